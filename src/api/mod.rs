@@ -1,0 +1,17 @@
+//! The resource: what a service team declares and what the operator reports.
+//!
+//! This module is all that a client of Servicedb needs (the kubectl plugin uses nothing
+//! else), so it has no unix-only dependency and does no I/O.
+
+pub mod conditions;
+pub mod names;
+pub mod spec;
+pub mod status;
+
+pub use spec::{
+    ClientSpec, ConfigMapReference, DeletionPolicy, ExtensionSpec, MigrationSource, MigrationsSpec, PostgresSpec,
+    ReplicationSpec, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
+};
+pub use status::{
+    CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabaseStatus,
+};

@@ -1,0 +1,271 @@
+//! The names of everything that belongs to one ServiceDatabase, in Kubernetes, PostgreSQL
+//! and Vault. Each is a function of the resource's namespace and name (and, in PostgreSQL,
+//! of the database's name), so nothing has to be remembered to be found again.
+//!
+//! Children are `<name>-db…`, so the service's own Deployment and Service are never met; and
+//! since a resource's name has no dot, Vault names joined by dots cannot collide.
+
+/// The API group; also the prefix of every label and annotation.
+pub const GROUP: &str = "servicedb.dev";
+/// The finalizer, written before the first object outside of the resource.
+pub const FINALIZER: &str = "servicedb.dev/cleanup";
+/// The field manager of server-side apply.
+pub const FIELD_MANAGER: &str = "servicedb";
+/// Label: the ServiceDatabase that an object belongs to.
+pub const LABEL_NAME: &str = "servicedb.dev/name";
+/// Label that only database pods, their volumes and Patroni's ConfigMaps carry; its value is
+/// Patroni's scope, `<name>-db`. Patroni takes every pod with it for a member.
+pub const LABEL_SCOPE: &str = "servicedb.dev/scope";
+/// Label of a database pod that Patroni keeps: `primary` or `replica`.
+pub const LABEL_ROLE: &str = "servicedb.dev/role";
+/// Annotation of a database pod: the agent's report (see `contract::report`).
+pub const ANNOTATION_REPORT: &str = "servicedb.dev/agent";
+/// The value of [`LABEL_ROLE`] on the primary.
+pub const ROLE_PRIMARY: &str = "primary";
+/// The value of [`LABEL_ROLE`] on a replica.
+pub const ROLE_REPLICA: &str = "replica";
+
+/// The names of one ServiceDatabase's objects in Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The resource's namespace.
+    pub namespace: String,
+    /// The resource's name: the service's.
+    pub name: String,
+}
+
+impl Names {
+    /// The names that belong to the resource `namespace/name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// `<name>-db`: the StatefulSet, Patroni's scope, the primary Service, the
+    /// ServiceAccount, its Role and RoleBinding, the NetworkPolicy, the PodDisruptionBudget.
+    pub fn base(&self) -> String {
+        format!("{}-db", self.name)
+    }
+
+    /// The Service of the replicas.
+    pub fn replicas_service(&self) -> String {
+        self.with("replicas")
+    }
+
+    /// The headless Service that gives the pods their names.
+    pub fn peers_service(&self) -> String {
+        self.with("peers")
+    }
+
+    /// The ConfigMap that the agent watches (see `contract::desired`).
+    pub fn desired(&self) -> String {
+        self.with("desired")
+    }
+
+    /// The ConfigMap with the instance's role_id and Vault's address, and the Secret with its
+    /// secret_id: two objects, so that two rights are needed to read both.
+    pub fn instance_approle(&self) -> String {
+        self.with("approle")
+    }
+
+    /// The migrator's ServiceAccount, and its ConfigMap and Secret as for the instance.
+    pub fn migrator(&self) -> String {
+        self.with("migrator")
+    }
+
+    /// The Secret with the certificate authority's key; no pod mounts it.
+    pub fn ca_secret(&self) -> String {
+        self.with("ca")
+    }
+
+    /// The Secret with the certificates that database pods mount.
+    pub fn tls_secret(&self) -> String {
+        self.with("tls")
+    }
+
+    /// Patroni's ConfigMaps, which share the volumes' fate.
+    pub fn patroni_config_maps(&self) -> [String; 4] {
+        ["config", "leader", "failover", "sync"].map(|suffix| self.with(suffix))
+    }
+
+    /// The ConfigMap with one revision of the migrations.
+    pub fn migrations_config_map(&self, revision: &str) -> String {
+        self.with(&format!("migrations-{}", short(revision)))
+    }
+
+    /// The Job that applies one revision of the migrations.
+    pub fn migration_job(&self, revision: &str) -> String {
+        self.with(&format!("migrate-{}", short(revision)))
+    }
+
+    /// The pod of an ordinal.
+    pub fn pod(&self, ordinal: i32) -> String {
+        self.with(&ordinal.to_string())
+    }
+
+    /// The volume claim of an ordinal.
+    pub fn volume_claim(&self, ordinal: i32) -> String {
+        format!("data-{}", self.pod(ordinal))
+    }
+
+    /// The primary's host name, as clients use it.
+    pub fn primary_host(&self) -> String {
+        format!("{}.{}.svc", self.base(), self.namespace)
+    }
+
+    /// The replicas' host name, as clients use it.
+    pub fn replicas_host(&self) -> String {
+        format!("{}.{}.svc", self.replicas_service(), self.namespace)
+    }
+
+    /// The names in PostgreSQL, for a database of this name.
+    pub fn postgres(&self, database: &str) -> PostgresNames {
+        PostgresNames { service: self.name.replace('-', "_"), database: database.to_owned() }
+    }
+
+    /// The names in Vault, for a cluster of this id.
+    pub fn vault(&self, cluster: &str) -> VaultNames {
+        VaultNames { cluster: cluster.to_owned(), namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// The database's name where spec gives none.
+    pub fn default_database(&self) -> String {
+        format!("{}_db", self.name.replace('-', "_"))
+    }
+
+    /// The prefix of the keys of the runtime record: `CHAT` gives `CHAT_DB_USER`.
+    pub fn key_prefix(&self) -> String {
+        self.name.replace('-', "_").to_uppercase()
+    }
+
+    fn with(&self, suffix: &str) -> String {
+        format!("{}-db-{suffix}", self.name)
+    }
+}
+
+fn short(revision: &str) -> &str {
+    revision.get(..10).unwrap_or(revision)
+}
+
+/// The names of roles and schemas in PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresNames {
+    service: String,
+    /// The database.
+    pub database: String,
+}
+
+impl PostgresNames {
+    /// The NOLOGIN role that owns the database and what migrations make.
+    pub fn owner(&self) -> String {
+        format!("{}_owner", self.database)
+    }
+
+    /// The NOLOGIN role with the rights of the application.
+    pub fn app(&self) -> String {
+        format!("{}_app", self.database)
+    }
+
+    /// The application's login of a credential generation: two logins take turns.
+    pub fn login(&self, generation: i64) -> String {
+        format!("{}_{}", self.service, turn(generation))
+    }
+
+    /// The migrator's login of a credential generation.
+    pub fn migrator_login(&self, generation: i64) -> String {
+        format!("{}_migrator_{}", self.service, turn(generation))
+    }
+
+    /// The role that replicas stream with, by client certificate.
+    pub const REPLICATOR: &'static str = "replicator";
+    /// The role that `pg_rewind` connects with, by client certificate.
+    pub const REWINDER: &'static str = "rewinder";
+    /// The schema of the migrations' ledger, which the application cannot write.
+    pub const LEDGER_SCHEMA: &'static str = "servicedb";
+}
+
+/// Odd generations, the first among them, use `a`; even ones `b`.
+fn turn(generation: i64) -> char {
+    if generation % 2 == 0 { 'b' } else { 'a' }
+}
+
+/// The names of one ServiceDatabase's objects in Vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultNames {
+    cluster: String,
+    namespace: String,
+    name: String,
+}
+
+impl VaultNames {
+    /// Policy and AppRole of the database pods.
+    pub fn instance(&self) -> String {
+        self.for_purpose("instance")
+    }
+
+    /// Policy and AppRole of the migration Job.
+    pub fn migrator(&self) -> String {
+        self.for_purpose("migrator")
+    }
+
+    /// Policy and Kubernetes-auth role of the clients.
+    pub fn client(&self) -> String {
+        self.for_purpose("client")
+    }
+
+    /// The folder in the KV mount.
+    pub fn folder(&self) -> String {
+        format!("{}/{}/{}", self.cluster, self.namespace, self.name)
+    }
+
+    /// The record that the application reads.
+    pub fn runtime(&self) -> String {
+        format!("{}/runtime", self.folder())
+    }
+
+    /// The record with credentials that are not proved yet.
+    pub fn pending(&self) -> String {
+        format!("{}/pending", self.folder())
+    }
+
+    /// The record that the migration Job reads.
+    pub fn migrator_record(&self) -> String {
+        format!("{}/migrator", self.folder())
+    }
+
+    fn for_purpose(&self, purpose: &str) -> String {
+        format!("servicedb.{}.{}.{}.{purpose}", self.cluster, self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_name_keeps_every_child_within_a_label() {
+        let names = Names::new("n".repeat(63), "s".repeat(40));
+        assert!(names.migration_job("0123456789abcdef").len() <= 63);
+        assert!(names.volume_claim(8).len() <= 63);
+        assert!(names.replicas_service().len() <= 63);
+        let roles = names.postgres(&"d".repeat(50));
+        for role in [roles.owner(), roles.app(), roles.login(1), roles.migrator_login(2)] {
+            assert!(role.len() <= 63, "{role} is longer than PostgreSQL keeps");
+        }
+    }
+
+    #[test]
+    fn vault_names_of_two_tenants_never_meet() {
+        let one = Names::new("a-b", "c").vault("k");
+        let other = Names::new("a", "b-c").vault("k");
+        assert_ne!(one.instance(), other.instance());
+        assert_ne!(one.runtime(), other.runtime());
+    }
+
+    #[test]
+    fn generations_take_turns() {
+        let names = Names::new("games", "match-maker").postgres("mm");
+        assert_eq!(names.login(1), "match_maker_a");
+        assert_eq!(names.login(2), "match_maker_b");
+        assert_eq!(names.login(3), names.login(1));
+    }
+}

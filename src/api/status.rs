@@ -1,0 +1,142 @@
+//! What the operator reports: `status`, only ever from what was applied and observed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is, as last observed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceDatabaseStatus {
+    /// The generation of spec that this status answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
+    /// VaultReachable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// The database's name, pinned when it was first resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+
+    /// The PostgreSQL server's version, as the server tells it, such as `17.5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_version: Option<String>,
+
+    /// The pod that is the primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+
+    /// Ready instances of declared ones, such as `3/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<String>,
+
+    /// The schema's version: the newest applied migration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<String>,
+
+    /// Where to connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+
+    /// The migrations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations: Option<MigrationsStatus>,
+
+    /// The credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsStatus>,
+
+    /// While the resource is being deleted: what the deletion waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_waits_for: Option<String>,
+}
+
+/// Where to connect, as `host:port`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// The primary: reads and writes.
+    pub primary: String,
+    /// The replicas: reads. None with one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<String>,
+}
+
+/// The schema's migrations, bounded: the whole list is the ledger in the database.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationsStatus {
+    /// The hash of the declared migrations' content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// How many are completed in the database.
+    #[serde(default)]
+    pub applied: i64,
+    /// How many are declared and not yet completed.
+    #[serde(default)]
+    pub pending: i64,
+    /// How many have failed.
+    #[serde(default)]
+    pub failed: i64,
+    /// The last 20, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["version"]))]
+    pub recent: Vec<MigrationRecord>,
+}
+
+/// One migration.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationRecord {
+    /// Its version: an integer or a timestamp written as one.
+    pub version: i64,
+    /// Its name, from the file's name.
+    pub name: String,
+    /// Where it is.
+    pub state: MigrationState,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// How long it took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<i64>,
+    /// Why it failed: the file, the SQLSTATE and the server's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Where a migration is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationState {
+    /// Declared, not started.
+    Pending,
+    /// Running.
+    Executing,
+    /// Committed.
+    Completed,
+    /// Rolled back with an error.
+    Failed,
+}
+
+/// The application's credentials.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsStatus {
+    /// The generation that Vault's `runtime` record holds, proved by a login. 0: none yet.
+    #[serde(default)]
+    pub generation: i64,
+    /// When that generation was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Time>,
+    /// Where a service reads them in Vault, as `vault kv get` takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_path: Option<String>,
+    /// The role of Vault's Kubernetes auth that `clients` log in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_role: Option<String>,
+}

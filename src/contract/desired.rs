@@ -1,0 +1,40 @@
+//! Operator to agent: the ConfigMap `<name>-db-desired`, key [`KEY`], which the agents watch
+//! by its name. Nothing in it is secret.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The key of the ConfigMap.
+pub const KEY: &str = "desired.json";
+/// The version of the document.
+pub const VERSION: u32 = 1;
+
+/// What the instances of one ServiceDatabase shall be.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Desired {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// The ServiceDatabase's uid.
+    pub uid: String,
+    /// The database's name.
+    pub database: String,
+    /// How many instances are declared.
+    pub instances: i32,
+    /// Settings of the spec, for Patroni's dynamic configuration.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// Extensions to create in the database.
+    #[serde(default)]
+    pub extensions: Vec<String>,
+    /// Whether writes wait for a replica. The operator sets it only from two instances on.
+    pub synchronous: bool,
+    /// How many bytes a replica may lack and still be promoted.
+    pub maximum_lag_bytes: i64,
+    /// The credential generation that Vault's runtime record shall hold. The agent of the
+    /// leader promotes `pending` when the runtime record is behind.
+    pub credential_generation: i64,
+    /// The host name that clients use for the primary, for `<PREFIX>_DB_HOST`.
+    pub primary_host: String,
+}

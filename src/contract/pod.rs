@@ -1,0 +1,62 @@
+//! Where things are in the pods that the operator makes: files, ports, environment.
+//!
+//! Secrets are files on tmpfs, root's, mode 0440, readable by fsGroup; never environment.
+
+/// The volume's mount; its root is Kubernetes' (a `lost+found` may lie there), PGDATA a folder in it.
+pub const VOLUME: &str = "/var/lib/postgresql/data";
+/// PGDATA.
+pub const PGDATA: &str = "/var/lib/postgresql/data/pgdata";
+/// Where initdb works, until it is done and renamed to [`PGDATA`].
+pub const PGDATA_NEW: &str = "/var/lib/postgresql/data/pgdata.new";
+/// The folder of PostgreSQL's local socket, an emptyDir in memory.
+pub const SOCKET_DIR: &str = "/run/postgresql";
+/// The agent's scratch, an emptyDir in memory: Patroni's configuration is written here.
+pub const RUN_DIR: &str = "/run/servicedb";
+
+/// A ConfigMap as a folder: [`ROLE_ID`], [`VAULT_ACCESS`], [`VAULT_CA`].
+pub const VAULT_DIR: &str = "/etc/servicedb/vault";
+/// In [`VAULT_DIR`]: the AppRole's role_id.
+pub const ROLE_ID: &str = "role-id";
+/// In [`VAULT_DIR`]: how to reach Vault, as JSON (`contract::records::VaultAccess`).
+pub const VAULT_ACCESS: &str = "vault.json";
+/// In [`VAULT_DIR`]: the authority that signed Vault's certificate, PEM; absent where the system's are meant.
+pub const VAULT_CA: &str = "ca.crt";
+/// A Secret as a folder: [`SECRET_ID`].
+pub const SECRET_ID_DIR: &str = "/etc/servicedb/secret-id";
+/// In [`SECRET_ID_DIR`]: the AppRole's secret_id.
+pub const SECRET_ID: &str = "secret-id";
+
+/// A Secret as a folder, in database pods: `ca.crt`, and `.crt` and `.key` of `server`,
+/// `replicator`, `rewinder` and `patroni` (the client certificate for Patroni's REST API).
+pub const TLS_DIR: &str = "/etc/servicedb/tls";
+
+/// A ConfigMap as a folder, in migration Jobs: the files of one revision.
+pub const MIGRATIONS_DIR: &str = "/etc/servicedb/migrations";
+
+/// PostgreSQL's port.
+pub const POSTGRES_PORT: u16 = 5432;
+/// Patroni's REST API, TLS.
+pub const PATRONI_PORT: u16 = 8008;
+/// The agent's probes: `GET /livez` and `GET /readyz`, plain HTTP.
+pub const AGENT_PORT: u16 = 8010;
+
+/// Environment of database pods, all by the downward API or plain: the pod's name.
+pub const ENV_POD_NAME: &str = "POD_NAME";
+/// The pod's namespace.
+pub const ENV_POD_NAMESPACE: &str = "POD_NAMESPACE";
+/// The pod's uid.
+pub const ENV_POD_UID: &str = "POD_UID";
+/// The pod's IP address.
+pub const ENV_POD_IP: &str = "POD_IP";
+/// The ServiceDatabase's name; in migration Jobs too.
+pub const ENV_SERVICE: &str = "SERVICEDB_NAME";
+
+/// Environment of migration Jobs: the database's name.
+pub const ENV_DATABASE: &str = "SERVICEDB_DATABASE";
+/// The primary's host name.
+pub const ENV_HOST: &str = "SERVICEDB_HOST";
+/// The whole revision hash of the migrations.
+pub const ENV_REVISION: &str = "SERVICEDB_REVISION";
+
+/// The uid and gid of `postgres` in the database image.
+pub const POSTGRES_UID: i64 = 999;

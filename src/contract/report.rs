@@ -1,0 +1,160 @@
+//! Agent to operator: one annotation of the agent's own pod
+//! ([`crate::api::names::ANNOTATION_REPORT`]). The agent writes it when something changes, not
+//! on a timer: the pod's readiness is the heartbeat. Nothing in it is secret.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::MigrationRecord;
+
+/// The version of the document.
+pub const VERSION: u32 = 1;
+
+/// What one agent says of its instance.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// The pod's uid: a report of an earlier pod of this name counts for nothing.
+    pub pod_uid: String,
+    /// When this agent process started. A report that is older than the container's start
+    /// was written by an earlier container and counts for nothing.
+    pub agent_started_at: Timestamp,
+    /// What the agent is doing.
+    pub phase: Phase,
+    /// The instance's role, once PostgreSQL runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// PostgreSQL's timeline, once it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<u32>,
+    /// PostgreSQL's version, such as `17.5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_version: Option<String>,
+    /// PostgreSQL's system identifier, as a decimal number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+    /// Whether the dynamic configuration needs a restart to take effect.
+    #[serde(default)]
+    pub restart_pending: bool,
+    /// Of the leader: the state of the credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsReport>,
+    /// Of the leader: the head of the migrations' ledger, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerReport>,
+    /// What this agent's last dealing with Vault gave; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultHealth>,
+    /// Of a replica: how far it is behind, in a power of two of bytes, rounded up; a bucket,
+    /// so that the annotation does not change with every byte. 0 under 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_bucket_bytes: Option<u64>,
+    /// What hinders the instance, for people; counts even while the pod is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+/// What the agent is doing.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// The agent has started and knows nothing yet.
+    Starting,
+    /// It waits for Vault, before the first initialisation.
+    WaitingForVault,
+    /// It runs initdb.
+    Initializing,
+    /// Patroni runs; PostgreSQL starts, clones or waits for a leader.
+    StartingPostgres,
+    /// PostgreSQL answers.
+    Running,
+    /// It shuts down.
+    Stopping,
+}
+
+/// A role in the cluster.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// It accepts writes and holds Patroni's leader key.
+    Primary,
+    /// It follows.
+    Replica,
+}
+
+/// The leader's word on credentials.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsReport {
+    /// The generation in Vault's runtime record whose login this agent proved.
+    pub generation: i64,
+    /// When it was promoted.
+    pub rotated_at: Timestamp,
+}
+
+/// The leader's word on the ledger.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerReport {
+    /// The revision whose Job last found nothing more to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The newest completed version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// How many are completed.
+    pub applied: i64,
+    /// How many have failed.
+    pub failed: i64,
+    /// The last 20, the newest first.
+    #[serde(default)]
+    pub recent: Vec<MigrationRecord>,
+}
+
+/// What an agent's last dealing with Vault gave.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultHealth {
+    /// Whether it went well.
+    pub ok: bool,
+    /// If not: a reason of `api::conditions::reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// If not: what happened, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What hinders an instance.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// A reason of `api::conditions::reason`.
+    pub reason: String,
+    /// What happened and what to do, for people.
+    pub message: String,
+}
+
+impl Report {
+    /// The report of an agent that has just started.
+    pub fn starting(pod_uid: String, agent_started_at: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            pod_uid,
+            agent_started_at,
+            phase: Phase::Starting,
+            role: None,
+            timeline: None,
+            postgres_version: None,
+            system_identifier: None,
+            restart_pending: false,
+            credentials: None,
+            ledger: None,
+            vault: None,
+            lag_bucket_bytes: None,
+            trouble: None,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The command line of the one binary.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kube::CustomResourceExt;
+
+#[derive(Parser)]
+#[command(name = "servicedb", version, about = "Isolated PostgreSQL for each service, on Kubernetes and Vault")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reconcile ServiceDatabases.
+    Operator(Box<servicedb::operator::Options>),
+    /// Run in a database pod: initialise, supervise Patroni, probe, report.
+    #[cfg(unix)]
+    Agent,
+    /// Apply the pending migrations, once.
+    Migrate,
+    /// Walk the whole chain once in a database pod: Vault, credentials, PostgreSQL.
+    #[cfg(unix)]
+    Check,
+    /// Print the CustomResourceDefinition.
+    Crd,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Crd = cli.command {
+        return print_crd();
+    }
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SERVICEDB_LOG").unwrap_or_else(|_| "info,kube=warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::error!("a TLS provider was installed twice");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime could not start");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match cli.command {
+            Command::Operator(options) => servicedb::operator::run(*options).await,
+            #[cfg(unix)]
+            Command::Agent => servicedb::agent::run().await,
+            Command::Migrate => servicedb::migrate::run().await,
+            #[cfg(unix)]
+            Command::Check => servicedb::check::run().await,
+            Command::Crd => ExitCode::SUCCESS,
+        }
+    })
+}
+
+/// Prints the CRD as YAML: `crds/` is this output, and a test refuses drift.
+fn print_crd() -> ExitCode {
+    match serde_yaml::to_string(&servicedb::api::ServiceDatabase::crd()) {
+        Ok(yaml) => {
+            print!("{yaml}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("the CustomResourceDefinition cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Connections: the local socket as superuser (peer), or TCP with TLS and a password.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open connection; dropping it closes it.
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Whether the connection is over: the server ended it, or the network.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed() || self.driver.is_finished()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server refused, or was not there. `tokio_postgres` errors carry no password.
+    #[error("connecting to {target} as {user}: {}", describe(source))]
+    Postgres {
+        /// Host and port, or socket.
+        target: String,
+        /// The role.
+        user: String,
+        /// The cause.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The authority's certificate is not readable.
+    #[error("the certificate authority for {target} is not readable: {problem}")]
+    Authority {
+        /// Host and port.
+        target: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The server's message where there is one; `tokio_postgres` prints only "db error".
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        None => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(error);
+            while let Some(inner) = cause {
+                text = format!("{text}: {inner}");
+                cause = inner.source();
+            }
+            text
+        }
+    }
+}
+
+/// A login over TCP with TLS, as `sslmode=verify-full` does it.
+pub struct TlsLogin<'a> {
+    /// The host name; the server's certificate must name it.
+    pub host: &'a str,
+    /// The IP address to connect to instead of resolving `host`.
+    pub address: Option<std::net::IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// The database.
+    pub database: &'a str,
+    /// The role.
+    pub user: &'a str,
+    /// Its password.
+    pub password: &'a SecretString,
+    /// The authority, PEM.
+    pub ca: &'a str,
+    /// Shows in `pg_stat_activity`.
+    pub application_name: &'a str,
+}
+
+/// Connects over TCP with TLS and a password.
+///
+/// # Errors
+/// If the authority is not readable, or the server refuses or is not there.
+pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> {
+    let target = format!("{}:{}", login.host, login.port);
+    let authority = |problem: String| ConnectError::Authority { target: target.clone(), problem };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(login.ca.as_bytes()) {
+        let certificate = certificate.map_err(|error| authority(error.to_string()))?;
+        roots.add(certificate).map_err(|error| authority(error.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| authority(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+
+    let mut config = Config::new();
+    config
+        .host(login.host)
+        .port(login.port)
+        .dbname(login.database)
+        .user(login.user)
+        .password(login.password.expose_secret())
+        .application_name(login.application_name)
+        .ssl_mode(tokio_postgres::config::SslMode::Require)
+        .connect_timeout(CONNECT_TIMEOUT);
+    if let Some(address) = login.address {
+        config.hostaddr(address);
+    }
+    let (client, connection) = config
+        .connect(MakeRustlsConnect::new(tls))
+        .await
+        .map_err(|source| ConnectError::Postgres { target: target.clone(), user: login.user.to_owned(), source })?;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = describe(&error), "a PostgreSQL connection ended");
+        }
+    });
+    Ok(Connection { client, driver })
+}
+
+/// Connects over the local socket as the superuser `postgres`, by peer authentication.
+///
+/// # Errors
+/// If the server refuses or is not there.
+pub async fn over_socket(directory: &str, database: &str, application_name: &str) -> Result<Connection, ConnectError> {
+    let mut config = Config::new();
+    config
+        .host(directory)
+        .port(crate::contract::pod::POSTGRES_PORT)
+        .dbname(database)
+        .user("postgres")
+        .application_name(application_name)
+        .connect_timeout(CONNECT_TIMEOUT);
+    let (client, connection) = config.connect(NoTls).await.map_err(|source| ConnectError::Postgres {
+        target: directory.to_owned(),
+        user: "postgres".to_owned(),
+        source,
+    })?;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = describe(&error), "a local PostgreSQL connection ended");
+        }
+    });
+    Ok(Connection { client, driver })
+}

@@ -1,0 +1,9 @@
+//! Talking to PostgreSQL: connections, quoting, SCRAM verifiers.
+
+mod connect;
+mod quote;
+mod scram;
+
+pub use connect::{ConnectError, Connection, TlsLogin, over_socket, over_tls};
+pub use quote::{ident, literal};
+pub use scram::{generate_password, scram_verifier};
