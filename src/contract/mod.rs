@@ -4,6 +4,7 @@
 
 pub mod desired;
 pub mod migration;
+pub mod patroni;
 pub mod pod;
 pub mod records;
 pub mod report;

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds the Go programs of dev/*/ into target/dev/bin: build.sh NAME…
+# A program is rebuilt only when what it is made from has changed.
+set -euo pipefail
+. "$(dirname "$0")/lib/common.sh"
+
+command -v go >/dev/null || fail "Go is needed (1.26 or newer)"
+mkdir -p "$BIN"
+
+build() {
+  local name=$1 dir=$ROOT/dev/$1 package=. stamp=$BIN/.$1.stamp want
+  local -a flags=(-trimpath) # no paths of this machine in the program
+  local ldflags='-s -w'
+  case $name in
+  kubernetes)
+    flags+=(-tags providerless,dockerless)
+    # Without its version every component takes itself for v0.0.0.
+    local v=k8s.io/component-base/version
+    ldflags+=" -X $v.gitVersion=v$KUBERNETES_VERSION -X $v.gitTreeState=clean"
+    ldflags+=" -X $v.gitMajor=${KUBERNETES_VERSION%%.*} -X $v.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")"
+    ;;
+  helm) package=helm.sh/helm/v4/cmd/helm ;;
+  esac
+  local -a sources=("$dir/go.mod" "$dir/go.sum")
+  [[ ! -f $dir/main.go ]] || sources+=("$dir/main.go")
+  want=$(cd "$dir" && fingerprint "${sources[@]##*/}" -- "${flags[@]}" "$ldflags" "$(go env GOVERSION)")
+  if [[ -x $BIN/$name && $(cat "$stamp" 2>/dev/null) == "$want" ]]; then
+    how=reused
+  else
+    # Static, for images without a libc. Built beside and renamed: a build that
+    # is broken off leaves the old program whole.
+    (cd "$dir" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build "${flags[@]}" -ldflags "$ldflags" -o "$BIN/.$name.new" "$package")
+    mv -f "$BIN/.$name.new" "$BIN/$name"
+    echo "$want" >"$stamp"
+    how=built
+  fi
+  # kubectl and kubeadm by their own names, for people.
+  if [[ $name == kubernetes ]]; then
+    for link in kubectl kubeadm; do ln -sfn kubernetes "$BIN/$link"; done
+  fi
+}
+
+for name in "$@"; do step "$name program" build "$name"; done

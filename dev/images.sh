@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Builds images without a registry or a daemon and loads them into the
+# cluster's containerd: images.sh pause|vault|client|operator|postgres …
+# What is unchanged is neither built nor loaded again.
+set -euo pipefail
+. "$(dirname "$0")/lib/common.sh"
+
+# Storage of our own: the machine's other images stay out of it, and it goes
+# with `make distclean`. chroot isolation needs no kernel features; the
+# host's network is where Debian's packages come from.
+STORE=$CACHE/buildah
+BASE_IMAGE=localhost/debian:trixie-slim
+bud() { buildah --root "$STORE/root" --runroot "$STORE/run" bud --isolation chroot --network host --layers "$@"; }
+b() { buildah --root "$STORE/root" --runroot "$STORE/run" "$@"; }
+
+# Debian trixie from Debian's own packages, as debian:trixie-slim elsewhere.
+base() {
+  how=reused
+  b image exists "$BASE_IMAGE" 2>/dev/null && return
+  mkdir -p "$CACHE" "$STORE"
+  if [[ ! -s $CACHE/base.tar ]]; then
+    mmdebstrap --variant=minbase --include=ca-certificates \
+      --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+      trixie "$CACHE/base.new.tar"
+    mv "$CACHE/base.new.tar" "$CACHE/base.tar"
+  fi
+  local c
+  c=$(b from scratch)
+  b add "$c" "$CACHE/base.tar" /
+  b config --cmd bash "$c"
+  b commit --rm "$c" "$BASE_IMAGE"
+  rm -f "$CACHE/base.tar"
+  how=built
+}
+
+# The program that is copied into an image lies alone in its context: buildah
+# would hash all of target/dev/bin otherwise.
+context() {
+  local dir=$CACHE/context/$1
+  mkdir -p "$dir"
+  case $1 in
+  pause) gcc -Os -static -s -o "$dir/pause" "$ROOT/dev/images/pause.c" ;;
+  vault) ln -f "$BIN/vault" "$dir/vault" ;;
+  esac
+  echo "$dir"
+}
+
+image() {
+  local name=$1 tag=$IMAGE_REPOSITORY/$1:$IMAGE_TAG
+  case $name in
+  operator | postgres)
+    [[ -x $ROOT/target/release/servicedb ]] || fail "target/release/servicedb is missing: cargo build --release comes first"
+    bud --build-arg "BASE=$BASE_IMAGE" --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
+    ;;
+  client) bud --build-arg "BASE=$BASE_IMAGE" -f "$ROOT/dev/images/client.Dockerfile" -t "$tag" "$(context client)" ;;
+  *) bud -f "$ROOT/dev/images/$name.Dockerfile" -t "$tag" "$(context "$name")" ;;
+  esac
+  load "$tag"
+}
+
+# Into every node's containerd, unless it has that very image.
+load() {
+  local tag=$1 id node archive
+  id=$(b inspect --type image --format '{{.FromImageID}}' "$tag")
+  how=unchanged
+  for node in "$NODE"; do
+    local ctr=(ctr -a "$RUN/$node/containerd.sock" -n k8s.io)
+    # The id is the digest of the image's configuration; a label remembers it.
+    [[ $("${ctr[@]}" images ls "name==$tag" | grep -o "servicedb.dev/id=[0-9a-f]*") == "servicedb.dev/id=$id" ]] && continue
+    archive=$CACHE/load.tar
+    rm -f "$archive"
+    b push --disable-compression "$tag" "oci-archive:$archive:$tag"
+    "${ctr[@]}" images import "$archive"
+    "${ctr[@]}" images label "$tag" "servicedb.dev/id=$id"
+    rm -f "$archive"
+    how=loaded
+  done
+}
+
+for name in "$@"; do
+  case $name in operator | postgres | client) step "base image" base ;; esac
+  step "image $name" image "$name"
+done

@@ -1,0 +1,106 @@
+# What all scripts under dev/ share: paths, names, step timing. Sourced, not run.
+# shellcheck shell=bash
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+# Of this clone: what people use, and what is worth keeping between clusters.
+DEV=$ROOT/target/dev
+BIN=$DEV/bin
+LOG=$DEV/log
+CACHE=$DEV/cache
+
+# Of this machine: there is one dev cluster per machine, since addresses,
+# nftables and cgroups are the machine's. Outside the clone, so that neither
+# `cargo clean` nor removing a clone pulls the disk from under a live cluster.
+STATE=/var/lib/servicedb-dev
+# Sockets need short paths; pid files lie beside them.
+RUN=/run/servicedb-dev
+
+# Addresses. Nodes have an interface of their own, so that nothing depends on
+# the address that this machine happens to have outside.
+NODE_NET=10.245.0.0/24
+NODE_IP=10.245.0.1
+POD_NET=10.244.0.0/16
+SERVICE_NET=10.96.0.0/16
+DNS_IP=10.96.0.10
+VAULT_IP=10.96.0.20
+NODE=dev-1
+
+KUBERNETES_VERSION=1.36.3
+# What is in front of the image names; a cluster that is not ours (CONTEXT=…)
+# must be able to pull from there.
+IMAGE_REPOSITORY=${IMAGE_REPOSITORY:-localhost/servicedb}
+IMAGE_TAG=${IMAGE_TAG:-dev}
+
+export PATH=$BIN:$PATH:/usr/sbin:/sbin
+export KUBECONFIG=$DEV/kubeconfig
+# HOME may be a place where an old kubectl cache or containers.conf lies; none is used.
+
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# step NAME COMMAND…: runs it, then says how long it took. The command may set
+# `how` to a word (built, reused, started …). Its own output goes to a log,
+# which is shown when it fails.
+step() {
+  local name=$1 begin=$EPOCHREALTIME log end
+  shift
+  how=done
+  log=$LOG/step-${name//[^a-zA-Z0-9]/-}.log
+  mkdir -p "$LOG"
+  if [[ -t 1 ]]; then printf '    %s …\r' "$name"; fi
+  # Not `if ! "$@"`: that would switch off errexit inside the step.
+  STEP_LOG=$log
+  exec 8>&1 9>&2 >"$log" 2>&1
+  "$@"
+  exec >&8 2>&9 8>&- 9>&-
+  STEP_LOG=
+  end=$EPOCHREALTIME
+  printf '==> %s (%s, %s s)\n' "$name" "$how" "$(seconds "$begin" "$end")"
+}
+
+# When a step fails, its log's end is the message that people need.
+STEP_LOG=
+on_exit() {
+  local code=$?
+  if [[ -n $STEP_LOG ]]; then
+    exec >&8 2>&9
+    if ((code != 0)); then
+      printf '==> FAILED; the end of %s:\n' "$STEP_LOG" >&2
+      tail -n 30 "$STEP_LOG" | sed 's/^/    /' >&2
+    fi
+  fi
+}
+trap on_exit EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+seconds() { # from and to in EPOCHREALTIME's form; one decimal below ten seconds
+  local us=$((10#${2/./} - 10#${1/./}))
+  if ((us < 10000000)); then printf '%d.%d' $((us / 1000000)) $((us % 1000000 / 100000)); else printf '%d' $((us / 1000000)); fi
+}
+
+# wait_for SECONDS WHAT COMMAND…: until it succeeds, or fails by name.
+wait_for() {
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < deadline)) || { printf '%s did not come within its time; the last try said:\n' "$what"; "$@" || true; return 1; }
+    sleep 0.2
+  done
+}
+
+# One set-up at a time on this machine: several people and tests may call make.
+# The lock's descriptor is closed for the daemons (see lib/process.sh), or they
+# would hold it for ever.
+lock() {
+  mkdir -p "$STATE"
+  exec 7>"$STATE/lock"
+  flock -n 7 || { echo "waiting for another set-up on this machine …"; flock 7; }
+}
+
+# Hash of what a product is made from: files' contents and any words.
+fingerprint() { # FILE… -- WORD…
+  local -a files=()
+  while (($#)) && [[ $1 != -- ]]; do files+=("$1"); shift; done
+  { ((${#files[@]} == 0)) || sha256sum "${files[@]}"; printf '%s\n' "$@"; } | sha256sum | cut -d' ' -f1
+}

@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# A node: its containerd, kubelet and kube-proxy, with everything of it in
+# folders of its own, so that there can be several on one machine.
+set -euo pipefail
+. "$(dirname "$0")/lib/common.sh"
+. "$(dirname "$0")/lib/process.sh"
+
+node=$NODE ip=$NODE_IP pods=10.244.0.0/20
+HOME_DIR=$STATE/nodes/$node
+RUN_DIR=$RUN/$node
+CONF=$STATE/kubeconfigs
+K=$BIN/kubernetes
+
+containerd_up() {
+  mkdir -p "$HOME_DIR/cni" "$RUN_DIR"
+  cat >"$HOME_DIR/containerd.toml" <<TOML
+version = 2
+root = "$HOME_DIR/containerd"
+state = "$RUN_DIR/containerd"
+# Filesystems that this machine does not have.
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
+[grpc]
+  address = "$RUN_DIR/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "$HOME_DIR/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/servicedb/pause:dev"
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  # Without CAP_SYS_RESOURCE nobody may lower an oom_score_adj, and runc fails
+  # with an unhelpful EOF.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "$HOME_DIR/cni"
+TOML
+  # No ipMasq: pods have no business outside.
+  cat >"$HOME_DIR/cni/10-pods.conflist" <<JSON
+{
+  "cniVersion": "1.0.0", "name": "pods",
+  "plugins": [
+    {"type": "bridge", "bridge": "sdb-pods", "isGateway": true, "hairpinMode": true,
+     "ipam": {"type": "host-local", "dataDir": "$RUN_DIR/ipam", "ranges": [[{"subnet": "$pods"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+  ]
+}
+JSON
+  RESTART_ON=$(fingerprint "$HOME_DIR/containerd.toml" --) \
+    start "$node-containerd" "$(command -v containerd)" --config "$HOME_DIR/containerd.toml"
+  wait_for 30 containerd ctr -a "$RUN_DIR/containerd.sock" version
+}
+
+kubelet_up() {
+  mkdir -p "$HOME_DIR/kubelet" "$HOME_DIR/pod-logs"
+  # As kubeadm does it: a serving certificate that the API server can verify,
+  # without an approval step.
+  if [[ ! -s $HOME_DIR/kubelet.crt ]]; then
+    (
+      umask 077
+      cd "$HOME_DIR"
+      openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout kubelet.key -out kubelet.csr -subj "/O=system:nodes/CN=system:node:$node"
+      openssl x509 -req -in kubelet.csr -CA "$STATE/pki/ca.crt" -CAkey "$STATE/pki/ca.key" -set_serial "0x$(openssl rand -hex 16)" -days 3650 -out kubelet.crt.new \
+        -extfile <(printf 'subjectAltName=DNS:%s,IP:%s\nextendedKeyUsage=serverAuth\n' "$node" "$ip")
+      mv kubelet.crt.new kubelet.crt
+    )
+  fi
+  cat >"$HOME_DIR/kubelet.yaml" <<YAML
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+address: $ip
+healthzBindAddress: 127.0.0.1
+containerRuntimeEndpoint: unix://$RUN_DIR/containerd.sock
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $STATE/pki/ca.crt}}
+authorization: {mode: Webhook}
+tlsCertFile: $HOME_DIR/kubelet.crt
+tlsPrivateKeyFile: $HOME_DIR/kubelet.key
+# What this kind of machine has: cgroup v1, and no right to lower oom_score_adj.
+failCgroupV1: false
+cgroupDriver: cgroupfs
+oomScoreAdj: 0
+clusterDomain: cluster.local
+clusterDNS: [$DNS_IP]
+# The machine's own resolver and search list are no concern of a pod's.
+resolvConf: ""
+podLogsDir: $HOME_DIR/pod-logs
+volumePluginDir: $HOME_DIR/volume-plugins
+makeIPTablesUtilChains: false
+maxPods: 250
+serializeImagePulls: false
+nodeStatusUpdateFrequency: 2s
+# Secrets and ConfigMaps arrive in running pods at the next sync after the watch
+# told of them.
+syncFrequency: 10s
+configMapAndSecretChangeDetectionStrategy: Watch
+kubeAPIQPS: 100
+kubeAPIBurst: 200
+eventRecordQPS: 50
+eventBurst: 200
+registryPullQPS: 0
+# Images cannot be pulled again and the disk is shared with builds: a full
+# disk must not cost us images or pods.
+imageGCHighThresholdPercent: 100
+imageGCLowThresholdPercent: 99
+evictionHard: {memory.available: 100Mi, nodefs.available: "1%", nodefs.inodesFree: "1%", imagefs.available: "1%"}
+YAML
+  RESTART_ON=$(fingerprint "$HOME_DIR/kubelet.yaml" --) \
+    start "$node-kubelet" "$K" kubelet --config="$HOME_DIR/kubelet.yaml" --kubeconfig="$CONF/kubelet.conf" \
+    --root-dir="$HOME_DIR/kubelet" --cert-dir="$HOME_DIR/kubelet/pki" --hostname-override="$node" --node-ip="$ip" --v=1
+}
+
+proxy_up() {
+  cat >"$HOME_DIR/kube-proxy.yaml" <<YAML
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clusterCIDR: $POD_NET
+hostnameOverride: $node
+clientConnection: {kubeconfig: $CONF/kube-proxy.conf, qps: 100, burst: 200}
+healthzBindAddress: 127.0.0.1:10256
+metricsBindAddress: 127.0.0.1:10249
+nodePortAddresses: [$NODE_NET]
+# A failover is as quick as its Service: rules follow the endpoints at once.
+nftables: {minSyncPeriod: 100ms, syncPeriod: 30s}
+# Needs rights over the machine's limits.
+conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
+YAML
+  RESTART_ON=$(fingerprint "$HOME_DIR/kube-proxy.yaml" --) \
+    start "$node-kube-proxy" "$K" kube-proxy --config="$HOME_DIR/kube-proxy.yaml" --v=1
+}
+
+both() { kubelet_up; proxy_up; }
+
+case ${1:-} in
+containerd) step "containerd" containerd_up ;;
+kubelet) step "kubelet and kube-proxy" both ;;
+*) fail "usage: node.sh containerd|kubelet" ;;
+esac

@@ -1,0 +1,147 @@
+//! Applying one object: made by POST, changed by server-side apply, never taken over.
+
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::error::Error;
+use super::object::{ANNOTATION_APPLIED, Owner, Planned, contains, controller_uid, stamped_uid};
+use crate::api::names::FIELD_MANAGER;
+
+/// What applying did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The object was made.
+    Created,
+    /// The object was changed.
+    Updated,
+    /// The object already was as planned; nothing was sent.
+    Unchanged,
+}
+
+/// An object as the API server has it, after it was applied.
+pub struct Applied {
+    /// What applying did.
+    pub change: Change,
+    /// The object.
+    pub live: DynamicObject,
+}
+
+/// Brings one object to its plan.
+///
+/// # Errors
+/// [`Error::ObjectConflict`] if an object of this name belongs to somebody else; it is left
+/// as it is. Otherwise whatever the API server said.
+pub async fn apply(client: &Client, owner: &Owner, planned: &Planned) -> Result<Applied, Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.names.namespace, &planned.resource);
+    let (sealed, hash) = planned.sealed();
+    let live = match api.get_opt(&planned.name).await? {
+        Some(live) => live,
+        None => match create(&api, planned, &sealed).await {
+            Ok(live) => return Ok(Applied { change: Change::Created, live }),
+            // Somebody was faster than our read: look at what they made.
+            Err(error) if is_conflict(&error, "AlreadyExists") => api.get(&planned.name).await?,
+            Err(error) => return Err(error.into()),
+        },
+    };
+    if !owner.owns(&planned.ownership, &live) {
+        return Err(conflict(planned, &live));
+    }
+    if live.annotations().get(ANNOTATION_APPLIED) == Some(&hash)
+        && contains(&serde_json::to_value(&live)?, &planned.body)
+    {
+        return Ok(Applied { change: Change::Unchanged, live });
+    }
+    own_created_fields(&api, &live).await?;
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let live = api.patch(&planned.name, &parameters, &Patch::Apply(&sealed)).await?;
+    Ok(Applied { change: Change::Updated, live })
+}
+
+async fn create(api: &Api<DynamicObject>, planned: &Planned, sealed: &Value) -> Result<DynamicObject, kube::Error> {
+    let mut body = sealed.clone();
+    if let Some(extra) = &planned.at_creation {
+        merge(&mut body, extra);
+    }
+    let object = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    api.create(&parameters, &object).await
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+/// Turns the fields that our POST set into fields that our apply owns. Without this the API
+/// server counts two managers of one name, and a field that leaves the plan stays for ever
+/// (the problem that client-go's csaupgrade solves in the same way).
+async fn own_created_fields(api: &Api<DynamicObject>, live: &DynamicObject) -> Result<(), Error> {
+    let mut managed = live.metadata.managed_fields.clone().unwrap_or_default();
+    let ours = |entry: &&mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Update")
+            && entry.subresource.is_none()
+    };
+    let applied = managed.iter().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    });
+    match managed.iter_mut().find(ours) {
+        Some(entry) if !applied => entry.operation = Some("Apply".to_owned()),
+        _ => return Ok(()),
+    }
+    let patch = json!({"metadata": {"resourceVersion": live.resource_version(), "managedFields": managed}});
+    api.patch(&live.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
+}
+
+/// Deletes an object that is this owner's, and only the very object that was read.
+///
+/// # Errors
+/// Whatever the API server said; an object that is gone already is success.
+pub async fn delete(client: &Client, owner: &Owner, planned: &Planned) -> Result<bool, Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.names.namespace, &planned.resource);
+    let Some(live) = api.get_opt(&planned.name).await? else { return Ok(false) };
+    if !owner.owns(&planned.ownership, &live) {
+        return Ok(false);
+    }
+    delete_exactly(&api, &live).await
+}
+
+/// Deletes the very object that was read: its uid and resourceVersion are preconditions.
+///
+/// # Errors
+/// Whatever the API server said; an object that is gone already is success.
+pub async fn delete_exactly(api: &Api<DynamicObject>, live: &DynamicObject) -> Result<bool, Error> {
+    let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
+    let parameters = DeleteParams::background().preconditions(preconditions);
+    match api.delete(&live.name_any(), &parameters).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an API error has this reason.
+pub fn is_conflict(error: &kube::Error, reason: &str) -> bool {
+    matches!(error, kube::Error::Api(status) if status.reason == reason)
+}
+
+fn conflict(planned: &Planned, live: &DynamicObject) -> Error {
+    let holder = match (controller_uid(live), stamped_uid(live)) {
+        (Some(_), _) => live
+            .owner_references()
+            .iter()
+            .find(|reference| reference.controller == Some(true))
+            .map_or_else(|| "another owner".to_owned(), |reference| format!("{} {}", reference.kind, reference.name)),
+        (None, Some(uid)) => format!("an earlier ServiceDatabase (uid {uid})"),
+        (None, None) => "nobody that Servicedb knows".to_owned(),
+    };
+    Error::ObjectConflict { kind: planned.resource.kind.clone(), name: planned.name.clone(), holder }
+}

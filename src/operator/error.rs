@@ -1,0 +1,80 @@
+//! What can go wrong in a reconcile, by what there is to do about it.
+
+use crate::api::conditions::reason;
+use crate::vault::VaultError;
+
+/// An error of a reconcile.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Kubernetes API refused, or was not there.
+    #[error("the Kubernetes API: {}", describe(.0))]
+    Kubernetes(#[from] kube::Error),
+    /// An object that the operator needs exists and belongs to somebody else.
+    #[error(
+        "{kind} {name} exists and belongs to {holder}: Servicedb never takes over what it did not make; rename or remove it"
+    )]
+    ObjectConflict {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Whom it belongs to.
+        holder: String,
+    },
+    /// Vault refused, or was not there.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A record in Vault is not readable.
+    #[error(transparent)]
+    Record(#[from] crate::contract::records::RecordError),
+    /// A certificate could not be made or read.
+    #[error("a certificate of this database: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// An object of ours holds what cannot be ours.
+    #[error("{object} holds what Servicedb did not write: {problem}")]
+    Unreadable {
+        /// Kind and name.
+        object: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// JSON that could not be written or read.
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The reconcile took longer than it may.
+    #[error("the reconcile took longer than {0} s and was cancelled")]
+    Timeout(u64),
+}
+
+impl Error {
+    /// The condition reason that this error is told with.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ObjectConflict { .. } => reason::OBJECT_CONFLICT,
+            Self::Vault(error) => error.reason(),
+            Self::Record(_) => reason::CREDENTIALS_PENDING,
+            Self::Kubernetes(_) | Self::Certificate(_) | Self::Unreadable { .. } | Self::Json(_) | Self::Timeout(_) => {
+                reason::KUBERNETES_ERROR
+            }
+        }
+    }
+
+    /// A bounded label for metrics and backoff.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Kubernetes(_) => "kubernetes",
+            Self::ObjectConflict { .. } => "object_conflict",
+            Self::Vault(_) => "vault",
+            Self::Record(_) | Self::Certificate(_) | Self::Unreadable { .. } | Self::Json(_) => "data",
+            Self::Timeout(_) => "timeout",
+        }
+    }
+}
+
+/// The API server's message alone: kube's own text repeats it in Debug form.
+fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,177 @@
+//! One planned object: what it shall be, as the API server will read it.
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
+use kube::api::{ApiResource, DynamicObject};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::api::names;
+
+/// Annotation: the hash of what was last applied. It tells that a field was taken out of
+/// the plan, which comparing the plan with the live object cannot.
+pub const ANNOTATION_APPLIED: &str = "servicedb.dev/applied";
+/// Annotation on what outlives the resource: the uid of the ServiceDatabase it was made for.
+pub const ANNOTATION_UID: &str = "servicedb.dev/uid";
+
+/// Whose an object is, and so what becomes of it with the resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Controlled by the resource: garbage-collected with it.
+    Controlled,
+    /// Stamped with the resource's uid: outlives it, as the deletion policy says.
+    Stamped,
+}
+
+/// An object as it shall be.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub ownership: Ownership,
+    /// The whole object, apiVersion and kind included.
+    pub body: Value,
+    /// Fields that are set when the object is made and are somebody else's from then on,
+    /// such as Patroni's annotations.
+    pub at_creation: Option<Value>,
+}
+
+impl Planned {
+    /// An object of kind `K` from its body; names, labels and ownership are filled in.
+    pub fn new<K>(owner: &Owner, name: String, mut body: Value) -> Self
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let resource = ApiResource::erase::<K>(&());
+        body["apiVersion"] = resource.api_version.clone().into();
+        body["kind"] = resource.kind.clone().into();
+        let metadata = &mut body["metadata"];
+        metadata["name"] = name.clone().into();
+        metadata["namespace"] = owner.names.namespace.clone().into();
+        for (key, value) in owner.labels() {
+            metadata["labels"][key] = value.into();
+        }
+        metadata["ownerReferences"] = json!([owner.reference()]);
+        Self { resource, name, ownership: Ownership::Controlled, body, at_creation: None }
+    }
+
+    /// Makes the object outlive the resource.
+    #[must_use]
+    pub fn stamped(mut self, owner: &Owner) -> Self {
+        if let Some(metadata) = self.body["metadata"].as_object_mut() {
+            metadata.remove("ownerReferences");
+        }
+        self.body["metadata"]["annotations"][ANNOTATION_UID] = owner.uid.clone().into();
+        self.ownership = Ownership::Stamped;
+        self
+    }
+
+    /// The object with the hash of itself as an annotation, as it is sent.
+    pub fn sealed(&self) -> (Value, String) {
+        let hash = Sha256::digest(self.body.to_string().as_bytes());
+        let hash = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
+        let mut body = self.body.clone();
+        body["metadata"]["annotations"][ANNOTATION_APPLIED] = hash.clone().into();
+        (body, hash)
+    }
+}
+
+/// The resource as the owner of objects.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Its names.
+    pub names: names::Names,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Owner {
+    /// The labels of every object.
+    pub fn labels(&self) -> [(&'static str, String); 4] {
+        [
+            ("app.kubernetes.io/managed-by", "servicedb".to_owned()),
+            ("app.kubernetes.io/name", "postgresql".to_owned()),
+            ("app.kubernetes.io/instance", self.names.base()),
+            (names::LABEL_NAME, self.names.name.clone()),
+        ]
+    }
+
+    fn reference(&self) -> Value {
+        json!({
+            "apiVersion": "servicedb.dev/v1alpha1",
+            "kind": "ServiceDatabase",
+            "name": self.names.name,
+            "uid": self.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        })
+    }
+
+    /// Whether a live object is this owner's.
+    pub fn owns(&self, ownership: &Ownership, live: &DynamicObject) -> bool {
+        match ownership {
+            Ownership::Controlled => controller_uid(live) == Some(self.uid.as_str()),
+            Ownership::Stamped => stamped_uid(live) == Some(self.uid.as_str()),
+        }
+    }
+}
+
+/// The uid of an object's controller.
+pub fn controller_uid(object: &DynamicObject) -> Option<&str> {
+    let references = object.metadata.owner_references.as_deref().unwrap_or_default();
+    references.iter().find(|reference| reference.controller == Some(true)).map(|reference| reference.uid.as_str())
+}
+
+/// The uid that an object is stamped with.
+pub fn stamped_uid(object: &DynamicObject) -> Option<&str> {
+    object.metadata.annotations.as_ref()?.get(ANNOTATION_UID).map(String::as_str)
+}
+
+/// Whether `live` has all that `wanted` says: the API server adds defaults, others add
+/// fields, and neither is drift.
+pub fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, value)| match live.get(key) {
+            Some(live) => contains(live, value),
+            None => is_empty(value),
+        }),
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+/// The API server drops empty fields.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Bool(flag) => !flag,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_of_the_server_are_not_drift() {
+        let wanted = json!({"spec": {"ports": [{"port": 5432}], "empty": {}, "flag": false}});
+        let live = json!({"spec": {"ports": [{"port": 5432, "protocol": "TCP"}], "clusterIP": "10.0.0.1"}});
+        assert!(contains(&live, &wanted));
+    }
+
+    #[test]
+    fn a_changed_or_missing_field_is_drift() {
+        let wanted = json!({"spec": {"ports": [{"port": 5432}], "type": "ClusterIP"}});
+        assert!(!contains(&json!({"spec": {"ports": [{"port": 5433}], "type": "ClusterIP"}}), &wanted));
+        assert!(!contains(&json!({"spec": {"ports": [{"port": 5432}]}}), &wanted));
+        assert!(!contains(&json!({"spec": {"ports": [{"port": 5432}, {"port": 1}], "type": "ClusterIP"}}), &wanted));
+    }
+}

@@ -1,0 +1,70 @@
+//! ConfigMaps: the role_ids with Vault's address, the desired state, Patroni's own.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
+
+use super::Inputs;
+use crate::api::names::LABEL_SCOPE;
+use crate::contract::desired::{self, Desired};
+use crate::contract::{patroni, pod};
+use crate::contract::records::VaultAccess;
+use crate::operator::object::Planned;
+use crate::operator::validate::Database;
+
+/// A role_id and how to reach Vault. The secret_id is in a Secret of the same name.
+pub fn approle(database: &Database, inputs: &Inputs<'_>, name: &str, role_id: &str) -> Planned {
+    let options = inputs.options;
+    let access = VaultAccess {
+        address: options.vault_address.clone(),
+        namespace: options.vault_namespace.clone(),
+        approle_mount: options.vault_approle_mount.clone(),
+        kv_mount: options.vault_kv_mount.clone(),
+        folder: database.vault.folder(),
+        timeout_seconds: options.vault_timeout_seconds,
+    };
+    let mut data = json!({pod::ROLE_ID: role_id, pod::VAULT_ACCESS: json!(access).to_string()});
+    if let Some(ca) = inputs.vault_ca {
+        data[pod::VAULT_CA] = ca.into();
+    }
+    Planned::new::<ConfigMap>(&database.owner, name.to_owned(), json!({"data": data}))
+}
+
+/// What the agents shall bring about.
+pub fn desired(database: &Database, credential_generation: i64) -> Planned {
+    let document = json!(document(database, credential_generation)).to_string();
+    Planned::new::<ConfigMap>(
+        &database.owner,
+        database.names().desired(),
+        json!({"data": {desired::KEY: document}}),
+    )
+}
+
+/// The desired state as the agents read it.
+pub fn document(database: &Database, credential_generation: i64) -> Desired {
+    Desired {
+        version: desired::VERSION,
+        uid: database.owner.uid.clone(),
+        database: database.postgres.database.clone(),
+        instances: database.instances,
+        parameters: database.parameters.clone(),
+        extensions: database.extensions.clone(),
+        synchronous: database.synchronous,
+        maximum_lag_bytes: database.maximum_lag_bytes,
+        credential_generation,
+        primary_host: database.names().primary_host(),
+    }
+}
+
+/// Patroni's ConfigMaps, empty but for the first dynamic configuration. They share the
+/// volumes' fate exactly: an `initialize` key without volumes makes a new cluster wait for
+/// ever, volumes without it let a stale replica win. So they are stamped, not controlled.
+pub fn patroni(database: &Database) -> Vec<Planned> {
+    let names = database.names();
+    let [config, leader, failover, sync] = names.patroni_config_maps();
+    let labels = json!({"metadata": {"labels": {LABEL_SCOPE: names.base()}}});
+    let mut objects = [config, leader, failover, sync]
+        .map(|name| Planned::new::<ConfigMap>(&database.owner, name, labels.clone()).stamped(&database.owner));
+    let first = patroni::dynamic_configuration(&document(database, 0)).to_string();
+    objects[0].at_creation = Some(json!({"metadata": {"annotations": {"config": first}}}));
+    objects.into()
+}

@@ -1,0 +1,95 @@
+//! The migration Job, and the ConfigMap with the revision that it applies.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
+
+use super::workload::{container_security, pod_security};
+use crate::contract::pod;
+use crate::operator::object::Planned;
+use crate::operator::options::Options;
+use crate::operator::validate::Database;
+
+/// Label of a migration's objects: the component.
+pub const COMPONENT: &str = "migration";
+/// How often a Job is tried again by Kubernetes, when its cause is one that passes.
+const BACKOFF_LIMIT: i32 = 4;
+/// The exit code by which `servicedb migrate` says that trying again is in vain.
+pub const EXIT_PERMANENT: i32 = 1;
+
+/// One revision of the migrations, as it was when the Job was made: immutable, so that what
+/// a Job reads is what was checked.
+pub fn config_map(database: &Database, revision: &str, files: &BTreeMap<String, String>) -> Planned {
+    Planned::new::<ConfigMap>(
+        &database.owner,
+        database.names().migrations_config_map(revision),
+        json!({
+            "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
+            "immutable": true,
+            "data": files,
+        }),
+    )
+}
+
+/// The Job that applies one revision.
+pub fn job(database: &Database, options: &Options, revision: &str) -> Planned {
+    let names = database.names();
+    let mut labels = json!({"app.kubernetes.io/component": COMPONENT});
+    for (key, value) in database.owner.labels() {
+        labels[key] = value.into();
+    }
+    let mut spec = json!({
+        "serviceAccountName": names.migrator(),
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "restartPolicy": "Never",
+        "securityContext": pod_security(options),
+        "containers": [{
+            "name": "migrate",
+            "image": options.operator_image,
+            "imagePullPolicy": options.image_pull_policy,
+            "command": ["/usr/local/bin/servicedb", "migrate"],
+            "env": [
+                {"name": pod::ENV_SERVICE, "value": names.name},
+                {"name": pod::ENV_DATABASE, "value": database.postgres.database},
+                {"name": pod::ENV_HOST, "value": names.primary_host()},
+                {"name": pod::ENV_REVISION, "value": revision},
+            ],
+            "securityContext": container_security(),
+            "terminationMessagePolicy": "File",
+            "volumeMounts": [
+                {"name": "vault", "mountPath": pod::VAULT_DIR, "readOnly": true},
+                {"name": "secret-id", "mountPath": pod::SECRET_ID_DIR, "readOnly": true},
+                {"name": "migrations", "mountPath": pod::MIGRATIONS_DIR, "readOnly": true},
+            ],
+        }],
+        "volumes": [
+            {"name": "vault", "configMap": {"name": names.migrator(), "defaultMode": 0o440}},
+            {"name": "secret-id", "secret": {"secretName": names.migrator(), "defaultMode": 0o440}},
+            {"name": "migrations", "configMap": {"name": names.migrations_config_map(revision), "defaultMode": 0o440}},
+        ],
+    });
+    if !options.image_pull_secrets.is_empty() {
+        spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    }
+    if !database.scheduling.tolerations.is_empty() {
+        spec["tolerations"] = json!(database.scheduling.tolerations);
+    }
+    Planned::new::<Job>(
+        &database.owner,
+        names.migration_job(revision),
+        json!({
+            "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
+            "spec": {
+                "backoffLimit": BACKOFF_LIMIT,
+                "podFailurePolicy": {"rules": [{
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": "migrate", "operator": "In", "values": [EXIT_PERMANENT]},
+                }]},
+                "template": {"metadata": {"labels": labels}, "spec": spec},
+            },
+        }),
+    )
+}

@@ -1,0 +1,65 @@
+//! From a checked [`Database`] to objects: pure, one file per object or family. The order
+//! of the list is the order of what stands on what; the workload comes last.
+
+mod access;
+mod config;
+pub mod migration;
+mod network;
+mod workload;
+
+use super::object::Planned;
+use super::options::Options;
+use super::validate::Database;
+
+/// What the plan needs beside the resource, all of it observed or made before.
+pub struct Inputs<'a> {
+    /// The operator's settings.
+    pub options: &'a Options,
+    /// Vault's authority, PEM, if it is not one of the system's.
+    pub vault_ca: Option<&'a str>,
+    /// The role_ids that Vault gave.
+    pub role_ids: RoleIds,
+    /// The credential generation that the runtime record shall hold.
+    pub credential_generation: i64,
+}
+
+/// The role_ids of one ServiceDatabase's AppRoles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleIds {
+    /// Of the database pods.
+    pub instance: String,
+    /// Of the migration Job.
+    pub migrator: String,
+}
+
+/// Everything that does not run: applied first, in any order.
+pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
+    let mut objects = vec![
+        access::service_account(database, &database.names().base()),
+        access::service_account(database, &database.names().migrator()),
+        access::role(database),
+        access::role_binding(database),
+        config::approle(database, inputs, &database.names().instance_approle(), &inputs.role_ids.instance),
+        config::approle(database, inputs, &database.names().migrator(), &inputs.role_ids.migrator),
+        config::desired(database, inputs.credential_generation),
+        network::primary_service(database),
+        network::replicas_service(database),
+        network::peers_service(database),
+        network::policy(database, inputs.options),
+    ];
+    objects.extend(config::patroni(database));
+    if database.instances > 1 {
+        objects.push(network::disruption_budget(database));
+    }
+    objects
+}
+
+/// What must be gone when it is not planned.
+pub fn unwanted(database: &Database) -> Vec<Planned> {
+    if database.instances > 1 { Vec::new() } else { vec![network::disruption_budget(database)] }
+}
+
+/// The StatefulSet, applied last.
+pub fn workload(database: &Database, options: &Options) -> Planned {
+    workload::stateful_set(database, options)
+}

@@ -1,0 +1,88 @@
+//! Services, the NetworkPolicy, the PodDisruptionBudget.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde_json::{Value, json};
+
+use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
+use crate::contract::pod::{AGENT_PORT, PATRONI_PORT, POSTGRES_PORT};
+use crate::operator::object::Planned;
+use crate::operator::options::Options;
+use crate::operator::validate::Database;
+
+/// The primary. It goes by the role label alone: while a kubelet is stopped and the network
+/// is whole Patroni rightly goes on leading, and the Service must too.
+pub fn primary_service(database: &Database) -> Planned {
+    let selector = json!({LABEL_SCOPE: database.names().base(), LABEL_ROLE: ROLE_PRIMARY});
+    Planned::new::<Service>(
+        &database.owner,
+        database.names().base(),
+        json!({"spec": {"type": "ClusterIP", "publishNotReadyAddresses": true, "selector": selector, "ports": [postgres_port()]}}),
+    )
+}
+
+/// The ready replicas.
+pub fn replicas_service(database: &Database) -> Planned {
+    let selector = json!({LABEL_SCOPE: database.names().base(), LABEL_ROLE: ROLE_REPLICA});
+    Planned::new::<Service>(
+        &database.owner,
+        database.names().replicas_service(),
+        json!({"spec": {"type": "ClusterIP", "selector": selector, "ports": [postgres_port()]}}),
+    )
+}
+
+/// The pods' names.
+pub fn peers_service(database: &Database) -> Planned {
+    let selector = json!({LABEL_SCOPE: database.names().base()});
+    Planned::new::<Service>(
+        &database.owner,
+        database.names().peers_service(),
+        json!({"spec": {"clusterIP": "None", "publishNotReadyAddresses": true, "selector": selector, "ports": [postgres_port()]}}),
+    )
+}
+
+/// Who may connect: the declared clients, the members, the migration Job, monitoring.
+/// Ingress only: denying egress would cut Patroni off from the API server.
+pub fn policy(database: &Database, options: &Options) -> Planned {
+    let names = database.names();
+    let members = json!({"podSelector": {"matchLabels": {LABEL_SCOPE: names.base()}}});
+    let migrator = json!({"podSelector": {"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": "migration"}}});
+    let clients = database.clients.iter().filter_map(|client| client.pod_selector.as_ref());
+    let mut postgres = vec![members.clone(), migrator];
+    postgres.extend(clients.map(|selector| json!({"podSelector": selector})));
+    let mut rules = vec![
+        json!({"from": postgres, "ports": [tcp(POSTGRES_PORT)]}),
+        json!({"from": [members], "ports": [tcp(PATRONI_PORT)]}),
+    ];
+    if !options.monitoring_namespaces.is_empty() {
+        let namespaces = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});
+        rules.push(json!({"from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}], "ports": [tcp(AGENT_PORT)]}));
+    }
+    Planned::new::<NetworkPolicy>(
+        &database.owner,
+        names.base(),
+        json!({"spec": {
+            "podSelector": {"matchLabels": {LABEL_SCOPE: names.base()}},
+            "policyTypes": ["Ingress"],
+            "ingress": rules,
+        }}),
+    )
+}
+
+/// At most one instance at a time may be taken away on purpose.
+pub fn disruption_budget(database: &Database) -> Planned {
+    Planned::new::<PodDisruptionBudget>(
+        &database.owner,
+        database.names().base(),
+        json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": {LABEL_SCOPE: database.names().base()}}}}),
+    )
+}
+
+fn postgres_port() -> Value {
+    json!({"name": "postgres", "port": POSTGRES_PORT, "targetPort": "postgres", "protocol": "TCP"})
+}
+
+fn tcp(port: u16) -> Value {
+    json!({"port": port, "protocol": "TCP"})
+}

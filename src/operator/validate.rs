@@ -1,0 +1,158 @@
+//! From what somebody wrote to what can be planned: a [`Database`] has passed every check,
+//! so the plan cannot fail.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use kube::ResourceExt;
+
+use super::object::Owner;
+use super::options::Options;
+use crate::api::conditions::reason;
+use crate::api::names::{Names, PostgresNames, VaultNames};
+use crate::api::spec::RESERVED_PARAMETERS;
+use crate::api::{ClientSpec, DeletionPolicy, SchedulingSpec, ServiceDatabase, StorageSpec};
+
+/// A ServiceDatabase whose every value was checked and resolved.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Whose objects these are.
+    pub owner: Owner,
+    /// The names in PostgreSQL, the database's own among them.
+    pub postgres: PostgresNames,
+    /// The names in Vault.
+    pub vault: VaultNames,
+    /// How many instances.
+    pub instances: i32,
+    /// The image of the declared version.
+    pub image: String,
+    /// The declared major version.
+    pub version: String,
+    /// Settings of the server.
+    pub parameters: BTreeMap<String, String>,
+    /// Extensions to create.
+    pub extensions: Vec<String>,
+    /// The volumes.
+    pub storage: StorageSpec,
+    /// Whether writes wait for a replica: only from two instances on.
+    pub synchronous: bool,
+    /// How many bytes a replica may lack and still be promoted.
+    pub maximum_lag_bytes: i64,
+    /// CPU and memory.
+    pub resources: ResourceRequirements,
+    /// Where instances may run.
+    pub scheduling: SchedulingSpec,
+    /// The ConfigMap with the migrations.
+    pub migrations_source: Option<String>,
+    /// Who may connect and read.
+    pub clients: Vec<ClientSpec>,
+    /// What is kept on deletion.
+    pub deletion_policy: DeletionPolicy,
+}
+
+impl Database {
+    /// The resource's names.
+    pub fn names(&self) -> &Names {
+        &self.owner.names
+    }
+}
+
+/// Why a spec cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// A reason of `api::conditions::reason`.
+    pub reason: &'static str,
+    /// The field, what is wrong, and the way out.
+    pub message: String,
+}
+
+/// Checks a resource.
+///
+/// The CRD's rules have refused most of what is wrong; what is checked here again would be
+/// dangerous if a CRD without those rules were installed.
+///
+/// # Errors
+/// If something in the spec cannot be done.
+pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Database, Invalid> {
+    let spec = &resource.spec;
+    let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
+    let pinned = resource.status.as_ref().and_then(|status| status.database.clone());
+    let database = spec.database.clone().unwrap_or_else(|| names.default_database());
+    if let Some(pinned) = pinned.filter(|pinned| *pinned != database) {
+        return Err(invalid(format!(
+            "spec.database is {database}, but this ServiceDatabase was made with {pinned}: set it back"
+        )));
+    }
+    check_name(&names.name)?;
+    check_database(&database)?;
+    if !(1..=9).contains(&spec.instances) {
+        return Err(invalid("spec.instances must be from 1 to 9".to_owned()));
+    }
+    if let Some(name) = spec.postgres.parameters.keys().find(|name| RESERVED_PARAMETERS.contains(&name.as_str())) {
+        return Err(invalid(format!("spec.postgres.parameters sets {name}, which Servicedb or Patroni owns: remove it")));
+    }
+    let image = options.postgres_images.iter().find(|(version, _)| *version == spec.postgres.version);
+    let Some((_, image)) = image else {
+        let known = options.postgres_images.iter().map(|(version, _)| version.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Invalid {
+            reason: reason::UNSUPPORTED_VERSION,
+            message: format!(
+                "spec.postgres.version is {}, and this installation has images for: {known}",
+                spec.postgres.version
+            ),
+        });
+    };
+    Ok(Database {
+        postgres: names.postgres(&database),
+        vault: names.vault(&options.cluster_id),
+        owner: Owner { uid: resource.uid().unwrap_or_default(), names },
+        instances: spec.instances,
+        image: image.clone(),
+        version: spec.postgres.version.clone(),
+        parameters: spec.postgres.parameters.clone(),
+        extensions: spec.postgres.extensions.iter().map(|extension| extension.name.clone()).collect(),
+        storage: spec.storage.clone(),
+        synchronous: spec.replication.synchronous && spec.instances > 1,
+        maximum_lag_bytes: spec.replication.maximum_lag_bytes,
+        resources: spec.resources.clone().unwrap_or_default(),
+        scheduling: spec.scheduling.clone().unwrap_or_default(),
+        migrations_source: spec
+            .migrations
+            .as_ref()
+            .and_then(|migrations| migrations.source.config_map.as_ref())
+            .map(|reference| reference.name.clone()),
+        clients: spec.clients.clone(),
+        deletion_policy: spec.deletion_policy,
+    })
+}
+
+fn invalid(message: String) -> Invalid {
+    Invalid { reason: reason::INVALID_SPEC, message }
+}
+
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let good = name.len() <= 40
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(label)
+        && !name.starts_with("pg-");
+    if good {
+        Ok(())
+    } else {
+        Err(invalid(format!("metadata.name {name:?} is not a service's name: at most 40 of a-z, 0-9 and '-', a letter first, not pg-…")))
+    }
+}
+
+fn check_database(database: &str) -> Result<(), Invalid> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let good = (1..=50).contains(&database.len())
+        && !database.starts_with(|c: char| c.is_ascii_digit())
+        && database.chars().all(allowed)
+        && !database.starts_with("pg_")
+        && !["postgres", "template0", "template1"].contains(&database);
+    if good {
+        Ok(())
+    } else {
+        Err(invalid(format!("spec.database {database:?} is not a name that can be used: at most 50 of a-z, 0-9 and '_', not a digit first, not one that PostgreSQL reserves")))
+    }
+}
