@@ -3,6 +3,7 @@
 # first and does only what is missing, so this is the repair as well.
 set -euo pipefail
 cd "$(dirname "$0")"
+[[ -z ${CONTEXT:-} ]] || exec ./context.sh
 . lib/common.sh
 . lib/process.sh
 
@@ -38,3 +39,8 @@ fi
 node_ready() { kubectl wait --for=condition=Ready "node/$NODE" --timeout=60s; }
 wait_node() { wait_for 60 "the node's registration" kubectl get node "$NODE"; node_ready; }
 step "node $NODE ready" wait_node
+
+./build.sh vault
+./images.sh vault
+./vault.sh
+echo "cluster is up: export KUBECONFIG=$KUBECONFIG; . $DEV/vault.env"

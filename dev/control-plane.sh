@@ -49,7 +49,7 @@ controllers() {
     --bind-address=127.0.0.1 --client-ca-file="$PKI/ca.crt" --requestheader-client-ca-file="$PKI/front-proxy-ca.crt" \
     --root-ca-file="$PKI/ca.crt" --service-account-private-key-file="$PKI/sa.key" --use-service-account-credentials=true \
     --cluster-signing-cert-file="$PKI/ca.crt" --cluster-signing-key-file="$PKI/ca.key" \
-    --controllers='*' --allocate-node-cidrs=false --kube-api-qps=100 --kube-api-burst=200 --v=1
+    --controllers='*' --flex-volume-plugin-dir="$STATE/nodes/$NODE/volume-plugins" --allocate-node-cidrs=false --kube-api-qps=100 --kube-api-burst=200 --v=1
   start kube-scheduler "$K" kube-scheduler --leader-elect=false \
     --kubeconfig="$CONF/scheduler.conf" --authentication-kubeconfig="$CONF/scheduler.conf" --authorization-kubeconfig="$CONF/scheduler.conf" \
     --bind-address=127.0.0.1 --kube-api-qps=100 --kube-api-burst=200 --v=1

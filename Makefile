@@ -1,0 +1,42 @@
+# Everything starts here; `make` lists it.
+#
+# Works on a local cluster that `make cluster` builds from source (root on
+# Debian 12; see dev/README.md), or on an existing one:
+#   make demo CONTEXT=<kubectl context> IMAGE_REPOSITORY=<where it can pull from>
+
+export CONTEXT
+export IMAGE_REPOSITORY ?= localhost/servicedb
+export IMAGE_TAG ?= dev
+
+.DEFAULT_GOAL := help
+.PHONY: help cluster images tools install demo test bench clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+cluster: ## a Kubernetes cluster with Vault; writes target/dev/kubeconfig and target/dev/vault.env
+	@dev/cluster.sh
+
+tools: ## kubectl, helm, vault (and kubectl-servicedb, when built) into target/dev/bin
+	@dev/tools.sh
+
+images: ## the operator's and the database's images, into the cluster
+	@dev/build-images.sh
+
+install: cluster images tools ## installs the operator by its Helm chart
+	@dev/install.sh
+
+demo: install ## five databases, from nothing, shown at work
+	@dev/demo.sh
+
+test: ## all tests; makes the cluster that they need
+	@dev/test.sh
+
+bench: install ## measures against the floor; prints a table
+	@dev/bench.sh
+
+clean: ## ends the cluster and removes it; build caches stay
+	@dev/clean.sh
+
+distclean: clean ## also removes target/dev with its programs and image cache
+	@rm -rf target/dev

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The project's own images: cargo builds the binary, the Dockerfile takes it.
+set -euo pipefail
+cd "$(dirname "$0")"
+. lib/common.sh
+
+command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
+cargo_build() { cd "$ROOT" && cargo build --release --locked; how=built; }
+step "cargo build --release" cargo_build
+
+if [[ -n ${CONTEXT:-} ]]; then
+  # A cluster of yours pulls images from a registry of yours.
+  echo "existing cluster: push $IMAGE_REPOSITORY/operator:$IMAGE_TAG and $IMAGE_REPOSITORY/postgres:$IMAGE_TAG to where it can pull them (docker build --target operator|postgres .)"
+  exit 0
+fi
+lock
+./images.sh operator postgres client
