@@ -1,0 +1,3 @@
+DROP TABLE password_credentials;
+DROP TABLE accounts;
+DROP FUNCTION touch_updated_at();
