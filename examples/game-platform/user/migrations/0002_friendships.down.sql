@@ -1,0 +1,2 @@
+DROP VIEW friends;
+DROP TABLE friend_relationships;

@@ -1,0 +1,1 @@
+DROP INDEX user_profiles_name_idx;
