@@ -1,0 +1,3 @@
+DROP TABLE channel_members;
+DROP FUNCTION keep_direct_channels_private();
+DROP TABLE chat_channels;
