@@ -1,0 +1,3 @@
+DROP TABLE notification_preferences;
+DROP FUNCTION keep_mandatory_notifications();
+DROP TABLE notification_defaults;
