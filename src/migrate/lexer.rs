@@ -1,0 +1,450 @@
+//! Splits a file of SQL into its top-level statements, as PostgreSQL's own lexer would.
+//!
+//! It knows what may hide a semicolon or a keyword: strings (also `E''` and continued ones),
+//! quoted identifiers, dollar quotes, nested comments, parentheses (`CREATE RULE`) and
+//! SQL-standard bodies (`BEGIN ATOMIC … END`). It judges nothing else: the server parses.
+
+/// A top-level statement.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Statement<'a> {
+    /// Its text, from its first token to its last, without the semicolon.
+    pub text: &'a str,
+    /// Where the text starts in the file, in bytes.
+    pub offset: usize,
+    /// The line of its first token, from 1.
+    pub line: u32,
+    /// Its unquoted words outside of parentheses and bodies; an empty one stands for any run
+    /// of other tokens, so that two words that follow one another here do so in the file.
+    words: Vec<&'a str>,
+}
+
+impl Statement<'_> {
+    /// Whether the statement starts with these words.
+    pub fn starts_with(&self, words: &[&str]) -> bool {
+        self.words.len() >= words.len() && same(&self.words[..words.len()], words)
+    }
+
+    /// Whether these words follow one another somewhere in the statement.
+    pub fn contains(&self, words: &[&str]) -> bool {
+        self.words.windows(words.len()).any(|window| same(window, words))
+    }
+}
+
+fn same(found: &[&str], words: &[&str]) -> bool {
+    found.iter().zip(words).all(|(found, word)| found.eq_ignore_ascii_case(word))
+}
+
+/// A file that PostgreSQL could not read as statements.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LexError {
+    /// The line, from 1.
+    pub line: u32,
+    /// What is wrong with it.
+    pub message: &'static str,
+}
+
+/// The statements of a file; empty ones (`;;`) are left out.
+///
+/// # Errors
+/// If a quote, comment, parenthesis or body is not closed, or if a backslash stands where
+/// only psql would understand it.
+pub fn statements(sql: &str) -> Result<Vec<Statement<'_>>, LexError> {
+    let mut lexer = Lexer { sql, bytes: sql.as_bytes(), at: 0, line: 1, counted: 0 };
+    let mut found = Vec::new();
+    let mut building = Building::default();
+    while let Some(token) = lexer.next_token()? {
+        match token.kind {
+            Kind::Semicolon if building.is_top_level() => {
+                found.extend(std::mem::take(&mut building).finish(sql));
+            }
+            _ => building.push(&token, &sql[token.start..token.end]),
+        }
+    }
+    building.check_closed()?;
+    found.extend(building.finish(sql));
+    Ok(found)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Word,
+    Open,
+    Close,
+    Semicolon,
+    Dot,
+    Other,
+}
+
+struct Token {
+    kind: Kind,
+    start: usize,
+    end: usize,
+    line: u32,
+}
+
+/// The statement that is being read.
+#[derive(Default)]
+struct Building<'a> {
+    span: Option<(usize, usize, u32)>,
+    words: Vec<&'a str>,
+    /// The lines of the parentheses that are open.
+    open: Vec<u32>,
+    /// The line of `BEGIN ATOMIC`, and how many `END` its body still needs.
+    body: Option<(u32, usize)>,
+    previous: Previous<'a>,
+}
+
+#[derive(Default, Clone, Copy)]
+enum Previous<'a> {
+    Word(&'a str),
+    Dot,
+    #[default]
+    Other,
+}
+
+impl<'a> Building<'a> {
+    fn is_top_level(&self) -> bool {
+        self.open.is_empty() && self.body.is_none()
+    }
+
+    fn push(&mut self, token: &Token, text: &'a str) {
+        self.span = match self.span {
+            Some((start, _, line)) => Some((start, token.end, line)),
+            None => Some((token.start, token.end, token.line)),
+        };
+        if self.is_top_level() {
+            match token.kind {
+                Kind::Word => self.words.push(text),
+                _ if self.words.last() == Some(&"") => {}
+                _ => self.words.push(""),
+            }
+        }
+        match token.kind {
+            Kind::Open => self.open.push(token.line),
+            Kind::Close => drop(self.open.pop()),
+            Kind::Word => self.follow_body(token, text),
+            Kind::Semicolon | Kind::Dot | Kind::Other => {}
+        }
+        self.previous = match token.kind {
+            Kind::Word => Previous::Word(text),
+            Kind::Dot => Previous::Dot,
+            _ => Previous::Other,
+        };
+    }
+
+    /// Keeps count of what a SQL-standard body needs to end: `CASE` ends with `END` too. A
+    /// word after a dot or `AS` is a name, not a keyword.
+    fn follow_body(&mut self, token: &Token, text: &str) {
+        let after_begin = match self.previous {
+            Previous::Dot => return,
+            Previous::Word(word) if word.eq_ignore_ascii_case("as") => return,
+            Previous::Word(word) => word.eq_ignore_ascii_case("begin"),
+            Previous::Other => false,
+        };
+        match &mut self.body {
+            None => {
+                let creates = self.words.first().is_some_and(|word| word.eq_ignore_ascii_case("create"));
+                if after_begin && creates && text.eq_ignore_ascii_case("atomic") {
+                    self.body = Some((token.line, 1));
+                }
+            }
+            Some((_, ends)) if text.eq_ignore_ascii_case("case") => *ends += 1,
+            Some((_, ends)) if text.eq_ignore_ascii_case("end") => {
+                *ends -= 1;
+                if *ends == 0 {
+                    self.body = None;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn check_closed(&self) -> Result<(), LexError> {
+        if let Some((line, _)) = self.body {
+            return Err(LexError { line, message: "the body that starts here with BEGIN ATOMIC has no END" });
+        }
+        match self.open.last() {
+            Some(&line) => Err(LexError { line, message: "the parenthesis that opens here is not closed" }),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self, sql: &'a str) -> Option<Statement<'a>> {
+        let (start, end, line) = self.span?;
+        Some(Statement { text: &sql[start..end], offset: start, line, words: self.words })
+    }
+}
+
+/// Works on bytes: whatever is not ASCII is part of an identifier, as for PostgreSQL.
+struct Lexer<'a> {
+    sql: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    line: u32,
+    /// Up to where `line` has counted.
+    counted: usize,
+}
+
+impl Lexer<'_> {
+    fn next_token(&mut self) -> Result<Option<Token>, LexError> {
+        self.skip_space_and_comments()?;
+        let start = self.at;
+        let line = self.line_of(start);
+        let Some(byte) = self.peek(0) else { return Ok(None) };
+        let kind = match byte {
+            b'(' => self.single(Kind::Open),
+            b')' => self.single(Kind::Close),
+            b';' => self.single(Kind::Semicolon),
+            b'.' => self.single(Kind::Dot),
+            b'\\' => {
+                let message = "a backslash command is psql's, not SQL: the server does not know it; remove it";
+                return Err(LexError { line, message });
+            }
+            b'\'' => self.string(line, false)?,
+            b'"' => self.quoted_identifier(line)?,
+            b'$' => self.dollar(line)?,
+            b'0'..=b'9' => {
+                self.skip_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
+                Kind::Other
+            }
+            byte if starts_identifier(byte) => {
+                self.skip_while(|byte| starts_identifier(byte) || byte.is_ascii_digit() || byte == b'$');
+                let escapes = self.at - start == 1 && matches!(byte, b'e' | b'E');
+                if escapes && self.peek(0) == Some(b'\'') { self.string(line, true)? } else { Kind::Word }
+            }
+            _ => self.single(Kind::Other),
+        };
+        Ok(Some(Token { kind, start, end: self.at, line }))
+    }
+
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.bytes.get(self.at + ahead).copied()
+    }
+
+    fn single(&mut self, kind: Kind) -> Kind {
+        self.at += 1;
+        kind
+    }
+
+    fn skip_while(&mut self, accept: impl Fn(u8) -> bool) {
+        while self.peek(0).is_some_and(&accept) {
+            self.at += 1;
+        }
+    }
+
+    fn line_of(&mut self, position: usize) -> u32 {
+        let newlines = self.bytes[self.counted..position].iter().filter(|byte| **byte == b'\n').count();
+        self.line += u32::try_from(newlines).unwrap_or(u32::MAX);
+        self.counted = position;
+        self.line
+    }
+
+    fn skip_space_and_comments(&mut self) -> Result<(), LexError> {
+        loop {
+            self.skip_while(is_space);
+            match (self.peek(0), self.peek(1)) {
+                (Some(b'-'), Some(b'-')) => self.skip_while(|byte| !is_newline(byte)),
+                (Some(b'/'), Some(b'*')) => self.block_comment()?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn block_comment(&mut self) -> Result<(), LexError> {
+        let line = self.line_of(self.at);
+        let mut depth = 0_usize;
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (Some(b'/'), Some(b'*')) => (depth, self.at) = (depth + 1, self.at + 2),
+                (Some(b'*'), Some(b'/')) => {
+                    (depth, self.at) = (depth - 1, self.at + 2);
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+                (Some(_), _) => self.at += 1,
+                (None, _) => return Err(LexError { line, message: "the comment that opens here is not closed" }),
+            }
+        }
+    }
+
+    /// At the opening quote. A string goes on after a line break and another quote, and with
+    /// the same escapes.
+    fn string(&mut self, line: u32, escapes: bool) -> Result<Kind, LexError> {
+        loop {
+            self.at += 1;
+            loop {
+                match (self.peek(0), self.peek(1)) {
+                    (Some(b'\\'), Some(_)) if escapes => self.at += 2,
+                    (Some(b'\''), Some(b'\'')) => self.at += 2,
+                    (Some(b'\''), _) => break,
+                    (Some(_), _) => self.at += 1,
+                    (None, _) => return Err(LexError { line, message: "the string that opens here is not closed" }),
+                }
+            }
+            self.at += 1;
+            if !self.reach_continuation() {
+                return Ok(Kind::Other);
+            }
+        }
+    }
+
+    /// Moves to the quote of a continuation if there is one: white space and `--` comments
+    /// may lie between, a line break must.
+    fn reach_continuation(&mut self) -> bool {
+        let end = self.at;
+        loop {
+            self.skip_while(is_space);
+            if (self.peek(0), self.peek(1)) != (Some(b'-'), Some(b'-')) {
+                break;
+            }
+            self.skip_while(|byte| !is_newline(byte));
+        }
+        let broken = self.bytes[end..self.at].iter().any(|byte| is_newline(*byte));
+        if broken && self.peek(0) == Some(b'\'') {
+            return true;
+        }
+        self.at = end;
+        false
+    }
+
+    fn quoted_identifier(&mut self, line: u32) -> Result<Kind, LexError> {
+        self.at += 1;
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (Some(b'"'), Some(b'"')) => self.at += 2,
+                (Some(b'"'), _) => return Ok(self.single(Kind::Other)),
+                (Some(_), _) => self.at += 1,
+                (None, _) => {
+                    return Err(LexError { line, message: "the quoted identifier that opens here is not closed" });
+                }
+            }
+        }
+    }
+
+    /// At a `$`: a dollar quote with or without a tag, or a parameter, or a stray sign.
+    fn dollar(&mut self, line: u32) -> Result<Kind, LexError> {
+        let start = self.at;
+        self.at += 1;
+        if self.peek(0).is_some_and(starts_identifier) {
+            self.skip_while(|byte| starts_identifier(byte) || byte.is_ascii_digit());
+        }
+        if self.peek(0) != Some(b'$') {
+            self.at = start + 1;
+            return Ok(Kind::Other);
+        }
+        self.at += 1;
+        let delimiter = &self.sql[start..self.at];
+        match self.sql[self.at..].find(delimiter) {
+            Some(length) => {
+                self.at += length + delimiter.len();
+                Ok(Kind::Other)
+            }
+            None => Err(LexError { line, message: "the dollar quote that opens here is not closed" }),
+        }
+    }
+}
+
+fn starts_identifier(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+fn is_newline(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(sql: &str) -> Vec<&str> {
+        statements(sql).expect("readable").into_iter().map(|statement| statement.text).collect()
+    }
+
+    #[test]
+    fn only_top_level_semicolons_separate() {
+        let cases: &[(&str, &[&str])] = &[
+            ("", &[]),
+            (" ;; ;\n-- only a comment\n/* ; */", &[]),
+            ("SELECT 1; SELECT 2", &["SELECT 1", "SELECT 2"]),
+            ("SELECT ';'; SELECT 'it''s; fine';", &["SELECT ';'", "SELECT 'it''s; fine'"]),
+            (r"SELECT 'a\'; SELECT 2", &[r"SELECT 'a\'", "SELECT 2"]),
+            (r"SELECT E'a\'; b'; SELECT 2", &[r"SELECT E'a\'; b'", "SELECT 2"]),
+            (r"SELECT e'\\'; SELECT 2", &[r"SELECT e'\\'", "SELECT 2"]),
+            ("SELECT E'a' -- c\n '\\'; b'; SELECT 2", &["SELECT E'a' -- c\n '\\'; b'", "SELECT 2"]),
+            (r"SELECT E'a' '\'; SELECT 2", &[r"SELECT E'a' '\'", "SELECT 2"]),
+            (r"SELECT typE'\'; SELECT 2", &[r"SELECT typE'\'", "SELECT 2"]),
+            (r#"SELECT U&"d\0061;", U&'\0061;'; x"#, &[r#"SELECT U&"d\0061;", U&'\0061;'"#, "x"]),
+            (r#"SELECT "a;""b"; x"#, &[r#"SELECT "a;""b""#, "x"]),
+            ("SELECT $$a; $b$ c$$; x", &["SELECT $$a; $b$ c$$", "x"]),
+            ("SELECT $tag$ $$ ; $$ $Tag$ ; $tag$; x", &["SELECT $tag$ $$ ; $$ $Tag$ ; $tag$", "x"]),
+            ("SELECT $é_1$;$é_1$; x", &["SELECT $é_1$;$é_1$", "x"]),
+            ("SELECT $1; SELECT $2", &["SELECT $1", "SELECT $2"]),
+            ("SELECT a$b$; SELECT c$b$;", &["SELECT a$b$", "SELECT c$b$"]),
+            ("/* a /* b; */ ; */ SELECT 1; /**/ x", &["SELECT 1", "x"]),
+            ("SELECT 1 -- ; '\n; x", &["SELECT 1", "x"]),
+            ("SELECT 4/-- ;\n2; x", &["SELECT 4/-- ;\n2", "x"]),
+            (
+                "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2); x",
+                &["CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)", "x"],
+            ),
+            ("SELECT 'ü'; x", &["SELECT 'ü'", "x"]),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(texts(sql), *expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_standard_body_is_one_statement() {
+        let body = "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql\nBEGIN ATOMIC\n  \
+                    SELECT CASE WHEN true THEN 1 END AS end, t.case FROM t;\n  SELECT (CASE 1 WHEN 1 THEN 2 END);\nEND";
+        assert_eq!(texts(&format!("{body}; SELECT 2")), [body, "SELECT 2"]);
+        let procedure = "create procedure p() begin /* c */ atomic insert into t values (1); end";
+        assert_eq!(texts(&format!("{procedure};COMMIT")), [procedure, "COMMIT"]);
+        assert_eq!(texts("BEGIN; ATOMIC; END"), ["BEGIN", "ATOMIC", "END"]);
+        assert_eq!(texts("CREATE TABLE begin (atomic int); x"), ["CREATE TABLE begin (atomic int)", "x"]);
+    }
+
+    #[test]
+    fn lines_are_those_of_the_first_token() {
+        let lines: Vec<u32> = statements("-- one\n\nSELECT 1;\n/* a\nb */ SELECT\n2;\r\nSELECT $$\n\n$$; SELECT 3")
+            .expect("readable")
+            .iter()
+            .map(|statement| statement.line)
+            .collect();
+        assert_eq!(lines, [3, 5, 7, 9]);
+    }
+
+    #[test]
+    fn words_are_unquoted_and_outside_of_parentheses() {
+        let found = statements("copy \"from\" (stdin) FROM /* x */ StdIn").expect("readable");
+        assert!(found[0].starts_with(&["COPY"]) && found[0].contains(&["FROM", "STDIN"]));
+        let found = statements("COPY t FROM 'stdin' (format csv); COPY (SELECT 1) \"to\" stdout").expect("readable");
+        assert!(!found[0].contains(&["FROM", "STDIN"]) && !found[1].contains(&["TO", "STDOUT"]));
+    }
+
+    #[test]
+    fn what_is_not_closed_is_refused_where_it_opens() {
+        let cases = [
+            ("SELECT 1;\nSELECT 'a;\n\n", 2, "string"),
+            ("SELECT E'a\\'", 1, "string"),
+            ("\n\nSELECT \"a", 3, "quoted identifier"),
+            ("SELECT $a$ $b$ $A$", 1, "dollar quote"),
+            ("/* /* */\nSELECT 1", 1, "comment"),
+            ("SELECT\n(1, (2)", 2, "parenthesis"),
+            ("CREATE FUNCTION f() RETURNS int\nBEGIN ATOMIC SELECT 1;", 2, "BEGIN ATOMIC"),
+            ("SELECT 1;\n\\i other.sql", 2, "psql"),
+            ("SELECT 1 \\gexec", 1, "psql"),
+        ];
+        for (sql, line, word) in cases {
+            let error = statements(sql).expect_err(sql);
+            assert_eq!(error.line, line, "{sql}");
+            assert!(error.message.contains(word), "{sql}: {}", error.message);
+        }
+    }
+}

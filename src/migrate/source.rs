@@ -1,0 +1,431 @@
+//! Reads a set of files as an ordered list of migrations. It does no I/O: the operator
+//! validates a ConfigMap with it before it makes a Job, and the Job reads the same files.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use super::lexer::{self, Statement};
+use crate::api::conditions::reason;
+
+/// What the first line of a file says to be run outside of a transaction.
+const NO_TRANSACTION: &str = "no-transaction";
+/// What may follow it: the file may be run again after it was interrupted.
+const IDEMPOTENT: &str = "idempotent";
+
+/// The migrations of one revision, in the order of their versions; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationSet {
+    /// The hash of all file names and contents, hexadecimal.
+    pub revision: String,
+    /// The migrations, the lowest version first.
+    pub migrations: Vec<Migration>,
+}
+
+impl MigrationSet {
+    /// The newest version.
+    pub fn newest_version(&self) -> i64 {
+        self.migrations.last().map_or(0, |migration| migration.version)
+    }
+}
+
+/// One migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// Its version.
+    pub version: i64,
+    /// Its name: what follows the version in the file's name.
+    pub name: String,
+    /// The file that applies it.
+    pub up: MigrationFile,
+    /// How that file is run.
+    pub mode: Mode,
+    /// The file that reverts it.
+    pub down: Option<MigrationFile>,
+}
+
+/// How a migration is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In one transaction, which also writes the ledger.
+    Transaction,
+    /// A statement at a time, each by itself (`-- no-transaction`).
+    NoTransaction {
+        /// Whether the file says that it may be run again after an interruption
+        /// (`-- no-transaction idempotent`).
+        idempotent: bool,
+    },
+}
+
+/// A file of a migration. `Debug` leaves the SQL out, for it may hold anything.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MigrationFile {
+    /// The file's name.
+    pub name: String,
+    /// Its text, without a byte order mark.
+    pub sql: String,
+    /// The SHA-256 of its content, hexadecimal.
+    pub checksum: String,
+}
+
+impl fmt::Debug for MigrationFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("MigrationFile")
+            .field("name", &self.name)
+            .field("checksum", &self.checksum)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a set of files is no set of migrations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceError {
+    /// The file to blame, if it is one.
+    pub file: Option<String>,
+    /// The line in it, from 1.
+    pub line: Option<u32>,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl SourceError {
+    /// The condition reason that this error is told with.
+    pub fn reason(&self) -> &'static str {
+        reason::INVALID_MIGRATIONS
+    }
+
+    fn set(message: impl Into<String>) -> Self {
+        Self { file: None, line: None, message: message.into() }
+    }
+
+    fn file(file: &str, message: impl Into<String>) -> Self {
+        Self { file: Some(file.to_owned()), line: None, message: message.into() }
+    }
+
+    fn line(file: &str, line: u32, message: impl Into<String>) -> Self {
+        Self { file: Some(file.to_owned()), line: Some(line), message: message.into() }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(formatter, "{file}:{line}: {}", self.message),
+            (Some(file), None) => write!(formatter, "{file}: {}", self.message),
+            (None, _) => formatter.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+/// Reads files as migrations: names and contents, in any order.
+///
+/// # Errors
+/// If there is none, or one of them is no migration; the first in the order of the names is told.
+pub fn parse(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<MigrationSet, SourceError> {
+    let files: BTreeMap<String, Vec<u8>> = files.into_iter().collect();
+    let mut ups: BTreeMap<i64, (String, MigrationFile)> = BTreeMap::new();
+    let mut downs: BTreeMap<i64, (String, MigrationFile)> = BTreeMap::new();
+    for (file_name, content) in files {
+        let FileName { version, name, direction } = file_name_parts(&file_name)?;
+        let read = MigrationFile {
+            checksum: hex(&Sha256::digest(&content)),
+            sql: text(&file_name, content)?,
+            name: file_name.clone(),
+        };
+        check(&read)?;
+        let side = match direction {
+            Direction::Up => &mut ups,
+            Direction::Down => &mut downs,
+        };
+        if let Some((_, first)) = side.insert(version, (name, read)) {
+            let message =
+                format!("version {version} is taken by {}: give each migration a version of its own", first.name);
+            return Err(SourceError::file(&file_name, message));
+        }
+    }
+
+    let mut migrations = Vec::with_capacity(ups.len());
+    for (version, (name, up)) in ups {
+        let down = match downs.remove(&version) {
+            Some((down_name, down)) if down_name != name => {
+                let message = format!("it reverts version {version}, but the file that applies it is {}", up.name);
+                return Err(SourceError::file(&down.name, message));
+            }
+            down => down.map(|(_, file)| file),
+        };
+        migrations.push(Migration { version, name, mode: mode(&up.sql), up, down });
+    }
+    if let Some((version, (_, down))) = downs.pop_first() {
+        return Err(SourceError::file(
+            &down.name,
+            format!("no .up.sql file applies version {version}, which this file reverts"),
+        ));
+    }
+    if migrations.is_empty() {
+        return Err(SourceError::set("there are no migrations: expected files <version>_<name>.up.sql"));
+    }
+    Ok(MigrationSet { revision: revision(&migrations), migrations })
+}
+
+enum Direction {
+    Up,
+    Down,
+}
+
+struct FileName {
+    version: i64,
+    name: String,
+    direction: Direction,
+}
+
+fn file_name_parts(file_name: &str) -> Result<FileName, SourceError> {
+    let refuse = |problem: &str| {
+        let message =
+            format!("{problem}: a migration's file is named <version>_<name>.up.sql, such as 0001_create_users.up.sql");
+        Err(SourceError::file(file_name, message))
+    };
+    let (stem, direction) = if let Some(stem) = file_name.strip_suffix(".up.sql") {
+        (stem, Direction::Up)
+    } else if let Some(stem) = file_name.strip_suffix(".down.sql") {
+        (stem, Direction::Down)
+    } else {
+        return refuse("it ends neither with .up.sql nor with .down.sql");
+    };
+    let Some((digits, name)) = stem.split_once('_') else {
+        return refuse("it has no '_' between version and name");
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return refuse("its version is not a number");
+    }
+    let Ok(version) = digits.parse::<i64>() else {
+        return refuse("its version is too large (the largest is 9223372036854775807)");
+    };
+    if name.is_empty() {
+        return refuse("it has no name after the version");
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) {
+        return refuse("its name has characters other than letters, digits, '_', '-' and '.'");
+    }
+    Ok(FileName { version, name: name.to_owned(), direction })
+}
+
+fn text(file_name: &str, content: Vec<u8>) -> Result<String, SourceError> {
+    let line_at =
+        |bytes: &[u8]| u32::try_from(bytes.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX);
+    if let Some(position) = content.iter().position(|byte| *byte == 0) {
+        let message = "it holds a NUL byte: it is not text (saved as UTF-16?); save it as UTF-8";
+        return Err(SourceError::line(file_name, line_at(&content[..position]), message));
+    }
+    let sql = String::from_utf8(content).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        SourceError::line(file_name, line_at(&error.as_bytes()[..valid]), "it is not UTF-8: save it as UTF-8")
+    })?;
+    Ok(match sql.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => sql,
+    })
+}
+
+/// Refuses what would leave the transaction or the session that the file is run in.
+fn check(file: &MigrationFile) -> Result<(), SourceError> {
+    let statements =
+        lexer::statements(&file.sql).map_err(|error| SourceError::line(&file.name, error.line, error.message))?;
+    for statement in &statements {
+        if let Some(problem) = forbidden(statement) {
+            return Err(SourceError::line(&file.name, statement.line, problem));
+        }
+    }
+    Ok(())
+}
+
+fn forbidden(statement: &Statement<'_>) -> Option<&'static str> {
+    const TRANSACTION: &str = "transaction control is not allowed: each file already is one transaction, recorded with it; \
+                               remove it, or make '-- no-transaction' the first line to run each statement by itself";
+    let starts = |words: &[&str]| statement.starts_with(words);
+    let to_savepoint = starts(&["ROLLBACK", "TO"])
+        || starts(&["ROLLBACK", "WORK", "TO"])
+        || starts(&["ROLLBACK", "TRANSACTION", "TO"]);
+    let controls = ["BEGIN", "COMMIT", "END", "ABORT", "ROLLBACK"].iter().any(|word| starts(&[word]))
+        || starts(&["START", "TRANSACTION"])
+        || starts(&["PREPARE", "TRANSACTION"]);
+    if controls && !to_savepoint {
+        return Some(TRANSACTION);
+    }
+    if starts(&["COPY"]) && (statement.contains(&["FROM", "STDIN"]) || statement.contains(&["TO", "STDOUT"])) {
+        return Some("COPY with STDIN or STDOUT needs psql: use INSERT");
+    }
+    if starts(&["DISCARD"]) {
+        return Some(
+            "DISCARD would drop the migration lock: remove it, the session's settings are reset after each file",
+        );
+    }
+    None
+}
+
+fn mode(sql: &str) -> Mode {
+    let first = sql.lines().next().unwrap_or_default();
+    let words: Vec<&str> = first.strip_prefix("--").unwrap_or_default().split_whitespace().collect();
+    match words[..] {
+        [NO_TRANSACTION] => Mode::NoTransaction { idempotent: false },
+        [NO_TRANSACTION, IDEMPOTENT] => Mode::NoTransaction { idempotent: true },
+        _ => Mode::Transaction,
+    }
+}
+
+/// Names are hashed with an end mark and contents by their own hashes, so two sets that
+/// differ cannot be written the same.
+fn revision(migrations: &[Migration]) -> String {
+    let mut hasher = Sha256::new();
+    for file in migrations.iter().flat_map(|migration| std::iter::once(&migration.up).chain(&migration.down)) {
+        hasher.update(file.name.as_bytes());
+        hasher.update([0]);
+        hasher.update(file.checksum.as_bytes());
+        hasher.update([0]);
+    }
+    hex(&hasher.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(files: &[(&str, &str)]) -> Result<MigrationSet, SourceError> {
+        parse(files.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec())))
+    }
+
+    #[test]
+    fn versions_order_as_numbers() {
+        let set = set(&[
+            ("10_c.up.sql", "SELECT 3"),
+            ("0002_b.x-y.up.sql", "SELECT 2"),
+            ("0002_b.x-y.down.sql", "SELECT -2"),
+            ("1_a.up.sql", "SELECT 1"),
+            ("20260102030405_d.up.sql", ""),
+        ])
+        .expect("valid");
+        let versions: Vec<i64> = set.migrations.iter().map(|migration| migration.version).collect();
+        assert_eq!(versions, [1, 2, 10, 20_260_102_030_405]);
+        assert_eq!(set.newest_version(), 20_260_102_030_405);
+        assert_eq!(set.migrations[1].name, "b.x-y");
+        assert_eq!(set.migrations[1].down.as_ref().expect("kept").name, "0002_b.x-y.down.sql");
+    }
+
+    #[test]
+    fn the_revision_follows_names_and_contents_alone() {
+        let one = set(&[("1_a.up.sql", "SELECT 1"), ("2_b.up.sql", "SELECT 2")]).expect("valid");
+        let same = set(&[("2_b.up.sql", "SELECT 2"), ("1_a.up.sql", "SELECT 1")]).expect("valid");
+        assert_eq!(one, same);
+        assert_eq!(one.revision.len(), 64);
+        for other in [
+            vec![("1_a.up.sql", "SELECT 1"), ("2_b.up.sql", "SELECT 2 ")],
+            vec![("1_a.up.sql", "SELECT 1"), ("2_c.up.sql", "SELECT 2")],
+            vec![("1_a.up.sql", "SELECT 1"), ("2_b.up.sql", "SELECT 2"), ("2_b.down.sql", "")],
+            vec![("1_a.up.sql", "SELECT 1")],
+        ] {
+            assert_ne!(set(&other).expect("valid").revision, one.revision, "{other:?}");
+        }
+        let sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(set(&[("1_a.up.sql", "abc")]).expect("valid").migrations[0].up.checksum, sha256_of_abc);
+    }
+
+    #[test]
+    fn the_first_line_opts_out_of_the_transaction() {
+        let cases = [
+            ("-- no-transaction\nSELECT 1", Mode::NoTransaction { idempotent: false }),
+            ("\u{feff}--no-transaction \r\nSELECT 1", Mode::NoTransaction { idempotent: false }),
+            ("-- no-transaction idempotent\n", Mode::NoTransaction { idempotent: true }),
+            ("SELECT 1;\n-- no-transaction", Mode::Transaction),
+            ("-- no-transactions are needed\n", Mode::Transaction),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(set(&[("1_a.up.sql", sql)]).expect(sql).migrations[0].mode, expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn bad_files_are_named() {
+        let cases: &[(&[(&str, &str)], &str)] = &[
+            (&[], "there are no migrations"),
+            (&[("README.md", "")], "README.md: it ends neither"),
+            (&[("1_a.sql", "")], "1_a.sql: it ends neither"),
+            (&[("1_a.UP.sql", "")], "1_a.UP.sql: it ends neither"),
+            (&[("x_a.up.sql", "")], "x_a.up.sql: its version is not a number"),
+            (&[("-1_a.up.sql", "")], "-1_a.up.sql: its version is not a number"),
+            (&[("_a.up.sql", "")], "_a.up.sql: its version is not a number"),
+            (&[("1.up.sql", "")], "1.up.sql: it has no '_'"),
+            (&[("1_.up.sql", "")], "1_.up.sql: it has no name"),
+            (&[("1_a b.up.sql", "")], "1_a b.up.sql: its name has characters"),
+            (&[("9223372036854775808_a.up.sql", "")], "its version is too large"),
+            (&[("0001_a.up.sql", ""), ("1_b.up.sql", "")], "1_b.up.sql: version 1 is taken by 0001_a.up.sql"),
+            (&[("1_a.up.sql", ""), ("2_b.down.sql", "")], "2_b.down.sql: no .up.sql file applies version 2"),
+            (&[("1_a.up.sql", ""), ("1_b.down.sql", "")], "1_b.down.sql: it reverts version 1, but"),
+            (&[("1_a.up.sql", "SELECT 1;\n\\i x.sql")], "1_a.up.sql:2: a backslash command"),
+            (&[("1_a.up.sql", "a\n\0")], "1_a.up.sql:2: it holds a NUL"),
+            (&[("1_a.up.sql", "SELECT 'x")], "1_a.up.sql:1: the string that opens here"),
+        ];
+        for (files, expected) in cases {
+            let error = set(files).expect_err(expected);
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.reason(), reason::INVALID_MIGRATIONS);
+        }
+        let latin1 = parse([("1_a.up.sql".to_owned(), b"SELECT 1;\nSELECT '\xe9'".to_vec())]).expect_err("not UTF-8");
+        assert_eq!((latin1.line, latin1.to_string().contains("UTF-8")), (Some(2), true));
+    }
+
+    #[test]
+    fn transaction_control_is_refused_where_it_stands() {
+        for (sql, line) in [
+            ("BEGIN;\nSELECT 1;\nCOMMIT;", 1),
+            ("SELECT 1;\n-- done\n/* yes */ COMMIT;", 3),
+            ("SELECT 1;commit", 1),
+            ("SELECT 1;\nstart /* x */ transaction;", 2),
+            ("SELECT 1;\n\nEND", 3),
+            ("ABORT", 1),
+            ("ROLLBACK", 1),
+            ("ROLLBACK AND CHAIN", 1),
+            ("COMMIT PREPARED 'x'", 1),
+            ("PREPARE TRANSACTION 'x'", 1),
+            ("-- no-transaction\nBEGIN; SELECT 1; COMMIT", 2),
+            ("DISCARD ALL", 1),
+            ("SELECT 1;\nCOPY t (a) FROM stdin;\n1\n", 2),
+            ("COPY t TO STDOUT", 1),
+        ] {
+            let error = set(&[("1_a.up.sql", sql)]).expect_err(sql);
+            assert_eq!(error.line, Some(line), "{sql}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_transaction_control_is_taken() {
+        for sql in [
+            "DO $$ BEGIN PERFORM 1; COMMIT; END $$;",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN RETURN 1; END; $f$;",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END; SELECT 1",
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN; RETURN NEW; END;';",
+            "CREATE TABLE \"commit\" (\"begin\" int, rollback int); SELECT rollback FROM \"commit\"",
+            "\"commit\";",
+            "-- COMMIT;\n/* BEGIN; */ SELECT 'COMMIT; ROLLBACK;'",
+            "SAVEPOINT a; ROLLBACK TO SAVEPOINT a; ROLLBACK WORK TO a; RELEASE a",
+            "PREPARE p AS SELECT 1; COPY t FROM '/tmp/x'",
+            "ALTER TABLE t ADD COLUMN start timestamptz",
+        ] {
+            if let Err(error) = set(&[("1_a.up.sql", sql)]) {
+                panic!("{sql}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn debug_output_has_no_sql() {
+        let set = set(&[("1_a.up.sql", "SELECT 'canary'")]).expect("valid");
+        assert!(!format!("{set:?}").contains("canary"));
+    }
+}
