@@ -5,7 +5,13 @@
 //! Vault says that the token is dead). Errors carry no secret.
 
 pub mod client;
+mod counts;
+mod endpoint;
 mod error;
+mod failure;
+mod login;
+mod session;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
