@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tracing::instrument::WithSubscriber;
 use vaultrs::api::auth::approle::requests::{GenerateNewSecretIDRequest, SetAppRoleRequest};
 use vaultrs::api::auth::kubernetes::requests::CreateKubernetesRoleRequest;
 use vaultrs::api::kv2::requests::{ReadSecretRequest, SetSecretMetadataRequest, SetSecretRequestOptions};
@@ -19,7 +18,7 @@ use super::counts::{Counts, Operation};
 use super::endpoint::{DeletePolicy, ReadPolicy, WritePolicy, policy_path};
 use super::failure::{Failure, Target};
 use super::session::Session;
-use super::transport::{Connection, Transport};
+use super::transport::{Connection, Transport, unheard};
 use super::{AppRole, KubernetesRole, KvRecord, SecretId, Vault, VaultError};
 use crate::contract::records::Data;
 
@@ -97,8 +96,7 @@ impl VaultClient {
         T: Send,
     {
         let target = Target { operation, path };
-        // vaultrs logs what Vault answers, which may echo a secret: nothing of it is heard.
-        let result = self.exchange(&target, send).with_subscriber(tracing::Dispatch::none()).await;
+        let result = self.exchange(&target, send).await;
         self.counts.add(operation, &result);
         if let Err(error) = &result {
             tracing::debug!(operation = operation.name(), path = target.path, %error, "a request to Vault failed");
@@ -114,12 +112,12 @@ impl VaultClient {
     {
         let timeout = self.session.transport().timeout();
         let mut grant = self.session.grant().await?;
-        let mut answer = send(grant.connection.clone()).await.map_err(|error| Failure::new(error, timeout));
+        let mut answer = unheard(send(grant.connection.clone())).await.map_err(|error| Failure::new(error, timeout));
         if let Err(failure) = &answer
             && self.session.is_dead(&grant, failure).await
         {
             grant = self.session.replace(&grant).await?;
-            answer = send(grant.connection.clone()).await.map_err(|error| Failure::new(error, timeout));
+            answer = unheard(send(grant.connection.clone())).await.map_err(|error| Failure::new(error, timeout));
         }
         match answer {
             Ok(value) => Ok(Some(value)),
@@ -160,7 +158,7 @@ impl VaultClient {
 #[async_trait]
 impl Vault for VaultClient {
     async fn health(&self) -> Result<(), VaultError> {
-        let result = self.check_health().with_subscriber(tracing::Dispatch::none()).await;
+        let result = self.check_health().await;
         self.counts.add(Operation::Health, &result.clone().map(Some));
         result
     }
@@ -259,9 +257,10 @@ impl Vault for VaultClient {
     }
 
     async fn list_secret_id_accessors(&self, role: &str) -> Result<Vec<String>, VaultError> {
-        let found = self.find(Operation::ListSecretIds, self.approle_path(role, "/secret-id"), |connection| async move {
-            approle::role::secret::list(&*connection, &self.approle_mount, role).await
-        });
+        let found =
+            self.find(Operation::ListSecretIds, self.approle_path(role, "/secret-id"), |connection| async move {
+                approle::role::secret::list(&*connection, &self.approle_mount, role).await
+            });
         Ok(found.await?.map(|found| found.keys).unwrap_or_default())
     }
 
@@ -327,9 +326,8 @@ impl Vault for VaultClient {
     }
 
     async fn delete_kv(&self, path: &str) -> Result<(), VaultError> {
-        let delete = |connection: Arc<Connection>| async move {
-            kv2::delete_metadata(&*connection, &self.kv_mount, path).await
-        };
+        let delete =
+            |connection: Arc<Connection>| async move { kv2::delete_metadata(&*connection, &self.kv_mount, path).await };
         self.find(Operation::DeleteKv, self.kv_path("metadata", path), delete).await.map(drop)
     }
 
@@ -355,7 +353,7 @@ impl VaultClient {
     async fn check_health(&self) -> Result<(), VaultError> {
         let transport = self.session.transport();
         let connection = transport.connection(None).await?;
-        let Err(error) = vaultrs::sys::health(&connection).await else { return Ok(()) };
+        let Err(error) = unheard(vaultrs::sys::health(&connection)).await else { return Ok(()) };
         let failure = Failure::new(error, transport.timeout());
         let problem = match (&failure, failure.code()) {
             // A standby (429), a recovery or performance standby (472, 473) forwards; a body

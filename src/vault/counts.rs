@@ -103,11 +103,9 @@ impl Operation {
             | Self::ReadKvMetadata => "read",
             Self::WritePolicy | Self::WriteAppRole | Self::WriteKubernetesRole => "create or update",
             Self::WriteKv | Self::WriteKvMetadata => "create or update",
-            Self::Login
-            | Self::RenewToken
-            | Self::GenerateSecretId
-            | Self::LookupSecretId
-            | Self::DestroySecretId => "update",
+            Self::Login | Self::RenewToken | Self::GenerateSecretId | Self::LookupSecretId | Self::DestroySecretId => {
+                "update"
+            }
             Self::ListSecretIds => "list",
             Self::DeletePolicy | Self::DeleteAppRole | Self::DeleteKubernetesRole | Self::DeleteKv => "delete",
         }

@@ -161,7 +161,9 @@ impl Login {
                  or Vault may not review tokens at the API server"
             ),
             Self::Jwt { role, .. } => {
-                format!("the role {role} does not exist or does not accept this token (issuer, audience, subject, expiry)")
+                format!(
+                    "the role {role} does not exist or does not accept this token (issuer, audience, subject, expiry)"
+                )
             }
             Self::TokenFile { .. } => {
                 "the token is not (or no longer) valid, or may not read auth/token/lookup-self".to_owned()

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::VaultError;
 use super::counts::{Counts, Operation};
-use super::failure::Failure;
+use super::failure::{Failure, Target};
 use super::login::Login;
-use super::transport::{Connection, Transport};
+use super::transport::{Connection, Transport, unheard};
 
 /// A token that was refused something within this time of its login is taken for alive: a
 /// denial by policy must not cause a login for every request.
@@ -95,7 +95,8 @@ impl Session {
     /// A living token; logs in if there is none.
     pub async fn grant(&self) -> Result<Grant, VaultError> {
         let asked = Instant::now();
-        match self.state().grant.clone() {
+        let current = self.state().grant.clone();
+        match current {
             Some(grant) if grant.life.is_fresh(asked) => return Ok(grant),
             Some(grant) if grant.life.is_alive(asked) => {
                 // One caller refreshes; the others go on with what still lives.
@@ -122,7 +123,7 @@ impl Session {
         if failure.says("invalid token") {
             return true;
         }
-        let lookup = vaultrs::token::lookup_self(&*grant.connection).await;
+        let lookup = unheard(vaultrs::token::lookup_self(&*grant.connection)).await;
         match lookup.map_err(|error| Failure::new(error, self.transport.timeout())) {
             // A token may also lack the right to look itself up; then a login tells.
             Err(failure) if failure.code() == Some(403) => {
@@ -179,7 +180,7 @@ impl Session {
     }
 
     async fn obtain(&self, asked: Instant) -> Result<Grant, VaultError> {
-        let granted = self.login.perform(&self.transport).await?;
+        let granted = unheard(self.login.perform(&self.transport)).await?;
         Ok(Grant {
             connection: Arc::new(self.transport.connection(Some(&granted.token)).await?),
             token: granted.token,
@@ -207,12 +208,9 @@ impl Session {
 
     async fn renew(&self, grant: &Grant) -> Option<Grant> {
         let asked = Instant::now();
-        let answer = vaultrs::token::renew_self(&*grant.connection, None).await;
+        let answer = unheard(vaultrs::token::renew_self(&*grant.connection, None)).await;
         let result = answer.map_err(|error| {
-            let target = super::failure::Target {
-                operation: Operation::RenewToken,
-                path: "auth/token/renew-self".to_owned(),
-            };
+            let target = Target { operation: Operation::RenewToken, path: "auth/token/renew-self".to_owned() };
             Failure::new(error, self.transport.timeout()).into_error(self.transport.address(), &target)
         });
         self.counts.add(Operation::RenewToken, &result.as_ref().map(Some).map_err(Clone::clone));

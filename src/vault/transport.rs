@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::Url;
 use rustify::clients::reqwest::Client as HttpClient;
 use secrecy::{ExposeSecret, SecretString};
+use tracing::instrument::WithSubscriber;
 use vaultrs::api::EndpointMiddleware;
 use vaultrs::client::VaultClientSettings;
 
@@ -15,6 +16,12 @@ use super::client::VaultSettings;
 
 /// A connection with a token, in vaultrs' terms.
 pub(super) type Connection = vaultrs::client::VaultClient;
+
+/// Runs a call of vaultrs with its logging off: it logs what Vault answers, and that may
+/// echo what was sent, at levels that are shown by default.
+pub(super) fn unheard<T>(call: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+    call.with_subscriber(tracing::Dispatch::none())
+}
 
 /// Makes connections.
 pub(super) struct Transport {
@@ -179,9 +186,14 @@ mod tests {
 
     #[test]
     fn a_bad_address_is_refused_without_being_repeated() {
-        for address in
-            ["", "vault:8200", "ftp://vault", "https://user:canary@vault", "https://vault/canary", "https://vault?canary"]
-        {
+        for address in [
+            "",
+            "vault:8200",
+            "ftp://vault",
+            "https://user:canary@vault",
+            "https://vault/canary",
+            "https://vault?canary",
+        ] {
             let error = Transport::new(&settings(address)).err().unwrap_or_else(|| panic!("{address} was taken"));
             assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }
