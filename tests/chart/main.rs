@@ -1,0 +1,295 @@
+//! The Helm chart as Helm renders it: rights, values, the CRD, and the manifests made from it.
+//!
+//! Needs Helm: `target/dev/bin/helm`, or one on the PATH.
+
+mod helm;
+
+use std::collections::BTreeMap;
+
+use clap::{Args, FromArgMatches};
+use helm::{render, render_error, text};
+use kube::CustomResourceExt;
+use serde_yaml::Value;
+use servicedb::operator::Options;
+
+/// Values with which every optional object and setting appears.
+const EVERYTHING: &str = "
+watchNamespaces: [messaging, games]
+monitoringNamespaces: [monitoring]
+replicas: 2
+vault:
+  namespace: teams/data
+  ca: |
+    -----BEGIN CERTIFICATE-----
+    MIIB
+    -----END CERTIFICATE-----
+postgres: {imagePullSecrets: [registry]}
+imagePullSecrets: [{name: registry}]
+metrics: {serviceMonitor: {enabled: true}}
+networkPolicy: {enabled: true, from: [{podSelector: {}}]}
+priorityClassName: system-cluster-critical
+podAnnotations: {example.com/team: data}
+commonLabels: {example.com/team: data}
+extraEnv: [{name: HTTPS_PROXY, value: 'http://proxy:3128'}]
+";
+
+const APPROLE: &str = "vault: {auth: {method: approle, approleSecret: operator-approle}}";
+const TOKEN_FILE: &str = "vault: {auth: {method: token-file, tokenSecret: {name: operator-token}}}";
+
+#[test]
+fn no_role_has_a_wildcard_or_a_right_that_the_operator_must_not_have() {
+    for rendered in [render(""), render(EVERYTHING)] {
+        for role in rendered.roles() {
+            let name = &role.name;
+            for rule in &role.rules {
+                for word in rule.groups.iter().chain(&rule.resources).chain(&rule.verbs) {
+                    assert!(!word.contains('*'), "{name} has a wildcard: {rule:?}");
+                }
+                assert!(
+                    !rule.verbs.iter().any(|verb| ["escalate", "bind", "impersonate"].contains(&verb.as_str())),
+                    "{name} can raise its own rights: {rule:?}"
+                );
+                for forbidden in [
+                    "pods/exec",
+                    "pods/attach",
+                    "pods/portforward",
+                    "pods/ephemeralcontainers",
+                    "serviceaccounts/token",
+                    "nodes/proxy",
+                ] {
+                    assert!(!rule.resources.iter().any(|resource| resource == forbidden), "{name} has {forbidden}");
+                }
+                if rule.resources.iter().any(|resource| resource == "secrets") {
+                    for verb in ["list", "watch", "update", "deletecollection"] {
+                        assert!(!rule.verbs.iter().any(|v| v == verb), "{name} may {verb} Secrets");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_operator_has_what_it_grants_to_database_pods() {
+    let role = render("").cluster_role("servicedb-operator-databases");
+    for resource in ["configmaps", "pods"] {
+        for verb in ["get", "list", "watch", "patch", "update"] {
+            assert!(role.allows("", resource, verb), "the operator lacks {verb} on {resource}");
+        }
+    }
+    assert!(role.allows("rbac.authorization.k8s.io", "rolebindings", "create"));
+}
+
+#[test]
+fn without_watch_namespaces_the_rights_are_bound_cluster_wide() {
+    let rendered = render("");
+    assert_eq!(
+        rendered.names("ClusterRoleBinding"),
+        ["servicedb-operator", "servicedb-operator-databases"],
+        "both ClusterRoles are bound"
+    );
+    assert_eq!(rendered.names("RoleBinding"), ["servicedb-operator"], "only the operator's own namespace");
+    assert_eq!(rendered.env().get("SERVICEDB_WATCH_NAMESPACES"), None, "an empty variable would name a namespace ''");
+}
+
+#[test]
+fn with_watch_namespaces_databases_are_touched_nowhere_else() {
+    let rendered = render("watchNamespaces: [messaging, games]");
+    assert_eq!(
+        rendered.names("ClusterRoleBinding"),
+        ["servicedb-operator"],
+        "ServiceDatabases and the read-only rights"
+    );
+    let mut bound: Vec<_> = rendered
+        .of_kind("RoleBinding")
+        .filter(|binding| text(&binding["roleRef"]["name"]) == "servicedb-operator-databases")
+        .map(|binding| text(&binding["metadata"]["namespace"]))
+        .collect();
+    bound.sort_unstable();
+    assert_eq!(bound, ["games", "messaging"]);
+    assert_eq!(rendered.env()["SERVICEDB_WATCH_NAMESPACES"], "messaging,games");
+
+    for rule in rendered.cluster_role("servicedb-operator").rules {
+        let own = rule.groups == ["servicedb.dev"];
+        let reads = rule.verbs.iter().all(|verb| ["get", "list", "watch"].contains(&verb.as_str()));
+        assert!(own || reads, "cluster-wide, the operator writes only ServiceDatabases: {rule:?}");
+    }
+}
+
+#[test]
+fn the_crd_is_the_one_of_the_types_and_is_kept_on_uninstall() {
+    let rendered = render("");
+    let mut crd = rendered.of_kind("CustomResourceDefinition").next().expect("a CRD").clone();
+    let metadata = crd["metadata"].as_mapping_mut().expect("metadata");
+    let annotations = metadata.remove("annotations").expect("annotations");
+    assert_eq!(text(&annotations["helm.sh/resource-policy"]), "keep");
+    metadata.remove("labels");
+    let expected = serde_yaml::to_value(servicedb::api::ServiceDatabase::crd()).expect("the CRD as YAML");
+    assert!(crd == expected, "charts/servicedb/files/crd.yaml is out of date: run manifests/generate.sh");
+
+    assert_eq!(render("crds: {install: false}").of_kind("CustomResourceDefinition").count(), 0);
+}
+
+#[test]
+fn every_setting_of_the_operator_is_reachable_and_reads_back() {
+    let command = Options::augment_args(clap::Command::new("operator"));
+    let mut missing: Vec<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    for values in ["", EVERYTHING, APPROLE, TOKEN_FILE] {
+        let env = render(values).env();
+        missing.retain(|name| !env.contains_key(name));
+        let options = options(&command, &env);
+        assert_eq!(options.cluster_id, "test");
+        assert_eq!(options.vault_address, "https://vault.vault.svc:8200");
+        assert_eq!(options.postgres_images[0].0, "17");
+    }
+    assert!(missing.is_empty(), "no value of the chart sets {missing:?}");
+}
+
+#[test]
+fn the_environment_names_no_setting_that_the_operator_does_not_have() {
+    let command = Options::augment_args(clap::Command::new("operator"));
+    let known: Vec<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .map(|name| name.to_string_lossy().into_owned())
+        .chain(["SERVICEDB_LOG".to_owned(), "HTTPS_PROXY".to_owned()])
+        .collect();
+    for name in render(EVERYTHING).env().keys() {
+        assert!(known.contains(name), "{name} is set and nothing reads it");
+    }
+}
+
+#[test]
+fn the_auth_mount_follows_the_method_unless_it_is_given() {
+    for (values, mount) in [
+        ("", "kubernetes"),
+        ("vault: {auth: {method: jwt}}", "jwt"),
+        (APPROLE, "approle"),
+        ("vault: {auth: {mount: clusters/one}}", "clusters/one"),
+    ] {
+        assert_eq!(render(values).env()["SERVICEDB_VAULT_AUTH_MOUNT"], mount, "{values}");
+    }
+}
+
+#[test]
+fn a_new_vault_authority_restarts_the_operator() {
+    let with = |certificate: &str| {
+        let values = format!("vault: {{ca: '-----BEGIN CERTIFICATE----- {certificate}'}}");
+        text(&render(&values).deployment()["spec"]["template"]["metadata"]["annotations"]["checksum/vault-ca"])
+    };
+    assert_ne!(with("one"), with("other"));
+}
+
+#[test]
+fn every_pod_meets_the_restricted_standard() {
+    for values in ["", EVERYTHING] {
+        let rendered = render(values);
+        let pods = rendered.pod_specs();
+        assert_eq!(pods.len(), 3, "the operator, the uninstall check and the Vault check");
+        for pod in pods {
+            let context = &pod["securityContext"];
+            assert_eq!(context["runAsNonRoot"], Value::Bool(true));
+            assert_eq!(text(&context["seccompProfile"]["type"]), "RuntimeDefault");
+            for container in pod["containers"].as_sequence().expect("containers") {
+                let context = &container["securityContext"];
+                assert_eq!(context["allowPrivilegeEscalation"], Value::Bool(false));
+                assert_eq!(context["readOnlyRootFilesystem"], Value::Bool(true));
+                assert_eq!(text(&context["capabilities"]["drop"][0]), "ALL");
+                assert!(!container["resources"]["limits"]["memory"].is_null(), "a memory limit");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_missing_is_asked_for_in_words() {
+    for (values, message) in [
+        ("clusterId: ''", "clusterId is required: a name for this cluster"),
+        ("vault: {address: ''}", "vault.address is required: Vault's address, such as https://"),
+        ("vault: {auth: {method: approle}}", "vault.auth.approleSecret is required"),
+        ("vault: {auth: {method: token-file}}", "vault.auth.tokenSecret.name is required"),
+        ("serviceAccount: {create: false}", "serviceAccount.name is required"),
+        (
+            "vault: {caConfigMap: {name: a}, caSecret: {name: b}}",
+            "vault.caConfigMap and vault.caSecret are given together",
+        ),
+        (
+            "metrics: {service: {enabled: false}, serviceMonitor: {enabled: true}}",
+            "metrics.serviceMonitor.enabled needs metrics.service.enabled",
+        ),
+    ] {
+        let error = render_error(values);
+        assert!(error.contains(message), "{values}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_refused_by_its_name() {
+    for (values, field) in [
+        ("clusterId: Prod_1", "/clusterId"),
+        ("clusterId: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "/clusterId"),
+        ("clusterId: 7", "/clusterId"),
+        ("vault: {address: vault.vault.svc:8200}", "/vault/address"),
+        ("vault: {address: 'https://user@vault:8200'}", "/vault/address"),
+        ("vault: {address: 'https://vault:8200/v1'}", "/vault/address"),
+        ("vault: {ca: /etc/ssl/vault.pem}", "/vault/ca"),
+        ("vault: {adress: 'https://vault:8200'}", "adress"),
+        ("vault: {kvMount: secret/}", "/vault/kvMount"),
+        ("vault: {timeoutSeconds: 0}", "/vault/timeoutSeconds"),
+        ("vault: {auth: {method: userpass}}", "/vault/auth/method"),
+        ("vault: {auth: {token: hvs.x}}", "token"),
+        ("watchNamespaces: messaging", "/watchNamespaces"),
+        ("watchNamespaces: [Messaging]", "/watchNamespaces/0"),
+        ("watchNamespaces: ['']", "/watchNamespaces/0"),
+        ("postgres: {images: {'17.4': 'postgres:17.4'}}", "17.4"),
+        ("postgres: {images: {'17': 'a,b'}}", "/postgres/images/17"),
+        ("postgres: {images: {'17': null}}", "/postgres/images"),
+        ("postgres: {runAsUser: 0}", "/postgres/runAsUser"),
+        ("image: {pullPolicy: Sometimes}", "/image/pullPolicy"),
+        ("image: {digest: latest}", "/image/digest"),
+        ("replicas: many", "/replicas"),
+        ("concurrency: 0", "/concurrency"),
+        ("listen: {port: 80}", "/listen/port"),
+        ("listen: {address: '::'}", "/listen/address"),
+        ("extraEnv: [{name: SERVICEDB_CLUSTER_ID, value: other}]", "/extraEnv/0/name"),
+        ("replicaCount: 2", "replicaCount"),
+    ] {
+        let error = render_error(values);
+        assert!(error.contains("schema") && error.contains(field), "{values}: {error}");
+    }
+}
+
+#[test]
+fn helm_lint_is_content() {
+    helm::lint();
+}
+
+#[test]
+fn the_manifests_are_what_the_chart_gives() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/generate.sh");
+    let output = std::process::Command::new(script).arg("--check").output().expect("manifests/generate.sh runs");
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The settings as the operator would read them from this environment.
+fn options(command: &clap::Command, env: &BTreeMap<String, String>) -> Options {
+    let mut arguments = vec!["operator".to_owned()];
+    for argument in command.get_arguments() {
+        let (Some(name), Some(flag)) = (argument.get_env(), argument.get_long()) else { continue };
+        if let Some(value) = env.get(&*name.to_string_lossy()) {
+            arguments.push(format!("--{flag}={value}"));
+        }
+    }
+    let matches =
+        command.clone().try_get_matches_from(arguments).expect("the operator accepts the chart's environment");
+    Options::from_arg_matches(&matches).expect("the settings")
+}
