@@ -125,7 +125,10 @@ fn the_crd_is_the_one_of_the_types_and_is_kept_on_uninstall() {
     assert_eq!(text(&annotations["helm.sh/resource-policy"]), "keep");
     metadata.remove("labels");
     let expected = serde_yaml::to_value(servicedb::api::ServiceDatabase::crd()).expect("the CRD as YAML");
-    assert!(crd == expected, "charts/servicedb/files/crd.yaml is out of date: run manifests/generate.sh");
+    assert!(
+        crd == expected,
+        "out of date: cargo run -- crd > crds/servicedatabases.servicedb.dev.yaml, then manifests/generate.sh"
+    );
 
     assert_eq!(render("crds: {install: false}").of_kind("CustomResourceDefinition").count(), 0);
 }
