@@ -17,7 +17,7 @@ if [[ -s $STATE/clone && $(cat "$STATE/clone") != "$ROOT" ]]; then
     fail "this machine's dev cluster belongs to the clone $other and is running. End it there with 'make clean', or use it from here with KUBECONFIG=$other/target/dev/kubeconfig and CONTEXT=servicedb-dev"
   fi
   echo "taking over from $other, whose cluster does not run"
-  ./clean.sh
+  LOCKED=1 ./clean.sh
 fi
 mkdir -p "$STATE" "$RUN" "$BIN" "$LOG" "$CACHE"
 echo "$ROOT" >"$STATE/clone"

@@ -16,7 +16,7 @@ b() { buildah --root "$STORE/root" --runroot "$STORE/run" "$@"; }
 # Debian trixie from Debian's own packages, as debian:trixie-slim elsewhere.
 base() {
   how=reused
-  b image exists "$BASE_IMAGE" 2>/dev/null && return
+  b inspect --type image "$BASE_IMAGE" >/dev/null 2>&1 && return
   mkdir -p "$CACHE" "$STORE"
   if [[ ! -s $CACHE/base.tar ]]; then
     mmdebstrap --variant=minbase --include=ca-certificates \

@@ -13,7 +13,7 @@ K=$BIN/kubernetes
 
 containerd_up() {
   mkdir -p "$HOME_DIR/cni" "$RUN_DIR"
-  cat >"$HOME_DIR/containerd.toml" <<TOML
+  put "$HOME_DIR/containerd.toml" <<TOML
 version = 2
 root = "$HOME_DIR/containerd"
 state = "$RUN_DIR/containerd"
@@ -42,7 +42,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     conf_dir = "$HOME_DIR/cni"
 TOML
   # No ipMasq: pods have no business outside.
-  cat >"$HOME_DIR/cni/10-pods.conflist" <<JSON
+  put "$HOME_DIR/cni/10-pods.conflist" <<JSON
 {
   "cniVersion": "1.0.0", "name": "pods",
   "plugins": [
@@ -71,7 +71,7 @@ kubelet_up() {
       mv kubelet.crt.new kubelet.crt
     )
   fi
-  cat >"$HOME_DIR/kubelet.yaml" <<YAML
+  put "$HOME_DIR/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: $ip
@@ -116,7 +116,7 @@ YAML
 }
 
 proxy_up() {
-  cat >"$HOME_DIR/kube-proxy.yaml" <<YAML
+  put "$HOME_DIR/kube-proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables

@@ -7,7 +7,7 @@ set -euo pipefail
 coredns_up() {
   # No cache: it would serve a dead pod's address; the data is in memory anyway.
   # Names outside the cluster do not exist, and that is said at once.
-  cat >"$STATE/Corefile" <<CORE
+  put "$STATE/Corefile" <<CORE
 cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
   bind $NODE_IP
   errors

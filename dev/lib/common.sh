@@ -15,6 +15,8 @@ CACHE=$DEV/cache
 STATE=/var/lib/servicedb-dev
 # Sockets need short paths; pid files lie beside them.
 RUN=/run/servicedb-dev
+# With an existing cluster nothing needs root.
+[[ -z ${CONTEXT:-} ]] || RUN=$DEV/run
 
 # Addresses. Nodes have an interface of their own, so that nothing depends on
 # the address that this machine happens to have outside.
@@ -96,6 +98,13 @@ lock() {
   mkdir -p "$STATE"
   exec 7>"$STATE/lock"
   flock -n 7 || { echo "waiting for another set-up on this machine …"; flock 7; }
+}
+
+# put FILE: writes what comes in, unless the file holds just that (programs that
+# watch their configuration would restart for nothing).
+put() {
+  cat >"$1.new"
+  if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
 }
 
 # Hash of what a product is made from: files' contents and any words.
