@@ -26,6 +26,10 @@ enum Command {
     Check,
     /// Print the CustomResourceDefinition.
     Crd,
+    /// Log in to Vault as the operator does, and say what works; for `helm test`.
+    VaultCheck(Box<servicedb::operator::Options>),
+    /// Refuse while ServiceDatabases exist; for the chart's pre-delete hook.
+    UninstallCheck,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
             Command::Migrate => servicedb::migrate::run().await,
             #[cfg(unix)]
             Command::Check => servicedb::check::run().await,
+            Command::VaultCheck(options) => servicedb::operator::checks::vault(*options).await,
+            Command::UninstallCheck => servicedb::operator::checks::uninstall().await,
             Command::Crd => ExitCode::SUCCESS,
         }
     })

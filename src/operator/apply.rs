@@ -8,6 +8,9 @@ use super::error::Error;
 use super::object::{ANNOTATION_APPLIED, Owner, Planned, contains, controller_uid, stamped_uid};
 use crate::api::names::FIELD_MANAGER;
 
+/// The field manager of objects that are handed over as they are made.
+const CREATION_MANAGER: &str = "servicedb-creation";
+
 /// What applying did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -19,26 +22,18 @@ pub enum Change {
     Unchanged,
 }
 
-/// An object as the API server has it, after it was applied.
-pub struct Applied {
-    /// What applying did.
-    pub change: Change,
-    /// The object.
-    pub live: DynamicObject,
-}
-
 /// Brings one object to its plan.
 ///
 /// # Errors
 /// [`Error::ObjectConflict`] if an object of this name belongs to somebody else; it is left
 /// as it is. Otherwise whatever the API server said.
-pub async fn apply(client: &Client, owner: &Owner, planned: &Planned) -> Result<Applied, Error> {
+pub async fn apply(client: &Client, owner: &Owner, planned: &Planned) -> Result<Change, Error> {
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.names.namespace, &planned.resource);
     let (sealed, hash) = planned.sealed();
     let live = match api.get_opt(&planned.name).await? {
         Some(live) => live,
         None => match create(&api, planned, &sealed).await {
-            Ok(live) => return Ok(Applied { change: Change::Created, live }),
+            Ok(()) => return Ok(Change::Created),
             // Somebody was faster than our read: look at what they made.
             Err(error) if is_conflict(&error, "AlreadyExists") => api.get(&planned.name).await?,
             Err(error) => return Err(error.into()),
@@ -50,22 +45,25 @@ pub async fn apply(client: &Client, owner: &Owner, planned: &Planned) -> Result<
     if live.annotations().get(ANNOTATION_APPLIED) == Some(&hash)
         && contains(&serde_json::to_value(&live)?, &planned.body)
     {
-        return Ok(Applied { change: Change::Unchanged, live });
+        return Ok(Change::Unchanged);
     }
     own_created_fields(&api, &live).await?;
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let live = api.patch(&planned.name, &parameters, &Patch::Apply(&sealed)).await?;
-    Ok(Applied { change: Change::Updated, live })
+    api.patch(&planned.name, &parameters, &Patch::Apply(&sealed)).await?;
+    Ok(Change::Updated)
 }
 
-async fn create(api: &Api<DynamicObject>, planned: &Planned, sealed: &Value) -> Result<DynamicObject, kube::Error> {
+async fn create(api: &Api<DynamicObject>, planned: &Planned, sealed: &Value) -> Result<(), kube::Error> {
     let mut body = sealed.clone();
     if let Some(extra) = &planned.at_creation {
         merge(&mut body, extra);
     }
+    // Fields that become somebody else's must not be taken back by a later apply.
+    let manager = if planned.at_creation.is_some() { CREATION_MANAGER } else { FIELD_MANAGER };
     let object = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    api.create(&parameters, &object).await
+    let parameters = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
+    api.create(&parameters, &object).await?;
+    Ok(())
 }
 
 fn merge(into: &mut Value, from: &Value) {
@@ -89,9 +87,9 @@ async fn own_created_fields(api: &Api<DynamicObject>, live: &DynamicObject) -> R
             && entry.operation.as_deref() == Some("Update")
             && entry.subresource.is_none()
     };
-    let applied = managed.iter().any(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
-    });
+    let applied = managed
+        .iter()
+        .any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply"));
     match managed.iter_mut().find(ours) {
         Some(entry) if !applied => entry.operation = Some("Apply".to_owned()),
         _ => return Ok(()),

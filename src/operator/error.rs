@@ -41,6 +41,9 @@ pub enum Error {
     /// JSON that could not be written or read.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The operator is on its way out.
+    #[error("the operator is stopping")]
+    Stopping,
     /// The reconcile took longer than it may.
     #[error("the reconcile took longer than {0} s and was cancelled")]
     Timeout(u64),
@@ -53,9 +56,12 @@ impl Error {
             Self::ObjectConflict { .. } => reason::OBJECT_CONFLICT,
             Self::Vault(error) => error.reason(),
             Self::Record(_) => reason::CREDENTIALS_PENDING,
-            Self::Kubernetes(_) | Self::Certificate(_) | Self::Unreadable { .. } | Self::Json(_) | Self::Timeout(_) => {
-                reason::KUBERNETES_ERROR
-            }
+            Self::Kubernetes(_)
+            | Self::Certificate(_)
+            | Self::Unreadable { .. }
+            | Self::Json(_)
+            | Self::Stopping
+            | Self::Timeout(_) => reason::KUBERNETES_ERROR,
         }
     }
 
@@ -66,7 +72,7 @@ impl Error {
             Self::ObjectConflict { .. } => "object_conflict",
             Self::Vault(_) => "vault",
             Self::Record(_) | Self::Certificate(_) | Self::Unreadable { .. } | Self::Json(_) => "data",
-            Self::Timeout(_) => "timeout",
+            Self::Stopping | Self::Timeout(_) => "timeout",
         }
     }
 }

@@ -1,12 +1,33 @@
-//! The operator.
+//! The operator: turns ServiceDatabases into Kubernetes and Vault objects, and observations
+//! into status.
+//!
+//! Reading order: [`reconcile`] is the driver; `validate`, `plan` and `status` are pure;
+//! `observe`, `apply`, `vault_objects`, `credentials`, `secrets`, `migrations`, `cleanup` and
+//! `publish` do its I/O; `controller` and `leader` call it.
 
+mod apply;
+pub mod checks;
+mod cleanup;
+mod context;
+mod controller;
+mod credentials;
+mod error;
+mod http;
+mod leader;
+mod metrics;
+mod migrations;
+mod object;
+mod observe;
 mod options;
-
-use std::process::ExitCode;
+mod plan;
+mod pods;
+mod publish;
+mod reconcile;
+mod secrets;
+mod startup;
+mod status;
+mod validate;
+mod vault_objects;
 
 pub use options::Options;
-
-/// Runs until it is told to stop or loses its lease.
-pub async fn run(_options: Options) -> ExitCode {
-    ExitCode::FAILURE
-}
+pub use startup::run;

@@ -11,7 +11,7 @@ use super::options::Options;
 use crate::api::conditions::reason;
 use crate::api::names::{Names, PostgresNames, VaultNames};
 use crate::api::spec::RESERVED_PARAMETERS;
-use crate::api::{ClientSpec, DeletionPolicy, SchedulingSpec, ServiceDatabase, StorageSpec};
+use crate::api::{ClientSpec, SchedulingSpec, ServiceDatabase, StorageSpec};
 
 /// A ServiceDatabase whose every value was checked and resolved.
 #[derive(Clone, Debug)]
@@ -26,8 +26,6 @@ pub struct Database {
     pub instances: i32,
     /// The image of the declared version.
     pub image: String,
-    /// The declared major version.
-    pub version: String,
     /// Settings of the server.
     pub parameters: BTreeMap<String, String>,
     /// Extensions to create.
@@ -46,8 +44,6 @@ pub struct Database {
     pub migrations_source: Option<String>,
     /// Who may connect and read.
     pub clients: Vec<ClientSpec>,
-    /// What is kept on deletion.
-    pub deletion_policy: DeletionPolicy,
 }
 
 impl Database {
@@ -89,7 +85,9 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         return Err(invalid("spec.instances must be from 1 to 9".to_owned()));
     }
     if let Some(name) = spec.postgres.parameters.keys().find(|name| RESERVED_PARAMETERS.contains(&name.as_str())) {
-        return Err(invalid(format!("spec.postgres.parameters sets {name}, which Servicedb or Patroni owns: remove it")));
+        return Err(invalid(format!(
+            "spec.postgres.parameters sets {name}, which Servicedb or Patroni owns: remove it"
+        )));
     }
     let image = options.postgres_images.iter().find(|(version, _)| *version == spec.postgres.version);
     let Some((_, image)) = image else {
@@ -108,7 +106,6 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         owner: Owner { uid: resource.uid().unwrap_or_default(), names },
         instances: spec.instances,
         image: image.clone(),
-        version: spec.postgres.version.clone(),
         parameters: spec.postgres.parameters.clone(),
         extensions: spec.postgres.extensions.iter().map(|extension| extension.name.clone()).collect(),
         storage: spec.storage.clone(),
@@ -122,7 +119,6 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             .and_then(|migrations| migrations.source.config_map.as_ref())
             .map(|reference| reference.name.clone()),
         clients: spec.clients.clone(),
-        deletion_policy: spec.deletion_policy,
     })
 }
 
@@ -139,7 +135,9 @@ fn check_name(name: &str) -> Result<(), Invalid> {
     if good {
         Ok(())
     } else {
-        Err(invalid(format!("metadata.name {name:?} is not a service's name: at most 40 of a-z, 0-9 and '-', a letter first, not pg-…")))
+        Err(invalid(format!(
+            "metadata.name {name:?} is not a service's name: at most 40 of a-z, 0-9 and '-', a letter first, not pg-…"
+        )))
     }
 }
 
@@ -153,6 +151,8 @@ fn check_database(database: &str) -> Result<(), Invalid> {
     if good {
         Ok(())
     } else {
-        Err(invalid(format!("spec.database {database:?} is not a name that can be used: at most 50 of a-z, 0-9 and '_', not a digit first, not one that PostgreSQL reserves")))
+        Err(invalid(format!(
+            "spec.database {database:?} is not a name that can be used: at most 50 of a-z, 0-9 and '_', not a digit first, not one that PostgreSQL reserves"
+        )))
     }
 }

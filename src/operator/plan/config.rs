@@ -6,8 +6,8 @@ use serde_json::json;
 use super::Inputs;
 use crate::api::names::LABEL_SCOPE;
 use crate::contract::desired::{self, Desired};
-use crate::contract::{patroni, pod};
 use crate::contract::records::VaultAccess;
+use crate::contract::{patroni, pod};
 use crate::operator::object::Planned;
 use crate::operator::validate::Database;
 
@@ -32,11 +32,7 @@ pub fn approle(database: &Database, inputs: &Inputs<'_>, name: &str, role_id: &s
 /// What the agents shall bring about.
 pub fn desired(database: &Database, credential_generation: i64) -> Planned {
     let document = json!(document(database, credential_generation)).to_string();
-    Planned::new::<ConfigMap>(
-        &database.owner,
-        database.names().desired(),
-        json!({"data": {desired::KEY: document}}),
-    )
+    Planned::new::<ConfigMap>(&database.owner, database.names().desired(), json!({"data": {desired::KEY: document}}))
 }
 
 /// The desired state as the agents read it.

@@ -47,7 +47,8 @@ pub fn peers_service(database: &Database) -> Planned {
 pub fn policy(database: &Database, options: &Options) -> Planned {
     let names = database.names();
     let members = json!({"podSelector": {"matchLabels": {LABEL_SCOPE: names.base()}}});
-    let migrator = json!({"podSelector": {"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": "migration"}}});
+    let migrator =
+        json!({"podSelector": {"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": "migration"}}});
     let clients = database.clients.iter().filter_map(|client| client.pod_selector.as_ref());
     let mut postgres = vec![members.clone(), migrator];
     postgres.extend(clients.map(|selector| json!({"podSelector": selector})));
@@ -56,8 +57,11 @@ pub fn policy(database: &Database, options: &Options) -> Planned {
         json!({"from": [members], "ports": [tcp(PATRONI_PORT)]}),
     ];
     if !options.monitoring_namespaces.is_empty() {
-        let namespaces = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});
-        rules.push(json!({"from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}], "ports": [tcp(AGENT_PORT)]}));
+        let namespaces =
+            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});
+        rules.push(
+            json!({"from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}], "ports": [tcp(AGENT_PORT)]}),
+        );
     }
     Planned::new::<NetworkPolicy>(
         &database.owner,

@@ -1,0 +1,210 @@
+//! Deletion: what the policy names goes, in the order that leaves no half-state, and status
+//! says what it waits for. Spec is not validated here: a bad spec must not block deletion.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::runtime::controller::Action;
+use kube::{Client, Resource, ResourceExt};
+use serde_json::json;
+use std::time::Duration;
+
+use super::apply::delete_exactly;
+use super::context::Context;
+use super::error::Error;
+use super::object::{controller_uid, stamped_uid};
+use super::reconcile::jittered;
+use super::status::{Word, condition};
+use super::validate::Database;
+use super::{publish, vault_objects};
+use crate::api::conditions::{self as kind, reason};
+use crate::api::names::{FINALIZER, LABEL_NAME, Names};
+use crate::api::{DeletionPolicy, ServiceDatabase};
+use crate::vault::Vault;
+
+/// How soon a deletion that waits is looked at again, where no watch tells.
+const WAITING: Duration = Duration::from_secs(2);
+
+/// Adds the finalizer.
+///
+/// # Errors
+/// Whatever the API server said; a resource that changed meanwhile is read again.
+pub async fn add_finalizer(context: &Context, resource: &ServiceDatabase) -> Result<(), Error> {
+    let mut finalizers = resource.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    set_finalizers(&context.client, resource, &finalizers).await
+}
+
+async fn set_finalizers(client: &Client, resource: &ServiceDatabase, finalizers: &[String]) -> Result<(), Error> {
+    let api: Api<ServiceDatabase> = Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
+    let patch = json!({"metadata": {
+        "uid": resource.uid(),
+        "resourceVersion": resource.resource_version(),
+        "finalizers": finalizers,
+    }});
+    match api.patch(&resource.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Brings a deletion a step further; each step is idempotent.
+///
+/// # Errors
+/// Whatever is to be tried again with backoff.
+pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<Action, Error> {
+    if !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        context.memory.forget(&resource.uid().unwrap_or_default());
+        return Ok(Action::await_change());
+    }
+    let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
+    let uid = resource.uid().unwrap_or_default();
+    let dying = Dying { context, names: &names, uid: &uid };
+
+    // 1. The Jobs and the pods, and wait until they are gone: what runs could write again.
+    dying.stop_jobs().await?;
+    if let Some(waiting) = dying.stop_pods().await? {
+        return wait(context, resource, waiting).await;
+    }
+    // 2. Vault: nobody gets in any more. Records follow the policy.
+    if let Err(error) = dying.leave_vault(resource.spec.deletion_policy).await {
+        wait(context, resource, format!("Vault: {error}")).await?;
+        return Err(error);
+    }
+    // 3. Volumes, Patroni's ConfigMaps and the authority share one fate.
+    if resource.spec.deletion_policy == DeletionPolicy::Delete {
+        dying.delete_data().await?;
+    }
+    // 4. Everything else is garbage-collected with the resource.
+    let remaining: Vec<_> = resource.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+    set_finalizers(&context.client, resource, &remaining).await?;
+    context.memory.forget(&uid);
+    context.metrics.gone(&uid);
+    Ok(Action::await_change())
+}
+
+/// Says what the deletion waits for.
+async fn wait(context: &Context, resource: &ServiceDatabase, what: String) -> Result<Action, Error> {
+    let mut status = resource.status.clone().unwrap_or_default();
+    let generation = resource.metadata.generation;
+    for (kind, word) in [
+        (kind::READY, Word::no(reason::DELETING, format!("being deleted; waiting for {what}"))),
+        (kind::RECONCILING, Word::yes(reason::DELETING, format!("being deleted; waiting for {what}"))),
+    ] {
+        let told = condition(kind, word, &status, generation, context.now());
+        status.conditions.retain(|condition| condition.type_ != kind);
+        status.conditions.push(told);
+    }
+    status.deletion_waits_for = Some(what);
+    publish::write(context, resource, &status).await?;
+    Ok(Action::requeue(jittered(WAITING)))
+}
+
+struct Dying<'a> {
+    context: &'a Context,
+    names: &'a Names,
+    uid: &'a str,
+}
+
+impl Dying<'_> {
+    async fn stop_jobs(&self) -> Result<(), Error> {
+        let api = self.api::<Job>();
+        for job in self.labelled(&api).await? {
+            if controller_uid(&job) == Some(self.uid) {
+                delete_exactly(&api, &job).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the StatefulSet in the foreground; returns what is still there of it.
+    async fn stop_pods(&self) -> Result<Option<String>, Error> {
+        let api: Api<StatefulSet> = Api::namespaced(self.context.client.clone(), &self.names.namespace);
+        let Some(live) = api.get_opt(&self.names.base()).await? else { return Ok(None) };
+        let ours = live.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == self.uid);
+        if !ours {
+            return Ok(None);
+        }
+        if live.metadata.deletion_timestamp.is_none() {
+            let preconditions = Preconditions { uid: live.uid(), resource_version: None };
+            let parameters = DeleteParams::foreground().preconditions(preconditions);
+            match api.delete(&self.names.base(), &parameters).await {
+                Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+        }
+        let pods: Vec<_> = self.context.database_pods(self.names).into_iter().map(|pod| pod.name).collect();
+        Ok(Some(format!("the StatefulSet {} and its pods to end: {}", self.names.base(), pods.join(", "))))
+    }
+
+    async fn leave_vault(&self, policy: DeletionPolicy) -> Result<(), Error> {
+        let vault = self.context.vault.as_ref();
+        let names = self.names.vault(&self.context.options.cluster_id);
+        vault_objects::remove(vault, &names).await?;
+        // A generation that was never proved is nobody's data.
+        vault.delete_kv(&names.pending()).await?;
+        if policy == DeletionPolicy::Delete {
+            delete_records(vault, &names).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_data(&self) -> Result<(), Error> {
+        for api in [self.api::<ConfigMap>(), self.api::<Secret>()] {
+            self.delete_stamped(&api, |stamp| stamp == self.uid).await?;
+        }
+        let claims = self.api::<PersistentVolumeClaim>();
+        for claim in self.labelled(&claims).await? {
+            if stamped_uid(&claim) == Some(self.uid) {
+                delete_exactly(&claims, &claim).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_stamped(&self, api: &Api<DynamicObject>, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let mut names = self.names.patroni_config_maps().to_vec();
+        names.push(self.names.ca_secret());
+        for name in names {
+            if let Some(live) = api.get_opt(&name).await?
+                && stamped_uid(&live).is_some_and(&wanted)
+            {
+                delete_exactly(api, &live).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn api<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<K>(&());
+        Api::namespaced_with(self.context.client.clone(), &self.names.namespace, &resource)
+    }
+
+    async fn labelled(&self, api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, Error> {
+        let parameters = ListParams::default().labels(&format!("{LABEL_NAME}={}", self.names.name));
+        Ok(api.list(&parameters).await?.items)
+    }
+}
+
+async fn delete_records(vault: &dyn Vault, names: &crate::api::names::VaultNames) -> Result<(), Error> {
+    vault.delete_kv(&names.runtime()).await?;
+    vault.delete_kv(&names.migrator_record()).await?;
+    Ok(())
+}
+
+/// Removes Patroni's ConfigMaps and the authority of an earlier resource whose volumes are
+/// gone: without the data they are a lie.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn remove_stamped_leftovers(context: &Context, database: &Database) -> Result<(), Error> {
+    let uid = database.owner.uid.as_str();
+    let leftovers = Dying { context, names: database.names(), uid };
+    for api in [leftovers.api::<ConfigMap>(), leftovers.api::<Secret>()] {
+        leftovers.delete_stamped(&api, |stamp| stamp != uid).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The controller: which changes are a cause to reconcile, and what follows a failure.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, future, stream};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::error::Error;
+use super::pods::{fingerprint, trim};
+use super::reconcile::{jittered, reconcile};
+use crate::api::ServiceDatabase;
+use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
+
+/// How long one reconcile may take, in seconds.
+const TIMEOUT_SECONDS: u64 = 60;
+/// The first wait after a failure; it doubles with each.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+/// The longest.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// The longest while Vault fails: it may be back at any moment, and one request finds out.
+const LONGEST_VAULT_BACKOFF: Duration = Duration::from_secs(20);
+/// Changes within this time are one cause.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Runs the controller for these watches until `stop` resolves.
+pub async fn run(
+    context: Arc<Context>,
+    watches: Vec<PodWatch>,
+    stop: impl Future<Output = ()> + Send + Sync + Clone + 'static,
+) {
+    // A controller for each watched namespace: what may be watched is what the Role there lets.
+    let controllers = watches.into_iter().map(|pods| controller(context.clone(), pods, stop.clone()));
+    future::join_all(controllers).await;
+}
+
+async fn controller(context: Arc<Context>, pods: PodWatch, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+    let namespace = pods.namespace.as_deref();
+    let client = context.client.clone();
+    let resources: Api<ServiceDatabase> = api(&client, namespace);
+    let config = Config::default().concurrency(context.options.concurrency).debounce(DEBOUNCE);
+    let controller = Controller::new(resources, watcher::Config::default()).with_config(config);
+    let known = controller.store();
+    controller
+        .owns(api::<StatefulSet>(&client, namespace), labelled(LABEL_NAME))
+        .owns(api::<Job>(&client, namespace), labelled(LABEL_NAME))
+        // Patroni rewrites its ConfigMaps in every loop: they are left out, and only names are watched.
+        .watches(
+            api::<PartialObjectMeta<ConfigMap>>(&client, namespace),
+            watcher::Config::default().labels(&format!("!{LABEL_SCOPE}")),
+            move |changed| of_config_map(&known, &changed),
+        )
+        .reconcile_on(pods.changes)
+        .graceful_shutdown_on(stop)
+        .run(timed, on_error, context)
+        .for_each(|result| {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a reconcile ended in an error");
+            }
+            future::ready(())
+        })
+        .await;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn labelled(label: &str) -> watcher::Config {
+    watcher::Config::default().labels(label)
+}
+
+/// The resource that owns a ConfigMap, and those whose migrations it holds.
+fn of_config_map(
+    known: &Store<ServiceDatabase>,
+    changed: &PartialObjectMeta<ConfigMap>,
+) -> Vec<ObjectRef<ServiceDatabase>> {
+    let (name, namespace) = (changed.name_any(), changed.namespace());
+    let owner = changed
+        .labels()
+        .get(LABEL_NAME)
+        .map(|owner| ObjectRef::new(owner).within(namespace.as_deref().unwrap_or_default()));
+    let reads = |resource: &Arc<ServiceDatabase>| {
+        let source = resource.spec.migrations.as_ref().and_then(|migrations| migrations.source.config_map.as_ref());
+        resource.namespace() == namespace && source.is_some_and(|source| source.name == name)
+    };
+    let readers = known.state().into_iter().filter(reads).map(|resource| ObjectRef::from_obj(resource.as_ref()));
+    readers.chain(owner).collect()
+}
+
+/// A watch of database pods: a trimmed store for all to read, and the changes that matter.
+pub struct PodWatch {
+    namespace: Option<String>,
+    changes: futures::stream::BoxStream<'static, ObjectRef<ServiceDatabase>>,
+}
+
+/// Watches the database pods of a namespace (none: of all) into a store.
+pub fn watch_pods(client: &Client, namespace: Option<String>, writer: Writer<Pod>) -> PodWatch {
+    let events =
+        watcher(api::<Pod>(client, namespace.as_deref()), labelled(LABEL_SCOPE)).default_backoff().modify(trim);
+    let changes = relevant(reflector(writer, events));
+    PodWatch { namespace, changes: changes.boxed() }
+}
+
+/// The resources whose pods changed in what the operator reads. Deletions always count.
+fn relevant(
+    events: impl Stream<Item = Result<watcher::Event<Pod>, watcher::Error>> + Send + 'static,
+) -> impl Stream<Item = ObjectRef<ServiceDatabase>> + Send {
+    let mut seen: HashMap<(Option<String>, String), u64> = HashMap::new();
+    events
+        .filter_map(move |event| {
+            let changed = match event {
+                Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+                    let print = fingerprint(&pod);
+                    let before = seen.insert((pod.namespace(), pod.name_any()), print);
+                    (before != Some(print)).then(|| resource_of(&pod)).flatten()
+                }
+                Ok(watcher::Event::Delete(pod)) => {
+                    seen.remove(&(pod.namespace(), pod.name_any()));
+                    resource_of(&pod)
+                }
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Err(error) => {
+                    tracing::warn!(%error, "the watch of database pods failed and is tried again");
+                    None
+                }
+            };
+            future::ready(changed)
+        })
+        .chain(stream::pending())
+}
+
+fn resource_of(pod: &Pod) -> Option<ObjectRef<ServiceDatabase>> {
+    let name = pod.labels().get(LABEL_NAME)?;
+    Some(ObjectRef::new(name).within(&pod.namespace().unwrap_or_default()))
+}
+
+/// One reconcile, with a bound on its time, its metrics and its words.
+async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let uid = resource.uid().unwrap_or_default();
+    let work = reconcile(resource.clone(), context.clone());
+    let result = match tokio::time::timeout(Duration::from_secs(TIMEOUT_SECONDS), work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Timeout(TIMEOUT_SECONDS)),
+    };
+    let took = started.elapsed();
+    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+    let outcome = result.as_ref().map_or_else(Error::class, |_| "ok");
+    context.metrics.reconciled(outcome, took);
+    match &result {
+        Ok(_) => {
+            context.memory.succeeded(&uid);
+            tracing::debug!(namespace, name, took_ms = took.as_millis(), "reconciled");
+        }
+        Err(error) => {
+            tracing::warn!(namespace, name, reason = error.reason(), %error, "the reconcile is tried again");
+        }
+    }
+    result
+}
+
+/// Backoff per resource, by class of error, with jitter.
+fn on_error(resource: Arc<ServiceDatabase>, error: &Error, context: Arc<Context>) -> Action {
+    let failures = context.memory.failed(&resource.uid().unwrap_or_default());
+    let longest = if matches!(error, Error::Vault(_)) { LONGEST_VAULT_BACKOFF } else { LONGEST_BACKOFF };
+    Action::requeue(jittered(backoff(failures, longest)))
+}
+
+fn backoff(failures: u32, longest: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    FIRST_BACKOFF.saturating_mul(1 << doublings).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_and_is_bounded() {
+        assert_eq!(backoff(1, LONGEST_BACKOFF), FIRST_BACKOFF);
+        assert_eq!(backoff(3, LONGEST_BACKOFF), FIRST_BACKOFF * 4);
+        assert_eq!(backoff(u32::MAX, LONGEST_BACKOFF), LONGEST_BACKOFF);
+    }
+}

@@ -1,0 +1,229 @@
+//! The declared migrations, the Job that applies them, and how far they are.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+
+use super::apply::{apply, delete_exactly};
+use super::context::Context;
+use super::error::Error;
+use super::object::controller_uid;
+use super::observe::{JobState, job_state};
+use super::plan::migration;
+use super::validate::Database;
+use crate::api::conditions::reason;
+use crate::api::names::LABEL_NAME;
+use crate::contract::migration::{Failure, Outcome};
+use crate::contract::report::LedgerReport;
+use crate::migrate::source::{self, MigrationSet};
+
+/// How long the leader's agent may take to see what a Job that ended well has done.
+const LEDGER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+/// How long after a Job gave up on a cause that passes it is tried again.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is declared.
+pub enum Declared {
+    /// Nothing.
+    Nothing,
+    /// What is declared cannot be read.
+    Unreadable {
+        /// A reason of `api::conditions::reason`.
+        reason: &'static str,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A set of migrations, and the files that it was read from.
+    Set {
+        /// The migrations.
+        set: MigrationSet,
+        /// The files.
+        files: BTreeMap<String, String>,
+    },
+}
+
+/// How far the migrations are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// None are declared.
+    NotDeclared,
+    /// They cannot start yet.
+    Waiting {
+        /// A reason of `api::conditions::reason`.
+        reason: &'static str,
+        /// What they wait for.
+        message: String,
+    },
+    /// The Job is under way.
+    Running,
+    /// The ledger says that all is applied.
+    Applied,
+    /// The Job ended in vain, and trying again would too.
+    Failed {
+        /// A reason of `api::conditions::reason`.
+        reason: String,
+        /// The file, the SQLSTATE, and what to do.
+        message: String,
+    },
+}
+
+/// Reads what is declared.
+///
+/// # Errors
+/// Whatever the API server said; a missing ConfigMap is not an error.
+pub async fn declared(context: &Context, database: &Database) -> Result<Declared, Error> {
+    let Some(name) = &database.migrations_source else { return Ok(Declared::Nothing) };
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let Some(config_map) = api.get_opt(name).await? else {
+        let message = format!(
+            "spec.migrations.source names the ConfigMap {name}, which does not exist in this namespace: create it"
+        );
+        return Ok(Declared::Unreadable { reason: reason::CONFIG_MAP_NOT_FOUND, message });
+    };
+    let text = config_map.data.unwrap_or_default();
+    let binary = config_map.binary_data.unwrap_or_default();
+    let contents = text.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes()));
+    let contents = contents.chain(binary.into_iter().map(|(name, bytes)| (name, bytes.0)));
+    Ok(match source::parse(contents) {
+        Ok(set) => Declared::Set { set, files: text },
+        Err(error) => {
+            let message = format!("ConfigMap {name}: {error}");
+            Declared::Unreadable { reason: error.reason(), message }
+        }
+    })
+}
+
+/// Brings the migrations a step further. `ledger` is what the primary says, if there is one
+/// whose credentials were proved.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn advance(
+    context: &Context,
+    database: &Database,
+    declared: &Declared,
+    ledger: Option<Option<&LedgerReport>>,
+    now: Timestamp,
+) -> Result<Progress, Error> {
+    let (set, files) = match declared {
+        Declared::Nothing => return Ok(Progress::NotDeclared),
+        Declared::Unreadable { reason, message } => {
+            return Ok(Progress::Waiting { reason, message: message.clone() });
+        }
+        Declared::Set { set, files } => (set, files),
+    };
+    let revision = set.revision.as_str();
+    let Some(ledger) = ledger else {
+        let message = "the migrations start once the primary answers and its credentials are proved".to_owned();
+        return Ok(Progress::Waiting { reason: reason::PROGRESSING, message });
+    };
+    if ledger.is_some_and(|ledger| ledger.revision.as_deref() == Some(revision)) {
+        return Ok(Progress::Applied);
+    }
+    let name = database.names().migration_job(revision);
+    match job_state(&context.client, database.names(), &name).await? {
+        JobState::Absent => {
+            remove_other_revisions(context, database, revision).await?;
+            let client = &context.client;
+            apply(client, &database.owner, &migration::config_map(database, revision, files)).await?;
+            apply(client, &database.owner, &migration::job(database, &context.options, revision)).await?;
+            Ok(Progress::Running)
+        }
+        JobState::Running => Ok(Progress::Running),
+        JobState::Succeeded(ended) => {
+            // The ledger is the truth. If it still says otherwise after a while, another
+            // revision was applied since this Job ran: run it again, it will tell.
+            if now.duration_since(ended) > LEDGER_PATIENCE {
+                remove_job(context, database, &name).await?;
+            }
+            Ok(Progress::Running)
+        }
+        JobState::Failed(job) => after_failure(context, database, &job, now).await,
+    }
+}
+
+async fn after_failure(context: &Context, database: &Database, job: &Job, now: Timestamp) -> Result<Progress, Error> {
+    let name = job.name_any();
+    let failed_at = job
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .find(|condition| condition.type_ == "Failed")
+        .and_then(|condition| condition.last_transition_time.as_ref())
+        .map_or(now, |time| time.0);
+    let failure = failure_of(context, database, &name).await?;
+    let transient = failure.as_ref().is_none_or(|failure| failure.transient);
+    if transient && now.duration_since(failed_at) > RETRY_AFTER {
+        remove_job(context, database, &name).await?;
+        return Ok(Progress::Running);
+    }
+    Ok(match failure {
+        Some(failure) if !failure.transient => Progress::Failed { message: describe(&failure), reason: failure.reason },
+        Some(failure) => Progress::Waiting { reason: reason::MIGRATIONS_RUNNING, message: describe(&failure) },
+        None => Progress::Waiting {
+            reason: reason::MIGRATIONS_RUNNING,
+            message: format!(
+                "the Job {name} ended without a word; it will be tried again (see kubectl describe job {name})"
+            ),
+        },
+    })
+}
+
+/// What the Job's last pod said as it ended.
+async fn failure_of(context: &Context, database: &Database, job: &str) -> Result<Option<Failure>, Error> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let pods = api.list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"))).await?;
+    let mut newest: Vec<_> = pods.items.iter().collect();
+    newest.sort_by_key(|pod| pod.creation_timestamp());
+    let message = newest.iter().rev().find_map(|pod| {
+        let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+        status.state.as_ref()?.terminated.as_ref()?.message.clone()
+    });
+    Ok(message.and_then(|text| serde_json::from_str::<Outcome>(&text).ok()).and_then(|outcome| outcome.failure))
+}
+
+fn describe(failure: &Failure) -> String {
+    let place = match (&failure.file, failure.line) {
+        (Some(file), Some(line)) => format!("{file}, line {line}: "),
+        (Some(file), None) => format!("{file}: "),
+        _ => String::new(),
+    };
+    let state = failure.sqlstate.as_ref().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default();
+    format!("{place}{}{state}", failure.message)
+}
+
+async fn remove_job(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
+    let api = dynamic::<Job>(context, database);
+    if let Some(live) = api.get_opt(name).await?
+        && controller_uid(&live) == Some(database.owner.uid.as_str())
+    {
+        delete_exactly(&api, &live).await?;
+    }
+    Ok(())
+}
+
+/// Removes Jobs and ConfigMaps of other revisions. A Job that is stopped in the middle of a
+/// file leaves nothing: each file is one transaction.
+async fn remove_other_revisions(context: &Context, database: &Database, revision: &str) -> Result<(), Error> {
+    let names = database.names();
+    let kept = [names.migration_job(revision), names.migrations_config_map(revision)];
+    let labels = format!("{LABEL_NAME}={},app.kubernetes.io/component={}", names.name, migration::COMPONENT);
+    for api in [dynamic::<Job>(context, database), dynamic::<ConfigMap>(context, database)] {
+        for live in api.list(&ListParams::default().labels(&labels)).await?.items {
+            let ours = controller_uid(&live) == Some(database.owner.uid.as_str());
+            if ours && !kept.contains(&live.name_any()) {
+                delete_exactly(&api, &live).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn dynamic<K: kube::Resource<DynamicType = ()>>(context: &Context, database: &Database) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<K>(&());
+    Api::namespaced_with(context.client.clone(), &database.names().namespace, &resource)
+}

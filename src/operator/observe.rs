@@ -1,0 +1,132 @@
+//! What is: read by name, once, at the start of a reconcile.
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+
+use super::context::Context;
+use super::error::Error;
+use super::object::ANNOTATION_UID;
+use super::pods::DatabasePod;
+use crate::api::names::{LABEL_NAME, Names};
+use crate::contract::desired::{self, Desired};
+use crate::contract::pod;
+
+/// What was observed of one ServiceDatabase.
+#[derive(Default)]
+pub struct Observation {
+    /// The StatefulSet, whoever made it.
+    pub stateful_set: Option<StatefulSet>,
+    /// The desired state that the agents were given last.
+    pub desired: Option<Desired>,
+    /// The role_ids that the pods were given last: of the instance, of the migrator.
+    pub role_ids: (Option<String>, Option<String>),
+    /// The pod that holds Patroni's leader key.
+    pub leader: Option<String>,
+    /// Whether Patroni says that the database was initialised.
+    pub initialized: bool,
+    /// The database pods, by name.
+    pub pods: Vec<DatabasePod>,
+    /// The volume claims.
+    pub volume_claims: Vec<PersistentVolumeClaim>,
+    /// The Patroni ConfigMaps, CA and volumes that are stamped with another resource's uid.
+    pub foreign_config: bool,
+}
+
+impl Observation {
+    /// The primary, if all evidence agrees: label, readiness, report, leader key.
+    pub fn primary(&self) -> Option<&DatabasePod> {
+        self.pods.iter().find(|pod| pod.is_primary() && self.leader.as_ref() == Some(&pod.name))
+    }
+
+    /// How many instances are ready.
+    pub fn ready(&self) -> usize {
+        self.pods.iter().filter(|pod| pod.ready && pod.report.is_some()).count()
+    }
+
+    /// The volume claims of an earlier resource of this name.
+    pub fn retained_claims(&self, uid: &str) -> Vec<String> {
+        self.volume_claims
+            .iter()
+            .filter(|claim| claim.annotations().get(ANNOTATION_UID).is_none_or(|stamp| stamp != uid))
+            .map(ResourceExt::name_any)
+            .collect()
+    }
+}
+
+/// Reads what is.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Observation, Error> {
+    let client = &context.client;
+    // A store that is not filled yet would say that there are no pods.
+    for pods in &context.pods {
+        pods.wait_until_ready().await.map_err(|_| Error::Stopping)?;
+    }
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &names.namespace);
+    let [config, leader, _, _] = names.patroni_config_maps();
+    let wanted = [names.desired(), names.instance_approle(), names.migrator(), config, leader];
+    let read_maps = try_join_all(wanted.iter().map(|name| config_maps.get_opt(name)));
+    let (stateful_set, maps, volume_claims) = tokio::try_join!(
+        async { Api::<StatefulSet>::namespaced(client.clone(), &names.namespace).get_opt(&names.base()).await },
+        read_maps,
+        claims(client, names),
+    )?;
+    let data = |index: usize, key: &str| -> Option<String> { maps[index].as_ref()?.data.as_ref()?.get(key).cloned() };
+    let annotation = |index: usize, key: &str| -> Option<String> {
+        maps[index].as_ref()?.annotations().get(key).filter(|value| !value.is_empty()).cloned()
+    };
+    let stamp = annotation(3, ANNOTATION_UID);
+    Ok(Observation {
+        desired: data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok()),
+        role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
+        initialized: annotation(3, "initialize").is_some(),
+        leader: annotation(4, "leader"),
+        pods: context.database_pods(names),
+        stateful_set,
+        volume_claims,
+        foreign_config: maps[3].is_some() && stamp.as_deref() != Some(uid),
+    })
+}
+
+async fn claims(client: &Client, names: &Names) -> Result<Vec<PersistentVolumeClaim>, kube::Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
+    let parameters = ListParams::default().labels(&format!("{LABEL_NAME}={}", names.name));
+    Ok(api.list(&parameters).await?.items)
+}
+
+/// A Job and how it ended.
+pub enum JobState {
+    /// There is none.
+    Absent,
+    /// It is at work, or will be tried again.
+    Running,
+    /// It ended well, then.
+    Succeeded(Timestamp),
+    /// It ended in vain.
+    Failed(Box<Job>),
+}
+
+/// How a Job stands.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn job_state(client: &Client, names: &Names, name: &str) -> Result<JobState, Error> {
+    let api: Api<Job> = Api::namespaced(client.clone(), &names.namespace);
+    let Some(job) = api.get_opt(name).await? else { return Ok(JobState::Absent) };
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let holds = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
+    let completed = job.status.as_ref().and_then(|status| status.completion_time.as_ref());
+    Ok(if holds("Complete") {
+        JobState::Succeeded(completed.map_or_else(Timestamp::now, |time| time.0))
+    } else if holds("Failed") {
+        JobState::Failed(Box::new(job))
+    } else {
+        JobState::Running
+    })
+}

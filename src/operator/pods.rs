@@ -1,0 +1,187 @@
+//! Database pods as the operator sees them: trimmed to what it reads, and an agent's report
+//! only where it may be believed.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use kube::ResourceExt;
+
+use crate::api::conditions::reason;
+use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
+use crate::contract::report::{Phase, Report, Role, Trouble};
+
+/// How often a container may have ended before it is said to crash.
+const CRASHES_BEFORE_ALARM: i32 = 3;
+
+/// One database pod.
+#[derive(Clone, Debug)]
+pub struct DatabasePod {
+    /// Its name.
+    pub name: String,
+    /// Whether it is Ready and not on its way out.
+    pub ready: bool,
+    /// Whether it carries the primary's label.
+    pub labelled_primary: bool,
+    /// The report of the agent that runs now.
+    pub report: Option<Report>,
+    /// What hinders it, as Kubernetes or its agent tells.
+    pub trouble: Option<Trouble>,
+}
+
+impl DatabasePod {
+    /// What a pod says.
+    pub fn from(pod: &Pod) -> Self {
+        let going = pod.metadata.deletion_timestamp.is_some();
+        let ready = !going && condition(pod, "Ready").is_some_and(|condition| condition.status == "True");
+        let report = current_report(pod);
+        let trouble = trouble_of(pod).or_else(|| report.as_ref().and_then(|report| report.trouble.clone()));
+        Self {
+            name: pod.name_any(),
+            ready,
+            labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
+            report,
+            trouble,
+        }
+    }
+
+    /// Whether the pod is the primary: its label, its readiness and its agent agree.
+    pub fn is_primary(&self) -> bool {
+        let says_so = |report: &Report| report.role == Some(Role::Primary) && matches!(report.phase, Phase::Running);
+        self.labelled_primary && self.ready && self.report.as_ref().is_some_and(says_so)
+    }
+}
+
+/// Cuts from a pod what the operator never reads: with hundreds of pods in memory the
+/// specs, the managed fields and Patroni's annotation would be most of it.
+pub fn trim(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    pod.spec = None;
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| key == ANNOTATION_REPORT);
+    }
+    if let Some(labels) = &mut pod.metadata.labels {
+        labels.retain(|key, _| [LABEL_NAME, LABEL_ROLE, LABEL_SCOPE].contains(&key.as_str()));
+    }
+}
+
+/// What of a trimmed pod matters: a change of anything else (Patroni writes its pod in every
+/// loop) is no cause to reconcile.
+pub fn fingerprint(pod: &Pod) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    pod.uid().hash(&mut hasher);
+    pod.metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    pod.annotations().get(ANNOTATION_REPORT).hash(&mut hasher);
+    pod.labels().get(LABEL_ROLE).hash(&mut hasher);
+    condition(pod, "Ready").map(|condition| &condition.status).hash(&mut hasher);
+    trouble_of(pod).map(|trouble| (trouble.reason, trouble.message)).hash(&mut hasher);
+    container(pod).map(|status| status.restart_count).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The report, if the agent that runs now wrote it: of this pod, and not from before the
+/// container's start.
+fn current_report(pod: &Pod) -> Option<Report> {
+    let report: Report = serde_json::from_str(pod.annotations().get(ANNOTATION_REPORT)?).ok()?;
+    if Some(report.pod_uid.as_str()) != pod.metadata.uid.as_deref() {
+        return None;
+    }
+    match container(pod)?.state.as_ref()?.running.as_ref()?.started_at.as_ref() {
+        // Kubernetes tells whole seconds, cut off: an agent of this container started later.
+        Some(started) if report.agent_started_at < started.0 => None,
+        Some(_) => Some(report),
+        None => None,
+    }
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == "database")
+}
+
+fn trouble_of(pod: &Pod) -> Option<Trouble> {
+    let name = pod.name_any();
+    if let Some(scheduled) = condition(pod, "PodScheduled").filter(|condition| condition.status == "False") {
+        let message = scheduled.message.clone().unwrap_or_default();
+        let unbound = message.contains("PersistentVolumeClaim");
+        let reason = if unbound { reason::VOLUME_PENDING } else { reason::UNSCHEDULABLE };
+        return Some(trouble(reason, format!("pod {name} cannot be scheduled: {message}")));
+    }
+    let status = container(pod)?;
+    let state = status.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let why = waiting.reason.as_deref().unwrap_or_default();
+        let message = waiting.message.as_deref().unwrap_or_default();
+        return match why {
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+                Some(trouble(reason::IMAGE_PULL_FAILED, format!("pod {name}: {why}: {message}")))
+            }
+            "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                Some(trouble(reason::CRASH_LOOP, format!("pod {name}: {why}: {message}; see kubectl logs {name}")))
+            }
+            _ => None,
+        };
+    }
+    let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref())?;
+    let unready = !status.ready && status.restart_count >= CRASHES_BEFORE_ALARM;
+    let why = last.reason.as_deref().unwrap_or("unknown");
+    unready.then(|| {
+        let message = format!(
+            "pod {name} was restarted {} times, last for {why} (exit code {}); see kubectl logs --previous {name}",
+            status.restart_count, last.exit_code
+        );
+        trouble(reason::CRASH_LOOP, message)
+    })
+}
+
+fn trouble(reason: &str, message: String) -> Trouble {
+    Trouble { reason: reason.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(report_uid: &str, agent_started_at: &str, ready: &str) -> Pod {
+        let mut report = Report::starting(report_uid.to_owned(), agent_started_at.parse().expect("a timestamp"));
+        report.phase = Phase::Running;
+        report.role = Some(Role::Primary);
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "chat-db-0", "uid": "u1",
+                "labels": {LABEL_ROLE: ROLE_PRIMARY},
+                "annotations": {ANNOTATION_REPORT: json!(report).to_string()},
+            },
+            "status": {
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [{
+                    "name": "database", "ready": true, "restartCount": 0, "image": "i", "imageID": "i",
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:10Z"}},
+                }],
+            },
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn a_primary_is_believed_only_by_label_readiness_and_its_own_fresh_report() {
+        let after = "2026-01-01T00:00:10.5Z";
+        assert!(DatabasePod::from(&pod("u1", after, "True")).is_primary());
+        assert!(!DatabasePod::from(&pod("u1", after, "False")).is_primary(), "not ready");
+        assert!(!DatabasePod::from(&pod("u0", after, "True")).is_primary(), "an earlier pod's report");
+        assert!(!DatabasePod::from(&pod("u1", "2026-01-01T00:00:09Z", "True")).is_primary(), "an earlier container's");
+    }
+
+    #[test]
+    fn patronis_own_annotation_is_no_cause_to_reconcile() {
+        let mut before = pod("u1", "2026-01-01T00:00:11Z", "True");
+        let mut after = before.clone();
+        after.annotations_mut().insert("status".to_owned(), "{\"xlog_location\":1}".to_owned());
+        trim(&mut before);
+        trim(&mut after);
+        assert_eq!(fingerprint(&before), fingerprint(&after));
+    }
+}

@@ -1,0 +1,108 @@
+//! Telling: status is written where it changed, and a change of a condition is an event.
+
+use std::fmt::Write as _;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::context::Context;
+use super::error::Error;
+use super::status::{Findings, compute};
+use crate::api::conditions as kind;
+use crate::api::names::FIELD_MANAGER;
+use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+
+/// The API server refuses longer notes.
+const LONGEST_NOTE: usize = 1000;
+
+/// Writes the status that the findings give, if it is not there already. Returns whether the
+/// resource is Ready.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn status(context: &Context, findings: &Findings<'_>) -> Result<bool, Error> {
+    let status = compute(findings);
+    write(context, findings.resource, &status).await?;
+    let ready = status.conditions.iter().any(|condition| condition.type_ == kind::READY && condition.status == "True");
+    context.metrics.observed(&findings.resource.uid().unwrap_or_default(), ready);
+    Ok(ready)
+}
+
+/// Writes a status, if it is not there already, and an event for each condition that changed.
+///
+/// # Errors
+/// Whatever the API server said; an event that cannot be written is no error.
+pub async fn write(context: &Context, resource: &ServiceDatabase, status: &ServiceDatabaseStatus) -> Result<(), Error> {
+    let previous = resource.status.clone().unwrap_or_default();
+    if *status == previous {
+        return Ok(());
+    }
+    let api: Api<ServiceDatabase> = Api::namespaced(context.client.clone(), &resource.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": ServiceDatabase::api_version(&()),
+        "kind": ServiceDatabase::kind(&()),
+        // The uid keeps a late write off a new resource of the same name.
+        "metadata": {"name": resource.name_any(), "uid": resource.uid()},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    match api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(&patch)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    for condition in &status.conditions {
+        let before = previous.conditions.iter().find(|before| before.type_ == condition.type_);
+        if let Some(event) = event(before, condition) {
+            emit(context, resource, event).await;
+        }
+    }
+    Ok(())
+}
+
+/// Files an event about a resource; that it could not be is only logged.
+pub async fn emit(context: &Context, resource: &ServiceDatabase, event: Event) {
+    if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
+        tracing::warn!(name = resource.name_any(), reason = event.reason, %error, "an event could not be written");
+    }
+}
+
+/// What of a condition's change people want to be told.
+fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
+    let same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
+    let first = before.is_none();
+    let holds = now.status == "True";
+    let telling = match now.type_.as_str() {
+        kind::READY => holds,
+        kind::STALLED => holds,
+        kind::VAULT_REACHABLE => !first || !holds,
+        kind::DATABASE_AVAILABLE => !first,
+        kind::MIGRATIONS_APPLIED => !first || !holds,
+        kind::CREDENTIALS_READY => holds,
+        _ => false,
+    };
+    if same || !telling {
+        return None;
+    }
+    let bad = if now.type_ == kind::STALLED { holds } else { !holds && !is_waiting(&now.reason) };
+    let mut note = format!("{}={}: {}", now.type_, now.status, now.message);
+    if note.len() > LONGEST_NOTE {
+        let end = (0..=LONGEST_NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+        note.truncate(end);
+        let _ = write!(note, "…");
+    }
+    Some(Event {
+        type_: if bad { EventType::Warning } else { EventType::Normal },
+        reason: now.reason.clone(),
+        note: Some(note),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    })
+}
+
+fn is_waiting(reason: &str) -> bool {
+    [kind::reason::PROGRESSING, kind::reason::MIGRATIONS_RUNNING, kind::reason::INITIALIZING].contains(&reason)
+}

@@ -1,0 +1,86 @@
+//! Reading and writing one Secret.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::api::names::FIELD_MANAGER;
+use crate::operator::error::Error;
+use crate::operator::object::{ANNOTATION_UID, Owner, Ownership, Planned};
+
+/// A Secret's content.
+pub type Content = BTreeMap<&'static str, SecretString>;
+
+/// Reads a Secret of this owner.
+///
+/// # Errors
+/// [`Error::ObjectConflict`] if it is somebody else's; otherwise whatever the API server said.
+pub async fn read(client: &Client, owner: &Owner, name: &str, ownership: &Ownership) -> Result<Option<Secret>, Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &owner.names.namespace);
+    let Some(secret) = api.get_opt(name).await? else { return Ok(None) };
+    let ours = match ownership {
+        Ownership::Controlled => secret
+            .owner_references()
+            .iter()
+            .any(|reference| reference.controller == Some(true) && reference.uid == owner.uid),
+        Ownership::Stamped => secret.annotations().get(ANNOTATION_UID) == Some(&owner.uid),
+    };
+    if ours {
+        return Ok(Some(secret));
+    }
+    Err(Error::ObjectConflict {
+        kind: "Secret".to_owned(),
+        name: name.to_owned(),
+        holder: "somebody else, or an earlier ServiceDatabase of this name".to_owned(),
+    })
+}
+
+/// Makes a Secret, or replaces the content of `live`.
+///
+/// # Errors
+/// Whatever the API server said; a Secret that somebody else made meanwhile is a conflict,
+/// and the next reconcile reads it.
+pub async fn write(
+    client: &Client,
+    owner: &Owner,
+    name: &str,
+    ownership: &Ownership,
+    content: &Content,
+    annotations: &[(&str, String)],
+    live: Option<&Secret>,
+) -> Result<(), Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &owner.names.namespace);
+    let mut planned = Planned::new::<Secret>(owner, name.to_owned(), json!({"type": "Opaque"}));
+    if *ownership == Ownership::Stamped {
+        planned = planned.stamped(owner);
+    }
+    for (key, value) in annotations {
+        planned.body["metadata"]["annotations"][*key] = value.clone().into();
+    }
+    let mut secret: Secret = serde_json::from_value(planned.body)?;
+    let bytes = |value: &SecretString| ByteString(value.expose_secret().as_bytes().to_vec());
+    secret.data = Some(content.iter().map(|(key, value)| ((*key).to_owned(), bytes(value))).collect());
+    match live {
+        None => {
+            let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            api.create(&parameters, &secret).await?;
+        }
+        Some(live) => {
+            // The uid makes the write fail if the Secret that was read has been replaced.
+            secret.metadata = ObjectMeta { uid: live.uid(), ..secret.metadata };
+            api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&secret)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A value of a Secret as text.
+pub fn text(secret: &Secret, key: &str) -> Option<SecretString> {
+    let bytes = secret.data.as_ref()?.get(key)?;
+    String::from_utf8(bytes.0.clone()).ok().map(SecretString::from)
+}

@@ -1,0 +1,342 @@
+//! From what was observed and applied to status: pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::migrations::Progress;
+use super::observe::Observation;
+use super::options::Options;
+use super::validate::Database;
+use crate::api::conditions::{self as kind, reason};
+use crate::api::{
+    CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase,
+    ServiceDatabaseStatus,
+};
+use crate::contract::pod::POSTGRES_PORT;
+use crate::contract::report::{LedgerReport, Report};
+use crate::migrate::source::MigrationSet;
+
+/// How many migrations status shows.
+const RECENT: usize = 20;
+
+/// A word on one thing: whether it holds, why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Whether it holds.
+    pub holds: bool,
+    /// A reason of `api::conditions::reason`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Word {
+    /// It holds.
+    pub fn yes(reason: &str, message: impl Into<String>) -> Self {
+        Self { holds: true, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// It does not.
+    pub fn no(reason: &str, message: impl Into<String>) -> Self {
+        Self { holds: false, reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// What a reconcile found.
+pub struct Findings<'a> {
+    /// The resource as it was read.
+    pub resource: &'a ServiceDatabase,
+    /// The operator's settings.
+    pub options: &'a Options,
+    /// What was planned from it; none if the spec cannot be planned.
+    pub database: Option<&'a Database>,
+    /// What is.
+    pub observed: &'a Observation,
+    /// What stops everything until somebody changes something.
+    pub stalled: Option<Word>,
+    /// What failed and is tried again.
+    pub failed: Option<Word>,
+    /// The operator's own dealing with Vault; none if there was none.
+    pub vault: Option<Word>,
+    /// The generation that the runtime record shall hold.
+    pub credential_generation: i64,
+    /// How far the migrations are; none if they were not looked at.
+    pub progress: Option<Progress>,
+    /// The declared migrations.
+    pub declared: Option<&'a MigrationSet>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The status that the findings give.
+pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
+    let previous = findings.resource.status.clone().unwrap_or_default();
+    let observed = findings.observed;
+    let primary = observed.primary();
+    let report = primary.and_then(|pod| pod.report.as_ref());
+    let ledger = report.and_then(|report| report.ledger.as_ref());
+    let instances = findings.resource.spec.instances;
+
+    let available = availability(findings, &previous);
+    let credentials = credentials_ready(findings, &previous, report);
+    let migrations = migrations_applied(findings, &previous);
+    let vault = vault_reachable(findings, &previous);
+    let stalled = stalled(findings);
+    let ready = ready(findings, &available, &credentials, &migrations, &stalled);
+    let reconciling = if ready.holds || stalled.holds {
+        Word::no(reason::IDLE, "")
+    } else {
+        Word::yes(reason::PROGRESSING, ready.message.clone())
+    };
+
+    let words = [
+        (kind::READY, ready),
+        (kind::RECONCILING, reconciling),
+        (kind::STALLED, stalled),
+        (kind::DATABASE_AVAILABLE, available),
+        (kind::CREDENTIALS_READY, credentials),
+        (kind::MIGRATIONS_APPLIED, migrations),
+        (kind::VAULT_REACHABLE, vault),
+    ];
+    let generation = findings.resource.metadata.generation;
+    let conditions =
+        words.into_iter().map(|(kind, word)| condition(kind, word, &previous, generation, findings.now)).collect();
+
+    ServiceDatabaseStatus {
+        observed_generation: generation,
+        conditions,
+        database: findings.database.map(|database| database.postgres.database.clone()).or(previous.database),
+        postgres_version: report.and_then(|report| report.postgres_version.clone()).or(previous.postgres_version),
+        primary: primary.map(|pod| pod.name.clone()),
+        instances: Some(format!("{}/{instances}", observed.ready())),
+        schema_version: ledger
+            .and_then(|ledger| ledger.version)
+            .map(|version| version.to_string())
+            .or(previous.schema_version),
+        endpoints: findings.database.map(endpoints).or(previous.endpoints),
+        migrations: migrations_status(findings, ledger, previous.migrations),
+        credentials: findings
+            .database
+            .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
+            .or(previous.credentials),
+        deletion_waits_for: None,
+    }
+}
+
+/// A condition whose time of transition is kept while it stays what it is.
+pub fn condition(
+    kind: &str,
+    word: Word,
+    previous: &ServiceDatabaseStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = if word.holds { "True" } else { "False" };
+    let since = previous
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind && condition.status == status)
+        .map_or(Time(seconds(now)), |condition| condition.last_transition_time.clone());
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: word.reason,
+        message: word.message,
+        observed_generation: generation,
+        last_transition_time: since,
+    }
+}
+
+/// Conditions are written in whole seconds; what is compared must be too.
+fn seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<Word> {
+    let condition = previous.conditions.iter().find(|condition| condition.type_ == kind)?;
+    let holds = condition.status == "True";
+    Some(Word { holds, reason: condition.reason.clone(), message: condition.message.clone() })
+}
+
+fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+    let observed = findings.observed;
+    if let Some(primary) = observed.primary() {
+        return Word::yes(reason::AVAILABLE, format!("{} is the primary and answers", primary.name));
+    }
+    if let Some(trouble) = observed.pods.iter().find_map(|pod| pod.trouble.as_ref()) {
+        return Word::no(&trouble.reason, trouble.message.clone());
+    }
+    let was_there =
+        held(previous, kind::DATABASE_AVAILABLE).is_some_and(|word| word.holds || word.reason == reason::NO_PRIMARY);
+    if was_there {
+        return Word::no(reason::NO_PRIMARY, "no instance is the primary at present: Patroni elects one");
+    }
+    Word::no(reason::INITIALIZING, "the first instance is being initialised")
+}
+
+fn credentials_ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus, report: Option<&Report>) -> Word {
+    let wanted = findings.credential_generation;
+    let proved = report.and_then(|report| report.credentials.as_ref()).map(|credentials| credentials.generation);
+    match proved {
+        Some(generation) if generation >= wanted => {
+            Word::yes(reason::READY, format!("generation {generation} was proved by a login and is in Vault"))
+        }
+        // What was promoted once logs in, whoever is the primary at the moment.
+        _ => {
+            held(previous, kind::CREDENTIALS_READY).filter(|word| word.holds && proved.is_none()).unwrap_or_else(|| {
+                let vault = report.and_then(|report| report.vault.as_ref()).filter(|vault| !vault.ok);
+                match vault {
+                    Some(vault) => Word::no(
+                        vault.reason.as_deref().unwrap_or(reason::CREDENTIALS_PENDING),
+                        vault.message.clone().unwrap_or_default(),
+                    ),
+                    None => Word::no(reason::CREDENTIALS_PENDING, format!("generation {wanted} is not in Vault yet")),
+                }
+            })
+        }
+    }
+}
+
+fn migrations_applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+    match &findings.progress {
+        None => held(previous, kind::MIGRATIONS_APPLIED)
+            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "the migrations were not looked at yet")),
+        Some(Progress::NotDeclared) => Word::yes(reason::NOT_DECLARED, "spec.migrations is not set"),
+        Some(Progress::Applied) => Word::yes(reason::APPLIED, "every declared migration is applied"),
+        Some(Progress::Running) => Word::no(reason::MIGRATIONS_RUNNING, "the migration Job is under way"),
+        Some(Progress::Waiting { reason, message }) => Word::no(reason, message.clone()),
+        Some(Progress::Failed { reason, message }) => Word::no(reason, message.clone()),
+    }
+}
+
+fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+    if let Some(word) = findings.vault.as_ref().filter(|word| !word.holds) {
+        return word.clone();
+    }
+    let reports =
+        findings.observed.pods.iter().filter_map(|pod| Some((&pod.name, pod.report.as_ref()?.vault.as_ref()?)));
+    if let Some((name, health)) = reports.into_iter().find(|(_, health)| !health.ok) {
+        let message = format!("the agent of {name}: {}", health.message.as_deref().unwrap_or("Vault failed"));
+        return Word::no(health.reason.as_deref().unwrap_or(reason::VAULT_UNREACHABLE), message);
+    }
+    match &findings.vault {
+        Some(word) => word.clone(),
+        None => held(previous, kind::VAULT_REACHABLE)
+            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "Vault was not asked yet")),
+    }
+}
+
+fn stalled(findings: &Findings<'_>) -> Word {
+    if let Some(word) = &findings.stalled {
+        return Word { holds: true, ..word.clone() };
+    }
+    match &findings.progress {
+        Some(Progress::Failed { reason, message }) => Word::yes(reason, message.clone()),
+        _ => Word::no(reason::NOT_STALLED, ""),
+    }
+}
+
+fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migrations: &Word, stalled: &Word) -> Word {
+    if stalled.holds {
+        return Word::no(&stalled.reason, stalled.message.clone());
+    }
+    if let Some(failed) = &findings.failed {
+        return Word::no(&failed.reason, failed.message.clone());
+    }
+    if !available.holds {
+        // Before the first initialisation it is Vault that the database waits for.
+        let vault = findings.vault.as_ref().filter(|word| !word.holds && available.reason == reason::INITIALIZING);
+        return vault.unwrap_or(available).clone();
+    }
+    if !credentials.holds {
+        return credentials.clone();
+    }
+    if !migrations.holds {
+        return migrations.clone();
+    }
+    let (ready, wanted) = (findings.observed.ready(), findings.resource.spec.instances);
+    if i64::try_from(ready) != Ok(i64::from(wanted)) {
+        let trouble = findings.observed.pods.iter().find_map(|pod| pod.trouble.as_ref());
+        return match trouble {
+            Some(trouble) => Word::no(&trouble.reason, trouble.message.clone()),
+            None => Word::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
+        };
+    }
+    Word::yes(reason::READY, "the database serves as declared")
+}
+
+fn endpoints(database: &Database) -> Endpoints {
+    let names = database.names();
+    Endpoints {
+        primary: format!("{}:{POSTGRES_PORT}", names.primary_host()),
+        replicas: (database.instances > 1).then(|| format!("{}:{POSTGRES_PORT}", names.replicas_host())),
+    }
+}
+
+fn credentials_status(
+    findings: &Findings<'_>,
+    database: &Database,
+    report: Option<&Report>,
+    previous: Option<CredentialsStatus>,
+) -> CredentialsStatus {
+    let previous = previous.unwrap_or_default();
+    let proved = report.and_then(|report| report.credentials.as_ref());
+    let promoted = proved.is_some_and(|credentials| credentials.generation > 0);
+    CredentialsStatus {
+        generation: proved.map_or(previous.generation, |credentials| credentials.generation),
+        rotated_at: proved
+            .filter(|_| promoted)
+            .map(|credentials| Time(seconds(credentials.rotated_at)))
+            .or(previous.rotated_at),
+        vault_path: Some(format!("{}/{}", findings.options.vault_kv_mount, database.vault.runtime())),
+        vault_role: (!database.clients.is_empty()).then(|| database.vault.client()),
+    }
+}
+
+fn migrations_status(
+    findings: &Findings<'_>,
+    ledger: Option<&LedgerReport>,
+    previous: Option<MigrationsStatus>,
+) -> Option<MigrationsStatus> {
+    let Some(set) = findings.declared else {
+        return previous.filter(|_| findings.resource.spec.migrations.is_some());
+    };
+    let Some(ledger) = ledger else {
+        let unknown = || MigrationsStatus { pending: count(set.migrations.len()), ..MigrationsStatus::default() };
+        let mut status = previous.unwrap_or_else(unknown);
+        status.revision = Some(set.revision.clone());
+        return Some(status);
+    };
+    let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
+    // The ledger's own list is bounded too: what is below its head and not in it is applied.
+    let head = ledger.version.unwrap_or(i64::MIN);
+    let pending: Vec<_> = set
+        .migrations
+        .iter()
+        .filter(|migration| migration.version > head)
+        .filter(|migration| known(migration.version).is_none_or(|record| record.state != MigrationState::Completed))
+        .collect();
+    let waiting =
+        pending.iter().filter(|migration| known(migration.version).is_none()).map(|migration| MigrationRecord {
+            version: migration.version,
+            name: migration.name.clone(),
+            state: MigrationState::Pending,
+            started_at: None,
+            duration_ms: None,
+            error: None,
+        });
+    let mut recent: Vec<_> = ledger.recent.iter().cloned().chain(waiting).collect();
+    recent.sort_by_key(|record| std::cmp::Reverse(record.version));
+    recent.truncate(RECENT);
+    Some(MigrationsStatus {
+        revision: Some(set.revision.clone()),
+        applied: ledger.applied,
+        pending: count(pending.len()),
+        failed: ledger.failed,
+        recent,
+    })
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
