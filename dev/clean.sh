@@ -23,11 +23,11 @@ if [[ ${LOCKED:-} != 1 ]]; then lock; fi
 
 # ours PATTERN: pids of processes whose command line has it, for what lost its pid file.
 ours() {
-  local p
+  local p line
   for p in /proc/[0-9]*; do
-    [[ ${p#/proc/} != "$$" ]] || continue
-    if tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -Eq "$1"; then echo "${p#/proc/}"; fi
-  done
+    line=$(tr '\0' ' ' 2>/dev/null <"$p/cmdline") || continue
+    if [[ ${p#/proc/} != "$$" && $line =~ $1 ]]; then echo "${p#/proc/}"; fi
+  done 2>/dev/null
 }
 
 processes() {
@@ -95,7 +95,10 @@ files() {
   rm -rf --one-file-system "$RUN"
   # The kubelet's links, which point nowhere now.
   find /var/log/containers -xtype l -lname "$STATE/*" -delete 2>/dev/null || true
-  rmdir /var/log/containers 2>/dev/null || true
+  rm -f /var/lib/cni/results/servicedb-pods-*
+  # Folders that containerd and CNI made outside ours, unless another one uses them.
+  rm -rf --one-file-system /run/containerd/runc/k8s.io 2>/dev/null
+  rmdir /var/log/containers /var/lib/cni/results /var/lib/cni /run/containerd/runc /run/containerd/s /run/containerd 2>/dev/null || true
   rm -rf "$KUBECONFIG" "$DEV/vault.env" "$DEV/vault-init.json" "$DEV/vault-ca.crt"
 }
 

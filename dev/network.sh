@@ -24,7 +24,7 @@ nodes_bridge() {
   # The nodes' own net. Its one node is this machine; with more, each would be
   # a network namespace with a leg on this bridge.
   ip link show sdb-nodes >/dev/null 2>&1 || ip link add sdb-nodes type bridge
-  ip address show dev sdb-nodes | grep -q " $NODE_IP/" || ip address add "$NODE_IP/24" dev sdb-nodes
+  [[ -n $(ip -o address show dev sdb-nodes to "$NODE_IP") ]] || ip address add "$NODE_IP/24" dev sdb-nodes
   ip link set sdb-nodes up
   # Cluster addresses that nobody translates (kube-proxy is down, no such pod)
   # end on this bridge, not at the machine's default gateway.

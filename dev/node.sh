@@ -44,7 +44,7 @@ TOML
   # No ipMasq: pods have no business outside.
   put "$HOME_DIR/cni/10-pods.conflist" <<JSON
 {
-  "cniVersion": "1.0.0", "name": "pods",
+  "cniVersion": "1.0.0", "name": "servicedb-pods",
   "plugins": [
     {"type": "bridge", "bridge": "sdb-pods", "isGateway": true, "hairpinMode": true,
      "ipam": {"type": "host-local", "dataDir": "$RUN_DIR/ipam", "ranges": [[{"subnet": "$pods"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
