@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kube::CustomResourceExt;
 
 #[derive(Parser)]
 #[command(name = "servicedb", version, about = "Isolated PostgreSQL for each service, on Kubernetes and Vault")]
@@ -35,7 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Crd = cli.command {
-        return print_crd();
+        return print("the CustomResourceDefinition", servicedb::api::crd::yaml());
     }
     tracing_subscriber::fmt()
         .json()
@@ -71,15 +70,15 @@ fn main() -> ExitCode {
     })
 }
 
-/// Prints the CRD as YAML: `crds/` is this output, and a test refuses drift.
-fn print_crd() -> ExitCode {
-    match serde_yaml::to_string(&servicedb::api::ServiceDatabase::crd()) {
-        Ok(yaml) => {
-            print!("{yaml}");
+/// Prints a generated text: `crds/` and `docs/reference.md` are such texts, and tests refuse drift.
+fn print<E: std::fmt::Display>(what: &str, text: Result<String, E>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            print!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("the CustomResourceDefinition cannot be written: {error}");
+            eprintln!("{what} cannot be written: {error}");
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,10 @@
 //! This module is all that a client of Servicedb needs (the kubectl plugin uses nothing
 //! else), so it has no unix-only dependency and does no I/O.
 
+mod documented;
+
 pub mod conditions;
+pub mod crd;
 pub mod names;
 pub mod spec;
 pub mod status;

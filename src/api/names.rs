@@ -5,21 +5,30 @@
 //! Children are `<name>-db…`, so the service's own Deployment and Service are never met; and
 //! since a resource's name has no dot, Vault names joined by dots cannot collide.
 
+use super::documented::documented;
+
 /// The API group; also the prefix of every label and annotation.
 pub const GROUP: &str = "servicedb.dev";
-/// The finalizer, written before the first object outside of the resource.
-pub const FINALIZER: &str = "servicedb.dev/cleanup";
 /// The field manager of server-side apply.
 pub const FIELD_MANAGER: &str = "servicedb";
-/// Label: the ServiceDatabase that an object belongs to.
-pub const LABEL_NAME: &str = "servicedb.dev/name";
-/// Label that only database pods, their volumes and Patroni's ConfigMaps carry; its value is
-/// Patroni's scope, `<name>-db`. Patroni takes every pod with it for a member.
-pub const LABEL_SCOPE: &str = "servicedb.dev/scope";
-/// Label of a database pod that Patroni keeps: `primary` or `replica`.
-pub const LABEL_ROLE: &str = "servicedb.dev/role";
-/// Annotation of a database pod: the agent's report (see `contract::report`).
-pub const ANNOTATION_REPORT: &str = "servicedb.dev/agent";
+
+documented! {
+    /// The keys in the metadata of objects, each with its meaning.
+    KEYS:
+
+    /// Finalizer of a ServiceDatabase, written before the first object outside of the resource.
+    FINALIZER = "servicedb.dev/cleanup";
+    /// Label: the ServiceDatabase that an object belongs to.
+    LABEL_NAME = "servicedb.dev/name";
+    /// Label that only database pods, their volumes and Patroni's ConfigMaps carry; its value is
+    /// Patroni's scope, `<name>-db`. Patroni takes every pod with it for a member.
+    LABEL_SCOPE = "servicedb.dev/scope";
+    /// Label of a database pod that Patroni keeps: `primary` or `replica`.
+    LABEL_ROLE = "servicedb.dev/role";
+    /// Annotation of a database pod: the agent's report, as JSON.
+    ANNOTATION_REPORT = "servicedb.dev/agent";
+}
+
 /// The value of [`LABEL_ROLE`] on the primary.
 pub const ROLE_PRIMARY: &str = "primary";
 /// The value of [`LABEL_ROLE`] on a replica.

@@ -26,25 +26,41 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "config_file",
     "data_directory",
     "dynamic_library_path",
-    "external_pid_file",
     "extension_control_path",
+    "external_pid_file",
     "hba_file",
     "hot_standby",
     "ident_file",
+    "include",
+    "include_dir",
+    "include_if_exists",
     "jit_provider",
     "krb_server_keyfile",
     "listen_addresses",
     "local_preload_libraries",
-    "logging_collector",
     "log_destination",
     "log_directory",
     "log_filename",
+    "logging_collector",
     "password_encryption",
+    "plperl.on_init",
+    "plperl.on_plperl_init",
+    "plperl.on_plperlu_init",
+    "pltcl.start_proc",
+    "pltclu.start_proc",
     "port",
     "primary_conninfo",
     "primary_slot_name",
     "promote_trigger_file",
     "recovery_end_command",
+    "recovery_target",
+    "recovery_target_action",
+    "recovery_target_inclusive",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_timeline",
+    "recovery_target_xid",
     "restore_command",
     "session_preload_libraries",
     "shared_preload_libraries",
@@ -54,6 +70,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "ssl_ciphers",
     "ssl_crl_dir",
     "ssl_crl_file",
+    "ssl_dh_params_file",
     "ssl_key_file",
     "ssl_passphrase_command",
     "superuser_reserved_connections",
@@ -65,7 +82,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "wal_log_hints",
 ];
 
-/// A PostgreSQL of one service's own: the resource's name is the owning service's name.
+/// What a service team declares. The resource's name is the owning service's name.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "servicedb.dev",
@@ -80,8 +97,8 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     doc = "A ServiceDatabase gives the service that it is named after a PostgreSQL of its own: pods, volumes, credentials in Vault and a migrated schema.",
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name is the service's name: at most 40 characters, lower-case letters, digits and '-', a letter first, no dots"),
-    validation = Rule::new("!self.metadata.name.startsWith('pg-')")
-        .message("metadata.name must not start with 'pg-': PostgreSQL reserves role names that start with pg_"),
+    validation = Rule::new("self.metadata.name != 'pg' && !self.metadata.name.startsWith('pg-')")
+        .message("metadata.name must not be 'pg' or start with 'pg-': PostgreSQL reserves role names that start with pg_"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
@@ -104,7 +121,7 @@ pub struct ServiceDatabaseSpec {
     #[x_kube(
         validation = Rule::new("self.matches('^[a-z_][a-z0-9_]*$') && self.size() <= 50")
             .message("spec.database must be at most 50 characters: lower-case letters, digits and '_', not a digit first"),
-        validation = Rule::new("!self.startsWith('pg_') && !(self in ['postgres', 'template0', 'template1'])")
+        validation = Rule::new("!self.startsWith('pg_') && !(self in ['pg', 'postgres', 'template0', 'template1'])")
             .message("spec.database must not be a name that PostgreSQL reserves")
     )]
     #[schemars(length(min = 1, max = 253))]
@@ -188,7 +205,7 @@ impl Default for PostgresSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ExtensionSpec {
     /// Its name, as in `CREATE EXTENSION`.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9_-]*$')").message("an extension's name has lower-case letters, digits, '_' and '-', a letter first"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9_-]*$')").message("spec.postgres.extensions[].name: an extension's name has lower-case letters, digits, '_' and '-', a letter first"))]
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
 }
@@ -196,7 +213,7 @@ pub struct ExtensionSpec {
 /// The volume of each instance.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
-    validation = Rule::new("quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) == 0")
+    validation = Rule::new("!isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) == 0")
         .message("spec.storage.size cannot be changed yet: growing a volume is not supported in this version, and shrinking one never will be"),
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
         .message("spec.storage.storageClassName cannot be changed: a volume's class is fixed when it is made")
@@ -290,7 +307,7 @@ pub struct ConfigMapReference {
 #[serde(rename_all = "camelCase")]
 pub struct ClientSpec {
     /// The ServiceAccount, of the same namespace, that may read the credentials from Vault.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("clients[].serviceAccountName must be the name of a ServiceAccount"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount"))]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
 

@@ -1,0 +1,18 @@
+//! Constants whose documentation is data too: the reference page lists them from a table
+//! that cannot fall behind, since the macro makes both of one text.
+
+/// Declares string constants and a table of them: each value with its documentation.
+macro_rules! documented {
+    (
+        $(#[$table_attribute:meta])*
+        $table:ident:
+        $( $(#[doc = $text:literal])+ $name:ident = $value:literal; )+
+    ) => {
+        $( $(#[doc = $text])+ pub const $name: &str = $value; )+
+
+        $(#[$table_attribute])*
+        pub const $table: &[(&str, &str)] = &[$( ($value, concat!($($text),+)) ),+];
+    };
+}
+
+pub(crate) use documented;
