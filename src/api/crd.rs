@@ -163,15 +163,15 @@ mod tests {
 
     fn root() -> JSONSchemaProps {
         let version = definition().spec.versions.remove(0);
-        version.schema.unwrap().open_api_v3_schema.unwrap()
+        version.schema.and_then(|schema| schema.open_api_v3_schema).expect("a schema")
     }
 
     #[test]
     fn the_file_is_what_the_types_say() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/servicedatabases.servicedb.dev.yaml");
-        let written = std::fs::read_to_string(file).unwrap();
+        let written = std::fs::read_to_string(file).expect("the generated CRD");
         assert!(
-            written == yaml().unwrap(),
+            written == yaml().expect("the CRD as YAML"),
             "crds/servicedatabases.servicedb.dev.yaml is not what the types say; write it anew: \
              cargo run --bin servicedb -- crd > crds/servicedatabases.servicedb.dev.yaml"
         );
@@ -209,11 +209,11 @@ mod tests {
                 check(items, embedded, format!("{path}[]"));
             }
         }
-        check(at(&mut root(), &["spec"]).unwrap(), false, "spec".to_owned());
+        check(at(&mut root(), &["spec"]).expect("a spec"), false, "spec".to_owned());
     }
 
     #[test]
     fn the_text_stays_small_enough_to_read() {
-        assert!(yaml().unwrap().len() < 96 * 1024);
+        assert!(yaml().expect("the CRD as YAML").len() < 96 * 1024);
     }
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use clap::{Args, FromArgMatches};
 use helm::{render, render_error, text};
-use kube::CustomResourceExt;
 use serde_yaml::Value;
 use servicedb::operator::Options;
 
@@ -124,7 +123,7 @@ fn the_crd_is_the_one_of_the_types_and_is_kept_on_uninstall() {
     let annotations = metadata.remove("annotations").expect("annotations");
     assert_eq!(text(&annotations["helm.sh/resource-policy"]), "keep");
     metadata.remove("labels");
-    let expected = serde_yaml::to_value(servicedb::api::ServiceDatabase::crd()).expect("the CRD as YAML");
+    let expected = serde_yaml::to_value(servicedb::api::crd::definition()).expect("the CRD as YAML");
     assert!(
         crd == expected,
         "out of date: cargo run -- crd > crds/servicedatabases.servicedb.dev.yaml, then manifests/generate.sh"
