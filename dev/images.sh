@@ -58,23 +58,47 @@ image() {
   load "$tag"
 }
 
-# Into every node's containerd, unless it has that very image.
+# Into every node's containerd, unless it has that very image. Layers are sent
+# uncompressed (gzip both ways cost most of the time), and only those that
+# containerd lacks: with a new binary that is the last one.
 load() {
-  local tag=$1 id node archive
+  local tag=$1 id node pushed=
+  # The id is the digest of the image's configuration; a label remembers it.
   id=$(b inspect --type image --format '{{.FromImageID}}' "$tag")
   how=unchanged
   for node in "$NODE"; do
-    local ctr=(ctr -a "$RUN/$node/containerd.sock" -n k8s.io)
-    # The id is the digest of the image's configuration; a label remembers it.
-    [[ $("${ctr[@]}" images ls "name==$tag" | grep -o "servicedb.dev/id=[0-9a-f]*") == "servicedb.dev/id=$id" ]] && continue
-    archive=$CACHE/load.tar
-    rm -f "$archive"
-    b push --disable-compression "$tag" "oci-archive:$archive:$tag"
-    "${ctr[@]}" images import "$archive"
+    ctr=(ctr -a "$RUN/$node/containerd.sock" -n k8s.io)
+    [[ $("${ctr[@]}" images ls "name==$tag") != *"servicedb.dev/id=$id"* ]] || continue
+    if [[ -z $pushed ]]; then
+      rm -rf "$CACHE/push"
+      b push --quiet --disable-compression "$tag" "dir:$CACHE/push"
+      pushed=1
+    fi
+    # Without the left-out layers an import fails if containerd removed one
+    # meanwhile; then all of it is sent.
+    archive "$tag" missing | "${ctr[@]}" images import - || archive "$tag" all | "${ctr[@]}" images import -
     "${ctr[@]}" images label "$tag" "servicedb.dev/id=$id"
-    rm -f "$archive"
     how=loaded
   done
+  rm -rf "$CACHE/push" "$CACHE/oci"
+}
+
+# archive TAG missing|all: an OCI archive of what was pushed, to standard output.
+archive() {
+  local dir=$CACHE/push oci=$CACHE/oci digest manifest have=
+  [[ $2 == all ]] || have=$("${ctr[@]}" content ls -q)
+  rm -rf "$oci"
+  mkdir -p "$oci/blobs/sha256"
+  manifest=$(sha256sum <"$dir/manifest.json" | cut -d' ' -f1)
+  ln "$dir/manifest.json" "$oci/blobs/sha256/$manifest"
+  for digest in $(jq -r '(.config, .layers[]).digest' "$dir/manifest.json"); do
+    [[ $have == *"$digest"* ]] || ln "$dir/${digest#sha256:}" "$oci/blobs/sha256/${digest#sha256:}"
+  done
+  echo '{"imageLayoutVersion": "1.0.0"}' >"$oci/oci-layout"
+  jq -n --arg digest "sha256:$manifest" --arg tag "$1" --argjson size "$(stat -c %s "$dir/manifest.json")" \
+    --slurpfile m "$dir/manifest.json" \
+    '{schemaVersion: 2, manifests: [{mediaType: $m[0].mediaType, digest: $digest, size: $size, annotations: {"io.containerd.image.name": $tag}}]}' >"$oci/index.json"
+  tar -C "$oci" -cf - .
 }
 
 for name in "$@"; do
