@@ -166,12 +166,13 @@ fn the_environment_names_no_setting_that_the_operator_does_not_have() {
 }
 
 #[test]
-fn the_auth_mount_follows_the_method_unless_it_is_given() {
+fn the_operator_logs_in_where_its_databases_do_unless_told_otherwise() {
     for (values, mount) in [
         ("", "kubernetes"),
         ("vault: {auth: {method: jwt}}", "jwt"),
         (APPROLE, "approle"),
-        ("vault: {auth: {mount: clusters/one}}", "clusters/one"),
+        ("vault: {kubernetesMount: clusters/one}", "clusters/one"),
+        ("vault: {kubernetesMount: clusters/one, auth: {mount: operators}}", "operators"),
     ] {
         assert_eq!(render(values).env()["SERVICEDB_VAULT_AUTH_MOUNT"], mount, "{values}");
     }
@@ -247,7 +248,7 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("watchNamespaces: messaging", "/watchNamespaces"),
         ("watchNamespaces: [Messaging]", "/watchNamespaces/0"),
         ("watchNamespaces: ['']", "/watchNamespaces/0"),
-        ("postgres: {images: {'17.4': 'postgres:17.4'}}", "17.4"),
+        ("postgres: {images: {'17.4': 'postgres:17.4'}}", "'/postgres/images': additional properties '17.4'"),
         ("postgres: {images: {'17': 'a,b'}}", "/postgres/images/17"),
         ("postgres: {images: {'17': null}}", "/postgres/images"),
         ("postgres: {runAsUser: 0}", "/postgres/runAsUser"),

@@ -18,6 +18,12 @@ configMap
 {{ include "servicedb.fullname" . }}-vault-ca
 {{- end }}
 
+{{/* The mount that the operator logs in at: without a word, the one that its databases use. */}}
+{{- define "servicedb.vault.authMount" -}}
+{{- $mounts := dict "kubernetes" .Values.vault.kubernetesMount "approle" .Values.vault.approleMount "jwt" "jwt" }}
+{{- default (get $mounts .Values.vault.auth.method) .Values.vault.auth.mount }}
+{{- end }}
+
 {{/* Where the credential of the operator's own login lies. */}}
 {{- define "servicedb.vault.volume" -}}
 {{- $auth := .Values.vault.auth -}}
@@ -27,7 +33,9 @@ projected:
   sources:
   - serviceAccountToken:
       path: token
-      audience: {{ $auth.audience | quote }}
+      {{- with $auth.audience }}
+      audience: {{ . | quote }}
+      {{- end }}
       expirationSeconds: {{ int $auth.tokenExpirationSeconds }}
 {{- else if eq $auth.method "approle" -}}
 secret:
@@ -56,7 +64,7 @@ secret:
   value: {{ .Values.vault.auth.method }}
 {{- if ne .Values.vault.auth.method "token-file" }}
 - name: SERVICEDB_VAULT_AUTH_MOUNT
-  value: {{ default .Values.vault.auth.method .Values.vault.auth.mount | quote }}
+  value: {{ include "servicedb.vault.authMount" . | quote }}
 {{- end }}
 {{- if has .Values.vault.auth.method (list "kubernetes" "jwt") }}
 - name: SERVICEDB_VAULT_AUTH_ROLE
