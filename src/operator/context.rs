@@ -52,8 +52,9 @@ impl Context {
         let of_scope = |pod: &Arc<Pod>| {
             pod.namespace().as_deref() == Some(&names.namespace) && pod.labels().get(LABEL_SCOPE) == Some(&scope)
         };
+        let now = self.now();
         let mut pods: Vec<_> =
-            self.pods.iter().flat_map(Store::state).filter(of_scope).map(|pod| DatabasePod::from(&pod)).collect();
+            self.pods.iter().flat_map(Store::state).filter(of_scope).map(|pod| DatabasePod::from(&pod, now)).collect();
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         pods
     }

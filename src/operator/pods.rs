@@ -1,6 +1,7 @@
 //! Database pods as the operator sees them: trimmed to what it reads, and an agent's report
 //! only where it may be believed.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt;
 
@@ -8,6 +9,9 @@ use crate::api::conditions::reason;
 use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::report::{Phase, Report, Role, Trouble};
 
+/// How long a pod may wait for a node or a volume before that is told as trouble: a claim
+/// that a provisioner is at work on looks the same for a moment.
+const SCHEDULING_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 /// How often a container may have ended before it is said to crash.
 const CRASHES_BEFORE_ALARM: i32 = 3;
 
@@ -28,11 +32,11 @@ pub struct DatabasePod {
 
 impl DatabasePod {
     /// What a pod says.
-    pub fn from(pod: &Pod) -> Self {
+    pub fn from(pod: &Pod, now: Timestamp) -> Self {
         let going = pod.metadata.deletion_timestamp.is_some();
         let ready = !going && condition(pod, "Ready").is_some_and(|condition| condition.status == "True");
         let report = current_report(pod);
-        let trouble = trouble_of(pod).or_else(|| report.as_ref().and_then(|report| report.trouble.clone()));
+        let trouble = trouble_of(pod, now).or_else(|| report.as_ref().and_then(|report| report.trouble.clone()));
         Self {
             name: pod.name_any(),
             ready,
@@ -72,7 +76,8 @@ pub fn fingerprint(pod: &Pod) -> u64 {
     pod.annotations().get(ANNOTATION_REPORT).hash(&mut hasher);
     pod.labels().get(LABEL_ROLE).hash(&mut hasher);
     condition(pod, "Ready").map(|condition| &condition.status).hash(&mut hasher);
-    trouble_of(pod).map(|trouble| (trouble.reason, trouble.message)).hash(&mut hasher);
+    // At the end of time, so that the passing of time alone does not count as a change.
+    trouble_of(pod, Timestamp::MAX).map(|trouble| (trouble.reason, trouble.message)).hash(&mut hasher);
     container(pod).map(|status| status.restart_count).hash(&mut hasher);
     hasher.finish()
 }
@@ -100,9 +105,13 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == "database")
 }
 
-fn trouble_of(pod: &Pod) -> Option<Trouble> {
+fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let name = pod.name_any();
     if let Some(scheduled) = condition(pod, "PodScheduled").filter(|condition| condition.status == "False") {
+        let since = scheduled.last_transition_time.as_ref().map_or(now, |time| time.0);
+        if now.duration_since(since) < SCHEDULING_PATIENCE {
+            return None;
+        }
         let message = scheduled.message.clone().unwrap_or_default();
         let unbound = message.contains("PersistentVolumeClaim");
         let reason = if unbound { reason::VOLUME_PENDING } else { reason::UNSCHEDULABLE };
@@ -118,7 +127,10 @@ fn trouble_of(pod: &Pod) -> Option<Trouble> {
                 Some(trouble(reason::IMAGE_PULL_FAILED, format!("pod {name}: {why}: {message}")))
             }
             "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                Some(trouble(reason::CRASH_LOOP, format!("pod {name}: {why}: {message}; see kubectl logs {name}")))
+                Some(trouble(
+                    reason::CRASH_LOOP,
+                    format!("pod {name}: {why}: {message}; see kubectl logs {name} -c database"),
+                ))
             }
             _ => None,
         };
@@ -128,7 +140,7 @@ fn trouble_of(pod: &Pod) -> Option<Trouble> {
     let why = last.reason.as_deref().unwrap_or("unknown");
     unready.then(|| {
         let message = format!(
-            "pod {name} was restarted {} times, last for {why} (exit code {}); see kubectl logs --previous {name}",
+            "pod {name} was restarted {} times, last for {why} (exit code {}); see kubectl logs {name} -c database --previous",
             status.restart_count, last.exit_code
         );
         trouble(reason::CRASH_LOOP, message)
@@ -169,10 +181,16 @@ mod tests {
     #[test]
     fn a_primary_is_believed_only_by_label_readiness_and_its_own_fresh_report() {
         let after = "2026-01-01T00:00:10.5Z";
-        assert!(DatabasePod::from(&pod("u1", after, "True")).is_primary());
-        assert!(!DatabasePod::from(&pod("u1", after, "False")).is_primary(), "not ready");
-        assert!(!DatabasePod::from(&pod("u0", after, "True")).is_primary(), "an earlier pod's report");
-        assert!(!DatabasePod::from(&pod("u1", "2026-01-01T00:00:09Z", "True")).is_primary(), "an earlier container's");
+        assert!(DatabasePod::from(&pod("u1", after, "True"), Timestamp::now()).is_primary());
+        assert!(!DatabasePod::from(&pod("u1", after, "False"), Timestamp::now()).is_primary(), "not ready");
+        assert!(
+            !DatabasePod::from(&pod("u0", after, "True"), Timestamp::now()).is_primary(),
+            "an earlier pod's report"
+        );
+        assert!(
+            !DatabasePod::from(&pod("u1", "2026-01-01T00:00:09Z", "True"), Timestamp::now()).is_primary(),
+            "an earlier container's"
+        );
     }
 
     #[test]
