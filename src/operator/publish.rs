@@ -73,21 +73,19 @@ pub async fn emit(context: &Context, resource: &ServiceDatabase, event: Event) {
 /// What of a condition's change people want to be told.
 fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
     let same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
-    let first = before.is_none();
     let holds = now.status == "True";
+    // What goes as it should is told once, when it is done; what does not is always told.
     let telling = match now.type_.as_str() {
-        kind::READY => holds,
-        kind::STALLED => holds,
-        kind::VAULT_REACHABLE => !first || !holds,
-        kind::DATABASE_AVAILABLE => !first,
-        kind::MIGRATIONS_APPLIED => !first || !holds,
-        kind::CREDENTIALS_READY => holds,
+        kind::READY | kind::STALLED | kind::CREDENTIALS_READY => holds,
+        kind::DATABASE_AVAILABLE => holds || !is_waiting(&now.reason),
+        kind::MIGRATIONS_APPLIED => now.reason == kind::reason::APPLIED || (!holds && !is_waiting(&now.reason)),
+        kind::VAULT_REACHABLE => !holds || before.is_some_and(|before| before.status != now.status),
         _ => false,
     };
     if same || !telling {
         return None;
     }
-    let bad = if now.type_ == kind::STALLED { holds } else { !holds && !is_waiting(&now.reason) };
+    let bad = holds == (now.type_ == kind::STALLED);
     let mut note = format!("{}={}: {}", now.type_, now.status, now.message);
     if note.len() > LONGEST_NOTE {
         let end = (0..=LONGEST_NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
