@@ -9,6 +9,8 @@ export IMAGE_REPOSITORY ?= localhost/servicedb
 export IMAGE_TAG ?= dev
 
 .DEFAULT_GOAL := help
+# Steps that share one machine and print as they go.
+.NOTPARALLEL:
 .PHONY: help cluster images tools install demo test bench clean distclean
 
 help: ## this list

@@ -13,7 +13,7 @@ build() {
   local ldflags='-s -w'
   case $name in
   kubernetes)
-    flags+=(-tags providerless,dockerless)
+    flags+=(-tags "providerless,dockerless")
     # Without its version every component takes itself for v0.0.0.
     local v=k8s.io/component-base/version
     ldflags+=" -X $v.gitVersion=v$KUBERNETES_VERSION -X $v.gitTreeState=clean"

@@ -66,7 +66,7 @@ load() {
   # The id is the digest of the image's configuration; a label remembers it.
   id=$(b inspect --type image --format '{{.FromImageID}}' "$tag")
   how=unchanged
-  for node in "$NODE"; do
+  for node in "${NODES[@]}"; do
     ctr=(ctr -a "$RUN/$node/containerd.sock" -n k8s.io)
     [[ $("${ctr[@]}" images ls "name==$tag") != *"servicedb.dev/id=$id"* ]] || continue
     if [[ -z $pushed ]]; then
@@ -101,6 +101,8 @@ archive() {
   tar -C "$oci" -cf - .
 }
 
+. "$(dirname "$0")/lib/process.sh"
+running "$NODE-containerd" || fail "the local cluster does not run: make cluster"
 for name in "$@"; do
   case $name in operator | postgres | client) step "base image" base ;; esac
   step "image $name" image "$name"

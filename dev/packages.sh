@@ -26,6 +26,8 @@ install_missing() {
   if [[ ! -e $policy ]]; then printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; made=1; fi
   export DEBIAN_FRONTEND=noninteractive
   local ok=0
+  # What a broken-off run of apt left half done.
+  dpkg --configure -a
   { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } || ok=$?
   [[ -z $made ]] || rm -f "$policy"
   how="installed ${missing[*]}"

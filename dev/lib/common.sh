@@ -1,5 +1,5 @@
 # What all scripts under dev/ share: paths, names, step timing. Sourced, not run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC1010
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
@@ -27,6 +27,7 @@ SERVICE_NET=10.96.0.0/16
 DNS_IP=10.96.0.10
 VAULT_IP=10.96.0.20
 NODE=dev-1
+NODES=("$NODE")
 
 KUBERNETES_VERSION=1.36.3
 # What is in front of the image names; a cluster that is not ours (CONTEXT=…)
@@ -36,7 +37,6 @@ IMAGE_TAG=${IMAGE_TAG:-dev}
 
 export PATH=$BIN:$PATH:/usr/sbin:/sbin
 export KUBECONFIG=$DEV/kubeconfig
-# HOME may be a place where an old kubectl cache or containers.conf lies; none is used.
 
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
