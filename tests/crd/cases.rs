@@ -1,0 +1,362 @@
+//! What may be created, and what may not.
+
+use serde_json::{Value, json};
+
+/// What the API server should say.
+#[derive(Clone, Copy)]
+pub enum Expected {
+    /// It accepts.
+    Accepted,
+    /// It refuses, and its message has this in it.
+    Refused(&'static str),
+}
+
+use Expected::{Accepted, Refused};
+
+impl Expected {
+    /// A line for people, if the answer was another.
+    pub fn mistake(&self, what: &str, answer: Result<Value, String>) -> Option<String> {
+        match (self, answer) {
+            (Accepted, Ok(_)) => None,
+            (Accepted, Err(message)) => Some(format!("- {what}: should be accepted, but: {message}")),
+            (Refused(part), Err(message)) if message.contains(part) => None,
+            (Refused(part), Err(message)) => Some(format!("- {what}: the message lacks {part:?}: {message}")),
+            (Refused(part), Ok(_)) => Some(format!("- {what}: should be refused with {part:?}, but is accepted")),
+        }
+    }
+}
+
+/// A resource of this name, and a spec: YAML that is laid over the smallest one.
+pub struct Case {
+    pub what: &'static str,
+    pub name: &'static str,
+    spec: String,
+    pub expected: Expected,
+}
+
+impl Case {
+    /// The whole spec.
+    pub fn spec(&self) -> Value {
+        let mut spec = json!({ "storage": { "size": "1Gi" } });
+        let over: Value = serde_yaml::from_str(&self.spec).expect(self.what);
+        for (key, value) in over.as_object().into_iter().flatten() {
+            spec[key] = value.clone();
+        }
+        spec
+    }
+}
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(names().into_iter().map(|(what, name, expected)| Case { what, name, spec: "{}".into(), expected }));
+    for (what, spec, expected) in [postgres(), storage(), the_rest()].concat() {
+        cases.push(Case { what, name: "chat", spec: spec.to_owned(), expected });
+    }
+    cases.extend(bounds().into_iter().map(|(what, spec, expected)| Case { what, name: "chat", spec, expected }));
+    cases
+}
+
+const NAME: &str = "metadata.name is the service's name";
+const PG: &str = "metadata.name must not be 'pg' or start with 'pg-'";
+/// Kubernetes' own rule for every object's name, which comes before ours.
+const NOT_A_NAME: &str = "metadata.name: Invalid value";
+
+fn names() -> Vec<(&'static str, &'static str, Expected)> {
+    vec![
+        ("an ordinary name", "match-maker", Accepted),
+        ("a letter", "a", Accepted),
+        ("a digit at the end", "auth2", Accepted),
+        ("two hyphens", "a--b", Accepted),
+        ("40 characters", "a123456789a123456789a123456789a123456789", Accepted),
+        ("41 characters", "a123456789a123456789a123456789a1234567890", Refused(NAME)),
+        ("a dot", "chat.v2", Refused(NAME)),
+        ("a digit first", "2fa", Refused(NAME)),
+        ("reserved by PostgreSQL", "pg-chat", Refused(PG)),
+        ("its logins would be pg_a and pg_b", "pg", Refused(PG)),
+        ("pg is only a beginning", "pgadmin", Accepted),
+        ("upper case", "Chat", Refused(NOT_A_NAME)),
+        ("an underscore", "chat_db", Refused(NOT_A_NAME)),
+        ("a hyphen at the end", "chat-", Refused(NOT_A_NAME)),
+        ("a hyphen first", "-chat", Refused(NOT_A_NAME)),
+        ("empty", "", Refused("name or generateName is required")),
+        ("a quote", "chat'--", Refused(NOT_A_NAME)),
+        ("SQL", "x; DROP DATABASE postgres", Refused(NOT_A_NAME)),
+        ("a path", "../secret", Refused(NOT_A_NAME)),
+        ("unicode", "чат", Refused(NOT_A_NAME)),
+        ("a newline", "chat\nx", Refused(NOT_A_NAME)),
+    ]
+}
+
+type Row = (&'static str, &'static str, Expected);
+
+const DATABASE: &str = "spec.database must be at most 50 characters";
+const RESERVED_DATABASE: &str = "spec.database must not be a name that PostgreSQL reserves";
+const VERSION: &str = "spec.postgres.version must be a major version";
+const PARAMETER_NAME: &str = "spec.postgres.parameters: a parameter's name has lower-case letters";
+const RESERVED: &str = "spec.postgres.parameters sets a parameter that is reserved";
+const CONTROL: &str = "spec.postgres.parameters: a value must not have control characters";
+const EXTENSION: &str = "spec.postgres.extensions[].name: an extension's name has lower-case letters";
+
+fn postgres() -> Vec<Row> {
+    vec![
+        ("a database", "database: chat_db", Accepted),
+        ("an underscore first", "database: _chat", Accepted),
+        ("pg in it", "database: chat_pg_1", Accepted),
+        ("an empty database", "database: ''", Refused("spec.database: Invalid value")),
+        ("a hyphen in the database", "database: chat-db", Refused(DATABASE)),
+        ("a digit first in the database", "database: 1chat", Refused(DATABASE)),
+        ("an upper-case database", "database: Chat", Refused(DATABASE)),
+        ("a quoted database", r#"database: 'chat"; DROP TABLE x; --'"#, Refused(DATABASE)),
+        ("a quote in the database", r#"database: "o'brien""#, Refused(DATABASE)),
+        ("a unicode database", "database: чат", Refused(DATABASE)),
+        ("a newline in the database", r#"database: "chat\n""#, Refused(DATABASE)),
+        ("a NUL in the database", r#"database: "chat\0""#, Refused(DATABASE)),
+        ("a number as the database", "database: 17", Refused("spec.database: Invalid value: \"integer\"")),
+        ("postgres", "database: postgres", Refused(RESERVED_DATABASE)),
+        ("template1", "database: template1", Refused(RESERVED_DATABASE)),
+        ("template0", "database: template0", Refused(RESERVED_DATABASE)),
+        ("pg_", "database: pg_chat", Refused(RESERVED_DATABASE)),
+        ("its owner would be pg_owner", "database: pg", Refused(RESERVED_DATABASE)),
+        ("another version", "postgres: {version: '18'}", Accepted),
+        (
+            "a version as a number",
+            "postgres: {version: 17}",
+            Refused("spec.postgres.version: Invalid value: \"integer\""),
+        ),
+        ("a minor version", "postgres: {version: '17.5'}", Refused(VERSION)),
+        ("an empty version", "postgres: {version: ''}", Refused(VERSION)),
+        ("a version of letters", "postgres: {version: latest}", Refused(VERSION)),
+        ("a long version", "postgres: {version: '17171717171717171'}", Refused("spec.postgres.version: Too long")),
+        ("parameters", "postgres: {parameters: {max_connections: '200', pg_stat_statements.track: all}}", Accepted),
+        ("a value with quotes", r#"postgres: {parameters: {search_path: "\"$user\", 'public'"}}"#, Accepted),
+        ("a value in unicode", "postgres: {parameters: {application_name: чат}}", Accepted),
+        ("an empty value", "postgres: {parameters: {log_line_prefix: ''}}", Accepted),
+        (
+            "a number as a value",
+            "postgres: {parameters: {max_connections: 200}}",
+            Refused("spec.postgres.parameters.max_connections: Invalid value: \"integer\""),
+        ),
+        ("a reserved parameter", "postgres: {parameters: {ssl: 'off'}}", Refused(RESERVED)),
+        ("one that runs code", "postgres: {parameters: {archive_command: 'rm -rf /'}}", Refused(RESERVED)),
+        ("one that includes a file", "postgres: {parameters: {include_if_exists: /etc/passwd}}", Refused(RESERVED)),
+        ("a reserved parameter in upper case", "postgres: {parameters: {SSL: 'off'}}", Refused(PARAMETER_NAME)),
+        ("a reserved parameter in mixed case", "postgres: {parameters: {Archive_Command: x}}", Refused(PARAMETER_NAME)),
+        ("a reserved parameter and a space", "postgres: {parameters: {'ssl ': 'off'}}", Refused(PARAMETER_NAME)),
+        ("a newline in a name", r#"postgres: {parameters: {"work_mem\nssl": 'off'}}"#, Refused(PARAMETER_NAME)),
+        ("a quote in a name", r#"postgres: {parameters: {"work'mem": 'off'}}"#, Refused(PARAMETER_NAME)),
+        ("an empty name", "postgres: {parameters: {'': x}}", Refused(PARAMETER_NAME)),
+        ("a newline in a value", r#"postgres: {parameters: {work_mem: "8MB'\nssl = 'off"}}"#, Refused(CONTROL)),
+        ("a newline at a value's end", r#"postgres: {parameters: {work_mem: "8MB\n"}}"#, Refused(CONTROL)),
+        ("a NUL in a value", r#"postgres: {parameters: {work_mem: "8MB\0"}}"#, Refused(CONTROL)),
+        ("a DEL in a value", r#"postgres: {parameters: {work_mem: "8MB\x7f"}}"#, Refused(CONTROL)),
+        ("extensions", "postgres: {extensions: [{name: pg_trgm}, {name: uuid-ossp}]}", Accepted),
+        ("an extension in upper case", "postgres: {extensions: [{name: PostGIS}]}", Refused(EXTENSION)),
+        ("SQL as an extension", "postgres: {extensions: [{name: 'x; DROP TABLE y'}]}", Refused(EXTENSION)),
+        (
+            "an empty extension",
+            "postgres: {extensions: [{name: ''}]}",
+            Refused("spec.postgres.extensions[0].name: Invalid value"),
+        ),
+        (
+            "an extension without a name",
+            "postgres: {extensions: [{}]}",
+            Refused("spec.postgres.extensions[0].name: Required value"),
+        ),
+        (
+            "an extension twice",
+            "postgres: {extensions: [{name: citext}, {name: citext}]}",
+            Refused("spec.postgres.extensions[1]: Duplicate value"),
+        ),
+    ]
+}
+
+const QUANTITY: &str = "spec.storage.size must be a quantity";
+const SIZE: &str = "spec.storage.size must be from 256Mi to 64Ti";
+
+fn storage() -> Vec<Row> {
+    vec![
+        ("the smallest size", "storage: {size: 256Mi}", Accepted),
+        ("a size as a number", "storage: {size: 1073741824}", Accepted),
+        ("the largest size", "storage: {size: 64Ti}", Accepted),
+        ("a fraction", "storage: {size: 0.5Gi}", Accepted),
+        ("too small", "storage: {size: 255Mi}", Refused(SIZE)),
+        ("zero", "storage: {size: 0}", Refused(SIZE)),
+        ("zero with a unit", "storage: {size: 0Gi}", Refused(SIZE)),
+        ("negative", "storage: {size: -1Gi}", Refused(SIZE)),
+        ("thousandths", "storage: {size: 1000m}", Refused(SIZE)),
+        ("too large", "storage: {size: 65Ti}", Refused(SIZE)),
+        ("huge", "storage: {size: 9223372036854775807Ei}", Refused(SIZE)),
+        ("no quantity", "storage: {size: banana}", Refused(QUANTITY)),
+        ("a unit that is none", "storage: {size: 20GB}", Refused(QUANTITY)),
+        ("an empty size", "storage: {size: ''}", Refused(QUANTITY)),
+        ("unicode digits", "storage: {size: '٢Gi'}", Refused(QUANTITY)),
+        ("a floating number", "storage: {size: 1.5}", Refused("spec.storage.size: Invalid value")),
+        ("no size", "storage: {}", Refused("spec.storage.size: Required value")),
+        ("no storage", "storage: null", Refused("spec.storage: Required value")),
+        ("a class", "storage: {size: 1Gi, storageClassName: fast}", Accepted),
+        (
+            "an empty class",
+            "storage: {size: 1Gi, storageClassName: ''}",
+            Refused("spec.storage.storageClassName: Invalid"),
+        ),
+    ]
+}
+
+const INSTANCES: &str = "spec.instances must be from 1 to 9";
+const CLIENT: &str = "spec.clients[].serviceAccountName must be the name of a ServiceAccount";
+
+fn the_rest() -> Vec<Row> {
+    vec![
+        ("nine instances", "instances: 9", Accepted),
+        ("ten instances", "instances: 10", Refused(INSTANCES)),
+        ("no instances", "instances: 0", Refused(INSTANCES)),
+        ("negative instances", "instances: -1", Refused(INSTANCES)),
+        ("more instances than an int32", "instances: 3000000000", Refused("spec.instances")),
+        ("instances as text", "instances: '3'", Refused("spec.instances: Invalid value: \"string\"")),
+        ("half an instance", "instances: 1.5", Refused("spec.instances: Invalid value")),
+        ("no lag", "replication: {maximumLagBytes: 0}", Accepted),
+        ("negative lag", "replication: {maximumLagBytes: -1}", Refused("spec.replication.maximumLagBytes must not be negative")),
+        ("text for a truth", "replication: {synchronous: 'yes'}", Refused("spec.replication.synchronous: Invalid value")),
+        ("resources", "resources: {requests: {cpu: 250m, memory: 512Mi}, limits: {memory: 1Gi, cpu: 2}}", Accepted),
+        (
+            "a quantity that is none",
+            "resources: {requests: {memory: lots}}",
+            Refused("spec.resources.requests.memory: Invalid value"),
+        ),
+        (
+            "claims have no place",
+            "resources: {claims: [{name: gpu}]}",
+            Refused(r#"unknown field "spec.resources.claims""#),
+        ),
+        (
+            "scheduling",
+            "scheduling:
+  priorityClassName: high
+  tolerations: [{key: db, operator: Exists, effect: NoSchedule}]
+  topologySpreadConstraints:
+  - {topologyKey: zone, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {a: b}}}
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: ssd, operator: In, values: ['1']}]}]}}}",
+            Accepted,
+        ),
+        (
+            "one spread twice",
+            "scheduling: {topologySpreadConstraints: [{topologyKey: z, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}, {topologyKey: z, maxSkew: 2, whenUnsatisfiable: DoNotSchedule}]}",
+            Refused("spec.scheduling.topologySpreadConstraints[1]: Duplicate value"),
+        ),
+        (
+            "an empty priority class",
+            "scheduling: {priorityClassName: ''}",
+            Refused("spec.scheduling.priorityClassName: Invalid value"),
+        ),
+        ("migrations", "migrations: {source: {configMap: {name: chat-migrations}}}", Accepted),
+        ("migrations of nothing", "migrations: {}", Refused("spec.migrations.source: Required value")),
+        (
+            "migrations of an empty source",
+            "migrations: {source: {}}",
+            Refused("spec.migrations.source must name its source: configMap"),
+        ),
+        (
+            "migrations of a source that is not there yet",
+            "migrations: {source: {image: {reference: x}}}",
+            Refused(r#"unknown field "spec.migrations.source.image""#),
+        ),
+        (
+            "an empty ConfigMap name",
+            "migrations: {source: {configMap: {name: ''}}}",
+            Refused("spec.migrations.source.configMap.name: Invalid value"),
+        ),
+        (
+            "a client",
+            "clients: [{serviceAccountName: chat, podSelector: {matchLabels: {app: chat}}}, {serviceAccountName: a.b}]",
+            Accepted,
+        ),
+        ("every ServiceAccount", "clients: [{serviceAccountName: '*'}]", Refused(CLIENT)),
+        ("two in one", "clients: [{serviceAccountName: 'chat,game'}]", Refused(CLIENT)),
+        ("another namespace's", "clients: [{serviceAccountName: 'kube-system/default'}]", Refused(CLIENT)),
+        ("a newline in a client", r#"clients: [{serviceAccountName: "chat\n"}]"#, Refused(CLIENT)),
+        ("a client without a name", "clients: [{}]", Refused("spec.clients[0].serviceAccountName: Required value")),
+        (
+            "an empty client",
+            "clients: [{serviceAccountName: ''}]",
+            Refused("spec.clients[0].serviceAccountName: Invalid value"),
+        ),
+        (
+            "a client twice",
+            "clients: [{serviceAccountName: chat}, {serviceAccountName: chat}]",
+            Refused("spec.clients[1]: Duplicate value"),
+        ),
+        ("policy Delete", "deletionPolicy: Delete", Accepted),
+        (
+            "another policy",
+            "deletionPolicy: Destroy",
+            Refused(r#"spec.deletionPolicy: Unsupported value: "Destroy": supported values: "Retain", "Delete""#),
+        ),
+        ("a policy in lower case", "deletionPolicy: retain", Refused("spec.deletionPolicy: Unsupported value")),
+        ("paused", "paused: true", Accepted),
+        ("text for paused", "paused: 'true'", Refused("spec.paused: Invalid value: \"string\"")),
+    ]
+}
+
+/// Bounds, each met and each passed by one.
+fn bounds() -> Vec<(&'static str, String, Expected)> {
+    let list = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let parameters = |count| format!("postgres: {{parameters: {{{}}}}}", list(count, &|n| format!("p{n}: x")));
+    let extensions = |count| format!("postgres: {{extensions: [{}]}}", list(count, &|n| format!("{{name: e{n}}}")));
+    let clients = |count| format!("clients: [{}]", list(count, &|n| format!("{{serviceAccountName: c{n}}}")));
+    let tolerations = |count| {
+        format!("scheduling: {{tolerations: [{}]}}", list(count, &|n| format!("{{key: k{n}, operator: Exists}}")))
+    };
+    let spreads = |count| {
+        let one = |n| format!("{{topologyKey: k{n}, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}}");
+        format!("scheduling: {{topologySpreadConstraints: [{}]}}", list(count, &one))
+    };
+    let labels = |count| {
+        let one = |n| format!("l{n}: x");
+        format!("clients: [{{serviceAccountName: c, podSelector: {{matchLabels: {{{}}}}}}}]", list(count, &one))
+    };
+    let database = |length| format!("database: {}", "d".repeat(length));
+    let value = |length| format!("postgres: {{parameters: {{p: '{}'}}}}", "v".repeat(length));
+    let parameter = |length| format!("postgres: {{parameters: {{{}: x}}}}", "p".repeat(length));
+    let extension = |length| format!("postgres: {{extensions: [{{name: {}}}]}}", "e".repeat(length));
+    let class = |length| format!("storage: {{size: 1Gi, storageClassName: {}}}", "c".repeat(length));
+    let config_map = |length| format!("migrations: {{source: {{configMap: {{name: {}}}}}}}", "m".repeat(length));
+    let client = |length| format!("clients: [{{serviceAccountName: {}}}]", "c".repeat(length));
+    let priority = |length| format!("scheduling: {{priorityClassName: {}}}", "c".repeat(length));
+    vec![
+        ("64 parameters", parameters(64), Accepted),
+        ("65 parameters", parameters(65), Refused("spec.postgres.parameters: Too many")),
+        ("32 extensions", extensions(32), Accepted),
+        ("33 extensions", extensions(33), Refused("spec.postgres.extensions: Too many")),
+        ("32 clients", clients(32), Accepted),
+        ("33 clients", clients(33), Refused("spec.clients: Too many")),
+        ("32 tolerations", tolerations(32), Accepted),
+        ("33 tolerations", tolerations(33), Refused("spec.scheduling.tolerations: Too many")),
+        ("16 spreads", spreads(16), Accepted),
+        ("17 spreads", spreads(17), Refused("spec.scheduling.topologySpreadConstraints: Too many")),
+        ("64 labels", labels(64), Accepted),
+        ("65 labels", labels(65), Refused("spec.clients[0].podSelector.matchLabels: Too many")),
+        ("a database of 50 characters", database(50), Accepted),
+        ("a database of 51 characters", database(51), Refused(DATABASE)),
+        ("a database of 254 characters", database(254), Refused("spec.database: Too long")),
+        ("a value of 1024 characters", value(1024), Accepted),
+        ("a value of 1025 characters", value(1025), Refused("spec.postgres.parameters.p: Too long")),
+        ("a parameter of 63 characters", parameter(63), Accepted),
+        ("a parameter of 64 characters", parameter(64), Refused(PARAMETER_NAME)),
+        ("an extension of 63 characters", extension(63), Accepted),
+        ("an extension of 64 characters", extension(64), Refused("spec.postgres.extensions[0].name: Too long")),
+        ("a class of 253 characters", class(253), Accepted),
+        ("a class of 254 characters", class(254), Refused("spec.storage.storageClassName: Too long")),
+        ("a ConfigMap of 253 characters", config_map(253), Accepted),
+        ("a ConfigMap of 254 characters", config_map(254), Refused("spec.migrations.source.configMap.name: Too long")),
+        ("a client of 253 characters", client(253), Accepted),
+        ("a client of 254 characters", client(254), Refused("spec.clients[0].serviceAccountName: Too long")),
+        ("a priority class of 253 characters", priority(253), Accepted),
+        ("a priority class of 254 characters", priority(254), Refused("spec.scheduling.priorityClassName: Too long")),
+        (
+            "a size of 33 characters",
+            format!("storage: {{size: '{}1Gi'}}", "0".repeat(30)),
+            Refused("spec.storage.size: Too long"),
+        ),
+    ]
+}

@@ -1,0 +1,117 @@
+//! The schema and the rules of the CRD, against a real API server: one case for each that
+//! accepts or refuses, and a refusal must name the field to the person who wrote the YAML.
+//!
+//! Everything is a dry run, but for the two paused resources that updates start from; they
+//! live in a namespace of this run's own.
+
+mod cases;
+mod cluster;
+mod updates;
+
+use cases::{Case, Expected};
+use cluster::Cluster;
+use serde_json::{Value, json};
+
+/// Creates what each case says, as a dry run, and gives a line for each that went otherwise.
+async fn mistakes_of(cluster: &Cluster, cases: &[Case]) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for case in cases {
+        let answer = cluster.create(case.name, &case.spec(), "Strict", true).await;
+        mistakes.extend(case.expected.mistake(case.what, answer));
+    }
+    mistakes
+}
+
+#[tokio::test]
+async fn what_may_be_created() {
+    let cluster = Cluster::connect().await;
+    let mistakes = mistakes_of(&cluster, &cases::all()).await;
+    assert!(mistakes.is_empty(), "{} cases went otherwise:\n{}", mistakes.len(), mistakes.join("\n"));
+}
+
+#[tokio::test]
+async fn every_reserved_parameter_is_refused() {
+    let cluster = Cluster::connect().await;
+    let mut mistakes = Vec::new();
+    for parameter in servicedb::api::spec::RESERVED_PARAMETERS {
+        let spec = json!({ "storage": { "size": "1Gi" }, "postgres": { "parameters": { *parameter: "x" } } });
+        let answer = cluster.create("chat", &spec, "Strict", true).await;
+        mistakes.extend(Expected::Refused("sets a parameter that is reserved").mistake(parameter, answer));
+    }
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+}
+
+#[tokio::test]
+async fn what_may_be_changed() {
+    let cluster = Cluster::connect().await;
+    let namespace = cluster.own_namespace().await;
+    let mut mistakes = Vec::new();
+    for base in [updates::plain(), updates::explicit()] {
+        cluster.in_namespace(&namespace).create(base.name, &base.spec, "Strict", false).await.expect(base.name);
+        for change in &base.changes {
+            let answer = cluster.in_namespace(&namespace).patch_spec(base.name, &change.patch()).await;
+            mistakes.extend(change.expected.mistake(&format!("{}: {}", base.name, change.what), answer));
+        }
+    }
+    cluster.remove_namespace(&namespace).await;
+    assert!(mistakes.is_empty(), "{} changes went otherwise:\n{}", mistakes.len(), mistakes.join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_left_out_has_a_default_that_never_changes() {
+    let cluster = Cluster::connect().await;
+    let created =
+        cluster.create("chat", &json!({ "storage": { "size": "1Gi" } }), "Strict", true).await.expect("the smallest");
+    assert_eq!(
+        created["spec"],
+        json!({
+            "instances": 1,
+            "postgres": { "version": "17" },
+            "storage": { "size": "1Gi" },
+            "replication": { "synchronous": true, "maximumLagBytes": 16777216 },
+            "deletionPolicy": "Retain",
+            "paused": false
+        })
+    );
+    // A part that is given keeps its other defaults, and a null is as if it were left out.
+    let spec = json!({
+        "storage": { "size": "1Gi", "storageClassName": null },
+        "database": null,
+        "instances": null,
+        "postgres": { "parameters": { "work_mem": "8MB" } },
+        "replication": { "maximumLagBytes": 1 },
+        "migrations": null
+    });
+    let created = cluster.create("chat", &spec, "Strict", true).await.expect("nulls");
+    assert_eq!(created["spec"]["postgres"], json!({ "version": "17", "parameters": { "work_mem": "8MB" } }));
+    assert_eq!(created["spec"]["replication"], json!({ "synchronous": true, "maximumLagBytes": 1 }));
+    assert_eq!(created["spec"]["instances"], json!(1));
+    for absent in ["database", "migrations"] {
+        assert_eq!(created["spec"].get(absent), None, "{absent} was null and is kept");
+    }
+    assert_eq!(created["spec"]["storage"], json!({ "size": "1Gi" }));
+}
+
+#[tokio::test]
+async fn a_field_that_does_not_exist_is_refused_or_dropped() {
+    let cluster = Cluster::connect().await;
+    let spec = json!({ "storage": { "size": "1Gi" }, "instanses": 3 });
+    let refused = cluster.create("chat", &spec, "Strict", true).await.expect_err("a field that does not exist");
+    assert!(refused.contains(r#"unknown field "spec.instanses""#), "{refused}");
+    let created = cluster.create("chat", &spec, "Warn", true).await.expect("a warning only");
+    assert_eq!(created["spec"].get("instanses"), None);
+}
+
+/// What was accepted must be readable by the operator: the types and the schema are one.
+#[tokio::test]
+async fn what_is_accepted_is_what_the_types_read() {
+    let cluster = Cluster::connect().await;
+    let mut read = 0;
+    for case in cases::all().iter().filter(|case| matches!(case.expected, Expected::Accepted)) {
+        let created: Value = cluster.create(case.name, &case.spec(), "Strict", true).await.expect(case.what);
+        let resource = serde_json::from_value::<servicedb::api::ServiceDatabase>(created);
+        assert!(resource.is_ok(), "{}: {}", case.what, resource.expect_err("checked"));
+        read += 1;
+    }
+    assert!(read > 10, "only {read} cases are accepted: the table has lost them");
+}
