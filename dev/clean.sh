@@ -54,9 +54,10 @@ descendants() {
 }
 
 mounts() {
-  # Deepest first; a lazy unmount for what a dying process still holds.
+  # Deepest first; a lazy unmount for what a dying process still holds. Image
+  # builds that were broken off leave mounts in our cache.
   local mount
-  awk -v a="$STATE/" -v b="$RUN/" 'index($5, a) == 1 || index($5, b) == 1 {print $5}' /proc/self/mountinfo | sort -r | while read -r mount; do
+  awk -v a="$STATE/" -v b="$RUN/" -v c="$CACHE/" 'index($5, a) == 1 || index($5, b) == 1 || index($5, c) == 1 {print $5}' /proc/self/mountinfo | sort -r | while read -r mount; do
     umount "$mount" 2>/dev/null || umount -l "$mount" || true
   done
 }
