@@ -84,6 +84,9 @@ capabilities: {drop: [ALL]}
 {{/* What every pod of the chart has, but for its containers and volumes. */}}
 {{- define "servicedb.podSpec" -}}
 serviceAccountName: {{ include "servicedb.serviceAccount" . }}
+automountServiceAccountToken: true
+# A Service of this namespace would otherwise become variables that look like the operator's own.
+enableServiceLinks: false
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- with .Values.imagePullSecrets }}
