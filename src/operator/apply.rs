@@ -4,6 +4,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::error::Error;
 use super::object::{ANNOTATION_APPLIED, Owner, Planned, contains, controller_uid, stamped_uid};
 use crate::api::names::FIELD_MANAGER;
@@ -27,13 +28,30 @@ pub enum Change {
 /// # Errors
 /// [`Error::ObjectConflict`] if an object of this name belongs to somebody else; it is left
 /// as it is. Otherwise whatever the API server said.
-pub async fn apply(client: &Client, owner: &Owner, planned: &Planned) -> Result<Change, Error> {
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.names.namespace, &planned.resource);
+pub async fn apply(context: &Context, owner: &Owner, planned: &Planned) -> Result<Change, Error> {
     let (sealed, hash) = planned.sealed();
+    let (namespace, kind) = (owner.names.namespace.as_str(), planned.resource.kind.as_str());
+    if context.memory.is_as_planned(namespace, kind, &planned.name, &owner.uid, &hash) {
+        return Ok(Change::Unchanged);
+    }
+    let (change, version) = bring_about(&context.client, owner, planned, &sealed, &hash).await?;
+    context.memory.saw(namespace, kind, &planned.name, &owner.uid, hash, version);
+    Ok(change)
+}
+
+/// Returns what was done and the version that the object has now.
+async fn bring_about(
+    client: &Client,
+    owner: &Owner,
+    planned: &Planned,
+    sealed: &Value,
+    hash: &str,
+) -> Result<(Change, Option<String>), Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.names.namespace, &planned.resource);
     let live = match api.get_opt(&planned.name).await? {
         Some(live) => live,
-        None => match create(&api, planned, &sealed).await {
-            Ok(()) => return Ok(Change::Created),
+        None => match create(&api, planned, sealed).await {
+            Ok(made) => return Ok((Change::Created, made.resource_version())),
             // Somebody was faster than our read: look at what they made.
             Err(error) if is_conflict(&error, "AlreadyExists") => api.get(&planned.name).await?,
             Err(error) => return Err(error.into()),
@@ -42,18 +60,18 @@ pub async fn apply(client: &Client, owner: &Owner, planned: &Planned) -> Result<
     if !owner.owns(&planned.ownership, &live) {
         return Err(conflict(planned, &live));
     }
-    if live.annotations().get(ANNOTATION_APPLIED) == Some(&hash)
+    if live.annotations().get(ANNOTATION_APPLIED).is_some_and(|applied| applied == hash)
         && contains(&serde_json::to_value(&live)?, &planned.body)
     {
-        return Ok(Change::Unchanged);
+        return Ok((Change::Unchanged, live.resource_version()));
     }
     own_created_fields(&api, &live).await?;
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch(&planned.name, &parameters, &Patch::Apply(&sealed)).await?;
-    Ok(Change::Updated)
+    let live = api.patch(&planned.name, &parameters, &Patch::Apply(sealed)).await?;
+    Ok((Change::Updated, live.resource_version()))
 }
 
-async fn create(api: &Api<DynamicObject>, planned: &Planned, sealed: &Value) -> Result<(), kube::Error> {
+async fn create(api: &Api<DynamicObject>, planned: &Planned, sealed: &Value) -> Result<DynamicObject, kube::Error> {
     let mut body = sealed.clone();
     if let Some(extra) = &planned.at_creation {
         merge(&mut body, extra);
@@ -62,8 +80,7 @@ async fn create(api: &Api<DynamicObject>, planned: &Planned, sealed: &Value) -> 
     let manager = if planned.at_creation.is_some() { CREATION_MANAGER } else { FIELD_MANAGER };
     let object = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
     let parameters = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
-    api.create(&parameters, &object).await?;
-    Ok(())
+    api.create(&parameters, &object).await
 }
 
 fn merge(into: &mut Value, from: &Value) {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, future, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -52,14 +54,19 @@ async fn controller(context: Arc<Context>, pods: PodWatch, stop: impl Future<Out
     let config = Config::default().concurrency(context.options.concurrency).debounce(DEBOUNCE);
     let controller = Controller::new(resources, watcher::Config::default()).with_config(config);
     let known = controller.store();
+    let (config_maps, sets, jobs, services, policies, budgets) =
+        (context.clone(), context.clone(), context.clone(), context.clone(), context.clone(), context.clone());
     controller
-        .owns(api::<StatefulSet>(&client, namespace), labelled(LABEL_NAME))
-        .owns(api::<Job>(&client, namespace), labelled(LABEL_NAME))
+        .watches(api::<PartialObjectMeta<StatefulSet>>(&client, namespace), labelled(LABEL_NAME), of(sets))
+        .watches(api::<PartialObjectMeta<Job>>(&client, namespace), labelled(LABEL_NAME), of(jobs))
+        .watches(api::<PartialObjectMeta<Service>>(&client, namespace), labelled(LABEL_NAME), of(services))
+        .watches(api::<PartialObjectMeta<NetworkPolicy>>(&client, namespace), labelled(LABEL_NAME), of(policies))
+        .watches(api::<PartialObjectMeta<PodDisruptionBudget>>(&client, namespace), labelled(LABEL_NAME), of(budgets))
         // Patroni rewrites its ConfigMaps in every loop: they are left out, and only names are watched.
         .watches(
             api::<PartialObjectMeta<ConfigMap>>(&client, namespace),
             watcher::Config::default().labels(&format!("!{LABEL_SCOPE}")),
-            move |changed| of_config_map(&known, &changed),
+            move |changed| of_config_map(&config_maps, &known, &changed),
         )
         .reconcile_on(pods.changes)
         .graceful_shutdown_on(stop)
@@ -87,16 +94,33 @@ fn labelled(label: &str) -> watcher::Config {
     watcher::Config::default().labels(label)
 }
 
+/// The resource that an object belongs to by its label; what was remembered of the object is
+/// checked against what the watch tells.
+fn of<K>(context: Arc<Context>) -> impl Fn(PartialObjectMeta<K>) -> Option<ObjectRef<ServiceDatabase>>
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    move |changed| hear(&context, &changed)
+}
+
+fn hear<K>(context: &Context, changed: &PartialObjectMeta<K>) -> Option<ObjectRef<ServiceDatabase>>
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    let namespace = changed.namespace().unwrap_or_default();
+    let version = changed.metadata.resource_version.as_deref();
+    context.memory.heard(&namespace, &K::kind(&()), &changed.name_any(), version);
+    changed.labels().get(LABEL_NAME).map(|name| ObjectRef::new(name).within(&namespace))
+}
+
 /// The resource that owns a ConfigMap, and those whose migrations it holds.
 fn of_config_map(
+    context: &Context,
     known: &Store<ServiceDatabase>,
     changed: &PartialObjectMeta<ConfigMap>,
 ) -> Vec<ObjectRef<ServiceDatabase>> {
     let (name, namespace) = (changed.name_any(), changed.namespace());
-    let owner = changed
-        .labels()
-        .get(LABEL_NAME)
-        .map(|owner| ObjectRef::new(owner).within(namespace.as_deref().unwrap_or_default()));
+    let owner = hear(context, changed);
     let reads = |resource: &Arc<ServiceDatabase>| {
         let source = resource.spec.migrations.as_ref().and_then(|migrations| migrations.source.config_map.as_ref());
         resource.namespace() == namespace && source.is_some_and(|source| source.name == name)

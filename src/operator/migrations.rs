@@ -128,9 +128,8 @@ pub async fn advance(
     match job_state(&context.client, database.names(), &name).await? {
         JobState::Absent => {
             remove_other_revisions(context, database, revision).await?;
-            let client = &context.client;
-            apply(client, &database.owner, &migration::config_map(database, revision, files)).await?;
-            apply(client, &database.owner, &migration::job(database, &context.options, revision)).await?;
+            apply(context, &database.owner, &migration::config_map(database, revision, files)).await?;
+            apply(context, &database.owner, &migration::job(database, &context.options, revision)).await?;
             Ok(Progress::Running)
         }
         JobState::Running => Ok(Progress::Running),

@@ -14,6 +14,7 @@ mod credentials;
 mod error;
 mod http;
 mod leader;
+mod memory;
 mod metrics;
 mod migrations;
 mod object;

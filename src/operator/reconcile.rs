@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use rand::Rng;
@@ -141,20 +142,17 @@ async fn bring_about(
         cleanup::remove_stamped_leftovers(context, database).await?;
     }
     // b. Vault, and beside it the certificates, which do not need it.
-    let (vault, certificates) = tokio::join!(
-        in_vault(context, database, observed),
-        secrets::ensure_tls(&context.client, &database.owner, findings.now)
-    );
-    certificates?;
+    let (vault, certified) =
+        tokio::join!(in_vault(context, database, observed), certificates(context, database, findings.now));
+    certified?;
     let prepared = match vault {
         Ok(prepared) => {
+            context.memory.saw_secrets(&database.owner.uid);
             findings.vault = Some(Word::yes(reason::AVAILABLE, "Vault answers"));
-            context.memory.note_vault(&database.owner.uid, false);
             Some(prepared)
         }
         Err(Error::Vault(error)) => {
             context.memory.doubt_vault(&database.owner.uid);
-            context.memory.note_vault(&database.owner.uid, true);
             findings.vault = Some(Word::no(error.reason(), error.to_string()));
             // A database that was given its role_ids before goes on without Vault.
             remembered(observed)
@@ -172,13 +170,13 @@ async fn bring_about(
         credential_generation: prepared.generation,
     };
     let supporting = plan::supporting(database, &inputs);
-    let applied = join_all(supporting.iter().map(|planned| apply(&context.client, &database.owner, planned))).await;
+    let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;
     for result in applied {
         context.metrics.applied(result?);
     }
     try_join_all(plan::unwanted(database).iter().map(|planned| delete(&context.client, &database.owner, planned)))
         .await?;
-    let workload = apply(&context.client, &database.owner, &plan::workload(database, &context.options)).await?;
+    let workload = apply(context, &database.owner, &plan::workload(database, &context.options)).await?;
     context.metrics.applied(workload);
 
     // d. The migrations, once there is a primary whose credentials were proved.
@@ -209,12 +207,21 @@ async fn in_vault(context: &Context, database: &Database, observed: &Observation
     let (names, now) = (database.names(), context.now());
     let (instance, migrator) = (names.instance_approle(), names.migrator());
     let (instance_role, migrator_role) = (database.vault.instance(), database.vault.migrator());
-    tokio::try_join!(
-        credentials::ensure_pending(context, database, generation, promoted),
-        secrets::ensure_secret_id(client, vault, owner, &instance, &instance_role, &role_ids.instance, now),
-        secrets::ensure_secret_id(client, vault, owner, &migrator, &migrator_role, &role_ids.migrator, now),
-    )?;
+    credentials::ensure_pending(context, database, generation, promoted).await?;
+    if !context.memory.secrets_seen(&owner.uid) {
+        tokio::try_join!(
+            secrets::ensure_secret_id(client, vault, owner, &instance, &instance_role, &role_ids.instance, now),
+            secrets::ensure_secret_id(client, vault, owner, &migrator, &migrator_role, &role_ids.migrator, now),
+        )?;
+    }
     Ok(Prepared { role_ids, generation })
+}
+
+async fn certificates(context: &Context, database: &Database, now: Timestamp) -> Result<(), Error> {
+    if context.memory.secrets_seen(&database.owner.uid) {
+        return Ok(());
+    }
+    secrets::ensure_tls(&context.client, &database.owner, now).await
 }
 
 fn remembered(observed: &Observation) -> Option<Prepared> {

@@ -12,10 +12,11 @@ use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::context::{Context, Memory};
+use super::context::Context;
 use super::controller::{self, watch_pods};
 use super::http::{self, Probes};
 use super::leader::Candidate;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::options::{AuthMethod, Options};
 use crate::api::ServiceDatabase;
@@ -81,7 +82,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         vault_ca,
         pods,
         metrics: metrics.clone(),
-        memory: Memory::default(),
+        memory: Memory::new(Duration::from_secs(options.resync_seconds).mul_f64(0.9)),
         options: options.clone(),
     });
     let work = controller::run(context, watches, stopped.clone());
