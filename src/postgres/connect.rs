@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long a connection may take to be made.
@@ -24,6 +26,14 @@ impl Connection {
     /// Whether the connection is over: the server ended it, or the network.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed() || self.driver.is_finished()
+    }
+
+    /// Waits until the connection is over.
+    pub async fn closed(&mut self) {
+        if !self.driver.is_finished() {
+            // An error would be a cancelled task, which only dropping the connection does.
+            let _ = (&mut self.driver).await;
+        }
     }
 }
 
@@ -58,7 +68,7 @@ pub enum ConnectError {
 }
 
 /// The server's message where there is one; `tokio_postgres` prints only "db error".
-fn describe(error: &tokio_postgres::Error) -> String {
+pub fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
         None => {
@@ -142,14 +152,7 @@ pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> 
 /// # Errors
 /// If the server refuses or is not there.
 pub async fn over_socket(directory: &str, database: &str, application_name: &str) -> Result<Connection, ConnectError> {
-    let mut config = Config::new();
-    config
-        .host(directory)
-        .port(crate::contract::pod::POSTGRES_PORT)
-        .dbname(database)
-        .user("postgres")
-        .application_name(application_name)
-        .connect_timeout(CONNECT_TIMEOUT);
+    let config = local(directory, database, application_name);
     let (client, connection) = config.connect(NoTls).await.map_err(|source| ConnectError::Postgres {
         target: directory.to_owned(),
         user: "postgres".to_owned(),
@@ -161,4 +164,45 @@ pub async fn over_socket(directory: &str, database: &str, application_name: &str
         }
     });
     Ok(Connection { client, driver })
+}
+
+/// Connects over the local socket as the superuser, and listens on a channel: each
+/// notification is a message of the receiver, whose end is the connection's.
+///
+/// # Errors
+/// If the server refuses or is not there.
+pub async fn listen(
+    directory: &str,
+    database: &str,
+    application_name: &str,
+    channel: &str,
+) -> Result<(Connection, mpsc::Receiver<()>), ConnectError> {
+    let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: "postgres".to_owned(), source };
+    let config = local(directory, database, application_name);
+    let (client, mut connection) = config.connect(NoTls).await.map_err(failed)?;
+    // One waiting message says all: the content is read anew after it.
+    let (sender, receiver) = mpsc::channel(1);
+    let driver = tokio::spawn(async move {
+        let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));
+        while let Some(Ok(message)) = messages.next().await {
+            if let AsyncMessage::Notification(_) = message {
+                let _ = sender.try_send(());
+            }
+        }
+    });
+    let connection = Connection { client, driver };
+    connection.client.batch_execute(&format!("LISTEN {}", super::ident(channel))).await.map_err(failed)?;
+    Ok((connection, receiver))
+}
+
+fn local(directory: &str, database: &str, application_name: &str) -> Config {
+    let mut config = Config::new();
+    config
+        .host(directory)
+        .port(crate::contract::pod::POSTGRES_PORT)
+        .dbname(database)
+        .user("postgres")
+        .application_name(application_name)
+        .connect_timeout(CONNECT_TIMEOUT);
+    config
 }

@@ -1,0 +1,129 @@
+//! What the instance shall be: a watch of one ConfigMap by its name, and the last known copy
+//! on the volume, so that a restart does not depend on the API server.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::watch;
+
+use super::backoff::Backoff;
+use super::environment::Environment;
+use crate::contract::desired::{Desired, KEY};
+use crate::contract::pod::VOLUME;
+
+/// The newest known state; none before the first.
+pub type DesiredState = watch::Receiver<Option<Arc<Desired>>>;
+
+/// Watches from now on.
+pub fn follow(environment: &Environment, client: kube::Client) -> DesiredState {
+    let name = environment.names.desired();
+    let copy = Path::new(VOLUME).join(KEY);
+    let (sender, receiver) = watch::channel(read_copy(&copy).map(Arc::new));
+    let config_maps = Api::namespaced(client, &environment.names.namespace);
+    tokio::spawn(watch_changes(config_maps, name, copy, sender));
+    receiver
+}
+
+/// Waits for the first known state.
+pub async fn first(state: &mut DesiredState) -> Arc<Desired> {
+    loop {
+        if let Some(desired) = state.borrow_and_update().clone() {
+            return desired;
+        }
+        if state.changed().await.is_err() {
+            // The watch never ends while the process lives.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn watch_changes(
+    config_maps: Api<ConfigMap>,
+    name: String,
+    copy: PathBuf,
+    sender: watch::Sender<Option<Arc<Desired>>>,
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    let selected = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = watcher(config_maps, selected).boxed();
+    while let Some(event) = events.next().await {
+        let config_map = match event {
+            Ok(Event::Apply(config_map) | Event::InitApply(config_map)) => config_map,
+            // An operator that is being replaced may delete and make it again; what was last
+            // known holds until then.
+            Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {
+                backoff.reset();
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, name, "the watch of the desired state was interrupted; trying again");
+                backoff.wait().await;
+                continue;
+            }
+        };
+        match parse(&config_map) {
+            Ok(desired) => {
+                if sender.borrow().as_deref() != Some(&desired) {
+                    keep_copy(&copy, &config_map);
+                    sender.send_replace(Some(Arc::new(desired)));
+                }
+            }
+            Err(problem) => tracing::error!(name, problem, "the desired state is not readable; keeping the last one"),
+        }
+    }
+}
+
+fn parse(config_map: &ConfigMap) -> Result<Desired, String> {
+    let text = text(config_map).ok_or_else(|| format!("it has no key {KEY}"))?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn text(config_map: &ConfigMap) -> Option<&String> {
+    config_map.data.as_ref()?.get(KEY)
+}
+
+fn read_copy(copy: &Path) -> Option<Desired> {
+    serde_json::from_slice(&std::fs::read(copy).ok()?).ok()
+}
+
+fn keep_copy(copy: &Path, config_map: &ConfigMap) {
+    let Some(text) = text(config_map) else { return };
+    let new = copy.with_extension("new");
+    if let Err(error) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, copy)) {
+        tracing::warn!(%error, "the desired state cannot be kept on the volume");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config_map(text: &str) -> ConfigMap {
+        ConfigMap { data: Some([(KEY.to_owned(), text.to_owned())].into()), ..ConfigMap::default() }
+    }
+
+    const TEXT: &str = r#"{"version":1,"uid":"u","database":"chat_db","instances":1,"synchronous":false,
+        "maximumLagBytes":1,"credentialGeneration":2,"primaryHost":"h","later":{"field":true}}"#;
+
+    #[test]
+    fn a_newer_writers_fields_are_ignored_and_nonsense_is_told() {
+        assert_eq!(parse(&config_map(TEXT)).expect("a readable state").credential_generation, 2);
+        assert!(parse(&config_map("{}")).is_err());
+        assert!(parse(&ConfigMap::default()).expect_err("no key").contains(KEY));
+    }
+
+    #[test]
+    fn the_copy_is_what_was_seen() {
+        let copy = std::env::temp_dir().join(format!("servicedb-desired-{}.json", std::process::id()));
+        keep_copy(&copy, &config_map(TEXT));
+        let read = read_copy(&copy);
+        std::fs::remove_file(&copy).expect("the copy exists");
+        assert_eq!(read.expect("a copy").database, "chat_db");
+        assert!(read_copy(&copy).is_none());
+    }
+}

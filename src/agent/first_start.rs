@@ -1,0 +1,45 @@
+//! The first start of a database that this agent has just made: by the agent, while Patroni
+//! is still loading. Patroni then finds a running primary and takes it over, and the first
+//! replica finds the role that it streams with.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::ensure;
+use crate::contract::pod::PGDATA;
+
+/// After this Patroni starts it, as at any other start.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a connection is tried.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Starts PostgreSQL and makes the replication roles. A failure is only told: Patroni's own
+/// start, and the run at every promotion, come to the same end.
+pub async fn run() {
+    match tokio::time::timeout(PATIENCE, start()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => tracing::warn!(problem, "the first start is left to Patroni"),
+        Err(_) => tracing::warn!("PostgreSQL takes long to start; Patroni goes on with it"),
+    }
+}
+
+async fn start() -> Result<(), String> {
+    let status = Command::new("pg_ctl")
+        .args(["start", "--no-wait", "--silent", "--pgdata", PGDATA])
+        .stdin(Stdio::null())
+        .status()
+        .await
+        .map_err(|error| format!("pg_ctl: {error}"))?;
+    if !status.success() {
+        return Err(format!("pg_ctl ended with {status}"));
+    }
+    loop {
+        match ensure::connect("postgres").await {
+            Ok(connection) => return ensure::replication(&connection.client).await.map_err(|error| error.to_string()),
+            Err(error) => tracing::trace!(%error, "PostgreSQL does not answer yet"),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

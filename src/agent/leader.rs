@@ -1,0 +1,212 @@
+//! What the leader does, for as long as it leads: the old primary's label, the shared
+//! settings, roles and rights, credentials, the ledger. Everything is idempotent, and
+//! dropped at any point when the lead is lost.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use tokio::sync::watch;
+
+use super::backoff::Backoff;
+use super::credentials::{CredentialsError, Run, remembered};
+use super::desired::{self, DesiredState};
+use super::ensure;
+use super::environment::Environment;
+use super::ledger;
+use super::patroni::rest::{Rest, RestError};
+use super::records::{RecordsError, Source};
+use super::report::{Area, Reporter};
+use crate::api::conditions::reason;
+use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
+use crate::contract::dynamic_configuration::{dynamic_configuration, patch};
+
+/// The leader's work.
+#[derive(Clone)]
+pub struct Leader {
+    /// This pod.
+    pub environment: Environment,
+    /// The API server.
+    pub client: kube::Client,
+    /// The desired state.
+    pub desired: DesiredState,
+    /// Vault's records.
+    pub records: Source,
+    /// Where progress is told.
+    pub reporter: Reporter,
+}
+
+impl Leader {
+    /// Leads until dropped.
+    pub async fn lead(self) {
+        let (ensured, is_ensured) = watch::channel(false);
+        tokio::join!(
+            self.take_label_off_others(),
+            self.keep_settings(),
+            self.keep_ensured(ensured),
+            self.keep_credentials(is_ensured.clone()),
+            self.keep_ledger(is_ensured),
+        );
+    }
+
+    /// A pod relabels only itself, and a dead one does not: without this, the Service would
+    /// keep sending writes to it.
+    async fn take_label_off_others(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.environment.names.namespace);
+        let selector = format!("{LABEL_SCOPE}={},{LABEL_ROLE}={ROLE_PRIMARY}", self.environment.names.base());
+        let no_label = serde_json::json!({ "metadata": { "labels": { LABEL_ROLE: null } } });
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            let result = async {
+                let found = pods.list_metadata(&ListParams::default().labels(&selector)).await?;
+                let others = found.items.iter().filter_map(|pod| pod.metadata.name.as_deref());
+                let patches = others.filter(|name| *name != self.environment.pod).map(|name| {
+                    tracing::info!(pod = name, "taking the primary's label off the former primary");
+                    let params = PatchParams::default();
+                    let no_label = Patch::Merge(&no_label);
+                    let pods = &pods;
+                    async move { pods.patch_metadata(name, &params, &no_label).await }
+                });
+                join_all(patches).await.into_iter().collect::<Result<Vec<_>, _>>()
+            };
+            match result.await {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, "the former primary's label cannot be taken off; trying again"),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Keeps Patroni's dynamic configuration as it is desired.
+    async fn keep_settings(&self) {
+        let mut state = self.desired.clone();
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+        loop {
+            let wanted = dynamic_configuration(&*desired::first(&mut state).await);
+            let result: Result<(), RestError> = async {
+                let rest = Rest::new()?;
+                if let Some(patch) = patch(&rest.config().await?, &wanted) {
+                    tracing::info!("changing Patroni's dynamic configuration");
+                    rest.patch_config(&patch).await?;
+                }
+                Ok(())
+            }
+            .await;
+            match result {
+                Ok(()) => {
+                    backoff.reset();
+                    changed(&mut state).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the dynamic configuration cannot be changed; trying again");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    /// Keeps roles, database, rights and extensions.
+    async fn keep_ensured(&self, ensured: watch::Sender<bool>) {
+        let mut state = self.desired.clone();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
+        loop {
+            let desired = desired::first(&mut state).await;
+            let names = self.environment.names.postgres(&desired.database);
+            match ensure::everything(&names, &desired.extensions).await {
+                Ok(problems) => {
+                    ensured.send_replace(true);
+                    backoff.reset();
+                    let trouble = (!problems.is_empty()).then(|| (reason::INVALID_SPEC, problems.join("; ")));
+                    self.reporter.trouble(Area::Ensure, trouble);
+                    changed(&mut state).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "roles and rights are not ensured yet");
+                    self.reporter.trouble(Area::Ensure, Some((reason::PROGRESSING, error.to_string())));
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    /// Keeps the credentials settled: at every promotion, and at every new generation.
+    async fn keep_credentials(&self, mut ensured: watch::Receiver<bool>) {
+        let _ = ensured.wait_for(|ensured| *ensured).await;
+        let mut state = self.desired.clone();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+        let mut settled = None;
+        loop {
+            let generation = desired::first(&mut state).await.credential_generation;
+            if settled == Some(generation) {
+                changed(&mut state).await;
+                continue;
+            }
+            match self.settle_credentials(&mut state).await {
+                Ok(()) => {
+                    settled = Some(generation);
+                    backoff.reset();
+                    self.reporter.vault(Ok(()));
+                    self.reporter.trouble(Area::Credentials, None);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the credentials are not settled yet");
+                    self.tell(&error);
+                    tokio::select! {
+                        () = backoff.wait() => {}
+                        () = changed(&mut state) => backoff.reset(),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn settle_credentials(&self, state: &mut DesiredState) -> Result<(), CredentialsError> {
+        let desired = desired::first(state).await;
+        let connection = ensure::connect("postgres").await?;
+        // What is known without Vault is told without Vault.
+        if let Some(known) = remembered(&connection.client).await? {
+            self.reporter.update(|report| report.credentials = Some(known));
+        }
+        let records = self.records.open().await?;
+        let run =
+            Run { environment: &self.environment, desired: &desired, records: &records, client: &connection.client };
+        let settled = run.settle().await?;
+        self.reporter.update(|report| report.credentials = Some(settled));
+        Ok(())
+    }
+
+    fn tell(&self, error: &CredentialsError) {
+        let reason = match error {
+            CredentialsError::Records(RecordsError::Vault(vault)) => {
+                self.reporter.vault(Err(vault));
+                vault.reason()
+            }
+            CredentialsError::Lost { .. } => reason::CREDENTIALS_LOST,
+            _ => reason::CREDENTIALS_PENDING,
+        };
+        self.reporter.trouble(Area::Credentials, Some((reason, error.to_string())));
+    }
+
+    /// Keeps the report of the ledger.
+    async fn keep_ledger(&self, mut ensured: watch::Receiver<bool>) {
+        let _ = ensured.wait_for(|ensured| *ensured).await;
+        let mut state = self.desired.clone();
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        loop {
+            let desired = desired::first(&mut state).await;
+            if let Err(error) = ledger::follow(&desired.database, &self.reporter).await {
+                tracing::warn!(%error, "the ledger cannot be followed; trying again");
+            }
+            backoff.wait().await;
+        }
+    }
+}
+
+/// Waits for another desired state.
+async fn changed(state: &mut DesiredState) {
+    if state.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

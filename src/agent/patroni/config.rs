@@ -1,0 +1,151 @@
+//! Patroni's local configuration, written to the pod's memory; and who may connect.
+//!
+//! It has no `bootstrap` section: Patroni adopts what the agent initialised. It holds no
+//! secret: local connections are by peer, remote ones by client certificates.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::agent::environment::Environment;
+use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
+use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
+
+/// The user map that lets the operating system's `postgres` be `replicator` on the socket.
+const LOCAL_MAP: &str = "servicedb";
+
+/// Where the configuration is.
+pub fn path() -> PathBuf {
+    Path::new(RUN_DIR).join("patroni.yml")
+}
+
+/// Writes the configuration for this pod and this database.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write(environment: &Environment, database: &str) -> std::io::Result<()> {
+    // JSON is YAML, and quotes every value.
+    std::fs::write(path(), format!("{:#}\n", local(environment, database)))
+}
+
+fn local(environment: &Environment, database: &str) -> Value {
+    let tls = |file: &str| format!("{TLS_DIR}/{file}");
+    let by_certificate = |role: &str| {
+        json!({
+            "username": role,
+            "sslmode": "verify-ca",
+            "sslrootcert": tls("ca.crt"),
+            "sslcert": tls(&format!("{role}.crt")),
+            "sslkey": tls(&format!("{role}.key")),
+            "gssencmode": "disable",
+        })
+    };
+    let any = if environment.ip.is_ipv6() { "[::]" } else { "0.0.0.0" };
+    json!({
+        "scope": environment.names.base(),
+        "name": environment.pod,
+        "log": { "level": "INFO", "traceback_level": "INFO" },
+        "restapi": {
+            "listen": format!("{any}:{PATRONI_PORT}"),
+            "connect_address": environment.address(PATRONI_PORT),
+            "certfile": tls("server.crt"),
+            "keyfile": tls("server.key"),
+            "cafile": tls("ca.crt"),
+            "verify_client": "optional",
+        },
+        // With a client certificate, `insecure` leaves out the host name alone: members are
+        // reached by pod IP, which no certificate names.
+        "ctl": {
+            "insecure": true,
+            "cacert": tls("ca.crt"),
+            "certfile": tls("patroni.crt"),
+            "keyfile": tls("patroni.key"),
+        },
+        "kubernetes": {
+            "namespace": environment.names.namespace,
+            "use_endpoints": false,
+            "bypass_api_service": false,
+            "pod_ip": environment.ip.to_string(),
+            "labels": { LABEL_NAME: environment.names.name },
+            "scope_label": LABEL_SCOPE,
+            "role_label": LABEL_ROLE,
+            "leader_label_value": ROLE_PRIMARY,
+            "follower_label_value": ROLE_REPLICA,
+            "standby_leader_label_value": ROLE_PRIMARY,
+        },
+        "postgresql": {
+            "listen": format!("*:{POSTGRES_PORT}"),
+            "connect_address": environment.address(POSTGRES_PORT),
+            "data_dir": PGDATA,
+            "pgpass": format!("{RUN_DIR}/pgpass"),
+            "use_unix_socket": true,
+            "use_unix_socket_repl": true,
+            "authentication": {
+                "superuser": { "username": "postgres" },
+                "replication": by_certificate(PostgresNames::REPLICATOR),
+                "rewind": by_certificate(PostgresNames::REWINDER),
+            },
+            "parameters": { "unix_socket_directories": SOCKET_DIR },
+            "pg_hba": hba(&environment.names.postgres(database)),
+            "pg_ident": ident(),
+            "basebackup": [{ "checkpoint": "fast" }],
+            "remove_data_directory_on_rewind_failure": true,
+        },
+        "watchdog": { "mode": "off" },
+    })
+}
+
+/// Who may connect: the lines of `pg_hba.conf`.
+///
+/// The logins of the application are members of `_app`, those of the migrator of `_owner`;
+/// `+role` means its members, so a rotation changes nothing here.
+pub fn hba(names: &PostgresNames) -> Vec<String> {
+    let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
+    let (database, app, owner) = (&names.database, names.app(), names.owner());
+    vec![
+        "local all postgres peer".to_owned(),
+        format!("local replication {replicator} peer map={LOCAL_MAP}"),
+        format!("hostssl replication {replicator} all cert"),
+        format!("hostssl postgres {rewinder} all cert"),
+        format!("hostssl \"{database}\" +\"{app}\" all scram-sha-256"),
+        format!("hostssl \"{database}\" +\"{owner}\" all scram-sha-256"),
+        "local all all reject".to_owned(),
+        "host all all all reject".to_owned(),
+    ]
+}
+
+/// The lines of `pg_ident.conf`.
+pub fn ident() -> Vec<String> {
+    vec![format!("{LOCAL_MAP} postgres {}", PostgresNames::REPLICATOR)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::names::Names;
+
+    fn environment() -> Environment {
+        Environment {
+            pod: "chat-db-0".into(),
+            uid: "u".into(),
+            ip: "10.0.0.7".parse().expect("an address"),
+            names: Names::new("messaging", "chat"),
+        }
+    }
+
+    #[test]
+    fn patroni_never_bootstraps_and_knows_no_password() {
+        let config = local(&environment(), "chat_db");
+        assert!(config.get("bootstrap").is_none());
+        assert!(!config.to_string().to_lowercase().contains("password"));
+    }
+
+    #[test]
+    fn connections_over_tcp_are_encrypted_or_rejected() {
+        for line in hba(&environment().names.postgres("chat_db")) {
+            let allowed = line.starts_with("local ") || line.starts_with("hostssl ") || line.ends_with(" reject");
+            assert!(allowed, "{line}");
+            assert!(!line.contains("trust"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The records of this ServiceDatabase in Vault, as its pods may use them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::contract::pod::{ROLE_ID, SECRET_ID, SECRET_ID_DIR, VAULT_ACCESS, VAULT_CA, VAULT_DIR};
+use crate::contract::records::{Pending, RecordError, VaultAccess};
+use crate::vault::client::{Login, VaultClient, VaultSettings};
+use crate::vault::{Vault, VaultError};
+
+/// Vault and the folder in it; cheap to clone.
+#[derive(Clone)]
+pub struct Records {
+    /// Vault, logged in as this ServiceDatabase's AppRole when first needed.
+    pub vault: Arc<dyn Vault>,
+    folder: String,
+}
+
+/// What is wrong with the records or the way to them.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// The file that says where Vault is.
+    #[error("{VAULT_DIR}/{VAULT_ACCESS} is not readable: {0}")]
+    Access(String),
+    /// Vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A record's content.
+    #[error(transparent)]
+    Content(#[from] RecordError),
+}
+
+impl Records {
+    /// The records in a folder of a Vault.
+    pub fn new(vault: Arc<dyn Vault>, folder: String) -> Self {
+        Self { vault, folder }
+    }
+
+    /// The record that applications read.
+    pub fn runtime(&self) -> String {
+        format!("{}/runtime", self.folder)
+    }
+
+    /// The record that the migration Job reads.
+    pub fn migrator(&self) -> String {
+        format!("{}/migrator", self.folder)
+    }
+
+    /// The record that is not proved yet.
+    pub fn pending(&self) -> String {
+        format!("{}/pending", self.folder)
+    }
+
+    /// The credentials that are not proved yet.
+    ///
+    /// # Errors
+    /// If Vault does not give them, or they are not readable.
+    pub async fn read_pending(&self) -> Result<Option<Pending>, RecordsError> {
+        match self.vault.read_kv(&self.pending()).await? {
+            Some(record) => Ok(Some(Pending::from_data(&record.data)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Opens the records when they are needed. The client is kept, and with it its token, until
+/// the file that says where Vault is changes.
+#[derive(Clone, Default)]
+pub struct Source {
+    opened: Arc<Mutex<Option<(VaultAccess, Records)>>>,
+}
+
+impl Source {
+    /// The records.
+    ///
+    /// # Errors
+    /// If the way to Vault cannot be read. Nothing is sent.
+    pub async fn open(&self) -> Result<Records, RecordsError> {
+        let access = read_access()?;
+        let mut opened = self.opened.lock().await;
+        if let Some((known, records)) = &*opened
+            && *known == access
+        {
+            return Ok(records.clone());
+        }
+        let ca = Path::new(VAULT_DIR).join(VAULT_CA);
+        let client = VaultClient::new(
+            VaultSettings {
+                address: access.address.clone(),
+                namespace: access.namespace.clone(),
+                ca_file: ca.exists().then_some(ca),
+                kv_mount: access.kv_mount.clone(),
+                approle_mount: access.approle_mount.clone(),
+                kubernetes_mount: String::new(),
+                timeout: Duration::from_secs(access.timeout_seconds),
+            },
+            Login::AppRole {
+                mount: access.approle_mount.clone(),
+                role_id_file: Path::new(VAULT_DIR).join(ROLE_ID),
+                secret_id_file: Path::new(SECRET_ID_DIR).join(SECRET_ID),
+            },
+        )?;
+        let records = Records::new(Arc::new(client), access.folder.clone());
+        *opened = Some((access, records.clone()));
+        Ok(records)
+    }
+}
+
+fn read_access() -> Result<VaultAccess, RecordsError> {
+    let text = std::fs::read(Path::new(VAULT_DIR).join(VAULT_ACCESS))
+        .map_err(|error| RecordsError::Access(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| RecordsError::Access(error.to_string()))
+}

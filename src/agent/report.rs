@@ -1,0 +1,132 @@
+//! The agent's report: an annotation of its own pod, written when something changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use tokio::sync::watch;
+
+use super::backoff::Backoff;
+use super::environment::Environment;
+use crate::api::names::ANNOTATION_REPORT;
+use crate::contract::report::{Report, Trouble, VaultHealth};
+use crate::vault::VaultError;
+
+/// Changes that come this close together are written at once.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How long one write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a trouble is about; the first in this order is the one that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Area {
+    /// PostgreSQL and Patroni.
+    Server,
+    /// The first credentials, or the next.
+    Credentials,
+    /// Roles, database, extensions.
+    Ensure,
+}
+
+/// Where the parts of the agent say what changed; cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    current: watch::Sender<Report>,
+    troubles: Arc<Mutex<BTreeMap<Area, Trouble>>>,
+}
+
+impl Reporter {
+    /// Starts writing this pod's report, with "starting" first.
+    pub fn start(environment: &Environment, client: kube::Client) -> Self {
+        let (current, changes) = watch::channel(Report::starting(environment.uid.clone(), Timestamp::now()));
+        let pods = Api::namespaced(client, &environment.names.namespace);
+        tokio::spawn(write_changes(pods, environment.pod.clone(), changes));
+        Self { current, troubles: Arc::default() }
+    }
+
+    /// Changes the report; nothing is written if nothing differs after it.
+    pub fn update(&self, change: impl FnOnce(&mut Report)) {
+        self.current.send_if_modified(|report| {
+            let before = report.clone();
+            change(report);
+            *report != before
+        });
+    }
+
+    /// Says what hinders the instance in one area, or that nothing does there any more.
+    pub fn trouble(&self, area: Area, reason_and_message: Option<(&str, String)>) {
+        let first = {
+            let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+            match reason_and_message {
+                Some((reason, message)) => {
+                    troubles.insert(area, Trouble { reason: reason.to_owned(), message });
+                }
+                None => {
+                    troubles.remove(&area);
+                }
+            }
+            troubles.values().next().cloned()
+        };
+        self.update(|report| report.trouble = first);
+    }
+
+    /// Says how a dealing with Vault went.
+    pub fn vault(&self, result: Result<(), &VaultError>) {
+        self.update(|report| {
+            report.vault = Some(match result {
+                Ok(()) => VaultHealth { ok: true, reason: None, message: None },
+                Err(error) => {
+                    VaultHealth { ok: false, reason: Some(error.reason().to_owned()), message: Some(error.to_string()) }
+                }
+            });
+        });
+    }
+}
+
+async fn write_changes(pods: Api<Pod>, pod: String, mut changes: watch::Receiver<Report>) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    let mut written: Option<Report> = None;
+    loop {
+        let report = changes.borrow_and_update().clone();
+        if written.as_ref() != Some(&report) {
+            match tokio::time::timeout(WRITE_TIMEOUT, write(&pods, &pod, &report)).await {
+                Ok(Ok(())) => {
+                    written = Some(report);
+                    backoff.reset();
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, pod, "the report cannot be written to the pod's annotation; trying again");
+                    backoff.wait().await;
+                    continue;
+                }
+                Err(_) => {
+                    tracing::warn!(pod, "the API server did not answer to the report; trying again");
+                    continue;
+                }
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+        tokio::time::sleep(DEBOUNCE).await;
+    }
+}
+
+async fn write(pods: &Api<Pod>, pod: &str, report: &Report) -> Result<(), WriteError> {
+    let text = serde_json::to_string(report)?;
+    let patch = serde_json::json!({ "metadata": { "annotations": { ANNOTATION_REPORT: text } } });
+    pods.patch_metadata(pod, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Kubernetes(#[from] kube::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}

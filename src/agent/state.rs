@@ -1,0 +1,133 @@
+//! What the instance is, from what PostgreSQL and Patroni say.
+
+use super::patroni::rest::Status;
+use super::probes::Readiness;
+use super::server::Facts;
+use crate::contract::report::{Phase, Report, Role};
+
+/// Under this, a replica is not behind.
+const NO_LAG: u64 = 1 << 20;
+
+/// The instance, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    server: Option<Facts>,
+    patroni: Option<Status>,
+    leads: bool,
+}
+
+impl State {
+    /// What was just seen. While Patroni is silent it leads or follows as before: the
+    /// watchdog ends that in time.
+    pub fn see(&mut self, server: Option<Facts>, patroni: Option<Status>) {
+        if let Some(status) = &patroni {
+            self.leads = status.leads;
+        }
+        self.server = server;
+        self.patroni = patroni.or_else(|| self.patroni.take());
+    }
+
+    /// The role, once PostgreSQL runs; none between two roles.
+    pub fn role(&self) -> Option<Role> {
+        match &self.server {
+            Some(facts) if facts.in_recovery => Some(Role::Replica),
+            Some(_) if self.leads => Some(Role::Primary),
+            _ => None,
+        }
+    }
+
+    /// Whether PostgreSQL accepts writes and Patroni has not said yet that it may: then it is
+    /// worth to look often.
+    pub fn is_between_roles(&self) -> bool {
+        self.server.is_some() && self.role().is_none()
+    }
+
+    /// What the kubelet is told.
+    pub fn readiness(&self) -> Readiness {
+        match (&self.server, self.role()) {
+            (None, _) => Some("PostgreSQL does not answer"),
+            (Some(_), None) => Some("PostgreSQL answers, and holds no lease yet"),
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    /// Writes all of it into a report.
+    pub fn tell(&self, report: &mut Report) {
+        report.role = self.role();
+        if let Some(facts) = &self.server {
+            report.phase = Phase::Running;
+            report.postgres_version = Some(facts.version.clone());
+            report.system_identifier = Some(facts.system_identifier.clone());
+        } else {
+            report.phase = Phase::StartingPostgres;
+        }
+        report.lag_bucket_bytes = self.server.as_ref().and_then(|facts| facts.lag_bytes).map(bucket);
+        if let Some(status) = &self.patroni {
+            report.timeline = status.timeline.or(report.timeline);
+            report.restart_pending = status.pending_restart;
+        }
+        if report.role != Some(Role::Primary) {
+            // These are the leader's to say.
+            report.credentials = None;
+            report.ledger = None;
+        }
+    }
+}
+
+/// A power of two, rounded up, so that the report does not change with every byte.
+fn bucket(lag: u64) -> u64 {
+    if lag < NO_LAG { 0 } else { lag.checked_next_power_of_two().unwrap_or(u64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(in_recovery: bool, lag_bytes: Option<u64>) -> Option<Facts> {
+        Some(Facts { in_recovery, version: "17.5".into(), system_identifier: "7".into(), lag_bytes })
+    }
+
+    fn status(leads: bool) -> Option<Status> {
+        Some(Status { leads, timeline: Some(2), ..Status::default() })
+    }
+
+    #[test]
+    fn writes_without_a_lease_are_no_primary() {
+        let mut state = State::default();
+        assert!(state.readiness().is_some());
+        state.see(facts(false, None), None);
+        assert_eq!(state.role(), None);
+        assert!(state.is_between_roles() && state.readiness().is_some());
+        state.see(facts(false, None), status(true));
+        assert_eq!((state.role(), state.readiness()), (Some(Role::Primary), None));
+    }
+
+    #[test]
+    fn a_silent_patroni_changes_no_role() {
+        let mut state = State::default();
+        state.see(facts(false, None), status(true));
+        state.see(facts(false, None), None);
+        assert_eq!(state.role(), Some(Role::Primary));
+        state.see(facts(false, None), status(false));
+        assert_eq!(state.role(), None);
+    }
+
+    #[test]
+    fn a_replica_tells_its_lag_and_nothing_of_the_leaders() {
+        let mut state = State::default();
+        state.see(facts(true, Some(3 << 20)), status(false));
+        let mut report = Report::starting("u".into(), Default::default());
+        report.ledger = Some(crate::contract::report::LedgerReport {
+            revision: None,
+            version: None,
+            applied: 1,
+            failed: 0,
+            recent: vec![],
+        });
+        state.tell(&mut report);
+        assert_eq!(report.role, Some(Role::Replica));
+        assert_eq!(report.lag_bucket_bytes, Some(4 << 20));
+        assert_eq!((report.ledger, report.timeline), (None, Some(2)));
+        assert_eq!(bucket(5), 0);
+    }
+}
