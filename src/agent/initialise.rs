@@ -21,7 +21,7 @@ use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
 use crate::api::conditions::reason;
 use crate::contract::desired::Desired;
-use crate::contract::dynamic_configuration::parameters;
+use crate::contract::patroni::parameters;
 use crate::contract::pod::{PGDATA, PGDATA_NEW};
 use crate::contract::report::Phase;
 
@@ -184,11 +184,14 @@ fn initdb_arguments(environment: &Environment, desired: &Desired) -> Vec<String>
     .map(str::to_owned)
     .into();
     arguments.push(format!("--pgdata={PGDATA_NEW}"));
-    let own = [("listen_addresses", "*".to_owned()), ("cluster_name", environment.names.base())];
-    let own = own.map(|(name, value)| (name.to_owned(), value));
-    for (name, value) in parameters(desired).into_iter().chain(own) {
+    let mut settings = parameters(desired);
+    // What Patroni gives on the command line.
+    settings.insert("listen_addresses".to_owned(), "*".into());
+    settings.insert("cluster_name".to_owned(), environment.names.base().into());
+    settings.insert("wal_keep_size".to_owned(), "128MB".into());
+    for (name, value) in settings {
         arguments.push("--set".to_owned());
-        arguments.push(format!("{name}={value}"));
+        arguments.push(format!("{name}={}", value.as_str().unwrap_or_default()));
     }
     arguments
 }

@@ -21,7 +21,7 @@ use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
-use crate::contract::dynamic_configuration::{dynamic_configuration, patch};
+use crate::contract::patroni::{dynamic_configuration, patch};
 
 /// The leader's work.
 #[derive(Clone)]

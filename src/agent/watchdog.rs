@@ -11,7 +11,7 @@ use super::desired::DesiredState;
 use super::patroni::process::{Handle, Order};
 use super::patroni::rest::{Rest, RestError, Status};
 use super::postmaster;
-use crate::contract::dynamic_configuration::{loop_wait, ttl};
+use crate::contract::patroni::timings;
 
 /// How often Patroni is asked while nothing changes.
 const CALM: Duration = Duration::from_secs(2);
@@ -106,7 +106,10 @@ async fn look_after(wait: Duration) -> Result<Status, RestError> {
 }
 
 fn limit(desired: &DesiredState) -> Duration {
-    let seconds = desired.borrow().as_ref().map_or(15, |desired| ttl(desired) - loop_wait(desired));
+    let seconds = desired.borrow().as_ref().map_or(15, |desired| {
+        let (ttl, loop_wait, _) = timings(desired);
+        ttl - loop_wait
+    });
     Duration::from_secs(seconds)
 }
 

@@ -3,7 +3,6 @@
 //! operator and an agent two versions apart understand one another.
 
 pub mod desired;
-pub mod dynamic_configuration;
 pub mod migration;
 pub mod patroni;
 pub mod pod;

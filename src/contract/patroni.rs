@@ -20,13 +20,18 @@ const LONE_TTL_SECONDS: u64 = 40;
 const LONE_LOOP_WAIT_SECONDS: u64 = 10;
 const LONE_RETRY_TIMEOUT_SECONDS: u64 = 15;
 
-/// The dynamic configuration for a desired state.
-pub fn dynamic_configuration(desired: &Desired) -> Value {
-    let (ttl, loop_wait, retry_timeout) = if desired.instances > 1 {
+/// Patroni's timings for a desired state, in seconds: `ttl`, `loop_wait`, `retry_timeout`.
+pub fn timings(desired: &Desired) -> (u64, u64, u64) {
+    if desired.instances > 1 {
         (TTL_SECONDS, LOOP_WAIT_SECONDS, RETRY_TIMEOUT_SECONDS)
     } else {
         (LONE_TTL_SECONDS, LONE_LOOP_WAIT_SECONDS, LONE_RETRY_TIMEOUT_SECONDS)
-    };
+    }
+}
+
+/// The dynamic configuration for a desired state.
+pub fn dynamic_configuration(desired: &Desired) -> Value {
+    let (ttl, loop_wait, retry_timeout) = timings(desired);
     json!({
         "ttl": ttl,
         "loop_wait": loop_wait,
@@ -66,8 +71,9 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
         ("password_encryption", "scram-sha-256"),
         ("logging_collector", "off"),
         ("unix_socket_directories", pod::SOCKET_DIR),
-        // Readiness holds one of these, so a full connection table does not look like death.
-        ("superuser_reserved_connections", "5"),
+        // Readiness holds one of these, so a full connection table does not look like death;
+        // Patroni and the agent's work need the others.
+        ("superuser_reserved_connections", "8"),
     ];
     let mut parameters = Map::new();
     for (name, value) in ours {
@@ -83,4 +89,89 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
         parameters.insert(name.to_owned(), format!("{}/{file}", pod::TLS_DIR).into());
     }
     parameters
+}
+
+/// What to `PATCH /config` with so that `current` becomes `wanted`; none if it already is.
+/// Keys that neither names, such as `pause`, stay as they are.
+pub fn patch(current: &Value, wanted: &Value) -> Option<Value> {
+    let mut patch = difference(current, wanted).unwrap_or_else(|| json!({}));
+    // A setting that the spec no longer has goes; the other keys of Patroni's are people's.
+    let path = "/postgresql/parameters";
+    if let (Some(Value::Object(now)), Some(Value::Object(then))) = (current.pointer(path), wanted.pointer(path)) {
+        for name in now.keys().filter(|name| !then.contains_key(*name)) {
+            patch["postgresql"]["parameters"][name] = Value::Null;
+        }
+    }
+    (patch != json!({})).then_some(patch)
+}
+
+fn difference(current: &Value, wanted: &Value) -> Option<Value> {
+    match (current, wanted) {
+        (Value::Object(current), Value::Object(wanted)) => {
+            let changed: serde_json::Map<_, _> = wanted
+                .iter()
+                .filter_map(|(key, value)| {
+                    let changed = match current.get(key) {
+                        Some(now) => difference(now, value),
+                        None => Some(value.clone()),
+                    };
+                    changed.map(|value| (key.clone(), value))
+                })
+                .collect();
+            (!changed.is_empty()).then_some(Value::Object(changed))
+        }
+        _ => (current != wanted).then(|| wanted.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desired(instances: i32) -> Desired {
+        Desired {
+            version: 1,
+            uid: "u".into(),
+            database: "chat_db".into(),
+            instances,
+            parameters: [("max_connections".to_owned(), "200".to_owned()), ("ssl".to_owned(), "off".to_owned())].into(),
+            extensions: vec![],
+            synchronous: true,
+            maximum_lag_bytes: 7,
+            credential_generation: 1,
+            primary_host: "h".into(),
+        }
+    }
+
+    #[test]
+    fn patroni_keeps_the_timings() {
+        for instances in [1, 2, 9] {
+            let configuration = dynamic_configuration(&desired(instances));
+            let get = |key: &str| configuration[key].as_u64().expect("a number");
+            assert!(get("ttl") >= get("loop_wait") + 2 * get("retry_timeout"), "{configuration}");
+        }
+    }
+
+    #[test]
+    fn the_spec_sets_defaults_and_never_what_is_servicedbs() {
+        let parameters = parameters(&desired(1));
+        assert_eq!(parameters["max_connections"], "200");
+        assert_eq!(parameters["ssl"], "on");
+    }
+
+    #[test]
+    fn a_patch_has_what_differs_and_removes_what_the_spec_dropped() {
+        let wanted = dynamic_configuration(&desired(3));
+        assert_eq!(patch(&wanted, &wanted), None);
+        let mut current = wanted.clone();
+        current["pause"] = json!(true);
+        assert_eq!(patch(&current, &wanted), None, "a person's pause is not touched");
+        current["ttl"] = json!(30);
+        current["postgresql"]["parameters"]["work_mem"] = json!("1MB");
+        assert_eq!(
+            patch(&current, &wanted),
+            Some(json!({ "ttl": 20, "postgresql": { "parameters": { "work_mem": null } } }))
+        );
+        assert_eq!(patch(&json!({}), &wanted), Some(wanted));
+    }
 }
