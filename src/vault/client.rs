@@ -189,9 +189,16 @@ impl Vault for VaultClient {
         let found = self.find(Operation::ReadAppRole, self.approle_path(name, ""), |connection| async move {
             approle::role::read(&*connection, &self.approle_mount, name).await
         });
-        Ok(found.await?.map(|found| AppRole {
+        let found = found.await?.filter(|found| {
+            found.bind_secret_id
+                && found.secret_id_num_uses == 0
+                && found.token_num_uses == 0
+                && found.token_type == "batch"
+                && found.token_max_ttl == found.token_ttl
+        });
+        Ok(found.map(|found| AppRole {
             name: name.to_owned(),
-            policies: found.token_policies,
+            policies: policies(found.token_policies, found.token_no_default_policy),
             token_ttl: Duration::from_secs(found.token_ttl),
             secret_id_ttl: Duration::from_secs(found.secret_id_ttl),
         }))
@@ -280,8 +287,8 @@ impl Vault for VaultClient {
             name: name.to_owned(),
             service_accounts: found.bound_service_account_names,
             namespace: found.bound_service_account_namespaces.join(","),
-            policies: found.token_policies,
-            token_ttl: Duration::from_secs(found.token_ttl),
+            policies: policies(found.token_policies, found.token_no_default_policy),
+            token_ttl: Duration::from_secs(found.token_ttl.max(found.token_max_ttl)),
         }))
     }
 
@@ -370,6 +377,14 @@ impl VaultClient {
     }
 }
 
+/// The policies that a role's tokens have: Vault adds `default` unless told not to.
+fn policies(mut listed: Vec<String>, no_default: bool) -> Vec<String> {
+    if !no_default {
+        listed.push("default".to_owned());
+    }
+    listed
+}
+
 /// A duration as Vault takes it.
 fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs())
@@ -397,7 +412,7 @@ mod tests {
 
     #[test]
     fn an_expired_secret_id_that_vault_still_keeps_is_dead() {
-        let now: jiff::Timestamp = "2025-06-01T00:00:00Z".parse().unwrap();
+        let now: jiff::Timestamp = "2025-06-01T00:00:00Z".parse().expect("a time");
         assert!(has_expired("2025-05-31T23:59:59.123456789Z", now));
         assert!(!has_expired("2025-06-01T00:00:01Z", now));
         assert!(!has_expired("0001-01-01T00:00:00Z", now), "this is how Vault writes `never`");

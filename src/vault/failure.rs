@@ -76,9 +76,9 @@ impl Failure {
         match self {
             Self::Empty => true,
             Self::Answer { code: 404, .. } => !self.is_missing_mount(),
-            // The AppRole method answers 500 for a role or an accessor that is not there, and
-            // 403 for an accessor whose secret_id has just expired.
-            Self::Answer { code: 500, .. } => {
+            // The AppRole method answers 400 or 500 for a role or an accessor that is not
+            // there, and 403 for an accessor whose secret_id has just expired.
+            Self::Answer { code: 400 | 500, .. } => {
                 self.says("failed to find accessor entry") || (self.says("role ") && self.says("does not exist"))
             }
             Self::Answer { code: 403, .. } => self.says("invalid secret id accessor"),
@@ -171,6 +171,7 @@ mod tests {
     fn absence_under_approle_is_told_from_a_broken_server() {
         assert!(answer(500, "1 error occurred:\n\t* failed to find accessor entry for secret_id_accessor").is_absent());
         assert!(answer(500, "1 error occurred:\n\t* role \"r\" does not exist").is_absent());
+        assert!(answer(400, "role \"r\" does not exist").is_absent());
         assert!(!answer(500, "internal error").is_absent());
     }
 

@@ -136,34 +136,40 @@ impl Login {
     /// The error of a login that Vault answered with `failure`.
     fn refused(&self, failure: Failure, transport: &Transport) -> VaultError {
         let problem = match (self, failure.code()) {
-            (_, Some(code)) if code == 400 || code == 401 || code == 403 => self.advice(&failure),
-            (Self::Kubernetes { .. }, Some(500)) if failure.says("could not load backend configuration") => {
-                "the auth method is not configured (auth/<mount>/config)".to_owned()
+            // These methods answer 400 to a bad credential; Vault itself answers 403 where
+            // there is no method.
+            (Self::AppRole { .. } | Self::Jwt { .. }, Some(403)) => {
+                return VaultError::MountMissing { path: self.target().path };
             }
+            (_, Some(code)) if code == 400 || code == 401 || code == 403 => self.advice(&failure),
+            // The Kubernetes method answers 500 to a token that does not suit the role.
+            (Self::Kubernetes { .. }, Some(500)) if !failure.says("internal error") => self.advice(&failure),
             _ => return failure.into_error(transport.address(), &self.target()),
         };
         VaultError::LoginRefused { mount: self.to_string(), problem }
     }
 
     fn advice(&self, failure: &Failure) -> String {
-        if failure.says("missing client token") {
-            return "there is no auth method at this mount".to_owned();
-        }
         match self {
             Self::AppRole { .. } => "the role_id or the secret_id is not (or no longer) valid; \
                 the AppRole may be deleted, or the secret_id expired or destroyed"
                 .to_owned(),
-            Self::Kubernetes { role, .. } | Self::Jwt { role, .. } if failure.says("invalid role name") => {
+            Self::Kubernetes { role, .. } if failure.says("invalid role name") => {
                 format!("the role {role} does not exist")
             }
+            Self::Jwt { role, .. } if failure.says("could not be found") => format!("the role {role} does not exist"),
+            Self::Kubernetes { .. } if failure.says("could not load backend configuration") => {
+                "the auth method is not configured".to_owned()
+            }
+            Self::Kubernetes { role, .. } if failure.says("audience") => {
+                format!("the role {role} wants a token for another audience")
+            }
             Self::Kubernetes { role, .. } => format!(
-                "the role {role} is not bound to this ServiceAccount, the mount does not exist, \
-                 or Vault may not review tokens at the API server"
+                "the role {role} is not bound to this ServiceAccount and its namespace, or Vault cannot have \
+                 the token reviewed by the API server, or there is no auth method at this mount"
             ),
             Self::Jwt { role, .. } => {
-                format!(
-                    "the role {role} does not exist or does not accept this token (issuer, audience, subject, expiry)"
-                )
+                format!("the role {role} does not accept this token (issuer, audience, subject, claims, expiry)")
             }
             Self::TokenFile { .. } => {
                 "the token is not (or no longer) valid, or may not read auth/token/lookup-self".to_owned()

@@ -82,7 +82,8 @@ pub trait Vault: Send + Sync {
     /// Deletes a policy.
     async fn delete_policy(&self, name: &str) -> Result<(), VaultError>;
 
-    /// The AppRole as Vault has it.
+    /// The AppRole as Vault has it; `None` also if its fixed values (see
+    /// [`Self::write_approle`]) were changed by somebody: writing it repairs that.
     async fn read_approle(&self, name: &str) -> Result<Option<AppRole>, VaultError>;
     /// Creates or replaces an AppRole, with the values that are the same for all
     /// (bind_secret_id, batch tokens, no default policy, no use counts).

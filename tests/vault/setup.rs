@@ -1,0 +1,76 @@
+//! `manifests/vault-setup.sh`: what it makes, and that the operator's policy ends where it should.
+
+use crate::server::{OPERATOR_POLICY, Server, text};
+
+#[test]
+fn the_set_up_can_be_repeated_and_refuses_bad_settings() {
+    let server = Server::set_up();
+    let again = server.run_set_up(&[]);
+    let said = text(&again.stdout);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    for kept in ["secrets engine secret/", "auth method approle/", "auth method kubernetes/", "auth/kubernetes/config"]
+    {
+        assert!(said.contains(&format!("kept     {kept}")), "{kept} is not kept: {said}");
+    }
+    assert!(said.contains("clusterId: test"), "the values are not told: {said}");
+
+    let other = server.run_set_up(&[("KV_MOUNT", "team/kv"), ("APPROLE_MOUNT", "team/approle")]);
+    assert!(text(&other.stdout).contains("created  secrets engine team/kv/"), "{}", text(&other.stderr));
+
+    for (setting, value, word) in [
+        ("CLUSTER_ID", "", "CLUSTER_ID is not set"),
+        ("CLUSTER_ID", "Prod", "other characters"),
+        ("CLUSTER_ID", "a*", "other characters"),
+        ("KV_MOUNT", "secret\" {}", "cannot be a mount"),
+        ("ROLE", "servicedb.test.me", "rewrite its own policy"),
+        ("KV_MOUNT", "sys", "not a KV secrets engine"),
+        ("APPROLE_MOUNT", "kubernetes", "not of the type approle"),
+        ("VAULT_TOKEN", "nonsense", "does not answer this token"),
+    ] {
+        let refused = server.run_set_up(&[(setting, value)]);
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(word), "{setting}={value}: {said}");
+    }
+}
+
+#[test]
+fn a_version_1_mount_is_refused() {
+    let server = Server::set_up();
+    server.vault(&["secrets", "enable", "-path=old", "-version=1", "kv"]);
+    let refused = server.run_set_up(&[("KV_MOUNT", "old")]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("KV version 1"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn the_operators_policy_reaches_nothing_else() {
+    let server = Server::set_up();
+    server.vault(&["kv", "put", "secret/other/ns/db/runtime", "a=b"]);
+    server.vault(&["kv", "put", "secret/test/ns/db/migrator", "a=b"]);
+    server.vault(&["write", "auth/approle/role/servicedb.other.ns.db.instance", "token_type=batch"]);
+    let token = server.operator_token();
+    let body = format!("@{}", server.write("body", r#"{"data": {"a": "b"}}"#).display());
+    let own_policy = format!("sys/policies/acl/{OPERATOR_POLICY}");
+    let forbidden: [&[&str]; 16] = [
+        &["read", "sys/mounts"],
+        &["write", "-f", "sys/mounts/evil", "type=kv"],
+        &["write", "-f", "sys/auth/evil", "type=approle"],
+        &["write", "-f", "auth/token/create"],
+        &["list", "sys/policies/acl"],
+        &["write", &own_policy, "policy=path \"*\" {}"],
+        &["write", "sys/policies/acl/servicedb.test2.ns.db.instance", "policy=path \"*\" {}"],
+        &["read", "sys/policies/acl/servicedb.other.ns.db.instance"],
+        &["read", "auth/approle/role/servicedb.other.ns.db.instance/role-id"],
+        &["write", "auth/approle/role/other", "token_policies=root"],
+        &["read", "auth/kubernetes/role/servicedb-operator"],
+        &["write", "auth/kubernetes/role/servicedb-operator", "token_policies=root"],
+        &["write", "auth/kubernetes/config", "kubernetes_host=https://evil"],
+        &["read", "secret/data/other/ns/db/runtime"],
+        &["read", "secret/data/test/ns/db/migrator"],
+        &["write", "secret/data/test/ns/db/runtime", &body],
+    ];
+    for arguments in forbidden {
+        let output = server.try_vault(&token, arguments);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("permission denied"), "{arguments:?} was not denied: {said}");
+    }
+}
