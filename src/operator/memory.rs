@@ -1,0 +1,178 @@
+//! What is remembered between reconciles: it saves requests, and losing it costs requests,
+//! never truth.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::plan::RoleIds;
+
+/// What is remembered between reconciles.
+pub struct Memory {
+    /// For how long what was seen is taken to hold, where no watch tells of a change.
+    trust: Duration,
+    resources: Mutex<HashMap<String, Remembered>>,
+    objects: Mutex<HashMap<ObjectKey, Seen>>,
+}
+
+/// Namespace, kind and name of an object.
+type ObjectKey = (String, String, String);
+
+/// An object that was seen to be as planned.
+struct Seen {
+    owner: String,
+    plan: String,
+    resource_version: Option<String>,
+    at: Instant,
+}
+
+/// What is remembered of one resource.
+#[derive(Clone, Default)]
+struct Remembered {
+    failures: u32,
+    vault: Option<VerifiedVault>,
+    secrets: Option<Instant>,
+    pending_generation: Option<i64>,
+}
+
+/// That Vault's objects were seen as they shall be.
+#[derive(Clone)]
+struct VerifiedVault {
+    fingerprint: String,
+    at: Instant,
+    role_ids: RoleIds,
+}
+
+impl Memory {
+    /// Remembers nothing yet; what it will remember it trusts for this long.
+    pub fn new(trust: Duration) -> Self {
+        Self { trust, resources: Mutex::default(), objects: Mutex::default() }
+    }
+
+    /// Counts a failure; returns how many there were in a row.
+    pub fn failed(&self, uid: &str) -> u32 {
+        self.with(uid, |remembered| {
+            remembered.failures = remembered.failures.saturating_add(1);
+            remembered.failures
+        })
+    }
+
+    /// Forgets the failures.
+    pub fn succeeded(&self, uid: &str) {
+        self.with(uid, |remembered| remembered.failures = 0);
+    }
+
+    /// Whether an object was seen lately with this plan, and not changed since.
+    pub fn is_as_planned(&self, namespace: &str, kind: &str, name: &str, owner: &str, plan: &str) -> bool {
+        let objects = lock(&self.objects);
+        let seen = objects.get(&(namespace.to_owned(), kind.to_owned(), name.to_owned()));
+        seen.is_some_and(|seen| seen.owner == owner && seen.plan == plan && seen.at.elapsed() < self.trust)
+    }
+
+    /// Remembers that an object is as planned.
+    pub fn saw(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        owner: &str,
+        plan: String,
+        resource_version: Option<String>,
+    ) {
+        let seen = Seen { owner: owner.to_owned(), plan, resource_version, at: Instant::now() };
+        lock(&self.objects).insert((namespace.to_owned(), kind.to_owned(), name.to_owned()), seen);
+    }
+
+    /// Hears from a watch that an object is of this version now; if that is not the version
+    /// that was seen, what was seen counts no more.
+    pub fn heard(&self, namespace: &str, kind: &str, name: &str, resource_version: Option<&str>) {
+        let mut objects = lock(&self.objects);
+        let key = (namespace.to_owned(), kind.to_owned(), name.to_owned());
+        if objects.get(&key).is_some_and(|seen| seen.resource_version.as_deref() != resource_version) {
+            objects.remove(&key);
+        }
+    }
+
+    /// The role_ids, if Vault's objects were seen lately with this fingerprint.
+    pub fn verified_vault(&self, uid: &str, fingerprint: &str) -> Option<RoleIds> {
+        self.with(uid, |remembered| {
+            let verified = remembered.vault.as_ref()?;
+            let fresh = verified.fingerprint == fingerprint && verified.at.elapsed() < self.trust;
+            fresh.then(|| verified.role_ids.clone())
+        })
+    }
+
+    /// Remembers that Vault's objects were seen.
+    pub fn vault_verified(&self, uid: &str, fingerprint: String, role_ids: RoleIds) {
+        self.with(uid, |remembered| {
+            remembered.vault = Some(VerifiedVault { fingerprint, at: Instant::now(), role_ids });
+        });
+    }
+
+    /// Forgets what was seen in Vault: something there is not as remembered.
+    pub fn doubt_vault(&self, uid: &str) {
+        self.with(uid, |remembered| {
+            remembered.vault = None;
+            remembered.secrets = None;
+            remembered.pending_generation = None;
+        });
+    }
+
+    /// Whether the Secrets were seen lately.
+    pub fn secrets_seen(&self, uid: &str) -> bool {
+        self.with(uid, |remembered| remembered.secrets.is_some_and(|at| at.elapsed() < self.trust))
+    }
+
+    /// Remembers that the Secrets are as they shall be.
+    pub fn saw_secrets(&self, uid: &str) {
+        self.with(uid, |remembered| remembered.secrets = Some(Instant::now()));
+    }
+
+    /// Whether `pending` was seen with this generation.
+    pub fn pending_seen(&self, uid: &str, generation: i64) -> bool {
+        self.with(uid, |remembered| remembered.pending_generation == Some(generation))
+    }
+
+    /// Remembers that `pending` was seen with this generation.
+    pub fn saw_pending(&self, uid: &str, generation: i64) {
+        self.with(uid, |remembered| remembered.pending_generation = Some(generation));
+    }
+
+    /// Forgets a resource that is gone, and its objects.
+    pub fn forget(&self, uid: &str) {
+        lock(&self.resources).remove(uid);
+        lock(&self.objects).retain(|_, seen| seen.owner != uid);
+    }
+
+    fn with<T>(&self, uid: &str, change: impl FnOnce(&mut Remembered) -> T) -> T {
+        change(lock(&self.resources).entry(uid.to_owned()).or_default())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_a_watch_tells_of_ends_trust_and_our_own_does_not() {
+        let memory = Memory::new(Duration::from_secs(60));
+        memory.saw("ns", "Service", "chat-db", "uid", "plan".to_owned(), Some("7".to_owned()));
+        memory.heard("ns", "Service", "chat-db", Some("7"));
+        assert!(memory.is_as_planned("ns", "Service", "chat-db", "uid", "plan"));
+        assert!(!memory.is_as_planned("ns", "Service", "chat-db", "uid", "another plan"));
+        assert!(!memory.is_as_planned("ns", "Service", "chat-db", "another owner", "plan"));
+        memory.heard("ns", "Service", "chat-db", Some("8"));
+        assert!(!memory.is_as_planned("ns", "Service", "chat-db", "uid", "plan"));
+    }
+
+    #[test]
+    fn trust_ends_with_time() {
+        let memory = Memory::new(Duration::ZERO);
+        memory.saw("ns", "Role", "chat-db", "uid", "plan".to_owned(), None);
+        assert!(!memory.is_as_planned("ns", "Role", "chat-db", "uid", "plan"));
+    }
+}
