@@ -40,8 +40,6 @@
   value: {{ int .Values.concurrency | quote }}
 - name: SERVICEDB_RESYNC_SECONDS
   value: {{ int .Values.resyncSeconds | quote }}
-- name: SERVICEDB_LOG
-  value: {{ .Values.log | quote }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
