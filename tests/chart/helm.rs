@@ -48,6 +48,15 @@ pub fn render_error(values: &str) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What Helm tells the person who installs with these values.
+pub fn notes(values: &str) -> String {
+    let arguments = ["install", "servicedb", "--namespace", "servicedb-system", "--dry-run=client"];
+    let output = run(&arguments, &with_required(values));
+    assert!(output.status.success(), "helm install with {values}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = String::from_utf8_lossy(&output.stdout);
+    output.split_once("\nNOTES:\n").expect("notes").1.to_owned()
+}
+
 /// Asserts that `helm lint --strict` has nothing to say.
 pub fn lint() {
     let output = run(&["lint", "--strict"], REQUIRED);

@@ -267,6 +267,30 @@ fn a_wrong_value_is_refused_by_its_name() {
 }
 
 #[test]
+fn the_notes_set_up_vault_with_the_values_of_the_release() {
+    let notes = helm::notes(
+        "
+serviceAccount: {name: sdb}
+vault: {kvMount: kv, approleMount: pods, kubernetesMount: k8s, auth: {role: sdb-operator, audience: ''}}
+",
+    );
+    let setup = include_str!("../../manifests/vault-setup.sh");
+    for (name, value) in [
+        ("CLUSTER_ID", "test"),
+        ("OPERATOR_NAMESPACE", "servicedb-system"),
+        ("OPERATOR_SERVICE_ACCOUNT", "sdb"),
+        ("KV_MOUNT", "kv"),
+        ("APPROLE_MOUNT", "pods"),
+        ("KUBERNETES_MOUNT", "k8s"),
+        ("ROLE", "sdb-operator"),
+        ("AUDIENCE", ""),
+    ] {
+        assert!(notes.contains(&format!(" {name}={value} \\\n")), "{name}: {notes}");
+        assert!(setup.contains(&format!("{name}=${{{name}")), "vault-setup.sh does not read {name}");
+    }
+}
+
+#[test]
 fn helm_lint_is_content() {
     helm::lint();
 }
