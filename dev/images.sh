@@ -19,9 +19,11 @@ base() {
   b inspect --type image "$BASE_IMAGE" >/dev/null 2>&1 && return
   mkdir -p "$CACHE" "$STORE"
   if [[ ! -s $CACHE/base.tar ]]; then
+    # Without our descriptors: mmdebstrap's own would get two-digit numbers,
+    # which dash cannot redirect to ("Bad fd number").
     mmdebstrap --variant=minbase --include=ca-certificates \
       --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-      trixie "$CACHE/base.new.tar"
+      trixie "$CACHE/base.new.tar" 7>&- 8>&- 9>&-
     mv "$CACHE/base.new.tar" "$CACHE/base.tar"
   fi
   local c
