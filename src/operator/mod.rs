@@ -27,6 +27,8 @@ mod reconcile;
 mod secrets;
 mod startup;
 mod status;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod vault_objects;
 

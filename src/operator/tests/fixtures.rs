@@ -1,0 +1,92 @@
+//! What the tests share: settings as the command line gives them, and resources from YAML.
+
+use clap::Parser;
+
+use crate::api::ServiceDatabase;
+use crate::operator::options::Options;
+use crate::operator::plan::{Inputs, RoleIds};
+use crate::operator::validate::{Database, validate};
+
+/// Declares little: everything else is a default.
+pub const MINIMAL: &str = "
+apiVersion: servicedb.dev/v1alpha1
+kind: ServiceDatabase
+metadata: {name: chat, namespace: messaging, uid: uid-of-chat, generation: 1}
+spec:
+  storage: {size: 1Gi}
+";
+
+/// Declares everything that can be declared.
+pub const FULL: &str = r#"
+apiVersion: servicedb.dev/v1alpha1
+kind: ServiceDatabase
+metadata: {name: match-maker, namespace: games, uid: uid-of-match-maker, generation: 4}
+spec:
+  database: matches
+  instances: 3
+  postgres:
+    version: "17"
+    parameters: {max_connections: "200", work_mem: 8MB}
+    extensions: [{name: pg_trgm}, {name: uuid-ossp}]
+  storage: {size: 20Gi, storageClassName: fast}
+  replication: {synchronous: true, maximumLagBytes: 1048576}
+  resources:
+    requests: {cpu: 250m, memory: 512Mi}
+    limits: {memory: 1Gi}
+  scheduling:
+    affinity:
+      nodeAffinity:
+        requiredDuringSchedulingIgnoredDuringExecution:
+          nodeSelectorTerms:
+          - matchExpressions: [{key: disk, operator: In, values: [ssd]}]
+    tolerations: [{key: dedicated, operator: Equal, value: databases, effect: NoSchedule}]
+    topologySpreadConstraints:
+    - {maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: ScheduleAnyway}
+    priorityClassName: databases
+  migrations: {source: {configMap: {name: match-maker-migrations}}}
+  clients:
+  - {serviceAccountName: match-maker, podSelector: {matchLabels: {app: match-maker}}}
+  - {serviceAccountName: reports, podSelector: {matchExpressions: [{key: team, operator: In, values: [data]}]}}
+  - {serviceAccountName: auditor}
+  deletionPolicy: Delete
+"#;
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The operator's settings: the required ones, and the command line's defaults.
+pub fn options() -> Options {
+    let arguments = [
+        "operator",
+        "--namespace=servicedb-system",
+        "--pod-name=operator-0",
+        "--cluster-id=dev",
+        "--vault-address=https://vault.vault.svc:8200",
+        "--postgres-images=17=registry.example/servicedb-postgres:1.0",
+        "--operator-image=registry.example/servicedb:1.0",
+    ];
+    CommandLine::parse_from(arguments).options
+}
+
+/// A resource from its YAML.
+pub fn resource(yaml: &str) -> ServiceDatabase {
+    serde_yaml::from_str(yaml).expect("a ServiceDatabase")
+}
+
+/// A resource that passes validation.
+pub fn database(yaml: &str) -> Database {
+    validate(&resource(yaml), &options()).expect("a spec that can be planned")
+}
+
+/// What the plan needs beside the resource.
+pub fn inputs(options: &Options) -> Inputs<'_> {
+    Inputs {
+        options,
+        vault_ca: Some("the authority of Vault"),
+        role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },
+        credential_generation: 1,
+    }
+}

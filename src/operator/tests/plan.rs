@@ -1,0 +1,288 @@
+//! The plan: snapshots of what is sent, and rules that every plan keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::fixtures::{FULL, MINIMAL, database, inputs, options, resource};
+use super::pod_security::violations;
+use crate::api::names::LABEL_SCOPE;
+use crate::operator::object::{Ownership, Planned};
+use crate::operator::options::Options;
+use crate::operator::plan::{self, migration};
+use crate::operator::validate::{Database, validate};
+
+const REVISION: &str = "0123456789abcdef0123456789abcdef";
+
+/// Everything that is ever planned for a database, in the order in which it is applied.
+fn everything(database: &Database, options: &Options) -> Vec<Planned> {
+    let files = BTreeMap::from([("0001_create.up.sql".to_owned(), "CREATE TABLE t (id int);".to_owned())]);
+    let mut objects = plan::supporting(database, &inputs(options));
+    objects.push(plan::workload(database, options));
+    objects.push(migration::config_map(database, REVISION, &files));
+    objects.push(migration::job(database, options, REVISION));
+    objects
+}
+
+fn bodies(objects: &[Planned]) -> Vec<Value> {
+    let full = |planned: &Planned| match &planned.at_creation {
+        Some(extra) => json!({"applied": planned.body, "at creation": extra}),
+        None => planned.body.clone(),
+    };
+    objects.iter().map(full).collect()
+}
+
+fn find<'a>(objects: &'a [Planned], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|planned| planned.resource.kind == kind && planned.name == name);
+    &found.unwrap_or_else(|| panic!("no {kind} {name} is planned")).body
+}
+
+#[test]
+fn minimal() {
+    insta::assert_yaml_snapshot!(bodies(&everything(&database(MINIMAL), &options())));
+}
+
+#[test]
+fn full() {
+    let mut options = options();
+    options.image_pull_secrets = vec!["registry".to_owned(), "mirror".to_owned()];
+    options.monitoring_namespaces = vec!["monitoring".to_owned()];
+    options.run_as_user = 1000;
+    options.fs_group = 2000;
+    options.image_pull_policy = "Always".to_owned();
+    options.vault_namespace = Some("platform".to_owned());
+    insta::assert_yaml_snapshot!(bodies(&everything(&database(FULL), &options)));
+}
+
+/// Builders are JSON, so a misspelt field would go unseen: the type drops it, and this fails.
+#[test]
+fn no_field_is_unknown_to_its_type() {
+    for yaml in [MINIMAL, FULL] {
+        for planned in everything(&database(yaml), &options()) {
+            let kind = planned.resource.kind.as_str();
+            let mut body = planned.body.clone();
+            if let Some(extra) = &planned.at_creation {
+                body["metadata"]["annotations"]["config"] = extra["metadata"]["annotations"]["config"].clone();
+            }
+            let read = match kind {
+                "ServiceAccount" => through::<ServiceAccount>(&body),
+                "Role" => through::<Role>(&body),
+                "RoleBinding" => through::<RoleBinding>(&body),
+                "ConfigMap" => through::<ConfigMap>(&body),
+                "Service" => through::<Service>(&body),
+                "NetworkPolicy" => through::<NetworkPolicy>(&body),
+                "PodDisruptionBudget" => through::<PodDisruptionBudget>(&body),
+                "StatefulSet" => through::<StatefulSet>(&body),
+                "Job" => through::<Job>(&body),
+                other => panic!("a {other} is planned, and this test does not know its type"),
+            };
+            assert_eq!(read, body, "{kind} {}", planned.name);
+        }
+    }
+}
+
+fn through<T: Serialize + DeserializeOwned>(body: &Value) -> Value {
+    let read: T = serde_json::from_value(body.clone()).expect("an object of its type");
+    serde_json::to_value(read).expect("JSON")
+}
+
+#[test]
+fn pods_meet_the_restricted_standard_and_take_no_secret_from_the_environment() {
+    for yaml in [MINIMAL, FULL] {
+        let objects = everything(&database(yaml), &options());
+        let pods: Vec<_> = objects.iter().filter_map(|planned| planned.body["spec"].get("template")).collect();
+        assert_eq!(pods.len(), 2, "the StatefulSet's and the Job's");
+        for pod in pods {
+            assert_eq!(violations(&pod["spec"]), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn only_pods_that_talk_to_the_api_server_have_a_token() {
+    let objects = everything(&database(MINIMAL), &options());
+    let automount = |body: &Value| body["automountServiceAccountToken"].clone();
+    assert_eq!(automount(&find(&objects, "StatefulSet", "chat-db")["spec"]["template"]["spec"]), json!(true));
+    assert_eq!(
+        automount(&find(&objects, "Job", "chat-db-migrate-0123456789")["spec"]["template"]["spec"]),
+        json!(false)
+    );
+    for account in ["chat-db", "chat-db-migrator"] {
+        assert_eq!(automount(find(&objects, "ServiceAccount", account)), json!(false));
+    }
+}
+
+#[test]
+fn the_instances_role_names_its_objects() {
+    for yaml in [MINIMAL, FULL] {
+        let database = database(yaml);
+        let objects = everything(&database, &options());
+        let base = database.names().base();
+        let rules = find(&objects, "Role", &base)["rules"].as_array().expect("rules").clone();
+        for rule in &rules {
+            let list = |key: &str| -> Vec<String> {
+                serde_json::from_value(rule.get(key).cloned().unwrap_or(json!([]))).expect("strings")
+            };
+            let verbs = list("verbs");
+            assert!(!rule.to_string().contains('*'), "a wildcard in {rule}");
+            assert!(!verbs.is_empty());
+            for verb in &verbs {
+                let narrow = ["get", "patch", "update"].contains(&verb.as_str());
+                let wide = ["list", "watch"].contains(&verb.as_str());
+                assert!(narrow || wide, "{verb} is more than an instance needs: {rule}");
+                assert_eq!(narrow, !list("resourceNames").is_empty(), "{rule}");
+            }
+            for resource in list("resources") {
+                assert!(["configmaps", "pods"].contains(&resource.as_str()), "{rule}");
+            }
+            for name in list("resourceNames") {
+                assert!(name.starts_with(&format!("{base}-")), "{name} is not an object of {base}");
+            }
+        }
+        let named = rules.iter().flat_map(|rule| rule["resourceNames"].as_array().into_iter().flatten());
+        let named: BTreeSet<_> = named.filter_map(Value::as_str).map(str::to_owned).collect();
+        for ordinal in 0..9 {
+            assert!(named.contains(&database.names().pod(ordinal)), "the Role lets pod {ordinal} patch itself");
+        }
+        assert!(database.names().patroni_config_maps().iter().all(|name| named.contains(name)));
+    }
+}
+
+/// A database cannot be named so that an object of it is another's, not even one whose name
+/// is the other's with a suffix that children have.
+#[test]
+fn objects_of_two_databases_never_meet() {
+    let of = |name: &str, instances: i32| -> BTreeSet<(String, String)> {
+        let mut resource = resource(MINIMAL);
+        resource.metadata.name = Some(name.to_owned());
+        resource.spec.instances = instances;
+        let database = validate(&resource, &options()).expect("a spec that can be planned");
+        let names = database.names();
+        let secrets = [names.instance_approle(), names.migrator(), names.ca_secret(), names.tls_secret()];
+        let planned =
+            everything(&database, &options()).into_iter().map(|planned| (planned.resource.kind, planned.name));
+        planned.chain(secrets.map(|name| ("Secret".to_owned(), name))).collect()
+    };
+    let names =
+        ["chat", "chat-db", "chat-db-0", "chat-db-config", "chat-db-migrator", "chat-db-migrate-0123456789", "c"];
+    for (index, one) in names.iter().enumerate() {
+        let objects = of(one, 3);
+        for other in &names[index + 1..] {
+            let shared: Vec<_> = objects.intersection(&of(other, 3)).cloned().collect();
+            assert_eq!(shared, Vec::new(), "{one} and {other} share objects");
+        }
+    }
+}
+
+#[test]
+fn the_policy_lets_in_the_clients_that_are_declared_and_no_other() {
+    let mut options = options();
+    options.monitoring_namespaces = vec!["monitoring".to_owned()];
+    let database = database(FULL);
+    let objects = everything(&database, &options);
+    let policy = &find(&objects, "NetworkPolicy", "match-maker-db")["spec"];
+    assert_eq!(policy["policyTypes"], json!(["Ingress"]));
+    assert_eq!(policy["podSelector"]["matchLabels"][LABEL_SCOPE], "match-maker-db");
+    let peers_of = |port: u16| -> Vec<Value> {
+        let rules = policy["ingress"].as_array().expect("rules").iter();
+        let open =
+            rules.filter(|rule| rule["ports"].as_array().expect("ports").iter().any(|open| open["port"] == port));
+        open.flat_map(|rule| rule["from"].as_array().expect("peers").clone()).collect()
+    };
+    let members = json!({"podSelector": {"matchLabels": {"servicedb.dev/scope": "match-maker-db"}}});
+    let migrator = json!({"podSelector": {"matchLabels": {"servicedb.dev/name": "match-maker", "app.kubernetes.io/component": "migration"}}});
+    assert_eq!(
+        peers_of(5432),
+        [
+            members.clone(),
+            migrator,
+            json!({"podSelector": {"matchLabels": {"app": "match-maker"}}}),
+            json!({"podSelector": {"matchExpressions": [{"key": "team", "operator": "In", "values": ["data"]}]}}),
+        ],
+        "the auditor reads credentials, but declares no pods",
+    );
+    assert_eq!(peers_of(8008), [members]);
+    let monitoring = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["monitoring"]});
+    assert_eq!(peers_of(8010), [json!({"namespaceSelector": {"matchExpressions": [monitoring]}})]);
+
+    options.monitoring_namespaces.clear();
+    let closed = everything(&database, &options);
+    let rules = find(&closed, "NetworkPolicy", "match-maker-db")["spec"]["ingress"].as_array().expect("rules").len();
+    assert_eq!(rules, 2, "without monitoring nobody reaches the agent's port");
+}
+
+/// The pods that a policy, a Service or a budget means are those that the StatefulSet makes.
+#[test]
+fn selectors_meet_the_pods_labels() {
+    let objects = everything(&database(FULL), &options());
+    let labels = &find(&objects, "StatefulSet", "match-maker-db")["spec"]["template"]["metadata"]["labels"];
+    let selectors = [
+        &find(&objects, "StatefulSet", "match-maker-db")["spec"]["selector"]["matchLabels"],
+        &find(&objects, "PodDisruptionBudget", "match-maker-db")["spec"]["selector"]["matchLabels"],
+        &find(&objects, "NetworkPolicy", "match-maker-db")["spec"]["podSelector"]["matchLabels"],
+        &find(&objects, "Service", "match-maker-db-peers")["spec"]["selector"],
+    ];
+    for selector in selectors {
+        for (key, value) in selector.as_object().expect("a selector") {
+            assert_eq!(&labels[key], value, "{key}");
+        }
+    }
+    let ports = find(&objects, "StatefulSet", "match-maker-db")["spec"]["template"]["spec"]["containers"][0]["ports"]
+        .as_array()
+        .expect("ports")
+        .clone();
+    for service in ["match-maker-db", "match-maker-db-replicas", "match-maker-db-peers"] {
+        let target = &find(&objects, "Service", service)["spec"]["ports"][0]["targetPort"];
+        assert!(ports.iter().any(|port| port["name"] == *target), "{service} leads to {target}");
+    }
+}
+
+#[test]
+fn what_is_mounted_is_planned_or_made() {
+    let database = database(FULL);
+    let objects = everything(&database, &options());
+    let names = database.names();
+    let secrets = [names.instance_approle(), names.migrator(), names.tls_secret()];
+    for workload in objects.iter().filter(|planned| planned.body["spec"].get("template").is_some()) {
+        for volume in workload.body["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes") {
+            if let Some(name) = volume["configMap"]["name"].as_str() {
+                find(&objects, "ConfigMap", name);
+            }
+            if let Some(name) = volume["secret"]["secretName"].as_str() {
+                assert!(secrets.iter().any(|secret| secret == name), "nobody makes the Secret {name}");
+            }
+        }
+    }
+    assert!(!objects.iter().any(|planned| planned.body.to_string().contains(&names.ca_secret())), "no pod has the key");
+}
+
+#[test]
+fn only_patronis_config_maps_outlive_the_resource() {
+    let database = database(FULL);
+    let patronis = database.names().patroni_config_maps();
+    for planned in everything(&database, &options()) {
+        let stamped = planned.resource.kind == "ConfigMap" && patronis.contains(&planned.name);
+        let expected = if stamped { Ownership::Stamped } else { Ownership::Controlled };
+        assert_eq!(planned.ownership, expected, "{} {}", planned.resource.kind, planned.name);
+        assert_eq!(planned.body["metadata"].get("ownerReferences").is_none(), stamped);
+    }
+}
+
+#[test]
+fn a_disruption_budget_is_planned_from_two_instances_on_and_unwanted_with_one() {
+    for (instances, planned) in [(1, false), (2, true), (9, true)] {
+        let mut database = database(MINIMAL);
+        database.instances = instances;
+        let objects = plan::supporting(&database, &inputs(&options()));
+        assert_eq!(objects.iter().any(|object| object.resource.kind == "PodDisruptionBudget"), planned);
+        assert_eq!(plan::unwanted(&database).is_empty(), planned);
+    }
+}

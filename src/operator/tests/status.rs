@@ -1,0 +1,393 @@
+//! Status, by tables: what was found, and what is told of it.
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::status_findings::{Scene, observed, pod, time};
+use crate::api::conditions::{self as kind, reason};
+use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
+use crate::contract::report::{LedgerReport, Trouble, VaultHealth};
+use crate::migrate::source;
+use crate::operator::migrations::Progress;
+use crate::operator::status::Word;
+
+/// Status and reason of a condition, as `True Available`.
+fn told(status: &ServiceDatabaseStatus, kind: &str) -> String {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind);
+    let condition = condition.unwrap_or_else(|| panic!("no condition {kind}"));
+    format!("{} {}", condition.status, condition.reason)
+}
+
+fn message<'a>(status: &'a ServiceDatabaseStatus, kind: &str) -> &'a str {
+    &status.conditions.iter().find(|condition| condition.type_ == kind).expect("the condition").message
+}
+
+/// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
+/// VaultReachable.
+fn all(status: &ServiceDatabaseStatus) -> [String; 7] {
+    [
+        kind::READY,
+        kind::RECONCILING,
+        kind::STALLED,
+        kind::DATABASE_AVAILABLE,
+        kind::CREDENTIALS_READY,
+        kind::MIGRATIONS_APPLIED,
+        kind::VAULT_REACHABLE,
+    ]
+    .map(|kind| told(status, kind))
+}
+
+fn vault_down() -> Option<Word> {
+    Some(Word::no(reason::VAULT_UNREACHABLE, "Vault at https://vault cannot be reached: timeout"))
+}
+
+fn files(versions: std::ops::RangeInclusive<i64>) -> source::MigrationSet {
+    source::parse(versions.map(|version| (format!("{version:04}_step.up.sql"), b"SELECT 1;".to_vec()))).expect("a set")
+}
+
+fn record(version: i64, state: MigrationState) -> MigrationRecord {
+    MigrationRecord { version, name: "step".to_owned(), state, started_at: None, duration_ms: Some(3), error: None }
+}
+
+fn ledger(revision: &str, version: i64, recent: Vec<MigrationRecord>) -> LedgerReport {
+    LedgerReport { revision: Some(revision.to_owned()), version: Some(version), applied: version, failed: 0, recent }
+}
+
+#[test]
+fn initialising() {
+    let status = Scene::new().status();
+    assert_eq!(
+        all(&status),
+        [
+            "False Initializing",
+            "True Progressing",
+            "False NotStalled",
+            "False Initializing",
+            "False CredentialsPending",
+            "True NotDeclared",
+            "True Available",
+        ]
+    );
+    assert_eq!((status.instances.as_deref(), status.primary.as_deref()), (Some("0/1"), None));
+    assert_eq!(status.database.as_deref(), Some("chat_db"));
+    let endpoints = status.endpoints.expect("known before they answer");
+    assert_eq!((endpoints.primary.as_str(), endpoints.replicas), ("chat-db.messaging.svc:5432", None));
+}
+
+#[test]
+fn ready() {
+    let mut scene = Scene::serving(3);
+    scene.resource.spec.clients =
+        serde_json::from_value(json!([{"serviceAccountName": "chat"}])).expect("a list of clients");
+    let status = scene.status();
+    assert_eq!(
+        all(&status),
+        [
+            "True Ready",
+            "False Idle",
+            "False NotStalled",
+            "True Available",
+            "True Ready",
+            "True NotDeclared",
+            "True Available",
+        ]
+    );
+    assert_eq!((status.instances.as_deref(), status.primary.as_deref()), (Some("3/3"), Some("chat-db-0")));
+    assert_eq!(status.postgres_version.as_deref(), Some("17.5"));
+    assert_eq!(status.observed_generation, Some(1));
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
+    let credentials = status.credentials.expect("credentials");
+    assert_eq!(credentials.generation, 1);
+    assert_eq!(credentials.vault_path.as_deref(), Some("secret/dev/messaging/chat/runtime"));
+    assert_eq!(credentials.vault_role.as_deref(), Some("servicedb.dev.messaging.chat.client"));
+    assert_eq!(status.endpoints.expect("endpoints").replicas.as_deref(), Some("chat-db-replicas.messaging.svc:5432"));
+}
+
+/// Each line: what is disturbed in a database that served, and what is told of it.
+#[test]
+fn disturbed() {
+    type Disturb = fn(&mut Scene);
+    let cases: &[(&str, Disturb, [&str; 4])] = &[
+        // what                    how                      Ready, DatabaseAvailable, CredentialsReady, VaultReachable
+        (
+            "no primary",
+            |scene| scene.observed.leader = None,
+            ["False NoPrimary", "False NoPrimary", "True Ready", "True Available"],
+        ),
+        (
+            "the leader key is another's",
+            |scene| scene.observed.leader = Some("chat-db-1".to_owned()),
+            ["False NoPrimary", "False NoPrimary", "True Ready", "True Available"],
+        ),
+        (
+            "no pod at all",
+            |scene| scene.observed.pods.clear(),
+            ["False NoPrimary", "False NoPrimary", "True Ready", "True Available"],
+        ),
+        (
+            "the operator cannot reach Vault",
+            |scene| scene.vault = vault_down(),
+            ["True Ready", "True Available", "True Ready", "False VaultUnreachable"],
+        ),
+        (
+            "the agent may not read in Vault",
+            |scene| {
+                scene.report(|report| {
+                    report.vault = Some(VaultHealth {
+                        ok: false,
+                        reason: Some(reason::VAULT_PERMISSION_DENIED.to_owned()),
+                        message: Some("denied".to_owned()),
+                    });
+                });
+            },
+            ["True Ready", "True Available", "True Ready", "False VaultPermissionDenied"],
+        ),
+        (
+            "a replica is not ready",
+            |scene| scene.observed.pods[2].ready = false,
+            ["False InstancesNotReady", "True Available", "True Ready", "True Available"],
+        ),
+        (
+            "a replica crashes",
+            |scene| {
+                scene.observed.pods[2].ready = false;
+                scene.observed.pods[2].trouble =
+                    Some(Trouble { reason: reason::CRASH_LOOP.to_owned(), message: "pod chat-db-2".to_owned() });
+            },
+            ["False CrashLoop", "True Available", "True Ready", "True Available"],
+        ),
+        (
+            "a rotation is under way",
+            |scene| scene.credential_generation = 2,
+            ["False CredentialsPending", "True Available", "False CredentialsPending", "True Available"],
+        ),
+        (
+            "the record is gone from Vault",
+            |scene| {
+                scene.report(|report| {
+                    report.credentials.as_mut().expect("credentials").generation = 0;
+                    report.vault = Some(VaultHealth {
+                        ok: false,
+                        reason: Some(reason::CREDENTIALS_LOST.to_owned()),
+                        message: Some("the runtime record is gone".to_owned()),
+                    });
+                });
+            },
+            ["False CredentialsLost", "True Available", "False CredentialsLost", "False CredentialsLost"],
+        ),
+        (
+            "a foreign object is in the way",
+            |scene| scene.stalled = Some(Word::yes(reason::OBJECT_CONFLICT, "Service chat-db belongs to Deployment x")),
+            ["False ObjectConflict", "True Available", "True Ready", "True Available"],
+        ),
+        (
+            "the API server refuses",
+            |scene| scene.failed = Some(Word::no(reason::KUBERNETES_ERROR, "quota exceeded (403)")),
+            ["False KubernetesError", "True Available", "True Ready", "True Available"],
+        ),
+    ];
+    for (what, disturb, expected) in cases {
+        let mut scene = Scene::serving(3).remember();
+        disturb(&mut scene);
+        let status = scene.status();
+        let kinds = [kind::READY, kind::DATABASE_AVAILABLE, kind::CREDENTIALS_READY, kind::VAULT_REACHABLE];
+        assert_eq!(kinds.map(|kind| told(&status, kind)), *expected, "{what}");
+        // The trio agrees: of Ready, Reconciling and Stalled exactly one holds.
+        let trio = [kind::READY, kind::RECONCILING, kind::STALLED];
+        let holding = trio.iter().filter(|kind| told(&status, kind).starts_with("True")).count();
+        assert_eq!(holding, 1, "{what}: {:?}", all(&status));
+    }
+}
+
+#[test]
+fn a_failover_is_told_as_no_primary_until_it_is_over() {
+    let mut scene = Scene::serving(2).remember();
+    scene.observed.leader = None;
+    let mut scene = scene.remember();
+    assert_eq!(told(&scene.status(), kind::DATABASE_AVAILABLE), "False NoPrimary", "not initialising again");
+    scene.observed.leader = Some("chat-db-1".to_owned());
+    scene.observed.pods = vec![observed(&pod(0, false)), observed(&pod(1, true))];
+    let status = scene.status();
+    assert_eq!(told(&status, kind::READY), "True Ready");
+    assert_eq!(status.primary.as_deref(), Some("chat-db-1"));
+}
+
+#[test]
+fn before_the_first_initialisation_ready_names_vault() {
+    let mut scene = Scene::new();
+    scene.vault = vault_down();
+    let status = scene.status();
+    assert_eq!(told(&status, kind::READY), "False VaultUnreachable");
+    assert_eq!(told(&status, kind::DATABASE_AVAILABLE), "False Initializing");
+    assert_eq!(told(&status, kind::RECONCILING), "True Progressing", "waiting, not stalled");
+    assert!(message(&status, kind::READY).contains("cannot be reached"));
+}
+
+#[test]
+fn migrations() {
+    let failed = Progress::Failed {
+        reason: reason::MIGRATION_FAILED.to_owned(),
+        message: "0002_b.up.sql, line 3: no such table (SQLSTATE 42P01)".to_owned(),
+    };
+    let missing = Progress::Waiting { reason: reason::CONFIG_MAP_NOT_FOUND, message: "create it".to_owned() };
+    // What is under way, MigrationsApplied, Ready, Stalled.
+    let cases = [
+        (Progress::Running, "False MigrationsRunning", "False MigrationsRunning", "False NotStalled"),
+        (Progress::Applied, "True Applied", "True Ready", "False NotStalled"),
+        (failed, "False MigrationFailed", "False MigrationFailed", "True MigrationFailed"),
+        (missing, "False ConfigMapNotFound", "False ConfigMapNotFound", "False NotStalled"),
+    ];
+    for (progress, migrations, ready, stalled) in cases {
+        let mut scene = Scene::serving(1);
+        scene.progress = Some(progress.clone());
+        let status = scene.status();
+        let found = [kind::MIGRATIONS_APPLIED, kind::READY, kind::STALLED].map(|kind| told(&status, kind));
+        assert_eq!(found, [migrations, ready, stalled], "{progress:?}");
+        assert_eq!(told(&status, kind::DATABASE_AVAILABLE), "True Available", "the database serves on: {progress:?}");
+        if let Progress::Failed { message: said, .. } = &progress {
+            assert_eq!(
+                (message(&status, kind::STALLED), message(&status, kind::READY)),
+                (said.as_str(), said.as_str())
+            );
+        }
+    }
+}
+
+#[test]
+fn a_report_of_an_earlier_pod_or_container_counts_for_nothing() {
+    type Age = fn(&mut Pod);
+    let cases: [(&str, Age); 2] = [
+        ("another pod's", |pod| pod.metadata.uid = Some("uid-of-its-successor".to_owned())),
+        ("an earlier container's", |pod| {
+            let statuses = pod.status.as_mut().and_then(|status| status.container_statuses.as_mut()).expect("statuses");
+            let state = json!({"running": {"startedAt": "2026-02-01T00:00:00Z"}});
+            statuses[0].state = Some(serde_json::from_value(state).expect("a state"));
+        }),
+    ];
+    for (what, age) in cases {
+        let mut scene = Scene::serving(1);
+        let mut pod = pod(0, true);
+        age(&mut pod);
+        scene.observed.pods = vec![observed(&pod)];
+        let status = scene.status();
+        assert_eq!(told(&status, kind::DATABASE_AVAILABLE), "False Initializing", "{what}");
+        assert_eq!((status.primary, status.instances.as_deref()), (None, Some("0/1")), "{what}");
+    }
+}
+
+#[test]
+fn what_an_unready_agent_says_of_its_trouble_counts() {
+    let mut pod = pod(0, false);
+    let mut report = super::status_findings::report("uid-of-pod-0", false);
+    report.trouble = Some(Trouble { reason: reason::VAULT_MOUNT_MISSING.to_owned(), message: "no mount".to_owned() });
+    pod.metadata.annotations =
+        Some([(crate::api::names::ANNOTATION_REPORT.to_owned(), json!(report).to_string())].into());
+    pod.status.as_mut().and_then(|status| status.conditions.as_mut()).expect("conditions")[0].status = "False".into();
+    let mut scene = Scene::new();
+    scene.observed.pods = vec![observed(&pod)];
+    assert_eq!(told(&scene.status(), kind::READY), "False VaultMountMissing");
+}
+
+#[test]
+fn nothing_new_gives_the_same_status() {
+    for scene in [Scene::new(), Scene::serving(1), Scene::serving(3)] {
+        let scene = scene.remember();
+        assert_eq!(Some(scene.status()), scene.resource.status, "a minute later");
+    }
+    let mut stalled = Scene::serving(1);
+    stalled.stalled = Some(Word::yes(reason::PAUSED, "paused"));
+    (stalled.vault, stalled.progress) = (None, None);
+    let stalled = stalled.remember();
+    assert_eq!(Some(stalled.status()), stalled.resource.status);
+}
+
+#[test]
+fn a_transition_is_a_change_of_status_alone() {
+    let scene = Scene::serving(1).remember();
+    let since = |status: &ServiceDatabaseStatus, kind: &str| {
+        let condition = status.conditions.iter().find(|condition| condition.type_ == kind).expect("the condition");
+        condition.last_transition_time.0
+    };
+    let mut scene = scene;
+    scene.observed.leader = None;
+    let lost = scene.status();
+    assert_eq!(since(&lost, kind::READY), time("2026-03-01T12:01:00Z"), "Ready changed, in whole seconds");
+    assert_eq!(since(&lost, kind::CREDENTIALS_READY), time("2026-03-01T12:00:00Z"), "the credentials did not");
+    let mut scene = scene.remember();
+    scene.stalled = Some(Word::yes(reason::OBJECT_CONFLICT, "another reason"));
+    let stalled = scene.status();
+    assert_eq!(told(&stalled, kind::READY), "False ObjectConflict");
+    assert_eq!(since(&stalled, kind::READY), time("2026-03-01T12:01:00Z"), "still False, for another reason");
+}
+
+#[test]
+fn the_list_of_migrations_is_bounded_and_newest_first() {
+    let set = files(1..=50);
+    let mut scene = Scene::serving(1);
+    let recent = (1..=40).rev().take(20).map(|version| record(version, MigrationState::Completed)).collect();
+    scene.report(|report| report.ledger = Some(ledger("an earlier one", 40, recent)));
+    scene.declared = Some(set.clone());
+    scene.progress = Some(Progress::Running);
+    let migrations = scene.status().migrations.expect("migrations");
+    assert_eq!((migrations.applied, migrations.pending, migrations.failed), (40, 10, 0));
+    let versions: Vec<_> = migrations.recent.iter().map(|record| record.version).collect();
+    assert_eq!(versions, (31..=50).rev().collect::<Vec<_>>());
+    let pending = migrations.recent.iter().filter(|record| record.state == MigrationState::Pending).count();
+    assert_eq!(pending, 10);
+    assert_eq!(migrations.revision.as_deref(), Some(set.revision.as_str()));
+    assert_eq!(scene.status().schema_version.as_deref(), Some("40"));
+}
+
+#[test]
+fn before_there_is_a_ledger_everything_is_pending() {
+    let mut scene = Scene::new();
+    scene.declared = Some(files(1..=3));
+    let migrations = scene.status().migrations.expect("migrations");
+    assert_eq!((migrations.applied, migrations.pending), (0, 3));
+}
+
+#[test]
+fn a_failed_migration_is_shown_with_its_error() {
+    let mut failed = record(2, MigrationState::Failed);
+    failed.error = Some("SQLSTATE 42P01".to_owned());
+    let mut scene = Scene::serving(1);
+    scene.declared = Some(files(1..=3));
+    let recent = vec![failed.clone(), record(1, MigrationState::Completed)];
+    scene.report(|report| {
+        let mut ledger = ledger("none", 1, recent);
+        ledger.failed = 1;
+        report.ledger = Some(ledger);
+    });
+    let migrations = scene.status().migrations.expect("migrations");
+    assert_eq!((migrations.applied, migrations.pending, migrations.failed), (1, 2, 1), "2 is to be tried again");
+    assert_eq!(migrations.recent.iter().map(|record| record.version).collect::<Vec<_>>(), [3, 2, 1]);
+    assert_eq!(migrations.recent[1], failed);
+}
+
+/// With no primary at the moment what was known is still told, but not that it serves.
+#[test]
+fn what_was_known_is_kept_without_a_primary() {
+    let mut scene = Scene::serving(1);
+    scene.declared = Some(files(1..=2));
+    scene.progress = Some(Progress::Applied);
+    let recent = vec![record(2, MigrationState::Completed), record(1, MigrationState::Completed)];
+    scene.report(|report| report.ledger = Some(ledger("r", 2, recent)));
+    let mut scene = scene.remember();
+    scene.observed.leader = None;
+    scene.progress = None;
+    let status = scene.status();
+    assert_eq!(status.schema_version.as_deref(), Some("2"));
+    assert_eq!(status.migrations.as_ref().map(|migrations| (migrations.applied, migrations.pending)), Some((2, 0)));
+    assert_eq!(status.credentials.as_ref().map(|credentials| credentials.generation), Some(1));
+    assert_eq!(told(&status, kind::MIGRATIONS_APPLIED), "True Applied");
+    assert_eq!(status.primary, None);
+}
+
+#[test]
+fn no_migrations_declared_shows_none() {
+    let mut scene = Scene::serving(1);
+    scene.declared = Some(files(1..=2));
+    let mut scene = scene.remember();
+    scene.declared = None;
+    assert_eq!(scene.status().migrations, None);
+}

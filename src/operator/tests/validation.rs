@@ -1,0 +1,136 @@
+//! Validation: what is refused, with which reason, and that the message names the field.
+
+use super::fixtures::{FULL, MINIMAL, database, options, resource};
+use crate::api::conditions::reason;
+use crate::api::spec::RESERVED_PARAMETERS;
+use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::operator::validate::{Invalid, validate};
+
+fn refused(change: impl FnOnce(&mut ServiceDatabase)) -> Invalid {
+    let mut resource = resource(MINIMAL);
+    change(&mut resource);
+    validate(&resource, &options()).expect_err("a spec that cannot be planned")
+}
+
+fn accepted(change: impl FnOnce(&mut ServiceDatabase)) {
+    let mut resource = resource(MINIMAL);
+    change(&mut resource);
+    validate(&resource, &options()).expect("a spec that can be planned");
+}
+
+#[test]
+fn a_bad_name_is_refused_with_its_field() {
+    let long = "s".repeat(41);
+    for name in
+        ["", "Chat", "9lives", "-chat", "pg-chat", "chat.db", "chat_db", "chat'; DROP TABLE users", "chät", &long]
+    {
+        let invalid = refused(|resource| resource.metadata.name = Some(name.to_owned()));
+        assert_eq!(invalid.reason, reason::INVALID_SPEC, "{name}");
+        assert!(invalid.message.contains("metadata.name"), "{name}: {}", invalid.message);
+    }
+    let longest = "s".repeat(40);
+    for name in ["c", "chat", "match-maker", "a1", &longest] {
+        accepted(|resource| resource.metadata.name = Some(name.to_owned()));
+    }
+}
+
+#[test]
+fn a_bad_database_is_refused_with_its_field() {
+    let long = "d".repeat(51);
+    let names = [
+        "",
+        "Chat",
+        "9lives",
+        "chat-db",
+        "chat db",
+        "chat\"db",
+        "chat'; DROP TABLE users; --",
+        "dätabase",
+        "pg_chat",
+        "postgres",
+        "template0",
+        "template1",
+        "a\0b",
+        &long,
+    ];
+    for name in names {
+        let invalid = refused(|resource| resource.spec.database = Some(name.to_owned()));
+        assert_eq!(invalid.reason, reason::INVALID_SPEC, "{name}");
+        assert!(invalid.message.contains("spec.database"), "{name}: {}", invalid.message);
+    }
+    let longest = "d".repeat(50);
+    for name in ["d", "_d", "chat_db", "pgchat", &longest] {
+        accepted(|resource| resource.spec.database = Some(name.to_owned()));
+    }
+}
+
+#[test]
+fn a_number_of_instances_out_of_bounds_is_refused_with_its_field() {
+    for instances in [i32::MIN, -1, 0, 10, i32::MAX] {
+        let invalid = refused(|resource| resource.spec.instances = instances);
+        assert_eq!(invalid.reason, reason::INVALID_SPEC);
+        assert!(invalid.message.contains("spec.instances"), "{}", invalid.message);
+    }
+    for instances in 1..=9 {
+        accepted(|resource| resource.spec.instances = instances);
+    }
+}
+
+#[test]
+fn every_reserved_parameter_is_refused_by_its_name() {
+    for name in RESERVED_PARAMETERS {
+        let invalid = refused(|resource| {
+            resource.spec.postgres.parameters.insert((*name).to_owned(), "x".to_owned());
+        });
+        assert_eq!(invalid.reason, reason::INVALID_SPEC);
+        assert!(invalid.message.contains("spec.postgres.parameters"), "{}", invalid.message);
+        assert!(invalid.message.contains(name), "{}", invalid.message);
+    }
+    accepted(|resource| {
+        resource.spec.postgres.parameters.insert("work_mem".to_owned(), "8MB".to_owned());
+    });
+}
+
+#[test]
+fn a_version_without_an_image_is_refused_and_the_others_are_named() {
+    let mut options = options();
+    options.postgres_images.push(("18".to_owned(), "registry.example/servicedb-postgres:18".to_owned()));
+    let mut resource = resource(MINIMAL);
+    resource.spec.postgres.version = "9".to_owned();
+    let invalid = validate(&resource, &options).expect_err("no image");
+    assert_eq!(invalid.reason, reason::UNSUPPORTED_VERSION);
+    assert!(invalid.message.contains("spec.postgres.version"), "{}", invalid.message);
+    assert!(invalid.message.contains("17, 18"), "{}", invalid.message);
+    resource.spec.postgres.version = "18".to_owned();
+    let database = validate(&resource, &options).expect("an image");
+    assert_eq!(database.image, "registry.example/servicedb-postgres:18");
+}
+
+/// Renaming the database would make a second one beside the first.
+#[test]
+fn the_pinned_database_stays() {
+    let pinned = |name: &str| Some(ServiceDatabaseStatus { database: Some(name.to_owned()), ..Default::default() });
+    let invalid = refused(|resource| {
+        resource.status = pinned("chat_db");
+        resource.spec.database = Some("another".to_owned());
+    });
+    assert_eq!(invalid.reason, reason::INVALID_SPEC);
+    assert!(invalid.message.contains("spec.database") && invalid.message.contains("chat_db"), "{}", invalid.message);
+    let invalid = refused(|resource| resource.status = pinned("another"));
+    assert!(invalid.message.contains("another"), "taken out of the spec: {}", invalid.message);
+    accepted(|resource| resource.status = pinned("chat_db"));
+}
+
+#[test]
+fn what_is_not_declared_is_resolved() {
+    let minimal = database(MINIMAL);
+    assert_eq!(minimal.postgres.database, "chat_db");
+    assert_eq!(minimal.owner.uid, "uid-of-chat");
+    assert_eq!((minimal.instances, minimal.synchronous), (1, false), "one instance has nobody to wait for");
+    assert_eq!(minimal.migrations_source, None);
+    let full = database(FULL);
+    assert_eq!(full.postgres.database, "matches");
+    assert_eq!((full.instances, full.synchronous, full.maximum_lag_bytes), (3, true, 1_048_576));
+    assert_eq!(full.extensions, ["pg_trgm", "uuid-ossp"]);
+    assert_eq!(full.migrations_source.as_deref(), Some("match-maker-migrations"));
+}
