@@ -1,8 +1,31 @@
-//! `kubectl servicedb`.
+//! `kubectl servicedb`: a ServiceDatabase at a glance, and a psql in its primary. Runs on
+//! any system that kubectl runs on, with the rights of the person at the terminal.
+
+mod age;
+mod args;
+mod connection;
+mod psql;
+mod status;
+mod table;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+
+use args::{Args, Command};
+use connection::PluginError;
+
 /// Runs the command that the arguments give.
 pub async fn run() -> ExitCode {
-    ExitCode::FAILURE
+    let args = Args::parse();
+    // Fails only if a provider is installed already, which serves as well.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let outcome: Result<ExitCode, PluginError> = match args.command {
+        Command::Status { name, output } => status::run(&args.connection, &name, output).await,
+        Command::Psql { name, arguments } => psql::run(&args.connection, &name, &arguments).await,
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
 }

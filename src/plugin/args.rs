@@ -1,0 +1,84 @@
+//! The command line, with kubectl's own names where kubectl has one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Look at ServiceDatabases, and into them.
+#[derive(Parser, Debug)]
+#[command(name = "kubectl-servicedb", bin_name = "kubectl servicedb", version)]
+pub struct Args {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which cluster and namespace.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Connection {
+    /// The namespace; default: the context's.
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+    /// The context in the kubeconfig.
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// The kubeconfig file; default: KUBECONFIG, or ~/.kube/config.
+    #[arg(long, global = true)]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Show a database: conditions, instances, volumes, credentials, migrations, events.
+    Status {
+        /// The ServiceDatabase.
+        name: String,
+        /// The form of the output.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Open psql in the primary's pod, as its superuser.
+    Psql {
+        /// The ServiceDatabase.
+        name: String,
+        /// Arguments for psql, after `--`.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// The form of the output.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Tables, for people.
+    Table,
+    /// One JSON document, for programs.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_stand_where_a_user_of_kubectl_puts_them() {
+        for line in
+            ["x -n games status chat -o json", "x status chat -n games -o json", "x status -o json chat -n games"]
+        {
+            let args = Args::try_parse_from(line.split(' ')).expect(line);
+            assert_eq!(args.connection.namespace.as_deref(), Some("games"), "{line}");
+            assert!(matches!(args.command, Command::Status { name, output: Output::Json } if name == "chat"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_follows_two_hyphens_is_psqls() {
+        let args = Args::try_parse_from(["x", "psql", "chat", "--context", "dev", "--", "-c", "select 1", "--csv"]);
+        let Ok(Args { connection, command: Command::Psql { name, arguments } }) = args else { panic!("{args:?}") };
+        assert_eq!((name.as_str(), connection.context.as_deref()), ("chat", Some("dev")));
+        assert_eq!(arguments, ["-c", "select 1", "--csv"]);
+        assert!(Args::try_parse_from(["x", "psql", "chat", "-c", "select 1"]).is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! The connection to the cluster, and what can go wrong on the way to a ServiceDatabase.
+
+use std::time::Duration;
+
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+
+use super::args::Connection;
+use crate::api::ServiceDatabase;
+
+/// Why a command cannot do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The kubeconfig is missing or broken.
+    #[error("the kubeconfig cannot be used: {0}")]
+    Kubeconfig(String),
+    /// There is no such resource.
+    #[error("there is no ServiceDatabase {name:?} in namespace {namespace:?}{hint}")]
+    NotFound {
+        /// The namespace.
+        namespace: String,
+        /// The name.
+        name: String,
+        /// What there is instead.
+        hint: String,
+    },
+    /// The cluster does not know the kind.
+    #[error("this cluster does not know ServiceDatabases: Servicedb is not installed in it, or the context is wrong")]
+    NotInstalled,
+    /// The API server refused, or could not be reached.
+    #[error("{doing}: {}", reason(source))]
+    Kubernetes {
+        /// What was being done.
+        doing: String,
+        /// The cause.
+        source: Box<kube::Error>,
+    },
+    /// There is no pod to go to.
+    #[error("{0}")]
+    NoPrimary(String),
+    /// kubectl could not be started.
+    #[error("{program} could not be started: {source}; put kubectl on the PATH, or name it in KUBECTL")]
+    Kubectl {
+        /// What was to be started.
+        program: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The output could not be written.
+    #[error("the output could not be written: {0}")]
+    Output(String),
+}
+
+impl PluginError {
+    /// An error of the Kubernetes API, and what was being done.
+    pub fn kubernetes(doing: impl Into<String>, source: kube::Error) -> Self {
+        Self::Kubernetes { doing: doing.into(), source: Box::new(source) }
+    }
+}
+
+/// The server's message where there is one, or the whole chain of causes.
+pub fn reason(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let part = inner.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// A client of the chosen cluster, and the chosen namespace.
+pub async fn connect(connection: &Connection) -> Result<(Client, String), PluginError> {
+    let options = KubeConfigOptions { context: connection.context.clone(), ..Default::default() };
+    let problem = |error: &dyn std::error::Error| PluginError::Kubeconfig(error.to_string());
+    let mut config = if connection.kubeconfig.is_none() && connection.context.is_none() {
+        Config::infer().await.map_err(|error| problem(&error))?
+    } else {
+        let kubeconfig = match &connection.kubeconfig {
+            Some(file) => Kubeconfig::read_from(file),
+            None => Kubeconfig::read(),
+        }
+        .map_err(|error| problem(&error))?;
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?
+    };
+    // Somebody waits at a terminal.
+    config.connect_timeout = Some(Duration::from_secs(10));
+    config.read_timeout = Some(Duration::from_secs(30));
+    let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| PluginError::kubernetes("connecting", error))?;
+    Ok((client, namespace))
+}
+
+/// Reads a ServiceDatabase; if there is none, the error says which there are.
+pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<ServiceDatabase, PluginError> {
+    let api: Api<ServiceDatabase> = Api::namespaced(client.clone(), namespace);
+    let doing = || format!("reading the ServiceDatabase {namespace}/{name}");
+    match api.get_opt(name).await {
+        Ok(Some(resource)) => return Ok(resource),
+        Ok(None) => {}
+        Err(error) => return Err(PluginError::kubernetes(doing(), error)),
+    }
+    let hint = match api.list(&ListParams::default()).await {
+        Ok(list) => others(list.items.iter().map(|other| other.name_any()).collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => return Err(PluginError::NotInstalled),
+        // Whoever may not list them gets no hint.
+        Err(_) => String::new(),
+    };
+    Err(PluginError::NotFound { namespace: namespace.to_owned(), name: name.to_owned(), hint })
+}
+
+fn others(names: Vec<String>) -> String {
+    match names.len() {
+        0 => "; the namespace has none (kubectl get sdb -A lists those of all namespaces)".to_owned(),
+        1..=10 => format!("; the namespace has {}", names.join(", ")),
+        more => format!("; the namespace has {}, and {} more", names[..10].join(", "), more - 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_resource_is_told_with_what_there_is() {
+        let error = |names: &[&str]| PluginError::NotFound {
+            namespace: "games".into(),
+            name: "chta".into(),
+            hint: others(names.iter().map(|&name| name.into()).collect()),
+        };
+        assert_eq!(
+            error(&["chat", "game"]).to_string(),
+            r#"there is no ServiceDatabase "chta" in namespace "games"; the namespace has chat, game"#
+        );
+        assert!(error(&[]).to_string().contains("kubectl get sdb -A"));
+        assert!(error(&["x"; 12]).to_string().ends_with("and 2 more"));
+    }
+}

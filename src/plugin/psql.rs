@@ -1,0 +1,168 @@
+//! `kubectl servicedb psql`: psql in the primary's pod, over the local socket as superuser,
+//! so it needs no password. kubectl does the work, and its right to `pods/exec` decides.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::args::Connection;
+use super::connection::{self, PluginError};
+use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, Names, ROLE_PRIMARY};
+use crate::api::{ServiceDatabase, conditions};
+use crate::contract::pod::SOCKET_DIR;
+
+/// The container of a database pod that PostgreSQL runs in.
+const CONTAINER: &str = "database";
+
+/// Runs psql, and ends with its exit code.
+pub async fn run(connection: &Connection, name: &str, arguments: &[OsString]) -> Result<ExitCode, PluginError> {
+    let (client, namespace) = connection::connect(connection).await?;
+    let resource = connection::read(&client, &namespace, name).await?;
+    let names = Names::new(&namespace, name);
+    let pod = find_primary(&client, &names, &resource).await?;
+    let database = resource.status.as_ref().and_then(|status| status.database.clone());
+    let database = database.or(resource.spec.database).unwrap_or_else(|| names.default_database());
+
+    // A terminal is asked for only if there is one on both sides: it would turn the line
+    // ends of a redirected output into those of a terminal.
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let program = std::env::var_os("KUBECTL").filter(|program| !program.is_empty()).unwrap_or("kubectl".into());
+    let mut command = tokio::process::Command::new(&program);
+    command.args(kubectl_arguments(connection, &namespace, &pod, &database, terminal, arguments));
+    let status = command
+        .status()
+        .await
+        .map_err(|source| PluginError::Kubectl { program: program.to_string_lossy().into_owned(), source })?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+async fn find_primary(client: &Client, names: &Names, resource: &ServiceDatabase) -> Result<String, PluginError> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &names.namespace);
+    let selector = format!("{LABEL_SCOPE}={},{LABEL_ROLE}={ROLE_PRIMARY}", names.base());
+    let pods = api
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .map_err(|error| PluginError::kubernetes(format!("listing the pods of {}", names.name), error))?;
+    let told = resource.status.as_ref().and_then(|status| status.primary.as_deref());
+    choose(&pods.items, told).ok_or_else(|| PluginError::NoPrimary(no_primary(resource)))
+}
+
+/// The pod to go to, of those that carry the primary's label. After a failover the label can
+/// stay for a moment on a pod that is gone, so a ready pod, and the one that status names,
+/// come first.
+fn choose(pods: &[Pod], told: Option<&str>) -> Option<String> {
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+    pods.iter()
+        .filter(|pod| phase(pod) == "Running")
+        .max_by_key(|pod| {
+            let living = pod.metadata.deletion_timestamp.is_none();
+            (living, is_ready(pod), told == Some(pod.name_any().as_str()))
+        })
+        .map(|pod| pod.name_any())
+}
+
+/// Whether the kubelet calls a pod ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn no_primary(resource: &ServiceDatabase) -> String {
+    let conditions = resource.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let available = conditions.iter().find(|condition| condition.type_ == conditions::DATABASE_AVAILABLE);
+    let name = resource.name_any();
+    let why = match available {
+        Some(condition) if condition.status != "True" => {
+            format!("{} is {}, {}: {}", condition.type_, condition.status, condition.reason, condition.message)
+        }
+        _ => "no running pod has the primary's label".to_owned(),
+    };
+    format!("{name} has no primary to go to: {why}\nkubectl servicedb status {name} shows its instances")
+}
+
+fn kubectl_arguments(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+    database: &str,
+    terminal: bool,
+    arguments: &[OsString],
+) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    if let Some(file) = &connection.kubeconfig {
+        all.extend(["--kubeconfig".into(), file.into()]);
+    }
+    if let Some(context) = &connection.context {
+        all.extend(["--context".into(), context.into()]);
+    }
+    let interactive = if terminal { "-it" } else { "-i" };
+    all.extend(["--namespace", namespace, "exec", interactive, pod, "--container", CONTAINER, "--"].map(Into::into));
+    all.extend(["psql", "-h", SOCKET_DIR, "-U", "postgres", "-d", database].map(Into::into));
+    all.extend(arguments.iter().cloned());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, phase: &str, ready: &str, deleted: bool) -> Pod {
+        let deletion = deleted.then_some("2026-01-01T00:00:00Z");
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "deletionTimestamp": deletion },
+            "status": { "phase": phase, "conditions": [{ "type": "Ready", "status": ready }] }
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn the_living_ready_primary_is_chosen() {
+        let gone = pod("chat-db-0", "Running", "True", true);
+        let cut_off = pod("chat-db-1", "Running", "False", false);
+        let primary = pod("chat-db-2", "Running", "True", false);
+        let choice = |pods: &[&Pod], told| choose(&pods.iter().map(|&pod| pod.clone()).collect::<Vec<_>>(), told);
+        assert_eq!(choice(&[&gone, &cut_off, &primary], Some("chat-db-0")).as_deref(), Some("chat-db-2"));
+        assert_eq!(choice(&[&gone, &cut_off], None).as_deref(), Some("chat-db-1"), "Patroni leads on while unready");
+        assert_eq!(choice(&[&pod("chat-db-0", "Pending", "False", false)], Some("chat-db-0")), None);
+    }
+
+    #[test]
+    fn kubectl_gets_the_same_cluster_and_psql_its_arguments() {
+        let connection =
+            Connection { namespace: None, context: Some("dev".into()), kubeconfig: Some("/home/me/my config".into()) };
+        let given = ["-c", "select 'a b'"].map(OsString::from);
+        let arguments = kubectl_arguments(&connection, "games", "chat-db-1", "chat_db", false, &given);
+        let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+        assert_eq!(
+            text.join("|"),
+            "--kubeconfig|/home/me/my config|--context|dev|--namespace|games|exec|-i|chat-db-1|--container|database|--|\
+             psql|-h|/run/postgresql|-U|postgres|-d|chat_db|-c|select 'a b'"
+        );
+        let terminal = kubectl_arguments(&Connection::default(), "games", "chat-db-1", "chat_db", true, &[]);
+        assert_eq!(terminal[..4], ["--namespace", "games", "exec", "-it"]);
+    }
+
+    #[test]
+    fn without_a_primary_the_condition_says_why() {
+        let resource: ServiceDatabase = serde_json::from_value(json!({
+            "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase",
+            "metadata": { "name": "chat" }, "spec": { "storage": { "size": "1Gi" } },
+            "status": { "conditions": [{
+                "type": "DatabaseAvailable", "status": "False", "reason": "NoPrimary",
+                "message": "the primary is gone", "lastTransitionTime": "2026-01-01T00:00:00Z"
+            }] }
+        }))
+        .expect("a resource");
+        assert_eq!(
+            no_primary(&resource),
+            "chat has no primary to go to: DatabaseAvailable is False, NoPrimary: the primary is gone\n\
+             kubectl servicedb status chat shows its instances"
+        );
+    }
+}

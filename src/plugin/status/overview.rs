@@ -1,0 +1,247 @@
+//! What is known about one database, as one document: `-o json` prints it, the tables are
+//! made from it, and its field names are an interface.
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
+use crate::api::{CredentialsStatus, DeletionPolicy, Endpoints, MigrationsStatus, ServiceDatabase};
+use crate::contract::report::{Phase, Report, Trouble};
+use crate::plugin::psql::is_ready;
+
+/// How many events are shown.
+const EVENTS: usize = 10;
+
+/// One database.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    pub name: String,
+    pub namespace: String,
+    pub created_at: Option<Timestamp>,
+    /// While it is being deleted: since when, and what that waits for.
+    pub deleted_at: Option<Timestamp>,
+    pub deletion_waits_for: Option<String>,
+    pub deletion_policy: DeletionPolicy,
+    pub paused: bool,
+    pub generation: Option<i64>,
+    pub observed_generation: Option<i64>,
+    pub database: String,
+    /// The server's version, or the declared one as long as no server has told its own.
+    pub postgres_version: String,
+    pub primary: Option<String>,
+    pub endpoints: Option<Endpoints>,
+    pub declared_instances: i32,
+    pub schema_version: Option<String>,
+    pub conditions: Vec<Condition>,
+    pub instances: Vec<Instance>,
+    pub volumes: Vec<Volume>,
+    pub credentials: Option<CredentialsStatus>,
+    pub migrations: Option<MigrationsStatus>,
+    /// The ConfigMap that spec declares as the migrations' source.
+    pub migrations_config_map: Option<String>,
+    /// The newest last.
+    pub events: Vec<Event>,
+    /// Parts that could not be read, each with its cause.
+    pub not_read: Vec<String>,
+}
+
+/// One database pod.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    pub pod: String,
+    /// As Patroni's label says.
+    pub role: Option<String>,
+    pub ready: bool,
+    /// The pod's phase, or why it is not running.
+    pub status: String,
+    pub node: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub restarts: i32,
+    /// What the agent says, if it is this pod's agent.
+    pub agent: Option<Agent>,
+}
+
+/// The agent's word on its instance.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Agent {
+    pub phase: Phase,
+    pub timeline: Option<u32>,
+    /// How far a replica is behind, rounded up to a power of two; 0 is less than 1 MiB.
+    pub lag_bucket_bytes: Option<u64>,
+    pub restart_pending: bool,
+    pub trouble: Option<Trouble>,
+}
+
+/// One volume claim.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    pub claim: String,
+    pub requested: Option<String>,
+    pub capacity: Option<String>,
+    pub storage_class_name: Option<String>,
+    pub phase: String,
+}
+
+/// One event.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    pub last_seen: Option<Timestamp>,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub reason: String,
+    /// The object, as `pod/chat-db-0`.
+    pub object: String,
+    pub message: String,
+    pub count: i32,
+}
+
+impl Overview {
+    /// What the resource itself says; the rest is empty.
+    pub fn new(resource: ServiceDatabase) -> Self {
+        let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+        let spec = resource.spec;
+        let status = resource.status.unwrap_or_default();
+        let default_database = Names::new(&namespace, &name).default_database();
+        Self {
+            created_at: timestamp(resource.metadata.creation_timestamp),
+            deleted_at: timestamp(resource.metadata.deletion_timestamp),
+            deletion_waits_for: status.deletion_waits_for,
+            deletion_policy: spec.deletion_policy,
+            paused: spec.paused,
+            generation: resource.metadata.generation,
+            observed_generation: status.observed_generation,
+            database: status.database.or(spec.database).unwrap_or(default_database),
+            postgres_version: status.postgres_version.unwrap_or(spec.postgres.version),
+            primary: status.primary,
+            endpoints: status.endpoints,
+            declared_instances: spec.instances,
+            schema_version: status.schema_version,
+            conditions: status.conditions,
+            instances: Vec::new(),
+            volumes: Vec::new(),
+            credentials: status.credentials,
+            migrations: status.migrations,
+            migrations_config_map: spec.migrations.and_then(|it| it.source.config_map).map(|it| it.name),
+            events: Vec::new(),
+            not_read: Vec::new(),
+            name,
+            namespace,
+        }
+    }
+
+    /// Adds the database pods, in the order of their ordinals.
+    pub fn with_pods(mut self, pods: &[core::Pod]) -> Self {
+        self.instances = pods.iter().map(instance).collect();
+        self.instances.sort_by_key(|instance| (instance.pod.len(), instance.pod.clone()));
+        self
+    }
+
+    /// Adds the volume claims.
+    pub fn with_volumes(mut self, claims: &[core::PersistentVolumeClaim]) -> Self {
+        self.volumes = claims.iter().map(volume).collect();
+        self.volumes.sort_by_key(|volume| (volume.claim.len(), volume.claim.clone()));
+        self
+    }
+
+    /// Adds the newest events.
+    pub fn with_events(mut self, events: Vec<core::Event>) -> Self {
+        self.events = events.into_iter().map(event).collect();
+        self.events.sort_by_key(|event| event.last_seen);
+        self.events.drain(..self.events.len().saturating_sub(EVENTS));
+        self
+    }
+}
+
+fn instance(pod: &core::Pod) -> Instance {
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    Instance {
+        pod: pod.name_any(),
+        role: pod.labels().get(LABEL_ROLE).cloned(),
+        ready: is_ready(pod),
+        status: pod_status(pod, containers),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        created_at: timestamp(pod.metadata.creation_timestamp.clone()),
+        restarts: containers.iter().map(|container| container.restart_count).sum(),
+        agent: agent(pod),
+    }
+}
+
+/// The phase, or the word that explains more: as kubectl's own STATUS column does it.
+fn pod_status(pod: &core::Pod, containers: &[core::ContainerStatus]) -> String {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return "Terminating".to_owned();
+    }
+    let state = |container: &core::ContainerStatus| {
+        let state = container.state.as_ref()?;
+        let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
+        waiting.or_else(|| state.terminated.as_ref().and_then(|terminated| terminated.reason.clone()))
+    };
+    if let Some(word) = containers.iter().find_map(state) {
+        return word;
+    }
+    let Some(status) = &pod.status else { return "Unknown".to_owned() };
+    let unscheduled = status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled");
+    match unscheduled.filter(|condition| condition.status == "False").and_then(|condition| condition.reason.clone()) {
+        Some(reason) => reason,
+        None => status.phase.clone().unwrap_or_else(|| "Unknown".to_owned()),
+    }
+}
+
+/// The agent's report; one of an earlier pod of this name counts for nothing.
+fn agent(pod: &core::Pod) -> Option<Agent> {
+    let report: Report = serde_json::from_str(pod.annotations().get(ANNOTATION_REPORT)?).ok()?;
+    (pod.uid()? == report.pod_uid).then_some(Agent {
+        phase: report.phase,
+        timeline: report.timeline,
+        lag_bucket_bytes: report.lag_bucket_bytes,
+        restart_pending: report.restart_pending,
+        trouble: report.trouble,
+    })
+}
+
+fn volume(claim: &core::PersistentVolumeClaim) -> Volume {
+    let storage = |quantities: Option<&std::collections::BTreeMap<String, _>>| {
+        quantities.and_then(|quantities| quantities.get("storage")).map(quantity)
+    };
+    let spec = claim.spec.clone().unwrap_or_default();
+    let status = claim.status.clone().unwrap_or_default();
+    Volume {
+        claim: claim.name_any(),
+        requested: storage(spec.resources.and_then(|resources| resources.requests).as_ref()),
+        capacity: storage(status.capacity.as_ref()),
+        storage_class_name: spec.storage_class_name,
+        phase: status.phase.unwrap_or_else(|| "Unknown".to_owned()),
+    }
+}
+
+fn quantity(quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> String {
+    quantity.0.clone()
+}
+
+/// An event; what recorders of either API leave out is taken from where the other writes it.
+fn event(event: core::Event) -> Event {
+    let (kind, name) = (event.involved_object.kind, event.involved_object.name);
+    let series = event.series.unwrap_or_default();
+    let last_seen = series.last_observed_time.map(|time| time.0);
+    let last_seen = last_seen.or(event.last_timestamp.map(|time| time.0)).or(event.event_time.map(|time| time.0));
+    Event {
+        last_seen: last_seen.or(timestamp(event.first_timestamp)).or(timestamp(event.metadata.creation_timestamp)),
+        kind: event.type_.unwrap_or_default(),
+        reason: event.reason.unwrap_or_default(),
+        object: format!("{}/{}", kind.unwrap_or_default().to_lowercase(), name.unwrap_or_default()),
+        message: event.message.unwrap_or_default(),
+        count: series.count.or(event.count).unwrap_or(1),
+    }
+}
+
+fn timestamp(time: Option<Time>) -> Option<Timestamp> {
+    time.map(|time| time.0)
+}

@@ -1,0 +1,243 @@
+//! An overview as text for people.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+
+use super::overview::{Instance, Overview};
+use crate::api::{DeletionPolicy, MigrationState, conditions};
+use crate::contract::report::Phase;
+use crate::plugin::age::{age, duration};
+use crate::plugin::table::{Table, plain};
+
+/// The whole text.
+pub fn render(overview: &Overview, now: Timestamp) -> String {
+    let sections = [
+        summary(overview, now),
+        conditions(overview, now),
+        instances(overview, now),
+        volumes(overview),
+        credentials(overview, now),
+        migrations(overview, now),
+        events(overview, now),
+        not_read(overview),
+    ];
+    sections.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
+
+fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
+    let mut lines = Lines::default();
+    lines.add("Name", &overview.name);
+    lines.add("Namespace", &overview.namespace);
+    match condition(overview, conditions::READY) {
+        Some(ready) => {
+            let since = age(ready.last_transition_time.0, now);
+            lines.add("Ready", &format!("{}, {} (for {since})", ready.status, ready.reason));
+            lines.add("", &ready.message);
+        }
+        None => lines.add("Ready", "Unknown: no operator has looked at this resource yet; is it running?"),
+    }
+    if overview.observed_generation.is_some() && overview.observed_generation < overview.generation {
+        lines.add("", "The operator has not yet looked at the last change of spec.");
+    }
+    if let Some(deleted_at) = overview.deleted_at {
+        let waits_for = overview.deletion_waits_for.as_deref().map(|what| format!("; it waits for {what}"));
+        lines.add("Deletion", &format!("asked for {} ago{}", age(deleted_at, now), waits_for.unwrap_or_default()));
+    }
+    lines.add("Database", &format!("{} on PostgreSQL {}", overview.database, overview.postgres_version));
+    lines.add("Primary", overview.primary.as_deref().unwrap_or("none"));
+    if let Some(endpoints) = &overview.endpoints {
+        lines.add("Endpoints", &format!("{} (primary)", endpoints.primary));
+        if let Some(replicas) = &endpoints.replicas {
+            lines.add("", &format!("{replicas} (replicas)"));
+        }
+    }
+    if let Some(created_at) = overview.created_at {
+        lines.add("Age", &age(created_at, now));
+    }
+    let policy = match overview.deletion_policy {
+        DeletionPolicy::Retain => "Retain",
+        DeletionPolicy::Delete => "Delete",
+    };
+    lines.add("Deletion policy", policy);
+    lines.add("Paused", if overview.paused { "yes: the operator changes nothing" } else { "no" });
+    Some(lines.text)
+}
+
+/// The conditions that are not as they should be; Ready is in the summary.
+fn conditions(overview: &Overview, now: Timestamp) -> Option<String> {
+    let odd: Vec<&Condition> =
+        overview.conditions.iter().filter(|it| it.type_ != conditions::READY && !is_as_it_should_be(it)).collect();
+    let mut table = Table::new(["CONDITION", "STATUS", "REASON", "FOR", "MESSAGE"]);
+    let ready = condition(overview, conditions::READY).map(|ready| ready.message.as_str());
+    for it in &odd {
+        let since = age(it.last_transition_time.0, now);
+        let message = if ready == Some(it.message.as_str()) { "as Ready" } else { it.message.as_str() };
+        table.row([it.type_.clone(), it.status.clone(), it.reason.clone(), since, message.to_owned()]);
+    }
+    (!odd.is_empty()).then(|| format!("Conditions that are not as they should be\n{}", table.render()))
+}
+
+fn is_as_it_should_be(condition: &Condition) -> bool {
+    let good = match condition.type_.as_str() {
+        conditions::RECONCILING | conditions::STALLED => "False",
+        _ => "True",
+    };
+    condition.status == good
+}
+
+fn instances(overview: &Overview, now: Timestamp) -> Option<String> {
+    let ready = overview.instances.iter().filter(|instance| instance.ready).count();
+    let mut text = format!("Instances: {ready} of {} ready\n", overview.declared_instances);
+    if overview.instances.is_empty() {
+        return Some(text);
+    }
+    let mut table = Table::new(["POD", "ROLE", "READY", "STATUS", "NODE", "AGE", "RESTARTS", "AGENT", "LAG"]);
+    for instance in &overview.instances {
+        table.row([
+            instance.pod.clone(),
+            instance.role.clone().unwrap_or_default(),
+            if instance.ready { "yes" } else { "no" }.to_owned(),
+            instance.status.clone(),
+            instance.node.clone().unwrap_or_default(),
+            instance.created_at.map(|at| age(at, now)).unwrap_or_default(),
+            instance.restarts.to_string(),
+            agent(instance),
+            instance.agent.as_ref().and_then(|agent| agent.lag_bucket_bytes).map(lag).unwrap_or_default(),
+        ]);
+    }
+    text.push_str(&table.render());
+    for (instance, agent) in overview.instances.iter().filter_map(|it| Some((it, it.agent.as_ref()?))) {
+        if let Some(trouble) = &agent.trouble {
+            text.push_str(&format!("  {}: {}: {}\n", instance.pod, trouble.reason, plain(&trouble.message)));
+        }
+    }
+    Some(text)
+}
+
+fn agent(instance: &Instance) -> String {
+    let Some(agent) = &instance.agent else { return String::new() };
+    let phase = match agent.phase {
+        Phase::Starting => "starting",
+        Phase::WaitingForVault => "waiting for Vault",
+        Phase::Initializing => "initializing",
+        Phase::StartingPostgres => "starting PostgreSQL",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+    };
+    if agent.restart_pending { format!("{phase}, restart pending") } else { phase.to_owned() }
+}
+
+/// A bucket of lag: an upper bound in the unit that leaves the fewest digits.
+fn lag(bytes: u64) -> String {
+    match bytes {
+        ..0x10_0000 => "< 1Mi".to_owned(),
+        0x10_0000..0x4000_0000 => format!("<= {}Mi", bytes >> 20),
+        _ => format!("<= {}Gi", bytes >> 30),
+    }
+}
+
+fn volumes(overview: &Overview) -> Option<String> {
+    let mut table = Table::new(["VOLUME CLAIM", "SIZE", "STATUS", "CLASS"]);
+    for volume in &overview.volumes {
+        let size = match (&volume.requested, &volume.capacity) {
+            (Some(requested), Some(capacity)) if requested != capacity => format!("{capacity}, {requested} requested"),
+            (requested, capacity) => capacity.clone().or_else(|| requested.clone()).unwrap_or_default(),
+        };
+        let class = volume.storage_class_name.clone().unwrap_or_default();
+        table.row([volume.claim.clone(), size, volume.phase.clone(), class]);
+    }
+    (!overview.volumes.is_empty()).then(|| format!("Volumes\n{}", table.render()))
+}
+
+fn credentials(overview: &Overview, now: Timestamp) -> Option<String> {
+    let mut lines = Lines::default();
+    lines.text.push_str("Credentials\n");
+    lines.indent = "  ";
+    let Some(credentials) = overview.credentials.as_ref().filter(|credentials| credentials.generation > 0) else {
+        lines.text.push_str("  none yet\n");
+        return Some(lines.text);
+    };
+    let rotated = credentials.rotated_at.as_ref().map(|at| format!(", rotated {} ago", age(at.0, now)));
+    lines.add("Generation", &format!("{}{}", credentials.generation, rotated.unwrap_or_default()));
+    if let Some(path) = &credentials.vault_path {
+        lines.add("Vault path", path);
+    }
+    if let Some(role) = &credentials.vault_role {
+        lines.add("Vault role", role);
+    }
+    Some(lines.text)
+}
+
+fn migrations(overview: &Overview, now: Timestamp) -> Option<String> {
+    let Some(source) = &overview.migrations_config_map else {
+        return Some("Migrations: none are declared\n".to_owned());
+    };
+    let version = overview.schema_version.as_deref().map(|version| format!("schema {version}, "));
+    let counts = overview.migrations.clone().unwrap_or_default();
+    let mut text = format!(
+        "Migrations: {}{} applied, {} pending, {} failed, from the ConfigMap {source}\n",
+        version.unwrap_or_default(),
+        counts.applied,
+        counts.pending,
+        counts.failed
+    );
+    let mut table = Table::new(["VERSION", "NAME", "STATE", "STARTED", "DURATION", "ERROR"]);
+    for migration in &counts.recent {
+        let state = match migration.state {
+            MigrationState::Pending => "pending",
+            MigrationState::Executing => "executing",
+            MigrationState::Completed => "completed",
+            MigrationState::Failed => "failed",
+        };
+        table.row([
+            migration.version.to_string(),
+            migration.name.clone(),
+            state.to_owned(),
+            migration.started_at.as_ref().map(|at| format!("{} ago", age(at.0, now))).unwrap_or_default(),
+            migration.duration_ms.map(duration).unwrap_or_default(),
+            migration.error.clone().unwrap_or_default(),
+        ]);
+    }
+    if !counts.recent.is_empty() {
+        text.push_str(&table.render());
+    }
+    Some(text)
+}
+
+fn events(overview: &Overview, now: Timestamp) -> Option<String> {
+    let mut table = Table::new(["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
+    for event in &overview.events {
+        let last_seen = event.last_seen.map(|at| age(at, now)).unwrap_or_default();
+        let seen = if event.count > 1 { format!("{last_seen} (x{})", event.count) } else { last_seen };
+        let cells = [&event.kind, &event.reason, &event.object, &event.message].map(String::clone);
+        let [kind, reason, object, message] = cells;
+        table.row([seen, kind, reason, object, message]);
+    }
+    (!overview.events.is_empty()).then(|| format!("Events, the newest last\n{}", table.render()))
+}
+
+fn not_read(overview: &Overview) -> Option<String> {
+    let lines: String = overview.not_read.iter().map(|part| format!("  {}\n", plain(part))).collect();
+    (!lines.is_empty()).then(|| format!("Not shown, since it could not be read\n{lines}"))
+}
+
+fn condition<'a>(overview: &'a Overview, kind: &str) -> Option<&'a Condition> {
+    overview.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Lines of a label and a value.
+#[derive(Default)]
+struct Lines {
+    text: String,
+    indent: &'static str,
+}
+
+impl Lines {
+    /// Adds a line; one without a label continues the line before.
+    fn add(&mut self, label: &str, value: &str) {
+        let label = if label.is_empty() { String::new() } else { format!("{label}:") };
+        let width = 18 - self.indent.len();
+        self.text.push_str(format!("{}{label:width$}{}", self.indent, plain(value)).trim_end());
+        self.text.push('\n');
+    }
+}

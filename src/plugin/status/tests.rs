@@ -1,0 +1,210 @@
+//! From the objects of the API server to the text, for databases in different states.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::overview::Overview;
+use super::render::render;
+
+fn now() -> Timestamp {
+    "2026-03-01T12:00:00Z".parse().expect("a time")
+}
+
+fn read<T: DeserializeOwned>(object: Value) -> T {
+    serde_json::from_value(object).expect("an object of the API server")
+}
+
+fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    json!({
+        "type": kind, "status": status, "reason": reason, "message": message,
+        "observedGeneration": 3, "lastTransitionTime": "2026-03-01T10:00:00Z"
+    })
+}
+
+fn resource(spec: Value, status: Value) -> Value {
+    json!({
+        "apiVersion": "servicedb.dev/v1alpha1",
+        "kind": "ServiceDatabase",
+        "metadata": {
+            "name": "chat", "namespace": "messaging", "uid": "u-chat", "generation": 3,
+            "creationTimestamp": "2026-02-20T12:00:00Z"
+        },
+        "spec": spec,
+        "status": status
+    })
+}
+
+fn pod(ordinal: i32, role: &str, report: Value) -> Value {
+    json!({
+        "metadata": {
+            "name": format!("chat-db-{ordinal}"),
+            "uid": format!("u-{ordinal}"),
+            "creationTimestamp": "2026-02-27T12:00:00Z",
+            "labels": { "servicedb.dev/role": role },
+            "annotations": { "servicedb.dev/agent": report.to_string() }
+        },
+        "spec": { "nodeName": "node-a", "containers": [] },
+        "status": {
+            "phase": "Running",
+            "conditions": [{ "type": "Ready", "status": "True" }],
+            "containerStatuses": [{
+                "name": "database", "image": "i", "imageID": "", "ready": true, "restartCount": ordinal,
+                "state": { "running": {} }
+            }]
+        }
+    })
+}
+
+fn report(ordinal: i32, more: Value) -> Value {
+    let mut report = json!({
+        "version": 1, "podUid": format!("u-{ordinal}"), "agentStartedAt": "2026-02-27T12:00:00Z",
+        "phase": "running", "timeline": 4
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        report[key] = value.clone();
+    }
+    report
+}
+
+fn volume(ordinal: i32) -> Value {
+    json!({
+        "metadata": { "name": format!("data-chat-db-{ordinal}") },
+        "spec": { "storageClassName": "fast", "resources": { "requests": { "storage": "20Gi" } } },
+        "status": { "phase": "Bound", "capacity": { "storage": if ordinal == 2 { "10Gi" } else { "20Gi" } } }
+    })
+}
+
+fn event(seconds: i32, message: &str) -> Value {
+    json!({
+        "metadata": {},
+        "type": "Normal", "reason": "Promoted", "message": message,
+        "eventTime": format!("2026-03-01T11:59:{seconds:02}.000000Z"),
+        "involvedObject": { "kind": "ServiceDatabase", "name": "chat" }
+    })
+}
+
+fn healthy() -> Overview {
+    let status = json!({
+        "observedGeneration": 3,
+        "conditions": [
+            condition("Ready", "True", "Ready", "3 of 3 instances are ready"),
+            condition("Reconciling", "False", "Idle", ""),
+            condition("Stalled", "False", "NotStalled", ""),
+            condition("DatabaseAvailable", "True", "Available", ""),
+            condition("CredentialsReady", "True", "Available", ""),
+            condition("MigrationsApplied", "True", "Applied", ""),
+            condition("VaultReachable", "True", "Available", "")
+        ],
+        "database": "chat_db",
+        "postgresVersion": "17.5",
+        "primary": "chat-db-1",
+        "instances": "3/3",
+        "schemaVersion": "2",
+        "endpoints": {
+            "primary": "chat-db.messaging.svc:5432", "replicas": "chat-db-replicas.messaging.svc:5432"
+        },
+        "migrations": {
+            "revision": "0123456789", "applied": 2, "pending": 0, "failed": 0,
+            "recent": [
+                { "version": 2, "name": "receipts", "state": "completed", "startedAt": "2026-03-01T09:00:00Z", "durationMs": 1250 },
+                { "version": 1, "name": "messages", "state": "completed", "startedAt": "2026-02-20T12:00:09Z", "durationMs": 12 }
+            ]
+        },
+        "credentials": {
+            "generation": 10, "rotatedAt": "2026-02-28T12:00:00Z",
+            "vaultPath": "secret/dev/messaging/chat/runtime", "vaultRole": "servicedb.dev.messaging.chat.client"
+        }
+    });
+    let spec = json!({
+        "instances": 3,
+        "storage": { "size": "20Gi" },
+        "migrations": { "source": { "configMap": { "name": "chat-migrations" } } }
+    });
+    let stale = json!({ "podUid": "another", "trouble": { "reason": "CrashLoop", "message": "of an earlier pod" } });
+    let pods = [
+        pod(2, "replica", report(2, stale)),
+        pod(1, "primary", report(1, json!({}))),
+        pod(0, "replica", report(0, json!({ "lagBucketBytes": 16 << 20, "restartPending": true }))),
+    ];
+    let events = (0..12).rev().map(|n| read(event(n, &format!("event {n}")))).collect();
+    Overview::new(read(resource(spec, status)))
+        .with_pods(&pods.map(read))
+        .with_volumes(&[2, 0, 1].map(|ordinal| read(volume(ordinal))))
+        .with_events(events)
+}
+
+#[test]
+fn a_healthy_database() {
+    insta::assert_snapshot!(render(&healthy(), now()));
+}
+
+#[test]
+fn the_document_for_programs() {
+    insta::assert_snapshot!(serde_json::to_string_pretty(&healthy()).expect("a document"));
+}
+
+#[test]
+fn a_resource_that_no_operator_has_seen() {
+    let overview = Overview::new(read(resource(json!({ "storage": { "size": "1Gi" } }), Value::Null)));
+    insta::assert_snapshot!(render(&overview, now()));
+}
+
+#[test]
+fn a_database_in_trouble() {
+    let failed = "migration 3_index.up.sql failed at line 4 with SQLSTATE 42P07: relation exists";
+    let status = json!({
+        "observedGeneration": 2,
+        "conditions": [
+            condition("Ready", "False", "MigrationFailed", failed),
+            condition("Stalled", "True", "MigrationFailed", failed),
+            condition("VaultReachable", "False", "VaultUnreachable", "Vault at https://vault:8200 cannot be reached"),
+            condition("DatabaseAvailable", "Unknown", "Initializing", "")
+        ],
+        "migrations": {
+            "applied": 2, "pending": 1, "failed": 1,
+            "recent": [{ "version": 3, "name": "index", "state": "failed", "error": "relation\n\u{1b}[31mexists (42P07)" }]
+        }
+    });
+    let spec = json!({
+        "database": "talk",
+        "paused": true,
+        "deletionPolicy": "Delete",
+        "storage": { "size": "1Gi" },
+        "migrations": { "source": { "configMap": { "name": "chat-migrations" } } }
+    });
+    let trouble = json!({
+        "phase": "waitingForVault",
+        "trouble": { "reason": "VaultUnreachable", "message": "the login waits\nfor Vault" }
+    });
+    let mut pulled = pod(0, "", report(0, trouble));
+    pulled["metadata"]["labels"] = json!({});
+    pulled["status"] = json!({
+        "phase": "Pending",
+        "containerStatuses": [{
+            "name": "database", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ImagePullBackOff" } }
+        }]
+    });
+    let unscheduled = json!({
+        "metadata": { "name": "chat-db-1" },
+        "status": { "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable" }] }
+    });
+    let mut overview = Overview::new(read(resource(spec, status))).with_pods(&[pulled, unscheduled].map(read));
+    overview.not_read.push("events: events is forbidden: User \"team\" cannot list resource \"events\"".to_owned());
+    insta::assert_snapshot!(render(&overview, now()));
+}
+
+#[test]
+fn a_database_on_its_way_out() {
+    let status = json!({
+        "observedGeneration": 3,
+        "conditions": [condition("Ready", "False", "Deleting", "the resource is being deleted")],
+        "deletionWaitsFor": "the pods of the StatefulSet chat-db"
+    });
+    let mut object = resource(json!({ "storage": { "size": "1Gi" } }), status);
+    object["metadata"]["deletionTimestamp"] = json!("2026-03-01T11:58:00Z");
+    let mut last = pod(0, "primary", report(0, json!({ "phase": "stopping" })));
+    last["metadata"]["deletionTimestamp"] = json!("2026-03-01T11:58:00Z");
+    insta::assert_snapshot!(render(&Overview::new(read(object)).with_pods(&[read(last)]), now()));
+}
