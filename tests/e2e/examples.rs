@@ -1,0 +1,153 @@
+//! The example of the README, `examples/game-platform`: five services, five databases, their
+//! migrations, their queries, and what their databases refuse.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Sandbox, column, config_map, run, shared};
+
+const SERVICES: [&str; 5] = ["auth", "user", "chat", "game", "notification"];
+/// Five databases at once, each with its migrations.
+const FIVE_READY: Duration = Duration::from_secs(180);
+
+#[test]
+fn the_game_platform_is_ready_and_its_queries_run() {
+    shared("platform", async |sandbox| {
+        for object in documents("serviceaccounts.yaml") {
+            sandbox.create(here(object, &sandbox)).await;
+        }
+        for service in SERVICES {
+            let files = files(&format!("{service}/migrations"));
+            let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+            sandbox.create(config_map(&format!("{service}-migrations"), &files)).await;
+            for object in documents(&format!("{service}/servicedatabase.yaml")) {
+                sandbox.create(here(object, &sandbox)).await;
+            }
+        }
+        for service in SERVICES {
+            let ready = sandbox.ready(service, FIVE_READY).await;
+            let status = ready.status.expect("a status");
+            let declared =
+                files(&format!("{service}/migrations")).iter().filter(|(name, _)| name.ends_with(".up.sql")).count();
+            assert_eq!(status.schema_version, Some(declared.to_string()), "the schema of {service}");
+            let migrations = status.migrations.expect("migrations");
+            let declared = i64::try_from(declared).expect("a count");
+            assert_eq!((migrations.applied, migrations.pending, migrations.failed), (declared, 0, 0), "{service}");
+            assert_eq!(status.database, Some(format!("{service}_db")));
+            queries_run(&sandbox, service).await;
+            refused_is_refused(&sandbox, service).await;
+        }
+        crate::isolation::services_are_apart(&sandbox).await;
+    });
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/game-platform")
+}
+
+fn text(path: &str) -> String {
+    let path = folder().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The documents of a YAML file.
+fn documents(path: &str) -> Vec<Value> {
+    let text = text(path);
+    let documents = text.split("\n---\n").filter(|document| !document.trim().is_empty());
+    documents.map(|document| serde_yaml::from_str(document).unwrap_or_else(|error| panic!("{path}: {error}"))).collect()
+}
+
+/// The files of a folder, by name.
+fn files(path: &str) -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(folder().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+    let mut files: Vec<_> = names.map(|name| (name.clone(), text(&format!("{path}/{name}")))).collect();
+    files.sort();
+    files
+}
+
+/// An object of the example in the test's namespace.
+fn here(mut object: Value, sandbox: &Sandbox) -> Value {
+    object["metadata"]["namespace"] = json!(sandbox.namespace);
+    object
+}
+
+/// One statement of `queries.sql` or `refused.sql`: `-- name:`, other `-- key: value` lines,
+/// and the statement.
+struct Block {
+    name: String,
+    keys: Vec<(String, String)>,
+    sql: String,
+}
+
+impl Block {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.keys.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for line in text.lines() {
+        let keyed = line.strip_prefix("-- ").and_then(|comment| comment.split_once(": "));
+        match (keyed, blocks.last_mut()) {
+            (Some(("name", name)), _) => {
+                blocks.push(Block { name: name.to_owned(), keys: Vec::new(), sql: String::new() });
+            }
+            (Some((key, value)), Some(block)) if block.sql.trim().is_empty() => {
+                block.keys.push((key.to_owned(), value.to_owned()));
+            }
+            (_, Some(block)) if !line.starts_with("--") => {
+                block.sql.push_str(line);
+                block.sql.push('\n');
+            }
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// Every query of the service, with its example values, as the application's login: it gives
+/// as many rows as the file says.
+async fn queries_run(sandbox: &Sandbox, service: &str) {
+    let connection = sandbox.connect(service).await;
+    let blocks = blocks(&text(&format!("{service}/queries.sql")));
+    assert!(blocks.len() >= 10, "{service}/queries.sql has {} queries", blocks.len());
+    for (number, block) in blocks.iter().enumerate() {
+        let wanted: u64 = block
+            .get("rows")
+            .and_then(|rows| rows.parse().ok())
+            .unwrap_or_else(|| panic!("{service}: {} says no rows", block.name));
+        // A prepared statement, as a service's driver makes it: the types come from the query.
+        let statement = block.sql.trim().trim_end_matches(';');
+        let values = block.get("with").map(|values| format!("({values})")).unwrap_or_default();
+        let sql = format!("PREPARE query_{number} AS {statement}; EXECUTE query_{number}{values}");
+        let rows =
+            run(&connection, &sql).await.unwrap_or_else(|refusal| panic!("{service}: {}: {refusal:?}", block.name));
+        assert_eq!(rows, wanted, "{service}: rows of {} with {values}", block.name);
+    }
+    let owner = column(&connection, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").await;
+    assert_eq!(owner.expect("a query"), [format!("{service}_db_owner")], "who owns the tables of {service}");
+}
+
+/// Every statement of `refused.sql` is refused, with the SQLSTATE and by the constraint that
+/// the file says.
+async fn refused_is_refused(sandbox: &Sandbox, service: &str) {
+    let connection = sandbox.connect(service).await;
+    let blocks = blocks(&text(&format!("{service}/refused.sql")));
+    assert!(blocks.len() >= 5, "{service}/refused.sql has {} statements", blocks.len());
+    for block in blocks {
+        let mut wanted =
+            block.get("refused").unwrap_or_else(|| panic!("{service}: {} says no SQLSTATE", block.name)).split(' ');
+        let refusal = match run(&connection, &block.sql).await {
+            Ok(rows) => panic!("{service}: {} was not refused ({rows} rows)", block.name),
+            Err(refusal) => refusal,
+        };
+        assert_eq!(refusal.sqlstate.as_deref(), wanted.next(), "{service}: {}: {refusal:?}", block.name);
+        if let Some(constraint) = wanted.next() {
+            assert_eq!(refusal.constraint.as_deref(), Some(constraint), "{service}: {}: {refusal:?}", block.name);
+        }
+    }
+}

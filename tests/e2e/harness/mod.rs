@@ -1,0 +1,25 @@
+//! What every test stands on: the cluster, a namespace, bounded waits, Vault, PostgreSQL.
+
+mod cluster;
+mod database;
+mod diagnosis;
+mod operator;
+mod postgres;
+mod sandbox;
+mod vault;
+mod wait;
+
+pub use cluster::Cluster;
+pub use database::{condition, config_map, database, describe, service_account};
+pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
+pub use postgres::{column, login_at, run, sqlstate};
+pub use sandbox::{Sandbox, alone, shared};
+pub use vault::Vault;
+pub use wait::until;
+
+use std::time::Duration;
+
+/// How long a database of one instance may take to be Ready on a busy machine.
+pub const READY: Duration = Duration::from_secs(90);
+/// How long a change that needs no new pod may take to show.
+pub const SOON: Duration = Duration::from_secs(45);

@@ -1,0 +1,157 @@
+//! Logins to a database, as a service makes them: credentials from Vault, TLS `verify-full`.
+//! The connection goes to the Service's cluster IP, which this machine reaches; the host name
+//! of the record is what the server's certificate must name.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use servicedb::postgres::{ConnectError, Connection, TlsLogin, over_tls};
+use tokio_postgres::SimpleQueryMessage;
+
+use super::sandbox::Sandbox;
+
+/// How long a statement may take, whatever becomes of the server meanwhile.
+const STATEMENT: Duration = Duration::from_secs(15);
+
+/// What a service reads from Vault.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The login.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// The database.
+    pub database: String,
+    /// The host name.
+    pub host: String,
+    /// The authority that signed the server's certificate, PEM.
+    pub ca: String,
+}
+
+impl Sandbox {
+    /// The credentials of a database, as Vault has them for its service.
+    pub async fn credentials(&self, name: &str) -> Credentials {
+        let path = self.vault_names(name).runtime();
+        let record = self.vault().record(&path).await.unwrap_or_else(|| panic!("Vault has no {path}"));
+        let prefix = name.replace('-', "_").to_uppercase();
+        let key = |key: &str| {
+            let key = format!("{prefix}_DB_{key}");
+            record[&key].as_str().unwrap_or_else(|| panic!("{path} has no {key}")).to_owned()
+        };
+        Credentials {
+            user: key("USER"),
+            password: key("PASSWORD"),
+            database: key("NAME"),
+            host: key("HOST"),
+            ca: key("CA"),
+        }
+    }
+
+    /// The cluster IP of a Service.
+    pub async fn address(&self, service: &str) -> IpAddr {
+        let service =
+            self.api::<Service>().get(service).await.unwrap_or_else(|error| panic!("Service {service}: {error}"));
+        let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+        address.parse().unwrap_or_else(|_| panic!("the Service has no cluster IP: {address:?}"))
+    }
+
+    /// Logs in with credentials at the primary of a database, whose own they need not be.
+    ///
+    /// # Errors
+    /// If the server refuses or is not there.
+    pub async fn login(&self, name: &str, credentials: &Credentials) -> Result<Connection, ConnectError> {
+        let names = self.names(name);
+        let address = self.address(&names.base()).await;
+        login_at(address, &names.primary_host(), credentials).await
+    }
+
+    /// Logs in at the primary with what Vault has.
+    pub async fn connect(&self, name: &str) -> Connection {
+        let credentials = self.credentials(name).await;
+        self.login(name, &credentials).await.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+}
+
+/// Logs in at an address, where the server's certificate must name `host`.
+///
+/// # Errors
+/// If the server refuses or is not there.
+pub async fn login_at(address: IpAddr, host: &str, credentials: &Credentials) -> Result<Connection, ConnectError> {
+    let password = credentials.password.clone().into();
+    over_tls(&TlsLogin {
+        host,
+        address: Some(address),
+        port: 5432,
+        database: &credentials.database,
+        user: &credentials.user,
+        password: &password,
+        ca: &credentials.ca,
+        application_name: "e2e",
+    })
+    .await
+}
+
+/// The SQLSTATE of a refused login; none if the server was not reached.
+pub fn sqlstate(error: &ConnectError) -> Option<String> {
+    match error {
+        ConnectError::Postgres { source, .. } => source.code().map(|code| code.code().to_owned()),
+        ConnectError::Authority { .. } => None,
+    }
+}
+
+/// Runs statements; the number of rows that the last one returned or changed.
+///
+/// # Errors
+/// The server's, or a lost connection's.
+pub async fn run(connection: &Connection, sql: &str) -> Result<u64, Refusal> {
+    let messages = answer(connection, sql).await?;
+    let counts = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::CommandComplete(count) => Some(*count),
+        _ => None,
+    });
+    Ok(counts.last().unwrap_or(0))
+}
+
+/// Runs a query; the first column of its rows.
+///
+/// # Errors
+/// The server's, or a lost connection's.
+pub async fn column(connection: &Connection, sql: &str) -> Result<Vec<String>, Refusal> {
+    let messages = answer(connection, sql).await?;
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+async fn answer(connection: &Connection, sql: &str) -> Result<Vec<SimpleQueryMessage>, Refusal> {
+    match tokio::time::timeout(STATEMENT, connection.client.simple_query(sql)).await {
+        Ok(Ok(messages)) => Ok(messages),
+        Ok(Err(error)) => Err(Refusal::from(&error)),
+        Err(_) => Err(Refusal { sqlstate: None, constraint: None, message: "no answer in time".to_owned() }),
+    }
+}
+
+/// Why a statement failed.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The server's SQLSTATE; none if the connection broke.
+    pub sqlstate: Option<String>,
+    /// The constraint that refused.
+    pub constraint: Option<String>,
+    /// What was said.
+    pub message: String,
+}
+
+impl From<&tokio_postgres::Error> for Refusal {
+    fn from(error: &tokio_postgres::Error) -> Self {
+        let db = error.as_db_error();
+        Self {
+            sqlstate: db.map(|db| db.code().code().to_owned()),
+            constraint: db.and_then(|db| db.constraint().map(str::to_owned)),
+            message: db.map_or_else(|| error.to_string(), |db| db.message().to_owned()),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A test's place: a namespace of its own, removed at the end, and told of on failure.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::{Value, json};
+use servicedb::api::ServiceDatabase;
+use servicedb::api::names::{Names, VaultNames};
+use tokio::sync::{RwLock, Semaphore};
+
+use super::cluster::{Cluster, RUNTIME};
+use super::diagnosis;
+use super::vault::Vault;
+
+/// How many tests work at once: two cores bear some databases that start, not dozens.
+static AT_WORK: Semaphore = Semaphore::const_new(4);
+/// Tests that disturb the whole cluster hold this alone.
+static WHOLE_CLUSTER: RwLock<()> = RwLock::const_new(());
+/// How long a test may take in all, whatever it waits for.
+const LONGEST: Duration = Duration::from_secs(300);
+/// How long the deletion of a test's databases may take.
+const CLEAN_UP: Duration = Duration::from_secs(90);
+
+/// A test's place in the cluster.
+pub struct Sandbox {
+    /// The cluster.
+    pub cluster: &'static Cluster,
+    /// The test's namespace.
+    pub namespace: String,
+}
+
+/// Runs a test beside others.
+pub fn shared<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
+    RUNTIME.block_on(async {
+        let _lock = WHOLE_CLUSTER.read().await;
+        let _permit = AT_WORK.acquire().await.expect("the semaphore is never closed");
+        run(name, body).await;
+    });
+}
+
+/// Runs a test while no other runs.
+pub fn alone<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
+    RUNTIME.block_on(async {
+        let _lock = WHOLE_CLUSTER.write().await;
+        run(name, body).await;
+    });
+}
+
+async fn run<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
+    let cluster = Cluster::get().await;
+    let sandbox = Arc::new(Sandbox::new(cluster, name).await);
+    let work = tokio::time::timeout(LONGEST, body(sandbox.clone()));
+    let result = AssertUnwindSafe(work).catch_unwind().await;
+    let in_time = matches!(result, Ok(Ok(())));
+    if !in_time {
+        eprintln!("{}", diagnosis::of(&sandbox).await);
+    }
+    let kept = !in_time && std::env::var_os("E2E_KEEP").is_some();
+    if kept {
+        eprintln!("E2E_KEEP is set: the namespace {} stays", sandbox.namespace);
+    } else {
+        sandbox.remove(in_time).await;
+    }
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => panic!("the test took longer than {} s", LONGEST.as_secs()),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+impl Sandbox {
+    async fn new(cluster: &'static Cluster, name: &str) -> Self {
+        let suffix: u32 = rand::random();
+        let namespace = format!("e2e-{name}-{suffix:08x}");
+        let object: Namespace = serde_json::from_value(json!({
+            "metadata": {
+                "name": namespace,
+                // What the databases' pods promise, the API server holds them to.
+                "labels": {"servicedb.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "restricted"},
+            },
+        }))
+        .expect("a namespace");
+        Api::<Namespace>::all(cluster.client.clone())
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap_or_else(|error| panic!("creating the namespace {namespace}: {error}"));
+        Self { cluster, namespace }
+    }
+
+    /// The objects of a kind in the test's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    /// Vault, as its root.
+    pub fn vault(&self) -> &'static Vault {
+        &self.cluster.vault
+    }
+
+    /// The names of a database's objects in Kubernetes.
+    pub fn names(&self, name: &str) -> Names {
+        Names::new(self.namespace.clone(), name)
+    }
+
+    /// The names of a database's objects in Vault.
+    pub fn vault_names(&self, name: &str) -> VaultNames {
+        self.names(name).vault(&self.cluster.id)
+    }
+
+    /// Creates an object from its JSON, as `kubectl create --validate=strict` does.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn try_create(&self, object: Value) -> Result<DynamicObject, kube::Error> {
+        let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let plural = match kind.as_str() {
+            "NetworkPolicy" => "networkpolicies".to_owned(),
+            "StorageClass" => "storageclasses".to_owned(),
+            other => format!("{}s", other.to_lowercase()),
+        };
+        let scope = if kind == "StorageClass" { String::new() } else { format!("/namespaces/{}", self.namespace) };
+        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let request = http::Request::post(format!("{root}{scope}/{plural}?fieldValidation=Strict"))
+            .header("content-type", "application/json")
+            .body(object.to_string().into_bytes())
+            .expect("a request");
+        self.cluster.client.request(request).await
+    }
+
+    /// Creates an object from its JSON.
+    ///
+    /// # Panics
+    /// If the API server refuses.
+    pub async fn create(&self, object: Value) -> DynamicObject {
+        let what = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        self.try_create(object).await.unwrap_or_else(|error| panic!("creating {what}: {error}"))
+    }
+
+    /// Changes an object by a merge patch.
+    pub async fn patch<K>(&self, name: &str, patch: &Value) -> K
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        self.api::<K>()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap_or_else(|error| panic!("changing {} {name}: {error}", K::kind(&())))
+    }
+
+    /// Deletes an object.
+    pub async fn delete<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        self.api::<K>()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap_or_else(|error| panic!("deleting {} {name}: {error}", K::kind(&())));
+    }
+
+    /// Removes the namespace with all databases, and what they kept in Vault. After a success
+    /// a database that does not go is a failure of its own.
+    async fn remove(&self, succeeded: bool) {
+        let databases: Api<ServiceDatabase> = self.api();
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        let list = || async { databases.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() };
+        for database in list().await {
+            let policy = json!({"spec": {"deletionPolicy": "Delete"}});
+            let _ = databases.patch(&database.name_any(), &PatchParams::default(), &Patch::Merge(&policy)).await;
+            let _ = databases.delete(&database.name_any(), &DeleteParams::default()).await;
+        }
+        let started = tokio::time::Instant::now();
+        let mut left = list().await;
+        while !left.is_empty() && started.elapsed() < CLEAN_UP {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            left = list().await;
+        }
+        let _ = namespaces.delete(&self.namespace, &DeleteParams::default()).await;
+        let folder = format!("{}/{}", self.cluster.id, self.namespace);
+        for name in self.vault().list(&format!("{}/metadata/{folder}", super::vault::KV)).await {
+            for record in ["runtime", "pending", "migrator"] {
+                self.vault().forget(&format!("{folder}/{}/{record}", name.trim_end_matches('/'))).await;
+            }
+        }
+        let waits: Vec<_> =
+            left.iter().map(|database| format!("{} ({})", database.name_any(), super::describe(database))).collect();
+        assert!(!succeeded || waits.is_empty(), "not deleted within {} s: {}", CLEAN_UP.as_secs(), waits.join("; "));
+    }
+}

@@ -1,0 +1,183 @@
+//! Vault as the tests see it: over plain HTTP requests, so that what the product's own client
+//! does is not tested by itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::cluster::dev_file;
+
+/// The mount of KV v2 that the local operator is installed with.
+pub const KV: &str = "secret";
+
+/// Vault, as its root.
+pub struct Vault {
+    http: reqwest::Client,
+    address: String,
+    root: String,
+}
+
+/// What Vault answered.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; null where there is none.
+    pub body: Value,
+}
+
+impl Vault {
+    /// Connects with what `make cluster` wrote, or with the environment's `VAULT_*`.
+    pub async fn connect() -> Result<Self, String> {
+        let file = dev_file("vault.env");
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        let setting = |name: &str| {
+            let given = std::env::var(name).ok().filter(|value| !value.is_empty());
+            let prefix = format!("export {name}=");
+            given.or_else(|| written.lines().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned)))
+        };
+        let missing = |name: &str| {
+            format!("no Vault: neither the environment nor {} has {name}; run `make cluster`", file.display())
+        };
+        let address = setting("VAULT_ADDR").ok_or_else(|| missing("VAULT_ADDR"))?;
+        let root = setting("VAULT_TOKEN").ok_or_else(|| missing("VAULT_TOKEN"))?;
+        let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(15));
+        if let Some(path) = setting("VAULT_CACERT") {
+            let pem = std::fs::read(&path).map_err(|error| format!("{path}: {error}"))?;
+            let ca = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| format!("{path}: {error}"))?;
+            builder = builder.tls_certs_only(ca);
+        }
+        let vault = Self { http: builder.build().map_err(|error| error.to_string())?, address, root };
+        match vault.ask(Method::GET, "sys/health", None, None).await {
+            Ok(answer) if answer.status == 200 => Ok(vault),
+            Ok(answer) => {
+                Err(format!("Vault is not in service (HTTP {}); run `make cluster`, which unseals it", answer.status))
+            }
+            Err(problem) => Err(format!("{problem}; run `make cluster`")),
+        }
+    }
+
+    /// One request with a token, or without.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
+        let mut request = self.http.request(method, format!("{}/v1/{path}", self.address));
+        if let Some(token) = token {
+            request = request.header("X-Vault-Token", token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response =
+            request.send().await.map_err(|error| format!("Vault at {} does not answer: {error}", self.address))?;
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(|error| error.to_string())?;
+        Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
+    }
+
+    /// One request as root.
+    async fn root(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.ask(method, path, Some(&self.root), body).await.expect("an answer of Vault")
+    }
+
+    /// What is at a path, or none.
+    pub async fn read(&self, path: &str) -> Option<Value> {
+        let answer = self.root(Method::GET, path, None).await;
+        match answer.status {
+            200 => Some(answer.body["data"].clone()),
+            404 => None,
+            status => panic!("Vault: reading {path} gave HTTP {status}"),
+        }
+    }
+
+    /// The names below a path.
+    pub async fn list(&self, path: &str) -> Vec<String> {
+        let method = Method::from_bytes(b"LIST").expect("a method");
+        let answer = self.root(method, path, None).await;
+        match answer.status {
+            200 => serde_json::from_value(answer.body["data"]["keys"].clone()).expect("a list of keys"),
+            404 => Vec::new(),
+            status => panic!("Vault: listing {path} gave HTTP {status}"),
+        }
+    }
+
+    /// The newest version of a KV record, or none.
+    pub async fn record(&self, path: &str) -> Option<Value> {
+        // A deleted version answers 404 with metadata.
+        self.read(&format!("{KV}/data/{path}")).await.map(|record| record["data"].clone())
+    }
+
+    /// The metadata of a KV record, or none.
+    pub async fn metadata(&self, path: &str) -> Option<Value> {
+        self.read(&format!("{KV}/metadata/{path}")).await
+    }
+
+    /// Deletes a KV record with all versions.
+    pub async fn forget(&self, path: &str) {
+        self.root(Method::DELETE, &format!("{KV}/metadata/{path}"), None).await;
+    }
+
+    /// Writes as root, and expects success.
+    pub async fn write(&self, path: &str, body: &Value) {
+        let answer = self.root(Method::PUT, path, Some(body)).await;
+        assert!(answer.status < 300, "Vault: writing {path} gave HTTP {}", answer.status);
+    }
+
+    /// Deletes as root; what is not there is fine.
+    pub async fn delete(&self, path: &str) {
+        self.root(Method::DELETE, path, None).await;
+    }
+
+    /// Logs in with AppRole; the token, or the status of the refusal.
+    pub async fn approle_login(&self, role_id: &str, secret_id: &str) -> Result<Value, u16> {
+        self.login("auth/approle/login", &json!({"role_id": role_id, "secret_id": secret_id})).await
+    }
+
+    /// Logs in with a ServiceAccount's token; Vault's `auth`, or the status of the refusal.
+    pub async fn kubernetes_login(&self, role: &str, jwt: &str) -> Result<Value, u16> {
+        self.login("auth/kubernetes/login", &json!({"role": role, "jwt": jwt})).await
+    }
+
+    async fn login(&self, path: &str, body: &Value) -> Result<Value, u16> {
+        let answer = self.ask(Method::POST, path, None, Some(body)).await.expect("an answer of Vault");
+        if answer.status == 200 { Ok(answer.body["auth"].clone()) } else { Err(answer.status) }
+    }
+
+    /// The status that a token gets at a path.
+    pub async fn status_with(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> u16 {
+        self.ask(method, path, Some(token), body).await.expect("an answer of Vault").status
+    }
+
+    /// Seals Vault.
+    pub async fn seal(&self) {
+        let answer = self.root(Method::PUT, "sys/seal", None).await;
+        assert!(answer.status < 300, "sealing Vault gave HTTP {}", answer.status);
+    }
+
+    /// The key that unseals Vault. Read before sealing: without it nobody must seal.
+    pub fn unseal_key() -> String {
+        let path: PathBuf = dev_file("vault-init.json");
+        let beside = std::env::var_os("VAULT_CACERT")
+            .map(PathBuf::from)
+            .and_then(|ca| Some(ca.parent()?.join("vault-init.json")))
+            .filter(|_| !path.exists());
+        let path = beside.unwrap_or(path);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let keys: Value = serde_json::from_str(&text).expect("Vault's keys as JSON");
+        keys["keys_base64"][0].as_str().expect("an unseal key").to_owned()
+    }
+
+    /// Unseals Vault.
+    pub async fn unseal(&self, key: &str) {
+        let answer = self.root(Method::PUT, "sys/unseal", Some(&json!({"key": key}))).await;
+        assert_eq!(answer.body["sealed"], json!(false), "Vault stayed sealed: run dev/vault.sh unseal");
+    }
+}

@@ -1,0 +1,213 @@
+//! Specs that are wrong, absurd or hostile: each is refused by name or told by a condition,
+//! and none of them delays another database.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::harness::{Operator, READY, SOON, Sandbox, condition, config_map, database, describe, shared};
+
+/// A good database beside ten hostile ones must not take longer than alone, but for the load.
+const GOOD_READY: Duration = Duration::from_secs(75);
+
+fn migrations(config_map: &str) -> Value {
+    json!({"migrations": {"source": {"configMap": {"name": config_map}}}})
+}
+
+#[test]
+fn hostile_specs_are_told_and_delay_nobody() {
+    shared("hostile", async |sandbox| {
+        let operator = Operator::of(sandbox.cluster);
+        let restarts = operator.restarts().await;
+        let class = format!("{}-later", sandbox.namespace);
+        sandbox.create(config_map("broken", &[("1_broken.up.sql", "CREATE TABEL notes (id bigint);")])).await;
+        sandbox.create(config_map("misnamed", &[("notes.sql", "CREATE TABLE notes (id bigint);")])).await;
+        let escape = "CREATE TABLE notes (id bigint);\nCOMMIT;\nCREATE ROLE intruder SUPERUSER;\n";
+        sandbox.create(config_map("escaping", &[("1_escape.up.sql", escape)])).await;
+        let intruder = "CREATE ROLE intruder SUPERUSER;\n";
+        sandbox.create(config_map("intruding", &[("1_intruder.up.sql", intruder)])).await;
+
+        // All at once, then the good one: whoever stands in the queue before it does not matter.
+        for (name, spec) in [
+            ("unknown-version", json!({"postgres": {"version": "99"}})),
+            ("no-config-map", migrations("later")),
+            ("broken-migration", migrations("broken")),
+            ("misnamed-migration", migrations("misnamed")),
+            ("escaping-migration", migrations("escaping")),
+            ("intruding-migration", migrations("intruding")),
+            ("no-storage-class", json!({"storage": {"storageClassName": class}})),
+            ("unschedulable", json!({"resources": {"requests": {"cpu": "1000", "memory": "100Ti"}}})),
+            ("bad-parameter", json!({"postgres": {"parameters": {"work_mem": "a lot"}}})),
+            ("no-extension", json!({"postgres": {"extensions": [{"name": "there_is_none"}]}})),
+        ] {
+            sandbox.create(database(name, spec)).await;
+        }
+        let created = Instant::now();
+        sandbox.create(database("good", json!({}))).await;
+        let good = sandbox.ready("good", GOOD_READY).await;
+        println!("the good one was Ready after {:?}: {}", created.elapsed(), describe(&good));
+
+        each_is_told(&sandbox, &class).await;
+        what_was_missing_appears(&sandbox, &class).await;
+        assert_eq!(operator.restarts().await, restarts, "the operator was restarted meanwhile");
+    });
+}
+
+/// Each hostile database has a condition with the reason, and a message that says what.
+async fn each_is_told(sandbox: &Sandbox, class: &str) {
+    for (name, kind, status, reason, words) in [
+        ("unknown-version", "Stalled", "True", "UnsupportedVersion", &["spec.postgres.version", "99"][..]),
+        ("no-config-map", "MigrationsApplied", "False", "ConfigMapNotFound", &["later", "spec.migrations.source"]),
+        ("broken-migration", "Stalled", "True", "MigrationFailed", &["1_broken.up.sql", "42601"]),
+        ("misnamed-migration", "MigrationsApplied", "False", "InvalidMigrations", &["notes.sql"]),
+        ("escaping-migration", "MigrationsApplied", "False", "InvalidMigrations", &["1_escape.up.sql"]),
+        ("intruding-migration", "Stalled", "True", "MigrationFailed", &["1_intruder.up.sql", "42501"]),
+        ("no-storage-class", "Ready", "False", "VolumePending", &["no-storage-class-db-0"]),
+        ("unschedulable", "Ready", "False", "Unschedulable", &["unschedulable-db-0", "nsufficient"]),
+    ] {
+        let told = sandbox.condition(name, kind, status, reason, READY).await;
+        for word in words {
+            assert!(told.message.contains(word), "{name}: the message does not say {word:?}: {}", told.message);
+        }
+        let seen = sandbox.get(name).await;
+        let ready = condition(&seen, "Ready").expect("Ready");
+        assert_eq!(ready.status, "False", "{name} is said to be Ready");
+    }
+    assert!(class.len() < 64);
+    // Refused by PostgreSQL itself, which only it can: told, and with the name of what is wrong.
+    for (name, word) in [("bad-parameter", "work_mem"), ("no-extension", "there_is_none")] {
+        sandbox
+            .wait(&format!("{name} says {word}"), name, READY, |database| {
+                condition(database, "Ready")
+                    .is_some_and(|ready| ready.status == "False" && ready.message.contains(word))
+            })
+            .await;
+    }
+}
+
+/// What is missing may come later: nobody has to tell the operator.
+async fn what_was_missing_appears(sandbox: &Sandbox, class: &str) {
+    sandbox.create(config_map("later", &[("1_notes.up.sql", "CREATE TABLE notes (id bigint);")])).await;
+    sandbox
+        .patch::<ConfigMap>("broken", &json!({"data": {"1_broken.up.sql": "CREATE TABLE notes (id bigint);"}}))
+        .await;
+    let classes: Api<StorageClass> = Api::all(sandbox.cluster.client.clone());
+    let mut made = default_class(&classes).await;
+    made.metadata = kube::api::ObjectMeta { name: Some(class.to_owned()), ..kube::api::ObjectMeta::default() };
+    sandbox
+        .create(json!({
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": class, "labels": {"servicedb.dev/e2e": "true"}},
+            "provisioner": made.provisioner,
+            "parameters": made.parameters,
+            "reclaimPolicy": made.reclaim_policy,
+            "volumeBindingMode": made.volume_binding_mode,
+        }))
+        .await;
+    let healed = async {
+        sandbox.ready("no-config-map", SOON).await;
+        sandbox.ready("broken-migration", READY).await;
+        sandbox.ready("no-storage-class", READY).await;
+    };
+    let result = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(healed)).await;
+    // The class is the cluster's, not the namespace's.
+    classes.delete(class, &DeleteParams::default()).await.expect("the StorageClass deleted");
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn default_class(classes: &Api<StorageClass>) -> StorageClass {
+    let all = classes.list(&ListParams::default()).await.expect("the StorageClasses").items;
+    let is_default = |class: &StorageClass| {
+        class.annotations().get("storageclass.kubernetes.io/is-default-class").is_some_and(|word| word == "true")
+    };
+    all.into_iter().find(is_default).expect("the cluster has no default StorageClass")
+}
+
+/// What the API server refuses: the message names the field.
+#[test]
+fn what_cannot_be_is_refused_with_the_name_of_the_field() {
+    shared("refused", async |sandbox| {
+        let many: serde_json::Map<_, _> =
+            (0..65).map(|number| (format!("custom.setting_{number}"), json!("1"))).collect();
+        let client = |name: &str| json!({"clients": [{"serviceAccountName": name}]});
+        for (name, spec, field) in [
+            ("pg-evil", json!({}), "metadata.name"),
+            ("with.dot", json!({}), "metadata.name"),
+            ("0-digit", json!({}), "metadata.name"),
+            ("a-name-of-more-than-forty-characters-is-refused", json!({}), "metadata.name"),
+            ("Upper", json!({}), "metadata.name"),
+            ("šárka", json!({}), "metadata.name"),
+            ("../../etc", json!({}), "metadata.name"),
+            ("shop", json!({"database": "x\"; DROP DATABASE postgres; --"}), "spec.database"),
+            ("shop", json!({"database": "o'brien"}), "spec.database"),
+            ("shop", json!({"database": "данные"}), "spec.database"),
+            ("shop", json!({"database": "postgres"}), "spec.database"),
+            ("shop", json!({"database": "pg_shop"}), "spec.database"),
+            ("shop", json!({"database": ""}), "spec.database"),
+            ("shop", json!({"database": "d".repeat(51)}), "spec.database"),
+            ("shop", json!({"storage": {"size": "0"}}), "spec.storage.size"),
+            ("shop", json!({"storage": {"size": "-5Gi"}}), "spec.storage.size"),
+            ("shop", json!({"storage": {"size": "9000Pi"}}), "spec.storage.size"),
+            ("shop", json!({"storage": {"size": "plenty"}}), "spec.storage.size"),
+            ("shop", json!({"instances": 0}), "spec.instances"),
+            ("shop", json!({"instances": 1_000_000}), "spec.instances"),
+            ("shop", json!({"instances": -1}), "spec.instances"),
+            ("shop", json!({"postgres": {"version": "seventeen"}}), "spec.postgres.version"),
+            ("shop", json!({"postgres": {"parameters": {"archive_command": "rm -rf /"}}}), "spec.postgres.parameters"),
+            (
+                "shop",
+                json!({"postgres": {"parameters": {"work_mem": "1MB\narchive_command=evil"}}}),
+                "spec.postgres.parameters",
+            ),
+            ("shop", json!({"postgres": {"parameters": {"Robert'); --": "1"}}}), "spec.postgres.parameters"),
+            ("shop", json!({"postgres": {"parameters": many}}), "spec.postgres.parameters"),
+            ("shop", client("*"), "spec.clients"),
+            ("shop", client("shop,admin"), "spec.clients"),
+            ("shop", json!({"migrations": {"source": {}}}), "spec.migrations.source"),
+            ("shop", json!({"resources": {"requests": {"cpu": "many"}}}), "spec.resources"),
+            ("shop", json!({"superuser": true}), "spec.superuser"),
+        ] {
+            let what = format!("{name} with {}", spec.to_string().chars().take(120).collect::<String>());
+            let refused = match sandbox.try_create(database(name, spec)).await {
+                Err(kube::Error::Api(status)) => status,
+                Err(error) => panic!("{what}: no answer of the API server but {error}"),
+                Ok(_) => panic!("{what} was let in"),
+            };
+            assert!([400, 422].contains(&refused.code), "{what}: {} {}", refused.code, refused.message);
+            assert!(refused.message.contains(field), "{what}: the message does not name {field}: {}", refused.message);
+        }
+        let left = sandbox.api::<servicedb::api::ServiceDatabase>().list(&ListParams::default()).await.expect("a list");
+        assert!(left.items.is_empty(), "{:?}", left.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
+    });
+}
+
+/// What names the data never changes.
+#[test]
+fn what_names_the_data_never_changes() {
+    shared("immutable", async |sandbox| {
+        sandbox.create(database("shop", json!({"database": "shop_db"}))).await;
+        let api = sandbox.api::<servicedb::api::ServiceDatabase>();
+        for (patch, field) in [
+            (json!({"spec": {"database": "other_db"}}), "spec.database"),
+            (json!({"spec": {"database": null}}), "spec.database"),
+            (json!({"spec": {"postgres": {"version": "18"}}}), "spec.postgres.version"),
+        ] {
+            let changed = api.patch("shop", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&patch)).await;
+            match changed {
+                Err(kube::Error::Api(status)) => {
+                    assert!(status.message.contains(field), "the message does not name {field}: {}", status.message);
+                }
+                Err(error) => panic!("{patch}: {error}"),
+                Ok(_) => panic!("{patch} was let in"),
+            }
+        }
+    });
+}

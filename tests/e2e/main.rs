@@ -1,0 +1,20 @@
+//! End-to-end tests: what the README promises, shown on a real cluster whose operator was
+//! installed by the chart.
+//!
+//! They need `make cluster` and `make install` (`make test` does both). A missing cluster or
+//! operator is a failure that says so, never a skip. Each test has a namespace of its own;
+//! those of [`whole_cluster`] have the cluster for themselves. Run with
+//! `cargo test --test e2e -- --test-threads 16`: the tests mostly wait, and of themselves no
+//! more run at once than the machine bears.
+
+mod deletion;
+mod examples;
+mod harness;
+mod hostile;
+mod isolation;
+mod migrations;
+mod ownership;
+mod provisioning;
+mod secrecy;
+mod survival;
+mod whole_cluster;
