@@ -43,7 +43,8 @@ YAML
   # A broken-off upgrade leaves its release "pending" and would refuse all that
   # follow; its record is all that has to go.
   kubectl -n $NAMESPACE delete secret -l 'owner=helm,name=servicedb,status in (pending-install,pending-upgrade,pending-rollback)' --ignore-not-found
-  helm upgrade --install servicedb "$ROOT/charts/servicedb" --namespace $NAMESPACE -f values.yaml "${set[@]}" "$@"
+  # Tests may have put the CRD there before.
+  helm upgrade --install servicedb "$ROOT/charts/servicedb" --take-ownership --force-conflicts --namespace $NAMESPACE -f values.yaml "${set[@]}" "$@"
   kubectl -n $NAMESPACE rollout status deployment/servicedb-operator --timeout=120s
 }
 

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
@@ -64,9 +64,12 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     let dying = Dying { context, names: &names, uid: &uid };
 
     // 1. The Jobs and the pods, and wait until they are gone: what runs could write again.
-    dying.stop_jobs().await?;
-    if let Some(waiting) = dying.stop_pods().await? {
-        return wait(context, resource, waiting).await;
+    //    A namespace under deletion may lose our RoleBinding first; it takes all of these itself.
+    match dying.stop().await {
+        Ok(Some(waiting)) => return wait(context, resource, waiting).await,
+        Ok(None) => {}
+        Err(error) if is_forbidden(&error) && dying.namespace_is_ending().await? => {}
+        Err(error) => return Err(error),
     }
     // 2. Vault: nobody gets in any more. Records follow the policy.
     if let Err(error) = dying.leave_vault(resource.spec.deletion_policy).await {
@@ -75,7 +78,10 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     }
     // 3. Volumes, Patroni's ConfigMaps and the authority share one fate.
     if resource.spec.deletion_policy == DeletionPolicy::Delete {
-        dying.delete_data().await?;
+        match dying.delete_data().await {
+            Err(error) if is_forbidden(&error) && dying.namespace_is_ending().await? => {}
+            result => result?,
+        }
     }
     // 4. Everything else is garbage-collected with the resource.
     let remaining: Vec<_> = resource.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
@@ -109,6 +115,17 @@ struct Dying<'a> {
 }
 
 impl Dying<'_> {
+    async fn stop(&self) -> Result<Option<String>, Error> {
+        self.stop_jobs().await?;
+        self.stop_pods().await
+    }
+
+    async fn namespace_is_ending(&self) -> Result<bool, Error> {
+        let api: Api<Namespace> = Api::all(self.context.client.clone());
+        let namespace = api.get_opt(&self.names.namespace).await?;
+        Ok(namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
+    }
+
     async fn stop_jobs(&self) -> Result<(), Error> {
         let api = self.api::<Job>();
         for job in self.labelled(&api).await? {
@@ -187,6 +204,10 @@ impl Dying<'_> {
         let parameters = ListParams::default().labels(&format!("{LABEL_NAME}={}", self.names.name));
         Ok(api.list(&parameters).await?.items)
     }
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    matches!(error, Error::Kubernetes(kube::Error::Api(answer)) if answer.code == 403)
 }
 
 async fn delete_records(vault: &dyn Vault, names: &crate::api::names::VaultNames) -> Result<(), Error> {
