@@ -25,6 +25,9 @@ enum Command {
     Check,
     /// Print the CustomResourceDefinition.
     Crd,
+    /// Print the reference page.
+    #[command(hide = true)]
+    Reference,
     /// Log in to Vault as the operator does, and say what works; for `helm test`.
     VaultCheck(Box<servicedb::operator::Options>),
     /// Refuse while ServiceDatabases exist; for the chart's pre-delete hook.
@@ -33,8 +36,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Crd = cli.command {
-        return print("the CustomResourceDefinition", servicedb::api::crd::yaml());
+    match cli.command {
+        Command::Crd => return print(servicedb::api::crd::yaml()),
+        Command::Reference => return print(Ok::<_, std::convert::Infallible>(servicedb::reference::markdown())),
+        _ => {}
     }
     tracing_subscriber::fmt()
         .json()
@@ -66,20 +71,20 @@ fn main() -> ExitCode {
             Command::Check => servicedb::check::run().await,
             Command::VaultCheck(options) => servicedb::operator::checks::vault(*options).await,
             Command::UninstallCheck => servicedb::operator::checks::uninstall().await,
-            Command::Crd => ExitCode::SUCCESS,
+            Command::Crd | Command::Reference => ExitCode::SUCCESS,
         }
     })
 }
 
 /// Prints a generated text: `crds/` and `docs/reference.md` are such texts, and tests refuse drift.
-fn print<E: std::fmt::Display>(what: &str, text: Result<String, E>) -> ExitCode {
+fn print<E: std::fmt::Display>(text: Result<String, E>) -> ExitCode {
     match text {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{what} cannot be written: {error}");
+            eprintln!("the text cannot be written: {error}");
             ExitCode::FAILURE
         }
     }

@@ -14,7 +14,7 @@ use kube::CustomResourceExt;
 use super::ServiceDatabase;
 
 /// Where spec embeds a type of Kubernetes' own; `[]` is a list's item.
-const EMBEDDED: &[&[&str]] = &[
+pub(crate) const EMBEDDED: &[&[&str]] = &[
     &["spec", "clients", "[]", "podSelector"],
     &["spec", "resources"],
     &["spec", "scheduling", "affinity"],

@@ -239,7 +239,7 @@ pub struct ReplicationSpec {
     #[serde(default = "default_true")]
     pub synchronous: bool,
 
-    /// How many bytes of WAL a replica may lack and still be promoted, in bytes.
+    /// How many bytes of WAL a replica may lack and still be promoted.
     #[serde(default = "default_maximum_lag")]
     #[x_kube(validation = Rule::new("self >= 0").message("spec.replication.maximumLagBytes must not be negative"))]
     pub maximum_lag_bytes: i64,

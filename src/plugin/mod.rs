@@ -10,7 +10,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Args, Command};
 use connection::PluginError;
@@ -28,4 +28,9 @@ pub async fn run() -> ExitCode {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
+}
+
+/// The command line, for the reference page.
+pub fn command() -> clap::Command {
+    Args::command()
 }
