@@ -22,7 +22,7 @@ use super::report::{Area, Reporter};
 use crate::api::conditions::reason;
 use crate::contract::desired::Desired;
 use crate::contract::patroni::parameters;
-use crate::contract::pod::{PGDATA, PGDATA_NEW};
+use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT};
 use crate::contract::report::Phase;
 
 /// How long the API server may take to say whether the database is initialised.
@@ -74,9 +74,8 @@ impl Initialiser<'_> {
         let desired = desired::first(&mut self.desired).await;
         tracing::info!(database = desired.database, "initialising");
         let (made, ()) = tokio::join!(self.initdb(desired), self.wait_for_credentials());
-        let desired = made?;
-        // 5. Who may connect, then the name.
-        write_access(self.environment, &desired)?;
+        made?;
+        // 5. The name.
         tokio::task::spawn_blocking(|| files::commit_tree(Path::new(PGDATA_NEW), Path::new(PGDATA)))
             .await
             .map_err(std::io::Error::other)??;
@@ -102,28 +101,20 @@ impl Initialiser<'_> {
         }
     }
 
-    /// Runs initdb until it succeeds; what the spec says wrong is told, and awaited.
-    async fn initdb(&self, mut desired: Arc<Desired>) -> std::io::Result<Arc<Desired>> {
+    /// Runs initdb and writes the settings until PostgreSQL accepts them; what the spec says
+    /// wrong is told, and awaited.
+    async fn initdb(&self, mut desired: Arc<Desired>) -> std::io::Result<()> {
         let mut changes = self.desired.clone();
         changes.mark_unchanged();
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
-            files::remove_tree(Path::new(PGDATA_NEW))?;
             self.reporter.update(|report| report.phase = Phase::Initializing);
-            let output = Command::new("initdb")
-                .args(initdb_arguments(self.environment, &desired))
-                .stdin(Stdio::null())
-                .kill_on_drop(true)
-                .output()
-                .await?;
-            if output.status.success() {
+            let Err(problem) = self.make(&desired).await? else {
                 self.reporter.trouble(Area::Server, None);
-                return Ok(desired);
-            }
-            let said = String::from_utf8_lossy(&output.stderr);
-            let message = format!("initdb failed: {}", last_words(&said));
-            tracing::error!(status = %output.status, "{message}");
-            self.reporter.trouble(Area::Server, Some((reason::INVALID_SPEC, message)));
+                return Ok(());
+            };
+            tracing::error!("{problem}");
+            self.reporter.trouble(Area::Server, Some((reason::INVALID_SPEC, problem)));
             tokio::select! {
                 () = backoff.wait() => {}
                 _ = changes.changed() => {}
@@ -132,6 +123,20 @@ impl Initialiser<'_> {
                 desired = newer;
             }
         }
+    }
+
+    /// One try; inside, what the programs had against it.
+    async fn make(&self, desired: &Desired) -> std::io::Result<Result<(), String>> {
+        files::remove_tree(Path::new(PGDATA_NEW))?;
+        if let Err(problem) = succeed(Command::new("initdb").args(INITDB)).await? {
+            return Ok(Err(format!("initdb failed: {problem}")));
+        }
+        write_settings(self.environment, desired)?;
+        // Reads all settings, prints one.
+        let mut check = Command::new("postgres");
+        Ok(succeed(check.args(["-D", PGDATA_NEW, "-C", "max_connections"]))
+            .await?
+            .map_err(|problem| format!("PostgreSQL does not accept spec.postgres.parameters: {problem}")))
     }
 
     /// Waits until Vault gives the first credentials.
@@ -166,42 +171,52 @@ impl Initialiser<'_> {
     }
 }
 
-fn initdb_arguments(environment: &Environment, desired: &Desired) -> Vec<String> {
-    let mut arguments: Vec<String> = [
-        "--username=postgres",
-        "--encoding=UTF8",
-        // The same order on every machine, whatever its C library.
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
-        "--locale=C.UTF-8",
-        "--data-checksums",
-        "--auth-local=peer",
-        "--auth-host=scram-sha-256",
-        // The whole tree is made durable at once, before it gets its name.
-        "--no-sync",
-        "--no-instructions",
-    ]
-    .map(str::to_owned)
-    .into();
-    arguments.push(format!("--pgdata={PGDATA_NEW}"));
-    let mut settings = parameters(desired);
-    // What Patroni gives on the command line.
-    settings.insert("listen_addresses".to_owned(), "*".into());
-    settings.insert("cluster_name".to_owned(), environment.names.base().into());
-    settings.insert("wal_keep_size".to_owned(), "128MB".into());
-    for (name, value) in settings {
-        arguments.push("--set".to_owned());
-        arguments.push(format!("{name}={}", value.as_str().unwrap_or_default()));
-    }
-    arguments
+const INITDB: [&str; 11] = [
+    "--pgdata",
+    PGDATA_NEW,
+    "--username=postgres",
+    "--encoding=UTF8",
+    // The same order on every machine, whatever its C library.
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--locale=C.UTF-8",
+    "--data-checksums",
+    "--auth=reject",
+    // The whole tree is made durable at once, before it gets its name.
+    "--no-sync",
+    "--no-instructions",
+];
+
+/// Runs a program to its end; inside, what it said if it failed.
+async fn succeed(command: &mut Command) -> std::io::Result<Result<(), String>> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok(if output.status.success() { Ok(()) } else { Err(last_words(&said)) })
 }
 
-/// Writes who may connect as Patroni will write it, so that the first start needs no Patroni.
-fn write_access(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
+/// Writes settings, and who may connect, as Patroni writes them: it then finds nothing to
+/// change, and what the spec drops later is not left behind.
+fn write_settings(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
+    let folder = Path::new(PGDATA_NEW);
     let lines = |lines: Vec<String>| lines.join("\n") + "\n";
+    std::fs::rename(folder.join("postgresql.conf"), folder.join("postgresql.base.conf"))?;
+    std::fs::write(folder.join("postgresql.conf"), lines(settings(environment, desired)))?;
     let names = environment.names.postgres(&desired.database);
-    std::fs::write(Path::new(PGDATA_NEW).join("pg_hba.conf"), lines(config::hba(&names)))?;
-    std::fs::write(Path::new(PGDATA_NEW).join("pg_ident.conf"), lines(config::ident()))
+    std::fs::write(folder.join("pg_hba.conf"), lines(config::hba(&names)))?;
+    std::fs::write(folder.join("pg_ident.conf"), lines(config::ident()))
+}
+
+fn settings(environment: &Environment, desired: &Desired) -> Vec<String> {
+    let mut settings = parameters(desired);
+    // What Patroni gives on the command line.
+    settings.insert("cluster_name".to_owned(), environment.names.base().into());
+    settings.insert("listen_addresses".to_owned(), "*".into());
+    settings.insert("port".to_owned(), POSTGRES_PORT.to_string().into());
+    settings.entry("wal_keep_size").or_insert("128MB".into());
+    let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "''");
+    let lines =
+        settings.iter().map(|(name, value)| format!("{name} = '{}'", quoted(value.as_str().unwrap_or_default())));
+    std::iter::once("include 'postgresql.base.conf'".to_owned()).chain(lines).collect()
 }
 
 /// A base backup brings `backup_label` first and `pg_control` last: with the one and without
@@ -232,6 +247,31 @@ mod tests {
                     2026-01-01 FATAL:  invalid value for parameter \"work_mem\": \"much\"\nchild process exited";
         assert!(last_words(said).contains("work_mem"));
         assert_eq!(last_words(""), "it said nothing");
+    }
+
+    #[test]
+    fn a_setting_cannot_leave_its_quotes() {
+        let environment = Environment {
+            pod: "chat-db-0".into(),
+            uid: "u".into(),
+            ip: "10.0.0.7".parse().expect("an address"),
+            names: crate::api::names::Names::new("messaging", "chat"),
+        };
+        let desired = Desired {
+            version: 1,
+            uid: "u".into(),
+            database: "chat_db".into(),
+            instances: 1,
+            parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(),
+            extensions: vec![],
+            synchronous: false,
+            maximum_lag_bytes: 1,
+            credential_generation: 1,
+            primary_host: "h".into(),
+        };
+        let lines = settings(&environment, &desired);
+        assert!(lines.contains(&r"search_path = 'a''\\b'".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"cluster_name = 'chat-db'".to_owned()));
     }
 
     #[test]

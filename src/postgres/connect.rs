@@ -15,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An open connection; dropping it closes it.
+/// An open connection; dropping it says goodbye to the server.
 pub struct Connection {
     /// The client.
     pub client: Client,
@@ -34,12 +34,6 @@ impl Connection {
             // An error would be a cancelled task, which only dropping the connection does.
             let _ = (&mut self.driver).await;
         }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }
 
