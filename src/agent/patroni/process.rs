@@ -1,6 +1,7 @@
 //! Patroni's process: started ahead of its work, restarted when it ends, told to stop.
 
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -14,18 +15,11 @@ use super::config;
 use crate::agent::backoff::Backoff;
 use crate::agent::report::{Area, Reporter};
 use crate::api::conditions::reason;
+use crate::contract::pod::RUN_DIR;
 
-/// Loads what Patroni needs, which takes most of its start, and runs it once it may: when a
-/// line comes. End of input means that the agent is gone.
-const LAUNCHER: &str = "\
-import sys
-import patroni.__main__ as main
-import patroni.api, patroni.dcs.kubernetes, patroni.ha, patroni.log, patroni.postgresql
-import patroni.request, patroni.watchdog
-if sys.stdin.readline():
-    sys.argv = ['patroni', sys.argv[1]]
-    main.main()
-";
+/// Loads what Patroni needs, which takes most of its start, and runs it once it may. A file,
+/// since the child by which Patroni starts PostgreSQL loads it too.
+const LAUNCHER: &str = include_str!("launcher.py");
 /// A process that lived this long did not end at once.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -40,8 +34,11 @@ impl Prepared {
     /// # Errors
     /// If there is no Python.
     pub fn new() -> io::Result<Self> {
+        let launcher = Path::new(RUN_DIR).join("patroni.py");
+        std::fs::write(&launcher, LAUNCHER)?;
         let child = Command::new("python3")
-            .args(["-I", "-c", LAUNCHER])
+            .arg("-I")
+            .arg(launcher)
             .arg(config::path())
             .stdin(Stdio::piped())
             .kill_on_drop(true)
