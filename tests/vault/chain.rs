@@ -129,6 +129,10 @@ async fn nothing_secret_is_shown_or_logged() {
 
     let shown = shown.join("\n") + &log.text();
     assert!(shown.contains("logged in to Vault"), "the log is not listened to: {shown}");
+    // Some of Vault's answers echo the secret_id, in a race that no test can make: so none of
+    // them may be logged at all.
+    let answers = around(&shown, "Detected errors in API response");
+    assert!(answers.is_empty(), "vaultrs is heard: {answers:?}");
     for secret in [PASSWORD, "canary", made.secret_id.expose_secret(), "hvs.", "hvb."] {
         assert!(!shown.contains(secret), "{secret} is shown: {:?}", around(&shown, secret));
     }
