@@ -176,8 +176,9 @@ async fn bring_about(
     }
     try_join_all(plan::unwanted(database).iter().map(|planned| delete(&context.client, &database.owner, planned)))
         .await?;
-    let workload = apply(context, &database.owner, &plan::workload(database, &context.options)).await?;
-    context.metrics.applied(workload);
+    for planned in [plan::binding(database), plan::workload(database, &context.options)] {
+        context.metrics.applied(apply(context, &database.owner, &planned).await?);
+    }
 
     // d. The migrations, once there is a primary whose credentials were proved.
     let report = observed.primary().and_then(|pod| pod.report.as_ref());

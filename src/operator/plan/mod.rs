@@ -38,7 +38,6 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
         access::service_account(database, &database.names().base()),
         access::service_account(database, &database.names().migrator()),
         access::role(database),
-        access::role_binding(database),
         config::approle(database, inputs, &database.names().instance_approle(), &inputs.role_ids.instance),
         config::approle(database, inputs, &database.names().migrator(), &inputs.role_ids.migrator),
         config::desired(database, inputs.credential_generation),
@@ -57,6 +56,11 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
 /// What must be gone when it is not planned.
 pub fn unwanted(database: &Database) -> Vec<Planned> {
     if database.instances > 1 { Vec::new() } else { vec![network::disruption_budget(database)] }
+}
+
+/// The RoleBinding, which the API server takes only once its Role is there.
+pub fn binding(database: &Database) -> Planned {
+    access::role_binding(database)
 }
 
 /// The StatefulSet, applied last.

@@ -26,6 +26,7 @@ const REVISION: &str = "0123456789abcdef0123456789abcdef";
 fn everything(database: &Database, options: &Options) -> Vec<Planned> {
     let files = BTreeMap::from([("0001_create.up.sql".to_owned(), "CREATE TABLE t (id int);".to_owned())]);
     let mut objects = plan::supporting(database, &inputs(options));
+    objects.push(plan::binding(database));
     objects.push(plan::workload(database, options));
     objects.push(migration::config_map(database, REVISION, &files));
     objects.push(migration::job(database, options, REVISION));
