@@ -103,18 +103,7 @@ pub struct TlsLogin<'a> {
 /// If the authority is not readable, or the server refuses or is not there.
 pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> {
     let target = format!("{}:{}", login.host, login.port);
-    let authority = |problem: String| ConnectError::Authority { target: target.clone(), problem };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(login.ca.as_bytes()) {
-        let certificate = certificate.map_err(|error| authority(error.to_string()))?;
-        roots.add(certificate).map_err(|error| authority(error.to_string()))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| authority(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let tls = tls(login)?;
 
     let mut config = Config::new();
     config
@@ -129,16 +118,48 @@ pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> 
     if let Some(address) = login.address {
         config.hostaddr(address);
     }
-    let (client, connection) = config
-        .connect(MakeRustlsConnect::new(tls))
-        .await
-        .map_err(|source| ConnectError::Postgres { target: target.clone(), user: login.user.to_owned(), source })?;
+    let (client, connection) = config.connect(tls).await.map_err(|source| ConnectError::Postgres {
+        target: target.clone(),
+        user: login.user.to_owned(),
+        source,
+    })?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = describe(&error), "a PostgreSQL connection ended");
         }
     });
     Ok(Connection { client, driver })
+}
+
+/// Asks the server to end what a connection of this login is running. Whether it did shows in
+/// how that ends.
+///
+/// # Errors
+/// If the server cannot be asked.
+pub async fn cancel_over_tls(login: &TlsLogin<'_>, client: &Client) -> Result<(), ConnectError> {
+    let target = format!("{}:{}", login.host, login.port);
+    client.cancel_token().cancel_query(tls(login)?).await.map_err(|source| ConnectError::Postgres {
+        target,
+        user: login.user.to_owned(),
+        source,
+    })
+}
+
+fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
+    let authority =
+        |problem: String| ConnectError::Authority { target: format!("{}:{}", login.host, login.port), problem };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(login.ca.as_bytes()) {
+        let certificate = certificate.map_err(|error| authority(error.to_string()))?;
+        roots.add(certificate).map_err(|error| authority(error.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| authority(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
 }
 
 /// Connects over the local socket as the superuser `postgres`, by peer authentication.

@@ -81,6 +81,14 @@ impl VaultClient {
         })
     }
 
+    /// Logs in, unless there is a living token.
+    ///
+    /// # Errors
+    /// If Vault cannot be reached, or refuses.
+    pub async fn log_in(&self) -> Result<(), VaultError> {
+        self.session.grant().await.map(drop)
+    }
+
     /// How many requests there were, by operation and result; for metrics.
     pub fn request_counts(&self) -> Vec<RequestCount> {
         self.counts.snapshot()

@@ -10,6 +10,7 @@ mod endpoint;
 mod error;
 mod failure;
 mod login;
+pub mod pod;
 pub mod policy;
 mod session;
 mod transport;

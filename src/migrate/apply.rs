@@ -1,0 +1,286 @@
+//! Applies one migration and writes the ledger with it.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use rand::Rng;
+use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
+
+use super::ledger;
+use super::lexer::{self, Statement};
+use super::outcome::{Stopped, one_line};
+use super::session::{Limits, Settings};
+use super::source::{Migration, Mode};
+use super::stop::Stop;
+use crate::api::conditions::reason;
+use crate::contract::migration::Failure;
+use crate::postgres::describe;
+
+/// What migrations are applied with.
+pub struct Applier<'a> {
+    /// A session that holds the lock.
+    pub client: &'a Client,
+    /// How the session shall be for each file.
+    pub settings: &'a Settings,
+    /// How long to wait for others.
+    pub limits: &'a Limits,
+    /// Whether to end.
+    pub stop: &'a Stop,
+}
+
+/// How far a batch of statements came, and what ended it.
+struct Broken {
+    completed: usize,
+    error: Error,
+}
+
+/// Where an error is in a file.
+struct Place<'a> {
+    statements: &'a [Statement<'a>],
+    /// The failing one, counted from the file's first.
+    index: usize,
+    /// In bytes from the start of the file, where the server tells.
+    offset: Option<usize>,
+}
+
+impl Applier<'_> {
+    /// Applies one migration.
+    ///
+    /// # Errors
+    /// If it fails (then the ledger says so), meets a lock for too long, is interrupted, or
+    /// loses the connection.
+    pub async fn apply(&self, migration: &Migration) -> Result<(), Stopped> {
+        let statements = lexer::statements(&migration.up.sql).map_err(|error| {
+            let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(&migration.up.name), error.message);
+            stopped.failure.line = Some(error.line);
+            stopped
+        })?;
+        match migration.mode {
+            Mode::Transaction => self.in_transaction(migration, &statements).await,
+            Mode::NoTransaction { .. } => self.one_by_one(migration, &statements).await,
+        }
+    }
+
+    /// One round trip: the mark `executing`, committed by itself; then the file and the mark
+    /// `completed` in one transaction; then the session's settings for the next file. The
+    /// first commit needs no flush: if a crash loses it, it loses the second one too.
+    async fn in_transaction(&self, migration: &Migration, statements: &[Statement<'_>]) -> Result<(), Stopped> {
+        let opening =
+            ["BEGIN;", "SET LOCAL synchronous_commit = off;", &ledger::executing(migration), "COMMIT;BEGIN;\n"];
+        // BEGIN, SET, INSERT, NOTIFY, COMMIT, BEGIN.
+        let opening_statements = 6;
+        let opening = opening.concat();
+        let batch =
+            format!("{opening}{}\n;{} COMMIT; {}", migration.up.sql, ledger::completed(migration), self.settings.sql());
+        let started = Instant::now();
+        let mut attempt = 1;
+        loop {
+            let Err(broken) = self.execute(&batch).await else { return Ok(()) };
+            let Some(db) = broken.error.as_db_error() else { return Err(lost_in(migration, &broken.error)) };
+            if is_conflict(db.code()) && attempt < self.limits.conflict_attempts && !self.stop.is_requested() {
+                tracing::info!(
+                    file = migration.up.name,
+                    sqlstate = db.code().code(),
+                    attempt,
+                    "rolled back because of a lock; trying again"
+                );
+                self.record("ROLLBACK").await?;
+                let pause = self.limits.conflict_pause * 2_u32.pow(attempt - 1);
+                self.stop.sleep(pause.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                attempt += 1;
+                continue;
+            }
+            if self.is_cancelled(db) {
+                self.record(&format!("ROLLBACK; {} {}", self.settings.sql(), ledger::postponed(migration))).await?;
+                return Err(Stopped::interrupted());
+            }
+            let sent_before = opening.chars().count();
+            let place = Place {
+                statements,
+                index: broken.completed.saturating_sub(opening_statements),
+                offset: position(db)
+                    .and_then(|at| at.checked_sub(sent_before))
+                    .and_then(|at| byte_offset(&migration.up.sql, at)),
+            };
+            let failure = failure(migration, db, &place, "all of the file is rolled back");
+            return Err(self.failed(migration, failure, started.elapsed()).await);
+        }
+    }
+
+    /// A round trip a statement; nothing is rolled back. The mark `executing` must be on disk
+    /// before the first, so that a crash cannot hide that something may be half done.
+    async fn one_by_one(&self, migration: &Migration, statements: &[Statement<'_>]) -> Result<(), Stopped> {
+        self.record(&ledger::executing(migration)).await?;
+        let started = Instant::now();
+        for (index, statement) in statements.iter().enumerate() {
+            let done = if index == 0 {
+                "nothing of the file is done, except what a concurrent index build leaves: drop an invalid index"
+            } else {
+                "the statements before it are done and stay: make the file safe to run again"
+            };
+            let asked_to_end = || Failure {
+                file: Some(migration.up.name.clone()),
+                line: Some(statement.line),
+                message: format!("the run was asked to end here; {done}"),
+                ..Stopped::interrupted().failure
+            };
+            if self.stop.is_requested() {
+                return Err(self.failed(migration, asked_to_end(), started.elapsed()).await);
+            }
+            // Building an index concurrently waits for others without being in their way.
+            let wait = if statement.contains(&["CONCURRENTLY"]) { Duration::ZERO } else { self.limits.table_lock };
+            self.record(&format!("SET lock_timeout = {}", wait.as_millis())).await?;
+            let Err(broken) = self.execute(statement.text).await else { continue };
+            let Some(db) = broken.error.as_db_error() else { return Err(lost_in(migration, &broken.error)) };
+            let failure = if self.is_cancelled(db) {
+                asked_to_end()
+            } else {
+                let offset =
+                    position(db).and_then(|at| byte_offset(statement.text, at)).map(|at| at + statement.offset);
+                failure(migration, db, &Place { statements, index, offset }, done)
+            };
+            return Err(self.failed(migration, failure, started.elapsed()).await);
+        }
+        self.record(&format!("{} {}", self.settings.sql(), ledger::completed(migration))).await
+    }
+
+    /// Whether the statement ended because this run was asked to.
+    fn is_cancelled(&self, error: &DbError) -> bool {
+        self.stop.is_requested() && *error.code() == SqlState::QUERY_CANCELED
+    }
+
+    async fn execute(&self, statements: &str) -> Result<(), Broken> {
+        let broken = |completed, error| Broken { completed, error };
+        let stream = self.client.simple_query_raw(statements).await.map_err(|error| broken(0, error))?;
+        let mut stream = std::pin::pin!(stream);
+        let mut completed = 0;
+        while let Some(message) = stream.next().await {
+            match message {
+                Ok(SimpleQueryMessage::CommandComplete(_)) => completed += 1,
+                Ok(_) => {}
+                Err(error) => return Err(broken(completed, error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn failed(&self, migration: &Migration, failure: Failure, took: Duration) -> Stopped {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let mark = ledger::failed(migration, &one_line(&failure), took);
+        if let Err(stopped) = self.record(&format!("ROLLBACK; {} {mark}", self.settings.sql())).await {
+            tracing::warn!(error = one_line(&stopped.failure), "the ledger does not have the failure");
+        }
+        Stopped { failure, reconnect: false }
+    }
+
+    /// Runs statements of our own.
+    async fn record(&self, statements: &str) -> Result<(), Stopped> {
+        self.client.batch_execute(statements).await.map_err(|error| match error.as_db_error() {
+            None => lost(&error),
+            Some(db) => {
+                let message = format!("the migrations' ledger cannot be written: {}", describe(&error));
+                let mut stopped = Stopped::later(reason::MIGRATION_FAILED, message);
+                stopped.failure.sqlstate = Some(db.code().code().to_owned());
+                stopped
+            }
+        })
+    }
+}
+
+/// The connection is gone: whatever ran was rolled back, or was committed with its mark.
+pub fn lost(error: &Error) -> Stopped {
+    Stopped::unavailable(reason::NO_PRIMARY, format!("the connection to the database was lost: {}", describe(error)))
+}
+
+fn lost_in(migration: &Migration, error: &Error) -> Stopped {
+    let mut stopped = lost(error);
+    stopped.failure.file = Some(migration.up.name.clone());
+    stopped
+}
+
+/// Others were in the way, and may be gone the next time.
+fn is_conflict(code: &SqlState) -> bool {
+    [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
+}
+
+/// Whether the server itself was in trouble: it shuts down, or lacks memory, disk or connections.
+fn is_servers_trouble(code: &SqlState) -> bool {
+    ["53", "57P", "58", "08", "XX"].iter().any(|class| code.code().starts_with(class))
+}
+
+fn failure(migration: &Migration, db: &DbError, place: &Place<'_>, done: &str) -> Failure {
+    let statement = place.statements.get(place.index);
+    let line = match (place.offset, statement) {
+        (Some(offset), _) => Some(line_at(&migration.up.sql, offset)),
+        (None, statement) => statement.map(|statement| statement.line),
+    };
+    // DETAIL and CONTEXT are left out: they may quote rows and statements.
+    let mut message = db.message().to_owned();
+    if statement.is_none() && place.offset.is_none() {
+        message += "; it came up at the end of the transaction, as a deferred constraint does";
+    }
+    for advice in db.hint().into_iter().chain(advice(db.code())) {
+        message += &format!("; {advice}");
+    }
+    Failure {
+        reason: reason::MIGRATION_FAILED.to_owned(),
+        file: Some(migration.up.name.clone()),
+        line,
+        sqlstate: Some(db.code().code().to_owned()),
+        message: format!("{message}; {done}"),
+        transient: is_conflict(db.code()) || is_servers_trouble(db.code()),
+    }
+}
+
+fn advice(code: &SqlState) -> Option<&'static str> {
+    if *code == SqlState::ACTIVE_SQL_TRANSACTION {
+        Some("make '-- no-transaction' the file's first line to run each of its statements by itself")
+    } else if *code == SqlState::LOCK_NOT_AVAILABLE {
+        Some("other sessions hold a lock for too long; the run is tried again later")
+    } else {
+        None
+    }
+}
+
+/// The server counts characters from 1, in what was sent; here from 0.
+fn position(db: &DbError) -> Option<usize> {
+    match db.position()? {
+        ErrorPosition::Original(position) => usize::try_from(*position).ok()?.checked_sub(1),
+        ErrorPosition::Internal { .. } => None,
+    }
+}
+
+/// `None` where the position is behind the text.
+fn byte_offset(text: &str, characters: usize) -> Option<usize> {
+    text.char_indices().nth(characters).map(|(offset, _)| offset)
+}
+
+fn line_at(sql: &str, offset: usize) -> u32 {
+    let newlines = sql.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+    u32::try_from(newlines + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_not_bytes() {
+        let sql = "-- äöü\nSELECT x";
+        let offset = byte_offset(sql, 14).expect("inside");
+        assert_eq!((&sql[offset..], line_at(sql, offset)), ("x", 2));
+        assert_eq!(byte_offset(sql, 15), None);
+    }
+
+    #[test]
+    fn trouble_of_the_server_passes_and_errors_of_the_file_do_not() {
+        for code in ["53100", "57P01", "58030", "08006", "XX000"] {
+            assert!(is_servers_trouble(&SqlState::from_code(code)), "{code}");
+        }
+        for code in ["42601", "23505", "57014", "25001", "0A000"] {
+            let code = SqlState::from_code(code);
+            assert!(!is_servers_trouble(&code) && !is_conflict(&code), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! How a run ends: why it stopped, what its container says, and its exit code.
+
+use std::path::Path;
+
+use crate::api::conditions::reason;
+use crate::contract::migration::{Failure, Outcome};
+use crate::migrate::source::SourceError;
+
+/// Where the kubelet reads the container's last words.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+/// How many bytes of them it keeps.
+const TERMINATION_LIMIT: usize = 4096;
+/// Stands where a message was cut.
+const CUT: &str = " […]";
+
+/// Exit code: all is applied.
+pub const EXIT_OK: u8 = 0;
+/// Exit code: refused or failed, and the same again would be too.
+pub const EXIT_PERMANENT: u8 = 1;
+/// Exit code: another try may go better (`EX_TEMPFAIL`).
+pub const EXIT_TRANSIENT: u8 = 75;
+
+/// Why a run stopped before all was applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stopped {
+    /// What the operator and people are told.
+    pub failure: Failure,
+    /// Whether the same run may go on over a new connection.
+    pub reconnect: bool,
+}
+
+impl Stopped {
+    /// Something has to be changed first.
+    pub fn refused(reason: &str, file: Option<&str>, message: impl Into<String>) -> Self {
+        Self::new(reason, file, message.into(), false)
+    }
+
+    /// A later run may go better.
+    pub fn later(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(reason, None, message.into(), true)
+    }
+
+    /// The database or Vault was not there, or went away: worth another connection.
+    pub fn unavailable(reason: &str, message: impl Into<String>) -> Self {
+        Self { reconnect: true, ..Self::later(reason, message) }
+    }
+
+    /// Somebody asked this process to end.
+    pub fn interrupted() -> Self {
+        Self::later(
+            reason::MIGRATIONS_RUNNING,
+            "the migration run was asked to end before all was applied; the next run goes on from there",
+        )
+    }
+
+    fn new(reason: &str, file: Option<&str>, message: String, transient: bool) -> Self {
+        let file = file.map(str::to_owned);
+        let failure = Failure { reason: reason.to_owned(), file, line: None, sqlstate: None, message, transient };
+        Self { failure, reconnect: false }
+    }
+}
+
+impl From<SourceError> for Stopped {
+    fn from(error: SourceError) -> Self {
+        let reason = error.reason();
+        let mut stopped = Self::refused(reason, error.file.as_deref(), error.message);
+        stopped.failure.line = error.line;
+        stopped
+    }
+}
+
+/// The exit code of an outcome.
+pub fn exit_code(outcome: &Outcome) -> u8 {
+    match &outcome.failure {
+        None => EXIT_OK,
+        Some(failure) if failure.transient => EXIT_TRANSIENT,
+        Some(_) => EXIT_PERMANENT,
+    }
+}
+
+/// A failure on one line, for the ledger and the log: file, line, message and SQLSTATE.
+pub fn one_line(failure: &Failure) -> String {
+    let place = match (&failure.file, failure.line) {
+        (Some(file), Some(line)) => format!("{file}:{line}: "),
+        (Some(file), None) => format!("{file}: "),
+        (None, _) => String::new(),
+    };
+    let state = failure.sqlstate.as_ref().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default();
+    format!("{place}{}{state}", failure.message)
+}
+
+/// Leaves the outcome for the kubelet. That this cannot be done is only logged: the exit code
+/// and the ledger still tell.
+pub fn leave(outcome: &Outcome, path: &Path) {
+    if let Err(error) = std::fs::write(path, termination_message(outcome)) {
+        tracing::warn!(path = %path.display(), %error, "the termination message cannot be written");
+    }
+}
+
+/// The outcome as JSON that fits. Only the message can be long; it is cut at its end.
+fn termination_message(outcome: &Outcome) -> String {
+    let mut outcome = outcome.clone();
+    loop {
+        // A document of strings, numbers and booleans always has a JSON form.
+        let json = serde_json::to_string(&outcome).unwrap_or_default();
+        let excess = json.len().saturating_sub(TERMINATION_LIMIT);
+        match &mut outcome.failure {
+            Some(failure) if excess > 0 && failure.message.len() > CUT.len() => {
+                let kept = failure.message.strip_suffix(CUT).unwrap_or(&failure.message);
+                failure.message = cut(kept, kept.len().saturating_sub(excess.max(CUT.len())));
+            }
+            _ => return json,
+        }
+    }
+}
+
+/// A text with at most so many bytes of its start, and a mark where it was cut.
+pub fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{CUT}", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(message: String) -> Outcome {
+        let failure = Failure {
+            reason: reason::MIGRATION_FAILED.to_owned(),
+            file: Some("0002_b.up.sql".to_owned()),
+            line: Some(7),
+            sqlstate: Some("42P01".to_owned()),
+            message,
+            transient: false,
+        };
+        Outcome { revision: "r".repeat(64), applied: 1, failure: Some(failure) }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_all_else_stays() {
+        for message in ["x".repeat(10_000), "ü\"\n".repeat(5_000), "\u{1}".repeat(4_000)] {
+            let outcome = failed(message);
+            let json = termination_message(&outcome);
+            assert!(json.len() <= TERMINATION_LIMIT && json.len() > TERMINATION_LIMIT / 2, "{}", json.len());
+            let read: Outcome = serde_json::from_str(&json).expect("JSON");
+            let (read, written) = (read.failure.expect("kept"), outcome.failure.expect("set"));
+            assert!(read.message.ends_with(CUT));
+            assert_eq!((read.file, read.line, read.sqlstate), (written.file, written.line, written.sqlstate));
+        }
+        let short = failed("relation \"x\" does not exist".to_owned());
+        assert_eq!(serde_json::from_str::<Outcome>(&termination_message(&short)).expect("JSON"), short);
+    }
+
+    #[test]
+    fn the_exit_code_tells_whether_to_try_again() {
+        let mut outcome = failed(String::new());
+        assert_eq!(exit_code(&outcome), EXIT_PERMANENT);
+        outcome.failure = Some(Stopped::unavailable(reason::NO_PRIMARY, "").failure);
+        assert_eq!(exit_code(&outcome), EXIT_TRANSIENT);
+        outcome.failure = None;
+        assert_eq!(exit_code(&outcome), EXIT_OK);
+    }
+
+    #[test]
+    fn one_line_has_the_place_and_the_state() {
+        let failure = failed("boom".to_owned()).failure.expect("set");
+        assert_eq!(one_line(&failure), "0002_b.up.sql:7: boom (SQLSTATE 42P01)");
+    }
+}

@@ -1,0 +1,146 @@
+//! The session that migrations run in: its settings, its role, and the lock that keeps two
+//! runs apart.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use super::apply::lost;
+use super::outcome::Stopped;
+use super::stop::Stop;
+use crate::api::conditions::reason;
+use crate::postgres::ident;
+
+/// The advisory lock of a database: "servicdb" in ASCII. Advisory locks are per database.
+const LOCK: i64 = 0x7365_7276_6963_6462;
+const LOCK_POLL: Duration = Duration::from_millis(250);
+/// The first version with `transaction_timeout`.
+const TRANSACTION_TIMEOUT_SINCE: u32 = 17_00_00;
+
+/// How long a run has patience with others.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long it waits for another run to end.
+    pub run_lock: Duration,
+    /// How long a statement waits for a table's lock: others queue up behind it meanwhile.
+    pub table_lock: Duration,
+    /// How long it waits before it tries a file again that met a lock; doubled each time.
+    pub conflict_pause: Duration,
+    /// How many times it tries such a file.
+    pub conflict_attempts: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            run_lock: Duration::from_secs(60),
+            table_lock: Duration::from_secs(5),
+            conflict_pause: Duration::from_secs(1),
+            conflict_attempts: 5,
+        }
+    }
+}
+
+/// What brings a session back to how migrations expect it, whatever the one before has set.
+#[derive(Debug, Clone)]
+pub struct Settings(String);
+
+impl Settings {
+    fn new(owner: &str, limits: &Limits, server_version: u32) -> Self {
+        let lock_timeout = limits.table_lock.as_millis();
+        // Messages below an error may hold data, and nobody would read them. A server that
+        // looks for its client ends what a killed run has left.
+        let mut statements = format!(
+            "RESET ALL; SET ROLE {}; SET search_path = public; SET lock_timeout = {lock_timeout}; \
+             SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+             SET client_min_messages = error; SET standard_conforming_strings = on; \
+             SET client_connection_check_interval = 2000;",
+            ident(owner)
+        );
+        if server_version >= TRANSACTION_TIMEOUT_SINCE {
+            statements += " SET transaction_timeout = 0;";
+        }
+        Self(statements)
+    }
+
+    /// The statements.
+    pub fn sql(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Takes the lock and sets the session up. The lock is the session's: it ends with it.
+///
+/// # Errors
+/// If another run holds the lock for longer than the limit, if the role cannot be had, or if
+/// the connection is lost.
+pub async fn prepare(client: &Client, owner: &str, limits: &Limits, stop: &Stop) -> Result<Settings, Stopped> {
+    let deadline = Instant::now() + limits.run_lock;
+    let mut waiting = false;
+    let server_version = loop {
+        // Waiting inside of the server would hold a snapshot, for which a concurrent index
+        // build of the run that holds the lock would wait in turn.
+        let statement = format!("SELECT pg_try_advisory_lock({LOCK}), current_setting('server_version_num')");
+        let rows = rows(client, &statement).await.map_err(unavailable)?;
+        let Some(row) = rows.first() else {
+            return Err(Stopped::unavailable(reason::NO_PRIMARY, "the server gave no answer to a query"));
+        };
+        if row.get(0) == Some("t") {
+            break row.get(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+        }
+        if !waiting || Instant::now() >= deadline {
+            let holder = holder(client).await.map_err(unavailable)?;
+            if waiting {
+                let message = format!(
+                    "another migration run holds this database's lock for more than {} s: {holder}; this run is tried \
+                     again later",
+                    limits.run_lock.as_secs()
+                );
+                return Err(Stopped::later(reason::MIGRATIONS_RUNNING, message));
+            }
+            tracing::info!(holder, "waiting for another migration run to end");
+            waiting = true;
+        }
+        if !stop.sleep(LOCK_POLL).await {
+            return Err(Stopped::interrupted());
+        }
+    };
+    let settings = Settings::new(owner, limits, server_version);
+    client.batch_execute(settings.sql()).await.map_err(unavailable)?;
+    Ok(settings)
+}
+
+async fn holder(client: &Client) -> Result<String, tokio_postgres::Error> {
+    let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);
+    let statement = format!(
+        "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid = {high} AND l.objid = {low} \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    let rows = rows(client, &statement).await?;
+    let describe = |row: &SimpleQueryRow| {
+        format!("{} (PostgreSQL process {})", row.get(1).unwrap_or_default(), row.get(0).unwrap_or_default())
+    };
+    Ok(rows.first().map_or_else(|| "it has just ended".to_owned(), describe))
+}
+
+async fn rows(client: &Client, statement: &str) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {
+    let messages = client.simple_query(statement).await?;
+    let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
+    Ok(messages.into_iter().filter_map(row).collect())
+}
+
+/// Before a migration runs, whatever the server refuses is the set-up's fault, not the
+/// migration's: a role that is not there yet, a server that still is a replica.
+pub fn unavailable(error: tokio_postgres::Error) -> Stopped {
+    match error.as_db_error() {
+        None => lost(&error),
+        Some(db) => {
+            let message = format!("the database is not ready for migrations: {}", db.message());
+            let mut stopped = Stopped::unavailable(reason::NO_PRIMARY, message);
+            stopped.failure.sqlstate = Some(db.code().code().to_owned());
+            stopped
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The migration run against a real PostgreSQL: what it leaves in the database and in the
+//! ledger when it goes well, fails, is killed, or meets another run.
+
+mod examples;
+mod failures;
+mod interruptions;
+mod no_transaction;
+mod refusals;
+mod runs;
+mod server;
+
+use std::time::Duration;
+
+use servicedb::contract::migration::Failure;
+use servicedb::migrate::source::{self, MigrationSet};
+use servicedb::migrate::{Limits, Stop, migrate, stop};
+use tokio_postgres::SimpleQueryMessage;
+
+use server::{Database, Server, Session};
+
+/// A set of migrations from names without their endings.
+fn set(files: &[(&str, &str)]) -> MigrationSet {
+    let files = files.iter().map(|(name, sql)| (format!("{name}.up.sql"), sql.as_bytes().to_vec()));
+    source::parse(files).expect("valid migrations")
+}
+
+/// Limits for tests: nobody wants to wait.
+fn limits() -> Limits {
+    Limits {
+        run_lock: Duration::from_secs(20),
+        table_lock: Duration::from_millis(300),
+        conflict_pause: Duration::from_millis(50),
+        conflict_attempts: 3,
+    }
+}
+
+/// Applies a set over a connection of its own: how many were applied, and why not all.
+async fn run(database: &Database, set: &MigrationSet) -> (i64, Option<Failure>) {
+    let session = database.migrator().await;
+    run_over(&session, database, set, &limits(), &stop().1).await
+}
+
+async fn run_over(
+    session: &Session,
+    database: &Database,
+    set: &MigrationSet,
+    limits: &Limits,
+    stop: &Stop,
+) -> (i64, Option<Failure>) {
+    let mut applied = 0;
+    let work = migrate(&session.client, &database.owner(), set, limits, stop, &mut applied);
+    let result = tokio::time::timeout(Duration::from_secs(60), work).await.expect("a run ends in time");
+    (applied, result.err().map(|stopped| stopped.failure))
+}
+
+/// The rows of a query as text, columns joined by a space.
+async fn query(session: &Session, sql: &str) -> Vec<String> {
+    let messages = session.client.simple_query(sql).await.expect(sql);
+    let text = |message| match message {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect::<Vec<_>>().join(" "))
+        }
+        _ => None,
+    };
+    messages.into_iter().filter_map(text).collect()
+}
+
+/// The ledger: version, name, status.
+async fn ledger(session: &Session) -> Vec<String> {
+    query(session, "SELECT version, name, status FROM servicedb.migrations ORDER BY version").await
+}
+
+/// The tables of the service, and who owns them.
+async fn tables(session: &Session) -> Vec<String> {
+    query(session, "SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").await
+}
+
+/// A new database on the shared server.
+async fn database(name: &str) -> Database {
+    Server::shared().database(name).await
+}
