@@ -1,8 +1,27 @@
-//! `servicedb check`: walks the whole chain once.
+//! `servicedb check`: walks the whole chain once, by hand in a database pod, and prints a
+//! line a link: Vault, the login there, the credentials, PostgreSQL, the login with them.
+
+mod chain;
+mod links;
 
 use std::process::ExitCode;
 
-/// Prints a line a link.
+use chain::Chain;
+
+/// Prints a line a link; fails if one is broken.
 pub async fn run() -> ExitCode {
-    ExitCode::FAILURE
+    let pod = match links::Pod::from_environment() {
+        Ok(pod) => pod,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut chain = Chain::new(std::io::stdout());
+    let vault = chain.link("Vault answers", Some(links::vault())).await;
+    let session = chain.link("Vault accepts the AppRole login", vault.map(links::log_in)).await;
+    let credentials = chain.link("credentials are in Vault", session.map(|it| links::credentials(it, &pod))).await;
+    chain.link("PostgreSQL accepts connections", Some(links::local())).await;
+    chain.link("credentials log in over TLS", credentials.map(|it| links::log_in_to_postgres(it, &pod))).await;
+    if chain.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

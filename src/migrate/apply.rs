@@ -86,8 +86,7 @@ impl Applier<'_> {
                     "rolled back because of a lock; trying again"
                 );
                 self.record("ROLLBACK").await?;
-                let pause = self.limits.conflict_pause * 2_u32.pow(attempt - 1);
-                self.stop.sleep(pause.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                self.stop.sleep(self.pause(attempt)).await;
                 attempt += 1;
                 continue;
             }
@@ -143,6 +142,12 @@ impl Applier<'_> {
             return Err(self.failed(migration, failure, started.elapsed()).await);
         }
         self.record(&format!("{} {}", self.settings.sql(), ledger::completed(migration))).await
+    }
+
+    /// How long to wait after an attempt; with jitter, so that two who met do not meet again.
+    fn pause(&self, attempt: u32) -> Duration {
+        let pause = self.limits.conflict_pause * 2_u32.pow(attempt - 1);
+        pause.mul_f64(rand::rng().random_range(0.5..1.5))
     }
 
     /// Whether the statement ended because this run was asked to.

@@ -48,7 +48,8 @@ async fn run_over(
     stop: &Stop,
 ) -> (i64, Option<Failure>) {
     let mut applied = 0;
-    let work = migrate(&session.client, &database.owner(), set, limits, stop, &mut applied);
+    let owner = database.owner();
+    let work = migrate(&session.client, &owner, set, limits, stop, &mut applied);
     let result = tokio::time::timeout(Duration::from_secs(60), work).await.expect("a run ends in time");
     (applied, result.err().map(|stopped| stopped.failure))
 }

@@ -1,0 +1,162 @@
+//! The links: what is tried, what is told, and what to do when one is broken. Nothing secret
+//! is in any text.
+
+use std::net::IpAddr;
+
+use secrecy::SecretString;
+
+use super::chain::{Broken, Holds};
+use crate::api::names::Names;
+use crate::contract::pod;
+use crate::contract::records::{Runtime, VaultAccess};
+use crate::postgres::{ConnectError, TlsLogin, over_socket, over_tls};
+use crate::vault::client::VaultClient;
+use crate::vault::{Vault, VaultError, pod as pod_vault};
+
+const APPLICATION_NAME: &str = "servicedb check";
+const LOOK_AT_THE_POD: &str = "a replica that still clones and a server that recovers refuse for a while; \
+                               see kubectl logs of this pod";
+
+/// This pod.
+pub struct Pod {
+    names: Names,
+    address: IpAddr,
+}
+
+/// A way to Vault.
+pub struct Session {
+    client: VaultClient,
+    access: VaultAccess,
+}
+
+/// What the runtime record holds.
+pub struct Credentials {
+    user: String,
+    password: SecretString,
+    database: String,
+    ca: String,
+}
+
+impl Pod {
+    /// Reads the pod's environment.
+    pub fn from_environment() -> Result<Self, String> {
+        let get = |variable: &str| {
+            let found = std::env::var(variable).ok().filter(|value| !value.is_empty());
+            found.ok_or_else(|| format!("{variable} is not set: run this in a database pod, with kubectl exec"))
+        };
+        let address = get(pod::ENV_POD_IP)?;
+        let address = address.parse().map_err(|_| format!("{} is no IP address: {address}", pod::ENV_POD_IP))?;
+        Ok(Self { names: Names::new(get(pod::ENV_POD_NAMESPACE)?, get(pod::ENV_SERVICE)?), address })
+    }
+}
+
+/// Vault is initialised, unsealed and answers.
+pub async fn vault() -> Result<Holds<Session>, Broken> {
+    let (client, access) = pod_vault::client().map_err(|error| Broken {
+        problem: error.to_string(),
+        advice: "see the events of this pod: a ConfigMap that it mounts may be missing",
+    })?;
+    client.health().await.map_err(vault_problem)?;
+    Ok(Holds { detail: access.address.clone(), value: Session { client, access } })
+}
+
+/// Vault accepts this pod's role_id and secret_id.
+pub async fn log_in(session: Session) -> Result<Holds<Session>, Broken> {
+    session.client.log_in().await.map_err(vault_problem)?;
+    Ok(Holds { detail: format!("at auth/{}", session.access.approle_mount), value: session })
+}
+
+/// The record that applications read can be read, and is complete.
+pub async fn credentials(session: Session, pod: &Pod) -> Result<Holds<Credentials>, Broken> {
+    let path = format!("{}/runtime", session.access.folder);
+    let record = session.client.read_kv(&path).await.map_err(vault_problem)?.ok_or_else(|| Broken {
+        problem: format!("there is no record {}/{path}", session.access.kv_mount),
+        advice: "a new database has none until its first primary proved them; of one that served before it was \
+                 deleted: see the condition CredentialsReady in kubectl describe sdb",
+    })?;
+    let incomplete = |problem: String| Broken {
+        problem,
+        advice: "somebody else wrote this record: restore its last good version (vault kv rollback)",
+    };
+    let prefix = pod.names.key_prefix();
+    let get = |suffix: &str| {
+        let key = format!("{prefix}_DB_{suffix}");
+        let found = record.data.get(&key).filter(|value| !value.is_empty()).cloned();
+        found.ok_or_else(|| incomplete(format!("the record {path} has no key {key}")))
+    };
+    let (user, password) = Runtime::login_of(&record.data, &prefix).map_err(|error| incomplete(error.to_string()))?;
+    let generation = Runtime::generation_of(&record.data).map_err(|error| incomplete(error.to_string()))?;
+    let detail = format!("{}/{path}, generation {generation}", session.access.kv_mount);
+    Ok(Holds { value: Credentials { user, password, database: get("NAME")?, ca: get("CA")? }, detail })
+}
+
+/// PostgreSQL answers a query over the local socket.
+pub async fn local() -> Result<Holds<()>, Broken> {
+    let broken = |problem: String| Broken { problem, advice: LOOK_AT_THE_POD };
+    let connection = over_socket(pod::SOCKET_DIR, "postgres", APPLICATION_NAME).await;
+    let connection = connection.map_err(|error| broken(error.to_string()))?;
+    let row = connection.client.query_one("SHOW server_version", &[]).await;
+    let version: String = row.map_err(|error| broken(crate::postgres::describe(&error)))?.get(0);
+    Ok(Holds { value: (), detail: format!("version {version}") })
+}
+
+/// The credentials log in to this pod's server, as clients do, and a query is answered.
+pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<Holds<()>, Broken> {
+    let Credentials { user, password, database, ca } = &credentials;
+    let connection = over_tls(&TlsLogin {
+        host: &pod.names.primary_host(),
+        address: Some(pod.address),
+        port: pod::POSTGRES_PORT,
+        database,
+        user,
+        password,
+        ca,
+        application_name: APPLICATION_NAME,
+    });
+    let connection =
+        connection.await.map_err(|error| Broken { advice: login_advice(&error), problem: error.to_string() })?;
+    let row = connection.client.query_one("SELECT 1, pg_is_in_recovery()", &[]).await;
+    let row = row.map_err(|error| Broken { problem: crate::postgres::describe(&error), advice: LOOK_AT_THE_POD })?;
+    let role = if row.get(1) { "a replica" } else { "the primary" };
+    Ok(Holds { value: (), detail: format!("{user} to {database}; this is {role}") })
+}
+
+fn login_advice(error: &ConnectError) -> &'static str {
+    let code = match error {
+        ConnectError::Authority { .. } => {
+            return "the authority in Vault is damaged: restore the record's last good version";
+        }
+        ConnectError::Postgres { source, .. } => source.code().map(|code| code.code()),
+    };
+    match code {
+        Some("28P01" | "28000") => {
+            "PostgreSQL does not take what Vault holds: the primary's agent sets it again when it is restarted; on a \
+             replica, wait until it has caught up"
+        }
+        Some("3D000") => "the primary's agent makes the database: see kubectl logs of the primary's pod",
+        Some("53300") => "all connections are taken: raise max_connections, or find who keeps them",
+        Some(_) => LOOK_AT_THE_POD,
+        None => {
+            "if the certificate is the problem: the operator renews it, and the agent loads it; else the server is not there"
+        }
+    }
+}
+
+fn vault_problem(error: VaultError) -> Broken {
+    let advice = match &error {
+        VaultError::Unreachable { .. } => {
+            "check that Vault runs, that its address and authority in the operator's settings are right, and that no \
+             NetworkPolicy keeps this pod from it"
+        }
+        VaultError::NotServing { .. } => "bring Vault to serve; nothing has to be done here afterwards",
+        VaultError::LoginRefused { .. } => {
+            "the operator keeps the role and renews the secret_id: see the condition VaultReachable in kubectl describe sdb"
+        }
+        VaultError::PermissionDenied { .. } => {
+            "the operator writes this pod's policy again at its next resync: see its log"
+        }
+        VaultError::MountMissing { .. } => "enable the mount in Vault, or correct the operator's settings",
+        VaultError::CasMismatch { .. } | VaultError::Unexpected { .. } => "see Vault's log",
+    };
+    Broken { problem: error.to_string(), advice }
+}
