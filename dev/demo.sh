@@ -54,10 +54,10 @@ reasons() { k get sdb "$@" --no-headers -o 'custom-columns=N:.metadata.name,S:.s
 
 # wait_ready NAME…: one line that changes, or, where nobody watches, a line a change.
 wait_ready() {
-  local from=$EPOCHREALTIME deadline=$((SECONDS + WAIT)) line before= ready total
+  local from=$EPOCHREALTIME deadline=$((SECONDS + WAIT)) line before='' ready total
   while true; do
-    line=$(reasons "$@" | awk '{printf "%s%s %s", NR > 1 ? ", " : "", $1, $2 == "True" ? "Ready" : ($3 == "<none>" ? "…" : $3)}' || true)
-    ready=$(grep -o ' Ready' <<<"$line" | wc -l)
+    line=$(reasons "$@" | awk '{printf "%s%s %s", (NR > 1 ? ", " : ""), $1, ($2 == "True" ? "Ready" : $3 == "<none>" ? "…" : $3)}' || true)
+    ready=$(grep -o ' Ready' <<<"$line" | wc -l || true)
     total=$#
     ((total)) || total=${#SERVICES[@]}
     if [[ -t 1 ]]; then
@@ -110,9 +110,8 @@ act 'It connects over TLS, writes a message and reads it' \
   "kubectl -n $N exec -it deploy/chat -- /chat/sql.sh" "kubectl -n $N logs chat-db-0"
 show "kubectl -n $N exec -i deploy/chat -- /chat/sql.sh <<< '…'"
 in_chat /chat/sql.sh <<'SQL'
-\x on
-SELECT current_user, session_user, current_database(), s.version AS tls, s.cipher, split_part(version(), ' ', 2) AS postgresql
-FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid();
+\conninfo
+SELECT session_user, current_user, current_database(), current_setting('server_version') AS server;
 SQL
 # The first five queries of the service, with their example values. Each run of
 # the demo opens a channel of its own, so it can run again.
@@ -195,8 +194,8 @@ cat <<NEXT
 To go on by hand:
   export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH
   kubectl -n $N describe sdb chat              conditions, events
-  kubectl servicedb -n $N status chat          all of it on a page
-  kubectl servicedb -n $N psql chat            a shell in the database
+  kubectl servicedb status chat -n $N          all of it on a page
+  kubectl servicedb psql chat -n $N            a shell in the database
   kubectl -n $N exec chat-db-0 -- servicedb check
   kubectl -n $N patch sdb chat --type=merge -p '{"spec":{"instances":3}}'    two replicas more, no restart
   . $DEV/vault.env; vault kv list secret/dev/$N
