@@ -57,11 +57,11 @@ fn what_is_its_own_is_put_right() {
             let again =
                 sandbox.api::<ConfigMap>().get_opt("shop-db-desired").await.map_err(|error| error.to_string())?;
             let selector = service.spec.and_then(|spec| spec.selector);
-            let same = again.as_ref().is_some_and(|again| again.data == desired.data);
+            let same = again.as_ref().is_some_and(|again| again.metadata.uid != desired.metadata.uid);
             if selector == wanted.selector && same {
                 Ok(())
             } else {
-                Err(format!("selector {selector:?}; desired state back: {same}"))
+                Err(format!("selector {selector:?}; desired state made again: {same}"))
             }
         })
         .await;
