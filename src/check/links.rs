@@ -103,8 +103,9 @@ pub async fn local() -> Result<Holds<()>, Broken> {
 /// The credentials log in to this pod's server, as clients do, and a query is answered.
 pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<Holds<()>, Broken> {
     let Credentials { user, password, database, ca } = &credentials;
-    let connection = over_tls(&TlsLogin {
-        host: &pod.names.primary_host(),
+    let host = pod.names.primary_host();
+    let login = TlsLogin {
+        host: &host,
         address: Some(pod.address),
         port: pod::POSTGRES_PORT,
         database,
@@ -112,9 +113,9 @@ pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<H
         password,
         ca,
         application_name: APPLICATION_NAME,
-    });
+    };
     let connection =
-        connection.await.map_err(|error| Broken { advice: login_advice(&error), problem: error.to_string() })?;
+        over_tls(&login).await.map_err(|error| Broken { advice: login_advice(&error), problem: error.to_string() })?;
     let row = connection.client.query_one("SELECT 1, pg_is_in_recovery()", &[]).await;
     let row = row.map_err(|error| Broken { problem: crate::postgres::describe(&error), advice: LOOK_AT_THE_POD })?;
     let role = if row.get(1) { "a replica" } else { "the primary" };

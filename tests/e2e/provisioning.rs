@@ -113,7 +113,9 @@ async fn logins_are_as_promised(sandbox: &Sandbox, name: &str) {
     let credentials = sandbox.credentials(name).await;
     // TLS verify-full with the record's authority and host name.
     let connection = sandbox.connect(name).await;
-    let seen = column(&connection, "SET ROLE NONE; SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await.expect("a query");
+    let seen = column(&connection, "SET ROLE NONE; SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        .await
+        .expect("a query");
     assert_eq!(seen, ["t"], "the connection is not encrypted");
     let who = column(&connection, "RESET ROLE; SELECT session_user || ' as ' || current_user").await.expect("a query");
     assert_eq!(who, ["shop_a as shop_db_app"]);
