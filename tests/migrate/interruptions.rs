@@ -34,8 +34,8 @@ async fn a_killed_run_leaves_nothing_and_the_next_one_applies_it_once() {
         let owner = database.owner();
         let slow_set = slow_set.clone();
         tokio::spawn(async move {
-            let (mut applied, stop) = (0, stop().1);
-            let work = migrate(&session.client, &owner, &slow_set, &limits(), &stop, &mut applied);
+            let (mut applied, stop, limits) = (0, stop().1, limits());
+            let work = migrate(&session.client, &owner, &slow_set, &limits, &stop, &mut applied);
             let kill = async {
                 tokio::time::sleep(Duration::from_millis(1500)).await;
                 driver.abort();
