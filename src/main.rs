@@ -45,9 +45,7 @@ fn main() -> ExitCode {
         .json()
         .flatten_event(true)
         .with_span_list(false)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("SERVICEDB_LOG").unwrap_or_else(|_| "info,kube=warn".into()),
-        )
+        .with_env_filter(log_filter())
         .with_writer(std::io::stderr)
         .init();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -88,4 +86,11 @@ fn print<E: std::fmt::Display>(text: Result<String, E>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is logged. The PostgreSQL client logs each statement and notice in full, which may
+/// hold anything, so it never gets below a warning, whatever level is asked for.
+fn log_filter() -> tracing_subscriber::EnvFilter {
+    let wanted = std::env::var("SERVICEDB_LOG").unwrap_or_else(|_| "info,kube=warn".to_owned());
+    tracing_subscriber::EnvFilter::new(format!("{wanted},tokio_postgres=warn"))
 }

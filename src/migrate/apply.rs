@@ -62,9 +62,10 @@ impl Applier<'_> {
         }
     }
 
-    /// One round trip: the mark `executing`, committed by itself; then the file and the mark
-    /// `completed` in one transaction; then the session's settings for the next file. The
-    /// first commit needs no flush: if a crash loses it, it loses the second one too.
+    /// One round trip: the mark `executing`, committed by itself; then, in one transaction, the
+    /// file, the session's settings (the file may have changed them, and the role) and the mark
+    /// `completed`. The first commit needs no flush: if a crash loses it, it loses the second
+    /// one too.
     async fn in_transaction(&self, migration: &Migration, statements: &[Statement<'_>]) -> Result<(), Stopped> {
         let opening =
             ["BEGIN;", "SET LOCAL synchronous_commit = off;", &ledger::executing(migration), "COMMIT;BEGIN;\n"];
@@ -72,7 +73,7 @@ impl Applier<'_> {
         let opening_statements = 6;
         let opening = opening.concat();
         let batch =
-            format!("{opening}{}\n;{} COMMIT; {}", migration.up.sql, ledger::completed(migration), self.settings.sql());
+            format!("{opening}{}\n;{} {} COMMIT", migration.up.sql, self.settings.sql(), ledger::completed(migration));
         let started = Instant::now();
         let mut attempt = 1;
         loop {

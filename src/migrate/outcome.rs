@@ -10,6 +10,8 @@ use crate::migrate::source::SourceError;
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// How many bytes of them it keeps.
 const TERMINATION_LIMIT: usize = 4096;
+/// How many bytes JSON takes for one, as in `\u0001`.
+const LONGEST_ESCAPE: usize = 6;
 /// Stands where a message was cut.
 const CUT: &str = " […]";
 
@@ -107,7 +109,9 @@ fn termination_message(outcome: &Outcome) -> String {
         match &mut outcome.failure {
             Some(failure) if excess > 0 && failure.message.len() > CUT.len() => {
                 let kept = failure.message.strip_suffix(CUT).unwrap_or(&failure.message);
-                failure.message = cut(kept, kept.len().saturating_sub(excess.max(CUT.len())));
+                // JSON writes one byte as six at most: so no step cuts more than it must.
+                let step = (excess / LONGEST_ESCAPE).max(CUT.len());
+                failure.message = cut(kept, kept.len().saturating_sub(step));
             }
             _ => return json,
         }

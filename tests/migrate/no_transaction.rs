@@ -6,14 +6,14 @@ const TABLE: (&str, &str) = ("1_t", "CREATE TABLE t (a int, b int); INSERT INTO 
 
 #[tokio::test]
 async fn an_index_is_built_concurrently() {
-    let database = database("concurrently").await;
+    let database = database("indexes").await;
     let sql = "-- no-transaction\n-- two statements; each by itself\n\
                CREATE INDEX CONCURRENTLY t_a ON t (a);\nCREATE INDEX CONCURRENTLY t_b ON t (b);\n";
     assert_eq!(run(&database, &set(&[TABLE, ("2_indexes", sql), ("3_more", "CREATE TABLE u ()")])).await, (3, None));
     let admin = database.superuser().await;
     let indexes = "SELECT relname, pg_get_userbyid(relowner), indisvalid FROM pg_index JOIN pg_class c ON c.oid = indexrelid \
                    WHERE relname LIKE 't\\_%' ORDER BY 1";
-    assert_eq!(query(&admin, indexes).await, ["t_a concurrently_owner t", "t_b concurrently_owner t"]);
+    assert_eq!(query(&admin, indexes).await, ["t_a indexes_owner t", "t_b indexes_owner t"]);
     assert_eq!(ledger(&admin).await, ["1 t completed", "2 indexes completed", "3 more completed"]);
 }
 

@@ -30,7 +30,7 @@ async fn the_first_run_applies_all_and_the_second_finds_nothing_to_do() {
         "SELECT version, checksum, error, duration_ms >= 0, started_at <= now() FROM servicedb.migrations LIMIT 1";
     assert_eq!(query(&admin, head).await, [format!("1 {} NULL t t", migrations.migrations[0].up.checksum)]);
 
-    let before = query(&admin, "SELECT xmin, * FROM servicedb.migrations UNION ALL SELECT xmin, 0,0,'','','',now(),0,'' FROM servicedb.revision WHERE false").await;
+    let before = query(&admin, "SELECT xmin, * FROM servicedb.migrations").await;
     let started = Instant::now();
     assert_eq!(run(&database, &migrations).await, (0, None));
     assert!(started.elapsed() < Duration::from_secs(1), "a run with nothing to do took {:?}", started.elapsed());

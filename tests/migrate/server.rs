@@ -78,6 +78,7 @@ impl Server {
         let admin = self.connect("postgres", "postgres").await;
         for statement in [
             format!("CREATE ROLE {name}_owner NOLOGIN"),
+            format!("CREATE ROLE {name}_app NOLOGIN"),
             format!("CREATE ROLE {name}_migrator_a LOGIN NOINHERIT IN ROLE {name}_owner"),
             format!("CREATE DATABASE {name} OWNER {name}_owner"),
             format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"),
