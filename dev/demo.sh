@@ -197,8 +197,9 @@ To go on by hand:
   kubectl servicedb status chat -n $N          all of it on a page
   kubectl servicedb psql chat -n $N            a shell in the database
   kubectl -n $N exec chat-db-0 -- servicedb check
-  kubectl -n $N patch sdb chat --type=merge -p '{"spec":{"instances":3}}'    two replicas more, no restart
+  kubectl -n $N patch sdb chat --type=merge -p '{"spec":{"instances":3}}'   two replicas, no restart
   . $DEV/vault.env; vault kv list secret/dev/$N
-  kubectl delete -k examples/game-platform     volumes and credentials stay: deletionPolicy is Retain
+  kubectl -n $N delete sdb chat                its volume and credentials stay: deletionPolicy is Retain
+  kubectl delete -k examples/game-platform     and with the namespace its volumes go
   make clean                                   ends the cluster
 NEXT
