@@ -232,9 +232,17 @@ fn remove_unfinished_clone(pgdata: &Path) -> std::io::Result<()> {
 /// The end of what a program said, short enough for a status.
 fn last_words(said: &str) -> String {
     let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let telling: Vec<_> = lines.iter().filter(|line| line.contains("FATAL") || line.contains("error:")).collect();
-    let text = telling.first().copied().or(lines.last()).copied().unwrap_or("it said nothing");
-    text.chars().take(300).collect()
+    // A wrong setting is named in a line of the log; the error after it says only that there is one.
+    let marks = ["FATAL", "error:", "invalid value for parameter", "unrecognized configuration parameter"];
+    let mut telling: Vec<_> =
+        lines.iter().copied().filter(|line| marks.iter().any(|mark| line.contains(mark))).collect();
+    telling.dedup();
+    let text = if telling.is_empty() {
+        lines.last().copied().unwrap_or("it said nothing").to_owned()
+    } else {
+        telling.join("; ")
+    };
+    text.chars().take(600).collect()
 }
 
 #[cfg(test)]

@@ -12,9 +12,11 @@ use super::context::Context;
 use super::error::Error;
 use super::object::ANNOTATION_UID;
 use super::pods::DatabasePod;
+use crate::api::conditions::reason;
 use crate::api::names::{LABEL_NAME, Names};
 use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
+use crate::contract::report::Trouble;
 
 /// What was observed of one ServiceDatabase.
 #[derive(Default)]
@@ -41,6 +43,39 @@ impl Observation {
     /// The primary, if all evidence agrees: label, readiness, report, leader key.
     pub fn primary(&self) -> Option<&DatabasePod> {
         self.pods.iter().find(|pod| pod.is_primary() && self.leader.as_ref() == Some(&pod.name))
+    }
+
+    /// What hinders the instances, as the first that is hindered tells it.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let mut trouble = self.pods.iter().find_map(|pod| pod.trouble.clone())?;
+        if trouble.reason == reason::VOLUME_PENDING {
+            // The scheduler does not say which claim, and not of which class.
+            trouble.message = self.unbound_claims().unwrap_or(trouble.message);
+        }
+        Some(trouble)
+    }
+
+    /// What of the spec an instance that runs could not bring about.
+    pub fn refused(&self) -> Option<&Trouble> {
+        let reports = self.pods.iter().filter_map(|pod| pod.report.as_ref());
+        reports.filter_map(|report| report.trouble.as_ref()).find(|trouble| trouble.reason == reason::INVALID_SPEC)
+    }
+
+    fn unbound_claims(&self) -> Option<String> {
+        let phase = |claim: &PersistentVolumeClaim| claim.status.as_ref().and_then(|status| status.phase.clone());
+        let unbound = self.volume_claims.iter().filter(|claim| phase(claim).as_deref() == Some("Pending"));
+        let told: Vec<_> = unbound
+            .map(|claim| {
+                let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
+                format!(
+                    "{} (StorageClass {})",
+                    claim.name_any(),
+                    class.unwrap_or("none, and the cluster has no default")
+                )
+            })
+            .collect();
+        let told = (!told.is_empty()).then(|| told.join(", "))?;
+        Some(format!("volume claims wait to be bound: {told}; see kubectl describe pvc, and whether the class exists"))
     }
 
     /// How many instances are ready.

@@ -163,8 +163,8 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
     if let Some(primary) = observed.primary() {
         return Word::yes(reason::AVAILABLE, format!("{} is the primary and answers", primary.name));
     }
-    if let Some(trouble) = observed.pods.iter().find_map(|pod| pod.trouble.as_ref()) {
-        return Word::no(&trouble.reason, trouble.message.clone());
+    if let Some(trouble) = observed.trouble() {
+        return Word::no(&trouble.reason, trouble.message);
     }
     let was_there =
         held(previous, kind::DATABASE_AVAILABLE).is_some_and(|word| word.holds || word.reason == reason::NO_PRIMARY);
@@ -256,11 +256,13 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
     }
     let (ready, wanted) = (findings.observed.ready(), findings.resource.spec.instances);
     if i64::try_from(ready) != Ok(i64::from(wanted)) {
-        let trouble = findings.observed.pods.iter().find_map(|pod| pod.trouble.as_ref());
-        return match trouble {
-            Some(trouble) => Word::no(&trouble.reason, trouble.message.clone()),
+        return match findings.observed.trouble() {
+            Some(trouble) => Word::no(&trouble.reason, trouble.message),
             None => Word::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };
+    }
+    if let Some(refused) = findings.observed.refused() {
+        return Word::no(&refused.reason, refused.message.clone());
     }
     Word::yes(reason::READY, "the database serves as declared")
 }
