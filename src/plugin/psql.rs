@@ -101,7 +101,9 @@ fn kubectl_arguments(
     }
     let interactive = if terminal { "-it" } else { "-i" };
     all.extend(["--namespace", namespace, "exec", interactive, pod, "--container", CONTAINER, "--"].map(Into::into));
-    all.extend(["psql", "-h", SOCKET_DIR, "-U", "postgres", "-d", database].map(Into::into));
+    // The root filesystem of the pod is read-only: there is nowhere to keep a history.
+    let history = "HISTFILE=/dev/null";
+    all.extend(["psql", "-h", SOCKET_DIR, "-U", "postgres", "-d", database, "-v", history].map(Into::into));
     all.extend(arguments.iter().cloned());
     all
 }
@@ -142,7 +144,7 @@ mod tests {
         assert_eq!(
             text.join("|"),
             "--kubeconfig|/home/me/my config|--context|dev|--namespace|games|exec|-i|chat-db-1|--container|database|--|\
-             psql|-h|/run/postgresql|-U|postgres|-d|chat_db|-c|select 'a b'"
+             psql|-h|/run/postgresql|-U|postgres|-d|chat_db|-v|HISTFILE=/dev/null|-c|select 'a b'"
         );
         let terminal = kubectl_arguments(&Connection::default(), "games", "chat-db-1", "chat_db", true, &[]);
         assert_eq!(terminal[..4], ["--namespace", "games", "exec", "-it"]);
