@@ -36,7 +36,9 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
         }
         None => lines.add("Ready", "Unknown: no operator has looked at this resource yet; is it running?"),
     }
-    if overview.observed_generation.is_some() && overview.observed_generation < overview.generation {
+    // Asking for deletion raises the generation too, and is no change of spec.
+    let behind = overview.observed_generation.is_some() && overview.observed_generation < overview.generation;
+    if behind && overview.deleted_at.is_none() {
         lines.add("", "The operator has not yet looked at the last change of spec.");
     }
     if let Some(deleted_at) = overview.deleted_at {

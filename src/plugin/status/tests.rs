@@ -198,7 +198,7 @@ fn a_database_in_trouble() {
 #[test]
 fn a_database_on_its_way_out() {
     let status = json!({
-        "observedGeneration": 3,
+        "observedGeneration": 2,
         "conditions": [condition("Ready", "False", "Deleting", "the resource is being deleted")],
         "deletionWaitsFor": "the pods of the StatefulSet chat-db"
     });
