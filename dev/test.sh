@@ -143,6 +143,8 @@ done
 check 'format' cargo fmt --all --check
 check 'clippy' cargo clippy --locked --all-targets -- -D warnings
 check 'cargo deny' cargo_deny
+# All at once, while the cluster comes up; what does not compile is told here.
+check 'building the tests' cargo test --locked --all-targets --no-run
 tests 'unit tests' --lib --bins
 tests 'documentation tests' --doc
 
@@ -159,6 +161,9 @@ if [[ $what == all ]]; then
   for target in "${targets[@]}"; do
     if [[ $target == e2e* ]] && ((installed != 0)); then
       not_run "tests/$target" "not run: the operator is not installed"
+    elif [[ $target == e2e* ]]; then
+      # They mostly wait, and see to it themselves that no more run at once than the machine bears.
+      tests "tests/$target" --test "$target" -- --test-threads 16
     else
       tests "tests/$target" --test "$target"
     fi
