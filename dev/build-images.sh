@@ -5,7 +5,8 @@ cd "$(dirname "$0")"
 . lib/common.sh
 
 command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
-cargo_build() { cd "$ROOT" && cargo build --release --locked; how=built; }
+# Into this folder whatever CARGO_TARGET_DIR says: the images take it from there.
+cargo_build() { cd "$ROOT" && cargo build --release --locked --target-dir "$ROOT/target"; how=built; }
 step "cargo build --release" cargo_build
 
 if [[ -n ${CONTEXT:-} ]]; then
