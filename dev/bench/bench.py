@@ -305,3 +305,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except (ApiError, TimeoutError) as error:
         sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
