@@ -15,13 +15,18 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 
 /// Makes everything under `new` durable, then gives it its name.
 pub fn commit_tree(new: &Path, name: &Path) -> io::Result<()> {
-    // One call for the whole volume: a fsync for each of initdb's thousand files takes longer.
-    nix::unistd::syncfs(&File::open(new)?)?;
+    write_out(new)?;
     std::fs::rename(new, name)?;
     if let Some(parent) = name.parent() {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Makes the volume of a path durable, as far as it is written. One call for all: a fsync for
+/// each of initdb's thousand files takes longer.
+pub fn write_out(path: &Path) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(&File::open(path)?)?)
 }
 
 /// Closes PGDATA to its group, which fsGroup opens at every mount and PostgreSQL refuses.

@@ -13,7 +13,7 @@ use crate::contract::pod::PGDATA;
 /// After this Patroni starts it, as at any other start.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a connection is tried.
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(15);
 
 /// Starts PostgreSQL and makes the replication roles. A failure is only told: Patroni's own
 /// start, and the run at every promotion, come to the same end.

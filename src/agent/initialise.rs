@@ -22,7 +22,7 @@ use super::report::{Area, Reporter};
 use crate::api::conditions::reason;
 use crate::contract::desired::Desired;
 use crate::contract::patroni::parameters;
-use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT};
+use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT, VOLUME};
 use crate::contract::report::Phase;
 
 /// How long the API server may take to say whether the database is initialised.
@@ -73,6 +73,8 @@ impl Initialiser<'_> {
         //    nobody whose database this would be.
         let desired = desired::first(&mut self.desired).await;
         tracing::info!(database = desired.database, "initialising");
+        // What others left to be written on this disk is not waited for at the end.
+        tokio::task::spawn_blocking(|| files::write_out(Path::new(VOLUME)));
         let (made, ()) = tokio::join!(self.initdb(desired), self.wait_for_credentials());
         made?;
         // 5. The name.
@@ -132,6 +134,9 @@ impl Initialiser<'_> {
             return Ok(Err(format!("initdb failed: {problem}")));
         }
         write_settings(self.environment, desired)?;
+        if desired.parameters.is_empty() {
+            return Ok(Ok(()));
+        }
         // Reads all settings, prints one.
         let mut check = Command::new("postgres");
         Ok(succeed(check.args(["-D", PGDATA_NEW, "-C", "max_connections"]))
@@ -194,16 +199,12 @@ async fn succeed(command: &mut Command) -> std::io::Result<Result<(), String>> {
     Ok(if output.status.success() { Ok(()) } else { Err(last_words(&said)) })
 }
 
-/// Writes settings, and who may connect, as Patroni writes them: it then finds nothing to
-/// change, and what the spec drops later is not left behind.
+/// Writes the settings as Patroni writes them: it then finds nothing to change, and what the
+/// spec drops later is not left behind.
 fn write_settings(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
     let folder = Path::new(PGDATA_NEW);
-    let lines = |lines: Vec<String>| lines.join("\n") + "\n";
     std::fs::rename(folder.join("postgresql.conf"), folder.join("postgresql.base.conf"))?;
-    std::fs::write(folder.join("postgresql.conf"), lines(settings(environment, desired)))?;
-    let names = environment.names.postgres(&desired.database);
-    std::fs::write(folder.join("pg_hba.conf"), lines(config::hba(&names)))?;
-    std::fs::write(folder.join("pg_ident.conf"), lines(config::ident()))
+    std::fs::write(folder.join("postgresql.conf"), settings(environment, desired).join("\n") + "\n")
 }
 
 fn settings(environment: &Environment, desired: &Desired) -> Vec<String> {
@@ -213,6 +214,7 @@ fn settings(environment: &Environment, desired: &Desired) -> Vec<String> {
     settings.insert("listen_addresses".to_owned(), "*".into());
     settings.insert("port".to_owned(), POSTGRES_PORT.to_string().into());
     settings.entry("wal_keep_size").or_insert("128MB".into());
+    settings.extend(config::own_settings().map(|(name, value)| (name.to_owned(), value.into())));
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "''");
     let lines =
         settings.iter().map(|(name, value)| format!("{name} = '{}'", quoted(value.as_str().unwrap_or_default())));

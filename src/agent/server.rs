@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::contract::pod::SOCKET_DIR;
-use crate::postgres::{Connection, over_socket};
+use crate::postgres::{ConnectError, Connection, over_socket};
 
 /// How often a connection is tried while there is none.
 const RETRY: Duration = Duration::from_millis(25);
@@ -69,7 +69,13 @@ async fn connect() -> Connection {
     loop {
         match over_socket(SOCKET_DIR, "postgres", "servicedb agent").await {
             Ok(connection) => return connection,
-            Err(error) => tracing::trace!(%error, "PostgreSQL does not answer yet"),
+            Err(error) => {
+                tracing::trace!(%error, "PostgreSQL does not answer yet");
+                // It is starting, and logs each refusal.
+                if matches!(error, ConnectError::Postgres { ref source, .. } if source.as_db_error().is_some()) {
+                    tokio::time::sleep(RETRY * 2).await;
+                }
+            }
         }
         tries += 1;
         tokio::time::sleep(if tries < EAGER_TRIES { RETRY } else { SLOW_RETRY }).await;

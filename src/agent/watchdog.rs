@@ -54,6 +54,7 @@ pub fn start(patroni: Handle, desired: DesiredState) -> (Seen, Attention) {
 
 async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<Status>>, attention: Attention) {
     let mut lease = Lease { last_sign: Instant::now() };
+    let mut last_answer = Instant::now();
     let mut look = Box::pin(look_after(Duration::ZERO));
     loop {
         let limit = limit(&desired);
@@ -62,6 +63,7 @@ async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<
                 match result {
                     Ok(status) => {
                         lease.sign(&status, Instant::now(), SystemTime::now());
+                        last_answer = Instant::now();
                         seen.send_if_modified(|before| {
                             let visible = Some(Status { dcs_last_seen: None, ..status });
                             let changed = *before != visible;
@@ -76,6 +78,15 @@ async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<
                     }
                 }
                 look = Box::pin(look_after(attention.interval()));
+            }
+            // In half of the time a hung Patroni can be started again and renew the lease, and
+            // PostgreSQL goes on.
+            () = tokio::time::sleep_until(last_answer + limit / 2) => {
+                if postmaster::may_accept_writes() {
+                    tracing::warn!("Patroni does not answer; starting it again before its lease ends");
+                    patroni.order(Order::Restart).await;
+                }
+                last_answer = Instant::now() + limit;
             }
             () = attention.now.notified() => look = Box::pin(look_after(Duration::ZERO)),
             () = tokio::time::sleep_until(lease.last_sign + limit) => {

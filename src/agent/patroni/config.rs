@@ -3,6 +3,7 @@
 //! It has no `bootstrap` section: Patroni adopts what the agent initialised. It holds no
 //! secret: local connections are by peer, remote ones by client certificates.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -14,21 +15,41 @@ use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_
 /// The user map that lets the operating system's `postgres` be `replicator` on the socket.
 const LOCAL_MAP: &str = "servicedb";
 
+/// Who may connect, in [`RUN_DIR`].
+const HBA: &str = "pg_hba.conf";
+/// Who may be whom, in [`RUN_DIR`].
+const IDENT: &str = "pg_ident.conf";
+
 /// Where the configuration is.
 pub fn path() -> PathBuf {
     Path::new(RUN_DIR).join("patroni.yml")
 }
 
-/// Writes the configuration for this pod and this database.
+/// Writes the configuration for this pod, and who may connect to this database.
+///
+/// Who may connect is the agent's file, not Patroni's: Patroni would write it again at each
+/// start, reload, and wait a second.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// If a file cannot be written.
 pub fn write(environment: &Environment, database: &str) -> std::io::Result<()> {
+    let lines = |lines: Vec<String>| lines.join("\n") + "\n";
+    std::fs::write(Path::new(RUN_DIR).join(HBA), lines(hba(&environment.names.postgres(database))))?;
+    std::fs::write(Path::new(RUN_DIR).join(IDENT), lines(ident()))?;
     // JSON is YAML, and quotes every value.
-    std::fs::write(path(), format!("{:#}\n", local(environment, database)))
+    std::fs::write(path(), format!("{:#}\n", local(environment)))
 }
 
-fn local(environment: &Environment, database: &str) -> Value {
+/// The settings of this configuration, which are not shared by the members.
+pub fn own_settings() -> [(&'static str, String); 3] {
+    [
+        ("hba_file", format!("{RUN_DIR}/{HBA}")),
+        ("ident_file", format!("{RUN_DIR}/{IDENT}")),
+        ("unix_socket_directories", SOCKET_DIR.to_owned()),
+    ]
+}
+
+fn local(environment: &Environment) -> Value {
     let tls = |file: &str| format!("{TLS_DIR}/{file}");
     let by_certificate = |role: &str| {
         json!({
@@ -85,9 +106,7 @@ fn local(environment: &Environment, database: &str) -> Value {
                 "replication": by_certificate(PostgresNames::REPLICATOR),
                 "rewind": by_certificate(PostgresNames::REWINDER),
             },
-            "parameters": { "unix_socket_directories": SOCKET_DIR },
-            "pg_hba": hba(&environment.names.postgres(database)),
-            "pg_ident": ident(),
+            "parameters": BTreeMap::from(own_settings()),
             "basebackup": [{ "checkpoint": "fast" }],
             "remove_data_directory_on_rewind_failure": true,
         },
@@ -99,7 +118,7 @@ fn local(environment: &Environment, database: &str) -> Value {
 ///
 /// The logins of the application are members of `_app`, those of the migrator of `_owner`;
 /// `+role` means its members, so a rotation changes nothing here.
-pub fn hba(names: &PostgresNames) -> Vec<String> {
+fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
     let (database, app, owner) = (&names.database, names.app(), names.owner());
     vec![
@@ -115,7 +134,7 @@ pub fn hba(names: &PostgresNames) -> Vec<String> {
 }
 
 /// The lines of `pg_ident.conf`.
-pub fn ident() -> Vec<String> {
+fn ident() -> Vec<String> {
     vec![format!("{LOCAL_MAP} postgres {}", PostgresNames::REPLICATOR)]
 }
 
@@ -135,7 +154,7 @@ mod tests {
 
     #[test]
     fn patroni_never_bootstraps_and_knows_no_password() {
-        let config = local(&environment(), "chat_db");
+        let config = local(&environment());
         assert!(config.get("bootstrap").is_none());
         assert!(!config.to_string().to_lowercase().contains("password"));
     }

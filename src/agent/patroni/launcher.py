@@ -22,3 +22,14 @@ if __name__ == "__main__":
     if sys.stdin.readline():
         sys.argv = ["patroni", sys.argv[1]]
         patroni.__main__.main()
+
+elif __name__ == "__mp_main__":
+    # The child by which Patroni starts PostgreSQL: of this package it needs one module, and
+    # without the others PostgreSQL starts half a second sooner.
+    import types
+
+    import patroni
+
+    package = types.ModuleType("patroni.postgresql")
+    package.__path__ = [path + "/postgresql" for path in patroni.__path__]
+    sys.modules["patroni.postgresql"] = package
