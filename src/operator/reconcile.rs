@@ -210,10 +210,13 @@ async fn in_vault(context: &Context, database: &Database, observed: &Observation
     let (instance_role, migrator_role) = (database.vault.instance(), database.vault.migrator());
     credentials::ensure_pending(context, database, generation, promoted).await?;
     if !context.memory.secrets_seen(&owner.uid) {
-        tokio::try_join!(
+        // Both to their end: a secret_id whose Secret is not written any more, because the
+        // other failed, would be one more in Vault with each try.
+        let (for_instance, for_migrator) = tokio::join!(
             secrets::ensure_secret_id(client, vault, owner, &instance, &instance_role, &role_ids.instance, now),
             secrets::ensure_secret_id(client, vault, owner, &migrator, &migrator_role, &role_ids.migrator, now),
-        )?;
+        );
+        for_instance.and(for_migrator)?;
     }
     Ok(Prepared { role_ids, generation })
 }
