@@ -30,12 +30,15 @@ pub struct Candidate {
     /// What was seen last, and when: another's clock is not to be trusted, only that its
     /// Lease changed.
     seen: Option<(Option<String>, Instant)>,
+    /// When the last request that took or renewed the Lease was begun: another counts from
+    /// when it was done, which is no earlier, however late the answer came.
+    renewed: Instant,
 }
 
 impl Candidate {
     /// A candidate; the identity is the pod's name.
     pub fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, seen: None }
+        Self { api: Api::namespaced(client, namespace), identity, seen: None, renewed: Instant::now() }
     }
 
     /// Returns once this candidate holds the Lease.
@@ -52,20 +55,23 @@ impl Candidate {
 
     /// Renews until the Lease is lost; returns then.
     pub async fn hold(&mut self) {
-        let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RENEW_EVERY).await;
-            let left = GIVE_UP_AFTER.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            tokio::time::sleep_until(self.end().min(Instant::now() + RENEW_EVERY)).await;
+            match tokio::time::timeout_at(self.end(), self.attempt()).await {
+                Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return tracing::error!("the Lease is another's now"),
                 Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be renewed"),
                 Err(_) => return tracing::error!("the Lease could not be renewed in time"),
             }
-            if renewed.elapsed() >= GIVE_UP_AFTER {
+            if Instant::now() >= self.end() {
                 return tracing::error!("the Lease could not be renewed in time");
             }
         }
+    }
+
+    /// When the holder stops, if it does not renew before.
+    fn end(&self) -> Instant {
+        self.renewed + GIVE_UP_AFTER
     }
 
     /// Gives the Lease back, so that the next one need not wait for its end.
@@ -83,6 +89,15 @@ impl Candidate {
 
     /// Takes or renews the Lease; whether this candidate holds it now.
     async fn attempt(&mut self) -> Result<bool, Error> {
+        let began = Instant::now();
+        let holds = self.take_or_renew().await?;
+        if holds {
+            self.renewed = began;
+        }
+        Ok(holds)
+    }
+
+    async fn take_or_renew(&mut self) -> Result<bool, Error> {
         let now = MicroTime(Timestamp::now());
         let Some(mut lease) = self.api.get_opt(LEASE).await? else {
             let spec = self.spec(&now, 0, now.clone());
