@@ -1,8 +1,23 @@
-//! Tests of the operator's pure steps, by tables and snapshots.
+//! Tests of the operator as a whole: the pure steps by tables and snapshots, the driver
+//! against an API server and a Vault in memory.
+//!
+//! Reading order: [`api_server`] and [`memory_vault`] are the outside, [`faults`] makes them
+//! fail, [`world`] puts an operator between them and plays what is not the operator's work
+//! (the StatefulSet controller, the agents, the Job controller); the others are tests.
 
+mod api_server;
+mod crashes;
+mod deletion;
+mod faults;
 mod fixtures;
+mod leader;
+mod memory_vault;
+mod migrations;
 mod plan;
 mod pod_security;
+mod provisioning;
 mod status;
 mod status_findings;
 mod validation;
+mod vault_outage;
+mod world;

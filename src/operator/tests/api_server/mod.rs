@@ -1,0 +1,84 @@
+//! An API server in memory: enough of Kubernetes for the operator's own requests.
+//!
+//! It knows GET, LIST with label selectors (`key`, `!key`, `key=value`), POST, PUT, PATCH
+//! (server-side apply, merge) with and without `/status`, and DELETE; resourceVersion, uid,
+//! generation, preconditions, finalizers, field managers, deletion in the foreground, and
+//! garbage collection of what a resource controlled. Every request is recorded.
+//!
+//! Its limits: no schema, no defaults but a Service's and a StatefulSet's few, no admission,
+//! no watches; apply treats every list as atomic, and always forces.
+
+mod fields;
+mod http;
+mod store;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+pub use http::client;
+use store::Store;
+
+use super::faults::Faults;
+
+/// Of which kind an object is, and where: plural, namespace, name.
+pub type Key = (String, String, String);
+
+/// One request, as it was received.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// GET, LIST, POST, PUT, APPLY, MERGE, DELETE.
+    pub verb: &'static str,
+    /// The kind's plural, with `/status` where the subresource was meant.
+    pub resource: String,
+    /// The object's name; empty for a list.
+    pub name: String,
+    /// What was sent.
+    pub body: Value,
+}
+
+impl Recorded {
+    /// Whether it could change something.
+    pub fn mutates(&self) -> bool {
+        !["GET", "LIST"].contains(&self.verb)
+    }
+
+    /// Verb, kind and name.
+    pub fn line(&self) -> String {
+        format!("{} {} {}", self.verb, self.resource, self.name)
+    }
+}
+
+/// The API server; clones are the same server.
+#[derive(Clone)]
+pub struct ApiServer {
+    store: Arc<Mutex<Store>>,
+    requests: Arc<Mutex<Vec<Recorded>>>,
+    faults: Faults,
+}
+
+impl ApiServer {
+    /// An empty server, whose mutating requests may be made to fail.
+    pub fn new(faults: Faults) -> Self {
+        Self { store: Arc::default(), requests: Arc::default(), faults }
+    }
+
+    /// Changes the store behind the operator's back.
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The requests since this was asked last.
+    pub fn take_requests(&self) -> Vec<Recorded> {
+        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn record(&self, request: Recorded) {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+}
+
+/// The key of an object.
+pub fn key(plural: &str, namespace: &str, name: &str) -> Key {
+    (plural.to_owned(), namespace.to_owned(), name.to_owned())
+}

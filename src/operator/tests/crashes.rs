@@ -1,0 +1,97 @@
+//! The operator crashes at every mutating call, before it is sent and after it is done, and
+//! is started anew: the end is the one that it would have come to undisturbed.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::faults::Fault;
+use super::migrations::{MIGRATIONS, WITH_MIGRATIONS, finish_job};
+use super::world::{World, object};
+use crate::api::conditions as kind;
+
+async fn provision(world: &mut World) {
+    world.create(MIGRATIONS);
+    world.create(WITH_MIGRATIONS);
+    world.settle_all().await;
+    finish_job(world);
+    world.settle_all().await;
+}
+
+async fn delete(world: &mut World) {
+    world.api.store().delete(&object("servicedatabases", "chat"), &Value::Null).expect("a deletion");
+    world.settle().await;
+    world.end_pods();
+    world.settle().await;
+}
+
+fn assert_same(found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>, when: &str) {
+    let keys = |all: &BTreeMap<String, Value>| all.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(found), keys(expected), "{when}");
+    for (name, object) in expected {
+        assert_eq!(&found[name], object, "{when}: {name}");
+    }
+}
+
+/// The certificates that pods have are of the authority that is there.
+fn assert_one_authority(world: &World, when: &str) {
+    let authority = |name: &str| world.get("secrets", name).map(|secret| secret["data"]["ca.crt"].clone());
+    assert_eq!(authority("chat-db-tls"), authority("chat-db-ca"), "{when}");
+}
+
+#[tokio::test]
+async fn provisioning_survives_a_crash_at_every_call() {
+    let mut undisturbed = World::new();
+    provision(&mut undisturbed).await;
+    assert_eq!(undisturbed.told(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
+    let expected = undisturbed.snapshot();
+    let mut crashes = 0;
+    for fault in [Fault::BeforeSend, Fault::AfterCommit] {
+        for call in 1.. {
+            let mut world = World::new();
+            world.faults.crash_at(call, fault);
+            provision(&mut world).await;
+            if world.faults.is_pending() {
+                break;
+            }
+            crashes += 1;
+            let when = format!("{fault:?} of call {call}");
+            assert_same(&world.snapshot(), &expected, &when);
+            assert_one_authority(&world, &when);
+        }
+    }
+    assert!(crashes > 60, "only {crashes} crashes were tried");
+}
+
+#[tokio::test]
+async fn deletion_survives_a_crash_at_every_call() {
+    for policy in ["Retain", "Delete"] {
+        let prepared = || async {
+            let mut world = World::new();
+            provision(&mut world).await;
+            world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
+                resource["spec"]["deletionPolicy"] = policy.into();
+            });
+            world.settle().await;
+            world
+        };
+        let mut undisturbed = prepared().await;
+        delete(&mut undisturbed).await;
+        assert!(undisturbed.get("servicedatabases", "chat").is_none());
+        let expected = undisturbed.snapshot();
+        let mut crashes = 0;
+        for fault in [Fault::BeforeSend, Fault::AfterCommit] {
+            for call in 1.. {
+                let mut world = prepared().await;
+                world.faults.crash_at(call, fault);
+                delete(&mut world).await;
+                if world.faults.is_pending() {
+                    break;
+                }
+                crashes += 1;
+                assert_same(&world.snapshot(), &expected, &format!("{policy}: {fault:?} of call {call}"));
+            }
+        }
+        assert!(crashes > 15, "only {crashes} crashes were tried");
+    }
+}

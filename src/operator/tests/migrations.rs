@@ -1,0 +1,235 @@
+//! Migrations as the operator drives them: when the Job is made, and what follows its end.
+
+use serde_json::{Value, json};
+
+use super::world::{World, names, object};
+use crate::api::conditions as kind;
+use crate::contract::migration::{Failure, Outcome};
+use crate::contract::report::LedgerReport;
+
+/// A team's migrations.
+pub const MIGRATIONS: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: chat-migrations}
+data:
+  0001_create.up.sql: CREATE TABLE messages (id bigint);
+  0002_index.up.sql: CREATE INDEX ON messages (id);
+";
+
+/// A resource that declares them.
+pub const WITH_MIGRATIONS: &str = "
+apiVersion: servicedb.dev/v1alpha1
+kind: ServiceDatabase
+metadata: {name: chat, namespace: messaging, uid: uid-of-chat, generation: 1}
+spec:
+  storage: {size: 1Gi}
+  migrations: {source: {configMap: {name: chat-migrations}}}
+";
+
+/// Plays the Job that ends well, and the agent that sees the ledger.
+pub fn finish_job(world: &mut World) {
+    let job = job(world).expect("a Job");
+    let name = job["metadata"]["name"].as_str().expect("a name");
+    end(world, name, "Complete", "2026-01-01T00:10:00Z");
+    let variables = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("an environment");
+    let revision = variables.iter().find(|variable| variable["name"] == "SERVICEDB_REVISION").expect("a revision");
+    let revision = revision["value"].as_str().map(str::to_owned);
+    world.ledger = Some(LedgerReport { revision, version: Some(2), applied: 2, failed: 0, recent: Vec::new() });
+    world.run_pods();
+}
+
+/// Plays the Job that ends in vain, and what its pod says.
+fn fail_job(world: &World, failure: Failure, at: &str) {
+    let job = job(world).expect("a Job");
+    let name = job["metadata"]["name"].as_str().expect("a name");
+    end(world, name, "Failed", at);
+    let outcome = Outcome { revision: "r".to_owned(), applied: 1, failure: Some(failure) };
+    let message = json!(outcome).to_string();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("{name}-x"), "labels": {"batch.kubernetes.io/job-name": name}},
+        "status": {"containerStatuses": [{
+            "name": "migrate", "ready": false, "restartCount": 0, "image": "i", "imageID": "i",
+            "state": {"terminated": {"exitCode": 1, "message": message}},
+        }]},
+    });
+    world.api.store().create(&object("pods", &format!("{name}-x")), pod, "kubelet").expect("a pod");
+}
+
+fn end(world: &World, job: &str, condition: &str, at: &str) {
+    world.api.store().edit(&object("jobs", job), |job| {
+        job["status"]["conditions"] = json!([{"type": condition, "status": "True", "lastTransitionTime": at}]);
+        if condition == "Complete" {
+            job["status"]["completionTime"] = at.into();
+        }
+    });
+}
+
+fn job(world: &World) -> Option<Value> {
+    let jobs = world.api.store().list("jobs", "messaging", "")["items"].as_array().cloned().unwrap_or_default();
+    assert!(jobs.len() < 2, "two Jobs at once");
+    jobs.into_iter().next()
+}
+
+fn permanent() -> Failure {
+    Failure {
+        reason: kind::reason::MIGRATION_FAILED.to_owned(),
+        file: Some("0002_index.up.sql".to_owned()),
+        line: Some(3),
+        sqlstate: Some("42P01".to_owned()),
+        message: "relation \"messages\" does not exist".to_owned(),
+        transient: false,
+    }
+}
+
+async fn with_job() -> World {
+    let mut world = World::new();
+    world.create(MIGRATIONS);
+    world.create(WITH_MIGRATIONS);
+    world.settle_all().await;
+    assert!(job(&world).is_some());
+    world
+}
+
+#[tokio::test]
+async fn a_missing_config_map_is_waited_for() {
+    let mut world = World::new();
+    world.create(WITH_MIGRATIONS);
+    world.settle_all().await;
+    assert_eq!(world.told(kind::READY), "False ConfigMapNotFound");
+    assert_eq!(world.told(kind::STALLED), "False NotStalled");
+    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available");
+    assert!(world.message(kind::READY).contains("chat-migrations"));
+    world.create(MIGRATIONS);
+    world.settle().await;
+    assert!(job(&world).is_some());
+    finish_job(&mut world);
+    world.settle().await;
+    assert_eq!(world.told(kind::READY), "True Ready");
+}
+
+#[tokio::test]
+async fn migrations_that_cannot_be_read_are_told_and_heal() {
+    let mut world = World::new();
+    world.create(&MIGRATIONS.replace("0002_index.up.sql", "index.sql"));
+    world.create(WITH_MIGRATIONS);
+    world.settle_all().await;
+    assert_eq!(world.told(kind::READY), "False InvalidMigrations");
+    assert!(world.message(kind::READY).contains("index.sql"));
+    assert!(job(&world).is_none());
+    world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
+        map["data"] = json!({"1_a.up.sql": "SELECT 1;"});
+    });
+    world.settle().await;
+    assert!(job(&world).is_some());
+}
+
+#[tokio::test]
+async fn the_job_is_made_once_the_credentials_are_proved() {
+    let mut world = World::new();
+    world.create(MIGRATIONS);
+    world.create(WITH_MIGRATIONS);
+    world.settle().await;
+    assert!(job(&world).is_none(), "nothing runs yet");
+    assert_eq!(world.told(kind::MIGRATIONS_APPLIED), "False Progressing");
+
+    world.run_pods();
+    let sent = world.settle().await;
+    assert_eq!(world.told(kind::MIGRATIONS_APPLIED), "False MigrationsRunning");
+    let job = job(&world).expect("a Job");
+    let made: Vec<_> = sent.iter().filter(|call| call.contains("migrat") && call.starts_with("POST")).collect();
+    assert!(
+        made[0].starts_with("POST configmaps chat-db-migrations-"),
+        "what a Job reads is there before it: {made:?}"
+    );
+    assert_eq!(made.len(), 2);
+    let name = job["spec"]["template"]["spec"]["volumes"][2]["configMap"]["name"].as_str().expect("a ConfigMap");
+    let copy = world.get("configmaps", name).expect("the revision");
+    assert_eq!(copy["immutable"], true);
+    assert_eq!(copy["data"], world.get("configmaps", "chat-migrations").expect("the source")["data"]);
+
+    finish_job(&mut world);
+    world.settle().await;
+    assert_eq!(world.told(kind::READY), "True Ready");
+    let status = world.resource().status.expect("a status");
+    assert_eq!(status.schema_version.as_deref(), Some("2"));
+    world.restart();
+    assert_eq!(world.settle().await, Vec::<String>::new());
+}
+
+/// A claim by the primary that nobody proved: the runtime record is behind what is wanted.
+#[tokio::test]
+async fn a_rotation_under_way_holds_the_job() {
+    let mut world = World::new();
+    world.create(MIGRATIONS);
+    world.create(WITH_MIGRATIONS);
+    world.settle().await;
+    let desired = names().desired();
+    world.api.store().edit(&object("configmaps", &desired), |map| {
+        let mut document: Value =
+            serde_json::from_str(map["data"]["desired.json"].as_str().expect("JSON")).expect("JSON");
+        document["credentialGeneration"] = 2.into();
+        map["data"]["desired.json"] = document.to_string().into();
+    });
+    world.run_pods();
+    world.settle().await;
+    assert_eq!(world.told(kind::CREDENTIALS_READY), "False CredentialsPending");
+    assert!(job(&world).is_none());
+    world.run_pods();
+    world.settle().await;
+    assert_eq!(world.told(kind::CREDENTIALS_READY), "True Ready");
+    assert!(job(&world).is_some());
+}
+
+#[tokio::test]
+async fn a_permanent_failure_stalls_with_file_and_sqlstate() {
+    let mut world = with_job().await;
+    fail_job(&world, permanent(), "2026-01-01T00:10:00Z");
+    let sent = world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True MigrationFailed");
+    assert_eq!(world.told(kind::READY), "False MigrationFailed");
+    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available", "the database serves on");
+    let message = world.message(kind::READY);
+    for part in ["0002_index.up.sql", "line 3", "does not exist", "SQLSTATE 42P01"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(!sent.iter().any(|call| call.contains(" jobs ")), "not tried again blindly: {sent:?}");
+}
+
+#[tokio::test]
+async fn a_passing_failure_is_tried_again_after_a_while() {
+    let mut world = with_job().await;
+    let failure = Failure { transient: true, file: None, line: None, sqlstate: None, ..permanent() };
+    fail_job(&world, failure, &jiff::Timestamp::now().to_string());
+    let sent = world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "False NotStalled");
+    assert!(!sent.iter().any(|call| call.contains(" jobs ")), "not at once: {sent:?}");
+
+    let first = job(&world).expect("a Job");
+    end(&world, first["metadata"]["name"].as_str().expect("a name"), "Failed", "2026-01-01T00:10:00Z");
+    let sent = world.settle().await;
+    let of_jobs: Vec<_> = sent.iter().filter(|call| call.contains(" jobs ")).map(|call| &call[..4]).collect();
+    assert_eq!(of_jobs, ["DELE", "POST"], "{sent:?}");
+    assert_ne!(job(&world).expect("a Job")["metadata"]["uid"], first["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn a_new_revision_replaces_a_failed_one() {
+    let mut world = with_job().await;
+    let first = job(&world).expect("a Job");
+    fail_job(&world, permanent(), "2026-01-01T00:10:00Z");
+    world.settle().await;
+    world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
+        map["data"]["0002_index.up.sql"] = "CREATE INDEX messages_id ON messages (id);".into();
+    });
+    world.settle().await;
+    let second = job(&world).expect("a Job");
+    assert_ne!(second["metadata"]["name"], first["metadata"]["name"]);
+    let copies = world.api.store().list("configmaps", "messaging", "app.kubernetes.io/component=migration");
+    assert_eq!(copies["items"].as_array().map(Vec::len), Some(1), "the first revision's copy is gone");
+    assert_eq!(world.told(kind::STALLED), "False NotStalled");
+    finish_job(&mut world);
+    world.settle().await;
+    assert_eq!(world.told(kind::READY), "True Ready");
+}

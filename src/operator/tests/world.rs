@@ -1,0 +1,318 @@
+//! A world for the operator: an API server and a Vault in memory, and the parts that are
+//! not the operator's: the StatefulSet controller, the agents, the Job controller.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{Store, store};
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::api_server::{ApiServer, Key, client, key};
+use super::faults::Faults;
+use super::fixtures::options;
+use super::memory_vault::{MemoryVault, Record};
+use super::status_findings;
+use crate::api::ServiceDatabase;
+use crate::api::names::{ANNOTATION_REPORT, LABEL_SCOPE, Names};
+use crate::contract::records::{MigratorRecord, Pending, Runtime};
+use crate::contract::report::{LedgerReport, Report};
+use crate::operator::context::Context;
+use crate::operator::error::Error;
+use crate::operator::memory::Memory;
+use crate::operator::metrics::Metrics;
+use crate::operator::reconcile::reconcile;
+
+/// The namespace of everything here.
+pub const NAMESPACE: &str = "messaging";
+
+/// How often the operator may be called before it must have come to rest.
+const PATIENCE: usize = 20;
+/// What the operator watches, besides pods and the resource.
+const WATCHED: [&str; 6] =
+    ["statefulsets", "jobs", "services", "networkpolicies", "poddisruptionbudgets", "configmaps"];
+
+/// One ServiceDatabase `chat` and all around it.
+pub struct World {
+    pub api: ApiServer,
+    pub vault: MemoryVault,
+    pub faults: Faults,
+    /// What the primary's agent says of the ledger.
+    pub ledger: Option<LedgerReport>,
+    pods: Store<Pod>,
+    writer: Writer<Pod>,
+    watched: BTreeMap<Key, (String, String)>,
+    context: Arc<Context>,
+}
+
+impl World {
+    /// A world with nothing in it, and an operator that has just started.
+    pub fn new() -> Self {
+        let faults = Faults::default();
+        let (api, vault) = (ApiServer::new(faults.clone()), MemoryVault::new(faults.clone()));
+        let (pods, mut writer) = store();
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let context = operator(&api, &vault, &pods);
+        Self { api, vault, faults, ledger: None, pods, writer, watched: BTreeMap::new(), context }
+    }
+
+    /// Starts the operator anew: it remembers nothing.
+    pub fn restart(&mut self) {
+        self.context = operator(&self.api, &self.vault, &self.pods);
+    }
+
+    /// Applies YAML as a person does.
+    pub fn create(&self, yaml: &str) {
+        let object: Value = serde_yaml::from_str(yaml).expect("YAML");
+        let plural = match object["kind"].as_str().expect("a kind") {
+            "ServiceDatabase" => "servicedatabases".to_owned(),
+            kind => format!("{}s", kind.to_lowercase()),
+        };
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        self.api.store().create(&key(&plural, NAMESPACE, name), object, "kubectl").expect("a new object");
+    }
+
+    /// One reconcile, of the resource as it is now.
+    pub async fn reconcile(&self) -> Result<Action, Error> {
+        let resource =
+            self.get("servicedatabases", "chat").map(|object| serde_json::from_value(object).expect("a resource"));
+        match resource {
+            Some(resource) => reconcile(Arc::new(resource), self.context.clone()).await,
+            None => Ok(Action::await_change()),
+        }
+    }
+
+    /// Reconciles until nothing is sent any more, and starts the operator anew where it
+    /// crashes. Returns what was sent, to Kubernetes and to Vault.
+    pub async fn settle(&mut self) -> Vec<String> {
+        self.faults.take_journal();
+        let mut sent = Vec::new();
+        for _ in 0..PATIENCE {
+            let _ = self.reconcile().await;
+            self.tell_watches();
+            let journal = self.faults.take_journal();
+            let quiet = journal.is_empty();
+            sent.extend(journal);
+            if self.faults.recover().is_some() {
+                self.restart();
+            } else if quiet {
+                return sent;
+            }
+        }
+        panic!("the operator does not come to rest: {sent:#?}");
+    }
+
+    /// Tells the operator what its watches would: versions of the objects that it watches, and
+    /// that some are gone.
+    pub fn tell_watches(&mut self) {
+        let mut now = BTreeMap::new();
+        for (key, object) in self.api.store().all() {
+            let patronis = key.0 == "configmaps" && !object["metadata"]["labels"][LABEL_SCOPE].is_null();
+            if WATCHED.contains(&key.0.as_str()) && !patronis {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                now.insert(key.clone(), (text(&object["kind"]), text(&object["metadata"]["resourceVersion"])));
+            }
+        }
+        for ((_, namespace, name), (kind, _)) in self.watched.iter().filter(|(key, _)| !now.contains_key(key)) {
+            self.context.memory.heard(namespace, kind, name, Some("deleted"));
+        }
+        for ((_, namespace, name), (kind, version)) in &now {
+            self.context.memory.heard(namespace, kind, name, Some(version));
+        }
+        self.watched = now;
+    }
+
+    /// Lets the operator and everybody else work until all is at rest.
+    pub async fn settle_all(&mut self) {
+        self.settle().await;
+        self.run_pods();
+        self.settle().await;
+    }
+
+    /// Plays the StatefulSet controller, the volumes' provisioner and the agents: pods run,
+    /// the first is the primary, and what is pending in Vault is proved and promoted.
+    pub fn run_pods(&mut self) {
+        let Some(set) = self.get("statefulsets", "chat-db") else { return };
+        let names = names();
+        let [config, leader, ..] = names.patroni_config_maps();
+        self.annotate(&config, "initialize", "7000000000000000000");
+        self.annotate(&leader, "leader", "chat-db-0");
+        let generation = self.promote();
+        let replicas =
+            set["spec"]["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok()).expect("replicas");
+        for ordinal in 0..replicas {
+            let mut claim = set["spec"]["volumeClaimTemplates"][0].clone();
+            claim["metadata"]["name"] = names.volume_claim(ordinal).into();
+            let _ = self.api.store().create(
+                &object("persistentvolumeclaims", &names.volume_claim(ordinal)),
+                claim,
+                "kubelet",
+            );
+            let mut pod = status_findings::pod(ordinal, ordinal == 0);
+            if ordinal == 0 {
+                self.change_report(&mut pod, generation);
+            }
+            self.writer.apply_watcher_event(&Event::Apply(pod));
+        }
+    }
+
+    /// Ends the pods, and with the last of them a StatefulSet that waits for that.
+    pub fn end_pods(&mut self) {
+        for pod in self.pods.state() {
+            self.writer.apply_watcher_event(&Event::Delete(pod.as_ref().clone()));
+        }
+        let set = object("statefulsets", "chat-db");
+        let waits =
+            self.get("statefulsets", "chat-db").is_some_and(|set| !set["metadata"]["deletionTimestamp"].is_null());
+        if waits {
+            self.api.store().edit(&set, |set| set["metadata"]["finalizers"] = json!([]));
+        }
+    }
+
+    fn change_report(&self, pod: &mut Pod, generation: i64) {
+        let annotations = pod.metadata.annotations.as_mut().expect("annotations");
+        let mut report: Report = serde_json::from_str(&annotations[ANNOTATION_REPORT]).expect("a report");
+        report.credentials.as_mut().expect("the primary's credentials").generation = generation;
+        report.ledger = self.ledger.clone();
+        annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
+    }
+
+    /// Returns the generation that `runtime` holds then.
+    fn promote(&self) -> i64 {
+        let vault_names = names().vault("dev");
+        let mut generation = 0;
+        self.vault.edit(|content| {
+            if let Some(pending) = content.kv.remove(&vault_names.pending()).and_then(|record| record.data) {
+                let pending = Pending::from_data(&pending).expect("a pending record");
+                let login = &pending.app;
+                let runtime = Runtime {
+                    key_prefix: "CHAT",
+                    generation: pending.generation,
+                    login,
+                    database: "chat_db",
+                    host: "chat-db.messaging.svc",
+                    ca: "ca",
+                };
+                let migrator = MigratorRecord {
+                    generation: pending.generation,
+                    user: pending.migrator.user.clone(),
+                    password: pending.migrator.password.clone(),
+                    ca: "ca".to_owned(),
+                };
+                for (path, data) in
+                    [(vault_names.runtime(), runtime.to_data()), (vault_names.migrator_record(), migrator.to_data())]
+                {
+                    let record: &mut Record = content.kv.entry(path).or_default();
+                    record.data = Some(data);
+                    record.version += 1;
+                }
+            }
+            let runtime = content.kv.get(&vault_names.runtime()).and_then(|record| record.data.as_ref());
+            generation = runtime.map_or(0, |data| Runtime::generation_of(data).expect("a generation"));
+        });
+        generation
+    }
+
+    fn annotate(&self, config_map: &str, annotation: &str, value: &str) {
+        self.api.store().edit(&object("configmaps", config_map), |map| {
+            map["metadata"]["annotations"][annotation] = value.into();
+        });
+    }
+
+    /// An object as it is.
+    pub fn get(&self, plural: &str, name: &str) -> Option<Value> {
+        self.api.store().get(&object(plural, name)).ok()
+    }
+
+    /// Status and reason of a condition of the resource, as `True Ready`.
+    pub fn told(&self, kind: &str) -> String {
+        let conditions = self.resource().status.map(|status| status.conditions).unwrap_or_default();
+        let condition = conditions.into_iter().find(|condition| condition.type_ == kind);
+        condition.map_or_else(|| "nothing".to_owned(), |condition| format!("{} {}", condition.status, condition.reason))
+    }
+
+    /// The message of a condition.
+    pub fn message(&self, kind: &str) -> String {
+        let conditions = self.resource().status.map(|status| status.conditions).unwrap_or_default();
+        conditions.into_iter().find(|condition| condition.type_ == kind).map(|found| found.message).unwrap_or_default()
+    }
+
+    /// The resource as it is.
+    pub fn resource(&self) -> ServiceDatabase {
+        let object = self.get("servicedatabases", "chat").expect("the resource");
+        serde_json::from_value(object).expect("a resource")
+    }
+
+    /// All that is, in Kubernetes and in Vault, but for versions, times, events and what is
+    /// random; a secret_id that nobody has ends by itself and does not count.
+    pub fn snapshot(&self) -> BTreeMap<String, Value> {
+        let mut all = BTreeMap::new();
+        for ((plural, _, name), object) in self.api.store().all() {
+            if plural != "events" {
+                all.insert(format!("{plural}/{name}"), without_chance(object.clone()));
+            }
+        }
+        let content = self.vault.content();
+        all.insert("vault/policies".to_owned(), json!(content.policies));
+        all.insert("vault/approles".to_owned(), format!("{:?}", content.approles).into());
+        all.insert("vault/kubernetes roles".to_owned(), format!("{:?}", content.kubernetes_roles).into());
+        for (path, record) in content.kv {
+            let keys: Vec<_> = record.data.iter().flat_map(BTreeMap::keys).collect();
+            let generation = record.data.as_ref().and_then(|data| data.get("SERVICEDB_GENERATION"));
+            let shown = json!({"keys": keys, "generation": generation, "metadata": record.metadata});
+            all.insert(format!("vault/kv/{path}"), shown);
+        }
+        all
+    }
+}
+
+/// The names of the one ServiceDatabase.
+pub fn names() -> Names {
+    Names::new(NAMESPACE, "chat")
+}
+
+/// The key of an object in the one namespace.
+pub fn object(plural: &str, name: &str) -> Key {
+    key(plural, NAMESPACE, name)
+}
+
+fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>) -> Arc<Context> {
+    let client = client(api);
+    let reporter = Reporter { controller: "servicedb".to_owned(), instance: Some("operator-0".to_owned()) };
+    Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        client,
+        vault: Arc::new(vault.clone()),
+        options: options(),
+        vault_ca: Some("the authority of Vault".to_owned()),
+        pods: vec![pods.clone()],
+        metrics: Metrics::default(),
+        memory: Memory::new(Duration::from_secs(540)),
+    })
+}
+
+fn without_chance(mut object: Value) -> Value {
+    let secret = object["kind"] == "Secret";
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|key, _| !["uid", "resourceVersion", "generation", "managedFields"].contains(&key.as_str()));
+        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        for (key, value) in annotations.into_iter().flatten() {
+            if ["secret-id-accessor", "secret-id-made-at", "not-after"].iter().any(|end| key.ends_with(end)) {
+                *value = "…".into();
+            }
+        }
+    }
+    if let Some(data) = object["data"].as_object_mut().filter(|_| secret) {
+        data.values_mut().for_each(|value| *value = "…".into());
+    }
+    for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        condition["lastTransitionTime"] = "…".into();
+    }
+    object
+}
