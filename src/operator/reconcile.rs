@@ -78,7 +78,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     if let Some(word) = retained(&database, &observed) {
         findings.stalled = Some(word);
         publish::status(&context, &findings).await?;
-        return Ok(resync(&context));
+        // Volume claims are not watched, and what to do about them was just told.
+        return Ok(Action::requeue(jittered(WAITING)));
     }
 
     // 5. Make it so.
