@@ -237,7 +237,8 @@ fn vault_was_only_read(lines: &[Value]) {
     for line in &requests {
         let (operation, path) = (text(&line["request"]["operation"]), text(&line["request"]["path"]));
         let policies = line["auth"]["policies"].to_string();
-        if policies.contains("root") {
+        // Vault tries an audit device by a request of nobody's.
+        if policies.contains("root") || path == "sys/audit/test" {
             continue;
         }
         let login = operation == "update" && path.starts_with("auth/") && path.ends_with("/login");
