@@ -168,7 +168,7 @@ impl Initialiser<'_> {
                 }
                 Err(error) => (reason::CREDENTIALS_PENDING, error.to_string()),
             };
-            tracing::warn!(message, "waiting for the first credentials");
+            tracing::warn!(problem = message, "waiting for the first credentials");
             self.reporter.trouble(Area::Credentials, Some((reason, message)));
             self.reporter.update(|report| report.phase = Phase::WaitingForVault);
             backoff.wait().await;
