@@ -164,9 +164,6 @@ if [[ $what == all ]]; then
     elif [[ $target == e2e* ]]; then
       # They mostly wait, and see to it themselves that no more run at once than the machine bears.
       tests "tests/$target" --test "$target" -- --test-threads 16
-    elif [[ $target == e2e* ]]; then
-      # They mostly wait, and hold themselves to as many at once as two cores bear.
-      tests "tests/$target" --test "$target" -- --test-threads 16
     else
       tests "tests/$target" --test "$target"
     fi
