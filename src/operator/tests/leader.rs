@@ -89,6 +89,23 @@ async fn a_leader_that_cannot_renew_stops_before_another_starts() {
     assert_eq!(holder(&cut_off), "successor", "the former leader sees that it is no more");
 }
 
+/// Another counts from when the Lease was written, not from when its holder heard of it.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_answered_late_is_as_old_as_it_is() {
+    let faults = Faults::default();
+    let server = ApiServer::new(faults.clone());
+    let mut leader = candidate(&server, "leader");
+    leader.acquire().await;
+    let acquired = Instant::now();
+    server.answer_changes_after(Duration::from_millis(5900));
+    faults.crash_at(2, Fault::BeforeSend);
+    leader.hold().await;
+    let puts = server.take_requests().iter().filter(|request| request.verb == "PUT").count();
+    assert!(puts >= 2, "the first was done four seconds after the start, and none after it");
+    let after_renewal = acquired.elapsed().saturating_sub(Duration::from_secs(4));
+    assert!(after_renewal <= Duration::from_secs(10), "another may start 15 s after it: {after_renewal:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_released_lease_is_free_at_once() {
     let server = ApiServer::new(Faults::default());

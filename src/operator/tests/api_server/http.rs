@@ -16,9 +16,20 @@ pub fn client(server: &ApiServer) -> Client {
     let server = server.clone();
     tokio::spawn(async move {
         while let Some((request, reply)) = handle.next_request().await {
-            match serve(&server, request).await {
+            let reads = request.method() == Method::GET;
+            let answer = serve(&server, request).await;
+            let send = move || match answer {
                 Some(response) => reply.send_response(response),
                 None => reply.send_error("the connection was closed"),
+            };
+            let lateness = server.lateness();
+            if reads || lateness.is_zero() {
+                send();
+            } else {
+                tokio::spawn(async move {
+                    tokio::time::sleep(lateness).await;
+                    send();
+                });
             }
         }
     });

@@ -13,6 +13,7 @@ mod http;
 mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -54,13 +55,14 @@ impl Recorded {
 pub struct ApiServer {
     store: Arc<Mutex<Store>>,
     requests: Arc<Mutex<Vec<Recorded>>>,
+    lateness: Arc<Mutex<Duration>>,
     faults: Faults,
 }
 
 impl ApiServer {
     /// An empty server, whose mutating requests may be made to fail.
     pub fn new(faults: Faults) -> Self {
-        Self { store: Arc::default(), requests: Arc::default(), faults }
+        Self { store: Arc::default(), requests: Arc::default(), lateness: Arc::default(), faults }
     }
 
     /// Changes the store behind the operator's back.
@@ -71,6 +73,15 @@ impl ApiServer {
     /// The requests since this was asked last.
     pub fn take_requests(&self) -> Vec<Recorded> {
         std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on what a request changes is done at once, and answered only after a while.
+    pub fn answer_changes_after(&self, delay: Duration) {
+        *self.lateness.lock().unwrap_or_else(PoisonError::into_inner) = delay;
+    }
+
+    fn lateness(&self) -> Duration {
+        *self.lateness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self, request: Recorded) {
