@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         .json()
         .flatten_event(true)
         .with_span_list(false)
-        .with_env_filter(log_filter())
+        .with_env_filter(log_filter(&cli.command))
         .with_writer(std::io::stderr)
         .init();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -88,9 +88,15 @@ fn print<E: std::fmt::Display>(text: Result<String, E>) -> ExitCode {
     }
 }
 
-/// What is logged. The PostgreSQL client logs each statement and notice in full, which may
-/// hold anything, so it never gets below a warning, whatever level is asked for.
-fn log_filter() -> tracing_subscriber::EnvFilter {
-    let wanted = std::env::var("SERVICEDB_LOG").unwrap_or_else(|_| "info,kube=warn".to_owned());
+/// What is logged: of a check, whose lines are for a terminal, only trouble. The PostgreSQL
+/// client logs each statement and notice in full, which may hold anything, so it never gets
+/// below a warning, whatever level is asked for.
+fn log_filter(command: &Command) -> tracing_subscriber::EnvFilter {
+    let usual = match command {
+        #[cfg(unix)]
+        Command::Check => "warn",
+        _ => "info,kube=warn",
+    };
+    let wanted = std::env::var("SERVICEDB_LOG").unwrap_or_else(|_| usual.to_owned());
     tracing_subscriber::EnvFilter::new(format!("{wanted},tokio_postgres=warn"))
 }

@@ -78,7 +78,7 @@ impl Applier<'_> {
         let mut attempt = 1;
         loop {
             let Err(broken) = self.execute(&batch).await else { return Ok(()) };
-            let Some(db) = broken.error.as_db_error() else { return Err(lost_in(migration, &broken.error)) };
+            let Some(db) = fault(&broken.error) else { return Err(lost_in(migration, &broken.error)) };
             if is_conflict(db.code()) && attempt < self.limits.conflict_attempts && !self.stop.is_requested() {
                 tracing::info!(
                     file = migration.up.name,
@@ -132,7 +132,7 @@ impl Applier<'_> {
             let wait = if statement.contains(&["CONCURRENTLY"]) { Duration::ZERO } else { self.limits.table_lock };
             self.record(&format!("SET lock_timeout = {}", wait.as_millis())).await?;
             let Err(broken) = self.execute(statement.text).await else { continue };
-            let Some(db) = broken.error.as_db_error() else { return Err(lost_in(migration, &broken.error)) };
+            let Some(db) = fault(&broken.error) else { return Err(lost_in(migration, &broken.error)) };
             let failure = if self.is_cancelled(db) {
                 asked_to_end()
             } else {
@@ -194,6 +194,12 @@ impl Applier<'_> {
     }
 }
 
+/// What the server has against a statement; nothing if it only is that the connection is over.
+fn fault(error: &Error) -> Option<&DbError> {
+    const SHUTDOWN: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    error.as_db_error().filter(|db| !SHUTDOWN.contains(db.code()))
+}
+
 /// The connection is gone: whatever ran was rolled back, or was committed with its mark.
 pub fn lost(error: &Error) -> Stopped {
     Stopped::unavailable(reason::NO_PRIMARY, format!("the connection to the database was lost: {}", describe(error)))
@@ -210,9 +216,9 @@ fn is_conflict(code: &SqlState) -> bool {
     [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
 }
 
-/// Whether the server itself was in trouble: it shuts down, or lacks memory, disk or connections.
+/// Whether the server itself was in trouble: it lacks memory or disk, or is not as it should be.
 fn is_servers_trouble(code: &SqlState) -> bool {
-    ["53", "57P", "58", "08", "XX"].iter().any(|class| code.code().starts_with(class))
+    ["53", "58", "XX"].iter().any(|class| code.code().starts_with(class))
 }
 
 fn failure(migration: &Migration, db: &DbError, place: &Place<'_>, done: &str) -> Failure {
@@ -281,7 +287,7 @@ mod tests {
 
     #[test]
     fn trouble_of_the_server_passes_and_errors_of_the_file_do_not() {
-        for code in ["53100", "57P01", "58030", "08006", "XX000"] {
+        for code in ["53100", "58030", "XX000"] {
             assert!(is_servers_trouble(&SqlState::from_code(code)), "{code}");
         }
         for code in ["42601", "23505", "57014", "25001", "0A000"] {

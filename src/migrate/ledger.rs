@@ -102,7 +102,7 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &Ledger) -> Result<Plan<'a>, Stop
         }
     }
 
-    let newest_completed = completed().last().map(|row| row.version);
+    let newest_completed = completed().next_back().map(|row| row.version);
     let missing: Vec<&Row> = completed().filter(|row| in_source(row.version).is_none()).collect();
     if !missing.is_empty() {
         return Err(refuse_missing(&missing, newest_completed, set.newest_version()));

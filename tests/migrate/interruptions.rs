@@ -73,7 +73,9 @@ async fn a_terminated_backend_is_worth_another_connection() {
     let limits = limits();
     let work = migrate(&session.client, &owner, &migrations, &limits, &stop, &mut applied);
     let (result, ()) = tokio::join!(work, terminate);
-    assert!(result.expect_err("the backend was terminated").failure.transient);
+    let stopped = result.expect_err("the backend was terminated");
+    assert!(stopped.reconnect && stopped.failure.transient, "{stopped:?}");
+    assert_eq!(ledger(&database.superuser().await).await, ["1 slow executing"]);
     assert_eq!(run(&database, &migrations).await, (1, None));
     assert_eq!(ledger(&database.superuser().await).await, ["1 slow completed"]);
 }

@@ -50,7 +50,7 @@ async fn run_over(
     let mut applied = 0;
     let owner = database.owner();
     let work = migrate(&session.client, &owner, set, limits, stop, &mut applied);
-    let result = tokio::time::timeout(Duration::from_secs(60), work).await.expect("a run ends in time");
+    let result = tokio::time::timeout(Duration::from_secs(120), work).await.expect("a run ends in time");
     (applied, result.err().map(|stopped| stopped.failure))
 }
 
