@@ -9,14 +9,21 @@
 
 pub mod api;
 pub mod contract;
+pub mod plugin;
 
+// Whatever runs in a cluster runs on Unix; people's terminals may not, so what stands above
+// uses nothing of what stands below.
 #[cfg(unix)]
 pub mod agent;
 #[cfg(unix)]
 pub mod check;
+#[cfg(unix)]
 pub mod migrate;
+#[cfg(unix)]
 pub mod operator;
-pub mod plugin;
+#[cfg(unix)]
 pub mod postgres;
+#[cfg(unix)]
 pub mod reference;
+#[cfg(unix)]
 pub mod vault;
