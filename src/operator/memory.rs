@@ -13,7 +13,11 @@ pub struct Memory {
     trust: Duration,
     resources: Mutex<HashMap<String, Remembered>>,
     objects: Mutex<HashMap<ObjectKey, Seen>>,
+    vault_answered: Mutex<Option<Instant>>,
 }
+
+/// For how long an answer of Vault to one reconcile is one to all.
+const VAULT_ANSWERS_FOR: Duration = Duration::from_secs(5);
 
 /// Namespace, kind and name of an object.
 type ObjectKey = (String, String, String);
@@ -46,7 +50,7 @@ struct VerifiedVault {
 impl Memory {
     /// Remembers nothing yet; what it will remember it trusts for this long.
     pub fn new(trust: Duration) -> Self {
-        Self { trust, resources: Mutex::default(), objects: Mutex::default() }
+        Self { trust, resources: Mutex::default(), objects: Mutex::default(), vault_answered: Mutex::default() }
     }
 
     /// Counts a failure; returns how many there were in a row.
@@ -93,6 +97,22 @@ impl Memory {
         }
     }
 
+    /// Whether Vault has just answered, to whichever reconcile. What else is remembered of
+    /// Vault does not tell whether it is there.
+    pub fn vault_answered_lately(&self) -> bool {
+        lock(&self.vault_answered).is_some_and(|at| at.elapsed() < VAULT_ANSWERS_FOR)
+    }
+
+    /// Remembers that Vault answered.
+    pub fn vault_answered(&self) {
+        *lock(&self.vault_answered) = Some(Instant::now());
+    }
+
+    /// Takes Vault's last answer for too old.
+    pub fn doubt_vault_answers(&self) {
+        *lock(&self.vault_answered) = None;
+    }
+
     /// The role_ids, if Vault's objects were seen lately with this fingerprint.
     pub fn verified_vault(&self, uid: &str, fingerprint: &str) -> Option<RoleIds> {
         self.with(uid, |remembered| {
@@ -111,6 +131,7 @@ impl Memory {
 
     /// Forgets what was seen in Vault: something there is not as remembered.
     pub fn doubt_vault(&self, uid: &str) {
+        self.doubt_vault_answers();
         self.with(uid, |remembered| {
             remembered.vault = None;
             remembered.secrets = None;

@@ -199,6 +199,10 @@ struct Prepared {
 }
 
 async fn in_vault(context: &Context, database: &Database, observed: &Observation) -> Result<Prepared, Error> {
+    if !context.memory.vault_answered_lately() {
+        context.vault.health().await?;
+        context.memory.vault_answered();
+    }
     let role_ids = vault_objects::ensure(context, database).await?;
     let generation = credentials::generation(context, database, observed).await?;
     let promoted = observed

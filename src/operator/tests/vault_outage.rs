@@ -57,6 +57,19 @@ async fn a_database_that_serves_is_not_touched() {
     }
 }
 
+/// What an operator remembers of Vault is no answer of it.
+#[tokio::test]
+async fn an_outage_is_told_by_an_operator_that_remembers_all() {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    world.settle_all().await;
+    world.vault.set_down(Some(outages()[1].0.clone()));
+    world.forget_that_vault_answered();
+    world.settle().await;
+    assert_eq!(world.told(kind::VAULT_REACHABLE), "False VaultUnreachable");
+    assert_eq!(world.told(kind::READY), "True Ready");
+}
+
 #[tokio::test]
 async fn a_change_of_spec_does_not_wait_for_vault() {
     let mut world = World::new();

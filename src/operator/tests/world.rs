@@ -67,6 +67,11 @@ impl World {
         self.context = operator(&self.api, &self.vault, &self.pods);
     }
 
+    /// Lets the time pass for which an answer of Vault counts.
+    pub fn forget_that_vault_answered(&self) {
+        self.context.memory.doubt_vault_answers();
+    }
+
     /// Applies YAML as a person does.
     pub fn create(&self, yaml: &str) {
         let object: Value = serde_yaml::from_str(yaml).expect("YAML");
