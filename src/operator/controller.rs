@@ -16,12 +16,14 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::context::Context;
 use super::error::Error;
 use super::pods::{fingerprint, trim};
 use super::reconcile::{jittered, reconcile};
+use super::vault_probe;
 use crate::api::ServiceDatabase;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 
@@ -43,11 +45,17 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + Clone + 'static,
 ) {
     // A controller for each watched namespace: what may be watched is what the Role there lets.
-    let controllers = watches.into_iter().map(|pods| controller(context.clone(), pods, stop.clone()));
+    let vault = vault_probe::start(context.clone());
+    let controllers = watches.into_iter().map(|pods| controller(context.clone(), pods, vault.clone(), stop.clone()));
     future::join_all(controllers).await;
 }
 
-async fn controller(context: Arc<Context>, pods: PodWatch, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+async fn controller(
+    context: Arc<Context>,
+    pods: PodWatch,
+    vault: watch::Receiver<bool>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let namespace = pods.namespace.as_deref();
     let client = context.client.clone();
     let resources: Api<ServiceDatabase> = api(&client, namespace);
@@ -69,6 +77,7 @@ async fn controller(context: Arc<Context>, pods: PodWatch, stop: impl Future<Out
             move |changed| of_config_map(&config_maps, &known, &changed),
         )
         .reconcile_on(pods.changes)
+        .reconcile_all_on(vault_probe::changes(vault))
         .graceful_shutdown_on(stop)
         .run(timed, on_error, context)
         .for_each(|result| {

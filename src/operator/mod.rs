@@ -31,6 +31,7 @@ mod status;
 mod tests;
 mod validate;
 mod vault_objects;
+mod vault_probe;
 
 pub use options::Options;
 pub use startup::run;
