@@ -160,6 +160,14 @@ async fn contents(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
     execute(client, &format!("rights in database {}", names.database), &statements).await
 }
 
+/// Begins a transaction that leaves no statement in any log. It is a message of its own, and
+/// so is its COMMIT: the server decides on a whole message, by what holds before it whether to
+/// log it as a statement, by what holds after it whether to log it as a slow one.
+const UNLOGGED: &str = "BEGIN; SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
+                        SET LOCAL log_min_duration_sample = -1; SET LOCAL log_transaction_sample_rate = 0; \
+                        SET LOCAL log_duration = off; SET LOCAL log_min_error_statement = 'panic'; \
+                        SET LOCAL pgaudit.log = 'none'; SET LOCAL pg_stat_statements.track_utility = off;";
+
 /// What kind of login a role is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginKind {
@@ -190,11 +198,9 @@ pub async fn login(
         LoginKind::Application => (ident(&names.app()), "TRUE"),
         LoginKind::Migrator => (ident(&names.owner()), "FALSE"),
     };
-    let mut statements = "BEGIN; SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
-        SET LOCAL log_min_duration_sample = -1; SET LOCAL log_transaction_sample_rate = 0; \
-        SET LOCAL log_duration = off; SET LOCAL log_min_error_statement = 'panic'; \
-        SET LOCAL pgaudit.log = 'none'; SET LOCAL pg_stat_statements.track_utility = off;"
-        .to_owned();
+    let what = format!("login {user}");
+    execute(client, &what, UNLOGGED).await?;
+    let mut statements = String::new();
     if !has_role(client, user).await? {
         statements += &format!("CREATE ROLE {role} NOLOGIN;");
     }
@@ -207,8 +213,8 @@ pub async fn login(
     if kind == LoginKind::Application {
         statements += &format!("ALTER ROLE {role} SET role = {};", literal(&names.app()));
     }
-    statements += "COMMIT;";
-    execute(client, &format!("login {user}"), &statements).await
+    execute(client, &what, &statements).await?;
+    execute(client, &what, "COMMIT").await
 }
 
 async fn has_role(client: &Client, role: &str) -> Result<bool, EnsureError> {
