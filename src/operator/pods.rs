@@ -9,6 +9,9 @@ use crate::api::conditions::reason;
 use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::report::{Phase, Report, Role, Trouble};
 
+/// The runtime notes a container's start once its process runs, so an agent may be a little
+/// older than its container; the first thing it does is to overwrite its predecessor's report.
+const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 /// How long a pod may wait for a node or a volume before that is told as trouble: a claim
 /// that a provisioner is at work on looks the same for a moment.
 const SCHEDULING_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -90,8 +93,7 @@ fn current_report(pod: &Pod) -> Option<Report> {
         return None;
     }
     match container(pod)?.state.as_ref()?.running.as_ref()?.started_at.as_ref() {
-        // Kubernetes tells whole seconds, cut off: an agent of this container started later.
-        Some(started) if report.agent_started_at < started.0 => None,
+        Some(started) if started.0.duration_since(report.agent_started_at) > START_TOLERANCE => None,
         Some(_) => Some(report),
         None => None,
     }
@@ -188,7 +190,7 @@ mod tests {
             "an earlier pod's report"
         );
         assert!(
-            !DatabasePod::from(&pod("u1", "2026-01-01T00:00:09Z", "True"), Timestamp::now()).is_primary(),
+            !DatabasePod::from(&pod("u1", "2026-01-01T00:00:07Z", "True"), Timestamp::now()).is_primary(),
             "an earlier container's"
         );
     }
