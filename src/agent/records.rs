@@ -1,14 +1,11 @@
 //! The records of this ServiceDatabase in Vault, as its pods may use them.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::contract::pod::{ROLE_ID, SECRET_ID, SECRET_ID_DIR, VAULT_ACCESS, VAULT_CA, VAULT_DIR};
 use crate::contract::records::{Pending, RecordError, VaultAccess};
-use crate::vault::client::{Login, VaultClient, VaultSettings};
+use crate::vault::pod::{self, PodVaultError};
 use crate::vault::{Vault, VaultError};
 
 /// Vault and the folder in it; cheap to clone.
@@ -23,8 +20,8 @@ pub struct Records {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
     /// The file that says where Vault is.
-    #[error("{VAULT_DIR}/{VAULT_ACCESS} is not readable: {0}")]
-    Access(String),
+    #[error(transparent)]
+    Access(#[from] PodVaultError),
     /// Vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -79,38 +76,16 @@ impl Source {
     /// # Errors
     /// If the way to Vault cannot be read. Nothing is sent.
     pub async fn open(&self) -> Result<Records, RecordsError> {
-        let access = read_access()?;
+        let access = pod::access()?;
         let mut opened = self.opened.lock().await;
         if let Some((known, records)) = &*opened
             && *known == access
         {
             return Ok(records.clone());
         }
-        let ca = Path::new(VAULT_DIR).join(VAULT_CA);
-        let client = VaultClient::new(
-            VaultSettings {
-                address: access.address.clone(),
-                namespace: access.namespace.clone(),
-                ca_file: ca.exists().then_some(ca),
-                kv_mount: access.kv_mount.clone(),
-                approle_mount: access.approle_mount.clone(),
-                kubernetes_mount: String::new(),
-                timeout: Duration::from_secs(access.timeout_seconds),
-            },
-            Login::AppRole {
-                mount: access.approle_mount.clone(),
-                role_id_file: Path::new(VAULT_DIR).join(ROLE_ID),
-                secret_id_file: Path::new(SECRET_ID_DIR).join(SECRET_ID),
-            },
-        )?;
+        let client = pod::client_for(&access)?;
         let records = Records::new(Arc::new(client), access.folder.clone());
         *opened = Some((access, records.clone()));
         Ok(records)
     }
-}
-
-fn read_access() -> Result<VaultAccess, RecordsError> {
-    let text = std::fs::read(Path::new(VAULT_DIR).join(VAULT_ACCESS))
-        .map_err(|error| RecordsError::Access(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| RecordsError::Access(error.to_string()))
 }

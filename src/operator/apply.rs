@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Error;
-use super::object::{ANNOTATION_APPLIED, Owner, Planned, contains, controller_uid, stamped_uid};
+use super::object::{ANNOTATION_APPLIED, Owner, Planned, conflict, contains};
 use crate::api::names::FIELD_MANAGER;
 
 /// The field manager of objects that are handed over as they are made.
@@ -57,8 +57,8 @@ async fn bring_about(
             Err(error) => return Err(error.into()),
         },
     };
-    if !owner.owns(&planned.ownership, &live) {
-        return Err(conflict(planned, &live));
+    if !owner.owns(&planned.ownership, &live.metadata) {
+        return Err(conflict(&planned.resource.kind, &planned.name, &live.metadata));
     }
     if live.annotations().get(ANNOTATION_APPLIED).is_some_and(|applied| applied == hash)
         && contains(&serde_json::to_value(&live)?, &planned.body)
@@ -116,14 +116,29 @@ async fn own_created_fields(api: &Api<DynamicObject>, live: &DynamicObject) -> R
     Ok(())
 }
 
-/// Deletes an object that is this owner's, and only the very object that was read.
+/// What is remembered instead of a plan of an object that shall not be.
+const ABSENT: &str = "absent";
+
+/// Sees to it that an object of this owner's is not there; deletes only the very object that was read.
 ///
 /// # Errors
 /// Whatever the API server said; an object that is gone already is success.
-pub async fn delete(client: &Client, owner: &Owner, planned: &Planned) -> Result<bool, Error> {
+pub async fn ensure_absent(context: &Context, owner: &Owner, planned: &Planned) -> Result<(), Error> {
+    let (namespace, kind) = (owner.names.namespace.as_str(), planned.resource.kind.as_str());
+    if context.memory.is_as_planned(namespace, kind, &planned.name, &owner.uid, ABSENT) {
+        return Ok(());
+    }
+    if !delete(&context.client, owner, planned).await? {
+        context.memory.saw(namespace, kind, &planned.name, &owner.uid, ABSENT.to_owned(), None);
+    }
+    Ok(())
+}
+
+/// Deletes an object that is this owner's; returns whether there was one.
+async fn delete(client: &Client, owner: &Owner, planned: &Planned) -> Result<bool, Error> {
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.names.namespace, &planned.resource);
     let Some(live) = api.get_opt(&planned.name).await? else { return Ok(false) };
-    if !owner.owns(&planned.ownership, &live) {
+    if !owner.owns(&planned.ownership, &live.metadata) {
         return Ok(false);
     }
     delete_exactly(&api, &live).await
@@ -146,17 +161,4 @@ pub async fn delete_exactly(api: &Api<DynamicObject>, live: &DynamicObject) -> R
 /// Whether an API error has this reason.
 pub fn is_conflict(error: &kube::Error, reason: &str) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == reason)
-}
-
-fn conflict(planned: &Planned, live: &DynamicObject) -> Error {
-    let holder = match (controller_uid(live), stamped_uid(live)) {
-        (Some(_), _) => live
-            .owner_references()
-            .iter()
-            .find(|reference| reference.controller == Some(true))
-            .map_or_else(|| "another owner".to_owned(), |reference| format!("{} {}", reference.kind, reference.name)),
-        (None, Some(uid)) => format!("an earlier ServiceDatabase (uid {uid})"),
-        (None, None) => "nobody that Servicedb knows".to_owned(),
-    };
-    Error::ObjectConflict { kind: planned.resource.kind.clone(), name: planned.name.clone(), holder }
 }

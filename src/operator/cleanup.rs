@@ -129,7 +129,7 @@ impl Dying<'_> {
     async fn stop_jobs(&self) -> Result<(), Error> {
         let api = self.api::<Job>();
         for job in self.labelled(&api).await? {
-            if controller_uid(&job) == Some(self.uid) {
+            if controller_uid(&job.metadata) == Some(self.uid) {
                 delete_exactly(&api, &job).await?;
             }
         }
@@ -140,8 +140,7 @@ impl Dying<'_> {
     async fn stop_pods(&self) -> Result<Option<String>, Error> {
         let api: Api<StatefulSet> = Api::namespaced(self.context.client.clone(), &self.names.namespace);
         let Some(live) = api.get_opt(&self.names.base()).await? else { return Ok(None) };
-        let ours = live.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == self.uid);
-        if !ours {
+        if controller_uid(&live.metadata) != Some(self.uid) {
             return Ok(None);
         }
         if live.metadata.deletion_timestamp.is_none() {
@@ -175,7 +174,7 @@ impl Dying<'_> {
         }
         let claims = self.api::<PersistentVolumeClaim>();
         for claim in self.labelled(&claims).await? {
-            if stamped_uid(&claim) == Some(self.uid) {
+            if stamped_uid(&claim.metadata) == Some(self.uid) {
                 delete_exactly(&claims, &claim).await?;
             }
         }
@@ -187,7 +186,7 @@ impl Dying<'_> {
         names.push(self.names.ca_secret());
         for name in names {
             if let Some(live) = api.get_opt(&name).await?
-                && stamped_uid(&live).is_some_and(&wanted)
+                && stamped_uid(&live.metadata).is_some_and(&wanted)
             {
                 delete_exactly(api, &live).await?;
             }

@@ -203,6 +203,9 @@ async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<
             context.memory.succeeded(&uid);
             tracing::debug!(namespace, name, took_ms = took.as_millis(), "reconciled");
         }
+        Err(error) if error.is_outdated() => {
+            tracing::debug!(namespace, name, %error, "the reconcile is tried again");
+        }
         Err(error) => {
             tracing::warn!(namespace, name, reason = error.reason(), %error, "the reconcile is tried again");
         }

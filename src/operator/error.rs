@@ -65,6 +65,19 @@ impl Error {
         }
     }
 
+    /// Whether somebody wrote an object between our read and our write: the rule where several
+    /// work on one, and the next reconcile reads what they wrote.
+    pub fn is_outdated(&self) -> bool {
+        matches!(self, Self::Kubernetes(kube::Error::Api(answer)) if answer.reason == "Conflict")
+    }
+
+    /// Whether the API server makes nothing new in a namespace because it is being deleted.
+    pub fn is_of_ending_namespace(&self) -> bool {
+        let Self::Kubernetes(kube::Error::Api(answer)) = self else { return false };
+        let causes = answer.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// A bounded label for metrics and backoff.
     pub fn class(&self) -> &'static str {
         match self {

@@ -16,8 +16,8 @@ pub struct Memory {
     vault_answered: Mutex<Option<Instant>>,
 }
 
-/// For how long an answer of Vault to one reconcile is one to all.
-const VAULT_ANSWERS_FOR: Duration = Duration::from_secs(5);
+/// For how long an answer of Vault is one to every reconcile: longer than until the probe's next.
+const VAULT_ANSWERS_FOR: Duration = Duration::from_secs(8);
 
 /// Namespace, kind and name of an object.
 type ObjectKey = (String, String, String);

@@ -84,12 +84,15 @@ pub async fn declared(context: &Context, database: &Database) -> Result<Declared
         );
         return Ok(Declared::Unreadable { reason: reason::CONFIG_MAP_NOT_FOUND, message });
     };
-    let text = config_map.data.unwrap_or_default();
-    let binary = config_map.binary_data.unwrap_or_default();
-    let contents = text.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes()));
-    let contents = contents.chain(binary.into_iter().map(|(name, bytes)| (name, bytes.0)));
-    Ok(match source::parse(contents) {
-        Ok(set) => Declared::Set { set, files: text },
+    let text = config_map.data.into_iter().flatten().map(|(name, text)| (name, text.into_bytes()));
+    let binary = config_map.binary_data.into_iter().flatten().map(|(name, bytes)| (name, bytes.0));
+    let contents: BTreeMap<String, Vec<u8>> = text.chain(binary).collect();
+    Ok(match source::parse(contents.clone()) {
+        // What is not UTF-8 was refused, in whichever field it was.
+        Ok(set) => {
+            let text = |(name, bytes)| Some((name, String::from_utf8(bytes).ok()?));
+            Declared::Set { set, files: contents.into_iter().filter_map(text).collect() }
+        }
         Err(error) => {
             let message = format!("ConfigMap {name}: {error}");
             Declared::Unreadable { reason: error.reason(), message }
@@ -198,7 +201,7 @@ fn describe(failure: &Failure) -> String {
 async fn remove_job(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
     let api = dynamic::<Job>(context, database);
     if let Some(live) = api.get_opt(name).await?
-        && controller_uid(&live) == Some(database.owner.uid.as_str())
+        && controller_uid(&live.metadata) == Some(database.owner.uid.as_str())
     {
         delete_exactly(&api, &live).await?;
     }
@@ -213,7 +216,7 @@ async fn remove_other_revisions(context: &Context, database: &Database, revision
     let labels = format!("{LABEL_NAME}={},app.kubernetes.io/component={}", names.name, migration::COMPONENT);
     for api in [dynamic::<Job>(context, database), dynamic::<ConfigMap>(context, database)] {
         for live in api.list(&ListParams::default().labels(&labels)).await?.items {
-            let ours = controller_uid(&live) == Some(database.owner.uid.as_str());
+            let ours = controller_uid(&live.metadata) == Some(database.owner.uid.as_str());
             if ours && !kept.contains(&live.name_any()) {
                 delete_exactly(&api, &live).await?;
             }

@@ -1,11 +1,13 @@
 //! One planned object: what it shall be, as the API server will read it.
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::ApiResource;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::error::Error;
 use crate::api::names;
 
 /// Annotation: the hash of what was last applied. It tells that a field was taken out of
@@ -111,7 +113,7 @@ impl Owner {
     }
 
     /// Whether a live object is this owner's.
-    pub fn owns(&self, ownership: &Ownership, live: &DynamicObject) -> bool {
+    pub fn owns(&self, ownership: &Ownership, live: &ObjectMeta) -> bool {
         match ownership {
             Ownership::Controlled => controller_uid(live) == Some(self.uid.as_str()),
             Ownership::Stamped => stamped_uid(live) == Some(self.uid.as_str()),
@@ -119,15 +121,28 @@ impl Owner {
     }
 }
 
+fn controller(object: &ObjectMeta) -> Option<&OwnerReference> {
+    object.owner_references.iter().flatten().find(|reference| reference.controller == Some(true))
+}
+
 /// The uid of an object's controller.
-pub fn controller_uid(object: &DynamicObject) -> Option<&str> {
-    let references = object.metadata.owner_references.as_deref().unwrap_or_default();
-    references.iter().find(|reference| reference.controller == Some(true)).map(|reference| reference.uid.as_str())
+pub fn controller_uid(object: &ObjectMeta) -> Option<&str> {
+    controller(object).map(|reference| reference.uid.as_str())
 }
 
 /// The uid that an object is stamped with.
-pub fn stamped_uid(object: &DynamicObject) -> Option<&str> {
-    object.metadata.annotations.as_ref()?.get(ANNOTATION_UID).map(String::as_str)
+pub fn stamped_uid(object: &ObjectMeta) -> Option<&str> {
+    object.annotations.as_ref()?.get(ANNOTATION_UID).map(String::as_str)
+}
+
+/// That an object of a name that is needed is not ours, and whose it is.
+pub fn conflict(kind: &str, name: &str, live: &ObjectMeta) -> Error {
+    let holder = match (controller(live), stamped_uid(live)) {
+        (Some(controller), _) => format!("{} {}", controller.kind, controller.name),
+        (None, Some(uid)) => format!("an earlier ServiceDatabase (uid {uid})"),
+        (None, None) => "nobody that Servicedb knows".to_owned(),
+    };
+    Error::ObjectConflict { kind: kind.to_owned(), name: name.to_owned(), holder }
 }
 
 /// Whether `live` has all that `wanted` says: the API server adds defaults, others add

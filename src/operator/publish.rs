@@ -65,7 +65,11 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
 
 /// Files an event about a resource; that it could not be is only logged.
 pub async fn emit(context: &Context, resource: &ServiceDatabase, event: Event) {
-    if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
+    let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await else { return };
+    let error = Error::from(error);
+    if error.is_of_ending_namespace() {
+        tracing::debug!(name = resource.name_any(), reason = event.reason, %error, "an event could not be written");
+    } else {
         tracing::warn!(name = resource.name_any(), reason = event.reason, %error, "an event could not be written");
     }
 }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use rand::Rng;
 
-use super::apply::{apply, delete};
+use super::apply::{apply, ensure_absent};
 use super::context::Context;
 use super::error::Error;
 use super::migrations::{self, Declared};
@@ -175,7 +175,7 @@ async fn bring_about(
     for result in applied {
         context.metrics.applied(result?);
     }
-    try_join_all(plan::unwanted(database).iter().map(|planned| delete(&context.client, &database.owner, planned)))
+    try_join_all(plan::unwanted(database).iter().map(|planned| ensure_absent(context, &database.owner, planned)))
         .await?;
     for planned in [plan::binding(database), plan::workload(database, &context.options)] {
         context.metrics.applied(apply(context, &database.owner, &planned).await?);

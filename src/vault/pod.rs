@@ -24,19 +24,36 @@ pub enum PodVaultError {
     Settings(#[from] VaultError),
 }
 
-/// A client that logs in by the pod's AppRole when it is first used, and how to reach Vault.
+/// How this pod reaches Vault, and a client that logs in by its AppRole when it is first used.
 ///
 /// # Errors
 /// If the mounted settings are not there or cannot be used.
 pub fn client() -> Result<(VaultClient, VaultAccess), PodVaultError> {
-    client_from(Path::new(pod::VAULT_DIR), Path::new(pod::SECRET_ID_DIR))
+    let access = access()?;
+    Ok((client_for(&access)?, access))
 }
 
-fn client_from(vault: &Path, secret_id: &Path) -> Result<(VaultClient, VaultAccess), PodVaultError> {
-    let file = vault.join(pod::VAULT_ACCESS);
+/// How this pod reaches Vault: the mounted file, which changes when the operator's options do.
+///
+/// # Errors
+/// If the file is not there or is not readable.
+pub fn access() -> Result<VaultAccess, PodVaultError> {
+    access_in(Path::new(pod::VAULT_DIR))
+}
+
+fn access_in(folder: &Path) -> Result<VaultAccess, PodVaultError> {
+    let file = folder.join(pod::VAULT_ACCESS);
     let unreadable = |problem: String| PodVaultError::File { file: file.clone(), problem };
     let text = std::fs::read(&file).map_err(|error| unreadable(error.to_string()))?;
-    let access: VaultAccess = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
+}
+
+/// A client that logs in by the pod's AppRole when it is first used. Nothing is sent.
+///
+/// # Errors
+/// If the settings cannot be used.
+pub fn client_for(access: &VaultAccess) -> Result<VaultClient, VaultError> {
+    let vault = Path::new(pod::VAULT_DIR);
     let ca_file = vault.join(pod::VAULT_CA);
     let settings = VaultSettings {
         address: access.address.clone(),
@@ -51,9 +68,9 @@ fn client_from(vault: &Path, secret_id: &Path) -> Result<(VaultClient, VaultAcce
     let login = Login::AppRole {
         mount: access.approle_mount.clone(),
         role_id_file: vault.join(pod::ROLE_ID),
-        secret_id_file: secret_id.join(pod::SECRET_ID),
+        secret_id_file: Path::new(pod::SECRET_ID_DIR).join(pod::SECRET_ID),
     };
-    Ok((VaultClient::new(settings, login)?, access))
+    VaultClient::new(settings, login)
 }
 
 #[cfg(test)]
@@ -62,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_file_that_is_missing_is_named() {
-        let error = client_from(Path::new("/nonexistent"), Path::new("/nonexistent")).expect_err("no such folder");
+        let error = access_in(Path::new("/nonexistent")).expect_err("no such folder");
         assert!(error.to_string().contains("/nonexistent/vault.json"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ mod deletion;
 mod examples;
 mod harness;
 mod hostile;
+mod initialisation;
 mod isolation;
 mod migrations;
 mod ownership;

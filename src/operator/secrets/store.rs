@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::api::names::FIELD_MANAGER;
 use crate::operator::error::Error;
-use crate::operator::object::{ANNOTATION_UID, Owner, Ownership, Planned};
+use crate::operator::object::{Owner, Ownership, Planned, conflict};
 
 /// A Secret's content.
 pub type Content = BTreeMap<&'static str, SecretString>;
@@ -23,21 +23,11 @@ pub type Content = BTreeMap<&'static str, SecretString>;
 pub async fn read(client: &Client, owner: &Owner, name: &str, ownership: &Ownership) -> Result<Option<Secret>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &owner.names.namespace);
     let Some(secret) = api.get_opt(name).await? else { return Ok(None) };
-    let ours = match ownership {
-        Ownership::Controlled => secret
-            .owner_references()
-            .iter()
-            .any(|reference| reference.controller == Some(true) && reference.uid == owner.uid),
-        Ownership::Stamped => secret.annotations().get(ANNOTATION_UID) == Some(&owner.uid),
-    };
-    if ours {
-        return Ok(Some(secret));
+    if owner.owns(ownership, &secret.metadata) {
+        Ok(Some(secret))
+    } else {
+        Err(conflict("Secret", name, &secret.metadata))
     }
-    Err(Error::ObjectConflict {
-        kind: "Secret".to_owned(),
-        name: name.to_owned(),
-        holder: "somebody else, or an earlier ServiceDatabase of this name".to_owned(),
-    })
 }
 
 /// Makes a Secret, or replaces the content of `live`.

@@ -83,6 +83,21 @@ async fn retain_keeps_the_data_and_its_credentials() {
     assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
 }
 
+/// An empty database under the name of a full one would be a lie: nothing is made anew unasked.
+#[tokio::test]
+async fn volumes_that_are_gone_from_under_a_living_resource_are_lost_data() {
+    let mut world = at_rest("Retain").await;
+    for (plural, name) in [("statefulsets", "chat-db"), ("persistentvolumeclaims", "data-chat-db-0")] {
+        let mut store = world.api.store();
+        store.edit(&object(plural, name), |object| object["metadata"]["finalizers"] = json!([]));
+        store.delete(&object(plural, name), &Value::Null).expect("a deletion");
+    }
+    world.end_pods();
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True DataLost");
+    assert!(world.get("statefulsets", "chat-db").is_none());
+}
+
 #[tokio::test]
 async fn delete_leaves_nothing() {
     let mut world = at_rest("Delete").await;

@@ -125,6 +125,23 @@ async fn migrations_that_cannot_be_read_are_told_and_heal() {
     assert!(job(&world).is_some());
 }
 
+/// kubectl puts a file into binaryData when it holds a character that is not printable.
+#[tokio::test]
+async fn files_of_binary_data_are_part_of_the_revision() {
+    let mut world = World::new();
+    let in_base64 = MIGRATIONS.replace(
+        "  0002_index.up.sql: CREATE INDEX ON messages (id);",
+        "binaryData:\n  0002_index.up.sql: Q1JFQVRFIElOREVYIE9OIG1lc3NhZ2VzIChpZCk7",
+    );
+    world.create(&in_base64);
+    world.create(WITH_MIGRATIONS);
+    world.settle_all().await;
+    let job = job(&world).expect("a Job");
+    let name = job["spec"]["template"]["spec"]["volumes"][2]["configMap"]["name"].as_str().expect("a ConfigMap");
+    let copy = world.get("configmaps", name).expect("the revision");
+    assert_eq!(copy["data"]["0002_index.up.sql"], "CREATE INDEX ON messages (id);");
+}
+
 #[tokio::test]
 async fn the_job_is_made_once_the_credentials_are_proved() {
     let mut world = World::new();

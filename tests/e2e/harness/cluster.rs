@@ -87,7 +87,7 @@ async fn connect() -> Result<Cluster, String> {
 }
 
 /// The context to use, where it is not the local cluster.
-fn context() -> Option<String> {
+pub fn context() -> Option<String> {
     std::env::var("CONTEXT").ok().filter(|context| !context.is_empty())
 }
 

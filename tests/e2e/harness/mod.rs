@@ -3,6 +3,7 @@
 mod cluster;
 mod database;
 mod diagnosis;
+mod exec;
 mod operator;
 mod postgres;
 mod sandbox;

@@ -1,0 +1,35 @@
+//! Commands in a database's container, through kubectl as a person would.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use super::cluster::{context, dev_file};
+use super::sandbox::Sandbox;
+
+impl Sandbox {
+    /// Runs a shell script in a database's container to its end.
+    pub async fn exec(&self, pod: &str, script: &str) -> Output {
+        let built = dev_file("bin/kubectl");
+        let mut command = Command::new(if built.exists() { built } else { PathBuf::from("kubectl") });
+        if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
+            command.env("KUBECONFIG", dev_file("kubeconfig"));
+        }
+        if let Some(context) = context() {
+            command.args(["--context", &context]);
+        }
+        command.args([
+            "--namespace",
+            &self.namespace,
+            "exec",
+            pod,
+            "--container",
+            "database",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
+        let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread of kubectl");
+        ran.expect("kubectl runs; `make tools` builds it")
+    }
+}
