@@ -61,8 +61,9 @@ pub async fn write(
             api.create(&parameters, &secret).await?;
         }
         Some(live) => {
-            // The uid makes the write fail if the Secret that was read has been replaced.
-            secret.metadata = ObjectMeta { uid: live.uid(), ..secret.metadata };
+            // The write fails if the Secret is not the one that was read, or was written since.
+            let (uid, resource_version) = (live.uid(), live.resource_version());
+            secret.metadata = ObjectMeta { uid, resource_version, ..secret.metadata };
             api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&secret)).await?;
         }
     }

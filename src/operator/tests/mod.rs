@@ -16,6 +16,7 @@ mod migrations;
 mod plan;
 mod pod_security;
 mod provisioning;
+mod secret_ids;
 mod status;
 mod status_findings;
 mod validation;

@@ -255,7 +255,7 @@ impl World {
     }
 
     /// All that is, in Kubernetes and in Vault, but for versions, times, events and what is
-    /// random; a secret_id that nobody has ends by itself and does not count.
+    /// random.
     pub fn snapshot(&self) -> BTreeMap<String, Value> {
         let mut all = BTreeMap::new();
         for ((plural, _, name), object) in self.api.store().all() {
@@ -267,6 +267,9 @@ impl World {
         all.insert("vault/policies".to_owned(), json!(content.policies));
         all.insert("vault/approles".to_owned(), format!("{:?}", content.approles).into());
         all.insert("vault/kubernetes roles".to_owned(), format!("{:?}", content.kubernetes_roles).into());
+        for (role, accessors) in content.secret_ids {
+            all.insert(format!("vault/secret_ids/{role}"), accessors.len().into());
+        }
         for (path, record) in content.kv {
             let keys: Vec<_> = record.data.iter().flat_map(BTreeMap::keys).collect();
             let generation = record.data.as_ref().and_then(|data| data.get("SERVICEDB_GENERATION"));
