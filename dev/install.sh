@@ -40,9 +40,9 @@ YAML
     --set-string "podAnnotations.servicedb\.dev/image=$(image_id)"
   )
   [[ -z ${VAULT_CACERT:-} ]] || set+=(--set-file "vault.ca=$VAULT_CACERT")
-  # A broken-off upgrade leaves its release "pending" and would refuse all that
-  # follow; its record is all that has to go.
-  kubectl -n $NAMESPACE delete secret -l 'owner=helm,name=servicedb,status in (pending-install,pending-upgrade,pending-rollback)' --ignore-not-found
+  # A broken-off upgrade leaves its release "pending", a refused uninstall "uninstalling", and
+  # either would refuse all that follow; its record is all that has to go.
+  kubectl -n $NAMESPACE delete secret -l 'owner=helm,name=servicedb,status in (pending-install,pending-upgrade,pending-rollback,uninstalling)' --ignore-not-found
   # Tests may have put the CRD there before.
   helm upgrade --install servicedb "$ROOT/charts/servicedb" --take-ownership --force-conflicts --namespace $NAMESPACE -f values.yaml "${set[@]}" "$@"
   kubectl -n $NAMESPACE rollout status deployment/servicedb-operator --timeout=120s

@@ -208,8 +208,8 @@ async fn remove_job(context: &Context, database: &Database, name: &str) -> Resul
     Ok(())
 }
 
-/// Removes Jobs and ConfigMaps of other revisions. A Job that is stopped in the middle of a
-/// file leaves nothing: each file is one transaction.
+/// Removes Jobs and ConfigMaps of other revisions. A Job may be stopped in the middle of a
+/// file: one in a transaction leaves nothing, and of one without the ledger knows that it was begun.
 async fn remove_other_revisions(context: &Context, database: &Database, revision: &str) -> Result<(), Error> {
     let names = database.names();
     let kept = [names.migration_job(revision), names.migrations_config_map(revision)];
