@@ -188,16 +188,7 @@ impl Run<'_> {
         // 5. The migrator's first: once `runtime` is there, a migration Job may start.
         self.write_migrator(&pending, &ca).await?;
         let rotated_at = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-        let mut data = Runtime {
-            key_prefix: &self.environment.names.key_prefix(),
-            generation: pending.generation,
-            login: &pending.app,
-            database: &self.desired.database,
-            host: &self.desired.primary_host,
-            ca: &ca,
-        }
-        .to_data();
-        data.insert(ROTATED_AT.to_owned(), rotated_at.to_string());
+        let data = self.runtime(pending.generation, &pending.app, &ca, rotated_at);
         self.records.vault.write_kv(&self.records.runtime(), &data, version).await?;
         tracing::info!(generation = pending.generation, "the credentials are proved and promoted");
         Ok(CredentialsReport { generation: pending.generation, rotated_at })
@@ -208,10 +199,17 @@ impl Run<'_> {
     async fn assert(&self, record: &KvRecord, generation: i64) -> Result<CredentialsReport, CredentialsError> {
         let ca = authority()?;
         let (user, password) = Runtime::login_of(&record.data, &self.environment.names.key_prefix())?;
-        self.assert_login(LoginKind::Application, user, password, &ca).await?;
-        if let Some(migrator) = self.records.vault.read_kv(&self.records.migrator()).await? {
-            let migrator = MigratorRecord::from_data(&migrator.data)?;
-            self.assert_login(LoginKind::Migrator, migrator.user, migrator.password, &ca).await?;
+        let login = Login { verifier: scram_verifier(&password), user, password };
+        self.assert_login(LoginKind::Application, &login, &ca).await?;
+        if let Some(record) = self.records.vault.read_kv(&self.records.migrator()).await? {
+            let MigratorRecord { generation, user, password, ca: known } = MigratorRecord::from_data(&record.data)?;
+            let login = Login { verifier: scram_verifier(&password), user, password };
+            self.assert_login(LoginKind::Migrator, &login, &ca).await?;
+            if known != ca {
+                let Login { user, password, .. } = login;
+                let corrected = MigratorRecord { generation, user, password, ca: ca.clone() };
+                self.records.vault.write_kv(&self.records.migrator(), &corrected.to_data(), record.version).await?;
+            }
         }
         let rotated_at = match rotated_at(&record.data) {
             Some(rotated_at) => rotated_at,
@@ -220,19 +218,36 @@ impl Run<'_> {
                 _ => Timestamp::now(),
             },
         };
+        // The same login, and where it leads to may have changed: the authority was made anew.
+        let corrected = self.runtime(generation, &login, &ca, rotated_at);
+        if corrected != record.data {
+            tracing::warn!(
+                generation,
+                "the runtime record did not tell how to connect to this database; correcting it"
+            );
+            self.records.vault.write_kv(&self.records.runtime(), &corrected, record.version).await?;
+        }
         Ok(CredentialsReport { generation, rotated_at })
     }
 
-    async fn assert_login(
-        &self,
-        kind: LoginKind,
-        user: String,
-        password: secrecy::SecretString,
-        ca: &str,
-    ) -> Result<(), CredentialsError> {
-        let verifier = scram_verifier(&password);
-        let login = Login { user, password, verifier };
-        let refused = match self.prove(kind, &login, ca).await {
+    /// The record that services read.
+    fn runtime(&self, generation: i64, login: &Login, ca: &str, rotated_at: Timestamp) -> Data {
+        let mut data = Runtime {
+            key_prefix: &self.environment.names.key_prefix(),
+            generation,
+            uid: &self.desired.uid,
+            login,
+            database: &self.desired.database,
+            host: &self.desired.primary_host,
+            ca,
+        }
+        .to_data();
+        data.insert(ROTATED_AT.to_owned(), rotated_at.to_string());
+        data
+    }
+
+    async fn assert_login(&self, kind: LoginKind, login: &Login, ca: &str) -> Result<(), CredentialsError> {
+        let refused = match self.prove(kind, login, ca).await {
             Ok(()) => return Ok(()),
             Err(error @ (CredentialsError::Proof(_) | CredentialsError::WrongRole { .. })) => error,
             Err(error) => return Err(error),
@@ -240,7 +255,7 @@ impl Run<'_> {
         tracing::warn!(user = login.user, %refused, "the login that Vault holds did not work; setting it again");
         ensure::login(self.client, &self.names(), kind, &login.user, expose(&login.verifier)).await?;
         self.wait_for_replay().await?;
-        self.prove(kind, &login, ca).await
+        self.prove(kind, login, ca).await
     }
 
     /// Logs in as clients do, over TLS, with the server's name checked.

@@ -93,8 +93,15 @@ pub async fn everything(names: &PostgresNames, extensions: &[String]) -> Result<
     contents(&connection.client, names).await?;
     let mut problems = Vec::new();
     for extension in extensions {
-        let create = format!("CREATE EXTENSION IF NOT EXISTS {}", ident(extension));
-        if let Err(error) = execute(&connection.client, &format!("extension {extension}"), &create).await {
+        // Where an extension goes that names no schema itself; one transaction, so that the
+        // path is what it was also when this fails.
+        let create = format!(
+            "SET search_path = public; CREATE EXTENSION IF NOT EXISTS {}; SET search_path = pg_catalog",
+            ident(extension)
+        );
+        if let Err(error) =
+            execute(&connection.client, &format!("spec.postgres.extensions, {extension}"), &create).await
+        {
             problems.push(error.to_string());
         }
     }

@@ -4,7 +4,6 @@
 //! point leaves either nothing or a whole one. Patroni adopts it.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +15,12 @@ use super::backoff::Backoff;
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::files;
-use super::patroni::config;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
+use super::settings::{self, succeed};
 use crate::api::conditions::reason;
 use crate::contract::desired::Desired;
-use crate::contract::patroni::parameters;
-use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT, VOLUME};
+use crate::contract::pod::{PGDATA, PGDATA_NEW, VOLUME};
 use crate::contract::report::Phase;
 
 /// How long the API server may take to say whether the database is initialised.
@@ -133,15 +131,8 @@ impl Initialiser<'_> {
         if let Err(problem) = succeed(Command::new("initdb").args(INITDB)).await? {
             return Ok(Err(format!("initdb failed: {problem}")));
         }
-        write_settings(self.environment, desired)?;
-        if desired.parameters.is_empty() {
-            return Ok(Ok(()));
-        }
-        // Reads all settings, prints one.
-        let mut check = Command::new("postgres");
-        Ok(succeed(check.args(["-D", PGDATA_NEW, "-C", "max_connections"]))
-            .await?
-            .map_err(|problem| format!("PostgreSQL does not accept spec.postgres.parameters: {problem}")))
+        settings::write_first(self.environment, desired)?;
+        settings::check(Path::new(PGDATA_NEW), desired).await
     }
 
     /// Waits until Vault gives the first credentials.
@@ -192,35 +183,6 @@ const INITDB: [&str; 11] = [
     "--no-instructions",
 ];
 
-/// Runs a program to its end; inside, what it said if it failed.
-async fn succeed(command: &mut Command) -> std::io::Result<Result<(), String>> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    Ok(if output.status.success() { Ok(()) } else { Err(last_words(&said)) })
-}
-
-/// Writes the settings as Patroni writes them: it then finds nothing to change, and what the
-/// spec drops later is not left behind.
-fn write_settings(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
-    let folder = Path::new(PGDATA_NEW);
-    std::fs::rename(folder.join("postgresql.conf"), folder.join("postgresql.base.conf"))?;
-    std::fs::write(folder.join("postgresql.conf"), settings(environment, desired).join("\n") + "\n")
-}
-
-fn settings(environment: &Environment, desired: &Desired) -> Vec<String> {
-    let mut settings = parameters(desired);
-    // What Patroni gives on the command line.
-    settings.insert("cluster_name".to_owned(), environment.names.base().into());
-    settings.insert("listen_addresses".to_owned(), "*".into());
-    settings.insert("port".to_owned(), POSTGRES_PORT.to_string().into());
-    settings.entry("wal_keep_size").or_insert("128MB".into());
-    settings.extend(config::own_settings().map(|(name, value)| (name.to_owned(), value.into())));
-    let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "''");
-    let lines =
-        settings.iter().map(|(name, value)| format!("{name} = '{}'", quoted(value.as_str().unwrap_or_default())));
-    std::iter::once("include 'postgresql.base.conf'".to_owned()).chain(lines).collect()
-}
-
 /// A base backup brings `backup_label` first and `pg_control` last: with the one and without
 /// the other it never was a database, and Patroni would neither use nor replace it.
 fn remove_unfinished_clone(pgdata: &Path) -> std::io::Result<()> {
@@ -231,58 +193,9 @@ fn remove_unfinished_clone(pgdata: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The end of what a program said, short enough for a status.
-fn last_words(said: &str) -> String {
-    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    // A wrong setting is named in a line of the log; the error after it says only that there is one.
-    let marks = ["FATAL", "error:", "invalid value for parameter", "unrecognized configuration parameter"];
-    let mut telling: Vec<_> =
-        lines.iter().copied().filter(|line| marks.iter().any(|mark| line.contains(mark))).collect();
-    telling.dedup();
-    let text = if telling.is_empty() {
-        lines.last().copied().unwrap_or("it said nothing").to_owned()
-    } else {
-        telling.join("; ")
-    };
-    text.chars().take(600).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refused_setting_is_told_in_postgres_words() {
-        let said = "performing post-bootstrap initialization ... \n\
-                    2026-01-01 FATAL:  invalid value for parameter \"work_mem\": \"much\"\nchild process exited";
-        assert!(last_words(said).contains("work_mem"));
-        assert_eq!(last_words(""), "it said nothing");
-    }
-
-    #[test]
-    fn a_setting_cannot_leave_its_quotes() {
-        let environment = Environment {
-            pod: "chat-db-0".into(),
-            uid: "u".into(),
-            ip: "10.0.0.7".parse().expect("an address"),
-            names: crate::api::names::Names::new("messaging", "chat"),
-        };
-        let desired = Desired {
-            version: 1,
-            uid: "u".into(),
-            database: "chat_db".into(),
-            instances: 1,
-            parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(),
-            extensions: vec![],
-            synchronous: false,
-            maximum_lag_bytes: 1,
-            credential_generation: 1,
-            primary_host: "h".into(),
-        };
-        let lines = settings(&environment, &desired);
-        assert!(lines.contains(&r"search_path = 'a''\\b'".to_owned()), "{lines:?}");
-        assert!(lines.contains(&"cluster_name = 'chat-db'".to_owned()));
-    }
 
     #[test]
     fn only_an_unfinished_clone_is_removed() {

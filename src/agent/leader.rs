@@ -19,6 +19,7 @@ use super::ledger;
 use super::patroni::rest::{Rest, RestError};
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
+use super::settings;
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::patroni::{dynamic_configuration, patch};
@@ -84,18 +85,26 @@ impl Leader {
         let mut state = self.desired.clone();
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
         loop {
-            let wanted = dynamic_configuration(&*desired::first(&mut state).await);
-            let result: Result<(), RestError> = async {
+            let desired = desired::first(&mut state).await;
+            let wanted = dynamic_configuration(&desired);
+            let result: Result<Result<(), String>, RestError> = async {
                 let rest = Rest::new()?;
-                if let Some(patch) = patch(&rest.config().await?, &wanted) {
-                    tracing::info!("changing Patroni's dynamic configuration");
-                    rest.patch_config(&patch).await?;
+                let Some(patch) = patch(&rest.config().await?, &wanted) else { return Ok(Ok(())) };
+                match settings::check_change(&self.environment, &desired).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(problem)) => return Ok(Err(problem)),
+                    Err(error) => tracing::warn!(%error, "the settings cannot be tried before they are changed"),
                 }
-                Ok(())
+                tracing::info!("changing Patroni's dynamic configuration");
+                rest.patch_config(&patch).await?;
+                Ok(Ok(()))
             }
             .await;
             match result {
-                Ok(()) => {
+                Ok(accepted) => {
+                    // What runs stays as it is until the spec is right.
+                    let trouble = accepted.err().map(|problem| (reason::INVALID_SPEC, problem));
+                    self.reporter.trouble(Area::Settings, trouble);
                     backoff.reset();
                     changed(&mut state).await;
                 }

@@ -21,6 +21,7 @@ mod probes;
 mod records;
 mod report;
 mod server;
+mod settings;
 mod state;
 mod watchdog;
 
@@ -38,7 +39,7 @@ use leader::Leader;
 use patroni::process::{Handle, Order, Prepared};
 use patroni::rest::Rest;
 use probes::Readiness;
-use report::Reporter;
+use report::{Area, Reporter};
 use state::State;
 
 use crate::contract::report::{Phase, Role};
@@ -174,12 +175,18 @@ impl Agent {
                 wake_patroni();
             }
             self.readiness.send_replace(state.readiness());
+            if server.borrow().is_some() {
+                // It answers, whatever hindered it before.
+                self.reporter.trouble(Area::Server, None);
+            }
             match (state.role(), &leading) {
                 (Some(Role::Primary), None) => leading = Some(tokio::spawn(self.leader().lead())),
                 (Some(Role::Primary), Some(_)) => {}
                 (_, Some(work)) => {
                     work.abort();
                     leading = None;
+                    // These were the leader's, and the next one says them.
+                    self.reporter.forget_leading();
                 }
                 (_, None) => {}
             }

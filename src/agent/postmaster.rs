@@ -15,9 +15,16 @@ const IMMEDIATE: Duration = Duration::from_secs(3);
 /// How often the end is looked for.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Whether a PostgreSQL that is or may become a primary runs here.
+/// Whether a PostgreSQL that is or may become a primary runs here. One that is shutting down
+/// takes no sessions any more: it must be let write its checkpoint and send its log.
 pub fn may_accept_writes() -> bool {
-    running().is_some() && !Path::new(PGDATA).join("standby.signal").exists()
+    let file = std::fs::read_to_string(Path::new(PGDATA).join("postmaster.pid")).unwrap_or_default();
+    running().is_some() && !is_stopping(&file) && !Path::new(PGDATA).join("standby.signal").exists()
+}
+
+/// The eighth line is the postmaster's state (PostgreSQL's pidfile.h).
+fn is_stopping(file: &str) -> bool {
+    file.lines().nth(7).is_some_and(|state| state.trim() == "stopping")
 }
 
 /// The running postmaster.
@@ -64,5 +71,13 @@ mod tests {
         assert_eq!(pid_of("4711\n/var/lib/postgresql/data/pgdata\n"), Some(4711));
         assert_eq!(pid_of("-4711\n"), None);
         assert_eq!(pid_of(""), None);
+    }
+
+    #[test]
+    fn the_state_is_the_eighth_line() {
+        let file = |state: &str| format!("42\n/data\n1700000000\n5432\n/run\n*\n  123  4\n{state}\n");
+        assert!(is_stopping(&file("stopping")));
+        assert!(!is_stopping(&file("ready   ")));
+        assert!(!is_stopping("42\n"));
     }
 }

@@ -30,6 +30,8 @@ pub enum Area {
     Credentials,
     /// Roles, database, extensions.
     Ensure,
+    /// The parameters of a server that runs.
+    Settings,
 }
 
 /// Where the parts of the agent say what changed; cheap to clone.
@@ -72,6 +74,14 @@ impl Reporter {
             troubles.values().next().cloned()
         };
         self.update(|report| report.trouble = first);
+    }
+
+    /// Takes back what only a leader says.
+    pub fn forget_leading(&self) {
+        for area in [Area::Credentials, Area::Ensure, Area::Settings] {
+            self.trouble(area, None);
+        }
+        self.update(|report| report.vault = None);
     }
 
     /// Says how a dealing with Vault went.

@@ -49,6 +49,8 @@ pub mod reason {
         NO_PRIMARY = "NoPrimary";
         /// Fewer instances are ready than declared.
         INSTANCES_NOT_READY = "InstancesNotReady";
+        /// A parameter waits for a restart of PostgreSQL.
+        RESTART_PENDING = "RestartPending";
         /// A pod cannot be scheduled.
         UNSCHEDULABLE = "Unschedulable";
         /// A pod's image cannot be had.

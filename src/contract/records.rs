@@ -71,6 +71,7 @@ pub struct RecordError {
 }
 
 const GENERATION: &str = "SERVICEDB_GENERATION";
+const UID: &str = "SERVICEDB_UID";
 
 impl Pending {
     /// The record's content.
@@ -133,6 +134,8 @@ pub struct Runtime<'a> {
     pub key_prefix: &'a str,
     /// The generation.
     pub generation: i64,
+    /// The uid of the ServiceDatabase.
+    pub uid: &'a str,
     /// The login.
     pub login: &'a Login,
     /// The database.
@@ -151,6 +154,7 @@ impl Runtime<'_> {
         let (user, host, database, port) = (&self.login.user, self.host, self.database, super::pod::POSTGRES_PORT);
         Data::from([
             (GENERATION.to_owned(), self.generation.to_string()),
+            (UID.to_owned(), self.uid.to_owned()),
             (key("USER"), user.clone()),
             (key("PASSWORD"), password.to_owned()),
             (key("NAME"), database.to_owned()),
@@ -161,6 +165,11 @@ impl Runtime<'_> {
             (key("SSLMODE"), "verify-full".to_owned()),
             (key("CA"), self.ca.to_owned()),
         ])
+    }
+
+    /// The uid of the ServiceDatabase that a runtime record was promoted for.
+    pub fn uid_of(data: &Data) -> Option<&str> {
+        data.get(UID).map(String::as_str)
     }
 
     /// The generation that a runtime record holds.

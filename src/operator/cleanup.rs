@@ -182,9 +182,10 @@ impl Dying<'_> {
     }
 
     async fn delete_stamped(&self, api: &Api<DynamicObject>, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
+        // `-config` last: by it the others are known as leftovers, should this be interrupted.
         let mut names = self.names.patroni_config_maps().to_vec();
         names.push(self.names.ca_secret());
-        for name in names {
+        for name in names.into_iter().rev() {
             if let Some(live) = api.get_opt(&name).await?
                 && stamped_uid(&live.metadata).is_some_and(&wanted)
             {
@@ -223,7 +224,7 @@ async fn delete_records(vault: &dyn Vault, names: &crate::api::names::VaultNames
 pub async fn remove_stamped_leftovers(context: &Context, database: &Database) -> Result<(), Error> {
     let uid = database.owner.uid.as_str();
     let leftovers = Dying { context, names: database.names(), uid };
-    for api in [leftovers.api::<ConfigMap>(), leftovers.api::<Secret>()] {
+    for api in [leftovers.api::<Secret>(), leftovers.api::<ConfigMap>()] {
         leftovers.delete_stamped(&api, |stamp| stamp != uid).await?;
     }
     Ok(())

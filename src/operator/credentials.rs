@@ -28,10 +28,10 @@ pub async fn generation(context: &Context, database: &Database, observed: &Obser
     let path = database.vault.runtime();
     let Some(record) = vault.read_kv(&path).await? else { return Ok(1) };
     let held = Runtime::generation_of(&record.data)?;
-    let owner = vault.read_kv_metadata(&path).await?.and_then(|metadata| metadata.get(OWNER_UID).cloned());
     // A record of an earlier resource of this name is never taken over: its password was
-    // known to its clients. The next generation replaces it once a login proves it.
-    Ok(if owner.as_ref() == Some(&database.owner.uid) { held } else { held + 1 })
+    // known to its clients. The next generation replaces it once a login proves it. The
+    // metadata does not tell: it is written before that, and the content with it.
+    Ok(if Runtime::uid_of(&record.data) == Some(database.owner.uid.as_str()) { held } else { held + 1 })
 }
 
 /// Sees to it that `pending` holds the generation, unless it was promoted already.

@@ -164,7 +164,10 @@ async fn after_failure(context: &Context, database: &Database, job: &Job, now: T
         return Ok(Progress::Running);
     }
     Ok(match failure {
-        Some(failure) if !failure.transient => Progress::Failed { message: describe(&failure), reason: failure.reason },
+        Some(failure) if !failure.transient => {
+            let again = format!("a changed file runs by itself; to run the same ones again, kubectl delete job {name}");
+            Progress::Failed { message: format!("{} ({again})", describe(&failure)), reason: failure.reason }
+        }
         Some(failure) => Progress::Waiting { reason: reason::MIGRATIONS_RUNNING, message: describe(&failure) },
         None => Progress::Waiting {
             reason: reason::MIGRATIONS_RUNNING,

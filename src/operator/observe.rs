@@ -55,10 +55,16 @@ impl Observation {
         Some(trouble)
     }
 
-    /// What of the spec an instance that runs could not bring about.
+    /// What of the spec the primary could not bring about.
     pub fn refused(&self) -> Option<&Trouble> {
-        let reports = self.pods.iter().filter_map(|pod| pod.report.as_ref());
-        reports.filter_map(|report| report.trouble.as_ref()).find(|trouble| trouble.reason == reason::INVALID_SPEC)
+        let trouble = self.primary()?.report.as_ref()?.trouble.as_ref();
+        trouble.filter(|trouble| trouble.reason == reason::INVALID_SPEC)
+    }
+
+    /// The instances whose parameters wait for a restart of PostgreSQL.
+    pub fn restart_pending(&self) -> Vec<&str> {
+        let waits = |pod: &&DatabasePod| pod.ready && pod.report.as_ref().is_some_and(|report| report.restart_pending);
+        self.pods.iter().filter(waits).map(|pod| pod.name.as_str()).collect()
     }
 
     fn unbound_claims(&self) -> Option<String> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use rand::Rng;
@@ -142,13 +141,18 @@ async fn bring_about(
     if observed.foreign_config {
         cleanup::remove_stamped_leftovers(context, database).await?;
     }
-    // b. Vault, and beside it the certificates, which do not need it.
-    let (vault, certified) =
-        tokio::join!(in_vault(context, database, observed), certificates(context, database, findings.now));
+    // b. Vault, and beside it the certificates, which do not need it. Only what was looked at
+    //    may be remembered as seen: Secrets have dates, and are looked at for these, too.
+    let unseen = !context.memory.secrets_seen(&database.owner.uid);
+    let (vault, certified) = tokio::join!(in_vault(context, database, observed, unseen), async {
+        if unseen { secrets::ensure_tls(&context.client, &database.owner, findings.now).await } else { Ok(()) }
+    });
     certified?;
     let prepared = match vault {
         Ok(prepared) => {
-            context.memory.saw_secrets(&database.owner.uid);
+            if unseen {
+                context.memory.saw_secrets(&database.owner.uid);
+            }
             findings.vault = Some(Word::yes(reason::AVAILABLE, "Vault answers"));
             Some(prepared)
         }
@@ -198,7 +202,12 @@ struct Prepared {
     generation: i64,
 }
 
-async fn in_vault(context: &Context, database: &Database, observed: &Observation) -> Result<Prepared, Error> {
+async fn in_vault(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    secrets_unseen: bool,
+) -> Result<Prepared, Error> {
     if !context.memory.vault_answered_lately() {
         context.vault.health().await?;
         context.memory.vault_answered();
@@ -214,7 +223,7 @@ async fn in_vault(context: &Context, database: &Database, observed: &Observation
     let (instance, migrator) = (names.instance_approle(), names.migrator());
     let (instance_role, migrator_role) = (database.vault.instance(), database.vault.migrator());
     credentials::ensure_pending(context, database, generation, promoted).await?;
-    if !context.memory.secrets_seen(&owner.uid) {
+    if secrets_unseen {
         // Both to their end: a secret_id whose Secret is not written any more, because the
         // other failed, would be one more in Vault with each try.
         let (for_instance, for_migrator) = tokio::join!(
@@ -224,13 +233,6 @@ async fn in_vault(context: &Context, database: &Database, observed: &Observation
         for_instance.and(for_migrator)?;
     }
     Ok(Prepared { role_ids, generation })
-}
-
-async fn certificates(context: &Context, database: &Database, now: Timestamp) -> Result<(), Error> {
-    if context.memory.secrets_seen(&database.owner.uid) {
-        return Ok(());
-    }
-    secrets::ensure_tls(&context.client, &database.owner, now).await
 }
 
 fn remembered(observed: &Observation) -> Option<Prepared> {

@@ -177,6 +177,10 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
 fn credentials_ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus, report: Option<&Report>) -> Word {
     let wanted = findings.credential_generation;
     let proved = report.and_then(|report| report.credentials.as_ref()).map(|credentials| credentials.generation);
+    let lost = report.and_then(|report| report.trouble.as_ref());
+    if let Some(lost) = lost.filter(|trouble| trouble.reason == reason::CREDENTIALS_LOST) {
+        return Word::no(reason::CREDENTIALS_LOST, lost.message.clone());
+    }
     match proved {
         Some(generation) if generation >= wanted => {
             Word::yes(reason::READY, format!("generation {generation} was proved by a login and is in Vault"))
@@ -263,6 +267,15 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
     }
     if let Some(refused) = findings.observed.refused() {
         return Word::no(&refused.reason, refused.message.clone());
+    }
+    let waiting = findings.observed.restart_pending();
+    if !waiting.is_empty() {
+        let message = format!(
+            "it serves, but a changed parameter takes effect with the next restart of PostgreSQL only: \
+             kubectl delete pod {}, replicas first (a value that is lowered on one instance: see docs/operations.md)",
+            waiting.join(" ")
+        );
+        return Word::no(reason::RESTART_PENDING, message);
     }
     Word::yes(reason::READY, "the database serves as declared")
 }

@@ -15,6 +15,7 @@ mod initialisation;
 mod isolation;
 mod migrations;
 mod ownership;
+mod parameters;
 mod provisioning;
 mod secrecy;
 mod survival;

@@ -192,6 +192,7 @@ impl World {
     fn promote(&self) -> i64 {
         let vault_names = names().vault("dev");
         let mut generation = 0;
+        let uid = self.resource().metadata.uid.expect("a uid");
         self.vault.edit(|content| {
             if let Some(pending) = content.kv.remove(&vault_names.pending()).and_then(|record| record.data) {
                 let pending = Pending::from_data(&pending).expect("a pending record");
@@ -199,6 +200,7 @@ impl World {
                 let runtime = Runtime {
                     key_prefix: "CHAT",
                     generation: pending.generation,
+                    uid: &uid,
                     login,
                     database: "chat_db",
                     host: "chat-db.messaging.svc",

@@ -1,0 +1,144 @@
+//! PostgreSQL's settings as files: written for the first start, and tried before a change.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::environment::Environment;
+use super::patroni::config;
+use crate::contract::desired::Desired;
+use crate::contract::patroni::parameters;
+use crate::contract::pod::{PGDATA_NEW, POSTGRES_PORT, RUN_DIR};
+
+/// Writes the settings as Patroni writes them: it then finds nothing to change, and what the
+/// spec drops later is not left behind.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
+    let folder = Path::new(PGDATA_NEW);
+    std::fs::rename(folder.join("postgresql.conf"), folder.join("postgresql.base.conf"))?;
+    let base = std::iter::once("include 'postgresql.base.conf'".to_owned());
+    let lines: Vec<_> = base.chain(lines(environment, desired)).collect();
+    std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
+}
+
+/// Whether PostgreSQL would start with what is desired; inside, what it has against it. The
+/// running server is not asked: Patroni drops what is wrong, and says so in its log alone.
+///
+/// # Errors
+/// If the check cannot be made.
+pub async fn check_change(environment: &Environment, desired: &Desired) -> std::io::Result<Result<(), String>> {
+    let folder = Path::new(RUN_DIR).join("settings");
+    std::fs::create_dir_all(&folder)?;
+    let lines: Vec<_> = lines(environment, desired).collect();
+    std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")?;
+    check(&folder, desired).await
+}
+
+/// Reads the settings in a folder as PostgreSQL does when it starts.
+///
+/// # Errors
+/// If `postgres` cannot be run.
+pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(), String>> {
+    if desired.parameters.is_empty() {
+        return Ok(Ok(()));
+    }
+    // Reads all, prints one, before it looks at any data.
+    let mut check = Command::new("postgres");
+    Ok(succeed(check.arg("-D").arg(folder).args(["-C", "max_connections"]))
+        .await?
+        .map_err(|problem| format!("PostgreSQL does not accept spec.postgres.parameters: {problem}")))
+}
+
+fn lines(environment: &Environment, desired: &Desired) -> impl Iterator<Item = String> {
+    let mut settings = parameters(desired);
+    // What Patroni gives on the command line.
+    settings.insert("cluster_name".to_owned(), environment.names.base().into());
+    settings.insert("listen_addresses".to_owned(), "*".into());
+    settings.insert("port".to_owned(), POSTGRES_PORT.to_string().into());
+    settings.entry("wal_keep_size").or_insert("128MB".into());
+    settings.extend(config::own_settings().map(|(name, value)| (name.to_owned(), value.into())));
+    let line = |(name, value): (String, serde_json::Value)| {
+        let value = value.as_str().unwrap_or_default().replace('\\', "\\\\").replace('\'', "''");
+        format!("{name} = '{value}'")
+    };
+    settings.into_iter().map(line)
+}
+
+/// Runs a program to its end; inside, what it said if it failed.
+///
+/// # Errors
+/// If it cannot be run.
+pub async fn succeed(command: &mut Command) -> std::io::Result<Result<(), String>> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok(if output.status.success() { Ok(()) } else { Err(last_words(&said)) })
+}
+
+/// The end of what a program said, short enough for a status.
+fn last_words(said: &str) -> String {
+    let lines: Vec<_> = said.lines().map(words_alone).filter(|line| !line.is_empty()).collect();
+    // A wrong setting is named in a line of the log; the error after it says only that there is one.
+    let marks = ["error:", "invalid value for parameter", "unrecognized configuration parameter"];
+    let mut telling: Vec<_> =
+        lines.iter().copied().filter(|line| marks.iter().any(|mark| line.contains(mark))).collect();
+    telling.dedup();
+    let text = if telling.is_empty() {
+        lines.last().copied().unwrap_or("it said nothing").to_owned()
+    } else {
+        telling.join("; ")
+    };
+    text.chars().take(600).collect()
+}
+
+/// A line of the log without its time and process, which differ each time, and without the
+/// file, which is of no use to the reader.
+fn words_alone(line: &str) -> &str {
+    let message = ["LOG:  ", "FATAL:  ", "ERROR:  "].iter().find_map(|level| Some(line.split_once(level)?.1));
+    let message = message.unwrap_or(line).trim();
+    message.split_once(" in file \"").map_or(message, |(message, _)| message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_setting_is_told_in_postgres_words() {
+        let said = "performing post-bootstrap initialization ... \n\
+                    2026-01-01 FATAL:  invalid value for parameter \"work_mem\": \"much\"\nchild process exited";
+        assert_eq!(last_words(said), "invalid value for parameter \"work_mem\": \"much\"");
+        let said = "2026-11-21 14:23:49.359 GMT [55] LOG:  unrecognized configuration parameter \"nonsense\" in file \
+                    \"/data/postgresql.conf\" line 18\n\
+                    2026-11-21 14:23:49.359 GMT [55] FATAL:  configuration file \"/data/postgresql.conf\" contains errors";
+        assert_eq!(last_words(said), "unrecognized configuration parameter \"nonsense\"");
+        assert_eq!(last_words(""), "it said nothing");
+    }
+
+    #[test]
+    fn a_setting_cannot_leave_its_quotes() {
+        let environment = Environment {
+            pod: "chat-db-0".into(),
+            uid: "u".into(),
+            ip: "10.0.0.7".parse().expect("an address"),
+            names: crate::api::names::Names::new("messaging", "chat"),
+        };
+        let desired = Desired {
+            version: 1,
+            uid: "u".into(),
+            database: "chat_db".into(),
+            instances: 1,
+            parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(),
+            extensions: vec![],
+            synchronous: false,
+            maximum_lag_bytes: 1,
+            credential_generation: 1,
+            primary_host: "h".into(),
+        };
+        let lines: Vec<_> = lines(&environment, &desired).collect();
+        assert!(lines.contains(&r"search_path = 'a''\\b'".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"cluster_name = 'chat-db'".to_owned()));
+    }
+}
