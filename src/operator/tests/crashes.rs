@@ -95,3 +95,43 @@ async fn deletion_survives_a_crash_at_every_call() {
         assert!(crashes > 15, "only {crashes} crashes were tried");
     }
 }
+
+/// What an earlier resource left in Vault, and in Patroni's ConfigMaps, is never taken for
+/// what this one has made.
+#[tokio::test]
+async fn a_successor_survives_a_crash_at_every_call() {
+    let prepared = || async {
+        let mut world = World::new();
+        provision(&mut world).await;
+        delete(&mut world).await;
+        world.ledger = None;
+        let claim = object("persistentvolumeclaims", "data-chat-db-0");
+        world.api.store().delete(&claim, &Value::Null).expect("a person deletes the data");
+        world
+    };
+    let succeed = async |world: &mut World| {
+        world.create(&WITH_MIGRATIONS.replace("uid-of-chat", "uid-of-its-successor"));
+        world.settle_all().await;
+        finish_job(world);
+        world.settle_all().await;
+    };
+    let mut undisturbed = prepared().await;
+    succeed(&mut undisturbed).await;
+    assert_eq!(undisturbed.told(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
+    let expected = undisturbed.snapshot();
+    assert_eq!(expected["vault/kv/dev/messaging/chat/runtime"]["generation"], "2");
+    let mut crashes = 0;
+    for fault in [Fault::BeforeSend, Fault::AfterCommit] {
+        for call in 1.. {
+            let mut world = prepared().await;
+            world.faults.crash_at(call, fault);
+            succeed(&mut world).await;
+            if world.faults.is_pending() {
+                break;
+            }
+            crashes += 1;
+            assert_same(&world.snapshot(), &expected, &format!("{fault:?} of call {call}"));
+        }
+    }
+    assert!(crashes > 60, "only {crashes} crashes were tried");
+}
