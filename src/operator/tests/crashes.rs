@@ -39,34 +39,52 @@ fn assert_one_authority(world: &World, when: &str) {
     assert_eq!(authority("chat-db-tls"), authority("chat-db-ca"), "{when}");
 }
 
+/// Does `act` in one world after another, with a crash at its first mutating call, its second
+/// and so on, before it is sent and after it is done, and looks at what came of it. Returns
+/// how many crashes there were.
+async fn crash_at_every_call(
+    prepared: impl AsyncFn() -> World,
+    act: impl AsyncFn(&mut World),
+    look: impl Fn(&World, &str),
+) -> usize {
+    let mut crashes = 0;
+    for fault in [Fault::BeforeSend, Fault::AfterCommit] {
+        for call in 1.. {
+            let mut world = prepared().await;
+            world.faults.crash_at(call, fault);
+            act(&mut world).await;
+            if world.faults.is_pending() {
+                break;
+            }
+            crashes += 1;
+            look(&world, &format!("{fault:?} of call {call}"));
+        }
+    }
+    crashes
+}
+
 #[tokio::test]
 async fn provisioning_survives_a_crash_at_every_call() {
     let mut undisturbed = World::new();
     provision(&mut undisturbed).await;
     assert_eq!(undisturbed.told(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
     let expected = undisturbed.snapshot();
-    let mut crashes = 0;
-    for fault in [Fault::BeforeSend, Fault::AfterCommit] {
-        for call in 1.. {
-            let mut world = World::new();
-            world.faults.crash_at(call, fault);
-            provision(&mut world).await;
-            if world.faults.is_pending() {
-                break;
-            }
-            crashes += 1;
-            let when = format!("{fault:?} of call {call}");
-            assert_same(&world.snapshot(), &expected, &when);
-            assert_one_authority(&world, &when);
-        }
-    }
+    let crashes = crash_at_every_call(
+        async || World::new(),
+        provision,
+        |world, when| {
+            assert_same(&world.snapshot(), &expected, when);
+            assert_one_authority(world, when);
+        },
+    )
+    .await;
     assert!(crashes > 60, "only {crashes} crashes were tried");
 }
 
 #[tokio::test]
 async fn deletion_survives_a_crash_at_every_call() {
     for policy in ["Retain", "Delete"] {
-        let prepared = || async {
+        let prepared = async || {
             let mut world = World::new();
             provision(&mut world).await;
             world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
@@ -79,19 +97,10 @@ async fn deletion_survives_a_crash_at_every_call() {
         delete(&mut undisturbed).await;
         assert!(undisturbed.get("servicedatabases", "chat").is_none());
         let expected = undisturbed.snapshot();
-        let mut crashes = 0;
-        for fault in [Fault::BeforeSend, Fault::AfterCommit] {
-            for call in 1.. {
-                let mut world = prepared().await;
-                world.faults.crash_at(call, fault);
-                delete(&mut world).await;
-                if world.faults.is_pending() {
-                    break;
-                }
-                crashes += 1;
-                assert_same(&world.snapshot(), &expected, &format!("{policy}: {fault:?} of call {call}"));
-            }
-        }
+        let crashes = crash_at_every_call(prepared, delete, |world, when| {
+            assert_same(&world.snapshot(), &expected, &format!("{policy}: {when}"));
+        })
+        .await;
         assert!(crashes > 15, "only {crashes} crashes were tried");
     }
 }
@@ -100,7 +109,7 @@ async fn deletion_survives_a_crash_at_every_call() {
 /// what this one has made.
 #[tokio::test]
 async fn a_successor_survives_a_crash_at_every_call() {
-    let prepared = || async {
+    let prepared = async || {
         let mut world = World::new();
         provision(&mut world).await;
         delete(&mut world).await;
@@ -120,18 +129,9 @@ async fn a_successor_survives_a_crash_at_every_call() {
     assert_eq!(undisturbed.told(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
     let expected = undisturbed.snapshot();
     assert_eq!(expected["vault/kv/dev/messaging/chat/runtime"]["generation"], "2");
-    let mut crashes = 0;
-    for fault in [Fault::BeforeSend, Fault::AfterCommit] {
-        for call in 1.. {
-            let mut world = prepared().await;
-            world.faults.crash_at(call, fault);
-            succeed(&mut world).await;
-            if world.faults.is_pending() {
-                break;
-            }
-            crashes += 1;
-            assert_same(&world.snapshot(), &expected, &format!("{fault:?} of call {call}"));
-        }
-    }
+    let crashes = crash_at_every_call(prepared, succeed, |world, when| {
+        assert_same(&world.snapshot(), &expected, when);
+    })
+    .await;
     assert!(crashes > 60, "only {crashes} crashes were tried");
 }
