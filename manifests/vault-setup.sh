@@ -151,7 +151,7 @@ path "$KV_MOUNT/data/$CLUSTER_ID/+/+/pending" {
   capabilities = ["create", "read", "update"]
 }
 path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/pending" {
-  capabilities = ["delete"]
+  capabilities = ["read", "delete"]
 }
 
 # The credentials that hold: which generation they are, and whose.
@@ -162,9 +162,9 @@ path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/runtime" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
-# The migrator's credentials: never read, deleted with the database.
+# The migrator's credentials: never read, deleted with the database; whether they are there.
 path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/migrator" {
-  capabilities = ["delete"]
+  capabilities = ["read", "delete"]
 }
 POLICY_END
 say wrote "policy $POLICY"

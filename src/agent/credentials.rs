@@ -17,7 +17,7 @@ use crate::contract::pod::{POSTGRES_PORT, TLS_DIR};
 use crate::contract::records::{Data, Login, MigratorRecord, Pending, RecordError, Runtime};
 use crate::contract::report::CredentialsReport;
 use crate::postgres::{ConnectError, TlsLogin, describe, ident, over_tls, scram_verifier};
-use crate::vault::{KvRecord, VaultError};
+use crate::vault::{KvRecord, VaultError, version_to_replace};
 
 /// In the record `runtime`, beside what applications read: when it was promoted.
 const ROTATED_AT: &str = "SERVICEDB_ROTATED_AT";
@@ -68,7 +68,7 @@ pub enum CredentialsError {
     /// `runtime` is gone.
     #[error(
         "the record {path} is gone from Vault, and the database has generation {generation}: \
-         restore it, or ask for new credentials by a rotation"
+         restore it (vault kv undelete), or ask for new credentials (kubectl servicedb rotate --reissue)"
     )]
     Lost {
         /// The record.
@@ -122,6 +122,24 @@ async fn remember(client: &Client, promoted: &CredentialsReport) -> Result<(), C
     Ok(())
 }
 
+/// A fingerprint of the logins as the server has them: it changes when somebody changes a
+/// password, a validity or the right to log in.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn fingerprint(client: &Client, names: &PostgresNames, generation: i64) -> Result<String, CredentialsError> {
+    let logins = [names.login(generation), names.migrator_login(generation)];
+    let row = client
+        .query_one(
+            "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(COALESCE(pg_catalog.string_agg(
+                    pg_catalog.concat_ws(' ', rolname, rolpassword, rolcanlogin, rolvaliduntil), ',' ORDER BY rolname
+             ), ''), 'UTF8')), 'hex') FROM pg_catalog.pg_authid WHERE rolname = ANY ($1)",
+            &[&logins.as_slice()],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// One run over the credentials of a leader.
 pub struct Run<'a> {
     /// This pod.
@@ -142,11 +160,12 @@ impl Run<'_> {
     /// If not all of that is so; another run goes on from there.
     pub async fn settle(&self) -> Result<CredentialsReport, CredentialsError> {
         let runtime = self.records.vault.read_kv(&self.records.runtime()).await?;
-        let current = runtime.as_ref().map(|record| Runtime::generation_of(&record.data)).transpose()?;
+        // A record that is not readable is one that the next generation replaces.
+        let current = runtime.as_ref().and_then(|record| Runtime::generation_of(&record.data).ok());
         let wanted = self.desired.credential_generation;
         let report = match (&runtime, current) {
             (Some(record), Some(current)) if current >= wanted => self.assert(record, current).await?,
-            _ => self.promote(runtime.as_ref().map_or(0, |record| record.version)).await?,
+            _ => self.promote(runtime.as_ref()).await?,
         };
         remember(self.client, &report).await?;
         self.discard_pending(report.generation).await?;
@@ -158,11 +177,11 @@ impl Run<'_> {
     }
 
     /// From `pending` to `runtime`.
-    async fn promote(&self, version: u64) -> Result<CredentialsReport, CredentialsError> {
+    async fn promote(&self, runtime: Option<&KvRecord>) -> Result<CredentialsReport, CredentialsError> {
         let wanted = self.desired.credential_generation;
         let Some(pending) = self.records.read_pending().await?.filter(|pending| pending.generation == wanted) else {
             let known = remembered(self.client).await?.map_or(0, |known| known.generation);
-            return Err(if version == 0 && known >= wanted {
+            return Err(if runtime.is_none() && known >= wanted {
                 CredentialsError::Lost { path: self.records.runtime(), generation: known }
             } else {
                 CredentialsError::NotPending(wanted)
@@ -189,7 +208,12 @@ impl Run<'_> {
         self.write_migrator(&pending, &ca).await?;
         let rotated_at = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         let data = self.runtime(pending.generation, &pending.app, &ca, rotated_at);
-        self.records.vault.write_kv(&self.records.runtime(), &data, version).await?;
+        let path = self.records.runtime();
+        let version = match runtime {
+            Some(record) => record.version,
+            None => version_to_replace(self.records.vault.as_ref(), &path).await?,
+        };
+        self.records.vault.write_kv(&path, &data, version).await?;
         tracing::info!(generation = pending.generation, "the credentials are proved and promoted");
         Ok(CredentialsReport { generation: pending.generation, rotated_at })
     }
@@ -310,19 +334,20 @@ impl Run<'_> {
 
     async fn write_migrator(&self, pending: &Pending, ca: &str) -> Result<(), CredentialsError> {
         let path = self.records.migrator();
-        let known = self.records.vault.read_kv(&path).await?;
-        let version = match &known {
-            Some(known) if MigratorRecord::from_data(&known.data)?.generation >= pending.generation => return Ok(()),
-            Some(known) => known.version,
-            None => 0,
-        };
-        let record = MigratorRecord {
+        let wanted = MigratorRecord {
             generation: pending.generation,
             user: pending.migrator.user.clone(),
             password: pending.migrator.password.clone(),
             ca: ca.to_owned(),
+        }
+        .to_data();
+        let vault = self.records.vault.as_ref();
+        let version = match vault.read_kv(&path).await? {
+            Some(known) if known.data == wanted => return Ok(()),
+            Some(known) => known.version,
+            None => version_to_replace(vault, &path).await?,
         };
-        self.records.vault.write_kv(&path, &record.to_data(), version).await?;
+        vault.write_kv(&path, &wanted, version).await?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
-use super::credentials::{CredentialsError, Run, remembered};
+use super::credentials::{CredentialsError, Run, fingerprint, remembered};
 use super::desired::{self, DesiredState};
 use super::ensure;
 use super::environment::Environment;
@@ -22,7 +22,21 @@ use super::report::{Area, Reporter};
 use super::settings;
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
+use crate::contract::desired::Desired;
 use crate::contract::patroni::{dynamic_configuration, patch};
+
+/// How often it is looked whether somebody changed a login in the database.
+const LOOK_AT_LOGINS: Duration = Duration::from_secs(15);
+
+/// Credentials that were found to be, or made, as they must be.
+struct Settled {
+    /// The desired generation that this answers.
+    wanted: i64,
+    /// The generation in Vault, which may be ahead of it.
+    generation: i64,
+    /// The logins as the database has them.
+    logins: String,
+}
 
 /// The leader's work.
 #[derive(Clone)]
@@ -140,21 +154,25 @@ impl Leader {
         }
     }
 
-    /// Keeps the credentials settled: at every promotion, and at every new generation.
+    /// Keeps the credentials settled: at every promotion, at every new generation, and when
+    /// somebody changed a login in the database.
     async fn keep_credentials(&self, mut ensured: watch::Receiver<bool>) {
         let _ = ensured.wait_for(|ensured| *ensured).await;
         let mut state = self.desired.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-        let mut settled = None;
+        let mut settled: Option<Settled> = None;
         loop {
-            let generation = desired::first(&mut state).await.credential_generation;
-            if settled == Some(generation) {
-                changed(&mut state).await;
+            let desired = desired::first(&mut state).await;
+            if let Some(known) = settled.as_ref().filter(|known| known.wanted == desired.credential_generation) {
+                tokio::select! {
+                    () = changed(&mut state) => {}
+                    () = self.logins_change(&desired, known) => settled = None,
+                }
                 continue;
             }
-            match self.settle_credentials(&mut state).await {
-                Ok(()) => {
-                    settled = Some(generation);
+            match self.settle_credentials(&desired).await {
+                Ok(now) => {
+                    settled = Some(now);
                     backoff.reset();
                     self.reporter.vault(Ok(()));
                     self.reporter.trouble(Area::Credentials, None);
@@ -171,19 +189,42 @@ impl Leader {
         }
     }
 
-    async fn settle_credentials(&self, state: &mut DesiredState) -> Result<(), CredentialsError> {
-        let desired = desired::first(state).await;
+    async fn settle_credentials(&self, desired: &Desired) -> Result<Settled, CredentialsError> {
         let connection = ensure::connect("postgres").await?;
+        let client = &connection.client;
         // What is known without Vault is told without Vault.
-        if let Some(known) = remembered(&connection.client).await? {
+        if let Some(known) = remembered(client).await? {
             self.reporter.update(|report| report.credentials = Some(known));
         }
         let records = self.records.open().await?;
-        let run =
-            Run { environment: &self.environment, desired: &desired, records: &records, client: &connection.client };
-        let settled = run.settle().await?;
-        self.reporter.update(|report| report.credentials = Some(settled));
-        Ok(())
+        let run = Run { environment: &self.environment, desired, records: &records, client };
+        let report = run.settle().await?;
+        let names = self.environment.names.postgres(&desired.database);
+        let logins = fingerprint(client, &names, report.generation).await?;
+        let settled = Settled { wanted: desired.credential_generation, generation: report.generation, logins };
+        self.reporter.update(|report_of_pod| report_of_pod.credentials = Some(report));
+        Ok(settled)
+    }
+
+    /// Resolves when a login in the database is not as it was left; it asks the database
+    /// alone, so it costs Vault nothing.
+    async fn logins_change(&self, desired: &Desired, known: &Settled) {
+        let names = self.environment.names.postgres(&desired.database);
+        loop {
+            tokio::time::sleep(LOOK_AT_LOGINS).await;
+            let now = async {
+                let connection = ensure::connect("postgres").await?;
+                fingerprint(&connection.client, &names, known.generation).await
+            };
+            match now.await {
+                Ok(now) if now != known.logins => {
+                    tracing::warn!("somebody changed a login in the database; what Vault holds is set again");
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "the logins cannot be looked at"),
+            }
+        }
     }
 
     fn tell(&self, error: &CredentialsError) {

@@ -20,7 +20,9 @@ mod postmaster;
 mod probes;
 mod records;
 mod report;
+mod secret_id;
 mod server;
+mod sessions;
 mod settings;
 mod state;
 mod watchdog;
@@ -106,6 +108,7 @@ impl Agent {
         config.connect_timeout = Some(Duration::from_secs(5));
         let client = kube::Client::try_from(config)?;
         let reporter = Reporter::start(&environment, client.clone());
+        tokio::spawn(secret_id::follow(reporter.clone()));
         let (readiness, asked) = watch::channel(Some("the agent has started"));
         probes::serve(asked).await?;
         // 3. Learn what it shall be.
@@ -134,6 +137,7 @@ impl Agent {
         // 6. Let Patroni run it, under the watchdog.
         let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone());
         tokio::spawn(certificates::follow(patroni.clone()));
+        tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         // 7. Follow what becomes of it, and lead while it leads.
         tokio::select! {
             () = self.follow(&patroni) => {}

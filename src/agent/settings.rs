@@ -135,6 +135,7 @@ mod tests {
             synchronous: false,
             maximum_lag_bytes: 1,
             credential_generation: 1,
+            requests: Default::default(),
             primary_host: "h".into(),
         };
         let lines: Vec<_> = lines(&environment, &desired).collect();

@@ -79,6 +79,8 @@ pub mod reason {
         CREDENTIALS_PENDING = "CredentialsPending";
         /// The runtime record of a living database is gone from Vault.
         CREDENTIALS_LOST = "CredentialsLost";
+        /// A record in Vault belongs to another Kubernetes cluster.
+        VAULT_RECORD_FOREIGN = "VaultRecordForeign";
         /// The named ConfigMap does not exist.
         CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound";
         /// The migrations cannot be read as migrations.

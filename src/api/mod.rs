@@ -12,9 +12,11 @@ pub mod spec;
 pub mod status;
 
 pub use spec::{
-    ClientSpec, ConfigMapReference, DeletionPolicy, ExtensionSpec, MigrationSource, MigrationsSpec, PostgresSpec,
-    ReplicationSpec, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
+    BindingSecretSpec, BootstrapSpec, ClientSpec, ConfigMapReference, CredentialsSpec, DeletionPolicy, ExtensionSpec,
+    MigrationSource, MigrationsSpec, PostgresSpec, ReplicationSpec, SchedulingSpec, ServiceDatabase,
+    ServiceDatabaseSpec, StorageSpec,
 };
 pub use status::{
-    CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabaseStatus,
+    BindingStatus, CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus,
+    ServiceDatabaseStatus,
 };

@@ -27,6 +27,13 @@ documented! {
     LABEL_ROLE = "servicedb.dev/role";
     /// Annotation of a database pod: the agent's report, as JSON.
     ANNOTATION_REPORT = "servicedb.dev/agent";
+    /// Annotation of a ServiceDatabase: a token that asks for new credentials; it is done when
+    /// `status.credentials.rotateRequest` has the same token.
+    ANNOTATION_ROTATE = "servicedb.dev/rotate";
+    /// Annotation of a ServiceDatabase: a token that asks for new credentials although the record
+    /// of the present ones is gone from Vault (`CredentialsLost`); it is done when
+    /// `status.credentials.reissueRequest` has the same token.
+    ANNOTATION_REISSUE = "servicedb.dev/reissue";
 }
 
 /// The value of [`LABEL_ROLE`] on the primary.

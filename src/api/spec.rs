@@ -99,6 +99,8 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
         .message("metadata.name is the service's name: at most 40 characters, lower-case letters, digits and '-', a letter first, no dots"),
     validation = Rule::new("self.metadata.name != 'pg' && !self.metadata.name.startsWith('pg-')")
         .message("metadata.name must not be 'pg' or start with 'pg-': PostgreSQL reserves role names that start with pg_"),
+    validation = Rule::new("!has(self.spec.credentials) || !has(self.spec.credentials.secret) || !self.spec.credentials.secret.name.startsWith(self.metadata.name + '-db')")
+        .message("spec.credentials.secret.name must not begin with the resource's name and '-db': such names are the operator's own"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
@@ -160,6 +162,14 @@ pub struct ServiceDatabaseSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["serviceAccountName"]))]
     pub clients: Vec<ClientSpec>,
+
+    /// The credentials of the application and of the migrations.
+    #[serde(default)]
+    pub credentials: CredentialsSpec,
+
+    /// How the database begins, where an earlier resource of this name left data.
+    #[serde(default)]
+    pub bootstrap: BootstrapSpec,
 
     /// What is kept when the resource is deleted: `Retain` (the default) keeps the data and
     /// its credentials, `Delete` leaves nothing.
@@ -315,6 +325,44 @@ pub struct ClientSpec {
     /// no pod of this client in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
+}
+
+/// The credentials of the application and of the migrations.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsSpec {
+    /// How old the credentials become before new ones replace them, in seconds: from 3600 (an
+    /// hour) to 31536000 (a year). Without it they change on request alone. The login that was
+    /// replaced is good for one more period: a service must have read the new one by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 3600 && self <= 31536000")
+        .message("spec.credentials.rotationPeriodSeconds must be from 3600 (an hour) to 31536000 (a year): the login that was replaced lives for one period, and services need the time to take up the new one"))]
+    pub rotation_period_seconds: Option<i64>,
+
+    /// A Secret with the credentials, for services that cannot read Vault, in the form of
+    /// servicebinding.io. Without it they are in Vault alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<BindingSecretSpec>,
+}
+
+/// A Secret with the credentials.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BindingSecretSpec {
+    /// Its name. Names that begin with the resource's own and `-db` are the operator's.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.credentials.secret.name must be a name that a Secret can have"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// How the database begins.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BootstrapSpec {
+    /// Takes over the volumes and credentials that an earlier resource of this name left,
+    /// instead of stopping with `RetainedDataFound`. Without such data it does nothing.
+    #[serde(default)]
+    pub adopt: bool,
 }
 
 /// What is kept when the resource is deleted.

@@ -50,9 +50,22 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsStatus>,
 
+    /// The Secret with the credentials, once it holds them (servicebinding.io's Provisioned
+    /// Service).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<BindingStatus>,
+
     /// While the resource is being deleted: what the deletion waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_waits_for: Option<String>,
+}
+
+/// The Secret with the credentials.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BindingStatus {
+    /// Its name.
+    pub name: String,
 }
 
 /// Where to connect, as `host:port`.
@@ -133,6 +146,16 @@ pub struct CredentialsStatus {
     /// When that generation was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Time>,
+    /// How many sessions, of all instances, were opened with the login that was replaced. 0
+    /// says that the next rotation disturbs nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_sessions: Option<i64>,
+    /// The token of the last `servicedb.dev/rotate` annotation that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_request: Option<String>,
+    /// The token of the last `servicedb.dev/reissue` annotation that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reissue_request: Option<String>,
     /// Where a service reads them in Vault, as `vault kv get` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_path: Option<String>,

@@ -35,6 +35,29 @@ pub struct Desired {
     /// The credential generation that Vault's runtime record shall hold. The agent of the
     /// leader promotes `pending` when the runtime record is behind.
     pub credential_generation: i64,
+    /// The request for new credentials that the generation answers, if it answers one: here, so
+    /// that generation and answer are written at once.
+    #[serde(default, skip_serializing_if = "Requests::is_empty")]
+    pub requests: Requests,
     /// The host name that clients use for the primary, for `<PREFIX>_DB_HOST`.
     pub primary_host: String,
+}
+
+/// Tokens of the requests for new credentials that were taken up last.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Requests {
+    /// Of `servicedb.dev/rotate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate: Option<String>,
+    /// Of `servicedb.dev/reissue`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reissue: Option<String>,
+}
+
+impl Requests {
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }

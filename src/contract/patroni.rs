@@ -139,6 +139,7 @@ mod tests {
             synchronous: true,
             maximum_lag_bytes: 7,
             credential_generation: 1,
+            requests: Default::default(),
             primary_host: "h".into(),
         }
     }

@@ -21,10 +21,12 @@ pub const ROLE_ID: &str = "role-id";
 pub const VAULT_ACCESS: &str = "vault.json";
 /// In [`VAULT_DIR`]: the authority that signed Vault's certificate, PEM; absent where the system's are meant.
 pub const VAULT_CA: &str = "ca.crt";
-/// A Secret as a folder: [`SECRET_ID`].
+/// A Secret as a folder: [`SECRET_ID`], [`SECRET_ID_ACCESSOR`].
 pub const SECRET_ID_DIR: &str = "/etc/servicedb/secret-id";
 /// In [`SECRET_ID_DIR`]: the AppRole's secret_id.
 pub const SECRET_ID: &str = "secret-id";
+/// In [`SECRET_ID_DIR`]: its accessor, which names it without giving it away.
+pub const SECRET_ID_ACCESSOR: &str = "accessor";
 
 /// A Secret as a folder, in database pods: `ca.crt`, and `.crt` and `.key` of `server`,
 /// `replicator`, `rewinder` and `patroni` (the client certificate for Patroni's REST API).

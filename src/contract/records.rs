@@ -180,6 +180,14 @@ impl Runtime<'_> {
         Reader { record: "runtime", data }.generation()
     }
 
+    /// A value of a runtime record: `PASSWORD` of the prefix `CHAT` is `CHAT_DB_PASSWORD`.
+    ///
+    /// # Errors
+    /// If it holds none.
+    pub fn value_of(data: &Data, key_prefix: &str, suffix: &str) -> Result<SecretString, RecordError> {
+        Ok(Reader { record: "runtime", data }.get(&format!("{key_prefix}_DB_{suffix}"))?.into())
+    }
+
     /// The login that a runtime record holds: user, password.
     ///
     /// # Errors

@@ -51,6 +51,13 @@ pub struct Report {
     /// so that the annotation does not change with every byte. 0 under 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_bucket_bytes: Option<u64>,
+    /// How many sessions of this instance were opened with the login that was replaced last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_sessions: Option<i64>,
+    /// The accessor of the secret_id that this pod has now: others may be destroyed once every
+    /// pod has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_id_accessor: Option<String>,
     /// What hinders the instance, for people; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -154,6 +161,8 @@ impl Report {
             ledger: None,
             vault: None,
             lag_bucket_bytes: None,
+            old_sessions: None,
+            secret_id_accessor: None,
             trouble: None,
         }
     }

@@ -1,6 +1,9 @@
 //! Deletion: what the policy names goes, in the order that leaves no half-state, and status
 //! says what it waits for. Spec is not validated here: a bad spec must not block deletion.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
@@ -8,20 +11,19 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
-use std::time::Duration;
 
 use super::apply::delete_exactly;
 use super::context::Context;
 use super::error::Error;
 use super::object::{controller_uid, stamped_uid};
+use super::orphans::Orphan;
 use super::reconcile::jittered;
 use super::status::{Word, condition};
 use super::validate::Database;
-use super::{publish, vault_objects};
+use super::{orphans, publish, vault_objects};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::{FINALIZER, LABEL_NAME, Names};
 use crate::api::{DeletionPolicy, ServiceDatabase};
-use crate::vault::Vault;
 
 /// How soon a deletion that waits is looked at again, where no watch tells.
 const WAITING: Duration = Duration::from_secs(2);
@@ -72,9 +74,18 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
         Err(error) => return Err(error),
     }
     // 2. Vault: nobody gets in any more. Records follow the policy.
-    if let Err(error) = dying.leave_vault(resource.spec.deletion_policy).await {
-        wait(context, resource, format!("Vault: {error}")).await?;
-        return Err(error);
+    let orphan = Orphan { uid: uid.clone(), deletion_policy: resource.spec.deletion_policy };
+    if let Err(error) = leave_vault(context, &names, &orphan).await {
+        let deadline = Duration::from_secs(context.options.deletion_deadline_seconds);
+        if !is_over(resource, deadline, context.now()) {
+            let seconds = deadline.as_secs();
+            let waiting = format!("Vault, for {seconds} s at most, and what is left in it is removed later: {error}");
+            wait(context, resource, waiting).await?;
+            return Err(error);
+        }
+        // A namespace, or a cluster, must not hang on a Vault that is gone.
+        orphans::record(context, &names, &orphan).await?;
+        tracing::warn!(namespace = names.namespace, name = names.name, %error, "deleted without Vault; it is swept later");
     }
     // 3. Volumes, Patroni's ConfigMaps and the authority share one fate.
     if resource.spec.deletion_policy == DeletionPolicy::Delete {
@@ -89,6 +100,33 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     context.memory.forget(&uid);
     context.metrics.gone(&uid);
     Ok(Action::await_change())
+}
+
+/// Takes out of Vault what the policy names; what is another's under the same names stays.
+///
+/// # Errors
+/// Whatever Vault said.
+pub async fn leave_vault(context: &Context, names: &Names, orphan: &Orphan) -> Result<(), Error> {
+    let vault = context.vault.as_ref();
+    let names = names.vault(&context.options.cluster_id);
+    if vault_objects::is_anothers(vault, &names, &context.cluster_uid, &orphan.uid).await? {
+        tracing::info!(record = names.runtime(), "what Vault has under these names is another's, and stays");
+        return Ok(());
+    }
+    vault_objects::remove(vault, &names).await?;
+    // A generation that was never proved is nobody's data.
+    vault.delete_kv(&names.pending()).await?;
+    if orphan.deletion_policy == DeletionPolicy::Delete {
+        // The runtime record last: by its metadata the others are known.
+        vault.delete_kv(&names.migrator_record()).await?;
+        vault.delete_kv(&names.runtime()).await?;
+    }
+    Ok(())
+}
+
+fn is_over(resource: &ServiceDatabase, deadline: Duration, now: Timestamp) -> bool {
+    let since = resource.metadata.deletion_timestamp.as_ref().map(|time| now.duration_since(time.0));
+    since.and_then(|since| Duration::try_from(since).ok()).is_some_and(|since| since >= deadline)
 }
 
 /// Says what the deletion waits for.
@@ -156,18 +194,6 @@ impl Dying<'_> {
         Ok(Some(format!("the StatefulSet {} and its pods to end: {}", self.names.base(), pods.join(", "))))
     }
 
-    async fn leave_vault(&self, policy: DeletionPolicy) -> Result<(), Error> {
-        let vault = self.context.vault.as_ref();
-        let names = self.names.vault(&self.context.options.cluster_id);
-        vault_objects::remove(vault, &names).await?;
-        // A generation that was never proved is nobody's data.
-        vault.delete_kv(&names.pending()).await?;
-        if policy == DeletionPolicy::Delete {
-            delete_records(vault, &names).await?;
-        }
-        Ok(())
-    }
-
     async fn delete_data(&self) -> Result<(), Error> {
         for api in [self.api::<ConfigMap>(), self.api::<Secret>()] {
             self.delete_stamped(&api, |stamp| stamp == self.uid).await?;
@@ -208,12 +234,6 @@ impl Dying<'_> {
 
 fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Kubernetes(kube::Error::Api(answer)) if answer.code == 403)
-}
-
-async fn delete_records(vault: &dyn Vault, names: &crate::api::names::VaultNames) -> Result<(), Error> {
-    vault.delete_kv(&names.runtime()).await?;
-    vault.delete_kv(&names.migrator_record()).await?;
-    Ok(())
 }
 
 /// Removes Patroni's ConfigMaps and the authority of an earlier resource whose volumes are

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
+use tokio::sync::RwLock;
 
 use super::memory::Memory;
 use super::metrics::Metrics;
@@ -21,12 +22,20 @@ pub struct Context {
     pub client: Client,
     /// Vault.
     pub vault: Arc<dyn Vault>,
+    /// Held by all who make something in Vault, and alone by who removes what is left there of
+    /// a resource that is gone, so that nothing of a successor goes with it.
+    pub vault_names: RwLock<()>,
     /// The settings.
     pub options: Options,
+    /// The cluster's own uid, which is that of its namespace kube-system: records in Vault carry it.
+    pub cluster_uid: String,
     /// Vault's authority, PEM, for the pods.
     pub vault_ca: Option<String>,
     /// The database pods, trimmed: a store for each watched namespace, or one for all.
     pub pods: Vec<Store<Pod>>,
+    /// What tells the time: dates of certificates, of secret_ids, of credentials. Tests have one
+    /// of their own.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Events.
     pub recorder: Recorder,
     /// Metrics.
@@ -36,9 +45,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// The time. One place, so that tests can tell what reads it.
+    /// The time.
     pub fn now(&self) -> Timestamp {
-        Timestamp::now()
+        (self.clock)()
     }
 
     /// The database pods of a resource, by name.

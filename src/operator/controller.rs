@@ -23,7 +23,7 @@ use super::context::Context;
 use super::error::Error;
 use super::pods::{fingerprint, trim};
 use super::reconcile::{jittered, reconcile};
-use super::vault_probe;
+use super::{orphans, vault_probe};
 use crate::api::ServiceDatabase;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 
@@ -47,7 +47,10 @@ pub async fn run(
     // A controller for each watched namespace: what may be watched is what the Role there lets.
     let vault = vault_probe::start(context.clone());
     let controllers = watches.into_iter().map(|pods| controller(context.clone(), pods, vault.clone(), stop.clone()));
-    future::join_all(controllers).await;
+    tokio::select! {
+        _ = future::join_all(controllers) => {}
+        () = orphans::sweep_for_ever(context.clone(), vault.clone()) => {}
+    }
 }
 
 async fn controller(

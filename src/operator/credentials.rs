@@ -1,51 +1,194 @@
 //! The operator's part of the credentials: it decides the generation and writes `pending`;
 //! proving and promoting is the work of the leader's agent.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::context::Context;
 use super::error::Error;
 use super::observe::Observation;
 use super::validate::Database;
+use crate::api::conditions::reason;
+use crate::contract::desired::Requests;
 use crate::contract::records::{Login, Pending, Runtime};
+use crate::contract::report::CredentialsReport;
 use crate::postgres::{generate_password, scram_verifier};
-use crate::vault::VaultError;
+use crate::vault::{Vault, VaultError, version_to_replace};
 
-/// The metadata key of the runtime record with the uid of the ServiceDatabase it is for.
-const OWNER_UID: &str = "servicedb-uid";
+/// What was decided, and what was found on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// The generation that the runtime record shall hold.
+    pub generation: i64,
+    /// The requests that it answers.
+    pub requests: Requests,
+    /// The runtime record of a living database is gone: what to do about it.
+    pub lost: Option<String>,
+    /// How long until new credentials are due by their age.
+    pub due_in: Option<Duration>,
+}
 
-/// The generation that the runtime record shall hold.
+/// Why new credentials are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Somebody asked.
+    Requested,
+    /// They are as old as they may become.
+    Due,
+    /// A record in Vault does not hold what was promoted.
+    Damaged,
+    /// The runtime record is gone, and somebody asked for new ones all the same.
+    Reissued,
+}
+
+/// Decides the generation, and sees to it that `pending` holds it until it is promoted.
 ///
-/// It is written down in the desired state, so Vault is asked only before the first time.
+/// What was decided is written down in the desired state, which the caller applies: a crash
+/// before that comes to the same decision, and finds its `pending`.
 ///
 /// # Errors
 /// Whatever Vault said.
-pub async fn generation(context: &Context, database: &Database, observed: &Observation) -> Result<i64, Error> {
-    if let Some(desired) = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid) {
-        return Ok(desired.credential_generation);
+pub async fn settle(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    unseen: bool,
+) -> Result<Settled, Error> {
+    let mut settled = present(context, database, observed).await?;
+    let primary = observed.primary().and_then(|pod| pod.report.as_ref());
+    let promoted = primary.and_then(|report| report.credentials.as_ref());
+    if let Some(promoted) = promoted.filter(|promoted| promoted.generation >= settled.generation) {
+        let told_lost = primary
+            .and_then(|report| report.trouble.as_ref())
+            .is_some_and(|trouble| trouble.reason == reason::CREDENTIALS_LOST);
+        let uid = &database.owner.uid;
+        let records = if unseen || told_lost || context.memory.credentials_doubted(uid) {
+            let records = look(context.vault.as_ref(), database, promoted).await?;
+            context.memory.doubt_credentials(uid, records != Records::Whole);
+            records
+        } else {
+            Records::Whole
+        };
+        settled.decide(database, records, promoted, context.now());
     }
-    let vault = context.vault.as_ref();
-    let path = database.vault.runtime();
-    let Some(record) = vault.read_kv(&path).await? else { return Ok(1) };
+    let promoted = promoted.map_or(0, |promoted| promoted.generation);
+    ensure_pending(context, database, settled.generation, promoted, unseen).await?;
+    Ok(settled)
+}
+
+impl Settled {
+    /// What a database begins with.
+    pub fn first() -> Self {
+        Self { generation: 1, ..Self::default() }
+    }
+
+    /// What the desired state says, where Vault was not asked.
+    pub fn remembered(observed: &Observation) -> Option<Self> {
+        let desired = observed.desired.as_ref()?;
+        let (generation, requests) = (desired.credential_generation, desired.requests.clone());
+        Some(Self { generation, requests, ..Self::default() })
+    }
+
+    /// Goes on to the next generation, if there is a cause.
+    fn decide(&mut self, database: &Database, records: Records, promoted: &CredentialsReport, now: Timestamp) {
+        let asked = &database.requests;
+        let open = |asked: &Option<String>, done: &Option<String>| asked.is_some() && asked != done;
+        let reissue = open(&asked.reissue, &self.requests.reissue);
+        if let Some(period) = database.rotation_period {
+            let age = now.duration_since(promoted.rotated_at);
+            let period = SignedDuration::try_from(period).unwrap_or(SignedDuration::MAX);
+            let left = Duration::try_from(period.saturating_sub(age)).unwrap_or_default();
+            self.due_in = Some(left);
+        }
+        let cause = match records {
+            Records::Gone if reissue => Some(Cause::Reissued),
+            Records::Gone => {
+                self.lost = Some(lost(database));
+                None
+            }
+            Records::Damaged => Some(Cause::Damaged),
+            Records::Whole if reissue || open(&asked.rotate, &self.requests.rotate) => Some(Cause::Requested),
+            Records::Whole if self.due_in == Some(Duration::ZERO) => Some(Cause::Due),
+            Records::Whole => None,
+        };
+        let Some(cause) = cause else { return };
+        self.generation = self.generation.max(promoted.generation).saturating_add(1);
+        // One new generation answers whatever was asked before it.
+        self.requests = Requests {
+            rotate: asked.rotate.clone().or(self.requests.rotate.take()),
+            reissue: asked.reissue.clone().or(self.requests.reissue.take()),
+        };
+        self.due_in = None;
+        let (namespace, name) = (&database.names().namespace, &database.names().name);
+        tracing::info!(namespace, name, generation = self.generation, ?cause, "new credentials");
+    }
+}
+
+/// The generation that was decided last.
+///
+/// It is written down in the desired state, so Vault is asked only before the first time.
+async fn present(context: &Context, database: &Database, observed: &Observation) -> Result<Settled, Error> {
+    let ours = observed.desired.as_ref().is_some_and(|desired| desired.uid == database.owner.uid);
+    if let Some(settled) = Settled::remembered(observed).filter(|_| ours) {
+        return Ok(settled);
+    }
+    // Of a living database status tells what was answered; the first credentials answer all.
+    let requests = database.answered.as_ref().unwrap_or(&database.requests);
+    let first = |generation| Settled { generation, requests: requests.clone(), ..Settled::default() };
+    let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else { return Ok(first(1)) };
     let held = Runtime::generation_of(&record.data)?;
-    // A record of an earlier resource of this name is never taken over: its password was
-    // known to its clients. The next generation replaces it once a login proves it. The
-    // metadata does not tell: it is written before that, and the content with it.
-    Ok(if Runtime::uid_of(&record.data) == Some(database.owner.uid.as_str()) { held } else { held + 1 })
+    // A record of an earlier resource of this name is never taken over, unless its data is:
+    // its password was known to its clients. The next generation replaces it once a login
+    // proves it. The metadata does not tell: it is written before that, and the content with it.
+    let ours = Runtime::uid_of(&record.data) == Some(database.owner.uid.as_str());
+    let adopted = database.adopt && observed.initialized;
+    Ok(first(if ours || adopted { held } else { held.saturating_add(1) }))
+}
+
+/// The records that were promoted, as Vault has them now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Records {
+    /// As they must be.
+    Whole,
+    /// One is not what was promoted: unreadable or older, or the migrator's is gone.
+    Damaged,
+    /// The runtime record is not there. Services that hold it are served on, so nothing is
+    /// replaced before somebody says so: it may be restored.
+    Gone,
+}
+
+async fn look(vault: &dyn Vault, database: &Database, promoted: &CredentialsReport) -> Result<Records, Error> {
+    let (runtime, migrator) = (database.vault.runtime(), database.vault.migrator_record());
+    // What the migrator's record holds is not for the operator to read.
+    let (runtime, migrator) = tokio::try_join!(vault.read_kv(&runtime), vault.read_kv_metadata(&migrator))?;
+    let Some(runtime) = runtime else { return Ok(Records::Gone) };
+    let whole = Runtime::generation_of(&runtime.data).is_ok_and(|generation| generation >= promoted.generation)
+        && Runtime::login_of(&runtime.data, &database.names().key_prefix()).is_ok()
+        && migrator.is_some_and(|migrator| migrator.present);
+    Ok(if whole { Records::Whole } else { Records::Damaged })
+}
+
+fn lost(database: &Database) -> String {
+    format!(
+        "the record {} is gone from Vault: services that read it get nothing, and those that read it before are \
+         served on. Restore it (vault kv undelete), or make new credentials: kubectl servicedb rotate {} -n {} --reissue",
+        database.vault.runtime(),
+        database.names().name,
+        database.names().namespace,
+    )
 }
 
 /// Sees to it that `pending` holds the generation, unless it was promoted already.
-///
-/// # Errors
-/// Whatever Vault said.
-pub async fn ensure_pending(
+async fn ensure_pending(
     context: &Context,
     database: &Database,
     generation: i64,
     promoted: i64,
+    unseen: bool,
 ) -> Result<(), Error> {
     let uid = &database.owner.uid;
-    if promoted >= generation || context.memory.pending_seen(uid, generation) {
+    if promoted >= generation || (!unseen && context.memory.pending_seen(uid, generation)) {
         return Ok(());
     }
     let vault = context.vault.as_ref();
@@ -63,14 +206,9 @@ pub async fn ensure_pending(
                 context.memory.saw_pending(uid, generation);
                 return Ok(());
             }
-            0
+            version_to_replace(vault, &path).await?
         }
     };
-    let owner = BTreeMap::from([
-        (OWNER_UID.to_owned(), uid.clone()),
-        ("servicedb-database".to_owned(), database.postgres.database.clone()),
-    ]);
-    vault.write_kv_metadata(&database.vault.runtime(), &owner).await?;
     let pending = Pending {
         generation,
         app: login(database.postgres.login(generation)),

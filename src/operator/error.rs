@@ -27,6 +27,19 @@ pub enum Error {
     /// A record in Vault is not readable.
     #[error(transparent)]
     Record(#[from] crate::contract::records::RecordError),
+    /// A record in Vault that another cluster's operator keeps.
+    #[error(
+        "the record {path} in Vault belongs to another Kubernetes cluster (kube-system has uid {theirs} there, {ours} \
+         here): give each cluster that shares a Vault a clusterId of its own; nothing was changed"
+    )]
+    ForeignRecord {
+        /// The record.
+        path: String,
+        /// The uid that the record carries.
+        theirs: String,
+        /// This cluster's.
+        ours: String,
+    },
     /// A certificate could not be made or read.
     #[error("a certificate of this database: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -56,6 +69,7 @@ impl Error {
             Self::ObjectConflict { .. } => reason::OBJECT_CONFLICT,
             Self::Vault(error) => error.reason(),
             Self::Record(_) => reason::CREDENTIALS_PENDING,
+            Self::ForeignRecord { .. } => reason::VAULT_RECORD_FOREIGN,
             Self::Kubernetes(_)
             | Self::Certificate(_)
             | Self::Unreadable { .. }
@@ -82,7 +96,7 @@ impl Error {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Kubernetes(_) => "kubernetes",
-            Self::ObjectConflict { .. } => "object_conflict",
+            Self::ObjectConflict { .. } | Self::ForeignRecord { .. } => "object_conflict",
             Self::Vault(_) => "vault",
             Self::Record(_) | Self::Certificate(_) | Self::Unreadable { .. } | Self::Json(_) => "data",
             Self::Stopping | Self::Timeout(_) => "timeout",

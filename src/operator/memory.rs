@@ -37,6 +37,8 @@ struct Remembered {
     vault: Option<VerifiedVault>,
     secrets: Option<Instant>,
     pending_generation: Option<i64>,
+    credentials_doubted: bool,
+    binding: Option<(String, i64, Instant)>,
 }
 
 /// That Vault's objects were seen as they shall be.
@@ -139,6 +141,14 @@ impl Memory {
         });
     }
 
+    /// Forgets what was seen in Vault longer ago than this.
+    pub fn doubt_vault_since(&self, uid: &str, age: Duration) {
+        self.with(uid, |remembered| {
+            remembered.vault.take_if(|seen| seen.at.elapsed() >= age);
+            remembered.secrets.take_if(|at| at.elapsed() >= age);
+        });
+    }
+
     /// Whether the Secrets were seen lately.
     pub fn secrets_seen(&self, uid: &str) -> bool {
         self.with(uid, |remembered| remembered.secrets.is_some_and(|at| at.elapsed() < self.trust))
@@ -157,6 +167,31 @@ impl Memory {
     /// Remembers that `pending` was seen with this generation.
     pub fn saw_pending(&self, uid: &str, generation: i64) {
         self.with(uid, |remembered| remembered.pending_generation = Some(generation));
+    }
+
+    /// Whether the promoted records were not as they must be when they were looked at last.
+    pub fn credentials_doubted(&self, uid: &str) -> bool {
+        self.with(uid, |remembered| remembered.credentials_doubted)
+    }
+
+    /// Remembers whether the promoted records are as they must be.
+    pub fn doubt_credentials(&self, uid: &str, doubted: bool) {
+        self.with(uid, |remembered| remembered.credentials_doubted = doubted);
+    }
+
+    /// Whether the Secret with the credentials was seen lately with this generation.
+    pub fn binding_seen(&self, uid: &str, secret: &str, generation: i64) -> bool {
+        self.with(uid, |remembered| {
+            remembered
+                .binding
+                .as_ref()
+                .is_some_and(|(name, seen, at)| name == secret && *seen == generation && at.elapsed() < self.trust)
+        })
+    }
+
+    /// Remembers that the Secret with the credentials has this generation.
+    pub fn saw_binding(&self, uid: &str, secret: &str, generation: i64) {
+        self.with(uid, |remembered| remembered.binding = Some((secret.to_owned(), generation, Instant::now())));
     }
 
     /// Forgets a resource that is gone, and its objects.

@@ -2,9 +2,10 @@
 //! into status.
 //!
 //! Reading order: [`reconcile`] is the driver; `validate`, `plan` and `status` are pure;
-//! `observe`, `apply`, `vault_objects`, `credentials`, `secrets`, `migrations`, `cleanup` and
-//! `publish` do its I/O; `controller` and `leader` call it.
+//! `observe`, `apply`, `in_vault` (`vault_objects`, `credentials`, `secrets`), `migrations`, `adopt`,
+//! `cleanup` and `publish` do its I/O; `controller` and `leader` call it, and `orphans` sweeps.
 
+mod adopt;
 mod apply;
 pub mod checks;
 mod cleanup;
@@ -13,6 +14,7 @@ mod controller;
 mod credentials;
 mod error;
 mod http;
+mod in_vault;
 mod leader;
 mod memory;
 mod metrics;
@@ -20,6 +22,7 @@ mod migrations;
 mod object;
 mod observe;
 mod options;
+mod orphans;
 mod plan;
 mod pods;
 mod publish;

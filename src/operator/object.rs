@@ -16,6 +16,9 @@ pub const ANNOTATION_APPLIED: &str = "servicedb.dev/applied";
 /// Annotation on what outlives the resource: the uid of the ServiceDatabase it was made for.
 pub const ANNOTATION_UID: &str = "servicedb.dev/uid";
 
+/// Annotation of a volume claim: the database that is on it.
+pub const ANNOTATION_DATABASE: &str = "servicedb.dev/database";
+
 /// Whose an object is, and so what becomes of it with the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {

@@ -63,6 +63,11 @@ pub struct Options {
     #[arg(long, env = "SERVICEDB_VAULT_TIMEOUT_SECONDS", default_value_t = 10)]
     pub vault_timeout_seconds: u64,
 
+    /// How long the deletion of a ServiceDatabase waits for Vault, in seconds. After that the
+    /// resource goes, and what is left in Vault is removed once it is back.
+    #[arg(long, env = "SERVICEDB_DELETION_DEADLINE_SECONDS", default_value_t = 300)]
+    pub deletion_deadline_seconds: u64,
+
     /// Database images by major version, such as 17=registry/postgres:1.0.
     #[arg(long, env = "SERVICEDB_POSTGRES_IMAGES", value_delimiter = ',', value_parser = version_image, required = true)]
     pub postgres_images: Vec<(String, String)>,

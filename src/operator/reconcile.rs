@@ -11,13 +11,15 @@ use rand::Rng;
 
 use super::apply::{apply, ensure_absent};
 use super::context::Context;
+use super::credentials::Settled;
 use super::error::Error;
 use super::migrations::{self, Declared};
+use super::object::Owner;
 use super::observe::{self, Observation};
-use super::plan::{self, Inputs, RoleIds};
+use super::plan::{self, Inputs};
 use super::status::{Findings, Word};
 use super::validate::{Database, validate};
-use super::{cleanup, credentials, publish, secrets, vault_objects};
+use super::{adopt, cleanup, in_vault, publish, secrets};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
@@ -55,7 +57,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         stalled: None,
         failed: None,
         vault: None,
-        credential_generation: observed.desired.as_ref().map_or(1, |desired| desired.credential_generation),
+        binding: None,
+        credentials: Settled::remembered(&observed).unwrap_or_else(Settled::first),
         progress: None,
         declared: None,
         now: context.now(),
@@ -64,6 +67,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         Ok(database) => database,
         Err(invalid) => {
             findings.stalled = Some(Word::yes(invalid.reason, invalid.message));
+            keep_alive(&context, &Owner { names, uid }, &observed, &mut findings).await;
             publish::status(&context, &findings).await?;
             return Ok(resync(&context));
         }
@@ -71,8 +75,28 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     findings.database = Some(&database);
     if resource.spec.paused {
         findings.stalled = Some(Word::yes(reason::PAUSED, "spec.paused is true: set it to false to go on"));
+        keep_alive(&context, &database.owner, &observed, &mut findings).await;
         publish::status(&context, &findings).await?;
         return Ok(resync(&context));
+    }
+    if database.adopt && !observed.retained_claims(&database.owner.uid).is_empty() {
+        match adopt::other_database(&database, &observed) {
+            None => {
+                adopt::take_over(&context, &database, &observed).await?;
+                // What was observed is not so any more.
+                return Ok(Action::requeue(Duration::ZERO));
+            }
+            Some(held) => {
+                let message = format!(
+                    "spec.bootstrap.adopt: the volumes hold the database {held}, and spec.database is {}: \
+                     re-create the resource with spec.database: {held}",
+                    database.postgres.database
+                );
+                findings.stalled = Some(Word::yes(reason::RETAINED_DATA_FOUND, message));
+                publish::status(&context, &findings).await?;
+                return Ok(resync(&context));
+            }
+        }
     }
     if let Some(word) = retained(&database, &observed) {
         findings.stalled = Some(word);
@@ -91,7 +115,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     // 6. Tell.
     let outcome = match made {
         Ok(()) => Ok(()),
-        Err(error @ Error::ObjectConflict { .. }) => {
+        Err(error @ (Error::ObjectConflict { .. } | Error::ForeignRecord { .. })) => {
             findings.stalled = Some(Word::yes(error.reason(), error.to_string()));
             Ok(())
         }
@@ -106,10 +130,75 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     Ok(if vault_failing {
         Action::requeue(jittered(VAULT_FAILING))
     } else if ready {
-        resync(&context)
+        let resync = jittered(Duration::from_secs(context.options.resync_seconds));
+        let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
+        Action::requeue(resync.min(due))
     } else {
         Action::requeue(jittered(WAITING))
     })
+}
+
+/// Keeps the Secret with the credentials, and takes away one that an earlier spec named.
+async fn bind(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    let before = findings.resource.status.as_ref().and_then(|status| Some(status.binding.as_ref()?.name.clone()));
+    let wanted = database.binding_secret.as_ref();
+    if let Some(before) = before.as_ref().filter(|before| Some(*before) != wanted) {
+        secrets::binding::remove(context, database, before).await?;
+    }
+    let credentials = observed.primary().and_then(|pod| pod.report.as_ref()?.credentials.as_ref());
+    let Some(wanted) = wanted else { return Ok(()) };
+    // What it held before logs in, whatever hinders us to look.
+    findings.binding = before.filter(|before| before == wanted);
+    let Some(proved) = credentials.map(|credentials| credentials.generation).filter(|proved| *proved > 0) else {
+        return Ok(());
+    };
+    let uid = &database.owner.uid;
+    if context.memory.binding_seen(uid, wanted, proved) {
+        findings.binding = Some(wanted.clone());
+        return Ok(());
+    }
+    match secrets::binding::ensure(context, database, wanted, proved).await {
+        Ok(true) => {
+            context.memory.saw_binding(uid, wanted, proved);
+            findings.binding = Some(wanted.clone());
+            Ok(())
+        }
+        Ok(false) => Ok(()),
+        Err(Error::Vault(error)) => {
+            in_vault::doubt(context, uid, &error);
+            findings.vault = Some(Word::no(error.reason(), error.to_string()));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A database that is left as it is keeps what it lives by: certificates and secret_ids end
+/// by themselves, and a failover after that would find no way into Vault.
+async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, findings: &mut Findings<'_>) {
+    if observed.stateful_set.is_none() || context.memory.secrets_seen(&owner.uid) {
+        return;
+    }
+    let (certified, alive) = tokio::join!(
+        secrets::ensure_tls(&context.client, owner, findings.now),
+        in_vault::keep_alive(context, owner, observed),
+    );
+    if let Err(Error::Vault(error)) = &alive {
+        in_vault::doubt(context, &owner.uid, error);
+        findings.vault = Some(Word::no(error.reason(), error.to_string()));
+    }
+    match certified.and(alive) {
+        Ok(()) => context.memory.saw_secrets(&owner.uid),
+        Err(error) => {
+            let (namespace, name) = (&owner.names.namespace, &owner.names.name);
+            tracing::warn!(namespace, name, %error, "certificates and secret_ids cannot be renewed; trying again");
+        }
+    }
 }
 
 /// Data of an earlier resource of this name is never taken without being asked.
@@ -123,7 +212,8 @@ fn retained(database: &Database, observed: &Observation) -> Option<Word> {
         });
     }
     let message = format!(
-        "the volume claims {} hold the data of an earlier ServiceDatabase {}: delete them to start empty (adopting them is not supported yet)",
+        "the volume claims {} hold the data of an earlier ServiceDatabase {}: set spec.bootstrap.adopt to true to go on \
+         with it, or delete them to start empty",
         claims.join(", "),
         database.names().name,
     );
@@ -144,7 +234,7 @@ async fn bring_about(
     // b. Vault, and beside it the certificates, which do not need it. Only what was looked at
     //    may be remembered as seen: Secrets have dates, and are looked at for these, too.
     let unseen = !context.memory.secrets_seen(&database.owner.uid);
-    let (vault, certified) = tokio::join!(in_vault(context, database, observed, unseen), async {
+    let (vault, certified) = tokio::join!(in_vault::bring_about(context, database, observed, unseen), async {
         if unseen { secrets::ensure_tls(&context.client, &database.owner, findings.now).await } else { Ok(()) }
     });
     certified?;
@@ -157,22 +247,22 @@ async fn bring_about(
             Some(prepared)
         }
         Err(Error::Vault(error)) => {
-            context.memory.doubt_vault(&database.owner.uid);
+            in_vault::doubt(context, &database.owner.uid, &error);
             findings.vault = Some(Word::no(error.reason(), error.to_string()));
             // A database that was given its role_ids before goes on without Vault.
-            remembered(observed)
+            in_vault::remembered(observed)
         }
         Err(error) => return Err(error),
     };
     let Some(prepared) = prepared else { return Ok(()) };
-    findings.credential_generation = prepared.generation;
+    findings.credentials = prepared.credentials;
 
     // c. Everything that does not run, then the workload.
     let inputs = Inputs {
         options: &context.options,
         vault_ca: context.vault_ca.as_deref(),
         role_ids: prepared.role_ids,
-        credential_generation: prepared.generation,
+        credentials: &findings.credentials,
     };
     let supporting = plan::supporting(database, &inputs);
     let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;
@@ -185,60 +275,17 @@ async fn bring_about(
         context.metrics.applied(apply(context, &database.owner, &planned).await?);
     }
 
-    // d. The migrations, once there is a primary whose credentials were proved.
+    // d. The Secret with the credentials, where one is asked for.
+    bind(context, database, observed, findings).await?;
+
+    // e. The migrations, once there is a primary whose credentials were proved.
     let report = observed.primary().and_then(|pod| pod.report.as_ref());
-    let proved = report.filter(|report| {
-        report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= prepared.generation)
-    });
+    let proved =
+        report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
     let ledger = proved.map(|report| report.ledger.as_ref());
     let progress = migrations::advance(context, database, declared, ledger, findings.now).await?;
     findings.progress = Some(progress);
     Ok(())
-}
-
-/// What Vault gave: the role_ids and the credential generation.
-struct Prepared {
-    role_ids: RoleIds,
-    generation: i64,
-}
-
-async fn in_vault(
-    context: &Context,
-    database: &Database,
-    observed: &Observation,
-    secrets_unseen: bool,
-) -> Result<Prepared, Error> {
-    if !context.memory.vault_answered_lately() {
-        context.vault.health().await?;
-        context.memory.vault_answered();
-    }
-    let role_ids = vault_objects::ensure(context, database).await?;
-    let generation = credentials::generation(context, database, observed).await?;
-    let promoted = observed
-        .primary()
-        .and_then(|pod| pod.report.as_ref()?.credentials.as_ref())
-        .map_or(0, |credentials| credentials.generation);
-    let (client, vault, owner) = (&context.client, context.vault.as_ref(), &database.owner);
-    let (names, now) = (database.names(), context.now());
-    let (instance, migrator) = (names.instance_approle(), names.migrator());
-    let (instance_role, migrator_role) = (database.vault.instance(), database.vault.migrator());
-    credentials::ensure_pending(context, database, generation, promoted).await?;
-    if secrets_unseen {
-        // Both to their end: a secret_id whose Secret is not written any more, because the
-        // other failed, would be one more in Vault with each try.
-        let (for_instance, for_migrator) = tokio::join!(
-            secrets::ensure_secret_id(client, vault, owner, &instance, &instance_role, &role_ids.instance, now),
-            secrets::ensure_secret_id(client, vault, owner, &migrator, &migrator_role, &role_ids.migrator, now),
-        );
-        for_instance.and(for_migrator)?;
-    }
-    Ok(Prepared { role_ids, generation })
-}
-
-fn remembered(observed: &Observation) -> Option<Prepared> {
-    let (instance, migrator) = observed.role_ids.clone();
-    let generation = observed.desired.as_ref()?.credential_generation;
-    Some(Prepared { role_ids: RoleIds { instance: instance?, migrator: migrator? }, generation })
 }
 
 fn resync(context: &Context) -> Action {

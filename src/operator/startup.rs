@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::Shared;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store;
 use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use super::context::Context;
 use super::controller::{self, watch_pods};
@@ -72,7 +74,11 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         pods.push(reader);
         watches.push(watch_pods(&client, namespace, writer));
     }
+    let cluster_uid = cluster_uid(&client).await?;
     let context = Arc::new(Context {
+        cluster_uid,
+        clock: Arc::new(Timestamp::now),
+        vault_names: RwLock::default(),
         recorder: Recorder::new(
             client.clone(),
             Reporter { controller: "servicedb".to_owned(), instance: Some(options.pod_name.clone()) },
@@ -96,6 +102,13 @@ async fn start(options: Options) -> Result<ExitCode, String> {
     let _ = stop.send(true);
     let _ = tokio::time::timeout(GRACE, server).await;
     Ok(code)
+}
+
+/// What tells this cluster from all others.
+async fn cluster_uid(client: &Client) -> Result<String, String> {
+    let namespace = Api::<Namespace>::all(client.clone()).get("kube-system").await;
+    let namespace = namespace.map_err(|error| format!("the namespace kube-system cannot be read: {error}"))?;
+    namespace.metadata.uid.ok_or_else(|| "the namespace kube-system has no uid".to_owned())
 }
 
 /// The operator's client of Vault.

@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::credentials::Settled;
 use super::migrations::Progress;
 use super::observe::Observation;
 use super::options::Options;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{
-    CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase,
+    BindingStatus, CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase,
     ServiceDatabaseStatus,
 };
 use crate::contract::pod::POSTGRES_PORT;
@@ -58,8 +59,10 @@ pub struct Findings<'a> {
     pub failed: Option<Word>,
     /// The operator's own dealing with Vault; none if there was none.
     pub vault: Option<Word>,
-    /// The generation that the runtime record shall hold.
-    pub credential_generation: i64,
+    /// The credentials that the runtime record shall hold.
+    pub credentials: Settled,
+    /// The Secret with the credentials, once it is written.
+    pub binding: Option<String>,
     /// How far the migrations are; none if they were not looked at.
     pub progress: Option<Progress>,
     /// The declared migrations.
@@ -119,6 +122,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .database
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
+        binding: binding(findings).or(previous.binding.filter(|_| findings.database.is_none())),
         deletion_waits_for: None,
     }
 }
@@ -171,33 +175,51 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
     if was_there {
         return Word::no(reason::NO_PRIMARY, "no instance is the primary at present: Patroni elects one");
     }
-    Word::no(reason::INITIALIZING, "the first instance is being initialised")
+    // What stops everything is said, rather than that something were under way.
+    match &findings.stalled {
+        Some(stalled) => Word::no(&stalled.reason, stalled.message.clone()),
+        None => Word::no(reason::INITIALIZING, "the first instance is being initialised"),
+    }
 }
 
 fn credentials_ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus, report: Option<&Report>) -> Word {
-    let wanted = findings.credential_generation;
+    let wanted = findings.credentials.generation;
     let proved = report.and_then(|report| report.credentials.as_ref()).map(|credentials| credentials.generation);
-    let lost = report.and_then(|report| report.trouble.as_ref());
-    if let Some(lost) = lost.filter(|trouble| trouble.reason == reason::CREDENTIALS_LOST) {
+    if let Some(lost) = &findings.credentials.lost {
+        return Word::no(reason::CREDENTIALS_LOST, lost.clone());
+    }
+    let trouble = report.and_then(|report| report.trouble.as_ref());
+    if let Some(lost) = trouble.filter(|trouble| trouble.reason == reason::CREDENTIALS_LOST) {
         return Word::no(reason::CREDENTIALS_LOST, lost.message.clone());
     }
+    let held = held(previous, kind::CREDENTIALS_READY).filter(|word| word.holds);
     match proved {
         Some(generation) if generation >= wanted => {
             Word::yes(reason::READY, format!("generation {generation} was proved by a login and is in Vault"))
         }
-        // What was promoted once logs in, whoever is the primary at the moment.
-        _ => {
-            held(previous, kind::CREDENTIALS_READY).filter(|word| word.holds && proved.is_none()).unwrap_or_else(|| {
-                let vault = report.and_then(|report| report.vault.as_ref()).filter(|vault| !vault.ok);
-                match vault {
-                    Some(vault) => Word::no(
-                        vault.reason.as_deref().unwrap_or(reason::CREDENTIALS_PENDING),
-                        vault.message.clone().unwrap_or_default(),
-                    ),
-                    None => Word::no(reason::CREDENTIALS_PENDING, format!("generation {wanted} is not in Vault yet")),
-                }
-            })
+        // What the runtime record holds logs in until the next takes its place, so new
+        // credentials on their way are nobody's trouble.
+        Some(generation) if held.is_some() => {
+            let mut message = format!("generation {generation} is in Vault and logs in; {wanted} is on its way");
+            if let Some(trouble) = trouble {
+                message = format!("{message}, and waits: {}", trouble.message);
+            }
+            Word::yes(reason::READY, message)
         }
+        // What was promoted once logs in, whoever is the primary at the moment.
+        _ => held.filter(|_| proved.is_none()).unwrap_or_else(|| {
+            let vault = report.and_then(|report| report.vault.as_ref()).filter(|vault| !vault.ok);
+            match vault {
+                Some(vault) => Word::no(
+                    vault.reason.as_deref().unwrap_or(reason::CREDENTIALS_PENDING),
+                    vault.message.clone().unwrap_or_default(),
+                ),
+                None => match &findings.stalled {
+                    Some(stalled) => Word::no(&stalled.reason, stalled.message.clone()),
+                    None => Word::no(reason::CREDENTIALS_PENDING, format!("generation {wanted} is not in Vault yet")),
+                },
+            }
+        }),
     }
 }
 
@@ -233,6 +255,9 @@ fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
 fn stalled(findings: &Findings<'_>) -> Word {
     if let Some(word) = &findings.stalled {
         return Word { holds: true, ..word.clone() };
+    }
+    if let Some(lost) = &findings.credentials.lost {
+        return Word::yes(reason::CREDENTIALS_LOST, lost.clone());
     }
     match &findings.progress {
         Some(Progress::Failed { reason, message }) => Word::yes(reason, message.clone()),
@@ -280,6 +305,10 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
     Word::yes(reason::READY, "the database serves as declared")
 }
 
+fn binding(findings: &Findings<'_>) -> Option<BindingStatus> {
+    findings.binding.clone().map(|name| BindingStatus { name })
+}
+
 fn endpoints(database: &Database) -> Endpoints {
     let names = database.names();
     Endpoints {
@@ -297,15 +326,28 @@ fn credentials_status(
     let previous = previous.unwrap_or_default();
     let proved = report.and_then(|report| report.credentials.as_ref());
     let promoted = proved.is_some_and(|credentials| credentials.generation > 0);
+    // A request is done when the generation that answers it is in Vault.
+    let answers = proved.is_some_and(|credentials| credentials.generation >= findings.credentials.generation);
+    let requests = findings.credentials.requests.clone();
+    let answered = |request: Option<String>, before| if answers { request.or(before) } else { before };
     CredentialsStatus {
         generation: proved.map_or(previous.generation, |credentials| credentials.generation),
         rotated_at: proved
             .filter(|_| promoted)
             .map(|credentials| Time(seconds(credentials.rotated_at)))
             .or(previous.rotated_at),
+        old_sessions: old_sessions(findings.observed).or(previous.old_sessions),
+        rotate_request: answered(requests.rotate, previous.rotate_request),
+        reissue_request: answered(requests.reissue, previous.reissue_request),
         vault_path: Some(format!("{}/{}", findings.options.vault_kv_mount, database.vault.runtime())),
         vault_role: (!database.clients.is_empty()).then(|| database.vault.client()),
     }
+}
+
+/// Over all instances that tell; none if none does.
+fn old_sessions(observed: &Observation) -> Option<i64> {
+    let told: Vec<_> = observed.pods.iter().filter_map(|pod| pod.report.as_ref()?.old_sessions).collect();
+    (!told.is_empty()).then(|| told.iter().sum())
 }
 
 fn migrations_status(

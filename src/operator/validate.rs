@@ -2,6 +2,7 @@
 //! so the plan cannot fail.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::ResourceExt;
@@ -9,9 +10,10 @@ use kube::ResourceExt;
 use super::object::Owner;
 use super::options::Options;
 use crate::api::conditions::reason;
-use crate::api::names::{Names, PostgresNames, VaultNames};
+use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE, Names, PostgresNames, VaultNames};
 use crate::api::spec::RESERVED_PARAMETERS;
 use crate::api::{ClientSpec, SchedulingSpec, ServiceDatabase, StorageSpec};
+use crate::contract::desired::Requests;
 
 /// A ServiceDatabase whose every value was checked and resolved.
 #[derive(Clone, Debug)]
@@ -44,6 +46,16 @@ pub struct Database {
     pub migrations_source: Option<String>,
     /// Who may connect and read.
     pub clients: Vec<ClientSpec>,
+    /// How old the credentials become.
+    pub rotation_period: Option<Duration>,
+    /// The requests for new credentials, in annotations.
+    pub requests: Requests,
+    /// The requests that status says were done; none before the first credentials.
+    pub answered: Option<Requests>,
+    /// The Secret that shall have the credentials.
+    pub binding_secret: Option<String>,
+    /// Whether data of an earlier resource is taken over.
+    pub adopt: bool,
 }
 
 impl Database {
@@ -81,6 +93,13 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
     }
     check_name(&names.name)?;
     check_database(&database)?;
+    if let Some(secret) = spec.credentials.secret.as_ref().filter(|secret| secret.name.starts_with(&names.base())) {
+        return Err(invalid(format!(
+            "spec.credentials.secret.name is {}, and names that begin with {} are the operator's own: choose another",
+            secret.name,
+            names.base()
+        )));
+    }
     if !(1..=9).contains(&spec.instances) {
         return Err(invalid("spec.instances must be from 1 to 9".to_owned()));
     }
@@ -119,7 +138,33 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             .and_then(|migrations| migrations.source.config_map.as_ref())
             .map(|reference| reference.name.clone()),
         clients: spec.clients.clone(),
+        rotation_period: rotation_period(spec.credentials.rotation_period_seconds)?,
+        requests: requests(resource),
+        answered: answered(resource),
+        binding_secret: spec.credentials.secret.as_ref().map(|secret| secret.name.clone()),
+        adopt: spec.bootstrap.adopt,
     })
+}
+
+/// A period that is too short would lock out a service that has not read the new login yet.
+fn rotation_period(seconds: Option<i64>) -> Result<Option<Duration>, Invalid> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    match u64::try_from(seconds) {
+        Ok(seconds @ 3600..=31_536_000) => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(invalid("spec.credentials.rotationPeriodSeconds must be from 3600 to 31536000".to_owned())),
+    }
+}
+
+fn requests(resource: &ServiceDatabase) -> Requests {
+    let token = |key: &str| resource.annotations().get(key).filter(|token| !token.is_empty()).cloned();
+    Requests { rotate: token(ANNOTATION_ROTATE), reissue: token(ANNOTATION_REISSUE) }
+}
+
+fn answered(resource: &ServiceDatabase) -> Option<Requests> {
+    let credentials =
+        resource.status.as_ref()?.credentials.as_ref().filter(|credentials| credentials.generation > 0)?;
+    let (rotate, reissue) = (credentials.rotate_request.clone(), credentials.reissue_request.clone());
+    Some(Requests { rotate, reissue })
 }
 
 fn invalid(message: String) -> Invalid {

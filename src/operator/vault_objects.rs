@@ -2,6 +2,7 @@
 //! read and written only where it differs, and what was seen is taken to hold for a while:
 //! a database at rest costs Vault next to nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::try_join;
@@ -17,8 +18,15 @@ use crate::vault::{AppRole, KubernetesRole, Vault, VaultError};
 /// How long the tokens live that pods and clients log in for.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 
+/// Keys of the runtime record's metadata: whose it is. The record's own content is written
+/// later, by the agent.
+const OWNER_UID: &str = "servicedb-uid";
+const OWNER_CLUSTER: &str = "servicedb-cluster-uid";
+const OWNER_DATABASE: &str = "servicedb-database";
+
 /// What Vault shall have.
 struct Wanted {
+    claim: BTreeMap<String, String>,
     policies: [(String, String); 3],
     instance: AppRole,
     migrator: AppRole,
@@ -37,6 +45,9 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
         return Ok(role_ids);
     }
     let vault = context.vault.as_ref();
+    // Before anything else is written: names in Vault carry the cluster's id, which somebody
+    // may have given twice.
+    ensure_claim(context, database, &wanted.claim).await?;
     let [instance_policy, migrator_policy, client_policy] = &wanted.policies;
     // Roles name policies, which need not exist yet: all may go at once.
     let (_, _, _, instance, migrator, ()) = try_join!(
@@ -65,6 +76,37 @@ pub async fn remove(vault: &dyn Vault, names: &crate::api::names::VaultNames) ->
     Ok(())
 }
 
+/// Whether what Vault has under these names is another's: another cluster's, or that of
+/// another resource of this name.
+///
+/// # Errors
+/// Whatever Vault said.
+pub async fn is_anothers(
+    vault: &dyn Vault,
+    names: &crate::api::names::VaultNames,
+    cluster_uid: &str,
+    uid: &str,
+) -> Result<bool, VaultError> {
+    let known = vault.read_kv_metadata(&names.runtime()).await?.unwrap_or_default().custom;
+    let differs = |key: &str, ours: &str| known.get(key).is_some_and(|theirs| theirs != ours);
+    Ok(differs(OWNER_CLUSTER, cluster_uid) || differs(OWNER_UID, uid))
+}
+
+async fn ensure_claim(context: &Context, database: &Database, claim: &BTreeMap<String, String>) -> Result<(), Error> {
+    let (vault, path) = (context.vault.as_ref(), database.vault.runtime());
+    let known = vault.read_kv_metadata(&path).await?.unwrap_or_default().custom;
+    if let Some(theirs) = known.get(OWNER_CLUSTER).filter(|theirs| **theirs != context.cluster_uid) {
+        return Err(Error::ForeignRecord { path, theirs: theirs.clone(), ours: context.cluster_uid.clone() });
+    }
+    if claim.iter().any(|(key, value)| known.get(key) != Some(value)) {
+        // What others noted on it stays.
+        let mut noted = known;
+        noted.extend(claim.clone());
+        vault.write_kv_metadata(&path, &noted).await?;
+    }
+    Ok(())
+}
+
 fn wanted(context: &Context, database: &Database) -> Wanted {
     let names = &database.vault;
     let mounts = Mounts { kv: &context.options.vault_kv_mount };
@@ -75,7 +117,13 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         secret_id_ttl: SECRET_ID_LIFETIME,
     };
     let accounts: Vec<_> = database.clients.iter().map(|client| client.service_account_name.clone()).collect();
+    let claim = [
+        (OWNER_UID, database.owner.uid.clone()),
+        (OWNER_CLUSTER, context.cluster_uid.clone()),
+        (OWNER_DATABASE, database.postgres.database.clone()),
+    ];
     Wanted {
+        claim: claim.map(|(key, value)| (key.to_owned(), value)).into(),
         policies: [
             (names.instance(), policy::instance(&mounts, names)),
             (names.migrator(), policy::migrator(&mounts, names)),
@@ -94,7 +142,7 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
 }
 
 fn fingerprint(wanted: &Wanted) -> String {
-    format!("{:?}{:?}{:?}{:?}", wanted.policies, wanted.instance, wanted.migrator, wanted.client)
+    format!("{:?}{:?}{:?}{:?}{:?}", wanted.claim, wanted.policies, wanted.instance, wanted.migrator, wanted.client)
 }
 
 async fn ensure_policy(vault: &dyn Vault, (name, text): &(String, String)) -> Result<(), VaultError> {

@@ -39,6 +39,18 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Make new credentials, and wait until they are in Vault. The login that they replace is
+    /// good until the next rotation.
+    Rotate {
+        /// The ServiceDatabase.
+        name: String,
+        /// Also if the record of the present credentials is gone from Vault (CredentialsLost).
+        #[arg(long)]
+        reissue: bool,
+        /// How long to wait, in seconds; 0: not at all.
+        #[arg(long, default_value_t = 120)]
+        timeout: u64,
+    },
     /// Open psql in the primary's pod, as its superuser.
     Psql {
         /// The ServiceDatabase.

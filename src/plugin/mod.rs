@@ -1,14 +1,16 @@
-//! `kubectl servicedb`: a ServiceDatabase at a glance, and a psql in its primary. Runs on
+//! `kubectl servicedb`: a ServiceDatabase at a glance, new credentials, and a psql in its primary. Runs on
 //! any system that kubectl runs on, with the rights of the person at the terminal.
 
 mod age;
 mod args;
 mod connection;
 mod psql;
+mod rotate;
 mod status;
 mod table;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -22,6 +24,10 @@ pub async fn run() -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let outcome: Result<ExitCode, PluginError> = match args.command {
         Command::Status { name, output } => status::run(&args.connection, &name, output).await,
+        Command::Rotate { name, reissue, timeout } => {
+            let request = rotate::Request { reissue, timeout: Duration::from_secs(timeout) };
+            rotate::run(&args.connection, &name, &request).await
+        }
         Command::Psql { name, arguments } => psql::run(&args.connection, &name, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

@@ -19,7 +19,7 @@ use super::endpoint::{DeletePolicy, ReadPolicy, WritePolicy, policy_path};
 use super::failure::{Failure, Target};
 use super::session::Session;
 use super::transport::{Connection, Transport, unheard};
-use super::{AppRole, KubernetesRole, KvRecord, SecretId, Vault, VaultError};
+use super::{AppRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError};
 use crate::contract::records::Data;
 
 pub use super::counts::RequestCount;
@@ -346,11 +346,18 @@ impl Vault for VaultClient {
         self.find(Operation::DeleteKv, self.kv_path("metadata", path), delete).await.map(drop)
     }
 
-    async fn read_kv_metadata(&self, path: &str) -> Result<Option<BTreeMap<String, String>>, VaultError> {
+    async fn read_kv_metadata(&self, path: &str) -> Result<Option<KvMetadata>, VaultError> {
         let found = self.find(Operation::ReadKvMetadata, self.kv_path("metadata", path), |connection| async move {
             kv2::read_metadata(&*connection, &self.kv_mount, path).await
         });
-        Ok(found.await?.map(|found| found.custom_metadata.unwrap_or_default().into_iter().collect()))
+        Ok(found.await?.map(|found| KvMetadata {
+            version: found.current_version,
+            present: found
+                .versions
+                .get(&found.current_version.to_string())
+                .is_some_and(|newest| newest.deletion_time.is_empty() && !newest.destroyed),
+            custom: found.custom_metadata.unwrap_or_default().into_iter().collect(),
+        }))
     }
 
     async fn write_kv_metadata(&self, path: &str, metadata: &BTreeMap<String, String>) -> Result<(), VaultError> {

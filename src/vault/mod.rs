@@ -69,6 +69,26 @@ pub struct KvRecord {
     pub version: u64,
 }
 
+/// What is known of a record beside its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KvMetadata {
+    /// The newest version, also if that is deleted; 0: there never was one.
+    pub version: u64,
+    /// Whether there is content: the newest version exists and is not deleted.
+    pub present: bool,
+    /// The custom metadata.
+    pub custom: BTreeMap<String, String>,
+}
+
+/// The version for check-and-set where [`Vault::read_kv`] found nothing: a record whose newest
+/// version is deleted is written over that one, and 0 would be refused.
+///
+/// # Errors
+/// Whatever Vault said.
+pub async fn version_to_replace(vault: &dyn Vault, path: &str) -> Result<u64, VaultError> {
+    Ok(vault.read_kv_metadata(path).await?.map_or(0, |metadata| metadata.version))
+}
+
 /// What Servicedb needs of Vault. Everything is idempotent or check-and-set; deleting what
 /// is not there is success, reading it is `None`.
 #[async_trait]
@@ -119,8 +139,8 @@ pub trait Vault: Send + Sync {
     async fn write_kv(&self, path: &str, data: &Data, cas: u64) -> Result<u64, VaultError>;
     /// Deletes a record with all versions and its metadata.
     async fn delete_kv(&self, path: &str) -> Result<(), VaultError>;
-    /// The custom metadata of a record.
-    async fn read_kv_metadata(&self, path: &str) -> Result<Option<BTreeMap<String, String>>, VaultError>;
+    /// The metadata of a record.
+    async fn read_kv_metadata(&self, path: &str) -> Result<Option<KvMetadata>, VaultError>;
     /// Sets the custom metadata of a record (makes the record's metadata if there is none).
     async fn write_kv_metadata(&self, path: &str, metadata: &BTreeMap<String, String>) -> Result<(), VaultError>;
 }

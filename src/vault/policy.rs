@@ -25,6 +25,7 @@ pub fn instance(mounts: &Mounts, names: &VaultNames) -> String {
         (data(mounts, &names.runtime()), PROMOTE),
         (metadata(mounts, &names.runtime()), READ),
         (data(mounts, &names.migrator_record()), PROMOTE),
+        (metadata(mounts, &names.migrator_record()), READ),
     ])
 }
 
@@ -85,6 +86,10 @@ path "team/kv/metadata/dev/messaging/chat/runtime" {
 
 path "team/kv/data/dev/messaging/chat/migrator" {
   capabilities = ["create", "read", "update"]
+}
+
+path "team/kv/metadata/dev/messaging/chat/migrator" {
+  capabilities = ["read"]
 }
 "#;
         assert_eq!(instance(&MOUNTS, &names()), expected);

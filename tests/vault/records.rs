@@ -52,11 +52,11 @@ async fn metadata_can_be_there_before_the_record() {
     assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap(), None);
     let owner = BTreeMap::from([("owner-uid".to_owned(), "u-1".to_owned())]);
     vault.write_kv_metadata(RUNTIME, &owner).await.unwrap();
-    assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap(), Some(owner.clone()));
+    assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap().map(|found| found.custom), Some(owner.clone()));
     assert!(vault.read_kv(RUNTIME).await.unwrap().is_none());
     server.vault(&["kv", "put", "-cas=0", &format!("secret/{RUNTIME}"), "number=5"]);
     assert_eq!(vault.read_kv(RUNTIME).await.unwrap().unwrap().data["number"], "5");
-    assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap(), Some(owner));
+    assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap().map(|found| found.custom), Some(owner));
     vault.delete_kv(RUNTIME).await.unwrap();
     assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap(), None);
 }

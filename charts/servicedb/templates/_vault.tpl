@@ -85,4 +85,6 @@ secret:
   value: {{ .Values.vault.kvMount | quote }}
 - name: SERVICEDB_VAULT_TIMEOUT_SECONDS
   value: {{ int .Values.vault.timeoutSeconds | quote }}
+- name: SERVICEDB_DELETION_DEADLINE_SECONDS
+  value: {{ int .Values.vault.deletionDeadlineSeconds | quote }}
 {{- end }}

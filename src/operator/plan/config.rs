@@ -8,6 +8,7 @@ use crate::api::names::LABEL_SCOPE;
 use crate::contract::desired::{self, Desired};
 use crate::contract::records::VaultAccess;
 use crate::contract::{patroni, pod};
+use crate::operator::credentials::Settled;
 use crate::operator::object::Planned;
 use crate::operator::validate::Database;
 
@@ -30,13 +31,13 @@ pub fn approle(database: &Database, inputs: &Inputs<'_>, name: &str, role_id: &s
 }
 
 /// What the agents shall bring about.
-pub fn desired(database: &Database, credential_generation: i64) -> Planned {
-    let document = json!(document(database, credential_generation)).to_string();
+pub fn desired(database: &Database, credentials: &Settled) -> Planned {
+    let document = json!(document(database, credentials)).to_string();
     Planned::new::<ConfigMap>(&database.owner, database.names().desired(), json!({"data": {desired::KEY: document}}))
 }
 
 /// The desired state as the agents read it.
-pub fn document(database: &Database, credential_generation: i64) -> Desired {
+pub fn document(database: &Database, credentials: &Settled) -> Desired {
     Desired {
         version: desired::VERSION,
         uid: database.owner.uid.clone(),
@@ -46,7 +47,8 @@ pub fn document(database: &Database, credential_generation: i64) -> Desired {
         extensions: database.extensions.clone(),
         synchronous: database.synchronous,
         maximum_lag_bytes: database.maximum_lag_bytes,
-        credential_generation,
+        credential_generation: credentials.generation,
+        requests: credentials.requests.clone(),
         primary_host: database.names().primary_host(),
     }
 }
@@ -60,7 +62,7 @@ pub fn patroni(database: &Database) -> Vec<Planned> {
     let labels = json!({"metadata": {"labels": {LABEL_SCOPE: names.base()}}});
     let mut objects = [config, leader, failover, sync]
         .map(|name| Planned::new::<ConfigMap>(&database.owner, name, labels.clone()).stamped(&database.owner));
-    let first = patroni::dynamic_configuration(&document(database, 0)).to_string();
+    let first = patroni::dynamic_configuration(&document(database, &Settled::default())).to_string();
     objects[0].at_creation = Some(json!({"metadata": {"annotations": {"config": first}}}));
     objects.into()
 }

@@ -7,6 +7,7 @@ pub mod migration;
 mod network;
 mod workload;
 
+use super::credentials::Settled;
 use super::object::Planned;
 use super::options::Options;
 use super::validate::Database;
@@ -19,8 +20,8 @@ pub struct Inputs<'a> {
     pub vault_ca: Option<&'a str>,
     /// The role_ids that Vault gave.
     pub role_ids: RoleIds,
-    /// The credential generation that the runtime record shall hold.
-    pub credential_generation: i64,
+    /// The credentials that the runtime record shall hold.
+    pub credentials: &'a Settled,
 }
 
 /// The role_ids of one ServiceDatabase's AppRoles.
@@ -40,7 +41,7 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
         access::role(database),
         config::approle(database, inputs, &database.names().instance_approle(), &inputs.role_ids.instance),
         config::approle(database, inputs, &database.names().migrator(), &inputs.role_ids.migrator),
-        config::desired(database, inputs.credential_generation),
+        config::desired(database, inputs.credentials),
         network::primary_service(database),
         network::replicas_service(database),
         network::peers_service(database),

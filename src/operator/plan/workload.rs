@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 use crate::contract::pod;
-use crate::operator::object::{ANNOTATION_UID, Planned};
+use crate::operator::object::{ANNOTATION_DATABASE, ANNOTATION_UID, Planned};
 use crate::operator::options::Options;
 use crate::operator::validate::Database;
 
@@ -165,7 +165,10 @@ fn volume_claim(database: &Database) -> Value {
         "metadata": {
             "name": "data",
             "labels": {LABEL_NAME: database.names().name, LABEL_SCOPE: database.names().base()},
-            "annotations": {ANNOTATION_UID: database.owner.uid},
+            "annotations": {
+                ANNOTATION_UID: database.owner.uid,
+                ANNOTATION_DATABASE: database.postgres.database,
+            },
         },
         "spec": spec,
     })

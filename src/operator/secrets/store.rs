@@ -16,6 +16,23 @@ use crate::operator::object::{Owner, Ownership, Planned, conflict};
 /// A Secret's content.
 pub type Content = BTreeMap<&'static str, SecretString>;
 
+/// A Secret as it shall be.
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whose it is.
+    pub ownership: &'a Ownership,
+    /// Its type, which cannot be changed.
+    pub kind: &'static str,
+    /// What is in it.
+    pub content: &'a Content,
+    /// What is noted on it.
+    pub annotations: &'a [(&'a str, String)],
+}
+
+/// The type of Secrets that nobody but us reads.
+pub const OPAQUE: &str = "Opaque";
+
 /// Reads a Secret of this owner.
 ///
 /// # Errors
@@ -35,17 +52,10 @@ pub async fn read(client: &Client, owner: &Owner, name: &str, ownership: &Owners
 /// # Errors
 /// Whatever the API server said; a Secret that somebody else made meanwhile is a conflict,
 /// and the next reconcile reads it.
-pub async fn write(
-    client: &Client,
-    owner: &Owner,
-    name: &str,
-    ownership: &Ownership,
-    content: &Content,
-    annotations: &[(&str, String)],
-    live: Option<&Secret>,
-) -> Result<(), Error> {
+pub async fn write(client: &Client, owner: &Owner, wanted: &Wanted<'_>, live: Option<&Secret>) -> Result<(), Error> {
+    let Wanted { name, ownership, kind, content, annotations } = *wanted;
     let api: Api<Secret> = Api::namespaced(client.clone(), &owner.names.namespace);
-    let mut planned = Planned::new::<Secret>(owner, name.to_owned(), json!({"type": "Opaque"}));
+    let mut planned = Planned::new::<Secret>(owner, name.to_owned(), json!({"type": kind}));
     if *ownership == Ownership::Stamped {
         planned = planned.stamped(owner);
     }

@@ -6,7 +6,7 @@ use kube::{Client, ResourceExt};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::certificates::{self, CLIENTS, LEAF_LIFETIME, Subject};
-use super::store::{self, Content};
+use super::store::{self, Content, OPAQUE, Wanted};
 use crate::operator::error::Error;
 use crate::operator::object::{Owner, Ownership};
 
@@ -46,8 +46,14 @@ pub async fn ensure(client: &Client, owner: &Owner, now: Timestamp) -> Result<()
     }
     let not_after = now.checked_add(LEAF_LIFETIME).unwrap_or(now).to_string();
     let annotations = [(ANNOTATION_NOT_AFTER, not_after)];
-    store::write(client, owner, &names.tls_secret(), &Ownership::Controlled, &content, &annotations, live.as_ref())
-        .await
+    let wanted = Wanted {
+        name: &names.tls_secret(),
+        ownership: &Ownership::Controlled,
+        kind: OPAQUE,
+        content: &content,
+        annotations: &annotations,
+    };
+    store::write(client, owner, &wanted, live.as_ref()).await
 }
 
 async fn authority(client: &Client, owner: &Owner, now: Timestamp) -> Result<(String, SecretString), Error> {
@@ -63,7 +69,8 @@ async fn authority(client: &Client, owner: &Owner, now: Timestamp) -> Result<(St
     }
     let pair = certificates::authority(&owner.names, now)?;
     let content = Content::from([("ca.crt", pair.certificate.clone().into()), ("ca.key", pair.key.clone())]);
-    store::write(client, owner, &name, &AUTHORITY, &content, &[], None).await?;
+    let wanted = Wanted { name: &name, ownership: &AUTHORITY, kind: OPAQUE, content: &content, annotations: &[] };
+    store::write(client, owner, &wanted, None).await?;
     Ok((pair.certificate, pair.key))
 }
 

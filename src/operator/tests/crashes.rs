@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::faults::Fault;
 use super::migrations::{MIGRATIONS, WITH_MIGRATIONS, finish_job};
 use super::world::{World, object};
 use crate::api::conditions as kind;
+use crate::api::names::ANNOTATION_ROTATE;
 
 async fn provision(world: &mut World) {
     world.create(MIGRATIONS);
@@ -134,4 +136,55 @@ async fn a_successor_survives_a_crash_at_every_call() {
     })
     .await;
     assert!(crashes > 60, "only {crashes} crashes were tried");
+}
+
+#[tokio::test]
+async fn a_rotation_survives_a_crash_at_every_call() {
+    let prepared = async || {
+        let mut world = World::new();
+        provision(&mut world).await;
+        world
+    };
+    let rotate = async |world: &mut World| {
+        world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
+            resource["metadata"]["annotations"][ANNOTATION_ROTATE] = "monday".into();
+        });
+        world.settle_all().await;
+    };
+    let mut undisturbed = prepared().await;
+    rotate(&mut undisturbed).await;
+    let expected = undisturbed.snapshot();
+    assert_eq!(expected["vault/kv/dev/messaging/chat/runtime"]["generation"], "2");
+    let crashes = crash_at_every_call(prepared, rotate, |world, when| {
+        assert_same(&world.snapshot(), &expected, when);
+    })
+    .await;
+    // `pending`, the desired state, the status, twice.
+    assert!(crashes >= 6, "only {crashes} crashes were tried");
+}
+
+#[tokio::test]
+async fn new_secret_ids_survive_a_crash_at_every_call() {
+    let prepared = async || {
+        let mut world = World::new();
+        provision(&mut world).await;
+        world
+    };
+    let renew = async |world: &mut World| {
+        world.pass(SignedDuration::from_hours(25));
+        world.settle_all().await;
+        // The pods and Jobs have the new ones then.
+        world.pass(SignedDuration::from_mins(61));
+        world.settle_all().await;
+    };
+    let mut undisturbed = prepared().await;
+    renew(&mut undisturbed).await;
+    let expected = undisturbed.snapshot();
+    assert_eq!(expected["vault/secret_ids/servicedb.dev.messaging.chat.instance"], 1);
+    let crashes = crash_at_every_call(prepared, renew, |world, when| {
+        assert_same(&world.snapshot(), &expected, when);
+    })
+    .await;
+    // Two made, two written, two destroyed, twice.
+    assert!(crashes >= 12, "only {crashes} crashes were tried");
 }

@@ -1,10 +1,12 @@
 //! Deletion: in which order, what stays and what goes.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+use super::api_server::key;
 use super::fixtures::MINIMAL;
 use super::migrations::{MIGRATIONS, WITH_MIGRATIONS};
-use super::world::{World, object};
+use super::world::{World, names, object};
 use crate::api::conditions as kind;
 use crate::vault::VaultError;
 
@@ -181,4 +183,145 @@ async fn what_is_somebody_elses_stays() {
     assert!(world.get("servicedatabases", "chat").is_none());
     assert_eq!(remaining(&world), before);
     assert!(!sent.iter().any(|call| call.starts_with("DELETE")), "{sent:?}");
+}
+
+/// What a person sets on the successor of a resource that was deleted under `Retain`.
+async fn succeeded_with_adoption() -> (World, Option<Value>) {
+    let mut world = at_rest("Retain").await;
+    delete(&world);
+    world.settle().await;
+    world.end_pods();
+    world.settle().await;
+    let authority = world.get("secrets", "chat-db-ca").map(|secret| secret["data"].clone());
+    world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
+    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "False RetainedDataFound");
+    world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
+        resource["spec"]["bootstrap"] = json!({"adopt": true});
+    });
+    (world, authority)
+}
+
+#[tokio::test]
+async fn adopted_data_keeps_its_authority_and_its_password() {
+    let (mut world, authority) = succeeded_with_adoption().await;
+    world.settle_all().await;
+    assert_eq!(world.told(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    assert_eq!(world.get("secrets", "chat-db-ca").map(|secret| secret["data"].clone()), authority);
+    let generation = world.resource().status.and_then(|status| status.credentials).map(|found| found.generation);
+    assert_eq!(generation, Some(1), "no new password");
+    for (plural, name) in [("persistentvolumeclaims", "data-chat-db-0"), ("configmaps", "chat-db-config")] {
+        let stamp = world.get(plural, name).expect("kept")["metadata"]["annotations"]["servicedb.dev/uid"].clone();
+        assert_eq!(stamp, "uid-of-its-successor", "{name}");
+    }
+}
+
+/// Volumes with another database than the declared one are nobody's mistake to guess at.
+#[tokio::test]
+async fn data_of_another_database_is_not_adopted() {
+    let (mut world, _) = succeeded_with_adoption().await;
+    world.api.store().edit(&object("persistentvolumeclaims", "data-chat-db-0"), |claim| {
+        claim["metadata"]["annotations"]["servicedb.dev/database"] = "other_db".into();
+    });
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
+    assert!(world.message(kind::STALLED).contains("other_db"), "{}", world.message(kind::STALLED));
+    assert!(world.get("statefulsets", "chat-db").is_none());
+}
+
+/// A namespace that was made anew over records of an earlier one gets a password of its own.
+#[tokio::test]
+async fn adoption_without_data_takes_nothing_over() {
+    let mut world = at_rest("Retain").await;
+    delete(&world);
+    world.settle().await;
+    world.end_pods();
+    world.settle().await;
+    {
+        let mut store = world.api.store();
+        for key in store.all().keys().cloned().collect::<Vec<_>>() {
+            let _ = store.delete(&key, &Value::Null);
+        }
+    }
+    world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
+    world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
+        resource["spec"]["bootstrap"] = json!({"adopt": true});
+    });
+    world.settle_all().await;
+    let generation = world.resource().status.and_then(|status| status.credentials).map(|found| found.generation);
+    assert_eq!(generation, Some(2));
+}
+
+fn orphans(world: &World) -> Value {
+    let map = world.api.store().get(&key("configmaps", "servicedb-system", "servicedb-orphans"));
+    map.map_or(Value::Null, |map| map["data"].clone())
+}
+
+fn unreachable() -> Option<VaultError> {
+    Some(VaultError::Unreachable { address: "x".to_owned(), problem: "timeout".to_owned() })
+}
+
+/// Deleted while Vault is away for longer than the deadline.
+async fn deleted_without_vault(policy: &str) -> World {
+    let mut world = at_rest(policy).await;
+    world.vault.set_down(unreachable());
+    delete(&world);
+    world.settle().await;
+    world.end_pods();
+    world.settle().await;
+    assert!(world.get("servicedatabases", "chat").is_some(), "the deadline is not over");
+    world.pass(SignedDuration::from_secs(301));
+    world.settle().await;
+    assert!(world.get("servicedatabases", "chat").is_none(), "a namespace must not hang on Vault");
+    assert!(orphans(&world)["messaging.chat"].as_str().is_some_and(|entry| entry.contains("uid-of-chat")));
+    world
+}
+
+#[tokio::test]
+async fn after_the_deadline_it_goes_and_vault_is_swept_later() {
+    for (policy, records) in [("Delete", 0), ("Retain", 2)] {
+        let world = deleted_without_vault(policy).await;
+        assert!(world.sweep().await.is_err(), "Vault is still away");
+        world.vault.set_down(None);
+        world.sweep().await.expect("a sweep");
+        let vault = world.vault.content();
+        assert_eq!((vault.policies.len(), vault.approles.len(), vault.kv.len()), (0, 0, records), "{policy}");
+        assert_eq!(orphans(&world), json!({}));
+    }
+}
+
+/// The names in Vault are the successor's then.
+#[tokio::test]
+async fn a_sweep_takes_nothing_from_a_successor() {
+    let mut world = deleted_without_vault("Delete").await;
+    world.vault.set_down(None);
+    world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
+    world.settle_all().await;
+    let before = world.vault.content();
+    world.sweep().await.expect("a sweep");
+    let after = world.vault.content();
+    assert_eq!((after.kv, after.policies, after.approles), (before.kv, before.policies, before.approles));
+    assert_eq!(orphans(&world), json!({}));
+    assert_eq!(world.told(kind::READY), "True Ready");
+}
+
+/// Two clusters that were given one id: the deletion of the one that came second is no harm
+/// to the first.
+#[tokio::test]
+async fn what_vault_has_of_another_cluster_stays() {
+    let mut world = World::new();
+    let path = names().vault("dev").runtime();
+    world.vault.edit(|content| {
+        let metadata = [("servicedb-cluster-uid".to_owned(), "uid-of-another".to_owned())];
+        content.kv.entry(path.clone()).or_default().metadata = metadata.into();
+        content.policies.insert(names().vault("dev").client(), "theirs".to_owned());
+    });
+    world.create(&format!("{MINIMAL}  deletionPolicy: Delete\n"));
+    world.settle().await;
+    delete(&world);
+    world.settle().await;
+    assert!(world.get("servicedatabases", "chat").is_none());
+    let vault = world.vault.content();
+    assert_eq!((vault.kv.len(), vault.policies.len()), (1, 1));
 }

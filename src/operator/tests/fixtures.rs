@@ -1,8 +1,11 @@
 //! What the tests share: settings as the command line gives them, and resources from YAML.
 
+use std::sync::LazyLock;
+
 use clap::Parser;
 
 use crate::api::ServiceDatabase;
+use crate::operator::credentials::Settled;
 use crate::operator::options::Options;
 use crate::operator::plan::{Inputs, RoleIds};
 use crate::operator::validate::{Database, validate};
@@ -81,12 +84,15 @@ pub fn database(yaml: &str) -> Database {
     validate(&resource(yaml), &options()).expect("a spec that can be planned")
 }
 
+/// The first credentials.
+static FIRST: LazyLock<Settled> = LazyLock::new(Settled::first);
+
 /// What the plan needs beside the resource.
 pub fn inputs(options: &Options) -> Inputs<'_> {
     Inputs {
         options,
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },
-        credential_generation: 1,
+        credentials: &FIRST,
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::faults::{Fault, Faults};
 use crate::contract::records::Data;
-use crate::vault::{AppRole, KubernetesRole, KvRecord, SecretId, Vault, VaultError};
+use crate::vault::{AppRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError};
 
 /// A record with its metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -232,9 +232,11 @@ impl Vault for MemoryVault {
         })
     }
 
-    async fn read_kv_metadata(&self, path: &str) -> Result<Option<BTreeMap<String, String>>, VaultError> {
+    async fn read_kv_metadata(&self, path: &str) -> Result<Option<KvMetadata>, VaultError> {
         self.read(format!("read kv-metadata {path}"), |content| {
-            content.kv.get(path).map(|record| record.metadata.clone())
+            let record = content.kv.get(path)?;
+            let (version, present) = (record.version, record.data.is_some());
+            Some(KvMetadata { version, present, custom: record.metadata.clone() })
         })
     }
 

@@ -6,6 +6,7 @@
 //! (the StatefulSet controller, the agents, the Job controller); the others are tests.
 
 mod api_server;
+mod binding;
 mod crashes;
 mod deletion;
 mod faults;
@@ -16,6 +17,7 @@ mod migrations;
 mod plan;
 mod pod_security;
 mod provisioning;
+mod rotation;
 mod secret_ids;
 mod status;
 mod status_findings;

@@ -1,5 +1,8 @@
 //! secret_ids: which Vault has, which the Secret has, and for how long.
 
+use jiff::SignedDuration;
+use serde_json::Value;
+
 use super::fixtures::MINIMAL;
 use super::world::{World, names, object};
 
@@ -44,24 +47,53 @@ async fn one_that_nobody_was_given_is_destroyed() {
     assert_eq!(in_vault(&world), [given(&world)]);
 }
 
-/// A pod may not have read the new one yet, and one that started long ago reads it when it
-/// logs in next.
+/// A pod may not have read the new one yet: the kubelet takes its time.
 #[tokio::test]
-async fn the_one_before_lives_until_the_next() {
+async fn the_one_before_lives_until_every_pod_has_the_next() {
     let mut world = at_rest().await;
-    let grow_old = async |world: &mut World| {
-        world.api.store().edit(&object("secrets", &names().instance_approle()), |secret| {
-            secret["metadata"]["annotations"]["servicedb.dev/secret-id-made-at"] = "2020-01-01T00:00:00Z".into();
-        });
-        world.restart();
-        world.settle().await;
-    };
     let first = given(&world);
-    grow_old(&mut world).await;
+    world.pass(SignedDuration::from_hours(25));
+    world.settle().await;
     let second = given(&world);
-    assert_eq!(in_vault(&world), [first, second.clone()]);
-    grow_old(&mut world).await;
+    assert_ne!(first, second);
+    assert_eq!(in_vault(&world), [first.clone(), second.clone()]);
     world.restart();
     world.settle().await;
-    assert_eq!(in_vault(&world), [second, given(&world)]);
+    assert_eq!(in_vault(&world), [first, second.clone()], "no pod has reported the new one");
+    world.run_pods();
+    world.restart();
+    world.settle().await;
+    assert_eq!(in_vault(&world), [second]);
+}
+
+/// Jobs read it as they start, and none stays.
+#[tokio::test]
+async fn that_of_the_jobs_is_destroyed_after_an_hour() {
+    let mut world = at_rest().await;
+    let role = names().vault("dev").migrator();
+    world.pass(SignedDuration::from_hours(25));
+    world.settle().await;
+    assert_eq!(world.vault.content().secret_ids[&role].len(), 2);
+    world.pass(SignedDuration::from_mins(61));
+    world.settle().await;
+    assert_eq!(world.vault.content().secret_ids[&role].len(), 1);
+}
+
+/// What ends by itself is renewed also where everything else is left alone: after three days a
+/// failover would find no way into Vault.
+#[tokio::test]
+async fn a_paused_or_invalid_resource_keeps_its_way_into_vault() {
+    let changes: [fn(&mut Value); 2] = [
+        |resource| resource["spec"]["paused"] = true.into(),
+        |resource| resource["spec"]["postgres"]["version"] = "99".into(),
+    ];
+    for change in changes {
+        let mut world = at_rest().await;
+        world.api.store().edit(&object("servicedatabases", "chat"), change);
+        world.settle().await;
+        let before = given(&world);
+        world.pass(SignedDuration::from_hours(25));
+        world.settle().await;
+        assert_ne!(given(&world), before);
+    }
 }

@@ -157,23 +157,19 @@ fn disturbed() {
             ["False CrashLoop", "True Available", "True Ready", "True Available"],
         ),
         (
-            "a rotation is under way",
-            |scene| scene.credential_generation = 2,
-            ["False CredentialsPending", "True Available", "False CredentialsPending", "True Available"],
+            "the operator finds the record gone from Vault",
+            |scene| scene.credentials.lost = Some("the record is gone".to_owned()),
+            ["False CredentialsLost", "True Available", "False CredentialsLost", "True Available"],
         ),
         (
-            "the record is gone from Vault",
+            "the leader finds the record gone from Vault",
             |scene| {
                 scene.report(|report| {
-                    report.credentials.as_mut().expect("credentials").generation = 0;
-                    report.vault = Some(VaultHealth {
-                        ok: false,
-                        reason: Some(reason::CREDENTIALS_LOST.to_owned()),
-                        message: Some("the runtime record is gone".to_owned()),
-                    });
+                    let message = "the record is gone".to_owned();
+                    report.trouble = Some(Trouble { reason: reason::CREDENTIALS_LOST.to_owned(), message });
                 });
             },
-            ["False CredentialsLost", "True Available", "False CredentialsLost", "False CredentialsLost"],
+            ["False CredentialsLost", "True Available", "False CredentialsLost", "True Available"],
         ),
         (
             "a foreign object is in the way",
@@ -390,4 +386,40 @@ fn no_migrations_declared_shows_none() {
     let mut scene = scene.remember();
     scene.declared = None;
     assert_eq!(scene.status().migrations, None);
+}
+
+/// What the runtime record holds logs in until the next takes its place.
+#[test]
+fn a_rotation_under_way_is_nobodys_trouble() {
+    let mut scene = Scene::serving(1).remember();
+    scene.credentials.generation = 2;
+    let status = scene.status();
+    let told = |kind: &str| status.conditions.iter().find(|found| found.type_ == kind).expect("a condition");
+    assert_eq!(told(kind::READY).status, "True");
+    assert_eq!(told(kind::RECONCILING).status, "False");
+    assert_eq!(told(kind::CREDENTIALS_READY).status, "True");
+    assert!(told(kind::CREDENTIALS_READY).message.contains("2 is on its way"));
+}
+
+/// A request is done when the generation that answers it is in Vault, and not before.
+#[test]
+fn a_request_is_echoed_when_it_is_done() {
+    let mut scene = Scene::serving(3);
+    scene.credentials.generation = 2;
+    scene.credentials.requests.rotate = Some("monday".to_owned());
+    let echo = |scene: &Scene| scene.status().credentials.expect("credentials").rotate_request;
+    assert_eq!(echo(&scene), None);
+    scene.report(|report| report.credentials.as_mut().expect("credentials").generation = 2);
+    assert_eq!(echo(&scene).as_deref(), Some("monday"));
+}
+
+#[test]
+fn sessions_of_the_old_login_are_counted_over_all_instances() {
+    let mut scene = Scene::serving(3);
+    let counted = |scene: &Scene| scene.status().credentials.expect("credentials").old_sessions;
+    assert_eq!(counted(&scene), None, "nobody told");
+    for (pod, sessions) in scene.observed.pods.iter_mut().zip([4, 0, 3]) {
+        pod.report.as_mut().expect("a report").old_sessions = Some(sessions);
+    }
+    assert_eq!(counted(&scene), Some(7));
 }

@@ -9,6 +9,7 @@ use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, 
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::report::{CredentialsReport, Phase, Report, Role, VaultHealth};
 use crate::migrate::source::MigrationSet;
+use crate::operator::credentials::Settled;
 use crate::operator::migrations::Progress;
 use crate::operator::observe::Observation;
 use crate::operator::options::Options;
@@ -24,7 +25,7 @@ pub struct Scene {
     pub stalled: Option<Word>,
     pub failed: Option<Word>,
     pub vault: Option<Word>,
-    pub credential_generation: i64,
+    pub credentials: Settled,
     pub progress: Option<Progress>,
     pub declared: Option<MigrationSet>,
     pub now: Timestamp,
@@ -40,7 +41,7 @@ impl Scene {
             stalled: None,
             failed: None,
             vault: Some(Word::yes("Available", "Vault answers")),
-            credential_generation: 1,
+            credentials: Settled::first(),
             progress: Some(Progress::NotDeclared),
             declared: None,
             now: time("2026-03-01T12:00:00.75Z"),
@@ -67,7 +68,8 @@ impl Scene {
             stalled: self.stalled.clone(),
             failed: self.failed.clone(),
             vault: self.vault.clone(),
-            credential_generation: self.credential_generation,
+            credentials: self.credentials.clone(),
+            binding: None,
             progress: self.progress.clone(),
             declared: self.declared.as_ref(),
             now: self.now,

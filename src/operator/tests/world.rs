@@ -2,9 +2,10 @@
 //! not the operator's: the StatefulSet controller, the agents, the Job controller.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
@@ -12,6 +13,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 use super::api_server::{ApiServer, Key, client, key};
 use super::faults::Faults;
@@ -26,6 +28,7 @@ use crate::operator::context::Context;
 use crate::operator::error::Error;
 use crate::operator::memory::Memory;
 use crate::operator::metrics::Metrics;
+use crate::operator::orphans::sweep;
 use crate::operator::reconcile::reconcile;
 
 /// The namespace of everything here.
@@ -47,7 +50,21 @@ pub struct World {
     pods: Store<Pod>,
     writer: Writer<Pod>,
     watched: BTreeMap<Key, (String, String)>,
+    clock: Clock,
+    /// The credentials that the agent promoted last, and when.
+    promoted: i64,
+    rotated_at: Timestamp,
     context: Arc<Context>,
+}
+
+/// The time, which passes when a test says so.
+#[derive(Clone)]
+struct Clock(Arc<Mutex<Timestamp>>);
+
+impl Clock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl World {
@@ -58,13 +75,22 @@ impl World {
         let (pods, mut writer) = store();
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
-        let context = operator(&api, &vault, &pods);
-        Self { api, vault, faults, ledger: None, pods, writer, watched: BTreeMap::new(), context }
+        let now = status_findings::time("2026-06-01T00:00:00Z");
+        let clock = Clock(Arc::new(Mutex::new(now)));
+        let context = operator(&api, &vault, &pods, &clock);
+        let watched = BTreeMap::new();
+        Self { api, vault, faults, ledger: None, pods, writer, watched, clock, promoted: 0, rotated_at: now, context }
     }
 
     /// Starts the operator anew: it remembers nothing.
     pub fn restart(&mut self) {
-        self.context = operator(&self.api, &self.vault, &self.pods);
+        self.context = operator(&self.api, &self.vault, &self.pods, &self.clock);
+    }
+
+    /// Lets time pass, and what was remembered grow old with it.
+    pub fn pass(&mut self, time: SignedDuration) {
+        *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner) += time;
+        self.restart();
     }
 
     /// Lets the time pass for which an answer of Vault counts.
@@ -91,6 +117,11 @@ impl World {
             Some(resource) => reconcile(Arc::new(resource), self.context.clone()).await,
             None => Ok(Action::await_change()),
         }
+    }
+
+    /// Removes from Vault what deleted resources left there.
+    pub async fn sweep(&self) -> Result<(), Error> {
+        sweep(&self.context).await
     }
 
     /// Reconciles until nothing is sent any more, and starts the operator anew where it
@@ -149,6 +180,9 @@ impl World {
         self.annotate(&config, "initialize", "7000000000000000000");
         self.annotate(&leader, "leader", "chat-db-0");
         let generation = self.promote();
+        let accessor = self.get("secrets", &names.instance_approle()).and_then(|secret| {
+            Some(secret["metadata"]["annotations"]["servicedb.dev/secret-id-accessor"].as_str()?.to_owned())
+        });
         let replicas =
             set["spec"]["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok()).expect("replicas");
         for ordinal in 0..replicas {
@@ -160,9 +194,7 @@ impl World {
                 "kubelet",
             );
             let mut pod = status_findings::pod(ordinal, ordinal == 0);
-            if ordinal == 0 {
-                self.change_report(&mut pod, generation);
-            }
+            self.change_report(&mut pod, generation, accessor.clone());
             self.writer.apply_watcher_event(&Event::Apply(pod));
         }
     }
@@ -180,23 +212,28 @@ impl World {
         }
     }
 
-    fn change_report(&self, pod: &mut Pod, generation: i64) {
+    fn change_report(&self, pod: &mut Pod, generation: i64, accessor: Option<String>) {
         let annotations = pod.metadata.annotations.as_mut().expect("annotations");
         let mut report: Report = serde_json::from_str(&annotations[ANNOTATION_REPORT]).expect("a report");
-        report.credentials.as_mut().expect("the primary's credentials").generation = generation;
-        report.ledger = self.ledger.clone();
+        report.secret_id_accessor = accessor;
+        if let Some(credentials) = &mut report.credentials {
+            (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
+            report.ledger = self.ledger.clone();
+        }
         annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
     }
 
     /// Returns the generation that `runtime` holds then.
-    fn promote(&self) -> i64 {
+    fn promote(&mut self) -> i64 {
         let vault_names = names().vault("dev");
         let mut generation = 0;
+        let (mut promoted, now) = (false, self.clock.now());
         let uid = self.resource().metadata.uid.expect("a uid");
         self.vault.edit(|content| {
             if let Some(pending) = content.kv.remove(&vault_names.pending()).and_then(|record| record.data) {
                 let pending = Pending::from_data(&pending).expect("a pending record");
                 let login = &pending.app;
+                promoted = true;
                 let runtime = Runtime {
                     key_prefix: "CHAT",
                     generation: pending.generation,
@@ -221,9 +258,13 @@ impl World {
                 }
             }
             let runtime = content.kv.get(&vault_names.runtime()).and_then(|record| record.data.as_ref());
-            generation = runtime.map_or(0, |data| Runtime::generation_of(data).expect("a generation"));
+            generation = runtime.and_then(|data| Runtime::generation_of(data).ok()).unwrap_or_default();
         });
-        generation
+        if promoted {
+            (self.promoted, self.rotated_at) = (generation, now);
+        }
+        // What was promoted is remembered in the database, too.
+        self.promoted
     }
 
     fn annotate(&self, config_map: &str, annotation: &str, value: &str) {
@@ -292,14 +333,18 @@ pub fn object(plural: &str, name: &str) -> Key {
     key(plural, NAMESPACE, name)
 }
 
-fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>) -> Arc<Context> {
+fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clock) -> Arc<Context> {
+    let clock = clock.clone();
     let client = client(api);
     let reporter = Reporter { controller: "servicedb".to_owned(), instance: Some("operator-0".to_owned()) };
     Arc::new(Context {
+        vault_names: RwLock::default(),
         recorder: Recorder::new(client.clone(), reporter),
         client,
         vault: Arc::new(vault.clone()),
         options: options(),
+        clock: Arc::new(move || clock.now()),
+        cluster_uid: "uid-of-kube-system".to_owned(),
         vault_ca: Some("the authority of Vault".to_owned()),
         pods: vec![pods.clone()],
         metrics: Metrics::default(),
@@ -313,7 +358,10 @@ fn without_chance(mut object: Value) -> Value {
         metadata.retain(|key, _| !["uid", "resourceVersion", "generation", "managedFields"].contains(&key.as_str()));
         let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
         for (key, value) in annotations.into_iter().flatten() {
-            if ["secret-id-accessor", "secret-id-made-at", "not-after"].iter().any(|end| key.ends_with(end)) {
+            if ["secret-id-accessor", "secret-id-previous-accessor", "secret-id-made-at", "not-after"]
+                .iter()
+                .any(|end| key.ends_with(end))
+            {
                 *value = "…".into();
             }
         }

@@ -129,7 +129,7 @@ impl Store {
             }
         }
         if live["metadata"]["deletionTimestamp"].is_null() {
-            live["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z".into();
+            live["metadata"]["deletionTimestamp"] = "2026-06-01T00:00:00Z".into();
         }
         self.put(key, live)
     }

@@ -1,0 +1,41 @@
+//! How many sessions of this instance go on with the login that was replaced last: when there
+//! are none, on any instance, the next rotation disturbs nobody.
+
+use std::time::Duration;
+
+use super::desired::{self, DesiredState};
+use super::environment::Environment;
+use super::report::Reporter;
+use crate::contract::pod::SOCKET_DIR;
+use crate::postgres::over_socket;
+
+/// How often they are counted.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The generation is the one that was promoted last, which replicas know by replication. A
+/// server that has none yet has no table.
+const QUERY: &str = "\
+SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity
+        WHERE backend_type = 'client backend'
+          AND usename = CASE WHEN generation % 2 = 0 THEN $1 ELSE $2 END)
+FROM servicedb.credentials";
+
+/// Counts from now on.
+pub async fn follow(environment: Environment, mut state: DesiredState, reporter: Reporter) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let desired = desired::first(&mut state).await;
+        let names = environment.names.postgres(&desired.database);
+        // What an even generation replaced is the login of the odd ones, and the other way round.
+        let (odd, even) = (names.login(1), names.login(2));
+        let counted = tokio::time::timeout(PATIENCE, async {
+            let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.ok()?;
+            let row = connection.client.query_opt(QUERY, &[&odd, &even]).await.ok()??;
+            Some(row.get::<_, i64>(0))
+        });
+        let counted = counted.await.ok().flatten();
+        reporter.update(|report| report.old_sessions = counted);
+    }
+}

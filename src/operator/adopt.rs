@@ -1,0 +1,61 @@
+//! Taking over what an earlier resource of this name left: only where `spec.bootstrap.adopt`
+//! says so.
+
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::json;
+
+use super::context::Context;
+use super::error::Error;
+use super::object::{ANNOTATION_DATABASE, ANNOTATION_UID, Owner, stamped_uid};
+use super::observe::Observation;
+use super::validate::Database;
+
+/// The database that retained volumes hold, where that is not the declared one.
+pub fn other_database(database: &Database, observed: &Observation) -> Option<String> {
+    let held = |claim: &PersistentVolumeClaim| claim.annotations().get(ANNOTATION_DATABASE).cloned();
+    observed.volume_claims.iter().filter_map(held).find(|held| *held != database.postgres.database)
+}
+
+/// Stamps everything retained with the resource's uid, and so makes it this resource's.
+///
+/// The volume claims come last: while one of them is an earlier resource's, all else is looked
+/// at again, so an interruption leaves nothing that could be taken for a leftover.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn take_over(context: &Context, database: &Database, observed: &Observation) -> Result<(), Error> {
+    let owner = &database.owner;
+    let config_maps = api::<ConfigMap>(&context.client, owner);
+    for name in owner.names.patroni_config_maps() {
+        stamp(&config_maps, owner, &name).await?;
+    }
+    stamp(&api::<Secret>(&context.client, owner), owner, &owner.names.ca_secret()).await?;
+    let claims = api::<PersistentVolumeClaim>(&context.client, owner);
+    for claim in &observed.volume_claims {
+        stamp(&claims, owner, &claim.name_any()).await?;
+    }
+    let (namespace, name) = (&owner.names.namespace, &owner.names.name);
+    tracing::info!(namespace, name, "the data of an earlier resource of this name was taken over");
+    Ok(())
+}
+
+async fn stamp(api: &Api<DynamicObject>, owner: &Owner, name: &str) -> Result<(), Error> {
+    let Some(live) = api.get_opt(name).await? else { return Ok(()) };
+    if stamped_uid(&live.metadata) == Some(owner.uid.as_str()) {
+        return Ok(());
+    }
+    // The very object that was read, or none.
+    let patch = json!({"metadata": {
+        "uid": live.uid(),
+        "resourceVersion": live.resource_version(),
+        "annotations": {ANNOTATION_UID: owner.uid},
+    }});
+    api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
+}
+
+fn api<K: Resource<DynamicType = ()>>(client: &Client, owner: &Owner) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), &owner.names.namespace, &ApiResource::erase::<K>(&()))
+}

@@ -1,0 +1,83 @@
+//! The Secret with the credentials, for services that cannot read Vault: opt-in, in the form
+//! of a Provisioned Service of servicebinding.io. It repeats the runtime record.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Preconditions};
+use secrecy::ExposeSecret;
+
+use super::store::{self, Content, Wanted};
+use crate::contract::records::Runtime;
+use crate::operator::context::Context;
+use crate::operator::error::Error;
+use crate::operator::object::{Ownership, controller_uid};
+use crate::operator::validate::Database;
+
+/// The type that the specification asks for.
+const TYPE: &str = "servicebinding.io/postgresql";
+const ANNOTATION_GENERATION: &str = "servicedb.dev/credential-generation";
+/// The keys of the Secret, beside `type` and `provider`, and what of the runtime record they are.
+const KEYS: [(&str, &str); 7] = [
+    ("host", "HOST"),
+    ("port", "PORT"),
+    ("username", "USER"),
+    ("password", "PASSWORD"),
+    ("database", "NAME"),
+    ("uri", "URL"),
+    // For `sslmode=verify-full`.
+    ("ca.crt", "CA"),
+];
+
+/// Sees to it that the Secret that spec names holds what Vault's runtime record holds, once
+/// that is of the proved generation; returns whether it does.
+///
+/// # Errors
+/// [`Error::ObjectConflict`] if it is somebody else's; otherwise whatever Vault or the API
+/// server said.
+pub async fn ensure(context: &Context, database: &Database, name: &str, proved: i64) -> Result<bool, Error> {
+    let (client, owner) = (&context.client, &database.owner);
+    let live = store::read(client, owner, name, &Ownership::Controlled).await?;
+    if live.as_ref().is_some_and(|secret| holds(secret, proved)) {
+        return Ok(true);
+    }
+    let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else { return Ok(false) };
+    let generation = Runtime::generation_of(&record.data)?;
+    if generation < proved {
+        return Ok(false);
+    }
+    let prefix = database.names().key_prefix();
+    let mut content =
+        Content::from([("type", "postgresql".to_owned().into()), ("provider", "servicedb".to_owned().into())]);
+    for (key, suffix) in KEYS {
+        content.insert(key, Runtime::value_of(&record.data, &prefix, suffix)?);
+    }
+    let annotations = [(ANNOTATION_GENERATION, generation.to_string())];
+    let wanted =
+        Wanted { name, ownership: &Ownership::Controlled, kind: TYPE, content: &content, annotations: &annotations };
+    store::write(client, owner, &wanted, live.as_ref()).await?;
+    Ok(true)
+}
+
+/// Whether a Secret is whole and of this generation, or a later one.
+fn holds(secret: &Secret, generation: i64) -> bool {
+    let noted = secret.annotations().get(ANNOTATION_GENERATION).and_then(|text| text.parse::<i64>().ok());
+    let filled = |key: &str| store::text(secret, key).is_some_and(|text| !text.expose_secret().is_empty());
+    noted.is_some_and(|noted| noted >= generation) && KEYS.iter().all(|(key, _)| filled(key))
+}
+
+/// Removes the Secret that an earlier spec named; one that is not the resource's stays.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let Some(live) = api.get_opt(name).await? else { return Ok(()) };
+    if controller_uid(&live.metadata) != Some(database.owner.uid.as_str()) {
+        return Ok(());
+    }
+    let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
+    match api.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
+}

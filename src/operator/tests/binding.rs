@@ -1,0 +1,90 @@
+//! The Secret with the credentials: what is in it, and what becomes of it.
+
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+use super::fixtures::MINIMAL;
+use super::world::{World, object};
+use crate::api::conditions as kind;
+use crate::api::names::ANNOTATION_ROTATE;
+
+fn edit(world: &World, change: impl FnOnce(&mut Value)) {
+    world.api.store().edit(&object("servicedatabases", "chat"), change);
+}
+
+async fn bound() -> World {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-credentials".into());
+    world.settle_all().await;
+    assert_eq!(world.told(kind::READY), "True Ready");
+    world
+}
+
+fn named(world: &World) -> Option<String> {
+    world.resource().status.and_then(|status| status.binding).map(|binding| binding.name)
+}
+
+fn value(world: &World, secret: &str, key: &str) -> String {
+    let secret = world.get("secrets", secret).expect("the Secret");
+    // Kubernetes' own type reads base64.
+    let bytes: ByteString = serde_json::from_value(secret["data"][key].clone()).expect("base64");
+    String::from_utf8(bytes.0).expect("text")
+}
+
+#[tokio::test]
+async fn it_is_a_provisioned_service() {
+    let world = bound().await;
+    assert_eq!(named(&world).as_deref(), Some("chat-credentials"));
+    let secret = world.get("secrets", "chat-credentials").expect("the Secret");
+    assert_eq!(secret["type"], "servicebinding.io/postgresql");
+    let keys: Vec<_> = secret["data"].as_object().expect("data").keys().cloned().collect();
+    let expected =
+        ["ca.crt", "database", "host", "password", "port", "provider", "type", "uri", "username"].map(str::to_owned);
+    assert_eq!(keys, expected);
+    for (key, expected) in
+        [("type", "postgresql"), ("port", "5432"), ("username", "chat_a"), ("host", "chat-db.messaging.svc")]
+    {
+        assert_eq!(value(&world, "chat-credentials", key), expected, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn it_follows_a_rotation_and_what_somebody_took_out_comes_back() {
+    let mut world = bound().await;
+    edit(&world, |resource| resource["metadata"]["annotations"][ANNOTATION_ROTATE] = "monday".into());
+    world.settle_all().await;
+    assert_eq!(value(&world, "chat-credentials", "username"), "chat_b");
+    world.api.store().edit(&object("secrets", "chat-credentials"), |secret| {
+        secret["data"] = json!({});
+    });
+    world.restart();
+    world.settle().await;
+    assert_eq!(value(&world, "chat-credentials", "username"), "chat_b");
+}
+
+#[tokio::test]
+async fn another_name_moves_it_and_none_removes_it() {
+    let mut world = bound().await;
+    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "other".into());
+    world.settle().await;
+    assert!(world.get("secrets", "chat-credentials").is_none() && world.get("secrets", "other").is_some());
+    edit(&world, |resource| resource["spec"]["credentials"] = json!({}));
+    world.settle().await;
+    assert!(world.get("secrets", "other").is_none());
+    assert_eq!(named(&world), None);
+}
+
+#[tokio::test]
+async fn one_of_somebody_else_is_left_alone() {
+    let mut world = bound().await;
+    world.create("{apiVersion: v1, kind: Secret, metadata: {name: theirs, namespace: messaging}, data: {a: YQ==}}");
+    let before = world.get("secrets", "theirs");
+    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "theirs".into());
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True ObjectConflict");
+    assert_eq!(world.get("secrets", "theirs"), before);
+    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-db-tls".into());
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True InvalidSpec", "the operator's own names are refused, CRD or not");
+}
