@@ -88,6 +88,30 @@ fn retain_keeps_the_data_and_nothing_else() {
     });
 }
 
+/// Adopted data serves again, with the password that its clients know.
+#[test]
+fn retained_data_is_adopted_when_asked_for() {
+    shared("adopt", async |sandbox| {
+        provision(&sandbox, "Retain").await;
+        let first = sandbox.credentials("shop").await;
+        sandbox.delete::<ServiceDatabase>("shop").await;
+        sandbox.gone("shop", DELETED).await;
+        sandbox.create(resource("Retain")).await;
+        let stalled = sandbox.condition("shop", "Stalled", "True", "RetainedDataFound", SOON).await;
+        assert!(stalled.message.contains("spec.bootstrap.adopt"), "{}", stalled.message);
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"bootstrap": {"adopt": true}}})).await;
+        sandbox.ready("shop", READY).await;
+        let connection = sandbox.login("shop", &first).await.expect("the kept password, and the kept authority");
+        assert_eq!(run(&connection, "SELECT id FROM notes").await.expect("a query"), 1, "the rows");
+        assert_eq!(sandbox.credentials("shop").await.password, first.password);
+        // It is this resource's now, and goes with it.
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"deletionPolicy": "Delete"}})).await;
+        sandbox.delete::<ServiceDatabase>("shop").await;
+        sandbox.gone("shop", DELETED).await;
+        only(&sandbox, &[]).await;
+    });
+}
+
 /// `Delete`: nothing is left, in Kubernetes or in Vault.
 #[test]
 fn delete_leaves_nothing() {

@@ -17,6 +17,7 @@ mod migrations;
 mod ownership;
 mod parameters;
 mod provisioning;
+mod rotation;
 mod secrecy;
 mod survival;
 mod whole_cluster;

@@ -128,11 +128,13 @@ async fn a_reissue_replaces_a_record_that_is_gone() {
     assert_eq!(generation(&world), 2);
 }
 
+type Damage = fn(&mut Value);
+
 /// A record that does not hold what was proved is no use to anybody who reads it.
 #[tokio::test]
 async fn a_damaged_record_is_replaced() {
     let vault_names = names().vault("dev");
-    let damages: [(&str, fn(&mut Value)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("runtime", |data| data["SERVICEDB_GENERATION"] = "0".into()),
         ("runtime", |data| data["CHAT_DB_PASSWORD"] = "".into()),
         ("runtime", |data| data["SERVICEDB_GENERATION"] = "x".into()),

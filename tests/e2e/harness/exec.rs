@@ -1,4 +1,4 @@
-//! Commands in a database's container, through kubectl as a person would.
+//! Commands, as a person gives them: kubectl, into a database's container, and its plugin.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -32,4 +32,18 @@ impl Sandbox {
         let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread of kubectl");
         ran.expect("kubectl runs; `make tools` builds it")
     }
+}
+
+/// Runs `kubectl servicedb` in the test's namespace to its end.
+pub async fn plugin(sandbox: &Sandbox, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-servicedb"));
+    if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
+        command.env("KUBECONFIG", dev_file("kubeconfig"));
+    }
+    if let Some(context) = context() {
+        command.args(["--context", &context]);
+    }
+    command.args(["--namespace", &sandbox.namespace]).args(arguments);
+    let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread of the plugin");
+    ran.expect("the plugin runs")
 }

@@ -12,6 +12,7 @@ mod wait;
 
 pub use cluster::Cluster;
 pub use database::{condition, config_map, database, describe, service_account};
+pub use exec::plugin;
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
 pub use postgres::{column, login_at, run, sqlstate};
 pub use sandbox::{Sandbox, alone, shared};
