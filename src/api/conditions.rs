@@ -79,6 +79,8 @@ pub mod reason {
         CREDENTIALS_PENDING = "CredentialsPending";
         /// The runtime record of a living database is gone from Vault.
         CREDENTIALS_LOST = "CredentialsLost";
+        /// Of events: new credentials took the place of others.
+        CREDENTIALS_ROTATED = "CredentialsRotated";
         /// A record in Vault belongs to another Kubernetes cluster.
         VAULT_RECORD_FOREIGN = "VaultRecordForeign";
         /// The named ConfigMap does not exist.

@@ -13,6 +13,7 @@ use super::memory::Memory;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::pods::DatabasePod;
+use super::vault_ca::VaultCa;
 use crate::api::names::{LABEL_SCOPE, Names};
 use crate::vault::Vault;
 
@@ -30,7 +31,7 @@ pub struct Context {
     /// The cluster's own uid, which is that of its namespace kube-system: records in Vault carry it.
     pub cluster_uid: String,
     /// Vault's authority, PEM, for the pods.
-    pub vault_ca: Option<String>,
+    pub vault_ca: VaultCa,
     /// The database pods, trimmed: a store for each watched namespace, or one for all.
     pub pods: Vec<Store<Pod>>,
     /// What tells the time: dates of certificates, of secret_ids, of credentials. Tests have one

@@ -41,9 +41,14 @@ pub async fn bring_about(
     if observed.vault_refuses_an_agent() {
         context.memory.doubt_vault_since(&database.owner.uid, AGENT_IS_HEARD_AFTER);
     }
-    if !context.memory.vault_answered_lately() {
-        context.vault.health().await?;
-        context.memory.vault_answered();
+    // One asks for all: while Vault is away a fleet does not knock at it.
+    match context.memory.vault_said() {
+        Some(word) => word?,
+        None => {
+            let word = context.vault.health().await;
+            context.memory.saw_vault(word.clone());
+            word?;
+        }
     }
     let _names_are_in_use = context.vault_names.read().await;
     let role_ids = vault_objects::ensure(context, database).await?;
@@ -71,7 +76,6 @@ pub async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation
 /// Takes what a failure says of Vault into account: where Vault is away, all in it is as it
 /// was; where it answers otherwise than expected, something in it is not.
 pub fn doubt(context: &Context, uid: &str, error: &VaultError) {
-    context.memory.doubt_vault_answers();
     if !matches!(error, VaultError::Unreachable { .. } | VaultError::NotServing { .. }) {
         context.memory.doubt_vault(uid);
     }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::plan::RoleIds;
+use crate::vault::VaultError;
 
 /// What is remembered between reconciles.
 pub struct Memory {
@@ -13,10 +14,10 @@ pub struct Memory {
     trust: Duration,
     resources: Mutex<HashMap<String, Remembered>>,
     objects: Mutex<HashMap<ObjectKey, Seen>>,
-    vault_answered: Mutex<Option<Instant>>,
+    vault_said: Mutex<Option<(Instant, Result<(), VaultError>)>>,
 }
 
-/// For how long an answer of Vault is one to every reconcile: longer than until the probe's next.
+/// For how long a word of Vault is one to every reconcile: longer than until the probe's next.
 const VAULT_ANSWERS_FOR: Duration = Duration::from_secs(8);
 
 /// Namespace, kind and name of an object.
@@ -52,7 +53,7 @@ struct VerifiedVault {
 impl Memory {
     /// Remembers nothing yet; what it will remember it trusts for this long.
     pub fn new(trust: Duration) -> Self {
-        Self { trust, resources: Mutex::default(), objects: Mutex::default(), vault_answered: Mutex::default() }
+        Self { trust, resources: Mutex::default(), objects: Mutex::default(), vault_said: Mutex::default() }
     }
 
     /// Counts a failure; returns how many there were in a row.
@@ -99,20 +100,36 @@ impl Memory {
         }
     }
 
-    /// Whether Vault has just answered, to whichever reconcile. What else is remembered of
-    /// Vault does not tell whether it is there.
-    pub fn vault_answered_lately(&self) -> bool {
-        lock(&self.vault_answered).is_some_and(|at| at.elapsed() < VAULT_ANSWERS_FOR)
+    /// Whether Vault serves, as it has just said to whoever asked; none if nobody did. What
+    /// else is remembered of Vault does not tell whether it is there.
+    pub fn vault_said(&self) -> Option<Result<(), VaultError>> {
+        let said = lock(&self.vault_said).clone();
+        said.filter(|(at, _)| at.elapsed() < VAULT_ANSWERS_FOR).map(|(_, word)| word)
     }
 
-    /// Remembers that Vault answered.
-    pub fn vault_answered(&self) {
-        *lock(&self.vault_answered) = Some(Instant::now());
+    /// Remembers whether Vault serves.
+    pub fn saw_vault(&self, word: Result<(), VaultError>) {
+        *lock(&self.vault_said) = Some((Instant::now(), word));
     }
 
-    /// Takes Vault's last answer for too old.
+    /// Takes Vault's last word for too old.
     pub fn doubt_vault_answers(&self) {
-        *lock(&self.vault_answered) = None;
+        *lock(&self.vault_said) = None;
+    }
+
+    /// Vault was away and is back: what was seen in it counts from now on. All that grew old
+    /// meanwhile would otherwise be looked at by the whole fleet at once; so it is at each
+    /// database's next resync, which have jitter.
+    pub fn vault_is_back(&self) {
+        let now = Instant::now();
+        for remembered in lock(&self.resources).values_mut() {
+            if let Some(seen) = &mut remembered.vault {
+                seen.at = now;
+            }
+            if let Some(seen) = &mut remembered.secrets {
+                *seen = now;
+            }
+        }
     }
 
     /// The role_ids, if Vault's objects were seen lately with this fingerprint.

@@ -33,6 +33,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod vault_ca;
 mod vault_objects;
 mod vault_probe;
 

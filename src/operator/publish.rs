@@ -54,6 +54,9 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
         Err(error) => return Err(error.into()),
     }
+    if let Some(event) = rotated(&previous, status) {
+        emit(context, resource, event).await;
+    }
     for condition in &status.conditions {
         let before = previous.conditions.iter().find(|before| before.type_ == condition.type_);
         if let Some(event) = event(before, condition) {
@@ -61,6 +64,21 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         }
     }
     Ok(())
+}
+
+/// New credentials took the place of others.
+fn rotated(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let generation = |status: &ServiceDatabaseStatus| status.credentials.as_ref().map(|found| found.generation);
+    let (before, now) = (generation(previous)?, generation(now)?);
+    (before > 0 && now > before).then(|| Event {
+        type_: EventType::Normal,
+        reason: kind::reason::CREDENTIALS_ROTATED.to_owned(),
+        note: Some(format!(
+            "generation {now} was proved by a login and is in Vault; the login before it is good until the next rotation"
+        )),
+        action: "Rotate".to_owned(),
+        secondary: None,
+    })
 }
 
 /// Files an event about a resource; that it could not be is only logged.

@@ -258,9 +258,10 @@ async fn bring_about(
     findings.credentials = prepared.credentials;
 
     // c. Everything that does not run, then the workload.
+    let vault_ca = context.vault_ca.now();
     let inputs = Inputs {
         options: &context.options,
-        vault_ca: context.vault_ca.as_deref(),
+        vault_ca: vault_ca.as_deref(),
         role_ids: prepared.role_ids,
         credentials: &findings.credentials,
     };

@@ -21,6 +21,7 @@ use super::leader::Candidate;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::options::{AuthMethod, Options};
+use super::vault_ca::VaultCa;
 use crate::api::ServiceDatabase;
 use crate::vault::client::{Login, VaultClient, VaultSettings};
 
@@ -47,14 +48,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
     let listen = options.listen;
     let server = tokio::spawn(http::serve(listen, probes.clone(), stopped.clone()));
     let client = Client::try_default().await.map_err(|error| format!("no client for the Kubernetes API: {error}"))?;
-    let vault_ca = match &options.vault_ca_file {
-        Some(path) => Some(
-            tokio::fs::read_to_string(path)
-                .await
-                .map_err(|error| format!("Vault's authority {} cannot be read: {error}", path.display()))?,
-        ),
-        None => None,
-    };
+    let vault_ca = VaultCa::read(options.vault_ca_file.clone())?;
     let vault = vault(&options)?;
 
     wait_for_crd(&client, &stopped).await;

@@ -20,11 +20,11 @@ pub fn start(context: Arc<Context>) -> watch::Receiver<bool> {
         while !sender.is_closed() {
             tokio::time::sleep(jittered(INTERVAL)).await;
             let answer = context.vault.health().await;
-            match &answer {
-                Ok(()) => context.memory.vault_answered(),
-                Err(_) => context.memory.doubt_vault_answers(),
-            }
+            context.memory.saw_vault(answer.clone());
             let serves = answer.is_ok();
+            if serves && !*sender.borrow() {
+                context.memory.vault_is_back();
+            }
             let changed = sender.send_if_modified(|known| std::mem::replace(known, serves) != serves);
             match answer {
                 Err(error) if changed => tracing::warn!(%error, "Vault does not serve; databases go on"),

@@ -218,7 +218,7 @@ where
 }
 
 /// Nobody gets into Vault in the name of this database any more.
-async fn no_access(sandbox: &Sandbox, name: &str) {
+pub async fn no_access(sandbox: &Sandbox, name: &str) {
     let names = sandbox.vault_names(name);
     for path in [
         format!("auth/approle/role/{}", names.instance()),

@@ -19,5 +19,7 @@ mod parameters;
 mod provisioning;
 mod rotation;
 mod secrecy;
+mod service_access;
 mod survival;
+mod vault_away;
 mod whole_cluster;

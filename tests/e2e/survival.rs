@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -10,11 +9,10 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Operator, READY, SOON, Sandbox, column, config_map, database, run, service_account, shared, until,
+    Operator, READY, SOON, Sandbox, Writer, column, config_map, database, run, service_account, shared, until,
 };
 
 const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
@@ -91,61 +89,6 @@ pub async fn primary_pod_is_deleted(sandbox: &Arc<Sandbox>, name: &str, primary:
     let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(&id.to_string())).collect();
     assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acknowledged.len());
     assert!(ready.status.and_then(|status| status.primary).is_some(), "no primary in status");
-}
-
-/// A client that writes rows one by one, connects again when it is cut off, and keeps what
-/// the server acknowledged.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    broke: Arc<AtomicBool>,
-    rows: Arc<std::sync::Mutex<Vec<u64>>>,
-    task: JoinHandle<()>,
-}
-
-impl Writer {
-    fn start(sandbox: Arc<Sandbox>, name: &str) -> Self {
-        let (stop, broke) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let rows = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (stopped, broken, acknowledged, name) = (stop.clone(), broke.clone(), rows.clone(), name.to_owned());
-        let task = tokio::spawn(async move {
-            let credentials = sandbox.credentials(&name).await;
-            let mut id = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                let Ok(connection) = sandbox.login(&name, &credentials).await else {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                while !stopped.load(Ordering::Relaxed) {
-                    // A row of unknown fate is never tried again under the same id.
-                    id += 1;
-                    match run(&connection, &format!("INSERT INTO notes VALUES ({id}, 'row {id}')")).await {
-                        Ok(_) => acknowledged.lock().expect("the rows").push(id),
-                        Err(_) => {
-                            broken.store(true, Ordering::Relaxed);
-                            break;
-                        }
-                    }
-                    // Some hundred rows a second are enough, and leave the machine to the others.
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            }
-        });
-        Self { stop, broke, rows, task }
-    }
-
-    fn acknowledged(&self) -> usize {
-        self.rows.lock().expect("the rows").len()
-    }
-
-    fn broke(&self) -> bool {
-        self.broke.load(Ordering::Relaxed)
-    }
-
-    async fn stop(self) -> Vec<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the writing client");
-        std::mem::take(&mut *self.rows.lock().expect("the rows"))
-    }
 }
 
 #[test]

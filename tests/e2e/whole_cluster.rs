@@ -1,5 +1,5 @@
-//! Tests that need the cluster for themselves: they count all that is written, seal Vault,
-//! end the operator.
+//! Tests that need the cluster for themselves: they count all that is written, and end the
+//! operator.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -11,14 +11,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::ResourceExt;
-use kube::api::{ListParams, LogParams, WatchEvent, WatchParams};
+use kube::api::{LogParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{
-    Operator, READY, SOON, Sandbox, Vault, alone, column, condition, config_map, counter, database, describe,
-    service_account, until,
-};
+use crate::harness::{Operator, READY, SOON, Sandbox, alone, config_map, counter, database, service_account, until};
 
 const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);");
 
@@ -253,91 +250,6 @@ fn vault_was_only_read(lines: &[Value]) {
         "the operator's reading was not seen in {} audited requests, so nothing is shown by it",
         requests.len()
     );
-}
-
-/// Vault sealed while a database is made, and while others serve: nothing restarts, nothing
-/// stops serving, and all goes on by itself once Vault is back.
-#[test]
-fn a_sealed_vault_stops_nobody_who_serves() {
-    alone("sealed", async |sandbox| {
-        sandbox.create(database("old", json!({}))).await;
-        let old = sandbox.ready("old", READY).await;
-        let connection = sandbox.connect("old").await;
-        let operator = Operator::of(sandbox.cluster);
-        let restarts = operator.restarts().await;
-        // Without the key nobody must seal.
-        let key = Vault::unseal_key();
-
-        sandbox.vault().seal().await;
-        let sealed = AssertUnwindSafe(while_sealed(&sandbox, &old, &connection)).catch_unwind().await;
-        until("Vault is unsealed", SOON, || async {
-            sandbox.vault().unseal(&key).await;
-            Ok(())
-        })
-        .await;
-        if let Err(panic) = sealed {
-            resume_unwind(panic);
-        }
-
-        let new = sandbox.ready("new", READY).await;
-        sandbox.condition("old", "VaultReachable", "True", "Available", READY).await;
-        assert_eq!(condition(&new, "VaultReachable").map(|condition| condition.status.as_str()), Some("True"));
-        sandbox.connect("new").await;
-        assert_eq!(operator.restarts().await, restarts, "the operator was restarted");
-        nothing_restarted(&sandbox).await;
-    });
-}
-
-async fn while_sealed(sandbox: &Sandbox, old: &ServiceDatabase, connection: &servicedb::postgres::Connection) {
-    sandbox.create(database("new", json!({}))).await;
-    let told = sandbox.condition("new", "VaultReachable", "False", "VaultUnreachable", SOON).await;
-    assert!(told.message.contains("sealed"), "the message does not say that Vault is sealed: {}", told.message);
-    let new = sandbox.get("new").await;
-    let ready = condition(&new, "Ready").expect("Ready");
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "VaultUnreachable"), "{}", ready.message);
-    assert_eq!(
-        condition(&new, "Stalled").map(|condition| condition.status.as_str()),
-        Some("False"),
-        "it heals by itself"
-    );
-
-    // The one that serves is looked at, tells of Vault, and is Ready as before.
-    let lag = json!({"spec": {"replication": {"maximumLagBytes": 33_554_432}}});
-    sandbox.patch::<ServiceDatabase>("old", &lag).await;
-    sandbox.condition("old", "VaultReachable", "False", "VaultUnreachable", SOON).await;
-    let now = sandbox.ready("old", SOON).await;
-    let since =
-        |database: &ServiceDatabase| condition(database, "Ready").map(|ready| ready.last_transition_time.clone());
-    assert_eq!(since(&now), since(old), "a database that serves was not Ready meanwhile: {}", describe(&now));
-    column(connection, "SELECT 1").await.expect("a query on a connection from before");
-
-    // An initialised database starts without Vault.
-    sandbox.delete::<Pod>("old-db-0").await;
-    until("the pod is back without Vault", READY, || async {
-        let pod =
-            sandbox.api::<Pod>().get_opt("old-db-0").await.map_err(|error| error.to_string())?.ok_or("it is gone")?;
-        if is_ready(&pod) && pod.metadata.deletion_timestamp.is_none() {
-            Ok(())
-        } else {
-            Err(format!("{:?}", pod.status.and_then(|status| status.conditions)))
-        }
-    })
-    .await;
-    nothing_restarted(sandbox).await;
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-async fn nothing_restarted(sandbox: &Sandbox) {
-    for pod in sandbox.api::<Pod>().list(&ListParams::default()).await.expect("pods").items {
-        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
-        for status in statuses {
-            assert_eq!(status.restart_count, 0, "{} was restarted: {:?}", pod.name_any(), status.last_state);
-        }
-    }
 }
 
 /// The operator's own interfaces, its Lease, and how it ends.

@@ -64,7 +64,6 @@ async fn an_outage_is_told_by_an_operator_that_remembers_all() {
     world.create(MINIMAL);
     world.settle_all().await;
     world.vault.set_down(Some(outages()[1].0.clone()));
-    world.forget_that_vault_answered();
     world.settle().await;
     assert_eq!(world.told(kind::VAULT_REACHABLE), "False VaultUnreachable");
     assert_eq!(world.told(kind::READY), "True Ready");
@@ -96,4 +95,42 @@ async fn what_is_taken_away_in_vault_is_made_again() {
     world.restart();
     world.settle().await;
     assert_eq!(world.snapshot(), before);
+}
+
+/// The sum that docs/operations.md tells: what one look at one database costs Vault.
+#[tokio::test]
+async fn a_resync_asks_vault_little_and_writes_nothing() {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    world.settle_all().await;
+    world.vault.take_calls();
+    world.restart();
+    world.settle().await;
+    let mut calls = world.vault.take_calls();
+    calls.sort();
+    assert_eq!(calls.len(), 14, "{calls:#?}");
+    assert!(calls.iter().all(|call| call.starts_with("read ") || call == "health"), "{calls:#?}");
+    world.settle().await;
+    assert_eq!(world.vault.take_calls(), ["health"], "what was seen is not asked again");
+}
+
+/// A fleet that finds Vault back asks nothing of it that it did not need before.
+#[tokio::test]
+async fn after_an_outage_nothing_is_asked_that_was_seen_before() {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    world.settle_all().await;
+    world.vault.set_down(Some(outages()[1].0.clone()));
+    world.settle().await;
+    assert_eq!(world.told(kind::VAULT_REACHABLE), "False VaultUnreachable");
+    world.vault.take_calls();
+    for _ in 0..3 {
+        world.reconcile().await.expect("a database that serves goes on");
+    }
+    assert_eq!(world.vault.take_calls(), Vec::<String>::new(), "one has asked for all");
+    world.vault.set_down(None);
+    world.vault_is_back();
+    world.settle().await;
+    assert_eq!(world.told(kind::VAULT_REACHABLE), "True Available");
+    assert_eq!(world.vault.take_calls(), ["health"]);
 }

@@ -30,6 +30,7 @@ use crate::operator::memory::Memory;
 use crate::operator::metrics::Metrics;
 use crate::operator::orphans::sweep;
 use crate::operator::reconcile::reconcile;
+use crate::operator::vault_ca::VaultCa;
 
 /// The namespace of everything here.
 pub const NAMESPACE: &str = "messaging";
@@ -93,9 +94,9 @@ impl World {
         self.restart();
     }
 
-    /// Lets the time pass for which an answer of Vault counts.
-    pub fn forget_that_vault_answered(&self) {
-        self.context.memory.doubt_vault_answers();
+    /// Lets the probe find that Vault is back.
+    pub fn vault_is_back(&self) {
+        self.context.memory.vault_is_back();
     }
 
     /// Applies YAML as a person does.
@@ -127,6 +128,8 @@ impl World {
     /// Reconciles until nothing is sent any more, and starts the operator anew where it
     /// crashes. Returns what was sent, to Kubernetes and to Vault.
     pub async fn settle(&mut self) -> Vec<String> {
+        // The probe has asked Vault meanwhile.
+        self.context.memory.doubt_vault_answers();
         self.faults.take_journal();
         let mut sent = Vec::new();
         for _ in 0..PATIENCE {
@@ -345,7 +348,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
         options: options(),
         clock: Arc::new(move || clock.now()),
         cluster_uid: "uid-of-kube-system".to_owned(),
-        vault_ca: Some("the authority of Vault".to_owned()),
+        vault_ca: VaultCa::fixed("the authority of Vault"),
         pods: vec![pods.clone()],
         metrics: Metrics::default(),
         memory: Memory::new(Duration::from_secs(540)),

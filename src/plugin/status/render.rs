@@ -161,6 +161,9 @@ fn credentials(overview: &Overview, now: Timestamp) -> Option<String> {
     };
     let rotated = credentials.rotated_at.as_ref().map(|at| format!(", rotated {} ago", age(at.0, now)));
     lines.add("Generation", &format!("{}{}", credentials.generation, rotated.unwrap_or_default()));
+    if let Some(sessions) = credentials.old_sessions.filter(|sessions| *sessions > 0) {
+        lines.add("Old sessions", &format!("{sessions}, of the login that was replaced"));
+    }
     if let Some(path) = &credentials.vault_path {
         lines.add("Vault path", path);
     }

@@ -9,6 +9,7 @@ mod postgres;
 mod sandbox;
 mod vault;
 mod wait;
+mod writer;
 
 pub use cluster::Cluster;
 pub use database::{condition, config_map, database, describe, service_account};
@@ -16,8 +17,9 @@ pub use exec::plugin;
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
 pub use postgres::{column, login_at, run, sqlstate};
 pub use sandbox::{Sandbox, alone, shared};
-pub use vault::Vault;
+pub use vault::{Vault, authority as vault_authority};
 pub use wait::until;
+pub use writer::Writer;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{DeleteParams, ListParams, LogParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
 use super::cluster::Cluster;
@@ -83,6 +83,30 @@ impl Operator {
     /// The Leases in the operator's namespace.
     pub fn leases(&self) -> Api<Lease> {
         self.api()
+    }
+
+    /// Changes a setting in the operator's environment, and waits for an operator that has it.
+    pub async fn set(&self, name: &str, value: &str) {
+        let deployments: Api<Deployment> = self.api();
+        let before = deployments.get(NAME).await.expect("the operator's Deployment");
+        if setting(&before, name).as_deref() == Some(value) {
+            return;
+        }
+        let container = &before.spec.expect("a spec").template.spec.expect("a pod's spec").containers[0].name;
+        let containers = serde_json::json!([{"name": container, "env": [{"name": name, "value": value}]}]);
+        let patch = serde_json::json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        let changed = deployments.patch(NAME, &PatchParams::default(), &Patch::Strategic(&patch)).await;
+        let generation = changed.expect("the Deployment changed").metadata.generation;
+        until("the operator has its new setting", Duration::from_secs(90), || async {
+            let now = deployments.get(NAME).await.map_err(|error| error.to_string())?;
+            let status = now.status.unwrap_or_default();
+            let whole = status.observed_generation >= generation
+                && status.updated_replicas == status.replicas
+                && status.available_replicas == status.replicas;
+            if whole { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+        self.leader(Duration::from_secs(60)).await;
     }
 
     /// Deletes the operator's pods: by SIGKILL at once, or gracefully.

@@ -19,6 +19,20 @@ pub struct Vault {
     root: String,
 }
 
+/// What `make cluster` wrote of Vault, or the environment's `VAULT_*`.
+fn setting(name: &str) -> Option<String> {
+    let given = std::env::var(name).ok().filter(|value| !value.is_empty());
+    let written = std::fs::read_to_string(dev_file("vault.env")).unwrap_or_default();
+    let prefix = format!("export {name}=");
+    given.or_else(|| written.lines().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned)))
+}
+
+/// The authority that signed Vault's certificate, PEM.
+pub fn authority() -> String {
+    let path = setting("VAULT_CACERT").expect("the file of Vault's authority; `make cluster` writes it");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 /// What Vault answered.
 pub struct Answer {
     /// The HTTP status.
@@ -31,12 +45,6 @@ impl Vault {
     /// Connects with what `make cluster` wrote, or with the environment's `VAULT_*`.
     pub async fn connect() -> Result<Self, String> {
         let file = dev_file("vault.env");
-        let written = std::fs::read_to_string(&file).unwrap_or_default();
-        let setting = |name: &str| {
-            let given = std::env::var(name).ok().filter(|value| !value.is_empty());
-            let prefix = format!("export {name}=");
-            given.or_else(|| written.lines().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned)))
-        };
         let missing = |name: &str| {
             format!("no Vault: neither the environment nor {} has {name}; run `make cluster`", file.display())
         };

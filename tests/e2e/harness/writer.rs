@@ -1,0 +1,69 @@
+//! A service that writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::postgres::run;
+use super::sandbox::Sandbox;
+
+/// A client that writes rows one by one, connects again when it is cut off, and keeps what
+/// the server acknowledged.
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    broke: Arc<AtomicBool>,
+    rows: Arc<std::sync::Mutex<Vec<u64>>>,
+    task: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Starts writing into `notes` of a database.
+    pub fn start(sandbox: Arc<Sandbox>, name: &str) -> Self {
+        let (stop, broke) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let rows = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (stopped, broken, acknowledged, name) = (stop.clone(), broke.clone(), rows.clone(), name.to_owned());
+        let task = tokio::spawn(async move {
+            let credentials = sandbox.credentials(&name).await;
+            let mut id = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok(connection) = sandbox.login(&name, &credentials).await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                while !stopped.load(Ordering::Relaxed) {
+                    // A row of unknown fate is never tried again under the same id.
+                    id += 1;
+                    match run(&connection, &format!("INSERT INTO notes VALUES ({id}, 'row {id}')")).await {
+                        Ok(_) => acknowledged.lock().expect("the rows").push(id),
+                        Err(_) => {
+                            broken.store(true, Ordering::Relaxed);
+                            break;
+                        }
+                    }
+                    // Some hundred rows a second are enough, and leave the machine to the others.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        });
+        Self { stop, broke, rows, task }
+    }
+
+    /// How many rows the server has acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.rows.lock().expect("the rows").len()
+    }
+
+    /// Whether a write failed.
+    pub fn broke(&self) -> bool {
+        self.broke.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; the ids of the acknowledged rows.
+    pub async fn stop(self) -> Vec<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the writing client");
+        std::mem::take(&mut *self.rows.lock().expect("the rows"))
+    }
+}
