@@ -51,17 +51,8 @@ impl Cluster {
 async fn connect() -> Result<Cluster, String> {
     // Another test may have installed it: one is as good as the other.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let path = match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
-        Some(path) => PathBuf::from(path),
-        None => dev_file("kubeconfig"),
-    };
-    let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| {
-        format!("no cluster: the kubeconfig {} is not readable ({error}); run `make cluster`", path.display())
-    })?;
-    let options = KubeConfigOptions { context: context(), ..KubeConfigOptions::default() };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| format!("the kubeconfig {} is not usable: {error}", path.display()))?;
+    let path = kubeconfig();
+    let mut config = config().await?;
     config.read_timeout = Some(Duration::from_secs(120));
     let client = Client::try_from(config).map_err(|error| error.to_string())?;
     client
@@ -84,6 +75,29 @@ async fn connect() -> Result<Cluster, String> {
     let id = operator::setting(&deployment, "SERVICEDB_CLUSTER_ID")
         .ok_or("the operator's Deployment has no SERVICEDB_CLUSTER_ID; run `make install`")?;
     Ok(Cluster { client, vault: Vault::connect().await?, id })
+}
+
+/// The kubeconfig's file.
+fn kubeconfig() -> PathBuf {
+    match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None => dev_file("kubeconfig"),
+    }
+}
+
+/// How an administrator reaches the API server.
+///
+/// # Errors
+/// If there is no kubeconfig, or it is not usable.
+pub async fn config() -> Result<Config, String> {
+    let path = kubeconfig();
+    let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| {
+        format!("no cluster: the kubeconfig {} is not readable ({error}); run `make cluster`", path.display())
+    })?;
+    let options = KubeConfigOptions { context: context(), ..KubeConfigOptions::default() };
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| format!("the kubeconfig {} is not usable: {error}", path.display()))
 }
 
 /// The context to use, where it is not the local cluster.

@@ -1,18 +1,18 @@
 //! What every test stands on: the cluster, a namespace, bounded waits, Vault, PostgreSQL.
 
-mod cluster;
+pub mod cluster;
 mod database;
 mod diagnosis;
 mod exec;
-mod operator;
-mod postgres;
+pub mod operator;
+pub mod postgres;
 mod sandbox;
 mod vault;
 mod wait;
 mod writer;
 
 pub use cluster::Cluster;
-pub use database::{condition, config_map, database, describe, service_account};
+pub use database::{condition, config_map, database, describe, merge, service_account};
 pub use exec::plugin;
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
 pub use postgres::{column, login_at, run, sqlstate};

@@ -14,8 +14,10 @@ pub const KV: &str = "secret";
 
 /// Vault, as its root.
 pub struct Vault {
-    http: reqwest::Client,
-    address: String,
+    /// The client that trusts Vault's certificate.
+    pub http: reqwest::Client,
+    /// Such as `https://10.96.0.20:8200`.
+    pub address: String,
     root: String,
 }
 

@@ -1,0 +1,202 @@
+//! What all cases share: the cluster, the proxies' certificate, the operator's identity.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use servicedb::api::ServiceDatabase;
+use tokio::task::JoinHandle;
+
+use super::call::Side;
+use super::installed::{Installed, node_address};
+use super::proxy::{Tls, Upstream};
+use super::scenario::NAME;
+use crate::harness::{Cluster, Sandbox};
+
+/// What all cases share.
+pub struct Bench {
+    /// The cluster.
+    pub cluster: &'static Cluster,
+    /// The installed operator.
+    pub installed: Installed,
+    /// The proxies' certificate.
+    pub tls: Arc<Tls>,
+    /// The API server.
+    pub kubernetes: Upstream,
+    /// Vault.
+    pub vault: Upstream,
+    /// Where pods reach this machine.
+    pub node: IpAddr,
+    /// Where files of this run are, the operators' logs among them.
+    pub folder: PathBuf,
+    token: String,
+    clean_ups: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Where one operator at a time works: the namespace of its Lease, in which it may not meet
+/// another.
+pub struct Desk {
+    namespace: String,
+}
+
+impl Bench {
+    /// Looks at the cluster, and writes the files that operators read.
+    pub async fn new(cluster: &'static Cluster) -> Self {
+        let installed = Installed::read(&cluster.client).await;
+        let node = node_address(&cluster.client).await;
+        let tls = Arc::new(Tls::new(&[[127, 0, 0, 1].into(), node]));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder for the run's files");
+        let token = installed.token(Vec::new()).await;
+        let bench = Self {
+            cluster,
+            tls,
+            kubernetes: kubernetes().await,
+            vault: Upstream {
+                side: Side::Vault,
+                address: cluster.vault.address.trim_end_matches('/').to_owned(),
+                client: cluster.vault.http.clone(),
+            },
+            node,
+            folder,
+            token,
+            clean_ups: Mutex::default(),
+            installed,
+        };
+        bench.write("ca.crt", &bench.tls.authority);
+        bench.write("vault-login", &bench.installed.token(vec!["vault".to_owned()]).await);
+        bench
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.folder.join(name), content).expect("a file of the run");
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    /// A place for an operator.
+    pub async fn desk(&self) -> Desk {
+        let namespace = self.create_namespace("faults-operator").await;
+        let rights = Role { rules: self.installed.own_rights.rules.clone(), ..named("operator") };
+        let binding = json!({
+            "metadata": {"name": "operator"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
+            "subjects": [self.installed.subject()],
+        });
+        let binding: RoleBinding = serde_json::from_value(binding).expect("a RoleBinding");
+        let (client, parameters) = (&self.cluster.client, PostParams::default());
+        let roles: Api<Role> = Api::namespaced(client.clone(), &namespace);
+        roles.create(&parameters, &rights).await.expect("the operator's Role");
+        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &namespace);
+        bindings.create(&parameters, &binding).await.expect("the operator's RoleBinding");
+        Desk { namespace }
+    }
+
+    /// A namespace for a case.
+    pub async fn namespace(&self) -> Sandbox {
+        Sandbox { cluster: self.cluster, namespace: self.create_namespace("faults").await }
+    }
+
+    async fn create_namespace(&self, prefix: &str) -> String {
+        let namespace = format!("{prefix}-{:08x}", rand::random::<u32>());
+        let api: Api<Namespace> = Api::all(self.cluster.client.clone());
+        api.create(&PostParams::default(), &named(&namespace)).await.expect("a namespace");
+        namespace
+    }
+
+    /// The environment of a case's operator: the installed one's, led through the proxies.
+    pub fn environment(
+        &self,
+        desk: &Desk,
+        namespace: &str,
+        kubernetes: &str,
+        vault: &str,
+        resync_seconds: u64,
+    ) -> BTreeMap<String, String> {
+        let kubeconfig = format!("{namespace}.kubeconfig");
+        let content = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "faults",
+            "clusters": [{"name": "faults", "cluster": {"server": kubernetes, "certificate-authority": self.file("ca.crt")}}],
+            "users": [{"name": "faults", "user": {"token": self.token}}],
+            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "faults", "namespace": namespace}}],
+        });
+        self.write(&kubeconfig, &content.to_string());
+        let mut environment = self.installed.environment.clone();
+        environment.extend(
+            [
+                ("KUBECONFIG", self.file(&kubeconfig)),
+                ("POD_NAME", "faults".to_owned()),
+                ("POD_NAMESPACE", desk.namespace.clone()),
+                ("SERVICEDB_WATCH_NAMESPACES", namespace.to_owned()),
+                // Nobody asks its probes and metrics.
+                ("SERVICEDB_LISTEN", "127.0.0.1:0".to_owned()),
+                ("SERVICEDB_VAULT_ADDRESS", vault.to_owned()),
+                ("SERVICEDB_VAULT_CA_FILE", self.file("ca.crt")),
+                ("SERVICEDB_VAULT_TOKEN_FILE", self.file("vault-login")),
+                ("SERVICEDB_RESYNC_SECONDS", resync_seconds.to_string()),
+                ("SERVICEDB_LOG", "info,servicedb=debug,kube=warn".to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        environment
+    }
+
+    /// Cleans up beside the next cases.
+    pub fn clean_up(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.clean_ups.lock().unwrap_or_else(PoisonError::into_inner).push(tokio::spawn(work));
+    }
+
+    /// Waits until all is cleaned up.
+    pub async fn cleaned_up(&self) {
+        let works = std::mem::take(&mut *self.clean_ups.lock().unwrap_or_else(PoisonError::into_inner));
+        for work in works {
+            let _ = work.await;
+        }
+    }
+
+    /// Removes a place for an operator.
+    pub async fn clear(&self, desk: Desk) {
+        let api: Api<Namespace> = Api::all(self.cluster.client.clone());
+        let _ = api.delete(&desk.namespace, &DeleteParams::default()).await;
+    }
+}
+
+/// The API server, without the administrator's identity.
+async fn kubernetes() -> Upstream {
+    let config = crate::harness::cluster::config().await.expect("the kubeconfig");
+    let mut builder = reqwest::Client::builder();
+    let roots = config.root_cert.unwrap_or_default();
+    let roots = roots.iter().map(|der| reqwest::Certificate::from_der(der).expect("the cluster's authority"));
+    builder = builder.tls_certs_only(roots);
+    let client = builder.no_proxy().build().expect("a client");
+    let address = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    Upstream { side: Side::Kubernetes, address, client }
+}
+
+/// Removes a case's namespace by force, and what it has in Vault: its operator is gone, and
+/// the deletion's own scenarios say whether that works.
+pub async fn remove(sandbox: Sandbox) {
+    let client = &sandbox.cluster.client;
+    let resources: Api<ServiceDatabase> = sandbox.api();
+    let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let _ = resources.patch(NAME, &PatchParams::default(), &let_go).await;
+    let _ = Api::<Namespace>::all(client.clone()).delete(&sandbox.namespace, &DeleteParams::default()).await;
+    let at_once = DeleteParams::default().grace_period(0);
+    let _ = sandbox.api::<Pod>().delete_collection(&at_once, &ListParams::default()).await;
+    super::vault_state::remove(&sandbox).await;
+}
+
+fn named<K: serde::de::DeserializeOwned>(name: &str) -> K {
+    let object: Value = json!({"metadata": {"name": name}});
+    serde_json::from_value(object).expect("an object with a name")
+}

@@ -1,0 +1,237 @@
+//! One case: a namespace, two proxies and an operator of its own, a scenario, and its end.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use kube::ResourceExt;
+use serde_json::Value;
+use servicedb::api::ServiceDatabase;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::agents::Agents;
+use super::bench::{Bench, Desk};
+use super::call::{Actor, Call};
+use super::compare::differences;
+use super::gate::{Boundary, Gate};
+use super::process::{Operator, Pulse, Start};
+use super::proxy::{Proxy, Upstream, serve};
+use super::scenario::{NAME, Scenario};
+use super::snapshot::{Words, take};
+use crate::harness::Sandbox;
+
+/// How long the end may take to be reached; longer than the longest wait between two looks.
+const PATIENCE: Duration = Duration::from_secs(75);
+/// How long nothing must be sent for the end to count as reached.
+const QUIET: Duration = Duration::from_millis(700);
+/// The same in a run that others are compared with.
+const VERY_QUIET: Duration = Duration::from_secs(3);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+/// How much of the operator's log a failure shows.
+const LINES: usize = 15;
+
+/// What came of a case.
+pub struct Outcome {
+    /// The state at the end, or what is wrong with it.
+    pub end: Result<Value, String>,
+    /// The call that the fault happened to.
+    pub hit: Option<String>,
+    /// The calls there were.
+    pub calls: Vec<(Actor, Call)>,
+    /// How long the scenario took from its first step to its end.
+    pub took: Duration,
+    /// What an operator that looked anew at the end has sent; asked for in undisturbed runs.
+    pub sent_anew: Vec<String>,
+}
+
+/// Runs a scenario with a fault, or with none; the end must be `expected`, if that is known.
+pub async fn run(
+    bench: &Arc<Bench>,
+    desk: &Desk,
+    scenario: Scenario,
+    boundary: Option<Boundary>,
+    expected: Option<&Value>,
+) -> Outcome {
+    let place = Place::new(bench, desk, scenario.resync_seconds()).await;
+    let work = AssertUnwindSafe(place.work(scenario, boundary, expected)).catch_unwind();
+    let began = Instant::now();
+    let (end, took) = match work.await {
+        Ok((end, took)) => (end, took),
+        Err(panic) => (Err(words(panic.as_ref())), began.elapsed()),
+    };
+    let (hit, calls) = (place.gate.hit(), place.gate.calls());
+    let mut sent_anew = Vec::new();
+    if boundary.is_none() && end.is_ok() {
+        sent_anew = place.look_anew().await;
+    }
+    let end = end.map_err(|problem| format!("{problem}\n{}", place.log()));
+    bench.clean_up(place.leave());
+    Outcome { end, hit, calls, took, sent_anew }
+}
+
+/// An undisturbed database that is looked at again and again; what was sent for it.
+pub async fn resync(bench: &Arc<Bench>, desk: &Desk) -> Result<Vec<String>, String> {
+    const SECONDS: u64 = 5;
+    let place = Place::new(bench, desk, SECONDS).await;
+    let work = AssertUnwindSafe(place.work(Scenario::Create, None, None)).catch_unwind();
+    let result = match work.await {
+        Ok((Ok(_), _)) => {
+            // Two resyncs at least, with their jitter.
+            Ok(place.calls_within(Duration::from_secs(SECONDS * 3)).await)
+        }
+        Ok((Err(problem), _)) => Err(format!("{problem}\n{}", place.log())),
+        Err(panic) => Err(words(panic.as_ref())),
+    };
+    bench.clean_up(place.leave());
+    result
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
+struct Place {
+    sandbox: Sandbox,
+    gate: Arc<Gate>,
+    operator: Operator,
+    proxies: Vec<JoinHandle<()>>,
+    vault_address: String,
+    log: PathBuf,
+}
+
+impl Place {
+    async fn new(bench: &Bench, desk: &Desk, resync_seconds: u64) -> Self {
+        let sandbox = bench.namespace().await;
+        let (gate, pulse) = (Arc::new(Gate::new()), Arc::new(Pulse::default()));
+        let agents = Agents::of(&bench.cluster.client, &sandbox.namespace);
+        let mut proxies = Vec::new();
+        let mut open = async |address: std::net::IpAddr, upstream: &Upstream| {
+            let listener = TcpListener::bind((address, 0)).await.expect("a port for a proxy");
+            let address = listener.local_addr().expect("the proxy's address");
+            let proxy = Proxy {
+                upstream: upstream.clone(),
+                gate: gate.clone(),
+                operator: pulse.clone(),
+                agents: agents.clone(),
+                namespace: sandbox.namespace.clone(),
+            };
+            proxies.push(tokio::spawn(serve(listener, bench.tls.clone(), Arc::new(proxy))));
+            format!("https://{address}")
+        };
+        let kubernetes_address = open([127, 0, 0, 1].into(), &bench.kubernetes).await;
+        let vault_address = open(bench.node, &bench.vault).await;
+        let log = bench.folder.join(format!("{}.log", sandbox.namespace));
+        let environment =
+            bench.environment(desk, &sandbox.namespace, &kubernetes_address, &vault_address, resync_seconds);
+        let operator = Operator::start(Start { environment, log: log.clone() }, pulse);
+        Self { sandbox, gate, operator, proxies, vault_address, log }
+    }
+
+    async fn work(
+        &self,
+        scenario: Scenario,
+        boundary: Option<Boundary>,
+        expected: Option<&Value>,
+    ) -> (Result<Value, String>, Duration) {
+        scenario.prepare(&self.sandbox).await;
+        self.quiet(QUIET).await;
+        let before = self.uid().await;
+        self.gate.arm(boundary);
+        let began = Instant::now();
+        scenario.act(&self.sandbox).await;
+        let uid = match before {
+            Some(uid) => uid,
+            None => self.uid().await.unwrap_or_default(),
+        };
+        let words = Words::new(&self.sandbox, &uid, &self.vault_address);
+        let end = self.end(scenario, expected, &words).await;
+        (end, began.elapsed())
+    }
+
+    /// Waits for the end: the expected state, or one that stays.
+    async fn end(&self, scenario: Scenario, expected: Option<&Value>, words: &Words) -> Result<Value, String> {
+        let began = Instant::now();
+        let mut problem = String::new();
+        while began.elapsed() < PATIENCE {
+            match self.look(scenario, expected, words).await {
+                Ok(state) => return Ok(state),
+                Err(seen) => problem = seen,
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Err(format!("not within {} s: {problem}", PATIENCE.as_secs()))
+    }
+
+    async fn look(&self, scenario: Scenario, expected: Option<&Value>, words: &Words) -> Result<Value, String> {
+        scenario.settled(&self.sandbox).await?;
+        let state = take(&self.sandbox, words).await?;
+        let Some(expected) = expected else {
+            self.quiet(VERY_QUIET).await;
+            let later = take(&self.sandbox, words).await?;
+            let changed = differences(&state, &later);
+            return if changed.is_empty() { Ok(later) } else { Err(changed.join("\n")) };
+        };
+        let differ = differences(expected, &state);
+        if !differ.is_empty() {
+            return Err(differ.join("\n"));
+        }
+        if self.gate.quiet_for() < QUIET {
+            return Err("calls are still sent".to_owned());
+        }
+        Ok(state)
+    }
+
+    /// Starts the operator anew, which then knows nothing, and returns what it sent.
+    async fn look_anew(&self) -> Vec<String> {
+        self.gate.arm(None);
+        self.operator.pulse.kill();
+        self.calls_within(Duration::from_secs(4)).await
+    }
+
+    async fn calls_within(&self, time: Duration) -> Vec<String> {
+        self.gate.arm(None);
+        tokio::time::sleep(time).await;
+        self.gate.calls().into_iter().map(|(_, call)| call.name).collect()
+    }
+
+    async fn quiet(&self, time: Duration) {
+        loop {
+            let quiet_for = self.gate.quiet_for();
+            if quiet_for >= time {
+                return;
+            }
+            tokio::time::sleep(time.saturating_sub(quiet_for)).await;
+        }
+    }
+
+    async fn uid(&self) -> Option<String> {
+        self.sandbox.api::<ServiceDatabase>().get_opt(NAME).await.ok().flatten()?.uid()
+    }
+
+    /// The end of the operator's log.
+    fn log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        let from = lines.len().saturating_sub(LINES);
+        format!(
+            "the operator was started {} times; the end of {}:\n{}",
+            self.operator.pulse.starts(),
+            self.log.display(),
+            lines[from..].join("\n")
+        )
+    }
+
+    /// Ends the operator and the proxies; what is left is the namespace and what is in Vault.
+    fn leave(self) -> impl Future<Output = ()> + Send + 'static {
+        drop(self.operator);
+        for proxy in &self.proxies {
+            proxy.abort();
+        }
+        super::bench::remove(self.sandbox)
+    }
+}

@@ -1,0 +1,93 @@
+//! What was found, a JSON document a line: a run that is broken off goes on from there.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Case;
+
+/// What came of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The end was the undisturbed run's.
+    Passed,
+    /// It was not.
+    Failed,
+    /// There were fewer calls than in the undisturbed run, so nothing happened.
+    NotReached,
+}
+
+/// A case that was run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// The commit of the code.
+    pub commit: String,
+    /// The case.
+    #[serde(flatten)]
+    pub case: Case,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The call that the fault happened to.
+    pub call: Option<String>,
+    /// How long the scenario took, from its first step to its end.
+    pub seconds: f64,
+    /// What is wrong with the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// The entries of one commit.
+pub struct Journal {
+    file: Option<PathBuf>,
+    /// The commit.
+    pub commit: String,
+    /// What was found so far.
+    pub entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Reads a file, if there is one, as far as it is of the present code. What was not
+    /// committed has no name, so nothing is known of it.
+    pub fn open(file: Option<PathBuf>) -> Self {
+        let (commit, committed) = commit();
+        let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        let entries = text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
+        let entries = entries.filter(|entry| committed && entry.commit == commit).collect();
+        Self { file, commit, entries }
+    }
+
+    /// Whether a case was run.
+    pub fn has(&self, case: &Case) -> bool {
+        self.entries.iter().any(|entry| entry.case == *case)
+    }
+
+    /// Adds an entry.
+    pub fn add(&mut self, entry: Entry) {
+        if let Some(path) = &self.file {
+            let line = serde_json::to_string(&entry).expect("an entry as JSON");
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            let written = opened.and_then(|mut file| writeln!(file, "{line}"));
+            written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        self.entries.push(entry);
+    }
+}
+
+/// The newest commit that changed what is tested or what tests it, and whether that is all
+/// there is.
+fn commit() -> (String, bool) {
+    const CODE: [&str; 5] = ["src", "tests", "charts", "Dockerfile", "Cargo.lock"];
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).arg("--").args(CODE).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    match (git(&["log", "-1", "--format=%h"]), git(&["status", "--porcelain"])) {
+        (Some(commit), Some(changes)) if changes.is_empty() => (commit, true),
+        (Some(commit), _) => (format!("{commit} with changes"), false),
+        _ => ("no commit".to_owned(), false),
+    }
+}

@@ -1,0 +1,214 @@
+//! A run: the installed operator stands aside, scenarios are learned, cases are tried.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+
+use super::bench::{Bench, Desk};
+use super::case;
+use super::compare::differences;
+use super::journal::{Entry, Journal, Verdict};
+use super::plan::{Case, Choice, Counts, cases, count};
+use super::scenario::Scenario;
+use super::table;
+use crate::harness::Cluster;
+use crate::harness::cluster::RUNTIME;
+
+/// How many cases work at once, unless `FAULTS_JOBS` says otherwise: they mostly wait.
+const JOBS: usize = 4;
+
+/// The part that `make test` has time for.
+pub fn sample() {
+    RUNTIME.block_on(run(Choice::Sample, None));
+}
+
+/// All, or a shard (`FAULTS_SHARD=2/4`), going on from where a journal ends (`FAULTS_RESUME`),
+/// for so long (`FAULTS_SECONDS`).
+pub fn all() {
+    let choice = match setting("FAULTS_SHARD") {
+        None => Choice::Shard(0, 1),
+        Some(text) => {
+            let parsed = text.split_once('/').and_then(|(shard, of)| Some((shard.parse().ok()?, of.parse().ok()?)));
+            let (shard, shards): (usize, usize) = parsed.expect("FAULTS_SHARD such as 2/4");
+            assert!((1..=shards).contains(&shard), "FAULTS_SHARD such as 2/4");
+            Choice::Shard(shard - 1, shards)
+        }
+    };
+    RUNTIME.block_on(run(choice, setting("FAULTS_RESUME").map(PathBuf::from)));
+}
+
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn number(name: &str) -> Option<u64> {
+    setting(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Says something at once, also while the test passes.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+async fn run(choice: Choice, journal: Option<PathBuf>) {
+    if !Cluster::is_local() {
+        return say(
+            "not run: the proxies and the agents' processes must be on the cluster's node, so only the local cluster serves",
+        );
+    }
+    let bench = Arc::new(Bench::new(Cluster::get().await).await);
+    let mut terminate = signal(SignalKind::terminate()).expect("a handler of SIGTERM");
+    let journal = Mutex::new(Journal::open(journal));
+    bench.installed.stand_aside().await;
+    let desks = join_all((0..number("FAULTS_JOBS").map_or(JOBS, |jobs| jobs as usize)).map(|_| bench.desk())).await;
+    let problem = tokio::select! {
+        problems = work(&bench, &desks, &choice, &journal) => problems,
+        _ = tokio::signal::ctrl_c() => vec!["broken off".to_owned()],
+        _ = terminate.recv() => vec!["broken off".to_owned()],
+    };
+    bench.cleaned_up().await;
+    for desk in desks {
+        bench.clear(desk).await;
+    }
+    bench.installed.come_back().await;
+    let journal = journal.into_inner();
+    let in_choice: Vec<_> = journal.entries.into_iter().filter(|entry| choice.has(&entry.case)).collect();
+    say(&format!("\nat commit {}:\n\n{}", journal.commit, table::of(&in_choice)));
+    assert!(problem.is_empty(), "{} problems:\n{}", problem.len(), problem.join("\n"));
+}
+
+/// A scenario's undisturbed end, and its calls.
+struct Learned {
+    end: Value,
+    counts: Counts,
+}
+
+async fn work(bench: &Arc<Bench>, desks: &[Desk], choice: &Choice, journal: &Mutex<Journal>) -> Vec<String> {
+    let began = Instant::now();
+    let stop = number("FAULTS_SECONDS").map(Duration::from_secs);
+    let (learned, mut problems) = learn(bench, desks, &choice.scenarios()).await;
+    let every: Vec<_> = learned.iter().flat_map(|(scenario, learned)| cases(*scenario, &learned.counts)).collect();
+    let chosen: Vec<_> = every.iter().copied().filter(|case| choice.has(case)).collect();
+    let known = journal.lock().await;
+    let todo: VecDeque<_> = chosen.iter().copied().filter(|case| !known.has(case)).collect();
+    problems.extend(known.entries.iter().filter(|entry| choice.has(&entry.case)).filter_map(failure));
+    drop(known);
+    match choice {
+        Choice::Sample => {
+            say(&format!("a part: {} of {} cases of its scenarios; all: make test-faults", chosen.len(), every.len()))
+        }
+        Choice::Shard(..) => say(&format!("{} cases, of which {} are to be run", chosen.len(), todo.len())),
+    }
+    let (todo, problems) = (Mutex::new(todo), Mutex::new(problems));
+    join_all(desks.iter().map(async |desk| {
+        while stop.is_none_or(|stop| began.elapsed() < stop) {
+            let Some(case) = todo.lock().await.pop_front() else { return };
+            let entry = one(bench, desk, case, &learned, journal).await;
+            problems.lock().await.extend(failure(&entry));
+        }
+    }))
+    .await;
+    let left = todo.into_inner().len();
+    if left > 0 {
+        say(&format!("{left} cases are left: run it again to go on"));
+    }
+    problems.into_inner()
+}
+
+async fn one(
+    bench: &Arc<Bench>,
+    desk: &Desk,
+    case: Case,
+    learned: &BTreeMap<Scenario, Learned>,
+    journal: &Mutex<Journal>,
+) -> Entry {
+    let expected = learned.get(&case.scenario.ends_as()).map(|learned| &learned.end);
+    let outcome = case::run(bench, desk, case.scenario, Some(case.boundary), expected).await;
+    let verdict = match (&outcome.end, &outcome.hit) {
+        (Err(_), _) => Verdict::Failed,
+        (Ok(_), None) => Verdict::NotReached,
+        (Ok(_), Some(_)) => Verdict::Passed,
+    };
+    let mut journal = journal.lock().await;
+    let entry = Entry {
+        commit: journal.commit.clone(),
+        case,
+        verdict,
+        call: outcome.hit,
+        seconds: (outcome.took.as_secs_f64() * 10.0).round() / 10.0,
+        problem: outcome.end.err(),
+    };
+    say(&line(&entry));
+    journal.add(entry.clone());
+    entry
+}
+
+fn line(entry: &Entry) -> String {
+    let Case { scenario, boundary } = entry.case;
+    format!(
+        "{}: {:?} {} at {} ({}): {:?} after {} s{}",
+        scenario.name(),
+        boundary.actor,
+        boundary.fault.name(),
+        boundary.index,
+        entry.call.as_deref().unwrap_or("not reached"),
+        entry.verdict,
+        entry.seconds,
+        entry.problem.as_ref().map(|problem| format!("\n{problem}")).unwrap_or_default(),
+    )
+}
+
+fn failure(entry: &Entry) -> Option<String> {
+    (entry.verdict == Verdict::Failed).then(|| line(entry))
+}
+
+/// Runs scenarios undisturbed, and what must hold of them without any fault: an operator
+/// that looks anew sends nothing, and two ways to one spec end the same.
+async fn learn(
+    bench: &Arc<Bench>,
+    desks: &[Desk],
+    scenarios: &[Scenario],
+) -> (BTreeMap<Scenario, Learned>, Vec<String>) {
+    let todo: Mutex<VecDeque<Scenario>> = Mutex::new(scenarios.iter().copied().collect());
+    let (learned, problems) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+    join_all(desks.iter().map(async |desk| {
+        loop {
+            let Some(scenario) = todo.lock().await.pop_front() else { return };
+            let outcome = case::run(bench, desk, scenario, None, None).await;
+            let name = scenario.name();
+            if !outcome.sent_anew.is_empty() {
+                problems.lock().await.push(format!("{name}: a new look sent {}", outcome.sent_anew.join(", ")));
+            }
+            match outcome.end {
+                Ok(end) => {
+                    let counts = count(&outcome.calls);
+                    say(&format!(
+                        "{name}, undisturbed: {} calls in {:.1} s",
+                        outcome.calls.len(),
+                        outcome.took.as_secs_f64()
+                    ));
+                    learned.lock().await.insert(scenario, Learned { end, counts });
+                }
+                Err(problem) => problems.lock().await.push(format!("{name}, undisturbed: {problem}")),
+            }
+        }
+    }))
+    .await;
+    let (learned, mut problems) = (learned.into_inner(), problems.into_inner());
+    for (scenario, own) in &learned {
+        if let Some(other) = learned.get(&scenario.ends_as()) {
+            let differ = differences(&other.end, &own.end);
+            if !differ.is_empty() {
+                problems.push(format!("{} ends otherwise: {}", scenario.name(), differ.join("\n")));
+            }
+        }
+    }
+    (learned, problems)
+}

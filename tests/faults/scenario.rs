@@ -1,0 +1,190 @@
+//! What is done to a database, and how its end is known.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use servicedb::api::ServiceDatabase;
+
+use crate::harness::{READY, Sandbox, condition, config_map, database, describe};
+
+/// The database's name in every case.
+pub const NAME: &str = "chat";
+const MIGRATIONS: &str = "migrations";
+/// Long enough for a step that goes through a fault's backoff.
+const STEP: Duration = READY;
+const MADE_AT: &str = "servicedb.dev/secret-id-made-at";
+
+/// What is done. Each begins in a namespace of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// A database of one instance, with a migration and a client.
+    Create,
+    /// From one instance to two, and back.
+    Scale,
+    /// The secret_ids are too old.
+    SecretId,
+    /// A deletion that keeps the data.
+    DeleteRetain,
+    /// A deletion that does not.
+    DeleteData,
+    /// A spec that cannot be, then the old one.
+    WrongSpec,
+    /// The database of [`Self::Create`], declared in three steps.
+    Steps,
+}
+
+impl Scenario {
+    /// All, in the order in which tables show them.
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Scale, Self::SecretId, Self::DeleteRetain, Self::DeleteData, Self::WrongSpec, Self::Steps];
+
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Scale => "scale 1, 2, 1",
+            Self::SecretId => "secret_id rotation",
+            Self::DeleteRetain => "delete, Retain",
+            Self::DeleteData => "delete, Delete",
+            Self::WrongSpec => "wrong spec, reverted",
+            Self::Steps => "created in steps",
+        }
+    }
+
+    /// The scenario whose end this one's must equal; its own undisturbed one otherwise.
+    pub fn ends_as(self) -> Self {
+        match self {
+            Self::WrongSpec | Self::Steps => Self::Create,
+            other => other,
+        }
+    }
+
+    /// The operator's resync: what is found by nothing else must not be waited for long.
+    pub fn resync_seconds(self) -> u64 {
+        match self {
+            Self::SecretId => 5,
+            _ => 600,
+        }
+    }
+
+    /// Everything before the calls are counted.
+    pub async fn prepare(self, sandbox: &Sandbox) {
+        let file = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);\n");
+        sandbox.create(config_map(MIGRATIONS, &[file])).await;
+        match self {
+            Self::Create | Self::Steps => return,
+            Self::DeleteData => sandbox.create(whole(json!({"deletionPolicy": "Delete"}))).await,
+            _ => sandbox.create(whole(json!({}))).await,
+        };
+        sandbox.ready(NAME, STEP).await;
+    }
+
+    /// What is done; waits between its steps, not after the last.
+    pub async fn act(self, sandbox: &Sandbox) {
+        match self {
+            Self::Create => {
+                sandbox.create(whole(json!({}))).await;
+            }
+            Self::Scale => {
+                change(sandbox, json!({"instances": 2})).await;
+                sandbox.ready(NAME, STEP).await;
+                change(sandbox, json!({"instances": 1})).await;
+            }
+            Self::SecretId => {
+                let names = sandbox.names(NAME);
+                let old = Timestamp::now() - SignedDuration::from_hours(48);
+                for name in [names.instance_approle(), names.migrator()] {
+                    let patch = json!({"metadata": {"annotations": {MADE_AT: old.to_string()}}});
+                    sandbox.patch::<Secret>(&name, &patch).await;
+                }
+            }
+            Self::DeleteRetain | Self::DeleteData => sandbox.delete::<ServiceDatabase>(NAME).await,
+            Self::WrongSpec => {
+                let wrong = json!({
+                    "migrations": {"source": {"configMap": {"name": "absent"}}},
+                    "postgres": {"parameters": {"work_mem": "lots"}},
+                });
+                change(sandbox, wrong).await;
+                sandbox.wait("the wrong spec is told", NAME, STEP, told_wrong).await;
+                let right = whole(json!({}))["spec"].take();
+                change(sandbox, json!({"migrations": right["migrations"], "postgres": right["postgres"]})).await;
+            }
+            Self::Steps => {
+                let whole = whole(json!({}))["spec"].take();
+                sandbox.create(database(NAME, json!({"instances": 1}))).await;
+                sandbox.ready(NAME, STEP).await;
+                change(sandbox, json!({"clients": whole["clients"], "postgres": whole["postgres"]})).await;
+                sandbox.ready(NAME, STEP).await;
+                change(sandbox, json!({"migrations": whole["migrations"]})).await;
+            }
+        }
+    }
+
+    /// Whether it looks as if the end were reached: cheap, so that the whole state need not
+    /// be read all the time.
+    ///
+    /// # Errors
+    /// What is still missing.
+    pub async fn settled(self, sandbox: &Sandbox) -> Result<(), String> {
+        let found = sandbox.api::<ServiceDatabase>().get_opt(NAME).await.map_err(|error| error.to_string())?;
+        let pods = sandbox.api::<Pod>().list(&ListParams::default().labels("servicedb.dev/scope")).await;
+        let pods = pods.map_err(|error| error.to_string())?.items;
+        if let Self::DeleteRetain | Self::DeleteData = self {
+            let set = sandbox.api::<StatefulSet>().get_opt(&sandbox.names(NAME).base()).await;
+            let gone = found.is_none() && pods.is_empty() && set.is_ok_and(|set| set.is_none());
+            return if gone { Ok(()) } else { Err(found.map_or_else(|| "pods".to_owned(), |found| describe(&found))) };
+        }
+        let found = found.ok_or("the resource is gone")?;
+        let status = found.status.clone().unwrap_or_default();
+        let current = status.observed_generation == found.metadata.generation;
+        let ready = condition(&found, "Ready").is_some_and(|condition| condition.status == "True");
+        let instances = pods.len() == 1 && status.instances.as_deref() == Some("1/1");
+        if !(current && ready && instances) {
+            return Err(format!("{} pods; {}", pods.len(), describe(&found)));
+        }
+        if self == Self::SecretId {
+            return young_secret_ids(sandbox).await;
+        }
+        Ok(())
+    }
+}
+
+/// The database that most scenarios have.
+fn whole(more: Value) -> Value {
+    let mut spec = json!({
+        "migrations": {"source": {"configMap": {"name": MIGRATIONS}}},
+        "postgres": {"parameters": {"work_mem": "8MB"}},
+        "clients": [{"serviceAccountName": NAME, "podSelector": {"matchLabels": {"app": NAME}}}],
+    });
+    crate::harness::merge(&mut spec, more);
+    database(NAME, spec)
+}
+
+async fn change(sandbox: &Sandbox, spec: Value) {
+    sandbox.patch::<ServiceDatabase>(NAME, &json!({"spec": spec})).await;
+}
+
+fn told_wrong(database: &ServiceDatabase) -> bool {
+    condition(database, "Stalled").is_some_and(|condition| {
+        condition.status == "True" && condition.observed_generation == database.metadata.generation
+    })
+}
+
+async fn young_secret_ids(sandbox: &Sandbox) -> Result<(), String> {
+    let names = sandbox.names(NAME);
+    for name in [names.instance_approle(), names.migrator()] {
+        let secret = sandbox.api::<Secret>().get(&name).await.map_err(|error| error.to_string())?;
+        let made = secret.annotations().get(MADE_AT).and_then(|text| text.parse::<Timestamp>().ok());
+        if made.is_none_or(|made| Timestamp::now().duration_since(made) > SignedDuration::from_hours(1)) {
+            return Err(format!("the secret_id in {name} is old"));
+        }
+    }
+    Ok(())
+}
