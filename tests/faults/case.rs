@@ -20,7 +20,7 @@ use super::compare::differences;
 use super::gate::{Boundary, Gate};
 use super::process::{Operator, Pulse, Start};
 use super::proxy::{Proxy, Upstream, serve};
-use super::scenario::{NAME, Scenario};
+use super::scenario::{NAME, RESYNC_SECONDS, Scenario};
 use super::snapshot::{Words, take};
 use crate::harness::Sandbox;
 
@@ -45,7 +45,7 @@ pub struct Outcome {
     /// How long the scenario took from its first step to its end.
     pub took: Duration,
     /// What an operator that looked anew at the end has sent; asked for in undisturbed runs.
-    pub sent_anew: Vec<String>,
+    pub sent_again: Vec<String>,
 }
 
 /// Runs a scenario with a fault, or with none; the end must be `expected`, if that is known.
@@ -64,30 +64,13 @@ pub async fn run(
         Err(panic) => (Err(words(panic.as_ref())), began.elapsed()),
     };
     let (hit, calls) = (place.gate.hit(), place.gate.calls());
-    let mut sent_anew = Vec::new();
+    let mut sent_again = Vec::new();
     if boundary.is_none() && end.is_ok() {
-        sent_anew = place.look_anew().await;
+        sent_again = place.look_again(scenario).await;
     }
     let end = end.map_err(|problem| format!("{problem}\n{}", place.log()));
     bench.clean_up(place.leave());
-    Outcome { end, hit, calls, took, sent_anew }
-}
-
-/// An undisturbed database that is looked at again and again; what was sent for it.
-pub async fn resync(bench: &Arc<Bench>, desk: &Desk) -> Result<Vec<String>, String> {
-    const SECONDS: u64 = 5;
-    let place = Place::new(bench, desk, SECONDS).await;
-    let work = AssertUnwindSafe(place.work(Scenario::Create, None, None)).catch_unwind();
-    let result = match work.await {
-        Ok((Ok(_), _)) => {
-            // Two resyncs at least, with their jitter.
-            Ok(place.calls_within(Duration::from_secs(SECONDS * 3)).await)
-        }
-        Ok((Err(problem), _)) => Err(format!("{problem}\n{}", place.log())),
-        Err(panic) => Err(words(panic.as_ref())),
-    };
-    bench.clean_up(place.leave());
-    result
+    Outcome { end, hit, calls, took, sent_again }
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
@@ -186,16 +169,17 @@ impl Place {
         Ok(state)
     }
 
-    /// Starts the operator anew, which then knows nothing, and returns what it sent.
-    async fn look_anew(&self) -> Vec<String> {
+    /// Has the operator look again, and returns what it sent: by its resyncs, or started anew,
+    /// when it remembers nothing.
+    async fn look_again(&self, scenario: Scenario) -> Vec<String> {
         self.gate.arm(None);
-        self.operator.pulse.kill();
-        self.calls_within(Duration::from_secs(4)).await
-    }
-
-    async fn calls_within(&self, time: Duration) -> Vec<String> {
-        self.gate.arm(None);
-        tokio::time::sleep(time).await;
+        if scenario == Scenario::Resync {
+            // Two resyncs at least, with their jitter.
+            tokio::time::sleep(Duration::from_secs(RESYNC_SECONDS * 3)).await;
+        } else {
+            self.operator.pulse.kill();
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
         self.gate.calls().into_iter().map(|(_, call)| call.name).collect()
     }
 

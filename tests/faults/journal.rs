@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::plan::Case;
+use super::plan::{Case, Counts};
+use super::scenario::Scenario;
 
 /// What came of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +42,35 @@ pub struct Entry {
     pub problem: Option<String>,
 }
 
+/// A scenario that nothing disturbed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Learned {
+    /// The commit of the code.
+    pub commit: String,
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Its calls.
+    pub counts: Counts,
+    /// What an operator that looked again at the end has sent.
+    pub sent_again: Vec<String>,
+    /// Its end.
+    pub end: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Learned(Learned),
+    Entry(Entry),
+}
+
 /// The entries of one commit.
 pub struct Journal {
     file: Option<PathBuf>,
     /// The commit.
     pub commit: String,
+    /// The scenarios that were learned.
+    pub learned: Vec<Learned>,
     /// What was found so far.
     pub entries: Vec<Entry>,
 }
@@ -55,9 +81,15 @@ impl Journal {
     pub fn open(file: Option<PathBuf>) -> Self {
         let (commit, committed) = commit();
         let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-        let entries = text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-        let entries = entries.filter(|entry| committed && entry.commit == commit).collect();
-        Self { file, commit, entries }
+        let mut journal = Self { file, commit, learned: Vec::new(), entries: Vec::new() };
+        for line in text.lines().filter(|_| committed).filter_map(|line| serde_json::from_str(line).ok()) {
+            match line {
+                Line::Learned(learned) if learned.commit == journal.commit => journal.learned.push(learned),
+                Line::Entry(entry) if entry.commit == journal.commit => journal.entries.push(entry),
+                _ => {}
+            }
+        }
+        journal
     }
 
     /// Whether a case was run.
@@ -65,15 +97,24 @@ impl Journal {
         self.entries.iter().any(|entry| entry.case == *case)
     }
 
-    /// Adds an entry.
+    /// Adds a case that was run.
     pub fn add(&mut self, entry: Entry) {
-        if let Some(path) = &self.file {
-            let line = serde_json::to_string(&entry).expect("an entry as JSON");
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            let written = opened.and_then(|mut file| writeln!(file, "{line}"));
-            written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        }
+        self.write(&Line::Entry(entry.clone()));
         self.entries.push(entry);
+    }
+
+    /// Adds a scenario that was learned.
+    pub fn learn(&mut self, learned: Learned) {
+        self.write(&Line::Learned(learned.clone()));
+        self.learned.push(learned);
+    }
+
+    fn write(&self, line: &Line) {
+        let Some(path) = &self.file else { return };
+        let line = serde_json::to_string(line).expect("a line as JSON");
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        let written = opened.and_then(|mut file| writeln!(file, "{line}"));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }
 

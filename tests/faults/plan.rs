@@ -18,26 +18,27 @@ pub struct Case {
 }
 
 /// How many calls of a sender a fault can befall, in a run that nothing disturbed.
-pub type Counts = BTreeMap<(Actor, Fault), usize>;
+pub type Counts = Vec<(Actor, Fault, usize)>;
 
 /// Counts the calls of an undisturbed run.
 pub fn count(calls: &[(Actor, Call)]) -> Counts {
-    let mut counts = Counts::new();
+    let mut counts = BTreeMap::<_, usize>::new();
     for (actor, call) in calls {
         for fault in Fault::ALL.into_iter().filter(|fault| fault.befalls(call)) {
             *counts.entry((*actor, fault)).or_default() += 1;
         }
     }
-    counts
+    counts.into_iter().map(|((actor, fault), count)| (actor, fault, count)).collect()
 }
 
 /// All cases of a scenario with these counts.
 pub fn cases(scenario: Scenario, counts: &Counts) -> Vec<Case> {
-    let boundaries = |((actor, fault), count): (&(Actor, Fault), &usize)| {
-        let (actor, fault) = (*actor, *fault);
-        (1..=*count).map(move |index| Case { scenario, boundary: Boundary { actor, fault, index } })
-    };
-    counts.iter().flat_map(boundaries).collect()
+    let tried = counts.iter().filter(|_| scenario.has_faults());
+    tried
+        .flat_map(|&(actor, fault, count)| {
+            (1..=count).map(move |index| Case { scenario, boundary: Boundary { actor, fault, index } })
+        })
+        .collect()
 }
 
 /// What a run does of all cases.

@@ -1,21 +1,20 @@
 //! A run: the installed operator stands aside, scenarios are learned, cases are tried.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
 use super::bench::{Bench, Desk};
 use super::case;
 use super::compare::differences;
-use super::journal::{Entry, Journal, Verdict};
-use super::plan::{Case, Choice, Counts, cases, count};
+use super::journal::{Entry, Journal, Learned, Verdict};
+use super::plan::{Case, Choice, cases, count};
 use super::scenario::Scenario;
 use super::table;
 use crate::harness::Cluster;
@@ -84,17 +83,13 @@ async fn run(choice: Choice, journal: Option<PathBuf>) {
     assert!(problem.is_empty(), "{} problems:\n{}", problem.len(), problem.join("\n"));
 }
 
-/// A scenario's undisturbed end, and its calls.
-struct Learned {
-    end: Value,
-    counts: Counts,
-}
-
 async fn work(bench: &Arc<Bench>, desks: &[Desk], choice: &Choice, journal: &Mutex<Journal>) -> Vec<String> {
     let began = Instant::now();
     let stop = number("FAULTS_SECONDS").map(Duration::from_secs);
-    let (learned, mut problems) = learn(bench, desks, &choice.scenarios()).await;
-    let every: Vec<_> = learned.iter().flat_map(|(scenario, learned)| cases(*scenario, &learned.counts)).collect();
+    let mut problems = learn(bench, desks, &choice.scenarios(), journal).await;
+    let learned = journal.lock().await.learned.clone();
+    problems.extend(learned.iter().flat_map(|one| beside(one, &learned)));
+    let every: Vec<_> = learned.iter().flat_map(|learned| cases(learned.scenario, &learned.counts)).collect();
     let chosen: Vec<_> = every.iter().copied().filter(|case| choice.has(case)).collect();
     let known = journal.lock().await;
     let todo: VecDeque<_> = chosen.iter().copied().filter(|case| !known.has(case)).collect();
@@ -122,14 +117,8 @@ async fn work(bench: &Arc<Bench>, desks: &[Desk], choice: &Choice, journal: &Mut
     problems.into_inner()
 }
 
-async fn one(
-    bench: &Arc<Bench>,
-    desk: &Desk,
-    case: Case,
-    learned: &BTreeMap<Scenario, Learned>,
-    journal: &Mutex<Journal>,
-) -> Entry {
-    let expected = learned.get(&case.scenario.ends_as()).map(|learned| &learned.end);
+async fn one(bench: &Arc<Bench>, desk: &Desk, case: Case, learned: &[Learned], journal: &Mutex<Journal>) -> Entry {
+    let expected = learned.iter().find(|learned| learned.scenario == case.scenario).map(|learned| &learned.end);
     let outcome = case::run(bench, desk, case.scenario, Some(case.boundary), expected).await;
     let verdict = match (&outcome.end, &outcome.hit) {
         (Err(_), _) => Verdict::Failed,
@@ -169,46 +158,43 @@ fn failure(entry: &Entry) -> Option<String> {
     (entry.verdict == Verdict::Failed).then(|| line(entry))
 }
 
-/// Runs scenarios undisturbed, and what must hold of them without any fault: an operator
-/// that looks anew sends nothing, and two ways to one spec end the same.
-async fn learn(
-    bench: &Arc<Bench>,
-    desks: &[Desk],
-    scenarios: &[Scenario],
-) -> (BTreeMap<Scenario, Learned>, Vec<String>) {
-    let todo: Mutex<VecDeque<Scenario>> = Mutex::new(scenarios.iter().copied().collect());
-    let (learned, problems) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+/// Runs the scenarios undisturbed that are not known yet.
+async fn learn(bench: &Arc<Bench>, desks: &[Desk], scenarios: &[Scenario], journal: &Mutex<Journal>) -> Vec<String> {
+    let known: Vec<_> = journal.lock().await.learned.iter().map(|learned| learned.scenario).collect();
+    let todo: VecDeque<_> = scenarios.iter().copied().filter(|scenario| !known.contains(scenario)).collect();
+    let (todo, problems) = (Mutex::new(todo), Mutex::new(Vec::new()));
     join_all(desks.iter().map(async |desk| {
         loop {
             let Some(scenario) = todo.lock().await.pop_front() else { return };
             let outcome = case::run(bench, desk, scenario, None, None).await;
-            let name = scenario.name();
-            if !outcome.sent_anew.is_empty() {
-                problems.lock().await.push(format!("{name}: a new look sent {}", outcome.sent_anew.join(", ")));
-            }
+            let (name, calls) = (scenario.name(), outcome.calls.len());
             match outcome.end {
                 Ok(end) => {
-                    let counts = count(&outcome.calls);
-                    say(&format!(
-                        "{name}, undisturbed: {} calls in {:.1} s",
-                        outcome.calls.len(),
-                        outcome.took.as_secs_f64()
-                    ));
-                    learned.lock().await.insert(scenario, Learned { end, counts });
+                    say(&format!("{name}, undisturbed: {calls} calls in {:.1} s", outcome.took.as_secs_f64()));
+                    let mut journal = journal.lock().await;
+                    let (commit, counts) = (journal.commit.clone(), count(&outcome.calls));
+                    journal.learn(Learned { commit, scenario, counts, sent_again: outcome.sent_again, end });
                 }
                 Err(problem) => problems.lock().await.push(format!("{name}, undisturbed: {problem}")),
             }
         }
     }))
     .await;
-    let (learned, mut problems) = (learned.into_inner(), problems.into_inner());
-    for (scenario, own) in &learned {
-        if let Some(other) = learned.get(&scenario.ends_as()) {
-            let differ = differences(&other.end, &own.end);
-            if !differ.is_empty() {
-                problems.push(format!("{} ends otherwise: {}", scenario.name(), differ.join("\n")));
-            }
+    problems.into_inner()
+}
+
+/// What must hold of a scenario without any fault: an operator that looks again sends
+/// nothing, and two ways to one spec end the same.
+fn beside(one: &Learned, all: &[Learned]) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !one.sent_again.is_empty() {
+        problems.push(format!("{}: looked at again, and {} was sent", one.scenario.name(), one.sent_again.join(", ")));
+    }
+    if let Some(other) = all.iter().find(|other| other.scenario == one.scenario.ends_as()) {
+        let differ = differences(&other.end, &one.end);
+        if !differ.is_empty() {
+            problems.push(format!("{} ends otherwise: {}", one.scenario.name(), differ.join("\n")));
         }
     }
-    (learned, problems)
+    problems
 }

@@ -20,6 +20,9 @@ const MIGRATIONS: &str = "migrations";
 const STEP: Duration = READY;
 const MADE_AT: &str = "servicedb.dev/secret-id-made-at";
 
+/// The resync of operators that are not to be waited for.
+pub const RESYNC_SECONDS: u64 = 5;
+
 /// What is done. Each begins in a namespace of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,13 +41,19 @@ pub enum Scenario {
     WrongSpec,
     /// The database of [`Self::Create`], declared in three steps.
     Steps,
+    /// The database of [`Self::Create`], looked at again and again.
+    Resync,
 }
 
 impl Scenario {
     /// All, in the order in which tables show them.
-    pub const ALL: [Self; 7] =
-        [Self::Create, Self::Scale, Self::SecretId, Self::DeleteRetain, Self::DeleteData, Self::WrongSpec, Self::Steps];
+    pub const ALL: [Self; 8] =
+    pub const ALL: [Self; 8] =
+        [Self::Create, Self::Scale, Self::SecretId, Self::DeleteRetain, Self::DeleteData, Self::WrongSpec, Self::Steps, Self::Resync];
+        [Self::Create, Self::Scale, Self::SecretId, Self::DeleteRetain, Self::DeleteData, Self::WrongSpec, Self::Steps, Self::Resync];
 
+
+    /// As people read it.
     /// As people read it.
     pub fn name(self) -> &'static str {
         match self {
@@ -55,21 +64,27 @@ impl Scenario {
             Self::DeleteData => "delete, Delete",
             Self::WrongSpec => "wrong spec, reverted",
             Self::Steps => "created in steps",
+            Self::Resync => "looked at again",
         }
     }
 
     /// The scenario whose end this one's must equal; its own undisturbed one otherwise.
     pub fn ends_as(self) -> Self {
         match self {
-            Self::WrongSpec | Self::Steps => Self::Create,
+            Self::WrongSpec | Self::Steps | Self::Resync => Self::Create,
             other => other,
         }
+    }
+
+    /// Whether faults are tried in it; the others are other ways to an end that is compared.
+    pub fn has_faults(self) -> bool {
+        self.ends_as() == self
     }
 
     /// The operator's resync: what is found by nothing else must not be waited for long.
     pub fn resync_seconds(self) -> u64 {
         match self {
-            Self::SecretId => 5,
+            Self::SecretId | Self::Resync => RESYNC_SECONDS,
             _ => 600,
         }
     }
@@ -79,7 +94,7 @@ impl Scenario {
         let file = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);\n");
         sandbox.create(config_map(MIGRATIONS, &[file])).await;
         match self {
-            Self::Create | Self::Steps => return,
+            Self::Create | Self::Steps | Self::Resync => return,
             Self::DeleteData => sandbox.create(whole(json!({"deletionPolicy": "Delete"}))).await,
             _ => sandbox.create(whole(json!({}))).await,
         };
@@ -89,7 +104,7 @@ impl Scenario {
     /// What is done; waits between its steps, not after the last.
     pub async fn act(self, sandbox: &Sandbox) {
         match self {
-            Self::Create => {
+            Self::Create | Self::Resync => {
                 sandbox.create(whole(json!({}))).await;
             }
             Self::Scale => {
@@ -172,8 +187,8 @@ async fn change(sandbox: &Sandbox, spec: Value) {
 }
 
 fn told_wrong(database: &ServiceDatabase) -> bool {
-    condition(database, "Stalled").is_some_and(|condition| {
-        condition.status == "True" && condition.observed_generation == database.metadata.generation
+    condition(database, "Ready").is_some_and(|condition| {
+        condition.status == "False" && condition.observed_generation == database.metadata.generation
     })
 }
 
