@@ -47,13 +47,17 @@ pub enum Scenario {
 
 impl Scenario {
     /// All, in the order in which tables show them.
-    pub const ALL: [Self; 8] =
-    pub const ALL: [Self; 8] =
-        [Self::Create, Self::Scale, Self::SecretId, Self::DeleteRetain, Self::DeleteData, Self::WrongSpec, Self::Steps, Self::Resync];
-        [Self::Create, Self::Scale, Self::SecretId, Self::DeleteRetain, Self::DeleteData, Self::WrongSpec, Self::Steps, Self::Resync];
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Scale,
+        Self::SecretId,
+        Self::DeleteRetain,
+        Self::DeleteData,
+        Self::WrongSpec,
+        Self::Steps,
+        Self::Resync,
+    ];
 
-
-    /// As people read it.
     /// As people read it.
     pub fn name(self) -> &'static str {
         match self {
