@@ -118,12 +118,12 @@ impl Journal {
     }
 }
 
-/// The newest commit that changed what is tested or what tests it, and whether that is all
-/// there is.
+/// The newest commit that changed the product, and whether that is all there is. A change of
+/// the tests takes nothing back that was found.
 fn commit() -> (String, bool) {
-    const CODE: [&str; 5] = ["src", "tests", "charts", "Dockerfile", "Cargo.lock"];
+    const PRODUCT: [&str; 4] = ["src", "charts", "Dockerfile", "Cargo.lock"];
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).arg("--").args(CODE).output().ok()?;
+        let output = Command::new("git").args(arguments).arg("--").args(PRODUCT).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     match (git(&["log", "-1", "--format=%h"]), git(&["status", "--porcelain"])) {
