@@ -92,7 +92,10 @@ async fn work(bench: &Arc<Bench>, desks: &[Desk], choice: &Choice, journal: &Mut
     let every: Vec<_> = learned.iter().flat_map(|learned| cases(learned.scenario, &learned.counts)).collect();
     let chosen: Vec<_> = every.iter().copied().filter(|case| choice.has(case)).collect();
     let known = journal.lock().await;
-    let todo: VecDeque<_> = chosen.iter().copied().filter(|case| !known.has(case)).collect();
+    let mut todo: Vec<_> = chosen.iter().copied().filter(|case| !known.has(case)).collect();
+    // Every scenario and fault from the beginning on, should the time end before they do.
+    todo.sort_by_key(|case| case.boundary.index);
+    let todo = VecDeque::from(todo);
     problems.extend(known.entries.iter().filter(|entry| choice.has(&entry.case)).filter_map(failure));
     drop(known);
     match choice {
