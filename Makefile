@@ -11,10 +11,10 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test bench clean distclean
+.PHONY: help cluster images tools install demo test test-faults bench clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 cluster: ## a Kubernetes cluster with Vault; writes target/dev/kubeconfig and target/dev/vault.env
 	@dev/cluster.sh
@@ -33,6 +33,9 @@ demo: install ## five databases, from nothing, shown at work
 
 test: ## all tests; makes the cluster that they need
 	@dev/test.sh
+
+test-faults: install ## a fault at every mutating request, for hours; goes on where it was broken off
+	@dev/test-faults.sh
 
 bench: install ## measures against the floor; prints a table
 	@dev/bench.sh

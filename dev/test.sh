@@ -67,6 +67,8 @@ tests() {
   read -r ok bad < <(awk '/^test result:/ {for (i = 1; i < NF; i++) {if ($(i + 1) ~ /^passed/) p += $i; if ($(i + 1) ~ /^failed/) f += $i}} END {print p + 0, f + 0}' "$log")
   if ((code != 0 && bad == 0)); then bad=1; fi
   count "$name" "$ok" "$bad"
+  # What runs only a part of itself says so.
+  sed -n 's/^a part: /    &/p' "$log"
 }
 
 # not_run NAME WHY: what could not be tried is not known to hold.
@@ -130,7 +132,7 @@ test_targets() {
     [[ -e $path ]] || continue
     path=${path%/main.rs} path=${path##*/}
     echo "${path%.rs}"
-  done | sort | awk '/^e2e/ {last = last $0 "\n"; next} {print} END {printf "%s", last}'
+  done | sort | awk '/^(e2e|faults)/ {last = last $0 "\n"; next} {print} END {printf "%s", last}'
 }
 
 command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
@@ -159,7 +161,7 @@ if [[ $what == all ]]; then
   check 'manifests, as a dry run' manifests
   mapfile -t targets < <(test_targets)
   for target in "${targets[@]}"; do
-    if [[ $target == e2e* ]] && ((installed != 0)); then
+    if [[ $target == @(e2e|faults)* ]] && ((installed != 0)); then
       not_run "tests/$target" "not run: the operator is not installed"
     elif [[ $target == e2e* ]]; then
       # They mostly wait, and see to it themselves that no more run at once than the machine bears.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
@@ -190,6 +191,8 @@ pub async fn remove(sandbox: Sandbox) {
     let resources: Api<ServiceDatabase> = sandbox.api();
     let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     let _ = resources.patch(NAME, &PatchParams::default(), &let_go).await;
+    // Its controller would try to make the pods again, in vain, while the namespace ends.
+    let _ = sandbox.api::<StatefulSet>().delete(&sandbox.names(NAME).base(), &DeleteParams::background()).await;
     let _ = Api::<Namespace>::all(client.clone()).delete(&sandbox.namespace, &DeleteParams::default()).await;
     let at_once = DeleteParams::default().grace_period(0);
     let _ = sandbox.api::<Pod>().delete_collection(&at_once, &ListParams::default()).await;
