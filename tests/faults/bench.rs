@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use kube::{Api, ResourceExt};
+use serde_json::json;
 use servicedb::api::ServiceDatabase;
 use tokio::task::JoinHandle;
 
@@ -20,6 +20,9 @@ use super::installed::{Installed, node_address};
 use super::proxy::{Tls, Upstream};
 use super::scenario::NAME;
 use crate::harness::{Cluster, Sandbox};
+
+/// Label of the namespaces of a run.
+const LABEL: &str = "servicedb.dev/faults";
 
 /// What all cases share.
 pub struct Bench {
@@ -88,7 +91,8 @@ impl Bench {
     /// A place for an operator.
     pub async fn desk(&self) -> Desk {
         let namespace = self.create_namespace("faults-operator").await;
-        let rights = Role { rules: self.installed.own_rights.rules.clone(), ..named("operator") };
+        let rights = json!({"metadata": {"name": "operator"}, "rules": self.installed.own_rights.rules});
+        let rights: Role = serde_json::from_value(rights).expect("a Role");
         let binding = json!({
             "metadata": {"name": "operator"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
@@ -110,9 +114,21 @@ impl Bench {
 
     async fn create_namespace(&self, prefix: &str) -> String {
         let namespace = format!("{prefix}-{:08x}", rand::random::<u32>());
+        let object = json!({"metadata": {"name": namespace, "labels": {LABEL: "true"}}});
+        let object: Namespace = serde_json::from_value(object).expect("a namespace");
         let api: Api<Namespace> = Api::all(self.cluster.client.clone());
-        api.create(&PostParams::default(), &named(&namespace)).await.expect("a namespace");
+        api.create(&PostParams::default(), &object).await.expect("a namespace");
         namespace
+    }
+
+    /// Removes every namespace of such a run: at its end those of cases that were broken off,
+    /// at its beginning those of a run that was killed. There is one run at a time.
+    pub async fn sweep(&self) {
+        let api: Api<Namespace> = Api::all(self.cluster.client.clone());
+        let left = api.list(&ListParams::default().labels(LABEL)).await.map(|list| list.items).unwrap_or_default();
+        for namespace in left.into_iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none()) {
+            remove(Sandbox { cluster: self.cluster, namespace: namespace.name_any() }).await;
+        }
     }
 
     /// The environment of a case's operator: the installed one's, led through the proxies.
@@ -164,12 +180,6 @@ impl Bench {
             let _ = work.await;
         }
     }
-
-    /// Removes a place for an operator.
-    pub async fn clear(&self, desk: Desk) {
-        let api: Api<Namespace> = Api::all(self.cluster.client.clone());
-        let _ = api.delete(&desk.namespace, &DeleteParams::default()).await;
-    }
 }
 
 /// The API server, without the administrator's identity.
@@ -197,9 +207,4 @@ pub async fn remove(sandbox: Sandbox) {
     let at_once = DeleteParams::default().grace_period(0);
     let _ = sandbox.api::<Pod>().delete_collection(&at_once, &ListParams::default()).await;
     super::vault_state::remove(&sandbox).await;
-}
-
-fn named<K: serde::de::DeserializeOwned>(name: &str) -> K {
-    let object: Value = json!({"metadata": {"name": name}});
-    serde_json::from_value(object).expect("an object with a name")
 }

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(75);
 const QUIET: Duration = Duration::from_millis(700);
 /// The same in a run that others are compared with.
 const VERY_QUIET: Duration = Duration::from_secs(3);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(400);
 /// How much of the operator's log a failure shows.
 const LINES: usize = 15;
 
@@ -151,7 +151,7 @@ impl Place {
     }
 
     async fn look(&self, scenario: Scenario, expected: Option<&Value>, words: &Words) -> Result<Value, String> {
-        scenario.settled(&self.sandbox).await?;
+        scenario.settled(&self.sandbox, expected.is_none()).await?;
         // The whole state costs some dozen requests and two logins: it is read when it may be the end.
         let quiet = if expected.is_some() { QUIET } else { VERY_QUIET };
         if self.gate.quiet_for() < quiet {

@@ -15,8 +15,7 @@ use serde_json::json;
 use crate::harness::operator::NAME;
 use crate::harness::{OPERATOR_NAMESPACE, until};
 
-/// Annotation of the Deployment while it stands aside: how many replicas it had. A run that
-/// was killed leaves it, and the next one gives them back.
+/// Annotation of the Deployment while it stands aside: how many replicas it had.
 const REPLICAS: &str = "servicedb.dev/replicas-before-faults";
 /// How long a token of the operator's ServiceAccount lives: longer than any run.
 const TOKEN_SECONDS: i64 = 6 * 3600;

@@ -3,6 +3,7 @@
 use futures::future::try_join_all;
 use serde_json::{Map, Value, json};
 
+use super::scenario::TOUCHED;
 use crate::harness::Sandbox;
 
 /// The kinds, with the label that chooses the objects: of pods only the databases', since
@@ -32,7 +33,7 @@ const ANEW: [&str; 5] = [
     "servicedb.dev/not-after",
 ];
 /// Annotations that hold hashes of what is compared itself, or what a moment was like.
-const LEFT_OUT: [&str; 2] = ["servicedb.dev/applied", "servicedb.dev/agent"];
+const LEFT_OUT: [&str; 3] = ["servicedb.dev/applied", "servicedb.dev/agent", TOUCHED];
 
 /// All objects, by kind and name.
 pub async fn read(sandbox: &Sandbox) -> Result<Value, String> {
@@ -143,7 +144,7 @@ fn status(object: &Value) -> Value {
         .collect();
     status["conditions"] = told.into();
     remove(&mut status, &["observedGeneration"]);
-    remove(&mut status["credentials"], &["rotatedAt"]);
+    remove(&mut status["credentials"], &["rotatedAt", "oldSessions"]);
     for record in status["migrations"]["recent"].as_array_mut().into_iter().flatten() {
         remove(record, &["startedAt", "durationMs"]);
     }

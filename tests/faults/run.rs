@@ -66,6 +66,7 @@ async fn run(choice: Choice, journal: Option<PathBuf>) {
     let mut terminate = signal(SignalKind::terminate()).expect("a handler of SIGTERM");
     let journal = Mutex::new(Journal::open(journal));
     bench.installed.stand_aside().await;
+    bench.sweep().await;
     let desks = join_all((0..number("FAULTS_JOBS").map_or(JOBS, |jobs| jobs as usize)).map(|_| bench.desk())).await;
     let problem = tokio::select! {
         problems = work(&bench, &desks, &choice, &journal) => problems,
@@ -73,9 +74,7 @@ async fn run(choice: Choice, journal: Option<PathBuf>) {
         _ = terminate.recv() => vec!["broken off".to_owned()],
     };
     bench.cleaned_up().await;
-    for desk in desks {
-        bench.clear(desk).await;
-    }
+    bench.sweep().await;
     bench.installed.come_back().await;
     let journal = journal.into_inner();
     let in_choice: Vec<_> = journal.entries.into_iter().filter(|entry| choice.has(&entry.case)).collect();

@@ -10,14 +10,20 @@ use kube::api::ListParams;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
+use servicedb::api::names::{ANNOTATION_ROTATE, LABEL_SCOPE};
 
+use super::vault_state;
 use crate::harness::{READY, Sandbox, condition, config_map, database, describe};
 
+/// Annotation of a pod that the kubelet shall look at.
+pub const TOUCHED: &str = "servicedb.dev/faults-touched";
 /// The database's name in every case.
 pub const NAME: &str = "chat";
 const MIGRATIONS: &str = "migrations";
 /// Long enough for a step that goes through a fault's backoff.
 const STEP: Duration = READY;
+/// The token of the request for new credentials.
+const REQUEST: &str = "now";
 const MADE_AT: &str = "servicedb.dev/secret-id-made-at";
 
 /// The resync of operators that are not to be waited for.
@@ -31,6 +37,8 @@ pub enum Scenario {
     Create,
     /// From one instance to two, and back.
     Scale,
+    /// New credentials, on request.
+    Rotate,
     /// The secret_ids are too old.
     SecretId,
     /// A deletion that keeps the data.
@@ -47,9 +55,10 @@ pub enum Scenario {
 
 impl Scenario {
     /// All, in the order in which tables show them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Create,
         Self::Scale,
+        Self::Rotate,
         Self::SecretId,
         Self::DeleteRetain,
         Self::DeleteData,
@@ -63,6 +72,7 @@ impl Scenario {
         match self {
             Self::Create => "create",
             Self::Scale => "scale 1, 2, 1",
+            Self::Rotate => "rotate",
             Self::SecretId => "secret_id rotation",
             Self::DeleteRetain => "delete, Retain",
             Self::DeleteData => "delete, Delete",
@@ -116,6 +126,10 @@ impl Scenario {
                 sandbox.ready(NAME, STEP).await;
                 change(sandbox, json!({"instances": 1})).await;
             }
+            Self::Rotate => {
+                let patch = json!({"metadata": {"annotations": {ANNOTATION_ROTATE: REQUEST}}});
+                sandbox.patch::<ServiceDatabase>(NAME, &patch).await;
+            }
             Self::SecretId => {
                 let names = sandbox.names(NAME);
                 let old = Timestamp::now() - SignedDuration::from_hours(48);
@@ -147,13 +161,14 @@ impl Scenario {
     }
 
     /// Whether it looks as if the end were reached: cheap, so that the whole state need not
-    /// be read all the time.
+    /// be read all the time. `at_rest`: also what agents tell only after a while was told, so
+    /// that nothing is left to be written.
     ///
     /// # Errors
     /// What is still missing.
-    pub async fn settled(self, sandbox: &Sandbox) -> Result<(), String> {
+    pub async fn settled(self, sandbox: &Sandbox, at_rest: bool) -> Result<(), String> {
         let found = sandbox.api::<ServiceDatabase>().get_opt(NAME).await.map_err(|error| error.to_string())?;
-        let pods = sandbox.api::<Pod>().list(&ListParams::default().labels("servicedb.dev/scope")).await;
+        let pods = sandbox.api::<Pod>().list(&ListParams::default().labels(LABEL_SCOPE)).await;
         let pods = pods.map_err(|error| error.to_string())?.items;
         if let Self::DeleteRetain | Self::DeleteData = self {
             let set = sandbox.api::<StatefulSet>().get_opt(&sandbox.names(NAME).base()).await;
@@ -162,14 +177,17 @@ impl Scenario {
         }
         let found = found.ok_or("the resource is gone")?;
         let status = found.status.clone().unwrap_or_default();
+        let credentials = status.credentials.clone().unwrap_or_default();
         let current = status.observed_generation == found.metadata.generation;
         let ready = condition(&found, "Ready").is_some_and(|condition| condition.status == "True");
         let instances = pods.len() == 1 && status.instances.as_deref() == Some("1/1");
-        if !(current && ready && instances) {
-            return Err(format!("{} pods; {}", pods.len(), describe(&found)));
+        let rotated = self != Self::Rotate || credentials.rotate_request.as_deref() == Some(REQUEST);
+        let told = !at_rest || credentials.old_sessions.is_some();
+        if !(current && ready && instances && rotated && told) {
+            return Err(format!("{} pods; {credentials:?}; {}", pods.len(), describe(&found)));
         }
         if self == Self::SecretId {
-            return young_secret_ids(sandbox).await;
+            secret_ids_are_replaced(sandbox).await?;
         }
         Ok(())
     }
@@ -196,14 +214,21 @@ fn told_wrong(database: &ServiceDatabase) -> bool {
     })
 }
 
-async fn young_secret_ids(sandbox: &Sandbox) -> Result<(), String> {
+/// Whether both are young, and the pod has its own, so that the one before could be destroyed.
+async fn secret_ids_are_replaced(sandbox: &Sandbox) -> Result<(), String> {
     let names = sandbox.names(NAME);
-    for name in [names.instance_approle(), names.migrator()] {
+    for name in [names.migrator(), names.instance_approle()] {
         let secret = sandbox.api::<Secret>().get(&name).await.map_err(|error| error.to_string())?;
         let made = secret.annotations().get(MADE_AT).and_then(|text| text.parse::<Timestamp>().ok());
         if made.is_none_or(|made| Timestamp::now().duration_since(made) > SignedDuration::from_hours(1)) {
             return Err(format!("the secret_id in {name} is old"));
         }
+    }
+    if vault_state::secret_ids(sandbox, &sandbox.vault_names(NAME).instance()).await.len() > 1 {
+        // The kubelet brings a changed Secret within a minute or two, and at once when the pod changes.
+        let now = json!({"metadata": {"annotations": {TOUCHED: Timestamp::now().to_string()}}});
+        sandbox.patch::<Pod>(&names.pod(0), &now).await;
+        return Err("the secret_id that no pod has any more is still there".to_owned());
     }
     Ok(())
 }

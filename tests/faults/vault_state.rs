@@ -21,6 +21,11 @@ async fn ours(sandbox: &Sandbox, path: &str) -> Vec<String> {
     names.into_iter().filter(|name| name.starts_with(&mine)).collect()
 }
 
+/// The accessors of the secret_ids of an AppRole.
+pub async fn secret_ids(sandbox: &Sandbox, role: &str) -> Vec<String> {
+    sandbox.vault().list(&format!("{APPROLE}/{role}/secret-id")).await
+}
+
 /// Policies, roles with the number of their secret_ids, and records without their values.
 pub async fn read(sandbox: &Sandbox) -> Value {
     let vault = sandbox.vault();
@@ -29,7 +34,7 @@ pub async fn read(sandbox: &Sandbox) -> Value {
         for name in ours(sandbox, path).await {
             let mut found = vault.read(&format!("{path}/{name}")).await.unwrap_or(Value::Null);
             if path == APPROLE {
-                found["secret_ids"] = vault.list(&format!("{APPROLE}/{name}/secret-id")).await.len().into();
+                found["secret_ids"] = secret_ids(sandbox, &name).await.len().into();
             }
             all.insert(format!("{kind} {name}"), found);
         }
@@ -67,7 +72,7 @@ pub async fn agreement(sandbox: &Sandbox) -> Result<Value, String> {
         let held = vault.read(&format!("{APPROLE}/{role}/role-id")).await.unwrap_or(Value::Null);
         let bytes = secret.data.as_ref().and_then(|data| data.get(pod::SECRET_ID)).cloned().unwrap_or_default();
         let secret_id = String::from_utf8(bytes.0).unwrap_or_default();
-        let alive = vault.list(&format!("{APPROLE}/{role}/secret-id")).await;
+        let alive = secret_ids(sandbox, &role).await;
         let accessor = secret.annotations().get("servicedb.dev/secret-id-accessor");
         let told = json!({
             "role_id": held["role_id"] == given.as_str(),
