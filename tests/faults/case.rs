@@ -25,7 +25,7 @@ use super::snapshot::{Words, take};
 use crate::harness::Sandbox;
 
 /// How long the end may take to be reached; longer than the longest wait between two looks.
-const PATIENCE: Duration = Duration::from_secs(75);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long nothing must be sent for the end to count as reached.
 const QUIET: Duration = Duration::from_millis(700);
 /// The same in a run that others are compared with.

@@ -17,6 +17,19 @@ pub struct Case {
     pub boundary: Boundary,
 }
 
+impl Case {
+    /// By which it can be asked for again, such as `create/agent/lost-reply/2`.
+    pub fn name(&self) -> String {
+        let word = |value: serde_json::Result<serde_json::Value>| {
+            value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        let Boundary { actor, fault, index } = self.boundary;
+        let [scenario, actor, fault] =
+            [serde_json::to_value(self.scenario), serde_json::to_value(actor), serde_json::to_value(fault)].map(word);
+        format!("{scenario}/{actor}/{fault}/{index}")
+    }
+}
+
 /// How many calls of a sender a fault can befall, in a run that nothing disturbed.
 pub type Counts = Vec<(Actor, Fault, usize)>;
 
@@ -45,6 +58,8 @@ pub fn cases(scenario: Scenario, counts: &Counts) -> Vec<Case> {
 pub enum Choice {
     /// A fixed sample.
     Sample,
+    /// Those of this name, or whose name begins so and goes on with a slash.
+    Only(String),
     /// All that belong to this shard, counted from 0, of so many.
     Shard(usize, usize),
 }
@@ -54,6 +69,7 @@ impl Choice {
     pub fn has(&self, case: &Case) -> bool {
         match self {
             Self::Sample => sample().contains(case),
+            Self::Only(wanted) => format!("{}/", case.name()).starts_with(&format!("{wanted}/")),
             Self::Shard(shard, shards) => {
                 let Boundary { actor, fault, index } = case.boundary;
                 (case.scenario as usize + actor as usize + fault as usize + index) % shards == *shard
@@ -66,6 +82,13 @@ impl Choice {
         let sampled = |scenario: &Scenario| sample().iter().any(|case| case.scenario == *scenario);
         match self {
             Self::Sample => Scenario::ALL.into_iter().filter(sampled).collect(),
+            Self::Only(wanted) => {
+                let named = |scenario: &Scenario| {
+                    serde_json::to_value(scenario)
+                        .is_ok_and(|name| name == wanted.split('/').next().unwrap_or_default())
+                };
+                Scenario::ALL.into_iter().filter(named).collect()
+            }
             Self::Shard(..) => Scenario::ALL.to_vec(),
         }
     }
@@ -90,4 +113,18 @@ fn sample() -> Vec<Case> {
         case(Scenario::DeleteData, Operator, BeforeSend, 6),
         case(Scenario::DeleteData, Operator, AfterCommit, 12),
     ]
+}
+
+#[test]
+fn a_case_is_asked_for_by_its_name_or_by_the_beginning_of_it() {
+    let boundary = Boundary { actor: Actor::Agent, fault: Fault::LostReply, index: 1 };
+    let case = Case { scenario: Scenario::DeleteData, boundary };
+    assert_eq!(case.name(), "delete-data/agent/lost-reply/1");
+    let has = |wanted: &str| Choice::Only(wanted.to_owned()).has(&case);
+    assert!(has("delete-data/agent/lost-reply/1") && has("delete-data/agent") && !has("delete"));
+    assert!(
+        !Choice::Only("delete-data/agent/lost-reply/1".to_owned())
+            .has(&Case { boundary: Boundary { index: 11, ..boundary }, ..case })
+    );
+    assert_eq!(Choice::Only("delete-data/agent".to_owned()).scenarios(), [Scenario::DeleteData]);
 }

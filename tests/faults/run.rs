@@ -28,9 +28,13 @@ pub fn sample() {
     RUNTIME.block_on(run(Choice::Sample, None));
 }
 
-/// All, or a shard (`FAULTS_SHARD=2/4`), going on from where a journal ends (`FAULTS_RESUME`),
+/// All, or some by name (`FAULTS_ONLY`), or a shard (`FAULTS_SHARD=2/4`), going on from where a journal ends (`FAULTS_RESUME`),
 /// for so long (`FAULTS_SECONDS`).
 pub fn all() {
+    if let Some(wanted) = setting("FAULTS_ONLY") {
+        // Asked for by name it runs, also if it is known.
+        return RUNTIME.block_on(run(Choice::Only(wanted), None));
+    }
     let choice = match setting("FAULTS_SHARD") {
         None => Choice::Shard(0, 1),
         Some(text) => {
@@ -101,7 +105,9 @@ async fn work(bench: &Arc<Bench>, desks: &[Desk], choice: &Choice, journal: &Mut
         Choice::Sample => {
             say(&format!("a part: {} of {} cases of its scenarios; all: make test-faults", chosen.len(), every.len()))
         }
-        Choice::Shard(..) => say(&format!("{} cases, of which {} are to be run", chosen.len(), todo.len())),
+        Choice::Only(_) | Choice::Shard(..) => {
+            say(&format!("{} cases, of which {} are to be run", chosen.len(), todo.len()))
+        }
     }
     let (todo, problems) = (Mutex::new(todo), Mutex::new(problems));
     join_all(desks.iter().map(async |desk| {
@@ -142,13 +148,9 @@ async fn one(bench: &Arc<Bench>, desk: &Desk, case: Case, learned: &[Learned], j
 }
 
 fn line(entry: &Entry) -> String {
-    let Case { scenario, boundary } = entry.case;
     format!(
-        "{}: {:?} {} at {} ({}): {:?} after {} s{}",
-        scenario.name(),
-        boundary.actor,
-        boundary.fault.name(),
-        boundary.index,
+        "{} ({}): {:?} after {} s{}",
+        entry.case.name(),
         entry.call.as_deref().unwrap_or("not reached"),
         entry.verdict,
         entry.seconds,
