@@ -200,7 +200,7 @@ fn whole(more: Value) -> Value {
         "postgres": {"parameters": {"work_mem": "8MB"}},
         "clients": [{"serviceAccountName": NAME, "podSelector": {"matchLabels": {"app": NAME}}}],
     });
-    crate::harness::merge(&mut spec, more);
+    crate::harness::database::merge(&mut spec, more);
     database(NAME, spec)
 }
 

@@ -1,7 +1,7 @@
 //! What every test stands on: the cluster, a namespace, bounded waits, Vault, PostgreSQL.
 
 pub mod cluster;
-mod database;
+pub mod database;
 mod diagnosis;
 mod exec;
 pub mod operator;
@@ -12,7 +12,7 @@ mod wait;
 mod writer;
 
 pub use cluster::Cluster;
-pub use database::{condition, config_map, database, describe, merge, service_account};
+pub use database::{condition, config_map, database, describe, service_account};
 pub use exec::plugin;
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
 pub use postgres::{column, login_at, run, sqlstate};
