@@ -130,20 +130,27 @@ impl Leader {
         }
     }
 
-    /// Keeps roles, database, rights and extensions.
+    /// Keeps roles, database, rights and extensions. What they do not depend on, such as a new
+    /// generation of the credentials, is no cause to look: both would change the same rows.
     async fn keep_ensured(&self, ensured: watch::Sender<bool>) {
         let mut state = self.desired.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
+        let mut done = None;
         loop {
             let desired = desired::first(&mut state).await;
+            let wanted = Some((desired.database.clone(), desired.extensions.clone()));
+            if done == wanted {
+                changed(&mut state).await;
+                continue;
+            }
             let names = self.environment.names.postgres(&desired.database);
             match ensure::everything(&names, &desired.extensions).await {
                 Ok(problems) => {
+                    done = wanted;
                     ensured.send_replace(true);
                     backoff.reset();
                     let trouble = (!problems.is_empty()).then(|| (reason::INVALID_SPEC, problems.join("; ")));
                     self.reporter.trouble(Area::Ensure, trouble);
-                    changed(&mut state).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "roles and rights are not ensured yet");

@@ -26,8 +26,6 @@ use crate::api::names::{FINALIZER, Names};
 
 /// How soon a database is looked at again that waits for what no watch tells.
 const WAITING: Duration = Duration::from_secs(15);
-/// The same while Vault fails: agents and operator find out by asking.
-const VAULT_FAILING: Duration = Duration::from_secs(5);
 
 /// Reconciles one ServiceDatabase once.
 ///
@@ -57,7 +55,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         stalled: None,
         failed: None,
         vault: None,
-        binding: None,
+        binding: bound_before(&resource),
         credentials: Settled::remembered(&observed).unwrap_or_else(Settled::first),
         progress: None,
         declared: None,
@@ -124,18 +122,21 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
             Err(error)
         }
     };
+    // When Vault is back is told by the probe; when it refuses no more, by asking.
     let vault_failing = findings.vault.as_ref().is_some_and(|word| !word.holds);
     let ready = publish::status(&context, &findings).await?;
     outcome?;
-    Ok(if vault_failing {
-        Action::requeue(jittered(VAULT_FAILING))
-    } else if ready {
+    Ok(if ready && !vault_failing {
         let resync = jittered(Duration::from_secs(context.options.resync_seconds));
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
         Action::requeue(resync.min(due))
     } else {
         Action::requeue(jittered(WAITING))
     })
+}
+
+fn bound_before(resource: &ServiceDatabase) -> Option<String> {
+    Some(resource.status.as_ref()?.binding.as_ref()?.name.clone())
 }
 
 /// Keeps the Secret with the credentials, and takes away one that an earlier spec named.
@@ -145,7 +146,7 @@ async fn bind(
     observed: &Observation,
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
-    let before = findings.resource.status.as_ref().and_then(|status| Some(status.binding.as_ref()?.name.clone()));
+    let before = findings.binding.take();
     let wanted = database.binding_secret.as_ref();
     if let Some(before) = before.as_ref().filter(|before| Some(*before) != wanted) {
         secrets::binding::remove(context, database, before).await?;
@@ -169,6 +170,10 @@ async fn bind(
             Ok(())
         }
         Ok(false) => Ok(()),
+        Err(error @ Error::Record(_)) => {
+            context.memory.doubt_credentials(uid, true);
+            Err(error)
+        }
         Err(Error::Vault(error)) => {
             in_vault::doubt(context, uid, &error);
             findings.vault = Some(Word::no(error.reason(), error.to_string()));

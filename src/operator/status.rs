@@ -61,7 +61,7 @@ pub struct Findings<'a> {
     pub vault: Option<Word>,
     /// The credentials that the runtime record shall hold.
     pub credentials: Settled,
-    /// The Secret with the credentials, once it is written.
+    /// The Secret with the credentials, as far as it is known to hold them.
     pub binding: Option<String>,
     /// How far the migrations are; none if they were not looked at.
     pub progress: Option<Progress>,
@@ -122,7 +122,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .database
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
-        binding: binding(findings).or(previous.binding.filter(|_| findings.database.is_none())),
+        binding: findings.binding.clone().map(|name| BindingStatus { name }),
         deletion_waits_for: None,
     }
 }
@@ -303,10 +303,6 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
         return Word::no(reason::RESTART_PENDING, message);
     }
     Word::yes(reason::READY, "the database serves as declared")
-}
-
-fn binding(findings: &Findings<'_>) -> Option<BindingStatus> {
-    findings.binding.clone().map(|name| BindingStatus { name })
 }
 
 fn endpoints(database: &Database) -> Endpoints {

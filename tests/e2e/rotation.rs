@@ -94,13 +94,15 @@ impl Client {
             let host = sandbox.names("shop").primary_host();
             let address = sandbox.address("shop-db").await;
             while !stopped.load(Ordering::Relaxed) {
-                let before = generation(&sandbox).await;
-                let credentials = sandbox.credentials("shop").await;
+                let (before, credentials) = sandbox.credentials_and_generation("shop").await;
                 match login_at(address, &host, &credentials).await {
                     Ok(_) => logins += 1,
                     Err(error) => match sqlstate(&error) {
                         // A client that read Vault and slept over two rotations has what nobody promised.
-                        Some(state) if state.starts_with("28") && generation(&sandbox).await < before + 2 => {
+                        Some(state)
+                            if state.starts_with("28")
+                                && sandbox.credentials_and_generation("shop").await.0 < before + 2 =>
+                        {
                             refused.push(format!("{} as {}: {error}", state, credentials.user));
                         }
                         _ => absent += 1,
@@ -117,11 +119,6 @@ impl Client {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("the client")
     }
-}
-
-async fn generation(sandbox: &Sandbox) -> i64 {
-    let record = sandbox.vault().record(&sandbox.vault_names("shop").runtime()).await.expect("the runtime record");
-    record["SERVICEDB_GENERATION"].as_str().and_then(|text| text.parse().ok()).expect("a generation")
 }
 
 /// The login that was replaced lives until the next rotation, and how many still use it is told.

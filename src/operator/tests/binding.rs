@@ -63,6 +63,15 @@ async fn it_follows_a_rotation_and_what_somebody_took_out_comes_back() {
     assert_eq!(value(&world, "chat-credentials", "username"), "chat_b");
 }
 
+/// Status goes on telling of it, so that it is found when it is to be removed.
+#[tokio::test]
+async fn a_pause_does_not_forget_it() {
+    let mut world = bound().await;
+    edit(&world, |resource| resource["spec"]["paused"] = true.into());
+    world.settle().await;
+    assert_eq!(named(&world).as_deref(), Some("chat-credentials"));
+}
+
 #[tokio::test]
 async fn another_name_moves_it_and_none_removes_it() {
     let mut world = bound().await;

@@ -32,6 +32,11 @@ pub struct Credentials {
 impl Sandbox {
     /// The credentials of a database, as Vault has them for its service.
     pub async fn credentials(&self, name: &str) -> Credentials {
+        self.credentials_and_generation(name).await.1
+    }
+
+    /// The same, and their generation, in one look.
+    pub async fn credentials_and_generation(&self, name: &str) -> (i64, Credentials) {
         let path = self.vault_names(name).runtime();
         let record = self.vault().record(&path).await.unwrap_or_else(|| panic!("Vault has no {path}"));
         let prefix = name.replace('-', "_").to_uppercase();
@@ -39,13 +44,15 @@ impl Sandbox {
             let key = format!("{prefix}_DB_{key}");
             record[&key].as_str().unwrap_or_else(|| panic!("{path} has no {key}")).to_owned()
         };
-        Credentials {
+        let generation = record["SERVICEDB_GENERATION"].as_str().and_then(|text| text.parse().ok());
+        let credentials = Credentials {
             user: key("USER"),
             password: key("PASSWORD"),
             database: key("NAME"),
             host: key("HOST"),
             ca: key("CA"),
-        }
+        };
+        (generation.unwrap_or_else(|| panic!("{path} has no generation")), credentials)
     }
 
     /// The cluster IP of a Service.
