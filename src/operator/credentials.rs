@@ -179,6 +179,9 @@ fn lost(database: &Database) -> String {
     )
 }
 
+/// How often `pending` is read and written before somebody else's writes are left to end.
+const TRIES: usize = 3;
+
 /// Sees to it that `pending` holds the generation, unless it was promoted already.
 async fn ensure_pending(
     context: &Context,
@@ -191,11 +194,23 @@ async fn ensure_pending(
     if promoted >= generation || (!unseen && context.memory.pending_seen(uid, generation)) {
         return Ok(());
     }
-    let vault = context.vault.as_ref();
+    let mut tries = 1;
+    // Refused is a write over a version that is not there any more: an agent has just discarded
+    // it, or another operator was first. Only a look tells.
+    while let Err(error) = try_pending(context.vault.as_ref(), database, generation).await {
+        match error {
+            Error::Vault(VaultError::CasMismatch { .. }) if tries < TRIES => tries += 1,
+            error => return Err(error),
+        }
+    }
+    context.memory.saw_pending(uid, generation);
+    Ok(())
+}
+
+async fn try_pending(vault: &dyn Vault, database: &Database, generation: i64) -> Result<(), Error> {
     let path = database.vault.pending();
     let cas = match vault.read_kv(&path).await? {
         Some(record) if Pending::from_data(&record.data).is_ok_and(|pending| pending.generation == generation) => {
-            context.memory.saw_pending(uid, generation);
             return Ok(());
         }
         Some(record) => record.version,
@@ -203,7 +218,6 @@ async fn ensure_pending(
             // No `pending` may mean that it was promoted a moment ago.
             let runtime = vault.read_kv(&database.vault.runtime()).await?;
             if runtime.is_some_and(|record| Runtime::generation_of(&record.data).is_ok_and(|held| held >= generation)) {
-                context.memory.saw_pending(uid, generation);
                 return Ok(());
             }
             version_to_replace(vault, &path).await?
@@ -214,14 +228,8 @@ async fn ensure_pending(
         app: login(database.postgres.login(generation)),
         migrator: login(database.postgres.migrator_login(generation)),
     };
-    match vault.write_kv(&path, &pending.to_data(), cas).await {
-        // Another operator was first: what it wrote is as good.
-        Ok(_) | Err(VaultError::CasMismatch { .. }) => {
-            context.memory.saw_pending(uid, generation);
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
+    vault.write_kv(&path, &pending.to_data(), cas).await?;
+    Ok(())
 }
 
 fn login(user: String) -> Login {

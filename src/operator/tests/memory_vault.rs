@@ -40,6 +40,7 @@ struct State {
     content: Content,
     down: Option<VaultError>,
     calls: Vec<String>,
+    refused: Option<String>,
     made: u64,
 }
 
@@ -69,6 +70,11 @@ impl MemoryVault {
     /// From now on every call gives this error; none: it serves again.
     pub fn set_down(&self, error: Option<VaultError>) {
         self.state().down = error;
+    }
+
+    /// Refuses the next write of a record, as if somebody had written it a moment before.
+    pub fn refuse_next_write(&self, path: &str) {
+        self.state().refused = Some(path.to_owned());
     }
 
     /// The calls since this was asked last, reads among them.
@@ -215,6 +221,9 @@ impl Vault for MemoryVault {
 
     async fn write_kv(&self, path: &str, data: &Data, cas: u64) -> Result<u64, VaultError> {
         self.write(format!("write kv {path}"), |state| {
+            if state.refused.take_if(|refused| refused == path).is_some() {
+                return Err(VaultError::CasMismatch { path: path.to_owned() });
+            }
             let record = state.content.kv.entry(path.to_owned()).or_default();
             if record.version != cas {
                 return Err(VaultError::CasMismatch { path: path.to_owned() });

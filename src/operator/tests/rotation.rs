@@ -52,6 +52,17 @@ async fn a_request_is_done_once() {
     assert_eq!(generation(&world), 3);
 }
 
+/// Somebody wrote `pending` between the operator's look and its write: what, only another look
+/// tells.
+#[tokio::test]
+async fn a_refused_write_of_pending_is_no_end() {
+    let mut world = at_rest().await;
+    world.vault.refuse_next_write(&names().vault("dev").pending());
+    ask(&world, ANNOTATION_ROTATE, "monday");
+    world.settle_all().await;
+    assert_eq!(generation(&world), 2);
+}
+
 /// A resource that is created with the annotation asks for nothing: its first are new.
 #[tokio::test]
 async fn the_first_credentials_answer_what_was_asked_before() {
