@@ -144,7 +144,8 @@ async fn as_pods_in_vault(sandbox: &Sandbox) {
 async fn approle(sandbox: &Sandbox, name: &str) -> (String, String) {
     let config_map = sandbox.api::<ConfigMap>().get(name).await.expect("the ConfigMap with the role_id");
     let secret = sandbox.api::<Secret>().get(name).await.expect("the Secret with the secret_id");
-    assert_eq!(secret.data.as_ref().map(|data| data.len()), Some(1), "the Secret {name} holds one thing");
+    let keys: Vec<_> = secret.data.iter().flat_map(|data| data.keys()).map(String::as_str).collect();
+    assert_eq!(keys, ["accessor", "secret-id"], "the Secret {name} holds the secret_id and what names it");
     let secret_id = secret.data.and_then(|data| data.get("secret-id").cloned()).expect("a secret_id");
     let data = config_map.data.expect("data");
     let secret_id = String::from_utf8(secret_id.0).expect("text");

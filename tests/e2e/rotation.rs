@@ -35,7 +35,7 @@ fn twenty_rotations_refuse_no_login() {
             ask(&sandbox, &token).await;
             match rotation {
                 5 => delete_primary(&sandbox, &DeleteParams::default()).await,
-                10 => drop(Operator::of(sandbox.cluster).delete_pods(true).await),
+                10 => drop(Operator::of(sandbox.cluster).delete_pods(false).await),
                 15 => delete_primary(&sandbox, &DeleteParams::default().grace_period(0)).await,
                 _ => {}
             }
@@ -189,8 +189,8 @@ fn a_record_that_is_gone_waits_for_a_reissue() {
         let held = sandbox.credentials("shop").await;
         let path = sandbox.vault_names("shop").runtime();
         sandbox.vault().delete(&format!("secret/data/{path}")).await;
-        // A new operator looks at everything; the one that runs would at its next resync.
-        Operator::of(sandbox.cluster).delete_pods(false).await;
+        // An agent that starts looks at once; the operator would at its next resync.
+        sandbox.delete::<Pod>("shop-db-0").await;
         let told = sandbox.condition("shop", "Stalled", "True", "CredentialsLost", READY).await;
         assert!(told.message.contains(&path) && told.message.contains("--reissue"), "{}", told.message);
         let session = sandbox.login("shop", &held).await.expect("who holds the login is served on");
