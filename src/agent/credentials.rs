@@ -179,13 +179,18 @@ impl Run<'_> {
     /// From `pending` to `runtime`.
     async fn promote(&self, runtime: Option<&KvRecord>) -> Result<CredentialsReport, CredentialsError> {
         let wanted = self.desired.credential_generation;
-        let Some(pending) = self.records.read_pending().await?.filter(|pending| pending.generation == wanted) else {
-            let known = remembered(self.client).await?.map_or(0, |known| known.generation);
-            return Err(if runtime.is_none() && known >= wanted {
+        // What was promoted once is never promoted again: services hold it, and setting its
+        // login's password anew would lock them out. Only a later generation may follow.
+        let known = remembered(self.client).await?.map_or(0, |known| known.generation);
+        if known >= wanted {
+            return Err(if runtime.is_none() {
                 CredentialsError::Lost { path: self.records.runtime(), generation: known }
             } else {
-                CredentialsError::NotPending(wanted)
+                CredentialsError::NotPending(known.saturating_add(1))
             });
+        }
+        let Some(pending) = self.records.read_pending().await?.filter(|pending| pending.generation == wanted) else {
+            return Err(CredentialsError::NotPending(wanted));
         };
         // 1. The stored verifiers: byte-identical at a retry.
         let names = self.names();
@@ -366,7 +371,11 @@ fn rotated_at(runtime: &Data) -> Option<Timestamp> {
     runtime.get(ROTATED_AT)?.parse().ok()
 }
 
-fn authority() -> Result<String, CredentialsError> {
+/// The authority that signed the server's certificate, as it is mounted now, PEM.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn authority() -> Result<String, CredentialsError> {
     std::fs::read_to_string(format!("{TLS_DIR}/ca.crt")).map_err(CredentialsError::Authority)
 }
 

@@ -11,7 +11,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
-use super::credentials::{CredentialsError, Run, fingerprint, remembered};
+use super::credentials::{CredentialsError, Run, authority, fingerprint, remembered};
 use super::desired::{self, DesiredState};
 use super::ensure;
 use super::environment::Environment;
@@ -36,6 +36,8 @@ struct Settled {
     generation: i64,
     /// The logins as the database has them.
     logins: String,
+    /// The authority of the server's certificate, which the records name.
+    authority: Option<String>,
 }
 
 /// The leader's work.
@@ -173,7 +175,7 @@ impl Leader {
             if let Some(known) = settled.as_ref().filter(|known| known.wanted == desired.credential_generation) {
                 tokio::select! {
                     () = changed(&mut state) => {}
-                    () = self.logins_change(&desired, known) => settled = None,
+                    () = self.something_changes(&desired, known) => settled = None,
                 }
                 continue;
             }
@@ -207,18 +209,26 @@ impl Leader {
         let run = Run { environment: &self.environment, desired, records: &records, client };
         let report = run.settle().await?;
         let names = self.environment.names.postgres(&desired.database);
-        let logins = fingerprint(client, &names, report.generation).await?;
-        let settled = Settled { wanted: desired.credential_generation, generation: report.generation, logins };
+        let settled = Settled {
+            wanted: desired.credential_generation,
+            generation: report.generation,
+            logins: fingerprint(client, &names, report.generation).await?,
+            authority: authority().ok(),
+        };
         self.reporter.update(|report_of_pod| report_of_pod.credentials = Some(report));
         Ok(settled)
     }
 
-    /// Resolves when a login in the database is not as it was left; it asks the database
-    /// alone, so it costs Vault nothing.
-    async fn logins_change(&self, desired: &Desired, known: &Settled) {
+    /// Resolves when a login in the database is not as it was left, or the authority is another;
+    /// it asks the database alone, so it costs Vault nothing.
+    async fn something_changes(&self, desired: &Desired, known: &Settled) {
         let names = self.environment.names.postgres(&desired.database);
         loop {
             tokio::time::sleep(LOOK_AT_LOGINS).await;
+            if authority().is_ok_and(|now| Some(now) != known.authority) {
+                tracing::info!("the certificate authority is another; the records in Vault follow");
+                return;
+            }
             let now = async {
                 let connection = ensure::connect("postgres").await?;
                 fingerprint(&connection.client, &names, known.generation).await

@@ -7,6 +7,7 @@ use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::report::Reporter;
 use crate::contract::pod::SOCKET_DIR;
+use crate::contract::report::OldSessions;
 use crate::postgres::over_socket;
 
 /// How often they are counted.
@@ -17,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The generation is the one that was promoted last, which replicas know by replication. A
 /// server that has none yet has no table.
 const QUERY: &str = "\
-SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity
+SELECT generation,
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity
         WHERE backend_type = 'client backend'
           AND usename = CASE WHEN generation % 2 = 0 THEN $1 ELSE $2 END)
 FROM servicedb.credentials";
@@ -33,7 +35,7 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
         let counted = tokio::time::timeout(PATIENCE, async {
             let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.ok()?;
             let row = connection.client.query_opt(QUERY, &[&odd, &even]).await.ok()??;
-            Some(row.get::<_, i64>(0))
+            Some(OldSessions { generation: row.get(0), count: row.get(1) })
         });
         let counted = counted.await.ok().flatten();
         reporter.update(|report| report.old_sessions = counted);

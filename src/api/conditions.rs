@@ -79,6 +79,8 @@ pub mod reason {
         CREDENTIALS_PENDING = "CredentialsPending";
         /// The runtime record of a living database is gone from Vault.
         CREDENTIALS_LOST = "CredentialsLost";
+        /// A record in Vault does not hold what was proved; new credentials replace it.
+        CREDENTIALS_DAMAGED = "CredentialsDamaged";
         /// Of events: new credentials took the place of others.
         CREDENTIALS_ROTATED = "CredentialsRotated";
         /// A record in Vault belongs to another Kubernetes cluster.

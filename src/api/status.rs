@@ -147,7 +147,8 @@ pub struct CredentialsStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Time>,
     /// How many sessions, of all instances, were opened with the login that was replaced. 0
-    /// says that the next rotation disturbs nobody.
+    /// says that the next rotation disturbs nobody; absent until every instance has counted
+    /// since the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<i64>,
     /// The token of the last `servicedb.dev/rotate` annotation that was done.

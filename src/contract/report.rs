@@ -51,9 +51,9 @@ pub struct Report {
     /// so that the annotation does not change with every byte. 0 under 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_bucket_bytes: Option<u64>,
-    /// How many sessions of this instance were opened with the login that was replaced last.
+    /// The sessions of this instance that were opened with the login that was replaced last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old_sessions: Option<i64>,
+    pub old_sessions: Option<OldSessions>,
     /// The accessor of the secret_id that this pod has now: others may be destroyed once every
     /// pod has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +99,16 @@ pub struct CredentialsReport {
     pub generation: i64,
     /// When it was promoted.
     pub rotated_at: Timestamp,
+}
+
+/// Sessions that were opened with the login that was replaced last.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OldSessions {
+    /// The generation that replaced it.
+    pub generation: i64,
+    /// How many there are.
+    pub count: i64,
 }
 
 /// The leader's word on the ledger.

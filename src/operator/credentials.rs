@@ -25,9 +25,16 @@ pub struct Settled {
     pub requests: Requests,
     /// The runtime record of a living database is gone: what to do about it.
     pub lost: Option<String>,
+    /// A record does not hold what was proved: what is done about it.
+    pub damaged: Option<String>,
+    /// Vault was not asked: what was found in it before still holds.
+    pub unseen: bool,
     /// How long until new credentials are due by their age.
     pub due_in: Option<Duration>,
 }
+
+/// How old credentials must be to be replaced because a record of them is damaged.
+const DAMAGE_COUNTS_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// Why new credentials are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +65,11 @@ pub async fn settle(
     let mut settled = present(context, database, observed).await?;
     let primary = observed.primary().and_then(|pod| pod.report.as_ref());
     let promoted = primary.and_then(|report| report.credentials.as_ref());
+    let tells =
+        |why: &str| primary.and_then(|report| report.trouble.as_ref()).is_some_and(|trouble| trouble.reason == why);
     if let Some(promoted) = promoted.filter(|promoted| promoted.generation >= settled.generation) {
-        let told_lost = primary
-            .and_then(|report| report.trouble.as_ref())
-            .is_some_and(|trouble| trouble.reason == reason::CREDENTIALS_LOST);
         let uid = &database.owner.uid;
-        let records = if unseen || told_lost || context.memory.credentials_doubted(uid) {
+        let records = if unseen || tells(reason::CREDENTIALS_LOST) || context.memory.credentials_doubted(uid) {
             let records = look(context.vault.as_ref(), database, promoted).await?;
             context.memory.doubt_credentials(uid, records != Records::Whole);
             records
@@ -72,7 +78,10 @@ pub async fn settle(
         };
         settled.decide(database, records, promoted, context.now());
     }
-    let promoted = promoted.map_or(0, |promoted| promoted.generation);
+    // Where no primary tells, status does: what was promoted once is never made a second time.
+    // Its record may be gone, and then only a new generation may follow.
+    let promoted = promoted.map_or(database.promoted, |promoted| promoted.generation);
+    let unseen = unseen || tells(reason::CREDENTIALS_PENDING);
     ensure_pending(context, database, settled.generation, promoted, unseen).await?;
     Ok(settled)
 }
@@ -87,7 +96,7 @@ impl Settled {
     pub fn remembered(observed: &Observation) -> Option<Self> {
         let desired = observed.desired.as_ref()?;
         let (generation, requests) = (desired.credential_generation, desired.requests.clone());
-        Some(Self { generation, requests, ..Self::default() })
+        Some(Self { generation, requests, unseen: true, ..Self::default() })
     }
 
     /// Goes on to the next generation, if there is a cause.
@@ -107,7 +116,11 @@ impl Settled {
                 self.lost = Some(lost(database));
                 None
             }
-            Records::Damaged => Some(Cause::Damaged),
+            Records::Damaged => {
+                self.damaged = Some(damaged(database));
+                // What new credentials do not cure would turn the logins without end.
+                (now.duration_since(promoted.rotated_at) >= DAMAGE_COUNTS_AFTER).then_some(Cause::Damaged)
+            }
             Records::Whole if reissue || open(&asked.rotate, &self.requests.rotate) => Some(Cause::Requested),
             Records::Whole if self.due_in == Some(Duration::ZERO) => Some(Cause::Due),
             Records::Whole => None,
@@ -131,19 +144,29 @@ impl Settled {
 async fn present(context: &Context, database: &Database, observed: &Observation) -> Result<Settled, Error> {
     let ours = observed.desired.as_ref().is_some_and(|desired| desired.uid == database.owner.uid);
     if let Some(settled) = Settled::remembered(observed).filter(|_| ours) {
-        return Ok(settled);
+        return Ok(Settled { unseen: false, ..settled });
     }
-    // Of a living database status tells what was answered; the first credentials answer all.
-    let requests = database.answered.as_ref().unwrap_or(&database.requests);
-    let first = |generation| Settled { generation, requests: requests.clone(), ..Settled::default() };
-    let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else { return Ok(first(1)) };
-    let held = Runtime::generation_of(&record.data)?;
+    let settled =
+        |generation, requests: &Requests| Settled { generation, requests: requests.clone(), ..Settled::default() };
+    // New ones answer whatever was asked before them; of others status tells what they answer.
+    let anew = |generation| settled(generation, database.answered.as_ref().unwrap_or(&database.requests));
+    let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else {
+        return Ok(anew(database.promoted.max(1)));
+    };
+    // What is not readable is replaced, by the agent under check-and-set.
+    let Ok(held) = Runtime::generation_of(&record.data) else {
+        return Ok(anew(database.promoted.saturating_add(1)));
+    };
     // A record of an earlier resource of this name is never taken over, unless its data is:
     // its password was known to its clients. The next generation replaces it once a login
     // proves it. The metadata does not tell: it is written before that, and the content with it.
     let ours = Runtime::uid_of(&record.data) == Some(database.owner.uid.as_str());
-    let adopted = database.adopt && observed.initialized;
-    Ok(first(if ours || adopted { held } else { held.saturating_add(1) }))
+    let adopted = database.adopt && observed.initialized && !observed.foreign_config;
+    Ok(if ours || adopted {
+        settled(held, database.answered.as_ref().unwrap_or(&Requests::default()))
+    } else {
+        anew(held.saturating_add(1))
+    })
 }
 
 /// The records that were promoted, as Vault has them now.
@@ -176,6 +199,14 @@ fn lost(database: &Database) -> String {
         database.vault.runtime(),
         database.names().name,
         database.names().namespace,
+    )
+}
+
+fn damaged(database: &Database) -> String {
+    format!(
+        "a record under {} in Vault does not hold what was proved: it is unreadable, older, or gone; new credentials \
+         replace it, five minutes after the last at the earliest",
+        database.vault.folder()
     )
 }
 

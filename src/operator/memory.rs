@@ -19,6 +19,8 @@ pub struct Memory {
 
 /// For how long a word of Vault is one to every reconcile: longer than until the probe's next.
 const VAULT_ANSWERS_FOR: Duration = Duration::from_secs(8);
+/// The same of an error: a Vault that does not answer keeps the probe waiting, too.
+const VAULT_FAILS_FOR: Duration = Duration::from_secs(20);
 
 /// Namespace, kind and name of an object.
 type ObjectKey = (String, String, String);
@@ -104,7 +106,8 @@ impl Memory {
     /// else is remembered of Vault does not tell whether it is there.
     pub fn vault_said(&self) -> Option<Result<(), VaultError>> {
         let said = lock(&self.vault_said).clone();
-        said.filter(|(at, _)| at.elapsed() < VAULT_ANSWERS_FOR).map(|(_, word)| word)
+        let counts = |word: &Result<_, _>| if word.is_ok() { VAULT_ANSWERS_FOR } else { VAULT_FAILS_FOR };
+        said.filter(|(at, word)| at.elapsed() < counts(word)).map(|(_, word)| word)
     }
 
     /// Remembers whether Vault serves.

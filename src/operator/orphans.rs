@@ -19,7 +19,7 @@ use super::reconcile::jittered;
 use crate::api::names::{FIELD_MANAGER, Names};
 use crate::api::{DeletionPolicy, ServiceDatabase};
 
-/// The ConfigMap, in the operator's namespace: a key for each resource, `<namespace>.<name>`.
+/// The ConfigMap, in the operator's namespace: a key for each resource, `<namespace>.<name>.<uid>`.
 pub const CONFIG_MAP: &str = "servicedb-orphans";
 /// How often it is looked at, beside each time that Vault comes back.
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -40,7 +40,7 @@ pub struct Orphan {
 /// Whatever the API server said.
 pub async fn record(context: &Context, names: &Names, orphan: &Orphan) -> Result<(), Error> {
     let api = api(context);
-    let entry = json!({"data": {key(names): json!(orphan).to_string()}});
+    let entry = json!({"data": {key(names, &orphan.uid): json!(orphan).to_string()}});
     if api.get_opt(CONFIG_MAP).await?.is_none() {
         let map = json!({"metadata": {"name": CONFIG_MAP, "labels": {"app.kubernetes.io/managed-by": "servicedb"}}});
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -76,20 +76,20 @@ pub async fn sweep(context: &Context) -> Result<(), Error> {
     let api = api(context);
     let Some(map) = api.get_opt(CONFIG_MAP).await? else { return Ok(()) };
     for (key, text) in map.data.iter().flatten() {
-        let Some((namespace, name)) = key.split_once('.') else { continue };
+        let mut parts = key.splitn(3, '.');
+        let (Some(namespace), Some(name)) = (parts.next(), parts.next()) else { continue };
         let Ok(orphan) = serde_json::from_str::<Orphan>(text) else {
             tracing::warn!(key, "an entry of the ConfigMap {CONFIG_MAP} is not readable and stays");
             continue;
         };
         // Nobody prepares a successor in Vault between the look and the removal.
         let _no_one_else = context.vault_names.write().await;
-        match live(context, namespace, name).await? {
+        if live(context, namespace, name).await?.is_some_and(|live| live.uid().as_deref() == Some(&orphan.uid)) {
             // The finalizer is not released yet.
-            Some(live) if live.uid().as_deref() == Some(orphan.uid.as_str()) => continue,
-            // All names are a successor's now, and go with it.
-            Some(_) => {}
-            None => leave_vault(context, &Names::new(namespace, name), &orphan).await?,
+            continue;
         }
+        // What a successor has claimed stays, and one that has not has nothing there.
+        leave_vault(context, &Names::new(namespace, name), &orphan).await?;
         tracing::info!(namespace, name, uid = orphan.uid, "what a deleted resource left in Vault is removed");
         let done = json!({"data": {key: null}});
         api.patch(CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&done)).await?;
@@ -106,6 +106,6 @@ fn api(context: &Context) -> Api<ConfigMap> {
 }
 
 /// Neither a namespace nor a resource's name has a dot.
-fn key(names: &Names) -> String {
-    format!("{}.{}", names.namespace, names.name)
+fn key(names: &Names, uid: &str) -> String {
+    format!("{}.{}.{uid}", names.namespace, names.name)
 }

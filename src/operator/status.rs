@@ -7,6 +7,7 @@ use super::credentials::Settled;
 use super::migrations::Progress;
 use super::observe::Observation;
 use super::options::Options;
+use super::pods::DatabasePod;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{
@@ -84,7 +85,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let credentials = credentials_ready(findings, &previous, report);
     let migrations = migrations_applied(findings, &previous);
     let vault = vault_reachable(findings, &previous);
-    let stalled = stalled(findings);
+    let stalled = stalled(findings, &previous);
     let ready = ready(findings, &available, &credentials, &migrations, &stalled);
     let reconciling = if ready.holds || stalled.holds {
         Word::no(reason::IDLE, "")
@@ -185,8 +186,11 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
 fn credentials_ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus, report: Option<&Report>) -> Word {
     let wanted = findings.credentials.generation;
     let proved = report.and_then(|report| report.credentials.as_ref()).map(|credentials| credentials.generation);
-    if let Some(lost) = &findings.credentials.lost {
-        return Word::no(reason::CREDENTIALS_LOST, lost.clone());
+    if let Some(lost) = lost(findings, previous) {
+        return Word::no(reason::CREDENTIALS_LOST, lost);
+    }
+    if let Some(damaged) = &findings.credentials.damaged {
+        return Word::no(reason::CREDENTIALS_DAMAGED, damaged.clone());
     }
     let trouble = report.and_then(|report| report.trouble.as_ref());
     if let Some(lost) = trouble.filter(|trouble| trouble.reason == reason::CREDENTIALS_LOST) {
@@ -223,6 +227,14 @@ fn credentials_ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus, 
     }
 }
 
+/// What to do about a runtime record that is gone: as it was found now, or before, where Vault
+/// was not asked.
+fn lost(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<String> {
+    let before = || held(previous, kind::CREDENTIALS_READY).filter(|word| word.reason == reason::CREDENTIALS_LOST);
+    let credentials = &findings.credentials;
+    credentials.lost.clone().or_else(|| before().filter(|_| credentials.unseen).map(|word| word.message))
+}
+
 fn migrations_applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
     match &findings.progress {
         None => held(previous, kind::MIGRATIONS_APPLIED)
@@ -252,12 +264,12 @@ fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
     }
 }
 
-fn stalled(findings: &Findings<'_>) -> Word {
+fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
     if let Some(word) = &findings.stalled {
         return Word { holds: true, ..word.clone() };
     }
-    if let Some(lost) = &findings.credentials.lost {
-        return Word::yes(reason::CREDENTIALS_LOST, lost.clone());
+    if let Some(lost) = lost(findings, previous) {
+        return Word::yes(reason::CREDENTIALS_LOST, lost);
     }
     match &findings.progress {
         Some(Progress::Failed { reason, message }) => Word::yes(reason, message.clone()),
@@ -332,7 +344,7 @@ fn credentials_status(
             .filter(|_| promoted)
             .map(|credentials| Time(seconds(credentials.rotated_at)))
             .or(previous.rotated_at),
-        old_sessions: old_sessions(findings.observed).or(previous.old_sessions),
+        old_sessions: proved.and_then(|credentials| old_sessions(findings.observed, credentials.generation)),
         rotate_request: answered(requests.rotate, previous.rotate_request),
         reissue_request: answered(requests.reissue, previous.reissue_request),
         vault_path: Some(format!("{}/{}", findings.options.vault_kv_mount, database.vault.runtime())),
@@ -340,10 +352,14 @@ fn credentials_status(
     }
 }
 
-/// Over all instances that tell; none if none does.
-fn old_sessions(observed: &Observation) -> Option<i64> {
-    let told: Vec<_> = observed.pods.iter().filter_map(|pod| pod.report.as_ref()?.old_sessions).collect();
-    (!told.is_empty()).then(|| told.iter().sum())
+/// Over all instances, of the login that this generation replaced; none unless each of them
+/// has counted since.
+fn old_sessions(observed: &Observation, generation: i64) -> Option<i64> {
+    let counted = |pod: &DatabasePod| {
+        let sessions = pod.report.as_ref()?.old_sessions.as_ref()?;
+        (sessions.generation == generation).then_some(sessions.count)
+    };
+    observed.pods.iter().map(counted).sum()
 }
 
 fn migrations_status(

@@ -52,6 +52,8 @@ pub struct Database {
     pub requests: Requests,
     /// The requests that status says were done; none before the first credentials.
     pub answered: Option<Requests>,
+    /// The generation that status says was promoted; 0: none yet.
+    pub promoted: i64,
     /// The Secret that shall have the credentials.
     pub binding_secret: Option<String>,
     /// Whether data of an earlier resource is taken over.
@@ -141,6 +143,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         rotation_period: rotation_period(spec.credentials.rotation_period_seconds)?,
         requests: requests(resource),
         answered: answered(resource),
+        promoted: promoted(resource),
         binding_secret: spec.credentials.secret.as_ref().map(|secret| secret.name.clone()),
         adopt: spec.bootstrap.adopt,
     })
@@ -158,6 +161,11 @@ fn rotation_period(seconds: Option<i64>) -> Result<Option<Duration>, Invalid> {
 fn requests(resource: &ServiceDatabase) -> Requests {
     let token = |key: &str| resource.annotations().get(key).filter(|token| !token.is_empty()).cloned();
     Requests { rotate: token(ANNOTATION_ROTATE), reissue: token(ANNOTATION_REISSUE) }
+}
+
+fn promoted(resource: &ServiceDatabase) -> i64 {
+    let credentials = resource.status.as_ref().and_then(|status| status.credentials.as_ref());
+    credentials.map_or(0, |credentials| credentials.generation)
 }
 
 fn answered(resource: &ServiceDatabase) -> Option<Requests> {

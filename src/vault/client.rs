@@ -355,7 +355,8 @@ impl Vault for VaultClient {
             present: found
                 .versions
                 .get(&found.current_version.to_string())
-                .is_some_and(|newest| newest.deletion_time.is_empty() && !newest.destroyed),
+                // With delete_version_after a living version has a date in the future.
+                .is_some_and(|newest| !newest.destroyed && !has_expired(&newest.deletion_time, jiff::Timestamp::now())),
             custom: found.custom_metadata.unwrap_or_default().into_iter().collect(),
         }))
     }

@@ -69,6 +69,8 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
             "postgres": { "version": "17" },
             "storage": { "size": "1Gi" },
             "replication": { "synchronous": true, "maximumLagBytes": 16777216 },
+            "credentials": {},
+            "bootstrap": { "adopt": false },
             "deletionPolicy": "Retain",
             "paused": false
         })

@@ -37,9 +37,6 @@ const KEYS: [(&str, &str); 7] = [
 pub async fn ensure(context: &Context, database: &Database, name: &str, proved: i64) -> Result<bool, Error> {
     let (client, owner) = (&context.client, &database.owner);
     let live = store::read(client, owner, name, &Ownership::Controlled).await?;
-    if live.as_ref().is_some_and(|secret| holds(secret, proved)) {
-        return Ok(true);
-    }
     let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else { return Ok(false) };
     let generation = Runtime::generation_of(&record.data)?;
     if generation < proved {
@@ -51,6 +48,10 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
     for (key, suffix) in KEYS {
         content.insert(key, Runtime::value_of(&record.data, &prefix, suffix)?);
     }
+    // The record is corrected within a generation, too: its authority may be made anew.
+    if live.as_ref().is_some_and(|secret| holds(secret, &content)) {
+        return Ok(true);
+    }
     let annotations = [(ANNOTATION_GENERATION, generation.to_string())];
     let wanted =
         Wanted { name, ownership: &Ownership::Controlled, kind: TYPE, content: &content, annotations: &annotations };
@@ -58,11 +59,10 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
     Ok(true)
 }
 
-/// Whether a Secret is whole and of this generation, or a later one.
-fn holds(secret: &Secret, generation: i64) -> bool {
-    let noted = secret.annotations().get(ANNOTATION_GENERATION).and_then(|text| text.parse::<i64>().ok());
-    let filled = |key: &str| store::text(secret, key).is_some_and(|text| !text.expose_secret().is_empty());
-    noted.is_some_and(|noted| noted >= generation) && KEYS.iter().all(|(key, _)| filled(key))
+/// Whether a Secret has all of this, as it is here.
+fn holds(secret: &Secret, content: &Content) -> bool {
+    let text = |key: &str| store::text(secret, key);
+    content.iter().all(|(key, value)| text(key).is_some_and(|held| held.expose_secret() == value.expose_secret()))
 }
 
 /// Removes the Secret that an earlier spec named; one that is not the resource's stays.

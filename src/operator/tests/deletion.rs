@@ -230,6 +230,18 @@ async fn data_of_another_database_is_not_adopted() {
     assert!(world.get("statefulsets", "chat-db").is_none());
 }
 
+/// What Patroni's leftovers without volumes say is no data.
+#[tokio::test]
+async fn adoption_of_leftovers_without_volumes_takes_nothing_over() {
+    let (mut world, _) = succeeded_with_adoption().await;
+    let claim = object("persistentvolumeclaims", "data-chat-db-0");
+    world.api.store().delete(&claim, &Value::Null).expect("a person deletes the data");
+    world.settle_all().await;
+    world.settle_all().await;
+    let generation = world.resource().status.and_then(|status| status.credentials).map(|found| found.generation);
+    assert_eq!(generation, Some(2), "the earlier password is not for a new database");
+}
+
 /// A namespace that was made anew over records of an earlier one gets a password of its own.
 #[tokio::test]
 async fn adoption_without_data_takes_nothing_over() {
@@ -274,7 +286,7 @@ async fn deleted_without_vault(policy: &str) -> World {
     world.pass(SignedDuration::from_secs(301));
     world.settle().await;
     assert!(world.get("servicedatabases", "chat").is_none(), "a namespace must not hang on Vault");
-    assert!(orphans(&world)["messaging.chat"].as_str().is_some_and(|entry| entry.contains("uid-of-chat")));
+    assert!(orphans(&world)["messaging.chat.uid-of-chat"].as_str().is_some_and(|entry| entry.contains("uid-of-chat")));
     world
 }
 
@@ -304,6 +316,19 @@ async fn a_sweep_takes_nothing_from_a_successor() {
     assert_eq!((after.kv, after.policies, after.approles), (before.kv, before.policies, before.approles));
     assert_eq!(orphans(&world), json!({}));
     assert_eq!(world.told(kind::READY), "True Ready");
+}
+
+/// A successor that waits for somebody has claimed nothing: what the first left still goes.
+#[tokio::test]
+async fn a_sweep_does_not_wait_for_a_successor_that_is_stalled() {
+    let mut world = deleted_without_vault("Retain").await;
+    world.vault.set_down(None);
+    world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
+    world.sweep().await.expect("a sweep");
+    let vault = world.vault.content();
+    assert_eq!((vault.policies.len(), vault.approles.len(), vault.kv.len()), (0, 0, 2));
 }
 
 /// Two clusters that were given one id: the deletion of the one that came second is no harm

@@ -7,6 +7,7 @@ use super::fixtures::MINIMAL;
 use super::world::{World, names, object};
 use crate::api::conditions as kind;
 use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE};
+use crate::vault::VaultError;
 
 async fn at_rest() -> World {
     let mut world = World::new();
@@ -124,6 +125,28 @@ async fn a_record_that_is_gone_waits_for_a_reissue() {
     assert_eq!(generation(&restored), 2, "and what was asked for meanwhile is done");
 }
 
+/// While no primary tells, nothing is made in the place of what was promoted: services hold it.
+#[tokio::test]
+async fn a_record_that_is_gone_is_not_made_again_while_there_is_no_primary() {
+    let mut world = at_rest().await;
+    let path = names().vault("dev").runtime();
+    world.end_pods();
+    world.vault.edit(|content| content.kv.get_mut(&path).expect("a record").data = None);
+    world.restart();
+    world.settle().await;
+    assert!(!has_pending(&world));
+    world.run_pods();
+    world.restart();
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True CredentialsLost");
+    // Nor is it forgotten when Vault is away.
+    world.vault.set_down(Some(VaultError::Unreachable { address: "x".to_owned(), problem: "timeout".to_owned() }));
+    world.restart();
+    world.settle().await;
+    assert_eq!(world.told(kind::STALLED), "True CredentialsLost");
+    assert_eq!(world.told(kind::CREDENTIALS_READY), "False CredentialsLost");
+}
+
 #[tokio::test]
 async fn a_reissue_replaces_a_record_that_is_gone() {
     let mut world = at_rest().await;
@@ -161,6 +184,10 @@ async fn a_damaged_record_is_replaced() {
             *data = serde_json::from_value(changed).expect("strings, or nothing");
         });
         world.restart();
+        world.settle_all().await;
+        assert_eq!(generation(&world), 1, "what new credentials do not cure must not turn them without end");
+        assert_eq!(world.told(kind::CREDENTIALS_READY), "False CredentialsDamaged");
+        world.pass(SignedDuration::from_mins(6));
         world.settle_all().await;
         assert_eq!((generation(&world), world.told(kind::READY).as_str()), (2, "True Ready"), "{record}");
     }

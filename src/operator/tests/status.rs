@@ -6,7 +6,7 @@ use serde_json::json;
 use super::status_findings::{Scene, observed, pod, time};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
-use crate::contract::report::{LedgerReport, Trouble, VaultHealth};
+use crate::contract::report::{LedgerReport, OldSessions, Trouble, VaultHealth};
 use crate::migrate::source;
 use crate::operator::migrations::Progress;
 use crate::operator::status::Word;
@@ -418,8 +418,10 @@ fn sessions_of_the_old_login_are_counted_over_all_instances() {
     let mut scene = Scene::serving(3);
     let counted = |scene: &Scene| scene.status().credentials.expect("credentials").old_sessions;
     assert_eq!(counted(&scene), None, "nobody told");
-    for (pod, sessions) in scene.observed.pods.iter_mut().zip([4, 0, 3]) {
-        pod.report.as_mut().expect("a report").old_sessions = Some(sessions);
+    for (pod, count) in scene.observed.pods.iter_mut().zip([4, 0, 3]) {
+        pod.report.as_mut().expect("a report").old_sessions = Some(OldSessions { generation: 1, count });
     }
     assert_eq!(counted(&scene), Some(7));
+    scene.report(|report| report.credentials.as_mut().expect("credentials").generation = 2);
+    assert_eq!(counted(&scene), None, "these were counted before the last rotation");
 }
