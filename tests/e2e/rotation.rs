@@ -11,12 +11,15 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::harness::{
     Operator, READY, SOON, Sandbox, column, config_map, database, login_at, plugin, run, shared, sqlstate, until,
 };
 
 const ROTATIONS: i64 = 20;
+/// Rotations come a second apart at the least: in this time no two of them go by.
+const PROMPT: Duration = Duration::from_millis(500);
 const FIRST: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 const SECOND: (&str, &str) = ("2_tags.up.sql", "CREATE TABLE tags (id bigint PRIMARY KEY);");
 
@@ -95,15 +98,17 @@ impl Client {
             let address = sandbox.address("shop-db").await;
             while !stopped.load(Ordering::Relaxed) {
                 let (before, credentials) = sandbox.credentials_and_generation("shop").await;
+                let since = Instant::now();
                 match login_at(address, &host, &credentials).await {
                     Ok(_) => logins += 1,
                     Err(error) => match sqlstate(&error) {
-                        // A client that read Vault and slept over two rotations has what nobody promised.
-                        Some(state)
-                            if state.starts_with("28")
-                                && sandbox.credentials_and_generation("shop").await.0 < before + 2 =>
-                        {
-                            refused.push(format!("{} as {}: {error}", state, credentials.user));
+                        Some(state) if state.starts_with("28") => {
+                            // Nobody promised what a client has whose connection hung while two
+                            // rotations went by, as it may in a failover.
+                            let now = sandbox.credentials_and_generation("shop").await.0;
+                            if now == before || (now == before + 1 && since.elapsed() < PROMPT) {
+                                refused.push(format!("{state} as {}: {error}", credentials.user));
+                            }
                         }
                         _ => absent += 1,
                     },
@@ -220,18 +225,32 @@ fn policies_and_roles_that_were_deleted_come_back() {
             let pods: Api<Pod> = sandbox.api();
             pods.delete("shop-db-0", &DeleteParams::default()).await.expect("the pod deleted");
             ask(&sandbox, &path).await;
+            let synced = sync_volumes(sandbox.clone(), "shop-db-0");
             let done = sandbox
                 .wait(&format!("a rotation after {path} was deleted"), "shop", Duration::from_secs(150), |database| {
                     let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
                     credentials.and_then(|credentials| credentials.rotate_request.as_ref()) == Some(&path)
                 })
                 .await;
+            synced.abort();
             let generation = done.status.and_then(|status| status.credentials).map_or(0, |found| found.generation);
             assert_eq!(generation, i64::try_from(number).expect("small") + 2);
             assert!(sandbox.vault().read(&path).await.is_some(), "{path} did not come back");
         }
         sandbox.connect("shop").await;
     });
+}
+
+/// Touches a pod now and then: the kubelet brings changed ConfigMaps and Secrets into a pod when
+/// it looks at it, which by itself may be in a minute or two.
+fn sync_volumes(sandbox: Arc<Sandbox>, pod: &'static str) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        for touch in 0.. {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let patch = json!({"metadata": {"annotations": {"example.com/touched": format!("{touch}")}}});
+            let _ = sandbox.api::<Pod>().patch(pod, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        }
+    })
 }
 
 /// The Secret for services that cannot read Vault, and its way through a rotation.
