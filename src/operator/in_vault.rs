@@ -117,7 +117,7 @@ async fn ensure_secret_ids(
 
 impl Observation {
     /// Whether an agent says that Vault does not let it in, or not to what it needs.
-    fn vault_refuses_an_agent(&self) -> bool {
+    pub fn vault_refuses_an_agent(&self) -> bool {
         let health = |pod: &super::pods::DatabasePod| pod.report.as_ref()?.vault.clone();
         self.pods
             .iter()

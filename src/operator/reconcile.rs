@@ -123,7 +123,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         }
     };
     // When Vault is back is told by the probe; when it refuses no more, by asking.
-    let vault_failing = findings.vault.as_ref().is_some_and(|word| !word.holds);
+    let vault_failing = findings.vault.as_ref().is_some_and(|word| !word.holds) || observed.vault_refuses_an_agent();
     let ready = publish::status(&context, &findings).await?;
     outcome?;
     Ok(if ready && !vault_failing {
