@@ -2,13 +2,13 @@
 //! says so.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::json;
 
 use super::context::Context;
 use super::error::Error;
-use super::object::{ANNOTATION_DATABASE, ANNOTATION_UID, Owner, stamped_uid};
+use super::object::{ANNOTATION_DATABASE, ANNOTATION_UID, Owner, erased, stamped_uid};
 use super::observe::Observation;
 use super::validate::Database;
 
@@ -27,17 +27,17 @@ pub fn other_database(database: &Database, observed: &Observation) -> Option<Str
 /// Whatever the API server said.
 pub async fn take_over(context: &Context, database: &Database, observed: &Observation) -> Result<(), Error> {
     let owner = &database.owner;
-    let config_maps = api::<ConfigMap>(&context.client, owner);
+    let (client, namespace) = (&context.client, &owner.names.namespace);
+    let config_maps = erased::<ConfigMap>(client, namespace);
     for name in owner.names.patroni_config_maps() {
         stamp(&config_maps, owner, &name).await?;
     }
-    stamp(&api::<Secret>(&context.client, owner), owner, &owner.names.ca_secret()).await?;
-    let claims = api::<PersistentVolumeClaim>(&context.client, owner);
+    stamp(&erased::<Secret>(client, namespace), owner, &owner.names.ca_secret()).await?;
+    let claims = erased::<PersistentVolumeClaim>(client, namespace);
     for claim in &observed.volume_claims {
         stamp(&claims, owner, &claim.name_any()).await?;
     }
-    let (namespace, name) = (&owner.names.namespace, &owner.names.name);
-    tracing::info!(namespace, name, "the data of an earlier resource of this name was taken over");
+    tracing::info!(namespace, name = owner.names.name, "the data of an earlier resource of this name was taken over");
     Ok(())
 }
 
@@ -54,8 +54,4 @@ async fn stamp(api: &Api<DynamicObject>, owner: &Owner, name: &str) -> Result<()
     }});
     api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(())
-}
-
-fn api<K: Resource<DynamicType = ()>>(client: &Client, owner: &Owner) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), &owner.names.namespace, &ApiResource::erase::<K>(&()))
 }

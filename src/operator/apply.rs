@@ -135,7 +135,10 @@ pub async fn ensure_absent(context: &Context, owner: &Owner, planned: &Planned) 
 }
 
 /// Deletes an object that is this owner's; returns whether there was one.
-async fn delete(client: &Client, owner: &Owner, planned: &Planned) -> Result<bool, Error> {
+///
+/// # Errors
+/// Whatever the API server said; an object that is gone already is success.
+pub async fn delete(client: &Client, owner: &Owner, planned: &Planned) -> Result<bool, Error> {
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.names.namespace, &planned.resource);
     let Some(live) = api.get_opt(&planned.name).await? else { return Ok(false) };
     if !owner.owns(&planned.ownership, &live.metadata) {

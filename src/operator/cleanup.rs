@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::apply::delete_exactly;
 use super::context::Context;
 use super::error::Error;
-use super::object::{controller_uid, stamped_uid};
+use super::object::{controller_uid, erased, stamped_uid};
 use super::orphans::Orphan;
 use super::reconcile::jittered;
 use super::status::{Word, condition};
@@ -222,8 +222,7 @@ impl Dying<'_> {
     }
 
     fn api<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
-        let resource = ApiResource::erase::<K>(&());
-        Api::namespaced_with(self.context.client.clone(), &self.names.namespace, &resource)
+        erased::<K>(&self.context.client, &self.names.namespace)
     }
 
     async fn labelled(&self, api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, Error> {

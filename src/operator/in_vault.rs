@@ -12,7 +12,6 @@ use super::plan::RoleIds;
 use super::secrets::{self, Role, Users};
 use super::validate::Database;
 use super::vault_objects;
-use crate::api::conditions::reason;
 use crate::vault::VaultError;
 
 /// When an agent says that Vault refuses it, what was seen in Vault this long ago is looked at
@@ -113,15 +112,4 @@ async fn ensure_secret_ids(
     // failed, would be one more in Vault with each try.
     let (for_instance, for_migrator) = tokio::join!(ensure(instance), ensure(migrator));
     for_instance.and(for_migrator)
-}
-
-impl Observation {
-    /// Whether an agent says that Vault does not let it in, or not to what it needs.
-    pub fn vault_refuses_an_agent(&self) -> bool {
-        let health = |pod: &super::pods::DatabasePod| pod.report.as_ref()?.vault.clone();
-        self.pods
-            .iter()
-            .filter_map(health)
-            .any(|health| !health.ok && health.reason.as_deref().is_some_and(|why| why != reason::VAULT_UNREACHABLE))
-    }
 }

@@ -2,8 +2,8 @@
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource;
-use kube::api::ApiResource;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::{Client, Resource};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -122,6 +122,11 @@ impl Owner {
             Ownership::Stamped => stamped_uid(live) == Some(self.uid.as_str()),
         }
     }
+}
+
+/// The objects of kind `K` in a namespace, as JSON.
+pub fn erased<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
 }
 
 fn controller(object: &ObjectMeta) -> Option<&OwnerReference> {

@@ -67,6 +67,15 @@ impl Observation {
         self.pods.iter().filter(waits).map(|pod| pod.name.as_str()).collect()
     }
 
+    /// Whether an agent says that Vault does not let it in, or not to what it needs.
+    pub fn vault_refuses_an_agent(&self) -> bool {
+        let health = |pod: &DatabasePod| pod.report.as_ref()?.vault.clone();
+        self.pods
+            .iter()
+            .filter_map(health)
+            .any(|health| !health.ok && health.reason.as_deref().is_some_and(|why| why != reason::VAULT_UNREACHABLE))
+    }
+
     fn unbound_claims(&self) -> Option<String> {
         let phase = |claim: &PersistentVolumeClaim| claim.status.as_ref().and_then(|status| status.phase.clone());
         let unbound = self.volume_claims.iter().filter(|claim| phase(claim).as_deref() == Some("Pending"));

@@ -23,6 +23,7 @@ use super::{adopt, cleanup, in_vault, publish, secrets};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
+use crate::vault::VaultError;
 
 /// How soon a database is looked at again that waits for what no watch tells.
 const WAITING: Duration = Duration::from_secs(15);
@@ -127,12 +128,18 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let ready = publish::status(&context, &findings).await?;
     outcome?;
     Ok(if ready && !vault_failing {
-        let resync = jittered(Duration::from_secs(context.options.resync_seconds));
+        let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
         Action::requeue(resync.min(due))
     } else {
         Action::requeue(jittered(WAITING))
     })
+}
+
+/// Vault failed: that is told, and what it says of Vault is taken into account.
+fn note_vault(context: &Context, uid: &str, error: &VaultError, findings: &mut Findings<'_>) {
+    in_vault::doubt(context, uid, error);
+    findings.vault = Some(Word::no(error.reason(), error.to_string()));
 }
 
 fn bound_before(resource: &ServiceDatabase) -> Option<String> {
@@ -175,8 +182,7 @@ async fn bind(
             Err(error)
         }
         Err(Error::Vault(error)) => {
-            in_vault::doubt(context, uid, &error);
-            findings.vault = Some(Word::no(error.reason(), error.to_string()));
+            note_vault(context, uid, &error, findings);
             Ok(())
         }
         Err(error) => Err(error),
@@ -194,8 +200,7 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
         in_vault::keep_alive(context, owner, observed),
     );
     if let Err(Error::Vault(error)) = &alive {
-        in_vault::doubt(context, &owner.uid, error);
-        findings.vault = Some(Word::no(error.reason(), error.to_string()));
+        note_vault(context, &owner.uid, error, findings);
     }
     match certified.and(alive) {
         Ok(()) => context.memory.saw_secrets(&owner.uid),
@@ -252,8 +257,7 @@ async fn bring_about(
             Some(prepared)
         }
         Err(Error::Vault(error)) => {
-            in_vault::doubt(context, &database.owner.uid, &error);
-            findings.vault = Some(Word::no(error.reason(), error.to_string()));
+            note_vault(context, &database.owner.uid, &error, findings);
             // A database that was given its role_ids before goes on without Vault.
             in_vault::remembered(observed)
         }
@@ -295,7 +299,11 @@ async fn bring_about(
 }
 
 fn resync(context: &Context) -> Action {
-    Action::requeue(jittered(Duration::from_secs(context.options.resync_seconds)))
+    Action::requeue(resync_time(context))
+}
+
+fn resync_time(context: &Context) -> Duration {
+    jittered(Duration::from_secs(context.options.resync_seconds))
 }
 
 /// From four fifths to six fifths of a time, so that a fleet does not come at once.

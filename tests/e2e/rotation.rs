@@ -41,14 +41,7 @@ fn twenty_rotations_refuse_no_login() {
                 15 => delete_primary(&sandbox, &DeleteParams::default().grace_period(0)).await,
                 _ => {}
             }
-            let done = sandbox
-                .wait(&format!("{token} is done"), "shop", READY, |database| {
-                    let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
-                    credentials.and_then(|credentials| credentials.rotate_request.as_ref()) == Some(&token)
-                })
-                .await;
-            let generation = done.status.and_then(|status| status.credentials).map(|found| found.generation);
-            assert_eq!(generation, Some(rotation + 1), "one request, one generation");
+            assert_eq!(answered(&sandbox, &token, READY).await, Some(rotation + 1), "one request, one generation");
         }
         sandbox.ready("shop", READY).await;
         let (logins, refused, absent) = client.stop().await;
@@ -72,6 +65,17 @@ async fn ask(sandbox: &Sandbox, token: &str) {
     sandbox
         .patch::<ServiceDatabase>("shop", &json!({"metadata": {"annotations": {"servicedb.dev/rotate": token}}}))
         .await;
+}
+
+/// Waits until a request is answered; the generation that answers it.
+async fn answered(sandbox: &Sandbox, token: &str, bound: Duration) -> Option<i64> {
+    let done = sandbox
+        .wait(&format!("{token} is done"), "shop", bound, |database| {
+            let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
+            credentials.and_then(|credentials| credentials.rotate_request.as_deref()) == Some(token)
+        })
+        .await;
+    done.status.and_then(|status| status.credentials).map(|found| found.generation)
 }
 
 async fn delete_primary(sandbox: &Sandbox, parameters: &DeleteParams) {
@@ -218,14 +222,7 @@ fn a_policy_that_was_deleted_comes_back() {
         // The agent's token may live for minutes: a new agent needs a new one.
         sandbox.delete::<Pod>("shop-db-0").await;
         ask(&sandbox, &path).await;
-        let done = sandbox
-            .wait("a rotation after the policy was deleted", "shop", Duration::from_secs(150), |database| {
-                let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
-                credentials.and_then(|credentials| credentials.rotate_request.as_ref()) == Some(&path)
-            })
-            .await;
-        let generation = done.status.and_then(|status| status.credentials).map(|found| found.generation);
-        assert_eq!(generation, Some(2));
+        assert_eq!(answered(&sandbox, &path, Duration::from_secs(150)).await, Some(2));
         assert!(sandbox.vault().read(&path).await.is_some(), "{path} did not come back");
         sandbox.connect("shop").await;
     });

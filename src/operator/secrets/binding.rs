@@ -2,15 +2,15 @@
 //! of a Provisioned Service of servicebinding.io. It repeats the runtime record.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Preconditions};
 use secrecy::ExposeSecret;
+use serde_json::json;
 
 use super::store::{self, Content, Wanted};
 use crate::contract::records::Runtime;
+use crate::operator::apply::delete;
 use crate::operator::context::Context;
 use crate::operator::error::Error;
-use crate::operator::object::{Ownership, controller_uid};
+use crate::operator::object::{Ownership, Planned};
 use crate::operator::validate::Database;
 
 /// The type that the specification asks for.
@@ -70,14 +70,6 @@ fn holds(secret: &Secret, content: &Content) -> bool {
 /// # Errors
 /// Whatever the API server said.
 pub async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &database.names().namespace);
-    let Some(live) = api.get_opt(name).await? else { return Ok(()) };
-    if controller_uid(&live.metadata) != Some(database.owner.uid.as_str()) {
-        return Ok(());
-    }
-    let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
-    match api.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
-        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
-        other => Ok(other.map(drop)?),
-    }
+    let named = Planned::new::<Secret>(&database.owner, name.to_owned(), json!({}));
+    delete(&context.client, &database.owner, &named).await.map(drop)
 }

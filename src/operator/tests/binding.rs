@@ -1,21 +1,17 @@
 //! The Secret with the credentials: what is in it, and what becomes of it.
 
 use k8s_openapi::ByteString;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fixtures::MINIMAL;
 use super::world::{World, object};
 use crate::api::conditions as kind;
 use crate::api::names::ANNOTATION_ROTATE;
 
-fn edit(world: &World, change: impl FnOnce(&mut Value)) {
-    world.api.store().edit(&object("servicedatabases", "chat"), change);
-}
-
 async fn bound() -> World {
     let mut world = World::new();
     world.create(MINIMAL);
-    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-credentials".into());
+    world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-credentials".into());
     world.settle_all().await;
     assert_eq!(world.told(kind::READY), "True Ready");
     world
@@ -52,7 +48,7 @@ async fn it_is_a_provisioned_service() {
 #[tokio::test]
 async fn it_follows_a_rotation_and_what_somebody_took_out_comes_back() {
     let mut world = bound().await;
-    edit(&world, |resource| resource["metadata"]["annotations"][ANNOTATION_ROTATE] = "monday".into());
+    world.edit(|resource| resource["metadata"]["annotations"][ANNOTATION_ROTATE] = "monday".into());
     world.settle_all().await;
     assert_eq!(value(&world, "chat-credentials", "username"), "chat_b");
     world.api.store().edit(&object("secrets", "chat-credentials"), |secret| {
@@ -67,7 +63,7 @@ async fn it_follows_a_rotation_and_what_somebody_took_out_comes_back() {
 #[tokio::test]
 async fn a_pause_does_not_forget_it() {
     let mut world = bound().await;
-    edit(&world, |resource| resource["spec"]["paused"] = true.into());
+    world.edit(|resource| resource["spec"]["paused"] = true.into());
     world.settle().await;
     assert_eq!(named(&world).as_deref(), Some("chat-credentials"));
 }
@@ -75,10 +71,10 @@ async fn a_pause_does_not_forget_it() {
 #[tokio::test]
 async fn another_name_moves_it_and_none_removes_it() {
     let mut world = bound().await;
-    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "other".into());
+    world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "other".into());
     world.settle().await;
     assert!(world.get("secrets", "chat-credentials").is_none() && world.get("secrets", "other").is_some());
-    edit(&world, |resource| resource["spec"]["credentials"] = json!({}));
+    world.edit(|resource| resource["spec"]["credentials"] = json!({}));
     world.settle().await;
     assert!(world.get("secrets", "other").is_none());
     assert_eq!(named(&world), None);
@@ -89,11 +85,11 @@ async fn one_of_somebody_else_is_left_alone() {
     let mut world = bound().await;
     world.create("{apiVersion: v1, kind: Secret, metadata: {name: theirs, namespace: messaging}, data: {a: YQ==}}");
     let before = world.get("secrets", "theirs");
-    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "theirs".into());
+    world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "theirs".into());
     world.settle().await;
     assert_eq!(world.told(kind::STALLED), "True ObjectConflict");
     assert_eq!(world.get("secrets", "theirs"), before);
-    edit(&world, |resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-db-tls".into());
+    world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-db-tls".into());
     world.settle().await;
     assert_eq!(world.told(kind::STALLED), "True InvalidSpec", "the operator's own names are refused, CRD or not");
 }

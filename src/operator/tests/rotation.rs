@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::fixtures::MINIMAL;
-use super::world::{World, names, object};
+use super::world::{World, names};
 use crate::api::conditions as kind;
 use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE};
 use crate::vault::VaultError;
@@ -17,12 +17,8 @@ async fn at_rest() -> World {
     world
 }
 
-fn edit(world: &World, change: impl FnOnce(&mut Value)) {
-    world.api.store().edit(&object("servicedatabases", "chat"), change);
-}
-
 fn ask(world: &World, annotation: &str, token: &str) {
-    edit(world, |resource| resource["metadata"]["annotations"][annotation] = token.into());
+    world.edit(|resource| resource["metadata"]["annotations"][annotation] = token.into());
 }
 
 fn generation(world: &World) -> i64 {
@@ -78,7 +74,7 @@ async fn the_first_credentials_answer_what_was_asked_before() {
 #[tokio::test]
 async fn the_period_counts_from_the_last_promotion() {
     let mut world = at_rest().await;
-    edit(&world, |resource| resource["spec"]["credentials"]["rotationPeriodSeconds"] = 7200.into());
+    world.edit(|resource| resource["spec"]["credentials"]["rotationPeriodSeconds"] = 7200.into());
     world.settle_all().await;
     for (minutes, expected) in [(110, 1), (15, 2), (110, 2), (15, 3)] {
         world.pass(SignedDuration::from_mins(minutes));
@@ -90,11 +86,11 @@ async fn the_period_counts_from_the_last_promotion() {
 #[tokio::test]
 async fn a_paused_resource_is_not_rotated() {
     let mut world = at_rest().await;
-    edit(&world, |resource| resource["spec"]["paused"] = true.into());
+    world.edit(|resource| resource["spec"]["paused"] = true.into());
     ask(&world, ANNOTATION_ROTATE, "monday");
     world.settle_all().await;
     assert!(!has_pending(&world));
-    edit(&world, |resource| resource["spec"]["paused"] = false.into());
+    world.edit(|resource| resource["spec"]["paused"] = false.into());
     world.settle_all().await;
     assert_eq!(generation(&world), 2);
 }

@@ -276,6 +276,11 @@ impl World {
         });
     }
 
+    /// Changes the resource as a person does.
+    pub fn edit(&self, change: impl FnOnce(&mut Value)) {
+        self.api.store().edit(&object("servicedatabases", "chat"), change);
+    }
+
     /// An object as it is.
     pub fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.api.store().get(&object(plural, name)).ok()
