@@ -12,7 +12,8 @@ caller=${KUBECONFIG:-$HOME/.kube/config}
 
 what=${1:-all}
 # The images are made from this folder, so nothing may be built elsewhere.
-export CARGO_TARGET_DIR=$ROOT/target CARGO_TERM_COLOR=never
+# A panic says where it was; what led there only crowds out the next one.
+export CARGO_TARGET_DIR=$ROOT/target CARGO_TERM_COLOR=never RUST_BACKTRACE=0
 CARGO_DENY=0.20.2
 mkdir -p "$LOG"
 
@@ -44,10 +45,16 @@ count() {
   (($3 == 0)) || show
 }
 
-# What people need of a failed step; the whole is in the log.
+# What people need of a failed step; the whole is in the log. Of tests: what each
+# said first, so that a long account of one does not hide the next.
 show() {
   local -a relevant
-  mapfile -t relevant < <(sed -n '/^failures:$/,$p; /^error/,/^$/p' "$log" | head -n 80)
+  mapfile -t relevant < <(sed -n '/^failures:$/,$p' "$log" | awk '
+    /^---- .* stdout ----$/ {shown = 0; print; next}
+    /^failures:$/ {listing = seen++; next}
+    listing && NF {print}
+    !listing && NF && shown++ < 25 {print substr($0, 1, 1000)}')
+  ((${#relevant[@]})) || mapfile -t relevant < <(sed -n '/^error/,/^$/p' "$log" | head -n 80)
   ((${#relevant[@]})) || mapfile -t relevant < <(tail -n 30 "$log")
   printf '    %s\n' "${relevant[@]}" "the whole log: $log"
 }

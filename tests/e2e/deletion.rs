@@ -19,7 +19,7 @@ use servicedb::api::ServiceDatabase;
 use crate::harness::{READY, SOON, Sandbox, config_map, database, run, service_account, shared, sqlstate, until};
 
 /// Pods stop within their grace, then Vault and the API server are tidied.
-const DELETED: Duration = Duration::from_secs(90);
+const DELETED: Duration = Duration::from_secs(180);
 const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);");
 
 async fn provision(sandbox: &Sandbox, policy: &str) {

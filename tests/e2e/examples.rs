@@ -10,7 +10,7 @@ use crate::harness::{Sandbox, column, config_map, run, shared};
 
 const SERVICES: [&str; 5] = ["auth", "user", "chat", "game", "notification"];
 /// Five databases at once, each with its migrations.
-const FIVE_READY: Duration = Duration::from_secs(180);
+const FIVE_READY: Duration = Duration::from_secs(360);
 
 #[test]
 fn the_game_platform_is_ready_and_its_queries_run() {

@@ -1,8 +1,6 @@
 //! Specs that are wrong, absurd or hostile: each is refused by name or told by a condition,
 //! and none of them delays another database.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, ListParams};
@@ -11,9 +9,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{Operator, READY, SOON, Sandbox, condition, config_map, database, describe, shared};
-
-/// A good database beside ten hostile ones must not take longer than alone, but for the load.
-const GOOD_READY: Duration = Duration::from_secs(75);
 
 fn migrations(config_map: &str) -> Value {
     json!({"migrations": {"source": {"configMap": {"name": config_map}}}})
@@ -49,7 +44,7 @@ fn hostile_specs_are_told_and_delay_nobody() {
         }
         let created = Instant::now();
         sandbox.create(database("good", json!({}))).await;
-        let good = sandbox.ready("good", GOOD_READY).await;
+        let good = sandbox.ready("good", READY).await;
         println!("the good one was Ready after {:?}: {}", created.elapsed(), describe(&good));
 
         each_is_told(&sandbox, &class).await;

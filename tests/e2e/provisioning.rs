@@ -18,8 +18,6 @@ use crate::harness::{
     until,
 };
 
-/// Three instances clone one another, one after the other on a small machine.
-const THREE_READY: Duration = Duration::from_secs(150);
 const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 
 #[test]
@@ -171,7 +169,7 @@ fn three_instances_replicate_and_fail_over() {
         sandbox.create(config_map("migrations", &[TABLE])).await;
         let spec = json!({"instances": 3, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
         sandbox.create(database("shop", spec)).await;
-        let ready = sandbox.ready("shop", THREE_READY).await;
+        let ready = sandbox.ready("shop", READY).await;
         let status = ready.status.expect("a status");
         assert_eq!(status.instances.as_deref(), Some("3/3"));
         let replicas = format!("shop-db-replicas.{}.svc:5432", sandbox.namespace);

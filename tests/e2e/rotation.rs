@@ -222,7 +222,7 @@ fn a_policy_that_was_deleted_comes_back() {
         // The agent's token may live for minutes: a new agent needs a new one.
         sandbox.delete::<Pod>("shop-db-0").await;
         ask(&sandbox, &path).await;
-        assert_eq!(answered(&sandbox, &path, Duration::from_secs(150)).await, Some(2));
+        assert_eq!(answered(&sandbox, &path, READY).await, Some(2));
         assert!(sandbox.vault().read(&path).await.is_some(), "{path} did not come back");
         sandbox.connect("shop").await;
     });

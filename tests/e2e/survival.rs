@@ -1,14 +1,13 @@
 //! What happens to data and to provisioning when pods die.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
-
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::harness::{
@@ -121,7 +120,7 @@ fn an_operator_that_dies_while_provisioning_leaves_one_correct_result() {
         operator.delete_pods(true).await;
 
         for name in services {
-            sandbox.ready(name, Duration::from_secs(150)).await;
+            sandbox.ready(name, READY).await;
         }
         one_of_each(&sandbox, &services).await;
     });

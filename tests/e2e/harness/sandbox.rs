@@ -24,9 +24,9 @@ static AT_WORK: Semaphore = Semaphore::const_new(4);
 /// Tests that disturb the whole cluster hold this alone.
 static WHOLE_CLUSTER: RwLock<()> = RwLock::const_new(());
 /// How long a test may take in all, whatever it waits for.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(900);
 /// How long the deletion of a test's databases may take.
-const CLEAN_UP: Duration = Duration::from_secs(90);
+const CLEAN_UP: Duration = Duration::from_secs(180);
 
 /// A test's place in the cluster.
 pub struct Sandbox {
