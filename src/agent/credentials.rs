@@ -189,8 +189,9 @@ impl Run<'_> {
                 CredentialsError::NotPending(known.saturating_add(1))
             });
         }
-        let Some(pending) = self.records.read_pending().await?.filter(|pending| pending.generation == wanted) else {
-            return Err(CredentialsError::NotPending(wanted));
+        let pending = match self.records.read_pending().await? {
+            Some((pending, _)) if pending.generation == wanted => pending,
+            _ => return Err(CredentialsError::NotPending(wanted)),
         };
         // 1. The stored verifiers: byte-identical at a retry.
         let names = self.names();
@@ -356,12 +357,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A promoted `pending` is not needed any more.
+    /// A promoted `pending` is not needed any more. By its version: the operator may write
+    /// the next one meanwhile.
     async fn discard_pending(&self, promoted: i64) -> Result<(), CredentialsError> {
-        if let Some(pending) = self.records.read_pending().await?
+        if let Some((pending, version)) = self.records.read_pending().await?
             && pending.generation <= promoted
         {
-            self.records.vault.delete_kv(&self.records.pending()).await?;
+            self.records.vault.destroy_kv_version(&self.records.pending(), version).await?;
         }
         Ok(())
     }

@@ -51,13 +51,13 @@ impl Records {
         format!("{}/pending", self.folder)
     }
 
-    /// The credentials that are not proved yet.
+    /// The credentials that are not proved yet, and the record's version that holds them.
     ///
     /// # Errors
     /// If Vault does not give them, or they are not readable.
-    pub async fn read_pending(&self) -> Result<Option<Pending>, RecordsError> {
+    pub async fn read_pending(&self) -> Result<Option<(Pending, u64)>, RecordsError> {
         match self.vault.read_kv(&self.pending()).await? {
-            Some(record) => Ok(Some(Pending::from_data(&record.data)?)),
+            Some(record) => Ok(Some((Pending::from_data(&record.data)?, record.version))),
             None => Ok(None),
         }
     }

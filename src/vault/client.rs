@@ -346,6 +346,13 @@ impl Vault for VaultClient {
         self.find(Operation::DeleteKv, self.kv_path("metadata", path), delete).await.map(drop)
     }
 
+    async fn destroy_kv_version(&self, path: &str, version: u64) -> Result<(), VaultError> {
+        let destroy = |connection: Arc<Connection>| async move {
+            kv2::destroy_versions(&*connection, &self.kv_mount, path, vec![version]).await
+        };
+        self.find(Operation::DestroyKvVersion, self.kv_path("destroy", path), destroy).await.map(drop)
+    }
+
     async fn read_kv_metadata(&self, path: &str) -> Result<Option<KvMetadata>, VaultError> {
         let found = self.find(Operation::ReadKvMetadata, self.kv_path("metadata", path), |connection| async move {
             kv2::read_metadata(&*connection, &self.kv_mount, path).await

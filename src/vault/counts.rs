@@ -29,13 +29,14 @@ pub(super) enum Operation {
     ReadKv,
     WriteKv,
     DeleteKv,
+    DestroyKvVersion,
     ReadKvMetadata,
     WriteKvMetadata,
 }
 
 impl Operation {
     /// All, in the order of their numbers.
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Health,
         Self::Login,
         Self::RenewToken,
@@ -57,6 +58,7 @@ impl Operation {
         Self::ReadKv,
         Self::WriteKv,
         Self::DeleteKv,
+        Self::DestroyKvVersion,
         Self::ReadKvMetadata,
         Self::WriteKvMetadata,
     ];
@@ -85,6 +87,7 @@ impl Operation {
             Self::ReadKv => "read_kv",
             Self::WriteKv => "write_kv",
             Self::DeleteKv => "delete_kv",
+            Self::DestroyKvVersion => "destroy_kv_version",
             Self::ReadKvMetadata => "read_kv_metadata",
             Self::WriteKvMetadata => "write_kv_metadata",
         }
@@ -103,9 +106,12 @@ impl Operation {
             | Self::ReadKvMetadata => "read",
             Self::WritePolicy | Self::WriteAppRole | Self::WriteKubernetesRole => "create or update",
             Self::WriteKv | Self::WriteKvMetadata => "create or update",
-            Self::Login | Self::RenewToken | Self::GenerateSecretId | Self::LookupSecretId | Self::DestroySecretId => {
-                "update"
-            }
+            Self::Login
+            | Self::RenewToken
+            | Self::GenerateSecretId
+            | Self::LookupSecretId
+            | Self::DestroySecretId
+            | Self::DestroyKvVersion => "update",
             Self::ListSecretIds => "list",
             Self::DeletePolicy | Self::DeleteAppRole | Self::DeleteKubernetesRole | Self::DeleteKv => "delete",
         }

@@ -139,6 +139,8 @@ pub trait Vault: Send + Sync {
     async fn write_kv(&self, path: &str, data: &Data, cas: u64) -> Result<u64, VaultError>;
     /// Deletes a record with all versions and its metadata.
     async fn delete_kv(&self, path: &str) -> Result<(), VaultError>;
+    /// Destroys one version of a record for good: what was written since then stays.
+    async fn destroy_kv_version(&self, path: &str, version: u64) -> Result<(), VaultError>;
     /// The metadata of a record.
     async fn read_kv_metadata(&self, path: &str) -> Result<Option<KvMetadata>, VaultError>;
     /// Sets the custom metadata of a record (makes the record's metadata if there is none).

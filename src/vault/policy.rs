@@ -12,16 +12,17 @@ pub struct Mounts<'a> {
 
 type Capabilities = &'static [&'static str];
 const READ: Capabilities = &["read"];
-const DELETE: Capabilities = &["delete"];
+/// Of a record's versions, each by its number.
+const DESTROY: Capabilities = &["update"];
 /// Write, under check-and-set against what is read.
 const PROMOTE: Capabilities = &["create", "read", "update"];
 
 /// What database pods may do: read `pending`, promote it to `runtime` and `migrator`, and
-/// delete it.
+/// destroy what was promoted.
 pub fn instance(mounts: &Mounts, names: &VaultNames) -> String {
     render([
         (data(mounts, &names.pending()), READ),
-        (metadata(mounts, &names.pending()), DELETE),
+        (format!("{}/destroy/{}", mounts.kv.trim_matches('/'), names.pending()), DESTROY),
         (data(mounts, &names.runtime()), PROMOTE),
         (metadata(mounts, &names.runtime()), READ),
         (data(mounts, &names.migrator_record()), PROMOTE),
@@ -67,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn the_instance_promotes_and_deletes_what_is_pending() {
+    fn the_instance_promotes_and_destroys_what_is_pending() {
         let expected = r#"path "team/kv/data/dev/messaging/chat/pending" {
   capabilities = ["read"]
 }
 
-path "team/kv/metadata/dev/messaging/chat/pending" {
-  capabilities = ["delete"]
+path "team/kv/destroy/dev/messaging/chat/pending" {
+  capabilities = ["update"]
 }
 
 path "team/kv/data/dev/messaging/chat/runtime" {

@@ -211,20 +211,24 @@ fn a_record_that_is_gone_waits_for_a_reissue() {
     });
 }
 
-/// A policy that somebody deleted in Vault comes back as soon as an agent needs it.
+/// A policy or an AppRole that somebody deleted in Vault comes back as soon as an agent needs
+/// it, with no hand on it.
 #[test]
-fn a_policy_that_was_deleted_comes_back() {
+fn what_was_deleted_in_vault_comes_back() {
     shared("deleted", async |sandbox| {
         sandbox.create(database("shop", json!({}))).await;
         sandbox.ready("shop", READY).await;
-        let path = format!("sys/policies/acl/{}", sandbox.vault_names("shop").instance());
-        sandbox.vault().delete(&path).await;
-        // The agent's token may live for minutes: a new agent needs a new one.
-        sandbox.delete::<Pod>("shop-db-0").await;
-        ask(&sandbox, &path).await;
-        assert_eq!(answered(&sandbox, &path, READY).await, Some(2));
-        assert!(sandbox.vault().read(&path).await.is_some(), "{path} did not come back");
-        sandbox.connect("shop").await;
+        let instance = sandbox.vault_names("shop").instance();
+        let deleted = [format!("sys/policies/acl/{instance}"), format!("auth/approle/role/{instance}")];
+        for (generation, path) in (2..).zip(&deleted) {
+            sandbox.vault().delete(path).await;
+            // The agent's token may live for minutes: a new agent needs a new one.
+            sandbox.delete::<Pod>("shop-db-0").await;
+            ask(&sandbox, path).await;
+            assert_eq!(answered(&sandbox, path, READY).await, Some(generation));
+            assert!(sandbox.vault().read(path).await.is_some(), "{path} did not come back");
+            sandbox.connect("shop").await;
+        }
     });
 }
 

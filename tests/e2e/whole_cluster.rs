@@ -102,6 +102,13 @@ const RECONCILED: &str = "servicedb_reconciles_total{outcome=\"ok\"}";
 
 /// Waits until what follows the first Ready has ended.
 async fn calm(sandbox: &Sandbox) {
+    // Told by the agent a while after Ready, and the last that it has to tell.
+    sandbox
+        .wait("the old login's sessions are told", "shop", SOON, |database| {
+            let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
+            credentials.is_some_and(|credentials| credentials.old_sessions.is_some())
+        })
+        .await;
     let last = std::sync::Mutex::new((everything(sandbox).await, writes(sandbox).await));
     let since = std::sync::Mutex::new(tokio::time::Instant::now());
     until("nothing changes for five seconds", READY, || async {

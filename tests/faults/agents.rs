@@ -1,5 +1,5 @@
-//! The agents of a case: found by their pod's address, killed from the machine that is the
-//! cluster's node.
+//! The agents of a case: processes of the machine that is the cluster's node, found by their
+//! pod.
 
 use std::fs;
 use std::net::IpAddr;
@@ -9,6 +9,28 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// The agent of a database pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// The pod's uid.
+    pod: String,
+    /// The process.
+    pub pid: i32,
+}
+
+impl Agent {
+    /// Kills it at once; its container ends with it.
+    pub fn kill(&self) {
+        // It may have ended by itself a moment ago.
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+    }
+
+    /// Whether it still runs.
+    pub fn lives(&self) -> bool {
+        is_agent(self.pid) && is_in(self.pid, &self.pod)
+    }
+}
 
 /// The database pods of one namespace.
 #[derive(Clone)]
@@ -22,21 +44,34 @@ impl Agents {
         Self { pods: Api::namespaced(client.clone(), namespace) }
     }
 
-    /// Kills the agent of the pod with this address at once; its container ends with it.
+    /// Kills the agent of the pod with this address.
     pub async fn kill(&self, address: IpAddr) {
-        let pods = self.pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-        let has = |pod: &&Pod| {
+        let has = |pod: &Pod| {
             let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
             ip.is_some_and(|ip| ip == address.to_string())
         };
-        let Some(uid) = pods.iter().find(has).and_then(ResourceExt::uid) else {
-            eprintln!("no pod has the address {address}");
-            return;
-        };
-        let found = processes().into_iter().filter(|pid| is_agent(*pid) && is_in(*pid, &uid));
-        for pid in found {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let found = self.in_pods(has).await;
+        if found.is_empty() {
+            eprintln!("no agent has the address {address}");
         }
+        found.iter().for_each(Agent::kill);
+    }
+
+    /// Those that run.
+    pub async fn living(&self) -> Vec<Agent> {
+        self.in_pods(|_| true).await
+    }
+
+    async fn in_pods(&self, wanted: impl Fn(&Pod) -> bool) -> Vec<Agent> {
+        let pods = self.pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let uids: Vec<_> = pods.iter().filter(|pod| wanted(pod)).filter_map(ResourceExt::uid).collect();
+        if uids.is_empty() {
+            return Vec::new();
+        }
+        let agents = processes().into_iter().filter(|pid| is_agent(*pid));
+        agents
+            .filter_map(|pid| uids.iter().find(|uid| is_in(pid, uid)).map(|uid| Agent { pod: uid.clone(), pid }))
+            .collect()
     }
 }
 

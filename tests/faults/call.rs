@@ -1,4 +1,4 @@
-//! One request on the wire: whose it is, whether it changes anything, and its name.
+//! One request or statement on the wire: whose it is, whether it changes anything, and its name.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -15,15 +15,17 @@ pub enum Side {
 
 /// Who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// The operator's process.
     Operator,
-    /// The agent of a database pod.
+    /// The agent of a database pod, to Vault.
     Agent,
+    /// The same, to PostgreSQL.
+    AgentInPostgres,
 }
 
-/// A request that changes something.
+/// A request or a statement that changes something.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Method and path without what differs from case to case, such as `PATCH configmaps/chat-db-desired`.

@@ -22,6 +22,7 @@ use super::process::{Operator, Pulse, Start};
 use super::proxy::{Proxy, Upstream, serve};
 use super::scenario::{NAME, RESYNC_SECONDS, Scenario};
 use super::snapshot::{Words, take};
+use super::socket;
 use crate::harness::Sandbox;
 
 /// How long the end may take to be reached; longer than the longest wait between two looks.
@@ -108,6 +109,7 @@ impl Place {
         };
         let kubernetes_address = open([127, 0, 0, 1].into(), &bench.kubernetes).await;
         let vault_address = open(bench.node, &bench.vault).await;
+        proxies.push(tokio::spawn(socket::watch(agents, gate.clone())));
         let log = bench.folder.join(format!("{}.log", sandbox.namespace));
         let environment =
             bench.environment(desk, &sandbox.namespace, &kubernetes_address, &vault_address, resync_seconds);

@@ -15,9 +15,9 @@ pub enum Fault {
     BeforeSend,
     /// It is done, and its sender is killed before it reads the answer.
     AfterCommit,
-    /// It is not done; the answer is that somebody else wrote first.
+    /// It is not done; the answer is that somebody else wrote first, of PostgreSQL 40001.
     Conflict,
-    /// It is not done; the answer is 500.
+    /// It is not done; the answer is 500, or PostgreSQL's XX000.
     ServerError,
     /// It is done, and the connection breaks instead of an answer.
     LostReply,

@@ -21,6 +21,8 @@ mod proxy;
 mod run;
 mod scenario;
 mod snapshot;
+mod socket;
+mod statements;
 mod table;
 mod vault_state;
 

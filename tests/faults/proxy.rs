@@ -185,7 +185,7 @@ impl Proxy {
     async fn kill(&self, actor: Actor, peer: IpAddr) {
         match actor {
             Actor::Operator => self.operator.kill(),
-            Actor::Agent => self.agents.kill(peer).await,
+            Actor::Agent | Actor::AgentInPostgres => self.agents.kill(peer).await,
         }
     }
 

@@ -38,7 +38,8 @@ pub fn of(entries: &[Entry]) -> String {
     for ((scenario, actor, fault), row) in &rows {
         let actor = match actor {
             Actor::Operator => "operator",
-            Actor::Agent => "agent",
+            Actor::Agent => "agent, in Vault",
+            Actor::AgentInPostgres => "agent, in PostgreSQL",
         };
         line(&mut text, scenario.name(), actor, fault.name(), row);
         all.passed += row.passed;

@@ -65,7 +65,12 @@ async fn a_credential_goes_its_way_and_nobody_strays() {
     assert_eq!(instance.write_kv(&chat.runtime(), &pending.data, 0).await.unwrap(), 1);
     assert_eq!(instance.write_kv(&chat.runtime(), &pending.data, 1).await.unwrap(), 2);
     assert!(instance.read_kv_metadata(&chat.runtime()).await.unwrap().is_some());
-    instance.delete_kv(&chat.pending()).await.unwrap();
+    // The next one is written before the one that was promoted is destroyed: it stays.
+    assert_eq!(operator.write_kv(&chat.pending(), &credentials(), 1).await.unwrap(), 2);
+    instance.destroy_kv_version(&chat.pending(), 1).await.unwrap();
+    assert_eq!(operator.read_kv(&chat.pending()).await.unwrap().map(|record| record.version), Some(2));
+    instance.destroy_kv_version(&chat.pending(), 2).await.unwrap();
+    instance.destroy_kv_version(&chat.pending(), 2).await.unwrap();
     assert!(operator.read_kv(&chat.pending()).await.unwrap().is_none());
 
     assert_eq!(migrator.read_kv(&chat.migrator_record()).await.unwrap().unwrap().data, credentials());

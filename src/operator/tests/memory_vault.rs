@@ -241,6 +241,15 @@ impl Vault for MemoryVault {
         })
     }
 
+    async fn destroy_kv_version(&self, path: &str, version: u64) -> Result<(), VaultError> {
+        self.write(format!("destroy kv {path} version {version}"), |state| {
+            if let Some(record) = state.content.kv.get_mut(path).filter(|record| record.version == version) {
+                record.data = None;
+            }
+            Ok(())
+        })
+    }
+
     async fn read_kv_metadata(&self, path: &str) -> Result<Option<KvMetadata>, VaultError> {
         self.read(format!("read kv-metadata {path}"), |content| {
             let record = content.kv.get(path)?;
