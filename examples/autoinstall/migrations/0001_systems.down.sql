@@ -1,0 +1,2 @@
+DROP TABLE systems;
+DROP FUNCTION touch_updated_at();

@@ -1,0 +1,2 @@
+DROP TABLE certificates;
+DROP TABLE file_metadata;

@@ -1,0 +1,2 @@
+DROP TABLE transformation_jobs;
+DROP FUNCTION keep_finished_jobs();

@@ -1,0 +1,2 @@
+DROP INDEX certificate_log_serial_idx, certificate_log_fingerprint_idx, certificate_log_name_idx,
+  certificate_log_requester_idx, certificate_log_expiry_idx, certificate_log_time_idx;

@@ -1,0 +1,2 @@
+DROP TABLE psks;
+DROP FUNCTION keep_psks_revoked();

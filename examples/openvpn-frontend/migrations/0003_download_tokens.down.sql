@@ -1,0 +1,2 @@
+DROP TABLE download_tokens;
+DROP FUNCTION keep_tokens_used();
