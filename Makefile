@@ -11,7 +11,7 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test test-faults bench clean distclean
+.PHONY: help cluster images tools install demo test test-faults bench fleet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-faults: install ## a fault at every mutating request, for hours; goes on wh
 
 bench: install ## measures against the floor; prints a table
 	@dev/bench.sh
+
+fleet: install ## fifty databases come back after Vault was sealed; prints what Vault was sent
+	@dev/fleet.sh
 
 clean: ## ends the cluster and removes it; build caches stay
 	@dev/clean.sh

@@ -131,7 +131,12 @@ fn transport_problem(error: &(dyn std::error::Error + 'static), timeout: Duratio
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    let problem = cause.to_string();
+    if problem.contains("invalid peer certificate") {
+        let advice = "give the operator the authority that signed Vault's certificate (the chart's vault.ca); pods get it from there";
+        return format!("{problem}: {advice}");
+    }
+    problem
 }
 
 #[cfg(test)]

@@ -22,4 +22,5 @@ mod secrecy;
 mod service_access;
 mod survival;
 mod vault_away;
+mod vault_changes;
 mod whole_cluster;

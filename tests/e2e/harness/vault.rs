@@ -68,6 +68,14 @@ impl Vault {
         }
     }
 
+    /// The same Vault, whose certificate another authority has signed.
+    pub fn trusting(&self, authority: &str) -> Self {
+        let roots = reqwest::Certificate::from_pem_bundle(authority.as_bytes()).expect("an authority");
+        let builder = reqwest::Client::builder().timeout(Duration::from_secs(15)).tls_certs_only(roots);
+        let http = builder.build().expect("a client");
+        Self { http, address: self.address.clone(), root: self.root.clone() }
+    }
+
     /// One request with a token, or without.
     ///
     /// # Errors
@@ -166,6 +174,18 @@ impl Vault {
         self.ask(method, path, Some(token), body).await.expect("an answer of Vault").status
     }
 
+    /// Moves a mount, with all that is in it, and waits until it is there.
+    pub async fn move_mount(&self, from: &str, to: &str) {
+        let answer = self.root(Method::POST, "sys/remount", Some(&json!({"from": from, "to": to}))).await;
+        let id = answer.body["data"]["migration_id"].as_str().unwrap_or_else(|| panic!("{}", answer.body)).to_owned();
+        super::until("the mount has moved", super::SOON, || async {
+            let status = self.read(&format!("sys/remount/status/{id}")).await.unwrap_or_default();
+            let told = status["migration_info"]["status"].as_str().unwrap_or_default().to_owned();
+            if told == "success" { Ok(()) } else { Err(told) }
+        })
+        .await;
+    }
+
     /// Seals Vault.
     pub async fn seal(&self) {
         let answer = self.root(Method::PUT, "sys/seal", None).await;
@@ -187,7 +207,15 @@ impl Vault {
 
     /// Unseals Vault.
     pub async fn unseal(&self, key: &str) {
-        let answer = self.root(Method::PUT, "sys/unseal", Some(&json!({"key": key}))).await;
-        assert_eq!(answer.body["sealed"], json!(false), "Vault stayed sealed: run dev/vault.sh unseal");
+        self.try_unseal(key).await.unwrap_or_else(|problem| panic!("{problem}: run dev/vault.sh unseal"));
+    }
+
+    /// Unseals a Vault that may not be up yet.
+    ///
+    /// # Errors
+    /// If it does not answer, or stays sealed.
+    pub async fn try_unseal(&self, key: &str) -> Result<(), String> {
+        let answer = self.ask(Method::PUT, "sys/unseal", None, Some(&json!({"key": key}))).await?;
+        if answer.body["sealed"] == json!(false) { Ok(()) } else { Err(format!("Vault stayed sealed: {}", answer.body)) }
     }
 }

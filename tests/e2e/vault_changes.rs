@@ -1,0 +1,168 @@
+//! Vault changes behind everybody's back: a mount is gone, its certificate has another
+//! authority. Who serves goes on, what waits says for what, and all heals by itself.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
+use futures::FutureExt;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::json;
+use servicedb::api::ServiceDatabase;
+
+use crate::harness::{
+    OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Vault, alone, condition, database, until, vault_authority,
+};
+
+/// The mount of KV v2, and where it is moved to.
+const KV: &str = "secret";
+const ELSEWHERE: &str = "secret-elsewhere";
+/// Vault's own namespace, pod and certificate, as `make cluster` makes them.
+const VAULT_NAMESPACE: &str = "vault";
+const VAULT_POD: &str = "vault-0";
+const VAULT_TLS: &str = "vault-tls";
+/// The authority that the operator was installed with.
+const AUTHORITY: &str = "servicedb-vault-ca";
+
+#[test]
+fn a_mount_that_is_gone_is_named_and_nothing_is_taken_for_lost() {
+    alone("mount", async |sandbox| {
+        sandbox.create(database("old", json!({}))).await;
+        sandbox.ready("old", READY).await;
+        let restarts = Operator::of(sandbox.cluster).restarts().await;
+        sandbox.vault().move_mount(KV, ELSEWHERE).await;
+        let work = AssertUnwindSafe(async {
+            sandbox.create(database("new", json!({}))).await;
+            // An agent that starts looks at its record, and must not take it for deleted.
+            sandbox.delete::<Pod>("old-db-0").await;
+            for name in ["new", "old"] {
+                let told = sandbox.condition(name, "VaultReachable", "False", "VaultMountMissing", READY).await;
+                assert!(told.message.contains(KV) && told.message.contains("enable it"), "{}", told.message);
+            }
+            sandbox.condition("old", "DatabaseAvailable", "True", "Available", READY).await;
+            for name in ["new", "old"] {
+                let database = sandbox.get(name).await;
+                let stalled = condition(&database, "Stalled").expect("Stalled");
+                assert_eq!(stalled.status, "False", "{name} heals by itself: {}", stalled.message);
+            }
+        });
+        let result = work.catch_unwind().await;
+        sandbox.vault().move_mount(ELSEWHERE, KV).await;
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
+        for name in ["new", "old"] {
+            let healed = sandbox.ready(name, READY).await;
+            let credentials = healed.status.and_then(|status| status.credentials).expect("credentials");
+            assert_eq!(credentials.generation, 1, "the credentials of {name} were replaced");
+            sandbox.connect(name).await;
+        }
+        assert_eq!(Operator::of(sandbox.cluster).restarts().await, restarts, "the operator was restarted");
+    });
+}
+
+#[test]
+fn another_authority_of_vault_is_told_and_taken_up() {
+    alone("authority", async |sandbox| {
+        sandbox.create(database("shop", json!({}))).await;
+        let ready = sandbox.ready("shop", READY).await;
+        let operator = Operator::of(sandbox.cluster);
+        let restarts = operator.restarts().await;
+        let before = tls(&sandbox).await;
+        let (authority, new) = signed_by_another(&sandbox.vault().address);
+        let work = AssertUnwindSafe(async {
+            serve(&sandbox, &authority, &new).await;
+            let told = sandbox.condition("shop", "VaultReachable", "False", "VaultUnreachable", READY).await;
+            assert!(told.message.contains("certificate") && told.message.contains("vault.ca"), "{}", told.message);
+            let serves = sandbox.ready("shop", SOON).await;
+            let since = |database: &ServiceDatabase| {
+                condition(database, "Ready").map(|ready| ready.last_transition_time.clone())
+            };
+            assert_eq!(since(&serves), since(&ready), "a database that serves was not Ready meanwhile");
+            trust(&sandbox, &authority).await;
+            sandbox.condition("shop", "VaultReachable", "True", "Available", READY).await;
+            // The agent, too: it reads and writes records.
+            rotated(&sandbox, 2).await;
+        });
+        let result = work.catch_unwind().await;
+        serve(&sandbox, &vault_authority(), &before).await;
+        trust(&sandbox, &vault_authority()).await;
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
+        rotated(&sandbox, 3).await;
+        sandbox.connect("shop").await;
+        assert_eq!(operator.restarts().await, restarts, "the operator was restarted");
+        for pod in sandbox.api::<Pod>().list(&ListParams::default()).await.expect("pods").items {
+            let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            assert_eq!(statuses.map(|status| status.restart_count).sum::<i32>(), 0, "{} was restarted", pod.name_any());
+        }
+    });
+}
+
+async fn rotated(sandbox: &Sandbox, generation: i64) {
+    let token = format!("authority-{generation}");
+    sandbox
+        .patch::<ServiceDatabase>("shop", &json!({"metadata": {"annotations": {"servicedb.dev/rotate": token}}}))
+        .await;
+    sandbox
+        .wait("the request is answered", "shop", READY, |database| {
+            let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
+            credentials.and_then(|credentials| credentials.rotate_request.as_deref()) == Some(&token)
+        })
+        .await;
+    let credentials = sandbox.get("shop").await.status.and_then(|status| status.credentials);
+    assert_eq!(credentials.map(|credentials| credentials.generation), Some(generation));
+}
+
+/// A throw-away authority, and a certificate and key by it, for the addresses that Vault has.
+fn signed_by_another(address: &str) -> (String, BTreeMap<String, ByteString>) {
+    let key = KeyPair::generate().expect("a key");
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = parameters.self_signed(&key).expect("an authority").pem();
+    let issuer = Issuer::from_ca_cert_pem(&authority, key).expect("the authority as an issuer");
+    let key = KeyPair::generate().expect("a key");
+    let host = address.trim_start_matches("https://").split(':').next().unwrap_or_default();
+    let names = vec!["vault.vault.svc".to_owned(), "localhost".to_owned(), host.to_owned()];
+    let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &issuer).expect("a certificate");
+    let data = [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())];
+    (authority, data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes()))).into())
+}
+
+async fn tls(sandbox: &Sandbox) -> BTreeMap<String, ByteString> {
+    let secrets: Api<Secret> = Api::namespaced(sandbox.cluster.client.clone(), VAULT_NAMESPACE);
+    secrets.get(VAULT_TLS).await.expect("Vault's certificate").data.expect("data")
+}
+
+/// Has Vault serve with a certificate: it is started anew, and unsealed.
+async fn serve(sandbox: &Sandbox, authority: &str, certificate: &BTreeMap<String, ByteString>) {
+    let (client, key) = (&sandbox.cluster.client, Vault::unseal_key());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), VAULT_NAMESPACE);
+    let patch = Patch::Merge(json!({"data": certificate}));
+    secrets.patch(VAULT_TLS, &PatchParams::default(), &patch).await.expect("another certificate");
+    let pods: Api<Pod> = Api::namespaced(client.clone(), VAULT_NAMESPACE);
+    pods.delete(VAULT_POD, &DeleteParams::default()).await.expect("Vault's pod deleted");
+    let vault = sandbox.vault().trusting(authority);
+    until("Vault serves with the certificate, and is unsealed", READY, || vault.try_unseal(&key)).await;
+}
+
+/// Gives the operator an authority, as Helm would.
+async fn trust(sandbox: &Sandbox, authority: &str) {
+    let maps: Api<ConfigMap> = Api::namespaced(sandbox.cluster.client.clone(), OPERATOR_NAMESPACE);
+    let patch = Patch::Merge(json!({"data": {"ca.crt": authority}}));
+    maps.patch(AUTHORITY, &PatchParams::default(), &patch).await.expect("another authority");
+    // The kubelet brings it within a minute or two, and at once when the pod changes.
+    touch(&Api::namespaced(sandbox.cluster.client.clone(), OPERATOR_NAMESPACE)).await;
+}
+
+/// Changes the pods a little: then the kubelet looks at their volumes.
+async fn touch(pods: &Api<Pod>) {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"servicedb.dev/e2e-touched": jiff::Timestamp::now()}}}));
+    for pod in pods.list(&ListParams::default()).await.expect("pods").items {
+        let _ = pods.patch(&pod.name_any(), &PatchParams::default(), &patch).await;
+    }
+}
