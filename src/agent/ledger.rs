@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use super::ensure::EnsureError;
 use super::report::Reporter;
 use crate::api::{MigrationRecord, MigrationState};
-use crate::contract::migration::LEDGER_CHANNEL;
+use crate::contract::migration::{LEDGER_CHANNEL, LEDGER_IS_GENUINE};
 use crate::contract::pod::SOCKET_DIR;
 use crate::contract::report::LedgerReport;
 use crate::postgres::listen;
@@ -20,18 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How much of an error's text goes into the report.
 const ERROR_LENGTH: usize = 500;
 
-/// The ledger belongs to the migrations' owner, who may put something else in its place, and
-/// here reads a superuser: both must be plain tables, which run no code when they are read,
-/// with the types that they were made with. Names are found in `pg_catalog` alone.
+/// Names are found in `pg_catalog` alone: here reads a superuser what is somebody else's.
 const SESSION: &str = "SET search_path = pg_catalog; SET statement_timeout = '10s'; SET lock_timeout = '2s'";
-const GENUINE: &str = "\
-SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'servicedb' AND c.relname IN ('migrations', 'revision') AND c.relkind = 'r'
-  AND NOT EXISTS (
-    SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      AND t.typnamespace <> 'pg_catalog'::regnamespace)
-  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)";
 
 /// Reports the ledger for as long as it is polled.
 ///
@@ -63,14 +53,15 @@ fn failed(source: tokio_postgres::Error) -> EnsureError {
 }
 
 async fn read(client: &Client) -> Result<Option<LedgerReport>, tokio_postgres::Error> {
-    if !client.query_one(GENUINE, &[]).await?.get::<_, bool>(0) {
+    if !client.query_one(LEDGER_IS_GENUINE, &[]).await?.get::<_, bool>(0) {
         return Ok(None);
     }
     // Locked, it cannot be exchanged between the look and the reading.
     client
         .batch_execute("BEGIN READ ONLY; LOCK TABLE ONLY servicedb.migrations, servicedb.revision IN ACCESS SHARE MODE")
         .await?;
-    let ledger = if client.query_one(GENUINE, &[]).await?.get(0) { Some(read_locked(client).await?) } else { None };
+    let ledger =
+        if client.query_one(LEDGER_IS_GENUINE, &[]).await?.get(0) { Some(read_locked(client).await?) } else { None };
     client.batch_execute("COMMIT").await?;
     Ok(ledger)
 }

@@ -101,6 +101,18 @@ pub mod reason {
         AHEAD_OF_SOURCE = "AheadOfSource";
         /// A version below the newest applied one was never applied.
         OUT_OF_ORDER = "OutOfOrder";
+        /// The schema is above spec.migrations.targetVersion, and nothing allows to roll back.
+        ROLLBACK_REFUSED = "RollbackRefused";
+        /// A migration that would have to be rolled back was applied without a down file.
+        ROLLBACK_IMPOSSIBLE = "RollbackImpossible";
+        /// spec.migrations.targetVersion is none of the migrations.
+        TARGET_VERSION_NOT_FOUND = "TargetVersionNotFound";
+        /// The migrations wait for another database's schema.
+        DEPENDENCY_NOT_READY = "DependencyNotReady";
+        /// Databases wait for one another's schemas.
+        DEPENDENCY_CYCLE = "DependencyCycle";
+        /// spec.migrations.dryRun: what would be run is in status.
+        DRY_RUN = "DryRun";
         /// The schema is at its target.
         APPLIED = "Applied";
         /// No migrations are declared.

@@ -13,10 +13,10 @@ pub mod status;
 
 pub use spec::{
     BindingSecretSpec, BootstrapSpec, ClientSpec, ConfigMapReference, CredentialsSpec, DeletionPolicy, ExtensionSpec,
-    MigrationSource, MigrationsSpec, PostgresSpec, ReplicationSpec, SchedulingSpec, ServiceDatabase,
-    ServiceDatabaseSpec, StorageSpec,
+    MigrationSource, MigrationsSpec, Permission, PostgresSpec, ReplicationSpec, SchedulingSpec, SchemaDependency,
+    ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
 };
 pub use status::{
-    BindingStatus, CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus,
-    ServiceDatabaseStatus,
+    BindingStatus, CredentialsStatus, Endpoints, MigrationAction, MigrationPlan, MigrationRecord, MigrationState,
+    MigrationsStatus, PlannedMigration, ServiceDatabaseStatus,
 };

@@ -99,6 +99,48 @@ pub struct MigrationsStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["version"]))]
     pub recent: Vec<MigrationRecord>,
+    /// With `spec.migrations.dryRun`: what would be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<MigrationPlan>,
+}
+
+/// What a run of the migrations would do.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationPlan {
+    /// How many migrations it would apply.
+    pub apply: i64,
+    /// How many it would roll back.
+    pub roll_back: i64,
+    /// How many it would record as applied before (`spec.migrations.baselineVersion`).
+    pub record: i64,
+    /// The first 20, in the order in which they would run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub steps: Vec<PlannedMigration>,
+}
+
+/// One step of a plan.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedMigration {
+    /// The migration's version.
+    pub version: i64,
+    /// Its name, cut after 100 characters.
+    pub name: String,
+    /// What would be done.
+    pub action: MigrationAction,
+}
+
+/// What is done with a migration.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationAction {
+    /// Its up file is run.
+    Apply,
+    /// Its down file is run.
+    RollBack,
+    /// It is recorded as applied, and not run.
+    Record,
 }
 
 /// One migration.

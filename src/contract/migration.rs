@@ -4,6 +4,78 @@
 //! say.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::api::MigrationPlan;
+
+/// How a revision is brought to a database, as `spec.migrations` declares it: from the
+/// operator to the Job, as JSON in its environment.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Policy {
+    /// The version that the schema shall have; the newest without it, nothing with 0.
+    pub target_version: Option<i64>,
+    /// Whether what is above the target may be rolled back.
+    pub allow_rollback: bool,
+    /// Whether a version below the newest applied one may still be applied.
+    pub allow_out_of_order: bool,
+    /// Up to which version an empty ledger takes the schema as migrated already.
+    pub baseline_version: Option<i64>,
+    /// Whether to say what would be run, and to run nothing.
+    pub dry_run: bool,
+    /// How long a statement waits for a table's lock, in seconds.
+    pub lock_timeout_seconds: u32,
+    /// How long a statement may take, in seconds; 0 is for ever.
+    pub statement_timeout_seconds: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            target_version: None,
+            allow_rollback: false,
+            allow_out_of_order: false,
+            baseline_version: None,
+            dry_run: false,
+            lock_timeout_seconds: 5,
+            statement_timeout_seconds: 3600,
+        }
+    }
+}
+
+impl Policy {
+    /// What the ledger records when a revision has come to its target: the revision, with the
+    /// target where one is declared.
+    pub fn goal(&self, revision: &str) -> String {
+        match self.target_version {
+            None => revision.to_owned(),
+            Some(target) => hash(&[revision, &target.to_string()]),
+        }
+    }
+
+    /// What names a run: another policy is another run, since it may go better.
+    pub fn run(&self, revision: &str) -> String {
+        if *self == Self::default() {
+            return revision.to_owned();
+        }
+        // A document of numbers and booleans always has a JSON form.
+        hash(&[revision, &serde_json::to_string(self).unwrap_or_default()])
+    }
+
+    /// Whether a version belongs to the target.
+    pub fn wants(&self, version: i64) -> bool {
+        self.target_version.is_none_or(|target| version <= target)
+    }
+}
+
+fn hash(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// What a migration Job says as it ends, as JSON in its termination message (4 KiB at most).
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -13,6 +85,12 @@ pub struct Outcome {
     pub revision: String,
     /// How many migrations it applied.
     pub applied: i64,
+    /// How many it rolled back.
+    #[serde(default)]
+    pub rolled_back: i64,
+    /// Of a dry run: what would be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<MigrationPlan>,
     /// Why it ended without all applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -42,10 +120,23 @@ pub struct Failure {
 /// The channel that the Job notifies when the ledger changed; the leader's agent listens.
 pub const LEDGER_CHANNEL: &str = "servicedb_ledger";
 
+/// Whether the ledger is what [`LEDGER_DDL`] makes. It belongs to the migrations' owner, who may
+/// put something else in its place, and superusers read it: both must be plain tables, which
+/// run no code when they are read, with the types that they were made with.
+pub const LEDGER_IS_GENUINE: &str = "\
+SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'servicedb' AND c.relname IN ('migrations', 'revision') AND c.relkind = 'r'
+  AND NOT EXISTS (
+    SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      AND t.typnamespace <> 'pg_catalog'::regnamespace)
+  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)";
+
 /// Creates the ledger; run by the migrator as the owner, idempotent.
 ///
-/// `status` is one of pending, executing, completed, failed. `runs` has one row: the
-/// revision that was last found complete.
+/// `status` is one of pending, executing, completed, failed. The down file is kept as it was
+/// when the migration was applied: what reverts it, whatever the source has by then.
+/// `revision` has one row: the revision that was last found complete ([`Policy::goal`]).
 pub const LEDGER_DDL: &str = "\
 CREATE SCHEMA IF NOT EXISTS servicedb;
 CREATE TABLE IF NOT EXISTS servicedb.migrations (
@@ -56,7 +147,9 @@ CREATE TABLE IF NOT EXISTS servicedb.migrations (
     checksum    text NOT NULL,
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     duration_ms bigint,
-    error       text
+    error       text,
+    down_file   text,
+    down_sql    text
 );
 CREATE TABLE IF NOT EXISTS servicedb.revision (
     only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),

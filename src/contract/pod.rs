@@ -59,6 +59,8 @@ pub const ENV_DATABASE: &str = "SERVICEDB_DATABASE";
 pub const ENV_HOST: &str = "SERVICEDB_HOST";
 /// The whole revision hash of the migrations.
 pub const ENV_REVISION: &str = "SERVICEDB_REVISION";
+/// How it is applied, as JSON (`contract::migration::Policy`).
+pub const ENV_MIGRATION_POLICY: &str = "SERVICEDB_MIGRATION_POLICY";
 
 /// The uid and gid of `postgres` in the database image.
 pub const POSTGRES_UID: i64 = 999;

@@ -1,4 +1,4 @@
-//! Applies one migration and writes the ledger with it.
+//! Runs one file of a migration and writes the ledger with it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use super::ledger;
 use super::lexer::{self, Statement};
 use super::outcome::{Stopped, one_line};
 use super::session::{Limits, Settings};
-use super::source::{Migration, Mode};
+use super::source::Mode;
+use super::step::Step;
 use super::stop::Stop;
 use crate::api::conditions::reason;
 use crate::contract::migration::Failure;
@@ -45,43 +46,41 @@ struct Place<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies one migration.
+    /// Runs one file.
     ///
     /// # Errors
     /// If it fails (then the ledger says so), meets a lock for too long, is interrupted, or
     /// loses the connection.
-    pub async fn apply(&self, migration: &Migration) -> Result<(), Stopped> {
-        let statements = lexer::statements(&migration.up.sql).map_err(|error| {
-            let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(&migration.up.name), error.message);
+    pub async fn apply(&self, step: &Step<'_>) -> Result<(), Stopped> {
+        let statements = lexer::statements(step.sql).map_err(|error| {
+            let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(step.file), error.message);
             stopped.failure.line = Some(error.line);
             stopped
         })?;
-        match migration.mode {
-            Mode::Transaction => self.in_transaction(migration, &statements).await,
-            Mode::NoTransaction { .. } => self.one_by_one(migration, &statements).await,
+        match step.mode {
+            Mode::Transaction => self.in_transaction(step, &statements).await,
+            Mode::NoTransaction { .. } => self.one_by_one(step, &statements).await,
         }
     }
 
-    /// One round trip: the mark `executing`, committed by itself; then, in one transaction, the
+    /// One round trip: the mark that it was begun, committed by itself; then, in one transaction, the
     /// file, the session's settings (the file may have changed them, and the role) and the mark
-    /// `completed`. The first commit needs no flush: if a crash loses it, it loses the second
+    /// that it is done. The first commit needs no flush: if a crash loses it, it loses the second
     /// one too.
-    async fn in_transaction(&self, migration: &Migration, statements: &[Statement<'_>]) -> Result<(), Stopped> {
-        let opening =
-            ["BEGIN;", "SET LOCAL synchronous_commit = off;", &ledger::executing(migration), "COMMIT;BEGIN;\n"];
-        // BEGIN, SET, INSERT, NOTIFY, COMMIT, BEGIN.
+    async fn in_transaction(&self, step: &Step<'_>, statements: &[Statement<'_>]) -> Result<(), Stopped> {
+        let opening = ["BEGIN;", "SET LOCAL synchronous_commit = off;", &ledger::begun(step), "COMMIT;BEGIN;\n"];
+        // BEGIN, SET, INSERT or UPDATE, NOTIFY, COMMIT, BEGIN.
         let opening_statements = 6;
         let opening = opening.concat();
-        let batch =
-            format!("{opening}{}\n;{} {} COMMIT", migration.up.sql, self.settings.sql(), ledger::completed(migration));
+        let batch = format!("{opening}{}\n;{} {} COMMIT", step.sql, self.settings.sql(), ledger::done(step));
         let started = Instant::now();
         let mut attempt = 1;
         loop {
             let Err(broken) = self.execute(&batch).await else { return Ok(()) };
-            let Some(db) = fault(&broken.error) else { return Err(lost_in(migration, &broken.error)) };
+            let Some(db) = fault(&broken.error) else { return Err(lost_in(step, &broken.error)) };
             if is_conflict(db.code()) && attempt < self.limits.conflict_attempts && !self.stop.is_requested() {
                 tracing::info!(
-                    file = migration.up.name,
+                    file = step.file,
                     sqlstate = db.code().code(),
                     attempt,
                     "rolled back because of a lock; trying again"
@@ -92,7 +91,7 @@ impl Applier<'_> {
                 continue;
             }
             if self.is_cancelled(db) {
-                self.record(&format!("ROLLBACK; {} {}", self.settings.sql(), ledger::postponed(migration))).await?;
+                self.record(&format!("ROLLBACK; {} {}", self.settings.sql(), ledger::postponed(step))).await?;
                 return Err(Stopped::interrupted());
             }
             let sent_before = opening.chars().count();
@@ -101,17 +100,17 @@ impl Applier<'_> {
                 index: broken.completed.saturating_sub(opening_statements),
                 offset: position(db)
                     .and_then(|at| at.checked_sub(sent_before))
-                    .and_then(|at| byte_offset(&migration.up.sql, at)),
+                    .and_then(|at| byte_offset(step.sql, at)),
             };
-            let failure = failure(migration, db, &place, "all of the file is rolled back");
-            return Err(self.failed(migration, failure, started.elapsed()).await);
+            let failure = failure(step, db, &place, "all of the file is rolled back");
+            return Err(self.failed(step, failure, started.elapsed()).await);
         }
     }
 
-    /// A round trip a statement; nothing is rolled back. The mark `executing` must be on disk
+    /// A round trip a statement; nothing is rolled back. The mark that it was begun must be on disk
     /// before the first, so that a crash cannot hide that something may be half done.
-    async fn one_by_one(&self, migration: &Migration, statements: &[Statement<'_>]) -> Result<(), Stopped> {
-        self.record(&ledger::executing(migration)).await?;
+    async fn one_by_one(&self, step: &Step<'_>, statements: &[Statement<'_>]) -> Result<(), Stopped> {
+        self.record(&ledger::begun(step)).await?;
         let started = Instant::now();
         for (index, statement) in statements.iter().enumerate() {
             let done = if index == 0 {
@@ -120,29 +119,29 @@ impl Applier<'_> {
                 "the statements before it are done and stay: make the file safe to run again"
             };
             let asked_to_end = || Failure {
-                file: Some(migration.up.name.clone()),
+                file: Some(step.file.to_owned()),
                 line: Some(statement.line),
                 message: format!("the run was asked to end here; {done}"),
                 ..Stopped::interrupted().failure
             };
             if self.stop.is_requested() {
-                return Err(self.failed(migration, asked_to_end(), started.elapsed()).await);
+                return Err(self.failed(step, asked_to_end(), started.elapsed()).await);
             }
             // Building an index concurrently waits for others without being in their way.
             let wait = if statement.contains(&["CONCURRENTLY"]) { Duration::ZERO } else { self.limits.table_lock };
             self.record(&format!("SET lock_timeout = {}", wait.as_millis())).await?;
             let Err(broken) = self.execute(statement.text).await else { continue };
-            let Some(db) = fault(&broken.error) else { return Err(lost_in(migration, &broken.error)) };
+            let Some(db) = fault(&broken.error) else { return Err(lost_in(step, &broken.error)) };
             let failure = if self.is_cancelled(db) {
                 asked_to_end()
             } else {
                 let offset =
                     position(db).and_then(|at| byte_offset(statement.text, at)).map(|at| at + statement.offset);
-                failure(migration, db, &Place { statements, index, offset }, done)
+                failure(step, db, &Place { statements, index, offset }, done)
             };
-            return Err(self.failed(migration, failure, started.elapsed()).await);
+            return Err(self.failed(step, failure, started.elapsed()).await);
         }
-        self.record(&format!("{} {}", self.settings.sql(), ledger::completed(migration))).await
+        self.record(&format!("{} {}", self.settings.sql(), ledger::done(step))).await
     }
 
     /// How long to wait after an attempt; with jitter, so that two who met do not meet again.
@@ -171,9 +170,9 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn failed(&self, migration: &Migration, failure: Failure, took: Duration) -> Stopped {
+    async fn failed(&self, step: &Step<'_>, failure: Failure, took: Duration) -> Stopped {
         let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let mark = ledger::failed(migration, &one_line(&failure), took);
+        let mark = ledger::failed(step, &one_line(&failure), took);
         if let Err(stopped) = self.record(&format!("ROLLBACK; {} {mark}", self.settings.sql())).await {
             tracing::warn!(error = one_line(&stopped.failure), "the ledger does not have the failure");
         }
@@ -205,9 +204,9 @@ pub fn lost(error: &Error) -> Stopped {
     Stopped::unavailable(reason::NO_PRIMARY, format!("the connection to the database was lost: {}", describe(error)))
 }
 
-fn lost_in(migration: &Migration, error: &Error) -> Stopped {
+fn lost_in(step: &Step<'_>, error: &Error) -> Stopped {
     let mut stopped = lost(error);
-    stopped.failure.file = Some(migration.up.name.clone());
+    stopped.failure.file = Some(step.file.to_owned());
     stopped
 }
 
@@ -221,10 +220,10 @@ fn is_servers_trouble(code: &SqlState) -> bool {
     ["53", "58", "XX"].iter().any(|class| code.code().starts_with(class))
 }
 
-fn failure(migration: &Migration, db: &DbError, place: &Place<'_>, done: &str) -> Failure {
+fn failure(step: &Step<'_>, db: &DbError, place: &Place<'_>, done: &str) -> Failure {
     let statement = place.statements.get(place.index);
     let line = match (place.offset, statement) {
-        (Some(offset), _) => Some(line_at(&migration.up.sql, offset)),
+        (Some(offset), _) => Some(line_at(step.sql, offset)),
         (None, statement) => statement.map(|statement| statement.line),
     };
     // DETAIL and CONTEXT are left out: they may quote rows and statements.
@@ -237,7 +236,7 @@ fn failure(migration: &Migration, db: &DbError, place: &Place<'_>, done: &str) -
     }
     Failure {
         reason: reason::MIGRATION_FAILED.to_owned(),
-        file: Some(migration.up.name.clone()),
+        file: Some(step.file.to_owned()),
         line,
         sqlstate: Some(db.code().code().to_owned()),
         message: format!("{message}; {done}"),

@@ -9,13 +9,14 @@ use rand::Rng;
 use secrecy::SecretString;
 use tokio_postgres::Client;
 
+use super::Done;
 use super::outcome::{self, Stopped, TERMINATION_LOG, one_line};
 use super::session::Limits;
 use super::source::{self, MigrationSet};
 use super::stop::{Stop, Stopper, stop};
 use crate::api::conditions::reason;
 use crate::api::names::Names;
-use crate::contract::migration::Outcome;
+use crate::contract::migration::{Outcome, Policy};
 use crate::contract::pod;
 use crate::contract::records::MigratorRecord;
 use crate::postgres::{TlsLogin, cancel_over_tls, over_tls};
@@ -37,6 +38,7 @@ struct Job {
     database: String,
     host: String,
     revision: String,
+    policy: Policy,
 }
 
 /// A login to the database.
@@ -51,19 +53,28 @@ pub async fn run() -> ExitCode {
     let (stopper, stop) = stop();
     let signals = tokio::spawn(listen(stopper));
     let started = Instant::now();
-    let mut applied = 0;
+    let mut done = Done::default();
     let job = Job::from_environment();
     let revision = job.as_ref().map(|job| job.revision.clone()).unwrap_or_default();
     let result = match job {
-        Ok(job) => job.apply(&stop, &mut applied).await,
+        Ok(job) => job.apply(&stop, &mut done).await,
         Err(stopped) => Err(stopped),
     };
     signals.abort();
 
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let outcome = Outcome { revision, applied, failure: result.err().map(|stopped| stopped.failure) };
+    let Done { applied, rolled_back, plan } = done;
+    let outcome =
+        Outcome { revision, applied, rolled_back, plan, failure: result.err().map(|stopped| stopped.failure) };
     match &outcome.failure {
-        None => tracing::info!(applied, duration_ms, revision = outcome.revision, "the schema is at its target"),
+        None if outcome.plan.is_some() => tracing::info!(duration_ms, "a dry run: nothing was run"),
+        None => tracing::info!(
+            applied,
+            rolled_back,
+            duration_ms,
+            revision = outcome.revision,
+            "the schema is at its target"
+        ),
         Some(failure) => {
             let (reason, transient) = (&failure.reason, failure.transient);
             tracing::error!(applied, duration_ms, reason, transient, error = one_line(failure), "not all is applied");
@@ -84,10 +95,14 @@ impl Job {
         };
         let database = get(pod::ENV_DATABASE)?;
         let owner = Names::new("", get(pod::ENV_SERVICE)?).postgres(&database).owner();
-        Ok(Self { owner, database, host: get(pod::ENV_HOST)?, revision: get(pod::ENV_REVISION)? })
+        let policy = serde_json::from_str(&get(pod::ENV_MIGRATION_POLICY)?).map_err(|error| {
+            let message = format!("the environment variable {} is not readable: {error}", pod::ENV_MIGRATION_POLICY);
+            Stopped::refused(reason::MIGRATION_FAILED, None, message)
+        })?;
+        Ok(Self { owner, database, host: get(pod::ENV_HOST)?, revision: get(pod::ENV_REVISION)?, policy })
     }
 
-    async fn apply(&self, stop: &Stop, applied: &mut i64) -> Result<(), Stopped> {
+    async fn apply(&self, stop: &Stop, done: &mut Done) -> Result<(), Stopped> {
         let set = read_files(Path::new(pod::MIGRATIONS_DIR))?;
         if set.revision != self.revision {
             let message = format!(
@@ -100,7 +115,7 @@ impl Job {
         let mut patience = Patience::new();
         loop {
             let result = match self.access().await {
-                Ok(access) => self.over_connection(&access, &set, stop, applied, &mut patience).await,
+                Ok(access) => self.over_connection(&access, &set, stop, done, &mut patience).await,
                 Err(stopped) => Err(stopped),
             };
             let Err(stopped) = result else { return Ok(()) };
@@ -137,7 +152,7 @@ impl Job {
         access: &Access,
         set: &MigrationSet,
         stop: &Stop,
-        applied: &mut i64,
+        done: &mut Done,
         patience: &mut Patience,
     ) -> Result<(), Stopped> {
         let name = format!("migrate/{}", std::env::var("HOSTNAME").unwrap_or_default());
@@ -153,12 +168,16 @@ impl Job {
         };
         let connection =
             over_tls(&login).await.map_err(|error| Stopped::unavailable(reason::NO_PRIMARY, error.to_string()))?;
-        let before = *applied;
-        let limits = Limits::default();
-        let work = super::migrate(&connection.client, &self.owner, set, &limits, stop, applied);
+        let before = done.applied + done.rolled_back;
+        let limits = Limits {
+            table_lock: Duration::from_secs(self.policy.lock_timeout_seconds.into()),
+            statement: Duration::from_secs(self.policy.statement_timeout_seconds.into()),
+            ..Limits::default()
+        };
+        let work = super::migrate(&connection.client, &self.owner, set, &self.policy, &limits, stop, done);
         let result = until_stopped(&login, &connection.client, stop, work).await;
         let lost_in_file = result.as_ref().is_err_and(|stopped| stopped.reconnect && stopped.failure.file.is_some());
-        patience.worked(*applied > before, lost_in_file);
+        patience.worked(done.applied + done.rolled_back > before, lost_in_file);
         result
     }
 }

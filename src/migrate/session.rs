@@ -25,6 +25,8 @@ pub struct Limits {
     pub run_lock: Duration,
     /// How long a statement waits for a table's lock: others queue up behind it meanwhile.
     pub table_lock: Duration,
+    /// How long a statement may take; zero is for ever.
+    pub statement: Duration,
     /// How long it waits before it tries a file again that met a lock; doubled each time.
     pub conflict_pause: Duration,
     /// How many times it tries such a file.
@@ -36,6 +38,7 @@ impl Default for Limits {
         Self {
             run_lock: Duration::from_secs(60),
             table_lock: Duration::from_secs(5),
+            statement: Duration::ZERO,
             conflict_pause: Duration::from_secs(1),
             conflict_attempts: 5,
         }
@@ -48,12 +51,12 @@ pub struct Settings(String);
 
 impl Settings {
     fn new(owner: &str, limits: &Limits, server_version: u32) -> Self {
-        let lock_timeout = limits.table_lock.as_millis();
+        let (lock_timeout, statement_timeout) = (limits.table_lock.as_millis(), limits.statement.as_millis());
         // Messages below an error may hold data, and nobody would read them. A server that
         // looks for its client ends what a killed run has left.
         let mut statements = format!(
             "RESET ALL; SET ROLE {}; SET search_path = public; SET lock_timeout = {lock_timeout}; \
-             SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+             SET statement_timeout = {statement_timeout}; SET idle_in_transaction_session_timeout = 0; \
              SET client_min_messages = error; SET standard_conforming_strings = on; \
              SET client_connection_check_interval = 2000;",
             ident(owner)

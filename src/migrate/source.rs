@@ -184,26 +184,35 @@ struct FileName {
 
 fn file_name_parts(file_name: &str) -> Result<FileName, SourceError> {
     let refuse = |problem: &str| {
-        let message =
-            format!("{problem}: a migration's file is named <version>_<name>.up.sql, such as 0001_create_users.up.sql");
+        let message = format!(
+            "{problem}: a migration's file is named <version>_<name>.up.sql, such as 0001_create_users.up.sql, or \
+             V<version>__<name>.sql, such as V1__create_users.sql"
+        );
         Err(SourceError::file(file_name, message))
     };
-    let (stem, direction) = if let Some(stem) = file_name.strip_suffix(".up.sql") {
-        (stem, Direction::Up)
+    let (stem, direction, separator) = if let Some(stem) = file_name.strip_suffix(".up.sql") {
+        (stem, Direction::Up, "_")
     } else if let Some(stem) = file_name.strip_suffix(".down.sql") {
-        (stem, Direction::Down)
+        (stem, Direction::Down, "_")
+    } else if let Some(stem) = file_name.strip_suffix(".sql")
+        && let Some((prefix @ ("V" | "U"), stem)) = stem.split_at_checked(1)
+    {
+        (stem, if prefix == "V" { Direction::Up } else { Direction::Down }, "__")
     } else {
-        return refuse("it ends neither with .up.sql nor with .down.sql");
+        return refuse("it ends neither with .up.sql nor with .down.sql, and does not begin with V or U");
     };
-    let Some((digits, name)) = stem.split_once('_') else {
-        return refuse("it has no '_' between version and name");
+    let Some((digits, name)) = stem.split_once(separator) else {
+        return refuse(&format!("it has no '{separator}' between version and name"));
     };
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return refuse("its version is not a number");
+        return refuse("its version is not a whole number");
     }
     let Ok(version) = digits.parse::<i64>() else {
         return refuse("its version is too large (the largest is 9223372036854775807)");
     };
+    if version == 0 {
+        return refuse("version 0 is the schema without any migration");
+    }
     if name.is_empty() {
         return refuse("it has no name after the version");
     }
@@ -266,7 +275,8 @@ fn forbidden(statement: &Statement<'_>) -> Option<&'static str> {
     None
 }
 
-fn mode(sql: &str) -> Mode {
+/// How a file is run, which its first line says.
+pub fn mode(sql: &str) -> Mode {
     let first = sql.lines().next().unwrap_or_default();
     let words: Vec<&str> = first.strip_prefix("--").unwrap_or_default().split_whitespace().collect();
     match words[..] {
@@ -299,6 +309,19 @@ mod tests {
 
     fn set(files: &[(&str, &str)]) -> Result<MigrationSet, SourceError> {
         parse(files.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec())))
+    }
+
+    #[test]
+    fn plain_names_are_read_as_they_are() {
+        let set = set(&[
+            ("V2__add_index.sql", "SELECT 2"),
+            ("V0001__create.sql", "SELECT 1"),
+            ("U2__add_index.sql", "SELECT -2"),
+            ("3_mixed.up.sql", "SELECT 3"),
+        ])
+        .expect("valid");
+        let read: Vec<_> = set.migrations.iter().map(|m| (m.version, m.name.as_str(), m.down.is_some())).collect();
+        assert_eq!(read, [(1, "create", false), (2, "add_index", true), (3, "mixed", false)]);
     }
 
     #[test]
@@ -357,9 +380,9 @@ mod tests {
             (&[("README.md", "")], "README.md: it ends neither"),
             (&[("1_a.sql", "")], "1_a.sql: it ends neither"),
             (&[("1_a.UP.sql", "")], "1_a.UP.sql: it ends neither"),
-            (&[("x_a.up.sql", "")], "x_a.up.sql: its version is not a number"),
-            (&[("-1_a.up.sql", "")], "-1_a.up.sql: its version is not a number"),
-            (&[("_a.up.sql", "")], "_a.up.sql: its version is not a number"),
+            (&[("x_a.up.sql", "")], "x_a.up.sql: its version is not a whole number"),
+            (&[("-1_a.up.sql", "")], "-1_a.up.sql: its version is not a whole number"),
+            (&[("_a.up.sql", "")], "_a.up.sql: its version is not a whole number"),
             (&[("1.up.sql", "")], "1.up.sql: it has no '_'"),
             (&[("1_.up.sql", "")], "1_.up.sql: it has no name"),
             (&[("1_a b.up.sql", "")], "1_a b.up.sql: its name has characters"),

@@ -134,8 +134,8 @@ fn of_config_map(
     let (name, namespace) = (changed.name_any(), changed.namespace());
     let owner = hear(context, changed);
     let reads = |resource: &Arc<ServiceDatabase>| {
-        let source = resource.spec.migrations.as_ref().and_then(|migrations| migrations.source.config_map.as_ref());
-        resource.namespace() == namespace && source.is_some_and(|source| source.name == name)
+        let mut sources = resource.spec.migrations.iter().flat_map(|migrations| migrations.source.references());
+        resource.namespace() == namespace && sources.any(|source| source.name == name)
     };
     let readers = known.state().into_iter().filter(reads).map(|resource| ObjectRef::from_obj(resource.as_ref()));
     readers.chain(owner).collect()

@@ -10,11 +10,13 @@ use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 
 use super::apply::{apply, delete_exactly};
 use super::context::Context;
+use super::dependencies;
 use super::error::Error;
 use super::object::controller_uid;
 use super::observe::{JobState, job_state};
 use super::plan::migration;
 use super::validate::Database;
+use crate::api::MigrationPlan;
 use crate::api::conditions::reason;
 use crate::api::names::LABEL_NAME;
 use crate::contract::migration::{Failure, Outcome};
@@ -41,8 +43,8 @@ pub enum Declared {
     Set {
         /// The migrations.
         set: MigrationSet,
-        /// The files.
-        files: BTreeMap<String, String>,
+        /// The files, as each ConfigMap has them.
+        parts: Vec<BTreeMap<String, String>>,
     },
 }
 
@@ -60,8 +62,10 @@ pub enum Progress {
     },
     /// The Job is under way.
     Running,
-    /// The ledger says that all is applied.
+    /// The ledger says that the schema is at its target.
     Applied,
+    /// A dry run said what would be run.
+    Planned(MigrationPlan),
     /// The Job ended in vain, and trying again would too.
     Failed {
         /// A reason of `api::conditions::reason`.
@@ -76,25 +80,35 @@ pub enum Progress {
 /// # Errors
 /// Whatever the API server said; a missing ConfigMap is not an error.
 pub async fn declared(context: &Context, database: &Database) -> Result<Declared, Error> {
-    let Some(name) = &database.migrations_source else { return Ok(Declared::Nothing) };
+    let Some(migrations) = &database.migrations else { return Ok(Declared::Nothing) };
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
-    let Some(config_map) = api.get_opt(name).await? else {
-        let message = format!(
-            "spec.migrations.source names the ConfigMap {name}, which does not exist in this namespace: create it"
-        );
-        return Ok(Declared::Unreadable { reason: reason::CONFIG_MAP_NOT_FOUND, message });
-    };
-    let text = config_map.data.into_iter().flatten().map(|(name, text)| (name, text.into_bytes()));
-    let binary = config_map.binary_data.into_iter().flatten().map(|(name, bytes)| (name, bytes.0));
-    let contents: BTreeMap<String, Vec<u8>> = text.chain(binary).collect();
-    Ok(match source::parse(contents.clone()) {
+    let mut parts: Vec<BTreeMap<String, Vec<u8>>> = Vec::new();
+    for name in &migrations.config_maps {
+        let Some(config_map) = api.get_opt(name).await? else {
+            let message = format!(
+                "spec.migrations.source names the ConfigMap {name}, which does not exist in this namespace: create it"
+            );
+            return Ok(Declared::Unreadable { reason: reason::CONFIG_MAP_NOT_FOUND, message });
+        };
+        let text = config_map.data.into_iter().flatten().map(|(name, text)| (name, text.into_bytes()));
+        let binary = config_map.binary_data.into_iter().flatten().map(|(name, bytes)| (name, bytes.0));
+        let contents: BTreeMap<String, Vec<u8>> = text.chain(binary).collect();
+        if let Some(file) = contents.keys().find(|file| parts.iter().any(|part| part.contains_key(*file))) {
+            let message = format!("ConfigMap {name}: {file} is in another ConfigMap of the source, too: remove one");
+            return Ok(Declared::Unreadable { reason: reason::INVALID_MIGRATIONS, message });
+        }
+        parts.push(contents);
+    }
+    let files = parts.iter().flatten().map(|(name, content)| (name.clone(), content.clone()));
+    Ok(match source::parse(files) {
         // What is not UTF-8 was refused, in whichever field it was.
         Ok(set) => {
             let text = |(name, bytes)| Some((name, String::from_utf8(bytes).ok()?));
-            Declared::Set { set, files: contents.into_iter().filter_map(text).collect() }
+            let parts = parts.into_iter().map(|part| part.into_iter().filter_map(text).collect()).collect();
+            Declared::Set { set, parts }
         }
         Err(error) => {
-            let message = format!("ConfigMap {name}: {error}");
+            let message = format!("ConfigMap {}: {error}", migrations.config_maps.join(", "));
             Declared::Unreadable { reason: error.reason(), message }
         }
     })
@@ -112,31 +126,45 @@ pub async fn advance(
     ledger: Option<Option<&LedgerReport>>,
     now: Timestamp,
 ) -> Result<Progress, Error> {
-    let (set, files) = match declared {
+    let (set, parts) = match declared {
         Declared::Nothing => return Ok(Progress::NotDeclared),
         Declared::Unreadable { reason, message } => {
             return Ok(Progress::Waiting { reason, message: message.clone() });
         }
-        Declared::Set { set, files } => (set, files),
+        Declared::Set { set, parts } => (set, parts),
     };
-    let revision = set.revision.as_str();
+    let Some(migrations) = &database.migrations else { return Ok(Progress::NotDeclared) };
+    let (revision, policy) = (set.revision.as_str(), &migrations.policy);
     let Some(ledger) = ledger else {
         let message = "the migrations start once the primary answers and its credentials are proved".to_owned();
         return Ok(Progress::Waiting { reason: reason::PROGRESSING, message });
     };
-    if ledger.is_some_and(|ledger| ledger.revision.as_deref() == Some(revision)) {
+    if ledger.is_some_and(|ledger| ledger.revision == Some(policy.goal(revision))) {
         return Ok(Progress::Applied);
     }
-    let name = database.names().migration_job(revision);
+    let name = database.names().migration_job(&policy.run(revision));
     match job_state(&context.client, database.names(), &name).await? {
         JobState::Absent => {
-            remove_other_revisions(context, database, revision).await?;
-            apply(context, &database.owner, &migration::config_map(database, revision, files)).await?;
-            apply(context, &database.owner, &migration::job(database, &context.options, revision)).await?;
+            if let Some(waits) = dependencies::look(context, database, &migrations.depends_on).await? {
+                return Ok(waits);
+            }
+            let mut kept = migration::config_map_names(database.names(), revision, parts.len());
+            kept.push(name);
+            remove_others(context, database, &kept).await?;
+            for planned in migration::config_maps(database, revision, parts) {
+                apply(context, &database.owner, &planned).await?;
+            }
+            let job = migration::job(database, &context.options, revision, policy, parts.len());
+            apply(context, &database.owner, &job).await?;
             Ok(Progress::Running)
         }
         JobState::Running => Ok(Progress::Running),
         JobState::Succeeded(ended) => {
+            if policy.dry_run
+                && let Some(plan) = outcome_of(context, database, &name).await?.and_then(|outcome| outcome.plan)
+            {
+                return Ok(Progress::Planned(plan));
+            }
             // The ledger is the truth. If it still says otherwise after a while, another
             // revision was applied since this Job ran: run it again, it will tell.
             if now.duration_since(ended) > LEDGER_PATIENCE {
@@ -157,7 +185,7 @@ async fn after_failure(context: &Context, database: &Database, job: &Job, now: T
         .find(|condition| condition.type_ == "Failed")
         .and_then(|condition| condition.last_transition_time.as_ref())
         .map_or(now, |time| time.0);
-    let failure = failure_of(context, database, &name).await?;
+    let failure = outcome_of(context, database, &name).await?.and_then(|outcome| outcome.failure);
     let transient = failure.as_ref().is_none_or(|failure| failure.transient);
     if transient && now.duration_since(failed_at) > RETRY_AFTER {
         remove_job(context, database, &name).await?;
@@ -179,7 +207,7 @@ async fn after_failure(context: &Context, database: &Database, job: &Job, now: T
 }
 
 /// What the Job's last pod said as it ended.
-async fn failure_of(context: &Context, database: &Database, job: &str) -> Result<Option<Failure>, Error> {
+async fn outcome_of(context: &Context, database: &Database, job: &str) -> Result<Option<Outcome>, Error> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &database.names().namespace);
     let pods = api.list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"))).await?;
     let mut newest: Vec<_> = pods.items.iter().collect();
@@ -188,7 +216,7 @@ async fn failure_of(context: &Context, database: &Database, job: &str) -> Result
         let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
         status.state.as_ref()?.terminated.as_ref()?.message.clone()
     });
-    Ok(message.and_then(|text| serde_json::from_str::<Outcome>(&text).ok()).and_then(|outcome| outcome.failure))
+    Ok(message.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 fn describe(failure: &Failure) -> String {
@@ -211,11 +239,10 @@ async fn remove_job(context: &Context, database: &Database, name: &str) -> Resul
     Ok(())
 }
 
-/// Removes Jobs and ConfigMaps of other revisions. A Job may be stopped in the middle of a
-/// file: one in a transaction leaves nothing, and of one without the ledger knows that it was begun.
-async fn remove_other_revisions(context: &Context, database: &Database, revision: &str) -> Result<(), Error> {
+/// Removes Jobs and ConfigMaps of other runs. A Job may be stopped in the middle of a file:
+/// one in a transaction leaves nothing, and of one without the ledger knows that it was begun.
+async fn remove_others(context: &Context, database: &Database, kept: &[String]) -> Result<(), Error> {
     let names = database.names();
-    let kept = [names.migration_job(revision), names.migrations_config_map(revision)];
     let labels = format!("{LABEL_NAME}={},app.kubernetes.io/component={}", names.name, migration::COMPONENT);
     for api in [dynamic::<Job>(context, database), dynamic::<ConfigMap>(context, database)] {
         for live in api.list(&ListParams::default().labels(&labels)).await?.items {

@@ -12,6 +12,7 @@ mod cleanup;
 mod context;
 mod controller;
 mod credentials;
+mod dependencies;
 mod error;
 mod http;
 mod in_vault;

@@ -124,5 +124,6 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
 }
 
 fn is_waiting(reason: &str) -> bool {
-    [kind::reason::PROGRESSING, kind::reason::MIGRATIONS_RUNNING, kind::reason::INITIALIZING].contains(&reason)
+    use kind::reason::{DEPENDENCY_NOT_READY, INITIALIZING, MIGRATIONS_RUNNING, PROGRESSING};
+    [PROGRESSING, MIGRATIONS_RUNNING, INITIALIZING, DEPENDENCY_NOT_READY].contains(&reason)
 }

@@ -11,8 +11,8 @@ use super::pods::DatabasePod;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{
-    BindingStatus, CredentialsStatus, Endpoints, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase,
-    ServiceDatabaseStatus,
+    BindingStatus, CredentialsStatus, Endpoints, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus,
+    ServiceDatabase, ServiceDatabaseStatus,
 };
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::{LedgerReport, Report};
@@ -240,11 +240,27 @@ fn migrations_applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus)
         None => held(previous, kind::MIGRATIONS_APPLIED)
             .unwrap_or_else(|| Word::no(reason::PROGRESSING, "the migrations were not looked at yet")),
         Some(Progress::NotDeclared) => Word::yes(reason::NOT_DECLARED, "spec.migrations is not set"),
-        Some(Progress::Applied) => Word::yes(reason::APPLIED, "every declared migration is applied"),
+        Some(Progress::Applied) => Word::yes(reason::APPLIED, applied(findings)),
+        Some(Progress::Planned(plan)) => Word::no(reason::DRY_RUN, planned(plan)),
         Some(Progress::Running) => Word::no(reason::MIGRATIONS_RUNNING, "the migration Job is under way"),
         Some(Progress::Waiting { reason, message }) => Word::no(reason, message.clone()),
         Some(Progress::Failed { reason, message }) => Word::no(reason, message.clone()),
     }
+}
+
+fn applied(findings: &Findings<'_>) -> String {
+    match findings.resource.spec.migrations.as_ref().and_then(|migrations| migrations.target_version) {
+        None => "every declared migration is applied".to_owned(),
+        Some(target) => format!("the schema is at its target, version {target}"),
+    }
+}
+
+fn planned(plan: &MigrationPlan) -> String {
+    let record = if plan.record > 0 { format!("{} to record as applied, ", plan.record) } else { String::new() };
+    format!(
+        "spec.migrations.dryRun: {} to roll back, {record}{} to apply (status.migrations.plan); nothing was run",
+        plan.roll_back, plan.apply
+    )
 }
 
 fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
@@ -374,15 +390,17 @@ fn migrations_status(
         let unknown = || MigrationsStatus { pending: count(set.migrations.len()), ..MigrationsStatus::default() };
         let mut status = previous.unwrap_or_else(unknown);
         status.revision = Some(set.revision.clone());
+        status.plan = None;
         return Some(status);
     };
     let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
     // The ledger's own list is bounded too: what is below its head and not in it is applied.
     let head = ledger.version.unwrap_or(i64::MIN);
+    let target = findings.resource.spec.migrations.as_ref().and_then(|migrations| migrations.target_version);
     let pending: Vec<_> = set
         .migrations
         .iter()
-        .filter(|migration| migration.version > head)
+        .filter(|migration| migration.version > head && target.is_none_or(|target| migration.version <= target))
         .filter(|migration| known(migration.version).is_none_or(|record| record.state != MigrationState::Completed))
         .collect();
     let waiting =
@@ -403,6 +421,10 @@ fn migrations_status(
         pending: count(pending.len()),
         failed: ledger.failed,
         recent,
+        plan: match &findings.progress {
+            Some(Progress::Planned(plan)) => Some(plan.clone()),
+            _ => None,
+        },
     })
 }
 

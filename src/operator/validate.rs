@@ -12,8 +12,11 @@ use super::options::Options;
 use crate::api::conditions::reason;
 use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE, Names, PostgresNames, VaultNames};
 use crate::api::spec::RESERVED_PARAMETERS;
-use crate::api::{ClientSpec, SchedulingSpec, ServiceDatabase, StorageSpec};
+use crate::api::{
+    ClientSpec, MigrationsSpec, Permission, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec,
+};
 use crate::contract::desired::Requests;
+use crate::contract::migration::Policy;
 
 /// A ServiceDatabase whose every value was checked and resolved.
 #[derive(Clone, Debug)]
@@ -42,8 +45,8 @@ pub struct Database {
     pub resources: ResourceRequirements,
     /// Where instances may run.
     pub scheduling: SchedulingSpec,
-    /// The ConfigMap with the migrations.
-    pub migrations_source: Option<String>,
+    /// The migrations.
+    pub migrations: Option<Migrations>,
     /// Who may connect and read.
     pub clients: Vec<ClientSpec>,
     /// How old the credentials become.
@@ -134,11 +137,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         maximum_lag_bytes: spec.replication.maximum_lag_bytes,
         resources: spec.resources.clone().unwrap_or_default(),
         scheduling: spec.scheduling.clone().unwrap_or_default(),
-        migrations_source: spec
-            .migrations
-            .as_ref()
-            .and_then(|migrations| migrations.source.config_map.as_ref())
-            .map(|reference| reference.name.clone()),
+        migrations: spec.migrations.as_ref().map(migrations).transpose()?,
         clients: spec.clients.clone(),
         rotation_period: rotation_period(spec.credentials.rotation_period_seconds)?,
         requests: requests(resource),
@@ -147,6 +146,37 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         binding_secret: spec.credentials.secret.as_ref().map(|secret| secret.name.clone()),
         adopt: spec.bootstrap.adopt,
     })
+}
+
+/// What is declared of the migrations.
+#[derive(Clone, Debug)]
+pub struct Migrations {
+    /// The ConfigMaps that have the files together.
+    pub config_maps: Vec<String>,
+    /// How they are brought to the database.
+    pub policy: Policy,
+    /// Whose schemas they wait for.
+    pub depends_on: Vec<SchemaDependency>,
+}
+
+fn migrations(spec: &MigrationsSpec) -> Result<Migrations, Invalid> {
+    let config_maps: Vec<_> = spec.source.references().map(|reference| reference.name.clone()).collect();
+    if config_maps.is_empty() {
+        return Err(invalid("spec.migrations.source names no source".to_owned()));
+    }
+    let seconds = |field: &str, seconds: i64| {
+        u32::try_from(seconds).map_err(|_| invalid(format!("spec.migrations.{field} is out of its bounds: {seconds}")))
+    };
+    let policy = Policy {
+        target_version: spec.target_version,
+        allow_rollback: spec.rollback == Permission::Allow,
+        allow_out_of_order: spec.out_of_order == Permission::Allow,
+        baseline_version: spec.baseline_version,
+        dry_run: spec.dry_run,
+        lock_timeout_seconds: seconds("lockTimeoutSeconds", spec.lock_timeout_seconds)?,
+        statement_timeout_seconds: seconds("statementTimeoutSeconds", spec.statement_timeout_seconds)?,
+    };
+    Ok(Migrations { config_maps, policy, depends_on: spec.depends_on.clone() })
 }
 
 /// A period that is too short would lock out a service that has not read the new login yet.

@@ -51,6 +51,15 @@ pub enum Command {
         #[arg(long, default_value_t = 120)]
         timeout: u64,
     },
+    /// Show every migration that the database knows: state, start, duration, whether it can be
+    /// rolled back, and why it failed.
+    Migrations {
+        /// The ServiceDatabase.
+        name: String,
+        /// Go on until the migrations that run have come to their end; the exit code tells which.
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Open psql in the primary's pod, as its superuser.
     Psql {
         /// The ServiceDatabase.

@@ -1,9 +1,10 @@
-//! `kubectl servicedb`: a ServiceDatabase at a glance, new credentials, and a psql in its primary. Runs on
-//! any system that kubectl runs on, with the rights of the person at the terminal.
+//! `kubectl servicedb`: a ServiceDatabase at a glance, its migrations, new credentials, and a
+//! psql in its primary. Runs on any system that kubectl runs on, with the rights of the person at the terminal.
 
 mod age;
 mod args;
 mod connection;
+mod migrations;
 mod psql;
 mod rotate;
 mod status;
@@ -28,6 +29,7 @@ pub async fn run() -> ExitCode {
             let request = rotate::Request { reissue, timeout: Duration::from_secs(timeout) };
             rotate::run(&args.connection, &name, &request).await
         }
+        Command::Migrations { name, follow } => migrations::run(&args.connection, &name, follow).await,
         Command::Psql { name, arguments } => psql::run(&args.connection, &name, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

@@ -22,22 +22,35 @@ const CONTAINER: &str = "database";
 pub async fn run(connection: &Connection, name: &str, arguments: &[OsString]) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connection::connect(connection).await?;
     let resource = connection::read(&client, &namespace, name).await?;
-    let names = Names::new(&namespace, name);
-    let pod = find_primary(&client, &names, &resource).await?;
-    let database = resource.status.as_ref().and_then(|status| status.database.clone());
-    let database = database.or(resource.spec.database).unwrap_or_else(|| names.default_database());
-
     // A terminal is asked for only if there is one on both sides: it would turn the line
     // ends of a redirected output into those of a terminal.
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let program = std::env::var_os("KUBECTL").filter(|program| !program.is_empty()).unwrap_or("kubectl".into());
-    let mut command = tokio::process::Command::new(&program);
-    command.args(kubectl_arguments(connection, &namespace, &pod, &database, terminal, arguments));
-    let status = command
-        .status()
-        .await
-        .map_err(|source| PluginError::Kubectl { program: program.to_string_lossy().into_owned(), source })?;
+    let mut command = command(connection, &client, &namespace, &resource, terminal, arguments).await?;
+    let status = command.status().await.map_err(|source| PluginError::Kubectl { program: program(), source })?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// kubectl, which runs psql in the primary's pod.
+pub async fn command(
+    connection: &Connection,
+    client: &Client,
+    namespace: &str,
+    resource: &ServiceDatabase,
+    terminal: bool,
+    arguments: &[OsString],
+) -> Result<tokio::process::Command, PluginError> {
+    let names = Names::new(namespace, resource.name_any());
+    let pod = find_primary(client, &names, resource).await?;
+    let database = resource.status.as_ref().and_then(|status| status.database.clone());
+    let database = database.or(resource.spec.database.clone()).unwrap_or_else(|| names.default_database());
+    let mut command = tokio::process::Command::new(program());
+    command.args(kubectl_arguments(connection, namespace, &pod, &database, terminal, arguments));
+    Ok(command)
+}
+
+/// kubectl, or what stands for it.
+pub fn program() -> String {
+    std::env::var("KUBECTL").ok().filter(|program| !program.is_empty()).unwrap_or_else(|| "kubectl".to_owned())
 }
 
 async fn find_primary(client: &Client, names: &Names, resource: &ServiceDatabase) -> Result<String, PluginError> {

@@ -289,7 +289,39 @@ fn the_rest() -> Vec<Row> {
         (
             "migrations of an empty source",
             "migrations: {source: {}}",
-            Refused("spec.migrations.source must name its source: configMap"),
+            Refused("spec.migrations.source must name exactly one source"),
+        ),
+        (
+            "migrations of two sources",
+            "migrations: {source: {configMap: {name: a}, configMaps: [{name: b}]}}",
+            Refused("spec.migrations.source must name exactly one source"),
+        ),
+        (
+            "migrations in several ConfigMaps, with all that can be said",
+            "migrations: {source: {configMaps: [{name: a}, {name: b}]}, targetVersion: 0, rollback: Allow, outOfOrder: Allow, \
+             baselineVersion: 3, dryRun: true, lockTimeoutSeconds: 60, statementTimeoutSeconds: 0, \
+             dependsOn: [{name: auth, minimumVersion: 2}]}",
+            Accepted,
+        ),
+        (
+            "a rollback to nowhere",
+            "migrations: {source: {configMap: {name: a}}, rollback: Allow}",
+            Refused("needs an explicit spec.migrations.targetVersion"),
+        ),
+        (
+            "a target below none",
+            "migrations: {source: {configMap: {name: a}}, targetVersion: -1}",
+            Refused("spec.migrations.targetVersion must not be negative"),
+        ),
+        (
+            "a wait for locks without end",
+            "migrations: {source: {configMap: {name: a}}, lockTimeoutSeconds: 0}",
+            Refused("spec.migrations.lockTimeoutSeconds must be from 1 to 3600"),
+        ),
+        (
+            "a dependency named twice",
+            "migrations: {source: {configMap: {name: a}}, dependsOn: [{name: b, minimumVersion: 1}, {name: b, minimumVersion: 2}]}",
+            Refused("Duplicate value"),
         ),
         (
             "migrations of a source that is not there yet",

@@ -97,7 +97,7 @@ pub fn explicit() -> Base {
             change(
                 "the migrations' source is emptied",
                 "migrations: {source: {configMap: null}}",
-                Refused("spec.migrations.source must name its source"),
+                Refused("spec.migrations.source must name exactly one source"),
             ),
             change(
                 "no migrations' source",

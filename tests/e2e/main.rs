@@ -21,6 +21,7 @@ mod rotation;
 mod secrecy;
 mod service_access;
 mod survival;
+mod targets;
 mod vault_away;
 mod vault_changes;
 mod whole_cluster;

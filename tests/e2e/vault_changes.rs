@@ -161,7 +161,8 @@ async fn trust(sandbox: &Sandbox, authority: &str) {
 
 /// Changes the pods a little: then the kubelet looks at their volumes.
 async fn touch(pods: &Api<Pod>) {
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {"servicedb.dev/e2e-touched": jiff::Timestamp::now()}}}));
+    let patch =
+        Patch::Merge(json!({"metadata": {"annotations": {"servicedb.dev/e2e-touched": jiff::Timestamp::now()}}}));
     for pod in pods.list(&ListParams::default()).await.expect("pods").items {
         let _ = pods.patch(&pod.name_any(), &PatchParams::default(), &patch).await;
     }

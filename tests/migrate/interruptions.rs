@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use servicedb::migrate::{migrate, stop};
+use servicedb::contract::migration::Policy;
+use servicedb::migrate::{Done, migrate, stop};
 use tokio_postgres::NoTls;
 
 use crate::server::{Database, Session};
@@ -34,8 +35,9 @@ async fn a_killed_run_leaves_nothing_and_the_next_one_applies_it_once() {
         let owner = database.owner();
         let slow_set = slow_set.clone();
         tokio::spawn(async move {
-            let (mut applied, stop, limits) = (0, stop().1, limits());
-            let work = migrate(&session.client, &owner, &slow_set, &limits, &stop, &mut applied);
+            let policy = Policy::default();
+            let (mut done, stop, limits) = (Done::default(), stop().1, limits());
+            let work = migrate(&session.client, &owner, &slow_set, &policy, &limits, &stop, &mut done);
             let kill = async {
                 tokio::time::sleep(Duration::from_millis(1500)).await;
                 driver.abort();
@@ -68,10 +70,11 @@ async fn a_terminated_backend_is_worth_another_connection() {
         assert_eq!(query(&admin, sql).await, ["t"]);
     };
     let session = database.migrator().await;
-    let (mut applied, stop) = (0, stop().1);
+    let policy = Policy::default();
+    let (mut done, stop) = (Done::default(), stop().1);
     let owner = database.owner();
     let limits = limits();
-    let work = migrate(&session.client, &owner, &migrations, &limits, &stop, &mut applied);
+    let work = migrate(&session.client, &owner, &migrations, &policy, &limits, &stop, &mut done);
     let (result, ()) = tokio::join!(work, terminate);
     let stopped = result.expect_err("the backend was terminated");
     assert!(stopped.reconnect && stopped.failure.transient, "{stopped:?}");

@@ -6,14 +6,15 @@ mod failures;
 mod interruptions;
 mod no_transaction;
 mod refusals;
+mod rollbacks;
 mod runs;
 mod server;
 
 use std::time::Duration;
 
-use servicedb::contract::migration::Failure;
+use servicedb::contract::migration::{Failure, Policy};
 use servicedb::migrate::source::{self, MigrationSet};
-use servicedb::migrate::{Limits, Stop, migrate, stop};
+use servicedb::migrate::{Done, Limits, Stop, migrate, stop};
 use tokio_postgres::SimpleQueryMessage;
 
 use server::{Database, Server, Session};
@@ -29,6 +30,7 @@ fn limits() -> Limits {
     Limits {
         run_lock: Duration::from_secs(20),
         table_lock: Duration::from_millis(300),
+        statement: Duration::ZERO,
         conflict_pause: Duration::from_millis(50),
         conflict_attempts: 3,
     }
@@ -47,11 +49,29 @@ async fn run_over(
     limits: &Limits,
     stop: &Stop,
 ) -> (i64, Option<Failure>) {
-    let mut applied = 0;
+    let (done, failure) = run_with(session, database, set, &Policy::default(), limits, stop).await;
+    (done.applied, failure)
+}
+
+/// Brings a database to a set as a policy says, over a connection of its own.
+async fn run_as(database: &Database, set: &MigrationSet, policy: &Policy) -> (Done, Option<Failure>) {
+    let session = database.migrator().await;
+    run_with(&session, database, set, policy, &limits(), &stop().1).await
+}
+
+async fn run_with(
+    session: &Session,
+    database: &Database,
+    set: &MigrationSet,
+    policy: &Policy,
+    limits: &Limits,
+    stop: &Stop,
+) -> (Done, Option<Failure>) {
+    let mut done = Done::default();
     let owner = database.owner();
-    let work = migrate(&session.client, &owner, set, limits, stop, &mut applied);
+    let work = migrate(&session.client, &owner, set, policy, limits, stop, &mut done);
     let result = tokio::time::timeout(Duration::from_secs(120), work).await.expect("a run ends in time");
-    (applied, result.err().map(|stopped| stopped.failure))
+    (done, result.err().map(|stopped| stopped.failure))
 }
 
 /// The rows of a query as text, columns joined by a space.

@@ -3,7 +3,8 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use servicedb::migrate::stop;
+use servicedb::contract::migration::Policy;
+use servicedb::migrate::{Done, stop};
 
 use crate::{database, ledger, limits, query, run, run_over, set, tables};
 
@@ -92,8 +93,9 @@ async fn a_run_says_who_holds_the_lock_and_that_a_later_one_may_go_better() {
         let session = database.migrator().await;
         let owner = database.owner();
         async move {
-            let mut applied = 0;
-            servicedb::migrate::migrate(&session.client, &owner, &migrations, &limits(), &stop().1, &mut applied).await
+            let (policy, mut done) = (Policy::default(), Done::default());
+            servicedb::migrate::migrate(&session.client, &owner, &migrations, &policy, &limits(), &stop().1, &mut done)
+                .await
         }
     });
     tokio::time::sleep(Duration::from_millis(500)).await;

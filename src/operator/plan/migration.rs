@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
 use super::workload::{container_security, pod_security};
+use crate::api::names::Names;
+use crate::contract::migration::Policy;
 use crate::contract::pod;
 use crate::operator::object::Planned;
 use crate::operator::options::Options;
@@ -19,23 +21,38 @@ const BACKOFF_LIMIT: i32 = 4;
 /// The exit code by which `servicedb migrate` says that trying again is in vain.
 pub const EXIT_PERMANENT: i32 = 1;
 
-/// One revision of the migrations, as it was when the Job was made: immutable, so that what
-/// a Job reads is what was checked.
-pub fn config_map(database: &Database, revision: &str, files: &BTreeMap<String, String>) -> Planned {
-    Planned::new::<ConfigMap>(
-        &database.owner,
-        database.names().migrations_config_map(revision),
-        json!({
-            "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
-            "immutable": true,
-            "data": files,
-        }),
-    )
+/// The names of the ConfigMaps that hold one revision: as many as it is declared in, since
+/// one holds a MiB at most.
+pub fn config_map_names(names: &Names, revision: &str, count: usize) -> Vec<String> {
+    let first = names.migrations_config_map(revision);
+    (0..count).map(|part| if part == 0 { first.clone() } else { format!("{first}-{part}") }).collect()
 }
 
-/// The Job that applies one revision.
-pub fn job(database: &Database, options: &Options, revision: &str) -> Planned {
+/// One revision of the migrations, as it was when the Job was made: immutable, so that what
+/// a Job reads is what was checked.
+pub fn config_maps(database: &Database, revision: &str, parts: &[BTreeMap<String, String>]) -> Vec<Planned> {
+    let names = config_map_names(database.names(), revision, parts.len());
+    let planned = |(name, files): (String, &BTreeMap<String, String>)| {
+        Planned::new::<ConfigMap>(
+            &database.owner,
+            name,
+            json!({
+                "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
+                "immutable": true,
+                "data": files,
+            }),
+        )
+    };
+    names.into_iter().zip(parts).map(planned).collect()
+}
+
+/// The Job that brings one revision, which so many ConfigMaps hold, to the database.
+pub fn job(database: &Database, options: &Options, revision: &str, policy: &Policy, parts: usize) -> Planned {
     let names = database.names();
+    let files: Vec<_> =
+        config_map_names(names, revision, parts).into_iter().map(|name| json!({"configMap": {"name": name}})).collect();
+    // A document of numbers and booleans always has a JSON form.
+    let told = serde_json::to_string(policy).unwrap_or_default();
     let mut labels = json!({"app.kubernetes.io/component": COMPONENT});
     for (key, value) in database.owner.labels() {
         labels[key] = value.into();
@@ -56,6 +73,7 @@ pub fn job(database: &Database, options: &Options, revision: &str) -> Planned {
                 {"name": pod::ENV_DATABASE, "value": database.postgres.database},
                 {"name": pod::ENV_HOST, "value": names.primary_host()},
                 {"name": pod::ENV_REVISION, "value": revision},
+                {"name": pod::ENV_MIGRATION_POLICY, "value": told},
             ],
             "securityContext": container_security(),
             "terminationMessagePolicy": "File",
@@ -68,7 +86,7 @@ pub fn job(database: &Database, options: &Options, revision: &str) -> Planned {
         "volumes": [
             {"name": "vault", "configMap": {"name": names.migrator(), "defaultMode": 0o440}},
             {"name": "secret-id", "secret": {"secretName": names.migrator(), "defaultMode": 0o440}},
-            {"name": "migrations", "configMap": {"name": names.migrations_config_map(revision), "defaultMode": 0o440}},
+            {"name": "migrations", "projected": {"sources": files, "defaultMode": 0o440}},
         ],
     });
     if !options.image_pull_secrets.is_empty() {
@@ -79,7 +97,7 @@ pub fn job(database: &Database, options: &Options, revision: &str) -> Planned {
     }
     Planned::new::<Job>(
         &database.owner,
-        names.migration_job(revision),
+        names.migration_job(&policy.run(revision)),
         json!({
             "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
             "spec": {

@@ -45,7 +45,7 @@ fn fail_job(world: &World, failure: Failure, at: &str) {
     let job = job(world).expect("a Job");
     let name = job["metadata"]["name"].as_str().expect("a name");
     end(world, name, "Failed", at);
-    let outcome = Outcome { revision: "r".to_owned(), applied: 1, failure: Some(failure) };
+    let outcome = Outcome { revision: "r".to_owned(), applied: 1, rolled_back: 0, plan: None, failure: Some(failure) };
     let message = json!(outcome).to_string();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -71,6 +71,12 @@ fn job(world: &World) -> Option<Value> {
     let jobs = world.api.store().list("jobs", "messaging", "")["items"].as_array().cloned().unwrap_or_default();
     assert!(jobs.len() < 2, "two Jobs at once");
     jobs.into_iter().next()
+}
+
+/// The ConfigMaps that a Job reads its files from.
+fn copies(job: &Value) -> Vec<String> {
+    let sources = job["spec"]["template"]["spec"]["volumes"][2]["projected"]["sources"].as_array().expect("sources");
+    sources.iter().map(|source| source["configMap"]["name"].as_str().expect("a ConfigMap").to_owned()).collect()
 }
 
 fn permanent() -> Failure {
@@ -138,8 +144,7 @@ async fn files_of_binary_data_are_part_of_the_revision() {
     world.create(WITH_MIGRATIONS);
     world.settle_all().await;
     let job = job(&world).expect("a Job");
-    let name = job["spec"]["template"]["spec"]["volumes"][2]["configMap"]["name"].as_str().expect("a ConfigMap");
-    let copy = world.get("configmaps", name).expect("the revision");
+    let copy = world.get("configmaps", &copies(&job)[0]).expect("the revision");
     assert_eq!(copy["data"]["0002_index.up.sql"], "CREATE INDEX ON messages (id);");
 }
 
@@ -162,8 +167,7 @@ async fn the_job_is_made_once_the_credentials_are_proved() {
         "what a Job reads is there before it: {made:?}"
     );
     assert_eq!(made.len(), 2);
-    let name = job["spec"]["template"]["spec"]["volumes"][2]["configMap"]["name"].as_str().expect("a ConfigMap");
-    let copy = world.get("configmaps", name).expect("the revision");
+    let copy = world.get("configmaps", &copies(&job)[0]).expect("the revision");
     assert_eq!(copy["immutable"], true);
     assert_eq!(copy["data"], world.get("configmaps", "chat-migrations").expect("the source")["data"]);
 
@@ -243,4 +247,39 @@ async fn a_new_revision_replaces_a_failed_one() {
     finish_job(&mut world);
     world.settle().await;
     assert_eq!(world.told(kind::READY), "True Ready");
+}
+
+#[tokio::test]
+async fn a_set_in_several_config_maps_is_one() {
+    let mut world = World::new();
+    world.create(MIGRATIONS);
+    world.create(
+        "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: chat-more}
+data:
+  0003_more.up.sql: CREATE TABLE more (id bigint);
+",
+    );
+    let source = "source: {configMaps: [{name: chat-migrations}, {name: chat-more}]}";
+    world.create(&WITH_MIGRATIONS.replace("source: {configMap: {name: chat-migrations}}", source));
+    world.settle_all().await;
+    let job = job(&world).expect("a Job");
+    let files = copies(&job).into_iter().map(|copy| {
+        let data = world.get("configmaps", &copy).expect("a copy")["data"].clone();
+        data.as_object().expect("files").keys().cloned().collect::<Vec<_>>()
+    });
+    assert_eq!(
+        files.collect::<Vec<_>>(),
+        [vec!["0001_create.up.sql", "0002_index.up.sql"], vec!["0003_more.up.sql"]],
+        "each as large as its source"
+    );
+    // A file that is in both is nobody's.
+    world.api.store().edit(&object("configmaps", "chat-more"), |map| {
+        map["data"] = json!({"0001_create.up.sql": "SELECT 1"});
+    });
+    world.settle_all().await;
+    assert_eq!(world.told(kind::READY), "False InvalidMigrations");
+    assert!(world.message(kind::READY).contains("0001_create.up.sql is in another ConfigMap"));
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::fixtures::{FULL, MINIMAL, database, inputs, options, resource};
 use super::pod_security::violations;
 use crate::api::names::LABEL_SCOPE;
+use crate::contract::migration::Policy;
 use crate::operator::object::{Ownership, Planned};
 use crate::operator::options::Options;
 use crate::operator::plan::{self, migration};
@@ -28,8 +29,8 @@ fn everything(database: &Database, options: &Options) -> Vec<Planned> {
     let mut objects = plan::supporting(database, &inputs(options));
     objects.push(plan::binding(database));
     objects.push(plan::workload(database, options));
-    objects.push(migration::config_map(database, REVISION, &files));
-    objects.push(migration::job(database, options, REVISION));
+    objects.extend(migration::config_maps(database, REVISION, &[files]));
+    objects.push(migration::job(database, options, REVISION, &Policy::default(), 1));
     objects
 }
 

@@ -4,6 +4,7 @@ use super::fixtures::{FULL, MINIMAL, database, options, resource};
 use crate::api::conditions::reason;
 use crate::api::spec::RESERVED_PARAMETERS;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::contract::migration::Policy;
 use crate::operator::validate::{Invalid, validate};
 
 fn refused(change: impl FnOnce(&mut ServiceDatabase)) -> Invalid {
@@ -127,10 +128,14 @@ fn what_is_not_declared_is_resolved() {
     assert_eq!(minimal.postgres.database, "chat_db");
     assert_eq!(minimal.owner.uid, "uid-of-chat");
     assert_eq!((minimal.instances, minimal.synchronous), (1, false), "one instance has nobody to wait for");
-    assert_eq!(minimal.migrations_source, None);
+    assert!(minimal.migrations.is_none());
     let full = database(FULL);
     assert_eq!(full.postgres.database, "matches");
     assert_eq!((full.instances, full.synchronous, full.maximum_lag_bytes), (3, true, 1_048_576));
     assert_eq!(full.extensions, ["pg_trgm", "uuid-ossp"]);
-    assert_eq!(full.migrations_source.as_deref(), Some("match-maker-migrations"));
+    let migrations = full.migrations.expect("migrations");
+    assert_eq!(
+        (migrations.config_maps, migrations.policy),
+        (vec!["match-maker-migrations".to_owned()], Policy::default())
+    );
 }

@@ -216,6 +216,10 @@ impl Vault {
     /// If it does not answer, or stays sealed.
     pub async fn try_unseal(&self, key: &str) -> Result<(), String> {
         let answer = self.ask(Method::PUT, "sys/unseal", None, Some(&json!({"key": key}))).await?;
-        if answer.body["sealed"] == json!(false) { Ok(()) } else { Err(format!("Vault stayed sealed: {}", answer.body)) }
+        if answer.body["sealed"] == json!(false) {
+            Ok(())
+        } else {
+            Err(format!("Vault stayed sealed: {}", answer.body))
+        }
     }
 }

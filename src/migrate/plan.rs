@@ -1,0 +1,406 @@
+//! What there is to do: a set of migrations, the ledger and the declared policy compared.
+
+use super::ledger::{self, Ledger, Row};
+use super::outcome::{Stopped, cut};
+use super::source::{Migration, MigrationSet, Mode};
+use crate::api::conditions::reason;
+use crate::api::{MigrationAction, MigrationPlan, MigrationState, PlannedMigration};
+use crate::contract::migration::Policy;
+
+/// How many steps of a plan are shown, and how much of a name.
+const STEPS: usize = 20;
+const NAME: usize = 100;
+/// How many versions a message names.
+const SHOWN: usize = 5;
+
+/// What there is to do, in this order.
+#[derive(Debug, PartialEq)]
+pub struct Plan<'a> {
+    /// The migrations to roll back, the newest first.
+    pub reverts: Vec<&'a Row>,
+    /// The migrations to record as applied before.
+    pub baseline: Vec<&'a Migration>,
+    /// The migrations to apply, in order.
+    pub pending: Vec<&'a Migration>,
+    /// Versions that the ledger does not know yet.
+    unknown: Vec<&'a Migration>,
+    /// Versions in the ledger that never were completed and that are not wanted any more.
+    withdrawn: Vec<i64>,
+    /// Completed versions that stay, and whose rollback left nothing.
+    whole: Vec<i64>,
+}
+
+/// Compares a set of migrations with the ledger.
+///
+/// # Errors
+/// If the two contradict one another, or what is declared would need what is not allowed:
+/// then nothing may run.
+pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> Result<Plan<'a>, Stopped> {
+    let in_source = |version: i64| set.migrations.iter().find(|migration| migration.version == version);
+    let in_ledger = |version: i64| ledger.rows.iter().find(|row| row.version == version);
+    let completed = || ledger.rows.iter().filter(|row| row.state == MigrationState::Completed);
+    let staying = || completed().filter(|row| policy.wants(row.version));
+
+    if let Some(row) = completed().find(|row| row.half_reverted && is_bare(row.down)) {
+        return Err(refuse_half_reverted(row));
+    }
+    if let Some(target) = policy.target_version.filter(|target| *target > 0 && in_source(*target).is_none()) {
+        let message = format!(
+            "spec.migrations.targetVersion is {target}, and no migration has this version; the newest is {}",
+            set.newest_version()
+        );
+        return Err(Stopped::refused(reason::TARGET_VERSION_NOT_FOUND, None, message));
+    }
+    let reverts: Vec<&Row> = completed().rev().filter(|row| !policy.wants(row.version)).collect();
+    may_revert(&reverts, policy)?;
+
+    for row in staying() {
+        if let Some(migration) = in_source(row.version).filter(|migration| migration.up.checksum != row.checksum) {
+            let message = format!(
+                "this migration was applied and its file was edited afterwards: restore the file as it was applied \
+                 (its SHA-256 then was {}), and put the change into a new migration",
+                row.checksum
+            );
+            return Err(Stopped::refused(reason::CHECKSUM_MISMATCH, Some(&migration.up.name), message));
+        }
+    }
+    let newest_staying = staying().next_back().map(|row| row.version);
+    let missing: Vec<&Row> = staying().filter(|row| in_source(row.version).is_none()).collect();
+    if !missing.is_empty() {
+        return Err(refuse_missing(&missing, newest_staying, set.newest_version()));
+    }
+
+    // A schema that was migrated by another tool: only where the ledger knows of nothing.
+    let baseline = policy.baseline_version.filter(|_| completed().next().is_none()).unwrap_or(i64::MIN);
+    let (baseline, wanted): (Vec<&Migration>, Vec<&Migration>) = set
+        .migrations
+        .iter()
+        .filter(|migration| policy.wants(migration.version))
+        .partition(|migration| migration.version <= baseline);
+    let pending: Vec<&Migration> = wanted
+        .into_iter()
+        .filter(|migration| in_ledger(migration.version).is_none_or(|row| row.state != MigrationState::Completed))
+        .collect();
+    if let (Some(first), Some(newest), false) = (pending.first(), newest_staying, policy.allow_out_of_order)
+        && first.version < newest
+    {
+        let message = format!(
+            "version {} was never applied, but the newer version {newest} was: give the migration a version above \
+             {newest}, or set spec.migrations.outOfOrder: Allow to apply it now",
+            first.version
+        );
+        return Err(Stopped::refused(reason::OUT_OF_ORDER, Some(&first.up.name), message));
+    }
+    for migration in &pending {
+        if let Some(row) = in_ledger(migration.version).filter(|row| may_be_half_done(migration, row)) {
+            return Err(refuse_half_done(migration, row));
+        }
+    }
+    let wanted = |version: i64| policy.wants(version) && in_source(version).is_some();
+    Ok(Plan {
+        unknown: pending.iter().copied().filter(|migration| in_ledger(migration.version).is_none()).collect(),
+        withdrawn: ledger
+            .rows
+            .iter()
+            .filter(|row| row.state != MigrationState::Completed && !wanted(row.version))
+            .map(|row| row.version)
+            .collect(),
+        whole: staying().filter(|row| row.half_reverted).map(|row| row.version).collect(),
+        reverts,
+        baseline,
+        pending,
+    })
+}
+
+/// Nothing is rolled back that was not asked for by name, and nothing is begun that cannot be
+/// brought to its end.
+fn may_revert(reverts: &[&Row], policy: &Policy) -> Result<(), Stopped> {
+    let (Some(newest), Some(target)) = (reverts.first(), policy.target_version) else { return Ok(()) };
+    if !policy.allow_rollback {
+        let message = format!(
+            "the schema has version {}, above spec.migrations.targetVersion {target}: set spec.migrations.rollback: \
+             Allow to roll back {}, or a higher target",
+            newest.version,
+            named(reverts)
+        );
+        return Err(Stopped::refused(reason::ROLLBACK_REFUSED, None, message));
+    }
+    let without: Vec<&Row> = reverts.iter().copied().filter(|row| row.down.is_none()).collect();
+    if !without.is_empty() {
+        let message = format!(
+            "rolling back to version {target} needs the down files of {}, and they were applied without one; nothing \
+             was run: write a new migration that undoes them",
+            named(&without)
+        );
+        return Err(Stopped::refused(reason::ROLLBACK_IMPOSSIBLE, None, message));
+    }
+    Ok(())
+}
+
+fn named(rows: &[&Row]) -> String {
+    let mut names: Vec<String> = rows.iter().take(SHOWN).map(|row| format!("{} ({})", row.version, row.name)).collect();
+    if rows.len() > SHOWN {
+        names.push(format!("and {} more", rows.len() - SHOWN));
+    }
+    names.join(", ")
+}
+
+fn refuse_missing(missing: &[&Row], newest_completed: Option<i64>, newest_in_source: i64) -> Stopped {
+    let names = named(missing);
+    if newest_completed.is_some_and(|newest| newest > newest_in_source) {
+        let message = format!(
+            "the database is ahead of the source, whose newest version is {newest_in_source}; applied and not in the \
+             source: {names}. Declare the migrations that belong to this database; to roll back, set \
+             spec.migrations.targetVersion and rollback: Allow"
+        );
+        return Stopped::refused(reason::AHEAD_OF_SOURCE, None, message);
+    }
+    let message = format!("applied to the database and missing in the source: {names}. Put the files back");
+    Stopped::refused(reason::MIGRATIONS_MISSING, None, message)
+}
+
+/// A file in a transaction leaves nothing when it is interrupted. One without may: unless it
+/// says that it is safe to run again, somebody has to look. After a failure that is told,
+/// an edited file shows that somebody did.
+fn may_be_half_done(migration: &Migration, row: &Row) -> bool {
+    if migration.mode != (Mode::NoTransaction { idempotent: false }) {
+        return false;
+    }
+    match row.state {
+        MigrationState::Executing => true,
+        MigrationState::Failed => row.checksum == migration.up.checksum,
+        MigrationState::Pending | MigrationState::Completed => false,
+    }
+}
+
+fn refuse_half_done(migration: &Migration, row: &Row) -> Stopped {
+    let happened = if row.state == MigrationState::Failed { "failed" } else { "was interrupted" };
+    let message = format!(
+        "this migration runs without a transaction and {happened}, so it may be half done. Look at what it left; then \
+         make it safe to run again (IF NOT EXISTS, DROP INDEX CONCURRENTLY IF EXISTS first) with the first line \
+         '-- no-transaction idempotent'; or, if all of it is there, run: \
+         UPDATE servicedb.migrations SET status = 'completed' WHERE version = {}",
+        migration.version
+    );
+    Stopped::refused(reason::MIGRATION_FAILED, Some(&migration.up.name), message)
+}
+
+/// Whether a file may leave something half done: it runs without a transaction, and does not
+/// say that it may be run again.
+fn is_bare(mode: Option<Mode>) -> bool {
+    mode == Some(Mode::NoTransaction { idempotent: false })
+}
+
+fn refuse_half_reverted(row: &Row) -> Stopped {
+    let message = format!(
+        "the down file of version {version} ({}) runs without a transaction and did not come to its end, so the \
+         migration may be half reverted. Look at what it left; then bring it to one of its ends by hand, and run: \
+         UPDATE servicedb.migrations SET error = NULL WHERE version = {version} if the migration is there, or: DELETE \
+         FROM servicedb.migrations WHERE version = {version} if it is gone",
+        row.name,
+        version = row.version
+    );
+    Stopped::refused(reason::MIGRATION_FAILED, None, message)
+}
+
+impl Plan<'_> {
+    /// Whether there is nothing to run and nothing to record.
+    pub fn is_empty(&self) -> bool {
+        self.reverts.is_empty() && self.baseline.is_empty() && self.pending.is_empty()
+    }
+
+    /// The statements that bring the list of pending migrations into the ledger, if it lacks any.
+    pub fn announce(&self) -> Option<String> {
+        let mut statements = String::new();
+        if !self.withdrawn.is_empty() {
+            statements += &ledger::withdraw(&self.withdrawn);
+        }
+        if !self.whole.is_empty() {
+            statements += &ledger::whole_again(&self.whole);
+        }
+        if !self.baseline.is_empty() {
+            statements += &ledger::baseline(&self.baseline);
+        }
+        if !self.unknown.is_empty() {
+            statements += &ledger::announce(&self.unknown);
+        }
+        (!statements.is_empty()).then(|| format!("{statements}{}", ledger::notify()))
+    }
+
+    /// For people: how much there is, and the first steps.
+    pub fn shown(&self) -> MigrationPlan {
+        let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        let step = |version: i64, name: &str, action| PlannedMigration { version, name: cut(name, NAME), action };
+        let reverts = self.reverts.iter().map(|row| step(row.version, &row.name, MigrationAction::RollBack));
+        let of = |action| move |migration: &&Migration| step(migration.version, &migration.name, action);
+        let baseline = self.baseline.iter().map(of(MigrationAction::Record));
+        let pending = self.pending.iter().map(of(MigrationAction::Apply));
+        MigrationPlan {
+            apply: count(self.pending.len()),
+            roll_back: count(self.reverts.len()),
+            record: count(self.baseline.len()),
+            steps: reverts.chain(baseline).chain(pending).take(STEPS).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use MigrationState::{Completed, Executing, Failed, Pending};
+
+    use super::*;
+    use crate::migrate::source;
+
+    fn set(files: &[(&str, &str)]) -> MigrationSet {
+        let files = files.iter().map(|(name, sql)| (format!("{name}.up.sql"), sql.as_bytes().to_vec()));
+        source::parse(files).expect("valid migrations")
+    }
+
+    /// A ledger of these states, with the checksums that the set has.
+    fn ledger(set: &MigrationSet, states: &[(i64, MigrationState)]) -> Ledger {
+        let checksum = |version| set.migrations.iter().find(|m| m.version == version).map(|m| m.up.checksum.clone());
+        let row = |(version, state): &(i64, MigrationState)| Row {
+            version: *version,
+            name: format!("m{version}"),
+            state: *state,
+            checksum: checksum(*version).unwrap_or_default(),
+            down: Some(Mode::Transaction),
+            half_reverted: false,
+        };
+        Ledger { rows: states.iter().map(row).collect(), revision: None }
+    }
+
+    fn versions(plan: &Plan<'_>) -> Vec<i64> {
+        plan.pending.iter().map(|migration| migration.version).collect()
+    }
+
+    #[test]
+    fn what_is_not_completed_is_pending() {
+        let set = set(&[("1_a", "1"), ("2_b", "2"), ("3_c", "3")]);
+        for (states, expected) in [
+            (vec![], vec![1, 2, 3]),
+            (vec![(1, Completed)], vec![2, 3]),
+            (vec![(1, Completed), (2, Failed), (3, Pending)], vec![2, 3]),
+            (vec![(1, Completed), (2, Executing)], vec![2, 3]),
+            (vec![(1, Completed), (2, Completed), (3, Completed)], vec![]),
+            (vec![(1, Completed), (2, Completed), (9, Failed)], vec![3]),
+        ] {
+            let ledger = ledger(&set, &states);
+            assert_eq!(
+                versions(&plan(&set, &ledger, &Policy::default()).expect("no contradiction")),
+                expected,
+                "{states:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let set = set(&[("1_a", "1"), ("3_c", "3")]);
+        for (states, expected, word) in [
+            (vec![(1, Completed), (2, Completed)], reason::MIGRATIONS_MISSING, "2 (m2)"),
+            (vec![(1, Completed), (3, Completed), (4, Completed)], reason::AHEAD_OF_SOURCE, "4 (m4)"),
+            (vec![(2, Completed), (9, Completed)], reason::AHEAD_OF_SOURCE, "2 (m2), 9 (m9)"),
+            (vec![(3, Completed)], reason::OUT_OF_ORDER, "version above 3"),
+            (vec![(1, Failed), (3, Completed)], reason::OUT_OF_ORDER, "version above 3"),
+        ] {
+            let refusal = plan(&set, &ledger(&set, &states), &Policy::default()).expect_err("a contradiction").failure;
+            assert_eq!(refusal.reason, expected, "{states:?}");
+            assert!(refusal.message.contains(word) && !refusal.transient, "{refusal:?}");
+        }
+        let mut edited = ledger(&set, &[(1, Completed), (2, Completed)]);
+        edited.rows[0].checksum = "another".to_owned();
+        let refusal = plan(&set, &edited, &Policy::default()).expect_err("edited").failure;
+        assert_eq!((refusal.reason.as_str(), refusal.file.as_deref()), (reason::CHECKSUM_MISMATCH, Some("1_a.up.sql")));
+    }
+
+    #[test]
+    fn a_failed_or_interrupted_file_is_run_again_unless_it_may_be_half_done() {
+        let transaction = set(&[("1_a", "SELECT 1")]);
+        let bare = set(&[("1_a", "-- no-transaction\nSELECT 1")]);
+        let idempotent = set(&[("1_a", "-- no-transaction idempotent\nSELECT 1")]);
+        for (set, state, runs) in [
+            (&transaction, Executing, true),
+            (&transaction, Failed, true),
+            (&idempotent, Executing, true),
+            (&bare, Pending, true),
+            (&bare, Executing, false),
+            (&bare, Failed, false),
+        ] {
+            let ledger = ledger(set, &[(1, state)]);
+            let result = plan(set, &ledger, &Policy::default());
+            assert_eq!(result.is_ok(), runs, "{state:?} {:?}", set.migrations[0].mode);
+            if let Err(refusal) = result {
+                assert!(refusal.failure.message.contains("half done") && !refusal.failure.transient);
+            }
+        }
+        let mut failed = ledger(&bare, &[(1, Failed)]);
+        failed.rows[0].checksum = "the file before it was mended".to_owned();
+        assert!(plan(&bare, &failed, &Policy::default()).is_ok());
+    }
+
+    #[test]
+    fn announcing_withdraws_what_the_source_no_longer_has() {
+        let set = set(&[("1_a", "1"), ("2_o-b", "2")]);
+        let statements = |states: &[(i64, MigrationState)]| {
+            let ledger = ledger(&set, states);
+            plan(&set, &ledger, &Policy::default()).expect("no contradiction").announce()
+        };
+        assert_eq!(statements(&[(1, Completed), (2, Pending)]), None);
+        let sql = statements(&[(1, Completed), (7, Failed)]).expect("something to announce");
+        assert!(sql.contains("version IN (7)") && sql.contains("(2, 'o-b', '") && !sql.contains("(1, "), "{sql}");
+    }
+
+    #[test]
+    fn what_is_above_the_target_is_rolled_back_when_that_is_allowed_and_possible() {
+        let set = set(&[("1_a", "1"), ("2_b", "2"), ("3_c", "3"), ("4_d", "4")]);
+        let policy =
+            |target, allow| Policy { target_version: Some(target), allow_rollback: allow, ..Policy::default() };
+        let mut all = ledger(&set, &[(1, Completed), (2, Completed), (3, Completed), (9, Completed), (10, Failed)]);
+        let newest_first = |plan: &Plan<'_>| plan.reverts.iter().map(|row| row.version).collect::<Vec<_>>();
+
+        let refused = plan(&set, &all, &policy(2, false)).expect_err("not allowed").failure;
+        assert_eq!(refused.reason, reason::ROLLBACK_REFUSED);
+        assert!(refused.message.contains("roll back 9 (m9), 3 (m3)"), "{}", refused.message);
+        let back = plan(&set, &all, &policy(2, true)).expect("the ledger has the down files");
+        assert_eq!((newest_first(&back), versions(&back), back.withdrawn.clone()), (vec![9, 3], vec![], vec![10]));
+        assert_eq!(newest_first(&plan(&set, &all, &policy(0, true)).expect("all")), [9, 3, 2, 1]);
+        // Without a target nothing is ever rolled back.
+        let kept = plan(&set, &all, &Policy { allow_rollback: true, ..Policy::default() });
+        assert_eq!(kept.expect_err("9 is missing").failure.reason, reason::AHEAD_OF_SOURCE);
+        let unknown = plan(&set, &all, &policy(7, true)).expect_err("no such version").failure;
+        assert_eq!(unknown.reason, reason::TARGET_VERSION_NOT_FOUND);
+
+        all.rows[2].down = None;
+        let refused = plan(&set, &all, &policy(1, true)).expect_err("no down file").failure;
+        assert_eq!(refused.reason, reason::ROLLBACK_IMPOSSIBLE);
+        assert!(refused.message.contains("the down files of 3 (m3),"), "{}", refused.message);
+        all.rows[2].down = Some(Mode::NoTransaction { idempotent: false });
+        assert!(plan(&set, &all, &policy(2, true)).is_ok());
+        all.rows[2].half_reverted = true;
+        let refused = plan(&set, &all, &policy(4, true)).expect_err("half reverted").failure;
+        assert!(refused.message.contains("half reverted"), "{}", refused.message);
+    }
+
+    #[test]
+    fn a_target_a_baseline_and_an_order_that_is_allowed() {
+        let set = set(&[("1_a", "1"), ("2_b", "2"), ("3_c", "3")]);
+        let to_two = Policy { target_version: Some(2), ..Policy::default() };
+        assert_eq!(versions(&plan(&set, &Ledger::default(), &to_two).expect("a plan")), [1, 2]);
+
+        let from_two = Policy { baseline_version: Some(2), ..Policy::default() };
+        let empty = Ledger::default();
+        let first = plan(&set, &empty, &from_two).expect("a plan");
+        assert_eq!((versions(&first), first.baseline.len()), (vec![3], 2));
+        let shown = first.shown();
+        assert_eq!((shown.apply, shown.record, shown.roll_back), (1, 2, 0));
+        assert_eq!(shown.steps.iter().map(|step| step.action).collect::<Vec<_>>()[1], MigrationAction::Record);
+        let known = ledger(&set, &[(1, Completed)]);
+        let later = plan(&set, &known, &from_two).expect("a plan");
+        assert_eq!((versions(&later), later.baseline.len()), (vec![2, 3], 0), "the ledger knows better");
+
+        let hole = ledger(&set, &[(1, Completed), (3, Completed)]);
+        let allowed = Policy { allow_out_of_order: true, ..Policy::default() };
+        assert_eq!(versions(&plan(&set, &hole, &allowed).expect("allowed")), [2]);
+    }
+}
