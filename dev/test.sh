@@ -128,8 +128,12 @@ dry_run() { kubectl apply --dry-run=server --server-side --force-conflicts --val
 manifests() {
   dry_run -f manifests/servicedb.yaml
   dry_run --namespace default -f examples/minimal/servicedatabase.yaml
-  # The example's namespace may not be there, and a dry run makes none.
-  kubectl kustomize examples/game-platform | sed 's/namespace: game-platform/namespace: default/' | dry_run -f -
+  # An example's namespace may not be there, and a dry run makes none.
+  local example
+  for example in examples/*/kustomization.yaml; do
+    example=${example%/kustomization.yaml}
+    kubectl kustomize "$example" | sed "s/namespace: ${example#examples/}\$/namespace: default/" | dry_run -f -
+  done
 }
 
 # test_targets: the files and folders under tests/, those that use the whole system last.

@@ -1,5 +1,5 @@
-//! The example of the README, `examples/game-platform`: five services, five databases, their
-//! migrations, their queries, and what their databases refuse.
+//! The folders of `examples` that are systems: their databases, their migrations, their
+//! queries, and what their databases refuse.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,42 +9,74 @@ use serde_json::{Value, json};
 use crate::harness::{Sandbox, column, config_map, run, shared};
 
 const SERVICES: [&str; 5] = ["auth", "user", "chat", "game", "notification"];
-/// Five databases at once, each with its migrations.
-const FIVE_READY: Duration = Duration::from_secs(360);
+/// Several databases at once, each with its migrations.
+const ALL_READY: Duration = Duration::from_secs(360);
 
 #[test]
 fn the_game_platform_is_ready_and_its_queries_run() {
     shared("platform", async |sandbox| {
-        for object in documents("serviceaccounts.yaml") {
+        let examples = SERVICES.map(|service| (format!("game-platform/{service}"), service));
+        for object in documents("game-platform/serviceaccounts.yaml") {
             sandbox.create(here(object, &sandbox)).await;
         }
-        for service in SERVICES {
-            let files = files(&format!("{service}/migrations"));
-            let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-            sandbox.create(config_map(&format!("{service}-migrations"), &files)).await;
-            for object in documents(&format!("{service}/servicedatabase.yaml")) {
-                sandbox.create(here(object, &sandbox)).await;
-            }
+        for (folder, service) in &examples {
+            create(&sandbox, folder, service).await;
         }
-        for service in SERVICES {
-            let ready = sandbox.ready(service, FIVE_READY).await;
-            let status = ready.status.expect("a status");
-            let declared =
-                files(&format!("{service}/migrations")).iter().filter(|(name, _)| name.ends_with(".up.sql")).count();
-            assert_eq!(status.schema_version, Some(declared.to_string()), "the schema of {service}");
-            let migrations = status.migrations.expect("migrations");
-            let declared = i64::try_from(declared).expect("a count");
-            assert_eq!((migrations.applied, migrations.pending, migrations.failed), (declared, 0, 0), "{service}");
-            assert_eq!(status.database, Some(format!("{service}_db")));
-            queries_run(&sandbox, service).await;
-            refused_is_refused(&sandbox, service).await;
+        for (folder, service) in &examples {
+            serves(&sandbox, folder, service).await;
         }
         crate::isolation::services_are_apart(&sandbox).await;
     });
 }
 
+/// The examples of one service each.
+const SINGLE: [&str; 4] = ["autoinstall", "files", "openvpn-certtransparency", "openvpn-frontend"];
+
+#[test]
+fn the_single_examples_are_ready_and_their_queries_run() {
+    shared("single", async |sandbox| {
+        for service in SINGLE {
+            for object in documents(&format!("{service}/serviceaccount.yaml")) {
+                sandbox.create(here(object, &sandbox)).await;
+            }
+            create(&sandbox, service, service).await;
+        }
+        for service in SINGLE {
+            serves(&sandbox, service, service).await;
+        }
+    });
+}
+
+/// An example's migrations and its ServiceDatabase.
+async fn create(sandbox: &Sandbox, folder: &str, service: &str) {
+    let files = files(&format!("{folder}/migrations"));
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    sandbox.create(config_map(&format!("{service}-migrations"), &files)).await;
+    for object in documents(&format!("{folder}/servicedatabase.yaml")) {
+        sandbox.create(here(object, sandbox)).await;
+    }
+}
+
+/// It is Ready with every migration, and answers and refuses as its files say.
+async fn serves(sandbox: &Sandbox, folder: &str, service: &str) {
+    let ready = sandbox.ready(service, ALL_READY).await;
+    let status = ready.status.expect("a status");
+    let declared = files(&format!("{folder}/migrations")).iter().filter(|(name, _)| name.ends_with(".up.sql")).count();
+    assert_eq!(status.schema_version, Some(declared.to_string()), "the schema of {service}");
+    let migrations = status.migrations.expect("migrations");
+    let declared = i64::try_from(declared).expect("a count");
+    assert_eq!((migrations.applied, migrations.pending, migrations.failed), (declared, 0, 0), "{service}");
+    assert_eq!(status.database, Some(database_of(service)));
+    queries_run(sandbox, folder, service).await;
+    refused_is_refused(sandbox, folder, service).await;
+}
+
+fn database_of(service: &str) -> String {
+    format!("{}_db", service.replace('-', "_"))
+}
+
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/game-platform")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
 fn text(path: &str) -> String {
@@ -111,9 +143,9 @@ fn blocks(text: &str) -> Vec<Block> {
 
 /// Every query of the service, with its example values, as the application's login: it gives
 /// as many rows as the file says.
-async fn queries_run(sandbox: &Sandbox, service: &str) {
+async fn queries_run(sandbox: &Sandbox, folder: &str, service: &str) {
     let connection = sandbox.connect(service).await;
-    let blocks = blocks(&text(&format!("{service}/queries.sql")));
+    let blocks = blocks(&text(&format!("{folder}/queries.sql")));
     assert!(blocks.len() >= 10, "{service}/queries.sql has {} queries", blocks.len());
     for (number, block) in blocks.iter().enumerate() {
         let wanted: u64 = block
@@ -129,14 +161,18 @@ async fn queries_run(sandbox: &Sandbox, service: &str) {
         assert_eq!(rows, wanted, "{service}: rows of {} with {values}", block.name);
     }
     let owner = column(&connection, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").await;
-    assert_eq!(owner.expect("a query"), [format!("{service}_db_owner")], "who owns the tables of {service}");
+    assert_eq!(
+        owner.expect("a query"),
+        [format!("{}_owner", database_of(service))],
+        "who owns the tables of {service}"
+    );
 }
 
 /// Every statement of `refused.sql` is refused, with the SQLSTATE and by the constraint that
 /// the file says.
-async fn refused_is_refused(sandbox: &Sandbox, service: &str) {
+async fn refused_is_refused(sandbox: &Sandbox, folder: &str, service: &str) {
     let connection = sandbox.connect(service).await;
-    let blocks = blocks(&text(&format!("{service}/refused.sql")));
+    let blocks = blocks(&text(&format!("{folder}/refused.sql")));
     assert!(blocks.len() >= 5, "{service}/refused.sql has {} statements", blocks.len());
     for block in blocks {
         let mut wanted =
