@@ -289,6 +289,8 @@ pub struct SchedulingSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("!has(self.rollback) || self.rollback != 'Allow' || has(self.targetVersion)")
     .message("spec.migrations.rollback Allow needs an explicit spec.migrations.targetVersion: nothing else ever rolls back"))]
+#[x_kube(validation = Rule::new("!has(self.targetVersion) || !has(self.baselineVersion) || self.baselineVersion <= self.targetVersion")
+    .message("spec.migrations.baselineVersion must not be above spec.migrations.targetVersion: what is recorded as applied must be wanted"))]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationsSpec {
     /// Where the migrations are.

@@ -68,7 +68,8 @@ impl Policy {
     }
 }
 
-fn hash(parts: &[&str]) -> String {
+/// A name for parts that belong together: SHA-256, hexadecimal.
+pub fn hash(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part.as_bytes());
@@ -151,6 +152,12 @@ CREATE TABLE IF NOT EXISTS servicedb.migrations (
     down_file   text,
     down_sql    text
 );
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                   WHERE attrelid = 'servicedb.migrations'::pg_catalog.regclass AND attname = 'down_sql') THEN
+        ALTER TABLE servicedb.migrations ADD COLUMN down_file text, ADD COLUMN down_sql text;
+    END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS servicedb.revision (
     only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     revision     text NOT NULL,

@@ -41,6 +41,8 @@ pub struct Row {
     pub down: Option<Mode>,
     /// Whether that was begun and did not end.
     pub half_reverted: bool,
+    /// Whether the ledger has an error of it.
+    pub has_error: bool,
 }
 
 /// Makes sure that there is a ledger, and reads it.
@@ -67,7 +69,8 @@ pub async fn look(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
 async fn read(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
     // Of a down file, which may be long, only what says how it is run.
     let statements = format!(
-        "SELECT version, name, status, checksum, pg_catalog.split_part(down_sql, E'\\n', 1), error = '{ROLLING_BACK}' \
+        "SELECT version, name, status, checksum, pg_catalog.split_part(down_sql, E'\\n', 1), error = '{ROLLING_BACK}', \
+         error IS NOT NULL \
          FROM servicedb.migrations ORDER BY version;\n\
          SELECT revision FROM servicedb.revision"
     );
@@ -99,6 +102,7 @@ fn read_row(row: &SimpleQueryRow) -> Option<Row> {
         checksum: row.get(3)?.to_owned(),
         down: row.get(4).map(mode),
         half_reverted: state == MigrationState::Completed && row.get(5) == Some("t"),
+        has_error: row.get(6) == Some("t"),
     })
 }
 
@@ -192,11 +196,7 @@ pub fn done(step: &Step<'_>) -> String {
              WHERE version = {};",
             step.version
         ),
-        // No revision is complete any more.
-        Direction::Down => format!(
-            "DELETE FROM servicedb.migrations WHERE version = {}; DELETE FROM servicedb.revision;",
-            step.version
-        ),
+        Direction::Down => format!("DELETE FROM servicedb.migrations WHERE version = {};", step.version),
     };
     format!("{mark} {}", notify())
 }
@@ -234,6 +234,12 @@ pub fn postponed(step: &Step<'_>) -> String {
         Direction::Down => "error = NULL",
     };
     format!("UPDATE servicedb.migrations SET {change} WHERE version = {}; {}", step.version, notify())
+}
+
+/// The statements that say that no revision is complete. The row stays: that there was one
+/// tells a schema that was rolled back from one that another tool has made.
+pub fn incomplete() -> &'static str {
+    "UPDATE servicedb.revision SET revision = '';\n"
 }
 
 /// The statements that record that a revision has come to its target.

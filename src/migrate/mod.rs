@@ -69,7 +69,7 @@ pub async fn migrate(
         return Ok(());
     }
 
-    // 3. Tell what is pending.
+    // 3. Tell what is pending, and that no revision is complete until it is done.
     if let Some(statements) = plan.announce() {
         client.batch_execute(&statements).await.map_err(session::unavailable)?;
     }

@@ -26,7 +26,7 @@ pub struct Plan<'a> {
     unknown: Vec<&'a Migration>,
     /// Versions in the ledger that never were completed and that are not wanted any more.
     withdrawn: Vec<i64>,
-    /// Completed versions that stay, and whose rollback left nothing.
+    /// Completed versions that stay, and whose rollback left nothing but an error.
     whole: Vec<i64>,
 }
 
@@ -41,7 +41,11 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
     let completed = || ledger.rows.iter().filter(|row| row.state == MigrationState::Completed);
     let staying = || completed().filter(|row| policy.wants(row.version));
 
-    if let Some(row) = completed().find(|row| row.half_reverted && is_bare(row.down)) {
+    // A down file that may be run again can end what it began, and cannot undo it.
+    let may_be_half = |row: &&Row| {
+        row.half_reverted && (is_bare(row.down) || (policy.wants(row.version) && row.down != Some(Mode::Transaction)))
+    };
+    if let Some(row) = completed().find(may_be_half) {
         return Err(refuse_half_reverted(row));
     }
     if let Some(target) = policy.target_version.filter(|target| *target > 0 && in_source(*target).is_none()) {
@@ -50,6 +54,15 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
             set.newest_version()
         );
         return Err(Stopped::refused(reason::TARGET_VERSION_NOT_FOUND, None, message));
+    }
+    if let (Some(baseline), Some(target)) = (policy.baseline_version, policy.target_version)
+        && baseline > target
+    {
+        let message = format!(
+            "spec.migrations.baselineVersion is {baseline}, above spec.migrations.targetVersion {target}: what is \
+             recorded as applied must be wanted"
+        );
+        return Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message));
     }
     let reverts: Vec<&Row> = completed().rev().filter(|row| !policy.wants(row.version)).collect();
     may_revert(&reverts, policy)?;
@@ -70,13 +83,14 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
         return Err(refuse_missing(&missing, newest_staying, set.newest_version()));
     }
 
-    // A schema that was migrated by another tool: only where the ledger knows of nothing.
-    let baseline = policy.baseline_version.filter(|_| completed().next().is_none()).unwrap_or(i64::MIN);
+    // A schema that was migrated by another tool: only where the ledger never knew of anything.
+    let untouched = completed().next().is_none() && ledger.revision.is_none();
+    let known_until = policy.baseline_version.filter(|_| untouched).unwrap_or(i64::MIN);
     let (baseline, wanted): (Vec<&Migration>, Vec<&Migration>) = set
         .migrations
         .iter()
         .filter(|migration| policy.wants(migration.version))
-        .partition(|migration| migration.version <= baseline);
+        .partition(|migration| migration.version <= known_until);
     let pending: Vec<&Migration> = wanted
         .into_iter()
         .filter(|migration| in_ledger(migration.version).is_none_or(|row| row.state != MigrationState::Completed))
@@ -91,7 +105,8 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
         );
         return Err(Stopped::refused(reason::OUT_OF_ORDER, Some(&first.up.name), message));
     }
-    for migration in &pending {
+    // Those above the target, too: half of them is not the target.
+    for migration in set.migrations.iter().filter(|migration| migration.version > known_until) {
         if let Some(row) = in_ledger(migration.version).filter(|row| may_be_half_done(migration, row)) {
             return Err(refuse_half_done(migration, row));
         }
@@ -105,7 +120,7 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
             .filter(|row| row.state != MigrationState::Completed && !wanted(row.version))
             .map(|row| row.version)
             .collect(),
-        whole: staying().filter(|row| row.half_reverted).map(|row| row.version).collect(),
+        whole: staying().filter(|row| row.has_error).map(|row| row.version).collect(),
         reverts,
         baseline,
         pending,
@@ -212,6 +227,9 @@ impl Plan<'_> {
     /// The statements that bring the list of pending migrations into the ledger, if it lacks any.
     pub fn announce(&self) -> Option<String> {
         let mut statements = String::new();
+        if !self.is_empty() {
+            statements += ledger::incomplete();
+        }
         if !self.withdrawn.is_empty() {
             statements += &ledger::withdraw(&self.withdrawn);
         }
@@ -266,6 +284,7 @@ mod tests {
             checksum: checksum(*version).unwrap_or_default(),
             down: Some(Mode::Transaction),
             half_reverted: false,
+            has_error: false,
         };
         Ledger { rows: states.iter().map(row).collect(), revision: None }
     }
@@ -346,7 +365,9 @@ mod tests {
             let ledger = ledger(&set, states);
             plan(&set, &ledger, &Policy::default()).expect("no contradiction").announce()
         };
-        assert_eq!(statements(&[(1, Completed), (2, Pending)]), None);
+        let incomplete = statements(&[(1, Completed), (2, Pending)]).expect("no revision is complete");
+        assert!(!incomplete.contains("INSERT") && incomplete.contains("SET revision = ''"), "{incomplete}");
+        assert_eq!(statements(&[(1, Completed), (2, Completed)]), None);
         let sql = statements(&[(1, Completed), (7, Failed)]).expect("something to announce");
         assert!(sql.contains("version IN (7)") && sql.contains("(2, 'o-b', '") && !sql.contains("(1, "), "{sql}");
     }
@@ -402,5 +423,35 @@ mod tests {
         let hole = ledger(&set, &[(1, Completed), (3, Completed)]);
         let allowed = Policy { allow_out_of_order: true, ..Policy::default() };
         assert_eq!(versions(&plan(&set, &hole, &allowed).expect("allowed")), [2]);
+    }
+
+    #[test]
+    fn what_may_be_half_there_is_never_taken_for_the_target() {
+        let set = set(&[("1_a", "1"), ("2_b", "-- no-transaction\nSELECT 2")]);
+        let to_one = Policy { target_version: Some(1), ..Policy::default() };
+        for state in [Executing, Failed] {
+            let refused = plan(&set, &ledger(&set, &[(1, Completed), (2, state)]), &to_one).expect_err("half done");
+            assert!(refused.failure.message.contains("half done"), "{:?}", refused.failure);
+        }
+        // What may be run again to its end is not what undoes it.
+        let mut begun = ledger(&set, &[(1, Completed)]);
+        begun.rows[0].down = Some(Mode::NoTransaction { idempotent: true });
+        begun.rows[0].half_reverted = true;
+        let back = Policy { target_version: Some(0), allow_rollback: true, ..Policy::default() };
+        assert_eq!(plan(&set, &begun, &back).expect("it goes on").reverts.len(), 1);
+        assert!(plan(&set, &begun, &to_one).is_err());
+    }
+
+    #[test]
+    fn a_baseline_is_for_a_schema_that_the_ledger_never_knew() {
+        let set = set(&[("1_a", "1"), ("2_b", "2")]);
+        let policy = Policy { baseline_version: Some(1), ..Policy::default() };
+        let rolled_back = Ledger { rows: Vec::new(), revision: Some(String::new()) };
+        assert_eq!(versions(&plan(&set, &rolled_back, &policy).expect("a plan")), [1, 2], "there is nothing to record");
+        // A first try without it has failed: that is how people find out.
+        let failed = ledger(&set, &[(1, Failed), (2, Pending)]);
+        assert_eq!(plan(&set, &failed, &policy).expect("a plan").baseline.len(), 1);
+        let below = Policy { target_version: Some(0), ..policy };
+        assert!(plan(&set, &Ledger::default(), &below).is_err());
     }
 }

@@ -34,7 +34,9 @@ pub async fn look(
     for SchemaDependency { name, minimum_version } in depends_on {
         let found = api.get_opt(name).await?;
         let version = found.as_ref().and_then(|found| found.status.as_ref()?.schema_version.clone());
-        if version.as_ref().and_then(|version| version.parse().ok()).is_some_and(|has: i64| has >= *minimum_version) {
+        // A schema without any migration has version 0.
+        let has = version.as_ref().map_or(Some(0), |version| version.parse::<i64>().ok());
+        if found.is_some() && has.is_some_and(|has| has >= *minimum_version) {
             continue;
         }
         let has = match (&found, version) {

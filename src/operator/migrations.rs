@@ -115,7 +115,7 @@ pub async fn declared(context: &Context, database: &Database) -> Result<Declared
 }
 
 /// Brings the migrations a step further. `ledger` is what the primary says, if there is one
-/// whose credentials were proved.
+/// whose credentials were proved. `settled`: status says of this very spec that it is applied.
 ///
 /// # Errors
 /// Whatever the API server said.
@@ -124,6 +124,7 @@ pub async fn advance(
     database: &Database,
     declared: &Declared,
     ledger: Option<Option<&LedgerReport>>,
+    settled: bool,
     now: Timestamp,
 ) -> Result<Progress, Error> {
     let (set, parts) = match declared {
@@ -139,22 +140,26 @@ pub async fn advance(
         let message = "the migrations start once the primary answers and its credentials are proved".to_owned();
         return Ok(Progress::Waiting { reason: reason::PROGRESSING, message });
     };
+    let name = database.names().migration_job(&policy.run(revision));
+    let copies = migration::copy_names(database.names(), revision, parts);
+    let kept: Vec<String> = copies.iter().chain([&name]).cloned().collect();
     if ledger.is_some_and(|ledger| ledger.revision == Some(policy.goal(revision))) {
+        // A Job of another target may still wait for its turn.
+        if !settled {
+            remove_others(context, database, &kept).await?;
+        }
         return Ok(Progress::Applied);
     }
-    let name = database.names().migration_job(&policy.run(revision));
     match job_state(&context.client, database.names(), &name).await? {
         JobState::Absent => {
             if let Some(waits) = dependencies::look(context, database, &migrations.depends_on).await? {
                 return Ok(waits);
             }
-            let mut kept = migration::config_map_names(database.names(), revision, parts.len());
-            kept.push(name);
             remove_others(context, database, &kept).await?;
-            for planned in migration::config_maps(database, revision, parts) {
+            for planned in migration::config_maps(database, &copies, parts) {
                 apply(context, &database.owner, &planned).await?;
             }
-            let job = migration::job(database, &context.options, revision, policy, parts.len());
+            let job = migration::job(database, &context.options, revision, policy, &copies);
             apply(context, &database.owner, &job).await?;
             Ok(Progress::Running)
         }
@@ -163,7 +168,8 @@ pub async fn advance(
             if policy.dry_run
                 && let Some(plan) = outcome_of(context, database, &name).await?.and_then(|outcome| outcome.plan)
             {
-                return Ok(Progress::Planned(plan));
+                let nothing = plan.apply == 0 && plan.roll_back == 0 && plan.record == 0;
+                return Ok(if nothing { Progress::Applied } else { Progress::Planned(plan) });
             }
             // The ledger is the truth. If it still says otherwise after a while, another
             // revision was applied since this Job ran: run it again, it will tell.

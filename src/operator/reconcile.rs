@@ -17,7 +17,7 @@ use super::migrations::{self, Declared};
 use super::object::Owner;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
-use super::status::{Findings, Word};
+use super::status::{Findings, Word, is_applied};
 use super::validate::{Database, validate};
 use super::{adopt, cleanup, in_vault, publish, secrets};
 use crate::api::ServiceDatabase;
@@ -293,7 +293,8 @@ async fn bring_about(
     let proved =
         report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
     let ledger = proved.map(|report| report.ledger.as_ref());
-    let progress = migrations::advance(context, database, declared, ledger, findings.now).await?;
+    let settled = is_applied(findings.resource);
+    let progress = migrations::advance(context, database, declared, ledger, settled, findings.now).await?;
     findings.progress = Some(progress);
     Ok(())
 }

@@ -113,10 +113,10 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         postgres_version: report.and_then(|report| report.postgres_version.clone()).or(previous.postgres_version),
         primary: primary.map(|pod| pod.name.clone()),
         instances: Some(format!("{}/{instances}", observed.ready())),
-        schema_version: ledger
-            .and_then(|ledger| ledger.version)
-            .map(|version| version.to_string())
-            .or(previous.schema_version),
+        schema_version: match ledger {
+            Some(ledger) => ledger.version.map(|version| version.to_string()),
+            None => previous.schema_version,
+        },
         endpoints: findings.database.map(endpoints).or(previous.endpoints),
         migrations: migrations_status(findings, ledger, previous.migrations),
         credentials: findings
@@ -246,6 +246,16 @@ fn migrations_applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus)
         Some(Progress::Waiting { reason, message }) => Word::no(reason, message.clone()),
         Some(Progress::Failed { reason, message }) => Word::no(reason, message.clone()),
     }
+}
+
+/// Whether status says of this very spec that its migrations are applied.
+pub fn is_applied(resource: &ServiceDatabase) -> bool {
+    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| {
+        condition.type_ == kind::MIGRATIONS_APPLIED
+            && condition.status == "True"
+            && condition.observed_generation == resource.metadata.generation
+    })
 }
 
 fn applied(findings: &Findings<'_>) -> String {
@@ -386,11 +396,15 @@ fn migrations_status(
     let Some(set) = findings.declared else {
         return previous.filter(|_| findings.resource.spec.migrations.is_some());
     };
+    let plan = match &findings.progress {
+        Some(Progress::Planned(plan)) => Some(plan.clone()),
+        _ => None,
+    };
     let Some(ledger) = ledger else {
         let unknown = || MigrationsStatus { pending: count(set.migrations.len()), ..MigrationsStatus::default() };
         let mut status = previous.unwrap_or_else(unknown);
         status.revision = Some(set.revision.clone());
-        status.plan = None;
+        status.plan = plan;
         return Some(status);
     };
     let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
@@ -400,8 +414,11 @@ fn migrations_status(
     let pending: Vec<_> = set
         .migrations
         .iter()
-        .filter(|migration| migration.version > head && target.is_none_or(|target| migration.version <= target))
-        .filter(|migration| known(migration.version).is_none_or(|record| record.state != MigrationState::Completed))
+        .filter(|migration| target.is_none_or(|target| migration.version <= target))
+        .filter(|migration| match known(migration.version) {
+            Some(record) => record.state != MigrationState::Completed,
+            None => migration.version > head,
+        })
         .collect();
     let waiting =
         pending.iter().filter(|migration| known(migration.version).is_none()).map(|migration| MigrationRecord {
@@ -421,10 +438,7 @@ fn migrations_status(
         pending: count(pending.len()),
         failed: ledger.failed,
         recent,
-        plan: match &findings.progress {
-            Some(Progress::Planned(plan)) => Some(plan.clone()),
-            _ => None,
-        },
+        plan,
     })
 }
 

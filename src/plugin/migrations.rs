@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde::Deserialize;
@@ -39,9 +40,12 @@ struct Row {
 pub async fn run(connection: &Connection, name: &str, follow: bool) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
-    match ledger(connection, &client, &namespace, &resource).await? {
-        rows if rows.is_empty() => println!("the ledger is empty"),
-        rows => print!("{}", table(&rows, Timestamp::now())),
+    match ledger(connection, &client, &namespace, &resource).await {
+        Ok(rows) if rows.is_empty() => println!("the ledger is empty"),
+        Ok(rows) => print!("{}", table(&rows, Timestamp::now())),
+        // A database that is still being made is followed, too.
+        Err(error) if follow => eprintln!("the ledger cannot be read yet: {error}"),
+        Err(error) => return Err(error),
     }
     let mut resource = resource;
     let mut told = states(&resource);
@@ -138,9 +142,13 @@ fn line(record: &MigrationRecord) -> String {
     format!("{} {} {state}{took}{error}", record.version, plain(&record.name))
 }
 
-fn applied(resource: &ServiceDatabase) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+fn condition<'a>(resource: &'a ServiceDatabase, kind: &str) -> Option<&'a Condition> {
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().find(|condition| condition.type_ == kind::MIGRATIONS_APPLIED)
+    conditions.into_iter().find(|condition| condition.type_ == kind)
+}
+
+fn applied(resource: &ServiceDatabase) -> Option<&Condition> {
+    condition(resource, kind::MIGRATIONS_APPLIED)
 }
 
 fn holds(resource: &ServiceDatabase) -> bool {
@@ -149,6 +157,11 @@ fn holds(resource: &ServiceDatabase) -> bool {
 
 /// Whether status is of this spec, and says that waiting may bring something.
 fn is_under_way(resource: &ServiceDatabase) -> bool {
+    if condition(resource, kind::STALLED)
+        .is_some_and(|stalled| stalled.status == "True" && stalled.observed_generation == resource.metadata.generation)
+    {
+        return false;
+    }
     let waiting = [reason::MIGRATIONS_RUNNING, reason::PROGRESSING, reason::DEPENDENCY_NOT_READY, reason::NO_PRIMARY];
     applied(resource).is_none_or(|condition| {
         condition.observed_generation != resource.metadata.generation
@@ -179,7 +192,7 @@ mod tests {
         ]))
         .expect("rows as the server writes them");
         let text = table(&rows, "2026-01-01T00:05:00Z".parse().expect("a time"));
-        assert!(text.contains("  1         users   completed   5m ago   12ms   yes          -\n"), "{text}");
+        assert!(text.contains("  1         users   completed   5m ago    12ms   yes          -\n"), "{text}");
         assert!(text.contains("  2         index   pending     -         -      no           -\n"), "{text}");
     }
 

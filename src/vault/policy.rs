@@ -12,6 +12,7 @@ pub struct Mounts<'a> {
 
 type Capabilities = &'static [&'static str];
 const READ: Capabilities = &["read"];
+const DELETE: Capabilities = &["delete"];
 /// Of a record's versions, each by its number.
 const DESTROY: Capabilities = &["update"];
 /// Write, under check-and-set against what is read.
@@ -23,6 +24,8 @@ pub fn instance(mounts: &Mounts, names: &VaultNames) -> String {
     render([
         (data(mounts, &names.pending()), READ),
         (format!("{}/destroy/{}", mounts.kv.trim_matches('/'), names.pending()), DESTROY),
+        // What agents of the version before do.
+        (metadata(mounts, &names.pending()), DELETE),
         (data(mounts, &names.runtime()), PROMOTE),
         (metadata(mounts, &names.runtime()), READ),
         (data(mounts, &names.migrator_record()), PROMOTE),
@@ -75,6 +78,10 @@ mod tests {
 
 path "team/kv/destroy/dev/messaging/chat/pending" {
   capabilities = ["update"]
+}
+
+path "team/kv/metadata/dev/messaging/chat/pending" {
+  capabilities = ["delete"]
 }
 
 path "team/kv/data/dev/messaging/chat/runtime" {

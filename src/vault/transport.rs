@@ -100,14 +100,6 @@ impl Transport {
         Ok(Connection { http: HttpClient::new(self.address.as_str(), client), middle, settings })
     }
 
-    /// Whether the CA file is no longer the one that connections are made with.
-    pub async fn ca_changed(&self) -> bool {
-        match self.read_ca().await {
-            Ok(ca) => self.lock().as_ref().is_some_and(|built| built.ca != ca),
-            Err(_) => false,
-        }
-    }
-
     async fn client(&self) -> Result<reqwest::Client, VaultError> {
         let ca = self.read_ca().await?;
         let mut current = self.lock();

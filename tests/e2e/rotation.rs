@@ -47,7 +47,8 @@ fn twenty_rotations_refuse_no_login() {
         let (logins, refused, absent) = client.stop().await;
         println!("{ROTATIONS} rotations: {logins} logins, {absent} tries without a server, refused: {refused:?}");
         assert!(refused.is_empty(), "{} of {logins} logins were refused: {refused:?}", refused.len());
-        assert!(logins > 100, "only {logins} logins were tried");
+        // On a busy machine a login takes its time; none of a generation would prove nothing.
+        assert!(logins > 2 * ROTATIONS as usize, "only {logins} logins were tried");
 
         // The migrator's login has turned, too, and works.
         let migrator = sandbox.vault().record(&sandbox.vault_names("shop").migrator_record()).await.expect("a record");

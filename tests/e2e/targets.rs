@@ -73,6 +73,9 @@ fn a_schema_goes_forward_and_back_by_its_target() {
         let columns = "SELECT table_name || '.' || column_name FROM information_schema.columns \
                        WHERE table_schema = 'public' ORDER BY 1";
         assert_eq!(column(&connection, columns).await.expect("a query"), ["notes.id"]);
+        set(&sandbox, json!({"targetVersion": 0})).await;
+        let back = sandbox.wait("no migration at all", "shop", READY, |database| version(database).is_none()).await;
+        assert_eq!(back.status.and_then(|status| status.migrations).map(|migrations| migrations.applied), Some(0));
     });
 }
 

@@ -186,3 +186,25 @@ async fn a_statement_that_never_ends_is_ended() {
     assert!(failure.message.contains("statement timeout"), "{}", failure.message);
     assert_eq!(tables(&database.superuser().await).await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn no_revision_is_complete_while_another_is_half_applied() {
+    let database = database("stale").await;
+    let one = reversible(&[("1_a", "CREATE TABLE a ()", "DROP TABLE a")]);
+    assert_eq!(run_as(&database, &one, &to(1)).await.0.applied, 1);
+    let admin = database.superuser().await;
+    let revision = "SELECT revision FROM servicedb.revision";
+    assert_eq!(query(&admin, revision).await, [to(1).goal(&one.revision)]);
+    // The next release applies its second file and fails at the third.
+    let three = reversible(&[
+        ("1_a", "CREATE TABLE a ()", "DROP TABLE a"),
+        ("2_b", "CREATE TABLE b ()", "DROP TABLE b"),
+        ("3_c", "CREATE TABLE missing.c ()", "DROP TABLE c"),
+    ]);
+    let (done, failure) = run_as(&database, &three, &to(3)).await;
+    assert!(done.applied == 1 && failure.is_some());
+    assert_eq!(query(&admin, revision).await, [""], "the release before is not what the schema has");
+    let (done, failure) = run_as(&database, &one, &to(1)).await;
+    assert_eq!((done.rolled_back, failure), (1, None));
+    assert_eq!(tables(&admin).await.len(), 1);
+}

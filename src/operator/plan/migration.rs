@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::workload::{container_security, pod_security};
 use crate::api::names::Names;
-use crate::contract::migration::Policy;
+use crate::contract::migration::{self, Policy};
 use crate::contract::pod;
 use crate::operator::object::Planned;
 use crate::operator::options::Options;
@@ -22,20 +22,23 @@ const BACKOFF_LIMIT: i32 = 4;
 pub const EXIT_PERMANENT: i32 = 1;
 
 /// The names of the ConfigMaps that hold one revision: as many as it is declared in, since
-/// one holds a MiB at most.
-pub fn config_map_names(names: &Names, revision: &str, count: usize) -> Vec<String> {
-    let first = names.migrations_config_map(revision);
-    (0..count).map(|part| if part == 0 { first.clone() } else { format!("{first}-{part}") }).collect()
+/// one holds a MiB at most. They follow from what each holds, for none is ever changed.
+pub fn copy_names(names: &Names, revision: &str, parts: &[BTreeMap<String, String>]) -> Vec<String> {
+    if parts.len() == 1 {
+        return vec![names.migrations_config_map(revision)];
+    }
+    let split: Vec<Vec<&str>> = parts.iter().map(|part| part.keys().map(String::as_str).collect()).collect();
+    let split = migration::hash(&[revision, &format!("{split:?}")]);
+    (0..parts.len()).map(|part| format!("{}-{part}", names.migrations_config_map(&split))).collect()
 }
 
 /// One revision of the migrations, as it was when the Job was made: immutable, so that what
 /// a Job reads is what was checked.
-pub fn config_maps(database: &Database, revision: &str, parts: &[BTreeMap<String, String>]) -> Vec<Planned> {
-    let names = config_map_names(database.names(), revision, parts.len());
-    let planned = |(name, files): (String, &BTreeMap<String, String>)| {
+pub fn config_maps(database: &Database, names: &[String], parts: &[BTreeMap<String, String>]) -> Vec<Planned> {
+    let planned = |(name, files): (&String, &BTreeMap<String, String>)| {
         Planned::new::<ConfigMap>(
             &database.owner,
-            name,
+            name.clone(),
             json!({
                 "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
                 "immutable": true,
@@ -43,14 +46,13 @@ pub fn config_maps(database: &Database, revision: &str, parts: &[BTreeMap<String
             }),
         )
     };
-    names.into_iter().zip(parts).map(planned).collect()
+    names.iter().zip(parts).map(planned).collect()
 }
 
-/// The Job that brings one revision, which so many ConfigMaps hold, to the database.
-pub fn job(database: &Database, options: &Options, revision: &str, policy: &Policy, parts: usize) -> Planned {
+/// The Job that brings one revision, which these ConfigMaps hold, to the database.
+pub fn job(database: &Database, options: &Options, revision: &str, policy: &Policy, copies: &[String]) -> Planned {
     let names = database.names();
-    let files: Vec<_> =
-        config_map_names(names, revision, parts).into_iter().map(|name| json!({"configMap": {"name": name}})).collect();
+    let files: Vec<_> = copies.iter().map(|name| json!({"configMap": {"name": name}})).collect();
     // A document of numbers and booleans always has a JSON form.
     let told = serde_json::to_string(policy).unwrap_or_default();
     let mut labels = json!({"app.kubernetes.io/component": COMPONENT});

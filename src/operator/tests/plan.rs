@@ -29,8 +29,10 @@ fn everything(database: &Database, options: &Options) -> Vec<Planned> {
     let mut objects = plan::supporting(database, &inputs(options));
     objects.push(plan::binding(database));
     objects.push(plan::workload(database, options));
-    objects.extend(migration::config_maps(database, REVISION, &[files]));
-    objects.push(migration::job(database, options, REVISION, &Policy::default(), 1));
+    let parts = [files];
+    let copies = migration::copy_names(database.names(), REVISION, &parts);
+    objects.extend(migration::config_maps(database, &copies, &parts));
+    objects.push(migration::job(database, options, REVISION, &Policy::default(), &copies));
     objects
 }
 
