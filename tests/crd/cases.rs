@@ -298,7 +298,7 @@ fn the_rest() -> Vec<Row> {
         ),
         (
             "migrations in several ConfigMaps, with all that can be said",
-            "migrations: {source: {configMaps: [{name: a}, {name: b}]}, targetVersion: 0, rollback: Allow, outOfOrder: Allow, \
+            "migrations: {source: {configMaps: [{name: a}, {name: b}]}, targetVersion: 3, rollback: Allow, outOfOrder: Allow, \
              baselineVersion: 3, dryRun: true, lockTimeoutSeconds: 60, statementTimeoutSeconds: 0, \
              dependsOn: [{name: auth, minimumVersion: 2}]}",
             Accepted,
@@ -307,6 +307,16 @@ fn the_rest() -> Vec<Row> {
             "a rollback to nowhere",
             "migrations: {source: {configMap: {name: a}}, rollback: Allow}",
             Refused("needs an explicit spec.migrations.targetVersion"),
+        ),
+        (
+            "a baseline above the target",
+            "migrations: {source: {configMap: {name: a}}, targetVersion: 2, baselineVersion: 3}",
+            Refused("spec.migrations.baselineVersion must not be above spec.migrations.targetVersion"),
+        ),
+        (
+            "a schema without any migration",
+            "migrations: {source: {configMap: {name: a}}, targetVersion: 0, rollback: Allow}",
+            Accepted,
         ),
         (
             "a target below none",
