@@ -40,7 +40,7 @@ test-faults: install ## a fault at every mutating request, for hours; goes on wh
 bench: install ## measures against the floor; prints a table
 	@dev/bench.sh
 
-fleet: install ## fifty databases come back after Vault was sealed; prints what Vault was sent
+fleet: install ## local cluster only, seals Vault: fifty databases come back after that; prints what Vault was sent
 	@dev/fleet.sh
 
 clean: ## ends the cluster and removes it; build caches stay

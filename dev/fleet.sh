@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
+[[ -z ${CONTEXT:-} ]] || fail "only on the local cluster: it seals Vault"
 . "$DEV/vault.env"
 
 databases=${1:-50}
