@@ -50,8 +50,7 @@ pub struct Row {
 /// # Errors
 /// Whatever the server said.
 pub async fn open(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
-    client.batch_execute(LEDGER_DDL).await?;
-    read(client).await
+    read(client, LEDGER_DDL).await
 }
 
 /// Reads the ledger, which may not be there; changes nothing.
@@ -63,13 +62,15 @@ pub async fn look(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
         .query_one("SELECT pg_catalog.to_regclass('servicedb.migrations') IS NOT NULL", &[])
         .await?
         .get::<_, bool>(0);
-    if there { read(client).await } else { Ok(Ledger::default()) }
+    if there { read(client, "").await } else { Ok(Ledger::default()) }
 }
 
-async fn read(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
+/// Reads it after these statements, in one round trip.
+async fn read(client: &Client, first: &str) -> Result<Ledger, tokio_postgres::Error> {
     // Of a down file, which may be long, only what says how it is run.
     let statements = format!(
-        "SELECT version, name, status, checksum, pg_catalog.split_part(down_sql, E'\\n', 1), error = '{ROLLING_BACK}', \
+        "{first}\n\
+         SELECT version, name, status, checksum, pg_catalog.split_part(down_sql, E'\\n', 1), error = '{ROLLING_BACK}', \
          error IS NOT NULL \
          FROM servicedb.migrations ORDER BY version;\n\
          SELECT revision FROM servicedb.revision"
@@ -132,22 +133,23 @@ pub fn announce(migrations: &[&Migration]) -> String {
 
 /// The statements that take back what was announced and never completed.
 pub fn withdraw(versions: &[i64]) -> String {
-    let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
-    let versions = versions.join(", ");
-    format!("DELETE FROM servicedb.migrations WHERE status <> 'completed' AND version IN ({versions});\n")
+    format!("DELETE FROM servicedb.migrations WHERE status <> 'completed' AND version IN ({});\n", list(versions))
 }
 
 /// The statements that say of completed migrations that they are wholly there.
 pub fn whole_again(versions: &[i64]) -> String {
-    let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
-    format!("UPDATE servicedb.migrations SET error = NULL WHERE version IN ({});\n", versions.join(", "))
+    format!("UPDATE servicedb.migrations SET error = NULL WHERE version IN ({});\n", list(versions))
+}
+
+fn list(versions: &[i64]) -> String {
+    versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The statements that record migrations as applied which another tool has applied.
 pub fn baseline(migrations: &[&Migration]) -> String {
     let mut statements = String::new();
-    for step in migrations.iter().map(|migration| Step::up(migration)) {
-        statements += &format!("{}\n", upsert(&step, "completed", "duration_ms = 0"));
+    for migration in migrations {
+        statements += &format!("{}\n", upsert(migration, "completed", "duration_ms = 0"));
     }
     statements
 }
@@ -160,7 +162,7 @@ pub fn notify() -> String {
 /// The statements that mark a step as begun: two of them, which the runner counts on.
 pub fn begun(step: &Step<'_>) -> String {
     let mark = match step.direction {
-        Direction::Up { .. } => upsert(step, "executing", "duration_ms = NULL"),
+        Direction::Up(migration) => upsert(migration, "executing", "duration_ms = NULL"),
         Direction::Down => {
             format!("UPDATE servicedb.migrations SET error = '{ROLLING_BACK}' WHERE version = {};", step.version)
         }
@@ -168,29 +170,27 @@ pub fn begun(step: &Step<'_>) -> String {
     format!("{mark} {}", notify())
 }
 
-fn upsert(step: &Step<'_>, status: &str, more: &str) -> String {
-    let (checksum, down) = match step.direction {
-        Direction::Up { checksum, down } => (checksum, down),
-        Direction::Down => ("", None),
+fn upsert(migration: &Migration, status: &str, more: &str) -> String {
+    let (down_file, down_sql) = match &migration.down {
+        Some(down) => (literal(&down.name), literal(&down.sql)),
+        None => ("NULL".to_owned(), "NULL".to_owned()),
     };
-    let (down_file, down_sql) =
-        down.map_or(("NULL".to_owned(), "NULL".to_owned()), |(file, sql)| (literal(file), literal(sql)));
     format!(
         "INSERT INTO servicedb.migrations (version, name, checksum, status, down_file, down_sql) \
          VALUES ({}, {}, {}, '{status}', {down_file}, {down_sql}) \
          ON CONFLICT (version) DO UPDATE SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, \
          status = EXCLUDED.status, down_file = EXCLUDED.down_file, down_sql = EXCLUDED.down_sql, \
          started_at = pg_catalog.clock_timestamp(), error = NULL, {more};",
-        step.version,
-        literal(step.name),
-        literal(checksum),
+        migration.version,
+        literal(&migration.name),
+        literal(&migration.up.checksum),
     )
 }
 
 /// The statements that mark a step as done, for the transaction that did it.
 pub fn done(step: &Step<'_>) -> String {
     let mark = match step.direction {
-        Direction::Up { .. } => format!(
+        Direction::Up(_) => format!(
             "UPDATE servicedb.migrations SET status = 'completed', error = NULL, duration_ms = \
              (extract(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000)::pg_catalog.int8 \
              WHERE version = {};",
@@ -206,16 +206,16 @@ pub fn done(step: &Step<'_>) -> String {
 pub fn failed(step: &Step<'_>, error: &str, duration_ms: u64) -> String {
     let error = literal(&cut(error, ERROR_LIMIT));
     let mark = match step.direction {
-        Direction::Up { checksum, .. } => format!(
+        Direction::Up(migration) => format!(
             "INSERT INTO servicedb.migrations (version, name, checksum, status, error, started_at, duration_ms) \
              VALUES ({version}, {name}, {checksum}, 'failed', {error}, \
              pg_catalog.clock_timestamp() - interval '{duration_ms} milliseconds', {duration_ms}) \
              ON CONFLICT (version) DO UPDATE SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, \
              status = EXCLUDED.status, error = EXCLUDED.error, started_at = EXCLUDED.started_at, \
              duration_ms = EXCLUDED.duration_ms;",
-            version = step.version,
-            name = literal(step.name),
-            checksum = literal(checksum),
+            version = migration.version,
+            name = literal(&migration.name),
+            checksum = literal(&migration.up.checksum),
         ),
         // Without a transaction it may be half reverted: then the mark stays.
         Direction::Down if step.mode == Mode::Transaction => {
@@ -230,7 +230,7 @@ pub fn failed(step: &Step<'_>, error: &str, duration_ms: u64) -> String {
 /// being its fault.
 pub fn postponed(step: &Step<'_>) -> String {
     let change = match step.direction {
-        Direction::Up { .. } => "status = 'pending', duration_ms = NULL",
+        Direction::Up(_) => "status = 'pending', duration_ms = NULL",
         Direction::Down => "error = NULL",
     };
     format!("UPDATE servicedb.migrations SET {change} WHERE version = {}; {}", step.version, notify())

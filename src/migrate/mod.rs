@@ -78,8 +78,8 @@ pub async fn migrate(
     let applier = Applier { client, settings: &settings, limits, stop };
     for row in &plan.reverts {
         let (file, sql) = ledger::down_file(client, row.version).await.map_err(session::unavailable)?;
-        let (direction, name, mode) = (Direction::Down, row.name.as_str(), mode(&sql));
-        run_step(&applier, &Step { direction, version: row.version, name, file: &file, sql: &sql, mode }).await?;
+        let (direction, mode) = (Direction::Down, mode(&sql));
+        run_step(&applier, &Step { direction, version: row.version, file: &file, sql: &sql, mode }).await?;
         done.rolled_back += 1;
     }
     for migration in &plan.pending {

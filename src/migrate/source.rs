@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::lexer::{self, Statement};
 use crate::api::conditions::reason;
+use crate::contract::migration::hash;
 
 /// What the first line of a file says to be run outside of a transaction.
 const NO_TRANSACTION: &str = "no-transaction";
@@ -289,14 +290,9 @@ pub fn mode(sql: &str) -> Mode {
 /// Names are hashed with an end mark and contents by their own hashes, so two sets that
 /// differ cannot be written the same.
 fn revision(migrations: &[Migration]) -> String {
-    let mut hasher = Sha256::new();
-    for file in migrations.iter().flat_map(|migration| std::iter::once(&migration.up).chain(&migration.down)) {
-        hasher.update(file.name.as_bytes());
-        hasher.update([0]);
-        hasher.update(file.checksum.as_bytes());
-        hasher.update([0]);
-    }
-    hex(&hasher.finalize())
+    let files = migrations.iter().flat_map(|migration| std::iter::once(&migration.up).chain(&migration.down));
+    let parts: Vec<&str> = files.flat_map(|file| [file.name.as_str(), &file.checksum]).collect();
+    hash(&parts)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,15 +2,13 @@
 
 use super::source::{Migration, Mode};
 
-/// A file, and what the ledger says of its migration.
+/// A file, and which migration's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step<'a> {
     /// Whether it applies the migration or reverts it.
     pub direction: Direction<'a>,
     /// The migration's version.
     pub version: i64,
-    /// The migration's name.
-    pub name: &'a str,
     /// The file's name.
     pub file: &'a str,
     /// Its text.
@@ -22,14 +20,9 @@ pub struct Step<'a> {
 /// Where a file leads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Direction<'a> {
-    /// It applies the migration.
-    Up {
-        /// The checksum of its content.
-        checksum: &'a str,
-        /// The down file that the ledger keeps: name and text.
-        down: Option<(&'a str, &'a str)>,
-    },
-    /// It reverts the migration.
+    /// It applies this migration.
+    Up(&'a Migration),
+    /// It reverts a migration, which the source need not have any more.
     Down,
 }
 
@@ -37,12 +30,8 @@ impl<'a> Step<'a> {
     /// Applies a migration.
     pub fn up(migration: &'a Migration) -> Self {
         Self {
-            direction: Direction::Up {
-                checksum: &migration.up.checksum,
-                down: migration.down.as_ref().map(|down| (down.name.as_str(), down.sql.as_str())),
-            },
+            direction: Direction::Up(migration),
             version: migration.version,
-            name: &migration.name,
             file: &migration.up.name,
             sql: &migration.up.sql,
             mode: migration.mode,

@@ -6,13 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api, ListParams};
+use serde_json::json;
 
-use super::apply::{apply, delete_exactly};
+use super::apply::{apply, delete, delete_exactly};
 use super::context::Context;
 use super::dependencies;
 use super::error::Error;
-use super::object::controller_uid;
+use super::object::{Planned, controller_uid, erased};
 use super::observe::{JobState, job_state};
 use super::plan::migration;
 use super::validate::Database;
@@ -236,21 +237,16 @@ fn describe(failure: &Failure) -> String {
 }
 
 async fn remove_job(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
-    let api = dynamic::<Job>(context, database);
-    if let Some(live) = api.get_opt(name).await?
-        && controller_uid(&live.metadata) == Some(database.owner.uid.as_str())
-    {
-        delete_exactly(&api, &live).await?;
-    }
-    Ok(())
+    let named = Planned::new::<Job>(&database.owner, name.to_owned(), json!({}));
+    delete(&context.client, &database.owner, &named).await.map(drop)
 }
 
 /// Removes Jobs and ConfigMaps of other runs. A Job may be stopped in the middle of a file:
 /// one in a transaction leaves nothing, and of one without the ledger knows that it was begun.
 async fn remove_others(context: &Context, database: &Database, kept: &[String]) -> Result<(), Error> {
-    let names = database.names();
+    let (client, names) = (&context.client, database.names());
     let labels = format!("{LABEL_NAME}={},app.kubernetes.io/component={}", names.name, migration::COMPONENT);
-    for api in [dynamic::<Job>(context, database), dynamic::<ConfigMap>(context, database)] {
+    for api in [erased::<Job>(client, &names.namespace), erased::<ConfigMap>(client, &names.namespace)] {
         for live in api.list(&ListParams::default().labels(&labels)).await?.items {
             let ours = controller_uid(&live.metadata) == Some(database.owner.uid.as_str());
             if ours && !kept.contains(&live.name_any()) {
@@ -259,9 +255,4 @@ async fn remove_others(context: &Context, database: &Database, kept: &[String]) 
         }
     }
     Ok(())
-}
-
-fn dynamic<K: kube::Resource<DynamicType = ()>>(context: &Context, database: &Database) -> Api<DynamicObject> {
-    let resource = ApiResource::erase::<K>(&());
-    Api::namespaced_with(context.client.clone(), &database.names().namespace, &resource)
 }

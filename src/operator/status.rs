@@ -410,11 +410,11 @@ fn migrations_status(
     let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
     // The ledger's own list is bounded too: what is below its head and not in it is applied.
     let head = ledger.version.unwrap_or(i64::MIN);
-    let target = findings.resource.spec.migrations.as_ref().and_then(|migrations| migrations.target_version);
+    let declared = findings.database.and_then(|database| database.migrations.as_ref());
     let pending: Vec<_> = set
         .migrations
         .iter()
-        .filter(|migration| target.is_none_or(|target| migration.version <= target))
+        .filter(|migration| declared.is_none_or(|declared| declared.policy.wants(migration.version)))
         .filter(|migration| match known(migration.version) {
             Some(record) => record.state != MigrationState::Completed,
             None => migration.version > head,

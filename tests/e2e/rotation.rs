@@ -62,14 +62,15 @@ fn twenty_rotations_refuse_no_login() {
     });
 }
 
-async fn ask(sandbox: &Sandbox, token: &str) {
+/// Asks for new credentials of `shop`.
+pub async fn ask(sandbox: &Sandbox, token: &str) {
     sandbox
         .patch::<ServiceDatabase>("shop", &json!({"metadata": {"annotations": {"servicedb.dev/rotate": token}}}))
         .await;
 }
 
 /// Waits until a request is answered; the generation that answers it.
-async fn answered(sandbox: &Sandbox, token: &str, bound: Duration) -> Option<i64> {
+pub async fn answered(sandbox: &Sandbox, token: &str, bound: Duration) -> Option<i64> {
     let done = sandbox
         .wait(&format!("{token} is done"), "shop", bound, |database| {
             let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());

@@ -10,13 +10,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
 use crate::harness::{
-    OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Vault, alone, condition, database, until, vault_authority,
+    OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Signed, Vault, alone, condition, database, signed, until,
+    vault_authority,
 };
+use crate::rotation::{answered, ask};
 
 /// The mount of KV v2, and where it is moved to.
 const KV: &str = "secret";
@@ -124,30 +125,15 @@ async fn guarded(work: impl Future<Output = ()>) -> Result<(), Box<dyn std::any:
 
 async fn rotated(sandbox: &Sandbox, generation: i64) {
     let token = format!("authority-{generation}");
-    sandbox
-        .patch::<ServiceDatabase>("shop", &json!({"metadata": {"annotations": {"servicedb.dev/rotate": token}}}))
-        .await;
-    sandbox
-        .wait("the request is answered", "shop", READY, |database| {
-            let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
-            credentials.and_then(|credentials| credentials.rotate_request.as_deref()) == Some(&token)
-        })
-        .await;
-    let credentials = sandbox.get("shop").await.status.and_then(|status| status.credentials);
-    assert_eq!(credentials.map(|credentials| credentials.generation), Some(generation));
+    ask(sandbox, &token).await;
+    assert_eq!(answered(sandbox, &token, READY).await, Some(generation));
 }
 
-/// A throw-away authority, and a certificate and key by it, for the addresses that Vault has.
+/// Another authority, and a certificate and key by it, for the addresses that Vault has.
 fn signed_by_another(address: &str) -> (String, BTreeMap<String, ByteString>) {
-    let key = KeyPair::generate().expect("a key");
-    let mut parameters = CertificateParams::default();
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let authority = parameters.self_signed(&key).expect("an authority").pem();
-    let issuer = Issuer::from_ca_cert_pem(&authority, key).expect("the authority as an issuer");
-    let key = KeyPair::generate().expect("a key");
     let host = address.trim_start_matches("https://").split(':').next().unwrap_or_default();
-    let names = vec!["vault.vault.svc".to_owned(), "localhost".to_owned(), host.to_owned()];
-    let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &issuer).expect("a certificate");
+    let names = ["vault.vault.svc", "localhost", host].map(str::to_owned);
+    let Signed { authority, certificate, key } = signed(names.into());
     let data = [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())];
     (authority, data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes()))).into())
 }

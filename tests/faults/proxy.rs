@@ -11,7 +11,6 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -22,6 +21,7 @@ use super::agents::Agents;
 use super::call::{Actor, Call, Side};
 use super::gate::{Fault, Gate};
 use super::process::Pulse;
+use crate::harness::{Signed, signed};
 
 /// A throw-away authority, and the proxies' certificate by it.
 pub struct Tls {
@@ -33,15 +33,7 @@ pub struct Tls {
 impl Tls {
     /// For proxies at these addresses.
     pub fn new(addresses: &[IpAddr]) -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        let authority = parameters.self_signed(&key).expect("an authority").pem();
-        let issuer = Issuer::from_ca_cert_pem(&authority, key).expect("the authority as an issuer");
-        let key = KeyPair::generate().expect("a key");
-        let names: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        let parameters = CertificateParams::new(names).expect("addresses as names");
-        let certificate = parameters.signed_by(&key, &issuer).expect("a certificate");
+        let Signed { authority, certificate, key } = signed(addresses.iter().map(ToString::to_string).collect());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = rustls::ServerConfig::builder()
             .with_no_client_auth()

@@ -1,5 +1,6 @@
 //! What every test stands on: the cluster, a namespace, bounded waits, Vault, PostgreSQL.
 
+mod certificate;
 pub mod cluster;
 pub mod database;
 mod diagnosis;
@@ -11,6 +12,7 @@ mod vault;
 mod wait;
 mod writer;
 
+pub use certificate::{Signed, signed};
 pub use cluster::Cluster;
 pub use database::{condition, config_map, database, describe, service_account};
 pub use exec::plugin;
