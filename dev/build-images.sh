@@ -15,4 +15,5 @@ if [[ -n ${CONTEXT:-} ]]; then
   exit 0
 fi
 lock
-./images.sh operator postgres client
+./build.sh goose
+./images.sh operator postgres client example-sql example-flask example-goose

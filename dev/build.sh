@@ -20,6 +20,11 @@ build() {
     ldflags+=" -X $v.gitMajor=${KUBERNETES_VERSION%%.*} -X $v.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")"
     ;;
   helm) package=helm.sh/helm/v4/cmd/helm ;;
+  goose)
+    package=github.com/pressly/goose/v3/cmd/goose
+    # For PostgreSQL alone.
+    flags+=(-tags "no_clickhouse no_libsql no_mssql no_mysql no_sqlite3 no_vertica no_ydb no_duckdb no_spanner")
+    ;;
   esac
   local -a sources=("$dir/go.mod" "$dir/go.sum")
   [[ ! -f $dir/main.go ]] || sources+=("$dir/main.go")

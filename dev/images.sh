@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds images without a registry or a daemon and loads them into the
-# cluster's containerd: images.sh pause|vault|client|operator|postgres …
+# cluster's containerd: images.sh pause|vault|client|operator|postgres|example-… …
 # What is unchanged is neither built nor loaded again.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
@@ -43,6 +43,12 @@ context() {
   case $1 in
   pause) gcc -Os -static -s -o "$dir/pause" "$ROOT/dev/images/pause.c" ;;
   vault) ln -f "$BIN/vault" "$dir/vault" ;;
+  example-goose)
+    mkdir -p "$dir/bin"
+    ln -f "$BIN/goose" "$dir/bin/goose"
+    rm -rf "$dir/goose"
+    cp -r "$ROOT/examples/migration-images/goose" "$dir/goose"
+    ;;
   esac
   echo "$dir"
 }
@@ -53,6 +59,11 @@ image() {
   operator | postgres)
     [[ -x $ROOT/target/release/servicedb ]] || fail "target/release/servicedb is missing: cargo build --release comes first"
     bud --build-arg "BASE=$BASE_IMAGE" --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
+    ;;
+  example-goose) bud -f "$ROOT/examples/migration-images/goose/Dockerfile" -t "$tag" "$(context "$name")" ;;
+  example-*)
+    local examples=$ROOT/examples/migration-images
+    bud --build-arg "BASE=$BASE_IMAGE" -f "$examples/${name#example-}/Dockerfile" -t "$tag" "$examples"
     ;;
   client) bud --build-arg "BASE=$BASE_IMAGE" -f "$ROOT/dev/images/client.Dockerfile" -t "$tag" "$(context client)" ;;
   *) bud -f "$ROOT/dev/images/$name.Dockerfile" -t "$tag" "$(context "$name")" ;;
@@ -106,6 +117,6 @@ archive() {
 . "$(dirname "$0")/lib/process.sh"
 running "$NODE-containerd" || fail "the local cluster does not run: make cluster"
 for name in "$@"; do
-  case $name in operator | postgres | client) step "base image" base ;; esac
+  case $name in operator | postgres | client | example-*) step "base image" base ;; esac
   step "image $name" image "$name"
 done

@@ -18,8 +18,11 @@ enum Command {
     /// Run in a database pod: initialise, supervise Patroni, probe, report.
     #[cfg(unix)]
     Agent,
-    /// Apply the pending migrations, once.
-    Migrate,
+    /// Apply the pending migrations, once; or a part of that, around a tool of the team's own.
+    Migrate {
+        #[command(subcommand)]
+        part: Option<MigratePart>,
+    },
     /// Walk the whole chain once in a database pod: Vault, credentials, PostgreSQL.
     #[cfg(unix)]
     Check,
@@ -32,6 +35,18 @@ enum Command {
     VaultCheck(Box<servicedb::operator::Options>),
     /// Refuse while ServiceDatabases exist; for the chart's pre-delete hook.
     UninstallCheck,
+}
+
+#[derive(Subcommand)]
+enum MigratePart {
+    /// Hold the lock, and write the files that the tool finds the database by.
+    Hold,
+    /// Whether these files are there.
+    IsHeld,
+    /// Record that the tool has ended well.
+    Record,
+    /// Look whether the schema still is what the migrations give.
+    Drift,
 }
 
 fn main() -> ExitCode {
@@ -64,7 +79,13 @@ fn main() -> ExitCode {
             Command::Operator(options) => servicedb::operator::run(*options).await,
             #[cfg(unix)]
             Command::Agent => servicedb::agent::run().await,
-            Command::Migrate => servicedb::migrate::run().await,
+            Command::Migrate { part } => match part {
+                None => servicedb::migrate::run().await,
+                Some(MigratePart::Hold) => servicedb::migrate::hold().await,
+                Some(MigratePart::IsHeld) => servicedb::migrate::is_held(),
+                Some(MigratePart::Record) => servicedb::migrate::record().await,
+                Some(MigratePart::Drift) => servicedb::migrate::drift::run().await,
+            },
             #[cfg(unix)]
             Command::Check => servicedb::check::run().await,
             Command::VaultCheck(options) => servicedb::operator::checks::vault(*options).await,

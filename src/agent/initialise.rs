@@ -22,6 +22,7 @@ use crate::api::conditions::reason;
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA, PGDATA_NEW, VOLUME};
 use crate::contract::report::Phase;
+use crate::postgres::INITDB_LOCALE;
 
 /// How long the API server may take to say whether the database is initialised.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -128,7 +129,7 @@ impl Initialiser<'_> {
     /// One try; inside, what the programs had against it.
     async fn make(&self, desired: &Desired) -> std::io::Result<Result<(), String>> {
         files::remove_tree(Path::new(PGDATA_NEW))?;
-        if let Err(problem) = succeed(Command::new("initdb").args(INITDB)).await? {
+        if let Err(problem) = succeed(Command::new("initdb").args(INITDB).args(INITDB_LOCALE)).await? {
             return Ok(Err(format!("initdb failed: {problem}")));
         }
         settings::write_first(self.environment, desired)?;
@@ -167,15 +168,10 @@ impl Initialiser<'_> {
     }
 }
 
-const INITDB: [&str; 11] = [
+const INITDB: [&str; 7] = [
     "--pgdata",
     PGDATA_NEW,
     "--username=postgres",
-    "--encoding=UTF8",
-    // The same order on every machine, whatever its C library.
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
-    "--locale=C.UTF-8",
     "--data-checksums",
     "--auth=reject",
     // The whole tree is made durable at once, before it gets its name.

@@ -71,7 +71,9 @@ async fn read_locked(client: &Client) -> Result<LedgerReport, tokio_postgres::Er
         .query_one(
             "SELECT count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'failed'),
                     max(version) FILTER (WHERE status = 'completed'),
-                    (SELECT revision FROM ONLY servicedb.revision LIMIT 1)
+                    (SELECT revision FROM ONLY servicedb.revision LIMIT 1),
+                    (SELECT pg_catalog.to_jsonb(r) ->> 'version' FROM ONLY servicedb.revision r LIMIT 1),
+                    count(*) FILTER (WHERE status <> 'completed')
              FROM ONLY servicedb.migrations",
             &[],
         )
@@ -88,6 +90,9 @@ async fn read_locked(client: &Client) -> Result<LedgerReport, tokio_postgres::Er
         failed: head.get(1),
         version: head.get(2),
         revision: head.get(3),
+        // Through JSON, since a ledger of an earlier version has no such column.
+        tool_version: head.get(4),
+        pending: head.get(5),
         recent: rows
             .iter()
             .map(|row| MigrationRecord {

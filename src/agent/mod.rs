@@ -8,7 +8,7 @@ mod backoff;
 mod certificates;
 mod credentials;
 mod desired;
-mod ensure;
+pub mod ensure;
 mod environment;
 mod files;
 mod first_start;

@@ -117,13 +117,7 @@ mod tests {
         let mut state = State::default();
         state.see(facts(true, Some(3 << 20)), status(false));
         let mut report = Report::starting("u".into(), Default::default());
-        report.ledger = Some(crate::contract::report::LedgerReport {
-            revision: None,
-            version: None,
-            applied: 1,
-            failed: 0,
-            recent: vec![],
-        });
+        report.ledger = Some(crate::contract::report::LedgerReport { applied: 1, ..Default::default() });
         state.tell(&mut report);
         assert_eq!(report.role, Some(Role::Replica));
         assert_eq!(report.lag_bucket_bytes, Some(4 << 20));

@@ -21,6 +21,9 @@ documented! {
     MIGRATIONS_APPLIED = "MigrationsApplied";
     /// Vault answers the operator and the agents.
     VAULT_REACHABLE = "VaultReachable";
+    /// The schema is not what the migrations give. It is there once that was looked at, and it has
+    /// no part in Ready: nothing is repaired by itself.
+    SCHEMA_DRIFT = "SchemaDrift";
 }
 
 /// Why a condition is as it is.
@@ -85,6 +88,8 @@ pub mod reason {
         CREDENTIALS_ROTATED = "CredentialsRotated";
         /// A record in Vault belongs to another Kubernetes cluster.
         VAULT_RECORD_FOREIGN = "VaultRecordForeign";
+        /// Of events: the schema has another version.
+        SCHEMA_CHANGED = "SchemaChanged";
         /// The named ConfigMap does not exist.
         CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound";
         /// The migrations cannot be read as migrations.
@@ -113,6 +118,14 @@ pub mod reason {
         DEPENDENCY_CYCLE = "DependencyCycle";
         /// spec.migrations.dryRun: what would be run is in status.
         DRY_RUN = "DryRun";
+        /// spec.migrations.approval is Manual, and something waits for a person's word.
+        APPROVAL_REQUIRED = "ApprovalRequired";
+        /// The schema is not what the migrations give; the message says what differs.
+        SCHEMA_DRIFTED = "SchemaDrifted";
+        /// The schema is what the migrations give.
+        SCHEMA_MATCHES = "SchemaMatches";
+        /// Whether the schema has drifted could not be found out.
+        DRIFT_CHECK_FAILED = "DriftCheckFailed";
         /// The schema is at its target.
         APPLIED = "Applied";
         /// No migrations are declared.

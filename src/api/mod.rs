@@ -7,16 +7,20 @@ mod documented;
 
 pub mod conditions;
 pub mod crd;
+pub mod migrations;
 pub mod names;
 pub mod spec;
 pub mod status;
 
+pub use migrations::{
+    Approval, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
+    SecretReference, ToolSource,
+};
 pub use spec::{
-    BindingSecretSpec, BootstrapSpec, ClientSpec, ConfigMapReference, CredentialsSpec, DeletionPolicy, ExtensionSpec,
-    MigrationSource, MigrationsSpec, Permission, PostgresSpec, ReplicationSpec, SchedulingSpec, SchemaDependency,
-    ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
+    BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec, PostgresSpec,
+    ReplicationSpec, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
 };
 pub use status::{
-    BindingStatus, CredentialsStatus, Endpoints, MigrationAction, MigrationPlan, MigrationRecord, MigrationState,
-    MigrationsStatus, PlannedMigration, ServiceDatabaseStatus,
+    BindingStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, MigrationAction, MigrationPlan,
+    MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PlannedMigration, ServiceDatabaseStatus,
 };

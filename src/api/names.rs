@@ -34,6 +34,12 @@ documented! {
     /// of the present ones is gone from Vault (`CredentialsLost`); it is done when
     /// `status.credentials.reissueRequest` has the same token.
     ANNOTATION_REISSUE = "servicedb.dev/reissue";
+    /// Annotation of a ServiceDatabase: what is approved of its migrations, the id that
+    /// `status.migrations.approval` has.
+    ANNOTATION_APPROVE = "servicedb.dev/approve-migrations";
+    /// Annotation of a ServiceDatabase: a token that asks for a look whether the schema has
+    /// drifted; it is done when `status.drift.request` has the same token.
+    ANNOTATION_CHECK_DRIFT = "servicedb.dev/check-drift";
 }
 
 /// The value of [`LABEL_ROLE`] on the primary.
@@ -111,6 +117,11 @@ impl Names {
     /// The Job that applies one revision of the migrations.
     pub fn migration_job(&self, revision: &str) -> String {
         self.with(&format!("migrate-{}", short(revision)))
+    }
+
+    /// The Job that looks whether the schema has drifted.
+    pub fn drift_job(&self) -> String {
+        self.with("drift")
     }
 
     /// The pod of an ordinal.

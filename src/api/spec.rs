@@ -12,6 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::migrations::MigrationsSpec;
 use super::status::ServiceDatabaseStatus;
 
 /// Parameters that a spec may not set: Patroni or the agent own them, or they make the
@@ -283,124 +284,6 @@ pub struct SchedulingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-}
-
-/// The schema's migrations.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("!has(self.rollback) || self.rollback != 'Allow' || has(self.targetVersion)")
-    .message("spec.migrations.rollback Allow needs an explicit spec.migrations.targetVersion: nothing else ever rolls back"))]
-#[x_kube(validation = Rule::new("!has(self.targetVersion) || !has(self.baselineVersion) || self.baselineVersion <= self.targetVersion")
-    .message("spec.migrations.baselineVersion must not be above spec.migrations.targetVersion: what is recorded as applied must be wanted"))]
-#[serde(rename_all = "camelCase")]
-pub struct MigrationsSpec {
-    /// Where the migrations are.
-    pub source: MigrationSource,
-
-    /// The version that the schema shall have; the newest without it. 0 is a schema without
-    /// any migration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.targetVersion must not be negative"))]
-    pub target_version: Option<i64>,
-
-    /// Whether migrations above an explicit lower `targetVersion` are rolled back, the newest
-    /// first, by the down files that they were applied with.
-    #[serde(default)]
-    pub rollback: Permission,
-
-    /// Whether a version that is lower than the newest applied one is still applied.
-    #[serde(default)]
-    pub out_of_order: Permission,
-
-    /// For a schema that another tool has migrated: up to this version an empty ledger records
-    /// the migrations as applied, without running them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.baselineVersion must not be negative"))]
-    pub baseline_version: Option<i64>,
-
-    /// Whether status tells what would be run (`status.migrations.plan`), and nothing is run.
-    #[serde(default)]
-    pub dry_run: bool,
-
-    /// How long a statement waits for a table's lock before the file is rolled back and tried
-    /// again, in seconds, from 1 to 3600: others queue up behind it meanwhile.
-    #[serde(default = "default_lock_timeout")]
-    #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.migrations.lockTimeoutSeconds must be from 1 to 3600"))]
-    pub lock_timeout_seconds: i64,
-
-    /// How long a statement may take, in seconds, to 604800 (a week); 0 is for ever.
-    #[serde(default = "default_statement_timeout")]
-    #[x_kube(validation = Rule::new("self >= 0 && self <= 604800").message("spec.migrations.statementTimeoutSeconds must be from 0 (for ever) to 604800 (a week)"))]
-    pub statement_timeout_seconds: i64,
-
-    /// Other ServiceDatabases of the same namespace whose schema these migrations wait for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub depends_on: Vec<SchemaDependency>,
-}
-
-/// Whether something is allowed.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Permission {
-    /// It is refused, with a message.
-    #[default]
-    Refuse,
-    /// It is done.
-    Allow,
-}
-
-/// Another ServiceDatabase's schema.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct SchemaDependency {
-    /// The ServiceDatabase, of the same namespace.
-    #[schemars(length(min = 1, max = 40))]
-    pub name: String,
-    /// The version that its schema must have at least.
-    #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.dependsOn[].minimumVersion must not be negative"))]
-    pub minimum_version: i64,
-}
-
-fn default_lock_timeout() -> i64 {
-    5
-}
-
-fn default_statement_timeout() -> i64 {
-    3600
-}
-
-/// Where the migrations are: exactly one member is set. Files are named
-/// `<version>_<name>.up.sql` with an optional `<version>_<name>.down.sql`, or
-/// `V<version>__<name>.sql` with `U<version>__<name>.sql`.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("[has(self.configMap), has(self.configMaps)].filter(set, set).size() == 1")
-    .message("spec.migrations.source must name exactly one source: configMap or configMaps"))]
-#[serde(rename_all = "camelCase")]
-pub struct MigrationSource {
-    /// A ConfigMap of the same namespace with the files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map: Option<ConfigMapReference>,
-
-    /// Several ConfigMaps of the same namespace that have the files together, for sets that
-    /// are too large for one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub config_maps: Vec<ConfigMapReference>,
-}
-
-impl MigrationSource {
-    /// The ConfigMaps that have the files together.
-    pub fn references(&self) -> impl Iterator<Item = &ConfigMapReference> {
-        self.config_map.iter().chain(&self.config_maps)
-    }
-}
-
-/// A ConfigMap of the same namespace.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ConfigMapReference {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
 }
 
 /// A client of the database.

@@ -45,6 +45,9 @@ pub struct ServiceDatabaseStatus {
     /// The migrations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<MigrationsStatus>,
+    /// Whether the schema has drifted from its migrations; absent before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftStatus>,
 
     /// The credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +61,28 @@ pub struct ServiceDatabaseStatus {
     /// While the resource is being deleted: what the deletion waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_waits_for: Option<String>,
+}
+
+/// Whether the schema is what the migrations give, when that was last looked at.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftStatus {
+    /// When.
+    pub checked_at: Time,
+    /// The revision and target that it was compared with.
+    pub goal: String,
+    /// How many objects are not as the migrations give them.
+    pub count: i64,
+    /// The first 12.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
+    pub differences: Vec<String>,
+    /// Why it could not be found out, if it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The token of the last `servicedb.dev/check-drift` annotation that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// The Secret with the credentials.
@@ -102,6 +127,37 @@ pub struct MigrationsStatus {
     /// With `spec.migrations.dryRun`: what would be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<MigrationPlan>,
+    /// With `spec.migrations.approval: Manual`: what waits for a person's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<PendingApproval>,
+}
+
+/// Statements that wait for a person's word.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingApproval {
+    /// What an approval names, so that nothing else is approved: it stands for the files and
+    /// the target.
+    pub id: String,
+    /// How many statements wait.
+    pub count: i64,
+    /// The first 12, in the order in which they would run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
+    pub statements: Vec<HeldStatement>,
+}
+
+/// One statement that waits for a person's word.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldStatement {
+    /// The file, or the image of a team's own tool.
+    pub file: String,
+    /// The line in it, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// What it would do, or why that cannot be seen.
+    pub why: String,
 }
 
 /// What a run of the migrations would do.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::api::MigrationPlan;
+use crate::api::{MigrationPlan, PendingApproval};
 
 /// How a revision is brought to a database, as `spec.migrations` declares it: from the
 /// operator to the Job, as JSON in its environment.
@@ -23,6 +23,10 @@ pub struct Policy {
     pub baseline_version: Option<i64>,
     /// Whether to say what would be run, and to run nothing.
     pub dry_run: bool,
+    /// Whether what may lose stored data waits for a person.
+    pub manual_approval: bool,
+    /// What a person approved ([`PendingApproval::id`]).
+    pub approved: Option<String>,
     /// How long a statement waits for a table's lock, in seconds.
     pub lock_timeout_seconds: u32,
     /// How long a statement may take, in seconds; 0 is for ever.
@@ -37,6 +41,8 @@ impl Default for Policy {
             allow_out_of_order: false,
             baseline_version: None,
             dry_run: false,
+            manual_approval: false,
+            approved: None,
             lock_timeout_seconds: 5,
             statement_timeout_seconds: 3600,
         }
@@ -58,7 +64,7 @@ impl Policy {
         if *self == Self::default() {
             return revision.to_owned();
         }
-        // A document of numbers and booleans always has a JSON form.
+        // A document of strings, numbers and booleans always has a JSON form.
         hash(&[revision, &serde_json::to_string(self).unwrap_or_default()])
     }
 
@@ -79,7 +85,7 @@ pub fn hash(parts: &[&str]) -> String {
 }
 
 /// What a migration Job says as it ends, as JSON in its termination message (4 KiB at most).
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The revision that the Job was to apply.
@@ -89,16 +95,35 @@ pub struct Outcome {
     /// How many it rolled back.
     #[serde(default)]
     pub rolled_back: i64,
+    /// How long it took, in milliseconds.
+    #[serde(default)]
+    pub duration_ms: u64,
     /// Of a dry run: what would be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<MigrationPlan>,
+    /// What waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<PendingApproval>,
+    /// Of a check for drift: what it found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftFound>,
     /// Why it ended without all applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
+/// What a check for drift found.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftFound {
+    /// How many objects are not as the migrations give them.
+    pub count: i64,
+    /// The first 12.
+    pub differences: Vec<String>,
+}
+
 /// Why a migration Job ended without all applied.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// A reason of `api::conditions::reason`.
@@ -137,7 +162,8 @@ WHERE n.nspname = 'servicedb' AND c.relname IN ('migrations', 'revision') AND c.
 ///
 /// `status` is one of pending, executing, completed, failed. The down file is kept as it was
 /// when the migration was applied: what reverts it, whatever the source has by then.
-/// `revision` has one row: the revision that was last found complete ([`Policy::goal`]).
+/// `revision` has one row: the revision that was last found complete ([`Policy::goal`]), and
+/// what a team's own tool calls the schema's version.
 pub const LEDGER_DDL: &str = "\
 CREATE SCHEMA IF NOT EXISTS servicedb;
 CREATE TABLE IF NOT EXISTS servicedb.migrations (
@@ -161,5 +187,12 @@ END $$;
 CREATE TABLE IF NOT EXISTS servicedb.revision (
     only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     revision     text NOT NULL,
+    version      text,
     completed_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);";
+);
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                   WHERE attrelid = 'servicedb.revision'::pg_catalog.regclass AND attname = 'version') THEN
+        ALTER TABLE servicedb.revision ADD COLUMN version text;
+    END IF;
+END $$;";

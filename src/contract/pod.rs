@@ -35,6 +35,25 @@ pub const TLS_DIR: &str = "/etc/servicedb/tls";
 /// A ConfigMap as a folder, in migration Jobs: the files of one revision.
 pub const MIGRATIONS_DIR: &str = "/etc/servicedb/migrations";
 
+/// An image as a folder, in migration Jobs, where the installation mounts images as volumes.
+pub const IMAGE_DIR: &str = "/etc/servicedb/image";
+/// What a team's own migration tool finds the database by, an emptyDir in memory:
+/// [`SERVICE_FILE`], [`PASSWORD_FILE`], [`URL_FILE`], [`SESSION_CA`].
+pub const SESSION_DIR: &str = "/run/servicedb/session";
+/// In [`SESSION_DIR`]: libpq's connection service file, with the service [`SERVICE`].
+pub const SERVICE_FILE: &str = "pg_service.conf";
+/// The service in [`SERVICE_FILE`].
+pub const SERVICE: &str = "servicedb";
+/// In [`SESSION_DIR`]: libpq's password file.
+pub const PASSWORD_FILE: &str = "pgpass";
+/// In [`SESSION_DIR`]: the same as one URL, with the password, for what knows no service files.
+pub const URL_FILE: &str = "url";
+/// In [`SESSION_DIR`]: the authority of the database, PEM.
+pub const SESSION_CA: &str = "ca.crt";
+
+/// Where the server works that a check for drift starts for itself, an emptyDir.
+pub const SCRATCH_DIR: &str = "/run/servicedb/scratch";
+
 /// PostgreSQL's port.
 pub const POSTGRES_PORT: u16 = 5432;
 /// Patroni's REST API, TLS.
@@ -61,6 +80,13 @@ pub const ENV_HOST: &str = "SERVICEDB_HOST";
 pub const ENV_REVISION: &str = "SERVICEDB_REVISION";
 /// How it is applied, as JSON (`contract::migration::Policy`).
 pub const ENV_MIGRATION_POLICY: &str = "SERVICEDB_MIGRATION_POLICY";
+/// Where the files are that an image had, which the revision stands for; not set with another
+/// source.
+pub const ENV_IMAGE_FOLDER: &str = "SERVICEDB_IMAGE_FOLDER";
+/// The query for the version of a schema that a team's own tool migrates; not set without one.
+pub const ENV_VERSION_QUERY: &str = "SERVICEDB_VERSION_QUERY";
+/// In checks for drift: the extensions of the database, separated by commas; not set without any.
+pub const ENV_EXTENSIONS: &str = "SERVICEDB_EXTENSIONS";
 
 /// The uid and gid of `postgres` in the database image.
 pub const POSTGRES_UID: i64 = 999;

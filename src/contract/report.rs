@@ -112,7 +112,7 @@ pub struct OldSessions {
 }
 
 /// The leader's word on the ledger.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerReport {
     /// The revision whose Job last found nothing more to do.
@@ -121,6 +121,12 @@ pub struct LedgerReport {
     /// The newest completed version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    /// What a team's own tool calls the schema's version, where one has brought it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_version: Option<String>,
+    /// How many are announced and not completed.
+    #[serde(default)]
+    pub pending: i64,
     /// How many are completed.
     pub applied: i64,
     /// How many have failed.
@@ -128,6 +134,13 @@ pub struct LedgerReport {
     /// The last 20, the newest first.
     #[serde(default)]
     pub recent: Vec<MigrationRecord>,
+}
+
+impl LedgerReport {
+    /// The schema's version: what brought it there says how it is called.
+    pub fn schema_version(&self) -> Option<String> {
+        self.tool_version.clone().or_else(|| self.version.map(|version| version.to_string()))
+    }
 }
 
 /// What an agent's last dealing with Vault gave.

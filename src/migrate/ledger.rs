@@ -107,18 +107,29 @@ fn read_row(row: &SimpleQueryRow) -> Option<Row> {
     })
 }
 
-/// The down file that a migration was applied with: name and text.
+/// A down file as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DownFile {
+    /// The version that it reverts.
+    pub version: i64,
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub sql: String,
+}
+
+/// The down files that migrations were applied with, in this order.
 ///
 /// # Errors
 /// Whatever the server said; a migration without one is an error, too.
-pub async fn down_file(client: &Client, version: i64) -> Result<(String, String), tokio_postgres::Error> {
-    let row = client
-        .query_one(
-            "SELECT down_file, down_sql FROM servicedb.migrations WHERE version = $1 AND down_sql IS NOT NULL",
-            &[&version],
-        )
-        .await?;
-    Ok((row.get(0), row.get(1)))
+pub async fn down_files(client: &Client, rows: &[&Row]) -> Result<Vec<DownFile>, tokio_postgres::Error> {
+    let mut files = Vec::with_capacity(rows.len());
+    for version in rows.iter().map(|row| row.version) {
+        let query = "SELECT down_file, down_sql FROM servicedb.migrations WHERE version = $1 AND down_sql IS NOT NULL";
+        let row = client.query_one(query, &[&version]).await?;
+        files.push(DownFile { version, name: row.get(0), sql: row.get(1) });
+    }
+    Ok(files)
 }
 
 /// The statements that announce migrations which the ledger does not know yet.
@@ -242,12 +253,13 @@ pub fn incomplete() -> &'static str {
     "UPDATE servicedb.revision SET revision = '';\n"
 }
 
-/// The statements that record that a revision has come to its target.
-pub fn complete_revision(goal: &str) -> String {
+/// The statements that record that a revision has come to its target. `version` is what a
+/// team's own tool calls the schema's version; with our own migrations the rows tell.
+pub fn complete_revision(goal: &str, version: Option<&str>) -> String {
+    let (goal, version) = (literal(goal), version.map_or_else(|| "NULL".to_owned(), literal));
     format!(
-        "INSERT INTO servicedb.revision (revision) VALUES ({}) ON CONFLICT (only_row) DO UPDATE \
-         SET revision = EXCLUDED.revision, completed_at = pg_catalog.clock_timestamp(); {}",
-        literal(goal),
+        "INSERT INTO servicedb.revision (revision, version) VALUES ({goal}, {version}) ON CONFLICT (only_row) DO UPDATE \
+         SET revision = EXCLUDED.revision, version = EXCLUDED.version, completed_at = pg_catalog.clock_timestamp(); {}",
         notify()
     )
 }

@@ -1,33 +1,45 @@
 //! The migration Job: applies what is pending of one revision, once.
 //!
 //! Reading order: [`migrate`] below is the whole run over a connection; `job` is what the
-//! process does around it. [`source`] reads the files, `lexer` their statements; `plan`
-//! compares them with the [`ledger`]; `session` and `apply` do the work, a `step` at a time;
-//! [`outcome`] is how it ends.
+//! process does around it, with the `environment` that the operator gave it. `files` reads a
+//! folder, [`source`] its files, `lexer` their statements; `plan` compares them with the
+//! [`ledger`]; `approval` holds what a person must see; `session` and `apply` do the work, a
+//! `step` at a time; [`outcome`] is how it ends. `tool` is the same for a team's own tool;
+//! [`drift`] looks whether the schema still is what the migrations give.
 
 mod apply;
+pub mod approval;
+mod classify;
+pub mod drift;
+mod environment;
+mod files;
 mod job;
 pub mod ledger;
 mod lexer;
 pub mod outcome;
+mod patience;
 mod plan;
 mod session;
 pub mod source;
 mod step;
 mod stop;
+mod tool;
 
 use tokio_postgres::Client;
 
 pub use job::run;
 pub use session::Limits;
 pub use stop::{Stop, Stopper, stop};
+pub use tool::{hold, is_held, record};
 
 use apply::Applier;
 use outcome::Stopped;
-use source::{MigrationSet, mode};
+use source::MigrationSet;
 use step::{Direction, Step};
 
-use crate::api::MigrationPlan;
+use crate::api::conditions::reason;
+
+use crate::api::{MigrationPlan, PendingApproval};
 use crate::contract::migration::Policy;
 
 /// What a run has done; it counts also when the run stops early.
@@ -39,6 +51,21 @@ pub struct Done {
     pub rolled_back: i64,
     /// Of a dry run: what it would do.
     pub plan: Option<MigrationPlan>,
+    /// What waits for a person.
+    pub approval: Option<PendingApproval>,
+}
+
+/// What is brought to a database.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// The role that owns the schema.
+    pub owner: &'a str,
+    /// The migrations.
+    pub set: &'a MigrationSet,
+    /// What the ledger shall record: the set's revision, or what stands for its source.
+    pub revision: &'a str,
+    /// Where the schema shall be, and what is allowed for it.
+    pub policy: &'a Policy,
 }
 
 /// Brings a database to a set of migrations over one connection, whose user may
@@ -50,13 +77,12 @@ pub struct Done {
 /// lost.
 pub async fn migrate(
     client: &Client,
-    owner: &str,
-    set: &MigrationSet,
-    policy: &Policy,
+    run: Run<'_>,
     limits: &Limits,
     stop: &Stop,
     done: &mut Done,
 ) -> Result<(), Stopped> {
+    let Run { owner, set, policy, .. } = run;
     // 1. Be alone, and be the owner.
     let settings = session::prepare(client, owner, limits, stop).await?;
 
@@ -69,17 +95,29 @@ pub async fn migrate(
         return Ok(());
     }
 
-    // 3. Tell what is pending, and that no revision is complete until it is done.
+    // 3. Wait for a person, where one is asked.
+    let reverts = ledger::down_files(client, &plan.reverts).await.map_err(session::unavailable)?;
+    if policy.manual_approval {
+        let steps = reverts.iter().map(|file| (file.name.as_str(), file.sql.as_str()));
+        let steps = steps.chain(plan.pending.iter().map(|step| (step.up.name.as_str(), step.up.sql.as_str())));
+        if let Some(approval) = approval::needed(steps, &policy.goal(&set.revision))
+            && policy.approved.as_ref() != Some(&approval.id)
+        {
+            let message = approval::message(&approval);
+            done.approval = Some(approval);
+            return Err(Stopped::refused(reason::APPROVAL_REQUIRED, None, message));
+        }
+    }
+
+    // 4. Tell what is pending, and that no revision is complete until it is done.
     if let Some(statements) = plan.announce() {
         client.batch_execute(&statements).await.map_err(session::unavailable)?;
     }
 
-    // 4. Roll back, then apply, in order.
+    // 5. Roll back, then apply, in order.
     let applier = Applier { client, settings: &settings, limits, stop };
-    for row in &plan.reverts {
-        let (file, sql) = ledger::down_file(client, row.version).await.map_err(session::unavailable)?;
-        let (direction, mode) = (Direction::Down, mode(&sql));
-        run_step(&applier, &Step { direction, version: row.version, file: &file, sql: &sql, mode }).await?;
+    for file in &reverts {
+        run_step(&applier, &Step::down(file)).await?;
         done.rolled_back += 1;
     }
     for migration in &plan.pending {
@@ -87,10 +125,10 @@ pub async fn migrate(
         done.applied += 1;
     }
 
-    // 5. Record the revision.
-    let goal = policy.goal(&set.revision);
+    // 6. Record the revision.
+    let goal = policy.goal(run.revision);
     if !plan.is_empty() || ledger.revision.as_deref() != Some(&goal) {
-        let statements = ledger::complete_revision(&goal);
+        let statements = ledger::complete_revision(&goal, None);
         client.batch_execute(&statements).await.map_err(session::unavailable)?;
     }
     Ok(())

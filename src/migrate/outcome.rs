@@ -140,7 +140,7 @@ mod tests {
             message,
             transient: false,
         };
-        Outcome { revision: "r".repeat(64), applied: 1, rolled_back: 0, plan: None, failure: Some(failure) }
+        Outcome { revision: "r".repeat(64), applied: 1, failure: Some(failure), ..Outcome::default() }
     }
 
     #[test]

@@ -114,6 +114,14 @@ pub async fn prepare(client: &Client, owner: &str, limits: &Limits, stop: &Stop)
     Ok(settings)
 }
 
+/// Sets the session up without the lock, where another process of the same run has it.
+///
+/// # Errors
+/// If the role cannot be had, or the connection is lost.
+pub async fn assume(client: &Client, owner: &str, limits: &Limits) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(Settings::new(owner, limits, 0).sql()).await
+}
+
 async fn holder(client: &Client) -> Result<String, tokio_postgres::Error> {
     let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);
     let statement = format!(

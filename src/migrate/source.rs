@@ -187,11 +187,18 @@ fn file_name_parts(file_name: &str) -> Result<FileName, SourceError> {
     let refuse = |problem: &str| {
         let message = format!(
             "{problem}: a migration's file is named <version>_<name>.up.sql, such as 0001_create_users.up.sql, or \
-             V<version>__<name>.sql, such as V1__create_users.sql"
+             V<version>__<name>.sql, such as V1__create_users.sql, or is up.sql in a folder <version>_<name>"
         );
         Err(SourceError::file(file_name, message))
     };
-    let (stem, direction, separator) = if let Some(stem) = file_name.strip_suffix(".up.sql") {
+    let folder = file_name.split_once('/');
+    let (stem, direction, separator) = if let Some((folder, file)) = folder {
+        match file {
+            "up.sql" => (folder, Direction::Up, "_"),
+            "down.sql" => (folder, Direction::Down, "_"),
+            _ => return refuse("a migration's folder has up.sql and down.sql alone"),
+        }
+    } else if let Some(stem) = file_name.strip_suffix(".up.sql") {
         (stem, Direction::Up, "_")
     } else if let Some(stem) = file_name.strip_suffix(".down.sql") {
         (stem, Direction::Down, "_")
@@ -205,6 +212,8 @@ fn file_name_parts(file_name: &str) -> Result<FileName, SourceError> {
     let Some((digits, name)) = stem.split_once(separator) else {
         return refuse(&format!("it has no '{separator}' between version and name"));
     };
+    // Folders of other tools write a timestamp in parts, as in 2026-01-02-030405.
+    let digits = if folder.is_some() { &digits.replace('-', "") } else { digits };
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return refuse("its version is not a whole number");
     }
@@ -321,6 +330,18 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_a_migration() {
+        let set = set(&[
+            ("2026-01-02-030405_users/up.sql", "SELECT 2"),
+            ("2026-01-02-030405_users/down.sql", "SELECT -2"),
+            ("1_first/up.sql", "SELECT 1"),
+        ])
+        .expect("valid");
+        let read: Vec<_> = set.migrations.iter().map(|m| (m.version, m.name.as_str(), m.down.is_some())).collect();
+        assert_eq!(read, [(1, "first", false), (20_260_102_030_405, "users", true)]);
+    }
+
+    #[test]
     fn versions_order_as_numbers() {
         let set = set(&[
             ("10_c.up.sql", "SELECT 3"),
@@ -375,6 +396,8 @@ mod tests {
             (&[], "there are no migrations"),
             (&[("README.md", "")], "README.md: it ends neither"),
             (&[("1_a.sql", "")], "1_a.sql: it ends neither"),
+            (&[("1_a/notes.txt", "")], "1_a/notes.txt: a migration's folder has"),
+            (&[("2026-1_a.up.sql", "")], "2026-1_a.up.sql: its version is not"),
             (&[("1_a.UP.sql", "")], "1_a.UP.sql: it ends neither"),
             (&[("x_a.up.sql", "")], "x_a.up.sql: its version is not a whole number"),
             (&[("-1_a.up.sql", "")], "-1_a.up.sql: its version is not a whole number"),

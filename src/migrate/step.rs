@@ -1,6 +1,7 @@
 //! One file that is run: a migration's up file, or the down file that it was applied with.
 
-use super::source::{Migration, Mode};
+use super::ledger::DownFile;
+use super::source::{Migration, Mode, mode};
 
 /// A file, and which migration's.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,5 +37,11 @@ impl<'a> Step<'a> {
             sql: &migration.up.sql,
             mode: migration.mode,
         }
+    }
+
+    /// Reverts a migration.
+    pub fn down(file: &'a DownFile) -> Self {
+        let (name, sql) = (&file.name, &file.sql);
+        Self { direction: Direction::Down, version: file.version, file: name, sql, mode: mode(sql) }
     }
 }

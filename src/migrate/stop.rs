@@ -47,3 +47,26 @@ impl Stop {
         }
     }
 }
+
+/// Waits for SIGTERM or Ctrl-C, and passes it on.
+pub async fn listen(stopper: Stopper) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            },
+            Err(error) => {
+                tracing::warn!(%error, "signals cannot be received");
+                return;
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    stopper.request();
+}

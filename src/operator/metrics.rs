@@ -22,6 +22,7 @@ pub struct Metrics {
     duration: Histogram,
     applied: Family<AppliedChange, Counter>,
     databases: Family<Readiness, Gauge>,
+    migrations: Migrations,
     leader: Gauge,
     ready: Arc<Mutex<HashMap<String, bool>>>,
 }
@@ -43,6 +44,19 @@ enum ChangeLabel {
     Unchanged,
 }
 
+#[derive(Clone)]
+struct Migrations {
+    applied: Counter,
+    rolled_back: Counter,
+    failures: Family<Reason, Counter>,
+    duration: Histogram,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Readiness {
     ready: &'static str,
@@ -61,7 +75,31 @@ impl Default for Metrics {
         registry.register("databases", "ServiceDatabases, by whether they are Ready", databases.clone());
         let leader = Gauge::default();
         registry.register("leader", "1 while this operator holds the Lease", leader.clone());
-        Self { registry: Arc::new(registry), reconciles, duration, applied, databases, leader, ready: Arc::default() }
+        let migrations = Migrations::in_registry(&mut registry);
+        Self {
+            registry: Arc::new(registry),
+            reconciles,
+            duration,
+            applied,
+            databases,
+            migrations,
+            leader,
+            ready: Arc::default(),
+        }
+    }
+}
+
+impl Migrations {
+    fn in_registry(registry: &mut Registry) -> Self {
+        let (applied, rolled_back) = (Counter::default(), Counter::default());
+        registry.register("migrations_applied", "Migrations that were applied", applied.clone());
+        registry.register("migrations_rolled_back", "Migrations that were rolled back", rolled_back.clone());
+        let failures = Family::default();
+        let help = "How often migrations failed or were refused, by the reason of MigrationsApplied";
+        registry.register("migration_failures", help, failures.clone());
+        let duration = Histogram::new([0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0]);
+        registry.register("migration_duration_seconds", "How long an applied migration took", duration.clone());
+        Self { applied, rolled_back, failures, duration }
     }
 }
 
@@ -80,6 +118,20 @@ impl Metrics {
             Change::Unchanged => ChangeLabel::Unchanged,
         };
         self.applied.get_or_create(&AppliedChange { change }).inc();
+    }
+
+    /// Counts how the number of applied migrations changed, and how long those took that are new.
+    pub fn migrated(&self, change: i64, took: impl IntoIterator<Item = Duration>) {
+        let count = if change > 0 { &self.migrations.applied } else { &self.migrations.rolled_back };
+        count.inc_by(change.unsigned_abs());
+        for took in took {
+            self.migrations.duration.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts migrations that failed or were refused; `reason` is one of `api::conditions::reason`.
+    pub fn migrations_failed(&self, reason: &str) {
+        self.migrations.failures.get_or_create(&Reason { reason: reason.to_owned() }).inc();
     }
 
     /// Notes whether a resource is Ready.

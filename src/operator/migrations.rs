@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::json;
@@ -13,19 +13,23 @@ use super::apply::{apply, delete, delete_exactly};
 use super::context::Context;
 use super::dependencies;
 use super::error::Error;
+use super::job_pods::JobPods;
 use super::object::{Planned, controller_uid, erased};
-use super::observe::{JobState, job_state};
-use super::plan::migration;
-use super::validate::Database;
-use crate::api::MigrationPlan;
+use super::observe::{JobState, ended, job_state};
+use super::plan::migration::{self, Purpose};
+use super::validate::{Database, Migrations, Source};
 use crate::api::conditions::reason;
 use crate::api::names::LABEL_NAME;
+use crate::api::{MigrationPlan, PendingApproval};
 use crate::contract::migration::{Failure, Outcome};
-use crate::contract::report::LedgerReport;
+use crate::contract::report::Report;
+use crate::migrate::approval;
 use crate::migrate::source::{self, MigrationSet};
 
 /// How long the leader's agent may take to see what a Job that ended well has done.
 const LEDGER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+/// How long after its start it may have no word on a ledger that was there before.
+const READING_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// How long after a Job gave up on a cause that passes it is tried again.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
@@ -47,6 +51,27 @@ pub enum Declared {
         /// The files, as each ConfigMap has them.
         parts: Vec<BTreeMap<String, String>>,
     },
+    /// What only the Job can read; this stands for it.
+    Unread(String),
+}
+
+impl Declared {
+    /// The migrations, where the operator can read them.
+    pub fn set(&self) -> Option<&MigrationSet> {
+        match self {
+            Self::Set { set, .. } => Some(set),
+            _ => None,
+        }
+    }
+
+    /// What names them; none if nothing readable is declared.
+    pub fn revision(&self) -> Option<&str> {
+        match self {
+            Self::Set { set, .. } => Some(&set.revision),
+            Self::Unread(revision) => Some(revision),
+            Self::Nothing | Self::Unreadable { .. } => None,
+        }
+    }
 }
 
 /// How far the migrations are.
@@ -63,6 +88,15 @@ pub enum Progress {
     },
     /// The Job is under way.
     Running,
+    /// The Job is under way, or is tried again, and something is in its way.
+    Hindered {
+        /// A reason of `api::conditions::reason`.
+        reason: &'static str,
+        /// What.
+        message: String,
+    },
+    /// What may lose stored data waits for a person's word.
+    Held(PendingApproval),
     /// The ledger says that the schema is at its target.
     Applied,
     /// A dry run said what would be run.
@@ -82,9 +116,13 @@ pub enum Progress {
 /// Whatever the API server said; a missing ConfigMap is not an error.
 pub async fn declared(context: &Context, database: &Database) -> Result<Declared, Error> {
     let Some(migrations) = &database.migrations else { return Ok(Declared::Nothing) };
+    let config_maps = match (&migrations.source, migrations.source.unread_revision()) {
+        (Source::ConfigMaps(names), _) => names,
+        (_, revision) => return Ok(revision.map_or(Declared::Nothing, Declared::Unread)),
+    };
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
     let mut parts: Vec<BTreeMap<String, Vec<u8>>> = Vec::new();
-    for name in &migrations.config_maps {
+    for name in config_maps {
         let Some(config_map) = api.get_opt(name).await? else {
             let message = format!(
                 "spec.migrations.source names the ConfigMap {name}, which does not exist in this namespace: create it"
@@ -109,13 +147,13 @@ pub async fn declared(context: &Context, database: &Database) -> Result<Declared
             Declared::Set { set, parts }
         }
         Err(error) => {
-            let message = format!("ConfigMap {}: {error}", migrations.config_maps.join(", "));
+            let message = format!("ConfigMap {}: {error}", config_maps.join(", "));
             Declared::Unreadable { reason: error.reason(), message }
         }
     })
 }
 
-/// Brings the migrations a step further. `ledger` is what the primary says, if there is one
+/// Brings the migrations a step further. `primary` is what its agent says, if there is one
 /// whose credentials were proved. `settled`: status says of this very spec that it is applied.
 ///
 /// # Errors
@@ -124,25 +162,32 @@ pub async fn advance(
     context: &Context,
     database: &Database,
     declared: &Declared,
-    ledger: Option<Option<&LedgerReport>>,
+    primary: Option<&Report>,
     settled: bool,
     now: Timestamp,
 ) -> Result<Progress, Error> {
-    let (set, parts) = match declared {
+    let (revision, parts): (&str, &[_]) = match declared {
         Declared::Nothing => return Ok(Progress::NotDeclared),
         Declared::Unreadable { reason, message } => {
             return Ok(Progress::Waiting { reason, message: message.clone() });
         }
-        Declared::Set { set, parts } => (set, parts),
+        Declared::Set { set, parts } => (&set.revision, parts),
+        Declared::Unread(revision) => (revision, &[]),
     };
     let Some(migrations) = &database.migrations else { return Ok(Progress::NotDeclared) };
-    let (revision, policy) = (set.revision.as_str(), &migrations.policy);
-    let Some(ledger) = ledger else {
+    let policy = &migrations.policy;
+    let Some(primary) = primary else {
         let message = "the migrations start once the primary answers and its credentials are proved".to_owned();
         return Ok(Progress::Waiting { reason: reason::PROGRESSING, message });
     };
+    let ledger = primary.ledger.as_ref();
+    let heard_for = now.duration_since(primary.agent_started_at);
+    // An agent that has just started has not read the ledger yet: what was applied still is.
+    if settled && ledger.is_none() && heard_for < READING_PATIENCE {
+        return Ok(Progress::Applied);
+    }
     let name = database.names().migration_job(&policy.run(revision));
-    let copies = migration::copy_names(database.names(), revision, parts);
+    let copies = migration::copies(database, revision, parts);
     let kept: Vec<String> = copies.iter().chain([&name]).cloned().collect();
     if ledger.is_some_and(|ledger| ledger.revision == Some(policy.goal(revision))) {
         // A Job of another target may still wait for its turn.
@@ -153,6 +198,9 @@ pub async fn advance(
     }
     match job_state(&context.client, database.names(), &name).await? {
         JobState::Absent => {
+            if let Some(held) = held_tool(migrations, revision) {
+                return Ok(Progress::Held(held));
+            }
             if let Some(waits) = dependencies::look(context, database, &migrations.depends_on).await? {
                 return Ok(waits);
             }
@@ -160,11 +208,14 @@ pub async fn advance(
             for planned in migration::config_maps(database, &copies, parts) {
                 apply(context, &database.owner, &planned).await?;
             }
-            let job = migration::job(database, &context.options, revision, policy, &copies);
+            let job = migration::job(database, &context.options, (revision, migrations), &copies, Purpose::Apply);
             apply(context, &database.owner, &job).await?;
             Ok(Progress::Running)
         }
-        JobState::Running => Ok(Progress::Running),
+        JobState::Running => {
+            let pods = JobPods::of(&context.client, database.names(), &name).await?;
+            Ok(pods.hindrance().map_or(Progress::Running, |(reason, message)| Progress::Hindered { reason, message }))
+        }
         JobState::Succeeded(ended) => {
             if policy.dry_run
                 && let Some(plan) = outcome_of(context, database, &name).await?.and_then(|outcome| outcome.plan)
@@ -174,7 +225,8 @@ pub async fn advance(
             }
             // The ledger is the truth. If it still says otherwise after a while, another
             // revision was applied since this Job ran: run it again, it will tell.
-            if now.duration_since(ended) > LEDGER_PATIENCE {
+            let patience = if ledger.is_some() { LEDGER_PATIENCE } else { READING_PATIENCE };
+            if now.duration_since(ended).min(heard_for) > patience {
                 remove_job(context, database, &name).await?;
             }
             Ok(Progress::Running)
@@ -183,16 +235,23 @@ pub async fn advance(
     }
 }
 
+/// A tool of the team's own, while nobody has approved it.
+fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval> {
+    let Source::Tool(tool) = &migrations.source else { return None };
+    let (policy, id) = (&migrations.policy, migrations.policy.goal(revision));
+    let approved = policy.approved.as_ref() == Some(&id);
+    (policy.manual_approval && !approved).then(|| approval::of_tool(&tool.image, &id))
+}
+
 async fn after_failure(context: &Context, database: &Database, job: &Job, now: Timestamp) -> Result<Progress, Error> {
     let name = job.name_any();
-    let failed_at = job
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .find(|condition| condition.type_ == "Failed")
-        .and_then(|condition| condition.last_transition_time.as_ref())
-        .map_or(now, |time| time.0);
-    let failure = outcome_of(context, database, &name).await?.and_then(|outcome| outcome.failure);
+    let failed_at = ended(job, now);
+    let outcome = outcome_of(context, database, &name).await?.unwrap_or_default();
+    if let Some(approval) = outcome.approval {
+        return Ok(Progress::Held(approval));
+    }
+    let failure = outcome.failure;
+    let hindered = |message| Progress::Hindered { reason: reason::MIGRATIONS_RUNNING, message };
     let transient = failure.as_ref().is_none_or(|failure| failure.transient);
     if transient && now.duration_since(failed_at) > RETRY_AFTER {
         remove_job(context, database, &name).await?;
@@ -200,30 +259,24 @@ async fn after_failure(context: &Context, database: &Database, job: &Job, now: T
     }
     Ok(match failure {
         Some(failure) if !failure.transient => {
-            let again = format!("a changed file runs by itself; to run the same ones again, kubectl delete job {name}");
+            let other = match database.migrations.as_ref().map(|migrations| &migrations.source) {
+                Some(Source::Image(_)) => "another image",
+                Some(Source::Tool(_)) => "another image, command or argument",
+                Some(Source::ConfigMaps(_)) | None => "a changed file",
+            };
+            let again = format!("{other} runs by itself; to run the same again, kubectl delete job {name}");
             Progress::Failed { message: format!("{} ({again})", describe(&failure)), reason: failure.reason }
         }
-        Some(failure) => Progress::Waiting { reason: reason::MIGRATIONS_RUNNING, message: describe(&failure) },
-        None => Progress::Waiting {
-            reason: reason::MIGRATIONS_RUNNING,
-            message: format!(
-                "the Job {name} ended without a word; it will be tried again (see kubectl describe job {name})"
-            ),
-        },
+        Some(failure) => hindered(describe(&failure)),
+        None => hindered(format!(
+            "the Job {name} ended without a word; it will be tried again (see kubectl describe job {name})"
+        )),
     })
 }
 
 /// What the Job's last pod said as it ended.
 async fn outcome_of(context: &Context, database: &Database, job: &str) -> Result<Option<Outcome>, Error> {
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), &database.names().namespace);
-    let pods = api.list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"))).await?;
-    let mut newest: Vec<_> = pods.items.iter().collect();
-    newest.sort_by_key(|pod| pod.creation_timestamp());
-    let message = newest.iter().rev().find_map(|pod| {
-        let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
-        status.state.as_ref()?.terminated.as_ref()?.message.clone()
-    });
-    Ok(message.and_then(|text| serde_json::from_str(&text).ok()))
+    Ok(JobPods::of(&context.client, database.names(), job).await?.outcome())
 }
 
 fn describe(failure: &Failure) -> String {
@@ -236,7 +289,11 @@ fn describe(failure: &Failure) -> String {
     format!("{place}{}{state}", failure.message)
 }
 
-async fn remove_job(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
+/// Removes a Job and its pods.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn remove_job(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
     let named = Planned::new::<Job>(&database.owner, name.to_owned(), json!({}));
     delete(&context.client, &database.owner, &named).await.map(drop)
 }

@@ -162,6 +162,13 @@ pub enum JobState {
     Failed(Box<Job>),
 }
 
+/// When a Job ended in vain.
+pub fn ended(job: &Job, now: Timestamp) -> Timestamp {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let failed = conditions.into_iter().find(|condition| condition.type_ == "Failed");
+    failed.and_then(|failed| failed.last_transition_time.as_ref()).map_or(now, |time| time.0)
+}
+
 /// How a Job stands.
 ///
 /// # Errors

@@ -80,6 +80,10 @@ pub struct Options {
     /// Names of pull Secrets, which must exist in each database's namespace.
     #[arg(long, env = "SERVICEDB_IMAGE_PULL_SECRETS", value_delimiter = ',')]
     pub image_pull_secrets: Vec<String>,
+    /// Whether an image with migrations is mounted as a volume (Kubernetes 1.33 and a runtime
+    /// that can), instead of copied by an init container of it.
+    #[arg(long, env = "SERVICEDB_IMAGE_VOLUMES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub image_volumes: bool,
     /// The uid that database pods and Jobs run as.
     #[arg(long, env = "SERVICEDB_RUN_AS_USER", default_value_t = crate::contract::pod::POSTGRES_UID)]
     pub run_as_user: i64,

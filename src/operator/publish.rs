@@ -1,6 +1,7 @@
 //! Telling: status is written where it changed, and a change of a condition is an event.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
@@ -10,10 +11,11 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::Error;
+use super::metrics::Metrics;
 use super::status::{Findings, compute};
 use crate::api::conditions as kind;
 use crate::api::names::FIELD_MANAGER;
-use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase, ServiceDatabaseStatus};
 
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
@@ -54,12 +56,16 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
         Err(error) => return Err(error.into()),
     }
-    if let Some(event) = rotated(&previous, status) {
+    for event in rotated(&previous, status).into_iter().chain(schema_changed(&previous, status)) {
         emit(context, resource, event).await;
     }
+    count_migrations(&context.metrics, &previous, status);
     for condition in &status.conditions {
         let before = previous.conditions.iter().find(|before| before.type_ == condition.type_);
         if let Some(event) = event(before, condition) {
+            if condition.type_ == kind::MIGRATIONS_APPLIED && event.type_ == EventType::Warning {
+                context.metrics.migrations_failed(&condition.reason);
+            }
             emit(context, resource, event).await;
         }
     }
@@ -81,6 +87,40 @@ fn rotated(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Opt
     })
 }
 
+/// Another version, which may be a lower one.
+fn schema_changed(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let (before, after) = (&previous.schema_version, &now.schema_version);
+    if before == after {
+        return None;
+    }
+    let version =
+        |version: &Option<String>| version.as_ref().map_or("none".to_owned(), |version| format!("version {version}"));
+    Some(Event {
+        type_: EventType::Normal,
+        reason: kind::reason::SCHEMA_CHANGED.to_owned(),
+        note: Some(format!("the schema went from {} to {}", version(before), version(after))),
+        action: "Migrate".to_owned(),
+        secondary: None,
+    })
+}
+
+/// Status tells what the ledger does, so each change of it is counted once, also across
+/// restarts of the operator.
+fn count_migrations(metrics: &Metrics, previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) {
+    let Some(now) = &now.migrations else { return };
+    let before = previous.migrations.clone().unwrap_or_default();
+    let completed = |status: &MigrationsStatus| -> Vec<MigrationRecord> {
+        let completed = status.recent.iter().filter(|record| record.state == MigrationState::Completed);
+        completed.cloned().collect()
+    };
+    let known = completed(&before);
+    let new = completed(now).into_iter().filter(|record| !known.iter().any(|known| known.version == record.version));
+    let took = new.filter_map(|record| u64::try_from(record.duration_ms?).ok()).map(Duration::from_millis);
+    // One that left the list of the last twenty and came back by a rollback is not new.
+    let change = now.applied - before.applied;
+    metrics.migrated(change, took.filter(|_| change > 0));
+}
+
 /// Files an event about a resource; that it could not be is only logged.
 pub async fn emit(context: &Context, resource: &ServiceDatabase, event: Event) {
     let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await else { return };
@@ -99,6 +139,9 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
     // What goes as it should is told once, when it is done; what does not is always told.
     let telling = match now.type_.as_str() {
         kind::READY | kind::STALLED | kind::CREDENTIALS_READY => holds,
+        kind::SCHEMA_DRIFT => {
+            now.reason != kind::reason::SCHEMA_MATCHES || before.is_some_and(|before| before.status == "True")
+        }
         kind::DATABASE_AVAILABLE => holds || !is_waiting(&now.reason),
         kind::MIGRATIONS_APPLIED => now.reason == kind::reason::APPLIED || (!holds && !is_waiting(&now.reason)),
         kind::VAULT_REACHABLE => !holds || before.is_some_and(|before| before.status != now.status),
@@ -107,7 +150,12 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
     if same || !telling {
         return None;
     }
-    let bad = holds == (now.type_ == kind::STALLED);
+    // These two are bad when they hold.
+    let bad = match now.type_.as_str() {
+        kind::SCHEMA_DRIFT => now.reason != kind::reason::SCHEMA_MATCHES,
+        kind::STALLED => holds,
+        _ => !holds,
+    };
     let mut note = format!("{}={}: {}", now.type_, now.status, now.message);
     if note.len() > LONGEST_NOTE {
         let end = (0..=LONGEST_NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);

@@ -13,13 +13,13 @@ use super::apply::{apply, ensure_absent};
 use super::context::Context;
 use super::credentials::Settled;
 use super::error::Error;
-use super::migrations::{self, Declared};
+use super::migrations::{self, Declared, Progress};
 use super::object::Owner;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::status::{Findings, Word, is_applied};
 use super::validate::{Database, validate};
-use super::{adopt, cleanup, in_vault, publish, secrets};
+use super::{adopt, cleanup, drift, in_vault, publish, secrets};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
@@ -60,6 +60,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         credentials: Settled::remembered(&observed).unwrap_or_else(Settled::first),
         progress: None,
         declared: None,
+        drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
         now: context.now(),
     };
     let database = match validate(&resource, &context.options) {
@@ -106,9 +107,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
 
     // 5. Make it so.
     let declared = migrations::declared(&context, &database).await?;
-    if let Declared::Set { set, .. } = &declared {
-        findings.declared = Some(set);
-    }
+    findings.declared = Some(&declared);
     let made = bring_about(&context, &database, &observed, &declared, &mut findings).await;
 
     // 6. Tell.
@@ -292,9 +291,11 @@ async fn bring_about(
     let report = observed.primary().and_then(|pod| pod.report.as_ref());
     let proved =
         report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
-    let ledger = proved.map(|report| report.ledger.as_ref());
     let settled = is_applied(findings.resource);
-    let progress = migrations::advance(context, database, declared, ledger, settled, findings.now).await?;
+    let progress = migrations::advance(context, database, declared, proved, settled, findings.now).await?;
+    if progress == Progress::Applied {
+        findings.drift = drift::advance(context, findings.resource, database, declared, findings.now).await?;
+    }
     findings.progress = Some(progress);
     Ok(())
 }

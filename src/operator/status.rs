@@ -1,25 +1,23 @@
 //! From what was observed and applied to status: pure.
 
+mod migrations;
+
+pub use migrations::is_applied;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::credentials::Settled;
-use super::migrations::Progress;
+use super::migrations::{Declared, Progress};
 use super::observe::Observation;
 use super::options::Options;
 use super::pods::DatabasePod;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
-use crate::api::{
-    BindingStatus, CredentialsStatus, Endpoints, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus,
-    ServiceDatabase, ServiceDatabaseStatus,
-};
+use crate::api::{BindingStatus, CredentialsStatus, DriftStatus, Endpoints, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::pod::POSTGRES_PORT;
-use crate::contract::report::{LedgerReport, Report};
-use crate::migrate::source::MigrationSet;
-
-/// How many migrations status shows.
-const RECENT: usize = 20;
+use crate::contract::report::Report;
+use crate::migrate::approval;
 
 /// A word on one thing: whether it holds, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +65,9 @@ pub struct Findings<'a> {
     /// How far the migrations are; none if they were not looked at.
     pub progress: Option<Progress>,
     /// The declared migrations.
-    pub declared: Option<&'a MigrationSet>,
+    pub declared: Option<&'a Declared>,
+    /// What is known of the schema's drift.
+    pub drift: Option<DriftStatus>,
     /// Now.
     pub now: Timestamp,
 }
@@ -83,10 +83,10 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
 
     let available = availability(findings, &previous);
     let credentials = credentials_ready(findings, &previous, report);
-    let migrations = migrations_applied(findings, &previous);
+    let schema = migrations::applied(findings, &previous);
     let vault = vault_reachable(findings, &previous);
     let stalled = stalled(findings, &previous);
-    let ready = ready(findings, &available, &credentials, &migrations, &stalled);
+    let ready = ready(findings, &available, &credentials, &schema, &stalled);
     let reconciling = if ready.holds || stalled.holds {
         Word::no(reason::IDLE, "")
     } else {
@@ -99,12 +99,17 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         (kind::STALLED, stalled),
         (kind::DATABASE_AVAILABLE, available),
         (kind::CREDENTIALS_READY, credentials),
-        (kind::MIGRATIONS_APPLIED, migrations),
+        (kind::MIGRATIONS_APPLIED, schema),
         (kind::VAULT_REACHABLE, vault),
     ];
     let generation = findings.resource.metadata.generation;
-    let conditions =
-        words.into_iter().map(|(kind, word)| condition(kind, word, &previous, generation, findings.now)).collect();
+    let drift = findings.drift.as_ref().map(|drift| (kind::SCHEMA_DRIFT, migrations::drifted(drift)));
+    let words = words.into_iter().chain(drift);
+    let mut conditions: Vec<_> =
+        words.map(|(kind, word)| condition(kind, word, &previous, generation, findings.now)).collect();
+    if findings.progress.is_none() {
+        migrations::date_back(&mut conditions, &previous);
+    }
 
     ServiceDatabaseStatus {
         observed_generation: generation,
@@ -114,11 +119,12 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         primary: primary.map(|pod| pod.name.clone()),
         instances: Some(format!("{}/{instances}", observed.ready())),
         schema_version: match ledger {
-            Some(ledger) => ledger.version.map(|version| version.to_string()),
+            Some(ledger) => ledger.schema_version(),
             None => previous.schema_version,
         },
         endpoints: findings.database.map(endpoints).or(previous.endpoints),
-        migrations: migrations_status(findings, ledger, previous.migrations),
+        migrations: migrations::status(findings, ledger, previous.migrations),
+        drift: findings.drift.clone(),
         credentials: findings
             .database
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
@@ -235,44 +241,6 @@ fn lost(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<Str
     credentials.lost.clone().or_else(|| before().filter(|_| credentials.unseen).map(|word| word.message))
 }
 
-fn migrations_applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
-    match &findings.progress {
-        None => held(previous, kind::MIGRATIONS_APPLIED)
-            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "the migrations were not looked at yet")),
-        Some(Progress::NotDeclared) => Word::yes(reason::NOT_DECLARED, "spec.migrations is not set"),
-        Some(Progress::Applied) => Word::yes(reason::APPLIED, applied(findings)),
-        Some(Progress::Planned(plan)) => Word::no(reason::DRY_RUN, planned(plan)),
-        Some(Progress::Running) => Word::no(reason::MIGRATIONS_RUNNING, "the migration Job is under way"),
-        Some(Progress::Waiting { reason, message }) => Word::no(reason, message.clone()),
-        Some(Progress::Failed { reason, message }) => Word::no(reason, message.clone()),
-    }
-}
-
-/// Whether status says of this very spec that its migrations are applied.
-pub fn is_applied(resource: &ServiceDatabase) -> bool {
-    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == kind::MIGRATIONS_APPLIED
-            && condition.status == "True"
-            && condition.observed_generation == resource.metadata.generation
-    })
-}
-
-fn applied(findings: &Findings<'_>) -> String {
-    match findings.resource.spec.migrations.as_ref().and_then(|migrations| migrations.target_version) {
-        None => "every declared migration is applied".to_owned(),
-        Some(target) => format!("the schema is at its target, version {target}"),
-    }
-}
-
-fn planned(plan: &MigrationPlan) -> String {
-    let record = if plan.record > 0 { format!("{} to record as applied, ", plan.record) } else { String::new() };
-    format!(
-        "spec.migrations.dryRun: {} to roll back, {record}{} to apply (status.migrations.plan); nothing was run",
-        plan.roll_back, plan.apply
-    )
-}
-
 fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
     if let Some(word) = findings.vault.as_ref().filter(|word| !word.holds) {
         return word.clone();
@@ -299,6 +267,7 @@ fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
     }
     match &findings.progress {
         Some(Progress::Failed { reason, message }) => Word::yes(reason, message.clone()),
+        Some(Progress::Held(approval)) => Word::yes(reason::APPROVAL_REQUIRED, approval::message(approval)),
         _ => Word::no(reason::NOT_STALLED, ""),
     }
 }
@@ -386,62 +355,4 @@ fn old_sessions(observed: &Observation, generation: i64) -> Option<i64> {
         (sessions.generation == generation).then_some(sessions.count)
     };
     observed.pods.iter().map(counted).sum()
-}
-
-fn migrations_status(
-    findings: &Findings<'_>,
-    ledger: Option<&LedgerReport>,
-    previous: Option<MigrationsStatus>,
-) -> Option<MigrationsStatus> {
-    let Some(set) = findings.declared else {
-        return previous.filter(|_| findings.resource.spec.migrations.is_some());
-    };
-    let plan = match &findings.progress {
-        Some(Progress::Planned(plan)) => Some(plan.clone()),
-        _ => None,
-    };
-    let Some(ledger) = ledger else {
-        let unknown = || MigrationsStatus { pending: count(set.migrations.len()), ..MigrationsStatus::default() };
-        let mut status = previous.unwrap_or_else(unknown);
-        status.revision = Some(set.revision.clone());
-        status.plan = plan;
-        return Some(status);
-    };
-    let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
-    // The ledger's own list is bounded too: what is below its head and not in it is applied.
-    let head = ledger.version.unwrap_or(i64::MIN);
-    let declared = findings.database.and_then(|database| database.migrations.as_ref());
-    let pending: Vec<_> = set
-        .migrations
-        .iter()
-        .filter(|migration| declared.is_none_or(|declared| declared.policy.wants(migration.version)))
-        .filter(|migration| match known(migration.version) {
-            Some(record) => record.state != MigrationState::Completed,
-            None => migration.version > head,
-        })
-        .collect();
-    let waiting =
-        pending.iter().filter(|migration| known(migration.version).is_none()).map(|migration| MigrationRecord {
-            version: migration.version,
-            name: migration.name.clone(),
-            state: MigrationState::Pending,
-            started_at: None,
-            duration_ms: None,
-            error: None,
-        });
-    let mut recent: Vec<_> = ledger.recent.iter().cloned().chain(waiting).collect();
-    recent.sort_by_key(|record| std::cmp::Reverse(record.version));
-    recent.truncate(RECENT);
-    Some(MigrationsStatus {
-        revision: Some(set.revision.clone()),
-        applied: ledger.applied,
-        pending: count(pending.len()),
-        failed: ledger.failed,
-        recent,
-        plan,
-    })
-}
-
-fn count(length: usize) -> i64 {
-    i64::try_from(length).unwrap_or(i64::MAX)
 }

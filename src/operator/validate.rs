@@ -10,13 +10,16 @@ use kube::ResourceExt;
 use super::object::Owner;
 use super::options::Options;
 use crate::api::conditions::reason;
-use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE, Names, PostgresNames, VaultNames};
+use crate::api::names::{
+    ANNOTATION_APPROVE, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_ROTATE, Names, PostgresNames, VaultNames,
+};
 use crate::api::spec::RESERVED_PARAMETERS;
 use crate::api::{
-    ClientSpec, MigrationsSpec, Permission, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec,
+    Approval, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, SchedulingSpec, SchemaDependency,
+    ServiceDatabase, StorageSpec, ToolSource,
 };
 use crate::contract::desired::Requests;
-use crate::contract::migration::Policy;
+use crate::contract::migration::{Policy, hash};
 
 /// A ServiceDatabase whose every value was checked and resolved.
 #[derive(Clone, Debug)]
@@ -137,7 +140,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         maximum_lag_bytes: spec.replication.maximum_lag_bytes,
         resources: spec.resources.clone().unwrap_or_default(),
         scheduling: spec.scheduling.clone().unwrap_or_default(),
-        migrations: spec.migrations.as_ref().map(migrations).transpose()?,
+        migrations: spec.migrations.as_ref().map(|spec| migrations(spec, resource)).transpose()?,
         clients: spec.clients.clone(),
         rotation_period: rotation_period(spec.credentials.rotation_period_seconds)?,
         requests: requests(resource),
@@ -151,19 +154,58 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
 /// What is declared of the migrations.
 #[derive(Clone, Debug)]
 pub struct Migrations {
-    /// The ConfigMaps that have the files together.
-    pub config_maps: Vec<String>,
+    /// Where they are.
+    pub source: Source,
     /// How they are brought to the database.
     pub policy: Policy,
     /// Whose schemas they wait for.
     pub depends_on: Vec<SchemaDependency>,
+    /// How often the schema is compared with them; none: never.
+    pub drift_check: Option<Duration>,
+    /// The request for such a look, in an annotation.
+    pub drift_request: Option<String>,
 }
 
-fn migrations(spec: &MigrationsSpec) -> Result<Migrations, Invalid> {
-    let config_maps: Vec<_> = spec.source.references().map(|reference| reference.name.clone()).collect();
-    if config_maps.is_empty() {
-        return Err(invalid("spec.migrations.source names no source".to_owned()));
+/// Where migrations are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// ConfigMaps that have the files together.
+    ConfigMaps(Vec<String>),
+    /// A folder of files in an image, which the Job alone can read.
+    Image(ImageSource),
+    /// A tool of the team's own.
+    Tool(ToolSource),
+}
+
+impl Source {
+    /// What stands for migrations that the operator does not read: an image is taken for what
+    /// its reference says.
+    pub fn unread_revision(&self) -> Option<String> {
+        match self {
+            Self::ConfigMaps(_) => None,
+            Self::Image(image) => Some(hash(&["image", &image.reference, &image.path])),
+            Self::Tool(tool) => {
+                let (command, args) = (format!("{:?}", tool.command), format!("{:?}", tool.args));
+                let query = tool.version_query.as_deref().unwrap_or_default();
+                Some(hash(&["job", &tool.image, &command, &args, query]))
+            }
+        }
     }
+}
+
+fn source(spec: &MigrationSource) -> Result<Source, Invalid> {
+    let config_maps: Vec<_> = spec.references().map(|reference| reference.name.clone()).collect();
+    match (config_maps.is_empty(), &spec.image, &spec.job) {
+        (false, None, None) => Ok(Source::ConfigMaps(config_maps)),
+        (true, Some(image), None) => Ok(Source::Image(image.clone())),
+        (true, None, Some(tool)) => Ok(Source::Tool(tool.clone())),
+        _ => Err(invalid("spec.migrations.source must name exactly one source".to_owned())),
+    }
+}
+
+fn migrations(spec: &MigrationsSpec, resource: &ServiceDatabase) -> Result<Migrations, Invalid> {
+    let manual_approval = spec.approval == Approval::Manual;
+    let approved = resource.annotations().get(ANNOTATION_APPROVE).filter(|_| manual_approval);
     let seconds = |field: &str, seconds: i64| {
         u32::try_from(seconds).map_err(|_| invalid(format!("spec.migrations.{field} is out of its bounds: {seconds}")))
     };
@@ -173,10 +215,21 @@ fn migrations(spec: &MigrationsSpec) -> Result<Migrations, Invalid> {
         allow_out_of_order: spec.out_of_order == Permission::Allow,
         baseline_version: spec.baseline_version,
         dry_run: spec.dry_run,
+        manual_approval,
+        approved: approved.cloned(),
         lock_timeout_seconds: seconds("lockTimeoutSeconds", spec.lock_timeout_seconds)?,
         statement_timeout_seconds: seconds("statementTimeoutSeconds", spec.statement_timeout_seconds)?,
     };
-    Ok(Migrations { config_maps, policy, depends_on: spec.depends_on.clone() })
+    let drift_check = u64::try_from(spec.drift_check_seconds).ok().filter(|seconds| *seconds > 0);
+    let drift_check = drift_check.map(|seconds| Duration::from_secs(seconds.max(300)));
+    let drift_request = resource.annotations().get(ANNOTATION_CHECK_DRIFT).filter(|token| !token.is_empty()).cloned();
+    Ok(Migrations {
+        source: source(&spec.source)?,
+        drift_check,
+        drift_request,
+        policy,
+        depends_on: spec.depends_on.clone(),
+    })
 }
 
 /// A period that is too short would lock out a service that has not read the new login yet.

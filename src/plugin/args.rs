@@ -60,6 +60,24 @@ pub enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Show the statements of the migrations that wait for approval, and approve them: these
+    /// files, to this target, and nothing else.
+    Approve {
+        /// The ServiceDatabase.
+        name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Look whether the schema still is what the migrations give, and say what differs. The exit
+    /// code tells.
+    Drift {
+        /// The ServiceDatabase.
+        name: String,
+        /// How long to wait for the answer, in seconds.
+        #[arg(long, default_value_t = 300)]
+        timeout: u64,
+    },
     /// Open psql in the primary's pod, as its superuser.
     Psql {
         /// The ServiceDatabase.

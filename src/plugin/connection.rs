@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
+use serde_json::json;
 
 use super::args::Connection;
 use crate::api::ServiceDatabase;
@@ -114,6 +115,22 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Servic
         Err(_) => String::new(),
     };
     Err(PluginError::NotFound { namespace: namespace.to_owned(), name: name.to_owned(), hint })
+}
+
+/// Asks for something: sets an annotation of a ServiceDatabase.
+pub async fn annotate(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    annotation: &str,
+    value: &str,
+) -> Result<(), PluginError> {
+    let api: Api<ServiceDatabase> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({"metadata": {"annotations": {annotation: value}}});
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(PluginError::kubernetes(format!("annotating the ServiceDatabase {namespace}/{name}"), error)),
+    }
 }
 
 fn others(names: Vec<String>) -> String {

@@ -1,9 +1,11 @@
-//! `kubectl servicedb`: a ServiceDatabase at a glance, its migrations, new credentials, and a
+//! `kubectl servicedb`: a ServiceDatabase at a glance, its migrations and their approval, new credentials, and a
 //! psql in its primary. Runs on any system that kubectl runs on, with the rights of the person at the terminal.
 
 mod age;
+mod approve;
 mod args;
 mod connection;
+mod drift;
 mod migrations;
 mod psql;
 mod rotate;
@@ -30,6 +32,8 @@ pub async fn run() -> ExitCode {
             rotate::run(&args.connection, &name, &request).await
         }
         Command::Migrations { name, follow } => migrations::run(&args.connection, &name, follow).await,
+        Command::Approve { name, yes } => approve::run(&args.connection, &name, yes).await,
+        Command::Drift { name, timeout } => drift::run(&args.connection, &name, Duration::from_secs(timeout)).await,
         Command::Psql { name, arguments } => psql::run(&args.connection, &name, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

@@ -3,13 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::args::Connection;
-use super::connection::{PluginError, connect, read};
+use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE};
 use crate::api::{CredentialsStatus, ServiceDatabase};
 
@@ -30,7 +27,7 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
     read(&client, &namespace, name).await?;
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     let annotation = if request.reissue { ANNOTATION_REISSUE } else { ANNOTATION_ROTATE };
-    ask(&client, &namespace, name, annotation, &token).await?;
+    annotate(&client, &namespace, name, annotation, &token).await?;
     if request.timeout.is_zero() {
         println!("new credentials were asked for: status.credentials tells when they are in Vault");
         return Ok(ExitCode::SUCCESS);
@@ -49,15 +46,6 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
             return Ok(ExitCode::FAILURE);
         }
         tokio::time::sleep(POLL).await;
-    }
-}
-
-async fn ask(client: &Client, namespace: &str, name: &str, annotation: &str, token: &str) -> Result<(), PluginError> {
-    let api: Api<ServiceDatabase> = Api::namespaced(client.clone(), namespace);
-    let patch = json!({"metadata": {"annotations": {annotation: token}}});
-    match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(PluginError::kubernetes(format!("annotating the ServiceDatabase {namespace}/{name}"), error)),
     }
 }
 
@@ -87,6 +75,8 @@ fn late(resource: &ServiceDatabase, waited: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -167,10 +167,23 @@ fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
 /// # Errors
 /// If the server refuses or is not there.
 pub async fn over_socket(directory: &str, database: &str, application_name: &str) -> Result<Connection, ConnectError> {
-    let config = local(directory, database, application_name);
-    let (client, connection) = config.connect(NoTls).await.map_err(|source| ConnectError::Postgres {
+    over_socket_as(directory, database, "postgres", application_name).await
+}
+
+/// Connects over the local socket as a role that the server lets in there.
+///
+/// # Errors
+/// If the server refuses or is not there.
+pub async fn over_socket_as(
+    directory: &str,
+    database: &str,
+    user: &str,
+    application_name: &str,
+) -> Result<Connection, ConnectError> {
+    let mut config = local(directory, database, application_name);
+    let (client, connection) = config.user(user).connect(NoTls).await.map_err(|source| ConnectError::Postgres {
         target: directory.to_owned(),
-        user: "postgres".to_owned(),
+        user: user.to_owned(),
         source,
     })?;
     let driver = tokio::spawn(async move {

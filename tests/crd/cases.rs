@@ -334,9 +334,36 @@ fn the_rest() -> Vec<Row> {
             Refused("Duplicate value"),
         ),
         (
-            "migrations of a source that is not there yet",
-            "migrations: {source: {image: {reference: x}}}",
-            Refused(r#"unknown field "spec.migrations.source.image""#),
+            "migrations of an image",
+            "migrations: {source: {image: {reference: team/app:1, path: /db, imagePullSecrets: [{name: team}]}}, approval: Manual, \
+             driftCheckSeconds: 0}",
+            Accepted,
+        ),
+        (
+            "an image's path that leads out of it",
+            "migrations: {source: {image: {reference: team/app:1, path: /db/../etc}}}",
+            Refused("spec.migrations.source.image.path must be absolute and without '..'"),
+        ),
+        (
+            "a tool of the team's own",
+            "migrations: {source: {job: {image: team/app:1, command: [flask], args: [db, upgrade], \
+             versionQuery: SELECT 1}}, approval: Manual}",
+            Accepted,
+        ),
+        (
+            "a tool with what is ours to decide",
+            "migrations: {source: {job: {image: team/app:1}}, targetVersion: 3}",
+            Refused("spec.migrations with source.job takes no targetVersion"),
+        ),
+        (
+            "a tool with a dry run",
+            "migrations: {source: {job: {image: team/app:1}}, dryRun: true}",
+            Refused("spec.migrations with source.job takes no targetVersion"),
+        ),
+        (
+            "a look for drift too often",
+            "migrations: {source: {configMap: {name: a}}, driftCheckSeconds: 60}",
+            Refused("spec.migrations.driftCheckSeconds must be 0 (never) or from 300"),
         ),
         (
             "an empty ConfigMap name",

@@ -85,7 +85,7 @@ fn text(path: &str) -> String {
 }
 
 /// The documents of a YAML file.
-fn documents(path: &str) -> Vec<Value> {
+pub fn documents(path: &str) -> Vec<Value> {
     let text = text(path);
     let documents = text.split("\n---\n").filter(|document| !document.trim().is_empty());
     documents.map(|document| serde_yaml::from_str(document).unwrap_or_else(|error| panic!("{path}: {error}"))).collect()
@@ -101,7 +101,7 @@ fn files(path: &str) -> Vec<(String, String)> {
 }
 
 /// An object of the example in the test's namespace.
-fn here(mut object: Value, sandbox: &Sandbox) -> Value {
+pub fn here(mut object: Value, sandbox: &Sandbox) -> Value {
     object["metadata"]["namespace"] = json!(sandbox.namespace);
     object
 }

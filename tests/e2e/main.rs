@@ -7,12 +7,14 @@
 //! `cargo test --test e2e -- --test-threads 16`: the tests mostly wait, and of themselves no
 //! more run at once than the machine bears.
 
+mod approval;
 mod deletion;
 mod examples;
 mod harness;
 mod hostile;
 mod initialisation;
 mod isolation;
+mod migration_images;
 mod migrations;
 mod ownership;
 mod parameters;

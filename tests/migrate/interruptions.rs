@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use servicedb::contract::migration::Policy;
-use servicedb::migrate::{Done, migrate, stop};
+use servicedb::migrate::{Done, Run, migrate, stop};
 use tokio_postgres::NoTls;
 
 use crate::server::{Database, Session};
@@ -37,7 +37,13 @@ async fn a_killed_run_leaves_nothing_and_the_next_one_applies_it_once() {
         tokio::spawn(async move {
             let policy = Policy::default();
             let (mut done, stop, limits) = (Done::default(), stop().1, limits());
-            let work = migrate(&session.client, &owner, &slow_set, &policy, &limits, &stop, &mut done);
+            let work = migrate(
+                &session.client,
+                Run { owner: &owner, set: &slow_set, revision: &slow_set.revision, policy: &policy },
+                &limits,
+                &stop,
+                &mut done,
+            );
             let kill = async {
                 tokio::time::sleep(Duration::from_millis(1500)).await;
                 driver.abort();
@@ -74,7 +80,13 @@ async fn a_terminated_backend_is_worth_another_connection() {
     let (mut done, stop) = (Done::default(), stop().1);
     let owner = database.owner();
     let limits = limits();
-    let work = migrate(&session.client, &owner, &migrations, &policy, &limits, &stop, &mut done);
+    let work = migrate(
+        &session.client,
+        Run { owner: &owner, set: &migrations, revision: &migrations.revision, policy: &policy },
+        &limits,
+        &stop,
+        &mut done,
+    );
     let (result, ()) = tokio::join!(work, terminate);
     let stopped = result.expect_err("the backend was terminated");
     assert!(stopped.reconnect && stopped.failure.transient, "{stopped:?}");

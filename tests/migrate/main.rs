@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use servicedb::contract::migration::{Failure, Policy};
 use servicedb::migrate::source::{self, MigrationSet};
-use servicedb::migrate::{Done, Limits, Stop, migrate, stop};
+use servicedb::migrate::{Done, Limits, Run, Stop, migrate, stop};
 use tokio_postgres::SimpleQueryMessage;
 
 use server::{Database, Server, Session};
@@ -69,7 +69,8 @@ async fn run_with(
 ) -> (Done, Option<Failure>) {
     let mut done = Done::default();
     let owner = database.owner();
-    let work = migrate(&session.client, &owner, set, policy, limits, stop, &mut done);
+    let run = Run { owner: &owner, set, revision: &set.revision, policy };
+    let work = migrate(&session.client, run, limits, stop, &mut done);
     let result = tokio::time::timeout(Duration::from_secs(120), work).await.expect("a run ends in time");
     (done, result.err().map(|stopped| stopped.failure))
 }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use servicedb::contract::migration::Policy;
-use servicedb::migrate::{Done, stop};
+use servicedb::migrate::{Done, Run, stop};
 
 use crate::{database, ledger, limits, query, run, run_over, set, tables};
 
@@ -94,8 +94,14 @@ async fn a_run_says_who_holds_the_lock_and_that_a_later_one_may_go_better() {
         let owner = database.owner();
         async move {
             let (policy, mut done) = (Policy::default(), Done::default());
-            servicedb::migrate::migrate(&session.client, &owner, &migrations, &policy, &limits(), &stop().1, &mut done)
-                .await
+            servicedb::migrate::migrate(
+                &session.client,
+                Run { owner: &owner, set: &migrations, revision: &migrations.revision, policy: &policy },
+                &limits(),
+                &stop().1,
+                &mut done,
+            )
+            .await
         }
     });
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -32,6 +32,8 @@
   value: {{ int64 .Values.postgres.runAsUser | quote }}
 - name: SERVICEDB_FS_GROUP
   value: {{ int64 .Values.postgres.fsGroup | quote }}
+- name: SERVICEDB_IMAGE_VOLUMES
+  value: {{ .Values.migrations.imageVolumes | quote }}
 {{- with .Values.monitoringNamespaces }}
 - name: SERVICEDB_MONITORING_NAMESPACES
   value: {{ join "," . | quote }}

@@ -4,32 +4,44 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::workload::{container_security, pod_security};
-use crate::api::names::Names;
+use super::{drift, tool};
+use crate::api::ImageSource;
 use crate::contract::migration::{self, Policy};
 use crate::contract::pod;
 use crate::operator::object::Planned;
 use crate::operator::options::Options;
-use crate::operator::validate::Database;
+use crate::operator::validate::{Database, Migrations, Source};
 
 /// Label of a migration's objects: the component.
 pub const COMPONENT: &str = "migration";
+/// The container that applies files.
+pub const MIGRATE: &str = "migrate";
+/// The init container that copies them out of an image.
+pub const COPY: &str = "copy";
 /// How often a Job is tried again by Kubernetes, when its cause is one that passes.
 const BACKOFF_LIMIT: i32 = 4;
 /// The exit code by which `servicedb migrate` says that trying again is in vain.
 pub const EXIT_PERMANENT: i32 = 1;
+/// How much may be copied out of an image.
+const COPY_LIMIT: &str = "128Mi";
 
 /// The names of the ConfigMaps that hold one revision: as many as it is declared in, since
-/// one holds a MiB at most. They follow from what each holds, for none is ever changed.
-pub fn copy_names(names: &Names, revision: &str, parts: &[BTreeMap<String, String>]) -> Vec<String> {
-    if parts.len() == 1 {
-        return vec![names.migrations_config_map(revision)];
+/// one holds a MiB at most, and none where the operator does not read the files. They follow
+/// from what each holds, for none is ever changed.
+pub fn copies(database: &Database, revision: &str, parts: &[BTreeMap<String, String>]) -> Vec<String> {
+    let names = database.names();
+    match parts {
+        [] => Vec::new(),
+        [_] => vec![names.migrations_config_map(revision)],
+        parts => {
+            let split: Vec<Vec<&str>> = parts.iter().map(|part| part.keys().map(String::as_str).collect()).collect();
+            let split = migration::hash(&[revision, &format!("{split:?}")]);
+            (0..parts.len()).map(|part| format!("{}-{part}", names.migrations_config_map(&split))).collect()
+        }
     }
-    let split: Vec<Vec<&str>> = parts.iter().map(|part| part.keys().map(String::as_str).collect()).collect();
-    let split = migration::hash(&[revision, &format!("{split:?}")]);
-    (0..parts.len()).map(|part| format!("{}-{part}", names.migrations_config_map(&split))).collect()
 }
 
 /// One revision of the migrations, as it was when the Job was made: immutable, so that what
@@ -49,27 +61,123 @@ pub fn config_maps(database: &Database, names: &[String], parts: &[BTreeMap<Stri
     names.iter().zip(parts).map(planned).collect()
 }
 
-/// The Job that brings one revision, which these ConfigMaps hold, to the database.
-pub fn job(database: &Database, options: &Options, revision: &str, policy: &Policy, copies: &[String]) -> Planned {
-    let names = database.names();
-    let files: Vec<_> = copies.iter().map(|name| json!({"configMap": {"name": name}})).collect();
-    // A document of numbers and booleans always has a JSON form.
-    let told = serde_json::to_string(policy).unwrap_or_default();
+/// What a Job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To bring the migrations to the database.
+    Apply,
+    /// To compare its schema with what they give.
+    Compare,
+}
+
+/// The Job for one revision; `copies` are the ConfigMaps that hold it, where it is in ConfigMaps.
+pub fn job(
+    database: &Database,
+    options: &Options,
+    (revision, migrations): (&str, &Migrations),
+    copies: &[String],
+    purpose: Purpose,
+) -> Planned {
+    let (names, policy) = (database.names(), &migrations.policy);
+    let ours = Ours { database, options, revision, policy };
+    let (pod, own_secrets) = match &migrations.source {
+        Source::ConfigMaps(_) => (of_config_maps(&ours, copies), &[][..]),
+        Source::Image(image) => (of_image(&ours, image), &image.image_pull_secrets[..]),
+        Source::Tool(source) => (tool::pod(&ours, source), &source.image_pull_secrets[..]),
+    };
+    let (name, pod, backoff_limit) = match purpose {
+        Purpose::Apply => (names.migration_job(&policy.run(revision)), pod, BACKOFF_LIMIT),
+        // It is made again at its next time.
+        Purpose::Compare => (names.drift_job(), drift::pod(database, pod), 0),
+    };
+    let secrets = options.image_pull_secrets.iter().chain(own_secrets.iter().map(|secret| &secret.name));
+    let labels = json!({"app.kubernetes.io/component": COMPONENT});
+    Planned::new::<Job>(
+        &database.owner,
+        name,
+        json!({
+            "metadata": {"labels": labels},
+            "spec": {
+                "backoffLimit": backoff_limit,
+                "podFailurePolicy": {"rules": rules(&pod)},
+                "template": template(database, options, pod, secrets.map(|name| json!({"name": name})).collect()),
+            },
+        }),
+    )
+}
+
+/// A pod that was evicted, or whose node is gone, is no failure of the migrations.
+fn rules(pod: &JobPod) -> Vec<Value> {
+    let disrupted = json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]});
+    std::iter::once(disrupted).chain(pod.in_vain.iter().cloned()).collect()
+}
+
+fn template(database: &Database, options: &Options, pod: JobPod, secrets: Vec<Value>) -> Value {
     let mut labels = json!({"app.kubernetes.io/component": COMPONENT});
     for (key, value) in database.owner.labels() {
         labels[key] = value.into();
     }
     let mut spec = json!({
-        "serviceAccountName": names.migrator(),
+        "serviceAccountName": database.names().migrator(),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "restartPolicy": "Never",
         "securityContext": pod_security(options),
-        "containers": [{
-            "name": "migrate",
+        "containers": pod.containers,
+        "volumes": pod.volumes,
+    });
+    if !pod.init_containers.is_empty() {
+        spec["initContainers"] = pod.init_containers.into();
+    }
+    if !secrets.is_empty() {
+        spec["imagePullSecrets"] = secrets.into();
+    }
+    if !database.scheduling.tolerations.is_empty() {
+        spec["tolerations"] = json!(database.scheduling.tolerations);
+    }
+    json!({"metadata": {"labels": labels}, "spec": spec})
+}
+
+/// What is particular to a source.
+pub struct JobPod {
+    /// The containers that run before.
+    pub init_containers: Vec<Value>,
+    /// The containers.
+    pub containers: Vec<Value>,
+    /// The volumes.
+    pub volumes: Vec<Value>,
+    /// The exit codes after which another try is in vain.
+    pub in_vain: Vec<Value>,
+}
+
+/// After these exit codes of a container another try is in vain.
+pub fn in_vain(container: &str, operator: &str, values: &[i32]) -> Value {
+    let codes = json!({"containerName": container, "operator": operator, "values": values});
+    json!({"action": "FailJob", "onExitCodes": codes})
+}
+
+/// What our own containers in these pods are told.
+pub struct Ours<'a> {
+    database: &'a Database,
+    /// The operator's settings.
+    pub options: &'a Options,
+    revision: &'a str,
+    policy: &'a Policy,
+}
+
+impl Ours<'_> {
+    /// A container of ours, which logs in to Vault and to the database.
+    pub fn container(&self, name: &str, part: Option<&str>) -> Value {
+        let Self { database, options, revision, policy } = self;
+        let names = database.names();
+        // A document of strings, numbers and booleans always has a JSON form.
+        let told = serde_json::to_string(policy).unwrap_or_default();
+        let command: Vec<&str> = ["/usr/local/bin/servicedb", "migrate"].into_iter().chain(part).collect();
+        json!({
+            "name": name,
             "image": options.operator_image,
             "imagePullPolicy": options.image_pull_policy,
-            "command": ["/usr/local/bin/servicedb", "migrate"],
+            "command": command,
             "env": [
                 {"name": pod::ENV_SERVICE, "value": names.name},
                 {"name": pod::ENV_DATABASE, "value": database.postgres.database},
@@ -82,34 +190,66 @@ pub fn job(database: &Database, options: &Options, revision: &str, policy: &Poli
             "volumeMounts": [
                 {"name": "vault", "mountPath": pod::VAULT_DIR, "readOnly": true},
                 {"name": "secret-id", "mountPath": pod::SECRET_ID_DIR, "readOnly": true},
-                {"name": "migrations", "mountPath": pod::MIGRATIONS_DIR, "readOnly": true},
             ],
-        }],
-        "volumes": [
-            {"name": "vault", "configMap": {"name": names.migrator(), "defaultMode": 0o440}},
-            {"name": "secret-id", "secret": {"secretName": names.migrator(), "defaultMode": 0o440}},
-            {"name": "migrations", "projected": {"sources": files, "defaultMode": 0o440}},
-        ],
-    });
-    if !options.image_pull_secrets.is_empty() {
-        spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
+        })
     }
-    if !database.scheduling.tolerations.is_empty() {
-        spec["tolerations"] = json!(database.scheduling.tolerations);
+
+    /// The volumes that it logs in with.
+    pub fn volumes(&self) -> Vec<Value> {
+        let migrator = self.database.names().migrator();
+        vec![
+            json!({"name": "vault", "configMap": {"name": migrator, "defaultMode": 0o440}}),
+            json!({"name": "secret-id", "secret": {"secretName": migrator, "defaultMode": 0o440}}),
+        ]
     }
-    Planned::new::<Job>(
-        &database.owner,
-        names.migration_job(&policy.run(revision)),
-        json!({
-            "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
-            "spec": {
-                "backoffLimit": BACKOFF_LIMIT,
-                "podFailurePolicy": {"rules": [{
-                    "action": "FailJob",
-                    "onExitCodes": {"containerName": "migrate", "operator": "In", "values": [EXIT_PERMANENT]},
-                }]},
-                "template": {"metadata": {"labels": labels}, "spec": spec},
-            },
-        }),
-    )
+}
+
+/// Adds an entry to a list of a container, such as its `env`.
+pub fn add(container: &mut Value, list: &str, entry: Value) {
+    if let Some(list) = container[list].as_array_mut() {
+        list.push(entry);
+    }
+}
+
+fn of_config_maps(ours: &Ours<'_>, copies: &[String]) -> JobPod {
+    let files: Vec<_> = copies.iter().map(|name| json!({"configMap": {"name": name}})).collect();
+    let mut migrate = ours.container(MIGRATE, None);
+    add(
+        &mut migrate,
+        "volumeMounts",
+        json!({"name": "migrations", "mountPath": pod::MIGRATIONS_DIR, "readOnly": true}),
+    );
+    let mut volumes = ours.volumes();
+    volumes.push(json!({"name": "migrations", "projected": {"sources": files, "defaultMode": 0o440}}));
+    let in_vain = vec![in_vain(MIGRATE, "In", &[EXIT_PERMANENT])];
+    JobPod { init_containers: Vec::new(), containers: vec![migrate], volumes, in_vain }
+}
+
+/// The image as a volume, or, where nodes cannot do that, copied by a container of its own.
+fn of_image(ours: &Ours<'_>, image: &ImageSource) -> JobPod {
+    let mut migrate = ours.container(MIGRATE, None);
+    let mut volumes = ours.volumes();
+    let mut ends = vec![in_vain(MIGRATE, "In", &[EXIT_PERMANENT])];
+    let mut init_containers = Vec::new();
+    let (mounted, folder) = if ours.options.image_volumes {
+        volumes.push(json!({"name": "migrations", "image": {"reference": image.reference}}));
+        (pod::IMAGE_DIR, format!("{}{}", pod::IMAGE_DIR, image.path))
+    } else {
+        volumes.push(json!({"name": "migrations", "emptyDir": {"sizeLimit": COPY_LIMIT}}));
+        init_containers.push(json!({
+            "name": COPY,
+            "image": image.reference,
+            // What links point to, for it is not there any more when they are read.
+            "command": ["cp", "-RL", format!("{}/.", image.path.trim_end_matches('/')), pod::MIGRATIONS_DIR],
+            "securityContext": container_security(),
+            // What cp said: nothing of it can be secret, since the container has nothing that is.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [{"name": "migrations", "mountPath": pod::MIGRATIONS_DIR}],
+        }));
+        ends.push(in_vain(COPY, "NotIn", &[0]));
+        (pod::MIGRATIONS_DIR, pod::MIGRATIONS_DIR.to_owned())
+    };
+    add(&mut migrate, "volumeMounts", json!({"name": "migrations", "mountPath": mounted, "readOnly": true}));
+    add(&mut migrate, "env", json!({"name": pod::ENV_IMAGE_FOLDER, "value": folder}));
+    JobPod { init_containers, containers: vec![migrate], volumes, in_vain: ends }
 }

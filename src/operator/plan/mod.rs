@@ -3,8 +3,10 @@
 
 mod access;
 mod config;
+pub mod drift;
 pub mod migration;
 mod network;
+pub mod tool;
 mod workload;
 
 use super::credentials::Settled;

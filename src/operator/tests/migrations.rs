@@ -36,7 +36,7 @@ pub fn finish_job(world: &mut World) {
     let variables = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("an environment");
     let revision = variables.iter().find(|variable| variable["name"] == "SERVICEDB_REVISION").expect("a revision");
     let revision = revision["value"].as_str().map(str::to_owned);
-    world.ledger = Some(LedgerReport { revision, version: Some(2), applied: 2, failed: 0, recent: Vec::new() });
+    world.ledger = Some(LedgerReport { revision, version: Some(2), applied: 2, ..LedgerReport::default() });
     world.run_pods();
 }
 
@@ -45,7 +45,7 @@ fn fail_job(world: &World, failure: Failure, at: &str) {
     let job = job(world).expect("a Job");
     let name = job["metadata"]["name"].as_str().expect("a name");
     end(world, name, "Failed", at);
-    let outcome = Outcome { revision: "r".to_owned(), applied: 1, rolled_back: 0, plan: None, failure: Some(failure) };
+    let outcome = Outcome { revision: "r".to_owned(), applied: 1, failure: Some(failure), ..Outcome::default() };
     let message = json!(outcome).to_string();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use super::fixtures::{FULL, MINIMAL, database, inputs, options, resource};
 use super::pod_security::violations;
 use crate::api::names::LABEL_SCOPE;
-use crate::contract::migration::Policy;
 use crate::operator::object::{Ownership, Planned};
 use crate::operator::options::Options;
+use crate::operator::plan::migration::Purpose;
 use crate::operator::plan::{self, migration};
 use crate::operator::validate::{Database, validate};
 
@@ -30,9 +30,11 @@ fn everything(database: &Database, options: &Options) -> Vec<Planned> {
     objects.push(plan::binding(database));
     objects.push(plan::workload(database, options));
     let parts = [files];
-    let copies = migration::copy_names(database.names(), REVISION, &parts);
+    let copies = migration::copies(database, REVISION, &parts);
     objects.extend(migration::config_maps(database, &copies, &parts));
-    objects.push(migration::job(database, options, REVISION, &Policy::default(), &copies));
+    let undeclared = || with_source(&json!({"configMap": {"name": "chat-migrations"}})).migrations;
+    let migrations = database.migrations.clone().or_else(undeclared).expect("migrations");
+    objects.push(migration::job(database, options, (REVISION, &migrations), &copies, Purpose::Apply));
     objects
 }
 
@@ -52,6 +54,50 @@ fn find<'a>(objects: &'a [Planned], kind: &str, name: &str) -> &'a Value {
 #[test]
 fn minimal() {
     insta::assert_yaml_snapshot!(bodies(&everything(&database(MINIMAL), &options())));
+}
+
+/// A database whose migrations are in this source.
+fn with_source(source: &Value) -> Database {
+    let mut resource = resource(MINIMAL);
+    let migrations = json!({"source": source});
+    resource.spec.migrations = Some(serde_json::from_value(migrations).expect("migrations"));
+    validate(&resource, &options()).expect("a spec that can be planned")
+}
+
+/// The pod of such a Job, and what ends it in vain.
+fn job_of(database: &Database, options: &Options, purpose: Purpose) -> Value {
+    let migrations = database.migrations.as_ref().expect("migrations");
+    let job = migration::job(database, options, (REVISION, migrations), &["copy".to_owned()], purpose).body;
+    assert_eq!(violations(&job["spec"]["template"]["spec"]), Vec::<String>::new());
+    json!({"rules": job["spec"]["podFailurePolicy"]["rules"], "pod": job["spec"]["template"]["spec"]})
+}
+
+#[test]
+fn migrations_of_an_image_are_copied_or_mounted() {
+    let image = json!({"image": {"reference": "team/app:1", "path": "/db/", "imagePullSecrets": [{"name": "team"}]}});
+    let database = with_source(&image);
+    insta::assert_yaml_snapshot!("image_copied", job_of(&database, &options(), Purpose::Apply));
+    let mut options = options();
+    options.image_volumes = true;
+    insta::assert_yaml_snapshot!("image_mounted", job_of(&database, &options, Purpose::Apply)["pod"]);
+}
+
+#[test]
+fn a_tool_of_the_teams_own_sees_nothing_of_vault() {
+    let tool = json!({"job": {"image": "team/app:1", "command": ["flask"], "args": ["db", "upgrade"],
+        "versionQuery": "SELECT version_num FROM alembic_version"}});
+    let job = job_of(&with_source(&tool), &options(), Purpose::Apply);
+    let team = &job["pod"]["initContainers"][1];
+    let mounts: Vec<_> = team["volumeMounts"].as_array().expect("mounts").iter().map(|mount| &mount["name"]).collect();
+    assert_eq!(mounts, ["session", "tmp"]);
+    insta::assert_yaml_snapshot!("tool", job);
+}
+
+#[test]
+fn a_look_for_drift_runs_a_server_of_its_own() {
+    let mut database = with_source(&json!({"configMap": {"name": "chat-migrations"}}));
+    database.extensions = vec!["pg_trgm".to_owned(), "citext".to_owned()];
+    insta::assert_yaml_snapshot!("drift", job_of(&database, &options(), Purpose::Compare));
 }
 
 #[test]

@@ -4,8 +4,17 @@
 use serde_json::{Value, json};
 
 /// The volumes that the standard lets a pod have.
-const VOLUMES: [&str; 8] =
-    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
+const VOLUMES: [&str; 9] = [
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "image",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+];
 
 /// What a pod's spec does that it may not.
 pub fn violations(pod: &Value) -> Vec<String> {

@@ -50,7 +50,13 @@ fn record(version: i64, state: MigrationState) -> MigrationRecord {
 }
 
 fn ledger(revision: &str, version: i64, recent: Vec<MigrationRecord>) -> LedgerReport {
-    LedgerReport { revision: Some(revision.to_owned()), version: Some(version), applied: version, failed: 0, recent }
+    LedgerReport {
+        revision: Some(revision.to_owned()),
+        version: Some(version),
+        applied: version,
+        recent,
+        ..LedgerReport::default()
+    }
 }
 
 #[test]
@@ -322,7 +328,7 @@ fn the_list_of_migrations_is_bounded_and_newest_first() {
     let mut scene = Scene::serving(1);
     let recent = (1..=40).rev().take(20).map(|version| record(version, MigrationState::Completed)).collect();
     scene.report(|report| report.ledger = Some(ledger("an earlier one", 40, recent)));
-    scene.declared = Some(set.clone());
+    scene.declare(set.clone());
     scene.progress = Some(Progress::Running);
     let migrations = scene.status().migrations.expect("migrations");
     assert_eq!((migrations.applied, migrations.pending, migrations.failed), (40, 10, 0));
@@ -337,7 +343,7 @@ fn the_list_of_migrations_is_bounded_and_newest_first() {
 #[test]
 fn before_there_is_a_ledger_everything_is_pending() {
     let mut scene = Scene::new();
-    scene.declared = Some(files(1..=3));
+    scene.declare(files(1..=3));
     let migrations = scene.status().migrations.expect("migrations");
     assert_eq!((migrations.applied, migrations.pending), (0, 3));
 }
@@ -347,7 +353,7 @@ fn a_failed_migration_is_shown_with_its_error() {
     let mut failed = record(2, MigrationState::Failed);
     failed.error = Some("SQLSTATE 42P01".to_owned());
     let mut scene = Scene::serving(1);
-    scene.declared = Some(files(1..=3));
+    scene.declare(files(1..=3));
     let recent = vec![failed.clone(), record(1, MigrationState::Completed)];
     scene.report(|report| {
         let mut ledger = ledger("none", 1, recent);
@@ -364,7 +370,7 @@ fn a_failed_migration_is_shown_with_its_error() {
 #[test]
 fn what_was_known_is_kept_without_a_primary() {
     let mut scene = Scene::serving(1);
-    scene.declared = Some(files(1..=2));
+    scene.declare(files(1..=2));
     scene.progress = Some(Progress::Applied);
     let recent = vec![record(2, MigrationState::Completed), record(1, MigrationState::Completed)];
     scene.report(|report| report.ledger = Some(ledger("r", 2, recent)));
@@ -382,7 +388,7 @@ fn what_was_known_is_kept_without_a_primary() {
 #[test]
 fn no_migrations_declared_shows_none() {
     let mut scene = Scene::serving(1);
-    scene.declared = Some(files(1..=2));
+    scene.declare(files(1..=2));
     let mut scene = scene.remember();
     scene.declared = None;
     assert_eq!(scene.status().migrations, None);

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::fixtures::{MINIMAL, options, resource};
 use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
-use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{DriftStatus, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::report::{CredentialsReport, Phase, Report, Role, VaultHealth};
 use crate::migrate::source::MigrationSet;
 use crate::operator::credentials::Settled;
-use crate::operator::migrations::Progress;
+use crate::operator::migrations::{Declared, Progress};
 use crate::operator::observe::Observation;
 use crate::operator::options::Options;
 use crate::operator::pods::DatabasePod;
@@ -27,7 +27,8 @@ pub struct Scene {
     pub vault: Option<Word>,
     pub credentials: Settled,
     pub progress: Option<Progress>,
-    pub declared: Option<MigrationSet>,
+    pub declared: Option<Declared>,
+    pub drift: Option<DriftStatus>,
     pub now: Timestamp,
 }
 
@@ -44,6 +45,7 @@ impl Scene {
             credentials: Settled::first(),
             progress: Some(Progress::NotDeclared),
             declared: None,
+            drift: None,
             now: time("2026-03-01T12:00:00.75Z"),
         }
     }
@@ -72,8 +74,14 @@ impl Scene {
             binding: None,
             progress: self.progress.clone(),
             declared: self.declared.as_ref(),
+            drift: self.drift.clone(),
             now: self.now,
         })
+    }
+
+    /// Declares these migrations.
+    pub fn declare(&mut self, set: MigrationSet) {
+        self.declared = Some(Declared::Set { set, parts: Vec::new() });
     }
 
     /// Writes the status, and lets a minute pass.

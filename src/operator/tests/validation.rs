@@ -1,11 +1,13 @@
 //! Validation: what is refused, with which reason, and that the message names the field.
 
+use std::time::Duration;
+
 use super::fixtures::{FULL, MINIMAL, database, options, resource};
 use crate::api::conditions::reason;
 use crate::api::spec::RESERVED_PARAMETERS;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::migration::Policy;
-use crate::operator::validate::{Invalid, validate};
+use crate::operator::validate::{Invalid, Source, validate};
 
 fn refused(change: impl FnOnce(&mut ServiceDatabase)) -> Invalid {
     let mut resource = resource(MINIMAL);
@@ -134,8 +136,6 @@ fn what_is_not_declared_is_resolved() {
     assert_eq!((full.instances, full.synchronous, full.maximum_lag_bytes), (3, true, 1_048_576));
     assert_eq!(full.extensions, ["pg_trgm", "uuid-ossp"]);
     let migrations = full.migrations.expect("migrations");
-    assert_eq!(
-        (migrations.config_maps, migrations.policy),
-        (vec!["match-maker-migrations".to_owned()], Policy::default())
-    );
+    assert!(matches!(migrations.source, Source::ConfigMaps(names) if names == ["match-maker-migrations"]));
+    assert_eq!((migrations.policy, migrations.drift_check), (Policy::default(), Some(Duration::from_secs(86400))));
 }

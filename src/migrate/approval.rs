@@ -1,0 +1,73 @@
+//! What of a run a person must see first.
+
+use super::classify;
+use super::outcome::cut;
+use crate::api::{HeldStatement, PendingApproval};
+
+/// How many statements are shown, and how much of each: the whole must fit into a termination
+/// message.
+const SHOWN: usize = 12;
+const FILE: usize = 80;
+const WHY: usize = 120;
+
+/// What of these files, names and texts in the order in which they would run, waits for an
+/// approval; `id` is what it would name.
+pub fn needed<'a>(files: impl Iterator<Item = (&'a str, &'a str)>, id: &str) -> Option<PendingApproval> {
+    let mut count = 0;
+    let mut statements = Vec::new();
+    for (file, sql) in files {
+        for held in classify::held(sql) {
+            count += 1;
+            if statements.len() < SHOWN {
+                let (file, why) = (cut(file, FILE), cut(&held.why, WHY));
+                statements.push(HeldStatement { file, line: Some(held.line), why });
+            }
+        }
+    }
+    (count > 0).then(|| PendingApproval { id: id.to_owned(), count, statements })
+}
+
+/// The same for a tool of the team's own, which nobody can see through.
+pub fn of_tool(image: &str, id: &str) -> PendingApproval {
+    let why = "a tool of the team's own can do anything".to_owned();
+    let statements = vec![HeldStatement { file: image.to_owned(), line: None, why }];
+    PendingApproval { id: id.to_owned(), count: 1, statements }
+}
+
+/// What is told of it.
+pub fn message(approval: &PendingApproval) -> String {
+    let first = approval.statements.first().map_or_else(String::new, |held| {
+        let line = held.line.map(|line| format!(", line {line}")).unwrap_or_default();
+        format!("{}{line}: {}", held.file, held.why)
+    });
+    let more = match approval.count {
+        ..=1 => String::new(),
+        count => format!(", and {} more", count - 1),
+    };
+    format!("waits for approval: {first}{more} (status.migrations.approval; kubectl servicedb approve)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_loses_nothing_waits_for_nobody() {
+        let files = [("1_a.up.sql", "CREATE TABLE a (id int);\nCREATE INDEX ON a (id);")];
+        assert_eq!(needed(files.into_iter(), "id"), None);
+    }
+
+    #[test]
+    fn what_waits_is_counted_whole_and_shown_in_part() {
+        let many = "DROP TABLE a;\n".repeat(30);
+        let files =
+            [("2_b.up.sql", "CREATE TABLE b ();\n-- gone\nALTER TABLE a DROP COLUMN id;"), ("3_c.up.sql", &*many)];
+        let approval = needed(files.into_iter(), "id").expect("some wait");
+        assert_eq!((approval.count, approval.statements.len()), (31, SHOWN));
+        let first = &approval.statements[0];
+        assert_eq!((first.file.as_str(), first.line), ("2_b.up.sql", Some(3)));
+        let message = message(&approval);
+        assert!(message.starts_with("waits for approval: 2_b.up.sql, line 3: "), "{message}");
+        assert!(message.contains("and 30 more"), "{message}");
+    }
+}

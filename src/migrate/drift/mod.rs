@@ -1,0 +1,132 @@
+//! Whether the schema still is what the migrations give: the catalog of the live database is
+//! compared with that of a scratch database, which is built from the same migrations by a
+//! server of this pod's own. Nothing is changed in the live one.
+
+mod compare;
+mod scratch;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use tokio_postgres::Client;
+
+use super::environment::{Access, Job, session_name};
+use super::outcome::{self, Stopped, cut};
+use super::patience::Patience;
+use super::stop::{Stop, listen, stop};
+use super::tool::end;
+use super::{files, ledger, session};
+use crate::api::conditions::reason;
+use crate::contract::migration::{DriftFound, Outcome};
+use crate::contract::pod;
+use crate::postgres::{describe, over_tls};
+
+use compare::{Catalog, differences};
+
+/// The query that describes a database, a row for each object.
+const CATALOG: &str = include_str!("catalog.sql");
+/// How names and constants are printed, on both sides; without nested loops the time grows with
+/// the number of objects only, also where nothing was analyzed yet.
+const SESSION: &str = "SET search_path = pg_catalog; SET jit = off; SET enable_nestloop = off; \
+                       SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; \
+                       SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; \
+                       SET quote_all_identifiers = off; SET lock_timeout = '10s'; SET statement_timeout = '5min';";
+/// How many differences are told, and how much of each: the whole must fit into a termination
+/// message.
+const SHOWN: usize = 12;
+const LENGTH: usize = 200;
+
+/// Compares once, and leaves what was found as the termination message.
+pub async fn run() -> ExitCode {
+    let (stopper, stop) = stop();
+    let signals = tokio::spawn(listen(stopper));
+    let started = Instant::now();
+    let (revision, result) = match Job::from_environment() {
+        Ok(job) => {
+            let result = tokio::select! {
+                result = look(&job, &stop) => result,
+                () = stop.requested() => Err(Stopped::interrupted()),
+            };
+            (job.revision, result)
+        }
+        Err(stopped) => (String::new(), Err(stopped)),
+    };
+    signals.abort();
+    let (drift, result) = match result {
+        Ok(found) => (Some(found), Ok(())),
+        Err(stopped) => (None, Err(stopped)),
+    };
+    if let Some(found) = &drift {
+        tracing::info!(differences = found.count, "compared");
+    }
+    end(started, Outcome { revision, drift, ..Outcome::default() }, result)
+}
+
+async fn look(job: &Job, stop: &Stop) -> Result<DriftFound, Stopped> {
+    let set = files::read(job.image_folder.as_deref().unwrap_or(Path::new(pod::MIGRATIONS_DIR)))?;
+    let declared = scratch::catalog(job, &set, stop).await?;
+    let mut patience = Patience::new();
+    loop {
+        let stopped = match compare_with_live(job, &declared).await {
+            Ok(found) => return Ok(found),
+            Err(stopped) => stopped,
+        };
+        let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
+        tracing::warn!(error = outcome::one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn compare_with_live(job: &Job, declared: &Catalog) -> Result<DriftFound, Stopped> {
+    let access: Access = job.access().await?;
+    let connection = over_tls(&job.login(&access, &session_name()))
+        .await
+        .map_err(|error| Stopped::unavailable(reason::NO_PRIMARY, error.to_string()))?;
+    let client = &connection.client;
+    session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
+    // A definition that is read while it is changed may be half of each: look twice.
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        at_goal(job, client).await?;
+        found = differences(declared, &catalog(client).await?);
+        if found.is_empty() {
+            break;
+        }
+    }
+    at_goal(job, client).await?;
+    Ok(DriftFound {
+        count: i64::try_from(found.len()).unwrap_or(i64::MAX),
+        differences: found.iter().take(SHOWN).map(|difference| cut(&difference.to_string(), LENGTH)).collect(),
+    })
+}
+
+/// Only a schema that is where it is declared to be can have drifted.
+async fn at_goal(job: &Job, client: &Client) -> Result<(), Stopped> {
+    let ledger = ledger::look(client).await.map_err(session::unavailable)?;
+    if ledger.revision == Some(job.policy.goal(&job.revision)) {
+        return Ok(());
+    }
+    let message = "the schema is being migrated: it is compared once it is at its target";
+    Err(Stopped::later(reason::MIGRATIONS_RUNNING, message))
+}
+
+async fn catalog(client: &Client) -> Result<Catalog, Stopped> {
+    let failed = |error: tokio_postgres::Error| match error.as_db_error() {
+        None => session::unavailable(error),
+        Some(_) => {
+            let message = format!("the catalog cannot be read: {}", describe(&error));
+            Stopped::later(reason::DRIFT_CHECK_FAILED, message)
+        }
+    };
+    client.batch_execute(SESSION).await.map_err(failed)?;
+    let rows = client.query(CATALOG, &[]).await.map_err(failed)?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+}
+
+/// Whether a set gives what another database has; for tests.
+#[doc(hidden)]
+pub async fn compare_databases(declared: &Client, live: &Client) -> Result<Vec<String>, Stopped> {
+    let found = differences(&catalog(declared).await?, &catalog(live).await?);
+    Ok(found.iter().map(ToString::to_string).collect())
+}

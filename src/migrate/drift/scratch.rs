@@ -1,0 +1,119 @@
+//! A server of the pod's own, in which the migrations are run from nothing: as the owner, and
+//! as a login that is no superuser, like they are in the live one.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+
+use super::Catalog;
+use crate::agent::ensure;
+use crate::api::conditions::reason;
+use crate::contract::migration::Policy;
+use crate::contract::pod::{SCRATCH_DIR, SOCKET_DIR};
+use crate::migrate::environment::Job;
+use crate::migrate::outcome::Stopped;
+use crate::migrate::source::MigrationSet;
+use crate::migrate::stop::Stop;
+use crate::migrate::{Done, Run, migrate};
+use crate::postgres::{INITDB_LOCALE, ident, over_socket, over_socket_as};
+
+/// The login that plays the migrator.
+const LOGIN: &str = "servicedb_scratch";
+/// How long the server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing of it outlives the pod; and no statement goes into a log.
+const SETTINGS: [&str; 9] = [
+    "listen_addresses=",
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "autovacuum=off",
+    "shared_buffers=32MB",
+    "log_min_error_statement=panic",
+];
+
+/// The catalog that the migrations give.
+///
+/// # Errors
+/// If the server cannot be had, or a migration fails in it.
+pub async fn catalog(job: &Job, set: &MigrationSet, stop: &Stop) -> Result<Catalog, Stopped> {
+    let _server = start().await?;
+    let problems = ensure::everything(&job.names, &job.extensions).await.map_err(|error| failed(&error.to_string()))?;
+    if let Some(problem) = problems.first() {
+        return Err(failed(problem));
+    }
+    let (database, owner) = (&job.names.database, job.owner());
+    let superuser = ensure::connect(database).await.map_err(|error| failed(&error.to_string()))?;
+    let role = format!(
+        "CREATE ROLE {LOGIN} LOGIN; GRANT {} TO {LOGIN} WITH INHERIT FALSE, SET TRUE; GRANT CONNECT ON DATABASE {} TO {LOGIN}",
+        ident(&owner),
+        ident(database)
+    );
+    superuser.client.batch_execute(&role).await.map_err(|error| failed(&crate::postgres::describe(&error)))?;
+    drop(superuser);
+
+    let connection = over_socket_as(SOCKET_DIR, database, LOGIN, "servicedb drift")
+        .await
+        .map_err(|error| failed(&error.to_string()))?;
+    let policy = Policy { target_version: job.policy.target_version, ..Policy::default() };
+    let run = Run { owner: &owner, set, revision: &set.revision, policy: &policy };
+    let mut done = Done::default();
+    migrate(&connection.client, run, &job.limits(), stop, &mut done).await.map_err(|mut stopped| {
+        stopped.failure.message = format!("in a scratch database: {}", stopped.failure.message);
+        stopped.failure.reason = reason::DRIFT_CHECK_FAILED.to_owned();
+        stopped
+    })?;
+    super::catalog(&connection.client).await
+}
+
+async fn start() -> Result<Child, Stopped> {
+    let data = Path::new(SCRATCH_DIR).join("pgdata");
+    // Another container of this pod may have begun.
+    let _ = tokio::fs::remove_dir_all(&data).await;
+    let made = Command::new("initdb")
+        .arg("--pgdata")
+        .arg(&data)
+        .args(["--username=postgres", "--auth=trust", "--no-sync", "--no-instructions"])
+        .args(INITDB_LOCALE)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .await
+        .map_err(|error| failed(&format!("initdb: {error}")))?;
+    if !made.success() {
+        return Err(failed(&format!("initdb ended with {made}; see the Job's log")));
+    }
+    let mut command = Command::new("postgres");
+    command.arg("-D").arg(&data).args(["-k", SOCKET_DIR]);
+    for setting in SETTINGS {
+        command.args(["-c", setting]);
+    }
+    let mut server = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(&format!("postgres: {error}")))?;
+    let started = Instant::now();
+    loop {
+        let problem = match over_socket(SOCKET_DIR, "postgres", "servicedb drift").await {
+            Ok(_) => return Ok(server),
+            Err(error) => error.to_string(),
+        };
+        if let Ok(Some(ended)) = server.try_wait() {
+            return Err(failed(&format!("postgres ended with {ended}; see the Job's log")));
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(failed(&problem));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn failed(problem: &str) -> Stopped {
+    Stopped::later(reason::DRIFT_CHECK_FAILED, format!("the scratch database for the comparison: {problem}"))
+}

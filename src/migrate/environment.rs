@@ -1,0 +1,127 @@
+//! What the operator tells its migration Jobs, and their way to the database.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::outcome::Stopped;
+use super::session::Limits;
+use crate::api::conditions::reason;
+use crate::api::names::{Names, PostgresNames};
+use crate::contract::migration::Policy;
+use crate::contract::pod;
+use crate::contract::records::MigratorRecord;
+use crate::postgres::TlsLogin;
+use crate::vault::{Vault, pod as pod_vault};
+
+/// What the operator tells a Job by its environment.
+pub struct Job {
+    /// The names in PostgreSQL, the database's own among them.
+    pub names: PostgresNames,
+    /// The primary's host name.
+    pub host: String,
+    /// What the ledger shall record as complete.
+    pub revision: String,
+    /// How to come there.
+    pub policy: Policy,
+    /// Where the files are that an image had; the revision stands for its reference then.
+    pub image_folder: Option<PathBuf>,
+    /// The extensions that the database has.
+    pub extensions: Vec<String>,
+}
+
+/// A login to the database.
+pub struct Access {
+    /// The role.
+    pub user: String,
+    /// Its password.
+    pub password: SecretString,
+    /// The authority of the database, PEM.
+    pub ca: String,
+}
+
+impl Job {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If something is missing or is not readable.
+    pub fn from_environment() -> Result<Self, Stopped> {
+        let read = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
+        let get = |variable: &str| {
+            read(variable).ok_or_else(|| {
+                let message =
+                    format!("the environment variable {variable} is not set; the operator sets it in its Jobs");
+                Stopped::refused(reason::MIGRATION_FAILED, None, message)
+            })
+        };
+        let names = Names::new("", get(pod::ENV_SERVICE)?).postgres(&get(pod::ENV_DATABASE)?);
+        let policy = serde_json::from_str(&get(pod::ENV_MIGRATION_POLICY)?).map_err(|error| {
+            let message = format!("the environment variable {} is not readable: {error}", pod::ENV_MIGRATION_POLICY);
+            Stopped::refused(reason::MIGRATION_FAILED, None, message)
+        })?;
+        let image_folder = read(pod::ENV_IMAGE_FOLDER).map(PathBuf::from);
+        let extensions = read(pod::ENV_EXTENSIONS).map(|list| list.split(',').map(str::to_owned).collect());
+        Ok(Self {
+            names,
+            host: get(pod::ENV_HOST)?,
+            revision: get(pod::ENV_REVISION)?,
+            policy,
+            image_folder,
+            extensions: extensions.unwrap_or_default(),
+        })
+    }
+
+    /// The role that owns the schema.
+    pub fn owner(&self) -> String {
+        self.names.owner()
+    }
+
+    /// How long to wait for what.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            table_lock: Duration::from_secs(self.policy.lock_timeout_seconds.into()),
+            statement: Duration::from_secs(self.policy.statement_timeout_seconds.into()),
+            ..Limits::default()
+        }
+    }
+
+    /// Reads the migrator's record anew at each try: a rotation may have passed in between.
+    ///
+    /// # Errors
+    /// If Vault does not give it.
+    pub async fn access(&self) -> Result<Access, Stopped> {
+        let unavailable = |reason: &str, message: String| Stopped::unavailable(reason, message);
+        let (vault, settings) =
+            pod_vault::client().map_err(|error| unavailable(reason::VAULT_UNREACHABLE, error.to_string()))?;
+        let path = format!("{}/migrator", settings.folder);
+        let record = vault.read_kv(&path).await.map_err(|error| unavailable(error.reason(), error.to_string()))?;
+        let Some(record) = record else {
+            let message =
+                format!("Vault has no record {path} yet: the operator writes it with the database's credentials");
+            return Err(unavailable(reason::CREDENTIALS_PENDING, message));
+        };
+        let MigratorRecord { user, password, ca, .. } = MigratorRecord::from_data(&record.data)
+            .map_err(|error| unavailable(reason::CREDENTIALS_PENDING, error.to_string()))?;
+        Ok(Access { user, password, ca })
+    }
+
+    /// How to log in with it. `name` shows in `pg_stat_activity`.
+    pub fn login<'a>(&'a self, access: &'a Access, name: &'a str) -> TlsLogin<'a> {
+        TlsLogin {
+            host: &self.host,
+            address: None,
+            port: pod::POSTGRES_PORT,
+            database: &self.names.database,
+            user: &access.user,
+            password: &access.password,
+            ca: &access.ca,
+            application_name: name,
+        }
+    }
+}
+
+/// What a session of this pod calls itself, which names the pod.
+pub fn session_name() -> String {
+    format!("migrate/{}", std::env::var("HOSTNAME").unwrap_or_default())
+}

@@ -1,0 +1,253 @@
+//! A migration tool of the team's own, in an image that may be anything. It stands between two
+//! processes of ours: a sidecar that holds the lock and says where the database is, and, once
+//! the tool has ended well, the one that records it. The tool sees nothing of Vault.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::environment::{Access, Job, session_name};
+use super::outcome::{self, Stopped, TERMINATION_LOG, one_line};
+use super::patience::Patience;
+use super::stop::{Stop, listen, stop};
+use super::{ledger, session};
+use crate::api::conditions::reason;
+use crate::contract::migration::Outcome;
+use crate::contract::pod;
+use crate::postgres::{Connection, describe, over_tls};
+
+/// How often the session that holds the lock is looked at, and how long it may take to answer.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a version may be: it goes into status.
+const VERSION_LENGTH: usize = 100;
+
+/// Holds the lock for as long as the process lives, and writes the files that the tool finds
+/// the database by. The kubelet starts the tool once they are there ([`is_held`]).
+pub async fn hold() -> ExitCode {
+    let (stopper, stop) = stop();
+    let signals = tokio::spawn(listen(stopper));
+    let started = Instant::now();
+    let result = match Job::from_environment() {
+        Ok(job) => hold_for(&job, &stop).await.map_err(|stopped| (job.revision, stopped)),
+        Err(stopped) => Err((String::new(), stopped)),
+    };
+    signals.abort();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((revision, stopped)) => end(started, Outcome { revision, ..Outcome::default() }, Err(stopped)),
+    }
+}
+
+/// Whether the files for the tool are there: the sidecar's startup probe.
+pub fn is_held() -> ExitCode {
+    if Path::new(pod::SESSION_DIR).join(pod::SERVICE_FILE).exists() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Records what the tool, which has ended well, has brought the schema to.
+pub async fn record() -> ExitCode {
+    let started = Instant::now();
+    let (revision, result) = match Job::from_environment() {
+        Ok(job) => (job.revision.clone(), with_patience(&job).await),
+        Err(stopped) => (String::new(), Err(stopped)),
+    };
+    end(started, Outcome { revision, ..Outcome::default() }, result)
+}
+
+/// Leaves how a process ended that does not apply migrations itself.
+pub fn end(started: Instant, outcome: Outcome, result: Result<(), Stopped>) -> ExitCode {
+    let failure = result.err().map(|stopped| stopped.failure);
+    if let Some(failure) = &failure {
+        tracing::error!(reason = failure.reason, transient = failure.transient, error = one_line(failure), "in vain");
+    }
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let outcome = Outcome { duration_ms, failure, ..outcome };
+    outcome::leave(&outcome, Path::new(TERMINATION_LOG));
+    ExitCode::from(outcome::exit_code(&outcome))
+}
+
+async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
+    let mut patience = Patience::new();
+    let (access, connection) = loop {
+        let taken = tokio::select! {
+            taken = take(job, stop) => taken,
+            () = stop.requested() => return Ok(()),
+        };
+        let stopped = match taken {
+            Ok(taken) => break taken,
+            Err(stopped) => stopped,
+        };
+        let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
+        tracing::warn!(error = one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
+        if !stop.sleep(pause).await {
+            return Ok(());
+        }
+    };
+    write_files(job, &access, Path::new(pod::SESSION_DIR)).map_err(|error| {
+        let message = format!("{} cannot be written: {error}", pod::SESSION_DIR);
+        Stopped::later(reason::MIGRATION_FAILED, message)
+    })?;
+    tracing::info!("the lock is held, and the tool may start");
+    while stop.sleep(LOOK).await {
+        let answer = tokio::time::timeout(LOOK, connection.client.simple_query("SELECT 1")).await;
+        if !matches!(answer, Ok(Ok(_))) {
+            let message = "the session that holds the migrations' lock was lost while the team's tool ran: the \
+                           database failed over, or was not reached; the run is tried again";
+            return Err(Stopped::unavailable(reason::NO_PRIMARY, message));
+        }
+    }
+    Ok(())
+}
+
+/// A session with the lock, and the ledger made sure of.
+async fn take(job: &Job, stop: &Stop) -> Result<(Access, Connection), Stopped> {
+    let (access, connection) = connect(job).await?;
+    session::prepare(&connection.client, &job.owner(), &job.limits(), stop).await?;
+    ledger::open(&connection.client).await.map_err(session::unavailable)?;
+    Ok((access, connection))
+}
+
+async fn connect(job: &Job) -> Result<(Access, Connection), Stopped> {
+    let access = job.access().await?;
+    let connection = over_tls(&job.login(&access, &session_name()))
+        .await
+        .map_err(|error| Stopped::unavailable(reason::NO_PRIMARY, error.to_string()))?;
+    Ok((access, connection))
+}
+
+/// The files that the tool finds the database by; the service file, which is waited for, last.
+fn write_files(job: &Job, access: &Access, folder: &Path) -> std::io::Result<()> {
+    let (ca, passwords) = (folder.join(pod::SESSION_CA), folder.join(pod::PASSWORD_FILE));
+    // The session is the owner from its start, so what the tool makes belongs to the schema's
+    // owner and not to a login that is gone after the next rotation.
+    let policy = &job.policy;
+    let options = format!(
+        "-c role={} -c search_path=public -c lock_timeout={}s -c statement_timeout={}s",
+        job.owner(),
+        policy.lock_timeout_seconds,
+        policy.statement_timeout_seconds
+    );
+    let (host, port, database, user) = (&job.host, pod::POSTGRES_PORT, &job.names.database, &access.user);
+    let password = access.password.expose_secret();
+    let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+    write(&ca, &access.ca)?;
+    write(&passwords, &format!("{host}:{port}:{database}:{user}:{escaped}\n"))?;
+    let url = format!(
+        "postgresql://{user}:{}@{host}:{port}/{database}?sslmode=verify-full&sslrootcert={}&options={}",
+        encoded(password),
+        encoded(&ca.to_string_lossy()),
+        encoded(&options)
+    );
+    write(&folder.join(pod::URL_FILE), &url)?;
+    let service = format!(
+        "[{}]\nhost={host}\nport={port}\ndbname={database}\nuser={user}\nsslmode=verify-full\nsslrootcert={}\n\
+         options={options}\n",
+        pod::SERVICE,
+        ca.display()
+    );
+    write(&folder.join(pod::SERVICE_FILE), &service)
+}
+
+/// Whole or not at all, and for this user alone, as libpq demands of a password file.
+fn write(path: &Path, content: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(&new)?.write_all(content.as_bytes())?;
+    std::fs::rename(new, path)
+}
+
+/// As it stands in a URL.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+async fn with_patience(job: &Job) -> Result<(), Stopped> {
+    let mut patience = Patience::new();
+    loop {
+        let result = match connect(job).await {
+            Ok((_, connection)) => record_over(job, &connection.client).await,
+            Err(stopped) => Err(stopped),
+        };
+        let Err(stopped) = result else { return Ok(()) };
+        let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
+        tracing::warn!(error = one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The sidecar of this pod holds the lock.
+async fn record_over(job: &Job, client: &Client) -> Result<(), Stopped> {
+    session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
+    ledger::open(client).await.map_err(session::unavailable)?;
+    let version = match std::env::var(pod::ENV_VERSION_QUERY).ok().filter(|query| !query.is_empty()) {
+        Some(query) => version(client, &query).await?,
+        None => None,
+    };
+    let statements = ledger::complete_revision(&job.policy.goal(&job.revision), version.as_deref());
+    client.batch_execute(&statements).await.map_err(session::unavailable)?;
+    tracing::info!(version, "the tool has ended well, and the ledger says so");
+    Ok(())
+}
+
+/// What the team's query says is the schema's version; none where it gives no row.
+async fn version(client: &Client, query: &str) -> Result<Option<String>, Stopped> {
+    const FIELD: &str = "spec.migrations.source.job.versionQuery";
+    client.batch_execute("BEGIN READ ONLY").await.map_err(session::unavailable)?;
+    let messages = client.simple_query(query).await.map_err(|error| match error.as_db_error() {
+        None => session::unavailable(error),
+        Some(_) => Stopped::refused(reason::MIGRATION_FAILED, None, format!("{FIELD}: {}", describe(&error))),
+    })?;
+    client.batch_execute("ROLLBACK").await.map_err(session::unavailable)?;
+    let row = messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let value = row.and_then(|row| row.get(0).map(str::to_owned));
+    Ok(value.map(|value| outcome::cut(&value, VERSION_LENGTH)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::names::Names;
+    use crate::contract::migration::Policy;
+
+    #[test]
+    fn the_tool_finds_the_database_as_its_owner() {
+        let folder = std::env::temp_dir().join(format!("servicedb-tool-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let job = Job {
+            names: Names::new("", "chat").postgres("chat_db"),
+            host: "chat-db.games.svc".to_owned(),
+            revision: "r".to_owned(),
+            policy: Policy::default(),
+            image_folder: None,
+            extensions: Vec::new(),
+        };
+        let access = Access { user: "chat_m1".to_owned(), password: "a:b\\c/".to_owned().into(), ca: "PEM".to_owned() };
+        write_files(&job, &access, &folder).expect("written");
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+        let (service, passwords, url) = (read(pod::SERVICE_FILE), read(pod::PASSWORD_FILE), read(pod::URL_FILE));
+        let mode = {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::metadata(folder.join(pod::PASSWORD_FILE)).expect("metadata").permissions().mode() & 0o777
+        };
+        std::fs::remove_dir_all(&folder).expect("removed");
+        assert!(service.starts_with("[servicedb]\nhost=chat-db.games.svc\nport=5432\ndbname=chat_db\nuser=chat_m1\n"));
+        assert!(service.contains("options=-c role=chat_db_owner "), "{service}");
+        assert!(!service.contains("a:b"), "the password is in the password file alone");
+        assert_eq!(passwords, "chat-db.games.svc:5432:chat_db:chat_m1:a\\:b\\\\c/\n");
+        assert!(url.starts_with("postgresql://chat_m1:a%3Ab%5Cc%2F@chat-db.games.svc:5432/chat_db?"), "{url}");
+        assert!(url.contains("options=-c%20role%3Dchat_db_owner"), "{url}");
+        assert_eq!(mode, 0o600);
+    }
+}

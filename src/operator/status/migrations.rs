@@ -1,0 +1,154 @@
+//! What is told of the migrations.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{Findings, Word, held};
+use crate::api::conditions::{self as kind, reason};
+use crate::api::{
+    DriftStatus, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase,
+    ServiceDatabaseStatus,
+};
+use crate::contract::report::LedgerReport;
+use crate::migrate::approval;
+use crate::migrate::source::MigrationSet;
+use crate::operator::migrations::{Declared, Progress};
+
+/// How many migrations status shows.
+const RECENT: usize = 20;
+
+/// Whether the schema is where it is declared to be.
+pub fn applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+    match &findings.progress {
+        None => held(previous, kind::MIGRATIONS_APPLIED)
+            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "the migrations were not looked at yet")),
+        Some(Progress::NotDeclared) => Word::yes(reason::NOT_DECLARED, "spec.migrations is not set"),
+        Some(Progress::Applied) => Word::yes(reason::APPLIED, reached(findings)),
+        Some(Progress::Planned(plan)) => Word::no(reason::DRY_RUN, planned(plan)),
+        Some(Progress::Running) => Word::no(reason::MIGRATIONS_RUNNING, "the migration Job is under way"),
+        Some(Progress::Hindered { reason, message }) => Word::no(reason, message.clone()),
+        Some(Progress::Held(approval)) => Word::no(reason::APPROVAL_REQUIRED, approval::message(approval)),
+        Some(Progress::Waiting { reason, message }) => Word::no(reason, message.clone()),
+        Some(Progress::Failed { reason, message }) => Word::no(reason, message.clone()),
+    }
+}
+
+/// Whether status says of this very spec that its migrations are applied.
+pub fn is_applied(resource: &ServiceDatabase) -> bool {
+    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| {
+        condition.type_ == kind::MIGRATIONS_APPLIED
+            && condition.status == "True"
+            && condition.observed_generation == resource.metadata.generation
+    })
+}
+
+fn reached(findings: &Findings<'_>) -> String {
+    match findings.resource.spec.migrations.as_ref().and_then(|migrations| migrations.target_version) {
+        None => "every declared migration is applied".to_owned(),
+        Some(target) => format!("the schema is at its target, version {target}"),
+    }
+}
+
+fn planned(plan: &MigrationPlan) -> String {
+    let record = if plan.record > 0 { format!("{} to record as applied, ", plan.record) } else { String::new() };
+    format!(
+        "spec.migrations.dryRun: {} to roll back, {record}{} to apply (status.migrations.plan); nothing was run",
+        plan.roll_back, plan.apply
+    )
+}
+
+/// Whether the schema has drifted.
+pub fn drifted(drift: &DriftStatus) -> Word {
+    if let Some(error) = &drift.error {
+        return Word::no(reason::DRIFT_CHECK_FAILED, error.clone());
+    }
+    let (Some(first), more) = (drift.differences.first(), drift.count - 1) else {
+        return Word::no(reason::SCHEMA_MATCHES, "the schema is what the migrations give");
+    };
+    let more = if more > 0 { format!(", and {more} more (status.drift)") } else { String::new() };
+    let message = format!("{first}{more}; nothing is repaired by itself: undo it, or make it a migration");
+    Word::yes(reason::SCHEMA_DRIFTED, message)
+}
+
+/// Where nothing was looked at, what is held is still of the generation that it was said of.
+pub fn date_back(conditions: &mut [Condition], previous: &ServiceDatabaseStatus) {
+    let before = previous.conditions.iter().find(|condition| condition.type_ == kind::MIGRATIONS_APPLIED);
+    let now = conditions.iter_mut().find(|condition| condition.type_ == kind::MIGRATIONS_APPLIED);
+    if let (Some(before), Some(now)) = (before, now) {
+        now.observed_generation = before.observed_generation;
+    }
+}
+
+/// What status shows of them.
+pub fn status(
+    findings: &Findings<'_>,
+    ledger: Option<&LedgerReport>,
+    previous: Option<MigrationsStatus>,
+) -> Option<MigrationsStatus> {
+    let declared = findings.declared;
+    let Some(revision) = declared.and_then(Declared::revision) else {
+        return previous.filter(|_| findings.resource.spec.migrations.is_some());
+    };
+    let (plan, approval) = match &findings.progress {
+        Some(Progress::Planned(plan)) => (Some(plan.clone()), None),
+        Some(Progress::Held(approval)) => (None, Some(approval.clone())),
+        _ => (None, None),
+    };
+    let set = declared.and_then(Declared::set);
+    let Some(ledger) = ledger else {
+        let declared = set.map_or(0, |set| count(set.migrations.len()));
+        let unknown = || MigrationsStatus { pending: declared, ..MigrationsStatus::default() };
+        let mut status = previous.unwrap_or_else(unknown);
+        status.revision = Some(revision.to_owned());
+        (status.plan, status.approval) = (plan, approval);
+        return Some(status);
+    };
+    let (pending, waiting) = match set {
+        Some(set) => pending(findings, set, ledger),
+        // What only the Job can read it announces in the ledger.
+        None => (ledger.pending, Vec::new()),
+    };
+    let mut recent: Vec<_> = ledger.recent.iter().cloned().chain(waiting).collect();
+    recent.sort_by_key(|record| std::cmp::Reverse(record.version));
+    recent.truncate(RECENT);
+    Some(MigrationsStatus {
+        revision: Some(revision.to_owned()),
+        applied: ledger.applied,
+        pending,
+        failed: ledger.failed,
+        recent,
+        plan,
+        approval,
+    })
+}
+
+/// How many of a set are not completed, and those of them that the ledger does not know.
+fn pending(findings: &Findings<'_>, set: &MigrationSet, ledger: &LedgerReport) -> (i64, Vec<MigrationRecord>) {
+    let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
+    // The ledger's own list is bounded too: what is below its head and not in it is applied.
+    let head = ledger.version.unwrap_or(i64::MIN);
+    let declared = findings.database.and_then(|database| database.migrations.as_ref());
+    let pending: Vec<_> = set
+        .migrations
+        .iter()
+        .filter(|migration| declared.is_none_or(|declared| declared.policy.wants(migration.version)))
+        .filter(|migration| match known(migration.version) {
+            Some(record) => record.state != MigrationState::Completed,
+            None => migration.version > head,
+        })
+        .collect();
+    let waiting =
+        pending.iter().filter(|migration| known(migration.version).is_none()).map(|migration| MigrationRecord {
+            version: migration.version,
+            name: migration.name.clone(),
+            state: MigrationState::Pending,
+            started_at: None,
+            duration_ms: None,
+            error: None,
+        });
+    (count(pending.len()), waiting.collect())
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}

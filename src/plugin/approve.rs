@@ -1,0 +1,75 @@
+//! `kubectl servicedb approve`: what of the migrations waits for a person's word, and the word.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use super::args::Connection;
+use super::connection::{PluginError, annotate, connect, read};
+use super::table::plain;
+use crate::api::names::ANNOTATION_APPROVE;
+use crate::api::{PendingApproval, ServiceDatabase};
+
+/// Shows what waits, asks unless told not to, and approves exactly that.
+pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitCode, PluginError> {
+    let (client, namespace) = connect(connection).await?;
+    let resource = read(&client, &namespace, name).await?;
+    let Some(approval) = waiting(&resource) else {
+        println!("nothing of {name} waits for approval");
+        return Ok(ExitCode::SUCCESS);
+    };
+    print!("{}", listed(approval));
+    if !yes && !confirmed().map_err(|error| PluginError::Output(error.to_string()))? {
+        eprintln!("error: not approved; --yes approves without being asked");
+        return Ok(ExitCode::FAILURE);
+    }
+    annotate(&client, &namespace, name, ANNOTATION_APPROVE, &approval.id).await?;
+    println!("approved; kubectl servicedb migrations {name} --follow shows the run");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn waiting(resource: &ServiceDatabase) -> Option<&PendingApproval> {
+    resource.status.as_ref()?.migrations.as_ref()?.approval.as_ref()
+}
+
+fn listed(approval: &PendingApproval) -> String {
+    let line = |held: &crate::api::HeldStatement| {
+        let line = held.line.map(|line| format!(", line {line}")).unwrap_or_default();
+        format!("{}{line}: {}\n", plain(&held.file), plain(&held.why))
+    };
+    let mut text: String = approval.statements.iter().map(line).collect();
+    let shown = i64::try_from(approval.statements.len()).unwrap_or(i64::MAX);
+    if approval.count > shown {
+        text += &format!("and {} more\n", approval.count - shown);
+    }
+    text
+}
+
+/// Whether the person at the terminal says yes; nobody does where there is none.
+fn confirmed() -> std::io::Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    print!("Approve? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::HeldStatement;
+
+    #[test]
+    fn what_waits_is_listed_and_what_is_not_shown_is_counted() {
+        let held = |file: &str, line| HeldStatement { file: file.into(), line, why: "drops the table a".into() };
+        let approval = PendingApproval {
+            id: "i".into(),
+            count: 3,
+            statements: vec![held("1_a.up.sql", Some(4)), held("team:1", None)],
+        };
+        assert_eq!(listed(&approval), "1_a.up.sql, line 4: drops the table a\nteam:1: drops the table a\nand 1 more\n");
+    }
+}

@@ -1,0 +1,81 @@
+//! `kubectl servicedb drift`: a look whether the schema is what the migrations give.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::args::Connection;
+use super::connection::{PluginError, annotate, connect, read};
+use super::table::plain;
+use crate::api::DriftStatus;
+use crate::api::names::ANNOTATION_CHECK_DRIFT;
+
+/// How often the answer is looked for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Asks for a look, waits for what it finds, and says it; the exit code tells whether there is
+/// drift.
+pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Result<ExitCode, PluginError> {
+    let (client, namespace) = connect(connection).await?;
+    let resource = read(&client, &namespace, name).await?;
+    if resource.spec.migrations.as_ref().is_none_or(|migrations| migrations.source.job.is_some()) {
+        eprintln!("error: {name} has no migrations that its schema could be compared with");
+        return Ok(ExitCode::FAILURE);
+    }
+    let token = k8s_openapi::jiff::Timestamp::now().to_string();
+    annotate(&client, &namespace, name, ANNOTATION_CHECK_DRIFT, &token).await?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        let drift = read(&client, &namespace, name).await?.status.and_then(|status| status.drift);
+        if let Some(drift) = drift.filter(|drift| drift.request.as_deref() == Some(token.as_str())) {
+            print!("{}", told(&drift));
+            let matches = drift.count == 0 && drift.error.is_none();
+            return Ok(if matches { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        if Instant::now() >= deadline {
+            eprintln!(
+                "error: no answer within {} s; the request stays, and is done once the schema is at its target \
+                 (kubectl servicedb status {name})",
+                timeout.as_secs()
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn told(drift: &DriftStatus) -> String {
+    if let Some(error) = &drift.error {
+        return format!("it could not be found out: {}\n", plain(error));
+    }
+    if drift.count == 0 {
+        return "the schema is what the migrations give\n".to_owned();
+    }
+    let mut text: String = drift.differences.iter().map(|difference| format!("{}\n", plain(difference))).collect();
+    let shown = i64::try_from(drift.differences.len()).unwrap_or(i64::MAX);
+    if drift.count > shown {
+        text += &format!("and {} more\n", drift.count - shown);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_told_whole_or_counted() {
+        let drift = |found: serde_json::Value| -> DriftStatus {
+            let mut status = json!({"checkedAt": "2026-01-01T00:00:00Z", "goal": "g", "count": 0});
+            status.as_object_mut().expect("an object").extend(found.as_object().expect("an object").clone());
+            serde_json::from_value(status).expect("a status")
+        };
+        assert_eq!(told(&drift(json!({}))), "the schema is what the migrations give\n");
+        let some = told(&drift(json!({"count": 3, "differences": ["table public.x is not from the migrations"]})));
+        assert_eq!(some, "table public.x is not from the migrations\nand 2 more\n");
+        assert!(told(&drift(json!({"error": "no server"}))).contains("no server"));
+    }
+}
