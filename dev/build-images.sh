@@ -15,5 +15,4 @@ if [[ -n ${CONTEXT:-} ]]; then
   exit 0
 fi
 lock
-./build.sh goose
-./images.sh operator postgres client example-sql example-flask example-goose
+./images.sh operator postgres client

@@ -123,6 +123,13 @@ postgres_programs() {
   apt-get install -y --no-install-recommends postgresql
 }
 
+# Migrations in images, and teams' own tools (examples/migration-images), for the end-to-end tests.
+example_images() {
+  [[ -z ${CONTEXT:-} ]] || { echo "existing cluster: see examples/migration-images/README.md"; return; }
+  dev/build.sh goose
+  dev/images.sh example-sql example-flask example-goose
+}
+
 # Every object of the manifests and examples as the API server would take it; nothing is written.
 dry_run() { kubectl apply --dry-run=server --server-side --force-conflicts --validate=strict "$@"; }
 manifests() {
@@ -165,6 +172,7 @@ if [[ $what == all ]]; then
   cluster_end
   check 'images' ./dev/build-images.sh
   images=$code
+  check 'images of the examples' example_images
   check 'helm lint' helm lint --strict charts/servicedb --set clusterId=test,vault.address=https://vault.vault.svc:8200
   check 'install' ./dev/install.sh
   installed=$((images || code))
