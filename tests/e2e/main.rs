@@ -15,6 +15,7 @@ mod hostile;
 mod initialisation;
 mod isolation;
 mod migration_images;
+mod migration_recovery;
 mod migrations;
 mod ownership;
 mod parameters;

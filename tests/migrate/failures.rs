@@ -106,3 +106,19 @@ async fn a_lock_that_others_hold_is_waited_for_and_then_given_back() {
     let (result, ()) = tokio::join!(run(&database, &longer), release);
     assert_eq!(result, (1, None), "the second or third try found the lock free");
 }
+
+#[tokio::test]
+async fn a_file_of_five_mebibytes_is_as_good_as_any() {
+    let database = database("large").await;
+    let row = format!("INSERT INTO a VALUES ('{}');\n", "x".repeat(1000));
+    let sql = format!("CREATE TABLE a (body text);\n{}", row.repeat(5 * 1024));
+    assert!(sql.len() > 5 << 20);
+    assert_eq!(run(&database, &set(&[("1_a", &sql)])).await, (1, None));
+    let admin = database.superuser().await;
+    assert_eq!(query(&admin, "SELECT count(*) FROM public.a").await, ["5120"]);
+
+    let broken = format!("{row}{row}SELECT nope;");
+    let (_, failure) = run(&database, &set(&[("1_a", &sql), ("2_b", &broken)])).await;
+    assert_eq!(failure.and_then(|failure| failure.line), Some(3));
+    assert_eq!(query(&admin, "SELECT count(*) FROM public.a").await, ["5120"]);
+}

@@ -1,6 +1,8 @@
 //! The migration run against a real PostgreSQL: what it leaves in the database and in the
 //! ledger when it goes well, fails, is killed, or meets another run.
 
+mod approvals;
+mod drift;
 mod examples;
 mod failures;
 mod interruptions;

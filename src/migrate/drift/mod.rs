@@ -2,7 +2,7 @@
 //! compared with that of a scratch database, which is built from the same migrations by a
 //! server of this pod's own. Nothing is changed in the live one.
 
-mod compare;
+pub mod compare;
 mod scratch;
 
 use std::path::Path;
@@ -111,7 +111,11 @@ async fn at_goal(job: &Job, client: &Client) -> Result<(), Stopped> {
     Err(Stopped::later(reason::MIGRATIONS_RUNNING, message))
 }
 
-async fn catalog(client: &Client) -> Result<Catalog, Stopped> {
+/// What a database's catalog says. Sets how this session prints it.
+///
+/// # Errors
+/// If the server refuses, or the connection is lost.
+pub async fn catalog(client: &Client) -> Result<Catalog, Stopped> {
     let failed = |error: tokio_postgres::Error| match error.as_db_error() {
         None => session::unavailable(error),
         Some(_) => {
@@ -122,11 +126,4 @@ async fn catalog(client: &Client) -> Result<Catalog, Stopped> {
     client.batch_execute(SESSION).await.map_err(failed)?;
     let rows = client.query(CATALOG, &[]).await.map_err(failed)?;
     Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
-}
-
-/// Whether a set gives what another database has; for tests.
-#[doc(hidden)]
-pub async fn compare_databases(declared: &Client, live: &Client) -> Result<Vec<String>, Stopped> {
-    let found = differences(&catalog(declared).await?, &catalog(live).await?);
-    Ok(found.iter().map(ToString::to_string).collect())
 }

@@ -1,0 +1,66 @@
+//! A migration that is interrupted by what happens to pods: the ledger is exact, and the retry
+//! is right.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+use servicedb::api::{MigrationState, ServiceDatabase};
+
+use crate::harness::{READY, Sandbox, column, config_map, database, shared};
+
+/// The second takes long enough to be met in its middle.
+const FILES: [(&str, &str); 3] = [
+    ("1_a.up.sql", "CREATE TABLE a (id bigint);"),
+    ("2_slow.up.sql", "INSERT INTO a VALUES (2); SELECT pg_sleep(15);"),
+    ("3_b.up.sql", "INSERT INTO a VALUES (3);"),
+];
+
+async fn begun(sandbox: &Sandbox, instances: i32) {
+    sandbox.create(config_map("files", &FILES)).await;
+    let more = json!({"instances": instances, "migrations": {"source": {"configMap": {"name": "files"}}}});
+    sandbox.create(database("shop", more)).await;
+    let executing = |found: &ServiceDatabase| {
+        let migrations = found.status.as_ref().and_then(|status| status.migrations.as_ref());
+        migrations.is_some_and(|migrations| {
+            migrations.recent.iter().any(|record| record.version == 2 && record.state == MigrationState::Executing)
+        })
+    };
+    sandbox.wait("the second migration runs", "shop", READY, executing).await;
+}
+
+/// Each ran to its end once, and nothing is there twice.
+async fn ends_once(sandbox: &Sandbox) {
+    let ready = sandbox.ready("shop", READY).await;
+    let status = ready.status.expect("a status");
+    assert_eq!(status.schema_version.as_deref(), Some("3"));
+    let migrations = status.migrations.expect("migrations");
+    assert_eq!((migrations.applied, migrations.pending, migrations.failed), (3, 0, 0));
+    let connection = sandbox.connect("shop").await;
+    let rows = column(&connection, "SELECT id FROM a ORDER BY id").await.expect("a query");
+    assert_eq!(rows, ["2", "3"], "a migration is there twice, or in part");
+}
+
+#[test]
+fn a_failover_in_its_middle() {
+    shared("failover", async |sandbox| {
+        begun(&sandbox, 2).await;
+        let primary = sandbox.get("shop").await.status.and_then(|status| status.primary).expect("a primary");
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        sandbox.api::<Pod>().delete(&primary, &now).await.expect("the primary's pod is killed");
+        ends_once(&sandbox).await;
+    });
+}
+
+#[test]
+fn the_jobs_pod_is_killed_in_its_middle() {
+    shared("killed", async |sandbox| {
+        begun(&sandbox, 1).await;
+        let of_jobs = ListParams::default().labels("batch.kubernetes.io/job-name");
+        let pods = sandbox.api::<Pod>().list(&of_jobs).await.expect("the Job's pod").items;
+        let [pod] = &pods[..] else { panic!("{} pods of Jobs", pods.len()) };
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        sandbox.api::<Pod>().delete(&pod.name_any(), &now).await.expect("it is killed");
+        ends_once(&sandbox).await;
+    });
+}
