@@ -33,7 +33,8 @@ pub async fn follow(database: &str, reporter: &Reporter) -> Result<(), EnsureErr
     client.batch_execute(SESSION).await.map_err(failed)?;
     loop {
         match read(client).await {
-            Ok(ledger) => reporter.update(|report| report.ledger = ledger),
+            // None would say that nobody has looked.
+            Ok(ledger) => reporter.update(|report| report.ledger = Some(ledger.unwrap_or_default())),
             Err(error) if connection.is_closed() => return Err(failed(error)),
             Err(error) => {
                 // A migration may hold a lock on it; the next look finds it.

@@ -172,7 +172,7 @@ pub struct ImageSource {
     /// The folder in it. Default: /migrations.
     #[serde(default = "default_path")]
     #[schemars(length(max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('/') && !self.contains('/../') && !self.endsWith('/..')").message("spec.migrations.source.image.path must be absolute and without '..'"))]
+    #[x_kube(validation = Rule::new("self.startsWith('/') && self != '/' && !self.contains('/../') && !self.endsWith('/..')").message("spec.migrations.source.image.path must be absolute, a folder of its own, and without '..'"))]
     pub path: String,
 
     /// Secrets of the same namespace to pull it with.

@@ -23,9 +23,12 @@ pub struct Policy {
     pub baseline_version: Option<i64>,
     /// Whether to say what would be run, and to run nothing.
     pub dry_run: bool,
-    /// Whether what may lose stored data waits for a person.
+    /// Whether what may lose stored data waits for a person. Left out where it does not, so
+    /// that a run is called as it was before there was such a thing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub manual_approval: bool,
     /// What a person approved ([`PendingApproval::id`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub approved: Option<String>,
     /// How long a statement waits for a table's lock, in seconds.
     pub lock_timeout_seconds: u32,
@@ -57,6 +60,12 @@ impl Policy {
             None => revision.to_owned(),
             Some(target) => hash(&[revision, &target.to_string()]),
         }
+    }
+
+    /// What an approval names: the files, the target, and from where they would be run.
+    pub fn approval_id(&self, revision: &str) -> String {
+        let baseline = self.baseline_version.map(|version| version.to_string()).unwrap_or_default();
+        hash(&["approval", &self.goal(revision), &baseline])
     }
 
     /// What names a run: another policy is another run, since it may go better.

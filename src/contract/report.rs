@@ -41,7 +41,8 @@ pub struct Report {
     /// Of the leader: the state of the credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsReport>,
-    /// Of the leader: the head of the migrations' ledger, once there is one.
+    /// Of the leader: the head of the migrations' ledger, once it was looked for; all is none or
+    /// zero where there is no ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerReport>,
     /// What this agent's last dealing with Vault gave; absent before the first.
@@ -121,7 +122,8 @@ pub struct LedgerReport {
     /// The newest completed version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// What a team's own tool calls the schema's version, where one has brought it there.
+    /// What a team's own tool calls the schema's version, where one has brought it there; empty
+    /// where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_version: Option<String>,
     /// How many are announced and not completed.
@@ -139,7 +141,10 @@ pub struct LedgerReport {
 impl LedgerReport {
     /// The schema's version: what brought it there says how it is called.
     pub fn schema_version(&self) -> Option<String> {
-        self.tool_version.clone().or_else(|| self.version.map(|version| version.to_string()))
+        match &self.tool_version {
+            Some(version) => Some(version.clone()).filter(|version| !version.is_empty()),
+            None => self.version.map(|version| version.to_string()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::outcome::Stopped;
 use super::source::{self, MigrationSet};
 use crate::api::conditions::reason;
+use crate::contract::pod::IMAGE_DIR;
 
 /// How much of a folder is read, in bytes: what is larger is none of migrations.
 const LIMIT: u64 = 64 << 20;
@@ -16,7 +17,10 @@ const LIMIT: u64 = 64 << 20;
 /// # Errors
 /// If something cannot be read, or is no migration.
 pub fn read(folder: &Path) -> Result<MigrationSet, Stopped> {
-    let root = folder.canonicalize().map_err(|error| failed(folder, &error))?;
+    // A folder that is itself a link leads no further than its image.
+    let mount = Path::new(IMAGE_DIR);
+    let root = if folder.starts_with(mount) { mount } else { folder };
+    let root = root.canonicalize().map_err(|error| failed(folder, &error))?;
     let mut files = Vec::new();
     let mut left = LIMIT;
     for (name, path) in entries(folder)? {

@@ -24,6 +24,8 @@ pub struct Ledger {
     pub rows: Vec<Row>,
     /// The revision that was last found complete.
     pub revision: Option<String>,
+    /// Whether a team's own tool brought the schema there.
+    pub by_tool: bool,
 }
 
 /// One migration in the ledger.
@@ -65,6 +67,15 @@ pub async fn look(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
     if there { read(client, "").await } else { Ok(Ledger::default()) }
 }
 
+/// The revision that was last found complete; of a ledger of any version.
+///
+/// # Errors
+/// Whatever the server said; that there is no ledger is an error, too.
+pub async fn revision(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
+    let row = client.query_opt("SELECT revision FROM servicedb.revision", &[]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Reads it after these statements, in one round trip.
 async fn read(client: &Client, first: &str) -> Result<Ledger, tokio_postgres::Error> {
     // Of a down file, which may be long, only what says how it is run.
@@ -73,13 +84,14 @@ async fn read(client: &Client, first: &str) -> Result<Ledger, tokio_postgres::Er
          SELECT version, name, status, checksum, pg_catalog.split_part(down_sql, E'\\n', 1), error = '{ROLLING_BACK}', \
          error IS NOT NULL \
          FROM servicedb.migrations ORDER BY version;\n\
-         SELECT revision FROM servicedb.revision"
+         SELECT revision, pg_catalog.to_jsonb(r) ->> 'version' IS NOT NULL FROM servicedb.revision r"
     );
     let mut ledger = Ledger::default();
     for message in client.simple_query(&statements).await? {
         let SimpleQueryMessage::Row(row) = message else { continue };
-        if row.len() == 1 {
+        if row.len() == 2 {
             ledger.revision = row.get(0).map(str::to_owned);
+            ledger.by_tool = row.get(1) == Some("t");
         } else {
             ledger.rows.extend(read_row(&row));
         }
@@ -254,7 +266,8 @@ pub fn incomplete() -> &'static str {
 }
 
 /// The statements that record that a revision has come to its target. `version` is what a
-/// team's own tool calls the schema's version; with our own migrations the rows tell.
+/// team's own tool calls the schema's version, empty where nobody knows; with our own
+/// migrations the rows tell.
 pub fn complete_revision(goal: &str, version: Option<&str>) -> String {
     let (goal, version) = (literal(goal), version.map_or_else(|| "NULL".to_owned(), literal));
     format!(

@@ -100,7 +100,7 @@ pub async fn migrate(
     if policy.manual_approval {
         let steps = reverts.iter().map(|file| (file.name.as_str(), file.sql.as_str()));
         let steps = steps.chain(plan.pending.iter().map(|step| (step.up.name.as_str(), step.up.sql.as_str())));
-        if let Some(approval) = approval::needed(steps, &policy.goal(&set.revision))
+        if let Some(approval) = approval::needed(steps, &policy.approval_id(&set.revision))
             && policy.approved.as_ref() != Some(&approval.id)
         {
             let message = approval::message(&approval);

@@ -99,23 +99,32 @@ pub fn leave(outcome: &Outcome, path: &Path) {
     }
 }
 
-/// The outcome as JSON that fits. Only the message can be long; it is cut at its end.
+/// The outcome as JSON that fits. The message is cut at its end. Lists are cut where they are
+/// made; what escapes make of them may still be too long, and what is no JSON says nothing.
 fn termination_message(outcome: &Outcome) -> String {
     let mut outcome = outcome.clone();
     loop {
         // A document of strings, numbers and booleans always has a JSON form.
         let json = serde_json::to_string(&outcome).unwrap_or_default();
         let excess = json.len().saturating_sub(TERMINATION_LIMIT);
-        match &mut outcome.failure {
-            Some(failure) if excess > 0 && failure.message.len() > CUT.len() => {
-                let kept = failure.message.strip_suffix(CUT).unwrap_or(&failure.message);
-                // JSON writes one byte as six at most: so no step cuts more than it must.
-                let step = (excess / LONGEST_ESCAPE).max(CUT.len());
-                failure.message = cut(kept, kept.len().saturating_sub(step));
-            }
-            _ => return json,
+        if excess == 0 {
+            return json;
+        }
+        if let Some(failure) = outcome.failure.as_mut().filter(|failure| failure.message.len() > CUT.len()) {
+            let kept = failure.message.strip_suffix(CUT).unwrap_or(&failure.message);
+            // JSON writes one byte as six at most: so no step cuts more than it must.
+            let step = (excess / LONGEST_ESCAPE).max(CUT.len());
+            failure.message = cut(kept, kept.len().saturating_sub(step));
+        } else if !drop_last(&mut outcome) {
+            return json;
         }
     }
+}
+
+/// Leaves out the last entry of the longest list; the counts beside them stay.
+fn drop_last(outcome: &mut Outcome) -> bool {
+    let drift = outcome.drift.as_mut().is_some_and(|drift| drift.differences.pop().is_some());
+    drift || outcome.approval.as_mut().is_some_and(|approval| approval.statements.pop().is_some())
 }
 
 /// A text with at most so many bytes of its start, and a mark where it was cut.
@@ -130,6 +139,7 @@ pub fn cut(text: &str, bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::migration::DriftFound;
 
     fn failed(message: String) -> Outcome {
         let failure = Failure {
@@ -154,6 +164,12 @@ mod tests {
             assert!(read.message.ends_with(CUT));
             assert_eq!((read.file, read.line, read.sqlstate), (written.file, written.line, written.sqlstate));
         }
+        let differences = vec!["\"\\".repeat(100); 12];
+        let drift = Outcome { drift: Some(DriftFound { count: 12, differences }), ..Outcome::default() };
+        let json = termination_message(&drift);
+        assert!(json.len() <= TERMINATION_LIMIT, "{}", json.len());
+        let read: Outcome = serde_json::from_str(&json).expect("JSON");
+        assert!(read.drift.is_some_and(|drift| drift.count == 12 && drift.differences.len() > 5));
         let short = failed("relation \"x\" does not exist".to_owned());
         assert_eq!(serde_json::from_str::<Outcome>(&termination_message(&short)).expect("JSON"), short);
     }

@@ -84,7 +84,7 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
     }
 
     // A schema that was migrated by another tool: only where the ledger never knew of anything.
-    let untouched = completed().next().is_none() && ledger.revision.is_none();
+    let untouched = completed().next().is_none() && (ledger.revision.is_none() || ledger.by_tool);
     let known_until = policy.baseline_version.filter(|_| untouched).unwrap_or(i64::MIN);
     let (baseline, wanted): (Vec<&Migration>, Vec<&Migration>) = set
         .migrations
@@ -286,7 +286,7 @@ mod tests {
             half_reverted: false,
             has_error: false,
         };
-        Ledger { rows: states.iter().map(row).collect(), revision: None }
+        Ledger { rows: states.iter().map(row).collect(), ..Ledger::default() }
     }
 
     fn versions(plan: &Plan<'_>) -> Vec<i64> {
@@ -446,8 +446,10 @@ mod tests {
     fn a_baseline_is_for_a_schema_that_the_ledger_never_knew() {
         let set = set(&[("1_a", "1"), ("2_b", "2")]);
         let policy = Policy { baseline_version: Some(1), ..Policy::default() };
-        let rolled_back = Ledger { rows: Vec::new(), revision: Some(String::new()) };
+        let rolled_back = Ledger { rows: Vec::new(), revision: Some(String::new()), by_tool: false };
         assert_eq!(versions(&plan(&set, &rolled_back, &policy).expect("a plan")), [1, 2], "there is nothing to record");
+        let by_tool = Ledger { by_tool: true, ..rolled_back };
+        assert_eq!(versions(&plan(&set, &by_tool, &policy).expect("a plan")), [2], "what a tool of the team's made");
         // A first try without it has failed: that is how people find out.
         let failed = ledger(&set, &[(1, Failed), (2, Pending)]);
         assert_eq!(plan(&set, &failed, &policy).expect("a plan").baseline.len(), 1);

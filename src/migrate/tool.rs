@@ -70,6 +70,8 @@ pub fn end(started: Instant, outcome: Outcome, result: Result<(), Stopped>) -> E
 }
 
 async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
+    // What a predecessor in this pod has left would let the tool start without the lock.
+    remove_service_file().map_err(|error| unwritable(&error))?;
     let mut patience = Patience::new();
     let (access, connection) = loop {
         let taken = tokio::select! {
@@ -86,27 +88,57 @@ async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
             return Ok(());
         }
     };
-    write_files(job, &access, Path::new(pod::SESSION_DIR)).map_err(|error| {
-        let message = format!("{} cannot be written: {error}", pod::SESSION_DIR);
-        Stopped::later(reason::MIGRATION_FAILED, message)
-    })?;
+    write_files(job, &access, Path::new(pod::SESSION_DIR)).map_err(|error| unwritable(&error))?;
     tracing::info!("the lock is held, and the tool may start");
     while stop.sleep(LOOK).await {
-        let answer = tokio::time::timeout(LOOK, connection.client.simple_query("SELECT 1")).await;
-        if !matches!(answer, Ok(Ok(_))) {
-            let message = "the session that holds the migrations' lock was lost while the team's tool ran: the \
-                           database failed over, or was not reached; the run is tried again";
-            return Err(Stopped::unavailable(reason::NO_PRIMARY, message));
-        }
+        still_held(&connection.client, "SELECT 1").await?;
     }
-    Ok(())
+    // A tool that failed with the database may have ended first: look once more. And one that is
+    // told to end, but works on for a while, shall not do so beside the next run.
+    still_held(&connection.client, END_OTHERS).await
+}
+
+/// The sessions of this pod with the same login, which are the tool's.
+const END_OTHERS: &str = "RESET ROLE; SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+                          WHERE usename = session_user AND client_addr = pg_catalog.inet_client_addr() \
+                          AND pid <> pg_catalog.pg_backend_pid()";
+
+async fn still_held(client: &Client, statement: &str) -> Result<(), Stopped> {
+    let answer = tokio::time::timeout(LOOK, client.simple_query(statement)).await;
+    if matches!(answer, Ok(Ok(_))) {
+        return Ok(());
+    }
+    if let Err(error) = remove_service_file() {
+        tracing::warn!(%error, "the tool's service file cannot be removed");
+    }
+    let message = "the session that holds the migrations' lock was lost while the team's tool ran: the database failed \
+                   over, or was not reached; the run is tried again";
+    Err(Stopped::unavailable(reason::NO_PRIMARY, message))
+}
+
+fn remove_service_file() -> std::io::Result<()> {
+    match std::fs::remove_file(Path::new(pod::SESSION_DIR).join(pod::SERVICE_FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn unwritable(error: &std::io::Error) -> Stopped {
+    let message = format!("{} cannot be written: {error}", pod::SESSION_DIR);
+    Stopped::later(reason::MIGRATION_FAILED, message)
 }
 
 /// A session with the lock, and the ledger made sure of.
 async fn take(job: &Job, stop: &Stop) -> Result<(Access, Connection), Stopped> {
     let (access, connection) = connect(job).await?;
     session::prepare(&connection.client, &job.owner(), &job.limits(), stop).await?;
-    ledger::open(&connection.client).await.map_err(session::unavailable)?;
+    let ledger = ledger::open(&connection.client).await.map_err(session::unavailable)?;
+    // From now on no revision is complete, until the tool has ended well.
+    let goal = job.policy.goal(&job.revision);
+    if ledger.revision.is_some_and(|revision| revision != goal) {
+        let statements = format!("{} {}", ledger::incomplete(), ledger::notify());
+        connection.client.batch_execute(&statements).await.map_err(session::unavailable)?;
+    }
     Ok((access, connection))
 }
 
@@ -189,10 +221,10 @@ async fn record_over(job: &Job, client: &Client) -> Result<(), Stopped> {
     session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
     ledger::open(client).await.map_err(session::unavailable)?;
     let version = match std::env::var(pod::ENV_VERSION_QUERY).ok().filter(|query| !query.is_empty()) {
-        Some(query) => version(client, &query).await?,
-        None => None,
+        Some(query) => version(client, &query).await?.unwrap_or_default(),
+        None => String::new(),
     };
-    let statements = ledger::complete_revision(&job.policy.goal(&job.revision), version.as_deref());
+    let statements = ledger::complete_revision(&job.policy.goal(&job.revision), Some(&version));
     client.batch_execute(&statements).await.map_err(session::unavailable)?;
     tracing::info!(version, "the tool has ended well, and the ledger says so");
     Ok(())
@@ -204,6 +236,8 @@ async fn version(client: &Client, query: &str) -> Result<Option<String>, Stopped
     client.batch_execute("BEGIN READ ONLY").await.map_err(session::unavailable)?;
     let messages = client.simple_query(query).await.map_err(|error| match error.as_db_error() {
         None => session::unavailable(error),
+        // The server is shutting down, or is starting.
+        Some(db) if db.code().code().starts_with("57P") => session::unavailable(error),
         Some(_) => Stopped::refused(reason::MIGRATION_FAILED, None, format!("{FIELD}: {}", describe(&error))),
     })?;
     client.batch_execute("ROLLBACK").await.map_err(session::unavailable)?;

@@ -5,18 +5,25 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Api, ResourceExt};
 
 use super::apply::apply;
 use super::context::Context;
 use super::error::Error;
 use super::job_pods::JobPods;
 use super::migrations::{Declared, remove_job};
-use super::observe::{JobState, ended, job_state};
+use super::observe::{JobState, ended, stands};
+use super::plan::drift::ANNOTATION_GOAL;
 use super::plan::migration::{self, Purpose};
 use super::validate::{Database, Migrations, Source};
 use crate::api::conditions as kind;
+use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::api::{DriftStatus, ServiceDatabase};
+
+/// How long after a look that failed the next one is.
+const RETRY_AFTER: Duration = Duration::from_mins(10);
 
 /// Brings the look a step further, for a schema that is at its target; what is known now.
 ///
@@ -37,23 +44,29 @@ pub async fn advance(
     let goal = migrations.policy.goal(revision);
     let asks = Asks { migrations, goal: &goal, applied: applied_since(resource) };
     // It is due until what was found is in status: so there is no Job to look at when it is not.
-    if !asks.due(before.as_ref(), now) {
+    if migrations.policy.dry_run || !asks.due(before.as_ref(), now) {
         return Ok(before);
     }
-    let checked = before.as_ref().map(|before| before.checked_at.0);
-    let is_new = |at: Timestamp| checked.is_none_or(|checked| at > checked);
     let name = database.names().drift_job();
-    match job_state(&context.client, database.names(), &name).await? {
-        JobState::Absent => make(context, database, migrations, (revision, declared)).await?,
-        JobState::Running => {}
-        JobState::Succeeded(at) if is_new(at) => return found(context, database, &asks, at).await.map(Some),
-        JobState::Failed(job) if is_new(ended(&job, now)) => {
-            return found(context, database, &asks, ended(&job, now)).await.map(Some);
-        }
-        // What the last one found is in status.
-        JobState::Succeeded(_) | JobState::Failed(_) => remove_job(context, database, &name).await?,
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let Some(job) = api.get_opt(&name).await? else {
+        make(context, database, migrations, (revision, declared)).await?;
+        return Ok(before);
+    };
+    let at = match stands(&job) {
+        JobState::Succeeded(at) => at,
+        JobState::Failed(job) => ended(&job, now),
+        JobState::Absent | JobState::Running => return Ok(before),
+    };
+    let is_told = before.as_ref().is_some_and(|before| before.checked_at.0 == at);
+    let noted = |key: &str| job.annotations().get(key);
+    let is_asked_for = noted(ANNOTATION_GOAL) == Some(&goal)
+        && migrations.drift_request.as_ref().is_none_or(|token| noted(ANNOTATION_CHECK_DRIFT) == Some(token));
+    if is_told || !is_asked_for {
+        remove_job(context, database, &name).await?;
+        return Ok(before);
     }
-    Ok(before)
+    found(context, database, &asks, at, before).await.map(Some)
 }
 
 /// What is asked for.
@@ -70,12 +83,17 @@ impl Asks<'_> {
             return true;
         }
         let Some(interval) = self.migrations.drift_check else { return false };
+        let age = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        if before.is_some_and(|before| before.error.is_some() && age(before.checked_at.0) >= RETRY_AFTER.min(interval))
+        {
+            return true;
+        }
         // What was found of other migrations may not be true any more.
         if before.is_some_and(|before| before.count > 0 && before.goal != self.goal) {
             return true;
         }
         let since = before.map(|before| before.checked_at.0).or(self.applied);
-        since.is_some_and(|since| Duration::try_from(now.duration_since(since)).is_ok_and(|age| age >= interval))
+        since.is_some_and(|since| age(since) >= interval)
     }
 }
 
@@ -100,19 +118,32 @@ async fn make(
     apply(context, &database.owner, &job).await.map(drop)
 }
 
-async fn found(context: &Context, database: &Database, asks: &Asks<'_>, at: Timestamp) -> Result<DriftStatus, Error> {
+async fn found(
+    context: &Context,
+    database: &Database,
+    asks: &Asks<'_>,
+    at: Timestamp,
+    before: Option<DriftStatus>,
+) -> Result<DriftStatus, Error> {
     let name = database.names().drift_job();
     let outcome = JobPods::of(&context.client, database.names(), &name).await?.outcome().unwrap_or_default();
-    let (found, failure) = (outcome.drift.unwrap_or_default(), outcome.failure);
-    let silent = || format!("the Job {name} ended without a word: kubectl describe job {name}");
-    let error = (outcome.revision.is_empty() || failure.is_some())
-        .then(|| failure.map_or_else(silent, |failure| failure.message));
-    Ok(DriftStatus {
+    let request = asks.migrations.drift_request.clone();
+    let status = |error, goal: &str, count, differences| DriftStatus {
         checked_at: Time(at),
-        goal: asks.goal.to_owned(),
-        count: found.count,
-        differences: found.differences,
+        goal: goal.to_owned(),
+        count,
+        differences,
         error,
-        request: asks.migrations.drift_request.clone(),
+        request,
+    };
+    if let Some(found) = outcome.drift {
+        return Ok(status(None, asks.goal, found.count, found.differences));
+    }
+    let silent = || format!("the Job {name} ended without a word: kubectl describe job {name}");
+    let error = outcome.failure.map_or_else(silent, |failure| failure.message);
+    // What was found before is not unsaid by a look that failed.
+    Ok(match before {
+        Some(before) => status(Some(error), &before.goal, before.count, before.differences),
+        None => status(Some(error), asks.goal, 0, Vec::new()),
     })
 }

@@ -40,6 +40,11 @@ impl JobPods {
     /// what it is.
     pub fn hindrance(&self) -> Option<(&'static str, String)> {
         let pod = self.0.first()?;
+        let evicted = pod.status.as_ref().filter(|status| status.reason.as_deref() == Some("Evicted"));
+        if let Some(status) = evicted {
+            let why = cut(status.message.as_deref().unwrap_or_default());
+            return Some((reason::MIGRATIONS_RUNNING, format!("pod {} was evicted: {why}", pod.name_any())));
+        }
         statuses(pod).find_map(|status| {
             let (name, state) = (pod.name_any(), status.state.as_ref()?);
             if let Some(waiting) = &state.waiting {
@@ -97,6 +102,8 @@ fn outcome(pod: &Pod) -> Option<Outcome> {
             tool::TOOL => {
                 // It may have failed for what took the session that held the lock.
                 let transient = ended.exit_code == tool::EXIT_TRANSIENT || lost.is_some();
+                // Its own words may have a password in them; the runtime's have not.
+                let words = if why == "StartError" { words } else { String::new() };
                 let begun = if let Some(lost) = &lost { format!(" ({})", lost.message) } else { words };
                 let message = format!(
                     "the team's own tool ended with exit code {} ({why}){begun}: kubectl logs {} -c {}",

@@ -28,8 +28,6 @@ use crate::migrate::source::{self, MigrationSet};
 
 /// How long the leader's agent may take to see what a Job that ended well has done.
 const LEDGER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
-/// How long after its start it may have no word on a ledger that was there before.
-const READING_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// How long after a Job gave up on a cause that passes it is tried again.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
@@ -154,7 +152,8 @@ pub async fn declared(context: &Context, database: &Database) -> Result<Declared
 }
 
 /// Brings the migrations a step further. `primary` is what its agent says, if there is one
-/// whose credentials were proved. `settled`: status says of this very spec that it is applied.
+/// whose credentials were proved. `settled`: status says that this very spec and revision are
+/// applied.
 ///
 /// # Errors
 /// Whatever the API server said.
@@ -175,18 +174,25 @@ pub async fn advance(
         Declared::Unread(revision) => (revision, &[]),
     };
     let Some(migrations) = &database.migrations else { return Ok(Progress::NotDeclared) };
+    // A word on other files is none on these, and no reason to begin anew. What is in an image
+    // only the Job knows.
+    let mut migrations = migrations.clone();
+    if !matches!(migrations.source, Source::Image(_)) {
+        let id = migrations.policy.approval_id(revision);
+        migrations.policy.approved.take_if(|approved| *approved != id);
+    }
+    let migrations = &migrations;
     let policy = &migrations.policy;
     let Some(primary) = primary else {
         let message = "the migrations start once the primary answers and its credentials are proved".to_owned();
         return Ok(Progress::Waiting { reason: reason::PROGRESSING, message });
     };
     let ledger = primary.ledger.as_ref();
-    let heard_for = now.duration_since(primary.agent_started_at);
-    // An agent that has just started has not read the ledger yet: what was applied still is.
-    if settled && ledger.is_none() && heard_for < READING_PATIENCE {
+    // A new primary's agent has not read the ledger yet: what was applied still is.
+    if settled && ledger.is_none() {
         return Ok(Progress::Applied);
     }
-    let name = database.names().migration_job(&policy.run(revision));
+    let name = database.names().migration_job(&migrations.run(revision));
     let copies = migration::copies(database, revision, parts);
     let kept: Vec<String> = copies.iter().chain([&name]).cloned().collect();
     if ledger.is_some_and(|ledger| ledger.revision == Some(policy.goal(revision))) {
@@ -198,13 +204,14 @@ pub async fn advance(
     }
     match job_state(&context.client, database.names(), &name).await? {
         JobState::Absent => {
+            // Whatever is waited for, what is not declared any more does not go on meanwhile.
+            remove_others(context, database, &kept).await?;
             if let Some(held) = held_tool(migrations, revision) {
                 return Ok(Progress::Held(held));
             }
             if let Some(waits) = dependencies::look(context, database, &migrations.depends_on).await? {
                 return Ok(waits);
             }
-            remove_others(context, database, &kept).await?;
             for planned in migration::config_maps(database, &copies, parts) {
                 apply(context, &database.owner, &planned).await?;
             }
@@ -225,8 +232,7 @@ pub async fn advance(
             }
             // The ledger is the truth. If it still says otherwise after a while, another
             // revision was applied since this Job ran: run it again, it will tell.
-            let patience = if ledger.is_some() { LEDGER_PATIENCE } else { READING_PATIENCE };
-            if now.duration_since(ended).min(heard_for) > patience {
+            if ledger.is_some() && now.duration_since(ended) > LEDGER_PATIENCE {
                 remove_job(context, database, &name).await?;
             }
             Ok(Progress::Running)
@@ -238,7 +244,7 @@ pub async fn advance(
 /// A tool of the team's own, while nobody has approved it.
 fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval> {
     let Source::Tool(tool) = &migrations.source else { return None };
-    let (policy, id) = (&migrations.policy, migrations.policy.goal(revision));
+    let (policy, id) = (&migrations.policy, migrations.policy.approval_id(revision));
     let approved = policy.approved.as_ref() == Some(&id);
     (policy.manual_approval && !approved).then(|| approval::of_tool(&tool.image, &id))
 }

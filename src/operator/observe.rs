@@ -175,15 +175,19 @@ pub fn ended(job: &Job, now: Timestamp) -> Timestamp {
 /// Whatever the API server said.
 pub async fn job_state(client: &Client, names: &Names, name: &str) -> Result<JobState, Error> {
     let api: Api<Job> = Api::namespaced(client.clone(), &names.namespace);
-    let Some(job) = api.get_opt(name).await? else { return Ok(JobState::Absent) };
+    Ok(api.get_opt(name).await?.map_or(JobState::Absent, |job| stands(&job)))
+}
+
+/// What a Job says of itself.
+pub fn stands(job: &Job) -> JobState {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let holds = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
     let completed = job.status.as_ref().and_then(|status| status.completion_time.as_ref());
-    Ok(if holds("Complete") {
+    if holds("Complete") {
         JobState::Succeeded(completed.map_or_else(Timestamp::now, |time| time.0))
     } else if holds("Failed") {
-        JobState::Failed(Box::new(job))
+        JobState::Failed(Box::new(job.clone()))
     } else {
         JobState::Running
-    })
+    }
 }

@@ -63,7 +63,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
     for condition in &status.conditions {
         let before = previous.conditions.iter().find(|before| before.type_ == condition.type_);
         if let Some(event) = event(before, condition) {
-            if condition.type_ == kind::MIGRATIONS_APPLIED && event.type_ == EventType::Warning {
+            if condition.type_ == kind::MIGRATIONS_APPLIED && !holds(condition) && is_failure(&condition.reason) {
                 context.metrics.migrations_failed(&condition.reason);
             }
             emit(context, resource, event).await;
@@ -107,13 +107,13 @@ fn schema_changed(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus)
 /// Status tells what the ledger does, so each change of it is counted once, also across
 /// restarts of the operator.
 fn count_migrations(metrics: &Metrics, previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) {
-    let Some(now) = &now.migrations else { return };
-    let before = previous.migrations.clone().unwrap_or_default();
+    // What an adopted database brought with it was counted where it was done.
+    let (Some(before), Some(now)) = (&previous.migrations, &now.migrations) else { return };
     let completed = |status: &MigrationsStatus| -> Vec<MigrationRecord> {
         let completed = status.recent.iter().filter(|record| record.state == MigrationState::Completed);
         completed.cloned().collect()
     };
-    let known = completed(&before);
+    let known = completed(before);
     let new = completed(now).into_iter().filter(|record| !known.iter().any(|known| known.version == record.version));
     let took = new.filter_map(|record| u64::try_from(record.duration_ms?).ok()).map(Duration::from_millis);
     // One that left the list of the last twenty and came back by a rollback is not new.
@@ -169,6 +169,16 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
         action: "Reconcile".to_owned(),
         secondary: None,
     })
+}
+
+fn holds(condition: &Condition) -> bool {
+    condition.status == "True"
+}
+
+/// Whether migrations failed or were refused, and do not merely wait for somebody.
+fn is_failure(reason: &str) -> bool {
+    use kind::reason::{APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED};
+    ![APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED].contains(&reason) && !is_waiting(reason)
 }
 
 fn is_waiting(reason: &str) -> bool {

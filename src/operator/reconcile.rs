@@ -291,10 +291,21 @@ async fn bring_about(
     let report = observed.primary().and_then(|pod| pod.report.as_ref());
     let proved =
         report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
-    let settled = is_applied(findings.resource);
+    let settled = is_applied(findings.resource, declared.revision());
     let progress = migrations::advance(context, database, declared, proved, settled, findings.now).await?;
-    if progress == Progress::Applied {
-        findings.drift = drift::advance(context, findings.resource, database, declared, findings.now).await?;
+    match &progress {
+        Progress::Applied => {
+            // The database does not hang on it, nor does its status.
+            match drift::advance(context, findings.resource, database, declared, findings.now).await {
+                Ok(drift) => findings.drift = drift,
+                Err(error) => {
+                    let (namespace, name) = (&database.owner.names.namespace, &database.owner.names.name);
+                    tracing::warn!(namespace, name, %error, "the schema cannot be compared with its migrations now");
+                }
+            }
+        }
+        Progress::NotDeclared => findings.drift = None,
+        _ => {}
     }
     findings.progress = Some(progress);
     Ok(())

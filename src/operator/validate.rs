@@ -166,6 +166,21 @@ pub struct Migrations {
     pub drift_request: Option<String>,
 }
 
+impl Migrations {
+    /// What names the Job of a revision. The pull Secrets are part of it, so that a corrected
+    /// one takes effect; what is applied does not depend on them.
+    pub fn run(&self, revision: &str) -> String {
+        let run = self.policy.run(revision);
+        let secrets = match &self.source {
+            Source::ConfigMaps(_) => return run,
+            Source::Image(image) => &image.image_pull_secrets,
+            Source::Tool(tool) => &tool.image_pull_secrets,
+        };
+        let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
+        if names.is_empty() { run } else { hash(&[&run, &names.join(",")]) }
+    }
+}
+
 /// Where migrations are.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -205,7 +220,10 @@ fn source(spec: &MigrationSource) -> Result<Source, Invalid> {
 
 fn migrations(spec: &MigrationsSpec, resource: &ServiceDatabase) -> Result<Migrations, Invalid> {
     let manual_approval = spec.approval == Approval::Manual;
-    let approved = resource.annotations().get(ANNOTATION_APPROVE).filter(|_| manual_approval);
+    let approved = resource.annotations().get(ANNOTATION_APPROVE);
+    // It goes into the Job: nothing but an id does.
+    let is_id = |value: &&String| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let approved = approved.filter(|_| manual_approval).filter(is_id);
     let seconds = |field: &str, seconds: i64| {
         u32::try_from(seconds).map_err(|_| invalid(format!("spec.migrations.{field} is out of its bounds: {seconds}")))
     };

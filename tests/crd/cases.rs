@@ -342,7 +342,12 @@ fn the_rest() -> Vec<Row> {
         (
             "an image's path that leads out of it",
             "migrations: {source: {image: {reference: team/app:1, path: /db/../etc}}}",
-            Refused("spec.migrations.source.image.path must be absolute and without '..'"),
+            Refused("spec.migrations.source.image.path must be absolute"),
+        ),
+        (
+            "the whole of an image",
+            "migrations: {source: {image: {reference: team/app:1, path: /}}}",
+            Refused("spec.migrations.source.image.path must be absolute, a folder of its own"),
         ),
         (
             "a tool of the team's own",

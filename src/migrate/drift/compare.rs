@@ -251,7 +251,9 @@ impl fmt::Display for Difference {
 
 impl Difference {
     fn may_show(&self, definition: &str) -> bool {
+        // A literal may be anything, also somebody's key.
         !HIDDEN.contains(&self.kind.as_str())
+            && !definition.contains('\'')
             && definition.chars().count() <= SHOWN
             && !definition.contains(char::is_control)
     }

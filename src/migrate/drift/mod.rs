@@ -103,8 +103,7 @@ async fn compare_with_live(job: &Job, declared: &Catalog) -> Result<DriftFound, 
 
 /// Only a schema that is where it is declared to be can have drifted.
 async fn at_goal(job: &Job, client: &Client) -> Result<(), Stopped> {
-    let ledger = ledger::look(client).await.map_err(session::unavailable)?;
-    if ledger.revision == Some(job.policy.goal(&job.revision)) {
+    if ledger::revision(client).await.map_err(session::unavailable)? == Some(job.policy.goal(&job.revision)) {
         return Ok(());
     }
     let message = "the schema is being migrated: it is compared once it is at its target";

@@ -12,6 +12,11 @@ pub const DRIFT: &str = "drift";
 /// How much the scratch server may write.
 const SCRATCH_LIMIT: &str = "2Gi";
 
+/// Annotation: what the schema is compared with.
+pub const ANNOTATION_GOAL: &str = "servicedb.dev/goal";
+/// How long a comparison may take, in seconds.
+pub const DEADLINE_SECONDS: i64 = 3600;
+
 /// Makes it of the pod that applies the migrations.
 pub fn pod(database: &Database, mut base: JobPod) -> JobPod {
     for container in &mut base.containers {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::workload::{container_security, pod_security};
 use super::{drift, tool};
 use crate::api::ImageSource;
+use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::contract::migration::{self, Policy};
 use crate::contract::pod;
 use crate::operator::object::Planned;
@@ -86,24 +87,28 @@ pub fn job(
         Source::Tool(source) => (tool::pod(&ours, source), &source.image_pull_secrets[..]),
     };
     let (name, pod, backoff_limit) = match purpose {
-        Purpose::Apply => (names.migration_job(&policy.run(revision)), pod, BACKOFF_LIMIT),
+        Purpose::Apply => (names.migration_job(&migrations.run(revision)), pod, BACKOFF_LIMIT),
         // It is made again at its next time.
         Purpose::Compare => (names.drift_job(), drift::pod(database, pod), 0),
     };
     let secrets = options.image_pull_secrets.iter().chain(own_secrets.iter().map(|secret| &secret.name));
-    let labels = json!({"app.kubernetes.io/component": COMPONENT});
-    Planned::new::<Job>(
-        &database.owner,
-        name,
-        json!({
-            "metadata": {"labels": labels},
-            "spec": {
-                "backoffLimit": backoff_limit,
-                "podFailurePolicy": {"rules": rules(&pod)},
-                "template": template(database, options, pod, secrets.map(|name| json!({"name": name})).collect()),
-            },
-        }),
-    )
+    let mut job = json!({
+        "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
+        "spec": {
+            "backoffLimit": backoff_limit,
+            "podFailurePolicy": {"rules": rules(&pod)},
+            "template": template(database, options, pod, secrets.map(|name| json!({"name": name})).collect()),
+        },
+    });
+    if purpose == Purpose::Compare {
+        job["spec"]["activeDeadlineSeconds"] = drift::DEADLINE_SECONDS.into();
+        // Whoever reads what it found knows what it was asked.
+        job["metadata"]["annotations"] = json!({drift::ANNOTATION_GOAL: policy.goal(revision)});
+        if let Some(token) = &migrations.drift_request {
+            job["metadata"]["annotations"][ANNOTATION_CHECK_DRIFT] = token.clone().into();
+        }
+    }
+    Planned::new::<Job>(&database.owner, name, job)
 }
 
 /// A pod that was evicted, or whose node is gone, is no failure of the migrations.
@@ -204,6 +209,11 @@ impl Ours<'_> {
     }
 }
 
+/// A value of an environment variable as it stands: Kubernetes puts others in for `$(…)`.
+pub fn literal(value: &str) -> String {
+    value.replace('$', "$$")
+}
+
 /// Adds an entry to a list of a container, such as its `env`.
 pub fn add(container: &mut Value, list: &str, entry: Value) {
     if let Some(list) = container[list].as_array_mut() {
@@ -250,6 +260,6 @@ fn of_image(ours: &Ours<'_>, image: &ImageSource) -> JobPod {
         (pod::MIGRATIONS_DIR, pod::MIGRATIONS_DIR.to_owned())
     };
     add(&mut migrate, "volumeMounts", json!({"name": "migrations", "mountPath": mounted, "readOnly": true}));
-    add(&mut migrate, "env", json!({"name": pod::ENV_IMAGE_FOLDER, "value": folder}));
+    add(&mut migrate, "env", json!({"name": pod::ENV_IMAGE_FOLDER, "value": literal(&folder)}));
     JobPod { init_containers, containers: vec![migrate], volumes, in_vain: ends }
 }

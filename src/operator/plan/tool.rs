@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::migration::{EXIT_PERMANENT, JobPod, Ours, add, in_vain};
+use super::migration::{EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal};
 use super::workload::container_security;
 use crate::api::ToolSource;
 use crate::contract::pod;
@@ -35,7 +35,7 @@ pub fn pod(ours: &Ours<'_>, tool: &ToolSource) -> JobPod {
 
     let mut record = ours.container(RECORD, Some("record"));
     if let Some(query) = &tool.version_query {
-        add(&mut record, "env", json!({"name": pod::ENV_VERSION_QUERY, "value": query}));
+        add(&mut record, "env", json!({"name": pod::ENV_VERSION_QUERY, "value": literal(query)}));
     }
 
     let mut volumes = ours.volumes();

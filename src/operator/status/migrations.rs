@@ -32,8 +32,12 @@ pub fn applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wor
     }
 }
 
-/// Whether status says of this very spec that its migrations are applied.
-pub fn is_applied(resource: &ServiceDatabase) -> bool {
+/// Whether status says of this very spec that its migrations, of this revision, are applied.
+pub fn is_applied(resource: &ServiceDatabase, revision: Option<&str>) -> bool {
+    let migrations = resource.status.as_ref().and_then(|status| status.migrations.as_ref());
+    if migrations.and_then(|migrations| migrations.revision.as_deref()) != revision {
+        return false;
+    }
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|condition| {
         condition.type_ == kind::MIGRATIONS_APPLIED
@@ -60,7 +64,10 @@ fn planned(plan: &MigrationPlan) -> String {
 /// Whether the schema has drifted.
 pub fn drifted(drift: &DriftStatus) -> Word {
     if let Some(error) = &drift.error {
-        return Word::no(reason::DRIFT_CHECK_FAILED, error.clone());
+        // What was found before is not unsaid.
+        let known = if drift.count > 0 { "; before, it had drifted (status.drift)" } else { "" };
+        let message = format!("{error}{known}");
+        return Word { holds: drift.count > 0, reason: reason::DRIFT_CHECK_FAILED.to_owned(), message };
     }
     let (Some(first), more) = (drift.differences.first(), drift.count - 1) else {
         return Word::no(reason::SCHEMA_MATCHES, "the schema is what the migrations give");

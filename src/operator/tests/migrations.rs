@@ -58,7 +58,8 @@ fn fail_job(world: &World, failure: Failure, at: &str) {
     world.api.store().create(&object("pods", &format!("{name}-x")), pod, "kubelet").expect("a pod");
 }
 
-fn end(world: &World, job: &str, condition: &str, at: &str) {
+/// Plays the Job controller.
+pub fn end(world: &World, job: &str, condition: &str, at: &str) {
     world.api.store().edit(&object("jobs", job), |job| {
         job["status"]["conditions"] = json!([{"type": condition, "status": "True", "lastTransitionTime": at}]);
         if condition == "Complete" {
@@ -282,4 +283,40 @@ data:
     world.settle_all().await;
     assert_eq!(world.told(kind::READY), "False InvalidMigrations");
     assert!(world.message(kind::READY).contains("0001_create.up.sql is in another ConfigMap"));
+}
+
+/// After a failover the new primary's agent has not read the ledger yet.
+#[tokio::test]
+async fn an_agent_that_has_not_read_the_ledger_does_not_unsay_what_is_applied() {
+    let mut world = with_job().await;
+    finish_job(&mut world);
+    world.settle().await;
+    let made = job(&world).expect("a Job");
+    let read = world.ledger.take();
+    world.run_pods();
+    let sent = world.settle().await;
+    assert_eq!(world.told(kind::READY), "True Ready");
+    assert!(!sent.iter().any(|call| call.contains(" jobs ")), "{sent:?}");
+
+    // Of other files it said nothing.
+    world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
+        map["data"]["0003_more.up.sql"] = "CREATE TABLE more (id bigint);".into();
+    });
+    world.settle().await;
+    assert_eq!(world.told(kind::READY), "False MigrationsRunning");
+    assert_ne!(job(&world).expect("another Job")["metadata"]["name"], made["metadata"]["name"]);
+
+    // A ledger that is gone is one that was looked for.
+    world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
+        map["data"].as_object_mut().expect("files").remove("0003_more.up.sql");
+    });
+    world.ledger = read;
+    world.run_pods();
+    world.settle().await;
+    assert_eq!(world.told(kind::READY), "True Ready");
+    world.ledger = Some(LedgerReport::default());
+    world.run_pods();
+    world.settle().await;
+    assert_eq!(world.told(kind::READY), "False MigrationsRunning");
+    assert!(job(&world).is_some());
 }

@@ -9,6 +9,7 @@ mod api_server;
 mod binding;
 mod crashes;
 mod deletion;
+mod drift;
 mod faults;
 mod fixtures;
 mod leader;
