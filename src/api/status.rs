@@ -13,7 +13,7 @@ pub struct ServiceDatabaseStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
-    /// VaultReachable.
+    /// VaultReachable, and SchemaDrift once that was looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
