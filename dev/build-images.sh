@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
 # Into this folder whatever CARGO_TARGET_DIR says: the images take it from there.
 cargo_build() { cargo build --release --locked --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"; how=built; }
+echo "    cargo build --release: minutes, if anything has changed"
 step "cargo build --release" cargo_build
 
 if [[ -n ${CONTEXT:-} ]]; then

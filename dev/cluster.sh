@@ -43,4 +43,4 @@ step "node $NODE ready" wait_node
 ./build.sh vault
 ./images.sh vault
 ./vault.sh
-echo "cluster is up: export KUBECONFIG=$KUBECONFIG; . $DEV/vault.env"
+echo "cluster is up: export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH; . $DEV/vault.env"

@@ -249,6 +249,12 @@ fn advice(code: &SqlState) -> Option<&'static str> {
         Some("make '-- no-transaction' the file's first line to run each of its statements by itself")
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
         Some("other sessions hold a lock for too long; the run is tried again later")
+    } else if *code == SqlState::QUERY_CANCELED {
+        Some(
+            "it took longer than spec.migrations.statementTimeoutSeconds, or somebody cancelled it; a greater value is tried at once",
+        )
+    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        Some("migrations run as the role that owns the database, which is no superuser and makes no roles")
     } else {
         None
     }

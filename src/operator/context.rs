@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::events::Recorder;
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use tokio::sync::RwLock;
@@ -37,8 +37,8 @@ pub struct Context {
     /// What tells the time: dates of certificates, of secret_ids, of credentials. Tests have one
     /// of their own.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Events.
-    pub recorder: Recorder,
+    /// Who events are from.
+    pub reporter: Reporter,
     /// Metrics.
     pub metrics: Metrics,
     /// What is remembered between reconciles; losing it costs requests, never truth.

@@ -23,7 +23,7 @@ use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::api::{DriftStatus, ServiceDatabase};
 
 /// How long after a look that failed the next one is.
-const RETRY_AFTER: Duration = Duration::from_mins(10);
+const RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Brings the look a step further, for a schema that is at its target; what is known now.
 ///

@@ -249,6 +249,14 @@ fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval>
     (policy.manual_approval && !approved).then(|| approval::of_tool(&tool.image, &id))
 }
 
+/// What spec itself causes, and another spec mends by itself.
+const BY_SPEC: [&str; 2] = [reason::ROLLBACK_REFUSED, reason::TARGET_VERSION_NOT_FOUND];
+
+/// Whether a file reverts a migration.
+fn is_down(file: &str) -> bool {
+    file.ends_with("down.sql") || file.starts_with('U')
+}
+
 async fn after_failure(context: &Context, database: &Database, job: &Job, now: Timestamp) -> Result<Progress, Error> {
     let name = job.name_any();
     let failed_at = ended(job, now);
@@ -270,8 +278,17 @@ async fn after_failure(context: &Context, database: &Database, job: &Job, now: T
                 Some(Source::Tool(_)) => "another image, command or argument",
                 Some(Source::ConfigMaps(_)) | None => "a changed file",
             };
-            let again = format!("{other} runs by itself; to run the same again, kubectl delete job {name}");
-            Progress::Failed { message: format!("{} ({again})", describe(&failure)), reason: failure.reason }
+            let again = if BY_SPEC.contains(&failure.reason.as_str()) {
+                String::new()
+            } else if failure.file.as_ref().is_some_and(|file| is_down(file)) {
+                format!(
+                    " (what ran is the ledger's copy: raise spec.migrations.targetVersion and undo it by a new \
+                     migration, or correct the copy, docs/migrations.md, and kubectl delete job {name})"
+                )
+            } else {
+                format!(" ({other} runs by itself; to run the same again, kubectl delete job {name})")
+            };
+            Progress::Failed { message: format!("{}{again}", describe(&failure)), reason: failure.reason }
         }
         Some(failure) => hindered(describe(&failure)),
         None => hindered(format!(

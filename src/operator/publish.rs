@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
@@ -123,7 +123,10 @@ fn count_migrations(metrics: &Metrics, previous: &ServiceDatabaseStatus, now: &S
 
 /// Files an event about a resource; that it could not be is only logged.
 pub async fn emit(context: &Context, resource: &ServiceDatabase, event: Event) {
-    let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await else { return };
+    // A recorder counts what has the same reason as one event, and keeps the first one's words:
+    // of another file's failure they would be untrue. Each change is an event of its own.
+    let recorder = Recorder::new(context.client.clone(), context.reporter.clone());
+    let Err(error) = recorder.publish(&event, &resource.object_ref(&())).await else { return };
     let error = Error::from(error);
     if error.is_of_ending_namespace() {
         tracing::debug!(name = resource.name_any(), reason = event.reason, %error, "an event could not be written");

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::Shared;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::store;
 use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
@@ -73,10 +73,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         cluster_uid,
         clock: Arc::new(Timestamp::now),
         vault_names: RwLock::default(),
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter { controller: "servicedb".to_owned(), instance: Some(options.pod_name.clone()) },
-        ),
+        reporter: Reporter { controller: "servicedb".to_owned(), instance: Some(options.pod_name.clone()) },
         client,
         vault: Arc::new(vault),
         vault_ca,

@@ -267,6 +267,10 @@ fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
     }
     match &findings.progress {
         Some(Progress::Failed { reason, message }) => Word::yes(reason, message.clone()),
+        // Files that cannot be read stay so until somebody changes them.
+        Some(Progress::Waiting { reason: reason::INVALID_MIGRATIONS, message }) => {
+            Word::yes(reason::INVALID_MIGRATIONS, message.clone())
+        }
         Some(Progress::Held(approval)) => Word::yes(reason::APPROVAL_REQUIRED, approval::message(approval)),
         _ => Word::no(reason::NOT_STALLED, ""),
     }

@@ -14,12 +14,12 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let Some(approval) = waiting(&resource) else {
-        println!("nothing of {name} waits for approval");
+        println!("nothing of {name} waits for approval (kubectl servicedb status {name})");
         return Ok(ExitCode::SUCCESS);
     };
     print!("{}", listed(approval));
     if !yes && !confirmed().map_err(|error| PluginError::Output(error.to_string()))? {
-        eprintln!("error: not approved; --yes approves without being asked");
+        eprintln!("error: not approved: nobody at a terminal said yes; --yes approves without being asked");
         return Ok(ExitCode::FAILURE);
     }
     annotate(&client, &namespace, name, ANNOTATION_APPROVE, &approval.id).await?;

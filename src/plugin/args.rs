@@ -70,7 +70,7 @@ pub enum Command {
         yes: bool,
     },
     /// Look whether the schema still is what the migrations give, and say what differs. The exit
-    /// code tells.
+    /// code is 1 then, and 2 where it could not be found out.
     Drift {
         /// The ServiceDatabase.
         name: String,

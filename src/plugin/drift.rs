@@ -8,11 +8,15 @@ use tokio::time::Instant;
 use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
 use super::table::plain;
-use crate::api::DriftStatus;
+use crate::api::conditions::{self as kind, reason};
 use crate::api::names::ANNOTATION_CHECK_DRIFT;
+use crate::api::{DriftStatus, ServiceDatabase};
 
 /// How often the answer is looked for.
 const POLL: Duration = Duration::from_millis(500);
+
+/// The exit code where it could not be found out.
+const UNKNOWN: u8 = 2;
 
 /// Asks for a look, waits for what it finds, and says it; the exit code tells whether there is
 /// drift.
@@ -21,17 +25,29 @@ pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Resu
     let resource = read(&client, &namespace, name).await?;
     if resource.spec.migrations.as_ref().is_none_or(|migrations| migrations.source.job.is_some()) {
         eprintln!("error: {name} has no migrations that its schema could be compared with");
-        return Ok(ExitCode::FAILURE);
+        return Ok(ExitCode::from(UNKNOWN));
+    }
+    if let Some(hindrance) = hindrance(&resource) {
+        eprintln!("error: the schema is not at its target, so it is not compared: {hindrance}");
+        return Ok(ExitCode::from(UNKNOWN));
     }
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     annotate(&client, &namespace, name, ANNOTATION_CHECK_DRIFT, &token).await?;
     let deadline = Instant::now() + timeout;
     loop {
-        let drift = read(&client, &namespace, name).await?.status.and_then(|status| status.drift);
-        if let Some(drift) = drift.filter(|drift| drift.request.as_deref() == Some(token.as_str())) {
+        let resource = read(&client, &namespace, name).await?;
+        let hindrance = hindrance(&resource);
+        if let Some(drift) = resource
+            .status
+            .and_then(|status| status.drift)
+            .filter(|drift| drift.request.as_deref() == Some(token.as_str()))
+        {
             print!("{}", told(&drift));
-            let matches = drift.count == 0 && drift.error.is_none();
-            return Ok(if matches { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(match drift {
+                DriftStatus { error: Some(_), .. } => ExitCode::from(UNKNOWN),
+                DriftStatus { count: 0, .. } => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            });
         }
         if Instant::now() >= deadline {
             eprintln!(
@@ -39,10 +55,21 @@ pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Resu
                  (kubectl servicedb status {name})",
                 timeout.as_secs()
             );
-            return Ok(ExitCode::FAILURE);
+            if let Some(hindrance) = hindrance {
+                eprintln!("{hindrance}");
+            }
+            return Ok(ExitCode::from(UNKNOWN));
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Why there will be no answer before somebody changes something.
+fn hindrance(resource: &ServiceDatabase) -> Option<String> {
+    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    let applied = conditions.into_iter().find(|condition| condition.type_ == kind::MIGRATIONS_APPLIED)?;
+    let under_way = [reason::MIGRATIONS_RUNNING, reason::PROGRESSING].contains(&applied.reason.as_str());
+    (applied.status != "True" && !under_way).then(|| format!("{}: {}", applied.reason, plain(&applied.message)))
 }
 
 fn told(drift: &DriftStatus) -> String {

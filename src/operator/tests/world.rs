@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::Event;
@@ -347,7 +347,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
     let reporter = Reporter { controller: "servicedb".to_owned(), instance: Some("operator-0".to_owned()) };
     Arc::new(Context {
         vault_names: RwLock::default(),
-        recorder: Recorder::new(client.clone(), reporter),
+        reporter,
         client,
         vault: Arc::new(vault.clone()),
         options: options(),
