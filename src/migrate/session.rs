@@ -18,6 +18,11 @@ const LOCK_POLL: Duration = Duration::from_millis(250);
 /// The first version with `transaction_timeout`.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17_00_00;
 
+/// After how long the server gives up a client whose node is gone without a word, and with it
+/// the lock: some 30 s instead of the kernel's two hours.
+const LOST_AFTER: &str = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; \
+                              SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000;";
+
 /// How long a run has patience with others.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -58,7 +63,7 @@ impl Settings {
             "RESET ALL; SET ROLE {}; SET search_path = public; SET lock_timeout = {lock_timeout}; \
              SET statement_timeout = {statement_timeout}; SET idle_in_transaction_session_timeout = 0; \
              SET client_min_messages = error; SET standard_conforming_strings = on; \
-             SET client_connection_check_interval = 2000;",
+             SET client_connection_check_interval = 2000; {LOST_AFTER}",
             ident(owner)
         );
         if server_version >= TRANSACTION_TIMEOUT_SINCE {

@@ -157,7 +157,8 @@ fn write_files(job: &Job, access: &Access, folder: &Path) -> std::io::Result<()>
     // owner and not to a login that is gone after the next rotation.
     let policy = &job.policy;
     let options = format!(
-        "-c role={} -c search_path=public -c lock_timeout={}s -c statement_timeout={}s",
+        "-c role={} -c search_path=public -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
+         -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
         job.owner(),
         policy.lock_timeout_seconds,
         policy.statement_timeout_seconds

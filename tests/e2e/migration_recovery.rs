@@ -56,11 +56,52 @@ fn a_failover_in_its_middle() {
 fn the_jobs_pod_is_killed_in_its_middle() {
     shared("killed", async |sandbox| {
         begun(&sandbox, 1).await;
-        let of_jobs = ListParams::default().labels("batch.kubernetes.io/job-name");
-        let pods = sandbox.api::<Pod>().list(&of_jobs).await.expect("the Job's pod").items;
-        let [pod] = &pods[..] else { panic!("{} pods of Jobs", pods.len()) };
+        let pod = job_pod(&sandbox).await;
         let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         sandbox.api::<Pod>().delete(&pod.name_any(), &now).await.expect("it is killed");
         ends_once(&sandbox).await;
     });
+}
+
+/// The server hears nothing of the Job any more, neither data nor a farewell, as of a node that
+/// has lost its power; the pod is removed as Kubernetes does it then.
+#[test]
+fn the_jobs_node_is_gone_in_its_middle() {
+    if std::env::var("CONTEXT").is_ok_and(|context| !context.is_empty()) {
+        // The network of another cluster's pods is not ours to cut.
+        return;
+    }
+    shared("node", async |sandbox| {
+        begun(&sandbox, 1).await;
+        let pod = job_pod(&sandbox).await;
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).expect("an address");
+        cut_off(&address);
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        sandbox.api::<Pod>().delete(&pod.name_any(), &now).await.expect("it is removed");
+        ends_once(&sandbox).await;
+    });
+}
+
+async fn job_pod(sandbox: &Sandbox) -> Pod {
+    let of_jobs = ListParams::default().labels("batch.kubernetes.io/job-name");
+    let mut pods = sandbox.api::<Pod>().list(&of_jobs).await.expect("the Job's pod").items;
+    assert_eq!(pods.len(), 1, "the Job's pods");
+    pods.remove(0)
+}
+
+/// Takes down the interface of the pod with this address, from its node.
+fn cut_off(address: &str) {
+    let ip = |arguments: &[&str]| {
+        let output = std::process::Command::new("ip").args(arguments).output().expect("ip runs");
+        assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for line in ip(&["netns", "list"]).lines() {
+        let Some(namespace) = line.split_whitespace().next() else { continue };
+        if ip(&["-n", namespace, "-4", "-o", "address"]).contains(&format!(" {address}/")) {
+            ip(&["-n", namespace, "link", "set", "eth0", "down"]);
+            return;
+        }
+    }
+    panic!("no network namespace has the address {address}");
 }

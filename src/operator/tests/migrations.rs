@@ -320,3 +320,37 @@ async fn an_agent_that_has_not_read_the_ledger_does_not_unsay_what_is_applied() 
     assert_eq!(world.told(kind::READY), "False MigrationsRunning");
     assert!(job(&world).is_some());
 }
+
+#[tokio::test]
+async fn migrations_are_counted_once_and_told() {
+    let mut world = with_job().await;
+    fail_job(&world, permanent(), "2026-01-01T00:10:00Z");
+    world.settle().await;
+    let failures = "servicedb_migration_failures_total{reason=\"MigrationFailed\"} 1";
+    assert!(world.metrics().contains(failures), "{}", world.metrics());
+    world.settle_all().await;
+    assert!(world.metrics().contains(failures), "counted twice");
+
+    finish_job(&mut world);
+    world.settle_all().await;
+    assert_eq!(world.told(kind::READY), "True Ready");
+    let metrics = world.metrics();
+    assert!(metrics.contains("servicedb_migrations_applied_total 2"), "{metrics}");
+    world.ledger.as_mut().expect("a ledger").applied = 1;
+    world.ledger.as_mut().expect("a ledger").version = Some(1);
+    world.run_pods();
+    world.settle().await;
+    assert!(world.metrics().contains("servicedb_migrations_rolled_back_total 1"), "{}", world.metrics());
+
+    let events = world.api.store().list("events", "messaging", "")["items"].as_array().cloned().unwrap_or_default();
+    let notes: Vec<_> = events
+        .iter()
+        .filter(|event| event["reason"] == "SchemaChanged")
+        .filter_map(|event| event["note"].as_str().or(event["message"].as_str()))
+        .collect();
+    assert_eq!(
+        notes,
+        ["the schema went from none to version 2", "the schema went from version 2 to version 1"],
+        "{events:?}"
+    );
+}

@@ -94,6 +94,11 @@ impl World {
         self.restart();
     }
 
+    /// What the operator counts.
+    pub fn metrics(&self) -> String {
+        self.context.metrics.render().expect("metrics")
+    }
+
     /// Lets the probe find that Vault is back.
     pub fn vault_is_back(&self) {
         self.context.memory.vault_is_back();
