@@ -1,5 +1,7 @@
 //! What the operator reports: `status`, only ever from what was applied and observed.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -158,6 +160,13 @@ pub struct HeldStatement {
     pub line: Option<u32>,
     /// What it would do, or why that cannot be seen.
     pub why: String,
+}
+
+impl fmt::Display for HeldStatement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = self.line.map(|line| format!(", line {line}")).unwrap_or_default();
+        write!(formatter, "{}{line}: {}", self.file, self.why)
+    }
 }
 
 /// What a run of the migrations would do.

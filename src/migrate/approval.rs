@@ -36,10 +36,7 @@ pub fn of_tool(image: &str, id: &str) -> PendingApproval {
 
 /// What is told of it.
 pub fn message(approval: &PendingApproval) -> String {
-    let first = approval.statements.first().map_or_else(String::new, |held| {
-        let line = held.line.map(|line| format!(", line {line}")).unwrap_or_default();
-        format!("{}{line}: {}", held.file, held.why)
-    });
+    let first = approval.statements.first().map(ToString::to_string).unwrap_or_default();
     let more = match approval.count {
         ..=1 => String::new(),
         count => format!(", and {} more", count - 1),

@@ -1,18 +1,20 @@
 //! What the operator tells its migration Jobs, and their way to the database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::files;
 use super::outcome::Stopped;
 use super::session::Limits;
+use super::source::MigrationSet;
 use crate::api::conditions::reason;
 use crate::api::names::{Names, PostgresNames};
 use crate::contract::migration::Policy;
 use crate::contract::pod;
 use crate::contract::records::MigratorRecord;
-use crate::postgres::TlsLogin;
+use crate::postgres::{Connection, TlsLogin, over_tls};
 use crate::vault::{Vault, pod as pod_vault};
 
 /// What the operator tells a Job by its environment.
@@ -118,6 +120,28 @@ impl Job {
             ca: &access.ca,
             application_name: name,
         }
+    }
+}
+
+impl Job {
+    /// A session as the migrator, and what it logged in with.
+    ///
+    /// # Errors
+    /// If Vault or the database is not there.
+    pub async fn connect(&self) -> Result<(Access, Connection), Stopped> {
+        let access = self.access().await?;
+        let connection = over_tls(&self.login(&access, &session_name()))
+            .await
+            .map_err(|error| Stopped::unavailable(reason::NO_PRIMARY, error.to_string()))?;
+        Ok((access, connection))
+    }
+
+    /// The files of the revision.
+    ///
+    /// # Errors
+    /// If something cannot be read, or is no migration.
+    pub fn files(&self) -> Result<MigrationSet, Stopped> {
+        files::read(self.image_folder.as_deref().unwrap_or(Path::new(pod::MIGRATIONS_DIR)))
     }
 }
 

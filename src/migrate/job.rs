@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::environment::{Access, Job, session_name};
+use super::environment::{Job, session_name};
 use super::outcome::{self, Stopped, TERMINATION_LOG, one_line};
 use super::patience::Patience;
 use super::source::MigrationSet;
 use super::stop::{Stop, listen, stop};
-use super::{Done, Run, files};
+use super::{Done, Run};
 use crate::api::conditions::reason;
 use crate::contract::migration::Outcome;
-use crate::contract::pod;
-use crate::postgres::{TlsLogin, cancel_over_tls, over_tls};
+use crate::postgres::{TlsLogin, cancel_over_tls};
 
 /// How long a cancelled statement may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(20);
@@ -58,7 +57,7 @@ pub async fn run() -> ExitCode {
 
 /// Applies what is pending.
 async fn apply(job: &Job, stop: &Stop, done: &mut Done) -> Result<(), Stopped> {
-    let set = files::read(job.image_folder.as_deref().unwrap_or(Path::new(pod::MIGRATIONS_DIR)))?;
+    let set = job.files()?;
     if job.image_folder.is_none() && set.revision != job.revision {
         let message = format!(
             "the files are revision {}, but this Job is for {}: its ConfigMap was changed; delete the Job and the \
@@ -69,10 +68,7 @@ async fn apply(job: &Job, stop: &Stop, done: &mut Done) -> Result<(), Stopped> {
     }
     let mut patience = Patience::new();
     loop {
-        let result = match job.access().await {
-            Ok(access) => over_connection(job, &access, &set, stop, done, &mut patience).await,
-            Err(stopped) => Err(stopped),
-        };
+        let result = over_connection(job, &set, stop, done, &mut patience).await;
         let Err(stopped) = result else { return Ok(()) };
         if stop.is_requested() && stopped.reconnect {
             return Err(Stopped::interrupted());
@@ -87,16 +83,14 @@ async fn apply(job: &Job, stop: &Stop, done: &mut Done) -> Result<(), Stopped> {
 
 async fn over_connection(
     job: &Job,
-    access: &Access,
     set: &MigrationSet,
     stop: &Stop,
     done: &mut Done,
     patience: &mut Patience,
 ) -> Result<(), Stopped> {
+    let (access, connection) = job.connect().await?;
     let name = session_name();
-    let login = job.login(access, &name);
-    let connection =
-        over_tls(&login).await.map_err(|error| Stopped::unavailable(reason::NO_PRIMARY, error.to_string()))?;
+    let login = job.login(&access, &name);
     let before = done.applied + done.rolled_back;
     let limits = job.limits();
     let owner = job.owner();

@@ -1,6 +1,8 @@
 //! How a run ends: why it stopped, what its container says, and its exit code.
 
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
 
 use crate::api::conditions::reason;
 use crate::contract::migration::{Failure, Outcome};
@@ -97,6 +99,18 @@ pub fn leave(outcome: &Outcome, path: &Path) {
     if let Err(error) = std::fs::write(path, termination_message(outcome)) {
         tracing::warn!(path = %path.display(), %error, "the termination message cannot be written");
     }
+}
+
+/// Leaves how a process ended that does not apply migrations itself.
+pub fn end(started: Instant, outcome: Outcome, result: Result<(), Stopped>) -> ExitCode {
+    let failure = result.err().map(|stopped| stopped.failure);
+    if let Some(failure) = &failure {
+        tracing::error!(reason = failure.reason, transient = failure.transient, error = one_line(failure), "in vain");
+    }
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let outcome = Outcome { duration_ms, failure, ..outcome };
+    leave(&outcome, Path::new(TERMINATION_LOG));
+    ExitCode::from(exit_code(&outcome))
 }
 
 /// The outcome as JSON that fits. The message is cut at its end. Lists are cut where they are

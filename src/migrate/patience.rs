@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::outcome::Stopped;
+use super::outcome::{Stopped, one_line};
 
 /// How long Vault or the database may be away before the run gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +44,23 @@ impl Patience {
         let pause = self.next.mul_f64(rand::rng().random_range(0.5..1.5));
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         Some(pause)
+    }
+}
+
+/// Tries until it goes well, for as long as there is patience with why it does not.
+///
+/// # Errors
+/// What the last try said.
+pub async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Stopped>) -> Result<T, Stopped> {
+    let mut patience = Patience::new();
+    loop {
+        let stopped = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(stopped) => stopped,
+        };
+        let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
+        tracing::warn!(error = one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use secrecy::ExposeSecret;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::environment::{Access, Job, session_name};
-use super::outcome::{self, Stopped, TERMINATION_LOG, one_line};
-use super::patience::Patience;
+use super::environment::{Access, Job};
+use super::outcome::{self, Stopped, end};
+use super::patience::insist;
 use super::stop::{Stop, listen, stop};
 use super::{ledger, session};
 use crate::api::conditions::reason;
 use crate::contract::migration::Outcome;
 use crate::contract::pod;
-use crate::postgres::{Connection, describe, over_tls};
+use crate::postgres::{Connection, describe};
 
 /// How often the session that holds the lock is looked at, and how long it may take to answer.
 const LOOK: Duration = Duration::from_secs(5);
@@ -51,42 +51,18 @@ pub fn is_held() -> ExitCode {
 pub async fn record() -> ExitCode {
     let started = Instant::now();
     let (revision, result) = match Job::from_environment() {
-        Ok(job) => (job.revision.clone(), with_patience(&job).await),
+        Ok(job) => (job.revision.clone(), insist(async || record_once(&job).await).await),
         Err(stopped) => (String::new(), Err(stopped)),
     };
     end(started, Outcome { revision, ..Outcome::default() }, result)
 }
 
-/// Leaves how a process ended that does not apply migrations itself.
-pub fn end(started: Instant, outcome: Outcome, result: Result<(), Stopped>) -> ExitCode {
-    let failure = result.err().map(|stopped| stopped.failure);
-    if let Some(failure) = &failure {
-        tracing::error!(reason = failure.reason, transient = failure.transient, error = one_line(failure), "in vain");
-    }
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let outcome = Outcome { duration_ms, failure, ..outcome };
-    outcome::leave(&outcome, Path::new(TERMINATION_LOG));
-    ExitCode::from(outcome::exit_code(&outcome))
-}
-
 async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
     // What a predecessor in this pod has left would let the tool start without the lock.
     remove_service_file().map_err(|error| unwritable(&error))?;
-    let mut patience = Patience::new();
-    let (access, connection) = loop {
-        let taken = tokio::select! {
-            taken = take(job, stop) => taken,
-            () = stop.requested() => return Ok(()),
-        };
-        let stopped = match taken {
-            Ok(taken) => break taken,
-            Err(stopped) => stopped,
-        };
-        let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
-        tracing::warn!(error = one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
-        if !stop.sleep(pause).await {
-            return Ok(());
-        }
+    let (access, connection) = tokio::select! {
+        taken = insist(async || take(job, stop).await) => taken?,
+        () = stop.requested() => return Ok(()),
     };
     write_files(job, &access, Path::new(pod::SESSION_DIR)).map_err(|error| unwritable(&error))?;
     tracing::info!("the lock is held, and the tool may start");
@@ -130,7 +106,7 @@ fn unwritable(error: &std::io::Error) -> Stopped {
 
 /// A session with the lock, and the ledger made sure of.
 async fn take(job: &Job, stop: &Stop) -> Result<(Access, Connection), Stopped> {
-    let (access, connection) = connect(job).await?;
+    let (access, connection) = job.connect().await?;
     session::prepare(&connection.client, &job.owner(), &job.limits(), stop).await?;
     let ledger = ledger::open(&connection.client).await.map_err(session::unavailable)?;
     // From now on no revision is complete, until the tool has ended well.
@@ -139,14 +115,6 @@ async fn take(job: &Job, stop: &Stop) -> Result<(Access, Connection), Stopped> {
         let statements = format!("{} {}", ledger::incomplete(), ledger::notify());
         connection.client.batch_execute(&statements).await.map_err(session::unavailable)?;
     }
-    Ok((access, connection))
-}
-
-async fn connect(job: &Job) -> Result<(Access, Connection), Stopped> {
-    let access = job.access().await?;
-    let connection = over_tls(&job.login(&access, &session_name()))
-        .await
-        .map_err(|error| Stopped::unavailable(reason::NO_PRIMARY, error.to_string()))?;
     Ok((access, connection))
 }
 
@@ -203,22 +171,10 @@ fn encoded(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
-async fn with_patience(job: &Job) -> Result<(), Stopped> {
-    let mut patience = Patience::new();
-    loop {
-        let result = match connect(job).await {
-            Ok((_, connection)) => record_over(job, &connection.client).await,
-            Err(stopped) => Err(stopped),
-        };
-        let Err(stopped) = result else { return Ok(()) };
-        let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
-        tracing::warn!(error = one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
-        tokio::time::sleep(pause).await;
-    }
-}
-
 /// The sidecar of this pod holds the lock.
-async fn record_over(job: &Job, client: &Client) -> Result<(), Stopped> {
+async fn record_once(job: &Job) -> Result<(), Stopped> {
+    let (_, connection) = job.connect().await?;
+    let client = &connection.client;
     session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
     ledger::open(client).await.map_err(session::unavailable)?;
     let version = match std::env::var(pod::ENV_VERSION_QUERY).ok().filter(|query| !query.is_empty()) {

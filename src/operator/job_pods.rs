@@ -7,6 +7,7 @@ use kube::{Client, ResourceExt};
 
 use super::error::Error;
 use super::plan::{drift, migration, tool};
+use super::pods::is_image_pull;
 use crate::api::conditions::reason;
 use crate::api::names::Names;
 use crate::contract::migration::{Failure, Outcome};
@@ -52,8 +53,7 @@ impl JobPods {
                 let usual = ["PodInitializing", "ContainerCreating"].contains(&why);
                 let said = last_words(status).map(|failure| failure.message);
                 let message = said.or_else(|| waiting.message.clone()).unwrap_or_default();
-                let pull = ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"].contains(&why);
-                let reason = if pull { reason::IMAGE_PULL_FAILED } else { reason::MIGRATIONS_RUNNING };
+                let reason = if is_image_pull(why) { reason::IMAGE_PULL_FAILED } else { reason::MIGRATIONS_RUNNING };
                 let told = || (reason, format!("pod {name}, container {}: {why}: {}", status.name, cut(&message)));
                 return (!usual).then(told);
             }

@@ -125,7 +125,7 @@ fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
         let why = waiting.reason.as_deref().unwrap_or_default();
         let message = waiting.message.as_deref().unwrap_or_default();
         return match why {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+            _ if is_image_pull(why) => {
                 Some(trouble(reason::IMAGE_PULL_FAILED, format!("pod {name}: {why}: {message}")))
             }
             "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
@@ -147,6 +147,11 @@ fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
         );
         trouble(reason::CRASH_LOOP, message)
     })
+}
+
+/// Whether a container waits because its image cannot be had.
+pub fn is_image_pull(why: &str) -> bool {
+    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"].contains(&why)
 }
 
 fn trouble(reason: &str, message: String) -> Trouble {

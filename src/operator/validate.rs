@@ -240,7 +240,7 @@ fn migrations(spec: &MigrationsSpec, resource: &ServiceDatabase) -> Result<Migra
     };
     let drift_check = u64::try_from(spec.drift_check_seconds).ok().filter(|seconds| *seconds > 0);
     let drift_check = drift_check.map(|seconds| Duration::from_secs(seconds.max(300)));
-    let drift_request = resource.annotations().get(ANNOTATION_CHECK_DRIFT).filter(|token| !token.is_empty()).cloned();
+    let drift_request = token(resource, ANNOTATION_CHECK_DRIFT);
     Ok(Migrations {
         source: source(&spec.source)?,
         drift_check,
@@ -260,8 +260,12 @@ fn rotation_period(seconds: Option<i64>) -> Result<Option<Duration>, Invalid> {
 }
 
 fn requests(resource: &ServiceDatabase) -> Requests {
-    let token = |key: &str| resource.annotations().get(key).filter(|token| !token.is_empty()).cloned();
-    Requests { rotate: token(ANNOTATION_ROTATE), reissue: token(ANNOTATION_REISSUE) }
+    Requests { rotate: token(resource, ANNOTATION_ROTATE), reissue: token(resource, ANNOTATION_REISSUE) }
+}
+
+/// What an annotation asks for.
+fn token(resource: &ServiceDatabase, annotation: &str) -> Option<String> {
+    resource.annotations().get(annotation).filter(|token| !token.is_empty()).cloned()
 }
 
 fn promoted(resource: &ServiceDatabase) -> i64 {

@@ -32,11 +32,7 @@ fn waiting(resource: &ServiceDatabase) -> Option<&PendingApproval> {
 }
 
 fn listed(approval: &PendingApproval) -> String {
-    let line = |held: &crate::api::HeldStatement| {
-        let line = held.line.map(|line| format!(", line {line}")).unwrap_or_default();
-        format!("{}{line}: {}\n", plain(&held.file), plain(&held.why))
-    };
-    let mut text: String = approval.statements.iter().map(line).collect();
+    let mut text: String = approval.statements.iter().map(|held| format!("{}\n", plain(&held.to_string()))).collect();
     let shown = i64::try_from(approval.statements.len()).unwrap_or(i64::MAX);
     if approval.count > shown {
         text += &format!("and {} more\n", approval.count - shown);

@@ -5,22 +5,19 @@
 pub mod compare;
 mod scratch;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use tokio_postgres::Client;
 
-use super::environment::{Access, Job, session_name};
-use super::outcome::{self, Stopped, cut};
-use super::patience::Patience;
+use super::environment::Job;
+use super::outcome::{Stopped, cut, end};
+use super::patience::insist;
 use super::stop::{Stop, listen, stop};
-use super::tool::end;
-use super::{files, ledger, session};
+use super::{ledger, session};
 use crate::api::conditions::reason;
 use crate::contract::migration::{DriftFound, Outcome};
-use crate::contract::pod;
-use crate::postgres::{describe, over_tls};
+use crate::postgres::describe;
 
 use compare::{Catalog, differences};
 
@@ -64,25 +61,12 @@ pub async fn run() -> ExitCode {
 }
 
 async fn look(job: &Job, stop: &Stop) -> Result<DriftFound, Stopped> {
-    let set = files::read(job.image_folder.as_deref().unwrap_or(Path::new(pod::MIGRATIONS_DIR)))?;
-    let declared = scratch::catalog(job, &set, stop).await?;
-    let mut patience = Patience::new();
-    loop {
-        let stopped = match compare_with_live(job, &declared).await {
-            Ok(found) => return Ok(found),
-            Err(stopped) => stopped,
-        };
-        let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
-        tracing::warn!(error = outcome::one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
-        tokio::time::sleep(pause).await;
-    }
+    let declared = scratch::catalog(job, &job.files()?, stop).await?;
+    insist(async || compare_with_live(job, &declared).await).await
 }
 
 async fn compare_with_live(job: &Job, declared: &Catalog) -> Result<DriftFound, Stopped> {
-    let access: Access = job.access().await?;
-    let connection = over_tls(&job.login(&access, &session_name()))
-        .await
-        .map_err(|error| Stopped::unavailable(reason::NO_PRIMARY, error.to_string()))?;
+    let (_, connection) = job.connect().await?;
     let client = &connection.client;
     session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
     // A definition that is read while it is changed may be half of each: look twice.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::migration::{EXIT_PERMANENT, JobPod, add, in_vain};
+use super::migration::{JobPod, add};
 use crate::contract::pod;
 use crate::operator::validate::Database;
 
@@ -17,12 +17,10 @@ pub const ANNOTATION_GOAL: &str = "servicedb.dev/goal";
 /// How long a comparison may take, in seconds.
 pub const DEADLINE_SECONDS: i64 = 3600;
 
-/// Makes it of the pod that applies the migrations.
+/// Adds to the pod what a scratch server needs.
 pub fn pod(database: &Database, mut base: JobPod) -> JobPod {
     for container in &mut base.containers {
-        container["name"] = DRIFT.into();
         container["image"] = database.image.clone().into();
-        container["command"] = json!(["/usr/local/bin/servicedb", "migrate", "drift"]);
         if !database.extensions.is_empty() {
             add(container, "env", json!({"name": pod::ENV_EXTENSIONS, "value": database.extensions.join(",")}));
         }
@@ -36,7 +34,5 @@ pub fn pod(database: &Database, mut base: JobPod) -> JobPod {
         json!({"name": "tmp", "emptyDir": {}}),
     ];
     base.volumes.extend(scratch);
-    base.in_vain.retain(|rule| rule["onExitCodes"]["containerName"] != super::migration::MIGRATE);
-    base.in_vain.push(in_vain(DRIFT, "In", &[EXIT_PERMANENT]));
     base
 }

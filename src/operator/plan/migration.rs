@@ -81,9 +81,13 @@ pub fn job(
 ) -> Planned {
     let (names, policy) = (database.names(), &migrations.policy);
     let ours = Ours { database, options, revision, policy };
+    let worker = match purpose {
+        Purpose::Apply => (MIGRATE, None),
+        Purpose::Compare => (drift::DRIFT, Some("drift")),
+    };
     let (pod, own_secrets) = match &migrations.source {
-        Source::ConfigMaps(_) => (of_config_maps(&ours, copies), &[][..]),
-        Source::Image(image) => (of_image(&ours, image), &image.image_pull_secrets[..]),
+        Source::ConfigMaps(_) => (of_config_maps(&ours, worker, copies), &[][..]),
+        Source::Image(image) => (of_image(&ours, worker, image), &image.image_pull_secrets[..]),
         Source::Tool(source) => (tool::pod(&ours, source), &source.image_pull_secrets[..]),
     };
     let (name, pod, backoff_limit) = match purpose {
@@ -221,25 +225,24 @@ pub fn add(container: &mut Value, list: &str, entry: Value) {
     }
 }
 
-fn of_config_maps(ours: &Ours<'_>, copies: &[String]) -> JobPod {
-    let files: Vec<_> = copies.iter().map(|name| json!({"configMap": {"name": name}})).collect();
-    let mut migrate = ours.container(MIGRATE, None);
-    add(
-        &mut migrate,
-        "volumeMounts",
-        json!({"name": "migrations", "mountPath": pod::MIGRATIONS_DIR, "readOnly": true}),
-    );
+/// The container that reads the files: its name, and the part of `servicedb migrate` that it does.
+type Worker<'a> = (&'a str, Option<&'a str>);
+
+fn of_config_maps(ours: &Ours<'_>, (name, part): Worker<'_>, copies: &[String]) -> JobPod {
+    let files: Vec<_> = copies.iter().map(|copy| json!({"configMap": {"name": copy}})).collect();
+    let mut worker = ours.container(name, part);
+    add(&mut worker, "volumeMounts", json!({"name": "migrations", "mountPath": pod::MIGRATIONS_DIR, "readOnly": true}));
     let mut volumes = ours.volumes();
     volumes.push(json!({"name": "migrations", "projected": {"sources": files, "defaultMode": 0o440}}));
-    let in_vain = vec![in_vain(MIGRATE, "In", &[EXIT_PERMANENT])];
-    JobPod { init_containers: Vec::new(), containers: vec![migrate], volumes, in_vain }
+    let in_vain = vec![in_vain(name, "In", &[EXIT_PERMANENT])];
+    JobPod { init_containers: Vec::new(), containers: vec![worker], volumes, in_vain }
 }
 
 /// The image as a volume, or, where nodes cannot do that, copied by a container of its own.
-fn of_image(ours: &Ours<'_>, image: &ImageSource) -> JobPod {
-    let mut migrate = ours.container(MIGRATE, None);
+fn of_image(ours: &Ours<'_>, (name, part): Worker<'_>, image: &ImageSource) -> JobPod {
+    let mut worker = ours.container(name, part);
     let mut volumes = ours.volumes();
-    let mut ends = vec![in_vain(MIGRATE, "In", &[EXIT_PERMANENT])];
+    let mut ends = vec![in_vain(name, "In", &[EXIT_PERMANENT])];
     let mut init_containers = Vec::new();
     let (mounted, folder) = if ours.options.image_volumes {
         volumes.push(json!({"name": "migrations", "image": {"reference": image.reference}}));
@@ -259,7 +262,7 @@ fn of_image(ours: &Ours<'_>, image: &ImageSource) -> JobPod {
         ends.push(in_vain(COPY, "NotIn", &[0]));
         (pod::MIGRATIONS_DIR, pod::MIGRATIONS_DIR.to_owned())
     };
-    add(&mut migrate, "volumeMounts", json!({"name": "migrations", "mountPath": mounted, "readOnly": true}));
-    add(&mut migrate, "env", json!({"name": pod::ENV_IMAGE_FOLDER, "value": literal(&folder)}));
-    JobPod { init_containers, containers: vec![migrate], volumes, in_vain: ends }
+    add(&mut worker, "volumeMounts", json!({"name": "migrations", "mountPath": mounted, "readOnly": true}));
+    add(&mut worker, "env", json!({"name": pod::ENV_IMAGE_FOLDER, "value": literal(&folder)}));
+    JobPod { init_containers, containers: vec![worker], volumes, in_vain: ends }
 }
