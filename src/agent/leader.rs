@@ -19,7 +19,7 @@ use super::ledger;
 use super::patroni::rest::{Rest, RestError};
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
-use super::settings;
+use super::{settings, slots};
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::desired::Desired;
@@ -62,6 +62,7 @@ impl Leader {
         tokio::join!(
             self.take_label_off_others(),
             self.keep_settings(),
+            slots::keep(&self.environment, self.desired.clone()),
             self.keep_ensured(ensured),
             self.keep_credentials(is_ensured.clone()),
             self.keep_ledger(is_ensured),

@@ -13,8 +13,11 @@ mod environment;
 mod files;
 mod first_start;
 mod initialise;
+mod lag;
 mod leader;
 mod ledger;
+mod member;
+mod orders;
 mod patroni;
 mod postmaster;
 mod probes;
@@ -24,7 +27,10 @@ mod secret_id;
 mod server;
 mod sessions;
 mod settings;
+mod slots;
+mod standby;
 mod state;
+mod volume;
 mod watchdog;
 
 use std::process::ExitCode;
@@ -109,6 +115,7 @@ impl Agent {
         let client = kube::Client::try_from(config)?;
         let reporter = Reporter::start(&environment, client.clone());
         tokio::spawn(secret_id::follow(reporter.clone()));
+        tokio::spawn(volume::follow(environment.pod.clone(), reporter.clone()));
         let (readiness, asked) = watch::channel(Some("the agent has started"));
         probes::serve(asked).await?;
         // 3. Learn what it shall be.
@@ -138,6 +145,8 @@ impl Agent {
         let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone());
         tokio::spawn(certificates::follow(patroni.clone()));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
+        tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
+        tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone()));
         // 7. Follow what becomes of it, and lead while it leads.
         tokio::select! {
             () = self.follow(&patroni) => {}
@@ -158,7 +167,7 @@ impl Agent {
         };
         let outcome = initialiser.run().await?;
         let desired = desired::first(&mut self.desired.clone()).await;
-        patroni::config::write(&self.environment, &desired.database)?;
+        patroni::config::write(&self.environment, &desired)?;
         self.reporter.update(|report| report.phase = Phase::StartingPostgres);
         if outcome == Outcome::Made {
             first_start::run().await;
@@ -168,12 +177,15 @@ impl Agent {
 
     async fn follow(&self, patroni: &Handle) {
         let mut server = server::follow();
+        tokio::spawn(standby::follow(server.clone()));
+        let mut behind = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
         let (mut seen, attention) = watchdog::start(patroni.clone(), self.desired.clone());
         let mut state = State::default();
         let mut leading: Option<JoinHandle<()>> = None;
         loop {
             let had_server = state.readiness().is_none();
             state.see(server.borrow_and_update().clone(), seen.borrow_and_update().clone());
+            state.see_lag(*behind.borrow_and_update(), self.maximum_lag());
             attention.set_busy(state.is_between_roles());
             if had_server && server.borrow().is_none() {
                 wake_patroni();
@@ -198,8 +210,14 @@ impl Agent {
             tokio::select! {
                 _ = server.changed() => {}
                 _ = seen.changed() => {}
+                _ = behind.changed() => {}
             }
         }
+    }
+
+    fn maximum_lag(&self) -> u64 {
+        let declared = self.desired.borrow().as_ref().map_or(i64::MAX, |desired| desired.maximum_lag_bytes);
+        u64::try_from(declared).unwrap_or_default()
     }
 
     fn leader(&self) -> Leader {

@@ -24,6 +24,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a trouble is about; the first in this order is the one that is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
+    /// The volume: what it hinders is only its consequence.
+    Volume,
     /// PostgreSQL and Patroni.
     Server,
     /// The first credentials, or the next.
@@ -57,6 +59,11 @@ impl Reporter {
             change(report);
             *report != before
         });
+    }
+
+    /// Whether the report has the answer to this order.
+    pub fn has_answered(&self, order: &str) -> bool {
+        self.current.borrow().order.as_ref().is_some_and(|answered| answered.id == order)
     }
 
     /// Says what hinders the instance in one area, or that nothing does there any more.

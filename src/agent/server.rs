@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -17,8 +18,8 @@ const SLOW_RETRY: Duration = Duration::from_millis(250);
 const EAGER_TRIES: u32 = 2400;
 /// How often a replica is asked: it may be promoted at any time.
 const REPLICA: Duration = Duration::from_millis(250);
-/// How often a primary is asked.
-const PRIMARY: Duration = Duration::from_secs(1);
+/// How often a primary is asked: a synchronous standby may go at any time.
+const PRIMARY: Duration = Duration::from_millis(250);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -31,8 +32,14 @@ pub struct Facts {
     pub version: String,
     /// The system identifier.
     pub system_identifier: String,
-    /// Of a replica: bytes that it knows of and has not replayed.
+    /// Of a replica that streams: bytes that it knows of and has not replayed.
     pub lag_bytes: Option<u64>,
+    /// When it was started, to the second.
+    pub started_at: Option<Timestamp>,
+    /// Of a primary: its synchronous standbys.
+    pub synchronous_standbys: Vec<String>,
+    /// Of a primary: whether commits wait for a synchronous standby that is not there.
+    pub lacks_standby: bool,
 }
 
 /// The server as last seen; none while it does not answer.
@@ -46,8 +53,12 @@ SELECT pg_catalog.pg_is_in_recovery(),
          (SELECT pg_catalog.pg_wal_lsn_diff(
                    GREATEST(latest_end_lsn, pg_catalog.pg_last_wal_receive_lsn()),
                    pg_catalog.pg_last_wal_replay_lsn())::bigint
-          FROM pg_catalog.pg_stat_wal_receiver)
-       END";
+          FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming')
+       END,
+       EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint,
+       NOT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('synchronous_standby_names') <> '',
+       ARRAY(SELECT application_name FROM pg_catalog.pg_stat_replication
+             WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum') ORDER BY 1)";
 
 /// Watches the server from now on.
 pub fn follow() -> Seen {
@@ -100,6 +111,9 @@ async fn hold(connection: &mut Connection, sender: &watch::Sender<Option<Facts>>
             version: row.get(1),
             system_identifier: row.get(2),
             lag_bytes: row.get::<_, Option<i64>>(3).map(|lag| u64::try_from(lag).unwrap_or(0)),
+            started_at: Timestamp::from_second(row.get(4)).ok(),
+            lacks_standby: row.get::<_, bool>(5) && row.get::<_, Vec<String>>(6).is_empty(),
+            synchronous_standbys: row.get(6),
         };
         let wait = if facts.in_recovery { REPLICA } else { PRIMARY };
         sender.send_if_modified(|before| {

@@ -136,6 +136,7 @@ mod tests {
             maximum_lag_bytes: 1,
             credential_generation: 1,
             requests: Default::default(),
+            order: None,
             primary_host: "h".into(),
         };
         let lines: Vec<_> = lines(&environment, &desired).collect();

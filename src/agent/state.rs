@@ -14,6 +14,9 @@ pub struct State {
     server: Option<Facts>,
     patroni: Option<Status>,
     leads: bool,
+    /// Bytes that it lacks which its own server does not know of.
+    behind: Option<u64>,
+    maximum_lag: u64,
 }
 
 impl State {
@@ -25,6 +28,19 @@ impl State {
         }
         self.server = server;
         self.patroni = patroni.or_else(|| self.patroni.take());
+    }
+
+    /// How far a replica is behind that does not stream, and how far it may be.
+    pub fn see_lag(&mut self, behind: Option<u64>, maximum: u64) {
+        self.behind = behind;
+        // Under this nobody speaks of a lag.
+        self.maximum_lag = maximum.max(NO_LAG);
+    }
+
+    /// Of a replica: the bytes that it lacks.
+    fn lag(&self) -> Option<u64> {
+        let facts = self.server.as_ref().filter(|facts| facts.in_recovery)?;
+        facts.lag_bytes.or(self.behind)
     }
 
     /// The role, once PostgreSQL runs; none between two roles.
@@ -47,6 +63,9 @@ impl State {
         match (&self.server, self.role()) {
             (None, _) => Some("PostgreSQL does not answer"),
             (Some(_), None) => Some("PostgreSQL answers, and holds no lease yet"),
+            (Some(_), Some(Role::Replica)) if self.lag().is_some_and(|lag| lag > self.maximum_lag) => {
+                Some("the replica is further behind than spec.replication.maximumLagBytes")
+            }
             (Some(_), Some(_)) => None,
         }
     }
@@ -61,10 +80,14 @@ impl State {
         } else {
             report.phase = Phase::StartingPostgres;
         }
-        report.lag_bucket_bytes = self.server.as_ref().and_then(|facts| facts.lag_bytes).map(bucket);
+        report.postgres_started_at = self.server.as_ref().and_then(|facts| facts.started_at);
+        report.synchronous_standbys =
+            self.server.as_ref().map(|facts| facts.synchronous_standbys.clone()).unwrap_or_default();
+        report.lag_bucket_bytes = self.lag().map(bucket);
         if let Some(status) = &self.patroni {
             report.timeline = status.timeline.or(report.timeline);
             report.restart_pending = status.pending_restart;
+            report.primary_restarts_first = status.primary_restarts_first();
         }
         if report.role != Some(Role::Primary) {
             // These are the leader's to say.
@@ -84,7 +107,17 @@ mod tests {
     use super::*;
 
     fn facts(in_recovery: bool, lag_bytes: Option<u64>) -> Option<Facts> {
-        Some(Facts { in_recovery, version: "17.5".into(), system_identifier: "7".into(), lag_bytes })
+        let (version, system_identifier) = ("17.5".to_owned(), "7".to_owned());
+        let (started_at, synchronous_standbys, lacks_standby) = (None, vec![], false);
+        Some(Facts {
+            in_recovery,
+            version,
+            system_identifier,
+            lag_bytes,
+            started_at,
+            synchronous_standbys,
+            lacks_standby,
+        })
     }
 
     fn status(leads: bool) -> Option<Status> {
@@ -100,6 +133,22 @@ mod tests {
         assert!(state.is_between_roles() && state.readiness().is_some());
         state.see(facts(false, None), status(true));
         assert_eq!((state.role(), state.readiness()), (Some(Role::Primary), None));
+    }
+
+    #[test]
+    fn a_replica_that_is_too_far_behind_is_not_ready() {
+        let mut state = State::default();
+        state.see(facts(true, None), status(false));
+        state.see_lag(None, 16 << 20);
+        assert_eq!(state.readiness(), None, "a replica whose primary is gone serves reads");
+        state.see_lag(Some(17 << 20), 16 << 20);
+        assert!(state.readiness().is_some());
+        state.see(facts(true, Some(0)), status(false));
+        assert_eq!(state.readiness(), None, "it streams, and its server knows better");
+        state.see(facts(true, Some(17 << 20)), status(false));
+        assert!(state.readiness().is_some());
+        state.see(facts(false, None), status(true));
+        assert_eq!(state.readiness(), None, "a primary lacks nothing");
     }
 
     #[test]

@@ -21,6 +21,12 @@ documented! {
     MIGRATIONS_APPLIED = "MigrationsApplied";
     /// Vault answers the operator and the agents.
     VAULT_REACHABLE = "VaultReachable";
+    /// Every commit waits for a replica that has it, too. Where it is False, the message says
+    /// what a failure may cost.
+    SYNCHRONOUS_REPLICATION = "SynchronousReplication";
+    /// Another version of the operator, or of its images, would change the pods, and waits for an
+    /// approval. It has no part in Ready.
+    ROLLOUT_PENDING = "RolloutPending";
     /// The schema is not what the migrations give. It is there once that was looked at, and it has
     /// no part in Ready: nothing is repaired by itself.
     SCHEMA_DRIFT = "SchemaDrift";
@@ -54,6 +60,32 @@ pub mod reason {
         INSTANCES_NOT_READY = "InstancesNotReady";
         /// A parameter waits for a restart of PostgreSQL.
         RESTART_PENDING = "RestartPending";
+        /// Instances are being replaced, one after another: their template has changed.
+        ROLLING_OUT = "RollingOut";
+        /// PostgreSQL is being restarted, one instance after another.
+        RESTARTING = "Restarting";
+        /// Instances are being taken away.
+        SCALING_DOWN = "ScalingDown";
+        /// Another version would change the pods, and waits for an approval.
+        APPROVAL_PENDING = "ApprovalPending";
+        /// The pods are as this version makes them, or on their way.
+        UP_TO_DATE = "UpToDate";
+        /// Of SynchronousReplication: a replica has every commit.
+        STREAMING = "Streaming";
+        /// Of SynchronousReplication: no replica streams at present; a commit is on one volume.
+        NO_STANDBY = "NoStandby";
+        /// Of SynchronousReplication: there is one instance.
+        SINGLE_INSTANCE = "SingleInstance";
+        /// Of SynchronousReplication: spec.replication.synchronous is false.
+        ASYNCHRONOUS = "Asynchronous";
+        /// Of events: another instance is the primary.
+        PRIMARY_CHANGED = "PrimaryChanged";
+        /// A volume grows.
+        VOLUME_GROWING = "VolumeGrowing";
+        /// The StorageClass does not let volumes grow.
+        VOLUME_CANNOT_GROW = "VolumeCannotGrow";
+        /// A volume is full.
+        VOLUME_FULL = "VolumeFull";
         /// A pod cannot be scheduled.
         UNSCHEDULABLE = "Unschedulable";
         /// A pod's image cannot be had.

@@ -18,9 +18,10 @@ pub use migrations::{
 };
 pub use spec::{
     BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec, PostgresSpec,
-    ReplicationSpec, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
+    ReplicationSpec, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
 };
 pub use status::{
     BindingStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, MigrationAction, MigrationPlan,
-    MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PlannedMigration, ServiceDatabaseStatus,
+    MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout, PlannedMigration, RequestState,
+    RequestStatus, ServiceDatabaseStatus,
 };

@@ -40,6 +40,19 @@ documented! {
     /// Annotation of a ServiceDatabase: a token that asks for a look whether the schema has
     /// drifted; it is done when `status.drift.request` has the same token.
     ANNOTATION_CHECK_DRIFT = "servicedb.dev/check-drift";
+    /// Annotation of a ServiceDatabase: a token that asks for another primary; it is done when
+    /// `status.switchover` has the same token and the state `Done`.
+    ANNOTATION_SWITCHOVER = "servicedb.dev/switchover";
+    /// Annotation of a ServiceDatabase: the pod that shall be the primary after the switchover
+    /// that is asked for; without it the healthiest replica is taken.
+    ANNOTATION_SWITCHOVER_TO = "servicedb.dev/switchover-to";
+    /// Annotation of a ServiceDatabase: a token that asks for a restart of PostgreSQL on every
+    /// instance, one after another; it is done when `status.restart` has the same token and the
+    /// state `Done`.
+    ANNOTATION_RESTART = "servicedb.dev/restart";
+    /// Annotation of a ServiceDatabase: the id of the update that is approved, which
+    /// `status.rollout` has.
+    ANNOTATION_APPROVE_ROLLOUT = "servicedb.dev/approve-rollout";
 }
 
 /// The value of [`LABEL_ROLE`] on the primary.
@@ -124,9 +137,19 @@ impl Names {
         self.with("drift")
     }
 
+    /// The PodDisruptionBudget of the primary.
+    pub fn primary_budget(&self) -> String {
+        self.with("primary")
+    }
+
     /// The pod of an ordinal.
     pub fn pod(&self, ordinal: i32) -> String {
         self.with(&ordinal.to_string())
+    }
+
+    /// The ordinal of a pod; none if it is not one of these.
+    pub fn ordinal(&self, pod: &str) -> Option<i32> {
+        pod.strip_prefix(&self.with(""))?.parse().ok().filter(|ordinal| *ordinal >= 0)
     }
 
     /// The volume claim of an ordinal.

@@ -100,6 +100,8 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
         .message("metadata.name is the service's name: at most 40 characters, lower-case letters, digits and '-', a letter first, no dots"),
     validation = Rule::new("self.metadata.name != 'pg' && !self.metadata.name.startsWith('pg-')")
         .message("metadata.name must not be 'pg' or start with 'pg-': PostgreSQL reserves role names that start with pg_"),
+    validation = Rule::new("!has(self.status) || !has(self.status.volumeSize) || !isQuantity(string(self.spec.storage.size)) || !isQuantity(string(self.status.volumeSize)) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(self.status.volumeSize))) >= 0")
+        .message("spec.storage.size must not be below what the volumes already have (status.volumeSize): a volume can grow, and never shrink"),
     validation = Rule::new("!has(self.spec.credentials) || !has(self.spec.credentials.secret) || !self.spec.credentials.secret.name.startsWith(self.metadata.name + '-db')")
         .message("spec.credentials.secret.name must not begin with the resource's name and '-db': such names are the operator's own"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
@@ -177,6 +179,12 @@ pub struct ServiceDatabaseSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
+    /// What becomes of the pods when the operator or the installation's images are of another
+    /// version: with `Manual` (the default) they stay as they are until somebody approves
+    /// (`RolloutPending` says what would change), with `Automatic` they follow at once.
+    #[serde(default)]
+    pub update_policy: UpdatePolicy,
+
     /// Stops the operator from changing anything of this database; it goes on serving, and
     /// its status goes on telling.
     #[serde(default)]
@@ -224,14 +232,13 @@ pub struct ExtensionSpec {
 /// The volume of each instance.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
-    validation = Rule::new("!isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) == 0")
-        .message("spec.storage.size cannot be changed yet: growing a volume is not supported in this version, and shrinking one never will be"),
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
         .message("spec.storage.storageClassName cannot be changed: a volume's class is fixed when it is made")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
-    /// The size of each instance's volume, at least 256Mi.
+    /// The size of each instance's volume, at least 256Mi. It can grow, if the StorageClass
+    /// allows it, and not shrink.
     #[schemars(schema_with = "size_schema")]
     pub size: Quantity,
 
@@ -239,18 +246,35 @@ pub struct StorageSpec {
     #[schemars(length(min = 1, max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
+
+    /// What becomes of the volume of an instance that is taken away by a smaller
+    /// `spec.instances`: `Retain` (the default) keeps it, `Delete` does not.
+    #[serde(default)]
+    pub scale_down_policy: ScaleDownPolicy,
+}
+
+/// What becomes of the volume of an instance that is taken away.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScaleDownPolicy {
+    /// It is kept; an instance of this number finds it again.
+    #[default]
+    Retain,
+    /// It is deleted with the instance.
+    Delete,
 }
 
 /// How replicas follow the primary.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationSpec {
-    /// Whether a write is acknowledged only when a replica has it too (from two instances
-    /// on). With it no acknowledged write is lost to a single failure.
+    /// Whether a write is acknowledged only when a replica has it too. With it no acknowledged
+    /// write is lost to a single failure while a replica streams. It counts from two instances
+    /// on; the condition `SynchronousReplication` tells how it is.
     #[serde(default = "default_true")]
     pub synchronous: bool,
 
-    /// How many bytes of WAL a replica may lack and still be promoted.
+    /// How many bytes of WAL a replica may lack and still be promoted; one that lacks more is
+    /// not Ready, and the Service of the replicas leaves it out.
     #[serde(default = "default_maximum_lag")]
     #[x_kube(validation = Rule::new("self >= 0").message("spec.replication.maximumLagBytes must not be negative"))]
     pub maximum_lag_bytes: i64,
@@ -339,6 +363,16 @@ pub struct BootstrapSpec {
     pub adopt: bool,
 }
 
+/// What becomes of the pods with another version of the operator or of its images.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpdatePolicy {
+    /// They stay as they are until somebody approves.
+    #[default]
+    Manual,
+    /// They follow at once: the replicas, then a switchover, then the former primary.
+    Automatic,
+}
+
 /// What is kept when the resource is deleted.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletionPolicy {
@@ -396,7 +430,7 @@ fn size_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "x-kubernetes-int-or-string": true,
         "anyOf": [{ "type": "integer" }, { "type": "string" }],
         "maxLength": 32,
-        "description": "The size of each instance's volume, at least 256Mi.",
+        "description": "The size of each instance's volume, at least 256Mi. It can grow, if the StorageClass allows it, and not shrink.",
         "x-kubernetes-validations": [
             {
                 "rule": "isQuantity(string(self))",

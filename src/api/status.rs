@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,8 @@ pub struct ServiceDatabaseStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
-    /// VaultReachable, and SchemaDrift once that was looked at.
+    /// VaultReachable, SynchronousReplication, RolloutPending, and SchemaDrift once that was
+    /// looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -60,9 +62,64 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<BindingStatus>,
 
+    /// The size that the volumes have at most: `spec.storage.size` cannot be set below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "volume_size_schema")]
+    pub volume_size: Option<Quantity>,
+
+    /// With `spec.updatePolicy: Manual`: what an approval would change in the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<PendingRollout>,
+
+    /// The last switchover that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switchover: Option<RequestStatus>,
+
+    /// The last restart of PostgreSQL that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RequestStatus>,
+
     /// While the resource is being deleted: what the deletion waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_waits_for: Option<String>,
+}
+
+/// What another version of the operator, or of its images, would change in the pods.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingRollout {
+    /// What an approval names, so that nothing else is approved.
+    pub id: String,
+    /// The first 12 changes of the pods' template, each as `path: before -> after`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
+    pub changes: Vec<String>,
+}
+
+/// A request by annotation, and what became of it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestStatus {
+    /// The token of the annotation.
+    pub request: String,
+    /// How far it is.
+    pub state: RequestState,
+    /// When it was taken up.
+    pub started_at: Time,
+    /// What was done, or why it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How far a request is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestState {
+    /// It is under way.
+    Running,
+    /// It was done.
+    Done,
+    /// It was not done, and is not tried again.
+    Failed,
 }
 
 /// Whether the schema is what the migrations give, when that was last looked at.
@@ -270,4 +327,15 @@ pub struct CredentialsStatus {
     /// The role of Vault's Kubernetes auth that `clients` log in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_role: Option<String>,
+}
+
+/// A quantity as CEL can read it.
+fn volume_size_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "anyOf": [{ "type": "integer" }, { "type": "string" }],
+        "maxLength": 32,
+        "nullable": true,
+        "description": "The size that the volumes have at most: `spec.storage.size` cannot be set below it.",
+    })
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The key of the ConfigMap.
@@ -20,7 +21,8 @@ pub struct Desired {
     pub uid: String,
     /// The database's name.
     pub database: String,
-    /// How many instances are declared.
+    /// How many instances are declared. One with a higher number is about to be taken away: it is
+    /// no synchronous standby and no candidate for the lead.
     pub instances: i32,
     /// Settings of the spec, for Patroni's dynamic configuration.
     #[serde(default)]
@@ -39,8 +41,52 @@ pub struct Desired {
     /// that generation and answer are written at once.
     #[serde(default, skip_serializing_if = "Requests::is_empty")]
     pub requests: Requests,
+    /// What an agent shall do now, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// The host name that clients use for the primary, for `<PREFIX>_DB_HOST`.
     pub primary_host: String,
+}
+
+/// What an agent shall do once. It is the one that the order names, it does nothing if things
+/// are not as the order says, and its report has the order's id when it is done.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// Another id is another order.
+    pub id: String,
+    /// When it was given.
+    pub issued_at: Timestamp,
+    /// What shall be done.
+    pub action: Action,
+}
+
+/// What shall be done.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// Hand the lead over.
+    Switchover {
+        /// The pod that leads, and carries it out.
+        from: String,
+        /// The pod that shall lead.
+        to: String,
+    },
+    /// Restart PostgreSQL in its place.
+    Restart {
+        /// On this pod.
+        pod: String,
+    },
+}
+
+impl Action {
+    /// The pod whose agent carries it out.
+    pub fn pod(&self) -> &str {
+        match self {
+            Self::Switchover { from, .. } => from,
+            Self::Restart { pod } => pod,
+        }
+    }
 }
 
 /// Tokens of the requests for new credentials that were taken up last.

@@ -59,6 +59,10 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
         ("track_commit_timestamp", "off"),
         ("log_line_prefix", "%m [%p] %q%u@%d "),
         ("log_checkpoints", "off"),
+        // A standby whose node is gone says nothing: commits wait for it until this much later
+        // (the server's own minute would be a minute without writes).
+        ("wal_sender_timeout", "10s"),
+        ("wal_receiver_timeout", "10s"),
     ];
     let reserved = [
         ("wal_level", "replica"),
@@ -140,6 +144,7 @@ mod tests {
             maximum_lag_bytes: 7,
             credential_generation: 1,
             requests: Default::default(),
+            order: None,
             primary_host: "h".into(),
         }
     }

@@ -38,6 +38,19 @@ pub struct Report {
     /// Whether the dynamic configuration needs a restart to take effect.
     #[serde(default)]
     pub restart_pending: bool,
+    /// Whether what needs the restart is a lower value of a setting that replicas must not have
+    /// lower than their primary: the primary goes first then.
+    #[serde(default)]
+    pub primary_restarts_first: bool,
+    /// When the PostgreSQL that runs was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_started_at: Option<Timestamp>,
+    /// The last order that this agent has carried out, or tried to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<OrderReport>,
+    /// Of the leader: the instances that every commit waits for, of which one is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub synchronous_standbys: Vec<String>,
     /// Of the leader: the state of the credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsReport>,
@@ -148,6 +161,17 @@ impl LedgerReport {
     }
 }
 
+/// What became of an order.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderReport {
+    /// The order's id.
+    pub id: String,
+    /// Why it was not done, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// What an agent's last dealing with Vault gave.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -185,6 +209,10 @@ impl Report {
             postgres_version: None,
             system_identifier: None,
             restart_pending: false,
+            primary_restarts_first: false,
+            postgres_started_at: None,
+            order: None,
+            synchronous_standbys: vec![],
             credentials: None,
             ledger: None,
             vault: None,

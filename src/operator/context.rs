@@ -1,5 +1,6 @@
 //! What every reconcile shares.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 
 use super::memory::Memory;
 use super::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct Context {
     pub vault_ca: VaultCa,
     /// The database pods, trimmed: a store for each watched namespace, or one for all.
     pub pods: Vec<Store<Pod>>,
+    /// The nodes that are being emptied.
+    pub draining: watch::Receiver<Arc<BTreeSet<String>>>,
     /// What tells the time: dates of certificates, of secret_ids, of credentials. Tests have one
     /// of their own.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,

@@ -23,7 +23,7 @@ use super::context::Context;
 use super::error::Error;
 use super::pods::{fingerprint, trim};
 use super::reconcile::{jittered, reconcile};
-use super::{orphans, vault_probe};
+use super::{nodes, orphans, vault_probe};
 use crate::api::ServiceDatabase;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 
@@ -80,6 +80,7 @@ async fn controller(
             move |changed| of_config_map(&config_maps, &known, &changed),
         )
         .reconcile_on(pods.changes)
+        .reconcile_on(nodes::changes(context.draining.clone(), context.pods.clone()))
         .reconcile_all_on(vault_probe::changes(vault))
         .graceful_shutdown_on(stop)
         .run(timed, on_error, context)
@@ -183,7 +184,8 @@ fn relevant(
         .chain(stream::pending())
 }
 
-fn resource_of(pod: &Pod) -> Option<ObjectRef<ServiceDatabase>> {
+/// The resource that a pod belongs to by its label.
+pub fn resource_of(pod: &Pod) -> Option<ObjectRef<ServiceDatabase>> {
     let name = pod.labels().get(LABEL_NAME)?;
     Some(ObjectRef::new(name).within(&pod.namespace().unwrap_or_default()))
 }

@@ -42,6 +42,7 @@ struct Remembered {
     pending_generation: Option<i64>,
     credentials_doubted: bool,
     binding: Option<(String, i64, Instant)>,
+    primary: Option<String>,
 }
 
 /// That Vault's objects were seen as they shall be.
@@ -212,6 +213,11 @@ impl Memory {
     /// Remembers that the Secret with the credentials has this generation.
     pub fn saw_binding(&self, uid: &str, secret: &str, generation: i64) {
         self.with(uid, |remembered| remembered.binding = Some((secret.to_owned(), generation, Instant::now())));
+    }
+
+    /// Remembers the primary; returns the one before it.
+    pub fn saw_primary(&self, uid: &str, pod: &str) -> Option<String> {
+        self.with(uid, |remembered| remembered.primary.replace(pod.to_owned()))
     }
 
     /// Forgets a resource that is gone, and its objects.

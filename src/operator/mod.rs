@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`reconcile`] is the driver; `validate`, `plan` and `status` are pure;
 //! `observe`, `apply`, `in_vault` (`vault_objects`, `credentials`, `secrets`), `migrations`, `adopt`,
-//! `cleanup` and `publish` do its I/O; `controller` and `leader` call it, and `orphans` sweeps.
+//! `cleanup` and `publish` do its I/O; `rolling` decides, purely, which instance is changed next;
+//! `volumes` grow; `controller` and `leader` call it, and `orphans` sweeps.
 
 mod adopt;
 mod apply;
@@ -22,6 +23,7 @@ mod leader;
 mod memory;
 mod metrics;
 mod migrations;
+mod nodes;
 mod object;
 mod observe;
 mod options;
@@ -29,7 +31,9 @@ mod orphans;
 mod plan;
 mod pods;
 mod publish;
+mod quantity;
 mod reconcile;
+mod rolling;
 mod secrets;
 mod startup;
 mod status;
@@ -39,6 +43,7 @@ mod validate;
 mod vault_ca;
 mod vault_objects;
 mod vault_probe;
+mod volumes;
 
 pub use options::Options;
 pub use startup::run;

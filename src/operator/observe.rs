@@ -1,17 +1,22 @@
 //! What is: read by name, once, at the start of a reconcile.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::context::Context;
 use super::error::Error;
-use super::object::ANNOTATION_UID;
+use super::object::{ANNOTATION_UID, controller_uid, stamped_uid};
 use super::pods::DatabasePod;
+use super::quantity;
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_NAME, Names};
 use crate::contract::desired::{self, Desired};
@@ -29,6 +34,10 @@ pub struct Observation {
     pub role_ids: (Option<String>, Option<String>),
     /// The pod that holds Patroni's leader key.
     pub leader: Option<String>,
+    /// Whether that key was renewed lately: its holder is alive, whatever the kubelet says.
+    pub lease_lives: bool,
+    /// The nodes that are being emptied.
+    pub draining: Arc<BTreeSet<String>>,
     /// Whether Patroni says that the database was initialised.
     pub initialized: bool,
     /// The database pods, by name.
@@ -40,9 +49,27 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// The primary, if all evidence agrees: label, readiness, report, leader key.
+    /// The primary, if all evidence agrees: label, report, leader key, and a sign of life, which
+    /// is readiness or, where a stopped kubelet cannot tell that, the lease.
     pub fn primary(&self) -> Option<&DatabasePod> {
-        self.pods.iter().find(|pod| pod.is_primary() && self.leader.as_ref() == Some(&pod.name))
+        let lives = |pod: &DatabasePod| pod.ready || self.lease_lives;
+        self.pods.iter().find(|pod| pod.claims_the_lead() && lives(pod) && self.leader.as_ref() == Some(&pod.name))
+    }
+
+    /// Whether a pod runs on a node that is being emptied.
+    pub fn drains(&self, pod: &DatabasePod) -> bool {
+        pod.node.as_ref().is_some_and(|node| self.draining.contains(node))
+    }
+
+    /// The StatefulSet, if it is this resource's.
+    pub fn own_set(&self, uid: &str) -> Option<&StatefulSet> {
+        self.stateful_set.as_ref().filter(|set| controller_uid(&set.metadata) == Some(uid))
+    }
+
+    /// The largest size that the volumes were asked for.
+    pub fn volume_size(&self, uid: &str) -> Option<Quantity> {
+        let ours = self.volume_claims.iter().filter(|claim| stamped_uid(&claim.metadata) == Some(uid));
+        ours.filter_map(requested).max_by_key(quantity::bytes)
     }
 
     /// What hinders the instances, as the first that is hindered tells it.
@@ -65,6 +92,12 @@ impl Observation {
     pub fn restart_pending(&self) -> Vec<&str> {
         let waits = |pod: &&DatabasePod| pod.ready && pod.report.as_ref().is_some_and(|report| report.restart_pending);
         self.pods.iter().filter(waits).map(|pod| pod.name.as_str()).collect()
+    }
+
+    /// Why a restart that was ordered did not help, as the first instance tells that waits for one.
+    pub fn failed_restart(&self) -> Option<&str> {
+        let reports = self.pods.iter().filter_map(|pod| pod.report.as_ref());
+        reports.filter(|report| report.restart_pending).find_map(|report| report.order.as_ref()?.error.as_deref())
     }
 
     /// Whether an agent says that Vault does not let it in, or not to what it needs.
@@ -137,11 +170,29 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
         initialized: annotation(3, "initialize").is_some(),
         leader: annotation(4, "leader"),
+        lease_lives: lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now()),
+        draining: context.draining.borrow().clone(),
         pods: context.database_pods(names),
         stateful_set,
         volume_claims,
         foreign_config: maps[3].is_some() && stamp.as_deref() != Some(uid),
     })
+}
+
+/// Patroni writes both with each renewal.
+fn lease_lives(renewed: Option<String>, ttl: Option<String>, now: Timestamp) -> bool {
+    let lives = || {
+        // Without a zone it is UTC.
+        let renewed: Timestamp = renewed?.parse().ok()?;
+        let ttl: i64 = ttl?.parse().ok()?;
+        Some(now.duration_since(renewed).as_secs() < ttl)
+    };
+    lives().unwrap_or(false)
+}
+
+/// The size that a claim asks for.
+pub fn requested(claim: &PersistentVolumeClaim) -> Option<Quantity> {
+    claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage").cloned()
 }
 
 async fn claims(client: &Client, names: &Names) -> Result<Vec<PersistentVolumeClaim>, kube::Error> {

@@ -2,13 +2,15 @@
 //! only where it may be believed.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
 use kube::ResourceExt;
 
 use crate::api::conditions::reason;
 use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::report::{Phase, Report, Role, Trouble};
 
+/// The label by which a StatefulSet's controller says which revision a pod was made from.
+const LABEL_REVISION: &str = "controller-revision-hash";
 /// The runtime notes a container's start once its process runs, so an agent may be a little
 /// older than its container; the first thing it does is to overwrite its predecessor's report.
 const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
@@ -23,6 +25,14 @@ const CRASHES_BEFORE_ALARM: i32 = 3;
 pub struct DatabasePod {
     /// Its name.
     pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The node that it runs on.
+    pub node: Option<String>,
+    /// The revision of the StatefulSet's template that it was made from.
+    pub revision: Option<String>,
+    /// Whether it is on its way out.
+    pub going: bool,
     /// Whether it is Ready and not on its way out.
     pub ready: bool,
     /// Whether it carries the primary's label.
@@ -42,6 +52,10 @@ impl DatabasePod {
         let trouble = trouble_of(pod, now).or_else(|| report.as_ref().and_then(|report| report.trouble.clone()));
         Self {
             name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            revision: pod.labels().get(LABEL_REVISION).cloned(),
+            going,
             ready,
             labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
             report,
@@ -49,10 +63,19 @@ impl DatabasePod {
         }
     }
 
-    /// Whether the pod is the primary: its label, its readiness and its agent agree.
-    pub fn is_primary(&self) -> bool {
-        let says_so = |report: &Report| report.role == Some(Role::Primary) && matches!(report.phase, Phase::Running);
-        self.labelled_primary && self.ready && self.report.as_ref().is_some_and(says_so)
+    /// Whether the pod says that it is the primary: its label and its agent agree.
+    pub fn claims_the_lead(&self) -> bool {
+        self.labelled_primary && self.runs_as(Role::Primary)
+    }
+
+    /// Whether it is a replica that serves.
+    pub fn is_replica(&self) -> bool {
+        self.ready && self.runs_as(Role::Replica)
+    }
+
+    fn runs_as(&self, role: Role) -> bool {
+        let runs = |report: &Report| report.role == Some(role) && matches!(report.phase, Phase::Running);
+        self.report.as_ref().is_some_and(runs)
     }
 }
 
@@ -60,12 +83,13 @@ impl DatabasePod {
 /// specs, the managed fields and Patroni's annotation would be most of it.
 pub fn trim(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
-    pod.spec = None;
+    let node_name = pod.spec.take().and_then(|spec| spec.node_name);
+    pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| key == ANNOTATION_REPORT);
     }
     if let Some(labels) = &mut pod.metadata.labels {
-        labels.retain(|key, _| [LABEL_NAME, LABEL_ROLE, LABEL_SCOPE].contains(&key.as_str()));
+        labels.retain(|key, _| [LABEL_NAME, LABEL_REVISION, LABEL_ROLE, LABEL_SCOPE].contains(&key.as_str()));
     }
 }
 
@@ -186,18 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_is_believed_only_by_label_readiness_and_its_own_fresh_report() {
+    fn a_primary_is_believed_only_by_label_and_its_own_fresh_report() {
         let after = "2026-01-01T00:00:10.5Z";
-        assert!(DatabasePod::from(&pod("u1", after, "True"), Timestamp::now()).is_primary());
-        assert!(!DatabasePod::from(&pod("u1", after, "False"), Timestamp::now()).is_primary(), "not ready");
-        assert!(
-            !DatabasePod::from(&pod("u0", after, "True"), Timestamp::now()).is_primary(),
-            "an earlier pod's report"
-        );
-        assert!(
-            !DatabasePod::from(&pod("u1", "2026-01-01T00:00:07Z", "True"), Timestamp::now()).is_primary(),
-            "an earlier container's"
-        );
+        let claims = |uid: &str, started: &str| {
+            DatabasePod::from(&pod(uid, started, "True"), Timestamp::now()).claims_the_lead()
+        };
+        assert!(claims("u1", after));
+        assert!(!claims("u0", after), "an earlier pod's report");
+        assert!(!claims("u1", "2026-01-01T00:00:07Z"), "an earlier container's");
+        assert!(!DatabasePod::from(&pod("u1", after, "False"), Timestamp::now()).ready);
     }
 
     #[test]

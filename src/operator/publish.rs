@@ -56,7 +56,9 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
         Err(error) => return Err(error.into()),
     }
-    for event in rotated(&previous, status).into_iter().chain(schema_changed(&previous, status)) {
+    let primary = primary_changed(context, resource, &previous, status);
+    let told = [rotated(&previous, status), schema_changed(&previous, status), primary];
+    for event in told.into_iter().flatten() {
         emit(context, resource, event).await;
     }
     count_migrations(&context.metrics, &previous, status);
@@ -83,6 +85,29 @@ fn rotated(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Opt
             "generation {now} was proved by a login and is in Vault; the login before it is good until the next rotation"
         )),
         action: "Rotate".to_owned(),
+        secondary: None,
+    })
+}
+
+/// Another instance is the primary: after a failover as after a switchover.
+fn primary_changed(
+    context: &Context,
+    resource: &ServiceDatabase,
+    previous: &ServiceDatabaseStatus,
+    now: &ServiceDatabaseStatus,
+) -> Option<Event> {
+    let uid = resource.uid().unwrap_or_default();
+    // Between two primaries status has none.
+    if let Some(before) = &previous.primary {
+        context.memory.saw_primary(&uid, before);
+    }
+    let now = now.primary.as_ref()?;
+    let before = context.memory.saw_primary(&uid, now).filter(|before| before != now)?;
+    Some(Event {
+        type_: EventType::Normal,
+        reason: kind::reason::PRIMARY_CHANGED.to_owned(),
+        note: Some(format!("{now} is the primary; before it was {before}")),
+        action: "Reconcile".to_owned(),
         secondary: None,
     })
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
 use rand::Rng;
 
 use super::apply::{apply, ensure_absent};
@@ -17,9 +19,10 @@ use super::migrations::{self, Declared, Progress};
 use super::object::Owner;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
-use super::status::{Findings, Word, is_applied};
+use super::rolling::{self, Situation};
+use super::status::{Findings, Shape, Word, is_applied};
 use super::validate::{Database, validate};
-use super::{adopt, cleanup, drift, in_vault, publish, secrets};
+use super::{adopt, cleanup, drift, in_vault, publish, secrets, volumes};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
@@ -61,6 +64,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         progress: None,
         declared: None,
         drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
+        shape: None,
         now: context.now(),
     };
     let database = match validate(&resource, &context.options) {
@@ -265,13 +269,27 @@ async fn bring_about(
     let Some(prepared) = prepared else { return Ok(()) };
     findings.credentials = prepared.credentials;
 
-    // c. Everything that does not run, then the workload.
+    // c. Which instance is changed next, and into what.
+    let live = observed.own_set(&database.owner.uid);
+    let template = rolling::choose(database, &context.options, live);
+    let update = live.filter(|live| rolling::is_live(&template.body, live));
+    let decision = rolling::decide(&Situation {
+        database,
+        observed,
+        status: &findings.resource.status.clone().unwrap_or_default(),
+        revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
+        now: findings.now,
+    });
+    let volumes = volumes::grow(&context.client, database, observed).await?;
+
+    // d. Everything that does not run, then the workload.
     let vault_ca = context.vault_ca.now();
     let inputs = Inputs {
         options: &context.options,
         vault_ca: vault_ca.as_deref(),
         role_ids: prepared.role_ids,
         credentials: &findings.credentials,
+        order: decision.order.as_ref(),
     };
     let supporting = plan::supporting(database, &inputs);
     let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;
@@ -280,14 +298,20 @@ async fn bring_about(
     }
     try_join_all(plan::unwanted(database).iter().map(|planned| ensure_absent(context, &database.owner, planned)))
         .await?;
-    for planned in [plan::binding(database), plan::workload(database, &context.options)] {
-        context.metrics.applied(apply(context, &database.owner, &planned).await?);
+    context.metrics.applied(apply(context, &database.owner, &plan::binding(database)).await?);
+    if !volumes.set_is_going {
+        let shape = plan::Shape { template: &template.body, replicas: decision.replicas, volume_size: &volumes.size };
+        context.metrics.applied(apply(context, &database.owner, &plan::workload(database, &shape)).await?);
     }
+    if let Some((pod, uid)) = &decision.replace {
+        replace(context, &database.owner, pod, uid).await?;
+    }
+    findings.shape = Some(Shape { decision, pending: template.pending, volumes: volumes.word });
 
-    // d. The Secret with the credentials, where one is asked for.
+    // e. The Secret with the credentials, where one is asked for.
     bind(context, database, observed, findings).await?;
 
-    // e. The migrations, once there is a primary whose credentials were proved.
+    // f. The migrations, once there is a primary whose credentials were proved.
     let report = observed.primary().and_then(|pod| pod.report.as_ref());
     let proved =
         report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
@@ -309,6 +333,19 @@ async fn bring_about(
     }
     findings.progress = Some(progress);
     Ok(())
+}
+
+/// Deletes a pod, to be made again from the present template; only the very one that was seen.
+async fn replace(context: &Context, owner: &Owner, pod: &str, uid: &str) -> Result<(), Error> {
+    let (namespace, name) = (&owner.names.namespace, &owner.names.name);
+    tracing::info!(namespace, name, pod, "replacing a pod whose template has changed");
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    match api.delete(pod, &DeleteParams::default().preconditions(preconditions)).await {
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
+    }
 }
 
 fn resync(context: &Context) -> Action {

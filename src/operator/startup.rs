@@ -20,6 +20,7 @@ use super::http::{self, Probes};
 use super::leader::Candidate;
 use super::memory::Memory;
 use super::metrics::Metrics;
+use super::nodes;
 use super::options::{AuthMethod, Options};
 use super::vault_ca::VaultCa;
 use crate::api::ServiceDatabase;
@@ -74,10 +75,11 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         clock: Arc::new(Timestamp::now),
         vault_names: RwLock::default(),
         reporter: Reporter { controller: "servicedb".to_owned(), instance: Some(options.pod_name.clone()) },
-        client,
+        client: client.clone(),
         vault: Arc::new(vault),
         vault_ca,
         pods,
+        draining: nodes::follow(&client),
         metrics: metrics.clone(),
         memory: Memory::new(Duration::from_secs(options.resync_seconds).mul_f64(0.9)),
         options: options.clone(),

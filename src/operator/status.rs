@@ -1,20 +1,25 @@
 //! From what was observed and applied to status: pure.
 
 mod migrations;
+mod shape;
 
 pub use migrations::is_applied;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
 
 use super::credentials::Settled;
 use super::migrations::{Declared, Progress};
 use super::observe::Observation;
 use super::options::Options;
 use super::pods::DatabasePod;
+use super::rolling::Decision;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
-use crate::api::{BindingStatus, CredentialsStatus, DriftStatus, Endpoints, ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{
+    BindingStatus, CredentialsStatus, DriftStatus, Endpoints, PendingRollout, ServiceDatabase, ServiceDatabaseStatus,
+};
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
 use crate::migrate::approval;
@@ -68,8 +73,20 @@ pub struct Findings<'a> {
     pub declared: Option<&'a Declared>,
     /// What is known of the schema's drift.
     pub drift: Option<DriftStatus>,
+    /// What is done to the instances; none if they were not looked at.
+    pub shape: Option<Shape>,
     /// Now.
     pub now: Timestamp,
+}
+
+/// What is done to the instances.
+pub struct Shape {
+    /// The next step, and what people asked for.
+    pub decision: Decision,
+    /// The template's changes that wait for an approval.
+    pub pending: Option<PendingRollout>,
+    /// Why the volumes are not as declared; none if they are.
+    pub volumes: Option<Word>,
 }
 
 /// The status that the findings give.
@@ -101,6 +118,8 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         (kind::CREDENTIALS_READY, credentials),
         (kind::MIGRATIONS_APPLIED, schema),
         (kind::VAULT_REACHABLE, vault),
+        (kind::SYNCHRONOUS_REPLICATION, shape::synchronous(findings, report)),
+        (kind::ROLLOUT_PENDING, shape::rollout_pending(findings, &previous)),
     ];
     let generation = findings.resource.metadata.generation;
     let drift = findings.drift.as_ref().map(|drift| (kind::SCHEMA_DRIFT, migrations::drifted(drift)));
@@ -130,6 +149,13 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),
+        volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
+        rollout: match &findings.shape {
+            Some(shape) => shape.pending.clone(),
+            None => previous.rollout,
+        },
+        switchover: findings.shape.as_ref().map_or(previous.switchover, |shape| shape.decision.switchover.clone()),
+        restart: findings.shape.as_ref().map_or(previous.restart, |shape| shape.decision.restart.clone()),
         deletion_waits_for: None,
     }
 }
@@ -159,7 +185,7 @@ pub fn condition(
 }
 
 /// Conditions are written in whole seconds; what is compared must be too.
-fn seconds(now: Timestamp) -> Timestamp {
+pub fn seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
@@ -294,6 +320,9 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
     if !migrations.holds {
         return migrations.clone();
     }
+    if let Some(word) = shape::under_way(findings) {
+        return word;
+    }
     let (ready, wanted) = (findings.observed.ready(), findings.resource.spec.instances);
     if i64::try_from(ready) != Ok(i64::from(wanted)) {
         return match findings.observed.trouble() {
@@ -307,9 +336,10 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
     let waiting = findings.observed.restart_pending();
     if !waiting.is_empty() {
         let message = format!(
-            "it serves, but a changed parameter takes effect with the next restart of PostgreSQL only: \
-             kubectl delete pod {}, replicas first (a value that is lowered on one instance: see docs/operations.md)",
-            waiting.join(" ")
+            "it serves, but a changed parameter waits for a restart of PostgreSQL on {}, and the one that was tried did \
+             not help{}: kubectl servicedb restart tries again",
+            waiting.join(", "),
+            findings.observed.failed_restart().map(|error| format!(" ({error})")).unwrap_or_default(),
         );
         return Word::no(reason::RESTART_PENDING, message);
     }

@@ -11,12 +11,13 @@ use super::object::Owner;
 use super::options::Options;
 use crate::api::conditions::reason;
 use crate::api::names::{
-    ANNOTATION_APPROVE, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_ROTATE, Names, PostgresNames, VaultNames,
+    ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_RESTART,
+    ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, Names, PostgresNames, VaultNames,
 };
 use crate::api::spec::RESERVED_PARAMETERS;
 use crate::api::{
     Approval, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, SchedulingSpec, SchemaDependency,
-    ServiceDatabase, StorageSpec, ToolSource,
+    ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
 use crate::contract::desired::Requests;
 use crate::contract::migration::{Policy, hash};
@@ -64,6 +65,18 @@ pub struct Database {
     pub binding_secret: Option<String>,
     /// Whether data of an earlier resource is taken over.
     pub adopt: bool,
+    /// What becomes of the pods with another version of the operator.
+    pub update_policy: UpdatePolicy,
+    /// The update that is approved, in an annotation.
+    pub approved_rollout: Option<String>,
+    /// The switchover that is asked for, in an annotation.
+    pub switchover: Option<String>,
+    /// The pod that shall lead after it.
+    pub switchover_to: Option<String>,
+    /// The restart that is asked for, in an annotation.
+    pub restart: Option<String>,
+    /// The generation of the resource: what was tried for it once is not tried again.
+    pub generation: i64,
 }
 
 impl Database {
@@ -148,6 +161,12 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         promoted: promoted(resource),
         binding_secret: spec.credentials.secret.as_ref().map(|secret| secret.name.clone()),
         adopt: spec.bootstrap.adopt,
+        update_policy: spec.update_policy,
+        approved_rollout: token(resource, ANNOTATION_APPROVE_ROLLOUT),
+        switchover: token(resource, ANNOTATION_SWITCHOVER),
+        switchover_to: token(resource, ANNOTATION_SWITCHOVER_TO),
+        restart: token(resource, ANNOTATION_RESTART),
+        generation: resource.metadata.generation.unwrap_or_default(),
     })
 }
 

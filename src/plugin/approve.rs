@@ -1,9 +1,9 @@
 //! `kubectl servicedb approve`: what of the migrations waits for a person's word, and the word.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::args::Connection;
+use super::confirm::confirmed;
 use super::connection::{PluginError, annotate, connect, read};
 use super::table::plain;
 use crate::api::names::ANNOTATION_APPROVE;
@@ -18,11 +18,11 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
         return Ok(ExitCode::SUCCESS);
     };
     print!("{}", listed(approval));
-    if !yes && !confirmed().map_err(|error| PluginError::Output(error.to_string()))? {
+    if !yes && !confirmed()? {
         eprintln!("error: not approved: nobody at a terminal said yes; --yes approves without being asked");
         return Ok(ExitCode::FAILURE);
     }
-    annotate(&client, &namespace, name, ANNOTATION_APPROVE, &approval.id).await?;
+    annotate(&client, &namespace, name, &[(ANNOTATION_APPROVE, Some(approval.id.clone()))]).await?;
     println!("approved; kubectl servicedb migrations {name} --follow shows the run");
     Ok(ExitCode::SUCCESS)
 }
@@ -38,19 +38,6 @@ fn listed(approval: &PendingApproval) -> String {
         text += &format!("and {} more\n", approval.count - shown);
     }
     text
-}
-
-/// Whether the person at the terminal says yes; nobody does where there is none.
-fn confirmed() -> std::io::Result<bool> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Ok(false);
-    }
-    print!("Approve? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
 #[cfg(test)]

@@ -78,6 +78,35 @@ pub enum Command {
         #[arg(long, default_value_t = 300)]
         timeout: u64,
     },
+    /// Make another instance the primary, without losing what was committed, and wait until it is.
+    Switchover {
+        /// The ServiceDatabase.
+        name: String,
+        /// The pod that shall be the primary; default: the one that can take over best.
+        #[arg(long)]
+        to: Option<String>,
+        /// How long to wait, in seconds; 0: not at all.
+        #[arg(long, default_value_t = 120)]
+        timeout: u64,
+    },
+    /// Restart PostgreSQL on every instance, one after another: the replicas, then, after a
+    /// switchover, the former primary.
+    Restart {
+        /// The ServiceDatabase.
+        name: String,
+        /// How long to wait, in seconds; 0: not at all.
+        #[arg(long, default_value_t = 600)]
+        timeout: u64,
+    },
+    /// Show what this version of the operator would change in the pods (RolloutPending), and let
+    /// it happen.
+    Rollout {
+        /// The ServiceDatabase.
+        name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Open psql in the primary's pod, as its superuser.
     Psql {
         /// The ServiceDatabase.

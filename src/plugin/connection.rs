@@ -1,5 +1,6 @@
 //! The connection to the cluster, and what can go wrong on the way to a ServiceDatabase.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kube::api::{ListParams, Patch, PatchParams};
@@ -117,16 +118,16 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Servic
     Err(PluginError::NotFound { namespace: namespace.to_owned(), name: name.to_owned(), hint })
 }
 
-/// Asks for something: sets an annotation of a ServiceDatabase.
+/// Asks for something: sets annotations of a ServiceDatabase, and takes off those without a value.
 pub async fn annotate(
     client: &Client,
     namespace: &str,
     name: &str,
-    annotation: &str,
-    value: &str,
+    annotations: &[(&str, Option<String>)],
 ) -> Result<(), PluginError> {
     let api: Api<ServiceDatabase> = Api::namespaced(client.clone(), namespace);
-    let patch = json!({"metadata": {"annotations": {annotation: value}}});
+    let annotations: BTreeMap<_, _> = annotations.iter().cloned().collect();
+    let patch = json!({"metadata": {"annotations": annotations}});
     match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
         Err(error) => Err(PluginError::kubernetes(format!("annotating the ServiceDatabase {namespace}/{name}"), error)),

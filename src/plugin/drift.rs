@@ -32,7 +32,7 @@ pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Resu
         return Ok(ExitCode::from(UNKNOWN));
     }
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
-    annotate(&client, &namespace, name, ANNOTATION_CHECK_DRIFT, &token).await?;
+    annotate(&client, &namespace, name, &[(ANNOTATION_CHECK_DRIFT, Some(token.clone()))]).await?;
     let deadline = Instant::now() + timeout;
     loop {
         let resource = read(&client, &namespace, name).await?;

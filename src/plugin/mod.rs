@@ -1,13 +1,16 @@
-//! `kubectl servicedb`: a ServiceDatabase at a glance, its migrations and their approval, new credentials, and a
-//! psql in its primary. Runs on any system that kubectl runs on, with the rights of the person at the terminal.
+//! `kubectl servicedb`: a ServiceDatabase at a glance, its migrations and their approval, new credentials, another
+//! primary, a restart, an update, and a psql in its primary. Runs on any system that kubectl runs on, with the rights of the person at the terminal.
 
 mod age;
 mod approve;
 mod args;
+mod confirm;
 mod connection;
 mod drift;
 mod migrations;
 mod psql;
+mod request;
+mod rollout;
 mod rotate;
 mod status;
 mod table;
@@ -34,6 +37,14 @@ pub async fn run() -> ExitCode {
         Command::Migrations { name, follow } => migrations::run(&args.connection, &name, follow).await,
         Command::Approve { name, yes } => approve::run(&args.connection, &name, yes).await,
         Command::Drift { name, timeout } => drift::run(&args.connection, &name, Duration::from_secs(timeout)).await,
+        Command::Switchover { name, to, timeout } => {
+            let request = request::Request::Switchover(to);
+            request::run(&args.connection, &name, &request, Duration::from_secs(timeout)).await
+        }
+        Command::Restart { name, timeout } => {
+            request::run(&args.connection, &name, &request::Request::Restart, Duration::from_secs(timeout)).await
+        }
+        Command::Rollout { name, yes } => rollout::run(&args.connection, &name, yes).await,
         Command::Psql { name, arguments } => psql::run(&args.connection, &name, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

@@ -27,7 +27,7 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
     read(&client, &namespace, name).await?;
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     let annotation = if request.reissue { ANNOTATION_REISSUE } else { ANNOTATION_ROTATE };
-    annotate(&client, &namespace, name, annotation, &token).await?;
+    annotate(&client, &namespace, name, &[(annotation, Some(token.clone()))]).await?;
     if request.timeout.is_zero() {
         println!("new credentials were asked for: status.credentials tells when they are in Vault");
         return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::agent::environment::Environment;
+use crate::agent::member::is_leaving;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
+use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
 
 /// The user map that lets the operating system's `postgres` be `replicator` on the socket.
@@ -32,12 +34,12 @@ pub fn path() -> PathBuf {
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write(environment: &Environment, database: &str) -> std::io::Result<()> {
+pub fn write(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
     let lines = |lines: Vec<String>| lines.join("\n") + "\n";
-    std::fs::write(Path::new(RUN_DIR).join(HBA), lines(hba(&environment.names.postgres(database))))?;
+    std::fs::write(Path::new(RUN_DIR).join(HBA), lines(hba(&environment.names.postgres(&desired.database))))?;
     std::fs::write(Path::new(RUN_DIR).join(IDENT), lines(ident()))?;
     // JSON is YAML, and quotes every value.
-    std::fs::write(path(), format!("{:#}\n", local(environment)))
+    std::fs::write(path(), format!("{:#}\n", local(environment, is_leaving(environment, desired))))
 }
 
 /// The settings of this configuration, which are not shared by the members.
@@ -49,7 +51,7 @@ pub fn own_settings() -> [(&'static str, String); 3] {
     ]
 }
 
-fn local(environment: &Environment) -> Value {
+fn local(environment: &Environment, leaving: bool) -> Value {
     let tls = |file: &str| format!("{TLS_DIR}/{file}");
     let by_certificate = |role: &str| {
         json!({
@@ -112,6 +114,8 @@ fn local(environment: &Environment) -> Value {
             "remove_data_directory_on_rewind_failure": true,
         },
         "watchdog": { "mode": "off" },
+        // Not `nofailover` as well: a leader with it would keep no slots for the others.
+        "tags": { "nosync": leaving },
     })
 }
 
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn patroni_never_bootstraps_and_knows_no_password() {
-        let config = local(&environment());
+        let config = local(&environment(), false);
         assert!(config.get("bootstrap").is_none());
         assert!(!config.to_string().to_lowercase().contains("password"));
     }

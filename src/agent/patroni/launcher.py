@@ -30,6 +30,11 @@ if __name__ == "__main__":
     module.time = types.SimpleNamespace(**vars(time))
     module.time.sleep = lambda seconds: time.sleep(min(seconds, 0.1))
 
+    # A primary that hands the lead over waits a second between the end of its shutdown, when
+    # nobody can write any more, and the question which replicas have all of it.
+    patroni.ha.time = types.SimpleNamespace(**vars(time))
+    patroni.ha.time.sleep = lambda seconds: time.sleep(0.1 if seconds == 1 else seconds)
+
     # The end of input means that the agent is gone.
     if sys.stdin.readline():
         sys.argv = ["patroni", sys.argv[1]]

@@ -1,5 +1,6 @@
 //! Patroni's REST API on this pod, over TLS with the agent's client certificate.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use crate::contract::pod::{PATRONI_PORT, TLS_DIR};
 
 /// How long one request may take: the watchdog must learn soon that nobody answers.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// The same of a request that is answered when PostgreSQL has been stopped and started, or
+/// another member leads: a shutdown checkpoint takes as long as it takes.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The server's certificate names this host, which is resolved here, not by DNS.
 const HOST: &str = "localhost";
 
@@ -29,12 +33,51 @@ pub struct Status {
     /// Whether a setting waits for a restart.
     #[serde(default)]
     pub pending_restart: bool,
+    /// Which settings wait, each with its value now and then.
+    #[serde(default)]
+    pub pending_restart_reason: BTreeMap<String, Pending>,
     /// When Patroni last reached the API server, in seconds since 1970.
     #[serde(default)]
     pub dcs_last_seen: Option<i64>,
     /// Whether the leader goes on without the API server, since it sees all members.
     #[serde(default)]
     pub failsafe_mode_is_active: bool,
+}
+
+/// A setting that waits for a restart.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+pub struct Pending {
+    /// Its value now.
+    pub old_value: Value,
+    /// Its value after the restart.
+    pub new_value: Value,
+}
+
+/// Settings that a replica must not have lower than its primary (PostgreSQL's "Hot Standby:
+/// Administrator's Overview").
+const SHARED_WITH_REPLICAS: [&str; 5] = [
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+];
+
+impl Status {
+    /// Whether a setting waits for a restart that the primary must go through first, since its
+    /// value becomes lower.
+    pub fn primary_restarts_first(&self) -> bool {
+        let number = |value: &Value| match value {
+            Value::String(text) => text.parse::<i64>().ok(),
+            other => other.as_i64(),
+        };
+        let lower = |pending: &Pending| {
+            number(&pending.old_value).zip(number(&pending.new_value)).is_some_and(|(old, new)| new < old)
+        };
+        self.pending_restart_reason
+            .iter()
+            .any(|(name, pending)| SHARED_WITH_REPLICAS.contains(&name.as_str()) && lower(pending))
+    }
 }
 
 /// A client of the local Patroni.
@@ -55,6 +98,9 @@ pub enum RestError {
     /// An answer that is an error.
     #[error("Patroni answered {0} to a change of its configuration")]
     Refused(StatusCode),
+    /// An order that was not carried out.
+    #[error("Patroni says: {0}")]
+    NotDone(String),
 }
 
 impl Rest {
@@ -63,6 +109,18 @@ impl Rest {
     /// # Errors
     /// If they are not readable.
     pub fn new() -> Result<Self, RestError> {
+        Self::with(TIMEOUT)
+    }
+
+    /// A client for requests that take their time.
+    ///
+    /// # Errors
+    /// If the certificates are not readable.
+    pub fn patient() -> Result<Self, RestError> {
+        Self::with(PATIENT_TIMEOUT)
+    }
+
+    fn with(timeout: Duration) -> Result<Self, RestError> {
         let read = |file: &str| {
             std::fs::read(format!("{TLS_DIR}/{file}"))
                 .map_err(|error| RestError::Certificates(format!("{file}: {error}")))
@@ -83,7 +141,7 @@ impl Rest {
                 ],
             )
             .no_proxy()
-            .timeout(TIMEOUT)
+            .timeout(timeout)
             .build()
             .map_err(unreadable)?;
         Ok(Self { client })
@@ -117,6 +175,29 @@ impl Rest {
         if response.status().is_success() { Ok(()) } else { Err(RestError::Refused(response.status())) }
     }
 
+    /// Hands the lead of this member over; returns when another member leads.
+    ///
+    /// # Errors
+    /// If Patroni does not answer, or it says why it cannot.
+    pub async fn switch_over(&self, from: &str, to: &str) -> Result<(), RestError> {
+        self.order("switchover", &serde_json::json!({ "leader": from, "candidate": to })).await
+    }
+
+    /// Restarts PostgreSQL; returns when it answers again.
+    ///
+    /// # Errors
+    /// If Patroni does not answer, or it says why it cannot.
+    pub async fn restart(&self) -> Result<(), RestError> {
+        self.order("restart", &serde_json::json!({})).await
+    }
+
+    async fn order(&self, path: &str, body: &Value) -> Result<(), RestError> {
+        let response = self.client.post(url(path)).json(body).send().await?;
+        let done = response.status() == StatusCode::OK;
+        let words = response.text().await?;
+        if done { Ok(()) } else { Err(RestError::NotDone(words.trim().chars().take(300).collect())) }
+    }
+
     /// Makes Patroni look around now and not at its next loop.
     ///
     /// # Errors
@@ -143,7 +224,22 @@ mod tests {
         .expect("Patroni's answer");
         assert_eq!((status.timeline, status.dcs_last_seen), (Some(3), Some(1_700_000_000)));
         assert!(status.pending_restart && status.failsafe_mode_is_active && !status.leads);
+        assert!(!status.primary_restarts_first());
         let early: Status = serde_json::from_str(r#"{"state":"stopped"}"#).expect("an early answer");
         assert_eq!(early.timeline, None);
+    }
+
+    #[test]
+    fn the_primary_goes_first_where_a_shared_setting_becomes_lower() {
+        let waits = |name: &str, old: Value, new: Value| {
+            let pending = serde_json::json!({ name: { "old_value": old, "new_value": new } });
+            let status =
+                serde_json::json!({ "state": "running", "pending_restart": true, "pending_restart_reason": pending });
+            serde_json::from_value::<Status>(status).expect("Patroni's answer").primary_restarts_first()
+        };
+        assert!(waits("max_connections", "200".into(), "100".into()));
+        assert!(waits("max_worker_processes", 8.into(), 4.into()));
+        assert!(!waits("max_connections", "100".into(), "200".into()));
+        assert!(!waits("shared_buffers", "200".into(), "100".into()), "replicas may differ in it");
     }
 }

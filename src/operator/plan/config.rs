@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Inputs;
 use crate::api::names::LABEL_SCOPE;
-use crate::contract::desired::{self, Desired};
+use crate::contract::desired::{self, Desired, Order};
 use crate::contract::records::VaultAccess;
 use crate::contract::{patroni, pod};
 use crate::operator::credentials::Settled;
@@ -31,8 +31,8 @@ pub fn approle(database: &Database, inputs: &Inputs<'_>, name: &str, role_id: &s
 }
 
 /// What the agents shall bring about.
-pub fn desired(database: &Database, credentials: &Settled) -> Planned {
-    let document = json!(document(database, credentials)).to_string();
+pub fn desired(database: &Database, credentials: &Settled, order: Option<&Order>) -> Planned {
+    let document = json!(Desired { order: order.cloned(), ..document(database, credentials) }).to_string();
     Planned::new::<ConfigMap>(&database.owner, database.names().desired(), json!({"data": {desired::KEY: document}}))
 }
 
@@ -49,6 +49,7 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         maximum_lag_bytes: database.maximum_lag_bytes,
         credential_generation: credentials.generation,
         requests: credentials.requests.clone(),
+        order: None,
         primary_host: database.names().primary_host(),
     }
 }

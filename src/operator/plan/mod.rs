@@ -2,17 +2,22 @@
 //! of the list is the order of what stands on what; the workload comes last.
 
 mod access;
-mod config;
+pub mod config;
 pub mod drift;
 pub mod migration;
 mod network;
 pub mod tool;
 mod workload;
 
+pub use workload::Shape;
+
+use serde_json::Value;
+
 use super::credentials::Settled;
 use super::object::Planned;
 use super::options::Options;
 use super::validate::Database;
+use crate::contract::desired::Order;
 
 /// What the plan needs beside the resource, all of it observed or made before.
 pub struct Inputs<'a> {
@@ -24,6 +29,8 @@ pub struct Inputs<'a> {
     pub role_ids: RoleIds,
     /// The credentials that the runtime record shall hold.
     pub credentials: &'a Settled,
+    /// What an agent shall do now.
+    pub order: Option<&'a Order>,
 }
 
 /// The role_ids of one ServiceDatabase's AppRoles.
@@ -43,22 +50,28 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
         access::role(database),
         config::approle(database, inputs, &database.names().instance_approle(), &inputs.role_ids.instance),
         config::approle(database, inputs, &database.names().migrator(), &inputs.role_ids.migrator),
-        config::desired(database, inputs.credentials),
+        config::desired(database, inputs.credentials, inputs.order),
         network::primary_service(database),
         network::replicas_service(database),
         network::peers_service(database),
         network::policy(database, inputs.options),
     ];
     objects.extend(config::patroni(database));
-    if database.instances > 1 {
-        objects.push(network::disruption_budget(database));
-    }
+    objects.extend(budgets(database, true));
     objects
 }
 
 /// What must be gone when it is not planned.
 pub fn unwanted(database: &Database) -> Vec<Planned> {
-    if database.instances > 1 { Vec::new() } else { vec![network::disruption_budget(database)] }
+    budgets(database, false)
+}
+
+/// The PodDisruptionBudgets that shall be there, or that shall not.
+fn budgets(database: &Database, wanted: bool) -> Vec<Planned> {
+    let primary = network::primary_budget(database);
+    let replicas = network::replicas_budget(database);
+    let each = [(primary, database.instances > 1), (replicas, database.instances > 2)];
+    each.into_iter().filter(|(_, is_wanted)| *is_wanted == wanted).map(|(planned, _)| planned).collect()
 }
 
 /// The RoleBinding, which the API server takes only once its Role is there.
@@ -66,7 +79,12 @@ pub fn binding(database: &Database) -> Planned {
     access::role_binding(database)
 }
 
+/// The template of the database pods, as this version makes it.
+pub fn template(database: &Database, options: &Options) -> Value {
+    workload::template(database, options)
+}
+
 /// The StatefulSet, applied last.
-pub fn workload(database: &Database, options: &Options) -> Planned {
-    workload::stateful_set(database, options)
+pub fn workload(database: &Database, shape: &Shape<'_>) -> Planned {
+    workload::stateful_set(database, shape)
 }

@@ -74,12 +74,29 @@ pub fn policy(database: &Database, options: &Options) -> Planned {
     )
 }
 
-/// At most one instance at a time may be taken away on purpose.
-pub fn disruption_budget(database: &Database) -> Planned {
+/// Keeps a drain off the primary until the lead has been handed over, which the operator does
+/// when it sees the node cordoned. It names the role, so that it lets the pod go after that.
+pub fn primary_budget(database: &Database) -> Planned {
+    budget(database, database.names().primary_budget(), ROLE_PRIMARY, 1)
+}
+
+/// Of the replicas, one at a time may be taken away on purpose. `minAvailable`, since a
+/// maximum would count the primary, too, which the selector leaves out: no pod may be in two
+/// budgets.
+pub fn replicas_budget(database: &Database) -> Planned {
+    budget(database, database.names().base(), ROLE_REPLICA, database.instances - 2)
+}
+
+fn budget(database: &Database, name: String, role: &str, available: i32) -> Planned {
     Planned::new::<PodDisruptionBudget>(
         &database.owner,
-        database.names().base(),
-        json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": {LABEL_SCOPE: database.names().base()}}}}),
+        name,
+        json!({"spec": {
+            "minAvailable": available,
+            "selector": {"matchLabels": {LABEL_SCOPE: database.names().base(), LABEL_ROLE: role}},
+            // What does not serve anyway does not hinder a drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        }}),
     )
 }
 

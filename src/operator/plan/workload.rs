@@ -1,38 +1,56 @@
 //! The StatefulSet.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
+use crate::api::ScaleDownPolicy;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 use crate::contract::pod;
 use crate::operator::object::{ANNOTATION_DATABASE, ANNOTATION_UID, Planned};
 use crate::operator::options::Options;
+use crate::operator::rolling::ANNOTATION_TEMPLATE;
 use crate::operator::validate::Database;
 
 /// How long a pod may take to stop: PostgreSQL's last checkpoint and the leader's handing over.
 const TERMINATION_GRACE_SECONDS: i64 = 60;
 
+/// What of a StatefulSet hangs on what is there already.
+pub struct Shape<'a> {
+    /// The template that was chosen.
+    pub template: &'a Value,
+    /// How many pods, which may still be more than declared.
+    pub replicas: i32,
+    /// The size of a new volume, which may still be less than declared.
+    pub volume_size: &'a Quantity,
+}
+
 /// The database pods and their volumes. `Parallel`, since ordinals mean nothing to Patroni;
 /// `OnDelete`, since who restarts when is the operator's to decide.
-pub fn stateful_set(database: &Database, options: &Options) -> Planned {
+pub fn stateful_set(database: &Database, shape: &Shape<'_>) -> Planned {
     let names = database.names();
+    let when_scaled = match database.storage.scale_down_policy {
+        ScaleDownPolicy::Retain => "Retain",
+        ScaleDownPolicy::Delete => "Delete",
+    };
     Planned::new::<StatefulSet>(
         &database.owner,
         names.base(),
-        json!({"spec": {
+        json!({"metadata": {"annotations": {ANNOTATION_TEMPLATE: shape.template.to_string()}}, "spec": {
             "serviceName": names.peers_service(),
-            "replicas": database.instances,
+            "replicas": shape.replicas,
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": {LABEL_SCOPE: names.base()}},
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
-            "template": template(database, options),
-            "volumeClaimTemplates": [volume_claim(database)],
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": when_scaled},
+            "template": shape.template,
+            "volumeClaimTemplates": [volume_claim(database, shape.volume_size)],
         }}),
     )
 }
 
-fn template(database: &Database, options: &Options) -> Value {
+/// The template of the database pods, as this version makes it.
+pub fn template(database: &Database, options: &Options) -> Value {
     let names = database.names();
     let mut labels = json!({LABEL_SCOPE: names.base(), "app.kubernetes.io/component": "database"});
     for (key, value) in database.owner.labels() {
@@ -59,11 +77,11 @@ fn template(database: &Database, options: &Options) -> Value {
     if !options.image_pull_secrets.is_empty() {
         spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
     }
-    if let Some(affinity) = &scheduling.affinity {
-        spec["affinity"] = json!(affinity);
-    } else if database.instances > 1 {
-        spec["affinity"] = spread_over_nodes(database);
-    }
+    // With one instance, too, or a second one would need another template of the first.
+    spec["affinity"] = match &scheduling.affinity {
+        Some(affinity) => json!(affinity),
+        None => spread_over_nodes(database),
+    };
     if !scheduling.tolerations.is_empty() {
         spec["tolerations"] = json!(scheduling.tolerations);
     }
@@ -151,10 +169,10 @@ pub fn container_security() -> Value {
     })
 }
 
-fn volume_claim(database: &Database) -> Value {
+fn volume_claim(database: &Database, size: &Quantity) -> Value {
     let mut spec = json!({
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": database.storage.size}},
+        "resources": {"requests": {"storage": size}},
     });
     if let Some(class) = &database.storage.storage_class_name {
         spec["storageClassName"] = class.clone().into();

@@ -94,5 +94,6 @@ pub fn inputs(options: &Options) -> Inputs<'_> {
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },
         credentials: &FIRST,
+        order: None,
     }
 }

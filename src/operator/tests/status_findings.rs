@@ -75,6 +75,7 @@ impl Scene {
             progress: self.progress.clone(),
             declared: self.declared.as_ref(),
             drift: self.drift.clone(),
+            shape: None,
             now: self.now,
         })
     }

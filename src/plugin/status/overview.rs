@@ -8,7 +8,9 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
-use crate::api::{CredentialsStatus, DeletionPolicy, Endpoints, MigrationsStatus, ServiceDatabase};
+use crate::api::{
+    CredentialsStatus, DeletionPolicy, Endpoints, MigrationsStatus, PendingRollout, RequestStatus, ServiceDatabase,
+};
 use crate::contract::report::{Phase, Report, Trouble};
 use crate::plugin::psql::is_ready;
 
@@ -41,6 +43,9 @@ pub struct Overview {
     pub volumes: Vec<Volume>,
     pub credentials: Option<CredentialsStatus>,
     pub migrations: Option<MigrationsStatus>,
+    pub rollout: Option<PendingRollout>,
+    pub switchover: Option<RequestStatus>,
+    pub restart: Option<RequestStatus>,
     /// The ConfigMap that spec declares as the migrations' source.
     pub migrations_config_map: Option<String>,
     /// The newest last.
@@ -129,6 +134,9 @@ impl Overview {
             volumes: Vec::new(),
             credentials: status.credentials,
             migrations: status.migrations,
+            rollout: status.rollout,
+            switchover: status.switchover,
+            restart: status.restart,
             migrations_config_map: spec.migrations.and_then(|it| it.source.config_map).map(|it| it.name),
             events: Vec::new(),
             not_read: Vec::new(),

@@ -1,0 +1,50 @@
+//! Sizes of volumes, as Kubernetes writes them.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// The bytes of a quantity, rounded up; none if it is not one.
+///
+/// The forms of `k8s.io/apimachinery/pkg/api/resource`: digits, perhaps a fraction, and a binary
+/// suffix, a decimal one, or an exponent.
+pub fn bytes(quantity: &Quantity) -> Option<u128> {
+    let text = quantity.0.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let divisor = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let factor = match suffix {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1000u128.pow(2),
+        "G" => 1000u128.pow(3),
+        "T" => 1000u128.pow(4),
+        "P" => 1000u128.pow(5),
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        "Pi" => 1 << 50,
+        exponent => 10u128.checked_pow(exponent.strip_prefix(['e', 'E'])?.trim_start_matches('+').parse().ok()?)?,
+    };
+    Some(digits.checked_mul(factor)?.div_ceil(divisor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_understood() {
+        let of = |text: &str| bytes(&Quantity(text.to_owned()));
+        assert_eq!(of("1Gi"), Some(1 << 30));
+        assert_eq!(of("1.5Gi"), Some(3 << 29));
+        assert_eq!(of("1073741824"), Some(1 << 30));
+        assert_eq!(of("2G"), Some(2_000_000_000));
+        assert_eq!(of("1e9"), Some(1_000_000_000));
+        assert_eq!(of("0.1"), Some(1));
+        for wrong in ["", "Gi", "1Xi", "1e", "-1Gi"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}

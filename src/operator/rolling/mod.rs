@@ -1,0 +1,247 @@
+//! Changes that nobody notices: which instance is replaced, restarted or taken away next, and
+//! when the lead is handed over before. One thing at a time, and each step only from a state in
+//! which all others serve. It is decided anew in every reconcile from what is observed; what was
+//! ordered is in the desired state, so that nothing hangs on the operator's memory.
+
+mod needs;
+mod requests;
+mod template;
+
+pub use template::{ANNOTATION_TEMPLATE, choose, is_live};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::observe::Observation;
+use super::pods::DatabasePod;
+use super::status::Word;
+use super::validate::Database;
+use crate::api::conditions::reason;
+use crate::api::{RequestStatus, ServiceDatabaseStatus};
+use crate::contract::desired::{Action, Order};
+use needs::Need;
+
+/// How long an order may stay without an answer: longer than its agent waits for Patroni.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(330);
+/// How long a switchover that failed is not tried again, where nobody waits for its answer.
+const PAUSE: SignedDuration = SignedDuration::from_secs(15);
+
+/// What is known when it is decided.
+pub struct Situation<'a> {
+    /// What shall be.
+    pub database: &'a Database,
+    /// What is.
+    pub observed: &'a Observation,
+    /// What status says so far.
+    pub status: &'a ServiceDatabaseStatus,
+    /// The revision of the template that pods shall be made from; none while it is not known.
+    pub revision: Option<&'a str>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    /// How many pods the StatefulSet shall have.
+    pub replicas: i32,
+    /// What an agent shall do.
+    pub order: Option<Order>,
+    /// The pod that is deleted, to be made again from the new template: name and uid.
+    pub replace: Option<(String, String)>,
+    /// Why what runs is not yet what is declared; none if it is.
+    pub under_way: Option<Word>,
+    /// The switchover that was asked for last.
+    pub switchover: Option<RequestStatus>,
+    /// The restart that was asked for last.
+    pub restart: Option<RequestStatus>,
+}
+
+/// What became of the order that the agents have.
+enum Ordered {
+    /// There is none, or it has been answered.
+    Nothing,
+    /// It has no answer yet.
+    Open(Order),
+    /// It was not done.
+    Failed(Order, String),
+}
+
+/// Decides what to do now.
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    let mut decision = Decision {
+        replicas: situation.database.instances,
+        switchover: situation.status.switchover.clone(),
+        restart: situation.status.restart.clone(),
+        ..Decision::default()
+    };
+    let ordered = situation.ordered();
+    // People's requests first: they get an answer, whatever else there is to do.
+    requests::switchover(situation, &ordered, &mut decision);
+    requests::restart(situation, &mut decision);
+    situation.scale(&mut decision);
+    if let Ordered::Open(order) = &ordered {
+        decision.order.get_or_insert_with(|| order.clone());
+    }
+    if decision.order.is_some() {
+        // One thing at a time; what else is to be done is told.
+        let mut later = Decision { restart: decision.restart.clone(), ..Decision::default() };
+        needs::meet(situation, &mut later);
+        decision.under_way = decision.under_way.or(later.under_way);
+        return decision;
+    }
+    let failed = match ordered {
+        Ordered::Failed(order, error) => Some((order, error)),
+        _ => None,
+    };
+    situation.leave_draining_node(&mut decision);
+    if decision.order.is_none() && decision.replicas == situation.database.instances {
+        needs::meet(situation, &mut decision);
+    }
+    situation.pause(failed, &mut decision);
+    decision
+}
+
+impl Situation<'_> {
+    fn ordered(&self) -> Ordered {
+        let Some(order) = self.observed.desired.as_ref().and_then(|desired| desired.order.clone()) else {
+            return Ordered::Nothing;
+        };
+        let pod = self.observed.pods.iter().find(|pod| pod.name == order.action.pod());
+        let answer = pod.and_then(|pod| pod.report.as_ref()?.order.as_ref()).filter(|answer| answer.id == order.id);
+        let leads_now = self.observed.primary().map(|pod| &pod.name);
+        match (&order.action, answer.map(|answer| answer.error.clone())) {
+            (Action::Switchover { from, .. }, _) if leads_now.is_some_and(|leader| leader != from) => Ordered::Nothing,
+            (_, Some(Some(error))) => Ordered::Failed(order, error),
+            // The old primary has answered, and the new one has not told of itself yet.
+            (Action::Switchover { .. }, Some(None)) if !self.is_old(&order) => Ordered::Open(order),
+            (_, Some(None)) => Ordered::Nothing,
+            (_, None) if self.is_old(&order) => {
+                let seconds = PATIENCE.as_secs();
+                Ordered::Failed(order, format!("no answer within {seconds} s"))
+            }
+            (_, None) => Ordered::Open(order),
+        }
+    }
+
+    fn is_old(&self, order: &Order) -> bool {
+        self.now.duration_since(order.issued_at) >= PATIENCE
+    }
+
+    fn order(&self, id: String, action: Action) -> Order {
+        Order { id, issued_at: self.now, action }
+    }
+
+    /// The pods that stay.
+    fn members(&self) -> impl DoubleEndedIterator<Item = &DatabasePod> {
+        self.observed.pods.iter().filter(|pod| self.stays(&pod.name))
+    }
+
+    fn stays(&self, pod: &str) -> bool {
+        self.database.names().ordinal(pod).is_none_or(|ordinal| ordinal < self.database.instances)
+    }
+
+    /// The instance that can take the lead best: without losing what was committed, not on a node
+    /// that is being emptied, made from the present template.
+    fn successor(&self) -> Result<&DatabasePod, String> {
+        let leader = self.observed.primary().ok_or("no instance is the primary at present")?;
+        if self.observed.pods.len() < 2 {
+            return Err("there is no other instance".to_owned());
+        }
+        let able: Vec<_> = self.members().filter(|pod| self.is_able(leader, pod).is_ok()).collect();
+        let best = able.into_iter().min_by_key(|pod| {
+            let outdated = self.revision.is_some() && pod.revision.as_deref() != self.revision;
+            (self.observed.drains(pod), outdated, pod.name.clone())
+        });
+        best.ok_or_else(|| {
+            let why: Vec<_> = self.members().filter_map(|pod| self.is_able(leader, pod).err()).collect();
+            format!("no instance can take the lead: {}", why.join("; "))
+        })
+    }
+
+    /// Whether an instance can take the lead without losing what was committed, or why not.
+    fn is_able(&self, leader: &DatabasePod, pod: &DatabasePod) -> Result<(), String> {
+        if pod.name == leader.name {
+            return Err(format!("{} leads", pod.name));
+        }
+        if !pod.is_replica() {
+            return Err(format!("{} is not a ready replica", pod.name));
+        }
+        let standbys = leader.report.iter().flat_map(|report| &report.synchronous_standbys);
+        if self.database.synchronous && !standbys.into_iter().any(|standby| *standby == pod.name) {
+            return Err(format!("{} is not a synchronous standby, and could lack what was committed", pod.name));
+        }
+        Ok(())
+    }
+
+    /// Hands the lead over, or says why that waits.
+    fn hand_over(&self, purpose: &str, decision: &mut Decision) -> Result<(), String> {
+        let from = self.observed.primary().ok_or("no instance is the primary at present")?.name.clone();
+        let to = self.successor()?.name.clone();
+        let id = format!("{purpose}-{}", self.now.as_second());
+        decision.order = Some(self.order(id, Action::Switchover { from, to }));
+        Ok(())
+    }
+
+    /// How many pods there may be: one that leads, or for which commits wait, stays until it does not.
+    fn scale(&self, decision: &mut Decision) {
+        let wanted = self.database.instances;
+        let set = self.observed.own_set(&self.database.owner.uid);
+        let live = set.and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(wanted);
+        if live <= wanted {
+            return;
+        }
+        decision.replicas = live;
+        let waits = |why: &str| Word::no(reason::SCALING_DOWN, format!("from {live} to {wanted} instances: {why}"));
+        let Some(primary) = self.observed.primary() else {
+            decision.under_way = Some(waits("no instance is the primary at present"));
+            return;
+        };
+        let waited_for = primary.report.iter().flat_map(|report| &report.synchronous_standbys);
+        let leaving = waited_for.into_iter().find(|standby| !self.stays(standby));
+        if !self.stays(&primary.name) {
+            decision.under_way = Some(waits(&format!("{} hands the lead over before it goes", primary.name)));
+            if decision.order.is_none()
+                && let Err(why) = self.hand_over("scale", decision)
+            {
+                decision.under_way = Some(waits(&why));
+            }
+        } else if let Some(leaving) = leaving {
+            decision.under_way = Some(waits(&format!("commits wait for {leaving} until another standby is chosen")));
+        } else {
+            decision.replicas = wanted;
+            decision.under_way = Some(waits("instances are being taken away"));
+        }
+    }
+
+    /// A drain does not wait for a primary, and the primary not for the drain.
+    fn leave_draining_node(&self, decision: &mut Decision) {
+        let Some(primary) = self.observed.primary().filter(|primary| self.observed.drains(primary)) else { return };
+        // From one node that is being emptied to another would help nobody, and a failed try neither.
+        if self.successor().is_ok_and(|successor| !self.observed.drains(successor)) {
+            let _ = self.hand_over("drain", decision);
+        } else {
+            tracing::debug!(pod = primary.name, "its node is being emptied, and no other instance can take the lead");
+        }
+    }
+
+    /// What failed just now is not tried again at once.
+    fn pause(&self, failed: Option<(Order, String)>, decision: &mut Decision) {
+        let Some((order, error)) = failed else { return };
+        let repeats = decision.order.as_ref().is_some_and(|next| matches!(next.action, Action::Switchover { .. }));
+        let lately = self.now.duration_since(order.issued_at) < PAUSE;
+        if repeats && matches!(order.action, Action::Switchover { .. }) && lately {
+            if let Some(word) = &mut decision.under_way {
+                word.message = format!("{}; the last try failed: {error}", word.message);
+            }
+            decision.order = Some(order);
+        }
+    }
+}
+
+/// Whether a pod serves in its role, and nothing is known against it.
+fn serves(pod: &DatabasePod) -> bool {
+    pod.ready && !pod.going && (pod.is_replica() || pod.claims_the_lead())
+}
+
+/// What one instance needs.
+type Needed<'a> = (&'a DatabasePod, Need);

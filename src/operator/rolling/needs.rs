@@ -1,0 +1,118 @@
+//! What each instance needs, and the order in which they get it: what is broken anyway, then the
+//! replicas, then the lead is handed over, then the former primary.
+
+use super::{Decision, Needed, Situation, serves};
+use crate::api::RequestState;
+use crate::api::conditions::reason;
+use crate::contract::desired::Action;
+use crate::operator::pods::DatabasePod;
+use crate::operator::status::Word;
+
+/// What an instance needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Another pod: its template is an older one.
+    Replacement,
+    /// PostgreSQL started again, by the order of this id.
+    Restart(String),
+}
+
+/// Takes the next step.
+pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
+    let needed: Vec<Needed<'_>> =
+        situation.members().filter_map(|pod| Some((pod, need(situation, decision, pod)?))).collect();
+    if needed.is_empty() {
+        return;
+    }
+    let word = |what: String| Word::no(reason_of(&needed), format!("{}: {what}", progress(situation, &needed)));
+    let step = next(situation, &needed);
+    decision.under_way = Some(match &step {
+        Step::Wait(why) => word(why.clone()),
+        Step::Give(pod, Need::Replacement) => word(format!("{} is being replaced", pod.name)),
+        Step::Give(pod, Need::Restart(_)) => word(format!("PostgreSQL of {} is being restarted", pod.name)),
+        Step::HandOver(pod) => word(format!("{} hands the lead over before its turn", pod.name)),
+    });
+    match step {
+        Step::Wait(_) => {}
+        Step::Give(pod, Need::Replacement) => decision.replace = Some((pod.name.clone(), pod.uid.clone())),
+        Step::Give(pod, Need::Restart(id)) => {
+            decision.order = Some(situation.order(id, Action::Restart { pod: pod.name.clone() }));
+        }
+        Step::HandOver(_) => {
+            if let Err(why) = situation.hand_over("rollout", decision) {
+                decision.under_way = Some(word(why));
+            }
+        }
+    }
+}
+
+enum Step<'a> {
+    Wait(String),
+    Give(&'a DatabasePod, Need),
+    HandOver(&'a DatabasePod),
+}
+
+fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
+    let observed = situation.observed;
+    // One that does not serve anyway, such as a pod that no node has room for, loses nothing.
+    let broken = needed.iter().find(|(pod, need)| *need == Need::Replacement && !pod.going && !pod.ready);
+    if let Some((pod, need)) = broken.filter(|(pod, _)| observed.primary().is_none_or(|leads| leads.name != pod.name)) {
+        return Step::Give(pod, need.clone());
+    }
+    let serving = situation.members().filter(|pod| serves(pod)).count();
+    if i32::try_from(serving) != Ok(situation.database.instances) {
+        let missing = situation.members().find(|pod| !serves(pod)).map(|pod| pod.name.clone());
+        return Step::Wait(format!("waiting for {}", missing.as_deref().unwrap_or("every instance to be there")));
+    }
+    let Some(primary) = observed.primary() else {
+        return Step::Wait("no instance is the primary at present".to_owned());
+    };
+    let of_primary = needed.iter().find(|(pod, _)| pod.name == primary.name);
+    let first = primary.report.as_ref().is_some_and(|report| report.primary_restarts_first);
+    if let Some((pod, need @ Need::Restart(_))) = of_primary.filter(|_| first) {
+        return Step::Give(pod, need.clone());
+    }
+    if let Some((pod, need)) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
+        return Step::Give(pod, need.clone());
+    }
+    match of_primary {
+        Some((pod, _)) if situation.database.instances > 1 => Step::HandOver(pod),
+        Some((pod, need)) => Step::Give(pod, need.clone()),
+        None => Step::Wait(String::new()),
+    }
+}
+
+/// What an instance needs; nothing, if it is as it shall be.
+pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -> Option<Need> {
+    let outdated = situation.revision.is_some_and(|now| pod.revision.as_deref().is_some_and(|made_of| made_of != now));
+    if outdated {
+        return Some(Need::Replacement);
+    }
+    let report = pod.report.as_ref()?;
+    let answered = |id: &str| report.order.as_ref().is_some_and(|answered| answered.id == id);
+    if let Some(request) = decision.restart.as_ref().filter(|request| request.state == RequestState::Running) {
+        let id = restart_id(&request.request);
+        let before = report.postgres_started_at.is_some_and(|started| started < request.started_at.0);
+        if before && !answered(&id) {
+            return Some(Need::Restart(id));
+        }
+    }
+    // Once for what is declared: a restart that did not help is not repeated for ever.
+    let id = format!("parameters-{}", situation.database.generation);
+    (report.restart_pending && !answered(&id)).then_some(Need::Restart(id))
+}
+
+/// The order by which a restart that was asked for is carried out.
+pub fn restart_id(request: &str) -> String {
+    format!("restart-{request}")
+}
+
+fn reason_of(needed: &[Needed<'_>]) -> &'static str {
+    if needed.iter().any(|(_, need)| *need == Need::Replacement) { reason::ROLLING_OUT } else { reason::RESTARTING }
+}
+
+fn progress(situation: &Situation<'_>, needed: &[Needed<'_>]) -> String {
+    let all = situation.database.instances;
+    let what = if reason_of(needed) == reason::ROLLING_OUT { "run the present template" } else { "were restarted" };
+    format!("{} of {all} instances {what}", i64::from(all) - i64::try_from(needed.len()).unwrap_or_default())
+}

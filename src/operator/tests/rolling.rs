@@ -1,0 +1,340 @@
+//! Which instance is changed next: never the primary before the others, never one while another
+//! does not serve, never a leader away before the lead is handed over.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use serde_json::json;
+
+use super::fixtures::{MINIMAL, database, options, resource};
+use super::status_findings::{observed, pod, time};
+use crate::api::names::{ANNOTATION_RESTART, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO};
+use crate::api::{RequestState, ServiceDatabase, ServiceDatabaseStatus};
+use crate::contract::desired::{Action, Order};
+use crate::contract::report::{OrderReport, Report};
+use crate::operator::observe::Observation;
+use crate::operator::plan::config::document;
+use crate::operator::rolling::{Decision, Situation, decide};
+use crate::operator::validate::validate;
+
+/// A database of some instances, of which the first leads.
+struct Scene {
+    resource: ServiceDatabase,
+    observed: Observation,
+    status: ServiceDatabaseStatus,
+    revision: Option<&'static str>,
+    now: Timestamp,
+}
+
+impl Scene {
+    fn of(instances: i32) -> Self {
+        let mut resource = resource(MINIMAL);
+        resource.spec.instances = instances;
+        let mut scene = Self {
+            resource,
+            observed: Observation::default(),
+            status: ServiceDatabaseStatus::default(),
+            revision: Some("new"),
+            now: time("2026-03-01T12:00:00Z"),
+        };
+        scene.run(instances, 0);
+        scene
+    }
+
+    /// So many pods run, and this one leads.
+    fn run(&mut self, pods: i32, leader: i32) {
+        self.observed.leader = Some(format!("chat-db-{leader}"));
+        self.observed.pods = (0..pods).map(|ordinal| observed(&pod(ordinal, ordinal == leader))).collect();
+        self.observed.stateful_set = Some(set(pods));
+        let standbys = (0..pods).filter(|ordinal| *ordinal != leader).map(|ordinal| format!("chat-db-{ordinal}"));
+        let standbys = standbys.take(1).collect();
+        for pod in &mut self.observed.pods {
+            pod.revision = Some("new".to_owned());
+        }
+        self.report(leader, |report| report.synchronous_standbys = standbys);
+    }
+
+    fn report(&mut self, ordinal: i32, change: impl FnOnce(&mut Report)) {
+        let index = usize::try_from(ordinal).expect("an ordinal");
+        change(self.observed.pods[index].report.as_mut().expect("a report"));
+    }
+
+    fn annotate(&mut self, annotation: &str, token: &str) {
+        let annotations = self.resource.metadata.annotations.get_or_insert_default();
+        annotations.insert(annotation.to_owned(), token.to_owned());
+    }
+
+    fn decide(&self) -> Decision {
+        let database = validate(&self.resource, &options()).expect("a spec that can be planned");
+        decide(&Situation {
+            database: &database,
+            observed: &self.observed,
+            status: &self.status,
+            revision: self.revision,
+            now: self.now,
+        })
+    }
+
+    /// Decides, and writes down what the operator would.
+    fn step(&mut self) -> Decision {
+        let decision = self.decide();
+        let desired = document(&database(MINIMAL), &crate::operator::credentials::Settled::first());
+        self.observed.desired = Some(crate::contract::desired::Desired { order: decision.order.clone(), ..desired });
+        self.status.switchover = decision.switchover.clone();
+        self.status.restart = decision.restart.clone();
+        decision
+    }
+
+    /// The agent that was ordered answers.
+    fn answer(&mut self, error: Option<&str>) {
+        let order = self.observed.desired.as_ref().and_then(|desired| desired.order.clone()).expect("an order");
+        let pod = self.observed.pods.iter_mut().find(|pod| pod.name == order.action.pod()).expect("its pod");
+        pod.report.as_mut().expect("a report").order =
+            Some(OrderReport { id: order.id, error: error.map(str::to_owned) });
+    }
+
+    fn outdate(&mut self) {
+        for pod in &mut self.observed.pods {
+            pod.revision = Some("old".to_owned());
+        }
+    }
+}
+
+fn set(replicas: i32) -> StatefulSet {
+    let owner = json!({"apiVersion": "v1", "kind": "ServiceDatabase", "name": "chat", "uid": resource(MINIMAL).metadata.uid, "controller": true});
+    serde_json::from_value(json!({"metadata": {"ownerReferences": [owner]}, "spec": {
+        "replicas": replicas, "selector": {}, "serviceName": "s", "template": {"metadata": {}},
+    }}))
+    .expect("a StatefulSet")
+}
+
+fn switchover(decision: &Decision) -> Option<(&str, &str)> {
+    match &decision.order.as_ref()?.action {
+        Action::Switchover { from, to } => Some((from, to)),
+        Action::Restart { .. } => None,
+    }
+}
+
+fn restart(decision: &Decision) -> Option<&str> {
+    match &decision.order.as_ref()?.action {
+        Action::Restart { pod } => Some(pod),
+        Action::Switchover { .. } => None,
+    }
+}
+
+fn replaced(decision: &Decision) -> Option<&str> {
+    decision.replace.as_ref().map(|(pod, _)| pod.as_str())
+}
+
+#[test]
+fn what_is_as_declared_is_left_alone() {
+    for instances in [1, 3] {
+        let decision = Scene::of(instances).decide();
+        assert!(decision.order.is_none() && decision.replace.is_none() && decision.under_way.is_none());
+        assert_eq!(decision.replicas, instances);
+    }
+}
+
+#[test]
+fn replicas_are_replaced_first_then_the_lead_is_handed_over() {
+    let mut scene = Scene::of(3);
+    scene.outdate();
+    let decision = scene.step();
+    assert_eq!(replaced(&decision), Some("chat-db-2"));
+    assert_eq!(decision.under_way.expect("a word").reason, "RollingOut");
+    // While it is away, nobody else goes.
+    scene.observed.pods[2].ready = false;
+    scene.observed.pods[2].revision = Some("new".to_owned());
+    assert_eq!(replaced(&scene.decide()), None);
+    scene.observed.pods[2].ready = true;
+    assert_eq!(replaced(&scene.step()), Some("chat-db-1"));
+    scene.observed.pods[1].revision = Some("new".to_owned());
+    let decision = scene.step();
+    assert_eq!((replaced(&decision), switchover(&decision)), (None, Some(("chat-db-0", "chat-db-1"))));
+    // The order stands until it has an answer.
+    scene.now += SignedDuration::from_secs(5);
+    assert_eq!(scene.decide().order, decision.order);
+    scene.run(3, 1);
+    scene.observed.pods[0].revision = Some("old".to_owned());
+    assert_eq!(replaced(&scene.step()), Some("chat-db-0"));
+}
+
+#[test]
+fn a_single_instance_is_replaced_as_it_is() {
+    let mut scene = Scene::of(1);
+    scene.outdate();
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-0"));
+}
+
+#[test]
+fn a_broken_instance_is_replaced_although_another_does_not_serve() {
+    let mut scene = Scene::of(3);
+    scene.outdate();
+    scene.observed.pods[1].ready = false;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "it does not serve anyway");
+    scene.observed.pods[1].revision = Some("new".to_owned());
+    assert_eq!(replaced(&scene.decide()), None, "the new template may be what hinders it");
+}
+
+#[test]
+fn nothing_is_known_of_revisions_while_the_set_is_behind() {
+    let mut scene = Scene::of(3);
+    scene.outdate();
+    scene.revision = None;
+    assert_eq!(replaced(&scene.decide()), None);
+}
+
+#[test]
+fn a_setting_that_needs_a_restart_comes_to_replicas_first() {
+    let mut scene = Scene::of(2);
+    for ordinal in 0..2 {
+        scene.report(ordinal, |report| report.restart_pending = true);
+    }
+    assert_eq!(restart(&scene.step()), Some("chat-db-1"));
+    scene.answer(None);
+    scene.report(1, |report| report.restart_pending = false);
+    assert_eq!(switchover(&scene.step()), Some(("chat-db-0", "chat-db-1")));
+}
+
+#[test]
+fn a_lowered_setting_comes_to_the_primary_first() {
+    let mut scene = Scene::of(2);
+    for ordinal in 0..2 {
+        scene.report(ordinal, |report| (report.restart_pending, report.primary_restarts_first) = (true, true));
+    }
+    assert_eq!(restart(&scene.step()), Some("chat-db-0"));
+    scene.answer(None);
+    scene.report(0, |report| report.restart_pending = false);
+    assert_eq!(restart(&scene.step()), Some("chat-db-1"));
+}
+
+#[test]
+fn a_restart_that_did_not_help_is_not_repeated_until_something_else_is_declared() {
+    let mut scene = Scene::of(1);
+    scene.report(0, |report| report.restart_pending = true);
+    assert_eq!(restart(&scene.step()), Some("chat-db-0"));
+    scene.answer(Some("it does not start"));
+    assert_eq!(scene.step().order, None);
+    scene.now += SignedDuration::from_hours(1);
+    assert_eq!(scene.step().order, None);
+    scene.resource.metadata.generation = Some(99);
+    assert_eq!(restart(&scene.step()), Some("chat-db-0"));
+}
+
+#[test]
+fn a_leader_that_goes_hands_the_lead_over_before() {
+    let mut scene = Scene::of(1);
+    scene.run(3, 2);
+    let decision = scene.step();
+    assert_eq!((decision.replicas, switchover(&decision)), (3, Some(("chat-db-2", "chat-db-0"))));
+    assert_eq!(decision.under_way.expect("a word").reason, "ScalingDown");
+    scene.run(3, 0);
+    scene.report(0, |report| report.synchronous_standbys = vec!["chat-db-1".to_owned()]);
+    assert_eq!(scene.step().replicas, 3, "commits wait for one that goes");
+    scene.report(0, |report| report.synchronous_standbys = vec![]);
+    assert_eq!(scene.step().replicas, 1);
+}
+
+#[test]
+fn nobody_is_taken_away_while_nobody_leads() {
+    let mut scene = Scene::of(1);
+    scene.run(3, 0);
+    scene.observed.leader = None;
+    assert_eq!(scene.decide().replicas, 3);
+}
+
+#[test]
+fn more_instances_come_at_once() {
+    let mut scene = Scene::of(5);
+    scene.run(1, 0);
+    let decision = scene.decide();
+    assert_eq!((decision.replicas, decision.order), (5, None));
+}
+
+#[test]
+fn the_lead_leaves_a_node_that_is_being_emptied() {
+    let mut scene = Scene::of(2);
+    for (pod, node) in scene.observed.pods.iter_mut().zip(["a", "b"]) {
+        pod.node = Some(node.to_owned());
+    }
+    scene.observed.draining = std::sync::Arc::new(["a".to_owned()].into());
+    assert_eq!(switchover(&scene.decide()), Some(("chat-db-0", "chat-db-1")));
+    scene.observed.draining = std::sync::Arc::new(["a".to_owned(), "b".to_owned()].into());
+    assert_eq!(scene.decide().order, None, "it would only move from one such node to another");
+}
+
+#[test]
+fn a_switchover_is_answered_once() {
+    let mut scene = Scene::of(3);
+    scene.annotate(ANNOTATION_SWITCHOVER, "t1");
+    let decision = scene.step();
+    assert_eq!(switchover(&decision), Some(("chat-db-0", "chat-db-1")));
+    assert_eq!(scene.status.switchover.as_ref().expect("a status").state, RequestState::Running);
+    // The operator dies before it writes status; what it ordered is done meanwhile.
+    scene.status.switchover = None;
+    scene.run(3, 1);
+    let decision = scene.step();
+    assert_eq!(scene.status.switchover.as_ref().expect("a status").state, RequestState::Done);
+    assert!(decision.order.is_some(), "by the order the request is known until status tells");
+    assert_eq!(scene.step().order, None);
+    assert_eq!(scene.decide().order, None, "the same token is no other request");
+}
+
+#[test]
+fn a_switchover_that_would_lose_commits_is_refused() {
+    let mut scene = Scene::of(3);
+    scene.annotate(ANNOTATION_SWITCHOVER, "t1");
+    for (to, why) in [("chat-db-2", "synchronous"), ("chat-db-7", "not an instance"), ("chat-db-0", "leads")] {
+        scene.annotate(ANNOTATION_SWITCHOVER_TO, to);
+        let answer = scene.decide().switchover.expect("an answer");
+        assert_eq!(answer.state, RequestState::Failed);
+        assert!(answer.message.as_ref().is_some_and(|message| message.contains(why)), "{answer:?}");
+    }
+    let mut single = Scene::of(1);
+    single.annotate(ANNOTATION_SWITCHOVER, "t1");
+    assert_eq!(single.decide().switchover.expect("an answer").state, RequestState::Failed);
+}
+
+#[test]
+fn a_switchover_that_fails_is_told_and_one_of_ours_is_tried_again_later() {
+    let mut scene = Scene::of(2);
+    scene.annotate(ANNOTATION_SWITCHOVER, "t1");
+    scene.step();
+    scene.answer(Some("Patroni says: no"));
+    scene.step();
+    let answer = scene.status.switchover.clone().expect("an answer");
+    assert_eq!((answer.state, answer.message.as_deref()), (RequestState::Failed, Some("Patroni says: no")));
+
+    let mut scene = Scene::of(2);
+    scene.outdate();
+    scene.observed.pods[1].revision = Some("new".to_owned());
+    let first = scene.step().order.expect("an order");
+    scene.answer(Some("Patroni says: no"));
+    let decision = scene.step();
+    assert_eq!(decision.order.as_ref(), Some(&first), "not at once");
+    assert!(decision.under_way.expect("a word").message.contains("Patroni says: no"));
+    scene.now += SignedDuration::from_secs(16);
+    let again: Order = scene.step().order.expect("an order");
+    assert_ne!(again.id, first.id);
+}
+
+#[test]
+fn a_restart_that_is_asked_for_reaches_every_instance_once() {
+    let mut scene = Scene::of(2);
+    let started = scene.now - SignedDuration::from_hours(1);
+    for ordinal in 0..2 {
+        scene.report(ordinal, |report| report.postgres_started_at = Some(started));
+    }
+    scene.annotate(ANNOTATION_RESTART, "t1");
+    assert_eq!(restart(&scene.step()), Some("chat-db-1"));
+    let later = scene.now + SignedDuration::from_secs(3);
+    scene.answer(None);
+    scene.report(1, |report| report.postgres_started_at = Some(later));
+    assert_eq!(switchover(&scene.step()), Some(("chat-db-0", "chat-db-1")));
+    scene.run(2, 1);
+    for ordinal in 0..2 {
+        scene.report(ordinal, |report| report.postgres_started_at = Some(later));
+    }
+    assert_eq!(scene.step().order, None);
+    assert_eq!(scene.status.restart.as_ref().expect("a status").state, RequestState::Done);
+    assert!(scene.step().under_way.is_none());
+}

@@ -1,0 +1,141 @@
+//! Volumes that grow: the claims first, then the StatefulSet, which is made anew round its pods,
+//! since the size in it cannot be changed.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+
+use super::error::Error;
+use super::object::stamped_uid;
+use super::observe::{Observation, requested};
+use super::quantity::bytes;
+use super::status::Word;
+use super::validate::Database;
+use crate::api::conditions::reason;
+
+/// What is known of the volumes.
+pub struct Volumes {
+    /// The size of a new one.
+    pub size: Quantity,
+    /// Why they are not as declared; none if they are.
+    pub word: Option<Word>,
+    /// Whether the StatefulSet is on its way out, to be made anew.
+    pub set_is_going: bool,
+}
+
+/// Lets the volumes grow to the declared size, a step further with each call.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn grow(client: &Client, database: &Database, observed: &Observation) -> Result<Volumes, Error> {
+    let wanted = &database.storage.size;
+    let claims: Vec<_> = observed
+        .volume_claims
+        .iter()
+        .filter(|claim| stamped_uid(&claim.metadata) == Some(database.owner.uid.as_str()))
+        .collect();
+    let mut volumes = Volumes { size: wanted.clone(), word: None, set_is_going: false };
+    if let Some(largest) = observed.volume_size(&database.owner.uid).filter(|largest| bytes(largest) > bytes(wanted)) {
+        let message = format!(
+            "spec.storage.size is {}, and the volumes have {}: a volume can grow, and never shrink; set it back",
+            wanted.0, largest.0
+        );
+        return Ok(Volumes { size: largest, word: Some(Word::no(reason::INVALID_SPEC, message)), ..volumes });
+    }
+    for claim in claims.iter().filter(|claim| requested(claim).is_some_and(|size| bytes(&size) < bytes(wanted))) {
+        if let Err(word) = can_grow(client, claim).await? {
+            let kept = requested(claim).unwrap_or_else(|| wanted.clone());
+            return Ok(Volumes { size: kept, word: Some(word), ..volumes });
+        }
+        ask(client, database, claim).await?;
+    }
+    // The claim of an instance that is not there grows when it is mounted again.
+    let mounted = |claim: &&&PersistentVolumeClaim| {
+        let of = |pod: &str| database.names().ordinal(pod).map(|ordinal| database.names().volume_claim(ordinal));
+        observed.pods.iter().any(|pod| of(&pod.name) == Some(claim.name_any()))
+    };
+    let behind = claims.iter().filter(mounted).filter(|claim| is_behind(claim, wanted));
+    let behind: Vec<_> = behind.map(|claim| told(claim)).collect();
+    if !behind.is_empty() {
+        let message = format!("volumes grow to {}: {}", wanted.0, behind.join("; "));
+        volumes.word = Some(Word::no(reason::VOLUME_GROWING, message));
+    }
+    if let Some(live) = observed.own_set(&database.owner.uid) {
+        volumes.set_is_going = renew(client, database, live).await?;
+    }
+    Ok(volumes)
+}
+
+async fn can_grow(client: &Client, claim: &PersistentVolumeClaim) -> Result<Result<(), Word>, Error> {
+    let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone()).unwrap_or_default();
+    let found = match class.as_str() {
+        "" => None,
+        name => Api::<StorageClass>::all(client.clone()).get_opt(name).await?,
+    };
+    if found.as_ref().is_some_and(|found| found.allow_volume_expansion == Some(true)) {
+        return Ok(Ok(()));
+    }
+    let why = if found.is_some() { "does not let volumes grow (allowVolumeExpansion)" } else { "does not exist" };
+    let now = requested(claim).map(|size| size.0).unwrap_or_default();
+    let message = format!(
+        "the StorageClass {class:?} of {} {why}: have its administrator allow it, or set spec.storage.size back to {now}",
+        claim.name_any()
+    );
+    Ok(Err(Word::no(reason::VOLUME_CANNOT_GROW, message)))
+}
+
+async fn ask(client: &Client, database: &Database, claim: &PersistentVolumeClaim) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &database.names().namespace);
+    let patch = json!({
+        "metadata": {"uid": claim.uid(), "resourceVersion": claim.resource_version()},
+        "spec": {"resources": {"requests": {"storage": database.storage.size}}},
+    });
+    tracing::info!(claim = claim.name_any(), size = database.storage.size.0, "letting a volume grow");
+    api.patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
+}
+
+/// Whether a bound claim's volume is smaller than declared.
+fn is_behind(claim: &PersistentVolumeClaim, wanted: &Quantity) -> bool {
+    let status = claim.status.as_ref();
+    let capacity = status.and_then(|status| status.capacity.as_ref()?.get("storage"));
+    capacity.is_some_and(|capacity| bytes(capacity) < bytes(wanted))
+}
+
+fn told(claim: &PersistentVolumeClaim) -> String {
+    let status = claim.status.as_ref();
+    let capacity = status.and_then(|status| status.capacity.as_ref()?.get("storage"));
+    let capacity = capacity.map_or("unknown", |capacity| capacity.0.as_str());
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let condition = conditions.and_then(|conditions| conditions.iter().find(|condition| condition.status == "True"));
+    let why = condition.map(|condition| {
+        let message = condition.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+        format!(" ({}{message})", condition.type_)
+    });
+    format!("{} has {capacity}{}", claim.name_any(), why.unwrap_or_default())
+}
+
+/// Takes the StatefulSet from its pods, if the size in it is another; they run on, and the next
+/// one finds them by their labels. Whether it is on its way out.
+async fn renew(client: &Client, database: &Database, live: &StatefulSet) -> Result<bool, Error> {
+    if live.metadata.deletion_timestamp.is_some() {
+        return Ok(true);
+    }
+    let templates = live.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
+    let same = templates.filter_map(requested).all(|size| bytes(&size) == bytes(&database.storage.size));
+    if same {
+        return Ok(false);
+    }
+    let api: Api<StatefulSet> = Api::namespaced(client.clone(), &database.names().namespace);
+    let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
+    tracing::info!(stateful_set = live.name_any(), "making the StatefulSet anew with another volume size");
+    match api.delete(&live.name_any(), &DeleteParams::orphan().preconditions(preconditions)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
