@@ -5,6 +5,7 @@
 #   make demo CONTEXT=<kubectl context> IMAGE_REPOSITORY=<where it can pull from>
 
 export CONTEXT
+export NODES
 export IMAGE_REPOSITORY ?= localhost/servicedb
 export IMAGE_TAG ?= dev
 
@@ -16,7 +17,7 @@ export IMAGE_TAG ?= dev
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-cluster: ## a Kubernetes cluster with Vault; writes target/dev/kubeconfig and target/dev/vault.env
+cluster: ## a Kubernetes cluster with Vault (NODES=3: of three nodes); writes target/dev/kubeconfig and target/dev/vault.env
 	@dev/cluster.sh
 
 tools: ## kubectl, helm, vault (and kubectl-servicedb, when built) into target/dev/bin

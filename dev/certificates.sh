@@ -28,7 +28,7 @@ YAML
 user() {
   local file=$1 name=$2
   [[ -s $STATE/kubeconfigs/$file ]] && return
-  kubeadm kubeconfig user --config "$STATE/kubeadm.yaml" --client-name "$name" --validity-period 87600h >"$STATE/kubeconfigs/$file.new"
+  kubeadm kubeconfig user --config "$STATE/kubeadm.yaml" --client-name "$name" ${3:+--org "$3"} --validity-period 87600h >"$STATE/kubeconfigs/$file.new"
   mv "$STATE/kubeconfigs/$file.new" "$STATE/kubeconfigs/$file"
 }
 
@@ -46,6 +46,9 @@ make_all() {
     user provisioner.conf servicedb-dev:provisioner
     touch "$STATE/pki/.complete"
   fi
+  # Nodes may come later.
+  local node
+  for node in "${NODE_NAMES[@]:1}"; do user "kubelet-$node.conf" "system:node:$node" system:nodes; done
   # super-admin is in system:masters: it works before any RBAC object exists.
   install -m 600 "$STATE/kubeconfigs/super-admin.conf" "$KUBECONFIG.new"
   local context

@@ -33,14 +33,23 @@ ours() {
 processes() {
   # The kubelet first, or it starts again what we end; then everything else but containerd.
   local name pid
-  for name in "$NODE-kubelet" "$NODE-kube-proxy" provisioner coredns kube-scheduler kube-controller-manager kube-apiserver etcd; do stop "$name" 5; done
+  for name in $(daemons kubelet) $(daemons kube-proxy) provisioner coredns kube-scheduler kube-controller-manager kube-apiserver etcd; do stop "$name" 5; done
+}
+
+# daemons KIND: those of all nodes that ever were, whatever the last run was told.
+daemons() {
+  local file
+  for file in "$RUN"/*-"$1".pid; do
+    file=${file##*/}
+    [[ $file != dev-* ]] || echo "${file%.pid}"
+  done
 }
 
 # The pods: a shim is the parent of all that is in its container, and containerd
 # is not needed to end them.
 pods() {
-  local shim child
-  stop "$NODE-containerd" 5
+  local shim child name
+  for name in $(daemons containerd); do stop "$name" 5; done
   for shim in $(ours "^/usr/bin/containerd-shim-runc-v2 .*-address $RUN/"); do
     for child in $(descendants "$shim"); do kill -9 "$child" 2>/dev/null || true; done
     kill -9 "$shim" 2>/dev/null || true
@@ -56,21 +65,38 @@ descendants() {
 mounts() {
   # Deepest first; a lazy unmount for what a dying process still holds. Image
   # builds that were broken off leave mounts in our cache.
-  local mount
+  local mount loop
   awk -v a="$STATE/" -v b="$RUN/" -v c="$CACHE/" 'index($5, a) == 1 || index($5, b) == 1 || index($5, c) == 1 {print $5}' /proc/self/mountinfo | sort -r | while read -r mount; do
     umount "$mount" 2>/dev/null || umount -l "$mount" || true
   done
+  # A loop device goes with its last mount, unless the run was broken off before that.
+  losetup -l -n -O NAME,BACK-FILE | awk -v a="$STATE/" 'index($2, a) == 1 {print $1}' | while read -r loop; do losetup -d "$loop" || true; done
 }
 
-network() {
+# The pods' network namespaces of the node whose namespace this is: CNI's names
+# for them, in the machine's usual place. Only those whose leg hangs on our bridge are ours.
+pods_network() {
   local ns link
-  # The pods' network namespaces: CNI's names for them, in the machine's usual
-  # place. Only those whose leg hangs on our bridge are ours.
   for link in $(ip -o link show master sdb-pods 2>/dev/null | awk -F': ' '{sub(/@.*/, "", $2); print $2}'); do
     ns=$(ip -d -o link show "$link" | grep -o 'link-netns [^ ]*' | cut -d' ' -f2 || true)
     ip link delete "$link" 2>/dev/null || true
     [[ $ns != cni-* ]] || ip netns delete "$ns" 2>/dev/null || true
   done
+}
+
+network() {
+  local link ns
+  pods_network
+  for ns in /run/netns/sdb-dev-*; do
+    [[ -e $ns ]] || continue
+    nsenter "--net=$ns" bash -c "$(declare -f pods_network); pods_network" || true
+    # The cable by hand: a namespace goes only when the last process has left it.
+    ip link delete "${ns##*/}" 2>/dev/null || true
+    ip netns delete "${ns##*/}" || rm -f "$ns"
+  done
+  # network.sh mounted it; other people's namespaces keep it.
+  [[ -n $(ls -A /run/netns 2>/dev/null) ]] || umount /run/netns 2>/dev/null || true
+  # With the bridge go the routes.
   for link in sdb-pods sdb-nodes; do ip link delete "$link" 2>/dev/null || true; done
   # kube-proxy's table, ours, and what the portmap plugin leaves.
   nft delete table inet servicedb-dev 2>/dev/null || true
@@ -79,14 +105,15 @@ network() {
 }
 
 cgroups() {
-  # The kubelet's and containerd's trees; empty by now. Children before parents.
+  # The kubelets' and containerds' trees; empty by now. Children before parents.
   local root
-  for root in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods; do
+  for root in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/dev-[0-9]* /sys/fs/cgroup/dev-[0-9]*; do
     [[ ! -d $root ]] || find "$root" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done
 }
 
 files() {
+  local result sandbox
   # Never through a mount: rm must not reach what is behind one.
   if grep -qE " ($STATE|$RUN)/" /proc/self/mountinfo; then
     echo "still mounted:"; grep -E " ($STATE|$RUN)/" /proc/self/mountinfo; return 1
@@ -96,9 +123,14 @@ files() {
   rm -rf --one-file-system "$RUN"
   # The kubelet's links, which point nowhere now.
   find /var/log/containers -xtype l -lname "$STATE/*" -delete 2>/dev/null || true
-  rm -f /var/lib/cni/results/servicedb-pods-*
+  for result in /var/lib/cni/results/servicedb-pods-*; do
+    sandbox=${result##*/servicedb-pods-}
+    rm -f "$result" "/var/lib/cni/results/cni-loopback-${sandbox%-eth0}-lo"
+  done
   # Folders that containerd and CNI made outside ours, unless another one uses them.
   rm -rf --one-file-system /run/containerd/runc/k8s.io 2>/dev/null
+  # Sockets of shims that we ended; their names do not tell whose they were.
+  [[ -n $(ours '^/usr/bin/containerd-shim') ]] || rm -rf --one-file-system /run/containerd/s
   rmdir /var/log/containers /var/lib/cni/results /var/lib/cni /run/containerd/runc /run/containerd/s /run/containerd 2>/dev/null || true
   rm -rf "$KUBECONFIG" "$DEV/vault.env" "$DEV/vault-init.json" "$DEV/vault-ca.crt"
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From whatever is there to a running cluster with Vault. Every step looks
-# first and does only what is missing, so this is the repair as well.
+# first and does only what is missing, so this is the repair as well. With
+# NODES=<n> it has that many nodes, also when one with fewer runs.
 set -euo pipefail
 cd "$(dirname "$0")"
 [[ -z ${CONTEXT:-} ]] || exec ./context.sh
@@ -18,12 +19,19 @@ if [[ -s $STATE/clone && $(cat "$STATE/clone") != "$ROOT" ]]; then
   fi
   echo "taking over from $other, whose cluster does not run"
   LOCKED=1 ./clean.sh
+  find_nodes
 fi
 mkdir -p "$STATE" "$RUN" "$BIN" "$LOG" "$CACHE"
 echo "$ROOT" >"$STATE/clone"
+# Never fewer nodes than there are: their pods would be lost.
+count=${NODES:-${#NODE_NAMES[@]}}
+[[ $count =~ ^([1-9]|1[0-6])$ ]] || fail "NODES=$count: 1 to 16 nodes are possible"
+if ((count < ${#NODE_NAMES[@]})); then echo "the cluster keeps its ${#NODE_NAMES[@]} nodes ('make clean' removes them)"; count=${#NODE_NAMES[@]}; fi
+echo "$count" >"$STATE/node-count"
+find_nodes
 # After a restart of the machine, what lies under /run is of processes that are gone.
 if [[ $(cat "$RUN/boot" 2>/dev/null) != "$BOOT" ]]; then
-  rm -rf "${RUN:?}/$NODE"
+  for node in "${NODE_NAMES[@]}"; do rm -rf "${RUN:?}/$node"; done
   echo "$BOOT" >"$RUN/boot"
 fi
 
@@ -33,12 +41,15 @@ fi
 ./certificates.sh
 ./node.sh containerd
 ./images.sh pause
+((count == 1)) || ./images.sh nodes
 ./control-plane.sh
 ./node.sh kubelet
 ./services.sh
-node_ready() { kubectl wait --for=condition=Ready "node/$NODE" --timeout=60s; }
-wait_node() { wait_for 60 "the node's registration" kubectl get node "$NODE"; node_ready; }
-step "node $NODE ready" wait_node
+wait_nodes() {
+  wait_for 60 "the nodes' registration" kubectl get node "${NODE_NAMES[@]}"
+  kubectl wait --for=condition=Ready "${NODE_NAMES[@]/#/node/}" --timeout=60s
+}
+step "nodes ready: ${NODE_NAMES[*]}" wait_nodes
 
 ./build.sh vault
 ./images.sh vault

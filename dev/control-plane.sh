@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # etcd, API server, controller manager and scheduler as processes of this machine.
+#   control-plane.sh              all, and the objects that a cluster needs
+#   control-plane.sh apiserver    only that
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$(dirname "$0")/lib/process.sh"
@@ -57,7 +59,9 @@ controllers() {
   wait_for 30 "the scheduler" curl -skf https://127.0.0.1:10259/healthz
 }
 
-step etcd etcd
+what=${1:-all}
+[[ $what != all ]] || step etcd etcd
 step "API server" apiserver
+[[ $what == all ]] || exit 0
 step "controllers and scheduler" controllers
 step "cluster objects" kubectl apply --server-side --force-conflicts -f "$ROOT/dev/objects.yaml"

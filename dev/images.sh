@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds images without a registry or a daemon and loads them into the
 # cluster's containerd: images.sh pause|vault|client|operator|postgres|example-… …
+# `images.sh nodes` gives every node what the first one has.
 # What is unchanged is neither built nor loaded again.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
@@ -79,7 +80,7 @@ load() {
   # The id is the digest of the image's configuration; a label remembers it.
   id=$(b inspect --type image --format '{{.FromImageID}}' "$tag")
   how=unchanged
-  for node in "${NODES[@]}"; do
+  for node in "${NODE_NAMES[@]}"; do
     ctr=(ctr -a "$RUN/$node/containerd.sock" -n k8s.io)
     [[ $("${ctr[@]}" images ls "name==$tag") != *"servicedb.dev/id=$id"* ]] || continue
     if [[ -z $pushed ]]; then
@@ -114,9 +115,27 @@ archive() {
   tar -C "$oci" -cf - .
 }
 
+# A node that joins later must have the images that others were given before.
+# From the first node, not from the build's cache, which may be gone.
+copy() {
+  local tag id node first=(ctr -a "$RUN/$NODE/containerd.sock" -n k8s.io)
+  how=unchanged
+  "${first[@]}" images ls | awk 'match($0, /servicedb.dev\/id=[0-9a-f]+/) {print $1, substr($0, RSTART + 17, RLENGTH - 17)}' >"$CACHE/images"
+  for node in "${NODE_NAMES[@]:1}"; do
+    ctr=(ctr -a "$RUN/$node/containerd.sock" -n k8s.io)
+    while read -r tag id; do
+      [[ $("${ctr[@]}" images ls "name==$tag") != *"servicedb.dev/id=$id"* ]] || continue
+      "${first[@]}" images export - "$tag" | "${ctr[@]}" images import -
+      "${ctr[@]}" images label "$tag" "servicedb.dev/id=$id"
+      how=copied
+    done <"$CACHE/images"
+  done
+  rm -f "$CACHE/images"
+}
+
 . "$(dirname "$0")/lib/process.sh"
 running "$NODE-containerd" || fail "the local cluster does not run: make cluster"
 for name in "$@"; do
   case $name in operator | postgres | client | example-*) step "base image" base ;; esac
-  step "image $name" image "$name"
+  if [[ $name == nodes ]]; then step "images on every node" copy; else step "image $name" image "$name"; fi
 done

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # The machine's side of the cluster's network: forwarding, the nodes' bridge,
-# and the rule that keeps cluster addresses inside. Run at every `make cluster`;
+# the namespaces of nodes that are not the machine itself, and the rule that
+# keeps cluster addresses inside. Run at every `make cluster`;
 # changes only what is not as it should be.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 
+# Of this network namespace, so it is called in each node's.
 sysctls() {
   # Written only when different: some of them are read-only in sandboxes that already have them.
   local key value
@@ -16,13 +18,13 @@ net/bridge/bridge-nf-call-iptables 1
 fs/inotify/max_user_instances 8192
 SYSCTLS
   # Between pods on one bridge, the answer of a Service must come back through
-  # the machine's connection tracking: that is what bridge-nf-call is for.
+  # the node's connection tracking: that is what bridge-nf-call is for.
   # A hundred pods watch a lot of files: the usual 128 inotify instances end early.
 }
 
 nodes_bridge() {
-  # The nodes' own net. Its one node is this machine; with more, each would be
-  # a network namespace with a leg on this bridge.
+  # The nodes' own net. The first node is this machine; each other one is a
+  # network namespace with a leg on this bridge.
   ip link show sdb-nodes >/dev/null 2>&1 || ip link add sdb-nodes type bridge
   [[ -n $(ip -o address show dev sdb-nodes to "$NODE_IP") ]] || ip address add "$NODE_IP/24" dev sdb-nodes
   ip link set sdb-nodes up
@@ -30,6 +32,55 @@ nodes_bridge() {
   # end on this bridge, not at the machine's default gateway.
   ip route replace "$SERVICE_NET" dev sdb-nodes src "$NODE_IP"
   ip route replace "$POD_NET" dev sdb-nodes src "$NODE_IP"
+}
+
+# `ip netns add` mounts the folder of namespaces over itself if nobody did, and
+# what pods have in it by then could never be removed. So it is done before the first pod.
+netns_folder() {
+  mkdir -p /run/netns
+  mountpoint -q /run/netns || mount --bind --make-shared /run/netns /run/netns
+}
+
+inside() { nsenter "--net=/run/netns/$(node_netns "$1")" "${@:2}"; }
+
+# A node's namespace and its cable, whose end on the bridge is named after the
+# node: `ip link set sdb-dev-2 down` cuts it off.
+node() {
+  local node=$1 ns ip
+  ns=$(node_netns "$node") ip=$(node_ip "$node")
+  if ! inside "$node" true 2>/dev/null; then
+    # A name that a restart of the machine left without a namespace.
+    rm -f "/run/netns/$ns"
+    ip netns add "$ns"
+  fi
+  inside "$node" ip link set lo up
+  if ! inside "$node" ip link show eth0 >/dev/null 2>&1; then
+    ip link delete "$ns" 2>/dev/null || true
+    ip link add "$ns" type veth peer name eth0 netns "$ns"
+  fi
+  ip link set "$ns" master sdb-nodes up
+  [[ -n $(inside "$node" ip -o address show dev eth0 to "$ip") ]] || inside "$node" ip address add "$ip/24" dev eth0
+  inside "$node" ip link set eth0 up
+  # This machine is the way to its own pods, and to Services that the node does not translate.
+  inside "$node" ip route replace default via "$NODE_IP"
+  inside "$node" bash -c "$(declare -f sysctls); sysctls"
+}
+
+# The way to the pods of the other nodes, from here and from each of them.
+routes() {
+  local from to
+  for to in "${NODE_NAMES[@]:1}"; do
+    ip route replace "$(node_pods "$to")" via "$(node_ip "$to")" dev sdb-nodes src "$NODE_IP"
+    for from in "${NODE_NAMES[@]:1}"; do
+      [[ $from == "$to" ]] || inside "$from" ip route replace "$(node_pods "$to")" via "$(node_ip "$to")"
+    done
+  done
+}
+
+nodes() {
+  local name
+  for name in "${NODE_NAMES[@]:1}"; do node "$name"; done
+  routes
 }
 
 fence() {
@@ -58,5 +109,5 @@ table inet servicedb-dev {
 NFT
 }
 
-up() { sysctls; nodes_bridge; fence; how=up; }
+up() { sysctls; nodes_bridge; netns_folder; nodes; fence; how=up; }
 step network up

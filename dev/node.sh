@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
 # A node: its containerd, kubelet and kube-proxy, with everything of it in
-# folders of its own, so that there can be several on one machine.
+# folders of its own, so that there can be several on one machine. All but the
+# first live in a network namespace (network.sh).
+#   node.sh containerd|kubelet [NODE …]     all nodes, or those
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$(dirname "$0")/lib/process.sh"
 
-node=$NODE ip=$NODE_IP pods=10.244.0.0/20
-HOME_DIR=$STATE/nodes/$node
-RUN_DIR=$RUN/$node
-CONF=$STATE/kubeconfigs
 K=$BIN/kubernetes
+
+# of NODE: whose turn it is.
+of() {
+  node=$1 ip=$(node_ip "$1") pods=$(node_pods "$1")
+  HOME_DIR=$STATE/nodes/$node
+  RUN_DIR=$RUN/$node
+  PROXY_CONF=$STATE/kubeconfigs/kube-proxy.conf
+  if [[ $node == "$NODE" ]]; then
+    NETNS='' KUBELET_CONF=$STATE/kubeconfigs/kubelet.conf CGROUP_ROOT=/
+  else
+    NETNS=$(node_netns "$node") KUBELET_CONF=$STATE/kubeconfigs/kubelet-$node.conf CGROUP_ROOT=/$node
+  fi
+}
 
 containerd_up() {
   mkdir -p "$HOME_DIR/cni" "$RUN_DIR"
@@ -57,7 +68,25 @@ JSON
   wait_for 30 containerd ctr -a "$RUN_DIR/containerd.sock" version
 }
 
+# Two kubelets under one root would end each other's pods: each other node has
+# a cgroup of its own, which the kubelet wants to find in every controller.
+cgroup_root() {
+  [[ $CGROUP_ROOT != / ]] || return 0
+  local controller file
+  local -a controllers=(/sys/fs/cgroup/*/)
+  # The second version has one hierarchy for all.
+  [[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || controllers=(/sys/fs/cgroup/)
+  for controller in "${controllers[@]}"; do
+    mkdir -p "$controller/$node"
+    # A new cpuset is empty, and takes no process.
+    for file in cpuset.cpus cpuset.mems; do
+      [[ ! -e $controller/$file ]] || cat "$controller/$file" >"$controller/$node/$file"
+    done
+  done
+}
+
 kubelet_up() {
+  cgroup_root
   mkdir -p "$HOME_DIR/kubelet" "$HOME_DIR/pod-logs"
   # As kubeadm does it: a serving certificate that the API server can verify,
   # without an approval step.
@@ -84,6 +113,7 @@ tlsPrivateKeyFile: $HOME_DIR/kubelet.key
 # What this kind of machine has: cgroup v1, and no right to lower oom_score_adj.
 failCgroupV1: false
 cgroupDriver: cgroupfs
+cgroupRoot: $CGROUP_ROOT
 oomScoreAdj: 0
 clusterDomain: cluster.local
 clusterDNS: [$DNS_IP]
@@ -111,8 +141,9 @@ imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 100Mi, nodefs.available: "1%", nodefs.inodesFree: "1%", imagefs.available: "1%"}
 YAML
   RESTART_ON=$(fingerprint "$HOME_DIR/kubelet.yaml" --) \
-    start "$node-kubelet" "$K" kubelet --config="$HOME_DIR/kubelet.yaml" --kubeconfig="$CONF/kubelet.conf" \
-    --root-dir="$HOME_DIR/kubelet" --cert-dir="$HOME_DIR/kubelet/pki" --hostname-override="$node" --node-ip="$ip" --v=1
+    start "$node-kubelet" "$K" kubelet --config="$HOME_DIR/kubelet.yaml" --kubeconfig="$KUBELET_CONF" \
+    --root-dir="$HOME_DIR/kubelet" --cert-dir="$HOME_DIR/kubelet/pki" --hostname-override="$node" --node-ip="$ip" \
+    --node-labels="topology.kubernetes.io/zone=$(node_zone "$node")" --v=1
 }
 
 proxy_up() {
@@ -122,7 +153,7 @@ kind: KubeProxyConfiguration
 mode: nftables
 clusterCIDR: $POD_NET
 hostnameOverride: $node
-clientConnection: {kubeconfig: $CONF/kube-proxy.conf, qps: 100, burst: 200}
+clientConnection: {kubeconfig: $PROXY_CONF, qps: 100, burst: 200}
 healthzBindAddress: 127.0.0.1:10256
 metricsBindAddress: 127.0.0.1:10249
 nodePortAddresses: [$NODE_NET]
@@ -137,8 +168,14 @@ YAML
 
 both() { kubelet_up; proxy_up; }
 
-case ${1:-} in
-containerd) step "containerd" containerd_up ;;
-kubelet) step "kubelet and kube-proxy" both ;;
-*) fail "usage: node.sh containerd|kubelet" ;;
-esac
+action=${1:-}
+shift || true
+if (($#)); then NODE_NAMES=("$@"); fi
+for name in "${NODE_NAMES[@]}"; do
+  of "$name"
+  case $action in
+  containerd) step "containerd of $node" containerd_up ;;
+  kubelet) step "kubelet and kube-proxy of $node" both ;;
+  *) fail "usage: node.sh containerd|kubelet [NODE …]" ;;
+  esac
+done

@@ -10,9 +10,10 @@ set -euo pipefail
 #               port-forward want iptables and socat
 #   images:     buildah mmdebstrap, gcc and libc6-dev for the static pause program
 #   binary:     libclang, by which PostgreSQL's parser (pg_query) is bound to Rust
+#   volumes:    xfsprogs, for those that can grow
 #   scripts:    jq curl openssl util-linux
 packages=(containerd runc containernetworking-plugins nftables iproute2 conntrack iptables socat
-  buildah mmdebstrap gcc libc6-dev libclang-dev jq curl openssl ca-certificates util-linux)
+  buildah mmdebstrap gcc libc6-dev libclang-dev xfsprogs jq curl openssl ca-certificates util-linux)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -26,8 +26,18 @@ POD_NET=10.244.0.0/16
 SERVICE_NET=10.96.0.0/16
 DNS_IP=10.96.0.10
 VAULT_IP=10.96.0.20
+# The first node is this machine itself; each other one is a network namespace
+# of it. How many there are is noted by `make cluster NODES=…`, so that whatever
+# runs later serves them all without being told.
 NODE=dev-1
-NODES=("$NODE")
+find_nodes() { mapfile -t NODE_NAMES < <(seq -f 'dev-%.0f' "$(cat "$STATE/node-count" 2>/dev/null || echo 1)"); }
+find_nodes
+# What follows from a node's number: address, pods' range, zone; and, but for the
+# first, its network namespace, which has the same name as the host's end of its cable.
+node_ip() { echo "10.245.0.${1#dev-}"; }
+node_pods() { echo "10.244.$(((${1#dev-} - 1) * 16)).0/20"; }
+node_zone() { echo "zone-${1#dev-}"; }
+node_netns() { echo "sdb-$1"; }
 
 KUBERNETES_VERSION=1.36.3
 # What is in front of the image names; a cluster that is not ours (CONTEXT=…)

@@ -27,13 +27,16 @@ running() {
 }
 
 # start NAME COMMAND…: starts it unless that very command runs already; one
-# that runs from an older binary or with other arguments is replaced.
-# Sets `how`.
+# that runs from an older binary or with other arguments is replaced. With
+# NETNS=<name> it runs in that network namespace. Sets `how`.
 start() {
   local name=$1 want
+  local -a inside=()
   shift
+  # Not `ip netns exec`, which would mount another /sys, without the cgroups.
+  [[ -z ${NETNS:-} ]] || inside=(nsenter "--net=/run/netns/$NETNS")
   # An older binary: the file was replaced since (another inode).
-  want=$(fingerprint -- "$(stat -Lc '%i %Y' "$(command -v "$1")")" "$@" "${RESTART_ON:-}")
+  want=$(fingerprint -- "$(stat -Lc '%i %Y' "$(command -v "$1")")" ${inside[@]+"${inside[@]}"} "$@" "${RESTART_ON:-}")
   if running "$name"; then
     if [[ $made_of == "$want" ]]; then [[ ${how:-} == started ]] || how=running; return; fi
     stop "$name"
@@ -50,7 +53,7 @@ start() {
     stat=$(cat /proc/$$/stat); stat=${stat##*) }; set -- "$stat" "$@"
     read -ra field <<<"$1"; shift
     echo "$$ ${field[19]} $boot $made_of" >"$file.new" && mv "$file.new" "$file"
-    exec "$@"' "$name" "$RUN/$name.pid" "$BOOT" "$want" "$@" \
+    exec "$@"' "$name" "$RUN/$name.pid" "$BOOT" "$want" ${inside[@]+"${inside[@]}"} "$@" \
     </dev/null >>"$LOG/$name.log" 2>&1 7>&- 8>&- 9>&- &
 }
 

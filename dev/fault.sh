@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Breaks something of the local cluster, and mends it. Each can be called again;
+# `make cluster` mends all of it.
+#   fault.sh cut NODE              takes a node off the network (not dev-1, which is this machine)
+#   fault.sh heal NODE
+#   fault.sh kubelet-stop NODE     its containers run on
+#   fault.sh kubelet-start NODE
+#   fault.sh apiserver-stop
+#   fault.sh apiserver-start
+#   fault.sh etcd-slow SECONDS     etcd stands still for 400 ms of every 500
+set -euo pipefail
+cd "$(dirname "$0")"
+. lib/common.sh
+. lib/process.sh
+[[ -z ${CONTEXT:-} ]] || fail "only on the local cluster"
+[[ $(id -u) == 0 ]] || fail "the local cluster is root's"
+usage() { sed -n 's/^#   //p' fault.sh >&2; exit 2; }
+
+node_given() {
+  local name
+  for name in "${NODE_NAMES[@]}"; do [[ $name != "${1:-}" ]] || return 0; done
+  fail "there is no node '${1:-}'; there are: ${NODE_NAMES[*]}"
+}
+cable_of() {
+  node_given "${1:-}"
+  [[ $1 != "$NODE" ]] || fail "$NODE is this machine itself: it has no cable to cut"
+}
+
+etcd_slow() {
+  [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || usage
+  # Two at a time would let it stand still for good.
+  exec 6>"$RUN/etcd-slow.lock"
+  flock 6
+  running etcd || fail "etcd does not run"
+  local etcd=$pid deadline=$((SECONDS + $1))
+  trap 'kill -CONT '"$etcd"' 2>/dev/null || true' EXIT
+  # And should this script be killed, so that no trap runs.
+  # shellcheck disable=SC2016
+  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 0.2; done; kill -CONT "$2" 2>/dev/null' guard "$$" "$etcd" </dev/null >/dev/null 2>&1 6>&- &
+  while ((SECONDS < deadline)) && running etcd && [[ $pid == "$etcd" ]]; do
+    kill -STOP "$etcd"
+    sleep 0.4
+    kill -CONT "$etcd"
+    sleep 0.1
+  done
+}
+
+# A start takes the lock of all set-ups, so that two never start the same twice.
+case ${1:-} in
+cut) cable_of "${2:-}"; ip link set "$(node_netns "$2")" down ;;
+heal) cable_of "${2:-}"; ip link set "$(node_netns "$2")" up ;;
+kubelet-stop) node_given "${2:-}"; lock; stop "$2-kubelet" ;;
+kubelet-start) node_given "${2:-}"; lock; ./node.sh kubelet "$2" ;;
+# Not for its open watches to end: they would take it as long as it is given.
+apiserver-stop) lock; stop kube-apiserver 1 ;;
+apiserver-start) lock; ./control-plane.sh apiserver ;;
+etcd-slow) etcd_slow "${2:-}" ;;
+*) usage ;;
+esac
