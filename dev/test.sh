@@ -11,6 +11,8 @@ caller=${KUBECONFIG:-$HOME/.kube/config}
 . lib/common.sh
 
 what=${1:-all}
+# Nodes that can be cut off and drained; a cluster of one is given two more.
+export NODES=${NODES:-3}
 # The images are made from this folder, so nothing may be built elsewhere.
 # A panic says where it was; what led there only crowds out the next one.
 export CARGO_TARGET_DIR=$ROOT/target CARGO_TERM_COLOR=never RUST_BACKTRACE=0

@@ -1,12 +1,21 @@
 //! Orders of the operator: hand the lead over, restart PostgreSQL. Patroni carries them out;
 //! this pod's Patroni is asked, and the report says what came of it.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::desired::DesiredState;
 use super::environment::Environment;
 use super::patroni::rest::{Rest, RestError};
 use super::report::Reporter;
 use crate::contract::desired::{Action, Order};
 use crate::contract::report::OrderReport;
+
+/// How long it is tried to hand the lead to a standby that Patroni does not know as one yet.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// How often.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Carries out the orders for this pod from now on.
 pub async fn follow(environment: Environment, mut state: DesiredState, reporter: Reporter) {
@@ -47,12 +56,26 @@ fn tell(reporter: &Reporter, order: &Order, error: Option<String>) {
     reporter.update(|report| report.order = Some(OrderReport { id: order.id.clone(), error }));
 }
 
+/// PostgreSQL may know of a synchronous standby a loop before Patroni has written it down.
+async fn hand_over(rest: &Rest, from: &str, to: &str) -> Result<(), RestError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match rest.switch_over(from, to).await {
+            Err(RestError::NotDone(why)) if why.contains("sync_standby") && Instant::now() < deadline => {
+                rest.wake().await?;
+                tokio::time::sleep(RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 async fn carry_out(order: &Order) -> Result<(), RestError> {
     let rest = Rest::patient()?;
     match &order.action {
         Action::Switchover { from, to } => {
             tracing::info!(to, "handing the lead over");
-            rest.switch_over(from, to).await
+            hand_over(&rest, from, to).await
         }
         Action::Restart { .. } => {
             tracing::info!("restarting PostgreSQL");

@@ -40,6 +40,8 @@ pub struct Facts {
     pub synchronous_standbys: Vec<String>,
     /// Of a primary: whether commits wait for a synchronous standby that is not there.
     pub lacks_standby: bool,
+    /// Of a primary: whether any replica streams.
+    pub streams: bool,
 }
 
 /// The server as last seen; none while it does not answer.
@@ -58,7 +60,8 @@ SELECT pg_catalog.pg_is_in_recovery(),
        EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint,
        NOT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('synchronous_standby_names') <> '',
        ARRAY(SELECT application_name FROM pg_catalog.pg_stat_replication
-             WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum') ORDER BY 1)";
+             WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum') ORDER BY 1),
+       EXISTS (SELECT FROM pg_catalog.pg_stat_replication WHERE state = 'streaming')";
 
 /// Watches the server from now on.
 pub fn follow() -> Seen {
@@ -114,6 +117,7 @@ async fn hold(connection: &mut Connection, sender: &watch::Sender<Option<Facts>>
             started_at: Timestamp::from_second(row.get(4)).ok(),
             lacks_standby: row.get::<_, bool>(5) && row.get::<_, Vec<String>>(6).is_empty(),
             synchronous_standbys: row.get(6),
+            streams: row.get(7),
         };
         let wait = if facts.in_recovery { REPLICA } else { PRIMARY };
         sender.send_if_modified(|before| {

@@ -108,7 +108,7 @@ mod tests {
 
     fn facts(in_recovery: bool, lag_bytes: Option<u64>) -> Option<Facts> {
         let (version, system_identifier) = ("17.5".to_owned(), "7".to_owned());
-        let (started_at, synchronous_standbys, lacks_standby) = (None, vec![], false);
+        let (started_at, synchronous_standbys, lacks_standby, streams) = (None, vec![], false, false);
         Some(Facts {
             in_recovery,
             version,
@@ -117,6 +117,7 @@ mod tests {
             started_at,
             synchronous_standbys,
             lacks_standby,
+            streams,
         })
     }
 

@@ -206,7 +206,11 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
     let was_there =
         held(previous, kind::DATABASE_AVAILABLE).is_some_and(|word| word.holds || word.reason == reason::NO_PRIMARY);
     if was_there {
-        return Word::no(reason::NO_PRIMARY, "no instance is the primary at present: Patroni elects one");
+        let mut message = "no instance is the primary at present: Patroni elects one".to_owned();
+        if observed.ready() > 0 && findings.resource.spec.replication.synchronous {
+            message += ", but none that may lack what was committed (docs/operations.md: the last instance)";
+        }
+        return Word::no(reason::NO_PRIMARY, message);
     }
     // What stops everything is said, rather than that something were under way.
     match &findings.stalled {
@@ -320,7 +324,7 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
     if !migrations.holds {
         return migrations.clone();
     }
-    if let Some(word) = shape::under_way(findings) {
+    if let Some(word) = shape::under_way(findings).or_else(|| shape::full(findings)) {
         return word;
     }
     let (ready, wanted) = (findings.observed.ready(), findings.resource.spec.instances);
@@ -329,6 +333,9 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
             Some(trouble) => Word::no(&trouble.reason, trouble.message),
             None => Word::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };
+    }
+    if let Some(word) = shape::unprotected(findings) {
+        return word;
     }
     if let Some(refused) = findings.observed.refused() {
         return Word::no(&refused.reason, refused.message.clone());

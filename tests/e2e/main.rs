@@ -7,9 +7,12 @@
 //! `cargo test --test e2e -- --test-threads 16`: the tests mostly wait, and of themselves no
 //! more run at once than the machine bears.
 
+mod api_server_away;
 mod approval;
+mod cluster_faults;
 mod deletion;
 mod examples;
+mod failures;
 mod harness;
 mod hostile;
 mod initialisation;
@@ -17,13 +20,19 @@ mod isolation;
 mod migration_images;
 mod migration_recovery;
 mod migrations;
+mod nodes;
 mod ownership;
 mod parameters;
 mod provisioning;
+mod replicas;
+mod rollout;
 mod rotation;
+mod scaling;
 mod secrecy;
 mod service_access;
+mod storage_growth;
 mod survival;
+mod switchover;
 mod targets;
 mod vault_away;
 mod vault_changes;

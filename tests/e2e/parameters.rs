@@ -2,10 +2,13 @@
 //! runs is not touched, and Ready never claims what is not so.
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{READY, SOON, Sandbox, column, condition, database, shared};
+use crate::harness::{READY, SOON, Sandbox, Writer, column, condition, config_map, database, shared, until};
+
+const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 
 async fn set(sandbox: &Sandbox, parameters: serde_json::Value) {
     let patch = json!({"spec": {"postgres": {"parameters": parameters}}});
@@ -45,11 +48,50 @@ fn ready_tells_of_a_parameter_that_is_refused_or_waits() {
             sandbox.ready("shop", SOON).await;
         }
 
-        set(&sandbox, json!({"max_connections": "177"})).await;
-        let told = sandbox.condition("shop", "Ready", "False", "RestartPending", SOON).await;
-        assert!(told.message.contains("shop-db-0"), "{}", told.message);
-        sandbox.delete::<Pod>("shop-db-0").await;
-        sandbox.condition("shop", "Ready", "True", "Ready", READY).await;
-        assert_eq!(shown(&sandbox, "max_connections").await, "177");
+        // With one instance PostgreSQL is restarted in its place, up as down; the pod stays.
+        let before = sandbox.api::<Pod>().get("shop-db-0").await.expect("the pod").uid();
+        for value in ["177", "155"] {
+            set(&sandbox, json!({"max_connections": value})).await;
+            until("the parameter is in effect", READY, || async {
+                let Ok(connection) = sandbox.login("shop", &sandbox.credentials("shop").await).await else {
+                    return Err("no connection".to_owned());
+                };
+                let now =
+                    column(&connection, "SHOW max_connections").await.map_err(|refusal| refusal.message)?.concat();
+                if now == value { Ok(()) } else { Err(now) }
+            })
+            .await;
+            sandbox.ready("shop", SOON).await;
+        }
+        assert_eq!(sandbox.api::<Pod>().get("shop-db-0").await.expect("the pod").uid(), before);
+    });
+}
+
+/// Replicas first where a shared value becomes higher, the primary first where it becomes lower:
+/// in the other order a replica would not start.
+#[test]
+fn a_parameter_that_needs_a_restart_comes_to_all_instances() {
+    shared("restarts", async |sandbox| {
+        sandbox.create(config_map("migrations", &[TABLE])).await;
+        let spec = json!({"instances": 2, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
+        sandbox.create(database("shop", spec)).await;
+        sandbox.ready("shop", READY).await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        for value in ["177", "90"] {
+            writer.goes_on(10).await;
+            set(&sandbox, json!({"max_connections": value})).await;
+            until("both have the value", READY, || async {
+                let mut found = Vec::new();
+                for pod in ["shop-db-0", "shop-db-1"] {
+                    let output = sandbox.exec(pod, "psql -XAtc 'SHOW max_connections'").await;
+                    found.push(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+                }
+                if found == [value, value] { Ok(()) } else { Err(format!("{found:?}")) }
+            })
+            .await;
+            sandbox.ready("shop", READY).await;
+        }
+        writer.goes_on(10).await;
+        writer.all_are_there(&sandbox, "shop").await;
     });
 }

@@ -181,18 +181,26 @@ fn three_instances_replicate_and_fail_over() {
         replicas_only_read(&sandbox).await;
 
         let budget = sandbox.api::<PodDisruptionBudget>().get("shop-db").await.expect("a PodDisruptionBudget");
-        until("the budget counts three pods", SOON, || async {
+        until("the budget counts the replicas", SOON, || async {
             let budget =
                 sandbox.api::<PodDisruptionBudget>().get("shop-db").await.map_err(|error| error.to_string())?;
             let status = budget.status.unwrap_or_default();
-            if status.expected_pods == 3 && status.disruptions_allowed == 1 {
+            if status.expected_pods == 2 && status.disruptions_allowed == 1 {
                 Ok(())
             } else {
                 Err(format!("{status:?}"))
             }
         })
         .await;
-        assert!(budget.spec.is_some_and(|spec| spec.max_unavailable.is_some()), "the budget has no maxUnavailable");
+        let selected = budget.spec.and_then(|spec| spec.selector?.match_labels).unwrap_or_default();
+        assert_eq!(selected.get("servicedb.dev/role").map(String::as_str), Some("replica"), "{selected:?}");
+        let of_primary =
+            sandbox.api::<PodDisruptionBudget>().get("shop-db-primary").await.expect("the primary's budget");
+        assert_eq!(
+            of_primary.status.map(|status| status.disruptions_allowed),
+            Some(0),
+            "a drain could take the primary"
+        );
 
         crate::survival::primary_pod_is_deleted(&sandbox, "shop", &primary).await;
         let workload = sandbox.api::<StatefulSet>().get("shop-db").await.expect("the StatefulSet");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Operator, READY, SOON, Sandbox, Writer, column, config_map, database, run, service_account, shared, until,
+    Operator, READY, SOON, Sandbox, Writer, config_map, database, run, service_account, shared, until,
 };
 
 const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
@@ -74,19 +74,9 @@ pub async fn primary_pod_is_deleted(sandbox: &Arc<Sandbox>, name: &str, primary:
         }
     })
     .await;
-    let acknowledged = writer.stop().await;
-    println!(
-        "{name}: {} rows were acknowledged in {:?} around the deletion of {primary}",
-        acknowledged.len(),
-        deleted_at.elapsed()
-    );
-
+    println!("{name}: {} rows were acknowledged in {:?} around it", writer.acknowledged(), deleted_at.elapsed());
     let ready = sandbox.ready(name, READY).await;
-    let connection = sandbox.connect(name).await;
-    let stored: BTreeSet<_> =
-        column(&connection, "SELECT id FROM notes").await.expect("the rows").into_iter().collect();
-    let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(&id.to_string())).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acknowledged.len());
+    writer.all_are_there(sandbox, name).await;
     assert!(ready.status.and_then(|status| status.primary).is_some(), "no primary in status");
 }
 

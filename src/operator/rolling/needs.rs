@@ -97,8 +97,13 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
             return Some(Need::Restart(id));
         }
     }
-    // Once for what is declared: a restart that did not help is not repeated for ever.
-    let id = format!("parameters-{}", situation.database.generation);
+    // Once for what is declared: a restart that did not help is not repeated for ever. A replica's
+    // may help once its primary was restarted, which must have a lower value first.
+    let mut id = format!("parameters-{}", situation.database.generation);
+    let primary = situation.observed.primary().filter(|primary| primary.name != pod.name);
+    if let Some(started) = primary.and_then(|primary| primary.report.as_ref()?.postgres_started_at) {
+        id = format!("{id}-{}", started.as_second());
+    }
     (report.restart_pending && !answered(&id)).then_some(Need::Restart(id))
 }
 

@@ -16,6 +16,18 @@ pub fn under_way(findings: &Findings<'_>) -> Option<Word> {
     Some(word)
 }
 
+/// A volume that is full hinders the next write, if not this one.
+pub fn full(findings: &Findings<'_>) -> Option<Word> {
+    let trouble = findings.observed.trouble().filter(|trouble| trouble.reason == reason::VOLUME_FULL)?;
+    Some(Word::no(&trouble.reason, trouble.message))
+}
+
+/// Synchronous replication is declared, and a commit is on one volume alone.
+pub fn unprotected(findings: &Findings<'_>) -> Option<Word> {
+    let report = findings.observed.primary().and_then(|pod| pod.report.as_ref());
+    Some(synchronous(findings, report)).filter(|word| !word.holds && word.reason == reason::NO_STANDBY)
+}
+
 /// Whether a commit is on more than one volume, and what a failure may cost where it is not.
 pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>) -> Word {
     let spec = &findings.resource.spec;

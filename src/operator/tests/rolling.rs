@@ -207,6 +207,24 @@ fn a_lowered_setting_comes_to_the_primary_first() {
     assert_eq!(restart(&scene.step()), Some("chat-db-1"));
 }
 
+/// The replica saw its new value before the primary did.
+#[test]
+fn a_replica_that_was_restarted_too_early_is_restarted_after_its_primary() {
+    let mut scene = Scene::of(2);
+    let start = scene.now;
+    scene.report(0, |report| report.postgres_started_at = Some(start));
+    scene.report(1, |report| (report.restart_pending, report.primary_restarts_first) = (true, true));
+    assert_eq!(restart(&scene.step()), Some("chat-db-1"));
+    scene.answer(None);
+    assert_eq!(scene.step().order, None, "it would not help");
+    scene.report(0, |report| (report.restart_pending, report.primary_restarts_first) = (true, true));
+    assert_eq!(restart(&scene.step()), Some("chat-db-0"));
+    scene.answer(None);
+    let later = start + SignedDuration::from_secs(2);
+    scene.report(0, |report| (report.restart_pending, report.postgres_started_at) = (false, Some(later)));
+    assert_eq!(restart(&scene.step()), Some("chat-db-1"));
+}
+
 #[test]
 fn a_restart_that_did_not_help_is_not_repeated_until_something_else_is_declared() {
     let mut scene = Scene::of(1);

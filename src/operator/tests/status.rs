@@ -209,6 +209,9 @@ fn a_failover_is_told_as_no_primary_until_it_is_over() {
     assert_eq!(told(&scene.status(), kind::DATABASE_AVAILABLE), "False NoPrimary", "not initialising again");
     scene.observed.leader = Some("chat-db-1".to_owned());
     scene.observed.pods = vec![observed(&pod(0, false)), observed(&pod(1, true))];
+    assert_eq!(told(&scene.status(), kind::READY), "False NoStandby", "the former primary does not stream yet");
+    let report = scene.observed.pods[1].report.as_mut().expect("a report");
+    report.synchronous_standbys = vec!["chat-db-0".to_owned()];
     let status = scene.status();
     assert_eq!(told(&status, kind::READY), "True Ready");
     assert_eq!(status.primary.as_deref(), Some("chat-db-1"));

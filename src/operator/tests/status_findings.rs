@@ -56,6 +56,9 @@ impl Scene {
         scene.resource.spec.instances = instances;
         scene.observed.leader = Some("chat-db-0".to_owned());
         scene.observed.pods = (0..instances).map(|ordinal| observed(&pod(ordinal, ordinal == 0))).collect();
+        if instances > 1 {
+            scene.report(|report| report.synchronous_standbys = vec!["chat-db-1".to_owned()]);
+        }
         scene
     }
 

@@ -202,7 +202,8 @@ impl World {
                 "kubelet",
             );
             let mut pod = status_findings::pod(ordinal, ordinal == 0);
-            self.change_report(&mut pod, generation, accessor.clone());
+            let standbys = (1..replicas.min(2)).map(|ordinal| names.pod(ordinal)).collect();
+            self.change_report(&mut pod, generation, accessor.clone(), standbys);
             self.writer.apply_watcher_event(&Event::Apply(pod));
         }
     }
@@ -220,13 +221,14 @@ impl World {
         }
     }
 
-    fn change_report(&self, pod: &mut Pod, generation: i64, accessor: Option<String>) {
+    fn change_report(&self, pod: &mut Pod, generation: i64, accessor: Option<String>, standbys: Vec<String>) {
         let annotations = pod.metadata.annotations.as_mut().expect("annotations");
         let mut report: Report = serde_json::from_str(&annotations[ANNOTATION_REPORT]).expect("a report");
         report.secret_id_accessor = accessor;
         if let Some(credentials) = &mut report.credentials {
             (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
             report.ledger = self.ledger.clone();
+            report.synchronous_standbys = standbys;
         }
         annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
     }

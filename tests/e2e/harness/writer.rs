@@ -1,13 +1,16 @@
 //! A service that writes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::postgres::run;
+use super::READY;
+use super::postgres::{column, run};
 use super::sandbox::Sandbox;
+use super::wait::until;
 
 /// A client that writes rows one by one, connects again when it is cut off, and keeps what
 /// the server acknowledged.
@@ -58,6 +61,26 @@ impl Writer {
     /// Whether a write failed.
     pub fn broke(&self) -> bool {
         self.broke.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more rows are acknowledged.
+    pub async fn goes_on(&self, rows: usize) {
+        let wanted = self.acknowledged() + rows;
+        until("the client writes", READY, || async {
+            let count = self.acknowledged();
+            if count >= wanted { Ok(()) } else { Err(format!("{count} rows of {wanted}")) }
+        })
+        .await;
+    }
+
+    /// Ends it, and sees to it that every acknowledged row is there.
+    pub async fn all_are_there(self, sandbox: &Sandbox, name: &str) {
+        let acknowledged = self.stop().await;
+        let connection = sandbox.connect(name).await;
+        let stored: BTreeSet<_> =
+            column(&connection, "SELECT id FROM notes").await.expect("the rows").into_iter().collect();
+        let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(&id.to_string())).collect();
+        assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acknowledged.len());
     }
 
     /// Ends it; the ids of the acknowledged rows.
