@@ -178,6 +178,7 @@ impl Agent {
     async fn follow(&self, patroni: &Handle) {
         let mut server = server::follow();
         tokio::spawn(standby::follow(server.clone(), self.desired.clone()));
+        tokio::spawn(standby::report(server.clone(), self.reporter.clone()));
         let mut behind = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
         let (mut seen, attention) = watchdog::start(patroni.clone(), self.desired.clone());
         let mut state = State::default();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::desired::DesiredState;
-use super::patroni::rest::Rest;
+use super::patroni::rest::{Rest, RestError};
+use super::report::Reporter;
 use super::server::{Facts, Seen};
 
 /// When Patroni is woken again. One loop may not be enough: it first writes down who is no
@@ -34,6 +35,50 @@ pub async fn follow(mut server: Seen, desired: DesiredState) {
         }
         backoff.wait().await;
     }
+}
+
+/// Reports the standbys for which commits wait and which Patroni has written down, from now on:
+/// commits wait a moment earlier than Patroni would promote.
+pub async fn report(mut server: Seen, reporter: Reporter) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), FIRST);
+    loop {
+        let facts = server.borrow_and_update().clone();
+        let named = facts.map(|facts| facts.synchronous_standbys).unwrap_or_default();
+        match written_down(&named).await {
+            Ok(written) => {
+                let complete = written == named;
+                reporter.update(|report| report.synchronous_standbys = written);
+                if complete {
+                    backoff.reset();
+                    if server.changed().await.is_err() {
+                        return std::future::pending().await;
+                    }
+                    continue;
+                }
+            }
+            // What was known last holds.
+            Err(error) => tracing::debug!(%error, "who is a synchronous standby is not known"),
+        }
+        tokio::select! {
+            () = backoff.wait() => {}
+            _ = server.changed() => {}
+        }
+    }
+}
+
+/// Of the standbys that PostgreSQL waits for those that Patroni has written down. It is woken
+/// while it has not.
+async fn written_down(named: &[String]) -> Result<Vec<String>, RestError> {
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rest = Rest::new()?;
+    let written = rest.synchronous_standbys().await?;
+    let both: Vec<_> = named.iter().filter(|name| written.contains(name)).cloned().collect();
+    if both.len() < named.len() {
+        rest.wake().await?;
+    }
+    Ok(both)
 }
 
 fn is_amiss(facts: &Facts, synchronous: bool) -> bool {

@@ -81,8 +81,6 @@ impl State {
             report.phase = Phase::StartingPostgres;
         }
         report.postgres_started_at = self.server.as_ref().and_then(|facts| facts.started_at);
-        report.synchronous_standbys =
-            self.server.as_ref().map(|facts| facts.synchronous_standbys.clone()).unwrap_or_default();
         report.lag_bucket_bytes = self.lag().map(bucket);
         if let Some(status) = &self.patroni {
             report.timeline = status.timeline.or(report.timeline);
@@ -93,6 +91,7 @@ impl State {
             // These are the leader's to say.
             report.credentials = None;
             report.ledger = None;
+            report.synchronous_standbys.clear();
         }
     }
 }

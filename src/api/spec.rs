@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::migrations::MigrationsSpec;
 use super::status::ServiceDatabaseStatus;
 
-/// Parameters that a spec may not set: Patroni or the agent own them, or they make the
-/// server run code or read files of the writer's choice.
+/// Parameters that a spec may not set: Patroni or the agent own them, they make the server run
+/// code or read files of the writer's choice, or they let a crash lose what was committed.
 pub const RESERVED_PARAMETERS: &[&str] = &[
     "allow_alter_system",
     "archive_cleanup_command",
@@ -29,9 +29,13 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "dynamic_library_path",
     "extension_control_path",
     "external_pid_file",
+    "fsync",
+    "full_page_writes",
     "hba_file",
     "hot_standby",
     "ident_file",
+    "ignore_checksum_failure",
+    "ignore_invalid_pages",
     "include",
     "include_dir",
     "include_if_exists",
@@ -62,6 +66,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "recovery_target_time",
     "recovery_target_timeline",
     "recovery_target_xid",
+    "restart_after_crash",
     "restore_command",
     "session_preload_libraries",
     "shared_preload_libraries",
@@ -81,6 +86,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "unix_socket_permissions",
     "wal_level",
     "wal_log_hints",
+    "zero_damaged_pages",
 ];
 
 /// What a service team declares. The resource's name is the owning service's name.
@@ -201,8 +207,8 @@ pub struct PostgresSpec {
     #[schemars(length(max = 16))]
     pub version: String,
 
-    /// Settings for `postgresql.conf`. Those that Patroni or the agent own, and those that
-    /// run code, are refused.
+    /// Settings for `postgresql.conf`. Those that Patroni or the agent own, those that
+    /// run code, and those that let a crash lose data, are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "parameters_schema")]
     pub parameters: BTreeMap<String, String>,
@@ -405,7 +411,7 @@ fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let reserved = RESERVED_PARAMETERS.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     schemars::json_schema!({
         "type": "object",
-        "description": "Settings for postgresql.conf. Those that Patroni or the agent own, and those that run code, are refused.",
+        "description": "Settings for postgresql.conf. Those that Patroni or the agent own, those that run code, and those that let a crash lose data, are refused.",
         "maxProperties": 64,
         "additionalProperties": { "type": "string", "maxLength": 1024 },
         "x-kubernetes-validations": [
@@ -415,7 +421,15 @@ fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
             },
             {
                 "rule": format!("self.all(name, !(name in [{reserved}]))"),
-                "message": "spec.postgres.parameters sets a parameter that is reserved: Servicedb or Patroni owns it, or it would run code in the server (the list is in the reference)"
+                "message": "spec.postgres.parameters sets a parameter that is reserved: Servicedb or Patroni owns it, it would run code in the server, or a crash would lose data (the list is in the reference)"
+            },
+            {
+                "rule": "!('synchronous_commit' in self) || self['synchronous_commit'] in ['on', 'remote_write', 'remote_apply']",
+                "message": "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply: without waiting for the disk a commit could be lost; a session may still choose so for itself"
+            },
+            {
+                "rule": "['max_wal_senders', 'max_replication_slots'].all(name, !(name in self) || !self[name].matches('^[0-9]{1,9}$') || int(self[name]) >= 10)",
+                "message": "spec.postgres.parameters: max_wal_senders and max_replication_slots must be at least 10: replicas need them"
             },
             {
                 "rule": "self.all(name, self[name].matches('^[^\\\\x00-\\\\x1f\\\\x7f]*$'))",

@@ -95,6 +95,8 @@ const RESERVED_DATABASE: &str = "spec.database must not be a name that PostgreSQ
 const VERSION: &str = "spec.postgres.version must be a major version";
 const PARAMETER_NAME: &str = "spec.postgres.parameters: a parameter's name has lower-case letters";
 const RESERVED: &str = "spec.postgres.parameters sets a parameter that is reserved";
+const COMMIT: &str = "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply";
+const SENDERS: &str = "spec.postgres.parameters: max_wal_senders and max_replication_slots must be at least 10";
 const CONTROL: &str = "spec.postgres.parameters: a value must not have control characters";
 const EXTENSION: &str = "spec.postgres.extensions[].name: an extension's name has lower-case letters";
 
@@ -139,6 +141,13 @@ fn postgres() -> Vec<Row> {
         ),
         ("a reserved parameter", "postgres: {parameters: {ssl: 'off'}}", Refused(RESERVED)),
         ("one that runs code", "postgres: {parameters: {archive_command: 'rm -rf /'}}", Refused(RESERVED)),
+        ("one that loses data in a crash", "postgres: {parameters: {fsync: 'off'}}", Refused(RESERVED)),
+        ("commits that wait for nobody", "postgres: {parameters: {synchronous_commit: 'off'}}", Refused(COMMIT)),
+        ("commits that wait for this volume", "postgres: {parameters: {synchronous_commit: local}}", Refused(COMMIT)),
+        ("commits that replicas show", "postgres: {parameters: {synchronous_commit: remote_apply}}", Accepted),
+        ("too few senders for replicas", "postgres: {parameters: {max_wal_senders: '2'}}", Refused(SENDERS)),
+        ("too few slots for replicas", "postgres: {parameters: {max_replication_slots: '0'}}", Refused(SENDERS)),
+        ("more senders", "postgres: {parameters: {max_wal_senders: '20'}}", Accepted),
         ("one that includes a file", "postgres: {parameters: {include_if_exists: /etc/passwd}}", Refused(RESERVED)),
         ("a reserved parameter in upper case", "postgres: {parameters: {SSL: 'off'}}", Refused(PARAMETER_NAME)),
         ("a reserved parameter in mixed case", "postgres: {parameters: {Archive_Command: x}}", Refused(PARAMETER_NAME)),

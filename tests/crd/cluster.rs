@@ -71,6 +71,13 @@ impl Cluster {
         self.send(request, &json!({ "spec": patch })).await
     }
 
+    /// Changes a status by a merge patch.
+    pub async fn patch_status(&self, name: &str, patch: &Value) -> Result<Value, String> {
+        let uri = format!("{}/{name}/status?fieldValidation=Strict", self.collection());
+        let request = http::Request::patch(uri).header("content-type", "application/merge-patch+json");
+        self.send(request, &json!({ "status": patch })).await
+    }
+
     /// Makes a namespace with a name that nothing else has.
     pub async fn own_namespace(&self) -> String {
         let suffix = Alphanumeric.sample_string(&mut rand::rng(), 8).to_lowercase();

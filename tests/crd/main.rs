@@ -48,6 +48,7 @@ async fn what_may_be_changed() {
     let mut mistakes = Vec::new();
     for base in [updates::plain(), updates::explicit()] {
         cluster.in_namespace(&namespace).create(base.name, &base.spec, "Strict", false).await.expect(base.name);
+        cluster.in_namespace(&namespace).patch_status(base.name, &updates::status()).await.expect(base.name);
         for change in &base.changes {
             let answer = cluster.in_namespace(&namespace).patch_spec(base.name, &change.patch()).await;
             mistakes.extend(change.expected.mistake(&format!("{}: {}", base.name, change.what), answer));
@@ -67,11 +68,12 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
         json!({
             "instances": 1,
             "postgres": { "version": "17" },
-            "storage": { "size": "1Gi" },
+            "storage": { "size": "1Gi", "scaleDownPolicy": "Retain" },
             "replication": { "synchronous": true, "maximumLagBytes": 16777216 },
             "credentials": {},
             "bootstrap": { "adopt": false },
             "deletionPolicy": "Retain",
+            "updatePolicy": "Manual",
             "paused": false
         })
     );
@@ -91,7 +93,7 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
     for absent in ["database", "migrations"] {
         assert_eq!(created["spec"].get(absent), None, "{absent} was null and is kept");
     }
-    assert_eq!(created["spec"]["storage"], json!({ "size": "1Gi" }));
+    assert_eq!(created["spec"]["storage"], json!({ "size": "1Gi", "scaleDownPolicy": "Retain" }));
 }
 
 #[tokio::test]

@@ -32,7 +32,12 @@ fn change(what: &'static str, patch: &'static str, expected: Expected) -> Change
 const DATABASE: &str = "spec.database cannot be changed";
 const VERSION: &str = "spec.postgres.version cannot be changed";
 const CLASS: &str = "spec.storage.storageClassName cannot be changed";
-const SIZE: &str = "spec.storage.size cannot be changed yet";
+const SIZE: &str = "spec.storage.size must not be below what the volumes already have";
+
+/// What the operator says of the volumes of each resource here.
+pub fn status() -> Value {
+    json!({ "volumeSize": "1Gi" })
+}
 
 /// A resource with nothing that can be left out. It is paused, so that an operator which
 /// happens to run makes nothing of it.
@@ -48,7 +53,9 @@ pub fn plain() -> Base {
             change("postgres is left out", "postgres: null", Accepted),
             change("a storage class is set", "storage: {storageClassName: fast}", Refused(CLASS)),
             change("the volume shrinks", "storage: {size: 512Mi}", Refused(SIZE)),
-            change("the volume grows", "storage: {size: 2Gi}", Refused(SIZE)),
+            change("the volume grows", "storage: {size: 2Gi}", Accepted),
+            change("another volume's fate", "storage: {scaleDownPolicy: Delete}", Accepted),
+            change("updates by themselves", "updatePolicy: Automatic", Accepted),
             change("the size in another unit", "storage: {size: 1024Mi}", Accepted),
             change("the size as a number", "storage: {size: 1073741824}", Accepted),
             change("no size", "storage: {size: null}", Refused("spec.storage.size: Required value")),

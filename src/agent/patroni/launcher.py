@@ -31,9 +31,15 @@ if __name__ == "__main__":
     module.time.sleep = lambda seconds: time.sleep(min(seconds, 0.1))
 
     # A primary that hands the lead over waits a second between the end of its shutdown, when
-    # nobody can write any more, and the question which replicas have all of it.
+    # nobody can write any more, and the question which replicas have all of it. And one that
+    # names a synchronous standby waits two until it writes that down, while nobody may be
+    # promoted who is not written down; what is not so far then is seen in the next loop.
+    def pause(seconds):
+        names_standby = sys._getframe(1).f_code.co_name == "_process_multisync_replication"
+        time.sleep(0.1 if seconds == 1 else 0.2 if names_standby else seconds)
+
     patroni.ha.time = types.SimpleNamespace(**vars(time))
-    patroni.ha.time.sleep = lambda seconds: time.sleep(0.1 if seconds == 1 else seconds)
+    patroni.ha.time.sleep = pause
 
     # The end of input means that the agent is gone.
     if sys.stdin.readline():

@@ -44,6 +44,18 @@ pub struct Status {
     pub failsafe_mode_is_active: bool,
 }
 
+/// The members as Patroni's record has them.
+#[derive(Deserialize)]
+struct Cluster {
+    members: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    name: String,
+    role: String,
+}
+
 /// A setting that waits for a restart.
 #[derive(Deserialize, Clone, Debug, PartialEq)]
 pub struct Pending {
@@ -164,6 +176,16 @@ impl Rest {
     /// If Patroni does not answer.
     pub async fn config(&self) -> Result<Value, RestError> {
         Ok(self.client.get(url("config")).send().await?.error_for_status()?.json().await?)
+    }
+
+    /// The synchronous standbys by Patroni's record: only they are promoted.
+    ///
+    /// # Errors
+    /// If Patroni does not answer.
+    pub async fn synchronous_standbys(&self) -> Result<Vec<String>, RestError> {
+        let cluster: Cluster = self.client.get(url("cluster")).send().await?.error_for_status()?.json().await?;
+        let standbys = cluster.members.into_iter().filter(|member| member.role == "sync_standby");
+        Ok(standbys.map(|member| member.name).collect())
     }
 
     /// Changes the dynamic configuration. A patch that changes nothing still wakes Patroni.

@@ -20,8 +20,10 @@ use crate::api::{RequestStatus, ServiceDatabaseStatus};
 use crate::contract::desired::{Action, Order};
 use needs::Need;
 
-/// How long an order may stay without an answer: longer than its agent waits for Patroni.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(330);
+/// How long a restart may stay without an answer: longer than its agent waits for Patroni.
+const RESTART_PATIENCE: SignedDuration = SignedDuration::from_secs(330);
+/// The same of a switchover, of which Patroni knows within 20 s what came of it.
+const SWITCHOVER_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// How long a switchover that failed is not tried again, where nobody waits for its answer.
 const PAUSE: SignedDuration = SignedDuration::from_secs(15);
 
@@ -116,15 +118,16 @@ impl Situation<'_> {
             (Action::Switchover { .. }, Some(None)) if !self.is_old(&order) => Ordered::Open(order),
             (_, Some(None)) => Ordered::Nothing,
             (_, None) if self.is_old(&order) => {
-                let seconds = PATIENCE.as_secs();
-                Ordered::Failed(order, format!("no answer within {seconds} s"))
+                let message =
+                    format!("{} has not answered within {} s", order.action.pod(), patience(&order).as_secs());
+                Ordered::Failed(order, message)
             }
             (_, None) => Ordered::Open(order),
         }
     }
 
     fn is_old(&self, order: &Order) -> bool {
-        self.now.duration_since(order.issued_at) >= PATIENCE
+        self.now.duration_since(order.issued_at) >= patience(order)
     }
 
     fn order(&self, id: String, action: Action) -> Order {
@@ -235,6 +238,13 @@ impl Situation<'_> {
             }
             decision.order = Some(order);
         }
+    }
+}
+
+fn patience(order: &Order) -> SignedDuration {
+    match order.action {
+        Action::Switchover { .. } => SWITCHOVER_PATIENCE,
+        Action::Restart { .. } => RESTART_PATIENCE,
     }
 }
 

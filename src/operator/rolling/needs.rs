@@ -1,12 +1,19 @@
 //! What each instance needs, and the order in which they get it: what is broken anyway, then the
 //! replicas, then the lead is handed over, then the former primary.
 
+use jiff::SignedDuration;
+
 use super::{Decision, Needed, Situation, serves};
 use crate::api::RequestState;
 use crate::api::conditions::reason;
 use crate::contract::desired::Action;
+use crate::contract::report::Report;
 use crate::operator::pods::DatabasePod;
 use crate::operator::status::Word;
+
+/// How often a replica is restarted for one change of a setting, and how long it runs in between.
+const TRIES: i32 = 3;
+const REST: SignedDuration = SignedDuration::from_secs(10);
 
 /// What an instance needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,19 +99,31 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
     let answered = |id: &str| report.order.as_ref().is_some_and(|answered| answered.id == id);
     if let Some(request) = decision.restart.as_ref().filter(|request| request.state == RequestState::Running) {
         let id = restart_id(&request.request);
-        let before = report.postgres_started_at.is_some_and(|started| started < request.started_at.0);
+        // While it restarts it tells no time.
+        let before = report.postgres_started_at.is_none_or(|started| started < request.started_at.0);
         if before && !answered(&id) {
             return Some(Need::Restart(id));
         }
     }
-    // Once for what is declared: a restart that did not help is not repeated for ever. A replica's
-    // may help once its primary was restarted, which must have a lower value first.
+    report.restart_pending.then(|| parameters(situation, pod, report)).flatten()
+}
+
+/// The order by which a changed setting comes into effect. It is given for what is declared, and
+/// for the primary as it runs: a lower value comes to a replica only once the primary has it and
+/// the replica has replayed that, so a restart of a replica may be too early, and is tried again;
+/// one that does not help is not repeated for ever.
+fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> Option<Need> {
     let mut id = format!("parameters-{}", situation.database.generation);
     let primary = situation.observed.primary().filter(|primary| primary.name != pod.name);
     if let Some(started) = primary.and_then(|primary| primary.report.as_ref()?.postgres_started_at) {
         id = format!("{id}-{}", started.as_second());
     }
-    (report.restart_pending && !answered(&id)).then_some(Need::Restart(id))
+    let last = report.order.as_ref().and_then(|answered| answered.id.strip_prefix(&id)?.strip_prefix('#'));
+    let Some(tried) = last.map(|tried| tried.parse().unwrap_or(TRIES)) else {
+        return Some(Need::Restart(format!("{id}#1")));
+    };
+    let rested = report.postgres_started_at.is_some_and(|started| situation.now.duration_since(started) >= REST);
+    (primary.is_some() && tried < TRIES && rested).then(|| Need::Restart(format!("{id}#{}", tried + 1)))
 }
 
 /// The order by which a restart that was asked for is carried out.
