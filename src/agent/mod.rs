@@ -21,6 +21,7 @@ mod orders;
 mod patroni;
 mod postmaster;
 mod probes;
+mod rebuild;
 mod records;
 mod report;
 mod secret_id;
@@ -146,6 +147,7 @@ impl Agent {
         tokio::spawn(certificates::follow(patroni.clone()));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
+        tokio::spawn(rebuild::follow(self.environment.pod.clone()));
         tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone()));
         // 7. Follow what becomes of it, and lead while it leads.
         tokio::select! {

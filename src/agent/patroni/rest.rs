@@ -54,7 +54,12 @@ struct Cluster {
 struct Member {
     name: String,
     role: String,
+    #[serde(default)]
+    state: String,
 }
+
+/// Patroni's words for a member whose PostgreSQL answers.
+const RUNS: [&str; 2] = ["running", "streaming"];
 
 /// A setting that waits for a restart.
 #[derive(Deserialize, Clone, Debug, PartialEq)]
@@ -183,9 +188,21 @@ impl Rest {
     /// # Errors
     /// If Patroni does not answer.
     pub async fn synchronous_standbys(&self) -> Result<Vec<String>, RestError> {
+        self.members_as("sync_standby").await
+    }
+
+    /// The member that leads, if one does and runs.
+    ///
+    /// # Errors
+    /// If Patroni does not answer.
+    pub async fn leader(&self) -> Result<Option<String>, RestError> {
+        Ok(self.members_as("leader").await?.pop())
+    }
+
+    async fn members_as(&self, role: &str) -> Result<Vec<String>, RestError> {
         let cluster: Cluster = self.client.get(url("cluster")).send().await?.error_for_status()?.json().await?;
-        let standbys = cluster.members.into_iter().filter(|member| member.role == "sync_standby");
-        Ok(standbys.map(|member| member.name).collect())
+        let wanted = cluster.members.into_iter().filter(|member| member.role == role && RUNS.contains(&&*member.state));
+        Ok(wanted.map(|member| member.name).collect())
     }
 
     /// Changes the dynamic configuration. A patch that changes nothing still wakes Patroni.
@@ -211,6 +228,14 @@ impl Rest {
     /// If Patroni does not answer, or it says why it cannot.
     pub async fn restart(&self) -> Result<(), RestError> {
         self.order("restart", &serde_json::json!({})).await
+    }
+
+    /// Empties this member's data directory and clones the leader.
+    ///
+    /// # Errors
+    /// If Patroni does not answer, or it says why it cannot, such as that nobody leads.
+    pub async fn reinitialise(&self) -> Result<(), RestError> {
+        self.order("reinitialize", &serde_json::json!({ "force": true })).await
     }
 
     async fn order(&self, path: &str, body: &Value) -> Result<(), RestError> {
