@@ -12,7 +12,7 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test test-faults bench fleet clean distclean
+.PHONY: help cluster images tools install demo test test-faults bench soak fleet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,11 @@ test: ## all tests; makes the cluster that they need
 test-faults: install ## a fault at every mutating request, for hours; goes on where it was broken off
 	@dev/test-faults.sh
 
-bench: install ## measures against the floor; prints a table
+bench: install ## measures against the floor, and how long nobody can write when something breaks; prints tables
 	@dev/bench.sh
+
+soak: install ## a fault every 20 s for half an hour (SOAK_MINUTES, SOAK_SEED): is anything lost?
+	@dev/outage.sh soak
 
 fleet: install ## local cluster only, seals Vault: fifty databases come back after that; prints what Vault was sent
 	@dev/fleet.sh

@@ -126,16 +126,19 @@ impl Agent {
     }
 
     async fn run(self, mut end: End) -> ExitCode {
-        // 4. Load Patroni while there is other work: it takes longer than initdb.
+        // 4. Have the volume alone; load Patroni while there is other work: it takes longer than initdb.
         // 5. Make the database, if it is this pod's to make.
         let prepared = tokio::select! {
-            prepared = self.prepare() => prepared,
+            prepared = async {
+                let volume = volume::lock().await?;
+                Ok::<_, std::io::Error>((volume, self.prepare().await?))
+            } => prepared,
             () = end.told() => {
                 self.reporter.update(|report| report.phase = Phase::Stopping);
                 return ExitCode::SUCCESS;
             }
         };
-        let prepared = match prepared {
+        let (_volume, (prepared, leaving)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "the database cannot be prepared");
@@ -148,7 +151,7 @@ impl Agent {
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(rebuild::follow(self.environment.pod.clone()));
-        tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone()));
+        tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), leaving));
         // 7. Follow what becomes of it, and lead while it leads.
         tokio::select! {
             () = self.follow(&patroni) => {}
@@ -158,7 +161,8 @@ impl Agent {
         self.stop(patroni, patroni_ended).await
     }
 
-    async fn prepare(&self) -> std::io::Result<Prepared> {
+    /// Patroni, and whether it was told that this instance is about to go.
+    async fn prepare(&self) -> std::io::Result<(Prepared, bool)> {
         let prepared = Prepared::new()?;
         let initialiser = Initialiser {
             environment: &self.environment,
@@ -174,13 +178,13 @@ impl Agent {
         if outcome == Outcome::Made {
             first_start::run().await;
         }
-        Ok(prepared)
+        Ok((prepared, member::is_leaving(&self.environment, &desired)))
     }
 
     async fn follow(&self, patroni: &Handle) {
         let mut server = server::follow();
         tokio::spawn(standby::follow(server.clone(), self.desired.clone()));
-        tokio::spawn(standby::report(server.clone(), self.reporter.clone()));
+        let mut standbys = standby::watch(server.clone());
         let mut behind = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
         let (mut seen, attention) = watchdog::start(patroni.clone(), self.desired.clone());
         let mut state = State::default();
@@ -188,6 +192,7 @@ impl Agent {
         loop {
             let had_server = state.readiness().is_none();
             state.see(server.borrow_and_update().clone(), seen.borrow_and_update().clone());
+            state.see_standbys(standbys.borrow_and_update().clone());
             state.see_lag(*behind.borrow_and_update(), self.maximum_lag());
             attention.set_busy(state.is_between_roles());
             if had_server && server.borrow().is_none() {
@@ -214,6 +219,7 @@ impl Agent {
                 _ = server.changed() => {}
                 _ = seen.changed() => {}
                 _ = behind.changed() => {}
+                _ = standbys.changed() => {}
             }
         }
     }

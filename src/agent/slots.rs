@@ -42,16 +42,30 @@ pub async fn keep(environment: &Environment, mut state: DesiredState) {
 async fn given_up(environment: &Environment, desired: &Desired) -> Result<bool, String> {
     let say = |error: &dyn std::fmt::Display| error.to_string();
     let connection = ensure::connect("postgres").await.map_err(|error| say(&error))?;
-    let query = "SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' AND slot_name = ANY ($1)";
-    let leaving: Vec<_> = (desired.instances..NUMBERS).map(|ordinal| slot(&environment.names.pod(ordinal))).collect();
-    let found = connection.client.query(query, &[&leaving]).await.map_err(|error| say(&error))?;
+    let slots = |from: i32, to: i32| -> Vec<String> {
+        (from..to)
+            .map(|ordinal| environment.names.pod(ordinal))
+            .filter(|pod| *pod != environment.pod)
+            .map(|pod| slot(&pod))
+            .collect()
+    };
+    let query = "SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' AND slot_name = ANY ($1) AND active = $2";
+    let ask = async |names: Vec<String>, active: bool| connection.client.query(query, &[&names, &active]).await;
+    let mut found = ask(slots(desired.instances, NUMBERS), false).await.map_err(|error| say(&error))?;
+    // The setting is for all members: one that stays and is away for a moment must find its slot.
+    let absent = ask(slots(0, desired.instances), false).await.map_err(|error| say(&error))?;
+    let going = ask(slots(desired.instances, NUMBERS), true).await.map_err(|error| say(&error))?;
+    let wait = !going.is_empty() || (!absent.is_empty() && !found.is_empty());
+    if !absent.is_empty() {
+        found.clear();
+    }
     let rest = Rest::new().map_err(|error| say(&error))?;
     let kept = rest.config().await.map_err(|error| say(&error))?.get(SETTING).cloned();
     let wanted = if found.is_empty() { Value::Null } else { json!(0) };
     if kept.unwrap_or(Value::Null) != wanted {
         rest.patch_config(&json!({ SETTING: wanted })).await.map_err(|error| say(&error))?;
     }
-    Ok(found.is_empty())
+    Ok(found.is_empty() && !wait)
 }
 
 /// The name of a member's slot, as Patroni makes it (`slot_name_from_member_name`).

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::backoff::Backoff;
 use super::desired::DesiredState;
 use super::patroni::rest::{Rest, RestError};
-use super::report::Reporter;
 use super::server::{Facts, Seen};
 
 /// When Patroni is woken again. One loop may not be enough: it first writes down who is no
@@ -37,9 +38,15 @@ pub async fn follow(mut server: Seen, desired: DesiredState) {
     }
 }
 
-/// Reports the standbys for which commits wait and which Patroni has written down, from now on:
-/// commits wait a moment earlier than Patroni would promote.
-pub async fn report(mut server: Seen, reporter: Reporter) {
+/// The standbys for which commits wait and which Patroni has written down, from now on: commits
+/// wait a moment earlier than Patroni would promote.
+pub fn watch(server: Seen) -> watch::Receiver<Vec<String>> {
+    let (sender, receiver) = watch::channel(Vec::new());
+    tokio::spawn(keep(server, sender));
+    receiver
+}
+
+async fn keep(mut server: Seen, sender: watch::Sender<Vec<String>>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), FIRST);
     loop {
         let facts = server.borrow_and_update().clone();
@@ -47,7 +54,11 @@ pub async fn report(mut server: Seen, reporter: Reporter) {
         match written_down(&named).await {
             Ok(written) => {
                 let complete = written == named;
-                reporter.update(|report| report.synchronous_standbys = written);
+                sender.send_if_modified(|before| {
+                    let changed = *before != written;
+                    *before = written;
+                    changed
+                });
                 if complete {
                     backoff.reset();
                     if server.changed().await.is_err() {

@@ -17,6 +17,7 @@ pub struct State {
     /// Bytes that it lacks which its own server does not know of.
     behind: Option<u64>,
     maximum_lag: u64,
+    standbys: Vec<String>,
 }
 
 impl State {
@@ -35,6 +36,11 @@ impl State {
         self.behind = behind;
         // Under this nobody speaks of a lag.
         self.maximum_lag = maximum.max(NO_LAG);
+    }
+
+    /// The synchronous standbys, should this be the primary.
+    pub fn see_standbys(&mut self, standbys: Vec<String>) {
+        self.standbys = standbys;
     }
 
     /// Of a replica: the bytes that it lacks.
@@ -82,6 +88,8 @@ impl State {
         }
         report.postgres_started_at = self.server.as_ref().and_then(|facts| facts.started_at);
         report.lag_bucket_bytes = self.lag().map(bucket);
+        report.streaming = self.server.as_ref().is_some_and(|facts| facts.lag_bytes.is_some());
+        report.synchronous_standbys.clone_from(&self.standbys);
         if let Some(status) = &self.patroni {
             report.timeline = status.timeline.or(report.timeline);
             report.restart_pending = status.pending_restart;

@@ -56,8 +56,9 @@ async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<
     let mut lease = Lease { last_sign: Instant::now() };
     let mut last_answer = Instant::now();
     let mut look = Box::pin(look_after(Duration::ZERO));
+    let mut limits = Limits { now: limit(&desired), before: Instant::now() };
     loop {
-        let limit = limit(&desired);
+        let limit = limits.next(limit(&desired), Instant::now());
         tokio::select! {
             result = &mut look => {
                 match result {
@@ -124,6 +125,27 @@ fn limit(desired: &DesiredState) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// How long Patroni may give no sign. A longer time counts only once Patroni has certainly taken
+/// it up: what is desired comes to the lease later.
+struct Limits {
+    now: Duration,
+    before: Instant,
+}
+
+/// How long that takes at most.
+const TAKEN_UP: Duration = Duration::from_secs(60);
+
+impl Limits {
+    fn next(&mut self, desired: Duration, at: Instant) -> Duration {
+        if desired <= self.now {
+            (self.now, self.before) = (desired, at);
+        } else if at.duration_since(self.before) >= TAKEN_UP {
+            self.now = desired;
+        }
+        self.now
+    }
+}
+
 /// What is known of the lease's age.
 struct Lease {
     last_sign: Instant,
@@ -153,6 +175,17 @@ mod tests {
 
     fn status(dcs_last_seen: Option<i64>, failsafe: bool) -> Status {
         Status { dcs_last_seen, failsafe_mode_is_active: failsafe, ..Status::default() }
+    }
+
+    #[test]
+    fn a_longer_lease_counts_once_patroni_has_it() {
+        let start = Instant::now();
+        let (short, long) = (Duration::from_secs(15), Duration::from_secs(30));
+        let mut limits = Limits { now: short, before: start };
+        assert_eq!(limits.next(short, start), short);
+        assert_eq!(limits.next(long, start + Duration::from_secs(59)), short);
+        assert_eq!(limits.next(long, start + Duration::from_secs(60)), long);
+        assert_eq!(limits.next(short, start + Duration::from_secs(61)), short, "a shorter one at once");
     }
 
     #[test]

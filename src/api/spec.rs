@@ -26,6 +26,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "cluster_name",
     "config_file",
     "data_directory",
+    "data_sync_retry",
     "dynamic_library_path",
     "extension_control_path",
     "external_pid_file",
@@ -58,6 +59,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "primary_slot_name",
     "promote_trigger_file",
     "recovery_end_command",
+    "recovery_min_apply_delay",
     "recovery_target",
     "recovery_target_action",
     "recovery_target_inclusive",
@@ -86,6 +88,8 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "unix_socket_permissions",
     "wal_level",
     "wal_log_hints",
+    "wal_receiver_timeout",
+    "wal_sender_timeout",
     "zero_damaged_pages",
 ];
 
@@ -106,7 +110,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
         .message("metadata.name is the service's name: at most 40 characters, lower-case letters, digits and '-', a letter first, no dots"),
     validation = Rule::new("self.metadata.name != 'pg' && !self.metadata.name.startsWith('pg-')")
         .message("metadata.name must not be 'pg' or start with 'pg-': PostgreSQL reserves role names that start with pg_"),
-    validation = Rule::new("!has(self.status) || !has(self.status.volumeSize) || !isQuantity(string(self.spec.storage.size)) || !isQuantity(string(self.status.volumeSize)) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(self.status.volumeSize))) >= 0")
+    validation = Rule::new("!has(self.status) || !has(self.status.volumeSize) || !isQuantity(string(self.spec.storage.size)) || !isQuantity(string(self.status.volumeSize)) || string(self.spec.storage.size) == string(oldSelf.spec.storage.size) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(self.status.volumeSize))) >= 0")
         .message("spec.storage.size must not be below what the volumes already have (status.volumeSize): a volume can grow, and never shrink"),
     validation = Rule::new("!has(self.spec.credentials) || !has(self.spec.credentials.secret) || !self.spec.credentials.secret.name.startsWith(self.metadata.name + '-db')")
         .message("spec.credentials.secret.name must not begin with the resource's name and '-db': such names are the operator's own"),

@@ -65,6 +65,9 @@ pub struct Report {
     /// so that the annotation does not change with every byte. 0 under 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_bucket_bytes: Option<u64>,
+    /// Of a replica: whether it receives what the primary writes.
+    #[serde(default)]
+    pub streaming: bool,
     /// The sessions of this instance that were opened with the login that was replaced last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<OldSessions>,
@@ -217,6 +220,7 @@ impl Report {
             ledger: None,
             vault: None,
             lag_bucket_bytes: None,
+            streaming: false,
             old_sessions: None,
             secret_id_accessor: None,
             trouble: None,

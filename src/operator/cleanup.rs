@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
@@ -177,7 +177,7 @@ impl Dying<'_> {
     /// Deletes the StatefulSet in the foreground; returns what is still there of it.
     async fn stop_pods(&self) -> Result<Option<String>, Error> {
         let api: Api<StatefulSet> = Api::namespaced(self.context.client.clone(), &self.names.namespace);
-        let Some(live) = api.get_opt(&self.names.base()).await? else { return Ok(None) };
+        let Some(live) = api.get_opt(&self.names.base()).await? else { return self.stop_orphans().await };
         if controller_uid(&live.metadata) != Some(self.uid) {
             return Ok(None);
         }
@@ -192,6 +192,23 @@ impl Dying<'_> {
         }
         let pods: Vec<_> = self.context.database_pods(self.names).into_iter().map(|pod| pod.name).collect();
         Ok(Some(format!("the StatefulSet {} and its pods to end: {}", self.names.base(), pods.join(", "))))
+    }
+
+    /// Pods whose StatefulSet was being made anew when the resource was deleted: nobody else would
+    /// end them.
+    async fn stop_orphans(&self) -> Result<Option<String>, Error> {
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.names.namespace);
+        let orphans: Vec<_> = self.context.database_pods(self.names).into_iter().filter(|pod| pod.orphaned).collect();
+        for pod in orphans.iter().filter(|pod| !pod.going) {
+            let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+            match api.delete(&pod.name, &DeleteParams::default().preconditions(preconditions)).await {
+                Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+        }
+        let names: Vec<_> = orphans.into_iter().map(|pod| pod.name).collect();
+        Ok((!names.is_empty()).then(|| format!("the pods to end: {}", names.join(", "))))
     }
 
     async fn delete_data(&self) -> Result<(), Error> {

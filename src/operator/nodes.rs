@@ -65,7 +65,8 @@ fn is_draining(node: &Node) -> bool {
     spec.unschedulable == Some(true) || leaves()
 }
 
-/// The resources that have a pod on a node which begins to be emptied.
+/// The resources that have a pod on a node which begins to be emptied, or ends: it may be where
+/// the lead can go.
 pub fn changes(draining: Draining, pods: Vec<Store<Pod>>) -> impl Stream<Item = ObjectRef<ServiceDatabase>> + Send {
     let seen = Arc::<BTreeSet<String>>::default();
     stream::unfold((draining, pods, seen), |(mut draining, pods, seen)| async move {
@@ -76,7 +77,7 @@ pub fn changes(draining: Draining, pods: Vec<Store<Pod>>) -> impl Stream<Item = 
         let now = draining.borrow_and_update().clone();
         let is_new = |pod: &Arc<Pod>| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-            node.is_some_and(|node| now.contains(node) && !seen.contains(node))
+            node.is_some_and(|node| now.contains(node) != seen.contains(node))
         };
         let there: Vec<_> =
             pods.iter().flat_map(Store::state).filter(is_new).filter_map(|pod| resource_of(&pod)).collect();

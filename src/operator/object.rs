@@ -1,6 +1,7 @@
 //! One planned object: what it shall be, as the API server will read it.
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::error::Error;
+use super::quantity;
 use crate::api::names;
 
 /// Annotation: the hash of what was last applied. It tells that a field was taken out of
@@ -164,8 +166,14 @@ pub fn contains(live: &Value, wanted: &Value) -> bool {
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
         }
-        (live, wanted) => live == wanted,
+        (live, wanted) => live == wanted || is_same_quantity(live, wanted),
     }
+}
+
+/// The API server writes quantities in a form of its own: `1Gi` for `1024Mi`.
+fn is_same_quantity(live: &Value, wanted: &Value) -> bool {
+    let bytes = |value: &Value| quantity::bytes(&Quantity(value.as_str()?.to_owned()));
+    bytes(live).is_some_and(|live| Some(live) == bytes(wanted))
 }
 
 /// The API server drops empty fields.

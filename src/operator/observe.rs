@@ -11,12 +11,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
 
 use super::context::Context;
 use super::error::Error;
 use super::object::{ANNOTATION_UID, controller_uid, stamped_uid};
 use super::pods::DatabasePod;
 use super::quantity;
+use super::rolling::ANNOTATION_TEMPLATE;
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_NAME, Names};
 use crate::contract::desired::{self, Desired};
@@ -30,6 +32,8 @@ pub struct Observation {
     pub stateful_set: Option<StatefulSet>,
     /// The desired state that the agents were given last.
     pub desired: Option<Desired>,
+    /// The template of the pods that was accepted last.
+    pub template: Option<Value>,
     /// The role_ids that the pods were given last: of the instance, of the migrator.
     pub role_ids: (Option<String>, Option<String>),
     /// The pod that holds Patroni's leader key.
@@ -126,9 +130,10 @@ impl Observation {
         Some(format!("volume claims wait to be bound: {told}; see kubectl describe pvc, and whether the class exists"))
     }
 
-    /// How many instances are ready.
-    pub fn ready(&self) -> usize {
-        self.pods.iter().filter(|pod| pod.ready && pod.report.is_some()).count()
+    /// How many of the first so many instances are ready: others are about to go.
+    pub fn ready(&self, names: &Names, instances: i32) -> usize {
+        let stays = |pod: &&DatabasePod| names.ordinal(&pod.name).is_none_or(|ordinal| ordinal < instances);
+        self.pods.iter().filter(stays).filter(|pod| pod.ready && pod.report.is_some()).count()
     }
 
     /// The volume claims of an earlier resource of this name.
@@ -166,6 +171,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     };
     let stamp = annotation(3, ANNOTATION_UID);
     Ok(Observation {
+        template: annotation(0, ANNOTATION_TEMPLATE).and_then(|text| serde_json::from_str(&text).ok()),
         desired: data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok()),
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
         initialized: annotation(3, "initialize").is_some(),
@@ -182,10 +188,10 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
 /// Patroni writes both with each renewal.
 fn lease_lives(renewed: Option<String>, ttl: Option<String>, now: Timestamp) -> bool {
     let lives = || {
-        // Without a zone it is UTC.
         let renewed: Timestamp = renewed?.parse().ok()?;
         let ttl: i64 = ttl?.parse().ok()?;
-        Some(now.duration_since(renewed).as_secs() < ttl)
+        // A clock that goes ahead must not let a lease live for ever.
+        Some(now.duration_since(renewed).as_secs().abs() < ttl)
     };
     lives().unwrap_or(false)
 }

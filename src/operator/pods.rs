@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
 use kube::ResourceExt;
 
+use super::object::controller_uid;
 use crate::api::conditions::reason;
 use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::report::{Phase, Report, Role, Trouble};
@@ -27,6 +28,10 @@ pub struct DatabasePod {
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// Its version.
+    pub resource_version: Option<String>,
+    /// Whether nothing controls it, as while the StatefulSet is made anew.
+    pub orphaned: bool,
     /// The node that it runs on.
     pub node: Option<String>,
     /// The revision of the StatefulSet's template that it was made from.
@@ -53,6 +58,8 @@ impl DatabasePod {
         Self {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
+            resource_version: pod.resource_version(),
+            orphaned: controller_uid(&pod.metadata).is_none(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             revision: pod.labels().get(LABEL_REVISION).cloned(),
             going,

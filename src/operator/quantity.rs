@@ -13,8 +13,9 @@ pub fn bytes(quantity: &Quantity) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
     let divisor = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let divisor = if suffix == "m" { divisor.checked_mul(1000)? } else { divisor };
     let factor = match suffix {
-        "" => 1,
+        "" | "m" => 1,
         "k" => 1000,
         "M" => 1000u128.pow(2),
         "G" => 1000u128.pow(3),
@@ -43,6 +44,7 @@ mod tests {
         assert_eq!(of("2G"), Some(2_000_000_000));
         assert_eq!(of("1e9"), Some(1_000_000_000));
         assert_eq!(of("0.1"), Some(1));
+        assert_eq!(of("2000m"), Some(2));
         for wrong in ["", "Gi", "1Xi", "1e", "-1Gi"] {
             assert_eq!(of(wrong), None, "{wrong}");
         }

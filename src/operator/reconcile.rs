@@ -19,7 +19,7 @@ use super::migrations::{self, Declared, Progress};
 use super::object::Owner;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
-use super::rolling::{self, Situation};
+use super::rolling::{self, Replaced, Situation};
 use super::status::{Findings, Shape, Word, is_applied};
 use super::validate::{Database, validate};
 use super::{adopt, cleanup, drift, in_vault, publish, secrets, volumes};
@@ -130,7 +130,9 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let vault_failing = findings.vault.as_ref().is_some_and(|word| !word.holds) || observed.vault_refuses_an_agent();
     let ready = publish::status(&context, &findings).await?;
     outcome?;
-    Ok(if ready && !vault_failing {
+    let waits = findings.shape.as_ref().is_some_and(|shape| shape.decision.order.is_some())
+        || observed.primary().is_some_and(|primary| observed.drains(primary));
+    Ok(if ready && !vault_failing && !waits {
         let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
         Action::requeue(resync.min(due))
@@ -195,7 +197,7 @@ async fn bind(
 /// A database that is left as it is keeps what it lives by: certificates and secret_ids end
 /// by themselves, and a failover after that would find no way into Vault.
 async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, findings: &mut Findings<'_>) {
-    if observed.stateful_set.is_none() || context.memory.secrets_seen(&owner.uid) {
+    if (observed.stateful_set.is_none() && observed.pods.is_empty()) || context.memory.secrets_seen(&owner.uid) {
         return;
     }
     let (certified, alive) = tokio::join!(
@@ -271,7 +273,7 @@ async fn bring_about(
 
     // c. Which instance is changed next, and into what.
     let live = observed.own_set(&database.owner.uid);
-    let template = rolling::choose(database, &context.options, live);
+    let template = rolling::choose(database, &context.options, live, observed.template.as_ref());
     let update = live.filter(|live| rolling::is_live(&template.body, live));
     let decision = rolling::decide(&Situation {
         database,
@@ -280,7 +282,14 @@ async fn bring_about(
         revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
         now: findings.now,
     });
-    let volumes = volumes::grow(&context.client, database, observed).await?;
+    let mut decision = decision;
+    if live.is_some() && update.is_none() && decision.under_way.is_none() {
+        let message = "the StatefulSet's controller has not taken up the template of the pods yet";
+        decision.under_way = Some(Word::no(reason::ROLLING_OUT, message));
+    }
+    // Nothing else is under way when the StatefulSet is made anew.
+    let calm = decision.order.is_none() && decision.replicas == database.instances;
+    let volumes = volumes::grow(&context.client, database, observed, calm).await?;
 
     // d. Everything that does not run, then the workload.
     let vault_ca = context.vault_ca.now();
@@ -289,7 +298,8 @@ async fn bring_about(
         vault_ca: vault_ca.as_deref(),
         role_ids: prepared.role_ids,
         credentials: &findings.credentials,
-        order: decision.order.as_ref(),
+        decision: &decision,
+        template: &template.body,
     };
     let supporting = plan::supporting(database, &inputs);
     let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;
@@ -303,8 +313,8 @@ async fn bring_about(
         let shape = plan::Shape { template: &template.body, replicas: decision.replicas, volume_size: &volumes.size };
         context.metrics.applied(apply(context, &database.owner, &plan::workload(database, &shape)).await?);
     }
-    if let Some((pod, uid)) = &decision.replace {
-        replace(context, &database.owner, pod, uid).await?;
+    if let Some(pod) = &decision.replace {
+        replace(context, &database.owner, pod).await?;
     }
     findings.shape = Some(Shape { decision, pending: template.pending, volumes: volumes.word });
 
@@ -336,12 +346,14 @@ async fn bring_about(
 }
 
 /// Deletes a pod, to be made again from the present template; only the very one that was seen.
-async fn replace(context: &Context, owner: &Owner, pod: &str, uid: &str) -> Result<(), Error> {
+///
+/// If it has changed since (it may lead by now) it is looked at again.
+async fn replace(context: &Context, owner: &Owner, pod: &Replaced) -> Result<(), Error> {
     let (namespace, name) = (&owner.names.namespace, &owner.names.name);
-    tracing::info!(namespace, name, pod, "replacing a pod whose template has changed");
+    tracing::info!(namespace, name, pod = pod.name, "replacing a pod whose template has changed");
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-    match api.delete(pod, &DeleteParams::default().preconditions(preconditions)).await {
+    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
+    match api.delete(&pod.name, &DeleteParams::default().preconditions(preconditions)).await {
         Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
         Err(error) => Err(error.into()),
         Ok(_) => Ok(()),

@@ -17,6 +17,7 @@ use super::pods::DatabasePod;
 use super::rolling::Decision;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
+use crate::api::names::Names;
 use crate::api::{
     BindingStatus, CredentialsStatus, DriftStatus, Endpoints, PendingRollout, ServiceDatabase, ServiceDatabaseStatus,
 };
@@ -118,7 +119,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         (kind::CREDENTIALS_READY, credentials),
         (kind::MIGRATIONS_APPLIED, schema),
         (kind::VAULT_REACHABLE, vault),
-        (kind::SYNCHRONOUS_REPLICATION, shape::synchronous(findings, report)),
+        (kind::SYNCHRONOUS_REPLICATION, shape::synchronous(findings, report, &previous)),
         (kind::ROLLOUT_PENDING, shape::rollout_pending(findings, &previous)),
     ];
     let generation = findings.resource.metadata.generation;
@@ -136,7 +137,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         database: findings.database.map(|database| database.postgres.database.clone()).or(previous.database),
         postgres_version: report.and_then(|report| report.postgres_version.clone()).or(previous.postgres_version),
         primary: primary.map(|pod| pod.name.clone()),
-        instances: Some(format!("{}/{instances}", observed.ready())),
+        instances: Some(format!("{}/{instances}", ready_instances(findings))),
         schema_version: match ledger {
             Some(ledger) => ledger.schema_version(),
             None => previous.schema_version,
@@ -198,7 +199,8 @@ fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<Word> {
 fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
     let observed = findings.observed;
     if let Some(primary) = observed.primary() {
-        return Word::yes(reason::AVAILABLE, format!("{} is the primary and answers", primary.name));
+        let how = if primary.ready { "answers" } else { "keeps Patroni's lease, though its kubelet does not tell" };
+        return Word::yes(reason::AVAILABLE, format!("{} is the primary and {how}", primary.name));
     }
     if let Some(trouble) = observed.trouble() {
         return Word::no(&trouble.reason, trouble.message);
@@ -207,7 +209,7 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
         held(previous, kind::DATABASE_AVAILABLE).is_some_and(|word| word.holds || word.reason == reason::NO_PRIMARY);
     if was_there {
         let mut message = "no instance is the primary at present: Patroni elects one".to_owned();
-        if observed.ready() > 0 && findings.resource.spec.replication.synchronous {
+        if ready_instances(findings) > 0 && findings.resource.spec.replication.synchronous {
             message += ", but none that may lack what was committed (docs/operations.md: the last instance)";
         }
         return Word::no(reason::NO_PRIMARY, message);
@@ -327,14 +329,14 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
     if let Some(word) = shape::under_way(findings).or_else(|| shape::full(findings)) {
         return word;
     }
-    let (ready, wanted) = (findings.observed.ready(), findings.resource.spec.instances);
+    let (ready, wanted) = (ready_instances(findings), findings.resource.spec.instances);
     if i64::try_from(ready) != Ok(i64::from(wanted)) {
         return match findings.observed.trouble() {
             Some(trouble) => Word::no(&trouble.reason, trouble.message),
             None => Word::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };
     }
-    if let Some(word) = shape::unprotected(findings) {
+    if let Some(word) = shape::unprotected(findings, &findings.resource.status.clone().unwrap_or_default()) {
         return word;
     }
     if let Some(refused) = findings.observed.refused() {
@@ -351,6 +353,12 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
         return Word::no(reason::RESTART_PENDING, message);
     }
     Word::yes(reason::READY, "the database serves as declared")
+}
+
+fn ready_instances(findings: &Findings<'_>) -> usize {
+    let resource = findings.resource;
+    let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
+    findings.observed.ready(&names, resource.spec.instances)
 }
 
 fn endpoints(database: &Database) -> Endpoints {

@@ -41,7 +41,7 @@ pub struct Database {
     pub extensions: Vec<String>,
     /// The volumes.
     pub storage: StorageSpec,
-    /// Whether writes wait for a replica: only from two instances on.
+    /// Whether writes wait for a replica, where there is one.
     pub synchronous: bool,
     /// How many bytes a replica may lack and still be promoted.
     pub maximum_lag_bytes: i64,
@@ -129,6 +129,12 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             "spec.postgres.parameters sets {name}, which Servicedb or Patroni owns: remove it"
         )));
     }
+    let waits = |value: &String| ["on", "remote_write", "remote_apply"].contains(&value.as_str());
+    if spec.postgres.parameters.get("synchronous_commit").is_some_and(|value| !waits(value)) {
+        return Err(invalid(
+            "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply".to_owned(),
+        ));
+    }
     let image = options.postgres_images.iter().find(|(version, _)| *version == spec.postgres.version);
     let Some((_, image)) = image else {
         let known = options.postgres_images.iter().map(|(version, _)| version.as_str()).collect::<Vec<_>>().join(", ");
@@ -149,7 +155,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         parameters: spec.postgres.parameters.clone(),
         extensions: spec.postgres.extensions.iter().map(|extension| extension.name.clone()).collect(),
         storage: spec.storage.clone(),
-        synchronous: spec.replication.synchronous && spec.instances > 1,
+        synchronous: spec.replication.synchronous,
         maximum_lag_bytes: spec.replication.maximum_lag_bytes,
         resources: spec.resources.clone().unwrap_or_default(),
         scheduling: spec.scheduling.clone().unwrap_or_default(),

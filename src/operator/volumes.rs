@@ -27,11 +27,12 @@ pub struct Volumes {
     pub set_is_going: bool,
 }
 
-/// Lets the volumes grow to the declared size, a step further with each call.
+/// Lets the volumes grow to the declared size, a step further with each call. Only where all is
+/// `calm` the StatefulSet is made anew: while there is none, nothing tells how many pods it had.
 ///
 /// # Errors
 /// Whatever the API server said.
-pub async fn grow(client: &Client, database: &Database, observed: &Observation) -> Result<Volumes, Error> {
+pub async fn grow(client: &Client, database: &Database, observed: &Observation, calm: bool) -> Result<Volumes, Error> {
     let wanted = &database.storage.size;
     let claims: Vec<_> = observed
         .volume_claims
@@ -44,13 +45,18 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation) 
             "spec.storage.size is {}, and the volumes have {}: a volume can grow, and never shrink; set it back",
             wanted.0, largest.0
         );
-        return Ok(Volumes { size: largest, word: Some(Word::no(reason::INVALID_SPEC, message)), ..volumes });
+        let size = size_in_set(database, observed).unwrap_or(largest);
+        return Ok(Volumes { size, word: Some(Word::no(reason::INVALID_SPEC, message)), ..volumes });
     }
-    for claim in claims.iter().filter(|claim| requested(claim).is_some_and(|size| bytes(&size) < bytes(wanted))) {
+    let smaller = || claims.iter().filter(|claim| requested(claim).is_some_and(|size| bytes(&size) < bytes(wanted)));
+    // All or none: the size could not be set back once one volume has it.
+    for claim in smaller() {
         if let Err(word) = can_grow(client, claim).await? {
-            let kept = requested(claim).unwrap_or_else(|| wanted.clone());
+            let kept = size_in_set(database, observed).or_else(|| requested(claim)).unwrap_or_else(|| wanted.clone());
             return Ok(Volumes { size: kept, word: Some(word), ..volumes });
         }
+    }
+    for claim in smaller() {
         ask(client, database, claim).await?;
     }
     // The claim of an instance that is not there grows when it is mounted again.
@@ -65,9 +71,21 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation) 
         volumes.word = Some(Word::no(reason::VOLUME_GROWING, message));
     }
     if let Some(live) = observed.own_set(&database.owner.uid) {
-        volumes.set_is_going = renew(client, database, live).await?;
+        if live.metadata.deletion_timestamp.is_some() {
+            volumes.set_is_going = true;
+        } else if calm {
+            volumes.set_is_going = renew(client, database, live).await?;
+        } else if let Some(size) = size_in_set(database, observed) {
+            volumes.size = size;
+        }
     }
     Ok(volumes)
+}
+
+/// The size of a new volume as the StatefulSet has it.
+fn size_in_set(database: &Database, observed: &Observation) -> Option<Quantity> {
+    let set = observed.own_set(&database.owner.uid)?;
+    set.spec.as_ref()?.volume_claim_templates.as_ref()?.first().and_then(requested)
 }
 
 async fn can_grow(client: &Client, claim: &PersistentVolumeClaim) -> Result<Result<(), Word>, Error> {
@@ -122,9 +140,6 @@ fn told(claim: &PersistentVolumeClaim) -> String {
 /// Takes the StatefulSet from its pods, if the size in it is another; they run on, and the next
 /// one finds them by their labels. Whether it is on its way out.
 async fn renew(client: &Client, database: &Database, live: &StatefulSet) -> Result<bool, Error> {
-    if live.metadata.deletion_timestamp.is_some() {
-        return Ok(true);
-    }
     let templates = live.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
     let same = templates.filter_map(requested).all(|size| bytes(&size) == bytes(&database.storage.size));
     if same {

@@ -5,11 +5,12 @@ use serde_json::json;
 
 use super::Inputs;
 use crate::api::names::LABEL_SCOPE;
-use crate::contract::desired::{self, Desired, Order};
+use crate::contract::desired::{self, Desired};
 use crate::contract::records::VaultAccess;
 use crate::contract::{patroni, pod};
 use crate::operator::credentials::Settled;
 use crate::operator::object::Planned;
+use crate::operator::rolling::ANNOTATION_TEMPLATE;
 use crate::operator::validate::Database;
 
 /// A role_id and how to reach Vault. The secret_id is in a Secret of the same name.
@@ -31,9 +32,20 @@ pub fn approle(database: &Database, inputs: &Inputs<'_>, name: &str, role_id: &s
 }
 
 /// What the agents shall bring about.
-pub fn desired(database: &Database, credentials: &Settled, order: Option<&Order>) -> Planned {
-    let document = json!(Desired { order: order.cloned(), ..document(database, credentials) }).to_string();
-    Planned::new::<ConfigMap>(&database.owner, database.names().desired(), json!({"data": {desired::KEY: document}}))
+pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
+    let decision = inputs.decision;
+    let document = Desired {
+        order: decision.order.clone(),
+        instances: decision.members,
+        // Also while more pods live than are declared: what they have is not lost on the way.
+        synchronous: database.synchronous && decision.replicas > 1,
+        ..document(database, inputs.credentials)
+    };
+    let body = json!({
+        "metadata": {"annotations": {ANNOTATION_TEMPLATE: inputs.template.to_string()}},
+        "data": {desired::KEY: json!(document).to_string()},
+    });
+    Planned::new::<ConfigMap>(&database.owner, database.names().desired(), body)
 }
 
 /// The desired state as the agents read it.
@@ -45,7 +57,7 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         instances: database.instances,
         parameters: database.parameters.clone(),
         extensions: database.extensions.clone(),
-        synchronous: database.synchronous,
+        synchronous: database.synchronous && database.instances > 1,
         maximum_lag_bytes: database.maximum_lag_bytes,
         credential_generation: credentials.generation,
         requests: credentials.requests.clone(),

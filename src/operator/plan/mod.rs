@@ -16,8 +16,8 @@ use serde_json::Value;
 use super::credentials::Settled;
 use super::object::Planned;
 use super::options::Options;
+use super::rolling::Decision;
 use super::validate::Database;
-use crate::contract::desired::Order;
 
 /// What the plan needs beside the resource, all of it observed or made before.
 pub struct Inputs<'a> {
@@ -29,8 +29,10 @@ pub struct Inputs<'a> {
     pub role_ids: RoleIds,
     /// The credentials that the runtime record shall hold.
     pub credentials: &'a Settled,
-    /// What an agent shall do now.
-    pub order: Option<&'a Order>,
+    /// What is done to the instances now.
+    pub decision: &'a Decision,
+    /// The template of the pods.
+    pub template: &'a Value,
 }
 
 /// The role_ids of one ServiceDatabase's AppRoles.
@@ -50,7 +52,7 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
         access::role(database),
         config::approle(database, inputs, &database.names().instance_approle(), &inputs.role_ids.instance),
         config::approle(database, inputs, &database.names().migrator(), &inputs.role_ids.migrator),
-        config::desired(database, inputs.credentials, inputs.order),
+        config::desired(database, inputs),
         network::primary_service(database),
         network::replicas_service(database),
         network::peers_service(database),

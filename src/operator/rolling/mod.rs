@@ -46,16 +46,29 @@ pub struct Situation<'a> {
 pub struct Decision {
     /// How many pods the StatefulSet shall have.
     pub replicas: i32,
+    /// How many instances the agents are told of: one with a higher number is about to go.
+    pub members: i32,
     /// What an agent shall do.
     pub order: Option<Order>,
-    /// The pod that is deleted, to be made again from the new template: name and uid.
-    pub replace: Option<(String, String)>,
+    /// The pod that is deleted, to be made again from the new template.
+    pub replace: Option<Replaced>,
     /// Why what runs is not yet what is declared; none if it is.
     pub under_way: Option<Word>,
     /// The switchover that was asked for last.
     pub switchover: Option<RequestStatus>,
     /// The restart that was asked for last.
     pub restart: Option<RequestStatus>,
+}
+
+/// A pod that is deleted, exactly as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its version.
+    pub resource_version: Option<String>,
 }
 
 /// What became of the order that the agents have.
@@ -72,6 +85,7 @@ enum Ordered {
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let mut decision = Decision {
         replicas: situation.database.instances,
+        members: situation.database.instances,
         switchover: situation.status.switchover.clone(),
         restart: situation.status.restart.clone(),
         ..Decision::default()
@@ -80,7 +94,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     // People's requests first: they get an answer, whatever else there is to do.
     requests::switchover(situation, &ordered, &mut decision);
     requests::restart(situation, &mut decision);
-    situation.scale(&mut decision);
+    situation.scale(&ordered, &mut decision);
     if let Ordered::Open(order) = &ordered {
         decision.order.get_or_insert_with(|| order.clone());
     }
@@ -112,7 +126,10 @@ impl Situation<'_> {
         let answer = pod.and_then(|pod| pod.report.as_ref()?.order.as_ref()).filter(|answer| answer.id == order.id);
         let leads_now = self.observed.primary().map(|pod| &pod.name);
         match (&order.action, answer.map(|answer| answer.error.clone())) {
-            (Action::Switchover { from, .. }, _) if leads_now.is_some_and(|leader| leader != from) => Ordered::Nothing,
+            (Action::Switchover { to, .. }, _) if leads_now == Some(to) => Ordered::Nothing,
+            (Action::Switchover { from, .. }, None | Some(None)) if leads_now.is_some_and(|leader| leader != from) => {
+                Ordered::Nothing
+            }
             (_, Some(Some(error))) => Ordered::Failed(order, error),
             // The old primary has answered, and the new one has not told of itself yet.
             (Action::Switchover { .. }, Some(None)) if !self.is_old(&order) => Ordered::Open(order),
@@ -169,6 +186,9 @@ impl Situation<'_> {
         if !pod.is_replica() {
             return Err(format!("{} is not a ready replica", pod.name));
         }
+        if !pod.report.as_ref().is_some_and(|report| report.streaming) {
+            return Err(format!("{} does not receive what {} writes", pod.name, leader.name));
+        }
         let standbys = leader.report.iter().flat_map(|report| &report.synchronous_standbys);
         if self.database.synchronous && !standbys.into_iter().any(|standby| *standby == pod.name) {
             return Err(format!("{} is not a synchronous standby, and could lack what was committed", pod.name));
@@ -185,31 +205,52 @@ impl Situation<'_> {
         Ok(())
     }
 
-    /// How many pods there may be: one that leads, or for which commits wait, stays until it does not.
-    fn scale(&self, decision: &mut Decision) {
-        let wanted = self.database.instances;
+    /// How many pods there are to be taken account of, with a StatefulSet or while there is none.
+    fn live(&self) -> i32 {
         let set = self.observed.own_set(&self.database.owner.uid);
-        let live = set.and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(wanted);
+        let declared = set.and_then(|set| set.spec.as_ref()?.replicas);
+        declared.unwrap_or_else(|| {
+            let ordinals = self.observed.pods.iter().filter_map(|pod| self.database.names().ordinal(&pod.name));
+            ordinals.max().map_or(0, |last| last + 1)
+        })
+    }
+
+    /// How many pods there may be: none is taken away before those that stay serve, one that leads
+    /// has handed the lead over, and commits wait for one that stays.
+    fn scale(&self, ordered: &Ordered, decision: &mut Decision) {
+        let (wanted, live) = (self.database.instances, self.live());
         if live <= wanted {
             return;
         }
-        decision.replicas = live;
+        (decision.replicas, decision.members) = (live, live);
         let waits = |why: &str| Word::no(reason::SCALING_DOWN, format!("from {live} to {wanted} instances: {why}"));
         let Some(primary) = self.observed.primary() else {
             decision.under_way = Some(waits("no instance is the primary at present"));
             return;
         };
-        let waited_for = primary.report.iter().flat_map(|report| &report.synchronous_standbys);
-        let leaving = waited_for.into_iter().find(|standby| !self.stays(standby));
+        let missing = (0..wanted).map(|ordinal| self.database.names().pod(ordinal));
+        let missing = missing.into_iter().find(|name| !self.members().any(|pod| pod.name == *name && serves(pod)));
+        if let Some(missing) = missing {
+            decision.under_way = Some(waits(&format!("waiting for {missing}, which shall stay")));
+            return;
+        }
+        // From here on those that go are no standbys any more.
+        decision.members = wanted;
+        let standbys = || primary.report.iter().flat_map(|report| &report.synchronous_standbys);
         if !self.stays(&primary.name) {
             decision.under_way = Some(waits(&format!("{} hands the lead over before it goes", primary.name)));
             if decision.order.is_none()
+                && !matches!(ordered, Ordered::Open(_))
                 && let Err(why) = self.hand_over("scale", decision)
             {
                 decision.under_way = Some(waits(&why));
             }
-        } else if let Some(leaving) = leaving {
+        } else if let Some(leaving) = standbys().find(|standby| !self.stays(standby)) {
             decision.under_way = Some(waits(&format!("commits wait for {leaving} until another standby is chosen")));
+        } else if self.database.synchronous && wanted > 1 && standbys().next().is_none() {
+            decision.under_way = Some(waits("no instance that stays is a synchronous standby yet"));
+        } else if matches!(ordered, Ordered::Open(_)) {
+            decision.under_way = Some(waits("an instance is being restarted, or hands the lead over"));
         } else {
             decision.replicas = wanted;
             decision.under_way = Some(waits("instances are being taken away"));

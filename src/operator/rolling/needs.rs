@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Decision, Needed, Situation, serves};
+use super::{Decision, Needed, Replaced, Situation, serves};
 use crate::api::RequestState;
 use crate::api::conditions::reason;
 use crate::contract::desired::Action;
@@ -22,6 +22,8 @@ pub enum Need {
     Replacement,
     /// PostgreSQL started again, by the order of this id.
     Restart(String),
+    /// The same, in a moment.
+    AnotherTry,
 }
 
 /// Takes the next step.
@@ -36,12 +38,16 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
     decision.under_way = Some(match &step {
         Step::Wait(why) => word(why.clone()),
         Step::Give(pod, Need::Replacement) => word(format!("{} is being replaced", pod.name)),
+        Step::Give(_, Need::AnotherTry) => word("another restart follows".to_owned()),
         Step::Give(pod, Need::Restart(_)) => word(format!("PostgreSQL of {} is being restarted", pod.name)),
         Step::HandOver(pod) => word(format!("{} hands the lead over before its turn", pod.name)),
     });
     match step {
-        Step::Wait(_) => {}
-        Step::Give(pod, Need::Replacement) => decision.replace = Some((pod.name.clone(), pod.uid.clone())),
+        Step::Wait(_) | Step::Give(_, Need::AnotherTry) => {}
+        Step::Give(pod, Need::Replacement) => {
+            let (name, uid) = (pod.name.clone(), pod.uid.clone());
+            decision.replace = Some(Replaced { name, uid, resource_version: pod.resource_version.clone() });
+        }
         Step::Give(pod, Need::Restart(id)) => {
             decision.order = Some(situation.order(id, Action::Restart { pod: pod.name.clone() }));
         }
@@ -53,6 +59,11 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
     }
 }
 
+/// Whether PostgreSQL does not run in a pod, nor is on its way.
+fn runs_nothing(pod: &DatabasePod) -> bool {
+    pod.node.is_none() || pod.report.is_none()
+}
+
 enum Step<'a> {
     Wait(String),
     Give(&'a DatabasePod, Need),
@@ -61,9 +72,12 @@ enum Step<'a> {
 
 fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     let observed = situation.observed;
-    // One that does not serve anyway, such as a pod that no node has room for, loses nothing.
-    let broken = needed.iter().find(|(pod, need)| *need == Need::Replacement && !pod.going && !pod.ready);
-    if let Some((pod, need)) = broken.filter(|(pod, _)| observed.primary().is_none_or(|leads| leads.name != pod.name)) {
+    // One in which nothing runs, such as a pod that no node has room for, loses nothing. One that
+    // leads, or led a moment ago, has the data.
+    let none_goes = !situation.members().any(|pod| pod.going);
+    let idle = |pod: &DatabasePod| observed.leader.as_ref() != Some(&pod.name) && runs_nothing(pod);
+    let broken = needed.iter().find(|(pod, need)| *need == Need::Replacement && none_goes && !pod.ready && idle(pod));
+    if let Some((pod, need)) = broken {
         return Step::Give(pod, need.clone());
     }
     let serving = situation.members().filter(|pod| serves(pod)).count();
@@ -80,7 +94,16 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
         return Step::Give(pod, need.clone());
     }
     if let Some((pod, need)) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
-        return Step::Give(pod, need.clone());
+        return match need {
+            Need::AnotherTry => Step::Wait(format!("the next restart of PostgreSQL of {} follows", pod.name)),
+            need => Step::Give(pod, need.clone()),
+        };
+    }
+    let waiting =
+        |pod: &&DatabasePod| pod.name != primary.name && pod.report.as_ref().is_some_and(|it| it.restart_pending);
+    if let Some(pod) = situation.members().find(waiting) {
+        // The lead would go to and fro.
+        return Step::Wait(format!("{} was restarted, and still waits for a restart", pod.name));
     }
     match of_primary {
         Some((pod, _)) if situation.database.instances > 1 => Step::HandOver(pod),
@@ -123,7 +146,8 @@ fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> 
         return Some(Need::Restart(format!("{id}#1")));
     };
     let rested = report.postgres_started_at.is_some_and(|started| situation.now.duration_since(started) >= REST);
-    (primary.is_some() && tried < TRIES && rested).then(|| Need::Restart(format!("{id}#{}", tried + 1)))
+    let again = if rested { Need::Restart(format!("{id}#{}", tried + 1)) } else { Need::AnotherTry };
+    (primary.is_some() && tried < TRIES).then_some(again)
 }
 
 /// The order by which a restart that was asked for is carried out.

@@ -11,7 +11,7 @@ use crate::operator::status::seconds;
 
 /// Takes up the switchover that is asked for, or says what became of it.
 pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut Decision) {
-    let Some(token) = &situation.database.switchover else { return };
+    let Some(token) = &situation.database.switchover else { return take_back(&mut decision.switchover) };
     let before = situation.status.switchover.as_ref().filter(|status| status.request == *token);
     if before.is_some_and(|status| status.state != RequestState::Running) {
         return;
@@ -28,7 +28,12 @@ pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut D
             Ordered::Failed(_, error) => end(&mut status, RequestState::Failed, error.clone()),
             Ordered::Nothing => {
                 let leads = situation.observed.primary().map(|pod| pod.name.as_str()).unwrap_or_default();
-                end(&mut status, RequestState::Done, format!("{leads} is the primary"));
+                let done = match &situation.database.switchover_to {
+                    Some(wanted) => leads == wanted,
+                    None => leads != order.action.pod(),
+                };
+                let state = if done { RequestState::Done } else { RequestState::Failed };
+                end(&mut status, state, format!("{leads} is the primary"));
             }
         }
     } else if !matches!(ordered, Ordered::Open(_)) {
@@ -57,7 +62,7 @@ fn target(situation: &Situation<'_>) -> Result<(String, String), String> {
 /// Takes up the restart that is asked for, or says that it is done. The steps are the same as
 /// for a changed setting.
 pub fn restart(situation: &Situation<'_>, decision: &mut Decision) {
-    let Some(token) = &situation.database.restart else { return };
+    let Some(token) = &situation.database.restart else { return take_back(&mut decision.restart) };
     let before = situation.status.restart.as_ref().filter(|status| status.request == *token);
     if before.is_some_and(|status| status.state != RequestState::Running) {
         return;
@@ -78,6 +83,13 @@ pub fn restart(situation: &Situation<'_>, decision: &mut Decision) {
         }
     }
     decision.restart = Some(status);
+}
+
+/// Whoever takes the annotation off does not want it any more.
+fn take_back(status: &mut Option<RequestStatus>) {
+    if let Some(status) = status.as_mut().filter(|status| status.state == RequestState::Running) {
+        end(status, RequestState::Failed, "the annotation was taken off".to_owned());
+    }
 }
 
 fn begun(situation: &Situation<'_>, token: &str) -> RequestStatus {

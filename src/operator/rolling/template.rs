@@ -13,8 +13,8 @@ use crate::operator::options::Options;
 use crate::operator::plan;
 use crate::operator::validate::Database;
 
-/// Annotation of the StatefulSet: the template that was accepted, as this operator plans it and
-/// without what the API server fills in.
+/// Annotation of the StatefulSet, and of the desired state, which outlives it: the template that
+/// was accepted, as this operator plans it and without what the API server fills in.
 pub const ANNOTATION_TEMPLATE: &str = "servicedb.dev/template";
 
 /// How many changes are told.
@@ -34,10 +34,14 @@ pub struct Template {
     pub pending: Option<PendingRollout>,
 }
 
-/// Chooses the template, given the StatefulSet that is there.
-pub fn choose(database: &Database, options: &Options, live: Option<&StatefulSet>) -> Template {
+/// Chooses the template, given the StatefulSet that is there, or the template that was kept while
+/// it is made anew.
+pub fn choose(database: &Database, options: &Options, live: Option<&StatefulSet>, kept: Option<&Value>) -> Template {
     let ours = plan::template(database, options);
-    let accepted = live.and_then(|live| accepted(live, &ours)).map(|accepted| with_spec(accepted, &ours));
+    let accepted = live
+        .and_then(|live| accepted(live, &ours))
+        .or_else(|| kept.cloned())
+        .map(|accepted| with_spec(accepted, &ours));
     match accepted {
         Some(accepted) if accepted != ours => {
             let id = id(&ours);

@@ -23,13 +23,13 @@ pub fn full(findings: &Findings<'_>) -> Option<Word> {
 }
 
 /// Synchronous replication is declared, and a commit is on one volume alone.
-pub fn unprotected(findings: &Findings<'_>) -> Option<Word> {
+pub fn unprotected(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<Word> {
     let report = findings.observed.primary().and_then(|pod| pod.report.as_ref());
-    Some(synchronous(findings, report)).filter(|word| !word.holds && word.reason == reason::NO_STANDBY)
+    Some(synchronous(findings, report, previous)).filter(|word| !word.holds && word.reason == reason::NO_STANDBY)
 }
 
 /// Whether a commit is on more than one volume, and what a failure may cost where it is not.
-pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>) -> Word {
+pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>, previous: &ServiceDatabaseStatus) -> Word {
     let spec = &findings.resource.spec;
     if spec.instances < 2 {
         let message = "there is one instance, and a commit is on its volume alone; spec.replication.synchronous counts \
@@ -45,7 +45,10 @@ pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>) -> Word {
         return Word::no(reason::ASYNCHRONOUS, message);
     }
     match report.map(|report| report.synchronous_standbys.as_slice()) {
-        Some([]) | None => {
+        // Between two primaries nobody knows.
+        None => held(previous, kind::SYNCHRONOUS_REPLICATION)
+            .unwrap_or_else(|| Word::no(reason::NO_STANDBY, "no instance is the primary yet")),
+        Some([]) => {
             let message =
                 "no replica streams at present: commits do not wait for one, and are on the primary's volume alone";
             Word::no(reason::NO_STANDBY, message)

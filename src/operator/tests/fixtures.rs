@@ -3,11 +3,13 @@
 use std::sync::LazyLock;
 
 use clap::Parser;
+use serde_json::Value;
 
 use crate::api::ServiceDatabase;
 use crate::operator::credentials::Settled;
 use crate::operator::options::Options;
 use crate::operator::plan::{Inputs, RoleIds};
+use crate::operator::rolling::Decision;
 use crate::operator::validate::{Database, validate};
 
 /// Declares little: everything else is a default.
@@ -88,12 +90,16 @@ pub fn database(yaml: &str) -> Database {
 static FIRST: LazyLock<Settled> = LazyLock::new(Settled::first);
 
 /// What the plan needs beside the resource.
-pub fn inputs(options: &Options) -> Inputs<'_> {
+pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
+    let (replicas, members) = (database.instances, database.instances);
+    let decision = Decision { replicas, members, ..Decision::default() };
     Inputs {
+        // A test does not live long.
+        decision: Box::leak(Box::new(decision)),
+        template: &Value::Null,
         options,
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },
         credentials: &FIRST,
-        order: None,
     }
 }

@@ -33,7 +33,7 @@ fn workload(database: &Database, options: &Options) -> Planned {
 /// Everything that is ever planned for a database, in the order in which it is applied.
 fn everything(database: &Database, options: &Options) -> Vec<Planned> {
     let files = BTreeMap::from([("0001_create.up.sql".to_owned(), "CREATE TABLE t (id int);".to_owned())]);
-    let mut objects = plan::supporting(database, &inputs(options));
+    let mut objects = plan::supporting(database, &inputs(database, options));
     objects.push(plan::binding(database));
     objects.push(workload(database, options));
     let parts = [files];
@@ -343,7 +343,7 @@ fn budgets_never_hinder_the_drain_of_a_single_instance_and_no_pod_is_in_two() {
     ] {
         let mut database = database(MINIMAL);
         database.instances = instances;
-        let objects = plan::supporting(&database, &inputs(&options()));
+        let objects = plan::supporting(&database, &inputs(&database, &options()));
         let budgets: Vec<_> = objects.iter().filter(|object| object.resource.kind == "PodDisruptionBudget").collect();
         assert_eq!(budgets.iter().map(|budget| budget.name.as_str()).collect::<Vec<_>>(), planned);
         let unwanted = plan::unwanted(&database);

@@ -47,8 +47,9 @@ impl Scene {
         self.observed.stateful_set = Some(set(pods));
         let standbys = (0..pods).filter(|ordinal| *ordinal != leader).map(|ordinal| format!("chat-db-{ordinal}"));
         let standbys = standbys.take(1).collect();
-        for pod in &mut self.observed.pods {
-            pod.revision = Some("new".to_owned());
+        for (ordinal, pod) in (0..).zip(&mut self.observed.pods) {
+            (pod.revision, pod.node) = (Some("new".to_owned()), Some(format!("node-{ordinal}")));
+            pod.report.as_mut().expect("a report").streaming = ordinal != leader;
         }
         self.report(leader, |report| report.synchronous_standbys = standbys);
     }
@@ -122,7 +123,7 @@ fn restart(decision: &Decision) -> Option<&str> {
 }
 
 fn replaced(decision: &Decision) -> Option<&str> {
-    decision.replace.as_ref().map(|(pod, _)| pod.as_str())
+    decision.replace.as_ref().map(|pod| pod.name.as_str())
 }
 
 #[test]
@@ -170,7 +171,17 @@ fn a_broken_instance_is_replaced_although_another_does_not_serve() {
     let mut scene = Scene::of(3);
     scene.outdate();
     scene.observed.pods[1].ready = false;
-    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "it does not serve anyway");
+    assert_eq!(replaced(&scene.decide()), None, "it may be the next to lead");
+    (scene.observed.pods[1].report, scene.observed.pods[1].node) = (None, None);
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "no node has room for it");
+    scene.observed.leader = None;
+    scene.observed.pods[0].ready = false;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "and never the one that led");
+    scene.observed.pods[1].going = true;
+    assert_eq!(replaced(&scene.decide()), None);
+    let mut scene = Scene::of(3);
+    scene.outdate();
+    scene.observed.pods[1].ready = false;
     scene.observed.pods[1].revision = Some("new".to_owned());
     assert_eq!(replaced(&scene.decide()), None, "the new template may be what hinders it");
 }
@@ -262,6 +273,43 @@ fn a_leader_that_goes_hands_the_lead_over_before() {
     assert_eq!(scene.step().replicas, 3, "commits wait for one that goes");
     scene.report(0, |report| report.synchronous_standbys = vec![]);
     assert_eq!(scene.step().replicas, 1);
+}
+
+/// The StatefulSet is made anew, with another volume size, while instances are to go.
+#[test]
+fn a_leader_that_goes_is_not_forgotten_while_there_is_no_set() {
+    let mut scene = Scene::of(1);
+    scene.run(3, 2);
+    scene.observed.stateful_set = None;
+    assert_eq!(scene.step().replicas, 3);
+}
+
+#[test]
+fn nobody_is_taken_away_before_those_that_stay_serve() {
+    let mut scene = Scene::of(2);
+    scene.run(3, 0);
+    scene.report(0, |report| report.synchronous_standbys = vec!["chat-db-2".to_owned()]);
+    scene.observed.pods[1].ready = false;
+    let decision = scene.decide();
+    assert_eq!((decision.replicas, decision.members), (3, 3));
+    assert!(decision.under_way.expect("a word").message.contains("chat-db-1"));
+    scene.observed.pods[1].ready = true;
+    let decision = scene.decide();
+    assert_eq!((decision.replicas, decision.members), (3, 2), "commits wait for the one that goes");
+    scene.report(0, |report| report.synchronous_standbys = vec![]);
+    assert_eq!(scene.decide().replicas, 3, "and for nobody yet");
+    scene.report(0, |report| report.synchronous_standbys = vec!["chat-db-1".to_owned()]);
+    assert_eq!(scene.decide().replicas, 2);
+}
+
+#[test]
+fn a_request_that_is_taken_back_ends() {
+    let mut scene = Scene::of(2);
+    scene.annotate(ANNOTATION_RESTART, "t1");
+    scene.step();
+    scene.annotate(ANNOTATION_RESTART, "");
+    scene.step();
+    assert_eq!(scene.status.restart.as_ref().expect("a status").state, RequestState::Failed);
 }
 
 #[test]

@@ -25,11 +25,11 @@ fn updated(database: &Database) -> Database {
 #[test]
 fn another_version_changes_nothing_by_itself_and_says_what_it_would() {
     let database = database(MINIMAL);
-    let accepted = choose(&database, &options(), None).body;
+    let accepted = choose(&database, &options(), None, None).body;
     let live = set(&accepted);
-    assert!(choose(&database, &options(), Some(&live)).pending.is_none());
+    assert!(choose(&database, &options(), Some(&live), None).pending.is_none());
 
-    let chosen = choose(&updated(&database), &options(), Some(&live));
+    let chosen = choose(&updated(&database), &options(), Some(&live), None);
     assert_eq!(chosen.body, accepted);
     let pending = chosen.pending.expect("something that waits");
     assert_eq!(pending.changes.len(), 1, "{pending:?}");
@@ -38,25 +38,40 @@ fn another_version_changes_nothing_by_itself_and_says_what_it_would() {
 
     let mut approved = database.clone();
     approved.approved_rollout = Some(pending.id.clone());
-    let taken = choose(&updated(&approved), &options(), Some(&live));
+    let taken = choose(&updated(&approved), &options(), Some(&live), None);
     assert!(taken.pending.is_none() && taken.body != accepted);
     approved.approved_rollout = Some("another".to_owned());
-    assert_eq!(choose(&updated(&approved), &options(), Some(&live)).body, accepted, "another update was approved");
+    assert_eq!(
+        choose(&updated(&approved), &options(), Some(&live), None).body,
+        accepted,
+        "another update was approved"
+    );
     let mut automatic = database;
     automatic.update_policy = UpdatePolicy::Automatic;
-    assert_eq!(choose(&updated(&automatic), &options(), Some(&live)).body, taken.body);
+    assert_eq!(choose(&updated(&automatic), &options(), Some(&live), None).body, taken.body);
+}
+
+/// While the StatefulSet is made anew with another volume size there is none.
+#[test]
+fn an_update_does_not_slip_in_while_there_is_no_set() {
+    let database = database(MINIMAL);
+    let accepted = choose(&database, &options(), None, None).body;
+    let chosen = choose(&updated(&database), &options(), None, Some(&accepted));
+    assert_eq!(chosen.body, accepted);
+    assert!(chosen.pending.is_some());
 }
 
 #[test]
 fn what_spec_says_of_the_pods_is_followed_in_the_accepted_template() {
     let before = database(MINIMAL);
-    let live = set(&choose(&before, &options(), None).body);
+    let live = set(&choose(&before, &options(), None, None).body);
     let mut after = before;
     after.resources.requests =
         Some([("cpu".to_owned(), serde_json::from_value(json!("2")).expect("a quantity"))].into());
     after.scheduling.priority_class_name = Some("important".to_owned());
-    let id_before = choose(&updated(&database(MINIMAL)), &options(), Some(&live)).pending.expect("a pending update").id;
-    let chosen = choose(&updated(&after), &options(), Some(&live));
+    let id_before =
+        choose(&updated(&database(MINIMAL)), &options(), Some(&live), None).pending.expect("a pending update").id;
+    let chosen = choose(&updated(&after), &options(), Some(&live), None);
     assert_eq!(chosen.body["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
     assert_eq!(chosen.body["spec"]["priorityClassName"], "important");
     assert_ne!(chosen.body["spec"]["containers"][0]["image"], "postgres:17.99");
@@ -65,7 +80,7 @@ fn what_spec_says_of_the_pods_is_followed_in_the_accepted_template() {
 
 #[test]
 fn revisions_count_once_the_controller_has_seen_this_template() {
-    let body = choose(&database(MINIMAL), &options(), None).body;
+    let body = choose(&database(MINIMAL), &options(), None, None).body;
     let mut live = set(&body);
     assert!(is_live(&body, &live));
     assert!(!is_live(&json!({"other": 1}), &live));

@@ -129,7 +129,9 @@ fn what_is_not_declared_is_resolved() {
     let minimal = database(MINIMAL);
     assert_eq!(minimal.postgres.database, "chat_db");
     assert_eq!(minimal.owner.uid, "uid-of-chat");
-    assert_eq!((minimal.instances, minimal.synchronous), (1, false), "one instance has nobody to wait for");
+    assert_eq!(minimal.instances, 1);
+    let told = crate::operator::plan::config::document(&minimal, &crate::operator::credentials::Settled::first());
+    assert!(!told.synchronous, "one instance has nobody to wait for");
     assert!(minimal.migrations.is_none());
     let full = database(FULL);
     assert_eq!(full.postgres.database, "matches");

@@ -141,6 +141,7 @@ impl Store {
         change(&mut object);
         if object["spec"] != before {
             object["metadata"]["generation"] = (object["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
+            set_defaults(&key.0, &mut object);
         }
         self.put(key, object).expect("an object to edit");
     }
@@ -225,6 +226,9 @@ fn set_defaults(plural: &str, object: &mut Value) {
             default(&["spec", "revisionHistoryLimit"], 10.into());
             default(&["spec", "template", "spec", "dnsPolicy"], "ClusterFirst".into());
             default(&["spec", "template", "spec", "restartPolicy"], "Always".into());
+            // Its controller is quick: it has seen every change.
+            let generation = object["metadata"]["generation"].clone();
+            object["status"] = json!({"replicas": 0, "observedGeneration": generation});
         }
         _ => {}
     }

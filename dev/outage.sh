@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# How long nobody can write when something breaks, and whether anything is lost when it breaks
+# again and again (tests/outage). Tables stay in target/dev, the logs of all pods in
+# target/dev/outage-logs.
+#   outage.sh                      each kind of fault five times, some half an hour: outage.md
+#   OUTAGE_SAMPLES=1 outage.sh     quickly
+#   OUTAGE_ONLY='memory,pod deleted' outage.sh   a part
+#   outage.sh soak                 a fault every 20 s for half an hour: soak.md
+#   SOAK_MINUTES=3 SOAK_SEED=7 SOAK_FAULT_SECONDS=20 outage.sh soak
+set -euo pipefail
+cd "$(dirname "$0")"
+. lib/common.sh
+. lib/process.sh
+
+case ${1:-measure} in
+measure) name=write_outages_are_measured ;;
+soak) name=faults_one_after_another_lose_nothing ;;
+*) sed -n 's/^#   //p' outage.sh >&2; exit 2 ;;
+esac
+
+# Should it be killed, so that it mends no node itself.
+mend() {
+  local node
+  [[ -z ${CONTEXT:-} ]] || return 0
+  for node in "${NODE_NAMES[@]}"; do
+    [[ $node == "$NODE" ]] || ip link set "$(node_netns "$node")" up || true
+    running "$node-kubelet" || ./fault.sh kubelet-start "$node" || true
+  done
+}
+trap 'code=$?; mend; exit "$code"' EXIT
+
+rm -rf "$DEV/outage-logs"
+# Optimised, as services are: a login alone takes 80 ms otherwise, and the machine is the database's.
+export CARGO_TARGET_DIR=$ROOT/target RUST_BACKTRACE=0
+(cd "$ROOT" && cargo test --locked --release --test outage -- --ignored --exact "$name" --nocapture)

@@ -1,0 +1,154 @@
+//! Without the operator, without the API server, and with a slow etcd: databases serve on, and
+//! status catches up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use servicedb::api::ServiceDatabase;
+
+use crate::cluster_faults::{Door, Fault, Journal, address, etcd_slow, leader, may_fail_over, pods, shop};
+use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, alone, condition, until};
+
+/// How long the API server is away: longer than any lease, retry or patience of Patroni's.
+const AWAY: Duration = Duration::from_secs(120);
+/// A service that was not served for so long would call it an outage.
+const OUTAGE_SECONDS: f64 = 30.0;
+
+/// The operator has no part in a failover: it happens without one, and is told by the next.
+#[test]
+fn a_failover_needs_no_operator() {
+    alone("operator", async |sandbox| {
+        shop(&sandbox, "shop", json!({"instances": 3})).await;
+        may_fail_over(&sandbox, "shop").await;
+        let door = Door::of(&sandbox, "shop").await;
+        let outside = Journal::start(door.clone()).await;
+        let old = primary(&sandbox, "shop").await;
+        let addresses = addresses(&sandbox, "shop").await;
+
+        let operator = Operator::of(sandbox.cluster);
+        let away = Fault::operator_away(&operator).await;
+        until("the operator is away", READY, || async {
+            let pods: Api<Pod> = Api::namespaced(sandbox.cluster.client.clone(), OPERATOR_NAMESPACE);
+            let its = ListParams::default().labels("app.kubernetes.io/component=operator");
+            let left = pods.list(&its).await.map_err(|error| error.to_string())?.items;
+            if left.is_empty() { Ok(()) } else { Err(format!("{} pods", left.len())) }
+        })
+        .await;
+        sandbox.delete::<Pod>(&old).await;
+        let first = outside.moves_from(&addresses[&old]).await;
+        let new = leader(&sandbox, "shop").await.expect("a leader");
+        assert_ne!(new, old);
+        assert_eq!(first.server, addresses[&new]);
+        door.always_leads_to(&addresses[&new], 20).await;
+        outside.goes_on().await;
+        // Nobody is there to write it: what is told after comes from the operator's return.
+        assert_eq!(primary(&sandbox, "shop").await, old, "status was written without an operator");
+
+        away.mend().await;
+        let caught_up = |found: &ServiceDatabase| {
+            let told = found.status.as_ref().and_then(|status| status.primary.as_deref());
+            let ready = condition(found, "Ready").is_some_and(|condition| condition.status == "True");
+            ready && told == Some(new.as_str())
+        };
+        sandbox.wait("status tells the new primary and Ready", "shop", READY, caught_up).await;
+        outside.goes_on().await;
+        outside.end(&sandbox, "shop").await;
+    });
+}
+
+/// Without an API server nobody can hold a lease. Members that see one another go on
+/// (Patroni's failsafe mode), and one that is alone has nobody to fear.
+#[test]
+fn a_stopped_api_server_stops_no_database() {
+    if !Cluster::is_local() {
+        // The API server of another cluster is not ours to stop.
+        return;
+    }
+    alone("api", async |sandbox| {
+        let sizes = [("three", 3), ("single", 1)];
+        let mut before = Vec::new();
+        for (name, instances) in sizes {
+            shop(&sandbox, name, json!({"instances": instances})).await;
+            before.push((name, primary(&sandbox, name).await, Journal::start(Door::of(&sandbox, name).await).await));
+        }
+        let all = started(&sandbox).await;
+
+        let away = Fault::api_server_stopped().await;
+        // Nothing tells that it was long enough but the clock.
+        tokio::time::sleep(AWAY).await;
+        let answer = sandbox.cluster.client.apiserver_version().await;
+        assert!(answer.is_err(), "the API server was there all the time");
+        away.mend().await;
+        for (_, _, journal) in &before {
+            journal.goes_on().await;
+        }
+
+        for (name, old, journal) in before {
+            // A change of spec shows that the operator is back, too: Ready for it is news.
+            let changed = json!({"spec": {"credentials": {"rotationPeriodSeconds": 86400}}});
+            until("the API server takes a change", SOON, || async {
+                let (api, parameters) = (sandbox.api::<ServiceDatabase>(), kube::api::PatchParams::default());
+                let patched = api.patch(name, &parameters, &kube::api::Patch::Merge(&changed)).await;
+                patched.map(drop).map_err(|error| error.to_string())
+            })
+            .await;
+            sandbox.ready(name, READY).await;
+            assert_eq!(primary(&sandbox, name).await, old, "the primary of {name}");
+            served_by_one(&sandbox, name, journal).await;
+        }
+        assert_eq!(started(&sandbox).await, all, "a container was started again, or a pod is another");
+    });
+}
+
+/// An etcd that stands still for most of the time: the lease is renewed late, but in time.
+#[test]
+fn a_slow_etcd_costs_nobody_the_lead() {
+    if !Cluster::is_local() {
+        return;
+    }
+    alone("etcd", async |sandbox| {
+        shop(&sandbox, "shop", json!({"instances": 3})).await;
+        let old = primary(&sandbox, "shop").await;
+        let outside = Journal::start(Door::of(&sandbox, "shop").await).await;
+        let all = started(&sandbox).await;
+        etcd_slow(30).await;
+        outside.goes_on().await;
+        let changed = json!({"spec": {"credentials": {"rotationPeriodSeconds": 86400}}});
+        sandbox.patch::<ServiceDatabase>("shop", &changed).await;
+        sandbox.ready("shop", READY).await;
+        assert_eq!(primary(&sandbox, "shop").await, old);
+        served_by_one(&sandbox, "shop", outside).await;
+        assert_eq!(started(&sandbox).await, all, "a container was started again, or a pod is another");
+    });
+}
+
+async fn primary(sandbox: &Sandbox, name: &str) -> String {
+    sandbox.get(name).await.status.and_then(|status| status.primary).expect("a primary")
+}
+
+async fn addresses(sandbox: &Sandbox, name: &str) -> BTreeMap<String, String> {
+    pods(sandbox, name).await.iter().map(|pod| (pod.name_any(), address(pod))).collect()
+}
+
+/// Each pod's uid, and how often its container was started again.
+async fn started(sandbox: &Sandbox) -> BTreeMap<String, (Option<String>, i32)> {
+    let all = sandbox.api::<Pod>().list(&ListParams::default().labels("servicedb.dev/scope")).await.expect("the pods");
+    let restarts = |pod: &Pod| {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
+        statuses.iter().map(|status| status.restart_count).sum()
+    };
+    all.iter().map(|pod| (pod.name_any(), (pod.uid(), restarts(pod)))).collect()
+}
+
+/// All writes were one pod's, and none had to wait for long.
+async fn served_by_one(sandbox: &Sandbox, name: &str, journal: Journal) {
+    let (entries, gap) = journal.end(sandbox, name).await;
+    let server = &entries.first().expect("a write").server;
+    let others: Vec<_> = entries.iter().filter(|entry| entry.server != *server).collect();
+    assert!(others.is_empty(), "{name}: the primary changed; first: {:?}", others[0]);
+    assert!(gap < OUTAGE_SECONDS, "{name}: for {gap} s nothing was written");
+}

@@ -1,0 +1,127 @@
+//! What is done to a database.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use serde_json::json;
+use servicedb::api::names::{ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO};
+use servicedb::api::{RequestState, ServiceDatabase};
+use tokio::time::Instant;
+
+use crate::harness::Sandbox;
+use crate::subject::NAME;
+
+/// The file's first line is the pid.
+const KILL_POSTMASTER: &str = "kill -9 $(head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid)";
+/// Patroni is the agent's child; the child by which it starts PostgreSQL has the same command.
+const SIGNAL_PATRONI: &str = r#"
+for p in /proc/[0-9]*; do
+  { read -r comm <$p/comm && [ "$comm" = python3 ] || continue
+    while read -r key value _; do [ "$key" != PPid: ] || break; done <$p/status
+    read -r parent <"/proc/$value/comm" && [ "$parent" = servicedb ] || continue; } 2>/dev/null
+  kill -SIGNAL "${p#/proc/}" && exit 0
+done
+echo "no Patroni runs" >&2
+exit 1
+"#;
+/// How long a command in a container may take: a node may be gone.
+const COMMAND: Duration = Duration::from_secs(15);
+/// How long a switchover may take before it never ends.
+const SWITCHOVER: Duration = Duration::from_secs(120);
+
+/// Deletes a pod: gracefully, or without a grace.
+///
+/// # Errors
+/// What the API server said.
+pub async fn delete(place: &Sandbox, pod: &str, at_once: bool) -> Result<(), String> {
+    let parameters = if at_once { DeleteParams::default().grace_period(0) } else { DeleteParams::default() };
+    let deleted = place.api::<Pod>().delete(pod, &parameters).await;
+    deleted.map(drop).map_err(|error| format!("deleting {pod}: {error}"))
+}
+
+/// Kills the postmaster.
+///
+/// # Errors
+/// If it does not run, or its pod cannot be reached.
+pub async fn kill_postmaster(place: &Sandbox, pod: &str) -> Result<(), String> {
+    command(place, pod, KILL_POSTMASTER).await.map(drop)
+}
+
+/// Sends Patroni a signal, such as `KILL`.
+///
+/// # Errors
+/// If it does not run, or its pod cannot be reached.
+pub async fn signal_patroni(place: &Sandbox, pod: &str, signal: &str) -> Result<(), String> {
+    command(place, pod, &SIGNAL_PATRONI.replace("SIGNAL", signal)).await.map(drop)
+}
+
+/// Runs a shell script in a database's container; what it printed.
+///
+/// # Errors
+/// If it fails, or its pod cannot be reached.
+pub async fn command(place: &Sandbox, pod: &str, script: &str) -> Result<String, String> {
+    let ran = tokio::time::timeout(COMMAND, place.exec(pod, script)).await;
+    let output = ran.map_err(|_| format!("a command in {pod} took longer than {} s", COMMAND.as_secs()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("a command in {pod}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Asks for another primary, this one or whichever is fit; the request's token.
+///
+/// # Errors
+/// What the API server said.
+pub async fn ask_for_switchover(place: &Sandbox, to: Option<&str>) -> Result<String, String> {
+    let token = format!("{:016x}", rand::random::<u64>());
+    let annotations = json!({ANNOTATION_SWITCHOVER: token, ANNOTATION_SWITCHOVER_TO: to});
+    let patch = kube::api::Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    let api = place.api::<ServiceDatabase>();
+    let patched = api.patch(NAME, &kube::api::PatchParams::default(), &patch).await;
+    patched.map(|_| token).map_err(|error| format!("asking for a switchover: {error}"))
+}
+
+/// Waits for the end of a switchover.
+///
+/// # Errors
+/// Why it was not done.
+pub async fn switched_over(place: &Sandbox, token: &str) -> Result<(), String> {
+    let started = Instant::now();
+    let mut last = String::new();
+    while started.elapsed() < SWITCHOVER {
+        match place.api::<ServiceDatabase>().get(NAME).await {
+            Ok(database) => {
+                let told = database.status.and_then(|status| status.switchover);
+                let told = told.filter(|told| told.request == token);
+                last = format!("{told:?}");
+                match told.map(|told| (told.state, told.message.unwrap_or_default())) {
+                    Some((RequestState::Done, _)) => return Ok(()),
+                    Some((RequestState::Failed, why)) => return Err(format!("the switchover was not done: {why}")),
+                    Some((RequestState::Running, _)) | None => {}
+                }
+            }
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(format!("the switchover did not end within {} s: {last}", SWITCHOVER.as_secs()))
+}
+
+/// Waits until a pod of this name is another one than it was.
+///
+/// # Errors
+/// If it is not in time.
+pub async fn replaced(place: &Sandbox, before: &Pod, bound: Duration) -> Result<(), String> {
+    let (name, started) = (before.name_any(), Instant::now());
+    while started.elapsed() < bound {
+        if let Ok(Some(now)) = place.api::<Pod>().get_opt(&name).await
+            && now.uid() != before.uid()
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Err(format!("{name} was not replaced within {} s", bound.as_secs()))
+}

@@ -1,0 +1,68 @@
+//! The kinds of fault whose outage is measured, each with what is asked of it.
+
+use serde::Serialize;
+
+/// What happens to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The primary's pod is deleted: it hands the lead over.
+    PodDeleted,
+    /// The same without a grace.
+    PodForceDeleted,
+    /// The primary's PostgreSQL is killed; its pod stays.
+    PostmasterKilled,
+    /// Somebody asks for another primary.
+    Switchover,
+    /// A standby that commits wait for is deleted without a grace.
+    StandbyKilled,
+    /// The primary's node has no network any more.
+    NodeCutOff,
+}
+
+impl Kind {
+    /// All, the quick ones first.
+    pub const ALL: [Self; 6] = [
+        Self::PodDeleted,
+        Self::PodForceDeleted,
+        Self::PostmasterKilled,
+        Self::Switchover,
+        Self::StandbyKilled,
+        Self::NodeCutOff,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PodDeleted => "pod deleted",
+            Self::PodForceDeleted => "pod force-deleted",
+            Self::PostmasterKilled => "postmaster killed",
+            Self::Switchover => "switchover",
+            Self::StandbyKilled => "standby killed",
+            Self::NodeCutOff => "node cut off",
+        }
+    }
+
+    /// How many seconds without writes it may cost. Shown beside what was measured, and never
+    /// asserted: a machine may be busy.
+    pub fn target(self) -> Option<f64> {
+        match self {
+            Self::PodDeleted | Self::PodForceDeleted => Some(1.5),
+            Self::PostmasterKilled => Some(2.0),
+            Self::Switchover => Some(1.0),
+            Self::StandbyKilled => None,
+            Self::NodeCutOff => Some(25.0),
+        }
+    }
+
+    /// What it costs CloudNativePG 1.30 on a cluster such as the local one.
+    pub fn elsewhere(self) -> Option<f64> {
+        match self {
+            Self::PodDeleted => Some(4.0),
+            Self::PodForceDeleted => Some(2.2),
+            Self::PostmasterKilled => Some(4.9),
+            Self::NodeCutOff => Some(132.7),
+            Self::Switchover | Self::StandbyKilled => None,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! How long nobody can write when something breaks, and whether anything is lost when it breaks
+//! again and again: a measurement and a soak, on real databases in a real cluster.
+//!
+//! Neither is a part of `make test`: times belong to a machine, and a soak takes long. What is
+//! asserted is what must hold on every machine: no acknowledged row is lost, none is there
+//! twice, all instances hold the same.
+
+mod client;
+mod faults;
+mod gaps;
+mod kinds;
+mod logs;
+mod machine;
+mod memory;
+mod nodes;
+mod outage;
+mod output;
+mod place;
+mod plan;
+mod prober;
+mod sample;
+mod settings;
+mod soak;
+mod subject;
+mod verdict;
+mod writers;
+
+#[allow(dead_code, unused_imports, reason = "the ground that the end-to-end tests stand on")]
+#[path = "../e2e/harness/mod.rs"]
+mod harness;
+
+/// Each kind of fault some times; the table is target/dev/outage.md.
+#[test]
+#[ignore = "takes long: make bench"]
+fn write_outages_are_measured() {
+    outage::measure();
+}
+
+/// A fault every few seconds while clients write; the table is target/dev/soak.md.
+#[test]
+#[ignore = "takes long: make soak"]
+fn faults_one_after_another_lose_nothing() {
+    soak::run();
+}
