@@ -128,7 +128,7 @@ fn another_operator_changes_no_pod_until_somebody_says_so() {
             sandbox.condition("shop", "RolloutPending", "False", "UpToDate", SOON).await;
         });
         let result = futures::FutureExt::catch_unwind(result).await;
-        operator.set(setting, "").await;
+        operator.unset(setting).await;
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }

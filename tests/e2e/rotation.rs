@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
@@ -224,8 +225,15 @@ fn what_was_deleted_in_vault_comes_back() {
         let deleted = [format!("sys/policies/acl/{instance}"), format!("auth/approle/role/{instance}")];
         for (generation, path) in (2..).zip(&deleted) {
             sandbox.vault().delete(path).await;
-            // The agent's token may live for minutes: a new agent needs a new one.
+            // The agent's token may live for minutes: a new agent needs a new one, and the old one
+            // must not answer while it ends.
+            let before = sandbox.api::<Pod>().get("shop-db-0").await.expect("the pod").uid();
             sandbox.delete::<Pod>("shop-db-0").await;
+            until("another pod", READY, || async {
+                let pod = sandbox.api::<Pod>().get_opt("shop-db-0").await.map_err(|error| error.to_string())?;
+                if pod.ok_or("no pod")?.uid() == before { Err("the old pod".to_owned()) } else { Ok(()) }
+            })
+            .await;
             ask(&sandbox, path).await;
             assert_eq!(answered(&sandbox, path, READY).await, Some(generation));
             assert!(sandbox.vault().read(path).await.is_some(), "{path} did not come back");

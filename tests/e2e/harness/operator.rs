@@ -92,8 +92,21 @@ impl Operator {
         if setting(&before, name).as_deref() == Some(value) {
             return;
         }
+        self.patch_environment(before, serde_json::json!({"name": name, "value": value})).await;
+    }
+
+    /// Takes a setting out of the operator's environment, and waits for an operator without it.
+    pub async fn unset(&self, name: &str) {
+        let before = self.api::<Deployment>().get(NAME).await.expect("the operator's Deployment");
+        if setting(&before, name).is_some() {
+            self.patch_environment(before, serde_json::json!({"name": name, "$patch": "delete"})).await;
+        }
+    }
+
+    async fn patch_environment(&self, before: Deployment, variable: serde_json::Value) {
+        let deployments: Api<Deployment> = self.api();
         let container = &before.spec.expect("a spec").template.spec.expect("a pod's spec").containers[0].name;
-        let containers = serde_json::json!([{"name": container, "env": [{"name": name, "value": value}]}]);
+        let containers = serde_json::json!([{"name": container, "env": [variable]}]);
         let patch = serde_json::json!({"spec": {"template": {"spec": {"containers": containers}}}});
         let changed = deployments.patch(NAME, &PatchParams::default(), &Patch::Strategic(&patch)).await;
         let generation = changed.expect("the Deployment changed").metadata.generation;
