@@ -43,8 +43,7 @@ impl Environment {
         };
         let names = Names::new(get(pod::ENV_POD_NAMESPACE)?, get(pod::ENV_SERVICE)?);
         let pod = get(pod::ENV_POD_NAME)?;
-        let ordinal = pod.strip_prefix(&format!("{}-", names.base())).and_then(|rest| rest.parse::<u8>().ok());
-        if ordinal.is_none() {
+        if names.ordinal(&pod).is_none() {
             return Err(EnvironmentError { variable: pod::ENV_POD_NAME, problem: "not a pod of this service" });
         }
         let ip = get(pod::ENV_POD_IP)?

@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Whether a pod is to be taken away.
 pub fn is_leaving(environment: &Environment, desired: &Desired) -> bool {
-    environment.names.ordinal(&environment.pod).is_some_and(|ordinal| ordinal >= desired.instances)
+    !environment.names.is_one_of(&environment.pod, desired.instances)
 }
 
 /// Tells Patroni from now on, which was told `known` at its start.

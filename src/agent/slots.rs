@@ -10,14 +10,13 @@ use super::desired::{self, DesiredState};
 use super::ensure;
 use super::environment::Environment;
 use super::patroni::rest::Rest;
+use crate::api::spec::MAXIMUM_INSTANCES;
 use crate::contract::desired::Desired;
 
 /// How often it is looked whether such a slot is gone.
 const INTERVAL: Duration = Duration::from_secs(3);
 /// Patroni's setting: for how long it keeps the slot of an absent member.
 const SETTING: &str = "member_slots_ttl";
-/// Instances have numbers below this.
-const NUMBERS: i32 = 9;
 
 /// Gives up the slots of instances that are not declared any more, for as long as this pod leads.
 pub async fn keep(environment: &Environment, mut state: DesiredState) {
@@ -51,10 +50,10 @@ async fn given_up(environment: &Environment, desired: &Desired) -> Result<bool, 
     };
     let query = "SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' AND slot_name = ANY ($1) AND active = $2";
     let ask = async |names: Vec<String>, active: bool| connection.client.query(query, &[&names, &active]).await;
-    let mut found = ask(slots(desired.instances, NUMBERS), false).await.map_err(|error| say(&error))?;
+    let mut found = ask(slots(desired.instances, MAXIMUM_INSTANCES), false).await.map_err(|error| say(&error))?;
     // The setting is for all members: one that stays and is away for a moment must find its slot.
     let absent = ask(slots(0, desired.instances), false).await.map_err(|error| say(&error))?;
-    let going = ask(slots(desired.instances, NUMBERS), true).await.map_err(|error| say(&error))?;
+    let going = ask(slots(desired.instances, MAXIMUM_INSTANCES), true).await.map_err(|error| say(&error))?;
     let wait = !going.is_empty() || (!absent.is_empty() && !found.is_empty());
     if !absent.is_empty() {
         found.clear();

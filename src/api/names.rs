@@ -149,7 +149,12 @@ impl Names {
 
     /// The ordinal of a pod; none if it is not one of these.
     pub fn ordinal(&self, pod: &str) -> Option<i32> {
-        pod.strip_prefix(&self.with(""))?.parse().ok().filter(|ordinal| *ordinal >= 0)
+        pod.strip_prefix(&self.with(""))?.parse::<u8>().ok().map(i32::from)
+    }
+
+    /// Whether a pod is one of so many instances; one with a higher number is about to go.
+    pub fn is_one_of(&self, pod: &str, instances: i32) -> bool {
+        self.ordinal(pod).is_none_or(|ordinal| ordinal < instances)
     }
 
     /// The volume claim of an ordinal.

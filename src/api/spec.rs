@@ -93,6 +93,9 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "zero_damaged_pages",
 ];
 
+/// The most instances that a spec may declare; the rule on `spec.instances` says it, too.
+pub const MAXIMUM_INSTANCES: i32 = 9;
+
 /// What a service team declares. The resource's name is the owning service's name.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(

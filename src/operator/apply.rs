@@ -161,6 +161,27 @@ pub async fn delete_exactly(api: &Api<DynamicObject>, live: &DynamicObject) -> R
     }
 }
 
+/// Deletes exactly what was seen, as its preconditions say it. What is gone, or has changed since,
+/// is looked at again by the next reconcile.
+///
+/// # Errors
+/// Whatever else the API server said.
+pub async fn delete_as_seen<K>(
+    api: &Api<K>,
+    name: &str,
+    parameters: DeleteParams,
+    seen: Preconditions,
+) -> Result<(), Error>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, &parameters.preconditions(seen)).await {
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Whether an API error has this reason.
 pub fn is_conflict(error: &kube::Error, reason: &str) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == reason)

@@ -12,7 +12,7 @@ use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::apply::delete_exactly;
+use super::apply::{delete_as_seen, delete_exactly};
 use super::context::Context;
 use super::error::Error;
 use super::object::{controller_uid, erased, stamped_uid};
@@ -182,13 +182,8 @@ impl Dying<'_> {
             return Ok(None);
         }
         if live.metadata.deletion_timestamp.is_none() {
-            let preconditions = Preconditions { uid: live.uid(), resource_version: None };
-            let parameters = DeleteParams::foreground().preconditions(preconditions);
-            match api.delete(&self.names.base(), &parameters).await {
-                Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => {}
-            }
+            let seen = Preconditions { uid: live.uid(), resource_version: None };
+            delete_as_seen(&api, &self.names.base(), DeleteParams::foreground(), seen).await?;
         }
         let pods: Vec<_> = self.context.database_pods(self.names).into_iter().map(|pod| pod.name).collect();
         Ok(Some(format!("the StatefulSet {} and its pods to end: {}", self.names.base(), pods.join(", "))))
@@ -200,12 +195,8 @@ impl Dying<'_> {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.names.namespace);
         let orphans: Vec<_> = self.context.database_pods(self.names).into_iter().filter(|pod| pod.orphaned).collect();
         for pod in orphans.iter().filter(|pod| !pod.going) {
-            let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
-            match api.delete(&pod.name, &DeleteParams::default().preconditions(preconditions)).await {
-                Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => {}
-            }
+            let seen = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+            delete_as_seen(&api, &pod.name, DeleteParams::default(), seen).await?;
         }
         let names: Vec<_> = orphans.into_iter().map(|pod| pod.name).collect();
         Ok((!names.is_empty()).then(|| format!("the pods to end: {}", names.join(", "))))

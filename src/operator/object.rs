@@ -78,12 +78,17 @@ impl Planned {
 
     /// The object with the hash of itself as an annotation, as it is sent.
     pub fn sealed(&self) -> (Value, String) {
-        let hash = Sha256::digest(self.body.to_string().as_bytes());
-        let hash = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hash = short_hash(&self.body);
         let mut body = self.body.clone();
         body["metadata"]["annotations"][ANNOTATION_APPLIED] = hash.clone().into();
         (body, hash)
     }
+}
+
+/// What tells a document from others of its kind: the first eight bytes of its hash.
+pub fn short_hash(document: &Value) -> String {
+    let hash = Sha256::digest(document.to_string().as_bytes());
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The resource as the owner of objects.

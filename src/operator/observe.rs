@@ -72,8 +72,12 @@ impl Observation {
 
     /// The largest size that the volumes were asked for.
     pub fn volume_size(&self, uid: &str) -> Option<Quantity> {
-        let ours = self.volume_claims.iter().filter(|claim| stamped_uid(&claim.metadata) == Some(uid));
-        ours.filter_map(requested).max_by_key(quantity::bytes)
+        self.own_claims(uid).filter_map(requested).max_by_key(quantity::bytes)
+    }
+
+    /// The volume claims of this resource.
+    pub fn own_claims<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a PersistentVolumeClaim> {
+        self.volume_claims.iter().filter(move |claim| stamped_uid(&claim.metadata) == Some(uid))
     }
 
     /// What hinders the instances, as the first that is hindered tells it.
@@ -132,7 +136,7 @@ impl Observation {
 
     /// How many of the first so many instances are ready: others are about to go.
     pub fn ready(&self, names: &Names, instances: i32) -> usize {
-        let stays = |pod: &&DatabasePod| names.ordinal(&pod.name).is_none_or(|ordinal| ordinal < instances);
+        let stays = |pod: &&DatabasePod| names.is_one_of(&pod.name, instances);
         self.pods.iter().filter(stays).filter(|pod| pod.ready && pod.report.is_some()).count()
     }
 

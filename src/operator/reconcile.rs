@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use rand::Rng;
 
-use super::apply::{apply, ensure_absent};
+use super::apply::{apply, delete_as_seen, ensure_absent};
 use super::context::Context;
 use super::credentials::Settled;
 use super::error::Error;
@@ -19,7 +19,8 @@ use super::migrations::{self, Declared, Progress};
 use super::object::Owner;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
-use super::rolling::{self, Replaced, Situation};
+use super::pods::DatabasePod;
+use super::rolling::{self, Situation};
 use super::status::{Findings, Shape, Word, is_applied};
 use super::validate::{Database, validate};
 use super::{adopt, cleanup, drift, in_vault, publish, secrets, volumes};
@@ -275,14 +276,13 @@ async fn bring_about(
     let live = observed.own_set(&database.owner.uid);
     let template = rolling::choose(database, &context.options, live, observed.template.as_ref());
     let update = live.filter(|live| rolling::is_live(&template.body, live));
-    let decision = rolling::decide(&Situation {
+    let mut decision = rolling::decide(&Situation {
         database,
         observed,
         status: &findings.resource.status.clone().unwrap_or_default(),
         revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
         now: findings.now,
     });
-    let mut decision = decision;
     if live.is_some() && update.is_none() && decision.under_way.is_none() {
         let message = "the StatefulSet's controller has not taken up the template of the pods yet";
         decision.under_way = Some(Word::no(reason::ROLLING_OUT, message));
@@ -348,16 +348,12 @@ async fn bring_about(
 /// Deletes a pod, to be made again from the present template; only the very one that was seen.
 ///
 /// If it has changed since (it may lead by now) it is looked at again.
-async fn replace(context: &Context, owner: &Owner, pod: &Replaced) -> Result<(), Error> {
+async fn replace(context: &Context, owner: &Owner, pod: &DatabasePod) -> Result<(), Error> {
     let (namespace, name) = (&owner.names.namespace, &owner.names.name);
     tracing::info!(namespace, name, pod = pod.name, "replacing a pod whose template has changed");
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
-    match api.delete(&pod.name, &DeleteParams::default().preconditions(preconditions)).await {
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(()),
-    }
+    let seen = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
+    delete_as_seen(&api, &pod.name, DeleteParams::default(), seen).await
 }
 
 fn resync(context: &Context) -> Action {

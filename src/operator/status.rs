@@ -104,7 +104,8 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let schema = migrations::applied(findings, &previous);
     let vault = vault_reachable(findings, &previous);
     let stalled = stalled(findings, &previous);
-    let ready = ready(findings, &available, &credentials, &schema, &stalled);
+    let synchronous = shape::synchronous(findings, report, &previous);
+    let ready = ready(findings, &available, &credentials, &schema, &synchronous, &stalled);
     let reconciling = if ready.holds || stalled.holds {
         Word::no(reason::IDLE, "")
     } else {
@@ -119,7 +120,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         (kind::CREDENTIALS_READY, credentials),
         (kind::MIGRATIONS_APPLIED, schema),
         (kind::VAULT_REACHABLE, vault),
-        (kind::SYNCHRONOUS_REPLICATION, shape::synchronous(findings, report, &previous)),
+        (kind::SYNCHRONOUS_REPLICATION, synchronous),
         (kind::ROLLOUT_PENDING, shape::rollout_pending(findings, &previous)),
     ];
     let generation = findings.resource.metadata.generation;
@@ -308,7 +309,14 @@ fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
     }
 }
 
-fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migrations: &Word, stalled: &Word) -> Word {
+fn ready(
+    findings: &Findings<'_>,
+    available: &Word,
+    credentials: &Word,
+    migrations: &Word,
+    synchronous: &Word,
+    stalled: &Word,
+) -> Word {
     if stalled.holds {
         return Word::no(&stalled.reason, stalled.message.clone());
     }
@@ -336,8 +344,9 @@ fn ready(findings: &Findings<'_>, available: &Word, credentials: &Word, migratio
             None => Word::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };
     }
-    if let Some(word) = shape::unprotected(findings, &findings.resource.status.clone().unwrap_or_default()) {
-        return word;
+    // Declared, and a commit is on one volume alone.
+    if synchronous.reason == reason::NO_STANDBY {
+        return synchronous.clone();
     }
     if let Some(refused) = findings.observed.refused() {
         return Word::no(&refused.reason, refused.message.clone());

@@ -14,7 +14,7 @@ use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_RESTART,
     ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, Names, PostgresNames, VaultNames,
 };
-use crate::api::spec::RESERVED_PARAMETERS;
+use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, SchedulingSpec, SchemaDependency,
     ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
@@ -121,7 +121,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             names.base()
         )));
     }
-    if !(1..=9).contains(&spec.instances) {
+    if !(1..=MAXIMUM_INSTANCES).contains(&spec.instances) {
         return Err(invalid("spec.instances must be from 1 to 9".to_owned()));
     }
     if let Some(name) = spec.postgres.parameters.keys().find(|name| RESERVED_PARAMETERS.contains(&name.as_str())) {

@@ -10,7 +10,6 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
-use super::object::stamped_uid;
 use super::observe::{Observation, requested};
 use super::quantity::bytes;
 use super::status::Word;
@@ -34,25 +33,23 @@ pub struct Volumes {
 /// Whatever the API server said.
 pub async fn grow(client: &Client, database: &Database, observed: &Observation, calm: bool) -> Result<Volumes, Error> {
     let wanted = &database.storage.size;
-    let claims: Vec<_> = observed
-        .volume_claims
-        .iter()
-        .filter(|claim| stamped_uid(&claim.metadata) == Some(database.owner.uid.as_str()))
-        .collect();
+    let claims: Vec<_> = observed.own_claims(&database.owner.uid).collect();
+    let live = observed.own_set(&database.owner.uid);
+    let in_set = live.and_then(size_in);
     let mut volumes = Volumes { size: wanted.clone(), word: None, set_is_going: false };
     if let Some(largest) = observed.volume_size(&database.owner.uid).filter(|largest| bytes(largest) > bytes(wanted)) {
         let message = format!(
             "spec.storage.size is {}, and the volumes have {}: a volume can grow, and never shrink; set it back",
             wanted.0, largest.0
         );
-        let size = size_in_set(database, observed).unwrap_or(largest);
+        let size = in_set.unwrap_or(largest);
         return Ok(Volumes { size, word: Some(Word::no(reason::INVALID_SPEC, message)), ..volumes });
     }
     let smaller = || claims.iter().filter(|claim| requested(claim).is_some_and(|size| bytes(&size) < bytes(wanted)));
     // All or none: the size could not be set back once one volume has it.
     for claim in smaller() {
         if let Err(word) = can_grow(client, claim).await? {
-            let kept = size_in_set(database, observed).or_else(|| requested(claim)).unwrap_or_else(|| wanted.clone());
+            let kept = in_set.or_else(|| requested(claim)).unwrap_or_else(|| wanted.clone());
             return Ok(Volumes { size: kept, word: Some(word), ..volumes });
         }
     }
@@ -70,12 +67,12 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation, 
         let message = format!("volumes grow to {}: {}", wanted.0, behind.join("; "));
         volumes.word = Some(Word::no(reason::VOLUME_GROWING, message));
     }
-    if let Some(live) = observed.own_set(&database.owner.uid) {
+    if let Some(live) = live {
         if live.metadata.deletion_timestamp.is_some() {
             volumes.set_is_going = true;
         } else if calm {
             volumes.set_is_going = renew(client, database, live).await?;
-        } else if let Some(size) = size_in_set(database, observed) {
+        } else if let Some(size) = in_set {
             volumes.size = size;
         }
     }
@@ -83,8 +80,7 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation, 
 }
 
 /// The size of a new volume as the StatefulSet has it.
-fn size_in_set(database: &Database, observed: &Observation) -> Option<Quantity> {
-    let set = observed.own_set(&database.owner.uid)?;
+fn size_in(set: &StatefulSet) -> Option<Quantity> {
     set.spec.as_ref()?.volume_claim_templates.as_ref()?.first().and_then(requested)
 }
 
@@ -119,16 +115,16 @@ async fn ask(client: &Client, database: &Database, claim: &PersistentVolumeClaim
 
 /// Whether a bound claim's volume is smaller than declared.
 fn is_behind(claim: &PersistentVolumeClaim, wanted: &Quantity) -> bool {
-    let status = claim.status.as_ref();
-    let capacity = status.and_then(|status| status.capacity.as_ref()?.get("storage"));
-    capacity.is_some_and(|capacity| bytes(capacity) < bytes(wanted))
+    capacity(claim).is_some_and(|capacity| bytes(capacity) < bytes(wanted))
+}
+
+fn capacity(claim: &PersistentVolumeClaim) -> Option<&Quantity> {
+    claim.status.as_ref()?.capacity.as_ref()?.get("storage")
 }
 
 fn told(claim: &PersistentVolumeClaim) -> String {
-    let status = claim.status.as_ref();
-    let capacity = status.and_then(|status| status.capacity.as_ref()?.get("storage"));
-    let capacity = capacity.map_or("unknown", |capacity| capacity.0.as_str());
-    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let capacity = capacity(claim).map_or("unknown", |capacity| capacity.0.as_str());
+    let conditions = claim.status.as_ref().and_then(|status| status.conditions.as_ref());
     let condition = conditions.and_then(|conditions| conditions.iter().find(|condition| condition.status == "True"));
     let why = condition.map(|condition| {
         let message = condition.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
@@ -140,9 +136,7 @@ fn told(claim: &PersistentVolumeClaim) -> String {
 /// Takes the StatefulSet from its pods, if the size in it is another; they run on, and the next
 /// one finds them by their labels. Whether it is on its way out.
 async fn renew(client: &Client, database: &Database, live: &StatefulSet) -> Result<bool, Error> {
-    let templates = live.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
-    let same = templates.filter_map(requested).all(|size| bytes(&size) == bytes(&database.storage.size));
-    if same {
+    if size_in(live).is_none_or(|size| bytes(&size) == bytes(&database.storage.size)) {
         return Ok(false);
     }
     let api: Api<StatefulSet> = Api::namespaced(client.clone(), &database.names().namespace);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::Connection;
-use super::confirm::confirmed;
+use super::confirm::approved;
 use super::connection::{PluginError, annotate, connect, read};
 use super::table::plain;
 use crate::api::names::ANNOTATION_APPROVE;
@@ -18,8 +18,7 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
         return Ok(ExitCode::SUCCESS);
     };
     print!("{}", listed(approval));
-    if !yes && !confirmed()? {
-        eprintln!("error: not approved: nobody at a terminal said yes; --yes approves without being asked");
+    if !approved(yes)? {
         return Ok(ExitCode::FAILURE);
     }
     annotate(&client, &namespace, name, &[(ANNOTATION_APPROVE, Some(approval.id.clone()))]).await?;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use super::args::Connection;
-use super::confirm::confirmed;
+use super::confirm::approved;
 use super::connection::{PluginError, annotate, connect, read};
 use super::table::plain;
 use crate::api::names::ANNOTATION_APPROVE_ROLLOUT;
@@ -26,8 +26,7 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
         "There is one instance: the database is away while its pod is replaced."
     };
     println!("{how}");
-    if !yes && !confirmed()? {
-        eprintln!("error: not approved: nobody at a terminal said yes; --yes approves without being asked");
+    if !approved(yes)? {
         return Ok(ExitCode::FAILURE);
     }
     annotate(&client, &namespace, name, &[(ANNOTATION_APPROVE_ROLLOUT, Some(pending.id.clone()))]).await?;

@@ -4,12 +4,9 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 
+use crate::api::spec::MAXIMUM_INSTANCES;
 use crate::operator::object::Planned;
 use crate::operator::validate::Database;
-
-/// The highest number of instances; the Role names the pods of all of them, so that scaling
-/// does not wait for a change of rights.
-const MAXIMUM_INSTANCES: i32 = 9;
 
 /// A ServiceAccount. Its token is mounted where a pod asks for it, not by default.
 pub fn service_account(database: &Database, name: &str) -> Planned {
@@ -20,6 +17,7 @@ pub fn service_account(database: &Database, name: &str) -> Planned {
 /// Only list and watch, which cannot be limited to names, are wider.
 pub fn role(database: &Database) -> Planned {
     let names = database.names();
+    // Of as many as there may ever be, so that scaling does not wait for a change of rights.
     let pods = (0..MAXIMUM_INSTANCES).map(|ordinal| names.pod(ordinal)).collect::<Vec<_>>();
     Planned::new::<Role>(
         &database.owner,

@@ -51,24 +51,13 @@ pub struct Decision {
     /// What an agent shall do.
     pub order: Option<Order>,
     /// The pod that is deleted, to be made again from the new template.
-    pub replace: Option<Replaced>,
+    pub replace: Option<DatabasePod>,
     /// Why what runs is not yet what is declared; none if it is.
     pub under_way: Option<Word>,
     /// The switchover that was asked for last.
     pub switchover: Option<RequestStatus>,
     /// The restart that was asked for last.
     pub restart: Option<RequestStatus>,
-}
-
-/// A pod that is deleted, exactly as it was seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaced {
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
-    /// Its version.
-    pub resource_version: Option<String>,
 }
 
 /// What became of the order that the agents have.
@@ -157,7 +146,7 @@ impl Situation<'_> {
     }
 
     fn stays(&self, pod: &str) -> bool {
-        self.database.names().ordinal(pod).is_none_or(|ordinal| ordinal < self.database.instances)
+        self.database.names().is_one_of(pod, self.database.instances)
     }
 
     /// The instance that can take the lead best: without losing what was committed, not on a node
@@ -198,11 +187,24 @@ impl Situation<'_> {
 
     /// Hands the lead over, or says why that waits.
     fn hand_over(&self, purpose: &str, decision: &mut Decision) -> Result<(), String> {
-        let from = self.observed.primary().ok_or("no instance is the primary at present")?.name.clone();
-        let to = self.successor()?.name.clone();
         let id = format!("{purpose}-{}", self.now.as_second());
-        decision.order = Some(self.order(id, Action::Switchover { from, to }));
+        decision.order = Some(self.order(id, self.switchover(None)?));
         Ok(())
+    }
+
+    /// The lead goes to this pod, or to the one that can take it best.
+    fn switchover(&self, wanted: Option<&str>) -> Result<Action, String> {
+        let leader = self.observed.primary().ok_or("no instance is the primary at present")?;
+        let to = match wanted {
+            None => self.successor()?,
+            Some(wanted) => {
+                let pod = self.members().find(|pod| pod.name == wanted);
+                let pod = pod.ok_or_else(|| format!("{wanted} is not an instance of this database"))?;
+                self.is_able(leader, pod)?;
+                pod
+            }
+        };
+        Ok(Action::Switchover { from: leader.name.clone(), to: to.name.clone() })
     }
 
     /// How many pods there are to be taken account of, with a StatefulSet or while there is none.

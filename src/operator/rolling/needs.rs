@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Decision, Needed, Replaced, Situation, serves};
+use super::{Decision, Needed, Situation, serves};
 use crate::api::RequestState;
 use crate::api::conditions::reason;
 use crate::contract::desired::Action;
@@ -33,30 +33,23 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
     if needed.is_empty() {
         return;
     }
-    let word = |what: String| Word::no(reason_of(&needed), format!("{}: {what}", progress(situation, &needed)));
-    let step = next(situation, &needed);
-    decision.under_way = Some(match &step {
-        Step::Wait(why) => word(why.clone()),
-        Step::Give(pod, Need::Replacement) => word(format!("{} is being replaced", pod.name)),
-        Step::Give(_, Need::AnotherTry) => word("another restart follows".to_owned()),
-        Step::Give(pod, Need::Restart(_)) => word(format!("PostgreSQL of {} is being restarted", pod.name)),
-        Step::HandOver(pod) => word(format!("{} hands the lead over before its turn", pod.name)),
-    });
-    match step {
-        Step::Wait(_) | Step::Give(_, Need::AnotherTry) => {}
-        Step::Give(pod, Need::Replacement) => {
-            let (name, uid) = (pod.name.clone(), pod.uid.clone());
-            decision.replace = Some(Replaced { name, uid, resource_version: pod.resource_version.clone() });
+    let what = match next(situation, &needed) {
+        Step::Wait(why) => why,
+        Step::Replace(pod) => {
+            decision.replace = Some(pod.clone());
+            format!("{} is being replaced", pod.name)
         }
-        Step::Give(pod, Need::Restart(id)) => {
+        Step::Restart(pod, id) => {
             decision.order = Some(situation.order(id, Action::Restart { pod: pod.name.clone() }));
+            format!("PostgreSQL of {} is being restarted", pod.name)
         }
-        Step::HandOver(_) => {
-            if let Err(why) = situation.hand_over("rollout", decision) {
-                decision.under_way = Some(word(why));
-            }
-        }
-    }
+        Step::HandOver(pod) => match situation.hand_over("rollout", decision) {
+            Ok(()) => format!("{} hands the lead over before its turn", pod.name),
+            Err(why) => why,
+        },
+    };
+    let message = format!("{}: {what}", progress(situation, &needed));
+    decision.under_way = Some(Word::no(reason_of(&needed), message));
 }
 
 /// Whether PostgreSQL does not run in a pod, nor is on its way.
@@ -66,8 +59,18 @@ fn runs_nothing(pod: &DatabasePod) -> bool {
 
 enum Step<'a> {
     Wait(String),
-    Give(&'a DatabasePod, Need),
+    Replace(&'a DatabasePod),
+    Restart(&'a DatabasePod, String),
     HandOver(&'a DatabasePod),
+}
+
+/// Gives an instance what it needs.
+fn give<'a>((pod, need): &Needed<'a>) -> Step<'a> {
+    match need {
+        Need::Replacement => Step::Replace(pod),
+        Need::Restart(id) => Step::Restart(pod, id.clone()),
+        Need::AnotherTry => Step::Wait(format!("the next restart of PostgreSQL of {} follows", pod.name)),
+    }
 }
 
 fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
@@ -77,8 +80,8 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     let none_goes = !situation.members().any(|pod| pod.going);
     let idle = |pod: &DatabasePod| observed.leader.as_ref() != Some(&pod.name) && runs_nothing(pod);
     let broken = needed.iter().find(|(pod, need)| *need == Need::Replacement && none_goes && !pod.ready && idle(pod));
-    if let Some((pod, need)) = broken {
-        return Step::Give(pod, need.clone());
+    if let Some(broken) = broken {
+        return give(broken);
     }
     let serving = situation.members().filter(|pod| serves(pod)).count();
     if i32::try_from(serving) != Ok(situation.database.instances) {
@@ -90,14 +93,11 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     };
     let of_primary = needed.iter().find(|(pod, _)| pod.name == primary.name);
     let first = primary.report.as_ref().is_some_and(|report| report.primary_restarts_first);
-    if let Some((pod, need @ Need::Restart(_))) = of_primary.filter(|_| first) {
-        return Step::Give(pod, need.clone());
+    if let Some(restart) = of_primary.filter(|(_, need)| first && matches!(need, Need::Restart(_))) {
+        return give(restart);
     }
-    if let Some((pod, need)) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
-        return match need {
-            Need::AnotherTry => Step::Wait(format!("the next restart of PostgreSQL of {} follows", pod.name)),
-            need => Step::Give(pod, need.clone()),
-        };
+    if let Some(replica) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
+        return give(replica);
     }
     let waiting =
         |pod: &&DatabasePod| pod.name != primary.name && pod.report.as_ref().is_some_and(|it| it.restart_pending);
@@ -107,7 +107,7 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     }
     match of_primary {
         Some((pod, _)) if situation.database.instances > 1 => Step::HandOver(pod),
-        Some((pod, need)) => Step::Give(pod, need.clone()),
+        Some(alone) => give(alone),
         None => Step::Wait(String::new()),
     }
 }

@@ -3,10 +3,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::needs::{Need, restart_id};
+use super::needs::{Need, need, restart_id};
 use super::{Decision, Ordered, Situation};
 use crate::api::{RequestState, RequestStatus};
-use crate::contract::desired::Action;
 use crate::operator::status::seconds;
 
 /// Takes up the switchover that is asked for, or says what became of it.
@@ -37,26 +36,12 @@ pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut D
             }
         }
     } else if !matches!(ordered, Ordered::Open(_)) {
-        match target(situation) {
-            Ok((from, to)) => decision.order = Some(situation.order(id, Action::Switchover { from, to })),
+        match situation.switchover(situation.database.switchover_to.as_deref()) {
+            Ok(action) => decision.order = Some(situation.order(id, action)),
             Err(why) => end(&mut status, RequestState::Failed, why),
         }
     }
     decision.switchover = Some(status);
-}
-
-fn target(situation: &Situation<'_>) -> Result<(String, String), String> {
-    let leader = situation.observed.primary().ok_or("no instance is the primary at present")?;
-    let to = match &situation.database.switchover_to {
-        None => situation.successor()?.name.clone(),
-        Some(wanted) => {
-            let pod = situation.members().find(|pod| pod.name == *wanted);
-            let pod = pod.ok_or_else(|| format!("{wanted} is not an instance of this database"))?;
-            situation.is_able(leader, pod)?;
-            wanted.clone()
-        }
-    };
-    Ok((leader.name.clone(), to))
 }
 
 /// Takes up the restart that is asked for, or says that it is done. The steps are the same as
@@ -76,7 +61,7 @@ pub fn restart(situation: &Situation<'_>, decision: &mut Decision) {
         let trial = Decision { restart: Some(status.clone()), ..Decision::default() };
         let waits = |need: Need| need == Need::Restart(id.clone()) || need == Need::Replacement;
         let members = || situation.members().filter(|pod| pod.report.is_some());
-        let waiting = members().filter_map(|pod| super::needs::need(situation, &trial, pod)).any(waits);
+        let waiting = members().filter_map(|pod| need(situation, &trial, pod)).any(waits);
         let all_there = i32::try_from(members().count()) == Ok(situation.database.instances);
         if all_there && !waiting && before.is_some() {
             end(&mut status, RequestState::Done, "PostgreSQL was restarted on every instance".to_owned());

@@ -5,10 +5,9 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::api::{PendingRollout, UpdatePolicy};
-use crate::operator::object::contains;
+use crate::operator::object::{contains, short_hash};
 use crate::operator::options::Options;
 use crate::operator::plan;
 use crate::operator::validate::Database;
@@ -96,9 +95,7 @@ fn with_spec(mut template: Value, other: &Value) -> Value {
 
 /// What names a template, whatever spec says.
 fn id(template: &Value) -> String {
-    let neutral = with_spec(template.clone(), &json!({"spec": {"containers": [{}]}}));
-    let hash = Sha256::digest(neutral.to_string().as_bytes());
-    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    short_hash(&with_spec(template.clone(), &json!({"spec": {"containers": [{}]}})))
 }
 
 fn differences(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {

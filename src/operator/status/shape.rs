@@ -22,12 +22,6 @@ pub fn full(findings: &Findings<'_>) -> Option<Word> {
     Some(Word::no(&trouble.reason, trouble.message))
 }
 
-/// Synchronous replication is declared, and a commit is on one volume alone.
-pub fn unprotected(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<Word> {
-    let report = findings.observed.primary().and_then(|pod| pod.report.as_ref());
-    Some(synchronous(findings, report, previous)).filter(|word| !word.holds && word.reason == reason::NO_STANDBY)
-}
-
 /// Whether a commit is on more than one volume, and what a failure may cost where it is not.
 pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>, previous: &ServiceDatabaseStatus) -> Word {
     let spec = &findings.resource.spec;
