@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::cluster_faults::{Door, Fault, Journal, address, etcd_slow, leader, may_fail_over, pods, shop};
+use crate::cluster_faults::{Door, Fault, Journal, address, etcd_slow, leader, may_fail_over, shop};
 use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, alone, condition, until};
 
 /// How long the API server is away: longer than any lease, retry or patience of Patroni's.
@@ -26,7 +26,7 @@ fn a_failover_needs_no_operator() {
         may_fail_over(&sandbox, "shop").await;
         let door = Door::of(&sandbox, "shop").await;
         let outside = Journal::start(door.clone()).await;
-        let old = primary(&sandbox, "shop").await;
+        let old = sandbox.primary("shop").await;
         let addresses = addresses(&sandbox, "shop").await;
 
         let operator = Operator::of(sandbox.cluster);
@@ -46,7 +46,7 @@ fn a_failover_needs_no_operator() {
         door.always_leads_to(&addresses[&new], 20).await;
         outside.goes_on().await;
         // Nobody is there to write it: what is told after comes from the operator's return.
-        assert_eq!(primary(&sandbox, "shop").await, old, "status was written without an operator");
+        assert_eq!(sandbox.primary("shop").await, old, "status was written without an operator");
 
         away.mend().await;
         let caught_up = |found: &ServiceDatabase| {
@@ -73,7 +73,7 @@ fn a_stopped_api_server_stops_no_database() {
         let mut before = Vec::new();
         for (name, instances) in sizes {
             shop(&sandbox, name, json!({"instances": instances})).await;
-            before.push((name, primary(&sandbox, name).await, Journal::start(Door::of(&sandbox, name).await).await));
+            before.push((name, sandbox.primary(name).await, Journal::start(Door::of(&sandbox, name).await).await));
         }
         let all = started(&sandbox).await;
 
@@ -97,7 +97,7 @@ fn a_stopped_api_server_stops_no_database() {
             })
             .await;
             sandbox.ready(name, READY).await;
-            assert_eq!(primary(&sandbox, name).await, old, "the primary of {name}");
+            assert_eq!(sandbox.primary(name).await, old, "the primary of {name}");
             served_by_one(&sandbox, name, journal).await;
         }
         assert_eq!(started(&sandbox).await, all, "a container was started again, or a pod is another");
@@ -112,7 +112,7 @@ fn a_slow_etcd_costs_nobody_the_lead() {
     }
     alone("etcd", async |sandbox| {
         shop(&sandbox, "shop", json!({"instances": 3})).await;
-        let old = primary(&sandbox, "shop").await;
+        let old = sandbox.primary("shop").await;
         let outside = Journal::start(Door::of(&sandbox, "shop").await).await;
         let all = started(&sandbox).await;
         etcd_slow(30).await;
@@ -120,18 +120,14 @@ fn a_slow_etcd_costs_nobody_the_lead() {
         let changed = json!({"spec": {"credentials": {"rotationPeriodSeconds": 86400}}});
         sandbox.patch::<ServiceDatabase>("shop", &changed).await;
         sandbox.ready("shop", READY).await;
-        assert_eq!(primary(&sandbox, "shop").await, old);
+        assert_eq!(sandbox.primary("shop").await, old);
         served_by_one(&sandbox, "shop", outside).await;
         assert_eq!(started(&sandbox).await, all, "a container was started again, or a pod is another");
     });
 }
 
-async fn primary(sandbox: &Sandbox, name: &str) -> String {
-    sandbox.get(name).await.status.and_then(|status| status.primary).expect("a primary")
-}
-
 async fn addresses(sandbox: &Sandbox, name: &str) -> BTreeMap<String, String> {
-    pods(sandbox, name).await.iter().map(|pod| (pod.name_any(), address(pod))).collect()
+    sandbox.pods(name).await.iter().map(|pod| (pod.name_any(), address(pod))).collect()
 }
 
 /// Each pod's uid, and how often its container was started again.

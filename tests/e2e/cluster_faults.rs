@@ -168,7 +168,7 @@ impl Scene {
         operator_on_this_machine(&sandbox).await;
         shop(&sandbox, "shop", json!({"instances": 3})).await;
         may_fail_over(&sandbox, "shop").await;
-        let pods = pods(&sandbox, "shop").await;
+        let pods = sandbox.pods("shop").await;
         let nodes: BTreeMap<_, _> = pods.iter().map(|pod| (pod.name_any(), node(pod))).collect();
         let addresses = pods.iter().map(|pod| (pod.name_any(), address(pod))).collect();
         let different: std::collections::BTreeSet<_> = nodes.values().collect();
@@ -178,7 +178,7 @@ impl Scene {
 
     /// The primary, as status tells.
     pub async fn primary(&self) -> String {
-        self.sandbox.get("shop").await.status.and_then(|status| status.primary).expect("a primary")
+        self.sandbox.primary("shop").await
     }
 
     /// The synchronous standby, as status tells.
@@ -256,12 +256,6 @@ pub async fn may_fail_over(sandbox: &Sandbox, name: &str) -> String {
     standby
 }
 
-/// The database pods.
-pub async fn pods(sandbox: &Sandbox, name: &str) -> Vec<Pod> {
-    let of_database = ListParams::default().labels(&format!("servicedb.dev/scope={name}-db"));
-    sandbox.api::<Pod>().list(&of_database).await.expect("the database's pods").items
-}
-
 /// The node of a pod.
 pub fn node(pod: &Pod) -> String {
     pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default()
@@ -270,12 +264,6 @@ pub fn node(pod: &Pod) -> String {
 /// The address of a pod.
 pub fn address(pod: &Pod) -> String {
     pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default()
-}
-
-/// Whether a pod is Ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Who leads, as Patroni has it in the API.

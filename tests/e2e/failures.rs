@@ -8,23 +8,18 @@ use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use crate::harness::{READY, Sandbox, Writer, config_map, database, shared, until};
+use crate::harness::{NOTES, READY, Sandbox, Writer, config_map, database, shared, until};
 
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 const KILL_POSTMASTER: &str = "kill -9 $(head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid)";
 
 async fn begin(sandbox: &Arc<Sandbox>, instances: i32) -> Writer {
-    sandbox.create(config_map("migrations", &[TABLE])).await;
+    sandbox.create(config_map("migrations", &[NOTES])).await;
     let spec = json!({"instances": instances, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
     sandbox.create(database("shop", spec)).await;
     sandbox.ready("shop", READY).await;
     let writer = Writer::start(sandbox.clone(), "shop");
     writer.goes_on(20).await;
     writer
-}
-
-async fn primary(sandbox: &Sandbox) -> String {
-    sandbox.get("shop").await.status.and_then(|status| status.primary).expect("a primary")
 }
 
 /// The pids of Patroni, which runs by Python.
@@ -43,7 +38,7 @@ fn postgres_is_killed_and_patroni_is_killed_and_hangs() {
             ("Patroni is killed", to_patroni("KILL")),
             ("Patroni is stopped", to_patroni("STOP")),
         ] {
-            let leads = primary(&sandbox).await;
+            let leads = sandbox.primary("shop").await;
             let output = sandbox.exec(&leads, &script).await;
             println!("{what} on {leads}: {}", String::from_utf8_lossy(&output.stderr));
             writer.goes_on(20).await;
@@ -74,7 +69,7 @@ fn a_lone_instance_comes_back_by_itself() {
 fn the_primarys_data_is_gone() {
     shared("pgdata", async |sandbox| {
         let writer = begin(&sandbox, 2).await;
-        let lost = primary(&sandbox).await;
+        let lost = sandbox.primary("shop").await;
         sandbox.exec(&lost, &format!("{KILL_POSTMASTER}; rm -rf /var/lib/postgresql/data/pgdata")).await;
         until("another leads", READY, || async {
             let leads = sandbox.get("shop").await.status.and_then(|status| status.primary);
@@ -91,7 +86,7 @@ fn the_primarys_data_is_gone() {
 fn the_primarys_volume_is_gone() {
     shared("volume", async |sandbox| {
         let writer = begin(&sandbox, 2).await;
-        let lost = primary(&sandbox).await;
+        let lost = sandbox.primary("shop").await;
         let claim = format!("data-{lost}");
         let claims = sandbox.api::<PersistentVolumeClaim>();
         let before = claims.get(&claim).await.expect("its claim").uid();
@@ -104,7 +99,7 @@ fn the_primarys_volume_is_gone() {
         })
         .await;
         sandbox.ready("shop", READY).await;
-        assert_ne!(primary(&sandbox).await, lost);
+        assert_ne!(sandbox.primary("shop").await, lost);
         writer.goes_on(20).await;
         writer.all_are_there(&sandbox, "shop").await;
     });

@@ -11,12 +11,11 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::cluster_faults::{
-    Door, Fault, Inside, Journal, Scene, address, clock, is_ready, leader, node, pods, shop, three_nodes,
-};
+use crate::cluster_faults::{Door, Fault, Inside, Journal, Scene, address, clock, leader, node, shop, three_nodes};
 use crate::harness::cluster::config;
 use crate::harness::{
-    Cluster, Operator, READY, SOON, Sandbox, alone, column, condition, counter, database, describe, run, until,
+    Cluster, Operator, READY, SOON, Sandbox, alone, column, condition, counter, database, describe, is_ready, run,
+    until,
 };
 
 /// By themselves on different nodes; and where a constraint says so, in different zones, although
@@ -47,7 +46,7 @@ fn instances_are_spread_over_nodes_and_zones() {
         sandbox.create(database("drawn", json!({"instances": 3, "scheduling": {"affinity": drawn}}))).await;
         for (name, wanted) in [("plain", 3), ("zoned", 3), ("drawn", 1)] {
             sandbox.ready(name, READY).await;
-            let nodes: BTreeSet<_> = pods(&sandbox, name).await.iter().map(node).collect();
+            let nodes: BTreeSet<_> = sandbox.pods(name).await.iter().map(node).collect();
             // The last shows that without the constraint they would not be where they are.
             assert_eq!(nodes.len(), wanted, "{name}: {nodes:?}");
         }
@@ -243,7 +242,7 @@ fn a_drained_node_of_a_single_instance_waits_for_nothing() {
         shop(&sandbox, "shop", json!({})).await;
         let connection = sandbox.connect("shop").await;
         run(&connection, "INSERT INTO notes VALUES (1, 'x')").await.expect("a write");
-        let pod = pods(&sandbox, "shop").await.remove(0);
+        let pod = sandbox.pods("shop").await.remove(0);
         let node_name = node(&pod);
 
         let cordon = Fault::cordoned(&node_name).await;

@@ -6,9 +6,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{READY, SOON, Sandbox, Writer, column, condition, config_map, database, shared, until};
-
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
+use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, column, condition, config_map, database, shared, until};
 
 async fn set(sandbox: &Sandbox, parameters: serde_json::Value) {
     let patch = json!({"spec": {"postgres": {"parameters": parameters}}});
@@ -72,7 +70,7 @@ fn ready_tells_of_a_parameter_that_is_refused_or_waits() {
 #[test]
 fn a_parameter_that_needs_a_restart_comes_to_all_instances() {
     shared("restarts", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({"instances": 2, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
         sandbox.create(database("shop", spec)).await;
         sandbox.ready("shop", READY).await;

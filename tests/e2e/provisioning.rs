@@ -14,11 +14,9 @@ use serde_json::{Value, json};
 use tokio_postgres::{Config, NoTls, config::SslMode};
 
 use crate::harness::{
-    READY, SOON, Sandbox, column, condition, config_map, database, login_at, run, service_account, shared, sqlstate,
-    until,
+    NOTES, READY, SOON, Sandbox, column, condition, config_map, database, login_at, run, service_account, shared,
+    sqlstate, until,
 };
-
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 
 #[test]
 fn one_instance_is_ready_and_its_credentials_log_in() {
@@ -166,7 +164,7 @@ async fn logins_are_as_promised(sandbox: &Sandbox, name: &str) {
 #[test]
 fn three_instances_replicate_and_fail_over() {
     shared("three", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({"instances": 3, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
         sandbox.create(database("shop", spec)).await;
         let ready = sandbox.ready("shop", READY).await;

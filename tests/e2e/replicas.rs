@@ -6,9 +6,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::harness::{READY, SOON, Sandbox, config_map, database, run, shared, until};
-
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
+use crate::harness::{NOTES, READY, SOON, Sandbox, config_map, database, run, shared, until};
 
 /// The addresses that the Service sends to.
 async fn serving(sandbox: &Sandbox) -> BTreeSet<String> {
@@ -31,7 +29,7 @@ async fn wait_for(sandbox: &Sandbox, count: usize) {
 #[test]
 fn a_replica_that_is_too_far_behind_serves_no_reads() {
     shared("lag", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({
             "instances": 3,
             "storage": {"size": "1Gi"},

@@ -3,23 +3,16 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
 use crate::harness::{
-    Operator, READY, SOON, Sandbox, Writer, alone, condition, config_map, database, plugin, shared, until,
+    NOTES, Operator, READY, SOON, Sandbox, Writer, alone, condition, config_map, database, is_ready, plugin, shared,
+    until,
 };
 
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
-
-async fn pods(sandbox: &Sandbox) -> Vec<Pod> {
-    let of_scope = ListParams::default().labels("servicedb.dev/scope=shop-db");
-    sandbox.api::<Pod>().list(&of_scope).await.expect("pods").items
-}
-
 async fn uids(sandbox: &Sandbox) -> Vec<Option<String>> {
-    pods(sandbox).await.iter().map(ResourceExt::uid).collect()
+    sandbox.pods("shop").await.iter().map(ResourceExt::uid).collect()
 }
 
 fn cpu(pod: &Pod) -> Option<String> {
@@ -30,7 +23,7 @@ fn cpu(pod: &Pod) -> Option<String> {
 #[test]
 fn changed_resources_come_to_one_instance_after_another() {
     shared("rolling", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({"instances": 3, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
         sandbox.create(database("shop", spec)).await;
         let before = sandbox.ready("shop", READY).await.status.and_then(|status| status.primary).expect("a primary");
@@ -41,8 +34,8 @@ fn changed_resources_come_to_one_instance_after_another() {
         sandbox.patch::<ServiceDatabase>("shop", &resources).await;
         sandbox.condition("shop", "Ready", "False", "RollingOut", SOON).await;
         until("all have the new template, and never two are away", READY, || async {
-            let found = pods(&sandbox).await;
-            let away = found.iter().filter(|pod| !is_ready(pod)).count() + 3_usize.saturating_sub(found.len());
+            let found = sandbox.pods("shop").await;
+            let away = found.iter().filter(|pod| !stays_ready(pod)).count() + 3_usize.saturating_sub(found.len());
             assert!(away <= 1, "{away} instances are away at once");
             // The primary that was is the last.
             let is_new = |pod: &Pod| cpu(pod).as_deref() == Some("30m");
@@ -59,10 +52,9 @@ fn changed_resources_come_to_one_instance_after_another() {
     });
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    ready && pod.metadata.deletion_timestamp.is_none()
+/// Whether a pod serves, and is to go on.
+fn stays_ready(pod: &Pod) -> bool {
+    is_ready(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// A pod that no node has room for does not stand in the way of its own correction.
@@ -84,7 +76,7 @@ fn a_mistake_in_resources_is_told_and_its_correction_followed() {
         assert_eq!(condition(&found, "DatabaseAvailable").expect("a condition").status, "True");
         sandbox.patch::<ServiceDatabase>("shop", &ask("30m")).await;
         sandbox.ready("shop", READY).await;
-        assert!(pods(&sandbox).await.iter().all(|pod| cpu(pod).as_deref() == Some("30m")));
+        assert!(sandbox.pods("shop").await.iter().all(|pod| cpu(pod).as_deref() == Some("30m")));
     });
 }
 
@@ -112,7 +104,7 @@ fn another_operator_changes_no_pod_until_somebody_says_so() {
             sandbox.condition("shop", "Ready", "False", "RollingOut", SOON).await;
             sandbox.ready("shop", READY).await;
             let secrets = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.clone());
-            assert!(pods(&sandbox).await.iter().all(|pod| secrets(pod).is_none()));
+            assert!(sandbox.pods("shop").await.iter().all(|pod| secrets(pod).is_none()));
 
             let refused = plugin(&sandbox, &["rollout", "shop"]).await;
             assert!(!refused.status.success(), "nobody said yes");
@@ -120,7 +112,7 @@ fn another_operator_changes_no_pod_until_somebody_says_so() {
             let said = String::from_utf8_lossy(&approved.stdout).into_owned();
             assert!(approved.status.success() && said.contains("imagePullSecrets"), "{said}");
             until("the pods are those of this operator", READY, || async {
-                let all = pods(&sandbox).await.iter().filter(|pod| secrets(pod).is_some()).count();
+                let all = sandbox.pods("shop").await.iter().filter(|pod| secrets(pod).is_some()).count();
                 if all == 2 { Ok(()) } else { Err(format!("{all} of 2")) }
             })
             .await;

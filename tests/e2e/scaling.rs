@@ -7,9 +7,7 @@ use kube::api::ListParams;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{READY, SOON, Sandbox, Writer, column, config_map, database, plugin, shared, until};
-
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
+use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, column, config_map, database, plugin, shared, until};
 
 async fn scale(sandbox: &Sandbox, instances: i32) {
     sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"instances": instances}})).await;
@@ -31,7 +29,7 @@ async fn claims(sandbox: &Sandbox) -> Vec<String> {
 #[test]
 fn nobody_notices_that_instances_come_and_go() {
     shared("scaling", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({"migrations": {"source": {"configMap": {"name": "migrations"}}}});
         sandbox.create(database("shop", spec)).await;
         sandbox.ready("shop", READY).await;
@@ -71,7 +69,7 @@ fn nobody_notices_that_instances_come_and_go() {
 #[test]
 fn a_primary_that_goes_hands_the_lead_over_before() {
     shared("leaving", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({
             "instances": 3,
             "storage": {"scaleDownPolicy": "Delete"},

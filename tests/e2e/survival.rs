@@ -11,15 +11,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Operator, READY, SOON, Sandbox, Writer, config_map, database, run, service_account, shared, until,
+    NOTES, Operator, READY, SOON, Sandbox, Writer, config_map, database, run, service_account, shared, until,
 };
-
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 
 #[test]
 fn acknowledged_rows_survive_the_deletion_of_the_pod() {
     shared("rows", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({"migrations": {"source": {"configMap": {"name": "migrations"}}}});
         sandbox.create(database("shop", spec)).await;
         sandbox.ready("shop", READY).await;
@@ -85,7 +83,7 @@ fn an_operator_that_dies_while_provisioning_leaves_one_correct_result() {
     shared("killed", async |sandbox| {
         let operator = Operator::of(sandbox.cluster);
         let services = ["red", "green", "blue"];
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         for name in services {
             sandbox.create(service_account(name)).await;
             let spec = json!({

@@ -2,13 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{READY, SOON, Sandbox, Writer, config_map, database, plugin, shared};
-
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
-
-async fn primary(sandbox: &Sandbox) -> String {
-    sandbox.get("shop").await.status.and_then(|status| status.primary).expect("a primary")
-}
+use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, config_map, database, plugin, shared};
 
 /// Runs the plugin; whether it succeeded, and all that it said.
 async fn ask(sandbox: &Sandbox, arguments: &[&str]) -> (bool, String) {
@@ -26,7 +20,7 @@ async fn started(sandbox: &Sandbox, pod: &str) -> String {
 #[test]
 fn the_lead_goes_where_it_can_and_every_instance_restarts() {
     shared("lead", async |sandbox| {
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({"instances": 3, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
         sandbox.create(database("shop", spec)).await;
         sandbox.ready("shop", READY).await;
@@ -35,10 +29,10 @@ fn the_lead_goes_where_it_can_and_every_instance_restarts() {
 
         let standby = sandbox.condition("shop", "SynchronousReplication", "True", "Streaming", SOON).await.message;
         let standby = standby.rsplit(' ').next().expect("its name").to_owned();
-        let before = primary(&sandbox).await;
+        let before = sandbox.primary("shop").await;
         let (done, said) = ask(&sandbox, &["switchover", "shop"]).await;
         assert!(done && said.contains(&standby), "{said}");
-        assert_eq!(primary(&sandbox).await, standby);
+        assert_eq!(sandbox.primary("shop").await, standby);
         sandbox.ready("shop", READY).await;
 
         // One that may lack what was committed is refused, and so is who leads already.
@@ -60,7 +54,7 @@ fn the_lead_goes_where_it_can_and_every_instance_restarts() {
         for (ordinal, before) in times.iter().enumerate() {
             assert_ne!(started(&sandbox, &format!("shop-db-{ordinal}")).await, *before, "shop-db-{ordinal}");
         }
-        assert_ne!(primary(&sandbox).await, standby, "the primary was restarted while it led");
+        assert_ne!(sandbox.primary("shop").await, standby, "the primary was restarted while it led");
         writer.goes_on(10).await;
         writer.all_are_there(&sandbox, "shop").await;
     });

@@ -13,11 +13,10 @@ use servicedb::api::ServiceDatabase;
 use tokio::time::Instant;
 
 use crate::harness::{
-    OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Vault, Writer, alone, column, condition, config_map, database,
-    describe, until,
+    NOTES, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Vault, Writer, alone, column, condition, config_map,
+    database, describe, until,
 };
 
-const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 /// How long Vault is sealed, in all.
 const SEALED: Duration = Duration::from_secs(120);
 /// The operator's setting of how long a deletion waits for Vault.
@@ -30,7 +29,7 @@ fn a_sealed_vault_stops_nobody_who_serves() {
     alone("sealed", async |sandbox| {
         let operator = Operator::of(sandbox.cluster);
         operator.set(DEADLINE, "20").await;
-        sandbox.create(config_map("migrations", &[TABLE])).await;
+        sandbox.create(config_map("migrations", &[NOTES])).await;
         let spec = json!({"migrations": {"source": {"configMap": {"name": "migrations"}}}});
         for (name, spec) in [("old", json!({})), ("busy", spec), ("gone", json!({"deletionPolicy": "Delete"}))] {
             sandbox.create(database(name, spec)).await;

@@ -6,6 +6,7 @@ pub mod database;
 mod diagnosis;
 mod exec;
 pub mod operator;
+mod pods;
 pub mod postgres;
 mod sandbox;
 mod vault;
@@ -17,11 +18,12 @@ pub use cluster::Cluster;
 pub use database::{condition, config_map, database, describe, service_account};
 pub use exec::plugin;
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
+pub use pods::is_ready;
 pub use postgres::{column, login_at, run, sqlstate};
 pub use sandbox::{Sandbox, alone, shared};
 pub use vault::{Vault, authority as vault_authority};
 pub use wait::until;
-pub use writer::Writer;
+pub use writer::{NOTES, Writer};
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
 use super::cluster::Cluster;
+use super::pods::is_ready;
 use super::wait::until;
 
 /// The operator's namespace.
@@ -60,13 +61,9 @@ impl Operator {
     pub async fn leader(&self, bound: Duration) -> String {
         until("an operator that leads", bound, || async {
             let holder = self.holder().await.ok_or("nobody holds the Lease")?;
-            let ready = |pod: &Pod| {
-                let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-                conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-            };
             let pods = self.pods().await;
             match pods.iter().find(|pod| pod.name_any() == holder) {
-                Some(pod) if ready(pod) => Ok(holder),
+                Some(pod) if is_ready(pod) => Ok(holder),
                 Some(_) => Err(format!("{holder} leads and is not Ready")),
                 None => Err(format!("the Lease is {holder}'s, which is gone")),
             }

@@ -12,6 +12,9 @@ use super::postgres::{column, run};
 use super::sandbox::Sandbox;
 use super::wait::until;
 
+/// The migration that makes the table which [`Writer`] writes into.
+pub const NOTES: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
+
 /// A client that writes rows one by one, connects again when it is cut off, and keeps what
 /// the server acknowledged.
 pub struct Writer {
