@@ -12,6 +12,7 @@ pub mod ensure;
 mod environment;
 mod files;
 mod first_start;
+mod handover;
 mod initialise;
 mod lag;
 mod leader;
@@ -32,6 +33,7 @@ mod slots;
 mod standby;
 mod state;
 mod volume;
+mod wal_on_leader;
 mod watchdog;
 
 use std::process::ExitCode;
@@ -53,8 +55,9 @@ use state::State;
 
 use crate::contract::report::{Phase, Role};
 
-/// How long PostgreSQL has to shut down; the pod is given a minute.
-const SHUTDOWN: Duration = Duration::from_secs(50);
+/// How long PostgreSQL has to shut down; the pod is given a minute, of which the checkpoint before
+/// may take ten seconds.
+const SHUTDOWN: Duration = Duration::from_secs(45);
 
 /// Runs until the pod is told to stop.
 pub async fn run() -> ExitCode {
@@ -150,7 +153,6 @@ impl Agent {
         tokio::spawn(certificates::follow(patroni.clone()));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
-        tokio::spawn(rebuild::follow(self.environment.pod.clone()));
         tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), leaving));
         // 7. Follow what becomes of it, and lead while it leads.
         tokio::select! {
@@ -184,6 +186,7 @@ impl Agent {
     async fn follow(&self, patroni: &Handle) {
         let mut server = server::follow();
         tokio::spawn(standby::follow(server.clone(), self.desired.clone()));
+        tokio::spawn(rebuild::follow(self.environment.pod.clone(), server.clone()));
         let mut standbys = standby::watch(server.clone());
         let mut behind = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
         let (mut seen, attention) = watchdog::start(patroni.clone(), self.desired.clone());
@@ -241,6 +244,7 @@ impl Agent {
 
     async fn stop(self, patroni: Handle, patroni_ended: JoinHandle<()>) -> ExitCode {
         tracing::info!("shutting down");
+        handover::prepare(&self.environment, self.client.clone()).await;
         self.readiness.send_replace(Some("shutting down"));
         self.reporter.update(|report| report.phase = Phase::Stopping);
         // Patroni stops PostgreSQL, then gives the lease back, so that a replica leads at once.

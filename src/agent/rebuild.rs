@@ -1,12 +1,14 @@
-//! A data directory that is none: somebody or something has removed the heart of it, and what is
-//! left keeps Patroni from cloning the leader, since it is not empty. While another instance leads,
-//! what is here is a copy, and it is made anew. Without a leader nothing is touched.
+//! A copy that is of no use any more, and that Patroni would leave as it is: while another
+//! instance leads, it is made anew. Without a leader nothing is touched.
 
 use std::path::Path;
 use std::time::Duration;
 
+use super::lag;
 use super::patroni::rest::{Rest, RestError};
 use super::postmaster;
+use super::server::Seen;
+use super::wal_on_leader;
 use crate::contract::pod::PGDATA;
 
 /// How often it is looked.
@@ -17,23 +19,32 @@ const SIGHTINGS: u32 = 3;
 const IDLE: [&str; 3] = ["start failed", "stopped", "crashed"];
 
 /// Looks from now on.
-pub async fn follow(pod: String) {
+pub async fn follow(pod: String, server: Seen) {
     let mut sightings = 0;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        sightings = if is_damaged() && is_idle_replica(&pod).await { sightings + 1 } else { 0 };
+        let why = if is_damaged() && is_idle_replica(&pod).await {
+            "the data directory has no pg_control"
+        } else if is_left_behind(&pod, &server).await {
+            "the WAL that this instance needs is gone from the leader"
+        } else {
+            sightings = 0;
+            continue;
+        };
+        sightings += 1;
         if sightings < SIGHTINGS {
             continue;
         }
         sightings = 0;
-        tracing::warn!("the data directory has no pg_control, and another instance leads: cloning it");
+        tracing::warn!(why, "this copy is of no use any more, and another instance leads: cloning it");
         if let Err(error) = async { Rest::patient()?.reinitialise().await }.await {
             tracing::warn!(%error, "Patroni cannot be told to clone the leader; trying again");
         }
     }
 }
 
-/// Whether there are files, and PostgreSQL can never start from them.
+/// Whether there are files, and PostgreSQL can never start from them: somebody or something has
+/// removed the heart of them, and what is left keeps Patroni from cloning, since it is not empty.
 fn is_damaged() -> bool {
     let folder = Path::new(PGDATA);
     let filled = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
@@ -44,8 +55,29 @@ async fn is_idle_replica(pod: &str) -> bool {
     let asked = async {
         let rest = Rest::new()?;
         let status = rest.status().await?;
-        let another_leads = rest.leader().await?.is_some_and(|leader| leader != pod);
+        let another_leads = rest.leader().await?.is_some_and(|leader| leader.name != pod);
         Ok::<_, RestError>(!status.leads && IDLE.contains(&status.state.as_str()) && another_leads)
     };
     asked.await.unwrap_or(false)
+}
+
+/// Whether this instance was away for so long that the leader, whose slot for it was given up,
+/// has removed the WAL with which it could catch up.
+async fn is_left_behind(pod: &str, server: &Seen) -> bool {
+    let alone = server.borrow().as_ref().is_some_and(|facts| facts.in_recovery && facts.lag_bytes.is_none());
+    if !alone {
+        return false;
+    }
+    let leader = async { Rest::new()?.leader().await }.await;
+    let Ok(Some(leader)) = leader else { return false };
+    let (Some(host), Some(replayed)) = (leader.host.filter(|_| leader.name != pod), lag::replayed().await) else {
+        return false;
+    };
+    match wal_on_leader::oldest(&host).await {
+        Ok(oldest) => replayed < oldest,
+        Err(problem) => {
+            tracing::debug!(problem, "which WAL the leader has is not known");
+            false
+        }
+    }
 }

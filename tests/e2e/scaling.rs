@@ -104,3 +104,37 @@ fn a_primary_that_goes_hands_the_lead_over_before() {
         .await;
     });
 }
+
+#[test]
+fn one_that_was_away_for_too_long_is_cloned_again() {
+    shared("away", async |sandbox| {
+        sandbox.create(database("shop", json!({"instances": 2}))).await;
+        sandbox.ready("shop", READY).await;
+        scale(&sandbox, 1).await;
+        until("no replication slot keeps WAL for it", SOON, || async {
+            let slots = one(&sandbox, "SELECT slot_name FROM pg_replication_slots").await;
+            if slots.is_empty() { Ok(()) } else { Err(slots) }
+        })
+        .await;
+        let psql = async |sql: &str| {
+            let output = sandbox.exec("shop-db-0", &format!("psql -XqAtc \"{sql}\"")).await;
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        };
+        psql("CREATE TABLE public.later AS SELECT 1 AS id").await;
+        // More than what Patroni lets PostgreSQL keep for nobody (wal_keep_size, 128 MB).
+        let first = "SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}'";
+        let needed = psql(first).await;
+        for _ in 0..12 {
+            psql("INSERT INTO public.later VALUES (1)").await;
+            psql("SELECT pg_switch_wal()").await;
+        }
+        psql("CHECKPOINT").await;
+        let left = psql(first).await;
+        assert!(left > needed, "{left} is still there");
+
+        scale(&sandbox, 2).await;
+        let output = sandbox.exec("shop-db-1", "psql -XAtc 'SELECT count(*) FROM public.later'").await;
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "13");
+    });
+}

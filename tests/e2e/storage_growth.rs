@@ -83,7 +83,7 @@ fn a_full_volume_is_told_and_recovers_by_growth() {
         // Another process fills it, to the last byte.
         let fill = "head -c 1G /dev/zero > /var/lib/postgresql/data/filler; sync; true";
         sandbox.exec("shop-db-0", fill).await;
-        sandbox.exec("shop-db-0", "psql -XAtc 'CREATE NOTES public.t AS SELECT generate_series(1, 1000000)'").await;
+        sandbox.exec("shop-db-0", "psql -XAtc 'CREATE TABLE public.t AS SELECT generate_series(1, 1000000)'").await;
         until("it is told that the volume is full", READY, || async {
             let found = sandbox.get("shop").await;
             let told: Vec<_> = ["Ready", "DatabaseAvailable"]
@@ -97,7 +97,7 @@ fn a_full_volume_is_told_and_recovers_by_growth() {
         resize(&sandbox, "2Gi").await;
         sandbox.ready("shop", READY).await;
         assert!(mebibytes(&sandbox, "shop-db-0").await > 1900);
-        let output = sandbox.exec("shop-db-0", "psql -XAtc 'CREATE NOTES public.u AS SELECT 1 AS a'").await;
+        let output = sandbox.exec("shop-db-0", "psql -XAtc 'CREATE TABLE public.u AS SELECT 1 AS a'").await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     });
 }

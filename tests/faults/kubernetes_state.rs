@@ -117,8 +117,9 @@ fn metadata(metadata: &Value) -> Value {
 
 fn labels(labels: &Value) -> Value {
     let mut labels = labels.clone();
-    // The Job controller's copies of the Job's uid.
+    // The Job controller's copies of the Job's uid; the API server's, of where a pod's node is.
     remove(&mut labels, &["controller-uid", "batch.kubernetes.io/controller-uid"]);
+    remove(&mut labels, &["topology.kubernetes.io/region", "topology.kubernetes.io/zone"]);
     labels
 }
 

@@ -50,9 +50,14 @@ struct Cluster {
     members: Vec<Member>,
 }
 
+/// A member as Patroni's record has it.
 #[derive(Deserialize)]
-struct Member {
-    name: String,
+pub struct Member {
+    /// Its name: the pod's.
+    pub name: String,
+    /// Where its PostgreSQL is reached.
+    #[serde(default)]
+    pub host: Option<String>,
     role: String,
     #[serde(default)]
     state: String,
@@ -188,21 +193,21 @@ impl Rest {
     /// # Errors
     /// If Patroni does not answer.
     pub async fn synchronous_standbys(&self) -> Result<Vec<String>, RestError> {
-        self.members_as("sync_standby").await
+        Ok(self.members_as("sync_standby").await?.into_iter().map(|member| member.name).collect())
     }
 
     /// The member that leads, if one does and runs.
     ///
     /// # Errors
     /// If Patroni does not answer.
-    pub async fn leader(&self) -> Result<Option<String>, RestError> {
+    pub async fn leader(&self) -> Result<Option<Member>, RestError> {
         Ok(self.members_as("leader").await?.pop())
     }
 
-    async fn members_as(&self, role: &str) -> Result<Vec<String>, RestError> {
+    async fn members_as(&self, role: &str) -> Result<Vec<Member>, RestError> {
         let cluster: Cluster = self.client.get(url("cluster")).send().await?.error_for_status()?.json().await?;
-        let wanted = cluster.members.into_iter().filter(|member| member.role == role && RUNS.contains(&&*member.state));
-        Ok(wanted.map(|member| member.name).collect())
+        let wanted = |member: &Member| member.role == role && RUNS.contains(&&*member.state);
+        Ok(cluster.members.into_iter().filter(wanted).collect())
     }
 
     /// Changes the dynamic configuration. A patch that changes nothing still wakes Patroni.
