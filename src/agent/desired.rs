@@ -99,6 +99,13 @@ fn keep_copy(copy: &Path, config_map: &ConfigMap) {
     }
 }
 
+/// Waits for another desired state.
+pub async fn changed(state: &mut DesiredState) {
+    if state.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

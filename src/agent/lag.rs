@@ -53,8 +53,7 @@ pub fn follow(environment: Environment, client: kube::Client, mut server: Seen) 
     receiver
 }
 
-/// The position up to which a replica has replayed, in bytes as LSNs count them.
-pub async fn replayed() -> Option<u64> {
+async fn replayed() -> Option<u64> {
     let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.ok()?;
     let query = "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::bigint";
     let row = connection.client.query_one(query, &[]).await.ok()?;

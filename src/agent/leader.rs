@@ -12,18 +12,16 @@ use tokio::sync::watch;
 
 use super::backoff::Backoff;
 use super::credentials::{CredentialsError, Run, authority, fingerprint, remembered};
-use super::desired::{self, DesiredState};
+use super::desired::{self, DesiredState, changed};
 use super::ensure;
 use super::environment::Environment;
 use super::ledger;
-use super::patroni::rest::{Rest, RestError};
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
-use super::{settings, slots};
+use super::{dynamic, slots};
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::desired::Desired;
-use crate::contract::patroni::{dynamic_configuration, patch};
 
 /// How often it is looked whether somebody changed a login in the database.
 const LOOK_AT_LOGINS: Duration = Duration::from_secs(15);
@@ -61,7 +59,7 @@ impl Leader {
         let (ensured, is_ensured) = watch::channel(false);
         tokio::join!(
             self.take_label_off_others(),
-            self.keep_settings(),
+            dynamic::keep(&self.environment, self.desired.clone(), &self.reporter),
             slots::keep(&self.environment, self.desired.clone()),
             self.keep_ensured(ensured),
             self.keep_credentials(is_ensured.clone()),
@@ -94,42 +92,6 @@ impl Leader {
                 Err(error) => tracing::warn!(%error, "the former primary's label cannot be taken off; trying again"),
             }
             backoff.wait().await;
-        }
-    }
-
-    /// Keeps Patroni's dynamic configuration as it is desired.
-    async fn keep_settings(&self) {
-        let mut state = self.desired.clone();
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-        loop {
-            let desired = desired::first(&mut state).await;
-            let wanted = dynamic_configuration(&desired);
-            let result: Result<Result<(), String>, RestError> = async {
-                let rest = Rest::new()?;
-                let Some(patch) = patch(&rest.config().await?, &wanted) else { return Ok(Ok(())) };
-                match settings::check_change(&self.environment, &desired).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(problem)) => return Ok(Err(problem)),
-                    Err(error) => tracing::warn!(%error, "the settings cannot be tried before they are changed"),
-                }
-                tracing::info!("changing Patroni's dynamic configuration");
-                rest.patch_config(&patch).await?;
-                Ok(Ok(()))
-            }
-            .await;
-            match result {
-                Ok(accepted) => {
-                    // What runs stays as it is until the spec is right.
-                    let trouble = accepted.err().map(|problem| (reason::INVALID_SPEC, problem));
-                    self.reporter.trouble(Area::Settings, trouble);
-                    backoff.reset();
-                    changed(&mut state).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the dynamic configuration cannot be changed; trying again");
-                    backoff.wait().await;
-                }
-            }
         }
     }
 
@@ -269,12 +231,5 @@ impl Leader {
             }
             backoff.wait().await;
         }
-    }
-}
-
-/// Waits for another desired state.
-async fn changed(state: &mut DesiredState) {
-    if state.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

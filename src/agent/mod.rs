@@ -8,6 +8,7 @@ mod backoff;
 mod certificates;
 mod credentials;
 mod desired;
+mod dynamic;
 pub mod ensure;
 mod environment;
 mod files;
@@ -152,6 +153,7 @@ impl Agent {
         let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone());
         tokio::spawn(certificates::follow(patroni.clone()));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
+        tokio::spawn(dynamic::mend(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), leaving));
         // 7. Follow what becomes of it, and lead while it leads.

@@ -4,19 +4,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::lag;
 use super::patroni::rest::{Rest, RestError};
 use super::postmaster;
 use super::server::Seen;
 use super::wal_on_leader;
-use crate::contract::pod::PGDATA;
+use crate::contract::pod::{PGDATA, SOCKET_DIR};
+use crate::postgres::over_socket;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// So often in a row it must be seen: files come and go while Patroni works.
 const SIGHTINGS: u32 = 3;
-/// Patroni's words for a member that does nothing: not one that is cloned or rewound just now.
-const IDLE: [&str; 3] = ["start failed", "stopped", "crashed"];
 
 /// Looks from now on.
 pub async fn follow(pod: String, server: Seen) {
@@ -56,7 +54,7 @@ async fn is_idle_replica(pod: &str) -> bool {
         let rest = Rest::new()?;
         let status = rest.status().await?;
         let another_leads = rest.leader().await?.is_some_and(|leader| leader.name != pod);
-        Ok::<_, RestError>(!status.leads && IDLE.contains(&status.state.as_str()) && another_leads)
+        Ok::<_, RestError>(!status.leads && status.is_idle() && another_leads)
     };
     asked.await.unwrap_or(false)
 }
@@ -70,14 +68,28 @@ async fn is_left_behind(pod: &str, server: &Seen) -> bool {
     }
     let leader = async { Rest::new()?.leader().await }.await;
     let Ok(Some(leader)) = leader else { return false };
-    let (Some(host), Some(replayed)) = (leader.host.filter(|_| leader.name != pod), lag::replayed().await) else {
+    let (Some(host), Some(end)) = (leader.host.filter(|_| leader.name != pod), end_of_wal().await) else {
         return false;
     };
     match wal_on_leader::oldest(&host).await {
-        Ok(oldest) => replayed < oldest,
+        Ok(oldest) => end < oldest,
         Err(problem) => {
             tracing::debug!(problem, "which WAL the leader has is not known");
             false
         }
     }
+}
+
+/// The end of the WAL that this replica has, in bytes as LSNs count them; none while it still
+/// replays some of it, or is hindered in that: then it lacks nothing yet. The startup process
+/// waits in one of these two ways when it has come to the end (PostgreSQL's "Wait Events").
+async fn end_of_wal() -> Option<u64> {
+    const QUERY: &str = "\
+SELECT pg_catalog.pg_wal_lsn_diff(
+         GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()), '0/0')::bigint
+FROM pg_catalog.pg_stat_activity
+WHERE backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')";
+    let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.ok()?;
+    let row = connection.client.query_opt(QUERY, &[]).await.ok()??;
+    u64::try_from(row.get::<_, Option<i64>>(0)?).ok()
 }

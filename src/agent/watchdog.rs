@@ -53,7 +53,7 @@ pub fn start(patroni: Handle, desired: DesiredState) -> (Seen, Attention) {
 }
 
 async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<Status>>, attention: Attention) {
-    let mut lease = Lease { last_sign: Instant::now() };
+    let mut lease = Lease::new();
     let mut last_answer = Instant::now();
     let mut look = Box::pin(look_after(Duration::ZERO));
     let mut limits = Limits { now: limit(&desired), before: Instant::now() };
@@ -64,6 +64,7 @@ async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<
                 match result {
                     Ok(status) => {
                         lease.sign(&status, Instant::now(), SystemTime::now());
+                        lease.lapse(&status, postmaster::may_accept_writes(), limit, Instant::now());
                         last_answer = Instant::now();
                         seen.send_if_modified(|before| {
                             let visible = Some(Status { dcs_last_seen: None, ..status });
@@ -73,6 +74,8 @@ async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<
                         });
                     }
                     Err(error) => {
+                        // Should it be started anew, it has to take the lease first.
+                        lease.forget();
                         if seen.send_replace(None).is_some() {
                             tracing::warn!(%error, "Patroni has fallen silent");
                         }
@@ -149,9 +152,25 @@ impl Limits {
 /// What is known of the lease's age.
 struct Lease {
     last_sign: Instant,
+    /// Whether this Patroni held the lease when PostgreSQL could be written to last.
+    led: bool,
+    /// Since when it says that it does not, while PostgreSQL still can.
+    lapsed: Option<Instant>,
 }
 
+/// How long PostgreSQL may accept writes after Patroni itself says that its lease is over: one
+/// that works ends it at once.
+const LAPSED: Duration = Duration::from_secs(1);
+
 impl Lease {
+    fn new() -> Self {
+        Self { last_sign: Instant::now(), led: false, lapsed: None }
+    }
+
+    fn forget(&mut self) {
+        (self.led, self.lapsed) = (false, None);
+    }
+
     /// An answer is a sign of when Patroni last reached the API server, or, while it goes on
     /// without in failsafe mode, of now.
     fn sign(&mut self, status: &Status, now: Instant, clock: SystemTime) {
@@ -165,6 +184,18 @@ impl Lease {
         };
         if let Some(sign) = now.checked_sub(age) {
             self.last_sign = self.last_sign.max(sign);
+        }
+    }
+
+    /// Patroni reaches the API server also when it answers a request of ours, and that is no sign
+    /// that it still keeps the lease: one that held it, and says that it is over, gives none.
+    fn lapse(&mut self, status: &Status, writable: bool, limit: Duration, now: Instant) {
+        if status.leads || status.failsafe_mode_is_active || !writable {
+            (self.led, self.lapsed) = (status.leads, None);
+        } else if self.led {
+            let since = *self.lapsed.get_or_insert(now);
+            let end = (since + LAPSED).checked_sub(limit).unwrap_or(since);
+            self.last_sign = self.last_sign.min(end);
         }
     }
 }
@@ -193,7 +224,7 @@ mod tests {
         let start = Instant::now();
         let now = start + Duration::from_secs(10);
         let clock = UNIX_EPOCH + Duration::from_secs(1000);
-        let mut lease = Lease { last_sign: start };
+        let mut lease = Lease { last_sign: start, ..Lease::new() };
         lease.sign(&status(Some(997), false), now, clock);
         assert_eq!(lease.last_sign, start + Duration::from_secs(7));
         lease.sign(&status(Some(900), false), now, clock);
@@ -202,5 +233,24 @@ mod tests {
         assert_eq!(lease.last_sign, start + Duration::from_secs(7));
         lease.sign(&status(Some(900), true), now, clock);
         assert_eq!(lease.last_sign, now, "failsafe: all members agree to go on");
+    }
+
+    #[test]
+    fn what_patroni_says_after_its_lease_is_no_sign() {
+        let (start, limit) = (Instant::now() + Duration::from_secs(60), Duration::from_secs(15));
+        let second = Duration::from_secs(1);
+        let leads = |leads| Status { leads, ..Status::default() };
+        let mut lease = Lease { last_sign: start, ..Lease::new() };
+        lease.lapse(&leads(false), true, limit, start);
+        assert_eq!(lease.last_sign, start, "it has yet to take the lease");
+        lease.lapse(&leads(true), true, limit, start);
+        lease.lapse(&leads(false), false, limit, start);
+        assert_eq!(lease.last_sign, start, "it has handed the lead over");
+        lease.lapse(&leads(true), true, limit, start);
+        for later in 0..3 {
+            lease.last_sign = start + second * later;
+            lease.lapse(&leads(false), true, limit, start + second * later);
+            assert_eq!(lease.last_sign + limit, start + second, "PostgreSQL ends a second after the lease");
+        }
     }
 }

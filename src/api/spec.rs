@@ -439,6 +439,10 @@ fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 "message": "spec.postgres.parameters: max_wal_senders and max_replication_slots must be at least 10: replicas need them"
             },
             {
+                "rule": "['max_connections', 'max_locks_per_transaction'].all(name, !(name in self) || !self[name].matches('^[0-9]{1,9}$') || int(self[name]) >= (name == 'max_connections' ? 25 : 32))",
+                "message": "spec.postgres.parameters: max_connections must be at least 25, and max_locks_per_transaction at least 32: Patroni takes nothing less"
+            },
+            {
                 "rule": "self.all(name, self[name].matches('^[^\\\\x00-\\\\x1f\\\\x7f]*$'))",
                 "message": "spec.postgres.parameters: a value must not have control characters"
             }

@@ -20,6 +20,10 @@ const LONE_TTL_SECONDS: u64 = 40;
 const LONE_LOOP_WAIT_SECONDS: u64 = 10;
 const LONE_RETRY_TIMEOUT_SECONDS: u64 = 15;
 
+/// A synchronous standby has every commit, however far it is behind with what is not committed, and
+/// only one that Patroni has written down as such is promoted: no lag speaks against it.
+const NO_LIMIT: i64 = 1 << 60;
+
 /// Patroni's timings for a desired state, in seconds: `ttl`, `loop_wait`, `retry_timeout`.
 pub fn timings(desired: &Desired) -> (u64, u64, u64) {
     if desired.instances > 1 {
@@ -37,7 +41,7 @@ pub fn dynamic_configuration(desired: &Desired) -> Value {
         "loop_wait": loop_wait,
         "retry_timeout": retry_timeout,
         "failsafe_mode": true,
-        "maximum_lag_on_failover": desired.maximum_lag_bytes,
+        "maximum_lag_on_failover": if desired.synchronous { NO_LIMIT } else { desired.maximum_lag_bytes },
         "synchronous_mode": desired.synchronous,
         "postgresql": {
             "use_pg_rewind": true,

@@ -53,7 +53,11 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation, 
             return Ok(Volumes { size: kept, word: Some(word), ..volumes });
         }
     }
-    for claim in smaller() {
+    // One that is not bound yet cannot be resized, and is asked once it is.
+    let bound = |claim: &PersistentVolumeClaim| {
+        claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+    };
+    for claim in smaller().filter(|claim| bound(claim)) {
         ask(client, database, claim).await?;
     }
     // The claim of an instance that is not there grows when it is mounted again.

@@ -96,6 +96,8 @@ const VERSION: &str = "spec.postgres.version must be a major version";
 const PARAMETER_NAME: &str = "spec.postgres.parameters: a parameter's name has lower-case letters";
 const RESERVED: &str = "spec.postgres.parameters sets a parameter that is reserved";
 const COMMIT: &str = "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply";
+const CONNECTIONS: &str =
+    "spec.postgres.parameters: max_connections must be at least 25, and max_locks_per_transaction at least 32";
 const SENDERS: &str = "spec.postgres.parameters: max_wal_senders and max_replication_slots must be at least 10";
 const CONTROL: &str = "spec.postgres.parameters: a value must not have control characters";
 const EXTENSION: &str = "spec.postgres.extensions[].name: an extension's name has lower-case letters";
@@ -147,6 +149,17 @@ fn postgres() -> Vec<Row> {
         ("commits that replicas show", "postgres: {parameters: {synchronous_commit: remote_apply}}", Accepted),
         ("too few senders for replicas", "postgres: {parameters: {max_wal_senders: '2'}}", Refused(SENDERS)),
         ("too few slots for replicas", "postgres: {parameters: {max_replication_slots: '0'}}", Refused(SENDERS)),
+        (
+            "fewer connections than Patroni takes",
+            "postgres: {parameters: {max_connections: '24'}}",
+            Refused(CONNECTIONS),
+        ),
+        (
+            "fewer locks than Patroni takes",
+            "postgres: {parameters: {max_locks_per_transaction: '31'}}",
+            Refused(CONNECTIONS),
+        ),
+        ("few connections", "postgres: {parameters: {max_connections: '25'}}", Accepted),
         ("more senders", "postgres: {parameters: {max_wal_senders: '20'}}", Accepted),
         ("one that includes a file", "postgres: {parameters: {include_if_exists: /etc/passwd}}", Refused(RESERVED)),
         ("a reserved parameter in upper case", "postgres: {parameters: {SSL: 'off'}}", Refused(PARAMETER_NAME)),

@@ -93,3 +93,27 @@ fn a_parameter_that_needs_a_restart_comes_to_all_instances() {
         writer.all_are_there(&sandbox, "shop").await;
     });
 }
+
+#[test]
+fn a_parameter_with_which_postgresql_cannot_start_is_taken_back() {
+    shared("unstartable", async |sandbox| {
+        sandbox.create(database("shop", json!({}))).await;
+        sandbox.ready("shop", READY).await;
+        // It is fine by itself; there are no such pages.
+        set(&sandbox, json!({"huge_pages": "on"})).await;
+        let told = sandbox.condition("shop", "Ready", "False", "CrashLoop", READY).await;
+        assert!(told.message.contains("PostgreSQL does not start"), "{}", told.message);
+        // Nobody leads any more who could bring the right spec to Patroni.
+        set(&sandbox, json!({"huge_pages": null})).await;
+        sandbox.ready("shop", READY).await;
+        assert_eq!(shown(&sandbox, "huge_pages").await, "try");
+
+        // The same from the start.
+        let spec = json!({"postgres": {"parameters": {"huge_pages": "on"}}});
+        sandbox.create(database("fresh", spec)).await;
+        sandbox.condition("fresh", "Ready", "False", "CrashLoop", READY).await;
+        let patch = json!({"spec": {"postgres": {"parameters": null}}});
+        sandbox.patch::<ServiceDatabase>("fresh", &patch).await;
+        sandbox.ready("fresh", READY).await;
+    });
+}

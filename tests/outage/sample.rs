@@ -1,13 +1,14 @@
 //! One fault, and how long nobody could write.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use crate::client::Way;
@@ -163,7 +164,7 @@ async fn nobody_is_sent_away(way: Way, fault: Instant) -> Result<f64, String> {
     while fault.elapsed() < BACK {
         let began = Instant::now();
         let address = SocketAddr::new(way.address, 5432);
-        let connect = tokio::time::timeout(Duration::from_millis(250), TcpStream::connect(address)).await;
+        let connect = tokio::time::timeout(Duration::from_millis(250), from_new_port(address)).await;
         match connect {
             Ok(Ok(_)) => {
                 if row == 0 {
@@ -179,6 +180,20 @@ async fn nobody_is_sent_away(way: Way, fault: Instant) -> Result<f64, String> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Err(format!("connections through the Service still fail {} s after the fault", BACK.as_secs()))
+}
+
+/// Connects from a port that was not used before. The kernel remembers for two minutes where it
+/// sent a connection that got no answer, and would send the next one from that port there, too:
+/// the prober leaves a thousand such ports, and the Service has no part in it.
+async fn from_new_port(address: SocketAddr) -> std::io::Result<TcpStream> {
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    let (socket, any) = match address {
+        SocketAddr::V4(_) => (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+        SocketAddr::V6(_) => (TcpSocket::new_v6()?, IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+    };
+    // Below those that the kernel gives out.
+    while socket.bind(SocketAddr::new(any, NEXT.fetch_add(1, Ordering::Relaxed))).is_err() {}
+    socket.connect(address).await
 }
 
 /// The acknowledged rows that are not there.

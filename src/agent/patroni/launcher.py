@@ -25,18 +25,27 @@ if __name__ == "__main__":
     # While PostgreSQL starts, stops or is promoted, which takes tenths of a second, Patroni
     # looks at it once a second: looking ten times as often is what a failover waits for.
     module = patroni.postgresql
-    module.STOP_POLLING_INTERVAL = 0.1
     module.polling_loop = functools.partial(module.polling_loop, interval=0.1)
     module.time = types.SimpleNamespace(**vars(time))
     module.time.sleep = lambda seconds: time.sleep(min(seconds, 0.1))
 
-    # A primary that hands the lead over waits a second between the end of its shutdown, when
-    # nobody can write any more, and the question which replicas have all of it. And one that
-    # names a synchronous standby waits two until it writes that down, while nobody may be
-    # promoted who is not written down; what is not so far then is seen in the next loop.
+    # A primary hands the lead over once PostgreSQL has ended, which waits until the replicas have
+    # all of its log. Patroni would ask them itself before that, for the sake of a WAL archive that
+    # is slow, and here the question takes longer than the end.
+    stop = module.Postgresql.stop
+
+    def stop_and_end(self, *args, **kwargs):
+        kwargs.pop("on_shutdown", None)
+        return stop(self, *args, **kwargs)
+
+    module.Postgresql.stop = stop_and_end
+
+    # A primary that names a synchronous standby waits two seconds until it writes that down, while
+    # nobody may be promoted who is not written down; what is not so far then is seen in the next
+    # loop.
     def pause(seconds):
         names_standby = sys._getframe(1).f_code.co_name == "_process_multisync_replication"
-        time.sleep(0.1 if seconds == 1 else 0.2 if names_standby else seconds)
+        time.sleep(0.2 if names_standby else seconds)
 
     patroni.ha.time = types.SimpleNamespace(**vars(time))
     patroni.ha.time.sleep = pause

@@ -85,7 +85,16 @@ const SHARED_WITH_REPLICAS: [&str; 5] = [
     "max_worker_processes",
 ];
 
+/// Patroni's words for a member whose PostgreSQL does not run and is not on its way: not one that
+/// is cloned or rewound just now.
+const IDLE: [&str; 3] = ["start failed", "stopped", "crashed"];
+
 impl Status {
+    /// Whether PostgreSQL does not run, and Patroni does nothing about it just now.
+    pub fn is_idle(&self) -> bool {
+        IDLE.contains(&self.state.as_str())
+    }
+
     /// Whether a setting waits for a restart that the primary must go through first, since its
     /// value becomes lower.
     pub fn primary_restarts_first(&self) -> bool {

@@ -101,6 +101,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     situation.leave_draining_node(&mut decision);
     if decision.order.is_none() && decision.replicas == situation.database.instances {
         needs::meet(situation, &mut decision);
+    } else if decision.order.is_none() {
+        // What is waited for may be what cannot come up.
+        needs::mend(situation, &mut decision);
     }
     situation.pause(failed, &mut decision);
     decision

@@ -7,7 +7,7 @@ use super::{Decision, Needed, Situation, serves};
 use crate::api::RequestState;
 use crate::api::conditions::reason;
 use crate::contract::desired::Action;
-use crate::contract::report::Report;
+use crate::contract::report::{Phase, Report};
 use crate::operator::pods::DatabasePod;
 use crate::operator::status::Word;
 
@@ -28,8 +28,7 @@ pub enum Need {
 
 /// Takes the next step.
 pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
-    let needed: Vec<Needed<'_>> =
-        situation.members().filter_map(|pod| Some((pod, need(situation, decision, pod)?))).collect();
+    let needed = needed(situation, decision);
     if needed.is_empty() {
         return;
     }
@@ -52,9 +51,29 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
     decision.under_way = Some(Word::no(reason_of(&needed), message));
 }
 
-/// Whether PostgreSQL does not run in a pod, nor is on its way.
-fn runs_nothing(pod: &DatabasePod) -> bool {
-    pod.node.is_none() || pod.report.is_none()
+/// The instance that is replaced at once, whatever the others do: nothing runs in it, such as a
+/// pod that no node has room for or, beside another that leads, one whose PostgreSQL does not
+/// come up; and its template is an older one. Never one that leads.
+fn broken<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Option<&'a DatabasePod> {
+    let observed = situation.observed;
+    let none_goes = !situation.members().any(|pod| pod.going);
+    let leads = |pod: &DatabasePod| observed.lease_lives && observed.leader.as_ref() == Some(&pod.name);
+    let another_leads = |pod: &DatabasePod| observed.primary().is_some_and(|primary| primary.name != pod.name);
+    let runs_nothing = |pod: &DatabasePod| match (&pod.node, &pod.report) {
+        (Some(_), Some(report)) => report.phase != Phase::Running && report.role.is_none() && another_leads(pod),
+        _ => true,
+    };
+    let is_broken = |pod: &DatabasePod| none_goes && !pod.ready && !leads(pod) && runs_nothing(pod);
+    needed.iter().find(|(pod, need)| *need == Need::Replacement && is_broken(pod)).map(|(pod, _)| *pod)
+}
+
+/// Replaces what is broken anyway, while something else is waited for.
+pub fn mend(situation: &Situation<'_>, decision: &mut Decision) {
+    decision.replace = broken(situation, &needed(situation, decision)).cloned();
+}
+
+fn needed<'a>(situation: &'a Situation<'_>, decision: &Decision) -> Vec<Needed<'a>> {
+    situation.members().filter_map(|pod| Some((pod, need(situation, decision, pod)?))).collect()
 }
 
 enum Step<'a> {
@@ -75,13 +94,8 @@ fn give<'a>((pod, need): &Needed<'a>) -> Step<'a> {
 
 fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     let observed = situation.observed;
-    // One in which nothing runs, such as a pod that no node has room for, loses nothing. One that
-    // leads, or led a moment ago, has the data.
-    let none_goes = !situation.members().any(|pod| pod.going);
-    let idle = |pod: &DatabasePod| observed.leader.as_ref() != Some(&pod.name) && runs_nothing(pod);
-    let broken = needed.iter().find(|(pod, need)| *need == Need::Replacement && none_goes && !pod.ready && idle(pod));
-    if let Some(broken) = broken {
-        return give(broken);
+    if let Some(broken) = broken(situation, needed) {
+        return Step::Replace(broken);
     }
     let serving = situation.members().filter(|pod| serves(pod)).count();
     if i32::try_from(serving) != Ok(situation.database.instances) {

@@ -33,7 +33,8 @@ pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>, previous: &
     if !spec.replication.synchronous {
         let message = format!(
             "spec.replication.synchronous is false: commits do not wait for a replica, and a failover may lose the last \
-             ones, {} bytes of WAL at most (spec.replication.maximumLagBytes)",
+             ones: {} bytes of WAL at most (spec.replication.maximumLagBytes) before the leader's last known position, \
+             and what was written since",
             spec.replication.maximum_lag_bytes
         );
         return Word::no(reason::ASYNCHRONOUS, message);

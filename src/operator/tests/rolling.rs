@@ -10,7 +10,7 @@ use super::status_findings::{observed, pod, time};
 use crate::api::names::{ANNOTATION_RESTART, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO};
 use crate::api::{RequestState, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::{Action, Order};
-use crate::contract::report::{OrderReport, Report};
+use crate::contract::report::{OrderReport, Phase, Report};
 use crate::operator::observe::Observation;
 use crate::operator::plan::config::document;
 use crate::operator::rolling::{Decision, Situation, decide};
@@ -174,9 +174,9 @@ fn a_broken_instance_is_replaced_although_another_does_not_serve() {
     assert_eq!(replaced(&scene.decide()), None, "it may be the next to lead");
     (scene.observed.pods[1].report, scene.observed.pods[1].node) = (None, None);
     assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "no node has room for it");
-    scene.observed.leader = None;
+    scene.observed.lease_lives = true;
     scene.observed.pods[0].ready = false;
-    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "and never the one that led");
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "and never the one that leads");
     scene.observed.pods[1].going = true;
     assert_eq!(replaced(&scene.decide()), None);
     let mut scene = Scene::of(3);
@@ -184,6 +184,42 @@ fn a_broken_instance_is_replaced_although_another_does_not_serve() {
     scene.observed.pods[1].ready = false;
     scene.observed.pods[1].revision = Some("new".to_owned());
     assert_eq!(replaced(&scene.decide()), None, "the new template may be what hinders it");
+}
+
+#[test]
+fn a_primary_that_cannot_come_back_gets_the_corrected_template() {
+    let mut scene = Scene::of(1);
+    scene.outdate();
+    let pod = &mut scene.observed.pods[0];
+    (pod.ready, pod.report, pod.node) = (false, None, None);
+    scene.observed.lease_lives = true;
+    assert_eq!(replaced(&scene.decide()), None, "it may still be there");
+    scene.observed.lease_lives = false;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-0"), "Patroni leaves the name of a leader that died");
+}
+
+#[test]
+fn an_instance_whose_postgresql_does_not_start_gets_the_corrected_template() {
+    let mut scene = Scene::of(3);
+    scene.outdate();
+    scene.observed.pods[2].ready = false;
+    scene.report(2, |report| (report.role, report.phase) = (None, Phase::StartingPostgres));
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-2"));
+    scene.observed.leader = None;
+    assert_eq!(replaced(&scene.decide()), None, "it may be the next to lead");
+}
+
+#[test]
+fn one_that_shall_stay_and_cannot_come_up_is_mended_while_others_wait_to_go() {
+    let mut scene = Scene::of(2);
+    scene.run(3, 2);
+    scene.observed.pods[1].revision = Some("old".to_owned());
+    let pod = &mut scene.observed.pods[1];
+    (pod.ready, pod.report, pod.node) = (false, None, None);
+    let decision = scene.decide();
+    assert_eq!((replaced(&decision), decision.replicas), (Some("chat-db-1"), 3));
+    scene.observed.leader = None;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "nor does it need a primary");
 }
 
 #[test]
