@@ -14,9 +14,9 @@ use crate::postgres::over_socket;
 /// How long it may take in a pod that has its full grace.
 const LONG: Duration = Duration::from_secs(10);
 /// How long in one that is ended by force, or by the kubelet alone: two seconds are all it may have.
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_millis(200);
 /// How long the API server may think about which of them it is.
-const ASKING: Duration = Duration::from_millis(300);
+const ASKING: Duration = Duration::from_millis(200);
 /// Seconds of grace from which on there is time.
 const FULL_GRACE: i64 = 60;
 

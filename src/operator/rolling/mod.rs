@@ -181,9 +181,11 @@ impl Situation<'_> {
         if !pod.report.as_ref().is_some_and(|report| report.streaming) {
             return Err(format!("{} does not receive what {} writes", pod.name, leader.name));
         }
-        let standbys = leader.report.iter().flat_map(|report| &report.synchronous_standbys);
-        if self.database.synchronous && !standbys.into_iter().any(|standby| *standby == pod.name) {
-            return Err(format!("{} is not a synchronous standby, and could lack what was committed", pod.name));
+        let standbys = leader.report.as_ref().map(|report| report.synchronous_standbys.as_slice()).unwrap_or_default();
+        if self.database.synchronous && !standbys.contains(&pod.name) {
+            let able = if standbys.is_empty() { "none is" } else { &standbys.join(", ") };
+            let name = &pod.name;
+            return Err(format!("{name} is not a synchronous standby ({able}), and could lack what was committed"));
         }
         Ok(())
     }

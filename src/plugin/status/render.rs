@@ -81,7 +81,7 @@ fn conditions(overview: &Overview, now: Timestamp) -> Option<String> {
 
 fn is_as_it_should_be(condition: &Condition) -> bool {
     let good = match condition.type_.as_str() {
-        conditions::RECONCILING | conditions::STALLED => "False",
+        conditions::RECONCILING | conditions::STALLED | conditions::ROLLOUT_PENDING => "False",
         _ => "True",
     };
     condition.status == good
