@@ -12,7 +12,7 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test test-faults bench soak fleet clean distclean
+.PHONY: help cluster images tools install demo test test-faults bench soak changes fleet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: install ## measures against the floor, and how long nobody can write when
 
 soak: install ## a fault every 20 s for half an hour (SOAK_MINUTES, SOAK_SEED): is anything lost?
 	@dev/outage.sh soak
+
+changes: install ## the spec changed once a second, twenty times (CHANGES_RUNS, CHANGES_SEED): is anything lost, does it settle?
+	@dev/outage.sh changes
 
 fleet: install ## local cluster only, seals Vault: fifty databases come back after that; prints what Vault was sent
 	@dev/fleet.sh

@@ -6,6 +6,8 @@
 #   OUTAGE_SAMPLES=1 outage.sh     quickly
 #   OUTAGE_ONLY='memory,pod deleted' outage.sh   a part
 #   outage.sh soak                 a fault every 20 s for half an hour: soak.md
+#   outage.sh changes              the spec changed once a second, twenty times: changes.md
+#   CHANGES_RUNS=1 CHANGES_SEED=7 outage.sh changes
 #   SOAK_MINUTES=3 SOAK_SEED=7 SOAK_FAULT_SECONDS=20 outage.sh soak
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -15,6 +17,7 @@ cd "$(dirname "$0")"
 case ${1:-measure} in
 measure) name=write_outages_are_measured ;;
 soak) name=faults_one_after_another_lose_nothing ;;
+changes) name=changes_once_a_second_lose_nothing ;;
 *) sed -n 's/^#   //p' outage.sh >&2; exit 2 ;;
 esac
 

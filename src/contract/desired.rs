@@ -30,7 +30,9 @@ pub struct Desired {
     /// Extensions to create in the database.
     #[serde(default)]
     pub extensions: Vec<String>,
-    /// Whether writes wait for a replica. The operator sets it only from two instances on.
+    /// Whether writes wait for a replica while one streams, and only a member that Patroni has
+    /// recorded as the leader or as a synchronous standby may be promoted. It does not depend on the
+    /// number of instances (docs/decisions/0026-the-record-of-synchronous-members.md).
     pub synchronous: bool,
     /// How many bytes a replica may lack and still be promoted.
     pub maximum_lag_bytes: i64,

@@ -43,6 +43,8 @@ pub fn dynamic_configuration(desired: &Desired) -> Value {
         "failsafe_mode": true,
         "maximum_lag_on_failover": if desired.synchronous { NO_LIMIT } else { desired.maximum_lag_bytes },
         "synchronous_mode": desired.synchronous,
+        // Without synchronous members the timeline bars a copy from before the last promotion.
+        "check_timeline": !desired.synchronous,
         "postgresql": {
             "use_pg_rewind": true,
             "use_slots": true,

@@ -38,6 +38,9 @@ pub struct Observation {
     pub role_ids: (Option<String>, Option<String>),
     /// The pod that holds Patroni's leader key.
     pub leader: Option<String>,
+    /// The leader as Patroni's record of synchronous members names it: while nobody leads, no other
+    /// instance but a recorded standby of it may take the lead. None without synchronous replication.
+    pub recorded_leader: Option<String>,
     /// Whether that key was renewed lately: its holder is alive, whatever the kubelet says.
     pub lease_lives: bool,
     /// The nodes that are being emptied.
@@ -161,8 +164,8 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         pods.wait_until_ready().await.map_err(|_| Error::Stopping)?;
     }
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &names.namespace);
-    let [config, leader, _, _] = names.patroni_config_maps();
-    let wanted = [names.desired(), names.instance_approle(), names.migrator(), config, leader];
+    let [config, leader, _, sync] = names.patroni_config_maps();
+    let wanted = [names.desired(), names.instance_approle(), names.migrator(), config, leader, sync];
     let read_maps = try_join_all(wanted.iter().map(|name| config_maps.get_opt(name)));
     let (stateful_set, maps, volume_claims) = tokio::try_join!(
         async { Api::<StatefulSet>::namespaced(client.clone(), &names.namespace).get_opt(&names.base()).await },
@@ -180,6 +183,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
         initialized: annotation(3, "initialize").is_some(),
         leader: annotation(4, "leader"),
+        recorded_leader: annotation(5, "leader"),
         lease_lives: lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now()),
         draining: context.draining.borrow().clone(),
         pods: context.database_pods(names),

@@ -33,6 +33,15 @@ impl Way {
         }
     }
 
+    /// Removes all rows.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn empty(&self) -> Result<(), String> {
+        let connection = self.connect(Duration::from_secs(5)).await?;
+        column(&connection, "DELETE FROM written").await.map(drop).map_err(|refusal| refusal.message)
+    }
+
     /// Opens a connection.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! asserted is what must hold on every machine: no acknowledged row is lost, none is there
 //! twice, all instances hold the same.
 
+mod changes;
 mod client;
 mod faults;
 mod gaps;
@@ -41,4 +42,11 @@ fn write_outages_are_measured() {
 #[ignore = "takes long: make soak"]
 fn faults_one_after_another_lose_nothing() {
     soak::run();
+}
+
+/// The spec changed once a second while clients write; the table is target/dev/changes.md.
+#[test]
+#[ignore = "takes long: make changes"]
+fn changes_once_a_second_lose_nothing() {
+    changes::run();
 }

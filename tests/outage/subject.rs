@@ -53,9 +53,17 @@ impl Subject {
     /// # Errors
     /// If that is not so in time: what is missing.
     pub async fn whole(&self, bound: Duration) -> Result<(), String> {
+        self.whole_with(INSTANCES, bound).await
+    }
+
+    /// The same with so many instances.
+    ///
+    /// # Errors
+    /// If that is not so in time: what is missing.
+    pub async fn whole_with(&self, instances: usize, bound: Duration) -> Result<(), String> {
         let started = Instant::now();
         loop {
-            let missing = match self.missing().await {
+            let missing = match self.missing(instances).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(missing)) => missing,
                 Err(error) => error.to_string(),
@@ -67,13 +75,14 @@ impl Subject {
         }
     }
 
-    async fn missing(&self) -> Result<Option<String>, kube::Error> {
+    async fn missing(&self, instances: usize) -> Result<Option<String>, kube::Error> {
         let database = self.place.api::<ServiceDatabase>().get(NAME).await?;
         let status = database.status.clone().unwrap_or_default();
         let holds = |kind: &str| condition(&database, kind).is_some_and(|condition| condition.status == "True");
-        let all = status.instances.as_deref() == Some(&format!("{INSTANCES}/{INSTANCES}"));
+        let all = status.instances.as_deref() == Some(&format!("{instances}/{instances}"));
         let current = status.observed_generation == database.metadata.generation;
-        if !(all && current && holds("Ready") && holds("SynchronousReplication")) {
+        let synchronous = instances == 1 || holds("SynchronousReplication");
+        if !(all && current && holds("Ready") && synchronous) {
             return Ok(Some(describe(&database)));
         }
         let pods = self.pods().await?;
@@ -81,7 +90,7 @@ impl Subject {
         let leading = pods.iter().filter(|pod| role(pod) == Some(Role::Primary)).count();
         Ok(match bad {
             Some(bad) => Some(bad),
-            None if pods.len() != INSTANCES => Some(format!("{} pods", pods.len())),
+            None if pods.len() != instances => Some(format!("{} pods", pods.len())),
             None if leading != 1 => Some(format!("{leading} pods say that they lead")),
             None => None,
         })

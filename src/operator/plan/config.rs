@@ -37,8 +37,6 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
     let document = Desired {
         order: decision.order.clone(),
         instances: decision.members,
-        // Also while more pods live than are declared: what they have is not lost on the way.
-        synchronous: database.synchronous && decision.replicas > 1,
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -57,7 +55,9 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         instances: database.instances,
         parameters: database.parameters.clone(),
         extensions: database.extensions.clone(),
-        synchronous: database.synchronous && database.instances > 1,
+        // With one instance, too: Patroni's record of who has every commit bars an earlier member that
+        // returns with an old volume, whatever the number of instances was meanwhile.
+        synchronous: database.synchronous,
         maximum_lag_bytes: database.maximum_lag_bytes,
         credential_generation: credentials.generation,
         requests: credentials.requests.clone(),

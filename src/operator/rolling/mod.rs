@@ -216,10 +216,22 @@ impl Situation<'_> {
     fn live(&self) -> i32 {
         let set = self.observed.own_set(&self.database.owner.uid);
         let declared = set.and_then(|set| set.spec.as_ref()?.replicas);
-        declared.unwrap_or_else(|| {
+        let live = declared.unwrap_or_else(|| {
             let ordinals = self.observed.pods.iter().filter_map(|pod| self.database.names().ordinal(&pod.name));
             ordinals.max().map_or(0, |last| last + 1)
-        })
+        });
+        live.max(self.holder())
+    }
+
+    /// How many pods there must be so that the one is among them that has every acknowledged row,
+    /// whoever has scaled the StatefulSet meanwhile: while nobody leads, nobody else may.
+    fn holder(&self) -> i32 {
+        let observed = self.observed;
+        let holder = match observed.primary() {
+            Some(primary) => Some(&primary.name),
+            None => observed.recorded_leader.as_ref().filter(|_| self.database.synchronous),
+        };
+        holder.and_then(|holder| self.database.names().ordinal(holder)).map_or(0, |ordinal| ordinal + 1)
     }
 
     /// How many pods there may be: none is taken away before those that stay serve, one that leads

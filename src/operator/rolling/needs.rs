@@ -11,9 +11,10 @@ use crate::contract::report::{Phase, Report};
 use crate::operator::pods::DatabasePod;
 use crate::operator::status::Word;
 
-/// How often a replica is restarted for one change of a setting, and how long it runs in between.
-const TRIES: i32 = 3;
+/// How long a replica runs before it is restarted again for one change of a setting: doubled with
+/// each try, up to the longest. The tries never end, since what they wait for may come at any time.
 const REST: SignedDuration = SignedDuration::from_secs(10);
+const LONGEST_REST: SignedDuration = SignedDuration::from_secs(300);
 
 /// What an instance needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +107,7 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
         return Step::Wait("no instance is the primary at present".to_owned());
     };
     let of_primary = needed.iter().find(|(pod, _)| pod.name == primary.name);
-    let first = primary.report.as_ref().is_some_and(|report| report.primary_restarts_first);
-    if let Some(restart) = of_primary.filter(|(_, need)| first && matches!(need, Need::Restart(_))) {
+    if let Some(restart) = of_primary.filter(|(pod, need)| goes_first(pod) && matches!(need, Need::Restart(_))) {
         return give(restart);
     }
     if let Some(replica) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
@@ -119,15 +119,32 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
         // The lead would go to and fro.
         return Step::Wait(format!("{} was restarted, and still waits for a restart", pod.name));
     }
-    match of_primary {
-        Some((pod, _)) if situation.database.instances > 1 => Step::HandOver(pod),
-        Some(alone) => give(alone),
-        None => Step::Wait(String::new()),
+    // One that is on its way out could return by the next change of spec, and would find no leader.
+    let other = observed.pods.iter().find(|pod| pod.name != primary.name);
+    match (of_primary, other) {
+        (Some((pod, _)), _) if situation.database.instances > 1 => Step::HandOver(pod),
+        (Some(_), Some(other)) => Step::Wait(format!("waiting until {} has ended", other.name)),
+        (Some(alone), None) => give(alone),
+        (None, _) => Step::Wait(String::new()),
     }
+}
+
+/// Whether this is a primary whose PostgreSQL must be restarted before any replica: one of the
+/// settings that it shares with them becomes lower, and until it runs with the lower value a restart
+/// of a replica changes nothing (Patroni starts it with the primary's).
+fn goes_first(pod: &DatabasePod) -> bool {
+    pod.claims_the_lead() && pod.report.as_ref().is_some_and(|report| report.primary_restarts_first)
 }
 
 /// What an instance needs; nothing, if it is as it shall be.
 pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -> Option<Need> {
+    let by_settings = pod.report.as_ref().filter(|report| report.restart_pending);
+    let by_settings = || by_settings.and_then(|report| parameters(situation, pod, report));
+    if goes_first(pod)
+        && let Some(restart) = by_settings()
+    {
+        return Some(restart);
+    }
     let outdated = situation.revision.is_some_and(|now| pod.revision.as_deref().is_some_and(|made_of| made_of != now));
     if outdated {
         return Some(Need::Replacement);
@@ -142,13 +159,13 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
             return Some(Need::Restart(id));
         }
     }
-    report.restart_pending.then(|| parameters(situation, pod, report)).flatten()
+    by_settings()
 }
 
 /// The order by which a changed setting comes into effect. It is given for what is declared, and
 /// for the primary as it runs: a lower value comes to a replica only once the primary has it and
-/// the replica has replayed that, so a restart of a replica may be too early, and is tried again;
-/// one that does not help is not repeated for ever.
+/// the replica has replayed that, so a restart of a replica may be too early, and is tried again. A
+/// primary's is repeated only if it failed: each costs its clients their connections.
 fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> Option<Need> {
     let mut id = format!("parameters-{}", situation.database.generation);
     let primary = situation.observed.primary().filter(|primary| primary.name != pod.name);
@@ -156,12 +173,14 @@ fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> 
         id = format!("{id}-{}", started.as_second());
     }
     let last = report.order.as_ref().and_then(|answered| answered.id.strip_prefix(&id)?.strip_prefix('#'));
-    let Some(tried) = last.map(|tried| tried.parse().unwrap_or(TRIES)) else {
+    let Some(tried) = last.map(|tried| tried.parse::<u32>().unwrap_or(1)) else {
         return Some(Need::Restart(format!("{id}#1")));
     };
-    let rested = report.postgres_started_at.is_some_and(|started| situation.now.duration_since(started) >= REST);
+    let rest = (REST * 2_i32.pow(tried.saturating_sub(1).min(5))).min(LONGEST_REST);
+    let rested = report.postgres_started_at.is_some_and(|started| situation.now.duration_since(started) >= rest);
     let again = if rested { Need::Restart(format!("{id}#{}", tried + 1)) } else { Need::AnotherTry };
-    (primary.is_some() && tried < TRIES).then_some(again)
+    let failed = report.order.as_ref().is_some_and(|answered| answered.error.is_some());
+    (primary.is_some() || failed).then_some(again)
 }
 
 /// The order by which a restart that was asked for is carried out.

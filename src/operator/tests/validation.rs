@@ -131,7 +131,7 @@ fn what_is_not_declared_is_resolved() {
     assert_eq!(minimal.owner.uid, "uid-of-chat");
     assert_eq!(minimal.instances, 1);
     let told = crate::operator::plan::config::document(&minimal, &crate::operator::credentials::Settled::first());
-    assert!(!told.synchronous, "one instance has nobody to wait for");
+    assert!(told.synchronous, "the record of who may lead does not depend on the number of instances");
     assert!(minimal.migrations.is_none());
     let full = database(FULL);
     assert_eq!(full.postgres.database, "matches");
