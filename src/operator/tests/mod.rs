@@ -15,6 +15,7 @@ mod fixtures;
 mod leader;
 mod memory_vault;
 mod migrations;
+mod objects;
 mod plan;
 mod pod_security;
 mod provisioning;
