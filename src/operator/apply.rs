@@ -35,6 +35,7 @@ pub async fn apply(context: &Context, owner: &Owner, planned: &Planned) -> Resul
     if context.memory.is_as_planned(owner, kind, &planned.name, &hash) {
         return Ok(Change::Unchanged);
     }
+    context.memory.look(owner, kind, &planned.name);
     let (change, version) = bring_about(&context.client, owner, planned, &sealed, &hash).await?;
     context.memory.saw(owner, kind, &planned.name, hash, version);
     Ok(change)
@@ -84,7 +85,9 @@ fn must_be_made_anew(kind: &str, live: &Value, wanted: &Value) -> bool {
     match kind {
         "ConfigMap" => live["immutable"] == true && !contains(&live["data"], &wanted["data"]),
         "RoleBinding" => !contains(&live["roleRef"], &wanted["roleRef"]),
-        "Service" => wanted["spec"]["clusterIP"].is_string() && live["spec"]["clusterIP"] != wanted["spec"]["clusterIP"],
+        "Service" => {
+            wanted["spec"]["clusterIP"].is_string() && live["spec"]["clusterIP"] != wanted["spec"]["clusterIP"]
+        }
         _ => false,
     }
 }
@@ -143,6 +146,7 @@ pub async fn ensure_absent(context: &Context, owner: &Owner, planned: &Planned) 
     if context.memory.is_as_planned(owner, kind, &planned.name, ABSENT) {
         return Ok(());
     }
+    context.memory.look(owner, kind, &planned.name);
     if !delete(&context.client, owner, planned).await? {
         context.memory.saw(owner, kind, &planned.name, ABSENT.to_owned(), None);
     }

@@ -45,6 +45,13 @@ struct Seen {
     at: Instant,
 }
 
+impl Seen {
+    /// Whether it is not known yet to be as planned.
+    fn is_being_looked_at(&self) -> bool {
+        self.plan.is_empty()
+    }
+}
+
 /// What is remembered of one resource.
 #[derive(Clone, Default)]
 struct Remembered {
@@ -97,11 +104,26 @@ impl Memory {
         seen.is_some_and(|seen| seen.owner == owner.uid && seen.plan == plan && seen.at.elapsed() < self.trust)
     }
 
-    /// Remembers that an object is as planned.
-    pub fn saw(&self, owner: &Owner, kind: &str, name: &str, plan: String, resource_version: Option<String>) {
+    /// Begins to look at an object: what a watch tells of it from now on is newer than what
+    /// [`Self::saw`] will say.
+    pub fn look(&self, owner: &Owner, kind: &str, name: &str) {
+        let (plan, resource_version, at) = (String::new(), None, Instant::now());
         let (owner, namespace) = (owner.clone(), owner.names.namespace.clone());
-        let seen = Seen { owner: owner.uid, resource: owner.names.name, plan, resource_version, at: Instant::now() };
+        let seen = Seen { owner: owner.uid, resource: owner.names.name, plan, resource_version, at };
         lock(&self.objects).insert(object_key(&namespace, kind, name), seen);
+    }
+
+    /// Remembers that an object is as planned, if it was heard to have no other version since the
+    /// look began.
+    pub fn saw(&self, owner: &Owner, kind: &str, name: &str, plan: String, resource_version: Option<String>) {
+        let mut objects = lock(&self.objects);
+        let key = object_key(&owner.names.namespace, kind, name);
+        let Some(seen) = objects.get_mut(&key) else { return };
+        if seen.resource_version.is_none() || seen.resource_version == resource_version {
+            (seen.plan, seen.resource_version, seen.at) = (plan, resource_version, Instant::now());
+        } else {
+            objects.remove(&key);
+        }
     }
 
     /// Hears from a watch that an object is of this version now; if that is not the version
@@ -110,10 +132,11 @@ impl Memory {
     pub fn heard(&self, namespace: &str, kind: &str, name: &str, resource_version: Option<&str>) -> Option<String> {
         let mut objects = lock(&self.objects);
         let key = object_key(namespace, kind, name);
-        let (resource, same) = objects
-            .get(&key)
-            .map(|seen| (seen.resource.clone(), seen.resource_version.as_deref() == resource_version))?;
-        if !same {
+        let seen = objects.get_mut(&key)?;
+        let resource = seen.resource.clone();
+        if seen.is_being_looked_at() {
+            seen.resource_version = resource_version.map(str::to_owned);
+        } else if seen.resource_version.as_deref() != resource_version {
             objects.remove(&key);
         }
         Some(resource)
@@ -303,11 +326,28 @@ mod tests {
         Owner { names: crate::api::names::Names::new("ns", "chat"), uid: uid.to_owned() }
     }
 
+    fn saw(memory: &Memory, owner: &Owner, kind: &str, name: &str, version: Option<&str>) {
+        memory.look(owner, kind, name);
+        memory.saw(owner, kind, name, "plan".to_owned(), version.map(str::to_owned));
+    }
+
+    #[test]
+    fn what_is_heard_while_an_object_is_read_is_newer_than_what_was_read() {
+        let memory = Memory::new(Duration::from_secs(60));
+        let ours = owner("uid");
+        for (heard, counts) in [("7", true), ("8", false)] {
+            memory.look(&ours, "Role", "chat-db");
+            memory.heard("ns", "Role", "chat-db", Some(heard));
+            memory.saw(&ours, "Role", "chat-db", "plan".to_owned(), Some("7".to_owned()));
+            assert_eq!(memory.is_as_planned(&ours, "Role", "chat-db", "plan"), counts, "our own write is no news");
+        }
+    }
+
     #[test]
     fn a_change_that_a_watch_tells_of_ends_trust_and_our_own_does_not() {
         let memory = Memory::new(Duration::from_secs(60));
         let ours = owner("uid");
-        memory.saw(&ours, "Service", "chat-db", "plan".to_owned(), Some("7".to_owned()));
+        saw(&memory, &ours, "Service", "chat-db", Some("7"));
         assert_eq!(memory.heard("ns", "Service", "chat-db", Some("7")).as_deref(), Some("chat"));
         assert!(memory.is_as_planned(&ours, "Service", "chat-db", "plan"));
         assert!(!memory.is_as_planned(&ours, "Service", "chat-db", "another plan"));
@@ -322,9 +362,10 @@ mod tests {
         let memory = Memory::new(Duration::from_secs(60));
         let ours = owner("uid");
         for name in ["chat-db", "chat-db-peers"] {
-            memory.saw(&ours, "Service", name, "plan".to_owned(), None);
+            saw(&memory, &ours, "Service", name, None);
         }
-        memory.saw(&ours, "Role", "chat-db", "plan".to_owned(), None);
+        saw(&memory, &ours, "Role", "chat-db", None);
+        memory.look(&ours, "Service", "chat-db-none");
         memory.saw(&ours, "Service", "chat-db-none", ABSENT.to_owned(), None);
         let there = HashSet::from([("ns".to_owned(), "chat-db".to_owned())]);
         assert!(memory.heard_all(Some("elsewhere"), "Service", &HashSet::new()).is_empty());
@@ -338,7 +379,7 @@ mod tests {
     #[test]
     fn trust_ends_with_time() {
         let memory = Memory::new(Duration::ZERO);
-        memory.saw(&owner("uid"), "Role", "chat-db", "plan".to_owned(), None);
+        saw(&memory, &owner("uid"), "Role", "chat-db", None);
         assert!(!memory.is_as_planned(&owner("uid"), "Role", "chat-db", "plan"));
     }
 }

@@ -214,6 +214,7 @@ mod tests {
     #[test]
     fn an_object_is_of_whom_it_was_seen_to_be_and_of_whom_it_says() {
         let (memory, owner) = memory();
+        memory.look(&owner, "Role", "chat-db");
         memory.saw(&owner, "Role", "chat-db", "plan".to_owned(), Some("1".to_owned()));
         let metadata = |label: &str| {
             let labels = json!({LABEL_NAME: label});
@@ -231,6 +232,7 @@ mod tests {
         let (memory, owner) = memory();
         let (known, _writer) = reflector::store();
         let mut patronis = Patronis::default();
+        memory.look(&owner, "ConfigMap", "chat-db-leader");
         memory.saw(&owner, "ConfigMap", "chat-db-leader", "plan".to_owned(), None);
         let leader = |renewed: &str, uid: &str| {
             object::<ConfigMap>(json!({

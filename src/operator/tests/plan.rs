@@ -126,7 +126,9 @@ fn no_field_is_unknown_to_its_type() {
         for planned in everything(&database(yaml), &options()) {
             let kind = planned.resource.kind.as_str();
             let mut body = planned.body.clone();
-            if let Some(config) = planned.at_creation.as_ref().and_then(|extra| extra.pointer("/metadata/annotations/config")) {
+            if let Some(config) =
+                planned.at_creation.as_ref().and_then(|extra| extra.pointer("/metadata/annotations/config"))
+            {
                 body["metadata"]["annotations"]["config"] = config.clone();
             }
             let read = match kind {
