@@ -68,6 +68,11 @@ impl Initialiser<'_> {
         if !self.environment.is_first() || self.is_initialised().await {
             return Ok(Outcome::Known);
         }
+        // Somebody may have emptied or deleted what says so.
+        if let Some(system_identifier) = &desired::first(&mut self.desired).await.system_identifier {
+            tracing::info!(system_identifier, "the database was initialised before; waiting for its leader");
+            return Ok(Outcome::Known);
+        }
         // 4. initdb, while Vault is asked for the first credentials: without them there is
         //    nobody whose database this would be.
         let desired = desired::first(&mut self.desired).await;

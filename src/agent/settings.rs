@@ -138,6 +138,7 @@ mod tests {
             requests: Default::default(),
             order: None,
             primary_host: "h".into(),
+            system_identifier: None,
         };
         let lines: Vec<_> = lines(&environment, &desired).collect();
         assert!(lines.contains(&r"search_path = 'a''\\b'".to_owned()), "{lines:?}");

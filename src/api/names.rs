@@ -119,7 +119,7 @@ impl Names {
 
     /// Patroni's ConfigMaps, which share the volumes' fate.
     pub fn patroni_config_maps(&self) -> [String; 4] {
-        ["config", "leader", "failover", "sync"].map(|suffix| self.with(suffix))
+        PATRONI_CONFIG_MAPS.map(|suffix| self.with(suffix))
     }
 
     /// The ConfigMap with one revision of the migrations.
@@ -195,6 +195,15 @@ impl Names {
     fn with(&self, suffix: &str) -> String {
         format!("{}-db-{suffix}", self.name)
     }
+}
+
+/// What the names of Patroni's ConfigMaps end in.
+const PATRONI_CONFIG_MAPS: [&str; 4] = ["config", "leader", "failover", "sync"];
+
+/// The service of which a ConfigMap of this name would be Patroni's.
+pub fn service_of_patroni_config_map(name: &str) -> Option<&str> {
+    let (service, suffix) = name.rsplit_once('-')?;
+    PATRONI_CONFIG_MAPS.contains(&suffix).then(|| service.strip_suffix("-db"))?
 }
 
 fn short(revision: &str) -> &str {
@@ -305,6 +314,16 @@ mod tests {
         let roles = names.postgres(&"d".repeat(50));
         for role in [roles.owner(), roles.app(), roles.login(1), roles.migrator_login(2)] {
             assert!(role.len() <= 63, "{role} is longer than PostgreSQL keeps");
+        }
+    }
+
+    #[test]
+    fn patronis_config_maps_are_known_by_their_names() {
+        for name in Names::new("games", "match-db").patroni_config_maps() {
+            assert_eq!(service_of_patroni_config_map(&name), Some("match-db"), "{name}");
+        }
+        for other in ["chat-db-desired", "chat-config", "config", "chat-db"] {
+            assert_eq!(service_of_patroni_config_map(other), None, "{other}");
         }
     }
 

@@ -48,6 +48,10 @@ pub struct Desired {
     pub order: Option<Order>,
     /// The host name that clients use for the primary, for `<PREFIX>_DB_HOST`.
     pub primary_host: String,
+    /// PostgreSQL's system identifier, once the database was initialised: none is made beside it,
+    /// whatever became of Patroni's ConfigMap that says so too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
 }
 
 /// What an agent shall do once. It is the one that the order names, it does nothing if things

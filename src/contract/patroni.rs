@@ -152,6 +152,7 @@ mod tests {
             requests: Default::default(),
             order: None,
             primary_host: "h".into(),
+            system_identifier: None,
         }
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Error;
+use super::memory::ABSENT;
 use super::object::{ANNOTATION_APPLIED, Owner, Planned, conflict, contains};
 use crate::api::names::FIELD_MANAGER;
 
@@ -30,12 +31,13 @@ pub enum Change {
 /// as it is. Otherwise whatever the API server said.
 pub async fn apply(context: &Context, owner: &Owner, planned: &Planned) -> Result<Change, Error> {
     let (sealed, hash) = planned.sealed();
-    let (namespace, kind) = (owner.names.namespace.as_str(), planned.resource.kind.as_str());
-    if context.memory.is_as_planned(namespace, kind, &planned.name, &owner.uid, &hash) {
+    let kind = planned.resource.kind.as_str();
+    if context.memory.is_as_planned(owner, kind, &planned.name, &hash) {
         return Ok(Change::Unchanged);
     }
+    context.memory.look(owner, kind, &planned.name);
     let (change, version) = bring_about(&context.client, owner, planned, &sealed, &hash).await?;
-    context.memory.saw(namespace, kind, &planned.name, &owner.uid, hash, version);
+    context.memory.saw(owner, kind, &planned.name, hash, version);
     Ok(change)
 }
 
@@ -57,18 +59,37 @@ async fn bring_about(
             Err(error) => return Err(error.into()),
         },
     };
-    if !owner.owns(&planned.ownership, &live.metadata) {
+    if !owner.owns(&planned.ownership, &live.metadata) && !owner.may_mark_again(planned, &live.metadata) {
         return Err(conflict(&planned.resource.kind, &planned.name, &live.metadata));
     }
+    let content = serde_json::to_value(&live)?;
     if live.annotations().get(ANNOTATION_APPLIED).is_some_and(|applied| applied == hash)
-        && contains(&serde_json::to_value(&live)?, &planned.body)
+        && contains(&content, &planned.body)
     {
         return Ok((Change::Unchanged, live.resource_version()));
+    }
+    if must_be_made_anew(&planned.resource.kind, &content, &planned.body) {
+        delete_exactly(&api, &live).await?;
+        let made = create(&api, planned, sealed).await?;
+        return Ok((Change::Updated, made.resource_version()));
     }
     own_created_fields(&api, &live).await?;
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let live = api.patch(&planned.name, &parameters, &Patch::Apply(sealed)).await?;
     Ok((Change::Updated, live.resource_version()))
+}
+
+/// Whether somebody changed an object in what cannot be changed back. Only of objects that hold
+/// no state and that nothing is without for the moment that it takes.
+fn must_be_made_anew(kind: &str, live: &Value, wanted: &Value) -> bool {
+    match kind {
+        "ConfigMap" => live["immutable"] == true && !contains(&live["data"], &wanted["data"]),
+        "RoleBinding" => !contains(&live["roleRef"], &wanted["roleRef"]),
+        "Service" => {
+            wanted["spec"]["clusterIP"].is_string() && live["spec"]["clusterIP"] != wanted["spec"]["clusterIP"]
+        }
+        _ => false,
+    }
 }
 
 async fn create(api: &Api<DynamicObject>, planned: &Planned, sealed: &Value) -> Result<DynamicObject, kube::Error> {
@@ -116,20 +137,18 @@ async fn own_created_fields(api: &Api<DynamicObject>, live: &DynamicObject) -> R
     Ok(())
 }
 
-/// What is remembered instead of a plan of an object that shall not be.
-const ABSENT: &str = "absent";
-
 /// Sees to it that an object of this owner's is not there; deletes only the very object that was read.
 ///
 /// # Errors
 /// Whatever the API server said; an object that is gone already is success.
 pub async fn ensure_absent(context: &Context, owner: &Owner, planned: &Planned) -> Result<(), Error> {
-    let (namespace, kind) = (owner.names.namespace.as_str(), planned.resource.kind.as_str());
-    if context.memory.is_as_planned(namespace, kind, &planned.name, &owner.uid, ABSENT) {
+    let kind = planned.resource.kind.as_str();
+    if context.memory.is_as_planned(owner, kind, &planned.name, ABSENT) {
         return Ok(());
     }
+    context.memory.look(owner, kind, &planned.name);
     if !delete(&context.client, owner, planned).await? {
-        context.memory.saw(namespace, kind, &planned.name, &owner.uid, ABSENT.to_owned(), None);
+        context.memory.saw(owner, kind, &planned.name, ABSENT.to_owned(), None);
     }
     Ok(())
 }
@@ -185,4 +204,25 @@ where
 /// Whether an API error has this reason.
 pub fn is_conflict(error: &kube::Error, reason: &str) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_changed_back_is_made_anew() {
+        let anew = |kind: &str, live: Value, wanted: Value| must_be_made_anew(kind, &live, &wanted);
+        let data = |value: &str| json!({"data": {"k": value}});
+        assert!(anew("ConfigMap", json!({"immutable": true, "data": {}}), data("v")));
+        assert!(!anew("ConfigMap", json!({"immutable": true, "data": {"k": "v"}}), data("v")), "nothing to change");
+        assert!(!anew("ConfigMap", json!({"data": {}}), data("v")));
+        let role = |name: &str| json!({"roleRef": {"name": name}});
+        assert!(anew("RoleBinding", role("admin"), role("chat-db")));
+        assert!(!anew("RoleBinding", role("chat-db"), role("chat-db")));
+        let address = |ip: &str| json!({"spec": {"clusterIP": ip}});
+        assert!(anew("Service", address("10.0.0.1"), address("None")));
+        assert!(!anew("Service", address("10.0.0.1"), json!({"spec": {}})), "an address is the server's to give");
+        assert!(!anew("StatefulSet", json!({}), json!({"spec": {}})));
+    }
 }

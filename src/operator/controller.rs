@@ -8,12 +8,12 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, future, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::PartialObjectMeta;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::{ObjectRef, store::Writer};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use super::context::Context;
 use super::error::Error;
 use super::pods::{fingerprint, trim};
 use super::reconcile::{jittered, reconcile};
-use super::{nodes, orphans, vault_probe};
+use super::{nodes, orphans, vault_probe, watches};
 use crate::api::ServiceDatabase;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 
@@ -65,20 +65,18 @@ async fn controller(
     let config = Config::default().concurrency(context.options.concurrency).debounce(DEBOUNCE);
     let controller = Controller::new(resources, watcher::Config::default()).with_config(config);
     let known = controller.store();
-    let (config_maps, sets, jobs, services, policies, budgets) =
-        (context.clone(), context.clone(), context.clone(), context.clone(), context.clone(), context.clone());
+    // Everything that is applied, but Secrets, which the operator may neither list nor watch.
     controller
-        .watches(api::<PartialObjectMeta<StatefulSet>>(&client, namespace), labelled(LABEL_NAME), of(sets))
-        .watches(api::<PartialObjectMeta<Job>>(&client, namespace), labelled(LABEL_NAME), of(jobs))
-        .watches(api::<PartialObjectMeta<Service>>(&client, namespace), labelled(LABEL_NAME), of(services))
-        .watches(api::<PartialObjectMeta<NetworkPolicy>>(&client, namespace), labelled(LABEL_NAME), of(policies))
-        .watches(api::<PartialObjectMeta<PodDisruptionBudget>>(&client, namespace), labelled(LABEL_NAME), of(budgets))
-        // Patroni rewrites its ConfigMaps in every loop: they are left out, and only names are watched.
-        .watches(
-            api::<PartialObjectMeta<ConfigMap>>(&client, namespace),
-            watcher::Config::default().labels(&format!("!{LABEL_SCOPE}")),
-            move |changed| of_config_map(&config_maps, &known, &changed),
-        )
+        .reconcile_on(watches::objects::<StatefulSet>(&context, namespace))
+        .reconcile_on(watches::objects::<Job>(&context, namespace))
+        .reconcile_on(watches::objects::<Service>(&context, namespace))
+        .reconcile_on(watches::objects::<NetworkPolicy>(&context, namespace))
+        .reconcile_on(watches::objects::<PodDisruptionBudget>(&context, namespace))
+        .reconcile_on(watches::objects::<ServiceAccount>(&context, namespace))
+        .reconcile_on(watches::objects::<Role>(&context, namespace))
+        .reconcile_on(watches::objects::<RoleBinding>(&context, namespace))
+        .reconcile_on(watches::objects::<PersistentVolumeClaim>(&context, namespace))
+        .reconcile_on(watches::config_maps(&context, namespace, known))
         .reconcile_on(pods.changes)
         .reconcile_on(nodes::changes(context.draining.clone(), context.pods.clone()))
         .reconcile_all_on(vault_probe::changes(vault))
@@ -93,7 +91,8 @@ async fn controller(
         .await;
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// The objects of a kind, in one namespace or in all.
+pub fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
@@ -103,43 +102,9 @@ where
     }
 }
 
-fn labelled(label: &str) -> watcher::Config {
+/// Watches what has a label.
+pub fn labelled(label: &str) -> watcher::Config {
     watcher::Config::default().labels(label)
-}
-
-/// The resource that an object belongs to by its label; what was remembered of the object is
-/// checked against what the watch tells.
-fn of<K>(context: Arc<Context>) -> impl Fn(PartialObjectMeta<K>) -> Option<ObjectRef<ServiceDatabase>>
-where
-    K: kube::Resource<DynamicType = ()>,
-{
-    move |changed| hear(&context, &changed)
-}
-
-fn hear<K>(context: &Context, changed: &PartialObjectMeta<K>) -> Option<ObjectRef<ServiceDatabase>>
-where
-    K: kube::Resource<DynamicType = ()>,
-{
-    let namespace = changed.namespace().unwrap_or_default();
-    let version = changed.metadata.resource_version.as_deref();
-    context.memory.heard(&namespace, &K::kind(&()), &changed.name_any(), version);
-    changed.labels().get(LABEL_NAME).map(|name| ObjectRef::new(name).within(&namespace))
-}
-
-/// The resource that owns a ConfigMap, and those whose migrations it holds.
-fn of_config_map(
-    context: &Context,
-    known: &Store<ServiceDatabase>,
-    changed: &PartialObjectMeta<ConfigMap>,
-) -> Vec<ObjectRef<ServiceDatabase>> {
-    let (name, namespace) = (changed.name_any(), changed.namespace());
-    let owner = hear(context, changed);
-    let reads = |resource: &Arc<ServiceDatabase>| {
-        let mut sources = resource.spec.migrations.iter().flat_map(|migrations| migrations.source.references());
-        resource.namespace() == namespace && sources.any(|source| source.name == name)
-    };
-    let readers = known.state().into_iter().filter(reads).map(|resource| ObjectRef::from_obj(resource.as_ref()));
-    readers.chain(owner).collect()
 }
 
 /// A watch of database pods: a trimmed store for all to read, and the changes that matter.

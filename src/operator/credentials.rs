@@ -161,7 +161,7 @@ async fn present(context: &Context, database: &Database, observed: &Observation)
     // its password was known to its clients. The next generation replaces it once a login
     // proves it. The metadata does not tell: it is written before that, and the content with it.
     let ours = Runtime::uid_of(&record.data) == Some(database.owner.uid.as_str());
-    let adopted = database.adopt && observed.initialized && !observed.foreign_config;
+    let adopted = database.adopt && observed.initialized() && !observed.foreign_config;
     Ok(if ours || adopted {
         settled(held, database.answered.as_ref().unwrap_or(&Requests::default()))
     } else {

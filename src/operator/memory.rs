@@ -1,10 +1,12 @@
 //! What is remembered between reconciles: it saves requests, and losing it costs requests,
 //! never truth.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::object::{ANNOTATION_UID, Owner};
+use super::patroni_state::Annotations;
 use super::plan::RoleIds;
 use crate::vault::VaultError;
 
@@ -14,6 +16,7 @@ pub struct Memory {
     trust: Duration,
     resources: Mutex<HashMap<String, Remembered>>,
     objects: Mutex<HashMap<ObjectKey, Seen>>,
+    deleted: Mutex<HashMap<(String, String), Annotations>>,
     vault_said: Mutex<Option<(Instant, Result<(), VaultError>)>>,
 }
 
@@ -25,12 +28,28 @@ const VAULT_FAILS_FOR: Duration = Duration::from_secs(20);
 /// Namespace, kind and name of an object.
 type ObjectKey = (String, String, String);
 
+fn object_key(namespace: &str, kind: &str, name: &str) -> ObjectKey {
+    (namespace.to_owned(), kind.to_owned(), name.to_owned())
+}
+
+/// What is remembered instead of a plan of an object that shall not be.
+pub const ABSENT: &str = "absent";
+
 /// An object that was seen to be as planned.
 struct Seen {
     owner: String,
+    /// The name of the ServiceDatabase.
+    resource: String,
     plan: String,
     resource_version: Option<String>,
     at: Instant,
+}
+
+impl Seen {
+    /// Whether it is not known yet to be as planned.
+    fn is_being_looked_at(&self) -> bool {
+        self.plan.is_empty()
+    }
 }
 
 /// What is remembered of one resource.
@@ -56,7 +75,13 @@ struct VerifiedVault {
 impl Memory {
     /// Remembers nothing yet; what it will remember it trusts for this long.
     pub fn new(trust: Duration) -> Self {
-        Self { trust, resources: Mutex::default(), objects: Mutex::default(), vault_said: Mutex::default() }
+        Self {
+            trust,
+            resources: Mutex::default(),
+            objects: Mutex::default(),
+            deleted: Mutex::default(),
+            vault_said: Mutex::default(),
+        }
     }
 
     /// Counts a failure; returns how many there were in a row.
@@ -73,34 +98,86 @@ impl Memory {
     }
 
     /// Whether an object was seen lately with this plan, and not changed since.
-    pub fn is_as_planned(&self, namespace: &str, kind: &str, name: &str, owner: &str, plan: &str) -> bool {
+    pub fn is_as_planned(&self, owner: &Owner, kind: &str, name: &str, plan: &str) -> bool {
         let objects = lock(&self.objects);
-        let seen = objects.get(&(namespace.to_owned(), kind.to_owned(), name.to_owned()));
-        seen.is_some_and(|seen| seen.owner == owner && seen.plan == plan && seen.at.elapsed() < self.trust)
+        let seen = objects.get(&object_key(&owner.names.namespace, kind, name));
+        seen.is_some_and(|seen| seen.owner == owner.uid && seen.plan == plan && seen.at.elapsed() < self.trust)
     }
 
-    /// Remembers that an object is as planned.
-    pub fn saw(
-        &self,
-        namespace: &str,
-        kind: &str,
-        name: &str,
-        owner: &str,
-        plan: String,
-        resource_version: Option<String>,
-    ) {
-        let seen = Seen { owner: owner.to_owned(), plan, resource_version, at: Instant::now() };
-        lock(&self.objects).insert((namespace.to_owned(), kind.to_owned(), name.to_owned()), seen);
+    /// Begins to look at an object: what a watch tells of it from now on is newer than what
+    /// [`Self::saw`] will say.
+    pub fn look(&self, owner: &Owner, kind: &str, name: &str) {
+        let (plan, resource_version, at) = (String::new(), None, Instant::now());
+        let (owner, namespace) = (owner.clone(), owner.names.namespace.clone());
+        let seen = Seen { owner: owner.uid, resource: owner.names.name, plan, resource_version, at };
+        lock(&self.objects).insert(object_key(&namespace, kind, name), seen);
+    }
+
+    /// Remembers that an object is as planned, if it was heard to have no other version since the
+    /// look began.
+    pub fn saw(&self, owner: &Owner, kind: &str, name: &str, plan: String, resource_version: Option<String>) {
+        let mut objects = lock(&self.objects);
+        let key = object_key(&owner.names.namespace, kind, name);
+        let Some(seen) = objects.get_mut(&key) else { return };
+        if seen.resource_version.is_none() || seen.resource_version == resource_version {
+            (seen.plan, seen.resource_version, seen.at) = (plan, resource_version, Instant::now());
+        } else {
+            objects.remove(&key);
+        }
     }
 
     /// Hears from a watch that an object is of this version now; if that is not the version
-    /// that was seen, what was seen counts no more.
-    pub fn heard(&self, namespace: &str, kind: &str, name: &str, resource_version: Option<&str>) {
+    /// that was seen, what was seen counts no more. Returns the ServiceDatabase that the object was
+    /// seen to be of, whatever its labels say now.
+    pub fn heard(&self, namespace: &str, kind: &str, name: &str, resource_version: Option<&str>) -> Option<String> {
         let mut objects = lock(&self.objects);
-        let key = (namespace.to_owned(), kind.to_owned(), name.to_owned());
-        if objects.get(&key).is_some_and(|seen| seen.resource_version.as_deref() != resource_version) {
+        let key = object_key(namespace, kind, name);
+        let seen = objects.get_mut(&key)?;
+        let resource = seen.resource.clone();
+        if seen.is_being_looked_at() {
+            seen.resource_version = resource_version.map(str::to_owned);
+        } else if seen.resource_version.as_deref() != resource_version {
             objects.remove(&key);
         }
+        Some(resource)
+    }
+
+    /// Hears from a watch which objects of a kind are there, in one namespace or in all: of those
+    /// that were seen and are gone nothing counts any more. Returns namespace and name of the
+    /// ServiceDatabases that they were of.
+    pub fn heard_all(
+        &self,
+        namespace: Option<&str>,
+        kind: &str,
+        there: &HashSet<(String, String)>,
+    ) -> Vec<(String, String)> {
+        let mut bereft = Vec::new();
+        lock(&self.objects).retain(|(of, its_kind, name), seen| {
+            let gone = its_kind == kind
+                && namespace.is_none_or(|namespace| namespace == of)
+                && seen.plan != ABSENT
+                && !there.contains(&(of.clone(), name.clone()));
+            if gone {
+                bereft.push((of.clone(), seen.resource.clone()));
+            }
+            !gone
+        });
+        bereft
+    }
+
+    /// Keeps what a ConfigMap of Patroni's said when it was deleted; none if it is there.
+    pub fn keep_deleted(&self, namespace: &str, name: &str, annotations: Option<Annotations>) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut deleted = lock(&self.deleted);
+        match annotations {
+            Some(annotations) => deleted.insert(key, annotations),
+            None => deleted.remove(&key),
+        };
+    }
+
+    /// What a ConfigMap of Patroni's said when it was deleted, where a watch told.
+    pub fn deleted(&self, namespace: &str, name: &str) -> Option<Annotations> {
+        lock(&self.deleted).get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// Whether Vault serves, as it has just said to whoever asked; none if nobody did. What
@@ -170,6 +247,11 @@ impl Memory {
         });
     }
 
+    /// Forgets that the Secrets were seen, if that was this long ago.
+    pub fn doubt_secrets_since(&self, uid: &str, age: Duration) {
+        self.with(uid, |remembered| remembered.secrets.take_if(|at| at.elapsed() >= age));
+    }
+
     /// Whether the Secrets were seen lately.
     pub fn secrets_seen(&self, uid: &str) -> bool {
         self.with(uid, |remembered| remembered.secrets.is_some_and(|at| at.elapsed() < self.trust))
@@ -224,6 +306,7 @@ impl Memory {
     pub fn forget(&self, uid: &str) {
         lock(&self.resources).remove(uid);
         lock(&self.objects).retain(|_, seen| seen.owner != uid);
+        lock(&self.deleted).retain(|_, annotations| annotations.get(ANNOTATION_UID).is_none_or(|stamp| stamp != uid));
     }
 
     fn with<T>(&self, uid: &str, change: impl FnOnce(&mut Remembered) -> T) -> T {
@@ -239,22 +322,64 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn owner(uid: &str) -> Owner {
+        Owner { names: crate::api::names::Names::new("ns", "chat"), uid: uid.to_owned() }
+    }
+
+    fn saw(memory: &Memory, owner: &Owner, kind: &str, name: &str, version: Option<&str>) {
+        memory.look(owner, kind, name);
+        memory.saw(owner, kind, name, "plan".to_owned(), version.map(str::to_owned));
+    }
+
+    #[test]
+    fn what_is_heard_while_an_object_is_read_is_newer_than_what_was_read() {
+        let memory = Memory::new(Duration::from_secs(60));
+        let ours = owner("uid");
+        for (heard, counts) in [("7", true), ("8", false)] {
+            memory.look(&ours, "Role", "chat-db");
+            memory.heard("ns", "Role", "chat-db", Some(heard));
+            memory.saw(&ours, "Role", "chat-db", "plan".to_owned(), Some("7".to_owned()));
+            assert_eq!(memory.is_as_planned(&ours, "Role", "chat-db", "plan"), counts, "our own write is no news");
+        }
+    }
+
     #[test]
     fn a_change_that_a_watch_tells_of_ends_trust_and_our_own_does_not() {
         let memory = Memory::new(Duration::from_secs(60));
-        memory.saw("ns", "Service", "chat-db", "uid", "plan".to_owned(), Some("7".to_owned()));
-        memory.heard("ns", "Service", "chat-db", Some("7"));
-        assert!(memory.is_as_planned("ns", "Service", "chat-db", "uid", "plan"));
-        assert!(!memory.is_as_planned("ns", "Service", "chat-db", "uid", "another plan"));
-        assert!(!memory.is_as_planned("ns", "Service", "chat-db", "another owner", "plan"));
-        memory.heard("ns", "Service", "chat-db", Some("8"));
-        assert!(!memory.is_as_planned("ns", "Service", "chat-db", "uid", "plan"));
+        let ours = owner("uid");
+        saw(&memory, &ours, "Service", "chat-db", Some("7"));
+        assert_eq!(memory.heard("ns", "Service", "chat-db", Some("7")).as_deref(), Some("chat"));
+        assert!(memory.is_as_planned(&ours, "Service", "chat-db", "plan"));
+        assert!(!memory.is_as_planned(&ours, "Service", "chat-db", "another plan"));
+        assert!(!memory.is_as_planned(&owner("another"), "Service", "chat-db", "plan"));
+        assert_eq!(memory.heard("ns", "Service", "chat-db", Some("8")).as_deref(), Some("chat"), "whatever its labels");
+        assert!(!memory.is_as_planned(&ours, "Service", "chat-db", "plan"));
+        assert_eq!(memory.heard("ns", "Service", "chat-db", Some("9")), None);
+    }
+
+    #[test]
+    fn what_went_while_no_watch_ran_is_noticed_when_one_runs_again() {
+        let memory = Memory::new(Duration::from_secs(60));
+        let ours = owner("uid");
+        for name in ["chat-db", "chat-db-peers"] {
+            saw(&memory, &ours, "Service", name, None);
+        }
+        saw(&memory, &ours, "Role", "chat-db", None);
+        memory.look(&ours, "Service", "chat-db-none");
+        memory.saw(&ours, "Service", "chat-db-none", ABSENT.to_owned(), None);
+        let there = HashSet::from([("ns".to_owned(), "chat-db".to_owned())]);
+        assert!(memory.heard_all(Some("elsewhere"), "Service", &HashSet::new()).is_empty());
+        assert_eq!(memory.heard_all(None, "Service", &there), [("ns".to_owned(), "chat".to_owned())]);
+        assert!(memory.is_as_planned(&ours, "Service", "chat-db", "plan"));
+        assert!(!memory.is_as_planned(&ours, "Service", "chat-db-peers", "plan"));
+        assert!(memory.is_as_planned(&ours, "Role", "chat-db", "plan"));
+        assert!(memory.is_as_planned(&ours, "Service", "chat-db-none", ABSENT));
     }
 
     #[test]
     fn trust_ends_with_time() {
         let memory = Memory::new(Duration::ZERO);
-        memory.saw("ns", "Role", "chat-db", "uid", "plan".to_owned(), None);
-        assert!(!memory.is_as_planned("ns", "Role", "chat-db", "uid", "plan"));
+        saw(&memory, &owner("uid"), "Role", "chat-db", None);
+        assert!(!memory.is_as_planned(&owner("uid"), "Role", "chat-db", "plan"));
     }
 }

@@ -4,7 +4,7 @@
 //! Reading order: [`reconcile`] is the driver; `validate`, `plan` and `status` are pure;
 //! `observe`, `apply`, `in_vault` (`vault_objects`, `credentials`, `secrets`), `migrations`, `adopt`,
 //! `cleanup` and `publish` do its I/O; `rolling` decides, purely, which instance is changed next;
-//! `volumes` grow; `controller` and `leader` call it, and `orphans` sweeps.
+//! `volumes` grow; `controller` (with `watches`) and `leader` call it, and `orphans` sweeps.
 
 mod adopt;
 mod apply;
@@ -28,6 +28,7 @@ mod object;
 mod observe;
 mod options;
 mod orphans;
+mod patroni_state;
 mod plan;
 mod pods;
 mod publish;
@@ -44,6 +45,7 @@ mod vault_ca;
 mod vault_objects;
 mod vault_probe;
 mod volumes;
+mod watches;
 
 pub use options::Options;
 pub use startup::run;

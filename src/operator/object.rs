@@ -21,6 +21,9 @@ pub const ANNOTATION_UID: &str = "servicedb.dev/uid";
 /// Annotation of a volume claim: the database that is on it.
 pub const ANNOTATION_DATABASE: &str = "servicedb.dev/database";
 
+/// The well-known label that says by whom an object is managed.
+const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
 /// Whose an object is, and so what becomes of it with the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
@@ -44,6 +47,9 @@ pub struct Planned {
     /// Fields that are set when the object is made and are somebody else's from then on,
     /// such as Patroni's annotations.
     pub at_creation: Option<Value>,
+    /// Whether an object that does not carry the resource's uid may be marked with it again: it is
+    /// known otherwise to be this resource's.
+    pub known_to_be_ours: bool,
 }
 
 impl Planned {
@@ -62,7 +68,7 @@ impl Planned {
             metadata["labels"][key] = value.into();
         }
         metadata["ownerReferences"] = json!([owner.reference()]);
-        Self { resource, name, ownership: Ownership::Controlled, body, at_creation: None }
+        Self { resource, name, ownership: Ownership::Controlled, body, at_creation: None, known_to_be_ours: false }
     }
 
     /// Makes the object outlive the resource.
@@ -104,7 +110,7 @@ impl Owner {
     /// The labels of every object.
     pub fn labels(&self) -> [(&'static str, String); 4] {
         [
-            ("app.kubernetes.io/managed-by", "servicedb".to_owned()),
+            (LABEL_MANAGED_BY, names::FIELD_MANAGER.to_owned()),
             ("app.kubernetes.io/name", "postgresql".to_owned()),
             ("app.kubernetes.io/instance", self.names.base()),
             (names::LABEL_NAME, self.names.name.clone()),
@@ -127,6 +133,22 @@ impl Owner {
         match ownership {
             Ownership::Controlled => controller_uid(live) == Some(self.uid.as_str()),
             Ownership::Stamped => stamped_uid(live) == Some(self.uid.as_str()),
+        }
+    }
+
+    /// Whether a live object that [`Self::owns`] denies only lost the mark of its owner. One that
+    /// nobody controls, and that says in three other places that we applied it for this resource,
+    /// is nobody else's; one that somebody controls is.
+    pub fn may_mark_again(&self, planned: &Planned, live: &ObjectMeta) -> bool {
+        match planned.ownership {
+            Ownership::Stamped => planned.known_to_be_ours,
+            Ownership::Controlled => {
+                let label = |key: &str| live.labels.as_ref().and_then(|labels| labels.get(key));
+                controller(live).is_none()
+                    && label(names::LABEL_NAME) == Some(&self.names.name)
+                    && label(LABEL_MANAGED_BY).is_some_and(|manager| manager == names::FIELD_MANAGER)
+                    && live.annotations.as_ref().is_some_and(|all| all.contains_key(ANNOTATION_APPLIED))
+            }
         }
     }
 }
@@ -209,5 +231,29 @@ mod tests {
         assert!(!contains(&json!({"spec": {"ports": [{"port": 5433}], "type": "ClusterIP"}}), &wanted));
         assert!(!contains(&json!({"spec": {"ports": [{"port": 5432}]}}), &wanted));
         assert!(!contains(&json!({"spec": {"ports": [{"port": 5432}, {"port": 1}], "type": "ClusterIP"}}), &wanted));
+    }
+
+    #[test]
+    fn only_an_object_that_nobody_controls_is_marked_again() {
+        let owner = Owner { names: names::Names::new("games", "chat"), uid: "u".to_owned() };
+        let planned = Planned::new::<k8s_openapi::api::core::v1::Service>(&owner, "chat-db".to_owned(), json!({}));
+        let (sealed, _) = planned.sealed();
+        let meta = |change: &dyn Fn(&mut Value)| {
+            let mut metadata = sealed["metadata"].clone();
+            change(&mut metadata);
+            serde_json::from_value::<ObjectMeta>(metadata).expect("metadata")
+        };
+        let again = |change: &dyn Fn(&mut Value)| owner.may_mark_again(&planned, &meta(change));
+        assert!(again(&|metadata| metadata["ownerReferences"] = json!([])));
+        assert!(!again(&|metadata| metadata["ownerReferences"][0]["uid"] = "another".into()), "an earlier resource's");
+        for lost in ["labels", "annotations"] {
+            assert!(
+                !again(&|metadata| {
+                    metadata["ownerReferences"] = json!([]);
+                    metadata[lost] = json!({});
+                }),
+                "without {lost} it may be anybody's"
+            );
+        }
     }
 }

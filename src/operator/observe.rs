@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::error::Error;
 use super::object::{ANNOTATION_UID, controller_uid, stamped_uid};
+use super::patroni_state::INITIALIZE;
 use super::pods::DatabasePod;
 use super::quantity;
 use super::rolling::ANNOTATION_TEMPLATE;
@@ -45,8 +46,11 @@ pub struct Observation {
     pub lease_lives: bool,
     /// The nodes that are being emptied.
     pub draining: Arc<BTreeSet<String>>,
-    /// Whether Patroni says that the database was initialised.
-    pub initialized: bool,
+    /// PostgreSQL's system identifier, once the database was initialised, as Patroni says it, or
+    /// the desired state, or an instance.
+    pub system_identifier: Option<String>,
+    /// Whether Patroni's ConfigMap is there and does not say it.
+    pub lacks_initialize: bool,
     /// The database pods, by name.
     pub pods: Vec<DatabasePod>,
     /// The volume claims.
@@ -61,6 +65,19 @@ impl Observation {
     pub fn primary(&self) -> Option<&DatabasePod> {
         let lives = |pod: &DatabasePod| pod.ready || self.lease_lives;
         self.pods.iter().find(|pod| pod.claims_the_lead() && lives(pod) && self.leader.as_ref() == Some(&pod.name))
+    }
+
+    /// Whether the database was initialised.
+    pub fn initialized(&self) -> bool {
+        self.system_identifier.is_some()
+    }
+
+    /// The pod that leads, or led last: as the lease names it, or else the one that says it is the
+    /// primary, if only one does.
+    pub fn last_leader(&self) -> Option<&str> {
+        let mut claiming = self.pods.iter().filter(|pod| pod.claims_the_lead());
+        let claims = claiming.next().filter(|_| claiming.next().is_none());
+        self.leader.as_deref().or_else(|| claims.map(|pod| pod.name.as_str()))
     }
 
     /// Whether a pod runs on a node that is being emptied.
@@ -177,16 +194,27 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         maps[index].as_ref()?.annotations().get(key).filter(|value| !value.is_empty()).cloned()
     };
     let stamp = annotation(3, ANNOTATION_UID);
+    let desired: Option<Desired> = data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok());
+    let pods = context.database_pods(names);
+    let own = |claim: &PersistentVolumeClaim| stamped_uid(&claim.metadata) == Some(uid);
+    // A leftover of an earlier resource says nothing of this one.
+    let is_ours = stamp.as_deref() == Some(uid) || volume_claims.iter().any(own);
+    let initialize = annotation(3, INITIALIZE).filter(|_| is_ours);
+    let lacks_initialize = is_ours && maps[3].is_some() && initialize.is_none();
+    let reported = || pods.iter().find_map(|pod| pod.report.as_ref()?.system_identifier.clone());
+    let recorded = desired.as_ref().filter(|desired| desired.uid == uid);
+    let recorded = recorded.and_then(|desired| desired.system_identifier.clone());
     Ok(Observation {
+        system_identifier: initialize.or(recorded).or_else(reported),
+        lacks_initialize,
         template: annotation(0, ANNOTATION_TEMPLATE).and_then(|text| serde_json::from_str(&text).ok()),
-        desired: data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok()),
+        desired,
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
-        initialized: annotation(3, "initialize").is_some(),
         leader: annotation(4, "leader"),
         recorded_leader: annotation(5, "leader"),
         lease_lives: lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now()),
         draining: context.draining.borrow().clone(),
-        pods: context.database_pods(names),
+        pods,
         stateful_set,
         volume_claims,
         foreign_config: maps[3].is_some() && stamp.as_deref() != Some(uid),

@@ -38,6 +38,8 @@ pub struct DatabasePod {
     pub revision: Option<String>,
     /// Whether it is on its way out.
     pub going: bool,
+    /// Whether its container is not made yet, as while a Secret that it mounts is missing.
+    pub mounting: bool,
     /// Whether it is Ready and not on its way out.
     pub ready: bool,
     /// Whether it carries the primary's label.
@@ -63,6 +65,7 @@ impl DatabasePod {
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             revision: pod.labels().get(LABEL_REVISION).cloned(),
             going,
+            mounting: !going && is_mounting(pod),
             ready,
             labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
             report,
@@ -136,6 +139,11 @@ fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
 
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == "database")
+}
+
+fn is_mounting(pod: &Pod) -> bool {
+    let waiting = |status: &ContainerStatus| status.state.as_ref()?.waiting.as_ref()?.reason.clone();
+    container(pod).and_then(waiting).is_some_and(|why| why == "ContainerCreating")
 }
 
 fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {

@@ -5,25 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Preconditions};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use rand::Rng;
+use serde_json::json;
 
 use super::apply::{apply, delete_as_seen, ensure_absent};
 use super::context::Context;
 use super::credentials::Settled;
 use super::error::Error;
 use super::migrations::{self, Declared, Progress};
-use super::object::Owner;
+use super::object::{ANNOTATION_UID, Owner};
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::pods::DatabasePod;
 use super::rolling::{self, Situation};
 use super::status::{Findings, Shape, Word, is_applied};
 use super::validate::{Database, validate};
-use super::{adopt, cleanup, drift, in_vault, publish, secrets, volumes};
+use super::{adopt, cleanup, drift, in_vault, patroni_state, publish, secrets, volumes};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
@@ -31,6 +32,9 @@ use crate::vault::VaultError;
 
 /// How soon a database is looked at again that waits for what no watch tells.
 const WAITING: Duration = Duration::from_secs(15);
+
+/// While a pod waits for its mounts, Secrets that were seen this long ago are looked at again.
+const MOUNTING_IS_HEARD_AFTER: Duration = Duration::from_secs(5);
 
 /// Reconciles one ServiceDatabase once.
 ///
@@ -221,7 +225,7 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
 fn retained(database: &Database, observed: &Observation) -> Option<Word> {
     let claims = observed.retained_claims(&database.owner.uid);
     if claims.is_empty() {
-        let lost = observed.initialized && !observed.foreign_config && observed.volume_claims.is_empty();
+        let lost = observed.initialized() && !observed.foreign_config && observed.volume_claims.is_empty();
         return (lost && observed.stateful_set.is_none()).then(|| {
             let message = "the database was initialised, and none of its volumes is left: restore them, or delete and re-create this resource to start empty";
             Word::yes(reason::DATA_LOST, message)
@@ -244,11 +248,16 @@ async fn bring_about(
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
     // a. Leftovers of an earlier resource whose volumes are gone share the volumes' fate.
-    if observed.foreign_config {
+    let has_volumes = observed.own_claims(&database.owner.uid).next().is_some();
+    if observed.foreign_config && !has_volumes {
         cleanup::remove_stamped_leftovers(context, database).await?;
     }
     // b. Vault, and beside it the certificates, which do not need it. Only what was looked at
     //    may be remembered as seen: Secrets have dates, and are looked at for these, too.
+    if observed.pods.iter().any(|pod| pod.mounting) {
+        // Secrets are not watched: a pod that does not start shows that one may be gone.
+        context.memory.doubt_secrets_since(&database.owner.uid, MOUNTING_IS_HEARD_AFTER);
+    }
     let unseen = !context.memory.secrets_seen(&database.owner.uid);
     let (vault, certified) = tokio::join!(in_vault::bring_about(context, database, observed, unseen), async {
         if unseen { secrets::ensure_tls(&context.client, &database.owner, findings.now).await } else { Ok(()) }
@@ -293,7 +302,15 @@ async fn bring_about(
 
     // d. Everything that does not run, then the workload.
     let vault_ca = context.vault_ca.now();
+    let first = plan::config::document(database, &findings.credentials);
+    let patroni = patroni_state::contents(database.names(), &patroni_state::Known::from(observed, &first), |name| {
+        let deleted = context.memory.deleted(&database.names().namespace, name)?;
+        (deleted.get(ANNOTATION_UID) == Some(&database.owner.uid)).then_some(deleted)
+    });
     let inputs = Inputs {
+        patroni: &patroni,
+        has_volumes,
+        system_identifier: observed.system_identifier.as_deref(),
         options: &context.options,
         vault_ca: vault_ca.as_deref(),
         role_ids: prepared.role_ids,
@@ -305,6 +322,9 @@ async fn bring_about(
     let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;
     for result in applied {
         context.metrics.applied(result?);
+    }
+    if observed.lacks_initialize {
+        name_the_system(context, database, observed).await?;
     }
     try_join_all(plan::unwanted(database).iter().map(|planned| ensure_absent(context, &database.owner, planned)))
         .await?;
@@ -342,6 +362,19 @@ async fn bring_about(
         _ => {}
     }
     findings.progress = Some(progress);
+    Ok(())
+}
+
+/// Has Patroni's ConfigMap say again which database it is of. The leader's Patroni would do so as
+/// well; without a leader, data of any origin would be good enough for it.
+async fn name_the_system(context: &Context, database: &Database, observed: &Observation) -> Result<(), Error> {
+    // Before it is recorded, Patroni is about to write it for the first time.
+    let recorded = observed.desired.as_ref().and_then(|desired| desired.system_identifier.as_ref());
+    let Some(system_identifier) = recorded else { return Ok(()) };
+    let [config, ..] = database.names().patroni_config_maps();
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let patch = json!({"metadata": {"annotations": {patroni_state::INITIALIZE: system_identifier}}});
+    api.patch(&config, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(())
 }
 

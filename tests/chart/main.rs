@@ -79,6 +79,28 @@ fn the_operator_has_what_it_grants_to_database_pods() {
     assert!(role.allows("rbac.authorization.k8s.io", "rolebindings", "create"));
 }
 
+/// What it applies it must see change; Secrets are the exception, of which another test says so.
+#[test]
+fn the_operator_watches_what_it_applies() {
+    let role = render("").cluster_role("servicedb-operator-databases");
+    for (group, resource) in [
+        ("apps", "statefulsets"),
+        ("", "services"),
+        ("networking.k8s.io", "networkpolicies"),
+        ("policy", "poddisruptionbudgets"),
+        ("batch", "jobs"),
+        ("", "configmaps"),
+        ("", "persistentvolumeclaims"),
+        ("", "serviceaccounts"),
+        ("rbac.authorization.k8s.io", "roles"),
+        ("rbac.authorization.k8s.io", "rolebindings"),
+    ] {
+        for verb in ["list", "watch"] {
+            assert!(role.allows(group, resource, verb), "the operator lacks {verb} on {resource}");
+        }
+    }
+}
+
 #[test]
 fn without_watch_namespaces_the_rights_are_bound_cluster_wide() {
     let rendered = render("");

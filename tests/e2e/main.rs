@@ -21,6 +21,7 @@ mod migration_images;
 mod migration_recovery;
 mod migrations;
 mod nodes;
+mod object_loss;
 mod ownership;
 mod parameters;
 mod provisioning;

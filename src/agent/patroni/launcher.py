@@ -50,6 +50,59 @@ if __name__ == "__main__":
     patroni.ha.time = types.SimpleNamespace(**vars(time))
     patroni.ha.time.sleep = pause
 
+    # Patroni may not make its ConfigMaps, and without one of them it would do harm: a leader whose
+    # lease somebody deleted, or whose Role, would stop PostgreSQL at once, and without the record of
+    # the synchronous standbys anybody could be promoted. So what is missing or refused counts as an
+    # API server that is away: nobody takes the lead, and who has it goes on while every member
+    # agrees (failsafe mode), until the operator has put the object back as it was.
+    coordination = patroni.dcs.kubernetes
+    find = coordination.CoreV1ApiProxy.__getattr__
+
+    def find_guarded(self, name):
+        call = find(self, name)
+        if not name.endswith("_kind") or name.startswith("list_"):
+            return call
+
+        def guarded(*args, **kwargs):
+            try:
+                return call(*args, **kwargs)
+            except coordination.k8s_client.rest.ApiException as error:
+                if error.status not in (401, 403, 404):
+                    raise
+                raise coordination.K8sException("{0} {1}".format(error.status, error.reason))
+
+        return guarded
+
+    coordination.CoreV1ApiProxy.__getattr__ = find_guarded
+
+    # How long an object may be missing before that counts, in seconds: the operator needs some
+    # tenths of one.
+    patience = 1.0
+    load = coordination.Kubernetes._load_cluster
+
+    def load_whole(self, path, loader):
+        needed = (self.config_path, self.leader_path, self.sync_path)
+
+        def missing(nodes):
+            return [name for name in needed if name not in nodes]
+
+        def load_if_whole(found):
+            if missing(found["nodes"]):
+                raise coordination.KubernetesError("missing: " + ", ".join(missing(found["nodes"])))
+            return loader(found)
+
+        until = time.monotonic() + patience
+        # A cache that is being filled is what the original waits for.
+        while self._kinds.is_ready() and missing(self._kinds.copy()):
+            if time.monotonic() > until:
+                gone = ", ".join(missing(self._kinds.copy()))
+                coordination.logger.warning("%s: gone or not labelled; waiting for the operator", gone)
+                raise coordination.KubernetesError("missing: " + gone)
+            time.sleep(0.05)
+        return load(self, path, load_if_whole)
+
+    coordination.Kubernetes._load_cluster = load_whole
+
     # The end of input means that the agent is gone.
     if sys.stdin.readline():
         sys.argv = ["patroni", sys.argv[1]]

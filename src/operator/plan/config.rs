@@ -6,10 +6,11 @@ use serde_json::json;
 use super::Inputs;
 use crate::api::names::LABEL_SCOPE;
 use crate::contract::desired::{self, Desired};
+use crate::contract::pod;
 use crate::contract::records::VaultAccess;
-use crate::contract::{patroni, pod};
 use crate::operator::credentials::Settled;
 use crate::operator::object::Planned;
+use crate::operator::patroni_state::Annotations;
 use crate::operator::rolling::ANNOTATION_TEMPLATE;
 use crate::operator::validate::Database;
 
@@ -37,6 +38,7 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
     let document = Desired {
         order: decision.order.clone(),
         instances: decision.members,
+        system_identifier: inputs.system_identifier.map(str::to_owned),
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -63,19 +65,21 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         requests: credentials.requests.clone(),
         order: None,
         primary_host: database.names().primary_host(),
+        system_identifier: None,
     }
 }
 
-/// Patroni's ConfigMaps, empty but for the first dynamic configuration. They share the
-/// volumes' fate exactly: an `initialize` key without volumes makes a new cluster wait for
-/// ever, volumes without it let a stale replica win. So they are stamped, not controlled.
-pub fn patroni(database: &Database) -> Vec<Planned> {
-    let names = database.names();
-    let [config, leader, failover, sync] = names.patroni_config_maps();
-    let labels = json!({"metadata": {"labels": {LABEL_SCOPE: names.base()}}});
-    let mut objects = [config, leader, failover, sync]
-        .map(|name| Planned::new::<ConfigMap>(&database.owner, name, labels.clone()).stamped(&database.owner));
-    let first = patroni::dynamic_configuration(&document(database, &Settled::default())).to_string();
-    objects[0].at_creation = Some(json!({"metadata": {"annotations": {"config": first}}}));
-    objects.into()
+/// Patroni's ConfigMaps, with what they hold when they are made. They share the volumes' fate
+/// exactly: an `initialize` key without volumes makes a new cluster wait for ever, volumes without
+/// it let a stale replica win. So they are stamped, not controlled; and they are this resource's
+/// whatever they say, while its volumes are.
+pub fn patroni(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
+    let labels = json!({"metadata": {"labels": {LABEL_SCOPE: database.names().base()}}});
+    let made = |(name, contents): (String, &Annotations)| {
+        let mut planned = Planned::new::<ConfigMap>(&database.owner, name, labels.clone()).stamped(&database.owner);
+        planned.at_creation = (!contents.is_empty()).then(|| json!({"metadata": {"annotations": contents}}));
+        planned.known_to_be_ours = inputs.has_volumes;
+        planned
+    };
+    database.names().patroni_config_maps().into_iter().zip(inputs.patroni).map(made).collect()
 }

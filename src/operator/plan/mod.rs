@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::credentials::Settled;
 use super::object::Planned;
 use super::options::Options;
+use super::patroni_state::Annotations;
 use super::rolling::Decision;
 use super::validate::Database;
 
@@ -33,6 +34,12 @@ pub struct Inputs<'a> {
     pub decision: &'a Decision,
     /// The template of the pods.
     pub template: &'a Value,
+    /// What Patroni's ConfigMaps hold if they are made now.
+    pub patroni: &'a [Annotations; 4],
+    /// Whether the resource has volumes already.
+    pub has_volumes: bool,
+    /// PostgreSQL's system identifier, once the database was initialised.
+    pub system_identifier: Option<&'a str>,
 }
 
 /// The role_ids of one ServiceDatabase's AppRoles.
@@ -58,7 +65,7 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
         network::peers_service(database),
         network::policy(database, inputs.options),
     ];
-    objects.extend(config::patroni(database));
+    objects.extend(config::patroni(database, inputs));
     objects.extend(budgets(database, true));
     objects
 }

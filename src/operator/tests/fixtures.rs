@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::api::ServiceDatabase;
 use crate::operator::credentials::Settled;
 use crate::operator::options::Options;
-use crate::operator::plan::{Inputs, RoleIds};
+use crate::operator::patroni_state::{self, Known};
+use crate::operator::plan::{self, Inputs, RoleIds};
 use crate::operator::rolling::Decision;
 use crate::operator::validate::{Database, validate};
 
@@ -93,7 +94,13 @@ static FIRST: LazyLock<Settled> = LazyLock::new(Settled::first);
 pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
     let (replicas, members) = (database.instances, database.instances);
     let decision = Decision { replicas, members, ..Decision::default() };
+    let desired = plan::config::document(database, &FIRST);
+    let known = Known { system_identifier: None, desired: &desired, leader: None };
+    let patroni = patroni_state::contents(database.names(), &known, |_| None);
     Inputs {
+        patroni: Box::leak(Box::new(patroni)),
+        has_volumes: false,
+        system_identifier: None,
         // A test does not live long.
         decision: Box::leak(Box::new(decision)),
         template: &Value::Null,

@@ -16,6 +16,7 @@ mod leader;
 mod memory_vault;
 mod migrations;
 mod model;
+mod objects;
 mod plan;
 mod pod_security;
 mod provisioning;

@@ -126,8 +126,10 @@ fn no_field_is_unknown_to_its_type() {
         for planned in everything(&database(yaml), &options()) {
             let kind = planned.resource.kind.as_str();
             let mut body = planned.body.clone();
-            if let Some(extra) = &planned.at_creation {
-                body["metadata"]["annotations"]["config"] = extra["metadata"]["annotations"]["config"].clone();
+            if let Some(config) =
+                planned.at_creation.as_ref().and_then(|extra| extra.pointer("/metadata/annotations/config"))
+            {
+                body["metadata"]["annotations"]["config"] = config.clone();
             }
             let read = match kind {
                 "ServiceAccount" => through::<ServiceAccount>(&body),

@@ -191,10 +191,6 @@ async fn drift_is_repaired_where_it_is_and_nowhere_else() {
         let mut world = at_rest().await;
         let before = world.snapshot();
         world.api.store().edit(&object(plural, name), edit);
-        if plural == "roles" {
-            // Which are not watched: time tells of them, or a restart.
-            world.restart();
-        }
         world.tell_watches();
         let sent = world.settle().await;
         // The first change of an object that was posted takes over the fields that it was posted with.

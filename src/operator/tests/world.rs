@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::store::Writer;
@@ -21,7 +22,7 @@ use super::fixtures::options;
 use super::memory_vault::{MemoryVault, Record};
 use super::status_findings;
 use crate::api::ServiceDatabase;
-use crate::api::names::{ANNOTATION_REPORT, LABEL_SCOPE, Names};
+use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map};
 use crate::contract::records::{MigratorRecord, Pending, Runtime};
 use crate::contract::report::{LedgerReport, Report};
 use crate::operator::context::Context;
@@ -29,6 +30,7 @@ use crate::operator::error::Error;
 use crate::operator::memory::Memory;
 use crate::operator::metrics::Metrics;
 use crate::operator::orphans::sweep;
+use crate::operator::patroni_state::fingerprint;
 use crate::operator::reconcile::reconcile;
 use crate::operator::vault_ca::VaultCa;
 
@@ -38,8 +40,18 @@ pub const NAMESPACE: &str = "messaging";
 /// How often the operator may be called before it must have come to rest.
 const PATIENCE: usize = 20;
 /// What the operator watches, besides pods and the resource.
-const WATCHED: [&str; 6] =
-    ["statefulsets", "jobs", "services", "networkpolicies", "poddisruptionbudgets", "configmaps"];
+const WATCHED: [&str; 10] = [
+    "statefulsets",
+    "jobs",
+    "services",
+    "networkpolicies",
+    "poddisruptionbudgets",
+    "configmaps",
+    "serviceaccounts",
+    "roles",
+    "rolebindings",
+    "persistentvolumeclaims",
+];
 
 /// One ServiceDatabase `chat` and all around it.
 pub struct World {
@@ -51,6 +63,8 @@ pub struct World {
     pods: Store<Pod>,
     writer: Writer<Pod>,
     watched: BTreeMap<Key, (String, String)>,
+    /// Patroni's ConfigMaps, as the watch saw them last.
+    patronis: BTreeMap<Key, ObjectMeta>,
     clock: Clock,
     /// The credentials that the agent promoted last, and when.
     promoted: i64,
@@ -79,8 +93,21 @@ impl World {
         let now = status_findings::time("2026-06-01T00:00:00Z");
         let clock = Clock(Arc::new(Mutex::new(now)));
         let context = operator(&api, &vault, &pods, &clock);
-        let watched = BTreeMap::new();
-        Self { api, vault, faults, ledger: None, pods, writer, watched, clock, promoted: 0, rotated_at: now, context }
+        let (watched, patronis) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            api,
+            vault,
+            faults,
+            ledger: None,
+            pods,
+            writer,
+            watched,
+            patronis,
+            clock,
+            promoted: 0,
+            rotated_at: now,
+            context,
+        }
     }
 
     /// Starts the operator anew: it remembers nothing.
@@ -155,14 +182,16 @@ impl World {
     /// Tells the operator what its watches would: versions of the objects that it watches, and
     /// that some are gone.
     pub fn tell_watches(&mut self) {
-        let mut now = BTreeMap::new();
+        let (mut now, mut patronis) = (BTreeMap::new(), BTreeMap::new());
         for (key, object) in self.api.store().all() {
-            let patronis = key.0 == "configmaps" && !object["metadata"]["labels"][LABEL_SCOPE].is_null();
-            if WATCHED.contains(&key.0.as_str()) && !patronis {
+            if key.0 == "configmaps" && service_of_patroni_config_map(&key.2).is_some() {
+                patronis.insert(key.clone(), serde_json::from_value(object["metadata"].clone()).expect("metadata"));
+            } else if WATCHED.contains(&key.0.as_str()) {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 now.insert(key.clone(), (text(&object["kind"]), text(&object["metadata"]["resourceVersion"])));
             }
         }
+        self.tell_of_patronis(patronis);
         for ((_, namespace, name), (kind, _)) in self.watched.iter().filter(|(key, _)| !now.contains_key(key)) {
             self.context.memory.heard(namespace, kind, name, Some("deleted"));
         }
@@ -170,6 +199,20 @@ impl World {
             self.context.memory.heard(namespace, kind, name, Some(version));
         }
         self.watched = now;
+    }
+
+    fn tell_of_patronis(&mut self, now: BTreeMap<Key, ObjectMeta>) {
+        let memory = &self.context.memory;
+        for (key, before) in &self.patronis {
+            let (_, namespace, name) = key;
+            let there = now.get(key);
+            let held = there.is_none().then(|| before.annotations.clone().unwrap_or_default());
+            memory.keep_deleted(namespace, name, held);
+            if there.is_none_or(|there| fingerprint(there) != fingerprint(before)) {
+                memory.heard(namespace, "ConfigMap", name, Some("another"));
+            }
+        }
+        self.patronis = now;
     }
 
     /// Lets the operator and everybody else work until all is at rest.
@@ -277,7 +320,7 @@ impl World {
         self.promoted
     }
 
-    fn annotate(&self, config_map: &str, annotation: &str, value: &str) {
+    pub fn annotate(&self, config_map: &str, annotation: &str, value: &str) {
         self.api.store().edit(&object("configmaps", config_map), |map| {
             map["metadata"]["annotations"][annotation] = value.into();
         });

@@ -1,0 +1,246 @@
+//! Objects that somebody deletes or damages, under a service that writes: each is back as it
+//! was, PostgreSQL is not restarted for it, and each instance can lead afterwards.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, column, config_map, database, plugin, shared};
+
+/// Between two looks at what is to come back.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Everything of a database but its Secrets, its Jobs, its StatefulSet, with which its pods go,
+/// and its ServiceAccount, which comes last.
+const OBJECTS: [(&str, &str); 18] = [
+    ("ConfigMap", "shop-db-config"),
+    ("ConfigMap", "shop-db-leader"),
+    ("ConfigMap", "shop-db-sync"),
+    ("ConfigMap", "shop-db-failover"),
+    ("ConfigMap", "shop-db-desired"),
+    ("ConfigMap", "shop-db-approle"),
+    ("ConfigMap", "shop-db-migrator"),
+    ("Role", "shop-db"),
+    ("RoleBinding", "shop-db"),
+    ("ServiceAccount", "shop-db-migrator"),
+    ("Service", "shop-db-replicas"),
+    ("Service", "shop-db-peers"),
+    ("NetworkPolicy", "shop-db"),
+    ("PodDisruptionBudget", "shop-db"),
+    ("PodDisruptionBudget", "shop-db-primary"),
+    // The same again: the second time finds what the first has made.
+    ("ConfigMap", "shop-db-leader"),
+    ("ConfigMap", "shop-db-sync"),
+    ("Role", "shop-db"),
+];
+
+const PATRONIS: [&str; 4] = ["shop-db-config", "shop-db-leader", "shop-db-failover", "shop-db-sync"];
+
+fn objects(sandbox: &Sandbox, kind: &str) -> Api<DynamicObject> {
+    let (group, plural) = match kind {
+        "Role" | "RoleBinding" => ("rbac.authorization.k8s.io", format!("{}s", kind.to_lowercase())),
+        "NetworkPolicy" => ("networking.k8s.io", "networkpolicies".to_owned()),
+        "PodDisruptionBudget" => ("policy", "poddisruptionbudgets".to_owned()),
+        _ => ("", format!("{}s", kind.to_lowercase())),
+    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), &plural);
+    Api::namespaced_with(sandbox.cluster.client.clone(), &sandbox.namespace, &resource)
+}
+
+/// What of an object is the same when it has been made again: not what the API server gives it,
+/// nor what Patroni changes in every loop.
+fn lasting(object: &DynamicObject) -> Value {
+    let mut lasting = json!({
+        "labels": object.metadata.labels,
+        "owners": object.metadata.owner_references,
+        "annotations": object.metadata.annotations,
+        "data": object.data,
+    });
+    if let Some(annotations) = lasting["annotations"].as_object_mut() {
+        annotations
+            .retain(|key, _| !["renewTime", "optime", "slots", "retain_slots", "history"].contains(&key.as_str()));
+    }
+    for given in ["/data/spec/clusterIP", "/data/spec/clusterIPs", "/data/status"] {
+        if let Some(given) = lasting.pointer_mut(given) {
+            *given = Value::Null;
+        }
+    }
+    lasting
+}
+
+/// Waits until an object is what it was; `another` if it is to be one with another uid.
+async fn is_back(sandbox: &Sandbox, kind: &str, before: &DynamicObject, another: bool) {
+    let (api, name, started) = (objects(sandbox, kind), before.name_any(), Instant::now());
+    let mut last = Value::Null;
+    while started.elapsed() < SOON {
+        if let Ok(Some(now)) = api.get_opt(&name).await {
+            last = lasting(&now);
+            if (now.uid() != before.uid()) == another && last == lasting(before) {
+                println!("{kind} {name}: back after {:?}", started.elapsed());
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    panic!("{kind} {name} is not back within {SOON:?}: {last:#}, and was {:#}", lasting(before));
+}
+
+async fn delete(sandbox: &Sandbox, kind: &str, names: &[&str]) {
+    let api = objects(sandbox, kind);
+    let mut before = Vec::new();
+    for name in names {
+        before.push(api.get(name).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}")));
+    }
+    for name in names {
+        api.delete(name, &DeleteParams::default()).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    }
+    for object in &before {
+        is_back(sandbox, kind, object, true).await;
+    }
+}
+
+async fn damage(sandbox: &Sandbox, kind: &str, name: &str, patch: Value) {
+    let api = objects(sandbox, kind);
+    let before = api.get(name).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    let damaged = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let damaged = damaged.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    assert_ne!(lasting(&damaged), lasting(&before), "{kind} {name} was not damaged by {patch}");
+    is_back(sandbox, kind, &before, false).await;
+}
+
+/// The times at which PostgreSQL was started, of the three instances.
+async fn starts(sandbox: &Sandbox) -> Vec<String> {
+    let mut starts = Vec::new();
+    for ordinal in 0..3 {
+        let pod = format!("shop-db-{ordinal}");
+        let output = sandbox.exec(&pod, "psql -XAtc 'SELECT pg_postmaster_start_time()'").await;
+        assert!(output.status.success(), "{pod}: {}", String::from_utf8_lossy(&output.stderr));
+        starts.push(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    starts
+}
+
+/// The longest time in which no write was acknowledged, from now until it is asked.
+fn longest_gap(writer: Arc<Writer>) -> (Arc<AtomicBool>, tokio::task::JoinHandle<Duration>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move {
+        let (mut longest, mut rows, mut since) = (Duration::ZERO, 0, Instant::now());
+        while !stopped.load(Ordering::Relaxed) {
+            let now = writer.acknowledged();
+            if now != rows {
+                (rows, since) = (now, Instant::now());
+            }
+            longest = longest.max(since.elapsed());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        longest
+    });
+    (stop, task)
+}
+
+async fn synchronous_standby(sandbox: &Sandbox) -> String {
+    let told = sandbox.condition("shop", "SynchronousReplication", "True", "Streaming", SOON).await.message;
+    told.rsplit(' ').next().expect("its name").to_owned()
+}
+
+/// Lets an instance lead; one that is not the synchronous standby becomes it once that is away.
+async fn let_lead(sandbox: &Sandbox, wanted: &str) {
+    sandbox.ready("shop", READY).await;
+    if sandbox.primary("shop").await == wanted {
+        return;
+    }
+    for _ in 0..3 {
+        let standby = synchronous_standby(sandbox).await;
+        if standby == wanted {
+            break;
+        }
+        sandbox.delete::<k8s_openapi::api::core::v1::Pod>(&standby).await;
+        sandbox
+            .wait(&format!("{wanted} is the synchronous standby"), "shop", READY, |database| {
+                crate::harness::condition(database, "SynchronousReplication")
+                    .is_some_and(|told| told.status == "True" && told.message.ends_with(wanted))
+            })
+            .await;
+        sandbox.ready("shop", READY).await;
+    }
+    let output = plugin(sandbox, &["switchover", "shop", "--to", wanted]).await;
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{wanted} cannot lead: {}", String::from_utf8_lossy(&said));
+    sandbox.ready("shop", READY).await;
+    assert_eq!(sandbox.primary("shop").await, wanted);
+}
+
+#[test]
+fn whatever_is_deleted_or_damaged_is_back_and_no_write_is_lost() {
+    shared("objects", async |sandbox| {
+        sandbox.create(config_map("migrations", &[NOTES])).await;
+        let spec = json!({"instances": 3, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
+        sandbox.create(database("shop", spec)).await;
+        sandbox.ready("shop", READY).await;
+        synchronous_standby(&sandbox).await;
+        let connection = sandbox.connect("shop").await;
+        let system = "SELECT system_identifier FROM pg_control_system()";
+        let identity = column(&connection, system).await.expect("the system identifier");
+        let before = starts(&sandbox).await;
+        let writer = Arc::new(Writer::start(sandbox.clone(), "shop"));
+        writer.goes_on(10).await;
+        let (stop, gap) = longest_gap(writer.clone());
+
+        for (kind, name) in OBJECTS {
+            delete(&sandbox, kind, &[name]).await;
+            writer.goes_on(20).await;
+        }
+        delete(&sandbox, "ConfigMap", &PATRONIS).await;
+        writer.goes_on(20).await;
+        for (kind, name, patch) in [
+            ("ConfigMap", "shop-db-leader", json!({"metadata": {"labels": {"servicedb.dev/scope": null}}})),
+            ("ConfigMap", "shop-db-sync", json!({"metadata": {"labels": {"servicedb.dev/scope": "else"}}})),
+            ("ConfigMap", "shop-db-config", json!({"metadata": {"annotations": {"initialize": null}}})),
+            ("ConfigMap", "shop-db-config", json!({"metadata": {"annotations": {"servicedb.dev/uid": "else"}}})),
+            ("ConfigMap", "shop-db-desired", json!({"data": {"desired.json": null}})),
+            ("Role", "shop-db", json!({"rules": []})),
+            ("RoleBinding", "shop-db", json!({"subjects": []})),
+            ("Service", "shop-db", json!({"metadata": {"ownerReferences": []}})),
+            ("Service", "shop-db-replicas", json!({"spec": {"selector": {"servicedb.dev/role": "primary"}}})),
+            ("NetworkPolicy", "shop-db", json!({"spec": {"ingress": [{}]}})),
+            ("NetworkPolicy", "shop-db", json!({"metadata": {"labels": {"servicedb.dev/name": "else"}}})),
+            ("PodDisruptionBudget", "shop-db-primary", json!({"spec": {"minAvailable": 0}})),
+        ] {
+            damage(&sandbox, kind, name, patch).await;
+            writer.goes_on(20).await;
+        }
+        assert_eq!(starts(&sandbox).await, before, "PostgreSQL was restarted for it");
+        stop.store(true, Ordering::Relaxed);
+        println!("the longest time without a write: {:?}", gap.await.expect("the watching task"));
+
+        // The primary's Service last: with it goes its address.
+        delete(&sandbox, "Service", &["shop-db"]).await;
+        writer.goes_on(20).await;
+        let leaders: BTreeSet<_> = (0..3).map(|ordinal| format!("shop-db-{ordinal}")).collect();
+        let first = sandbox.primary("shop").await;
+        for wanted in leaders.iter().filter(|pod| **pod != first).chain([&first]) {
+            let_lead(&sandbox, wanted).await;
+        }
+        writer.goes_on(20).await;
+
+        // The pods' tokens end with the ServiceAccount, and the primary goes on as if the API server
+        // were away, for longer than its lease.
+        let before = starts(&sandbox).await;
+        delete(&sandbox, "ServiceAccount", &["shop-db"]).await;
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        writer.goes_on(20).await;
+        assert_eq!(starts(&sandbox).await, before, "PostgreSQL was restarted for the ServiceAccount");
+        let connection = sandbox.connect("shop").await;
+        assert_eq!(column(&connection, system).await.expect("the system identifier"), identity);
+        let writer = Arc::into_inner(writer).expect("nobody else looks at the writer");
+        writer.all_are_there(&sandbox, "shop").await;
+    });
+}
