@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, future, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
@@ -67,7 +67,9 @@ async fn controller(
     let known = controller.store();
     let (config_maps, sets, jobs, services, policies, budgets) =
         (context.clone(), context.clone(), context.clone(), context.clone(), context.clone(), context.clone());
+    let claims = of(context.clone());
     controller
+        .watches(api::<PartialObjectMeta<PersistentVolumeClaim>>(&client, namespace), labelled(LABEL_NAME), claims)
         .watches(api::<PartialObjectMeta<StatefulSet>>(&client, namespace), labelled(LABEL_NAME), of(sets))
         .watches(api::<PartialObjectMeta<Job>>(&client, namespace), labelled(LABEL_NAME), of(jobs))
         .watches(api::<PartialObjectMeta<Service>>(&client, namespace), labelled(LABEL_NAME), of(services))
