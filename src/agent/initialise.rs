@@ -66,6 +66,7 @@ impl Initialiser<'_> {
         }
         // 3. Others clone, and so does this one where the data once was.
         if !self.environment.is_first() || self.is_initialised().await {
+            self.reporter.update(|report| report.empty_volume = true);
             return Ok(Outcome::Known);
         }
         // Somebody may have emptied or deleted what says so.

@@ -81,6 +81,7 @@ impl State {
         report.role = self.role();
         if let Some(facts) = &self.server {
             report.phase = Phase::Running;
+            report.empty_volume = false;
             report.postgres_version = Some(facts.version.clone());
             report.system_identifier = Some(facts.system_identifier.clone());
         } else {

@@ -86,6 +86,10 @@ pub mod reason {
         VOLUME_CANNOT_GROW = "VolumeCannotGrow";
         /// A volume is full.
         VOLUME_FULL = "VolumeFull";
+        /// A volume claim was deleted, or has lost its volume: the data ends with the pod.
+        VOLUME_TERMINATING = "VolumeTerminating";
+        /// The API server refuses a new pod of the present template; the pods that run are kept.
+        POD_REFUSED = "PodRefused";
         /// A pod cannot be scheduled.
         UNSCHEDULABLE = "Unschedulable";
         /// A pod's image cannot be had.

@@ -68,6 +68,9 @@ pub struct Report {
     /// Of a replica: whether it receives what the primary writes.
     #[serde(default)]
     pub streaming: bool,
+    /// Whether the volume holds no database, although there once was one: it is to be cloned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty_volume: bool,
     /// The sessions of this instance that were opened with the login that was replaced last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<OldSessions>,
@@ -221,6 +224,7 @@ impl Report {
             vault: None,
             lag_bucket_bytes: None,
             streaming: false,
+            empty_volume: false,
             old_sessions: None,
             secret_id_accessor: None,
             trouble: None,

@@ -62,6 +62,7 @@ struct Remembered {
     credentials_doubted: bool,
     binding: Option<(String, i64, Instant)>,
     primary: Option<String>,
+    missing: Option<Instant>,
 }
 
 /// That Vault's objects were seen as they shall be.
@@ -300,6 +301,17 @@ impl Memory {
     /// Remembers the primary; returns the one before it.
     pub fn saw_primary(&self, uid: &str, pod: &str) -> Option<String> {
         self.with(uid, |remembered| remembered.primary.replace(pod.to_owned()))
+    }
+
+    /// For how long a pod has been missing, given whether one is now.
+    pub fn missing_for(&self, uid: &str, missing: bool) -> Duration {
+        self.with(uid, |remembered| match missing {
+            true => remembered.missing.get_or_insert_with(Instant::now).elapsed(),
+            false => {
+                remembered.missing = None;
+                Duration::ZERO
+            }
+        })
     }
 
     /// Forgets a resource that is gone, and its objects.

@@ -4,8 +4,10 @@
 //! Reading order: [`reconcile`] is the driver; `validate`, `plan` and `status` are pure;
 //! `observe`, `apply`, `in_vault` (`vault_objects`, `credentials`, `secrets`), `migrations`, `adopt`,
 //! `cleanup` and `publish` do its I/O; `rolling` decides, purely, which instance is changed next;
-//! `volumes` grow; `controller` (with `watches`) and `leader` call it, and `orphans` sweeps.
+//! `admission` asks whether its new pod would be taken; `volumes` grow, and `given_up` removes those
+//! of a declared scale-down; `controller` (with `watches`) and `leader` call it, and `orphans` sweeps.
 
+mod admission;
 mod adopt;
 mod apply;
 pub mod checks;
@@ -16,10 +18,12 @@ mod credentials;
 mod dependencies;
 mod drift;
 mod error;
+mod given_up;
 mod http;
 mod in_vault;
 mod job_pods;
 mod leader;
+mod lost;
 mod memory;
 mod metrics;
 mod migrations;

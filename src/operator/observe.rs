@@ -17,7 +17,7 @@ use super::context::Context;
 use super::error::Error;
 use super::object::{ANNOTATION_UID, controller_uid, stamped_uid};
 use super::patroni_state::INITIALIZE;
-use super::pods::DatabasePod;
+use super::pods::{DatabasePod, VolumeEnd};
 use super::quantity;
 use super::rolling::ANNOTATION_TEMPLATE;
 use crate::api::conditions::reason;
@@ -138,8 +138,7 @@ impl Observation {
     }
 
     fn unbound_claims(&self) -> Option<String> {
-        let phase = |claim: &PersistentVolumeClaim| claim.status.as_ref().and_then(|status| status.phase.clone());
-        let unbound = self.volume_claims.iter().filter(|claim| phase(claim).as_deref() == Some("Pending"));
+        let unbound = self.volume_claims.iter().filter(|claim| phase(claim) == Some("Pending"));
         let told: Vec<_> = unbound
             .map(|claim| {
                 let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
@@ -195,7 +194,10 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     };
     let stamp = annotation(3, ANNOTATION_UID);
     let desired: Option<Desired> = data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok());
-    let pods = context.database_pods(names);
+    let mut pods = context.database_pods(names);
+    for pod in &mut pods {
+        pod.volume_end = volume_end(names, pod, &volume_claims);
+    }
     let own = |claim: &PersistentVolumeClaim| stamped_uid(&claim.metadata) == Some(uid);
     // A leftover of an earlier resource says nothing of this one.
     let is_ours = stamp.as_deref() == Some(uid) || volume_claims.iter().any(own);
@@ -230,6 +232,33 @@ fn lease_lives(renewed: Option<String>, ttl: Option<String>, now: Timestamp) -> 
         Some(now.duration_since(renewed).as_secs().abs() < ttl)
     };
     lives().unwrap_or(false)
+}
+
+/// Why the volume of a pod does not outlive it, as the claims tell.
+fn volume_end(names: &Names, pod: &DatabasePod, claims: &[PersistentVolumeClaim]) -> Option<VolumeEnd> {
+    let name = names.volume_claim(names.ordinal(&pod.name)?);
+    match claims.iter().find(|claim| claim.name_any() == name) {
+        // The pods' cache may be newer than the list of claims: only a pod that runs had one.
+        None => pod.report.is_some().then_some(VolumeEnd::Missing),
+        Some(claim) if claim.metadata.deletion_timestamp.is_some() => Some(VolumeEnd::Deleted),
+        Some(claim) => (phase(claim) == Some("Lost")).then_some(VolumeEnd::Lost),
+    }
+}
+
+/// The same, as the API server has it now.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn volume_end_now(client: &Client, names: &Names, pod: &DatabasePod) -> Result<Option<VolumeEnd>, Error> {
+    let Some(ordinal) = names.ordinal(&pod.name) else { return Ok(None) };
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
+    let claim = api.get_opt(&names.volume_claim(ordinal)).await?;
+    Ok(volume_end(names, pod, claim.as_slice()))
+}
+
+/// The phase of a claim.
+pub fn phase(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.status.as_ref()?.phase.as_deref()
 }
 
 /// The size that a claim asks for.

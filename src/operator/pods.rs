@@ -48,6 +48,19 @@ pub struct DatabasePod {
     pub report: Option<Report>,
     /// What hinders it, as Kubernetes or its agent tells.
     pub trouble: Option<Trouble>,
+    /// Why its volume does not outlive it; none if it does. The claims tell, not the pod.
+    pub volume_end: Option<VolumeEnd>,
+}
+
+/// Why an instance's volume does not outlive its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeEnd {
+    /// The claim was deleted, and is kept only while the pod runs.
+    Deleted,
+    /// There is no claim any more: somebody removed the finalizer that kept it.
+    Missing,
+    /// The claim has lost its PersistentVolume: no other pod can mount it.
+    Lost,
 }
 
 impl DatabasePod {
@@ -70,6 +83,7 @@ impl DatabasePod {
             labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
             report,
             trouble,
+            volume_end: None,
         }
     }
 

@@ -1,12 +1,22 @@
-//! Sizes of volumes, as Kubernetes writes them.
+//! Quantities, as Kubernetes writes them.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// The bytes of a quantity, rounded up; none if it is not one.
-///
+pub fn bytes(quantity: &Quantity) -> Option<u128> {
+    let (dividend, divisor) = fraction(quantity)?;
+    Some(dividend.div_ceil(divisor))
+}
+
+/// A quantity in thousandths, as CPU is counted, rounded up; none if it is not one.
+pub fn thousandths(quantity: &Quantity) -> Option<u128> {
+    let (dividend, divisor) = fraction(quantity)?;
+    Some(dividend.checked_mul(1000)?.div_ceil(divisor))
+}
+
 /// The forms of `k8s.io/apimachinery/pkg/api/resource`: digits, perhaps a fraction, and a binary
 /// suffix, a decimal one, or an exponent.
-pub fn bytes(quantity: &Quantity) -> Option<u128> {
+fn fraction(quantity: &Quantity) -> Option<(u128, u128)> {
     let text = quantity.0.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -28,7 +38,7 @@ pub fn bytes(quantity: &Quantity) -> Option<u128> {
         "Pi" => 1 << 50,
         exponent => 10u128.checked_pow(exponent.strip_prefix(['e', 'E'])?.trim_start_matches('+').parse().ok()?)?,
     };
-    Some(digits.checked_mul(factor)?.div_ceil(divisor))
+    Some((digits.checked_mul(factor)?, divisor))
 }
 
 #[cfg(test)]
@@ -45,6 +55,8 @@ mod tests {
         assert_eq!(of("1e9"), Some(1_000_000_000));
         assert_eq!(of("0.1"), Some(1));
         assert_eq!(of("2000m"), Some(2));
+        assert_eq!(thousandths(&Quantity("1500m".to_owned())), Some(1500));
+        assert_eq!(thousandths(&Quantity("0.25".to_owned())), Some(250));
         for wrong in ["", "Gi", "1Xi", "1e", "-1Gi"] {
             assert_eq!(of(wrong), None, "{wrong}");
         }

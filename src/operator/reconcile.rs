@@ -21,10 +21,10 @@ use super::object::{ANNOTATION_UID, Owner};
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::pods::DatabasePod;
-use super::rolling::{self, Situation};
+use super::rolling::{self, Members, Situation};
 use super::status::{Findings, Shape, Word, is_applied};
 use super::validate::{Database, validate};
-use super::{adopt, cleanup, drift, in_vault, patroni_state, publish, secrets, volumes};
+use super::{admission, adopt, cleanup, drift, given_up, in_vault, lost, patroni_state, publish, secrets, volumes};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
@@ -54,6 +54,12 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
     let uid = resource.uid().unwrap_or_default();
     let observed = observe::observe(&context, &names, &uid).await?;
+    if let Some(set) = observed.own_set(&uid)
+        && given_up::keep_volumes(&context.client, set).await?
+    {
+        // Nothing is scaled by what was observed before.
+        return Ok(Action::requeue(Duration::ZERO));
+    }
 
     // 4. What shall be.
     let mut findings = Findings {
@@ -83,7 +89,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     };
     findings.database = Some(&database);
     if resource.spec.paused {
-        findings.stalled = Some(Word::yes(reason::PAUSED, "spec.paused is true: set it to false to go on"));
+        findings.stalled = Some(Word::yes(reason::PAUSED, paused(&database, &observed)));
         keep_alive(&context, &database.owner, &observed, &mut findings).await;
         publish::status(&context, &findings).await?;
         return Ok(resync(&context));
@@ -109,8 +115,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     }
     if let Some(word) = retained(&database, &observed) {
         findings.stalled = Some(word);
+        keep_alive(&context, &database.owner, &observed, &mut findings).await;
         publish::status(&context, &findings).await?;
-        // Volume claims are not watched, and what to do about them was just told.
         return Ok(Action::requeue(jittered(WAITING)));
     }
 
@@ -221,15 +227,20 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
     }
 }
 
+/// What a paused resource waits for, and what its pods must not be deleted for meanwhile.
+fn paused(database: &Database, observed: &Observation) -> String {
+    let message = "spec.paused is true: set it to false to go on";
+    match Members::new(observed, database.names(), database.instances).notice() {
+        Some(notice) => format!("{message}; {notice}"),
+        None => message.to_owned(),
+    }
+}
+
 /// Data of an earlier resource of this name is never taken without being asked.
 fn retained(database: &Database, observed: &Observation) -> Option<Word> {
     let claims = observed.retained_claims(&database.owner.uid);
     if claims.is_empty() {
-        let lost = observed.initialized() && !observed.foreign_config && observed.volume_claims.is_empty();
-        return (lost && observed.stateful_set.is_none()).then(|| {
-            let message = "the database was initialised, and none of its volumes is left: restore them, or delete and re-create this resource to start empty";
-            Word::yes(reason::DATA_LOST, message)
-        });
+        return lost::lost(observed, database.names(), database.instances);
     }
     let message = format!(
         "the volume claims {} hold the data of an earlier ServiceDatabase {}: set spec.bootstrap.adopt to true to go on \
@@ -283,15 +294,33 @@ async fn bring_about(
 
     // c. Which instance is changed next, and into what.
     let live = observed.own_set(&database.owner.uid);
-    let template = rolling::choose(database, &context.options, live, observed.template.as_ref());
+    let mut template = rolling::choose(database, &context.options, live, observed.template.as_ref());
+    // A template whose pods would be refused does not come into the StatefulSet: a pod that is
+    // lost meanwhile comes back as it was.
+    let held = admission::hold_back(&context.client, database, live, observed, &mut template.body).await?;
     let update = live.filter(|live| rolling::is_live(&template.body, live));
-    let mut decision = rolling::decide(&Situation {
+    let status = findings.resource.status.clone().unwrap_or_default();
+    let situation = Situation {
         database,
         observed,
-        status: &findings.resource.status.clone().unwrap_or_default(),
+        status: &status,
         revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
+        refused: None,
         now: findings.now,
-    });
+    };
+    let mut decision = rolling::decide(&situation);
+    if let Some(pod) = &decision.replace
+        && let Some(refusal) = admission::refusal(&context.client, database, &template.body, live, &pod.name).await?
+    {
+        decision = rolling::decide(&Situation { refused: Some(&refusal), ..situation });
+    }
+    let missing = match update {
+        Some(live) => admission::missing(context, database, &template.body, live, observed).await?,
+        None => None,
+    };
+    let only_copy = Members::new(observed, database.names(), database.instances).word();
+    let refused = decision.refused.clone().or(missing).or(held);
+    findings.stalled = only_copy.or_else(|| Some(Word::yes(reason::POD_REFUSED, refused?)));
     if live.is_some() && update.is_none() && decision.under_way.is_none() {
         let message = "the StatefulSet's controller has not taken up the template of the pods yet";
         decision.under_way = Some(Word::no(reason::ROLLING_OUT, message));
@@ -326,16 +355,20 @@ async fn bring_about(
     if observed.lacks_initialize {
         name_the_system(context, database, observed).await?;
     }
-    try_join_all(plan::unwanted(database).iter().map(|planned| ensure_absent(context, &database.owner, planned)))
-        .await?;
+    try_join_all(
+        plan::unwanted(database, &decision).iter().map(|planned| ensure_absent(context, &database.owner, planned)),
+    )
+    .await?;
     context.metrics.applied(apply(context, &database.owner, &plan::binding(database)).await?);
     if !volumes.set_is_going {
+        given_up::mark(&context.client, database, observed, &decision).await?;
         let shape = plan::Shape { template: &template.body, replicas: decision.replicas, volume_size: &volumes.size };
         context.metrics.applied(apply(context, &database.owner, &plan::workload(database, &shape)).await?);
     }
     if let Some(pod) = &decision.replace {
         replace(context, &database.owner, pod).await?;
     }
+    given_up::remove_next(&context.client, database, observed, &decision).await?;
     findings.shape = Some(Shape { decision, pending: template.pending, volumes: volumes.word });
 
     // e. The Secret with the credentials, where one is asked for.
@@ -383,6 +416,10 @@ async fn name_the_system(context: &Context, database: &Database, observed: &Obse
 /// If it has changed since (it may lead by now) it is looked at again.
 async fn replace(context: &Context, owner: &Owner, pod: &DatabasePod) -> Result<(), Error> {
     let (namespace, name) = (&owner.names.namespace, &owner.names.name);
+    if observe::volume_end_now(&context.client, &owner.names, pod).await? != pod.volume_end {
+        // The claim was deleted since: its volume would go with the pod.
+        return Ok(());
+    }
     tracing::info!(namespace, name, pod = pod.name, "replacing a pod whose template has changed");
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let seen = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };

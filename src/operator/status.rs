@@ -80,6 +80,15 @@ pub struct Findings<'a> {
     pub now: Timestamp,
 }
 
+impl Findings<'_> {
+    /// The StatefulSet, if it has no pods because somebody wants none.
+    fn scaled_away(&self) -> Option<String> {
+        let set = self.observed.own_set(self.resource.metadata.uid.as_deref()?)?;
+        let none = set.spec.as_ref()?.replicas == Some(0) && self.observed.pods.is_empty();
+        none.then(|| set.name_any())
+    }
+}
+
 /// What is done to the instances.
 pub struct Shape {
     /// The next step, and what people asked for.
@@ -203,8 +212,18 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
         let how = if primary.ready { "answers" } else { "keeps Patroni's lease, though its kubelet does not tell" };
         return Word::yes(reason::AVAILABLE, format!("{} is the primary and {how}", primary.name));
     }
+    // What hinders the instances is only its consequence.
+    if let Some(lost) = findings.stalled.as_ref().filter(|word| word.reason == reason::DATA_LOST) {
+        return Word::no(&lost.reason, lost.message.clone());
+    }
     if let Some(trouble) = observed.trouble() {
         return Word::no(&trouble.reason, trouble.message);
+    }
+    if let Some(set) = findings.scaled_away() {
+        return Word::no(
+            reason::NO_PRIMARY,
+            format!("the StatefulSet {set} was scaled to 0 by another hand; its volumes are kept"),
+        );
     }
     let was_there =
         held(previous, kind::DATABASE_AVAILABLE).is_some_and(|word| word.holds || word.reason == reason::NO_PRIMARY);

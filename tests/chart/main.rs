@@ -101,6 +101,19 @@ fn the_operator_watches_what_it_applies() {
     }
 }
 
+/// A pod by dry run needs the right to create one, which is no more than creating a StatefulSet
+/// gives; volumes are watched, and never created by the operator itself.
+#[test]
+fn the_operator_may_ask_for_a_pod_and_watch_volumes() {
+    let role = render("").cluster_role("servicedb-operator-databases");
+    assert!(role.allows("", "pods", "create") && role.allows("apps", "statefulsets", "create"));
+    for verb in ["list", "watch", "patch", "delete"] {
+        assert!(role.allows("", "persistentvolumeclaims", verb), "the operator lacks {verb} on volume claims");
+    }
+    assert!(!role.allows("", "persistentvolumeclaims", "create"));
+    assert!(!role.allows("", "persistentvolumes", "get"));
+}
+
 #[test]
 fn without_watch_namespaces_the_rights_are_bound_cluster_wide() {
     let rendered = render("");

@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod initialisation;
 mod isolation;
+mod kept_volumes;
 mod migration_images;
 mod migration_recovery;
 mod migrations;

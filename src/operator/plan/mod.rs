@@ -9,7 +9,7 @@ mod network;
 pub mod tool;
 mod workload;
 
-pub use workload::Shape;
+pub use workload::{RETAIN, Shape};
 
 use serde_json::Value;
 
@@ -66,20 +66,24 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
         network::policy(database, inputs.options),
     ];
     objects.extend(config::patroni(database, inputs));
-    objects.extend(budgets(database, true));
+    objects.extend(budgets(database, inputs.decision, true));
     objects
 }
 
 /// What must be gone when it is not planned.
-pub fn unwanted(database: &Database) -> Vec<Planned> {
-    budgets(database, false)
+pub fn unwanted(database: &Database, decision: &Decision) -> Vec<Planned> {
+    budgets(database, decision, false)
 }
 
 /// The PodDisruptionBudgets that shall be there, or that shall not.
-fn budgets(database: &Database, wanted: bool) -> Vec<Planned> {
-    let primary = network::primary_budget(database);
+fn budgets(database: &Database, decision: &Decision, wanted: bool) -> Vec<Planned> {
     let replicas = network::replicas_budget(database);
-    let each = [(primary, database.instances > 1), (replicas, database.instances > 2)];
+    let each = if decision.keep_pods {
+        // No pod may be in two budgets.
+        [(network::closed_budget(database), true), (replicas, false)]
+    } else {
+        [(network::primary_budget(database), database.instances > 1), (replicas, database.instances > 2)]
+    };
     each.into_iter().filter(|(_, is_wanted)| *is_wanted == wanted).map(|(planned, _)| planned).collect()
 }
 

@@ -87,6 +87,20 @@ pub fn replicas_budget(database: &Database) -> Planned {
     budget(database, database.names().base(), ROLE_REPLICA, database.instances - 2)
 }
 
+/// Lets no instance be evicted, whether it is ready or not: with one of the pods the only copy of
+/// the data would go.
+pub fn closed_budget(database: &Database) -> Planned {
+    Planned::new::<PodDisruptionBudget>(
+        &database.owner,
+        database.names().primary_budget(),
+        json!({"spec": {
+            "maxUnavailable": 0,
+            "selector": {"matchLabels": {LABEL_SCOPE: database.names().base()}},
+            "unhealthyPodEvictionPolicy": "IfHealthyBudget",
+        }}),
+    )
+}
+
 fn budget(database: &Database, name: String, role: &str, available: i32) -> Planned {
     Planned::new::<PodDisruptionBudget>(
         &database.owner,

@@ -4,7 +4,6 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
-use crate::api::ScaleDownPolicy;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 use crate::contract::pod;
 use crate::operator::object::{ANNOTATION_DATABASE, ANNOTATION_UID, Planned};
@@ -14,6 +13,9 @@ use crate::operator::validate::Database;
 
 /// How long a pod may take to stop: PostgreSQL's last checkpoint and the leader's handing over.
 const TERMINATION_GRACE_SECONDS: i64 = 60;
+
+/// What becomes of volumes by Kubernetes' own hand: nothing.
+pub const RETAIN: &str = "Retain";
 
 /// What of a StatefulSet hangs on what is there already.
 pub struct Shape<'a> {
@@ -29,10 +31,6 @@ pub struct Shape<'a> {
 /// `OnDelete`, since who restarts when is the operator's to decide.
 pub fn stateful_set(database: &Database, shape: &Shape<'_>) -> Planned {
     let names = database.names();
-    let when_scaled = match database.storage.scale_down_policy {
-        ScaleDownPolicy::Retain => "Retain",
-        ScaleDownPolicy::Delete => "Delete",
-    };
     Planned::new::<StatefulSet>(
         &database.owner,
         names.base(),
@@ -42,7 +40,9 @@ pub fn stateful_set(database: &Database, shape: &Shape<'_>) -> Planned {
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": {LABEL_SCOPE: names.base()}},
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": when_scaled},
+            // Whoever scales the StatefulSet takes no volume with it: `scaleDownPolicy: Delete` is
+            // carried out by the operator (`given_up`).
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": RETAIN, "whenScaled": RETAIN},
             "template": shape.template,
             "volumeClaimTemplates": [volume_claim(database, shape.volume_size)],
         }}),

@@ -6,8 +6,10 @@
 mod needs;
 mod requests;
 mod template;
+mod volumes;
 
-pub use template::{ANNOTATION_TEMPLATE, choose, is_live};
+pub use template::{ANNOTATION_TEMPLATE, choose, is_live, written};
+pub use volumes::Members;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -37,6 +39,9 @@ pub struct Situation<'a> {
     pub status: &'a ServiceDatabaseStatus,
     /// The revision of the template that pods shall be made from; none while it is not known.
     pub revision: Option<&'a str>,
+    /// Why the API server would refuse a pod of the present template; none if it takes one, or was
+    /// not asked.
+    pub refused: Option<&'a str>,
     /// Now.
     pub now: Timestamp,
 }
@@ -52,6 +57,10 @@ pub struct Decision {
     pub order: Option<Order>,
     /// The pod that is deleted, to be made again from the new template.
     pub replace: Option<DatabasePod>,
+    /// That the API server refuses the pod that would replace one, which is therefore kept.
+    pub refused: Option<String>,
+    /// Whether no pod may be evicted: one of them keeps the only copy of the data.
+    pub keep_pods: bool,
     /// Why what runs is not yet what is declared; none if it is.
     pub under_way: Option<Word>,
     /// The switchover that was asked for last.
@@ -75,6 +84,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     let mut decision = Decision {
         replicas: situation.database.instances,
         members: situation.database.instances,
+        keep_pods: situation.must_keep_pods(),
         switchover: situation.status.switchover.clone(),
         restart: situation.status.restart.clone(),
         ..Decision::default()
@@ -175,6 +185,9 @@ impl Situation<'_> {
         if pod.name == leader.name {
             return Err(format!("{} leads", pod.name));
         }
+        if pod.volume_end.is_some() {
+            return Err(format!("the volume of {} lasts no longer than its pod", pod.name));
+        }
         if !pod.is_replica() {
             return Err(format!("{} is not a ready replica", pod.name));
         }
@@ -253,6 +266,10 @@ impl Situation<'_> {
             decision.under_way = Some(waits(&format!("waiting for {missing}, which shall stay")));
             return;
         }
+        if let Some(why) = self.volume_keeps_all(live) {
+            decision.under_way = Some(waits(&why));
+            return;
+        }
         // From here on those that go are no standbys any more.
         decision.members = wanted;
         let standbys = || primary.report.iter().flat_map(|report| &report.synchronous_standbys);
@@ -309,7 +326,7 @@ fn patience(order: &Order) -> SignedDuration {
 }
 
 /// Whether a pod serves in its role, and nothing is known against it.
-fn serves(pod: &DatabasePod) -> bool {
+pub fn serves(pod: &DatabasePod) -> bool {
     pod.ready && !pod.going && (pod.is_replica() || pod.claims_the_lead())
 }
 

@@ -25,6 +25,8 @@ pub enum Need {
     Restart(String),
     /// The same, in a moment.
     AnotherTry,
+    /// Another pod, and with it another volume: the one that it has ends with the pod.
+    Volume,
 }
 
 /// Takes the next step.
@@ -35,10 +37,7 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
     }
     let what = match next(situation, &needed) {
         Step::Wait(why) => why,
-        Step::Replace(pod) => {
-            decision.replace = Some(pod.clone());
-            format!("{} is being replaced", pod.name)
-        }
+        Step::Replace(pod) => replace(situation, decision, pod),
         Step::Restart(pod, id) => {
             decision.order = Some(situation.order(id, Action::Restart { pod: pod.name.clone() }));
             format!("PostgreSQL of {} is being restarted", pod.name)
@@ -48,7 +47,10 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
             Err(why) => why,
         },
     };
-    let message = format!("{}: {what}", progress(situation, &needed));
+    let mut message = format!("{}: {what}", progress(situation, &needed));
+    if let Some(ending) = situation.volume_notice() {
+        message = format!("{message}; {ending}");
+    }
     decision.under_way = Some(Word::no(reason_of(&needed), message));
 }
 
@@ -65,12 +67,33 @@ fn broken<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Option<&'a
         _ => true,
     };
     let is_broken = |pod: &DatabasePod| none_goes && !pod.ready && !leads(pod) && runs_nothing(pod);
-    needed.iter().find(|(pod, need)| *need == Need::Replacement && is_broken(pod)).map(|(pod, _)| *pod)
+    let is_new = |need: &Need| matches!(need, Need::Replacement | Need::Volume);
+    let may_go = |pod: &DatabasePod| situation.may_lose_volume(pod).is_ok();
+    needed.iter().find(|(pod, need)| is_new(need) && is_broken(pod) && may_go(pod)).map(|(pod, _)| *pod)
 }
 
 /// Replaces what is broken anyway, while something else is waited for.
 pub fn mend(situation: &Situation<'_>, decision: &mut Decision) {
-    decision.replace = broken(situation, &needed(situation, decision)).cloned();
+    if let Some(broken) = broken(situation, &needed(situation, decision)) {
+        replace(situation, decision, broken);
+    }
+}
+
+/// Replaces a pod, unless the API server would refuse its successor.
+fn replace(situation: &Situation<'_>, decision: &mut Decision, pod: &DatabasePod) -> String {
+    match situation.refused {
+        Some(why) => {
+            decision.refused = Some(format!(
+                "{} is kept as it is, and others wait: {why}; correct spec, or what the message names, and it goes on",
+                pod.name
+            ));
+            format!("{} waits for a pod that the API server accepts", pod.name)
+        }
+        None => {
+            decision.replace = Some(pod.clone());
+            format!("{} is being replaced", pod.name)
+        }
+    }
 }
 
 fn needed<'a>(situation: &'a Situation<'_>, decision: &Decision) -> Vec<Needed<'a>> {
@@ -85,9 +108,12 @@ enum Step<'a> {
 }
 
 /// Gives an instance what it needs.
-fn give<'a>((pod, need): &Needed<'a>) -> Step<'a> {
+fn give<'a>(situation: &Situation<'_>, (pod, need): &Needed<'a>) -> Step<'a> {
     match need {
-        Need::Replacement => Step::Replace(pod),
+        Need::Replacement | Need::Volume => match situation.may_lose_volume(pod) {
+            Ok(()) => Step::Replace(pod),
+            Err(why) => Step::Wait(why),
+        },
         Need::Restart(id) => Step::Restart(pod, id.clone()),
         Need::AnotherTry => Step::Wait(format!("the next restart of PostgreSQL of {} follows", pod.name)),
     }
@@ -108,10 +134,10 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     };
     let of_primary = needed.iter().find(|(pod, _)| pod.name == primary.name);
     if let Some(restart) = of_primary.filter(|(pod, need)| goes_first(pod) && matches!(need, Need::Restart(_))) {
-        return give(restart);
+        return give(situation, restart);
     }
     if let Some(replica) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
-        return give(replica);
+        return give(situation, replica);
     }
     let waiting =
         |pod: &&DatabasePod| pod.name != primary.name && pod.report.as_ref().is_some_and(|it| it.restart_pending);
@@ -124,7 +150,7 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     match (of_primary, other) {
         (Some((pod, _)), _) if situation.database.instances > 1 => Step::HandOver(pod),
         (Some(_), Some(other)) => Step::Wait(format!("waiting until {} has ended", other.name)),
-        (Some(alone), None) => give(alone),
+        (Some(alone), None) => give(situation, alone),
         (None, _) => Step::Wait(String::new()),
     }
 }
@@ -149,7 +175,7 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
     if outdated {
         return Some(Need::Replacement);
     }
-    let report = pod.report.as_ref()?;
+    let Some(report) = &pod.report else { return pod.volume_end.map(|_| Need::Volume) };
     let answered = |id: &str| report.order.as_ref().is_some_and(|answered| answered.id == id);
     if let Some(request) = decision.restart.as_ref().filter(|request| request.state == RequestState::Running) {
         let id = restart_id(&request.request);
@@ -159,7 +185,7 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
             return Some(Need::Restart(id));
         }
     }
-    by_settings()
+    by_settings().or_else(|| pod.volume_end.map(|_| Need::Volume))
 }
 
 /// The order by which a changed setting comes into effect. It is given for what is declared, and
@@ -189,11 +215,22 @@ pub fn restart_id(request: &str) -> String {
 }
 
 fn reason_of(needed: &[Needed<'_>]) -> &'static str {
-    if needed.iter().any(|(_, need)| *need == Need::Replacement) { reason::ROLLING_OUT } else { reason::RESTARTING }
+    let any = |wanted: &Need| needed.iter().any(|(_, need)| need == wanted);
+    if any(&Need::Replacement) {
+        reason::ROLLING_OUT
+    } else if any(&Need::Volume) {
+        reason::VOLUME_TERMINATING
+    } else {
+        reason::RESTARTING
+    }
 }
 
 fn progress(situation: &Situation<'_>, needed: &[Needed<'_>]) -> String {
     let all = situation.database.instances;
-    let what = if reason_of(needed) == reason::ROLLING_OUT { "run the present template" } else { "were restarted" };
+    let what = match reason_of(needed) {
+        reason::ROLLING_OUT => "run the present template",
+        reason::VOLUME_TERMINATING => "have a volume that lasts",
+        _ => "were restarted",
+    };
     format!("{} of {all} instances {what}", i64::from(all) - i64::try_from(needed.len()).unwrap_or_default())
 }

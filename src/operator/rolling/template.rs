@@ -64,12 +64,16 @@ pub fn is_live(template: &Value, live: &StatefulSet) -> bool {
     seen && has().unwrap_or(false)
 }
 
+/// The template that was written down with the StatefulSet.
+pub fn written(live: &StatefulSet) -> Option<Value> {
+    let text = live.annotations().get(ANNOTATION_TEMPLATE)?;
+    serde_json::from_str(text).ok().filter(|template: &Value| template["spec"]["containers"][0].is_object())
+}
+
 /// The template that was accepted last. Where nobody wrote it down, it is what is there; the API
 /// server's defaults in it are no difference.
 fn accepted(live: &StatefulSet, ours: &Value) -> Option<Value> {
-    let written = live.annotations().get(ANNOTATION_TEMPLATE).and_then(|text| serde_json::from_str(text).ok());
-    let written = written.filter(|template: &Value| template["spec"]["containers"][0].is_object());
-    written.or_else(|| {
+    written(live).or_else(|| {
         let there = serde_json::to_value(&live.spec.as_ref()?.template).ok()?;
         Some(if contains(&there, ours) { ours.clone() } else { there })
     })

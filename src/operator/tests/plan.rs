@@ -18,7 +18,8 @@ use crate::api::names::{LABEL_ROLE, LABEL_SCOPE};
 use crate::operator::object::{Ownership, Planned};
 use crate::operator::options::Options;
 use crate::operator::plan::migration::Purpose;
-use crate::operator::plan::{self, migration};
+use crate::operator::plan::{self, Inputs, migration};
+use crate::operator::rolling::Decision;
 use crate::operator::validate::{Database, validate};
 
 const REVISION: &str = "0123456789abcdef0123456789abcdef";
@@ -348,9 +349,39 @@ fn budgets_never_hinder_the_drain_of_a_single_instance_and_no_pod_is_in_two() {
         let objects = plan::supporting(&database, &inputs(&database, &options()));
         let budgets: Vec<_> = objects.iter().filter(|object| object.resource.kind == "PodDisruptionBudget").collect();
         assert_eq!(budgets.iter().map(|budget| budget.name.as_str()).collect::<Vec<_>>(), planned);
-        let unwanted = plan::unwanted(&database);
+        let unwanted = plan::unwanted(&database, &Decision::default());
         assert_eq!(unwanted.iter().map(|budget| budget.name.as_str()).collect::<Vec<_>>(), absent);
         let roles = |budget: &&Planned| budget.body["spec"]["selector"]["matchLabels"][LABEL_ROLE].clone();
         assert!(budgets.iter().map(roles).eq(["primary", "replica"].into_iter().take(budgets.len()).map(Value::from)));
+    }
+}
+
+/// Whoever scales the StatefulSet, or deletes it, takes no volume with it.
+#[test]
+fn kubernetes_removes_no_volume_by_itself() {
+    for policy in ["Retain", "Delete"] {
+        let database = database(&MINIMAL.replace("1Gi}", &format!("1Gi, scaleDownPolicy: {policy}}}")));
+        let policy = &workload(&database, &options()).body["spec"]["persistentVolumeClaimRetentionPolicy"];
+        assert_eq!(*policy, json!({"whenDeleted": "Retain", "whenScaled": "Retain"}));
+    }
+}
+
+#[test]
+fn the_pod_that_keeps_the_only_copy_is_not_evicted_ready_or_not() {
+    for instances in [1, 3] {
+        let mut database = database(MINIMAL);
+        database.instances = instances;
+        let (options, decision) = (options(), Decision { keep_pods: true, ..Decision::default() });
+        let inputs = Inputs { decision: &decision, ..inputs(&database, &options) };
+        let objects = plan::supporting(&database, &inputs);
+        let budgets: Vec<_> = objects.iter().filter(|object| object.resource.kind == "PodDisruptionBudget").collect();
+        assert_eq!(budgets.len(), 1, "a pod in two budgets could not be judged");
+        let spec = &budgets[0].body["spec"];
+        assert_eq!(
+            (&spec["maxUnavailable"], &spec["unhealthyPodEvictionPolicy"]),
+            (&json!(0), &json!("IfHealthyBudget"))
+        );
+        assert_eq!(spec["selector"]["matchLabels"], json!({LABEL_SCOPE: "chat-db"}));
+        assert_eq!(plan::unwanted(&database, &decision).len(), 1);
     }
 }

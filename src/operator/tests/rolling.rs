@@ -22,6 +22,7 @@ struct Scene {
     observed: Observation,
     status: ServiceDatabaseStatus,
     revision: Option<&'static str>,
+    refused: Option<&'static str>,
     now: Timestamp,
 }
 
@@ -34,6 +35,7 @@ impl Scene {
             observed: Observation::default(),
             status: ServiceDatabaseStatus::default(),
             revision: Some("new"),
+            refused: None,
             now: time("2026-03-01T12:00:00Z"),
         };
         scene.run(instances, 0);
@@ -71,6 +73,7 @@ impl Scene {
             observed: &self.observed,
             status: &self.status,
             revision: self.revision,
+            refused: self.refused,
             now: self.now,
         })
     }

@@ -25,13 +25,16 @@ use crate::api::ServiceDatabase;
 use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map};
 use crate::contract::records::{MigratorRecord, Pending, Runtime};
 use crate::contract::report::{LedgerReport, Report};
+use crate::operator::admission;
 use crate::operator::context::Context;
 use crate::operator::error::Error;
 use crate::operator::memory::Memory;
 use crate::operator::metrics::Metrics;
 use crate::operator::orphans::sweep;
 use crate::operator::patroni_state::fingerprint;
+use crate::operator::plan;
 use crate::operator::reconcile::reconcile;
+use crate::operator::validate::validate;
 use crate::operator::vault_ca::VaultCa;
 
 /// The namespace of everything here.
@@ -249,6 +252,18 @@ impl World {
             self.change_report(&mut pod, generation, accessor.clone(), standbys);
             self.writer.apply_watcher_event(&Event::Apply(pod));
         }
+    }
+
+    /// Puts a pod in the place of the one of its name.
+    pub fn put_pod(&mut self, pod: Pod) {
+        self.writer.apply_watcher_event(&Event::Apply(pod));
+    }
+
+    /// Asks the API server for a pod in the place of this one.
+    pub async fn refusal(&self, pod: &str) -> Result<Option<String>, Error> {
+        let database = validate(&self.resource(), &options()).expect("a spec that can be planned");
+        let template = plan::template(&database, &options());
+        admission::refusal(&self.context.client, &database, &template, None, pod).await
     }
 
     /// Ends the pods, and with the last of them a StatefulSet that waits for that.

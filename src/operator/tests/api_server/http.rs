@@ -49,6 +49,7 @@ async fn serve(server: &ApiServer, request: Request<Body>) -> Option<Response<Bo
     let content = parts.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let named = !key.2.is_empty();
     let verb = match parts.method {
+        Method::POST if asked("dryRun").as_deref() == Some("All") => "DRY-RUN",
         Method::GET if named => "GET",
         Method::GET => "LIST",
         Method::POST => "POST",
@@ -58,7 +59,7 @@ async fn serve(server: &ApiServer, request: Request<Body>) -> Option<Response<Bo
         Method::DELETE => "DELETE",
         method => panic!("{method} {content} is not served"),
     };
-    let name = if verb == "POST" { text(&body["metadata"]["name"]) } else { key.2.clone() };
+    let name = if ["POST", "DRY-RUN"].contains(&verb) { text(&body["metadata"]["name"]) } else { key.2.clone() };
     let resource = if status { format!("{}/status", key.0) } else { key.0.clone() };
     let recorded = Recorded { verb, resource, name: name.clone(), body: body.clone() };
     let fault = if recorded.mutates() { server.faults.next(&recorded.line()) } else { server.faults.now() };
@@ -71,6 +72,7 @@ async fn serve(server: &ApiServer, request: Request<Body>) -> Option<Response<Bo
     let answer = match verb {
         "GET" => store.get(&key),
         "LIST" => Ok(store.list(&key.0, &key.1, &asked("labelSelector").unwrap_or_default())),
+        "DRY-RUN" => store.admit(&key.0, body),
         "POST" => store.create(&(key.0, key.1, name), body, &manager),
         "PUT" => store.replace(&key, body),
         "APPLY" => store.patch(&key, &body, PatchKind::Apply(&manager), status),

@@ -28,7 +28,7 @@ pub type Key = (String, String, String);
 /// One request, as it was received.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
-    /// GET, LIST, POST, PUT, APPLY, MERGE, DELETE.
+    /// GET, LIST, POST, DRY-RUN, PUT, APPLY, MERGE, DELETE.
     pub verb: &'static str,
     /// The kind's plural, with `/status` where the subresource was meant.
     pub resource: String,
@@ -41,7 +41,7 @@ pub struct Recorded {
 impl Recorded {
     /// Whether it could change something.
     pub fn mutates(&self) -> bool {
-        !["GET", "LIST"].contains(&self.verb)
+        !["GET", "LIST", "DRY-RUN"].contains(&self.verb)
     }
 
     /// Verb, kind and name.

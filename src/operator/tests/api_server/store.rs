@@ -35,6 +35,7 @@ pub struct Store {
     objects: BTreeMap<Key, Value>,
     version: u64,
     uids: u64,
+    refusals: BTreeMap<String, String>,
 }
 
 impl Store {
@@ -53,6 +54,22 @@ impl Store {
     /// Every object, by its key.
     pub fn all(&self) -> &BTreeMap<Key, Value> {
         &self.objects
+    }
+
+    /// Refuses new objects of a kind from now on, with these words, or none any more.
+    pub fn refuse(&mut self, plural: &str, words: Option<&str>) {
+        match words {
+            Some(words) => self.refusals.insert(plural.to_owned(), words.to_owned()),
+            None => self.refusals.remove(plural),
+        };
+    }
+
+    /// What a dry run of a creation says.
+    pub fn admit(&self, plural: &str, object: Value) -> Answer {
+        match self.refusals.get(plural) {
+            Some(words) => Err(refusal(403, "Forbidden", words.clone())),
+            None => Ok(object),
+        }
     }
 
     /// Makes an object; a uid that it has is kept, which lets a fixture choose one.

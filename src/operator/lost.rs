@@ -1,0 +1,58 @@
+//! Whether the data is lost: the database was initialised, and no volume holds it. The
+//! StatefulSet's controller makes new, empty claims at once, so the agents have to tell.
+
+use super::observe::Observation;
+use super::pods::DatabasePod;
+use super::status::Word;
+use crate::api::conditions::reason;
+use crate::api::names::Names;
+
+/// The way out, for a volume with a copy of the data and for none.
+const WAY_OUT: &str = "to restore a volume, set spec.paused, scale the StatefulSet to 0, put the restored claim in the \
+                       place of the empty one (docs/operations.md: lost data), and take spec.paused back; to start \
+                       empty, delete this resource and its volume claims and create it again";
+
+/// What is lost, and what to do; none if the data is there, or may be.
+pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<Word> {
+    if !observed.initialized || observed.foreign_config || observed.primary().is_some() || observed.lease_lives {
+        return None;
+    }
+    if observed.volume_claims.is_empty() && observed.pods.is_empty() {
+        let message = format!("the database was initialised, and none of its volumes is left: {WAY_OUT}");
+        return Some(Word::yes(reason::DATA_LOST, message));
+    }
+    let members: Vec<_> = (0..instances).map(|ordinal| find(observed, &names.pod(ordinal))).collect::<Option<_>>()?;
+    members.iter().all(|pod| is_empty(pod)).then(|| {
+        let pods: Vec<_> = members.iter().map(|pod| pod.name.as_str()).collect();
+        let message = format!(
+            "the database was initialised, and the volumes of {} are empty: their claims were deleted, or the storage \
+             behind them; no instance fills them by itself. {}{WAY_OUT}",
+            pods.join(", "),
+            others(observed, names, instances),
+        );
+        Word::yes(reason::DATA_LOST, message)
+    })
+}
+
+fn find<'a>(observed: &'a Observation, name: &str) -> Option<&'a DatabasePod> {
+    observed.pods.iter().find(|pod| pod.name == name)
+}
+
+/// Whether the agent that runs now found no database on its volume, and none came since.
+fn is_empty(pod: &DatabasePod) -> bool {
+    !pod.going && pod.report.as_ref().is_some_and(|report| report.empty_volume && report.role.is_none())
+}
+
+/// Volumes of instances that were taken away: they may have an older copy.
+fn others(observed: &Observation, names: &Names, instances: i32) -> String {
+    let is_other = |name: &String| {
+        let ordinal = name.strip_prefix("data-").and_then(|pod| names.ordinal(pod));
+        ordinal.is_some_and(|ordinal| ordinal >= instances)
+    };
+    let claims = observed.volume_claims.iter().filter_map(|claim| claim.metadata.name.clone()).filter(is_other);
+    let claims: Vec<_> = claims.collect();
+    match claims.is_empty() {
+        true => String::new(),
+        false => format!("{} may have an older copy; ", claims.join(", ")),
+    }
+}
