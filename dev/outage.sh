@@ -5,6 +5,7 @@
 #   outage.sh                      each kind of fault five times, some half an hour: outage.md
 #   OUTAGE_SAMPLES=1 outage.sh     quickly
 #   OUTAGE_ONLY='memory,pod deleted' outage.sh   a part
+#   OUTAGE_SAMPLES=10 OUTAGE_ONLY='API server hangs' outage.sh   some 25 minutes
 #   outage.sh soak                 a fault every 20 s for half an hour: soak.md
 #   SOAK_MINUTES=3 SOAK_SEED=7 SOAK_FAULT_SECONDS=20 outage.sh soak
 set -euo pipefail
