@@ -86,6 +86,8 @@ pub mod reason {
         VOLUME_CANNOT_GROW = "VolumeCannotGrow";
         /// A volume is full.
         VOLUME_FULL = "VolumeFull";
+        /// PostgreSQL stands still: nobody new can connect, or nothing can be committed.
+        SERVER_STALLED = "ServerStalled";
         /// A pod cannot be scheduled.
         UNSCHEDULABLE = "Unschedulable";
         /// A pod's image cannot be had.
