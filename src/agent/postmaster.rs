@@ -98,6 +98,40 @@ impl State {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         fields(&stat).map_or(Self::Gone, |(state, _)| state)
     }
+
+    /// The state of a postmaster and its children that says most about all of them.
+    pub fn of_family(postmaster: Pid) -> Self {
+        let states: Vec<_> = children(postmaster).into_iter().chain([postmaster]).map(Self::of).collect();
+        let first = [Self::Held, Self::Stopped, Self::Alive].into_iter().find(|state| states.contains(state));
+        first.unwrap_or(Self::Gone)
+    }
+}
+
+/// A process that the kernel holds, and how often it was given up for others so far: where that
+/// does not change, it is the same wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The process.
+    pub pid: i32,
+    /// Its context switches.
+    pub switches: u64,
+}
+
+/// Those of some processes that the kernel holds.
+pub fn held(pids: &[i32]) -> Vec<Held> {
+    let held = pids.iter().filter(|pid| State::of(Pid::from_raw(**pid)) == State::Held);
+    held.filter_map(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        Some(Held { pid: *pid, switches: switches(&status) })
+    })
+    .collect()
+}
+
+/// From `/proc/…/status`: both kinds of context switches.
+fn switches(status: &str) -> u64 {
+    let counts = status.lines().filter_map(|line| line.split_once(':'));
+    let counts = counts.filter(|(name, _)| name.ends_with("voluntary_ctxt_switches"));
+    counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
 }
 
 /// From `/proc/…/stat`: the state and the parent. The name before them may hold anything.
@@ -151,6 +185,8 @@ mod tests {
         assert_eq!(fields("9 (a) D 2) D 7 7 7 0"), Some((State::Held, 7)));
         assert_eq!(fields("9 (postgres) Z 7 7"), Some((State::Gone, 7)));
         assert_eq!(fields(""), None);
+        let status = "Name:\tpostgres\nvoluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n";
+        assert_eq!(switches(status), 42);
     }
 
     #[tokio::test]
@@ -161,6 +197,7 @@ mod tests {
         while State::of(pid) != State::Stopped {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        assert_eq!(State::of_family(pid), State::Stopped);
         let family = children(pid);
         assert_eq!(family.len(), 2);
         assert!(kill_all(pid).await);

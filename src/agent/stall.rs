@@ -15,7 +15,7 @@ use super::desired::DesiredState;
 use super::environment::Environment;
 use super::lease;
 use super::patroni::process::{Handle, Order};
-use super::postmaster::{self, State};
+use super::postmaster::{self, Held, State};
 use super::report::{Area, Reporter};
 use super::server::Seen;
 use crate::api::conditions::reason;
@@ -37,16 +37,17 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Questions that may be open: more would only be a burden.
 const OPEN: usize = 8;
 
-/// What the server is asked. What commits wait for shows where its log is not written any more;
-/// to write something would wake replicas that are at rest, and wait for them.
+/// What the server is asked: how far its log is written, whether somebody waits for that, and who
+/// is at work. To write something would wake replicas that are at rest, and wait for them.
 const QUESTION: &str = "\
 SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), '0/0')::bigint END,
        EXISTS (SELECT FROM pg_catalog.pg_stat_activity
-               WHERE pg_catalog.lower(wait_event) IN ('walsync', 'walwrite', 'walinitsync', 'walinitwrite'))";
+               WHERE pg_catalog.lower(wait_event) IN ('walsync', 'walwrite', 'walinitsync', 'walinitwrite')),
+       ARRAY(SELECT pid FROM pg_catalog.pg_stat_activity WHERE state = 'active' OR backend_type = 'walwriter')";
 
 /// What became of a question.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Reply {
     /// The server said something, be it that it is full, or starts; and how far its log is.
     Answer(Option<Log>),
@@ -56,11 +57,24 @@ enum Reply {
     Silence,
 }
 
-/// The log of a primary.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How writing goes.
+#[derive(Clone, Debug, PartialEq)]
 struct Log {
+    /// Of a primary: how far the log is written.
     flushed: Option<i64>,
+    /// Whether somebody waits for that.
     waited_for: bool,
+    /// Of those who are at work: whom the kernel holds.
+    held: Vec<Held>,
+}
+
+impl Log {
+    /// Whether nothing was written since, though somebody waits for it, or is held by the kernel in
+    /// one and the same wait, which no disk that works makes so long.
+    fn stands_since(&self, before: &Self) -> bool {
+        let held = || self.held.iter().any(|held| before.held.contains(held));
+        self.flushed.is_some() && self.flushed == before.flushed && (self.waited_for || held())
+    }
 }
 
 /// What stands still.
@@ -68,8 +82,8 @@ struct Log {
 enum Stall {
     /// New connections are not answered.
     Connections,
-    /// The log is not written, and commits wait for it.
-    Log,
+    /// Nothing is written, and somebody waits for it.
+    Disk,
 }
 
 /// For how long there was no sign, by a clock that stands still when this process does: a machine
@@ -107,8 +121,7 @@ impl Signs {
     }
 
     fn see_log(&mut self, log: Option<Log>) {
-        let stands = log.is_some_and(|log| log.waited_for && log.flushed.is_some())
-            && self.log.and_then(|before| before.flushed) == log.and_then(|log| log.flushed);
+        let stands = log.as_ref().zip(self.log.as_ref()).is_some_and(|(now, before)| now.stands_since(before));
         self.log = log;
         if stands {
             self.unwritten_since.get_or_insert(self.clock);
@@ -120,7 +133,7 @@ impl Signs {
     /// What stands still, and for how long.
     fn stall(&self) -> Option<(Stall, Duration)> {
         let since = |moment: Option<Duration>| moment.map(|moment| self.clock - moment);
-        let both = [(Stall::Connections, since(self.unanswered_since)), (Stall::Log, since(self.unwritten_since))];
+        let both = [(Stall::Connections, since(self.unanswered_since)), (Stall::Disk, since(self.unwritten_since))];
         let long = both.into_iter().filter_map(|(stall, time)| Some((stall, time?))).max_by_key(|(_, time)| *time);
         long.filter(|(_, time)| *time >= TOLD)
     }
@@ -139,11 +152,11 @@ enum Step {
 
 /// A stalled server is ended once it was silent for long enough, where that helps: nothing ends a
 /// process that the kernel holds, and without a successor it may as well go on when its disk does.
-fn step(silent: Duration, successor: bool, postmaster: State, stall: Stall) -> Step {
-    match (successor, postmaster, stall) {
+fn step(silent: Duration, successor: bool, processes: State, stall: Stall) -> Step {
+    match (successor, processes, stall) {
         _ if silent < ENDED => Step::Tell,
         (true, ..) => Step::HandOver,
-        (false, State::Held, _) | (false, _, Stall::Log) => Step::Tell,
+        (false, State::Held, _) | (false, State::Alive | State::Gone, Stall::Disk) => Step::Tell,
         (false, ..) => Step::Restart,
     }
 }
@@ -206,8 +219,8 @@ impl Watch {
                 }
                 continue;
             };
-            let state = State::of(pid);
-            self.tell(stall, pid, state);
+            let state = State::of_family(pid);
+            self.tell(stall, state);
             if silent < ENDED || thought.is_some_and(|thought| thought.elapsed() < AGAIN) {
                 continue;
             }
@@ -227,19 +240,21 @@ impl Watch {
         }
     }
 
-    fn tell(&self, stall: Stall, pid: Pid, state: State) {
+    fn tell(&self, stall: Stall, state: State) {
         let pod = &self.environment.pod;
         let what = match stall {
             Stall::Connections => format!("PostgreSQL of {pod} answers to no new connection"),
-            Stall::Log => format!("PostgreSQL of {pod} cannot write its log, and commits wait"),
+            Stall::Disk => {
+                format!("PostgreSQL of {pod} waits for its disk: nothing is written, and sessions stand still")
+            }
         };
         let how = match state {
-            State::Stopped => "is stopped",
-            State::Held => "is held by the kernel, as by a disk that does not answer",
-            State::Gone | State::Alive => "runs",
+            State::Stopped => "somebody has stopped a process of it",
+            State::Held => "the kernel holds a process of it, as for a disk that does not answer",
+            State::Gone | State::Alive => "its processes are neither stopped nor held",
         };
         let message = format!(
-            "{what}; its postmaster (process {pid}) {how}. After {} s another instance takes over, or it is started \
+            "{what}; {how}. After {} s another instance takes over, or it is started \
              again where that can help; if it stays so, look at the node and the volume of {pod}",
             ENDED.as_secs()
         );
@@ -270,7 +285,7 @@ impl Watch {
 /// Asks once; the postmaster, if it answered.
 async fn ask() -> (Reply, Option<Pid>) {
     let reply = question().await;
-    let pid = match reply {
+    let pid = match &reply {
         Reply::Answer(_) => tokio::task::spawn_blocking(postmaster::running).await.ok().flatten(),
         Reply::Nobody | Reply::Silence => None,
     };
@@ -280,7 +295,11 @@ async fn ask() -> (Reply, Option<Pid>) {
 async fn question() -> Reply {
     match over_socket(SOCKET_DIR, "postgres", "servicedb agent").await {
         Ok(connection) => match connection.client.query_one(QUESTION, &[]).await {
-            Ok(row) => Reply::Answer(Some(Log { flushed: row.get(0), waited_for: row.get(1) })),
+            Ok(row) => {
+                let (flushed, waited_for, at_work): (_, _, Vec<i32>) = (row.get(0), row.get(1), row.get(2));
+                let held = tokio::task::spawn_blocking(move || postmaster::held(&at_work)).await;
+                Reply::Answer(Some(Log { flushed, waited_for, held: held.unwrap_or_default() }))
+            }
             // It was cancelled, or the server ends: it lives.
             Err(_) => Reply::Answer(None),
         },
@@ -311,7 +330,7 @@ mod tests {
     }
 
     fn answer(flushed: i64, waited_for: bool) -> Reply {
-        Reply::Answer(Some(Log { flushed: Some(flushed), waited_for }))
+        Reply::Answer(Some(Log { flushed: Some(flushed), waited_for, held: vec![] }))
     }
 
     #[test]
@@ -376,18 +395,39 @@ mod tests {
         for _ in 0..4 {
             hear(&mut signs, answer(19, true));
         }
-        assert_eq!(signs.stall().map(|(stall, _)| stall), Some(Stall::Log));
+        assert_eq!(signs.stall().map(|(stall, _)| stall), Some(Stall::Disk));
         hear(&mut signs, answer(20, true));
         assert_eq!(signs.stall(), None);
     }
 
     #[test]
+    fn a_process_that_the_kernel_holds_in_one_wait_is_a_stall() {
+        let mut signs = Signs::default();
+        let hear = |signs: &mut Signs, switches| {
+            let held = vec![Held { pid: 42, switches }];
+            signs.ask();
+            signs.hear(Reply::Answer(Some(Log { flushed: Some(7), waited_for: false, held })));
+            pass(signs, 2);
+        };
+        for switches in 0..20 {
+            hear(&mut signs, switches);
+        }
+        assert_eq!(signs.stall(), None, "a disk that is read all the time");
+        for _ in 0..5 {
+            hear(&mut signs, 20);
+        }
+        assert_eq!(signs.stall().map(|(stall, _)| stall), Some(Stall::Disk));
+    }
+
+    #[test]
     fn only_what_helps_is_done() {
-        let (connections, log) = (Stall::Connections, Stall::Log);
+        let (connections, disk) = (Stall::Connections, Stall::Disk);
         assert_eq!(step(12 * SECOND, true, State::Stopped, connections), Step::Tell);
-        assert_eq!(step(ENDED, true, State::Held, log), Step::HandOver);
+        assert_eq!(step(ENDED, true, State::Held, disk), Step::HandOver);
         assert_eq!(step(ENDED, false, State::Stopped, connections), Step::Restart);
         assert_eq!(step(ENDED, false, State::Held, connections), Step::Tell, "nothing ends it");
-        assert_eq!(step(ENDED, false, State::Alive, log), Step::Tell, "the next one has the same disk");
+        assert_eq!(step(ENDED, false, State::Alive, disk), Step::Tell, "the next one has the same disk");
+        assert_eq!(step(ENDED, false, State::Stopped, disk), Step::Restart);
+        assert_eq!(step(ENDED, false, State::Alive, connections), Step::Restart);
     }
 }
