@@ -7,6 +7,7 @@
 #   fault.sh kubelet-start NODE
 #   fault.sh apiserver-stop
 #   fault.sh apiserver-start
+#   fault.sh apiserver-hang SECONDS   it stands still and keeps its connections, as on a machine that hangs
 #   fault.sh etcd-slow SECONDS     etcd stands still for 400 ms of every 500
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -26,17 +27,30 @@ cable_of() {
   [[ $1 != "$NODE" ]] || fail "$NODE is this machine itself: it has no cable to cut"
 }
 
-etcd_slow() {
-  [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || usage
+# stopping NAME: nobody else stops it, and it goes on when this script ends. Sets `pid`.
+stopping() {
   # Two at a time would let it stand still for good.
-  exec 6>"$RUN/etcd-slow.lock"
+  exec 6>"$RUN/$1-stopped.lock"
   flock 6
-  running etcd || fail "etcd does not run"
-  local etcd=$pid deadline=$((SECONDS + $1))
-  trap 'kill -CONT '"$etcd"' 2>/dev/null || true' EXIT
+  running "$1" || fail "$1 does not run"
+  # shellcheck disable=SC2064
+  trap "kill -CONT $pid 2>/dev/null || true" EXIT
   # And should this script be killed, so that no trap runs.
   # shellcheck disable=SC2016
-  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 0.2; done; kill -CONT "$2" 2>/dev/null' guard "$$" "$etcd" </dev/null >/dev/null 2>&1 6>&- &
+  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 0.2; done; kill -CONT "$2" 2>/dev/null' guard "$$" "$pid" </dev/null >/dev/null 2>&1 6>&- &
+}
+
+apiserver_hang() {
+  [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || usage
+  stopping kube-apiserver
+  kill -STOP "$pid"
+  sleep "$1"
+}
+
+etcd_slow() {
+  [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || usage
+  stopping etcd
+  local etcd=$pid deadline=$((SECONDS + $1))
   while ((SECONDS < deadline)) && running etcd && [[ $pid == "$etcd" ]]; do
     kill -STOP "$etcd"
     sleep 0.4
@@ -54,6 +68,7 @@ kubelet-start) node_given "${2:-}"; lock; ./node.sh kubelet "$2" ;;
 # Not for its open watches to end: they would take it as long as it is given.
 apiserver-stop) lock; stop kube-apiserver 1 ;;
 apiserver-start) lock; ./control-plane.sh apiserver ;;
+apiserver-hang) apiserver_hang "${2:-}" ;;
 etcd-slow) etcd_slow "${2:-}" ;;
 *) usage ;;
 esac

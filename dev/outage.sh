@@ -5,6 +5,7 @@
 #   outage.sh                      each kind of fault five times, some half an hour: outage.md
 #   OUTAGE_SAMPLES=1 outage.sh     quickly
 #   OUTAGE_ONLY='memory,pod deleted' outage.sh   a part
+#   OUTAGE_SAMPLES=10 OUTAGE_ONLY='API server hangs' outage.sh   some 25 minutes
 #   outage.sh soak                 a fault every 20 s for half an hour: soak.md
 #   outage.sh changes              the spec changed once a second, twenty times: changes.md
 #   CHANGES_RUNS=1 CHANGES_SEED=7 outage.sh changes

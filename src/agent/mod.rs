@@ -17,10 +17,12 @@ mod handover;
 mod initialise;
 mod lag;
 mod leader;
+mod lease;
 mod ledger;
 mod member;
 mod orders;
 mod patroni;
+mod pod;
 mod postmaster;
 mod probes;
 mod rebuild;
@@ -31,6 +33,7 @@ mod server;
 mod sessions;
 mod settings;
 mod slots;
+mod stall;
 mod standby;
 mod state;
 mod volume;
@@ -87,6 +90,7 @@ enum StartError {
 struct Agent {
     environment: Environment,
     client: kube::Client,
+    own: pod::OwnPod,
     reporter: Reporter,
     readiness: watch::Sender<Readiness>,
     desired: DesiredState,
@@ -118,7 +122,8 @@ impl Agent {
         let mut config = kube::Config::incluster()?;
         config.connect_timeout = Some(Duration::from_secs(5));
         let client = kube::Client::try_from(config)?;
-        let reporter = Reporter::start(&environment, client.clone());
+        let own = pod::follow(&environment, client.clone());
+        let reporter = Reporter::start(&environment, client.clone(), own.clone());
         tokio::spawn(secret_id::follow(reporter.clone()));
         tokio::spawn(volume::follow(environment.pod.clone(), reporter.clone()));
         let (readiness, asked) = watch::channel(Some("the agent has started"));
@@ -126,7 +131,7 @@ impl Agent {
         // 3. Learn what it shall be.
         let desired = desired::follow(&environment, client.clone());
         let records = records::Source::default();
-        Ok((Self { environment, client, reporter, readiness, desired, records }, end))
+        Ok((Self { environment, client, own, reporter, readiness, desired, records }, end))
     }
 
     async fn run(self, mut end: End) -> ExitCode {
@@ -192,6 +197,9 @@ impl Agent {
         let mut standbys = standby::watch(server.clone());
         let mut behind = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
         let (mut seen, attention) = watchdog::start(patroni.clone(), self.desired.clone());
+        let mut stalled = stall::follow(self.stall_watch(server.clone(), patroni.clone()));
+        let roles = watch::Sender::new(None);
+        tokio::spawn(pod::keep_role(self.own.clone(), roles.subscribe()));
         let mut state = State::default();
         let mut leading: Option<JoinHandle<()>> = None;
         loop {
@@ -199,6 +207,7 @@ impl Agent {
             state.see(server.borrow_and_update().clone(), seen.borrow_and_update().clone());
             state.see_standbys(standbys.borrow_and_update().clone());
             state.see_lag(*behind.borrow_and_update(), self.maximum_lag());
+            state.see_stall(*stalled.borrow_and_update());
             attention.set_busy(state.is_between_roles());
             if had_server && server.borrow().is_none() {
                 wake_patroni();
@@ -219,12 +228,14 @@ impl Agent {
                 }
                 (_, None) => {}
             }
+            roles.send_if_modified(|role| std::mem::replace(role, state.role()) != state.role());
             self.reporter.update(|report| state.tell(report));
             tokio::select! {
                 _ = server.changed() => {}
                 _ = seen.changed() => {}
                 _ = behind.changed() => {}
                 _ = standbys.changed() => {}
+                _ = stalled.changed() => {}
             }
         }
     }
@@ -232,6 +243,17 @@ impl Agent {
     fn maximum_lag(&self) -> u64 {
         let declared = self.desired.borrow().as_ref().map_or(i64::MAX, |desired| desired.maximum_lag_bytes);
         u64::try_from(declared).unwrap_or_default()
+    }
+
+    fn stall_watch(&self, server: server::Seen, patroni: Handle) -> stall::Watch {
+        stall::Watch {
+            environment: self.environment.clone(),
+            client: self.client.clone(),
+            desired: self.desired.clone(),
+            server,
+            patroni,
+            reporter: self.reporter.clone(),
+        }
     }
 
     fn leader(&self) -> Leader {

@@ -1,17 +1,21 @@
-//! The agent's report: an annotation of its own pod, written when something changed.
+//! The agent's report: an annotation of its own pod, written when something changed, and when
+//! somebody else changed it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::environment::Environment;
+use super::pod::OwnPod;
 use crate::api::names::ANNOTATION_REPORT;
 use crate::contract::report::{Report, Trouble, VaultHealth};
 use crate::vault::VaultError;
@@ -20,12 +24,16 @@ use crate::vault::VaultError;
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How long one write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two times that it is put back: somebody else may insist.
+const PUT_BACK: Duration = Duration::from_secs(1);
 
 /// What a trouble is about; the first in this order is the one that is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// The volume: what it hinders is only its consequence.
     Volume,
+    /// A PostgreSQL that stands still.
+    Stall,
     /// PostgreSQL and Patroni.
     Server,
     /// The first credentials, or the next.
@@ -45,10 +53,10 @@ pub struct Reporter {
 
 impl Reporter {
     /// Starts writing this pod's report, with "starting" first.
-    pub fn start(environment: &Environment, client: kube::Client) -> Self {
+    pub fn start(environment: &Environment, client: kube::Client, own: OwnPod) -> Self {
         let (current, changes) = watch::channel(Report::starting(environment.uid.clone(), Timestamp::now()));
         let pods = Api::namespaced(client, &environment.names.namespace);
-        tokio::spawn(write_changes(pods, environment.pod.clone(), changes));
+        tokio::spawn(write_changes(pods, environment.pod.clone(), changes, own));
         Self { current, troubles: Arc::default() }
     }
 
@@ -104,15 +112,16 @@ impl Reporter {
     }
 }
 
-async fn write_changes(pods: Api<Pod>, pod: String, mut changes: watch::Receiver<Report>) {
+async fn write_changes(pods: Api<Pod>, pod: String, mut changes: watch::Receiver<Report>, mut own: OwnPod) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-    let mut written: Option<Report> = None;
+    let mut written: Option<(Report, Written)> = None;
+    let mut put_back: Option<Instant> = None;
     loop {
         let report = changes.borrow_and_update().clone();
-        if written.as_ref() != Some(&report) {
+        if written.as_ref().map(|(report, _)| report) != Some(&report) {
             match tokio::time::timeout(WRITE_TIMEOUT, write(&pods, &pod, &report)).await {
-                Ok(Ok(())) => {
-                    written = Some(report);
+                Ok(Ok(now)) => {
+                    written = Some((report, now));
                     backoff.reset();
                 }
                 Ok(Err(error)) => {
@@ -126,18 +135,49 @@ async fn write_changes(pods: Api<Pod>, pod: String, mut changes: watch::Receiver
                 }
             }
         }
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                tokio::time::sleep(DEBOUNCE).await;
+            }
+            Ok(()) = own.changed() => {
+                let stands = own.borrow_and_update().as_ref().zip(written.as_ref()).is_none_or(|(pod, (_, written))| {
+                    written.stands(pod)
+                });
+                if !stands {
+                    tracing::warn!(pod, "somebody changed the report in the pod's annotation; it is put back");
+                    written = None;
+                    let soon = put_back.replace(Instant::now()).is_some_and(|last| last.elapsed() < PUT_BACK);
+                    tokio::time::sleep(if soon { PUT_BACK } else { DEBOUNCE }).await;
+                }
+            }
         }
-        tokio::time::sleep(DEBOUNCE).await;
     }
 }
 
-async fn write(pods: &Api<Pod>, pod: &str, report: &Report) -> Result<(), WriteError> {
+/// What was written last.
+#[derive(Debug, PartialEq)]
+struct Written {
+    text: String,
+    version: Option<String>,
+}
+
+impl Written {
+    /// Whether a pod has it, or was seen as it was before it was written.
+    fn stands(&self, pod: &ObjectMeta) -> bool {
+        let text = pod.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION_REPORT));
+        let number = |version: &Option<String>| version.as_ref().and_then(|version| version.parse::<u64>().ok());
+        text == Some(&self.text) || number(&pod.resource_version) < number(&self.version)
+    }
+}
+
+async fn write(pods: &Api<Pod>, pod: &str, report: &Report) -> Result<Written, WriteError> {
     let text = serde_json::to_string(report)?;
-    let patch = serde_json::json!({ "metadata": { "annotations": { ANNOTATION_REPORT: text } } });
-    pods.patch_metadata(pod, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    Ok(())
+    let patch = serde_json::json!({ "metadata": { "annotations": { ANNOTATION_REPORT: &text } } });
+    let pod = pods.patch_metadata(pod, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(Written { text, version: pod.metadata.resource_version })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -146,4 +186,23 @@ enum WriteError {
     Kubernetes(#[from] kube::Error),
     #[error(transparent)]
     Json(#[from] serde_json::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_somebody_changed_does_not_stand() {
+        let written = Written { text: "{}".to_owned(), version: Some("100".to_owned()) };
+        let pod = |text: Option<&str>, version: &str| ObjectMeta {
+            annotations: text.map(|text| [(ANNOTATION_REPORT.to_owned(), text.to_owned())].into()),
+            resource_version: Some(version.to_owned()),
+            ..ObjectMeta::default()
+        };
+        assert!(written.stands(&pod(Some("{}"), "100")));
+        assert!(written.stands(&pod(Some("before"), "99")), "seen late");
+        assert!(!written.stands(&pod(None, "101")));
+        assert!(!written.stands(&pod(Some("nonsense"), "1000")));
+    }
 }

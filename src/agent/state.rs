@@ -18,14 +18,17 @@ pub struct State {
     behind: Option<u64>,
     maximum_lag: u64,
     standbys: Vec<String>,
+    /// Whether nobody new can connect, or nothing be committed.
+    stalled: bool,
 }
 
 impl State {
     /// What was just seen. While Patroni is silent it leads or follows as before: the
-    /// watchdog ends that in time.
+    /// watchdog ends that in time. So it does in failsafe mode, in which Patroni does not call
+    /// itself the leader while it tries to renew its lease.
     pub fn see(&mut self, server: Option<Facts>, patroni: Option<Status>) {
         if let Some(status) = &patroni {
-            self.leads = status.leads;
+            self.leads = status.leads || (self.leads && status.failsafe_mode_is_active);
         }
         self.server = server;
         self.patroni = patroni.or_else(|| self.patroni.take());
@@ -41,6 +44,11 @@ impl State {
     /// The synchronous standbys, should this be the primary.
     pub fn see_standbys(&mut self, standbys: Vec<String>) {
         self.standbys = standbys;
+    }
+
+    /// Whether PostgreSQL stands still, whatever connections tell that were open before.
+    pub fn see_stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
     }
 
     /// Of a replica: the bytes that it lacks.
@@ -68,6 +76,7 @@ impl State {
     pub fn readiness(&self) -> Readiness {
         match (&self.server, self.role()) {
             (None, _) => Some("PostgreSQL does not answer"),
+            _ if self.stalled => Some("PostgreSQL stands still: it answers to no new connection, or cannot write"),
             (Some(_), None) => Some("PostgreSQL answers, and holds no lease yet"),
             (Some(_), Some(Role::Replica)) if self.lag().is_some_and(|lag| lag > self.maximum_lag) => {
                 Some("the replica is further behind than spec.replication.maximumLagBytes")
@@ -78,7 +87,8 @@ impl State {
 
     /// Writes all of it into a report.
     pub fn tell(&self, report: &mut Report) {
-        report.role = self.role();
+        // One that stands still is nobody's primary, though it keeps its lease.
+        report.role = self.role().filter(|_| !self.stalled);
         if let Some(facts) = &self.server {
             report.phase = Phase::Running;
             report.empty_volume = false;
@@ -96,7 +106,7 @@ impl State {
             report.restart_pending = status.pending_restart;
             report.primary_restarts_first = status.primary_restarts_first();
         }
-        if report.role != Some(Role::Primary) {
+        if self.role() != Some(Role::Primary) {
             // These are the leader's to say.
             report.credentials = None;
             report.ledger = None;
@@ -168,6 +178,33 @@ mod tests {
         assert_eq!(state.role(), Some(Role::Primary));
         state.see(facts(false, None), status(false));
         assert_eq!(state.role(), None);
+    }
+
+    #[test]
+    fn failsafe_mode_keeps_a_leader_and_makes_none() {
+        let failsafe = || Some(Status { failsafe_mode_is_active: true, ..Status::default() });
+        let mut state = State::default();
+        state.see(facts(false, None), failsafe());
+        assert_eq!(state.role(), None, "it has not led");
+        state.see(facts(false, None), status(true));
+        state.see(facts(false, None), failsafe());
+        assert_eq!((state.role(), state.readiness()), (Some(Role::Primary), None));
+        state.see(facts(false, None), status(false));
+        assert_eq!(state.role(), None);
+    }
+
+    #[test]
+    fn one_that_stands_still_is_no_primary_and_not_ready() {
+        let mut state = State::default();
+        state.see(facts(false, None), status(true));
+        let mut report = Report::starting("u".into(), Default::default());
+        state.tell(&mut report);
+        assert_eq!(report.role, Some(Role::Primary));
+        state.see_stall(true);
+        state.tell(&mut report);
+        assert_eq!(report.role, None);
+        assert!(state.readiness().is_some());
+        assert_eq!(state.role(), Some(Role::Primary), "its lease is not over");
     }
 
     #[test]

@@ -191,7 +191,9 @@ impl Lease {
     /// that it still keeps the lease: one that held it, and says that it is over, gives none.
     fn lapse(&mut self, status: &Status, writable: bool, limit: Duration, now: Instant) {
         if status.leads || status.failsafe_mode_is_active || !writable {
-            (self.led, self.lapsed) = (status.leads, None);
+            // In failsafe mode it does not call itself the leader while it tries to renew.
+            let keeps = self.led && writable && status.failsafe_mode_is_active;
+            (self.led, self.lapsed) = (status.leads || keeps, None);
         } else if self.led {
             let since = *self.lapsed.get_or_insert(now);
             let end = (since + LAPSED).checked_sub(limit).unwrap_or(since);

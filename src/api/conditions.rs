@@ -90,6 +90,8 @@ pub mod reason {
         VOLUME_TERMINATING = "VolumeTerminating";
         /// The API server refuses a new pod of the present template; the pods that run are kept.
         POD_REFUSED = "PodRefused";
+        /// PostgreSQL stands still: nobody new can connect, or nothing can be committed.
+        SERVER_STALLED = "ServerStalled";
         /// A pod cannot be scheduled.
         UNSCHEDULABLE = "Unschedulable";
         /// A pod's image cannot be had.

@@ -14,7 +14,7 @@ const WAY_OUT: &str = "to restore a volume, set spec.paused, scale the StatefulS
 
 /// What is lost, and what to do; none if the data is there, or may be.
 pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<Word> {
-    if !observed.initialized || observed.foreign_config || observed.primary().is_some() || observed.lease_lives {
+    if !observed.initialized() || observed.foreign_config || observed.primary().is_some() || observed.lease_lives {
         return None;
     }
     if observed.volume_claims.is_empty() && observed.pods.is_empty() {

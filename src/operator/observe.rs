@@ -80,6 +80,14 @@ impl Observation {
         self.leader.as_deref().or_else(|| claims.map(|pod| pod.name.as_str()))
     }
 
+    /// The instance that leads, where its agent's report is missing: the label, the leader key, a
+    /// lease that lives and readiness agree. The agent writes its report again; until then it is
+    /// enough to tell of, and not to act on.
+    pub fn primary_without_report(&self) -> Option<&DatabasePod> {
+        let leads = |pod: &&DatabasePod| pod.labelled_primary && self.leader.as_ref() == Some(&pod.name);
+        self.pods.iter().find(leads).filter(|pod| pod.report.is_none() && pod.ready && self.lease_lives)
+    }
+
     /// Whether a pod runs on a node that is being emptied.
     pub fn drains(&self, pod: &DatabasePod) -> bool {
         pod.node.as_ref().is_some_and(|node| self.draining.contains(node))

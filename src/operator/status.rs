@@ -146,7 +146,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         conditions,
         database: findings.database.map(|database| database.postgres.database.clone()).or(previous.database),
         postgres_version: report.and_then(|report| report.postgres_version.clone()).or(previous.postgres_version),
-        primary: primary.map(|pod| pod.name.clone()),
+        primary: primary.or_else(|| observed.primary_without_report()).map(|pod| pod.name.clone()),
         instances: Some(format!("{}/{instances}", ready_instances(findings))),
         schema_version: match ledger {
             Some(ledger) => ledger.schema_version(),
@@ -211,6 +211,13 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
     if let Some(primary) = observed.primary() {
         let how = if primary.ready { "answers" } else { "keeps Patroni's lease, though its kubelet does not tell" };
         return Word::yes(reason::AVAILABLE, format!("{} is the primary and {how}", primary.name));
+    }
+    if let Some(primary) = observed.primary_without_report() {
+        let message = format!(
+            "{} keeps Patroni's lease and is ready; its agent's report is missing, and will be written again",
+            primary.name
+        );
+        return Word::yes(reason::AVAILABLE, message);
     }
     // What hinders the instances is only its consequence.
     if let Some(lost) = findings.stalled.as_ref().filter(|word| word.reason == reason::DATA_LOST) {

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::cluster_faults::{Door, Fault, Journal, address, etcd_slow, leader, may_fail_over, shop};
+use crate::cluster_faults::{Door, Fault, Journal, address, api_server_hangs, etcd_slow, leader, may_fail_over, shop};
 use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, alone, condition, until};
 
 /// How long the API server is away: longer than any lease, retry or patience of Patroni's.
@@ -102,6 +102,57 @@ fn a_stopped_api_server_stops_no_database() {
         }
         assert_eq!(started(&sandbox).await, all, "a container was started again, or a pod is another");
     });
+}
+
+/// An API server that hangs carries out, when it goes on, what nobody waits for any more: also a
+/// renewal of the lease, with which the next one then conflicts. That is no other leader.
+#[test]
+fn an_api_server_that_hangs_stops_no_database() {
+    if !Cluster::is_local() {
+        return;
+    }
+    alone("hang", async |sandbox| {
+        let sizes = [("three", 3), ("single", 1)];
+        let mut before = Vec::new();
+        for (name, instances) in sizes {
+            shop(&sandbox, name, json!({"instances": instances})).await;
+            if instances > 1 {
+                may_fail_over(&sandbox, name).await;
+            }
+            before.push((name, postmasters(&sandbox, name).await));
+        }
+        let mut journals = Vec::new();
+        for (name, _) in sizes {
+            journals.push((name, Journal::start(Door::of(&sandbox, name).await).await));
+        }
+        for seconds in [40, 50] {
+            api_server_hangs(seconds).await;
+            // Nothing tells that Patroni has made nothing of it but some of its loops.
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            for (_, journal) in &journals {
+                journal.goes_on().await;
+            }
+        }
+        for (name, started) in before {
+            sandbox.ready(name, READY).await;
+            assert_eq!(postmasters(&sandbox, name).await, started, "a PostgreSQL of {name} was started again");
+        }
+        for (name, journal) in journals {
+            served_by_one(&sandbox, name, journal).await;
+        }
+    });
+}
+
+/// When the PostgreSQL of each pod was started.
+async fn postmasters(sandbox: &Sandbox, name: &str) -> BTreeMap<String, String> {
+    let mut started = BTreeMap::new();
+    for pod in sandbox.pods(name).await {
+        let pod = pod.name_any();
+        let output = sandbox.exec(&pod, "psql -XAt -d postgres -c 'SELECT pg_postmaster_start_time()'").await;
+        assert!(output.status.success(), "{pod}: {}", String::from_utf8_lossy(&output.stderr));
+        started.insert(pod, String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    started
 }
 
 /// An etcd that stands still for most of the time: the lease is renewed late, but in time.

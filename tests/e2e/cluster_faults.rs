@@ -150,6 +150,12 @@ pub async fn etcd_slow(seconds: u32) {
     Program::fault(&["etcd-slow", &seconds.to_string()]).done().await;
 }
 
+/// Has the API server stand still, for so many seconds: it takes requests, and carries them out
+/// when it goes on.
+pub async fn api_server_hangs(seconds: u32) {
+    Program::fault(&["apiserver-hang", &seconds.to_string()]).done().await;
+}
+
 /// A database of three instances on three nodes, and what a test of nodes needs to know of it.
 pub struct Scene {
     /// The test's place.

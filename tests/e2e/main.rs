@@ -32,6 +32,7 @@ mod rotation;
 mod scaling;
 mod secrecy;
 mod service_access;
+mod stalls;
 mod storage_growth;
 mod survival;
 mod switchover;

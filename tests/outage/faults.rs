@@ -14,7 +14,7 @@ use crate::harness::Sandbox;
 use crate::subject::NAME;
 
 /// The file's first line is the pid.
-const KILL_POSTMASTER: &str = "kill -9 $(head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid)";
+const SIGNAL_POSTMASTER: &str = "kill -SIGNAL $(head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid)";
 /// Patroni is the agent's child; the child by which it starts PostgreSQL has the same command.
 const SIGNAL_PATRONI: &str = r#"
 for p in /proc/[0-9]*; do
@@ -41,12 +41,12 @@ pub async fn delete(place: &Sandbox, pod: &str, at_once: bool) -> Result<(), Str
     deleted.map(drop).map_err(|error| format!("deleting {pod}: {error}"))
 }
 
-/// Kills the postmaster.
+/// Sends the postmaster a signal, such as `KILL`.
 ///
 /// # Errors
 /// If it does not run, or its pod cannot be reached.
-pub async fn kill_postmaster(place: &Sandbox, pod: &str) -> Result<(), String> {
-    command(place, pod, KILL_POSTMASTER).await.map(drop)
+pub async fn signal_postmaster(place: &Sandbox, pod: &str, signal: &str) -> Result<(), String> {
+    command(place, pod, &SIGNAL_POSTMASTER.replace("SIGNAL", signal)).await.map(drop)
 }
 
 /// Sends Patroni a signal, such as `KILL`.

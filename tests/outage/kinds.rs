@@ -12,23 +12,29 @@ pub enum Kind {
     PodForceDeleted,
     /// The primary's PostgreSQL is killed; its pod stays.
     PostmasterKilled,
+    /// The primary's postmaster is stopped: who is connected goes on, and nobody else gets in.
+    PostmasterStopped,
     /// Somebody asks for another primary.
     Switchover,
     /// A standby that commits wait for is deleted without a grace.
     StandbyKilled,
     /// The primary's node has no network any more.
     NodeCutOff,
+    /// The API server stands still for 40 to 90 s, and goes on.
+    ApiServerHangs,
 }
 
 impl Kind {
     /// All, the quick ones first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::PodDeleted,
         Self::PodForceDeleted,
         Self::PostmasterKilled,
         Self::Switchover,
         Self::StandbyKilled,
+        Self::PostmasterStopped,
         Self::NodeCutOff,
+        Self::ApiServerHangs,
     ];
 
     /// Its name.
@@ -37,9 +43,11 @@ impl Kind {
             Self::PodDeleted => "pod deleted",
             Self::PodForceDeleted => "pod force-deleted",
             Self::PostmasterKilled => "postmaster killed",
+            Self::PostmasterStopped => "postmaster stopped",
             Self::Switchover => "switchover",
             Self::StandbyKilled => "standby killed",
             Self::NodeCutOff => "node cut off",
+            Self::ApiServerHangs => "API server hangs",
         }
     }
 
@@ -49,7 +57,8 @@ impl Kind {
         match self {
             Self::PodDeleted | Self::PodForceDeleted => Some(1.5),
             Self::PostmasterKilled => Some(2.0),
-            Self::Switchover => Some(1.0),
+            Self::PostmasterStopped => Some(30.0),
+            Self::Switchover | Self::ApiServerHangs => Some(1.0),
             Self::StandbyKilled => None,
             Self::NodeCutOff => Some(25.0),
         }
@@ -62,7 +71,12 @@ impl Kind {
             Self::PodForceDeleted => Some(2.2),
             Self::PostmasterKilled => Some(4.9),
             Self::NodeCutOff => Some(132.7),
-            Self::Switchover | Self::StandbyKilled => None,
+            Self::PostmasterStopped | Self::Switchover | Self::StandbyKilled | Self::ApiServerHangs => None,
         }
+    }
+
+    /// Whether it is done to the local cluster, and to no other.
+    pub fn is_of_the_cluster(self) -> bool {
+        matches!(self, Self::NodeCutOff | Self::ApiServerHangs)
     }
 }

@@ -84,14 +84,23 @@ impl Drop for Broken {
     }
 }
 
+/// Lets the API server stand still for so many seconds.
+///
+/// # Errors
+/// What dev/fault.sh said.
+pub async fn hang_api_server(seconds: u32) -> Result<(), String> {
+    let hang = move || fault("apiserver-hang", &seconds.to_string());
+    tokio::task::spawn_blocking(hang).await.map_err(|error| error.to_string())?
+}
+
 fn script() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("dev/fault.sh")
 }
 
-fn fault(word: &str, node: &str) -> Result<(), String> {
-    let output = Command::new(script()).args([word, node]).output().map_err(|error| error.to_string())?;
+fn fault(word: &str, argument: &str) -> Result<(), String> {
+    let output = Command::new(script()).args([word, argument]).output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("dev/fault.sh {word} {node}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!("dev/fault.sh {word} {argument}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }

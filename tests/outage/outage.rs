@@ -51,8 +51,9 @@ async fn run() {
     }
     let mut taken = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| wanted(kind.name())) {
-        if kind == Kind::NodeCutOff && nodes::breakable(cluster).await.is_empty() {
-            say("no node is cut off: only the local cluster with several nodes has one (make cluster NODES=3)");
+        if kind.is_of_the_cluster() && nodes::breakable(cluster).await.is_empty() {
+            let name = kind.name();
+            say(&format!("{name}: only with the local cluster, and with several nodes (make cluster NODES=3)"));
             continue;
         }
         let (found, problem) = several(kind, samples).await;
@@ -61,6 +62,11 @@ async fn run() {
     }
     let lost = taken.iter().filter(|sample| !sample.lost.is_empty());
     problems.extend(lost.map(|sample| format!("{}: rows are lost: {:?}", sample.kind.name(), sample.lost)));
+
+    let restarted = taken.iter().filter(|sample| !sample.started_again.is_empty());
+    problems.extend(restarted.map(|sample| {
+        format!("{}: PostgreSQL was started again: {}", sample.kind.name(), sample.started_again.join(", "))
+    }));
 
     let mut told = table(&outages(&taken));
     if !pods.is_empty() {

@@ -15,6 +15,8 @@ pub enum Fault {
     PodForceDeleted,
     /// PostgreSQL is killed.
     PostmasterKilled,
+    /// PostgreSQL's postmaster is stopped, and never told to go on.
+    PostmasterStopped,
     /// Patroni is killed.
     PatroniKilled,
     /// Patroni is stopped, and never told to go on.
@@ -27,20 +29,24 @@ pub enum Fault {
     NodeCutOff,
     /// A node has no kubelet for a while.
     KubeletStopped,
+    /// The API server stands still for a while.
+    ApiServerHangs,
 }
 
 impl Fault {
     /// All.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::PodDeleted,
         Self::PodForceDeleted,
         Self::PostmasterKilled,
+        Self::PostmasterStopped,
         Self::PatroniKilled,
         Self::PatroniStopped,
         Self::Switchover,
         Self::StandbyForceDeleted,
         Self::NodeCutOff,
         Self::KubeletStopped,
+        Self::ApiServerHangs,
     ];
 
     /// Its name.
@@ -49,18 +55,20 @@ impl Fault {
             Self::PodDeleted => "pod deleted",
             Self::PodForceDeleted => "pod force-deleted",
             Self::PostmasterKilled => "postmaster killed",
+            Self::PostmasterStopped => "postmaster stopped",
             Self::PatroniKilled => "Patroni killed",
             Self::PatroniStopped => "Patroni stopped",
             Self::Switchover => "switchover",
             Self::StandbyForceDeleted => "standby force-deleted",
             Self::NodeCutOff => "node cut off",
             Self::KubeletStopped => "kubelet stopped",
+            Self::ApiServerHangs => "API server hangs",
         }
     }
 
-    /// Whether it happens to a node.
+    /// Whether it happens to a node, or to all of them.
     pub fn is_of_a_node(self) -> bool {
-        matches!(self, Self::NodeCutOff | Self::KubeletStopped)
+        matches!(self, Self::NodeCutOff | Self::KubeletStopped | Self::ApiServerHangs)
     }
 
     /// Whether it takes a pod away without knowing that its processes have ended, or needs the

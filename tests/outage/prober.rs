@@ -51,8 +51,17 @@ impl Drop for Prober {
 impl Prober {
     /// Starts writing rows of this writer.
     pub fn start(way: Way, writer: usize) -> Self {
+        Self::with(way, writer, false)
+    }
+
+    /// The same, each on a connection of its own.
+    pub fn anew(way: Way, writer: usize) -> Self {
+        Self::with(way, writer, true)
+    }
+
+    fn with(way: Way, writer: usize, anew: bool) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
-        let task = tokio::spawn(probe(Tries { way, writer, next: 0, asked: Arc::default() }, seen.clone()));
+        let task = tokio::spawn(probe(Tries { way, writer, anew, next: 0, asked: Arc::default() }, seen.clone()));
         Self { seen, task }
     }
 
@@ -89,6 +98,8 @@ impl Prober {
 struct Tries {
     way: Way,
     writer: usize,
+    /// Whether no connection is used twice.
+    anew: bool,
     next: u64,
     /// When the last statement was sent that has no answer yet.
     asked: Arc<Mutex<Option<Instant>>>,
@@ -141,7 +152,8 @@ async fn probe(mut tries: Tries, seen: Arc<Mutex<Seen>>) {
                         tokio::time::sleep(PAUSE).await;
                         last = Instant::now();
                         tries.set_asked(Some(last));
-                        running.push(tries.one(Some(connection)));
+                        let kept = Some(connection).filter(|_| !tries.anew);
+                        running.push(tries.one(kept));
                     }
                     Err(problem) => {
                         *seen.lock().unwrap_or_else(PoisonError::into_inner).refused.entry(problem).or_default() += 1;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 use tokio::net::{TcpSocket, TcpStream};
@@ -24,6 +25,8 @@ use crate::subject::{Subject, WHOLE, node, report};
 const AT_REST: Duration = Duration::from_secs(3);
 /// How long the fault may take to show: a primary that is being deleted writes on for a while.
 const SHOWS: Duration = Duration::from_secs(5);
+/// How long an API server that is back is left alone.
+const LOOPS: Duration = Duration::from_secs(20);
 /// How long writes may stay away before they never come back.
 const BACK: Duration = Duration::from_secs(240);
 /// From here on a time without writes is told of, beside the longest.
@@ -52,6 +55,8 @@ pub struct Sample {
     pub whole: f64,
     /// Rows that were acknowledged and are not there.
     pub lost: Vec<u64>,
+    /// Of an API server that hangs: the pods whose PostgreSQL was started again, which need not be.
+    pub started_again: Vec<String>,
     /// What the client was told, and how often.
     pub refused: BTreeMap<String, usize>,
 }
@@ -70,7 +75,10 @@ pub async fn take(subject: &Subject, kind: Kind, number: usize) -> Result<Sample
     let way = Way::into(&subject.place).await;
     let primary = subject.primary().await?;
     let target = if kind == Kind::StandbyKilled { standby(subject, &primary).await? } else { primary };
-    let prober = Prober::start(way.clone(), number);
+    // Who is connected to a stopped postmaster already notices nothing.
+    let anew = kind == Kind::PostmasterStopped;
+    let prober = if anew { Prober::anew(way.clone(), number) } else { Prober::start(way.clone(), number) };
+    let started = started(subject).await?;
     prober.flows(BACK).await?;
     tokio::time::sleep(AT_REST).await;
 
@@ -82,7 +90,8 @@ pub async fn take(subject: &Subject, kind: Kind, number: usize) -> Result<Sample
         Kind::PodForceDeleted | Kind::StandbyKilled => {
             faults::delete(&subject.place, &target.name_any(), true).await?;
         }
-        Kind::PostmasterKilled => faults::kill_postmaster(&subject.place, &target.name_any()).await?,
+        Kind::PostmasterKilled => faults::signal_postmaster(&subject.place, &target.name_any(), "KILL").await?,
+        Kind::PostmasterStopped => faults::signal_postmaster(&subject.place, &target.name_any(), "STOP").await?,
         Kind::Switchover => {
             let token = faults::ask_for_switchover(&subject.place, None).await?;
             faults::switched_over(&subject.place, &token).await?;
@@ -90,6 +99,11 @@ pub async fn take(subject: &Subject, kind: Kind, number: usize) -> Result<Sample
         Kind::NodeCutOff => {
             broken = Some(Broken::begin(&node(&target), Break::Cut).await?);
             service = Some(tokio::spawn(nobody_is_sent_away(way.clone(), fault)));
+        }
+        Kind::ApiServerHangs => {
+            nodes::hang_api_server(rand::random_range(40..=90)).await?;
+            // It takes Patroni some loops to make of it what it makes.
+            tokio::time::sleep(LOOPS).await;
         }
     }
     tokio::time::sleep_until(fault + SHOWS).await;
@@ -109,6 +123,12 @@ pub async fn take(subject: &Subject, kind: Kind, number: usize) -> Result<Sample
         faults::replaced(&subject.place, &target, WHOLE).await?;
     }
     subject.whole(WHOLE).await?;
+    let now = self::started(subject).await?;
+    let started_again = match kind {
+        Kind::ApiServerHangs => now.iter().filter(|(pod, time)| started.get(*pod) != Some(*time)).collect(),
+        _ => Vec::new(),
+    };
+    let started_again = started_again.into_iter().map(|(pod, _)| pod.clone()).collect();
     let whole = mended.elapsed().as_secs_f64();
     tokio::time::sleep(Duration::from_secs(1)).await;
 
@@ -127,7 +147,15 @@ pub async fn take(subject: &Subject, kind: Kind, number: usize) -> Result<Sample
         whole,
         lost: lost(&way, number, seen.acknowledged.iter().map(|(id, _)| *id)).await?,
         refused: seen.refused,
+        started_again,
     })
+}
+
+/// When the PostgreSQL of each pod was started, as its agent tells.
+async fn started(subject: &Subject) -> Result<BTreeMap<String, Option<Timestamp>>, String> {
+    let pods = subject.pods().await.map_err(|error| error.to_string())?;
+    let time = |pod: &Pod| report(pod).and_then(|report| report.postgres_started_at);
+    Ok(pods.iter().map(|pod| (pod.name_any(), time(pod))).collect())
 }
 
 fn since(moment: Instant, fault: Instant) -> f64 {

@@ -33,6 +33,8 @@ const MINUTES: u64 = 30;
 const BETWEEN: u64 = 20;
 /// How long a node stays broken: shorter than it takes Kubernetes to give its pods up.
 const NODE: Duration = Duration::from_secs(30);
+/// How long the API server stands still, in seconds: longer than the lease.
+const HANG: u32 = 30;
 /// What comes before the first fault and after the last, at most.
 const AROUND: Duration = Duration::from_secs(1200);
 
@@ -167,7 +169,9 @@ impl Hand<'_> {
         // Mostly who leads; a replica's Patroni and PostgreSQL are to be mended, too.
         let of_others = match draw.fault {
             Fault::StandbyForceDeleted => true,
-            Fault::PostmasterKilled | Fault::PatroniKilled | Fault::PatroniStopped => draw.dice < 25,
+            Fault::PostmasterKilled | Fault::PostmasterStopped | Fault::PatroniKilled | Fault::PatroniStopped => {
+                draw.dice < 25
+            }
             _ => false,
         };
         let pod = if of_others { others.get(draw.dice % others.len().max(1)) } else { primary.as_ref() };
@@ -182,12 +186,15 @@ impl Hand<'_> {
         match draw.fault {
             Fault::PodDeleted => faults::delete(place, &pod, false).await?,
             Fault::PodForceDeleted | Fault::StandbyForceDeleted => faults::delete(place, &pod, true).await?,
-            Fault::PostmasterKilled => faults::kill_postmaster(place, &pod).await?,
+            Fault::PostmasterKilled => faults::signal_postmaster(place, &pod, "KILL").await?,
+            Fault::PostmasterStopped => faults::signal_postmaster(place, &pod, "STOP").await?,
             Fault::PatroniKilled => faults::signal_patroni(place, &pod, "KILL").await?,
             Fault::PatroniStopped => faults::signal_patroni(place, &pod, "STOP").await?,
             Fault::Switchover => drop(faults::ask_for_switchover(place, None).await?),
             Fault::NodeCutOff => return self.break_node(on, Break::Cut, draw.dice).await,
             Fault::KubeletStopped => return self.break_node(on, Break::Kubelet, draw.dice).await,
+            // Nothing else can be brought about meanwhile.
+            Fault::ApiServerHangs => nodes::hang_api_server(HANG).await?,
         }
         Ok(format!("{pod} on {on}"))
     }

@@ -1,4 +1,7 @@
-"""Runs Patroni, loaded ahead of its work: a line on standard input lets it go."""
+"""Runs Patroni, loaded ahead of its work: a line on standard input lets it go.
+
+The agent puts lease.py before it, into one file. What both take hold of in Patroni is asserted by
+check.py where the image is built."""
 
 import sys
 
@@ -102,6 +105,7 @@ if __name__ == "__main__":
         return load(self, path, load_if_whole)
 
     coordination.Kubernetes._load_cluster = load_whole
+    keep_own_lease(patroni.dcs.kubernetes)
 
     # The end of input means that the agent is gone.
     if sys.stdin.readline():

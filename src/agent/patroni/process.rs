@@ -19,7 +19,7 @@ use crate::contract::pod::RUN_DIR;
 
 /// Loads what Patroni needs, which takes most of its start, and runs it once it may. A file,
 /// since the child by which Patroni starts PostgreSQL loads it too.
-const LAUNCHER: &str = include_str!("launcher.py");
+const LAUNCHER: &str = concat!(include_str!("lease.py"), include_str!("launcher.py"));
 /// A process that lived this long did not end at once.
 const SETTLED: Duration = Duration::from_secs(30);
 

@@ -131,6 +131,31 @@ fn disturbed() {
             ["False NoPrimary", "False NoPrimary", "True Ready", "True Available"],
         ),
         (
+            "the leader's report is taken off its pod",
+            |scene| {
+                scene.observed.pods[0].report = None;
+                scene.observed.lease_lives = true;
+            },
+            ["False InstancesNotReady", "True Available", "True Ready", "True Available"],
+        ),
+        (
+            "the same, and nobody keeps the lease",
+            |scene| scene.observed.pods[0].report = None,
+            ["False NoPrimary", "False NoPrimary", "True Ready", "True Available"],
+        ),
+        (
+            "the primary stands still and keeps its lease",
+            |scene| {
+                scene.observed.lease_lives = true;
+                scene.report(|report| report.role = None);
+                scene.observed.pods[0].trouble = Some(Trouble {
+                    reason: reason::SERVER_STALLED.to_owned(),
+                    message: "PostgreSQL of chat-db-0 answers to no new connection".to_owned(),
+                });
+            },
+            ["False ServerStalled", "False ServerStalled", "True Ready", "True Available"],
+        ),
+        (
             "the operator cannot reach Vault",
             |scene| scene.vault = vault_down(),
             ["True Ready", "True Available", "True Ready", "False VaultUnreachable"],

@@ -1,0 +1,115 @@
+//! Patroni's lease, where the agent must give it back itself: Patroni would start PostgreSQL again,
+//! or hangs on the same disk.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::environment::Environment;
+
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is tried: Patroni's last renewal may still be on its way.
+const TRIES: usize = 5;
+
+/// Why the lease was not given back.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// What the API server said.
+    #[error(transparent)]
+    Kubernetes(#[from] kube::Error),
+    /// It said nothing.
+    #[error("the API server does not answer")]
+    Silent,
+    /// Another pod of this name may hold it.
+    #[error("the pod of this name is another one")]
+    Another,
+    /// It is changed again and again.
+    #[error("the record of the lease changes with each try")]
+    Busy,
+}
+
+/// Whether this pod holds the lease, and Patroni would let another member lead: one of which it is
+/// written down that it has every commit, or, without synchronous replication, any that streams.
+/// What is not known is no.
+pub async fn has_successor(client: &Client, environment: &Environment, synchronous: bool, streams: bool) -> bool {
+    let records: Api<ConfigMap> = Api::namespaced(client.clone(), &environment.names.namespace);
+    let [_, leader, _, sync] = environment.names.patroni_config_maps();
+    let (leader, sync) = tokio::join!(get(&records, &leader), get(&records, &sync));
+    let leads = leader.is_ok_and(|record| holds(&record, &environment.pod));
+    leads && if synchronous { sync.is_ok_and(|record| names_another(&record, &environment.pod)) } else { streams }
+}
+
+/// Gives the lease back. PostgreSQL must not be able to acknowledge anything any more.
+///
+/// # Errors
+/// If it is not given back.
+pub async fn release(client: &Client, environment: &Environment) -> Result<(), LeaseError> {
+    let namespace = &environment.names.namespace;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pod = within(pods.get_metadata(&environment.pod)).await?;
+    if pod.metadata.uid.as_deref() != Some(&environment.uid) {
+        return Err(LeaseError::Another);
+    }
+    let records: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let [_, name, ..] = environment.names.patroni_config_maps();
+    for _ in 0..TRIES {
+        let record = get(&records, &name).await?;
+        if !holds(&record, &environment.pod) {
+            return Ok(());
+        }
+        let metadata = json!({"resourceVersion": record.resource_version(), "annotations": {"leader": null}});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        match within(records.patch(&name, &PatchParams::default(), &patch)).await {
+            Err(LeaseError::Kubernetes(kube::Error::Api(status))) if status.code == 409 => {}
+            result => return result.map(drop),
+        }
+    }
+    Err(LeaseError::Busy)
+}
+
+fn holds(record: &ConfigMap, pod: &str) -> bool {
+    record.annotations().get("leader").is_some_and(|leader| leader == pod)
+}
+
+/// The record of synchronous standbys: its writer, and who has every commit, by commas.
+fn names_another(record: &ConfigMap, pod: &str) -> bool {
+    let annotations = record.annotations();
+    let standbys = annotations.get("sync_standby").map_or("", String::as_str);
+    let is_another = |name: &str| !name.is_empty() && name != pod;
+    annotations.get("leader").is_some_and(|leader| leader == pod) && standbys.split(',').map(str::trim).any(is_another)
+}
+
+async fn get(records: &Api<ConfigMap>, name: &str) -> Result<ConfigMap, LeaseError> {
+    within(records.get(name)).await
+}
+
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, LeaseError> {
+    Ok(tokio::time::timeout(PATIENCE, request).await.map_err(|_| LeaseError::Silent)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(annotations: &[(&str, &str)]) -> ConfigMap {
+        let mut record = ConfigMap::default();
+        let pairs = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        record.annotations_mut().extend(pairs);
+        record
+    }
+
+    #[test]
+    fn only_the_record_that_this_leader_wrote_names_a_successor() {
+        let pod = "chat-db-0";
+        assert!(names_another(&record(&[("leader", pod), ("sync_standby", "chat-db-1")]), pod));
+        assert!(names_another(&record(&[("leader", pod), ("sync_standby", "chat-db-0,chat-db-2")]), pod));
+        assert!(!names_another(&record(&[("leader", "chat-db-2"), ("sync_standby", "chat-db-1")]), pod));
+        assert!(!names_another(&record(&[("leader", pod), ("sync_standby", "")]), pod));
+        assert!(!names_another(&record(&[("leader", pod)]), pod));
+        assert!(holds(&record(&[("leader", pod)]), pod) && !holds(&record(&[]), pod));
+    }
+}
