@@ -127,6 +127,7 @@ fn login_advice(error: &ConnectError) -> &'static str {
         ConnectError::Authority { .. } => {
             return "the authority in Vault is damaged: restore the record's last good version";
         }
+        ConnectError::Socket { .. } => return LOOK_AT_THE_POD,
         ConnectError::Postgres { source, .. } => source.code().map(|code| code.code()),
     };
     match code {
