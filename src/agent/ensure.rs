@@ -3,6 +3,7 @@
 
 use tokio_postgres::Client;
 
+use super::extensions::{self, Places};
 use crate::api::names::PostgresNames;
 use crate::contract::pod::SOCKET_DIR;
 use crate::postgres::{ConnectError, Connection, describe, ident, literal, over_socket};
@@ -20,6 +21,12 @@ const REWIND_FUNCTIONS: [&str; 4] = [
 const SESSION: &str = "SET search_path = pg_catalog; SET lock_timeout = '5s'; SET statement_timeout = '60s'; \
                        SET synchronous_commit = local; SET client_min_messages = warning;";
 
+/// How many sessions of the reader there may be: what a tenant's code keeps busy there takes no
+/// connections from others.
+const READERS: i32 = 10;
+/// The relations of the ledger.
+const LEDGER: [&str; 2] = ["migrations", "revision"];
+
 /// Why something could not be ensured.
 #[derive(Debug, thiserror::Error)]
 pub enum EnsureError {
@@ -34,6 +41,20 @@ pub enum EnsureError {
         /// The cause.
         source: tokio_postgres::Error,
     },
+    /// A statement did not come to its end.
+    #[error("ensuring {what}: it takes too long")]
+    TooLong {
+        /// What was to be ensured.
+        what: String,
+    },
+    /// An extension cannot be created as declared.
+    #[error("spec.postgres.extensions, {name}: {problem}")]
+    Extension {
+        /// The extension.
+        name: String,
+        /// What is in its way.
+        problem: String,
+    },
     /// Vault holds something else.
     #[error("ensuring login {user}: what Vault holds for it is not a SCRAM verifier")]
     NotAVerifier {
@@ -47,7 +68,17 @@ pub enum EnsureError {
 /// # Errors
 /// If the server is not there.
 pub async fn connect(database: &str) -> Result<Connection, EnsureError> {
-    let connection = over_socket(SOCKET_DIR, database, "servicedb agent").await?;
+    connect_at(SOCKET_DIR, database).await
+}
+
+/// The same at a socket in another folder.
+///
+/// # Errors
+/// If the server is not there.
+pub async fn connect_at(socket: &str, database: &str) -> Result<Connection, EnsureError> {
+    let connection = over_socket(socket, database, "servicedb agent").await?;
+    // A database's owner may set another role for all who connect to it.
+    execute(&connection.client, "the session", "SET ROLE NONE").await?;
     execute(&connection.client, "the session", SESSION).await?;
     Ok(connection)
 }
@@ -78,34 +109,29 @@ pub async fn replication(client: &Client) -> Result<(), EnsureError> {
 
 /// Everything; what is wrong with single extensions is returned, since the rest serves.
 ///
+/// In the tenant's database a superuser runs nothing but what changes catalogs, and runs no code of
+/// the tenant's; what reads or could run what a tenant made is another login's.
+///
 /// # Errors
 /// If the server is not there or refuses.
-pub async fn everything(names: &PostgresNames, extensions: &[String]) -> Result<Vec<String>, EnsureError> {
-    let connection = connect("postgres").await?;
+pub async fn everything(
+    socket: &str,
+    names: &PostgresNames,
+    declared: &[String],
+    found: &Places,
+) -> Result<Vec<String>, EnsureError> {
+    let connection = connect_at(socket, "postgres").await?;
     let client = &connection.client;
     replication(client).await?;
     own_records(client).await?;
     group_roles(client, names).await?;
+    local_logins(client, names).await?;
     database(client, names).await?;
     drop(connection);
 
-    let connection = connect(&names.database).await?;
+    let connection = connect_at(socket, &names.database).await?;
     contents(&connection.client, names).await?;
-    let mut problems = Vec::new();
-    for extension in extensions {
-        // Where an extension goes that names no schema itself; one transaction, so that the
-        // path is what it was also when this fails.
-        let create = format!(
-            "SET search_path = public; CREATE EXTENSION IF NOT EXISTS {}; SET search_path = pg_catalog",
-            ident(extension)
-        );
-        if let Err(error) =
-            execute(&connection.client, &format!("spec.postgres.extensions, {extension}"), &create).await
-        {
-            problems.push(error.to_string());
-        }
-    }
-    Ok(problems)
+    extensions::install(&connection.client, socket, names, declared, found).await
 }
 
 /// Where the agent keeps what it must know without Vault.
@@ -129,6 +155,26 @@ async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), Ensur
     Ok(())
 }
 
+/// The logins of the local socket. A tenant's code that runs as one of them may change the role's
+/// settings and its password, which are taken back here; the password is of no use, since over TCP
+/// they are rejected.
+async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
+    let mut statements = String::new();
+    for (role, limit) in [(PostgresNames::READER, READERS), (PostgresNames::AS_OWNER, -1)] {
+        if !has_role(client, role).await? {
+            statements += &format!("CREATE ROLE {role};");
+        }
+        // Whether a member inherits follows from the member.
+        statements += &format!(
+            "ALTER ROLE {role} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+                 CONNECTION LIMIT {limit} PASSWORD NULL VALID UNTIL 'infinity';
+             ALTER ROLE {role} RESET ALL;"
+        );
+    }
+    statements += &format!("GRANT {} TO {};", ident(&names.owner()), PostgresNames::AS_OWNER);
+    execute(client, "the local logins", &statements).await
+}
+
 async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
     let (database, owner, app) = (ident(&names.database), ident(&names.owner()), ident(&names.app()));
     let what = format!("database {}", names.database);
@@ -143,28 +189,55 @@ async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
     let rights = format!(
         "ALTER DATABASE {database} OWNER TO {owner};
          REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-         GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app};"
+         GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app};
+         GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner};
+         ALTER ROLE {reader} IN DATABASE {database} RESET ALL;
+         ALTER ROLE {as_owner} IN DATABASE {database} RESET ALL;",
+        reader = PostgresNames::READER,
+        as_owner = PostgresNames::AS_OWNER,
     );
     execute(client, &what, &rights).await
 }
 
 /// Rights inside of the database. The ledger's schema is made here, so that the application
-/// never had a right to it.
+/// never had a right to it. The owner may have dropped `public`.
 async fn contents(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
     let (owner, app, ledger) = (ident(&names.owner()), ident(&names.app()), PostgresNames::LEDGER_SCHEMA);
-    let statements = format!(
+    let reader = PostgresNames::READER;
+    let what = format!("rights in database {}", names.database);
+    let failed = |source| EnsureError::Statement { what: what.clone(), source };
+    let there = client
+        .query(
+            "SELECT 'public' FROM pg_catalog.pg_namespace WHERE nspname = 'public'
+             UNION ALL
+             SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+            &[&ledger, &LEDGER.as_slice()],
+        )
+        .await
+        .map_err(failed)?;
+    let mut statements = format!(
         "BEGIN;
-         REVOKE ALL ON SCHEMA public FROM PUBLIC;
-         GRANT USAGE ON SCHEMA public TO {app};
          CREATE SCHEMA IF NOT EXISTS {ledger} AUTHORIZATION {owner};
          REVOKE ALL ON SCHEMA {ledger} FROM PUBLIC, {app};
+         GRANT USAGE ON SCHEMA {ledger} TO {reader};
+         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {ledger} GRANT SELECT ON TABLES TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SCHEMAS TO {app};
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app};
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE, SELECT, UPDATE ON SEQUENCES TO {app};
-         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO {app};
-         COMMIT;"
+         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO {app};"
     );
-    execute(client, &format!("rights in database {}", names.database), &statements).await
+    for row in there {
+        match row.try_get::<_, &str>(0).map_err(failed)? {
+            "public" => {
+                statements +=
+                    &format!("REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO {app};");
+            }
+            // Of a database that was made before there was a reader.
+            relation => statements += &format!("GRANT SELECT ON {ledger}.{} TO {reader};", ident(relation)),
+        }
+    }
+    execute(client, &what, &(statements + "COMMIT;")).await
 }
 
 /// Begins a transaction that leaves no statement in any log. It is a message of its own, and
@@ -232,7 +305,7 @@ async fn has_role(client: &Client, role: &str) -> Result<bool, EnsureError> {
         .map_err(|source| EnsureError::Statement { what: format!("role {role}"), source })
 }
 
-async fn execute(client: &Client, what: &str, statements: &str) -> Result<(), EnsureError> {
+pub(super) async fn execute(client: &Client, what: &str, statements: &str) -> Result<(), EnsureError> {
     let result = client.batch_execute(statements).await;
     if result.is_err() {
         // A failed transaction would swallow what comes next.

@@ -15,6 +15,7 @@ use super::credentials::{CredentialsError, Run, authority, fingerprint, remember
 use super::desired::{self, DesiredState, changed};
 use super::ensure;
 use super::environment::Environment;
+use super::extensions::Places;
 use super::ledger;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
@@ -22,6 +23,7 @@ use super::{dynamic, slots};
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::desired::Desired;
+use crate::contract::pod::SOCKET_DIR;
 
 /// How often it is looked whether somebody changed a login in the database.
 const LOOK_AT_LOGINS: Duration = Duration::from_secs(15);
@@ -109,7 +111,7 @@ impl Leader {
                 continue;
             }
             let names = self.environment.names.postgres(&desired.database);
-            match ensure::everything(&names, &desired.extensions).await {
+            match ensure::everything(SOCKET_DIR, &names, &desired.extensions, &Places::new()).await {
                 Ok(problems) => {
                     done = wanted;
                     ensured.send_replace(true);

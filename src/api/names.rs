@@ -243,8 +243,18 @@ impl PostgresNames {
     pub const REPLICATOR: &'static str = "replicator";
     /// The role that `pg_rewind` connects with, by client certificate.
     pub const REWINDER: &'static str = "rewinder";
+    /// The login that reads what a tenant may have made, on the local socket: no superuser, so
+    /// that a tenant's code which such a read runs is nobody. No database's or service's own role
+    /// can have this name or the next: they all end in `_owner`, `_app`, `_a` or `_b`.
+    pub const READER: &'static str = "servicedb_reader";
+    /// The login that acts as the owner, on the local socket, for what the agent and people do in
+    /// the owner's name: a member of the owner's role, and no superuser.
+    pub const AS_OWNER: &'static str = "servicedb_local";
     /// The schema of the migrations' ledger, which the application cannot write.
     pub const LEDGER_SCHEMA: &'static str = "servicedb";
+    /// The schema of extensions whose scripts must not meet what a tenant made: the superuser's,
+    /// in which nobody else creates anything.
+    pub const EXTENSIONS_SCHEMA: &'static str = "servicedb_extensions";
 }
 
 /// Odd generations, the first among them, use `a`; even ones `b`.

@@ -116,7 +116,7 @@ pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<H
     };
     let broken = |error: ConnectError| Broken { advice: login_advice(&error), problem: error.to_string() };
     let connection = over_tls(&login).await.map_err(broken)?;
-    let row = connection.client.query_one("SELECT 1, pg_is_in_recovery()", &[]).await;
+    let row = connection.client.query_one("SELECT 1, pg_catalog.pg_is_in_recovery()", &[]).await;
     let row = row.map_err(|error| Broken { problem: crate::postgres::describe(&error), advice: LOOK_AT_THE_POD })?;
     let role = if row.get(1) { "a replica" } else { "the primary" };
     Ok(Holds { value: (), detail: format!("{user} to {database}; this is {role}") })
@@ -127,6 +127,7 @@ fn login_advice(error: &ConnectError) -> &'static str {
         ConnectError::Authority { .. } => {
             return "the authority in Vault is damaged: restore the record's last good version";
         }
+        ConnectError::Socket { .. } => return LOOK_AT_THE_POD,
         ConnectError::Postgres { source, .. } => source.code().map(|code| code.code()),
     };
     match code {

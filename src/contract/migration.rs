@@ -155,18 +155,6 @@ pub struct Failure {
 /// The channel that the Job notifies when the ledger changed; the leader's agent listens.
 pub const LEDGER_CHANNEL: &str = "servicedb_ledger";
 
-/// Whether the ledger is what [`LEDGER_DDL`] makes. It belongs to the migrations' owner, who may
-/// put something else in its place, and superusers read it: both must be plain tables, which
-/// run no code when they are read, with the types that they were made with.
-pub const LEDGER_IS_GENUINE: &str = "\
-SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'servicedb' AND c.relname IN ('migrations', 'revision') AND c.relkind = 'r'
-  AND NOT EXISTS (
-    SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      AND t.typnamespace <> 'pg_catalog'::regnamespace)
-  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)";
-
 /// Creates the ledger; run by the migrator as the owner, idempotent.
 ///
 /// `status` is one of pending, executing, completed, failed. The down file is kept as it was

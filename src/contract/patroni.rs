@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::desired::Desired;
 use super::pod;
+use crate::api::names::PostgresNames;
 
 /// How long the leader's key lives without renewal, in seconds.
 pub const TTL_SECONDS: u64 = 20;
@@ -95,10 +96,19 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
     for (name, value) in reserved {
         parameters.insert(name.to_owned(), value.into());
     }
+    let path = desired.parameters.get("search_path").map_or("\"$user\", public", String::as_str);
+    parameters.insert("search_path".to_owned(), with_extensions(path).into());
     for (name, file) in [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "ca.crt")] {
         parameters.insert(name.to_owned(), format!("{}/{file}", pod::TLS_DIR).into());
     }
     parameters
+}
+
+/// A search path with the schema of extensions last, so that they are found and hide nothing. Who
+/// sets another for a database or a role names it there.
+fn with_extensions(path: &str) -> String {
+    let schema = PostgresNames::EXTENSIONS_SCHEMA;
+    if path.trim().is_empty() || path.contains(schema) { path.to_owned() } else { format!("{path}, {schema}") }
 }
 
 /// What to `PATCH /config` with so that `current` becomes `wanted`; none if it already is.
@@ -170,6 +180,14 @@ mod tests {
         let parameters = parameters(&desired(1));
         assert_eq!(parameters["max_connections"], "200");
         assert_eq!(parameters["ssl"], "on");
+    }
+
+    #[test]
+    fn extensions_are_found_whatever_the_spec_says() {
+        assert_eq!(parameters(&desired(1))["search_path"], r#""$user", public, servicedb_extensions"#);
+        assert_eq!(with_extensions("app, public"), "app, public, servicedb_extensions");
+        assert_eq!(with_extensions("servicedb_extensions, app"), "servicedb_extensions, app");
+        assert_eq!(with_extensions(""), "");
     }
 
     #[test]

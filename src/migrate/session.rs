@@ -10,6 +10,7 @@ use super::apply::lost;
 use super::outcome::Stopped;
 use super::stop::Stop;
 use crate::api::conditions::reason;
+use crate::api::names::PostgresNames;
 use crate::postgres::ident;
 
 /// The advisory lock of a database: "servicdb" in ASCII. Advisory locks are per database.
@@ -60,11 +61,12 @@ impl Settings {
         // Messages below an error may hold data, and nobody would read them. A server that
         // looks for its client ends what a killed run has left.
         let mut statements = format!(
-            "RESET ALL; SET ROLE {}; SET search_path = public; SET lock_timeout = {lock_timeout}; \
+            "RESET ALL; SET ROLE {}; SET search_path = public, {}; SET lock_timeout = {lock_timeout}; \
              SET statement_timeout = {statement_timeout}; SET idle_in_transaction_session_timeout = 0; \
              SET client_min_messages = error; SET standard_conforming_strings = on; \
              SET client_connection_check_interval = 2000; {LOST_AFTER}",
-            ident(owner)
+            ident(owner),
+            PostgresNames::EXTENSIONS_SCHEMA,
         );
         if server_version >= TRANSACTION_TIMEOUT_SINCE {
             statements += " SET transaction_timeout = 0;";

@@ -16,6 +16,7 @@ use super::patience::insist;
 use super::stop::{Stop, listen, stop};
 use super::{ledger, session};
 use crate::api::conditions::reason;
+use crate::api::names::PostgresNames;
 use crate::contract::migration::Outcome;
 use crate::contract::pod;
 use crate::postgres::{Connection, describe};
@@ -125,9 +126,10 @@ fn write_files(job: &Job, access: &Access, folder: &Path) -> std::io::Result<()>
     // owner and not to a login that is gone after the next rotation.
     let policy = &job.policy;
     let options = format!(
-        "-c role={} -c search_path=public -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
+        "-c role={} -c search_path=public,{} -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
          -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
         job.owner(),
+        PostgresNames::EXTENSIONS_SCHEMA,
         policy.lock_timeout_seconds,
         policy.statement_timeout_seconds
     );

@@ -107,10 +107,14 @@ pub enum Command {
         #[arg(short, long)]
         yes: bool,
     },
-    /// Open psql in the primary's pod, as its superuser.
+    /// Open psql in the primary's pod, as the owner of the database.
     Psql {
         /// The ServiceDatabase.
         name: String,
+        /// As the superuser of the server. What the migrations have made can run code of their
+        /// authors' then, with the superuser's rights: name no table that you would not trust.
+        #[arg(long)]
+        superuser: bool,
         /// Arguments for psql, after `--`.
         #[arg(last = true)]
         arguments: Vec<OsString>,
@@ -144,7 +148,9 @@ mod tests {
     #[test]
     fn what_follows_two_hyphens_is_psqls() {
         let args = Args::try_parse_from(["x", "psql", "chat", "--context", "dev", "--", "-c", "select 1", "--csv"]);
-        let Ok(Args { connection, command: Command::Psql { name, arguments } }) = args else { panic!("{args:?}") };
+        let Ok(Args { connection, command: Command::Psql { name, superuser: false, arguments } }) = args else {
+            panic!("{args:?}")
+        };
         assert_eq!((name.as_str(), connection.context.as_deref()), ("chat", Some("dev")));
         assert_eq!(arguments, ["-c", "select 1", "--csv"]);
         assert!(Args::try_parse_from(["x", "psql", "chat", "-c", "select 1"]).is_err());

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::age::{age, duration};
 use super::args::Connection;
@@ -16,13 +16,31 @@ use super::connection::{PluginError, connect, read};
 use super::psql;
 use super::table::{Table, plain};
 use crate::api::conditions::{self as kind, reason};
+use crate::api::names::PostgresNames;
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabase};
-use crate::contract::migration::LEDGER_IS_GENUINE;
 
 /// How often a run is looked at.
 const POLL: Duration = Duration::from_secs(1);
-/// What psql says instead of a ledger that is none.
-const FOREIGN: &str = "foreign";
+/// How long the ledger may take, in seconds.
+const PATIENCE: u32 = 30;
+/// How much of it is read: ten thousand migrations with an error each are less.
+const SIZE: u64 = 16 << 20;
+/// How much is read of what psql has against it, and shown.
+const WORDS: u64 = 4096;
+
+/// What psql gives the ledger with, as a JSON array, the newest first. Every value has a type and a
+/// length of PostgreSQL's own, whatever the columns are.
+pub const LEDGER_SCRIPT: &str = "\
+BEGIN READ ONLY;
+SELECT to_regclass('servicedb.migrations') IS NOT NULL AS there \\gset
+\\if :there
+SELECT json_agg(m) FROM (
+    SELECT version::int8, \"left\"(name::text, 255) AS name, \"left\"(status::text, 20) AS status,
+           started_at::timestamptz, duration_ms::int8, \"left\"(error::text, 1000) AS error,
+           down_sql IS NOT NULL AS reversible
+    FROM servicedb.migrations ORDER BY version::int8 DESC LIMIT 10000) m;
+\\endif
+";
 
 /// A row of the ledger.
 #[derive(Deserialize, Debug)]
@@ -64,48 +82,69 @@ pub async fn run(connection: &Connection, name: &str, follow: bool) -> Result<Ex
     Ok(if follow && !holds(&resource) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Read in the primary, since status has the last 20 alone. Nothing of it is read that is not
-/// what the migration Job makes: the person here is a superuser, and a migration may have put
-/// something else in its place.
+/// Read in the primary, since status has the last 20 alone.
+///
+/// The ledger is its owner's, who may have put anything in its place: it is read as a login that is
+/// no superuser, and what comes is bounded. Nothing of it is given to psql to work with.
 async fn ledger(
     connection: &Connection,
     client: &Client,
     namespace: &str,
     resource: &ServiceDatabase,
 ) -> Result<Vec<Row>, PluginError> {
-    let script = format!(
-        "SET search_path = pg_catalog;\n\
-         BEGIN READ ONLY;\n\
-         SELECT to_regclass('servicedb.migrations') IS NOT NULL AS there \\gset\n\
-         \\if :there\n\
-         LOCK TABLE ONLY servicedb.migrations, servicedb.revision IN ACCESS SHARE MODE;\n\
-         SELECT ({LEDGER_IS_GENUINE}) AS genuine \\gset\n\
-         \\if :genuine\n\
-         SELECT json_agg(row_to_json(m)) FROM (SELECT version, name, status, started_at, duration_ms, error, \
-         down_sql IS NOT NULL AS reversible FROM ONLY servicedb.migrations ORDER BY version) m;\n\
-         \\else\n\\echo {FOREIGN}\n\\endif\n\\endif\n\
-         COMMIT;\n"
-    );
     let arguments = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"].map(Into::into);
-    let mut command = psql::command(connection, client, namespace, resource, false, &arguments).await?;
+    let login = psql::Login::Reader { seconds: PATIENCE };
+    let mut command = psql::command(connection, client, namespace, resource, login, false, &arguments).await?;
     let failed = |source| PluginError::Kubectl { program: psql::program(), source };
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(script.as_bytes()).await.map_err(failed)?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(failed)?;
+    let (input, output, words) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let exchange = async {
+        let write = async {
+            // It is closed then, which is the script's end. Of a program that does not read it, what
+            // it says tells more.
+            if let Some(mut input) = input {
+                let _ = input.write_all(LEDGER_SCRIPT.as_bytes()).await;
+            }
+            Ok(())
+        };
+        tokio::try_join!(write, at_most(SIZE, output), at_most(WORDS, words))
+    };
+    // kubectl itself may wait for its API server.
+    let patience = Duration::from_secs(u64::from(PATIENCE) * 2);
+    let unread = |problem: &str| {
+        PluginError::Output(format!(
+            "psql in the primary's pod did not give the ledger: {problem}\nIf the server does not know the login {}, \
+             an earlier version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout)",
+            PostgresNames::READER
+        ))
+    };
+    let Ok(exchange) = tokio::time::timeout(patience, exchange).await else {
+        return Err(unread("it takes too long"));
+    };
+    let ((), text, words) = exchange.map_err(failed)?;
+    if text.len() as u64 >= SIZE {
+        return Err(unread("it is larger than a ledger may be"));
     }
-    let output = child.wait_with_output().await.map_err(failed)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.trim() {
-        _ if !output.status.success() => {
-            Err(PluginError::Output("psql in the primary's pod did not give the ledger".to_owned()))
-        }
-        "" => Ok(Vec::new()),
-        FOREIGN => Err(PluginError::Output(
-            "servicedb.migrations is not what the migration Job makes: look at it with kubectl servicedb psql"
-                .to_owned(),
-        )),
-        json => serde_json::from_str(json).map_err(|error| PluginError::Output(error.to_string())),
+    if !child.wait().await.map_err(failed)?.success() {
+        return Err(unread(&plain(&String::from_utf8_lossy(&words))));
     }
+    let rows: Option<Vec<Row>> = match String::from_utf8_lossy(&text).trim() {
+        "" => None,
+        json => serde_json::from_str(json).map_err(|error| unread(&plain(&error.to_string())))?,
+    };
+    let mut rows = rows.unwrap_or_default();
+    rows.reverse();
+    Ok(rows)
+}
+
+/// What a program says, up to so many bytes.
+async fn at_most(limit: u64, output: Option<impl tokio::io::AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(output) = output {
+        output.take(limit).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
 }
 
 fn table(rows: &[Row], now: Timestamp) -> String {

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
+pub use migrations::LEDGER_SCRIPT;
+
 use args::{Args, Command};
 use connection::PluginError;
 
@@ -45,7 +47,7 @@ pub async fn run() -> ExitCode {
             request::run(&args.connection, &name, &request::Request::Restart, Duration::from_secs(timeout)).await
         }
         Command::Rollout { name, yes } => rollout::run(&args.connection, &name, yes).await,
-        Command::Psql { name, arguments } => psql::run(&args.connection, &name, &arguments).await,
+        Command::Psql { name, superuser, arguments } => psql::run(&args.connection, &name, superuser, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -1,5 +1,8 @@
-//! `kubectl servicedb psql`: psql in the primary's pod, over the local socket as superuser,
-//! so it needs no password. kubectl does the work, and its right to `pods/exec` decides.
+//! `kubectl servicedb psql`: psql in the primary's pod, over the local socket, so it needs no
+//! password. kubectl does the work, and its right to `pods/exec` decides.
+//!
+//! It is the owner's session: a statement of a superuser's that merely names a table may run code
+//! of whoever made the table, as the superuser. Who wants that says so.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -11,21 +14,58 @@ use kube::{Api, Client, ResourceExt};
 
 use super::args::Connection;
 use super::connection::{self, PluginError};
-use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, Names, ROLE_PRIMARY};
+use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, Names, PostgresNames, ROLE_PRIMARY};
 use crate::api::{ServiceDatabase, conditions};
 use crate::contract::pod::SOCKET_DIR;
 
 /// The container of a database pod that PostgreSQL runs in.
 const CONTAINER: &str = "database";
 
+/// As whom psql logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// Who may only read the ledger, within so many seconds.
+    Reader {
+        /// The seconds.
+        seconds: u32,
+    },
+    /// The owner of the database.
+    Owner,
+    /// The superuser.
+    Superuser,
+}
+
+impl Login {
+    /// The role, and the settings of its session.
+    fn role_and_options(self, names: &PostgresNames) -> (&'static str, String) {
+        match self {
+            Self::Reader { seconds } => (
+                PostgresNames::READER,
+                format!(
+                    " options='-c search_path=pg_catalog -c role=none -c lock_timeout=5s -c statement_timeout={seconds}s \
+                     -c client_min_messages=error -c client_connection_check_interval=1s'"
+                ),
+            ),
+            Self::Owner => (PostgresNames::AS_OWNER, format!(" options='-c role={}'", names.owner())),
+            Self::Superuser => ("postgres", String::new()),
+        }
+    }
+}
+
 /// Runs psql, and ends with its exit code.
-pub async fn run(connection: &Connection, name: &str, arguments: &[OsString]) -> Result<ExitCode, PluginError> {
+pub async fn run(
+    connection: &Connection,
+    name: &str,
+    superuser: bool,
+    arguments: &[OsString],
+) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connection::connect(connection).await?;
     let resource = connection::read(&client, &namespace, name).await?;
     // A terminal is asked for only if there is one on both sides: it would turn the line
     // ends of a redirected output into those of a terminal.
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let mut command = command(connection, &client, &namespace, &resource, terminal, arguments).await?;
+    let login = if superuser { Login::Superuser } else { Login::Owner };
+    let mut command = command(connection, &client, &namespace, &resource, login, terminal, arguments).await?;
     let status = command.status().await.map_err(|source| PluginError::Kubectl { program: program(), source })?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
@@ -36,6 +76,7 @@ pub async fn command(
     client: &Client,
     namespace: &str,
     resource: &ServiceDatabase,
+    login: Login,
     terminal: bool,
     arguments: &[OsString],
 ) -> Result<tokio::process::Command, PluginError> {
@@ -44,7 +85,8 @@ pub async fn command(
     let database = resource.status.as_ref().and_then(|status| status.database.clone());
     let database = database.or(resource.spec.database.clone()).unwrap_or_else(|| names.default_database());
     let mut command = tokio::process::Command::new(program());
-    command.args(kubectl_arguments(connection, namespace, &pod, &database, terminal, arguments));
+    let names = names.postgres(&database);
+    command.args(kubectl_arguments(connection, namespace, &pod, &names, login, terminal, arguments));
     Ok(command)
 }
 
@@ -101,7 +143,8 @@ fn kubectl_arguments(
     connection: &Connection,
     namespace: &str,
     pod: &str,
-    database: &str,
+    names: &PostgresNames,
+    login: Login,
     terminal: bool,
     arguments: &[OsString],
 ) -> Vec<OsString> {
@@ -116,7 +159,13 @@ fn kubectl_arguments(
     all.extend(["--namespace", namespace, "exec", interactive, pod, "--container", CONTAINER, "--"].map(Into::into));
     // The root filesystem of the pod is read-only: there is nowhere to keep a history.
     let history = "HISTFILE=/dev/null";
-    all.extend(["psql", "-h", SOCKET_DIR, "-U", "postgres", "-d", database, "-v", history].map(Into::into));
+    if let Login::Reader { seconds } = login {
+        // Whatever the session comes to, psql ends.
+        all.extend(["timeout".to_owned(), (seconds + 1).to_string()].map(Into::into));
+    }
+    let (role, options) = login.role_and_options(names);
+    let target = format!("dbname={}{options}", names.database);
+    all.extend(["psql", "-h", SOCKET_DIR, "-U", role, "-d", &target, "-v", history].map(Into::into));
     all.extend(arguments.iter().cloned());
     all
 }
@@ -152,15 +201,22 @@ mod tests {
         let connection =
             Connection { namespace: None, context: Some("dev".into()), kubeconfig: Some("/home/me/my config".into()) };
         let given = ["-c", "select 'a b'"].map(OsString::from);
-        let arguments = kubectl_arguments(&connection, "games", "chat-db-1", "chat_db", false, &given);
+        let names = Names::new("games", "chat").postgres("chat_db");
+        let arguments = kubectl_arguments(&connection, "games", "chat-db-1", &names, Login::Superuser, false, &given);
         let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
         assert_eq!(
             text.join("|"),
             "--kubeconfig|/home/me/my config|--context|dev|--namespace|games|exec|-i|chat-db-1|--container|database|--|\
-             psql|-h|/run/postgresql|-U|postgres|-d|chat_db|-v|HISTFILE=/dev/null|-c|select 'a b'"
+             psql|-h|/run/postgresql|-U|postgres|-d|dbname=chat_db|-v|HISTFILE=/dev/null|-c|select 'a b'"
         );
-        let terminal = kubectl_arguments(&Connection::default(), "games", "chat-db-1", "chat_db", true, &[]);
-        assert_eq!(terminal[..4], ["--namespace", "games", "exec", "-it"]);
+        let connection = Connection::default();
+        let arguments = |login| kubectl_arguments(&connection, "games", "chat-db-1", &names, login, true, &[]);
+        let owner = arguments(Login::Owner);
+        assert_eq!(owner[..4], ["--namespace", "games", "exec", "-it"]);
+        assert!(owner.contains(&"servicedb_local".into()));
+        assert!(owner.contains(&"dbname=chat_db options='-c role=chat_db_owner'".into()), "{owner:?}");
+        let reader = arguments(Login::Reader { seconds: 30 });
+        assert!(reader.contains(&"servicedb_reader".into()) && reader.contains(&"31".into()), "{reader:?}");
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// A connection whose messages this task moves.
+    pub(super) fn new(client: Client, driver: JoinHandle<()>) -> Self {
+        Self { client, driver }
+    }
+
     /// Whether the connection is over: the server ended it, or the network.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed() || self.driver.is_finished()
@@ -50,6 +55,15 @@ pub enum ConnectError {
         /// The cause.
         #[source]
         source: tokio_postgres::Error,
+    },
+    /// The local socket.
+    #[error("connecting to {target}: {source}")]
+    Socket {
+        /// The socket.
+        target: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
     },
     /// The authority's certificate is not readable.
     #[error("the certificate authority for {target} is not readable: {problem}")]
@@ -194,20 +208,21 @@ pub async fn over_socket_as(
     Ok(Connection { client, driver })
 }
 
-/// Connects over the local socket as the superuser, and listens on a channel: each
-/// notification is a message of the receiver, whose end is the connection's.
+/// Connects over the local socket as a role, and listens on a channel: each notification is a
+/// message of the receiver, whose end is the connection's.
 ///
 /// # Errors
 /// If the server refuses or is not there.
 pub async fn listen(
     directory: &str,
     database: &str,
+    user: &str,
     application_name: &str,
     channel: &str,
 ) -> Result<(Connection, mpsc::Receiver<()>), ConnectError> {
-    let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: "postgres".to_owned(), source };
-    let config = local(directory, database, application_name);
-    let (client, mut connection) = config.connect(NoTls).await.map_err(failed)?;
+    let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source };
+    let mut config = local(directory, database, application_name);
+    let (client, mut connection) = config.user(user).connect(NoTls).await.map_err(failed)?;
     // One waiting message says all: the content is read anew after it.
     let (sender, receiver) = mpsc::channel(1);
     let driver = tokio::spawn(async move {

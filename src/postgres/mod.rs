@@ -1,9 +1,11 @@
 //! Talking to PostgreSQL: connections, quoting, SCRAM verifiers.
 
+mod bounded;
 mod connect;
 mod quote;
 mod scram;
 
+pub use bounded::bounded_over_socket;
 pub use connect::{
     ConnectError, Connection, TlsLogin, cancel_over_tls, describe, listen, over_socket, over_socket_as, over_tls,
 };

@@ -1,14 +1,16 @@
 //! Specs that are wrong, absurd or hostile: each is refused by name or told by a condition,
 //! and none of them delays another database.
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, LogParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{Operator, READY, SOON, Sandbox, condition, config_map, database, describe, shared};
+use crate::harness::{
+    Operator, READY, SOON, Sandbox, condition, config_map, database, describe, plugin, shared, until,
+};
 
 fn migrations(config_map: &str) -> Value {
     json!({"migrations": {"source": {"configMap": {"name": config_map}}}})
@@ -203,5 +205,62 @@ fn what_names_the_data_never_changes() {
                 Ok(_) => panic!("{patch} was let in"),
             }
         }
+    });
+}
+
+/// Functions in every place where PostgreSQL runs them for whoever merely reads or plans.
+const TRAPS: &str = include_str!("../migrate/traps.sql");
+
+#[test]
+fn what_a_migration_plants_never_runs_as_a_superuser() {
+    shared("planted", async |sandbox| {
+        let files = [("1_notes.up.sql", "CREATE TABLE notes (id bigint);"), ("2_traps.up.sql", TRAPS)];
+        sandbox.create(config_map("files", &files)).await;
+        let spec = json!({
+            "instances": 2,
+            "postgres": {"extensions": [{"name": "hstore"}, {"name": "cube"}, {"name": "earthdistance"}]},
+            "migrations": {"source": {"configMap": {"name": "files"}}},
+        });
+        sandbox.create(database("shop", spec)).await;
+        sandbox.ready("shop", READY).await;
+        sandbox.condition("shop", "SynchronousReplication", "True", "Streaming", READY).await;
+
+        // Everything that we do with a database.
+        for (arguments, words) in [
+            (&["migrations", "shop"][..], "traps"),
+            (&["rotate", "shop"], ""),
+            (&["drift", "shop"], "is what the migrations give"),
+            (&["switchover", "shop"], ""),
+            (&["restart", "shop"], ""),
+            (&["psql", "shop", "--", "-c", "SELECT version FROM servicedb.migrations"], "2"),
+        ] {
+            let output = plugin(&sandbox, arguments).await;
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success() && said.contains(words), "{arguments:?}: {said}");
+            sandbox.ready("shop", READY).await;
+        }
+        let checked = sandbox.exec(&sandbox.primary("shop").await, "servicedb check").await;
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+        let third = json!({"data": {"3_earth.up.sql": "CREATE TABLE places (at earth, tags hstore);"}});
+        sandbox.patch::<ConfigMap>("files", &third).await;
+        let is_third = |found: &servicedb::api::ServiceDatabase| {
+            found.status.as_ref().is_some_and(|status| status.schema_version.as_deref() == Some("3"))
+        };
+        sandbox.wait("version 3", "shop", READY, is_third).await;
+
+        // Each instance has led since, and read the ledger.
+        until("the reader has met the traps", SOON, || async {
+            let mut log = String::new();
+            for pod in ["shop-db-0", "shop-db-1"] {
+                let of_pod = sandbox.api::<Pod>().logs(pod, &LogParams::default()).await;
+                log.push_str(&of_pod.map_err(|error| error.to_string())?);
+            }
+            let sprung: Vec<&str> = log.lines().filter(|line| line.contains("LOG:  trap \"")).collect();
+            let superuser = sprung.iter().find(|line| line.contains("superuser: t"));
+            assert_eq!(superuser, None, "a tenant's code ran as a superuser");
+            let mark = "trap \"index expression\" ran as servicedb_reader in a session of servicedb_reader";
+            if sprung.iter().any(|line| line.contains(mark)) { Ok(()) } else { Err(format!("{} others", sprung.len())) }
+        })
+        .await;
     });
 }

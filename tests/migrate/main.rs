@@ -5,6 +5,7 @@ mod approvals;
 mod drift;
 mod examples;
 mod failures;
+mod hostile;
 mod interruptions;
 mod no_transaction;
 mod refusals;

@@ -1,12 +1,13 @@
 //! A real PostgreSQL, started by the tests on a port and in a folder of its own. It ends with
 //! the test process, however that ends.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use servicedb::contract::pod::POSTGRES_PORT;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// How long initdb, and the start, may take on a machine that is busy with other things.
@@ -25,8 +26,10 @@ rm -rf "$DIR"
 
 /// The server that all tests of this process share.
 pub struct Server {
+    host: String,
     port: u16,
     bin: PathBuf,
+    folder: PathBuf,
     /// Holds the pipe that keeps the server alive.
     _supervisor: Child,
 }
@@ -70,7 +73,24 @@ impl Server {
     /// The shared server; starts it first.
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        SERVER.get_or_init(Self::start)
+        let free = || TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        SERVER.get_or_init(|| Self::start(free(), true))
+    }
+
+    /// Another one, which is at PostgreSQL's own port in a socket's folder of its own.
+    pub fn on_socket() -> &'static Self {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        SERVER.get_or_init(|| Self::start(POSTGRES_PORT, false))
+    }
+
+    /// The folder of its socket.
+    pub fn socket(&self) -> &str {
+        self.folder.to_str().expect("a path of text")
+    }
+
+    /// What it has written into its log, whose lines name the database.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).expect("the server's log")
     }
 
     /// Makes a database with an owner and a migrator that may become the owner.
@@ -92,22 +112,22 @@ impl Server {
     /// Runs psql as a user's shell would.
     pub fn psql(&self, database: &str) -> Command {
         let mut command = Command::new(self.bin.join("psql"));
-        command.args(["-X", "-q", "-h", "127.0.0.1", "-U", "postgres", "-v", "ON_ERROR_STOP=1"]);
+        command.args(["-X", "-q", "-h", &self.host, "-U", "postgres", "-v", "ON_ERROR_STOP=1"]);
         command.args(["-p", &self.port.to_string(), "-d", database]);
         command
     }
 
-    async fn connect(&self, database: &str, user: &str) -> Session {
+    /// Connects as a role.
+    pub async fn connect(&self, database: &str, user: &str) -> Session {
         let mut config = Config::new();
-        config.host("127.0.0.1").port(self.port).user(user).dbname(database).application_name("migrate/test");
+        config.host(&self.host).port(self.port).user(user).dbname(database).application_name("migrate/test");
         let (client, connection) = config.connect(NoTls).await.expect("the server accepts connections");
         let driver = tokio::spawn(async move { drop(connection.await) });
         Session { client, driver }
     }
 
-    fn start() -> Self {
+    fn start(port: u16, tcp: bool) -> Self {
         let bin = binaries();
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let folder = std::env::temp_dir().join(format!("servicedb-migrate-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let user = unprivileged(&folder);
@@ -122,25 +142,27 @@ impl Server {
         let mut supervisor = Command::new("sh");
         supervisor.args(["-c", SUPERVISE, "sh"]).arg(server.get_program()).args(server.get_args());
         supervisor.arg("-D").arg(&data).arg("-k").arg(&folder);
-        supervisor.args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=32MB"]);
+        let listen = if tcp { "listen_addresses=127.0.0.1" } else { "listen_addresses=" };
+        supervisor.args(["-p", &port.to_string(), "-c", listen, "-c", "shared_buffers=32MB"]);
+        supervisor.args(["-c", "log_line_prefix=%m [%p] %q%u@%d "]);
         supervisor.env("DIR", &folder).current_dir(&folder);
         supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let supervisor = supervisor.spawn().expect("a shell");
 
+        let host = if tcp { "127.0.0.1" } else { folder.to_str().expect("a path of text") }.to_owned();
         let deadline = Instant::now() + PATIENCE;
-        while !accepts(port, &bin) {
+        while !accepts(&host, port, &bin) {
             let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "PostgreSQL did not start: {}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
-        Self { port, bin, _supervisor: supervisor }
+        Self { host, port, bin, folder, _supervisor: supervisor }
     }
 }
 
-fn accepts(port: u16, bin: &Path) -> bool {
-    let ready =
-        || Command::new(bin.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
-    TcpStream::connect(("127.0.0.1", port)).is_ok() && ready().is_ok_and(|status| status.success())
+fn accepts(host: &str, port: u16, bin: &Path) -> bool {
+    let ready = Command::new(bin.join("pg_isready")).args(["-q", "-h", host, "-p", &port.to_string()]).status();
+    ready.is_ok_and(|status| status.success())
 }
 
 fn binaries() -> PathBuf {

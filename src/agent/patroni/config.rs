@@ -14,7 +14,7 @@ use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
 
-/// The user map that lets the operating system's `postgres` be `replicator` on the socket.
+/// The user map that lets the operating system's `postgres` be these roles on the socket.
 const LOCAL_MAP: &str = "servicedb";
 
 /// Who may connect, in [`RUN_DIR`].
@@ -126,9 +126,14 @@ fn local(environment: &Environment, leaving: bool) -> Value {
 fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
     let (database, app, owner) = (&names.database, names.app(), names.owner());
+    let ours = format!("{},{}", PostgresNames::READER, PostgresNames::AS_OWNER);
     vec![
         "local all postgres peer".to_owned(),
         format!("local replication {replicator} peer map={LOCAL_MAP}"),
+        format!("local \"{database}\" {ours} peer map={LOCAL_MAP}"),
+        // A tenant's code that runs as one of them could give it a password, and one of them is a
+        // member of the owner.
+        format!("host all {ours} all reject"),
         format!("hostssl replication {replicator} all cert"),
         format!("hostssl postgres {rewinder} all cert"),
         format!("hostssl \"{database}\" +\"{app}\" all scram-sha-256"),
@@ -140,7 +145,8 @@ fn hba(names: &PostgresNames) -> Vec<String> {
 
 /// The lines of `pg_ident.conf`.
 fn ident() -> Vec<String> {
-    vec![format!("{LOCAL_MAP} postgres {}", PostgresNames::REPLICATOR)]
+    let roles = [PostgresNames::REPLICATOR, PostgresNames::READER, PostgresNames::AS_OWNER];
+    roles.map(|role| format!("{LOCAL_MAP} postgres {role}")).to_vec()
 }
 
 #[cfg(test)]
@@ -170,6 +176,20 @@ mod tests {
             let allowed = line.starts_with("local ") || line.starts_with("hostssl ") || line.ends_with(" reject");
             assert!(allowed, "{line}");
             assert!(!line.contains("trust"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_logins_of_the_socket_never_come_over_tcp() {
+        let lines = hba(&environment().names.postgres("chat_db"));
+        let first = |role: &str| {
+            let names_it = |line: &&String| line.contains(role) && line.starts_with("host");
+            lines.iter().position(|line| names_it(&line)).expect("a line")
+        };
+        let members = lines.iter().position(|line| line.contains("+\"chat_db_owner\"")).expect("a line");
+        for role in [PostgresNames::READER, PostgresNames::AS_OWNER] {
+            assert!(first(role) < members && lines[first(role)].ends_with(" reject"), "{lines:?}");
+            assert!(ident().iter().any(|line| line.ends_with(role)), "{role} has no line in pg_ident.conf");
         }
     }
 }

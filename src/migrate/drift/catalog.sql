@@ -30,11 +30,12 @@ role AS MATERIALIZED (
 member AS MATERIALIZED (
     SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 ),
--- Temporary schemas and those of TOAST begin with pg_, which no other may.
+-- Temporary schemas and those of TOAST begin with pg_, which no other may. The agent's own are no
+-- migration's.
 space AS MATERIALIZED (
     SELECT n.oid, n.nspowner, n.nspacl, quote_ident(n.nspname) AS name
     FROM pg_namespace n
-    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'servicedb')
+    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'servicedb', 'servicedb_extensions')
 ),
 relation AS MATERIALIZED (
     SELECT c.oid, s.name || '.' || quote_ident(c.relname) AS identity, s.name AS space,

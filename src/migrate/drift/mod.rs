@@ -15,6 +15,7 @@ use super::outcome::{Stopped, cut, end};
 use super::patience::insist;
 use super::stop::{Stop, listen, stop};
 use super::{ledger, session};
+use crate::agent::extensions::{Places, places};
 use crate::api::conditions::reason;
 use crate::contract::migration::{DriftFound, Outcome};
 use crate::postgres::describe;
@@ -61,8 +62,21 @@ pub async fn run() -> ExitCode {
 }
 
 async fn look(job: &Job, stop: &Stop) -> Result<DriftFound, Stopped> {
-    let declared = scratch::catalog(job, &job.files()?, stop).await?;
+    let found = insist(async || extensions_of_live(job).await).await?;
+    let declared = scratch::catalog(job, &job.files()?, &found, stop).await?;
     insist(async || compare_with_live(job, &declared).await).await
+}
+
+/// Where the live database has its extensions: one that was made by an earlier version has them all
+/// in `public`.
+async fn extensions_of_live(job: &Job) -> Result<Places, Stopped> {
+    if job.extensions.is_empty() {
+        return Ok(Places::new());
+    }
+    let (_, connection) = job.connect().await?;
+    let client = &connection.client;
+    session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
+    places(client, &job.extensions).await.map_err(session::unavailable)
 }
 
 async fn compare_with_live(job: &Job, declared: &Catalog) -> Result<DriftFound, Stopped> {

@@ -9,6 +9,7 @@ use tokio::process::{Child, Command};
 
 use super::Catalog;
 use crate::agent::ensure;
+use crate::agent::extensions::Places;
 use crate::api::conditions::reason;
 use crate::contract::migration::Policy;
 use crate::contract::pod::{SCRATCH_DIR, SOCKET_DIR};
@@ -36,13 +37,15 @@ const SETTINGS: [&str; 9] = [
     "log_min_error_statement=panic",
 ];
 
-/// The catalog that the migrations give.
+/// The catalog that the migrations give, with the extensions where they were found.
 ///
 /// # Errors
 /// If the server cannot be had, or a migration fails in it.
-pub async fn catalog(job: &Job, set: &MigrationSet, stop: &Stop) -> Result<Catalog, Stopped> {
+pub async fn catalog(job: &Job, set: &MigrationSet, found: &Places, stop: &Stop) -> Result<Catalog, Stopped> {
     let _server = start().await?;
-    let problems = ensure::everything(&job.names, &job.extensions).await.map_err(|error| failed(&error.to_string()))?;
+    let problems = ensure::everything(SOCKET_DIR, &job.names, &job.extensions, found)
+        .await
+        .map_err(|error| failed(&error.to_string()))?;
     if let Some(problem) = problems.first() {
         return Err(failed(problem));
     }

@@ -103,7 +103,7 @@ pub async fn login_at(address: IpAddr, host: &str, credentials: &Credentials) ->
 pub fn sqlstate(error: &ConnectError) -> Option<String> {
     match error {
         ConnectError::Postgres { source, .. } => source.code().map(|code| code.code().to_owned()),
-        ConnectError::Authority { .. } => None,
+        ConnectError::Socket { .. } | ConnectError::Authority { .. } => None,
     }
 }
 

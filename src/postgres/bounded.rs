@@ -1,0 +1,100 @@
+//! Connections over which somebody else's code may answer: what comes back is bounded here, on the
+//! client's side, since such code can change every setting of its session.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::StreamExt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio_postgres::{Config, NoTls};
+
+use super::connect::{ConnectError, Connection};
+use crate::contract::pod::POSTGRES_PORT;
+
+/// Connects over the local socket as a role that the server lets in there. `options` are settings
+/// of the session, as `-c name=value`; after `limit` bytes from the server the connection is over.
+///
+/// Its time is the caller's to bound.
+///
+/// # Errors
+/// If the server refuses or is not there.
+pub async fn bounded_over_socket(
+    directory: &str,
+    database: &str,
+    user: &str,
+    application_name: &str,
+    options: &str,
+    limit: usize,
+) -> Result<Connection, ConnectError> {
+    let path = format!("{directory}/.s.PGSQL.{POSTGRES_PORT}");
+    let stream =
+        UnixStream::connect(&path).await.map_err(|source| ConnectError::Socket { target: path.clone(), source })?;
+    let mut config = Config::new();
+    config.dbname(database).user(user).application_name(application_name).options(options);
+    let (client, mut connection) = config
+        .connect_raw(Limited { stream, left: limit }, NoTls)
+        .await
+        .map_err(|source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source })?;
+    // Notices are dropped: they would come into this process's log.
+    let driver = tokio::spawn(async move {
+        let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));
+        while let Some(Ok(_)) = messages.next().await {}
+    });
+    Ok(Connection::new(client, driver))
+}
+
+/// A stream that ends with an error once it gave so many bytes.
+struct Limited<S> {
+    stream: S,
+    left: usize,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let got = buffer.filled().len() - before;
+        match self.left.checked_sub(got) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(Ok(()))
+            }
+            None => Poll::Ready(Err(std::io::Error::other("the server's answer is larger than it may be"))),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn more_than_the_limit_is_an_error() {
+        let mut whole = Vec::new();
+        Limited { stream: [7; 10].as_slice(), left: 10 }.read_to_end(&mut whole).await.expect("as much as it may be");
+        assert_eq!(whole.len(), 10);
+        let refused = Limited { stream: [7; 11].as_slice(), left: 10 }.read_to_end(&mut Vec::new()).await;
+        assert!(refused.is_err_and(|error| error.to_string().contains("larger")));
+    }
+}
