@@ -19,6 +19,7 @@ mod lag;
 mod leader;
 mod ledger;
 mod member;
+mod memory;
 mod orders;
 mod patroni;
 mod postmaster;
@@ -125,6 +126,7 @@ impl Agent {
         probes::serve(asked).await?;
         // 3. Learn what it shall be.
         let desired = desired::follow(&environment, client.clone());
+        tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         Ok((Self { environment, client, reporter, readiness, desired, records }, end))
     }

@@ -26,6 +26,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Area {
     /// The volume: what it hinders is only its consequence.
     Volume,
+    /// Its memory: PostgreSQL ends of it.
+    Memory,
     /// PostgreSQL and Patroni.
     Server,
     /// The first credentials, or the next.

@@ -18,7 +18,7 @@ use super::{ledger, session};
 use crate::api::conditions::reason;
 use crate::contract::migration::Outcome;
 use crate::contract::pod;
-use crate::postgres::{Connection, describe};
+use crate::postgres::{Connection, describe, immune};
 
 /// How often the session that holds the lock is looked at, and how long it may take to answer.
 const LOOK: Duration = Duration::from_secs(5);
@@ -125,8 +125,9 @@ fn write_files(job: &Job, access: &Access, folder: &Path) -> std::io::Result<()>
     // owner and not to a login that is gone after the next rotation.
     let policy = &job.policy;
     let options = format!(
-        "-c role={} -c search_path=public -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
+        "{} -c role={} -c search_path=public -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
          -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
+        immune::MIGRATOR,
         job.owner(),
         policy.lock_timeout_seconds,
         policy.statement_timeout_seconds
@@ -234,11 +235,11 @@ mod tests {
         };
         std::fs::remove_dir_all(&folder).expect("removed");
         assert!(service.starts_with("[servicedb]\nhost=chat-db.games.svc\nport=5432\ndbname=chat_db\nuser=chat_m1\n"));
-        assert!(service.contains("options=-c role=chat_db_owner "), "{service}");
+        assert!(service.contains(" -c role=chat_db_owner "), "{service}");
         assert!(!service.contains("a:b"), "the password is in the password file alone");
         assert_eq!(passwords, "chat-db.games.svc:5432:chat_db:chat_m1:a\\:b\\\\c/\n");
         assert!(url.starts_with("postgresql://chat_m1:a%3Ab%5Cc%2F@chat-db.games.svc:5432/chat_db?"), "{url}");
-        assert!(url.contains("options=-c%20role%3Dchat_db_owner"), "{url}");
+        assert!(url.contains("%20-c%20role%3Dchat_db_owner"), "{url}");
         assert_eq!(mode, 0o600);
     }
 }

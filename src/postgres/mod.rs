@@ -1,6 +1,7 @@
 //! Talking to PostgreSQL: connections, quoting, SCRAM verifiers.
 
 mod connect;
+pub mod immune;
 mod quote;
 mod scram;
 

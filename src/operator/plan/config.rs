@@ -39,6 +39,7 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         instances: decision.members,
         // Also while more pods live than are declared: what they have is not lost on the way.
         synchronous: database.synchronous && decision.replicas > 1,
+        volume_bytes: inputs.volume_bytes,
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -56,6 +57,8 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         database: database.postgres.database.clone(),
         instances: database.instances,
         parameters: database.parameters.clone(),
+        volume_bytes: database.volume_bytes,
+        memory: database.memory,
         extensions: database.extensions.clone(),
         synchronous: database.synchronous && database.instances > 1,
         maximum_lag_bytes: database.maximum_lag_bytes,

@@ -33,6 +33,8 @@ pub struct Inputs<'a> {
     pub decision: &'a Decision,
     /// The template of the pods.
     pub template: &'a Value,
+    /// The size of the smallest of the volumes, in bytes.
+    pub volume_bytes: Option<u64>,
 }
 
 /// The role_ids of one ServiceDatabase's AppRoles.
