@@ -27,6 +27,9 @@ const NO_ROOM: u8 = 90;
 /// What such a slot must hold to be worth it: more than PostgreSQL keeps anyway.
 const WORTH: i64 = 64 << 20;
 
+/// How often it is looked.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(10);
+
 /// Slots of members that are away: those that PostgreSQL has invalidated, since they held more than
 /// `max_slot_wal_keep_size`, with which their member could never stream again; and, where there is
 /// no room, those that hold much. Patroni makes a new one from the present position.
@@ -39,7 +42,7 @@ WHERE slot_type = 'physical' AND NOT temporary AND NOT active
 /// Lets the slots of absent members give way to the primary, for as long as this pod leads.
 pub async fn let_give_way() {
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(LOOK_FOR_ROOM).await;
         if let Err(problem) = give_way().await {
             tracing::debug!(problem, "the slots of absent instances cannot be looked at");
         }

@@ -93,7 +93,9 @@ pub fn greediest(parameters: &BTreeMap<String, String>) -> Option<(&str, &str)> 
         Some(match name {
             "shared_buffers" | "wal_buffers" => size_in(parameters, name, BLOCK)?,
             // Each session may take it several times; one does so at a time, of ten.
-            "work_mem" | "logical_decoding_work_mem" => size_in(parameters, name, KB)?.saturating_mul(connections / 10 + 1),
+            "work_mem" | "logical_decoding_work_mem" => {
+                size_in(parameters, name, KB)?.saturating_mul(connections / 10 + 1)
+            }
             "temp_buffers" => size_in(parameters, name, BLOCK)?.saturating_mul(connections / 10 + 1),
             "maintenance_work_mem" | "autovacuum_work_mem" => size_in(parameters, name, KB)?.saturating_mul(3),
             // A session takes some ten megabytes.

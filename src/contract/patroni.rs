@@ -182,7 +182,10 @@ mod tests {
         desired.volume_bytes = Some(512 << 20);
         desired.parameters.insert("wal_keep_size".to_owned(), "80MB".to_owned());
         let parameters = parameters(&desired);
-        assert_eq!((&parameters["max_wal_size"], &parameters["max_slot_wal_keep_size"]), (&json!("64MB"), &json!("128MB")));
+        assert_eq!(
+            (&parameters["max_wal_size"], &parameters["max_slot_wal_keep_size"]),
+            (&json!("64MB"), &json!("128MB"))
+        );
         assert_eq!(parameters["wal_keep_size"], "80MB");
     }
 

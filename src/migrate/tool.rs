@@ -75,7 +75,7 @@ async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
 }
 
 /// The sessions of this pod with the same login, which are the tool's.
-const END_OTHERS: &str = "RESET ROLE; SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+const END_OTHERS: &str = "SET ROLE NONE; SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
                           WHERE usename = session_user AND client_addr = pg_catalog.inet_client_addr() \
                           AND pid <> pg_catalog.pg_backend_pid()";
 

@@ -81,7 +81,10 @@ fn no_setting_of_a_tenant_reaches_a_session_of_ours() {
         let ready = sandbox.ready("shop", READY).await;
         assert_eq!(version(&ready), Some("1"));
         let primary = sandbox.primary("shop").await;
-        assert_eq!(psql(&sandbox, &primary, "SELECT reset_val FROM pg_settings WHERE name = 'datestyle'").await, "SQL, DMY");
+        assert_eq!(
+            psql(&sandbox, &primary, "SELECT reset_val FROM pg_settings WHERE name = 'datestyle'").await,
+            "SQL, DMY"
+        );
 
         // Two rotations with what the tenant sets besides, so that each login has its turn.
         for (token, setting) in [("first", BY_THE_TENANT), ("second", "SELECT 1")] {
@@ -142,13 +145,17 @@ fn parameters_that_nobody_has_the_memory_for_are_refused_by_name() {
         // PostgreSQL's.
         sandbox.ready("shop", READY).await;
         for (name, value) in [("shared_buffers", "1GB"), ("max_locks_per_transaction", "100000")] {
-            sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"parameters": {name: value}}}})).await;
+            sandbox
+                .patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"parameters": {name: value}}}}))
+                .await;
             let told = sandbox.condition("shop", "Ready", "False", "InvalidSpec", READY).await;
             assert!(told.message.contains(&format!("{name} = {value}")), "{}", told.message);
             let found = sandbox.get("shop").await;
             let available = condition(&found, "DatabaseAvailable").expect("a condition");
             assert_eq!(available.status, "True", "{}", describe(&found));
-            sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"parameters": {name: null}}}})).await;
+            sandbox
+                .patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"parameters": {name: null}}}}))
+                .await;
             sandbox.ready("shop", READY).await;
         }
     });

@@ -36,7 +36,8 @@ pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
         let has_room = Word::no(reason::VOLUME_HAS_ROOM, "less than four fifths of each volume are used");
         return Some(if silent { before } else { has_room });
     };
-    let others = if filling.is_empty() { String::new() } else { format!(", and {} others are nearly full", filling.len()) };
+    let others =
+        if filling.is_empty() { String::new() } else { format!(", and {} others are nearly full", filling.len()) };
     let message = format!(
         "the volume of {pod} is {percent} % full{others}: let spec.storage.size grow before PostgreSQL stops at 100 %; WAL \
          is not what fills it (docs/availability.md)"

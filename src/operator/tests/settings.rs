@@ -30,7 +30,9 @@ fn shared_memory_beyond_what_the_spec_gives_is_refused() {
     let limit = |memory: &str| json!({"limits": {"memory": memory}});
     let refused = with(&[("shared_buffers", "800GB")], limit("1Gi")).expect_err("a gigabyte");
     assert_eq!(refused.reason, reason::INVALID_SPEC);
-    for word in ["spec.postgres.parameters", "800 GB", "shared_buffers = 800GB", "spec.resources.limits.memory (1024 MB)"] {
+    for word in
+        ["spec.postgres.parameters", "800 GB", "shared_buffers = 800GB", "spec.resources.limits.memory (1024 MB)"]
+    {
         assert!(refused.message.contains(word), "{word}: {}", refused.message);
     }
     assert!(with(&[("shared_buffers", "131072"), ("wal_buffers", "1GB")], limit("2Gi")).is_err(), "in pages, and both");
