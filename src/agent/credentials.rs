@@ -16,7 +16,7 @@ use crate::contract::desired::Desired;
 use crate::contract::pod::{POSTGRES_PORT, TLS_DIR};
 use crate::contract::records::{Data, Login, MigratorRecord, Pending, RecordError, Runtime};
 use crate::contract::report::CredentialsReport;
-use crate::postgres::{ConnectError, TlsLogin, describe, ident, over_tls, scram_verifier};
+use crate::postgres::{ConnectError, TlsLogin, describe, ident, immune, over_tls, scram_verifier};
 use crate::vault::{KvRecord, VaultError, version_to_replace};
 
 /// In the record `runtime`, beside what applications read: when it was promoted.
@@ -300,6 +300,7 @@ impl Run<'_> {
             password: &login.password,
             ca,
             application_name: "servicedb agent",
+            options: immune::ANY_LOGIN,
         })
         .await?;
         let expected = match kind {

@@ -1,6 +1,6 @@
 //! Patroni's dynamic configuration, which all members share: the leader brings what is desired to
-//! it. Where PostgreSQL cannot start with what it has, there may be nobody who leads, and the
-//! instance that cannot start does it, or the right spec would never come to it.
+//! it. With what it has PostgreSQL may not start, or may run so that nobody can lead: then each
+//! instance does it, or the right spec would never come to them.
 
 use std::time::Duration;
 
@@ -40,18 +40,18 @@ pub async fn keep(environment: &Environment, mut state: DesiredState, reporter: 
     }
 }
 
-/// Brings it here where PostgreSQL cannot start, and tells that.
+/// Brings it here while nobody leads, and tells where PostgreSQL cannot start.
 pub async fn mend(environment: Environment, mut state: DesiredState, reporter: Reporter) {
-    let mut sightings = 0;
+    let mut sightings = Sightings::default();
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Ok((idle, leaderless)) = look().await else { continue };
-        sightings = if idle { sightings + 1 } else { 0 };
-        if sightings == SIGHTINGS {
+        let brings = sightings.see(idle, leaderless);
+        if sightings.idle == SIGHTINGS {
             let message = "PostgreSQL does not start; the pod's log says why".to_owned();
             reporter.trouble(Area::Server, Some((reason::CRASH_LOOP, message)));
         }
-        if !idle || !leaderless {
+        if !brings {
             continue;
         }
         let desired = desired::first(&mut state).await;
@@ -63,11 +63,30 @@ pub async fn mend(environment: Environment, mut state: DesiredState, reporter: R
     }
 }
 
+/// How often in a row it was seen.
+#[derive(Default)]
+struct Sightings {
+    /// That PostgreSQL does not run here, nor is on its way.
+    idle: u32,
+    /// That nobody leads.
+    leaderless: u32,
+}
+
+impl Sightings {
+    /// Whether this instance brings the configuration: at once where PostgreSQL does not run and
+    /// nobody leads; where it runs, once nobody has led for longer than a failover takes.
+    fn see(&mut self, idle: bool, leaderless: bool) -> bool {
+        self.idle = if idle { self.idle.saturating_add(1) } else { 0 };
+        self.leaderless = if leaderless { self.leaderless.saturating_add(1) } else { 0 };
+        leaderless && (idle || self.leaderless >= SIGHTINGS)
+    }
+}
+
 /// Whether PostgreSQL does not run here, nor is on its way, and whether nobody leads.
 async fn look() -> Result<(bool, bool), RestError> {
     let rest = Rest::new()?;
-    let idle = rest.status().await?.is_idle();
-    Ok((idle, idle && rest.leader().await?.is_none()))
+    let status = rest.status().await?;
+    Ok((status.is_idle(), !status.leads && rest.leader().await?.is_none()))
 }
 
 /// Brings what is desired to Patroni; inside, what PostgreSQL has against the parameters, which
@@ -94,4 +113,22 @@ async fn bring(environment: &Environment, desired: &Desired) -> Result<Result<()
         rest.patch_config(&patch).await?;
     }
     Ok(accepted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sightings;
+
+    #[test]
+    fn a_server_that_runs_and_that_nobody_leads_gets_the_right_settings_too() {
+        let mut sightings = Sightings::default();
+        assert!(!sightings.see(false, false), "somebody leads, who does it");
+        assert!(!sightings.see(false, true) && !sightings.see(false, true), "a failover");
+        assert!(sightings.see(false, true));
+        assert!(sightings.see(false, true), "until it is done");
+        assert!(!sightings.see(false, false));
+        assert!(!sightings.see(false, true));
+        assert!(sightings.see(true, true), "nobody can lead from here");
+        assert!(!sightings.see(true, false) && sightings.idle == 2);
+    }
 }

@@ -188,6 +188,7 @@ async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
     }
     let rights = format!(
         "ALTER DATABASE {database} OWNER TO {owner};
+         ALTER DATABASE {database} ALLOW_CONNECTIONS true;
          REVOKE ALL ON DATABASE {database} FROM PUBLIC;
          GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app};
          GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner};
@@ -291,7 +292,11 @@ pub async fn login(
         literal(verifier)
     );
     if kind == LoginKind::Application {
-        statements += &format!("ALTER ROLE {role} SET role = {};", literal(&names.app()));
+        // One for this database alone would hold over it.
+        statements += &format!(
+            "ALTER ROLE {role} SET role = {}; ALTER ROLE {role} IN DATABASE {database} RESET role;",
+            literal(&names.app())
+        );
     }
     execute(client, &what, &statements).await?;
     execute(client, &what, "COMMIT").await

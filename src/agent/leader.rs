@@ -63,6 +63,7 @@ impl Leader {
             self.take_label_off_others(),
             dynamic::keep(&self.environment, self.desired.clone(), &self.reporter),
             slots::keep(&self.environment, self.desired.clone()),
+            slots::let_give_way(),
             self.keep_ensured(ensured),
             self.keep_credentials(is_ensured.clone()),
             self.keep_ledger(is_ensured),

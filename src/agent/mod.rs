@@ -21,6 +21,7 @@ mod leader;
 mod lease;
 pub mod ledger;
 mod member;
+mod memory;
 mod orders;
 mod patroni;
 mod pod;
@@ -131,6 +132,7 @@ impl Agent {
         probes::serve(asked).await?;
         // 3. Learn what it shall be.
         let desired = desired::follow(&environment, client.clone());
+        tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         Ok((Self { environment, client, own, reporter, readiness, desired, records }, end))
     }

@@ -34,6 +34,8 @@ pub enum Area {
     Volume,
     /// A PostgreSQL that stands still.
     Stall,
+    /// Its memory: PostgreSQL ends of it.
+    Memory,
     /// PostgreSQL and Patroni.
     Server,
     /// The first credentials, or the next.

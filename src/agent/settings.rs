@@ -1,15 +1,22 @@
 //! PostgreSQL's settings as files: written for the first start, and tried before a change.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
 
 use super::environment::Environment;
+use super::memory;
 use super::patroni::config;
+use crate::contract;
 use crate::contract::desired::Desired;
 use crate::contract::patroni::parameters;
-use crate::contract::pod::{PGDATA_NEW, POSTGRES_PORT, RUN_DIR};
+use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT, RUN_DIR};
+use crate::contract::setting::MB;
+
+/// PostgreSQL computes no setting without it.
+const CONTROL_FILE: &str = "global/pg_control";
 
 /// Writes the settings as Patroni writes them: it then finds nothing to change, and what the
 /// spec drops later is not left behind.
@@ -34,6 +41,16 @@ pub async fn check_change(environment: &Environment, desired: &Desired) -> std::
     std::fs::create_dir_all(&folder)?;
     let lines: Vec<_> = lines(environment, desired).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")?;
+    // As far as it must look like a data directory for what is asked of PostgreSQL here; another's
+    // server may run in the real one.
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+    std::fs::create_dir_all(folder.join("global"))?;
+    for file in ["PG_VERSION", CONTROL_FILE] {
+        // Of an instance that has no data yet less is found out.
+        if let Err(error) = std::fs::copy(Path::new(PGDATA).join(file), folder.join(file)) {
+            tracing::debug!(%error, file, "there is no data directory to try settings with");
+        }
+    }
     check(&folder, desired).await
 }
 
@@ -45,11 +62,32 @@ pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(
     if desired.parameters.is_empty() {
         return Ok(Ok(()));
     }
+    let refused = |problem| format!("PostgreSQL does not accept spec.postgres.parameters: {problem}");
     // Reads all, prints one, before it looks at any data.
-    let mut check = Command::new("postgres");
-    Ok(succeed(check.arg("-D").arg(folder).args(["-C", "max_connections"]))
-        .await?
-        .map_err(|problem| format!("PostgreSQL does not accept spec.postgres.parameters: {problem}")))
+    if let Err(problem) = print(folder, "max_connections").await? {
+        return Ok(Err(refused(problem)));
+    }
+    if !folder.join(CONTROL_FILE).exists() {
+        return Ok(Ok(()));
+    }
+    // Computes it from all settings, and takes none of it.
+    let megabytes = match print(folder, "shared_memory_size").await? {
+        Ok(said) => said.trim().parse::<u64>().unwrap_or_default(),
+        Err(problem) => return Ok(Err(refused(problem))),
+    };
+    // What the spec gives may not be what this pod has yet.
+    let bounds = [desired.memory.bound(), memory::bound()];
+    let memory = |bound| contract::memory::check(&desired.parameters, megabytes.saturating_mul(MB), bound);
+    let wal = |volume| contract::wal::check(&desired.parameters, volume);
+    let checked = bounds.into_iter().flatten().try_for_each(memory);
+    Ok(checked.and_then(|()| desired.volume_bytes.map_or(Ok(()), wal)))
+}
+
+/// The value of a setting as `postgres` has it in a folder; inside, what it has against the folder.
+async fn print(folder: &Path, setting: &str) -> std::io::Result<Result<String, String>> {
+    let mut command = Command::new("postgres");
+    command.arg("-D").arg(folder).args(["-C", setting]);
+    run(&mut command).await
 }
 
 fn lines(environment: &Environment, desired: &Desired) -> impl Iterator<Item = String> {
@@ -72,9 +110,17 @@ fn lines(environment: &Environment, desired: &Desired) -> impl Iterator<Item = S
 /// # Errors
 /// If it cannot be run.
 pub async fn succeed(command: &mut Command) -> std::io::Result<Result<(), String>> {
+    Ok(run(command).await?.map(|_| ()))
+}
+
+/// The same, and what it printed.
+async fn run(command: &mut Command) -> std::io::Result<Result<String, String>> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    Ok(if output.status.success() { Ok(()) } else { Err(last_words(&said)) })
+    Ok(if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(last_words(&String::from_utf8_lossy(&output.stderr)))
+    })
 }
 
 /// The end of what a program said, short enough for a status.
@@ -131,6 +177,8 @@ mod tests {
             database: "chat_db".into(),
             instances: 1,
             parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(),
+            volume_bytes: None,
+            memory: Default::default(),
             extensions: vec![],
             synchronous: false,
             maximum_lag_bytes: 1,

@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use crate::api::names::PostgresNames;
 use crate::contract::pod::{POSTGRES_PORT, TLS_DIR};
+use crate::postgres::immune;
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub async fn oldest(host: &str) -> Result<u64, String> {
          sslrootcert={TLS_DIR}/ca.crt sslcert={TLS_DIR}/{role}.crt sslkey={TLS_DIR}/{role}.key connect_timeout=3"
     );
     let asked = Command::new("psql")
+        .env("PGOPTIONS", immune::ANY_LOGIN)
         .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password", "--command", QUERY, &target])
         .stdin(Stdio::null())
         .kill_on_drop(true)

@@ -27,6 +27,9 @@ documented! {
     /// Another version of the operator, or of its images, would change the pods, and waits for an
     /// approval. It has no part in Ready.
     ROLLOUT_PENDING = "RolloutPending";
+    /// A volume is nearly full. It is there once one was, and it has no part in Ready, which
+    /// `VolumeFull` has.
+    VOLUME_NEARLY_FULL = "VolumeNearlyFull";
     /// The schema is not what the migrations give. It is there once that was looked at, and it has
     /// no part in Ready: nothing is repaired by itself.
     SCHEMA_DRIFT = "SchemaDrift";
@@ -92,6 +95,12 @@ pub mod reason {
         POD_REFUSED = "PodRefused";
         /// PostgreSQL stands still: nobody new can connect, or nothing can be committed.
         SERVER_STALLED = "ServerStalled";
+        /// Of VolumeNearlyFull: at least four fifths of a volume are used.
+        VOLUME_FILLING = "VolumeFilling";
+        /// Of VolumeNearlyFull: the volumes have room.
+        VOLUME_HAS_ROOM = "VolumeHasRoom";
+        /// The kernel killed a process of PostgreSQL, or the whole container, for want of memory.
+        OOM_KILLED = "OOMKilled";
         /// A pod cannot be scheduled.
         UNSCHEDULABLE = "Unschedulable";
         /// A pod's image cannot be had.

@@ -16,8 +16,8 @@ pub struct ServiceDatabaseStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
-    /// VaultReachable, SynchronousReplication, RolloutPending, and SchemaDrift once that was
-    /// looked at.
+    /// VaultReachable, SynchronousReplication, RolloutPending, and, once there was cause, SchemaDrift
+    /// and VolumeNearlyFull.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -9,7 +9,7 @@ use super::chain::{Broken, Holds};
 use crate::api::names::Names;
 use crate::contract::pod;
 use crate::contract::records::{Runtime, VaultAccess};
-use crate::postgres::{ConnectError, TlsLogin, over_socket, over_tls};
+use crate::postgres::{ConnectError, TlsLogin, immune, over_socket, over_tls};
 use crate::vault::client::VaultClient;
 use crate::vault::{Vault, VaultError, pod as pod_vault};
 
@@ -113,6 +113,7 @@ pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<H
         password,
         ca,
         application_name: APPLICATION_NAME,
+        options: immune::ANY_LOGIN,
     };
     let broken = |error: ConnectError| Broken { advice: login_advice(&error), problem: error.to_string() };
     let connection = over_tls(&login).await.map_err(broken)?;

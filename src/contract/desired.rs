@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::memory::Bound;
+
 /// The key of the ConfigMap.
 pub const KEY: &str = "desired.json";
 /// The version of the document.
@@ -27,6 +29,12 @@ pub struct Desired {
     /// Settings of the spec, for Patroni's dynamic configuration.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+    /// The size of the smallest of the volumes, by which WAL is bounded. Without it nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_bytes: Option<u64>,
+    /// The memory that the spec gives to an instance.
+    #[serde(default, skip_serializing_if = "Memory::is_empty")]
+    pub memory: Memory,
     /// Extensions to create in the database.
     #[serde(default)]
     pub extensions: Vec<String>,
@@ -52,6 +60,30 @@ pub struct Desired {
     /// whatever became of Patroni's ConfigMap that says so too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
+}
+
+/// The memory of an instance, in bytes.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// The limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// The request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<u64>,
+}
+
+impl Memory {
+    /// Whether the spec says nothing of it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What bounds the settings: the limit, or else the request.
+    pub fn bound(self) -> Option<Bound> {
+        self.limit_bytes.map(Bound::Limit).or(self.request_bytes.map(Bound::Request))
+    }
 }
 
 /// What an agent shall do once. It is the one that the order names, it does nothing if things

@@ -3,8 +3,11 @@
 //! operator and an agent two versions apart understand one another.
 
 pub mod desired;
+pub mod memory;
 pub mod migration;
 pub mod patroni;
 pub mod pod;
 pub mod records;
 pub mod report;
+pub mod setting;
+pub mod wal;

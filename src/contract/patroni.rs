@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::desired::Desired;
-use super::pod;
+use super::{pod, wal};
 use crate::api::names::PostgresNames;
 
 /// How long the leader's key lives without renewal, in seconds.
@@ -54,7 +54,8 @@ pub fn dynamic_configuration(desired: &Desired) -> Value {
     })
 }
 
-/// The server's settings: ours first, the spec's over them, the reserved ones last.
+/// The server's settings: ours first, the bounds of WAL by the volume's size among them, the spec's
+/// over them, the reserved ones last.
 pub fn parameters(desired: &Desired) -> Map<String, Value> {
     let ours = [
         ("max_connections", "100"),
@@ -88,6 +89,9 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
     ];
     let mut parameters = Map::new();
     for (name, value) in ours {
+        parameters.insert(name.to_owned(), value.into());
+    }
+    for (name, value) in desired.volume_bytes.map(|volume| wal::budget(volume).settings()).into_iter().flatten() {
         parameters.insert(name.to_owned(), value.into());
     }
     for (name, value) in &desired.parameters {
@@ -155,6 +159,8 @@ mod tests {
             database: "chat_db".into(),
             instances,
             parameters: [("max_connections".to_owned(), "200".to_owned()), ("ssl".to_owned(), "off".to_owned())].into(),
+            volume_bytes: None,
+            memory: Default::default(),
             extensions: vec![],
             synchronous: true,
             maximum_lag_bytes: 7,
@@ -188,6 +194,20 @@ mod tests {
         assert_eq!(with_extensions("app, public"), "app, public, servicedb_extensions");
         assert_eq!(with_extensions("servicedb_extensions, app"), "servicedb_extensions, app");
         assert_eq!(with_extensions(""), "");
+    }
+
+    #[test]
+    fn wal_is_bounded_by_the_volume_where_its_size_is_known_and_the_spec_is_silent() {
+        let mut desired = desired(1);
+        assert!(!parameters(&desired).contains_key("max_wal_size"), "an operator before this said no size");
+        desired.volume_bytes = Some(512 << 20);
+        desired.parameters.insert("wal_keep_size".to_owned(), "80MB".to_owned());
+        let parameters = parameters(&desired);
+        assert_eq!(
+            (&parameters["max_wal_size"], &parameters["max_slot_wal_keep_size"]),
+            (&json!("64MB"), &json!("128MB"))
+        );
+        assert_eq!(parameters["wal_keep_size"], "80MB");
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub struct Report {
     /// pod has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_id_accessor: Option<String>,
+    /// How many percent of the volume are used, in steps of five; absent below four fifths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_used_percent: Option<u8>,
     /// What hinders the instance, for people; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -227,6 +230,7 @@ impl Report {
             empty_volume: false,
             old_sessions: None,
             secret_id_accessor: None,
+            volume_used_percent: None,
             trouble: None,
         }
     }

@@ -14,7 +14,7 @@ use crate::api::names::{Names, PostgresNames};
 use crate::contract::migration::Policy;
 use crate::contract::pod;
 use crate::contract::records::MigratorRecord;
-use crate::postgres::{Connection, TlsLogin, over_tls};
+use crate::postgres::{Connection, TlsLogin, immune, over_tls};
 use crate::vault::{Vault, pod as pod_vault};
 
 /// What the operator tells a Job by its environment.
@@ -119,6 +119,7 @@ impl Job {
             password: &access.password,
             ca: &access.ca,
             application_name: name,
+            options: immune::MIGRATOR,
         }
     }
 }

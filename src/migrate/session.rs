@@ -63,6 +63,9 @@ impl Settings {
         let mut statements = format!(
             "RESET ALL; SET ROLE {}; SET search_path = public, {}; SET lock_timeout = {lock_timeout}; \
              SET statement_timeout = {statement_timeout}; SET idle_in_transaction_session_timeout = 0; \
+             SET idle_session_timeout = 0; SET default_transaction_read_only = off; \
+             SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; \
+             SET row_security = on; \
              SET client_min_messages = error; SET standard_conforming_strings = on; \
              SET client_connection_check_interval = 2000; {LOST_AFTER}",
             ident(owner),

@@ -19,7 +19,7 @@ use crate::api::conditions::reason;
 use crate::api::names::PostgresNames;
 use crate::contract::migration::Outcome;
 use crate::contract::pod;
-use crate::postgres::{Connection, describe};
+use crate::postgres::{Connection, describe, immune};
 
 /// How often the session that holds the lock is looked at, and how long it may take to answer.
 const LOOK: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
 }
 
 /// The sessions of this pod with the same login, which are the tool's.
-const END_OTHERS: &str = "RESET ROLE; SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+const END_OTHERS: &str = "SET ROLE NONE; SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
                           WHERE usename = session_user AND client_addr = pg_catalog.inet_client_addr() \
                           AND pid <> pg_catalog.pg_backend_pid()";
 
@@ -126,8 +126,9 @@ fn write_files(job: &Job, access: &Access, folder: &Path) -> std::io::Result<()>
     // owner and not to a login that is gone after the next rotation.
     let policy = &job.policy;
     let options = format!(
-        "-c role={} -c search_path=public,{} -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
+        "{} -c role={} -c search_path=public,{} -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
          -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
+        immune::MIGRATOR,
         job.owner(),
         PostgresNames::EXTENSIONS_SCHEMA,
         policy.lock_timeout_seconds,
@@ -236,11 +237,11 @@ mod tests {
         };
         std::fs::remove_dir_all(&folder).expect("removed");
         assert!(service.starts_with("[servicedb]\nhost=chat-db.games.svc\nport=5432\ndbname=chat_db\nuser=chat_m1\n"));
-        assert!(service.contains("options=-c role=chat_db_owner "), "{service}");
+        assert!(service.contains(" -c role=chat_db_owner "), "{service}");
         assert!(!service.contains("a:b"), "the password is in the password file alone");
         assert_eq!(passwords, "chat-db.games.svc:5432:chat_db:chat_m1:a\\:b\\\\c/\n");
         assert!(url.starts_with("postgresql://chat_m1:a%3Ab%5Cc%2F@chat-db.games.svc:5432/chat_db?"), "{url}");
-        assert!(url.contains("options=-c%20role%3Dchat_db_owner"), "{url}");
+        assert!(url.contains("%20-c%20role%3Dchat_db_owner"), "{url}");
         assert_eq!(mode, 0o600);
     }
 }

@@ -193,6 +193,14 @@ fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref())?;
     let unready = !status.ready && status.restart_count >= CRASHES_BEFORE_ALARM;
     let why = last.reason.as_deref().unwrap_or("unknown");
+    // By the kernel, with all processes in it: the first one is worth telling.
+    if why == "OOMKilled" && !status.ready {
+        let message = format!(
+            "the container of pod {name} was killed for want of memory {}",
+            if status.restart_count == 1 { "once".to_owned() } else { format!("{} times", status.restart_count) }
+        );
+        return Some(trouble(reason::OOM_KILLED, message));
+    }
     unready.then(|| {
         let message = format!(
             "pod {name} was restarted {} times, last for {why} (exit code {}); see kubectl logs {name} -c database --previous",

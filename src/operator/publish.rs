@@ -170,6 +170,8 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
         kind::SCHEMA_DRIFT => {
             now.reason != kind::reason::SCHEMA_MATCHES || before.is_some_and(|before| before.status == "True")
         }
+        // Each reason of it is worth telling: it is there once a volume was nearly full.
+        kind::VOLUME_NEARLY_FULL => holds || before.is_some(),
         kind::DATABASE_AVAILABLE => holds || !is_waiting(&now.reason),
         kind::MIGRATIONS_APPLIED => now.reason == kind::reason::APPLIED || (!holds && !is_waiting(&now.reason)),
         kind::VAULT_REACHABLE => !holds || before.is_some_and(|before| before.status != now.status),
@@ -178,10 +180,10 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
     if same || !telling {
         return None;
     }
-    // These two are bad when they hold.
+    // These are bad when they hold.
     let bad = match now.type_.as_str() {
         kind::SCHEMA_DRIFT => now.reason != kind::reason::SCHEMA_MATCHES,
-        kind::STALLED => holds,
+        kind::STALLED | kind::VOLUME_NEARLY_FULL => holds,
         _ => !holds,
     };
     let mut note = format!("{}={}: {}", now.type_, now.status, now.message);

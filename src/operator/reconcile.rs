@@ -346,6 +346,7 @@ async fn bring_about(
         credentials: &findings.credentials,
         decision: &decision,
         template: &template.body,
+        volume_bytes: volumes::smallest(database, observed),
     };
     let supporting = plan::supporting(database, &inputs);
     let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;

@@ -134,7 +134,8 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     ];
     let generation = findings.resource.metadata.generation;
     let drift = findings.drift.as_ref().map(|drift| (kind::SCHEMA_DRIFT, migrations::drifted(drift)));
-    let words = words.into_iter().chain(drift);
+    let filling = shape::nearly_full(findings, &previous).map(|word| (kind::VOLUME_NEARLY_FULL, word));
+    let words = words.into_iter().chain(drift).chain(filling);
     let mut conditions: Vec<_> =
         words.map(|(kind, word)| condition(kind, word, &previous, generation, findings.now)).collect();
     if findings.progress.is_none() {
@@ -223,7 +224,7 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
     if let Some(lost) = findings.stalled.as_ref().filter(|word| word.reason == reason::DATA_LOST) {
         return Word::no(&lost.reason, lost.message.clone());
     }
-    if let Some(trouble) = observed.trouble() {
+    if let Some(trouble) = shape::trouble(findings) {
         return Word::no(&trouble.reason, trouble.message);
     }
     if let Some(set) = findings.scaled_away() {
@@ -365,7 +366,7 @@ fn ready(
     }
     let (ready, wanted) = (ready_instances(findings), findings.resource.spec.instances);
     if i64::try_from(ready) != Ok(i64::from(wanted)) {
-        return match findings.observed.trouble() {
+        return match shape::trouble(findings) {
             Some(trouble) => Word::no(&trouble.reason, trouble.message),
             None => Word::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };

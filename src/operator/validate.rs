@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
 use super::object::Owner;
 use super::options::Options;
+use super::quantity;
 use crate::api::conditions::reason;
 use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_RESTART,
@@ -19,7 +21,8 @@ use crate::api::{
     Approval, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, SchedulingSpec, SchemaDependency,
     ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
-use crate::contract::desired::Requests;
+use crate::contract;
+use crate::contract::desired::{Memory, Requests};
 use crate::contract::migration::{Policy, hash};
 
 /// A ServiceDatabase whose every value was checked and resolved.
@@ -47,6 +50,10 @@ pub struct Database {
     pub maximum_lag_bytes: i64,
     /// CPU and memory.
     pub resources: ResourceRequirements,
+    /// Of that the memory, in bytes.
+    pub memory: Memory,
+    /// The declared size of a volume in bytes.
+    pub volume_bytes: Option<u64>,
     /// Where instances may run.
     pub scheduling: SchedulingSpec,
     /// The migrations.
@@ -135,6 +142,15 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply".to_owned(),
         ));
     }
+    let memory = memory(spec.resources.as_ref());
+    if let Some(bound) = memory.bound() {
+        let asked = contract::memory::named(&spec.postgres.parameters);
+        contract::memory::check(&spec.postgres.parameters, asked, bound).map_err(invalid)?;
+    }
+    let volume_bytes = quantity::bytes(&spec.storage.size).and_then(|bytes| u64::try_from(bytes).ok());
+    if let Some(volume) = volume_bytes {
+        contract::wal::check(&spec.postgres.parameters, volume).map_err(invalid)?;
+    }
     let image = options.postgres_images.iter().find(|(version, _)| *version == spec.postgres.version);
     let Some((_, image)) = image else {
         let known = options.postgres_images.iter().map(|(version, _)| version.as_str()).collect::<Vec<_>>().join(", ");
@@ -158,6 +174,8 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         synchronous: spec.replication.synchronous,
         maximum_lag_bytes: spec.replication.maximum_lag_bytes,
         resources: spec.resources.clone().unwrap_or_default(),
+        memory,
+        volume_bytes,
         scheduling: spec.scheduling.clone().unwrap_or_default(),
         migrations: spec.migrations.as_ref().map(|spec| migrations(spec, resource)).transpose()?,
         clients: spec.clients.clone(),
@@ -230,6 +248,15 @@ impl Source {
                 Some(hash(&["job", &tool.image, &command, &args, query]))
             }
         }
+    }
+}
+
+/// The memory of an instance in bytes.
+fn memory(resources: Option<&ResourceRequirements>) -> Memory {
+    let bytes = |list: Option<&BTreeMap<String, Quantity>>| u64::try_from(quantity::bytes(list?.get("memory")?)?).ok();
+    Memory {
+        limit_bytes: bytes(resources.and_then(|resources| resources.limits.as_ref())),
+        request_bytes: bytes(resources.and_then(|resources| resources.requests.as_ref())),
     }
 }
 

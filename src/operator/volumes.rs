@@ -83,6 +83,12 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation, 
     Ok(volumes)
 }
 
+/// The size of the smallest of the volumes in bytes: as declared, or less where one has not grown.
+pub fn smallest(database: &Database, observed: &Observation) -> Option<u64> {
+    let capacities = observed.own_claims(&database.owner.uid).filter_map(capacity).filter_map(bytes);
+    capacities.filter_map(|size| u64::try_from(size).ok()).chain(database.volume_bytes).min()
+}
+
 /// The size of a new volume as the StatefulSet has it.
 fn size_in(set: &StatefulSet) -> Option<Quantity> {
     set.spec.as_ref()?.volume_claim_templates.as_ref()?.first().and_then(requested)

@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::immune;
+
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -109,6 +111,8 @@ pub struct TlsLogin<'a> {
     pub ca: &'a str,
     /// Shows in `pg_stat_activity`.
     pub application_name: &'a str,
+    /// Startup options: one of [`super::immune`], or none for a session as any client has it.
+    pub options: &'static str,
 }
 
 /// Connects over TCP with TLS and a password.
@@ -127,6 +131,7 @@ pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> 
         .user(login.user)
         .password(login.password.expose_secret())
         .application_name(login.application_name)
+        .options(login.options)
         .ssl_mode(tokio_postgres::config::SslMode::Require)
         .connect_timeout(CONNECT_TIMEOUT);
     if let Some(address) = login.address {
@@ -181,10 +186,11 @@ fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
 /// # Errors
 /// If the server refuses or is not there.
 pub async fn over_socket(directory: &str, database: &str, application_name: &str) -> Result<Connection, ConnectError> {
-    over_socket_as(directory, database, "postgres", application_name).await
+    let mut config = local(directory, database, application_name);
+    connect_locally(config.options(immune::SUPERUSER), directory, "postgres").await
 }
 
-/// Connects over the local socket as a role that the server lets in there.
+/// Connects over the local socket as a role that the server lets in there, and that is no superuser.
 ///
 /// # Errors
 /// If the server refuses or is not there.
@@ -195,7 +201,11 @@ pub async fn over_socket_as(
     application_name: &str,
 ) -> Result<Connection, ConnectError> {
     let mut config = local(directory, database, application_name);
-    let (client, connection) = config.user(user).connect(NoTls).await.map_err(|source| ConnectError::Postgres {
+    connect_locally(config.user(user).options(immune::MIGRATOR), directory, user).await
+}
+
+async fn connect_locally(config: &Config, directory: &str, user: &str) -> Result<Connection, ConnectError> {
+    let (client, connection) = config.connect(NoTls).await.map_err(|source| ConnectError::Postgres {
         target: directory.to_owned(),
         user: user.to_owned(),
         source,
@@ -222,7 +232,8 @@ pub async fn listen(
 ) -> Result<(Connection, mpsc::Receiver<()>), ConnectError> {
     let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source };
     let mut config = local(directory, database, application_name);
-    let (client, mut connection) = config.user(user).connect(NoTls).await.map_err(failed)?;
+    let (client, mut connection) =
+        config.user(user).options(immune::MIGRATOR).connect(NoTls).await.map_err(failed)?;
     // One waiting message says all: the content is read anew after it.
     let (sender, receiver) = mpsc::channel(1);
     let driver = tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod connect;
+pub mod immune;
 mod quote;
 mod scram;
 

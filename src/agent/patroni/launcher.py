@@ -1,7 +1,11 @@
 """Runs Patroni, loaded ahead of its work: a line on standard input lets it go.
 
 The agent puts lease.py before it, into one file. What both take hold of in Patroni is asserted by
-check.py where the image is built."""
+check.py where the image is built.
+
+Arguments: Patroni's configuration; the startup options of its sessions: of any login, of the
+superuser, of those that receive WAL.
+"""
 
 import sys
 
@@ -22,6 +26,8 @@ if __name__ == "__main__":
     import patroni.ha
     import patroni.log
     import patroni.postgresql
+    import patroni.postgresql.config
+    import patroni.psycopg
     import patroni.request
     import patroni.watchdog
 
@@ -106,6 +112,29 @@ if __name__ == "__main__":
 
     coordination.Kubernetes._load_cluster = load_whole
     keep_own_lease(patroni.dcs.kubernetes)
+    # Patroni's sessions are immune to what a tenant sets for sessions: what it opens itself here,
+    # what pg_rewind, pg_basebackup and the WAL receiver open by the connection string. Its own
+    # options come after, and hold.
+    any_login, superuser, wal_receiver = sys.argv[2:5]
+    connect = patroni.psycopg.connect
+
+    def connect_immune(*args, **kwargs):
+        if kwargs:
+            options = superuser if kwargs.get("user") == "postgres" else any_login
+            kwargs["options"] = " ".join(filter(None, [options, kwargs.get("options")]))
+        return connect(*args, **kwargs)
+
+    patroni.psycopg.connect = connect_immune
+    handler = patroni.postgresql.config.ConfigHandler
+    format_dsn = handler.format_dsn
+
+    def format_immune_dsn(self, params):
+        # Of these the WAL receiver's alone has a name.
+        options = wal_receiver if "application_name" in params else any_login
+        options = options.replace("\\", "\\\\").replace(" ", "\\ ")
+        return format_dsn(self, params) + " options=" + options
+
+    handler.format_dsn = format_immune_dsn
 
     # The end of input means that the agent is gone.
     if sys.stdin.readline():

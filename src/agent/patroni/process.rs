@@ -16,6 +16,7 @@ use crate::agent::backoff::Backoff;
 use crate::agent::report::{Area, Reporter};
 use crate::api::conditions::reason;
 use crate::contract::pod::RUN_DIR;
+use crate::postgres::immune;
 
 /// Loads what Patroni needs, which takes most of its start, and runs it once it may. A file,
 /// since the child by which Patroni starts PostgreSQL loads it too.
@@ -40,6 +41,7 @@ impl Prepared {
             .arg("-I")
             .arg(launcher)
             .arg(config::path())
+            .args([immune::ANY_LOGIN, immune::SUPERUSER, immune::WAL_RECEIVER])
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;

@@ -39,6 +39,7 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         order: decision.order.clone(),
         instances: decision.members,
         system_identifier: inputs.system_identifier.map(str::to_owned),
+        volume_bytes: inputs.volume_bytes,
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -56,6 +57,8 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         database: database.postgres.database.clone(),
         instances: database.instances,
         parameters: database.parameters.clone(),
+        volume_bytes: database.volume_bytes,
+        memory: database.memory,
         extensions: database.extensions.clone(),
         // With one instance, too: Patroni's record of who has every commit bars an earlier member that
         // returns with an old volume, whatever the number of instances was meanwhile.

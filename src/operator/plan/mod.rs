@@ -40,6 +40,8 @@ pub struct Inputs<'a> {
     pub has_volumes: bool,
     /// PostgreSQL's system identifier, once the database was initialised.
     pub system_identifier: Option<&'a str>,
+    /// The size of the smallest of the volumes, in bytes.
+    pub volume_bytes: Option<u64>,
 }
 
 /// The role_ids of one ServiceDatabase's AppRoles.

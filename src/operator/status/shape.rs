@@ -3,14 +3,16 @@
 use super::{Findings, Word, held};
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
-use crate::contract::report::Report;
+use crate::contract::memory::advice;
+use crate::contract::report::{Report, Trouble};
+use crate::operator::pods::DatabasePod;
 
 /// Why what runs is not yet what is declared; none if it is.
 pub fn under_way(findings: &Findings<'_>) -> Option<Word> {
     let shape = findings.shape.as_ref()?;
     let mut word = shape.volumes.clone().or_else(|| shape.decision.under_way.clone())?;
     // What holds it up is what people need to know.
-    if let Some(trouble) = findings.observed.trouble() {
+    if let Some(trouble) = trouble(findings) {
         word.message = format!("{}; {}", word.message, trouble.message);
     }
     Some(word)
@@ -20,6 +22,40 @@ pub fn under_way(findings: &Findings<'_>) -> Option<Word> {
 pub fn full(findings: &Findings<'_>) -> Option<Word> {
     let trouble = findings.observed.trouble().filter(|trouble| trouble.reason == reason::VOLUME_FULL)?;
     Some(Word::no(&trouble.reason, trouble.message))
+}
+
+/// Whether a volume is nearly full; none if none is, nor was before.
+pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<Word> {
+    let used = |pod: &'_ DatabasePod| Some((pod.report.as_ref()?.volume_used_percent?, pod.name.clone()));
+    let mut filling: Vec<_> = findings.observed.pods.iter().filter_map(used).collect();
+    filling.sort();
+    let Some((percent, pod)) = filling.pop() else {
+        let before = held(previous, kind::VOLUME_NEARLY_FULL)?;
+        // An agent that has just started has not looked yet.
+        let silent = findings.observed.pods.iter().all(|pod| pod.report.is_none());
+        let has_room = Word::no(reason::VOLUME_HAS_ROOM, "less than four fifths of each volume are used");
+        return Some(if silent { before } else { has_room });
+    };
+    let others =
+        if filling.is_empty() { String::new() } else { format!(", and {} others are nearly full", filling.len()) };
+    let message = format!(
+        "the volume of {pod} is {percent} % full{others}: let spec.storage.size grow before PostgreSQL stops at 100 %; WAL \
+         is not what fills it (docs/availability.md)"
+    );
+    Some(Word::yes(reason::VOLUME_FILLING, message))
+}
+
+/// What hinders the instances. Of what the kernel killed a pod tells at most that; which parameter
+/// may take most, the spec says.
+pub fn trouble(findings: &Findings<'_>) -> Option<Trouble> {
+    let mut trouble = findings.observed.trouble()?;
+    let spec = &findings.resource.spec;
+    let advised = trouble.message.contains("spec.postgres.parameters");
+    if trouble.reason == reason::OOM_KILLED && !advised {
+        let limit = findings.database.and_then(|database| database.memory.limit_bytes);
+        trouble.message = format!("{}: {}", trouble.message, advice(&spec.postgres.parameters, limit));
+    }
+    Some(trouble)
 }
 
 /// Whether a commit is on more than one volume, and what a failure may cost where it is not.

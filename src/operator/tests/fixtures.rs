@@ -104,6 +104,7 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         // A test does not live long.
         decision: Box::leak(Box::new(decision)),
         template: &Value::Null,
+        volume_bytes: database.volume_bytes,
         options,
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },

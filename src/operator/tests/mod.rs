@@ -23,6 +23,7 @@ mod provisioning;
 mod rolling;
 mod rotation;
 mod secret_ids;
+mod settings;
 mod status;
 mod status_findings;
 mod template;

@@ -95,6 +95,7 @@ pub async fn login_at(address: IpAddr, host: &str, credentials: &Credentials) ->
         password: &password,
         ca: &credentials.ca,
         application_name: "e2e",
+        options: "",
     })
     .await
 }

@@ -1,0 +1,124 @@
+//! What settings ask for, against the volume and the memory that the spec gives; and what is told
+//! of a volume and of memory that run out.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use serde_json::{Value, json};
+
+use super::fixtures::{MINIMAL, database, inputs, options, resource};
+use super::status_findings::{Scene, observed, pod};
+use crate::api::ServiceDatabaseStatus;
+use crate::api::conditions::{self as kind, reason};
+use crate::contract::report::Trouble;
+use crate::operator::object::ANNOTATION_UID;
+use crate::operator::observe::Observation;
+use crate::operator::plan;
+use crate::operator::validate::{Invalid, validate};
+use crate::operator::volumes::smallest;
+
+const GB: u64 = 1 << 30;
+
+fn with(parameters: &[(&str, &str)], resources: Value) -> Result<(), Invalid> {
+    let mut resource = resource(MINIMAL);
+    resource.spec.postgres.parameters =
+        parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    resource.spec.resources = serde_json::from_value(resources).expect("resources");
+    validate(&resource, &options()).map(|_| ())
+}
+
+#[test]
+fn shared_memory_beyond_what_the_spec_gives_is_refused() {
+    let limit = |memory: &str| json!({"limits": {"memory": memory}});
+    let refused = with(&[("shared_buffers", "800GB")], limit("1Gi")).expect_err("a gigabyte");
+    assert_eq!(refused.reason, reason::INVALID_SPEC);
+    for word in
+        ["spec.postgres.parameters", "800 GB", "shared_buffers = 800GB", "spec.resources.limits.memory (1024 MB)"]
+    {
+        assert!(refused.message.contains(word), "{word}: {}", refused.message);
+    }
+    assert!(with(&[("shared_buffers", "131072"), ("wal_buffers", "1GB")], limit("2Gi")).is_err(), "in pages, and both");
+    assert_eq!(with(&[("shared_buffers", "768MB")], limit("1Gi")), Ok(()));
+    assert_eq!(with(&[("shared_buffers", "1GB")], json!({"requests": {"memory": "1Gi"}})), Ok(()));
+    assert!(with(&[("shared_buffers", "2GB")], json!({"requests": {"memory": "1Gi"}})).is_err());
+    let both = json!({"requests": {"memory": "1Gi"}, "limits": {"memory": "8Gi"}});
+    assert_eq!(with(&[("shared_buffers", "2GB")], both), Ok(()), "the limit counts");
+    assert_eq!(with(&[("shared_buffers", "800GB")], json!({})), Ok(()), "the agent knows its node");
+}
+
+#[test]
+fn wal_beyond_half_of_the_volume_is_refused() {
+    let refused = with(&[("max_wal_size", "1GB")], json!({})).expect_err("a gigabyte of one");
+    assert_eq!(refused.reason, reason::INVALID_SPEC);
+    assert!(refused.message.contains("max_wal_size = 1GB") && refused.message.contains("spec.storage.size"));
+    assert_eq!(with(&[("max_wal_size", "256MB")], json!({})), Ok(()));
+}
+
+/// A volume that has not grown yet must not get the WAL of one that has.
+#[test]
+fn the_agents_are_told_the_smallest_volume() {
+    let database = database(&MINIMAL.replace("1Gi", "10Gi"));
+    let claim = |capacity: &str| -> PersistentVolumeClaim {
+        serde_json::from_value(json!({
+            "metadata": {"name": "data-chat-db-0", "annotations": {ANNOTATION_UID: "uid-of-chat"}},
+            "status": {"capacity": {"storage": capacity}},
+        }))
+        .expect("a claim")
+    };
+    let of = |claims: Vec<PersistentVolumeClaim>| {
+        let observed = Observation { volume_claims: claims, ..Observation::default() };
+        smallest(&database, &observed)
+    };
+    assert_eq!(of(vec![]), Some(10 * GB), "the first one is not there yet");
+    assert_eq!(of(vec![claim("10Gi"), claim("2Gi")]), Some(2 * GB));
+    assert_eq!(of(vec![claim("20Gi")]), Some(10 * GB), "what is declared");
+
+    let options = options();
+    let mut inputs = inputs(&database, &options);
+    inputs.volume_bytes = Some(2 * GB);
+    let planned = plan::config::desired(&database, &inputs);
+    let text = planned.body["data"][crate::contract::desired::KEY].as_str().expect("a document").to_owned();
+    let desired: crate::contract::desired::Desired = serde_json::from_str(&text).expect("a desired state");
+    assert_eq!(desired.volume_bytes, Some(2 * GB));
+}
+
+fn told(status: &ServiceDatabaseStatus, kind: &str) -> Option<(String, String, String)> {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind)?;
+    Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+}
+
+#[test]
+fn a_filling_volume_is_a_condition_that_ready_does_not_hang_on() {
+    let mut scene = Scene::serving(1);
+    assert_eq!(told(&scene.status(), kind::VOLUME_NEARLY_FULL), None);
+    scene.report(|report| report.volume_used_percent = Some(85));
+    let status = scene.status();
+    let (holds, why, message) = told(&status, kind::VOLUME_NEARLY_FULL).expect("the condition");
+    assert_eq!((holds.as_str(), why.as_str()), ("True", reason::VOLUME_FILLING));
+    assert!(message.contains("chat-db-0 is 85 % full"), "{message}");
+    assert_eq!(told(&status, kind::READY).expect("Ready").0, "True");
+    let mut scene = scene.remember();
+    scene.report(|report| report.volume_used_percent = None);
+    let (holds, why, _) = told(&scene.status(), kind::VOLUME_NEARLY_FULL).expect("it stays");
+    assert_eq!((holds.as_str(), why.as_str()), ("False", reason::VOLUME_HAS_ROOM));
+}
+
+#[test]
+fn a_server_that_was_killed_for_memory_is_told_with_the_parameter() {
+    // By its agent, which lived on.
+    let mut scene = Scene::serving(1);
+    scene.resource.spec.postgres.parameters.insert("work_mem".to_owned(), "1GB".to_owned());
+    scene.observed.leader = None;
+    scene.observed.pods[0].trouble =
+        Some(Trouble { reason: reason::OOM_KILLED.to_owned(), message: "the kernel killed a process".to_owned() });
+    let status = scene.remember().status();
+    let (_, why, message) = told(&status, kind::DATABASE_AVAILABLE).expect("a condition");
+    assert_eq!(why, reason::OOM_KILLED);
+    assert!(message.contains("work_mem = 1GB") && message.contains("limits.memory"), "{message}");
+
+    // By Kubernetes, where the whole container went.
+    let mut killed = pod(0, true);
+    let status = &mut killed.status.as_mut().expect("a status").container_statuses.as_mut().expect("containers")[0];
+    (status.ready, status.restart_count) = (false, 1);
+    status.last_state = serde_json::from_value(json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}})).ok();
+    let trouble = observed(&killed).trouble.expect("trouble");
+    assert_eq!(trouble.reason, reason::OOM_KILLED);
+}

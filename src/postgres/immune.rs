@@ -1,0 +1,83 @@
+//! Startup options of our own sessions. A tenant sets defaults for sessions in `spec.postgres.parameters`,
+//! by `ALTER DATABASE … SET` and by `ALTER ROLE … SET`; PostgreSQL takes a startup option over all
+//! of them, from the first query on, and `RESET ALL` returns to it.
+//!
+//! A session of ours never inherits a setting that could cancel it, end it, refuse its writes, or
+//! change the role that it acts as or the objects that it finds.
+
+/// For every login, the application's too: nothing in it needs a superuser. Timeouts that a part
+/// wants it sets itself.
+macro_rules! any_login {
+    () => {
+        "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+         -c idle_session_timeout=0 -c transaction_timeout=0 -c default_transaction_read_only=off \
+         -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off \
+         -c row_security=on"
+    };
+}
+
+/// For every login; a proof must fail where the application's own login would, so what decides
+/// that (`role`, `local_preload_libraries`) is not here.
+pub const ANY_LOGIN: &str = any_login!();
+
+/// For the migrator: a library that cannot be loaded would lock it out, and a migration is a
+/// team's way to take such a setting back.
+pub const MIGRATOR: &str = concat!(any_login!(), " -c local_preload_libraries=");
+
+/// For the superuser's sessions of the agent and of Patroni, which share a cluster, and in part a
+/// database, with a tenant. Bounded, since nobody waits for an agent that waits for ever; values are
+/// printed as what reads them expects.
+pub const SUPERUSER: &str = concat!(
+    any_login!(),
+    " -c statement_timeout=60s -c lock_timeout=5s -c role=none -c search_path=pg_catalog \
+     -c session_replication_role=origin -c session_preload_libraries= -c local_preload_libraries= \
+     -c client_min_messages=warning -c standard_conforming_strings=on -c default_table_access_method=heap \
+     -c jit=off -c quote_all_identifiers=off -c DateStyle=ISO,MDY -c IntervalStyle=postgres -c TimeZone=UTC \
+     -c bytea_output=hex -c extra_float_digits=1"
+);
+
+/// For the sessions by which a standby receives WAL, to which nothing else applies. PostgreSQL has
+/// 1023 bytes for such a connection string, with all that it fills in (`MAXCONNINFO`).
+pub const WAL_RECEIVER: &str = "-c statement_timeout=0 -c idle_session_timeout=0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(options: &str) -> Vec<&str> {
+        options.split("-c ").filter_map(|option| option.split_once('=')).map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn each_setting_that_could_end_or_refuse_a_session_is_forced() {
+        for options in [ANY_LOGIN, MIGRATOR, SUPERUSER] {
+            for name in [
+                "statement_timeout",
+                "lock_timeout",
+                "idle_in_transaction_session_timeout",
+                "idle_session_timeout",
+                "transaction_timeout",
+                "default_transaction_read_only",
+                "default_transaction_isolation",
+                "default_transaction_deferrable",
+                "row_security",
+            ] {
+                assert!(names(options).contains(&name), "{name}");
+            }
+        }
+        for name in ["role", "search_path", "session_replication_role", "session_preload_libraries"] {
+            assert!(names(SUPERUSER).contains(&name), "{name}");
+            assert!(!names(MIGRATOR).contains(&name), "{name}: a team's own, or a superuser's to set");
+        }
+        assert!(!names(ANY_LOGIN).contains(&"local_preload_libraries"), "a proof would hide that nobody can log in");
+    }
+
+    #[test]
+    fn options_are_separated_by_spaces_that_are_not_escaped() {
+        for options in [ANY_LOGIN, MIGRATOR, SUPERUSER] {
+            let rest = options.replace("\\ ", "");
+            assert!(rest.split(' ').all(|word| word == "-c" || word.contains('=')), "{rest}");
+            assert!(!options.contains("  "), "{options}");
+        }
+    }
+}
