@@ -133,6 +133,7 @@ mod tests {
             parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(),
             extensions: vec![],
             synchronous: false,
+            authorities: None,
             maximum_lag_bytes: 1,
             credential_generation: 1,
             requests: Default::default(),

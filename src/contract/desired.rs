@@ -46,6 +46,10 @@ pub struct Desired {
     pub order: Option<Order>,
     /// The host name that clients use for the primary, for `<PREFIX>_DB_HOST`.
     pub primary_host: String,
+    /// The certificate authorities of the database, PEM, for the records in Vault: a new one is
+    /// here before the pods' own files have it. Absent from an operator that has not read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
 }
 
 /// What an agent shall do once. It is the one that the order names, it does nothing if things

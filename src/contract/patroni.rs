@@ -150,6 +150,7 @@ mod tests {
             requests: Default::default(),
             order: None,
             primary_host: "h".into(),
+            authorities: None,
         }
     }
 

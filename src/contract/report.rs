@@ -75,6 +75,10 @@ pub struct Report {
     /// pod has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_id_accessor: Option<String>,
+    /// The certificates that PostgreSQL and Patroni of this pod have loaded
+    /// (`contract::certificates::fingerprint`); absent from an agent that does not report them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<String>,
     /// What hinders the instance, for people; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -223,6 +227,7 @@ impl Report {
             streaming: false,
             old_sessions: None,
             secret_id_accessor: None,
+            certificates: None,
             trouble: None,
         }
     }

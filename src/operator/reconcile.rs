@@ -23,6 +23,7 @@ use super::pods::DatabasePod;
 use super::rolling::{self, Situation};
 use super::status::{Findings, Shape, Word, is_applied};
 use super::validate::{Database, validate};
+use super::secrets::{Certified, CertificatesAsked};
 use super::{adopt, cleanup, drift, in_vault, publish, secrets, volumes};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
@@ -61,6 +62,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         failed: None,
         vault: None,
         binding: bound_before(&resource),
+        certificates: None,
         credentials: Settled::remembered(&observed).unwrap_or_else(Settled::first),
         progress: None,
         declared: None,
@@ -132,11 +134,12 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let ready = publish::status(&context, &findings).await?;
     outcome?;
     let waits = findings.shape.as_ref().is_some_and(|shape| shape.decision.order.is_some())
-        || observed.primary().is_some_and(|primary| observed.drains(primary));
+        || observed.primary().is_some_and(|primary| observed.drains(primary))
+        || findings.certificates.as_ref().is_some_and(|certified| certified.waits);
     Ok(if ready && !vault_failing && !waits {
         let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
-        Action::requeue(resync.min(due))
+        Action::requeue(resync.min(due).min(findings.certificates_due_in().unwrap_or(resync)))
     } else {
         Action::requeue(jittered(WAITING))
     })
@@ -201,20 +204,64 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
     if (observed.stateful_set.is_none() && observed.pods.is_empty()) || context.memory.secrets_seen(&owner.uid) {
         return;
     }
+    let asked = CertificatesAsked {
+        request: None,
+        overlap: secrets::authority_overlap(None),
+        paused: true,
+        pods: &observed.pods,
+        remembered: observed.authorities(&owner.uid),
+        binding: None,
+    };
     let (certified, alive) = tokio::join!(
-        secrets::ensure_tls(&context.client, owner, findings.now),
+        secrets::ensure_certificates(context, owner, &asked),
         in_vault::keep_alive(context, owner, observed),
     );
     if let Err(Error::Vault(error)) = &alive {
         note_vault(context, &owner.uid, error, findings);
     }
-    match certified.and(alive) {
+    match certified.map(|certified| findings.certificates = Some(certified)).and(alive) {
         Ok(()) => context.memory.saw_secrets(&owner.uid),
         Err(error) => {
             let (namespace, name) = (&owner.names.namespace, &owner.names.name);
             tracing::warn!(namespace, name, %error, "certificates and secret_ids cannot be renewed; trying again");
         }
     }
+}
+
+/// Keeps the authority and the certificates. They are looked at when they may have changed: what
+/// they are is remembered, in status and in the desired state.
+async fn certify(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    findings: &Findings<'_>,
+) -> Result<Option<Certified>, Error> {
+    let uid = &database.owner.uid;
+    let remembered = observed.authorities(uid);
+    let known = findings.resource.status.as_ref().and_then(|status| status.certificates.as_ref());
+    let seen = database.new_authority.as_ref().is_none_or(|request| {
+        let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
+        let done = known.and_then(|known| known.renew_request.as_ref());
+        [under_way, done].contains(&Some(&request.token))
+    });
+    if seen && !remembered.is_empty() && context.memory.certificates_seen(uid, findings.now) {
+        return Ok(None);
+    }
+    let asked = CertificatesAsked {
+        request: database.new_authority.clone(),
+        overlap: secrets::authority_overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
+        paused: false,
+        pods: &observed.pods,
+        remembered,
+        binding: database.binding_secret.as_deref(),
+    };
+    let certified = secrets::ensure_certificates(context, &database.owner, &asked).await?;
+    context.memory.saw_certificates(uid, !certified.waits, certified.due);
+    if certified.is_publishing() {
+        // It repeats the record, which is about to hold another authority, too.
+        context.memory.doubt_binding(uid);
+    }
+    Ok(Some(certified))
 }
 
 /// Data of an earlier resource of this name is never taken without being asked.
@@ -250,10 +297,11 @@ async fn bring_about(
     // b. Vault, and beside it the certificates, which do not need it. Only what was looked at
     //    may be remembered as seen: Secrets have dates, and are looked at for these, too.
     let unseen = !context.memory.secrets_seen(&database.owner.uid);
-    let (vault, certified) = tokio::join!(in_vault::bring_about(context, database, observed, unseen), async {
-        if unseen { secrets::ensure_tls(&context.client, &database.owner, findings.now).await } else { Ok(()) }
-    });
-    certified?;
+    let (vault, certified) = tokio::join!(
+        in_vault::bring_about(context, database, observed, unseen),
+        certify(context, database, observed, findings)
+    );
+    findings.certificates = certified?;
     let prepared = match vault {
         Ok(prepared) => {
             if unseen {
@@ -298,6 +346,7 @@ async fn bring_about(
         vault_ca: vault_ca.as_deref(),
         role_ids: prepared.role_ids,
         credentials: &findings.credentials,
+        authorities: findings.authorities(&database.owner.uid),
         decision: &decision,
         template: &template.body,
     };

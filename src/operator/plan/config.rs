@@ -36,6 +36,7 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
     let decision = inputs.decision;
     let document = Desired {
         order: decision.order.clone(),
+        authorities: inputs.authorities.clone(),
         instances: decision.members,
         // Also while more pods live than are declared: what they have is not lost on the way.
         synchronous: database.synchronous && decision.replicas > 1,
@@ -63,6 +64,7 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         requests: credentials.requests.clone(),
         order: None,
         primary_host: database.names().primary_host(),
+        authorities: None,
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
     }
     let annotations = [(ANNOTATION_GENERATION, generation.to_string())];
     let wanted =
-        Wanted { name, ownership: &Ownership::Controlled, kind: TYPE, content: &content, annotations: &annotations };
+        Wanted { name, ownership: &Ownership::Controlled, kind: TYPE, content: &content, annotations: &annotations, exact: false };
     store::write(client, owner, &wanted, live.as_ref()).await?;
     Ok(true)
 }

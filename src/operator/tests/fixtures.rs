@@ -96,6 +96,7 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
     Inputs {
         // A test does not live long.
         decision: Box::leak(Box::new(decision)),
+        authorities: None,
         template: &Value::Null,
         options,
         vault_ca: Some("the authority of Vault"),
