@@ -7,6 +7,6 @@ mod secret_id;
 mod store;
 mod tls;
 
-pub use secret_id::{Role, SECRET_ID_LIFETIME, Users, ensure as ensure_secret_id};
 pub use authority::{Request as AuthorityRequest, overlap as authority_overlap};
+pub use secret_id::{Role, SECRET_ID_LIFETIME, Users, ensure as ensure_secret_id};
 pub use tls::{Asked as CertificatesAsked, Certified, ensure as ensure_certificates};

@@ -193,9 +193,12 @@ fn load(stored: Option<&Secret>, served: Option<&Secret>, remembered: &Authoriti
     let pair = |certificate: &str, key: &str| pair(stored?, certificate, key, &known);
     let (signer, next) = (pair("ca.crt", "ca.key"), pair("next.crt", "next.key"));
     let notes = stored.and_then(|secret| serde_json::from_str(secret.annotations().get(ANNOTATION_NOTES)?).ok());
-    let pairs = [&signer, &next].into_iter().flatten().fold(Authorities::default(), |all, pair| all.and(&pair.authorities()));
+    let pairs =
+        [&signer, &next].into_iter().flatten().fold(Authorities::default(), |all, pair| all.and(&pair.authorities()));
     // One whose key is lost is still trusted.
-    let others = ["ca.crt", "next.crt", "trusted.crt"].iter().fold(Authorities::default(), |all, key| all.and(&bundle(stored, key)));
+    let others = ["ca.crt", "next.crt", "trusted.crt"]
+        .iter()
+        .fold(Authorities::default(), |all, key| all.and(&bundle(stored, key)));
     let mut state = State {
         others: others.without(&pairs),
         signer,
@@ -328,7 +331,9 @@ fn tell(owner: &Owner, is_there: bool, state: &State, rest: &Rest, now: Timestam
                 AuthorityPhase::Announced,
                 "clients have time to read the new authority; the present one still signs".to_owned(),
             ),
-            (None, _) => (AuthorityPhase::Signing, "the new authority signs; the former one is still trusted".to_owned()),
+            (None, _) => {
+                (AuthorityPhase::Signing, "the new authority signs; the former one is still trusted".to_owned())
+            }
         };
         let message = match &rest.waits_for {
             Some(waits_for) => format!("{message}; waiting for {waits_for}"),
@@ -367,7 +372,11 @@ fn tell(owner: &Owner, is_there: bool, state: &State, rest: &Rest, now: Timestam
         authorities,
         status: CertificatesStatus {
             not_after: not_after.map(time),
-            authority_not_after: state.signer.as_ref().and_then(|pair| certificates::not_after(&pair.certificate)).map(time),
+            authority_not_after: state
+                .signer
+                .as_ref()
+                .and_then(|pair| certificates::not_after(&pair.certificate))
+                .map(time),
             change,
             renew_request: state.notes.answered.clone(),
         },

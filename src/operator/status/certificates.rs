@@ -36,7 +36,9 @@ pub fn ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word 
         return Word::no(reason::AUTHORITY_LOST, lost.clone());
     }
     match &certified.status {
-        CertificatesStatus { change: Some(change), .. } => Word::yes(reason::AUTHORITY_CHANGING, change.message.clone()),
+        CertificatesStatus { change: Some(change), .. } => {
+            Word::yes(reason::AUTHORITY_CHANGING, change.message.clone())
+        }
         CertificatesStatus { not_after: Some(end), .. } => {
             let end = end.0.strftime("%Y-%m-%d");
             Word::yes(reason::READY, format!("the certificates are good until {end}, and are renewed before"))

@@ -83,8 +83,7 @@ impl Life {
                 let end = not_after(&signer.certificate).expect("an end").min(after(self.now, LEAF_LIFETIME));
                 let leaves = Some(Leaves { authority: Some(signer.certificate.clone()), not_after: end });
                 let fingerprint = format!("{} at {}", signer.certificate, self.now);
-                self.state.served =
-                    Served { authorities: trusted.clone(), blurred: false, leaves, fingerprint };
+                self.state.served = Served { authorities: trusted.clone(), blurred: false, leaves, fingerprint };
             }
             Step::Trust(trusted) => {
                 self.state.served.authorities = trusted.clone();
@@ -152,7 +151,13 @@ impl Life {
 
     fn lose_authority(&mut self) {
         let former = self.state.trusted();
-        self.state = State { others: Authorities::default(), signer: None, next: None, notes: Notes::default(), ..self.state.clone() };
+        self.state = State {
+            others: Authorities::default(),
+            signer: None,
+            next: None,
+            notes: Notes::default(),
+            ..self.state.clone()
+        };
         assert!(self.state.known().include(&former));
     }
 
@@ -167,7 +172,10 @@ impl Life {
         self.work();
         self.record = self.record.and(&self.state.trusted());
         self.work();
-        assert!(self.state.notes.change.as_ref().is_some_and(|change| change.published_at.is_none()), "one has not loaded");
+        assert!(
+            self.state.notes.change.as_ref().is_some_and(|change| change.published_at.is_none()),
+            "one has not loaded"
+        );
         self.load(1);
         self.work();
         self.read_once.push(self.record.clone());
