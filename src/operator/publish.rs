@@ -170,7 +170,10 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
         kind::SCHEMA_DRIFT => {
             now.reason != kind::reason::SCHEMA_MATCHES || before.is_some_and(|before| before.status == "True")
         }
-        kind::CERTIFICATES_READY => before.is_some_and(|before| before.reason != kind::reason::PROGRESSING),
+        kind::CERTIFICATES_READY => {
+            use kind::reason::{AUTHORITY_LOST, PROGRESSING};
+            now.reason == AUTHORITY_LOST || before.is_some_and(|before| before.reason != PROGRESSING)
+        }
         kind::DATABASE_AVAILABLE => holds || !is_waiting(&now.reason),
         kind::MIGRATIONS_APPLIED => now.reason == kind::reason::APPLIED || (!holds && !is_waiting(&now.reason)),
         kind::VAULT_REACHABLE => !holds || before.is_some_and(|before| before.status != now.status),

@@ -12,7 +12,8 @@ use servicedb::api::{ServiceDatabase, conditions as kind};
 use servicedb::contract::certificates::Authorities;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Credentials, Operator, READY, Sandbox, database, login_at, plugin, shared, until};
+use crate::harness::postgres::Credentials;
+use crate::harness::{Operator, READY, Sandbox, database, login_at, plugin, shared, until};
 
 /// The shortest that may be asked for: kubelets bring the files within a minute or so.
 const OVERLAP: &str = "30";

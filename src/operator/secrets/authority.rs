@@ -252,7 +252,10 @@ impl State {
             return self.while_announced(next, situation);
         }
         let Some(signer) = &self.signer else { return self.while_lost(situation) };
-        if !known.is_empty() && !known.include(&signer.authorities()) {
+        // Where both Secrets were lost, it signs before it is in a file; it was announced all the same.
+        let announced = self.notes.change.as_ref().is_some_and(|change| change.switched_at.is_some());
+        let is_known = known.include(&signer.authorities()) || (announced && self.others.include(known));
+        if !known.is_empty() && !is_known {
             return Step::Introduce(self.change(situation, None));
         }
         self.while_signing(signer, situation)
