@@ -366,7 +366,7 @@ pub struct AuthorityChange {
     /// When its next step is due, once that depends on the time alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step_at: Option<Time>,
-    /// What it waits for.
+    /// What is done, and what it waits for.
     pub message: String,
 }
 
