@@ -12,6 +12,7 @@ use super::environment::Environment;
 use super::patroni::rest::{Rest, RestError};
 use super::records::{Records, RecordsError};
 use crate::api::names::PostgresNames;
+use crate::contract::certificates::Authorities;
 use crate::contract::desired::Desired;
 use crate::contract::pod::{POSTGRES_PORT, TLS_DIR};
 use crate::contract::records::{Data, Login, MigratorRecord, Pending, RecordError, Runtime};
@@ -202,7 +203,7 @@ impl Run<'_> {
         // 2. A promoted replica must have them.
         self.wait_for_replay().await?;
         // 3. The proof.
-        let ca = authority()?;
+        let ca = authorities(self.desired)?;
         for (kind, login) in logins {
             self.prove(kind, login, &ca).await?;
         }
@@ -227,7 +228,7 @@ impl Run<'_> {
     /// What `runtime` and `migrator` hold must log in: after a failover that lost the last
     /// change, or a password that somebody set by hand, they are set again.
     async fn assert(&self, record: &KvRecord, generation: i64) -> Result<CredentialsReport, CredentialsError> {
-        let ca = authority()?;
+        let ca = authorities(self.desired)?;
         let (user, password) = Runtime::login_of(&record.data, &self.environment.names.key_prefix())?;
         let login = Login { verifier: scram_verifier(&password), user, password };
         self.assert_login(LoginKind::Application, &login, &ca).await?;
@@ -248,12 +249,12 @@ impl Run<'_> {
                 _ => Timestamp::now(),
             },
         };
-        // The same login, and where it leads to may have changed: the authority was made anew.
+        // The same login, and where it leads to may have changed: another authority is on its way.
         let corrected = self.runtime(generation, &login, &ca, rotated_at);
         if corrected != record.data {
-            tracing::warn!(
+            tracing::info!(
                 generation,
-                "the runtime record did not tell how to connect to this database; correcting it"
+                "the runtime record does not tell how to connect to this database now; correcting it"
             );
             self.records.vault.write_kv(&self.records.runtime(), &corrected, record.version).await?;
         }
@@ -374,12 +375,15 @@ fn rotated_at(runtime: &Data) -> Option<Timestamp> {
     runtime.get(ROTATED_AT)?.parse().ok()
 }
 
-/// The authority that signed the server's certificate, as it is mounted now, PEM.
+/// The authorities of the database, PEM: those of the desired state, since a new one must be in
+/// the records before it signs, and those that this pod has, since one of them signed.
 ///
 /// # Errors
-/// If it cannot be read.
-pub fn authority() -> Result<String, CredentialsError> {
-    std::fs::read_to_string(format!("{TLS_DIR}/ca.crt")).map_err(CredentialsError::Authority)
+/// If the pod's cannot be read.
+pub fn authorities(desired: &Desired) -> Result<String, CredentialsError> {
+    let mounted = std::fs::read_to_string(format!("{TLS_DIR}/ca.crt")).map_err(CredentialsError::Authority)?;
+    let desired = Authorities::from_pem(desired.authorities.as_deref().unwrap_or_default());
+    Ok(desired.and(&Authorities::from_pem(&mounted)).to_pem())
 }
 
 fn expose(secret: &secrecy::SecretString) -> &str {

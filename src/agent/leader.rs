@@ -11,7 +11,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
-use super::credentials::{CredentialsError, Run, authority, fingerprint, remembered};
+use super::credentials::{CredentialsError, Run, authorities, fingerprint, remembered};
 use super::desired::{self, DesiredState, changed};
 use super::ensure;
 use super::environment::Environment;
@@ -36,8 +36,20 @@ struct Settled {
     generation: i64,
     /// The logins as the database has them.
     logins: String,
-    /// The authority of the server's certificate, which the records name.
-    authority: Option<String>,
+    /// The authorities of the server's certificate, which the records name.
+    authorities: Option<String>,
+}
+
+impl Settled {
+    /// Whether they answer this desired state.
+    fn answers(&self, desired: &Desired) -> bool {
+        self.wanted == desired.credential_generation && !self.knows_other_authorities(desired)
+    }
+
+    /// Whether the authorities are others. Files that cannot be read are being exchanged.
+    fn knows_other_authorities(&self, desired: &Desired) -> bool {
+        authorities(desired).is_ok_and(|now| Some(now) != self.authorities)
+    }
 }
 
 /// The leader's work.
@@ -138,7 +150,7 @@ impl Leader {
         let mut settled: Option<Settled> = None;
         loop {
             let desired = desired::first(&mut state).await;
-            if let Some(known) = settled.as_ref().filter(|known| known.wanted == desired.credential_generation) {
+            if let Some(known) = settled.as_ref().filter(|known| known.answers(&desired)) {
                 tokio::select! {
                     () = changed(&mut state) => {}
                     () = self.something_changes(&desired, known) => settled = None,
@@ -179,7 +191,7 @@ impl Leader {
             wanted: desired.credential_generation,
             generation: report.generation,
             logins: fingerprint(client, &names, report.generation).await?,
-            authority: authority().ok(),
+            authorities: authorities(desired).ok(),
         };
         self.reporter.update(|report_of_pod| report_of_pod.credentials = Some(report));
         Ok(settled)
@@ -191,8 +203,8 @@ impl Leader {
         let names = self.environment.names.postgres(&desired.database);
         loop {
             tokio::time::sleep(LOOK_AT_LOGINS).await;
-            if authority().is_ok_and(|now| Some(now) != known.authority) {
-                tracing::info!("the certificate authority is another; the records in Vault follow");
+            if known.knows_other_authorities(desired) {
+                tracing::info!("the certificate authorities are others; the records in Vault follow");
                 return;
             }
             let now = async {

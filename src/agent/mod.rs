@@ -158,8 +158,9 @@ impl Agent {
             }
         };
         // 6. Let Patroni run it, under the watchdog.
+        let certificates = certificates::present();
         let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone());
-        tokio::spawn(certificates::follow(patroni.clone()));
+        tokio::spawn(certificates::follow(patroni.clone(), self.reporter.clone(), certificates));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(dynamic::mend(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));

@@ -181,6 +181,7 @@ mod tests {
             memory: Default::default(),
             extensions: vec![],
             synchronous: false,
+            authorities: None,
             maximum_lag_bytes: 1,
             credential_generation: 1,
             requests: Default::default(),

@@ -19,6 +19,9 @@ documented! {
     CREDENTIALS_READY = "CredentialsReady";
     /// The schema is at its target.
     MIGRATIONS_APPLIED = "MigrationsApplied";
+    /// The certificates are good, and the operator can renew them. It has no part in Ready: what
+    /// is served goes on until they end.
+    CERTIFICATES_READY = "CertificatesReady";
     /// Vault answers the operator and the agents.
     VAULT_REACHABLE = "VaultReachable";
     /// Every commit waits for a replica that has it, too. Where it is False, the message says
@@ -133,6 +136,10 @@ pub mod reason {
         CREDENTIALS_DAMAGED = "CredentialsDamaged";
         /// Of events: new credentials took the place of others.
         CREDENTIALS_ROTATED = "CredentialsRotated";
+        /// Of CertificatesReady: the authority's key is gone, so certificates cannot be renewed.
+        AUTHORITY_LOST = "AuthorityLost";
+        /// Of CertificatesReady: a new certificate authority takes the place of the present one.
+        AUTHORITY_CHANGING = "AuthorityChanging";
         /// A record in Vault belongs to another Kubernetes cluster.
         VAULT_RECORD_FOREIGN = "VaultRecordForeign";
         /// Of events: the schema has another version.

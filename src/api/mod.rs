@@ -21,7 +21,7 @@ pub use spec::{
     ReplicationSpec, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
 };
 pub use status::{
-    BindingStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, MigrationAction, MigrationPlan,
-    MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout, PlannedMigration, RequestState,
-    RequestStatus, ServiceDatabaseStatus,
+    AuthorityChange, AuthorityPhase, BindingStatus, CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints,
+    HeldStatement, MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval,
+    PendingRollout, PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus,
 };

@@ -50,6 +50,14 @@ documented! {
     /// instance, one after another; it is done when `status.restart` has the same token and the
     /// state `Done`.
     ANNOTATION_RESTART = "servicedb.dev/restart";
+    /// Annotation of a ServiceDatabase: a token that asks for a new certificate authority; it is
+    /// taken up when `status.certificates.change.request` has the same token, and done when
+    /// `status.certificates.renewRequest` has it.
+    ANNOTATION_RENEW_AUTHORITY = "servicedb.dev/renew-authority";
+    /// Annotation of a ServiceDatabase: how long clients have to read the new authority that is
+    /// asked for before it signs the certificates, in seconds; the former one is trusted as long
+    /// after that.
+    ANNOTATION_AUTHORITY_OVERLAP = "servicedb.dev/renew-authority-overlap";
     /// Annotation of a ServiceDatabase: the id of the update that is approved, which
     /// `status.rollout` has.
     ANNOTATION_APPROVE_ROLLOUT = "servicedb.dev/approve-rollout";

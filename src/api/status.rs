@@ -16,8 +16,8 @@ pub struct ServiceDatabaseStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
-    /// VaultReachable, SynchronousReplication, RolloutPending, and, once there was cause, SchemaDrift
-    /// and VolumeNearlyFull.
+    /// CertificatesReady, VaultReachable, SynchronousReplication, RolloutPending, and, once there was
+    /// cause, SchemaDrift and VolumeNearlyFull.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -56,6 +56,10 @@ pub struct ServiceDatabaseStatus {
     /// The credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsStatus>,
+
+    /// The certificates and their authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificatesStatus>,
 
     /// The Secret with the credentials, once it holds them (servicebinding.io's Provisioned
     /// Service).
@@ -327,6 +331,55 @@ pub struct CredentialsStatus {
     /// The role of Vault's Kubernetes auth that `clients` log in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_role: Option<String>,
+}
+
+/// The certificates of a database and their authority.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificatesStatus {
+    /// When the certificates end; they are renewed 60 days before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// When the authority ends; another one takes its place 400 days before. Absent while its
+    /// key is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_not_after: Option<Time>,
+    /// The change of the authority that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<AuthorityChange>,
+    /// The token of the last `servicedb.dev/renew-authority` annotation that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_request: Option<String>,
+}
+
+/// A change of the certificate authority.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityChange {
+    /// How far it is.
+    pub phase: AuthorityPhase,
+    /// The token of the `servicedb.dev/renew-authority` annotation that asked for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// When it began.
+    pub started_at: Time,
+    /// When its next step is due, once that depends on the time alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_step_at: Option<Time>,
+    /// What is done, and what it waits for.
+    pub message: String,
+}
+
+/// How far a change of the certificate authority is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorityPhase {
+    /// The new authority is being brought to the instances, to the record in Vault and to the
+    /// Secret with the credentials, beside the present one.
+    Publishing,
+    /// Clients have time to read it; the present one still signs.
+    Announced,
+    /// The new one signs, and the former one is still trusted.
+    Signing,
 }
 
 /// A quantity as CEL can read it.

@@ -60,6 +60,10 @@ pub struct Desired {
     /// whatever became of Patroni's ConfigMap that says so too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
+    /// The certificate authorities of the database, PEM, for the records in Vault: a new one is
+    /// here before the pods' own files have it. Absent from an operator that has not read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
 }
 
 /// The memory of an instance, in bytes.

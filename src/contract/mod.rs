@@ -2,6 +2,7 @@
 //! and Vault. Every document is versioned, and an unknown field is ignored, so that an
 //! operator and an agent two versions apart understand one another.
 
+pub mod certificates;
 pub mod desired;
 pub mod memory;
 pub mod migration;

@@ -169,6 +169,7 @@ mod tests {
             order: None,
             primary_host: "h".into(),
             system_identifier: None,
+            authorities: None,
         }
     }
 

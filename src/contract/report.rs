@@ -81,6 +81,10 @@ pub struct Report {
     /// How many percent of the volume are used, in steps of five; absent below four fifths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_used_percent: Option<u8>,
+    /// The certificates that PostgreSQL and Patroni of this pod have loaded
+    /// (`contract::certificates::fingerprint`); absent from an agent that does not report them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<String>,
     /// What hinders the instance, for people; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -231,6 +235,7 @@ impl Report {
             old_sessions: None,
             secret_id_accessor: None,
             volume_used_percent: None,
+            certificates: None,
             trouble: None,
         }
     }

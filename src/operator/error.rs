@@ -43,14 +43,6 @@ pub enum Error {
     /// A certificate could not be made or read.
     #[error("a certificate of this database: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// An object of ours holds what cannot be ours.
-    #[error("{object} holds what Servicedb did not write: {problem}")]
-    Unreadable {
-        /// Kind and name.
-        object: String,
-        /// What is wrong.
-        problem: String,
-    },
     /// JSON that could not be written or read.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -70,12 +62,9 @@ impl Error {
             Self::Vault(error) => error.reason(),
             Self::Record(_) => reason::CREDENTIALS_PENDING,
             Self::ForeignRecord { .. } => reason::VAULT_RECORD_FOREIGN,
-            Self::Kubernetes(_)
-            | Self::Certificate(_)
-            | Self::Unreadable { .. }
-            | Self::Json(_)
-            | Self::Stopping
-            | Self::Timeout(_) => reason::KUBERNETES_ERROR,
+            Self::Kubernetes(_) | Self::Certificate(_) | Self::Json(_) | Self::Stopping | Self::Timeout(_) => {
+                reason::KUBERNETES_ERROR
+            }
         }
     }
 
@@ -98,7 +87,7 @@ impl Error {
             Self::Kubernetes(_) => "kubernetes",
             Self::ObjectConflict { .. } | Self::ForeignRecord { .. } => "object_conflict",
             Self::Vault(_) => "vault",
-            Self::Record(_) | Self::Certificate(_) | Self::Unreadable { .. } | Self::Json(_) => "data",
+            Self::Record(_) | Self::Certificate(_) | Self::Json(_) => "data",
             Self::Stopping | Self::Timeout(_) => "timeout",
         }
     }

@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::object::{ANNOTATION_UID, Owner};
 use super::patroni_state::Annotations;
 use super::plan::RoleIds;
@@ -58,6 +60,7 @@ struct Remembered {
     failures: u32,
     vault: Option<VerifiedVault>,
     secrets: Option<Instant>,
+    certificates: Option<(Instant, Option<Timestamp>)>,
     pending_generation: Option<i64>,
     credentials_doubted: bool,
     binding: Option<(String, i64, Instant)>,
@@ -263,6 +266,21 @@ impl Memory {
         self.with(uid, |remembered| remembered.secrets = Some(Instant::now()));
     }
 
+    /// Whether the certificates were seen lately, and nothing about them has come due since.
+    pub fn certificates_seen(&self, uid: &str, now: Timestamp) -> bool {
+        self.with(uid, |remembered| {
+            remembered
+                .certificates
+                .is_some_and(|(at, due)| at.elapsed() < self.trust && due.is_none_or(|due| now < due))
+        })
+    }
+
+    /// Remembers that the certificates are as they shall be, until something comes due; or that
+    /// they are to be looked at again.
+    pub fn saw_certificates(&self, uid: &str, seen: bool, due: Option<Timestamp>) {
+        self.with(uid, |remembered| remembered.certificates = seen.then(|| (Instant::now(), due)));
+    }
+
     /// Whether `pending` was seen with this generation.
     pub fn pending_seen(&self, uid: &str, generation: i64) -> bool {
         self.with(uid, |remembered| remembered.pending_generation == Some(generation))
@@ -296,6 +314,11 @@ impl Memory {
     /// Remembers that the Secret with the credentials has this generation.
     pub fn saw_binding(&self, uid: &str, secret: &str, generation: i64) {
         self.with(uid, |remembered| remembered.binding = Some((secret.to_owned(), generation, Instant::now())));
+    }
+
+    /// Takes the Secret with the credentials for outdated.
+    pub fn doubt_binding(&self, uid: &str) {
+        self.with(uid, |remembered| remembered.binding = None);
     }
 
     /// Remembers the primary; returns the one before it.

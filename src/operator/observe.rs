@@ -22,6 +22,7 @@ use super::quantity;
 use super::rolling::ANNOTATION_TEMPLATE;
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_NAME, Names};
+use crate::contract::certificates::Authorities;
 use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::report::Trouble;
@@ -101,6 +102,12 @@ impl Observation {
     /// The largest size that the volumes were asked for.
     pub fn volume_size(&self, uid: &str) -> Option<Quantity> {
         self.own_claims(uid).filter_map(requested).max_by_key(quantity::bytes)
+    }
+
+    /// The certificate authorities that the agents of this resource were told last.
+    pub fn authorities(&self, uid: &str) -> Authorities {
+        let desired = self.desired.as_ref().filter(|desired| desired.uid == uid);
+        Authorities::from_pem(desired.and_then(|desired| desired.authorities.as_deref()).unwrap_or_default())
     }
 
     /// The volume claims of this resource.

@@ -172,6 +172,10 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
         }
         // Each reason of it is worth telling: it is there once a volume was nearly full.
         kind::VOLUME_NEARLY_FULL => holds || before.is_some(),
+        kind::CERTIFICATES_READY => {
+            use kind::reason::{AUTHORITY_LOST, PROGRESSING};
+            now.reason == AUTHORITY_LOST || before.is_some_and(|before| before.reason != PROGRESSING)
+        }
         kind::DATABASE_AVAILABLE => holds || !is_waiting(&now.reason),
         kind::MIGRATIONS_APPLIED => now.reason == kind::reason::APPLIED || (!holds && !is_waiting(&now.reason)),
         kind::VAULT_REACHABLE => !holds || before.is_some_and(|before| before.status != now.status),

@@ -22,6 +22,7 @@ use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::pods::DatabasePod;
 use super::rolling::{self, Members, Situation};
+use super::secrets::{CertificatesAsked, Certified};
 use super::status::{Findings, Shape, Word, is_applied};
 use super::validate::{Database, validate};
 use super::{admission, adopt, cleanup, drift, given_up, in_vault, lost, patroni_state, publish, secrets, volumes};
@@ -71,6 +72,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         failed: None,
         vault: None,
         binding: bound_before(&resource),
+        certificates: None,
         credentials: Settled::remembered(&observed).unwrap_or_else(Settled::first),
         progress: None,
         declared: None,
@@ -142,11 +144,12 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let ready = publish::status(&context, &findings).await?;
     outcome?;
     let waits = findings.shape.as_ref().is_some_and(|shape| shape.decision.order.is_some())
-        || observed.primary().is_some_and(|primary| observed.drains(primary));
+        || observed.primary().is_some_and(|primary| observed.drains(primary))
+        || findings.certificates.as_ref().is_some_and(|certified| certified.waits);
     Ok(if ready && !vault_failing && !waits {
         let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
-        Action::requeue(resync.min(due))
+        Action::requeue(resync.min(due).min(findings.certificates_due_in().unwrap_or(resync)))
     } else {
         Action::requeue(jittered(WAITING))
     })
@@ -211,14 +214,22 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
     if (observed.stateful_set.is_none() && observed.pods.is_empty()) || context.memory.secrets_seen(&owner.uid) {
         return;
     }
+    let asked = CertificatesAsked {
+        request: None,
+        overlap: secrets::authority_overlap(None),
+        paused: true,
+        pods: &observed.pods,
+        remembered: observed.authorities(&owner.uid),
+        binding: None,
+    };
     let (certified, alive) = tokio::join!(
-        secrets::ensure_tls(&context.client, owner, findings.now),
+        secrets::ensure_certificates(context, owner, &asked),
         in_vault::keep_alive(context, owner, observed),
     );
     if let Err(Error::Vault(error)) = &alive {
         note_vault(context, &owner.uid, error, findings);
     }
-    match certified.and(alive) {
+    match certified.map(|certified| findings.certificates = Some(certified)).and(alive) {
         Ok(()) => context.memory.saw_secrets(&owner.uid),
         Err(error) => {
             let (namespace, name) = (&owner.names.namespace, &owner.names.name);
@@ -234,6 +245,42 @@ fn paused(database: &Database, observed: &Observation) -> String {
         Some(notice) => format!("{message}; {notice}"),
         None => message.to_owned(),
     }
+}
+
+/// Keeps the authority and the certificates. They are looked at when they may have changed: what
+/// they are is remembered, in status and in the desired state.
+async fn certify(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    findings: &Findings<'_>,
+) -> Result<Option<Certified>, Error> {
+    let uid = &database.owner.uid;
+    let remembered = observed.authorities(uid);
+    let known = findings.resource.status.as_ref().and_then(|status| status.certificates.as_ref());
+    let seen = database.new_authority.as_ref().is_none_or(|request| {
+        let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
+        let done = known.and_then(|known| known.renew_request.as_ref());
+        [under_way, done].contains(&Some(&request.token))
+    });
+    if seen && !remembered.is_empty() && context.memory.certificates_seen(uid, findings.now) {
+        return Ok(None);
+    }
+    let asked = CertificatesAsked {
+        request: database.new_authority.clone(),
+        overlap: secrets::authority_overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
+        paused: false,
+        pods: &observed.pods,
+        remembered,
+        binding: database.binding_secret.as_deref(),
+    };
+    let certified = secrets::ensure_certificates(context, &database.owner, &asked).await?;
+    context.memory.saw_certificates(uid, !certified.waits, certified.due);
+    if certified.is_publishing() {
+        // It repeats the record, which is about to hold another authority, too.
+        context.memory.doubt_binding(uid);
+    }
+    Ok(Some(certified))
 }
 
 /// Data of an earlier resource of this name is never taken without being asked.
@@ -270,10 +317,11 @@ async fn bring_about(
         context.memory.doubt_secrets_since(&database.owner.uid, MOUNTING_IS_HEARD_AFTER);
     }
     let unseen = !context.memory.secrets_seen(&database.owner.uid);
-    let (vault, certified) = tokio::join!(in_vault::bring_about(context, database, observed, unseen), async {
-        if unseen { secrets::ensure_tls(&context.client, &database.owner, findings.now).await } else { Ok(()) }
-    });
-    certified?;
+    let (vault, certified) = tokio::join!(
+        in_vault::bring_about(context, database, observed, unseen),
+        certify(context, database, observed, findings)
+    );
+    findings.certificates = certified?;
     let prepared = match vault {
         Ok(prepared) => {
             if unseen {
@@ -344,6 +392,7 @@ async fn bring_about(
         vault_ca: vault_ca.as_deref(),
         role_ids: prepared.role_ids,
         credentials: &findings.credentials,
+        authorities: findings.authorities(&database.owner.uid),
         decision: &decision,
         template: &template.body,
         volume_bytes: volumes::smallest(database, observed),

@@ -1,5 +1,6 @@
 //! From what was observed and applied to status: pure.
 
+mod certificates;
 mod migrations;
 mod shape;
 
@@ -15,6 +16,7 @@ use super::observe::Observation;
 use super::options::Options;
 use super::pods::DatabasePod;
 use super::rolling::Decision;
+use super::secrets::Certified;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::Names;
@@ -64,6 +66,8 @@ pub struct Findings<'a> {
     pub failed: Option<Word>,
     /// The operator's own dealing with Vault; none if there was none.
     pub vault: Option<Word>,
+    /// The certificates; none if they were not looked at.
+    pub certificates: Option<Certified>,
     /// The credentials that the runtime record shall hold.
     pub credentials: Settled,
     /// The Secret with the credentials, as far as it is known to hold them.
@@ -128,6 +132,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         (kind::DATABASE_AVAILABLE, available),
         (kind::CREDENTIALS_READY, credentials),
         (kind::MIGRATIONS_APPLIED, schema),
+        (kind::CERTIFICATES_READY, certificates::ready(findings, &previous)),
         (kind::VAULT_REACHABLE, vault),
         (kind::SYNCHRONOUS_REPLICATION, synchronous),
         (kind::ROLLOUT_PENDING, shape::rollout_pending(findings, &previous)),
@@ -160,6 +165,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .database
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
+        certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
         rollout: match &findings.shape {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
@@ -11,10 +12,12 @@ use kube::ResourceExt;
 use super::object::Owner;
 use super::options::Options;
 use super::quantity;
+use super::secrets::AuthorityRequest;
 use crate::api::conditions::reason;
 use crate::api::names::{
-    ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_RESTART,
-    ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, Names, PostgresNames, VaultNames,
+    ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_CHECK_DRIFT,
+    ANNOTATION_REISSUE, ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER,
+    ANNOTATION_SWITCHOVER_TO, Names, PostgresNames, VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
@@ -82,6 +85,8 @@ pub struct Database {
     pub switchover_to: Option<String>,
     /// The restart that is asked for, in an annotation.
     pub restart: Option<String>,
+    /// The new certificate authority that is asked for, in annotations.
+    pub new_authority: Option<AuthorityRequest>,
     /// The generation of the resource: what was tried for it once is not tried again.
     pub generation: i64,
 }
@@ -190,6 +195,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         switchover: token(resource, ANNOTATION_SWITCHOVER),
         switchover_to: token(resource, ANNOTATION_SWITCHOVER_TO),
         restart: token(resource, ANNOTATION_RESTART),
+        new_authority: new_authority(resource),
         generation: resource.metadata.generation.unwrap_or_default(),
     })
 }
@@ -318,6 +324,12 @@ fn requests(resource: &ServiceDatabase) -> Requests {
 /// What an annotation asks for.
 fn token(resource: &ServiceDatabase, annotation: &str) -> Option<String> {
     resource.annotations().get(annotation).filter(|token| !token.is_empty()).cloned()
+}
+
+fn new_authority(resource: &ServiceDatabase) -> Option<AuthorityRequest> {
+    let token = token(resource, ANNOTATION_RENEW_AUTHORITY)?;
+    let seconds = resource.annotations().get(ANNOTATION_AUTHORITY_OVERLAP).and_then(|text| text.parse::<i64>().ok());
+    Some(AuthorityRequest::new(token, seconds.map(SignedDuration::from_secs)))
 }
 
 fn promoted(resource: &ServiceDatabase) -> i64 {

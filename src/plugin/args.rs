@@ -51,6 +51,21 @@ pub enum Command {
         #[arg(long, default_value_t = 120)]
         timeout: u64,
     },
+    /// Replace the certificate authority, and wait until everybody can read the new one. Clients
+    /// that read the record again go on without a failed connection: both authorities are in it
+    /// until the new one has signed the certificates and every instance has loaded them.
+    RenewAuthority {
+        /// The ServiceDatabase.
+        name: String,
+        /// How many seconds services have to read the new authority before it signs, and how long
+        /// the former one is trusted after that; default: a week, or rotationPeriodSeconds if that
+        /// is longer, up to 30 days.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(30..=2_592_000))]
+        overlap: Option<u32>,
+        /// How long to wait, in seconds; 0: not at all.
+        #[arg(long, default_value_t = 300)]
+        timeout: u64,
+    },
     /// Show every migration that the database knows: state, start, duration, whether it can be
     /// rolled back, and why it failed.
     Migrations {

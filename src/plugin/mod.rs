@@ -1,5 +1,5 @@
 //! `kubectl servicedb`: a ServiceDatabase at a glance, its migrations and their approval, new credentials, another
-//! primary, a restart, an update, and a psql in its primary. Runs on any system that kubectl runs on, with the rights of the person at the terminal.
+//! certificate authority, another primary, a restart, an update, and a psql in its primary. Runs on any system that kubectl runs on, with the rights of the person at the terminal.
 
 mod age;
 mod approve;
@@ -9,6 +9,7 @@ mod connection;
 mod drift;
 mod migrations;
 mod psql;
+mod renew_authority;
 mod request;
 mod rollout;
 mod rotate;
@@ -35,6 +36,10 @@ pub async fn run() -> ExitCode {
         Command::Rotate { name, reissue, timeout } => {
             let request = rotate::Request { reissue, timeout: Duration::from_secs(timeout) };
             rotate::run(&args.connection, &name, &request).await
+        }
+        Command::RenewAuthority { name, overlap, timeout } => {
+            let request = renew_authority::Request { overlap, timeout: Duration::from_secs(timeout) };
+            renew_authority::run(&args.connection, &name, &request).await
         }
         Command::Migrations { name, follow } => migrations::run(&args.connection, &name, follow).await,
         Command::Approve { name, yes } => approve::run(&args.connection, &name, yes).await,

@@ -9,6 +9,7 @@
 
 mod api_server_away;
 mod approval;
+mod authority;
 mod cluster_faults;
 mod deletion;
 mod examples;

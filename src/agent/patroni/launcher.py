@@ -135,6 +135,16 @@ if __name__ == "__main__":
         return format_dsn(self, params) + " options=" + options
 
     handler.format_dsn = format_immune_dsn
+    # Patroni's API reads its files again when the server's certificate is another one, and not when
+    # the authorities are: a member whose certificate a new one has signed would be refused.
+    api = patroni.api.RestApiServer
+    serial_number = api.get_certificate_serial_number
+
+    def serial_number_and_authorities(self):
+        with open(self._RestApiServer__ssl_options["cafile"], "rb") as authorities:
+            return serial_number(self), authorities.read()
+
+    api.get_certificate_serial_number = serial_number_and_authorities
 
     # The end of input means that the agent is gone.
     if sys.stdin.readline():

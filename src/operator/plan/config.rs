@@ -37,6 +37,7 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
     let decision = inputs.decision;
     let document = Desired {
         order: decision.order.clone(),
+        authorities: inputs.authorities.clone(),
         instances: decision.members,
         system_identifier: inputs.system_identifier.map(str::to_owned),
         volume_bytes: inputs.volume_bytes,
@@ -69,6 +70,7 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         order: None,
         primary_host: database.names().primary_host(),
         system_identifier: None,
+        authorities: None,
     }
 }
 

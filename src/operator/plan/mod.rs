@@ -30,6 +30,8 @@ pub struct Inputs<'a> {
     pub role_ids: RoleIds,
     /// The credentials that the runtime record shall hold.
     pub credentials: &'a Settled,
+    /// The certificate authorities that clients shall know, PEM; none if they were never read.
+    pub authorities: Option<String>,
     /// What is done to the instances now.
     pub decision: &'a Decision,
     /// The template of the pods.

@@ -53,8 +53,14 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
         return Ok(true);
     }
     let annotations = [(ANNOTATION_GENERATION, generation.to_string())];
-    let wanted =
-        Wanted { name, ownership: &Ownership::Controlled, kind: TYPE, content: &content, annotations: &annotations };
+    let wanted = Wanted {
+        name,
+        ownership: &Ownership::Controlled,
+        kind: TYPE,
+        content: &content,
+        annotations: &annotations,
+        exact: false,
+    };
     store::write(client, owner, &wanted, live.as_ref()).await?;
     Ok(true)
 }

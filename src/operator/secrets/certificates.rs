@@ -4,8 +4,11 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::pem::parse_x509_pem;
 
 use crate::api::names::{Names, PostgresNames};
 
@@ -17,6 +20,7 @@ pub const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
 const BACKDATE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A certificate and its key, PEM.
+#[derive(Clone, Debug)]
 pub struct Pair {
     /// The certificate.
     pub certificate: String,
@@ -44,24 +48,21 @@ pub fn authority(names: &Names, now: Timestamp) -> Result<Pair, rcgen::Error> {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, format!("{}/{}", names.namespace, names.base()));
+    // While one authority replaces another, clients know both: by their names as by their keys.
+    parameters.distinguished_name.push(DnType::OrganizationalUnitName, format!("since {now}"));
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     validity(&mut parameters, now, AUTHORITY_LIFETIME);
     Ok(Pair { certificate: parameters.self_signed(&key)?.pem(), key: key.serialize_pem().into() })
 }
 
-/// A certificate that the authority signs.
+/// A certificate that the authority signs. It ends with the authority, if that ends sooner.
 ///
 /// # Errors
 /// If a key cannot be made, or the authority is not readable.
-pub fn leaf(
-    names: &Names,
-    subject: &Subject,
-    authority_certificate: &str,
-    authority_key: &str,
-    now: Timestamp,
-) -> Result<Pair, rcgen::Error> {
-    let issuer = Issuer::from_ca_cert_pem(authority_certificate, KeyPair::from_pem(authority_key)?)?;
+pub fn leaf(names: &Names, subject: &Subject, authority: &Pair, now: Timestamp) -> Result<Pair, rcgen::Error> {
+    let authority_key = KeyPair::from_pem(authority.key.expose_secret())?;
+    let issuer = Issuer::from_ca_cert_pem(&authority.certificate, authority_key)?;
     let key = KeyPair::generate()?;
     let (common_name, hosts, usage) = match subject {
         Subject::Server => (names.base(), server_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
@@ -73,8 +74,44 @@ pub fn leaf(
     parameters.use_authority_key_identifier_extension = true;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![usage];
-    validity(&mut parameters, now, LEAF_LIFETIME);
+    validity(&mut parameters, now, leaf_lifetime(authority, now));
     Ok(Pair { certificate: parameters.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem().into() })
+}
+
+/// How long a certificate that this authority signs now is good for.
+fn leaf_lifetime(authority: &Pair, now: Timestamp) -> SignedDuration {
+    let left = not_after(&authority.certificate).map(|end| end.duration_since(now));
+    left.map_or(LEAF_LIFETIME, |left| left.min(LEAF_LIFETIME))
+}
+
+/// When a certificate ends; none if it is not readable.
+pub fn not_after(certificate: &str) -> Option<Timestamp> {
+    read(certificate, |certificate| Timestamp::from_second(certificate.validity().not_after.timestamp()).ok())
+}
+
+/// Whether a certificate is one of an authority.
+pub fn is_authority(certificate: &str) -> bool {
+    read(certificate, |certificate| Some(certificate.is_ca())).unwrap_or(false)
+}
+
+/// Whether a key belongs to a certificate.
+pub fn belong_together(pair: &Pair) -> bool {
+    let Ok(key) = KeyPair::from_pem(pair.key.expose_secret()) else { return false };
+    let key = key.subject_public_key_info();
+    read(&pair.certificate, |certificate| Some(certificate.public_key().raw == key)).unwrap_or(false)
+}
+
+/// Whether an authority signed a certificate.
+pub fn is_signed_by(certificate: &str, authority: &str) -> bool {
+    let signed = |certificate: &X509Certificate<'_>| {
+        read(authority, |authority| certificate.verify_signature(Some(authority.public_key())).ok())
+    };
+    read(certificate, |certificate| signed(certificate)).is_some()
+}
+
+fn read<T>(certificate: &str, look: impl FnOnce(&X509Certificate<'_>) -> Option<T>) -> Option<T> {
+    let (_, pem) = parse_x509_pem(certificate.as_bytes()).ok()?;
+    look(&pem.parse_x509().ok()?)
 }
 
 /// Members reach one another by address and check the authority alone; clients check the
@@ -106,7 +143,6 @@ mod tests {
     use rustls::client::danger::ServerCertVerifier;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -115,7 +151,7 @@ mod tests {
         let names = Names::new("games", "chat");
         let now = Timestamp::now();
         let ca = authority(&names, now).expect("an authority");
-        let server = leaf(&names, &Subject::Server, &ca.certificate, ca.key.expose_secret(), now).expect("a leaf");
+        let server = leaf(&names, &Subject::Server, &ca, now).expect("a leaf");
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.certificate.as_bytes()).expect("PEM")).expect("a root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -130,5 +166,30 @@ mod tests {
         assert!(check("chat-db.games.svc").is_ok());
         assert!(check("chat-db-0.chat-db-peers.games.svc").is_ok());
         assert!(check("game-db.games.svc").is_err());
+    }
+
+    #[test]
+    fn pairs_and_signatures_are_told_from_others() {
+        let names = Names::new("games", "chat");
+        let now = Timestamp::now();
+        let (one, two) = (authority(&names, now).expect("one"), authority(&names, now).expect("two"));
+        let server = leaf(&names, &Subject::Server, &one, now).expect("a leaf");
+        assert!(is_signed_by(&server.certificate, &one.certificate));
+        assert!(!is_signed_by(&server.certificate, &two.certificate));
+        assert!(belong_together(&server) && belong_together(&one));
+        for key in [two.key.clone(), String::new().into(), "nonsense".to_owned().into()] {
+            assert!(!belong_together(&Pair { certificate: one.certificate.clone(), key }));
+        }
+        assert!(is_authority(&one.certificate) && !is_authority(&server.certificate) && !is_authority(""));
+    }
+
+    #[test]
+    fn no_certificate_outlives_its_authority() {
+        let names = Names::new("games", "chat");
+        let made = Timestamp::now();
+        let ca = authority(&names, made).expect("an authority");
+        let late = made.checked_add(AUTHORITY_LIFETIME - SignedDuration::from_hours(24 * 30)).expect("a time");
+        let server = leaf(&names, &Subject::Server, &ca, late).expect("a leaf");
+        assert!(not_after(&server.certificate).expect("an end") <= not_after(&ca.certificate).expect("an end"));
     }
 }

@@ -105,6 +105,7 @@ pub async fn ensure(
         kind: OPAQUE,
         content: &content,
         annotations: &annotations,
+        exact: false,
     };
-    store::write(client, owner, &wanted, live.as_ref()).await
+    store::write(client, owner, &wanted, live.as_ref()).await.map(drop)
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::names::FIELD_MANAGER;
 use crate::operator::error::Error;
@@ -28,6 +28,8 @@ pub struct Wanted<'a> {
     pub content: &'a Content,
     /// What is noted on it.
     pub annotations: &'a [(&'a str, String)],
+    /// Whether what else is in it goes.
+    pub exact: bool,
 }
 
 /// The type of Secrets that nobody but us reads.
@@ -47,13 +49,18 @@ pub async fn read(client: &Client, owner: &Owner, name: &str, ownership: &Owners
     }
 }
 
-/// Makes a Secret, or replaces the content of `live`.
+/// Makes a Secret, or replaces the content of `live`. Returns it as it is then.
 ///
 /// # Errors
 /// Whatever the API server said; a Secret that somebody else made meanwhile is a conflict,
 /// and the next reconcile reads it.
-pub async fn write(client: &Client, owner: &Owner, wanted: &Wanted<'_>, live: Option<&Secret>) -> Result<(), Error> {
-    let Wanted { name, ownership, kind, content, annotations } = *wanted;
+pub async fn write(
+    client: &Client,
+    owner: &Owner,
+    wanted: &Wanted<'_>,
+    live: Option<&Secret>,
+) -> Result<Secret, Error> {
+    let Wanted { name, ownership, kind, content, annotations, exact } = *wanted;
     let api: Api<Secret> = Api::namespaced(client.clone(), &owner.names.namespace);
     let mut planned = Planned::new::<Secret>(owner, name.to_owned(), json!({"type": kind}));
     if *ownership == Ownership::Stamped {
@@ -68,16 +75,25 @@ pub async fn write(client: &Client, owner: &Owner, wanted: &Wanted<'_>, live: Op
     match live {
         None => {
             let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-            api.create(&parameters, &secret).await?;
+            Ok(api.create(&parameters, &secret).await?)
         }
         Some(live) => {
             // The write fails if the Secret is not the one that was read, or was written since.
             let (uid, resource_version) = (live.uid(), live.resource_version());
             secret.metadata = ObjectMeta { uid, resource_version, ..secret.metadata };
-            api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&secret)).await?;
+            if exact {
+                // Server-side apply keeps a key that was in the Secret when it was created.
+                let mut patch = serde_json::to_value(&secret)?;
+                let held = live.data.iter().flat_map(BTreeMap::keys);
+                for key in held.filter(|key| !content.contains_key(key.as_str())) {
+                    patch["data"][key] = Value::Null;
+                }
+                Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?)
+            } else {
+                Ok(api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&secret)).await?)
+            }
         }
     }
-    Ok(())
 }
 
 /// A value of a Secret as text.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::authority;
 use super::faults::Fault;
 use super::migrations::{MIGRATIONS, WITH_MIGRATIONS, finish_job};
 use super::world::{World, object};
@@ -187,4 +188,31 @@ async fn new_secret_ids_survive_a_crash_at_every_call() {
     .await;
     // Two made, two written, two destroyed, twice.
     assert!(crashes >= 12, "only {crashes} crashes were tried");
+}
+
+#[tokio::test]
+async fn a_change_of_the_authority_survives_a_crash_at_every_call() {
+    let prepared = async || {
+        let mut world = World::new();
+        provision(&mut world).await;
+        world.load_certificates();
+        world.settle().await;
+        world
+    };
+    let renew = async |world: &mut World| {
+        authority::ask(world, "monday");
+        authority::see_through(world).await;
+    };
+    let mut undisturbed = prepared().await;
+    renew(&mut undisturbed).await;
+    let done = undisturbed.resource().status.and_then(|status| status.certificates?.renew_request);
+    assert_eq!(done.as_deref(), Some("monday"));
+    let expected = undisturbed.snapshot();
+    let crashes = crash_at_every_call(prepared, renew, |world, when| {
+        assert_same(&world.snapshot(), &expected, when);
+        assert_one_authority(world, when);
+    })
+    .await;
+    // Of the authority's Secret alone: made, published, switched, loaded, the former forgotten.
+    assert!(crashes >= 20, "only {crashes} crashes were tried");
 }

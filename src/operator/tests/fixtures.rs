@@ -103,6 +103,7 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         system_identifier: None,
         // A test does not live long.
         decision: Box::leak(Box::new(decision)),
+        authorities: None,
         template: &Value::Null,
         volume_bytes: database.volume_bytes,
         options,

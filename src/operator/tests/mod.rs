@@ -6,6 +6,7 @@
 //! (the StatefulSet controller, the agents, the Job controller); the others are tests.
 
 mod api_server;
+mod authority;
 mod binding;
 mod crashes;
 mod deletion;

@@ -73,6 +73,7 @@ impl Scene {
             stalled: self.stalled.clone(),
             failed: self.failed.clone(),
             vault: self.vault.clone(),
+            certificates: None,
             credentials: self.credentials.clone(),
             binding: None,
             progress: self.progress.clone(),

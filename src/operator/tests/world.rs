@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Reporter;
@@ -23,6 +23,8 @@ use super::memory_vault::{MemoryVault, Record};
 use super::status_findings;
 use crate::api::ServiceDatabase;
 use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map};
+use crate::contract::certificates::{Authorities, FILES, fingerprint};
+use crate::contract::desired::{Desired, KEY};
 use crate::contract::records::{MigratorRecord, Pending, Runtime};
 use crate::contract::report::{LedgerReport, Report};
 use crate::operator::admission;
@@ -72,6 +74,8 @@ pub struct World {
     /// The credentials that the agent promoted last, and when.
     promoted: i64,
     rotated_at: Timestamp,
+    /// What the agents report of their certificates.
+    certificates: Option<String>,
     context: Arc<Context>,
 }
 
@@ -97,6 +101,7 @@ impl World {
         let clock = Clock(Arc::new(Mutex::new(now)));
         let context = operator(&api, &vault, &pods, &clock);
         let (watched, patronis) = (BTreeMap::new(), BTreeMap::new());
+        let (promoted, rotated_at, certificates) = (0, now, None);
         Self {
             api,
             vault,
@@ -107,8 +112,9 @@ impl World {
             watched,
             patronis,
             clock,
-            promoted: 0,
-            rotated_at: now,
+            promoted,
+            rotated_at,
+            certificates,
             context,
         }
     }
@@ -266,6 +272,30 @@ impl World {
         admission::refusal(&self.context.client, &database, &template, None, pod).await
     }
 
+    /// Plays the kubelet and the agents: the pods have loaded what their Secret holds, and the
+    /// record in Vault has the authorities that the desired state says.
+    pub fn load_certificates(&mut self) {
+        let secret = self.get("secrets", &names().tls_secret()).expect("the pods' Secret");
+        let secret: Secret = serde_json::from_value(secret).expect("a Secret");
+        let data = secret.data.unwrap_or_default();
+        let content = |file: &str| data.get(file).map_or(&[][..], |bytes| &bytes.0[..]);
+        self.certificates = Some(fingerprint(FILES.map(content)));
+        let authorities = self.desired_authorities();
+        self.vault.edit(|content| {
+            let record = content.kv.get_mut(&names().vault("dev").runtime()).expect("a record");
+            record.version += 1;
+            record.data.as_mut().expect("data").insert("CHAT_DB_CA".to_owned(), authorities.to_pem());
+        });
+        self.run_pods();
+    }
+
+    /// The authorities that the agents are told.
+    pub fn desired_authorities(&self) -> Authorities {
+        let desired = self.get("configmaps", &names().desired()).expect("the desired state");
+        let desired: Desired = serde_json::from_str(desired["data"][KEY].as_str().expect("a document")).expect("JSON");
+        Authorities::from_pem(&desired.authorities.unwrap_or_default())
+    }
+
     /// Ends the pods, and with the last of them a StatefulSet that waits for that.
     pub fn end_pods(&mut self) {
         for pod in self.pods.state() {
@@ -283,6 +313,7 @@ impl World {
         let annotations = pod.metadata.annotations.as_mut().expect("annotations");
         let mut report: Report = serde_json::from_str(&annotations[ANNOTATION_REPORT]).expect("a report");
         report.secret_id_accessor = accessor;
+        report.certificates = self.certificates.clone();
         if let Some(credentials) = &mut report.credentials {
             (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
             report.ledger = self.ledger.clone();

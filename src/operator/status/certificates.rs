@@ -1,0 +1,48 @@
+//! What status says of the certificates and their authority.
+
+use std::time::Duration;
+
+use super::{Findings, Word, held};
+use crate::api::ServiceDatabaseStatus;
+use crate::api::conditions::{self as kind, reason};
+use crate::api::status::CertificatesStatus;
+
+impl Findings<'_> {
+    /// The authorities that clients shall know, PEM: as they were read now, or before.
+    pub fn authorities(&self, uid: &str) -> Option<String> {
+        let known = self.observed.authorities(uid);
+        let authorities = self.certificates.as_ref().map_or(&known, |certified| &certified.authorities);
+        (!authorities.is_empty()).then(|| authorities.to_pem())
+    }
+
+    /// How long until there is something to do about the certificates.
+    pub fn certificates_due_in(&self) -> Option<Duration> {
+        let told = || self.resource.status.as_ref()?.certificates.as_ref()?.change.as_ref()?.next_step_at.as_ref();
+        let due = match &self.certificates {
+            Some(certified) => certified.due?,
+            None => told()?.0,
+        };
+        Some(Duration::try_from(due.duration_since(self.now)).unwrap_or_default() + Duration::from_secs(1))
+    }
+}
+
+/// Whether the certificates are good, and can be renewed.
+pub fn ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+    let Some(certified) = &findings.certificates else {
+        return held(previous, kind::CERTIFICATES_READY)
+            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "the certificates are not made yet"));
+    };
+    if let Some(lost) = &certified.lost {
+        return Word::no(reason::AUTHORITY_LOST, lost.clone());
+    }
+    match &certified.status {
+        CertificatesStatus { change: Some(change), .. } => {
+            Word::yes(reason::AUTHORITY_CHANGING, change.message.clone())
+        }
+        CertificatesStatus { not_after: Some(end), .. } => {
+            let end = end.0.strftime("%Y-%m-%d");
+            Word::yes(reason::READY, format!("the certificates are good until {end}, and are renewed before"))
+        }
+        CertificatesStatus { .. } => Word::no(reason::PROGRESSING, "the certificates are not made yet"),
+    }
+}

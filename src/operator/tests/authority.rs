@@ -1,0 +1,200 @@
+//! The certificate authority: how it is replaced, what its loss does, and what comes back.
+
+use jiff::SignedDuration;
+use k8s_openapi::ByteString;
+use serde_json::Value;
+
+use super::fixtures::MINIMAL;
+use super::world::{World, object};
+use crate::api::conditions as kind;
+use crate::api::names::ANNOTATION_RENEW_AUTHORITY;
+use crate::api::{AuthorityPhase, CertificatesStatus};
+use crate::contract::certificates::Authorities;
+
+const OVERLAP: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+async fn at_rest() -> World {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "credentials".into());
+    world.settle_all().await;
+    world.load_certificates();
+    world.settle().await;
+    assert_eq!(world.told(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
+    world
+}
+
+pub fn ask(world: &World, token: &str) {
+    world.edit(|resource| resource["metadata"]["annotations"][ANNOTATION_RENEW_AUTHORITY] = token.into());
+}
+
+fn text(world: &World, secret: &str, key: &str) -> String {
+    let secret = world.get("secrets", secret).expect("the Secret");
+    let bytes: ByteString = serde_json::from_value(secret["data"][key].clone()).expect("base64");
+    String::from_utf8(bytes.0).expect("text")
+}
+
+fn trusted(world: &World, secret: &str) -> usize {
+    Authorities::from_pem(&text(world, secret, "ca.crt")).iter().count()
+}
+
+fn keys(world: &World, secret: &str) -> Vec<String> {
+    let secret = world.get("secrets", secret).expect("the Secret");
+    secret["data"].as_object().expect("data").keys().cloned().collect()
+}
+
+fn certificates(world: &World) -> CertificatesStatus {
+    world.resource().status.and_then(|status| status.certificates).expect("certificates in status")
+}
+
+fn phase(world: &World) -> Option<AuthorityPhase> {
+    certificates(world).change.map(|change| change.phase)
+}
+
+fn delete(world: &World, secret: &str) {
+    world.api.store().delete(&object("secrets", secret), &Value::Null).expect("a deletion");
+}
+
+/// From the request to its end, as everybody works and time passes.
+pub async fn see_through(world: &mut World) {
+    world.settle().await;
+    world.load_certificates();
+    // The Secret with the credentials follows the record.
+    world.settle().await;
+    world.settle().await;
+    world.pass(OVERLAP);
+    world.settle().await;
+    world.load_certificates();
+    world.settle().await;
+    world.pass(OVERLAP);
+    world.settle().await;
+    world.load_certificates();
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn one_that_is_asked_for_is_published_before_it_signs() {
+    let mut world = at_rest().await;
+    let (server, former) = (text(&world, "chat-db-tls", "server.crt"), text(&world, "chat-db-ca", "ca.crt"));
+    ask(&world, "monday");
+    world.settle().await;
+    assert_eq!((trusted(&world, "chat-db-tls"), phase(&world)), (2, Some(AuthorityPhase::Publishing)));
+    assert_eq!(world.told(kind::CERTIFICATES_READY), "True AuthorityChanging");
+    world.pass(OVERLAP);
+    world.settle().await;
+    assert_eq!(phase(&world), Some(AuthorityPhase::Publishing), "the record does not have it");
+    assert!(certificates(&world).change.is_some_and(|change| change.message.contains("waiting for")));
+
+    world.load_certificates();
+    world.settle().await;
+    assert_eq!(trusted(&world, "credentials"), 2, "the Secret with the credentials follows at once");
+    world.settle().await;
+    assert_eq!(phase(&world), Some(AuthorityPhase::Announced), "{:?}", certificates(&world));
+    world.pass(OVERLAP - SignedDuration::from_mins(1));
+    world.settle().await;
+    assert_eq!(text(&world, "chat-db-tls", "server.crt"), server, "clients have their whole time");
+    world.pass(SignedDuration::from_mins(2));
+    world.settle().await;
+    assert_eq!(phase(&world), Some(AuthorityPhase::Signing));
+    assert_ne!(text(&world, "chat-db-tls", "server.crt"), server);
+    assert_eq!(trusted(&world, "chat-db-tls"), 2);
+
+    world.load_certificates();
+    world.settle().await;
+    world.pass(OVERLAP);
+    world.settle().await;
+    assert_eq!(certificates(&world).change, None);
+    assert_eq!(certificates(&world).renew_request.as_deref(), Some("monday"));
+    assert_eq!(text(&world, "chat-db-tls", "ca.crt"), text(&world, "chat-db-ca", "ca.crt"));
+    assert_ne!(text(&world, "chat-db-ca", "ca.crt"), former);
+    assert_eq!(keys(&world, "chat-db-ca"), ["ca.crt", "ca.key"], "nothing of the change is left");
+    assert_eq!(world.told(kind::READY), "True Ready");
+    for _ in 0..2 {
+        world.restart();
+        assert!(!world.settle().await.iter().any(|sent| sent.contains("secrets")), "it was done");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_one_is_told_and_nothing_changes_until_it_is_asked_for() {
+    for damage in ["deleted", "emptied", "without its key"] {
+        let mut world = at_rest().await;
+        let served = world.get("secrets", "chat-db-tls").expect("a Secret")["data"].clone();
+        match damage {
+            "deleted" => delete(&world, "chat-db-ca"),
+            "emptied" => {
+                world.api.store().edit(&object("secrets", "chat-db-ca"), |secret| secret["data"] = Value::Null)
+            }
+            _ => world.api.store().edit(&object("secrets", "chat-db-ca"), |secret| {
+                secret["data"].as_object_mut().expect("data").remove("ca.key");
+            }),
+        }
+        for _ in 0..2 {
+            world.pass(SignedDuration::from_mins(20));
+            world.settle().await;
+            assert_eq!(world.told(kind::CERTIFICATES_READY), "False AuthorityLost", "{damage}");
+            assert_eq!(world.told(kind::READY), "True Ready", "what is served is served on");
+            assert_eq!(world.get("secrets", "chat-db-tls").expect("a Secret")["data"], served, "{damage}");
+        }
+        let message = world.message(kind::CERTIFICATES_READY);
+        assert!(message.contains("renew-authority chat -n messaging"), "{message}");
+        ask(&world, "monday");
+        see_through(&mut world).await;
+        assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready", "{damage}: {:?}", certificates(&world));
+        assert_eq!(certificates(&world).renew_request.as_deref(), Some("monday"), "{damage}");
+        assert_eq!(text(&world, "chat-db-tls", "ca.crt"), text(&world, "chat-db-ca", "ca.crt"), "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_of_the_certificates_is_made_again_by_the_same_authority() {
+    for missing in ["all", "server.key", "patroni.crt", "ca.crt"] {
+        let mut world = at_rest().await;
+        let authority = text(&world, "chat-db-ca", "ca.crt");
+        match missing {
+            "all" => delete(&world, "chat-db-tls"),
+            key => world.api.store().edit(&object("secrets", "chat-db-tls"), |secret| {
+                secret["data"].as_object_mut().expect("data").remove(key);
+            }),
+        }
+        world.restart();
+        world.settle().await;
+        assert_eq!(keys(&world, "chat-db-tls").len(), 9, "{missing}");
+        assert!(!text(&world, "chat-db-tls", "server.key").is_empty());
+        assert_eq!(
+            (text(&world, "chat-db-tls", "ca.crt"), text(&world, "chat-db-ca", "ca.crt")),
+            (authority.clone(), authority)
+        );
+    }
+}
+
+/// `kubectl delete secret --all`: the desired state still says which authority clients trust.
+#[tokio::test]
+async fn both_secrets_gone_give_the_record_a_moment_to_have_the_new_one_first() {
+    let mut world = at_rest().await;
+    let former = Authorities::from_pem(&text(&world, "chat-db-ca", "ca.crt"));
+    delete(&world, "chat-db-ca");
+    delete(&world, "chat-db-tls");
+    world.restart();
+    world.settle().await;
+    assert!(world.get("secrets", "chat-db-tls").is_none(), "clients do not know the new authority yet");
+    assert!(world.desired_authorities().include(&former) && world.desired_authorities() != former);
+    world.pass(SignedDuration::from_mins(2));
+    world.settle().await;
+    assert!(Authorities::from_pem(&text(&world, "chat-db-tls", "ca.crt")).include(&former));
+    assert_eq!(keys(&world, "chat-db-tls").len(), 9);
+}
+
+#[tokio::test]
+async fn a_paused_resource_keeps_its_authority() {
+    let mut world = at_rest().await;
+    let served = world.get("secrets", "chat-db-tls").expect("a Secret")["data"].clone();
+    world.edit(|resource| resource["spec"]["paused"] = true.into());
+    ask(&world, "monday");
+    world.settle().await;
+    assert_eq!(world.get("secrets", "chat-db-tls").expect("a Secret")["data"], served);
+    world.edit(|resource| resource["spec"]["paused"] = false.into());
+    world.settle().await;
+    assert_eq!(trusted(&world, "chat-db-tls"), 2);
+}
