@@ -303,13 +303,18 @@ async fn question() -> Reply {
             // It was cancelled, or the server ends: it lives.
             Err(_) => Reply::Answer(None),
         },
-        Err(ConnectError::Postgres { source, .. }) => match io_error(&source) {
-            Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Reply::Nobody,
-            Some(ErrorKind::WouldBlock | ErrorKind::TimedOut) => Reply::Silence,
-            // Refused in words, or broken off.
-            _ => Reply::Answer(None),
-        },
+        Err(ConnectError::Postgres { source, .. }) => unconnected(io_error(&source)),
+        Err(ConnectError::Socket { source, .. }) => unconnected(Some(source.kind())),
         Err(ConnectError::Authority { .. }) => Reply::Nobody,
+    }
+}
+
+fn unconnected(error: Option<ErrorKind>) -> Reply {
+    match error {
+        Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Reply::Nobody,
+        Some(ErrorKind::WouldBlock | ErrorKind::TimedOut) => Reply::Silence,
+        // Refused in words, or broken off.
+        _ => Reply::Answer(None),
     }
 }
 

@@ -127,6 +127,9 @@ mod tests {
             order: None,
             primary_host: "h".into(),
             system_identifier: None,
+            authorities: None,
+            memory: Default::default(),
+            volume_bytes: None,
         }
     }
 

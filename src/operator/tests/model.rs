@@ -11,18 +11,17 @@ use std::sync::LazyLock;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::fixtures::{MINIMAL, options, resource};
+use super::fixtures::{MINIMAL, inputs, options, resource};
 use super::status_findings::{observed, pod, time};
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::{Action, Desired, Order};
 use crate::contract::report::{OrderReport, Phase, Role};
-use crate::operator::credentials::Settled;
 use crate::operator::observe::Observation;
 use crate::operator::options::Options;
 use crate::operator::plan::config::desired;
-use crate::operator::plan::{Inputs, RoleIds};
+use crate::operator::plan::Inputs;
 use crate::operator::rolling::{Situation, decide};
 use crate::operator::validate::validate;
 
@@ -268,7 +267,7 @@ impl Model {
             leader: self.lease.as_ref().map(name),
             recorded_leader: self.record.leader.as_ref().map(name),
             lease_lives: self.leader().is_some(),
-            initialized: true,
+            system_identifier: Some("7000".to_owned()),
             pods: seen.collect(),
             ..Observation::default()
         }
@@ -284,16 +283,10 @@ impl Model {
             observed: &observed,
             status: &self.status,
             revision: Some(&revision),
+            refused: None,
             now: self.now,
         });
-        let inputs = Inputs {
-            options: &OPTIONS,
-            vault_ca: None,
-            role_ids: RoleIds { instance: String::new(), migrator: String::new() },
-            credentials: &Settled::first(),
-            decision: &decision,
-            template: &Value::Null,
-        };
+        let inputs = Inputs { decision: &decision, ..inputs(&database, &OPTIONS) };
         let planned = desired(&database, &inputs).body["data"]["desired.json"].clone();
         self.desired = serde_json::from_str(planned.as_str().expect("a document")).expect("a desired state");
         self.replicas = decision.replicas;

@@ -338,7 +338,7 @@ async fn volumes_that_were_made_anew_and_are_empty_are_lost_data() {
 #[test]
 fn data_is_not_lost_while_one_instance_has_it_or_may_have_it() {
     let names = Names::new("messaging", "chat");
-    let mut observation = Observation { initialized: true, ..Observation::default() };
+    let mut observation = Observation { system_identifier: Some("7000".to_owned()), ..Observation::default() };
     observation.volume_claims = (0..2).map(claim).collect();
     observation.pods = vec![observed(&empty(0))];
     let lost = |observation: &Observation| crate::operator::lost::lost(observation, &names, 2).is_some();
@@ -347,7 +347,7 @@ fn data_is_not_lost_while_one_instance_has_it_or_may_have_it() {
     assert!(!lost(&observation));
     observation.pods[1] = observed(&empty(1));
     assert!(lost(&observation));
-    observation.initialized = false;
+    observation.system_identifier = None;
     assert!(!lost(&observation), "it is being made");
 }
 

@@ -33,7 +33,7 @@ use crate::operator::error::Error;
 use crate::operator::memory::Memory;
 use crate::operator::metrics::Metrics;
 use crate::operator::orphans::sweep;
-use crate::operator::patroni_state::fingerprint;
+use crate::operator::patroni_state;
 use crate::operator::plan;
 use crate::operator::reconcile::reconcile;
 use crate::operator::validate::validate;
@@ -217,7 +217,7 @@ impl World {
             let there = now.get(key);
             let held = there.is_none().then(|| before.annotations.clone().unwrap_or_default());
             memory.keep_deleted(namespace, name, held);
-            if there.is_none_or(|there| fingerprint(there) != fingerprint(before)) {
+            if there.is_none_or(|there| patroni_state::fingerprint(there) != patroni_state::fingerprint(before)) {
                 memory.heard(namespace, "ConfigMap", name, Some("another"));
             }
         }
