@@ -185,7 +185,8 @@ async fn create(
 async fn as_owner(socket: &str, names: &PostgresNames, what: &str, statement: &str) -> Result<(), EnsureError> {
     let options = format!(
         "-c role={} -c search_path=pg_catalog -c statement_timeout=60s -c lock_timeout=5s -c synchronous_commit=local \
-         -c default_transaction_read_only=off -c client_min_messages=error -c client_connection_check_interval=1s",
+         -c default_transaction_read_only=off -c idle_session_timeout=0 -c client_min_messages=error \
+         -c client_connection_check_interval=1s",
         names.owner()
     );
     let run = async {

@@ -34,7 +34,8 @@ const SIZE: usize = 1 << 20;
 /// The session's settings. The server's own timeouts spare it work; a tenant's code can change
 /// them, so they are no bound.
 const OPTIONS: &str = "-c search_path=pg_catalog -c role=none -c statement_timeout=4s -c lock_timeout=2s \
-                       -c client_min_messages=error -c client_connection_check_interval=1s";
+                       -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 -c client_min_messages=error \
+                       -c client_connection_check_interval=1s";
 
 /// Why the ledger could not be read.
 #[derive(Debug, thiserror::Error)]

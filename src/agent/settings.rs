@@ -190,7 +190,7 @@ mod tests {
             system_identifier: None,
         };
         let lines: Vec<_> = lines(&environment, &desired).collect();
-        assert!(lines.contains(&r"search_path = 'a''\\b'".to_owned()), "{lines:?}");
+        assert!(lines.contains(&r"search_path = 'a''\\b, servicedb_extensions'".to_owned()), "{lines:?}");
         assert!(lines.contains(&"cluster_name = 'chat-db'".to_owned()));
     }
 }

@@ -47,7 +47,8 @@ impl Login {
                 ),
             ),
             Self::Owner => (PostgresNames::AS_OWNER, format!(" options='-c role={}'", names.owner())),
-            Self::Superuser => ("postgres", String::new()),
+            // A database's owner may set another role for all who connect to it.
+            Self::Superuser => ("postgres", " options='-c role=none'".to_owned()),
         }
     }
 }
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(
             text.join("|"),
             "--kubeconfig|/home/me/my config|--context|dev|--namespace|games|exec|-i|chat-db-1|--container|database|--|\
-             psql|-h|/run/postgresql|-U|postgres|-d|dbname=chat_db|-v|HISTFILE=/dev/null|-c|select 'a b'"
+             psql|-h|/run/postgresql|-U|postgres|-d|dbname=chat_db options='-c role=none'|-v|HISTFILE=/dev/null|-c|select 'a b'"
         );
         let connection = Connection::default();
         let arguments = |login| kubectl_arguments(&connection, "games", "chat-db-1", &names, login, true, &[]);

@@ -64,7 +64,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
                 self.left = left;
                 Poll::Ready(Ok(()))
             }
-            None => Poll::Ready(Err(std::io::Error::other("the server's answer is larger than it may be"))),
+            None => {
+                // An error comes with no bytes.
+                buffer.set_filled(before);
+                Poll::Ready(Err(std::io::Error::other("the server's answer is larger than it may be")))
+            }
         }
     }
 }
