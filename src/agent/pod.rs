@@ -68,7 +68,8 @@ async fn keep_labels(pods: Api<Pod>, environment: Environment, mut own: OwnPod) 
     loop {
         let missing = own.borrow_and_update().as_ref().map(|pod| lacking(pod, &wanted)).unwrap_or_default();
         if !missing.is_empty() {
-            tracing::warn!(labels = %missing.keys().cloned().collect::<Vec<_>>().join(", "), "somebody changed labels of this pod; they are put back");
+            let labels = missing.keys().cloned().collect::<Vec<_>>().join(", ");
+            tracing::warn!(labels, "somebody changed labels of this pod; they are put back");
             let patch = Patch::Merge(serde_json::json!({"metadata": {"uid": environment.uid, "labels": missing}}));
             let parameters = PatchParams::default();
             let written = pods.patch_metadata(&environment.pod, &parameters, &patch);

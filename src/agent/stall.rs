@@ -230,7 +230,8 @@ impl Watch {
                 Step::Tell => continue,
                 Step::HandOver => self.hand_over(pid, silent).await,
                 Step::Restart => {
-                    tracing::error!(%pid, seconds = silent.as_secs(), "PostgreSQL stands still: killing it, so that it is started again");
+                    let seconds = silent.as_secs();
+                    tracing::error!(%pid, seconds, "PostgreSQL stands still: killing it, to be started again");
                     postmaster::kill_all(pid).await;
                 }
             }
@@ -271,10 +272,11 @@ impl Watch {
     /// Patroni is ended first, or it would start PostgreSQL again; the lease is given back last,
     /// when nothing here can acknowledge a write any more.
     async fn hand_over(&self, pid: Pid, silent: Duration) {
-        tracing::error!(%pid, seconds = silent.as_secs(), "PostgreSQL stands still: killing it, so that another instance leads");
+        let seconds = silent.as_secs();
+        tracing::error!(%pid, seconds, "PostgreSQL stands still: killing it, so that another instance leads");
         self.patroni.order(Order::Restart).await;
         if !postmaster::kill_all(pid).await {
-            tracing::error!(%pid, "the kernel still holds processes of PostgreSQL; they end as soon as it lets them go");
+            tracing::error!(%pid, "the kernel still holds processes of PostgreSQL; they end when it lets them go");
         }
         if let Err(error) = lease::release(&self.client, &self.environment).await {
             tracing::warn!(%error, "the lease is not given back; another instance leads when it is over");
