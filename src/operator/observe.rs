@@ -40,6 +40,9 @@ pub struct Observation {
     pub leader: Option<String>,
     /// Whether that key was renewed lately: its holder is alive, whatever the kubelet says.
     pub lease_lives: bool,
+    /// Who had every acknowledged row when somebody led last: the leader and its synchronous
+    /// standbys, as Patroni recorded them. Read only while nobody leads.
+    pub holders: Vec<String>,
     /// The nodes that are being emptied.
     pub draining: Arc<BTreeSet<String>>,
     /// Whether Patroni says that the database was initialised.
@@ -160,7 +163,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         pods.wait_until_ready().await.map_err(|_| Error::Stopping)?;
     }
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &names.namespace);
-    let [config, leader, _, _] = names.patroni_config_maps();
+    let [config, leader, _, sync] = names.patroni_config_maps();
     let wanted = [names.desired(), names.instance_approle(), names.migrator(), config, leader];
     let read_maps = try_join_all(wanted.iter().map(|name| config_maps.get_opt(name)));
     let (stateful_set, maps, volume_claims) = tokio::try_join!(
@@ -173,6 +176,9 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         maps[index].as_ref()?.annotations().get(key).filter(|value| !value.is_empty()).cloned()
     };
     let stamp = annotation(3, ANNOTATION_UID);
+    let lease_lives = lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now());
+    let initialized = annotation(3, "initialize").is_some();
+    let recorded = if initialized && !lease_lives { config_maps.get_opt(&sync).await? } else { None };
     let mut pods = context.database_pods(names);
     for pod in &mut pods {
         pod.volume_end = volume_end(names, pod, &volume_claims);
@@ -181,9 +187,10 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         template: annotation(0, ANNOTATION_TEMPLATE).and_then(|text| serde_json::from_str(&text).ok()),
         desired: data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok()),
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
-        initialized: annotation(3, "initialize").is_some(),
+        initialized,
         leader: annotation(4, "leader"),
-        lease_lives: lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now()),
+        lease_lives,
+        holders: recorded.as_ref().map(holders).unwrap_or_default(),
         draining: context.draining.borrow().clone(),
         pods,
         stateful_set,
@@ -201,6 +208,13 @@ fn lease_lives(renewed: Option<String>, ttl: Option<String>, now: Timestamp) -> 
         Some(now.duration_since(renewed).as_secs().abs() < ttl)
     };
     lives().unwrap_or(false)
+}
+
+/// The members that Patroni's synchronous state names.
+fn holders(sync: &ConfigMap) -> Vec<String> {
+    let names = ["leader", "sync_standby"].into_iter().filter_map(|key| sync.annotations().get(key));
+    let names = names.flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// Why the volume of a pod does not outlive it, as the claims tell.

@@ -349,6 +349,14 @@ fn data_is_not_lost_while_one_instance_has_it_or_may_have_it() {
     assert!(lost(&observation));
     observation.initialized = false;
     assert!(!lost(&observation), "it is being made");
+    // Only the first had every acknowledged row.
+    (observation.initialized, observation.pods[1]) = (true, observed(&pod(1, false)));
+    observation.holders = vec!["chat-db-0".to_owned()];
+    assert!(lost(&observation));
+    observation.holders.push("chat-db-1".to_owned());
+    assert!(!lost(&observation), "the second is promoted");
+    observation.holders = vec!["chat-db-2".to_owned()];
+    assert!(!lost(&observation), "it may come back");
 }
 
 #[tokio::test]
