@@ -278,12 +278,10 @@ async fn a_set_that_would_remove_volumes_is_changed_before_it_is_scaled() {
         let sent = world.settle().await;
         let set = |call: &&String| call.ends_with("statefulsets chat-db");
         let sent: Vec<_> = sent.iter().filter(set).map(String::as_str).collect();
-        let expected: &[&str] = if paused {
-            &["MERGE statefulsets chat-db"]
-        } else {
-            &["MERGE statefulsets chat-db", "APPLY statefulsets chat-db"]
-        };
-        assert_eq!(sent, expected);
+        // In between the fields of the creation are made our own, which changes nothing of it.
+        let last = if paused { "MERGE statefulsets chat-db" } else { "APPLY statefulsets chat-db" };
+        assert_eq!((sent.first(), sent.last()), (Some(&"MERGE statefulsets chat-db"), Some(&last)), "{sent:?}");
+        assert!(!paused || sent.len() == 1, "{sent:?}");
         let live = world.get("statefulsets", "chat-db").expect("the set");
         assert_eq!(live["spec"]["persistentVolumeClaimRetentionPolicy"]["whenScaled"], "Retain");
         assert_eq!(live["spec"]["replicas"], i32::from(!paused));
