@@ -20,7 +20,7 @@ use super::orphans::Orphan;
 use super::reconcile::jittered;
 use super::status::{Word, condition};
 use super::validate::Database;
-use super::{orphans, publish, vault_objects};
+use super::{given_up, orphans, publish, vault_objects};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::{FINALIZER, LABEL_NAME, Names};
 use crate::api::{DeletionPolicy, ServiceDatabase};
@@ -182,6 +182,10 @@ impl Dying<'_> {
             return Ok(None);
         }
         if live.metadata.deletion_timestamp.is_none() {
+            // Its volumes follow the policy of the resource, not what somebody wrote into the set.
+            if given_up::keep_volumes(&self.context.client, &live).await? {
+                return Ok(Some(format!("the StatefulSet {} to keep its volumes", self.names.base())));
+            }
             let seen = Preconditions { uid: live.uid(), resource_version: None };
             delete_as_seen(&api, &self.names.base(), DeleteParams::foreground(), seen).await?;
         }

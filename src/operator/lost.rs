@@ -21,6 +21,9 @@ pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<Wor
         let message = format!("the database was initialised, and none of its volumes is left: {WAY_OUT}");
         return Some(Word::yes(reason::DATA_LOST, message));
     }
+    if let Some(word) = lost_by_all_holders(observed, names) {
+        return Some(word);
+    }
     let members: Vec<_> = (0..instances).map(|ordinal| find(observed, &names.pod(ordinal))).collect::<Option<_>>()?;
     members.iter().all(|pod| is_empty(pod)).then(|| {
         let pods: Vec<_> = members.iter().map(|pod| pod.name.as_str()).collect();
@@ -29,6 +32,26 @@ pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<Wor
              behind them; no instance fills them by itself. {}{WAY_OUT}",
             pods.join(", "),
             others(observed, names, instances),
+        );
+        Word::yes(reason::DATA_LOST, message)
+    })
+}
+
+/// Others have a copy, and Patroni promotes none of them, since it may lack acknowledged rows.
+fn lost_by_all_holders(observed: &Observation, names: &Names) -> Option<Word> {
+    let holders: Vec<_> = observed.holders.iter().map(|name| find(observed, name)).collect::<Option<_>>()?;
+    let older: Vec<_> = observed.pods.iter().filter(|pod| pod.report.is_some() && !is_empty(pod)).collect();
+    let older = older.first()?;
+    let lost = !holders.is_empty() && holders.iter().all(|pod| is_empty(pod));
+    lost.then(|| {
+        let message = format!(
+            "only {} had every acknowledged row, and the volume is empty; {} has a copy that may lack the last of them: \
+             to go on with that, kubectl exec {pod} -- patronictl -c /run/servicedb/patroni.yml failover {scope} \
+             --candidate {pod} --force; {WAY_OUT}",
+            observed.holders.join(" and "),
+            older.name,
+            pod = older.name,
+            scope = names.base(),
         );
         Word::yes(reason::DATA_LOST, message)
     })

@@ -40,11 +40,11 @@ pub struct Observation {
     pub role_ids: (Option<String>, Option<String>),
     /// The pod that holds Patroni's leader key.
     pub leader: Option<String>,
-    /// The leader as Patroni's record of synchronous members names it: while nobody leads, no other
-    /// instance but a recorded standby of it may take the lead. None without synchronous replication.
-    pub recorded_leader: Option<String>,
     /// Whether that key was renewed lately: its holder is alive, whatever the kubelet says.
     pub lease_lives: bool,
+    /// Who had every acknowledged row when somebody led last: the leader, then its synchronous
+    /// standbys, as Patroni recorded them; nobody else may lead. Read only while nobody leads.
+    pub holders: Vec<String>,
     /// The nodes that are being emptied.
     pub draining: Arc<BTreeSet<String>>,
     /// PostgreSQL's system identifier, once the database was initialised, as Patroni says it, or
@@ -196,7 +196,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     }
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &names.namespace);
     let [config, leader, _, sync] = names.patroni_config_maps();
-    let wanted = [names.desired(), names.instance_approle(), names.migrator(), config, leader, sync];
+    let wanted = [names.desired(), names.instance_approle(), names.migrator(), config, leader];
     let read_maps = try_join_all(wanted.iter().map(|name| config_maps.get_opt(name)));
     let (stateful_set, maps, volume_claims) = tokio::try_join!(
         async { Api::<StatefulSet>::namespaced(client.clone(), &names.namespace).get_opt(&names.base()).await },
@@ -209,6 +209,8 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     };
     let stamp = annotation(3, ANNOTATION_UID);
     let desired: Option<Desired> = data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok());
+    let lease_lives = lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now());
+    let record = if maps[3].is_some() && !lease_lives { config_maps.get_opt(&sync).await? } else { None };
     let mut pods = context.database_pods(names);
     for pod in &mut pods {
         pod.volume_end = volume_end(names, pod, &volume_claims);
@@ -228,8 +230,8 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         desired,
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
         leader: annotation(4, "leader"),
-        recorded_leader: annotation(5, "leader"),
-        lease_lives: lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now()),
+        lease_lives,
+        holders: record.as_ref().map(holders).unwrap_or_default(),
         draining: context.draining.borrow().clone(),
         pods,
         stateful_set,
@@ -247,6 +249,13 @@ fn lease_lives(renewed: Option<String>, ttl: Option<String>, now: Timestamp) -> 
         Some(now.duration_since(renewed).as_secs().abs() < ttl)
     };
     lives().unwrap_or(false)
+}
+
+/// The members that Patroni's synchronous state names.
+fn holders(sync: &ConfigMap) -> Vec<String> {
+    let names = ["leader", "sync_standby"].into_iter().filter_map(|key| sync.annotations().get(key));
+    let names = names.flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// Why the volume of a pod does not outlive it, as the claims tell.

@@ -157,13 +157,13 @@ fn a_pod_that_would_be_refused_replaces_none() {
         // A quota that the old pod fills is no refusal: its successor fits.
         let quota = json!({
             "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"},
-            "spec": {"hard": {"count/pods": "1"}},
+            "spec": {"hard": {"pods": "1"}},
         });
         sandbox.create(quota).await;
         until("the quota counts", SOON, || async {
             let quota = sandbox.api::<k8s_openapi::api::core::v1::ResourceQuota>().get("full").await;
             let used = quota.map_err(|error| error.to_string())?.status.and_then(|status| status.used);
-            if used.is_some_and(|used| used.contains_key("count/pods")) { Ok(()) } else { Err("not yet".to_owned()) }
+            if used.is_some_and(|used| used.contains_key("pods")) { Ok(()) } else { Err("not yet".to_owned()) }
         })
         .await;
         sandbox.patch::<ServiceDatabase>("shop", &class("system-cluster-critical".into())).await;

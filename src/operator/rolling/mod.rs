@@ -242,7 +242,7 @@ impl Situation<'_> {
         let observed = self.observed;
         let holder = match observed.primary() {
             Some(primary) => Some(&primary.name),
-            None => observed.recorded_leader.as_ref().filter(|_| self.database.synchronous),
+            None => observed.holders.first().filter(|_| self.database.synchronous),
         };
         holder.and_then(|holder| self.database.names().ordinal(holder)).map_or(0, |ordinal| ordinal + 1)
     }

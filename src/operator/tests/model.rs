@@ -265,7 +265,7 @@ impl Model {
             stateful_set: Some(set(self.replicas)),
             desired: Some(self.desired.clone()),
             leader: self.lease.as_ref().map(name),
-            recorded_leader: self.record.leader.as_ref().map(name),
+            holders: if leader.is_none() { self.record.leader.iter().chain(&self.record.standbys).map(name).collect() } else { vec![] },
             lease_lives: self.leader().is_some(),
             system_identifier: Some("7000".to_owned()),
             pods: seen.collect(),

@@ -312,10 +312,10 @@ fn the_instance_that_has_every_acknowledged_row_is_started_again() {
     let mut scene = Scene::of(1);
     scene.observed.stateful_set = Some(set(0));
     (scene.observed.pods, scene.observed.leader) = (Vec::new(), None);
-    scene.observed.recorded_leader = Some("chat-db-2".to_owned());
+    scene.observed.holders = vec!["chat-db-2".to_owned(), "chat-db-1".to_owned()];
     let decision = scene.decide();
     assert_eq!((decision.replicas, decision.members), (3, 3));
-    scene.observed.recorded_leader = Some("chat-db-0".to_owned());
+    scene.observed.holders = vec!["chat-db-0".to_owned()];
     assert_eq!(scene.decide().replicas, 1);
 }
 
