@@ -165,14 +165,16 @@ impl Memory {
         bereft
     }
 
-    /// Keeps what a ConfigMap of Patroni's said when it was deleted; none if it is there.
-    pub fn keep_deleted(&self, namespace: &str, name: &str, annotations: Option<Annotations>) {
+    /// Keeps what a ConfigMap of Patroni's said when it was deleted; none if it is there. Returns
+    /// whether something was kept before.
+    pub fn keep_deleted(&self, namespace: &str, name: &str, annotations: Option<Annotations>) -> bool {
         let key = (namespace.to_owned(), name.to_owned());
         let mut deleted = lock(&self.deleted);
-        match annotations {
+        let before = match annotations {
             Some(annotations) => deleted.insert(key, annotations),
             None => deleted.remove(&key),
         };
+        before.is_some()
     }
 
     /// What a ConfigMap of Patroni's said when it was deleted, where a watch told.

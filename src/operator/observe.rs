@@ -191,6 +191,12 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         maps[index].as_ref()?.annotations().get(key).filter(|value| !value.is_empty()).cloned()
     };
     let stamp = annotation(3, ANNOTATION_UID);
+    // One that was deleted a moment ago is about to be put back as it was.
+    let deleted = maps[4].is_none().then(|| context.memory.deleted(&names.namespace, &wanted[4])).flatten();
+    let of_leader = |key: &str| {
+        let deleted = || deleted.as_ref()?.get(key).filter(|value| !value.is_empty()).cloned();
+        annotation(4, key).or_else(deleted)
+    };
     let desired: Option<Desired> = data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok());
     let pods = context.database_pods(names);
     let own = |claim: &PersistentVolumeClaim| stamped_uid(&claim.metadata) == Some(uid);
@@ -207,8 +213,8 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         template: annotation(0, ANNOTATION_TEMPLATE).and_then(|text| serde_json::from_str(&text).ok()),
         desired,
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
-        leader: annotation(4, "leader"),
-        lease_lives: lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now()),
+        leader: of_leader("leader"),
+        lease_lives: lease_lives(of_leader("renewTime"), of_leader("ttl"), context.now()),
         draining: context.draining.borrow().clone(),
         pods,
         stateful_set,
