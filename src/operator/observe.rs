@@ -192,7 +192,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     };
     let stamp = annotation(3, ANNOTATION_UID);
     // One that was deleted a moment ago is about to be put back as it was.
-    let deleted = maps[4].is_none().then(|| context.memory.deleted(&names.namespace, &wanted[4])).flatten();
+    let deleted = maps[4].is_none().then(|| context.memory.deleted(&names.namespace, &wanted[4], uid)).flatten();
     let of_leader = |key: &str| {
         let deleted = || deleted.as_ref()?.get(key).filter(|value| !value.is_empty()).cloned();
         annotation(4, key).or_else(deleted)
@@ -204,7 +204,12 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     let is_ours = stamp.as_deref() == Some(uid) || volume_claims.iter().any(own);
     let initialize = annotation(3, INITIALIZE).filter(|_| is_ours);
     let lacks_initialize = is_ours && maps[3].is_some() && initialize.is_none();
-    let reported = || pods.iter().find_map(|pod| pod.report.as_ref()?.system_identifier.clone());
+    // The first initialisation is over once Patroni says so, and not before: an instance counts only
+    // where Patroni's ConfigMap is gone.
+    let reported = || {
+        let first = || pods.iter().find_map(|pod| pod.report.as_ref()?.system_identifier.clone());
+        maps[3].is_none().then(first).flatten()
+    };
     let recorded = desired.as_ref().filter(|desired| desired.uid == uid);
     let recorded = recorded.and_then(|desired| desired.system_identifier.clone());
     Ok(Observation {

@@ -249,9 +249,9 @@ mod tests {
         assert_eq!(follow(Event::Apply(leader("2", "another"))).as_deref(), Some("chat"), "our annotation");
         assert!(!seen(&memory));
         assert_eq!(follow(Event::Delete(leader("3", "u"))).as_deref(), Some("chat"));
-        assert_eq!(memory.deleted("games", "chat-db-leader").expect("what it held")["renewTime"], "3");
+        assert_eq!(memory.deleted("games", "chat-db-leader", "u").expect("what it held")["renewTime"], "3");
         assert_eq!(follow(Event::Apply(leader("3", "u"))).as_deref(), Some("chat"), "it is back");
         assert_eq!(follow(Event::Apply(leader("4", "u"))), None);
-        assert_eq!(memory.deleted("games", "chat-db-leader"), None, "and holds something newer soon");
+        assert_eq!(memory.deleted("games", "chat-db-leader", "u"), None, "and holds something newer soon");
     }
 }
