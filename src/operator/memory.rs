@@ -169,19 +169,23 @@ impl Memory {
         bereft
     }
 
-    /// Keeps what a ConfigMap of Patroni's said when it was deleted; none if it is there.
-    pub fn keep_deleted(&self, namespace: &str, name: &str, annotations: Option<Annotations>) {
+    /// Keeps what a ConfigMap of Patroni's said when it was deleted; none if it is there. Returns
+    /// whether something was kept before.
+    pub fn keep_deleted(&self, namespace: &str, name: &str, annotations: Option<Annotations>) -> bool {
         let key = (namespace.to_owned(), name.to_owned());
         let mut deleted = lock(&self.deleted);
-        match annotations {
+        let before = match annotations {
             Some(annotations) => deleted.insert(key, annotations),
             None => deleted.remove(&key),
         };
+        before.is_some()
     }
 
-    /// What a ConfigMap of Patroni's said when it was deleted, where a watch told.
-    pub fn deleted(&self, namespace: &str, name: &str) -> Option<Annotations> {
-        lock(&self.deleted).get(&(namespace.to_owned(), name.to_owned())).cloned()
+    /// What a ConfigMap of Patroni's said when it was deleted, where a watch told; one of another
+    /// resource says nothing.
+    pub fn deleted(&self, namespace: &str, name: &str, uid: &str) -> Option<Annotations> {
+        let deleted = lock(&self.deleted).get(&(namespace.to_owned(), name.to_owned())).cloned();
+        deleted.filter(|annotations| annotations.get(ANNOTATION_UID).is_some_and(|stamp| stamp == uid))
     }
 
     /// Whether Vault serves, as it has just said to whoever asked; none if nobody did. What

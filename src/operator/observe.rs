@@ -208,8 +208,14 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         maps[index].as_ref()?.annotations().get(key).filter(|value| !value.is_empty()).cloned()
     };
     let stamp = annotation(3, ANNOTATION_UID);
+    // One that was deleted a moment ago is about to be put back as it was.
+    let deleted = maps[4].is_none().then(|| context.memory.deleted(&names.namespace, &wanted[4], uid)).flatten();
+    let of_leader = |key: &str| {
+        let deleted = || deleted.as_ref()?.get(key).filter(|value| !value.is_empty()).cloned();
+        annotation(4, key).or_else(deleted)
+    };
     let desired: Option<Desired> = data(0, desired::KEY).and_then(|text| serde_json::from_str(&text).ok());
-    let lease_lives = lease_lives(annotation(4, "renewTime"), annotation(4, "ttl"), context.now());
+    let lease_lives = lease_lives(of_leader("renewTime"), of_leader("ttl"), context.now());
     let record = if maps[3].is_some() && !lease_lives { config_maps.get_opt(&sync).await? } else { None };
     let mut pods = context.database_pods(names);
     for pod in &mut pods {
@@ -220,7 +226,12 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     let is_ours = stamp.as_deref() == Some(uid) || volume_claims.iter().any(own);
     let initialize = annotation(3, INITIALIZE).filter(|_| is_ours);
     let lacks_initialize = is_ours && maps[3].is_some() && initialize.is_none();
-    let reported = || pods.iter().find_map(|pod| pod.report.as_ref()?.system_identifier.clone());
+    // The first initialisation is over once Patroni says so, and not before: an instance counts only
+    // where Patroni's ConfigMap is gone.
+    let reported = || {
+        let first = || pods.iter().find_map(|pod| pod.report.as_ref()?.system_identifier.clone());
+        maps[3].is_none().then(first).flatten()
+    };
     let recorded = desired.as_ref().filter(|desired| desired.uid == uid);
     let recorded = recorded.and_then(|desired| desired.system_identifier.clone());
     Ok(Observation {
@@ -229,7 +240,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
         template: annotation(0, ANNOTATION_TEMPLATE).and_then(|text| serde_json::from_str(&text).ok()),
         desired,
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
-        leader: annotation(4, "leader"),
+        leader: of_leader("leader"),
         lease_lives,
         holders: record.as_ref().map(holders).unwrap_or_default(),
         draining: context.draining.borrow().clone(),

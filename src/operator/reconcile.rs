@@ -17,7 +17,7 @@ use super::context::Context;
 use super::credentials::Settled;
 use super::error::Error;
 use super::migrations::{self, Declared, Progress};
-use super::object::{ANNOTATION_UID, Owner};
+use super::object::Owner;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::pods::DatabasePod;
@@ -381,8 +381,7 @@ async fn bring_about(
     let vault_ca = context.vault_ca.now();
     let first = plan::config::document(database, &findings.credentials);
     let patroni = patroni_state::contents(database.names(), &patroni_state::Known::from(observed, &first), |name| {
-        let deleted = context.memory.deleted(&database.names().namespace, name)?;
-        (deleted.get(ANNOTATION_UID) == Some(&database.owner.uid)).then_some(deleted)
+        context.memory.deleted(&database.names().namespace, name, &database.owner.uid)
     });
     let inputs = Inputs {
         patroni: &patroni,

@@ -180,10 +180,10 @@ impl Patronis {
         let (namespace, name) = key(metadata);
         let deleted = matches!(event, Event::Delete(_));
         let held = deleted.then(|| metadata.annotations.clone().unwrap_or_default());
-        memory.keep_deleted(&namespace, &name, held);
+        let is_back = memory.keep_deleted(&namespace, &name, held) && !deleted;
         let (now, key) = (fingerprint(metadata), (namespace, name));
         let before = if deleted { self.prints.remove(&key) } else { self.prints.insert(key.clone(), now) };
-        let is_changed = deleted || before.is_some_and(|before| before != now);
+        let is_changed = deleted || is_back || before.is_some_and(|before| before != now);
         if is_changed {
             let (namespace, name) = &key;
             memory.heard(namespace, &ConfigMap::kind(&()), name, Some("another"));
@@ -249,8 +249,9 @@ mod tests {
         assert_eq!(follow(Event::Apply(leader("2", "another"))).as_deref(), Some("chat"), "our annotation");
         assert!(!seen(&memory));
         assert_eq!(follow(Event::Delete(leader("3", "u"))).as_deref(), Some("chat"));
-        assert_eq!(memory.deleted("games", "chat-db-leader").expect("what it held")["renewTime"], "3");
-        assert_eq!(follow(Event::Apply(leader("3", "u"))), None, "it is back");
-        assert_eq!(memory.deleted("games", "chat-db-leader"), None, "and holds something newer soon");
+        assert_eq!(memory.deleted("games", "chat-db-leader", "u").expect("what it held")["renewTime"], "3");
+        assert_eq!(follow(Event::Apply(leader("3", "u"))).as_deref(), Some("chat"), "it is back");
+        assert_eq!(follow(Event::Apply(leader("4", "u"))), None);
+        assert_eq!(memory.deleted("games", "chat-db-leader", "u"), None, "and holds something newer soon");
     }
 }
