@@ -60,7 +60,7 @@ struct Remembered {
     failures: u32,
     vault: Option<VerifiedVault>,
     secrets: Option<Instant>,
-    certificates: Option<(Instant, Option<Timestamp>)>,
+    certificates: Option<SeenCertificates>,
     pending_generation: Option<i64>,
     credentials_doubted: bool,
     binding: Option<(String, i64, Instant)>,
@@ -74,6 +74,14 @@ struct VerifiedVault {
     fingerprint: String,
     at: Instant,
     role_ids: RoleIds,
+}
+
+/// That the certificates were seen as they shall be.
+#[derive(Clone)]
+struct SeenCertificates {
+    at: Instant,
+    due: Option<Timestamp>,
+    authorities: String,
 }
 
 impl Memory {
@@ -270,19 +278,25 @@ impl Memory {
         self.with(uid, |remembered| remembered.secrets = Some(Instant::now()));
     }
 
-    /// Whether the certificates were seen lately, and nothing about them has come due since.
-    pub fn certificates_seen(&self, uid: &str, now: Timestamp) -> bool {
+    /// The authorities, PEM, if the certificates were seen lately, and nothing about them has come
+    /// due since.
+    pub fn certificates_seen(&self, uid: &str, now: Timestamp) -> Option<String> {
         self.with(uid, |remembered| {
-            remembered
-                .certificates
-                .is_some_and(|(at, due)| at.elapsed() < self.trust && due.is_none_or(|due| now < due))
+            let seen = remembered.certificates.as_ref()?;
+            let holds = seen.at.elapsed() < self.trust && seen.due.is_none_or(|due| now < due);
+            holds.then(|| seen.authorities.clone())
         })
     }
 
-    /// Remembers that the certificates are as they shall be, until something comes due; or that
-    /// they are to be looked at again.
-    pub fn saw_certificates(&self, uid: &str, seen: bool, due: Option<Timestamp>) {
-        self.with(uid, |remembered| remembered.certificates = seen.then(|| (Instant::now(), due)));
+    /// Remembers that the certificates are as they shall be, until something comes due.
+    pub fn saw_certificates(&self, uid: &str, authorities: String, due: Option<Timestamp>) {
+        let seen = SeenCertificates { at: Instant::now(), due, authorities };
+        self.with(uid, |remembered| remembered.certificates = Some(seen));
+    }
+
+    /// Takes the certificates for something to be looked at.
+    pub fn doubt_certificates(&self, uid: &str) {
+        self.with(uid, |remembered| remembered.certificates = None);
     }
 
     /// Whether `pending` was seen with this generation.

@@ -230,7 +230,11 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
         note_vault(context, &owner.uid, error, findings);
     }
     match certified.map(|certified| findings.certificates = Some(certified)).and(alive) {
-        Ok(()) => context.memory.saw_secrets(&owner.uid),
+        Ok(()) => {
+            context.memory.saw_secrets(&owner.uid);
+            // Nothing of the change under way may be missed when the database is let go on.
+            context.memory.doubt_certificates(&owner.uid);
+        }
         Err(error) => {
             let (namespace, name) = (&owner.names.namespace, &owner.names.name);
             tracing::warn!(namespace, name, %error, "certificates and secret_ids cannot be renewed; trying again");
@@ -247,40 +251,44 @@ fn paused(database: &Database, observed: &Observation) -> String {
     }
 }
 
-/// Keeps the authority and the certificates. They are looked at when they may have changed: what
-/// they are is remembered, in status and in the desired state.
+/// Keeps the authority and the certificates; returns how they are, if they were looked at, and the
+/// authorities that clients shall know, PEM.
 async fn certify(
     context: &Context,
     database: &Database,
     observed: &Observation,
     findings: &Findings<'_>,
-) -> Result<Option<Certified>, Error> {
+) -> Result<(Option<Certified>, String), Error> {
     let uid = &database.owner.uid;
-    let remembered = observed.authorities(uid);
     let known = findings.resource.status.as_ref().and_then(|status| status.certificates.as_ref());
     let seen = database.new_authority.as_ref().is_none_or(|request| {
         let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
         let done = known.and_then(|known| known.renew_request.as_ref());
         [under_way, done].contains(&Some(&request.token))
     });
-    if seen && !remembered.is_empty() && context.memory.certificates_seen(uid, findings.now) {
-        return Ok(None);
+    if let Some(authorities) = context.memory.certificates_seen(uid, findings.now).filter(|_| seen) {
+        return Ok((None, authorities));
     }
     let asked = CertificatesAsked {
         request: database.new_authority.clone(),
         overlap: secrets::authority_overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
         paused: false,
         pods: &observed.pods,
-        remembered,
+        remembered: observed.authorities(uid),
         binding: database.binding_secret.as_deref(),
     };
     let certified = secrets::ensure_certificates(context, &database.owner, &asked).await?;
-    context.memory.saw_certificates(uid, !certified.waits, certified.due);
+    let authorities = certified.authorities.to_pem();
+    if certified.waits {
+        context.memory.doubt_certificates(uid);
+    } else {
+        context.memory.saw_certificates(uid, authorities.clone(), certified.due);
+    }
     if certified.is_publishing() {
         // It repeats the record, which is about to hold another authority, too.
         context.memory.doubt_binding(uid);
     }
-    Ok(Some(certified))
+    Ok((Some(certified), authorities))
 }
 
 /// Data of an earlier resource of this name is never taken without being asked.
@@ -321,7 +329,8 @@ async fn bring_about(
         in_vault::bring_about(context, database, observed, unseen),
         certify(context, database, observed, findings)
     );
-    findings.certificates = certified?;
+    let (certified, authorities) = certified?;
+    findings.certificates = certified;
     let prepared = match vault {
         Ok(prepared) => {
             if unseen {
@@ -391,7 +400,7 @@ async fn bring_about(
         vault_ca: vault_ca.as_deref(),
         role_ids: prepared.role_ids,
         credentials: &findings.credentials,
-        authorities: findings.authorities(&database.owner.uid),
+        authorities: Some(authorities).filter(|authorities| !authorities.is_empty()),
         decision: &decision,
         template: &template.body,
         volume_bytes: volumes::smallest(database, observed),

@@ -123,13 +123,21 @@ fn labels(labels: &Value) -> Value {
     labels
 }
 
-/// Data as it is, but for what is made anew each time: the role_id, and the proxies' authority.
+/// Data as it is, but for what is made anew each time: the role_id, the proxies' authority, the
+/// database's own.
 fn config_data(data: &Value) -> Value {
     let mut data = data.clone();
     for key in ["role-id", "ca.crt"] {
         if data[key].is_string() {
             data[key] = "some".into();
         }
+    }
+    let desired = data["desired.json"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    if let Some(mut desired) = desired {
+        if desired["authorities"].is_string() {
+            desired["authorities"] = "some".into();
+        }
+        data["desired.json"] = desired;
     }
     data
 }
@@ -146,6 +154,7 @@ fn status(object: &Value) -> Value {
     status["conditions"] = told.into();
     remove(&mut status, &["observedGeneration"]);
     remove(&mut status["credentials"], &["rotatedAt", "oldSessions"]);
+    remove(&mut status["certificates"], &["notAfter", "authorityNotAfter"]);
     for record in status["migrations"]["recent"].as_array_mut().into_iter().flatten() {
         remove(record, &["startedAt", "durationMs"]);
     }

@@ -8,13 +8,6 @@ use crate::api::conditions::{self as kind, reason};
 use crate::api::status::CertificatesStatus;
 
 impl Findings<'_> {
-    /// The authorities that clients shall know, PEM: as they were read now, or before.
-    pub fn authorities(&self, uid: &str) -> Option<String> {
-        let known = self.observed.authorities(uid);
-        let authorities = self.certificates.as_ref().map_or(&known, |certified| &certified.authorities);
-        (!authorities.is_empty()).then(|| authorities.to_pem())
-    }
-
     /// How long until there is something to do about the certificates.
     pub fn certificates_due_in(&self) -> Option<Duration> {
         let told = || self.resource.status.as_ref()?.certificates.as_ref()?.change.as_ref()?.next_step_at.as_ref();

@@ -202,6 +202,9 @@ async fn a_change_of_the_authority_survives_a_crash_at_every_call() {
     let renew = async |world: &mut World| {
         authority::ask(world, "monday");
         authority::see_through(world).await;
+        // The Jobs' former secret_id goes then.
+        world.pass(SignedDuration::from_mins(61));
+        world.settle_all().await;
     };
     let mut undisturbed = prepared().await;
     renew(&mut undisturbed).await;

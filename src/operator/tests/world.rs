@@ -32,6 +32,7 @@ use crate::operator::context::Context;
 use crate::operator::error::Error;
 use crate::operator::memory::Memory;
 use crate::operator::metrics::Metrics;
+use crate::operator::object::ANNOTATION_APPLIED;
 use crate::operator::orphans::sweep;
 use crate::operator::patroni_state;
 use crate::operator::plan;
@@ -470,6 +471,13 @@ fn without_chance(mut object: Value) -> Value {
                 *value = "…".into();
             }
         }
+    }
+    if let Some(text) = object.get("data").and_then(|data| data.get(KEY)).and_then(Value::as_str) {
+        let mut desired: Value = serde_json::from_str(text).expect("JSON");
+        let authorities = Authorities::from_pem(desired["authorities"].as_str().unwrap_or_default());
+        desired["authorities"] = authorities.iter().count().into();
+        object["data"][KEY] = desired;
+        object["metadata"]["annotations"][ANNOTATION_APPLIED] = "…".into();
     }
     if object["kind"] == "StatefulSet" {
         object["status"]["observedGeneration"] = "…".into();
