@@ -348,7 +348,7 @@ fn data_is_not_lost_while_one_instance_has_it_or_may_have_it() {
     observation.system_identifier = None;
     assert!(!lost(&observation), "it is being made");
     // Only the first had every acknowledged row.
-    (observation.initialized, observation.pods[1]) = (true, observed(&pod(1, false)));
+    (observation.system_identifier, observation.pods[1]) = (Some("7000".to_owned()), observed(&pod(1, false)));
     observation.holders = vec!["chat-db-0".to_owned()];
     assert!(lost(&observation));
     observation.holders.push("chat-db-1".to_owned());
