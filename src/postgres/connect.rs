@@ -232,8 +232,7 @@ pub async fn listen(
 ) -> Result<(Connection, mpsc::Receiver<()>), ConnectError> {
     let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source };
     let mut config = local(directory, database, application_name);
-    let (client, mut connection) =
-        config.user(user).options(immune::MIGRATOR).connect(NoTls).await.map_err(failed)?;
+    let (client, mut connection) = config.user(user).options(immune::MIGRATOR).connect(NoTls).await.map_err(failed)?;
     // One waiting message says all: the content is read anew after it.
     let (sender, receiver) = mpsc::channel(1);
     let driver = tokio::spawn(async move {

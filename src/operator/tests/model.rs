@@ -20,8 +20,8 @@ use crate::contract::desired::{Action, Desired, Order};
 use crate::contract::report::{OrderReport, Phase, Role};
 use crate::operator::observe::Observation;
 use crate::operator::options::Options;
-use crate::operator::plan::config::desired;
 use crate::operator::plan::Inputs;
+use crate::operator::plan::config::desired;
 use crate::operator::rolling::{Situation, decide};
 use crate::operator::validate::validate;
 
@@ -176,8 +176,12 @@ impl Model {
     }
 
     fn chosen(&self, index: usize, fits: impl Fn(Ordinal, &Member) -> bool) -> Option<Ordinal> {
-        let fitting: Vec<_> =
-            self.members.iter().filter(|(ordinal, member)| fits(**ordinal, member)).map(|(ordinal, _)| *ordinal).collect();
+        let fitting: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(ordinal, member)| fits(**ordinal, member))
+            .map(|(ordinal, _)| *ordinal)
+            .collect();
         (!fitting.is_empty()).then(|| fitting[index % fitting.len()])
     }
 
@@ -203,8 +207,8 @@ impl Model {
             }
             Event::Received(index) => {
                 let leader = self.leader();
-                if let Some(ordinal) =
-                    self.chosen(index, |ordinal, member| member.running.is_some() && leader.is_some_and(|at| at != ordinal))
+                if let Some(ordinal) = self
+                    .chosen(index, |ordinal, member| member.running.is_some() && leader.is_some_and(|at| at != ordinal))
                 {
                     self.receive(ordinal);
                 }
@@ -265,7 +269,11 @@ impl Model {
             stateful_set: Some(set(self.replicas)),
             desired: Some(self.desired.clone()),
             leader: self.lease.as_ref().map(name),
-            holders: if leader.is_none() { self.record.leader.iter().chain(&self.record.standbys).map(name).collect() } else { vec![] },
+            holders: if leader.is_none() {
+                self.record.leader.iter().chain(&self.record.standbys).map(name).collect()
+            } else {
+                vec![]
+            },
             lease_lives: self.leader().is_some(),
             system_identifier: Some("7000".to_owned()),
             pods: seen.collect(),
@@ -328,7 +336,8 @@ impl Model {
                 None => return,
             }
         }
-        let of_leader = leader.and_then(|leader| self.members[&leader].running).map_or(0, |(_, connections)| connections);
+        let of_leader =
+            leader.and_then(|leader| self.members[&leader].running).map_or(0, |(_, connections)| connections);
         let connections = if leader == Some(ordinal) { self.connections } else { self.connections.max(of_leader) };
         let now = self.now;
         if let Some(member) = self.members.get_mut(&ordinal) {
@@ -361,14 +370,18 @@ impl Model {
     }
 
     fn streaming(&self) -> impl Iterator<Item = Ordinal> {
-        self.members.iter().filter(|(_, member)| member.streams && member.running.is_some()).map(|(ordinal, _)| *ordinal)
+        self.members
+            .iter()
+            .filter(|(_, member)| member.streams && member.running.is_some())
+            .map(|(ordinal, _)| *ordinal)
     }
 
     /// A commit is acknowledged when those that it waits for have it.
     fn acknowledge(&mut self) {
         let Some(leader) = self.leader() else { return };
         let of_leader = self.volumes[&leader];
-        let has = self.streaming().filter(|ordinal| self.named.contains(ordinal)).map(|ordinal| self.volumes[&ordinal]).max();
+        let has =
+            self.streaming().filter(|ordinal| self.named.contains(ordinal)).map(|ordinal| self.volumes[&ordinal]).max();
         let common = if self.named.is_empty() { of_leader } else { has.unwrap_or(0).min(of_leader) };
         self.acknowledged = self.acknowledged.max(common);
     }
@@ -404,7 +417,8 @@ impl Model {
             // Only who has all that was written when it was named is recorded.
             let has_all = |ordinal: &Ordinal| self.volumes[ordinal] >= self.volumes[&leader];
             let recorded: BTreeSet<_> = picked.iter().copied().filter(has_all).collect();
-            self.record = Record { leader: Some(leader), standbys: self.record.standbys.union(&recorded).copied().collect() };
+            self.record =
+                Record { leader: Some(leader), standbys: self.record.standbys.union(&recorded).copied().collect() };
         }
     }
 
@@ -438,9 +452,8 @@ impl Model {
             return;
         }
         let bars = self.synchronous && self.record.leader.is_some();
-        let may = |ordinal: Ordinal| {
-            !bars || self.record.leader == Some(ordinal) || self.record.standbys.contains(&ordinal)
-        };
+        let may =
+            |ordinal: Ordinal| !bars || self.record.leader == Some(ordinal) || self.record.standbys.contains(&ordinal);
         let furthest = self.members.iter().filter(|(ordinal, member)| member.running.is_some() && may(**ordinal));
         let furthest = furthest.map(|(ordinal, _)| self.volumes[ordinal]).max();
         let Some(next) = self.chosen(index, |ordinal, member| {

@@ -193,8 +193,10 @@ async fn drift_is_repaired_where_it_is_and_nowhere_else() {
         world.api.store().edit(&object(plural, name), edit);
         world.tell_watches();
         let sent = world.settle().await;
-        // The first change of an object that was posted takes over the fields that it was posted with.
-        assert_eq!(sent, [format!("MERGE {plural} {name}"), format!("APPLY {plural} {name}")]);
+        // The first change of an object that was posted takes over the fields that it was posted with;
+        // the desired state was changed before, when the database had its system identifier.
+        let takes_over = (plural != "configmaps").then(|| format!("MERGE {plural} {name}"));
+        assert_eq!(sent, takes_over.into_iter().chain([format!("APPLY {plural} {name}")]).collect::<Vec<_>>());
         assert_eq!(world.snapshot(), before, "{plural} {name}");
     }
 }
