@@ -9,6 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -187,7 +189,7 @@ fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
 /// If the server refuses or is not there.
 pub async fn over_socket(directory: &str, database: &str, application_name: &str) -> Result<Connection, ConnectError> {
     let mut config = local(directory, database, application_name);
-    connect_locally(config.options(immune::SUPERUSER), directory, "postgres").await
+    connect_locally(&mut config, immune::SUPERUSER, directory, "postgres").await
 }
 
 /// Connects over the local socket as a role that the server lets in there, and that is no superuser.
@@ -201,11 +203,16 @@ pub async fn over_socket_as(
     application_name: &str,
 ) -> Result<Connection, ConnectError> {
     let mut config = local(directory, database, application_name);
-    connect_locally(config.user(user).options(immune::MIGRATOR), directory, user).await
+    connect_locally(config.user(user), immune::MIGRATOR, directory, user).await
 }
 
-async fn connect_locally(config: &Config, directory: &str, user: &str) -> Result<Connection, ConnectError> {
-    let (client, connection) = config.connect(NoTls).await.map_err(|source| ConnectError::Postgres {
+async fn connect_locally(
+    config: &mut Config,
+    options: &str,
+    directory: &str,
+    user: &str,
+) -> Result<Connection, ConnectError> {
+    let (client, connection) = with_options(config, options).await.map_err(|source| ConnectError::Postgres {
         target: directory.to_owned(),
         user: user.to_owned(),
         source,
@@ -216,6 +223,19 @@ async fn connect_locally(config: &Config, directory: &str, user: &str) -> Result
         }
     });
     Ok(Connection { client, driver })
+}
+
+/// Connects with startup options; of a server before PostgreSQL 17 without the one that came with it.
+async fn with_options(
+    config: &mut Config,
+    options: &str,
+) -> Result<(Client, tokio_postgres::Connection<tokio_postgres::Socket, NoTlsStream>), tokio_postgres::Error> {
+    match config.options(options).connect(NoTls).await {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
+            config.options(immune::before_17(options)).connect(NoTls).await
+        }
+        result => result,
+    }
 }
 
 /// Connects over the local socket as a role, and listens on a channel: each notification is a
@@ -232,7 +252,7 @@ pub async fn listen(
 ) -> Result<(Connection, mpsc::Receiver<()>), ConnectError> {
     let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source };
     let mut config = local(directory, database, application_name);
-    let (client, mut connection) = config.user(user).options(immune::MIGRATOR).connect(NoTls).await.map_err(failed)?;
+    let (client, mut connection) = with_options(config.user(user), immune::MIGRATOR).await.map_err(failed)?;
     // One waiting message says all: the content is read anew after it.
     let (sender, receiver) = mpsc::channel(1);
     let driver = tokio::spawn(async move {

@@ -40,6 +40,11 @@ pub const SUPERUSER: &str = concat!(
 /// 1023 bytes for such a connection string, with all that it fills in (`MAXCONNINFO`).
 pub const WAL_RECEIVER: &str = "-c statement_timeout=0 -c idle_session_timeout=0";
 
+/// The same options for a server before PostgreSQL 17, which has no `transaction_timeout`.
+pub fn before_17(options: &str) -> String {
+    options.replace(" -c transaction_timeout=0", "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
