@@ -105,10 +105,7 @@ pub fn greediest(parameters: &BTreeMap<String, String>) -> Option<(&str, &str)> 
     })
 }
 
-fn greatest<'a>(
-    parameters: &'a BTreeMap<String, String>,
-    takes: impl Fn(&str) -> Option<u64>,
-) -> Option<(&'a str, &'a str)> {
+fn greatest(parameters: &BTreeMap<String, String>, takes: impl Fn(&str) -> Option<u64>) -> Option<(&str, &str)> {
     let known = parameters.iter().filter_map(|(name, value)| Some((takes(name)?, name, value)));
     known.max_by_key(|(bytes, ..)| *bytes).map(|(_, name, value)| (name.as_str(), value.as_str()))
 }

@@ -142,7 +142,8 @@ fn volumes_of_a_declared_scale_down_go_one_by_one() {
 
 #[test]
 fn no_volume_goes_unless_all_that_stay_serve_and_one_leads() {
-    let changes: [(&str, fn(&mut Scene)); 8] = [
+    type Change = fn(&mut Scene);
+    let changes: [(&str, Change); 8] = [
         ("no instance leads", |scene| scene.observed.leader = None),
         ("the instance that stays does not serve", |scene| scene.pod(0).ready = false),
         ("its own volume ends", |scene| scene.pod(0).volume_end = Some(VolumeEnd::Deleted)),
