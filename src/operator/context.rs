@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::WriterDropped;
 use kube::{Client, ResourceExt};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{OnceCell, RwLock, watch};
 
 use super::memory::Memory;
 use super::metrics::Metrics;
@@ -35,6 +36,8 @@ pub struct Context {
     pub vault_ca: VaultCa,
     /// The database pods, trimmed: a store for each watched namespace, or one for all.
     pub pods: Vec<Store<Pod>>,
+    /// Whether each of these stores has been filled once.
+    pub pods_filled: OnceCell<()>,
     /// The nodes that are being emptied.
     pub draining: watch::Receiver<Arc<BTreeSet<String>>>,
     /// What tells the time: dates of certificates, of secret_ids, of credentials. Tests have one
@@ -48,7 +51,29 @@ pub struct Context {
     pub memory: Memory,
 }
 
+/// Waits until each store has been filled once. The cell has one caller wait for the stores and the
+/// others for it: of those that wait for a store at the same time, kube-runtime 5.0 wakes only the
+/// last (`DelayedInit` keeps one waker), and each other reconcile would wait until its timeout.
+async fn filled(once: &OnceCell<()>, stores: &[Store<Pod>]) -> Result<(), WriterDropped> {
+    let all = async || {
+        for store in stores {
+            store.wait_until_ready().await?;
+        }
+        Ok(())
+    };
+    once.get_or_try_init(all).await.copied()
+}
+
 impl Context {
+    /// Waits until the database pods are known: a store that is not filled yet would say that there
+    /// are none.
+    ///
+    /// # Errors
+    /// If their watch has ended, as when the operator stops.
+    pub async fn pods_are_known(&self) -> Result<(), WriterDropped> {
+        filled(&self.pods_filled, &self.pods).await
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
@@ -65,5 +90,34 @@ impl Context {
             self.pods.iter().flat_map(Store::state).filter(of_scope).map(|pod| DatabasePod::from(&pod, now)).collect();
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         pods
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_that_wait_for_the_pods_go_on_once_these_are_known() {
+        let (store, mut writer) = reflector::store::<Pod>();
+        let (once, stores) = (Arc::new(OnceCell::new()), Arc::new(vec![store]));
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let (once, stores) = (once.clone(), stores.clone());
+                tokio::spawn(async move { filled(&once, &stores).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        for one in waiting {
+            let woken = tokio::time::timeout(Duration::from_secs(10), one).await;
+            woken.expect("it is woken").expect("no panic").expect("the store is filled");
+        }
     }
 }

@@ -190,10 +190,7 @@ impl Observation {
 /// Whatever the API server said.
 pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Observation, Error> {
     let client = &context.client;
-    // A store that is not filled yet would say that there are no pods.
-    for pods in &context.pods {
-        pods.wait_until_ready().await.map_err(|_| Error::Stopping)?;
-    }
+    context.pods_are_known().await.map_err(|_| Error::Stopping)?;
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &names.namespace);
     let [config, leader, _, sync] = names.patroni_config_maps();
     let wanted = [names.desired(), names.instance_approle(), names.migrator(), config, leader];

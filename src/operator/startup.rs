@@ -12,7 +12,7 @@ use kube::runtime::events::Reporter;
 use kube::runtime::reflector::store;
 use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{OnceCell, RwLock, watch};
 
 use super::context::Context;
 use super::controller::{self, watch_pods};
@@ -79,6 +79,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         vault: Arc::new(vault),
         vault_ca,
         pods,
+        pods_filled: OnceCell::new(),
         draining: nodes::follow(&client),
         metrics: metrics.clone(),
         memory: Memory::new(Duration::from_secs(options.resync_seconds).mul_f64(0.9)),

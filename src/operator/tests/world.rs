@@ -452,6 +452,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
         cluster_uid: "uid-of-kube-system".to_owned(),
         vault_ca: VaultCa::fixed("the authority of Vault"),
         pods: vec![pods.clone()],
+        pods_filled: tokio::sync::OnceCell::new(),
         draining: tokio::sync::watch::channel(Arc::default()).1,
         metrics: Metrics::default(),
         memory: Memory::new(Duration::from_secs(540)),
