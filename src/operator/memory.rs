@@ -265,7 +265,10 @@ impl Memory {
 
     /// Forgets that the Secrets were seen, if that was this long ago.
     pub fn doubt_secrets_since(&self, uid: &str, age: Duration) {
-        self.with(uid, |remembered| remembered.secrets.take_if(|at| at.elapsed() >= age));
+        self.with(uid, |remembered| {
+            remembered.secrets.take_if(|at| at.elapsed() >= age);
+            remembered.certificates.take_if(|seen| seen.at.elapsed() >= age);
+        });
     }
 
     /// Whether the Secrets were seen lately.
