@@ -584,9 +584,19 @@ fn set(replicas: i32) -> StatefulSet {
     .expect("a StatefulSet")
 }
 
+/// How many sequences are tried: enough to find what was found once, and no more than `make test`
+/// has time for, unless `PROPTEST_CASES` says otherwise.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+}
+
 proptest! {
-    // PROPTEST_CASES=20000 looks longer.
-    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn nobody_leads_who_lacks_an_acknowledged_row_and_changes_settle(events in prop::collection::vec(event(), 1..160)) {
