@@ -32,6 +32,24 @@ pub fn bytes(value: &str, unit: u64) -> Option<u64> {
     (bytes.is_finite() && bytes >= 0.0).then_some(bytes as u64)
 }
 
+/// The milliseconds of a time: a number, perhaps with a unit; without one it counts milliseconds.
+/// None if PostgreSQL would not read it so, which it says itself.
+pub fn milliseconds(value: &str) -> Option<f64> {
+    let value = value.trim();
+    let end = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let (number, suffix) = value.split_at(end);
+    let factor = match suffix.trim_start() {
+        "us" => 0.001,
+        "" | "ms" => 1.0,
+        "s" => 1000.0,
+        "min" => 60_000.0,
+        "h" => 3_600_000.0,
+        "d" => 86_400_000.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
 /// A whole number.
 pub fn count(value: &str) -> Option<u64> {
     value.trim().parse().ok()

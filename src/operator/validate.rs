@@ -147,6 +147,16 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply".to_owned(),
         ));
     }
+    // The server's own value counts from before a session's options are read: with less, nobody
+    // gets in, not even who sets it back for a session (seen with PostgreSQL 17.12).
+    let timeout = spec.postgres.parameters.get("transaction_timeout");
+    let shortest = |value: &&String| contract::setting::milliseconds(value).is_some_and(|ms| ms > 0.0 && ms < 1000.0);
+    if let Some(value) = timeout.filter(shortest) {
+        return Err(invalid(format!(
+            "spec.postgres.parameters: transaction_timeout is {value}, and PostgreSQL counts the start of each \
+             connection as a transaction, so that nobody could connect: set at least 1s, or 0"
+        )));
+    }
     let memory = memory(spec.resources.as_ref());
     if let Some(bound) = memory.bound() {
         let asked = contract::memory::named(&spec.postgres.parameters);

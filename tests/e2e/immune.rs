@@ -16,7 +16,7 @@ fn hostile() -> Value {
         "lock_timeout": "1ms",
         "idle_in_transaction_session_timeout": "1ms",
         "idle_session_timeout": "1ms",
-        "transaction_timeout": "1ms",
+        "transaction_timeout": "5s",
         "default_transaction_read_only": "on",
         "default_transaction_isolation": "serializable",
         "default_transaction_deferrable": "on",

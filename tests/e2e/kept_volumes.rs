@@ -6,11 +6,12 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
-use kube::api::{EvictParams, ListParams};
+use kube::api::ListParams;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
 use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, condition, config_map, database, describe, shared, until};
+use crate::nodes::Evictions;
 
 /// The uids of the volume claims that nobody has deleted, by name.
 async fn claims(sandbox: &Sandbox) -> BTreeMap<String, Option<String>> {
@@ -88,17 +89,8 @@ fn a_deleted_claim_is_told_and_the_only_copy_is_kept() {
         let resources = json!({"spec": {"resources": {"requests": {"cpu": "30m"}}}});
         sandbox.patch::<ServiceDatabase>("shop", &resources).await;
         sandbox.condition("shop", "Stalled", "True", "VolumeTerminating", SOON).await;
-        until("no eviction takes the pod", SOON, || async {
-            match sandbox
-                .api::<Pod>()
-                .evict("shop-db-0", &EvictParams { post_options: dry_run(), ..Default::default() })
-                .await
-            {
-                Err(kube::Error::Api(answer)) if answer.code == 429 => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await;
+        let evictions = Evictions::of(&sandbox).await;
+        until("no eviction takes the pod", SOON, || evictions.are_refused("shop-db-0")).await;
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(pod_uid(&sandbox, "shop-db-0").await, pod, "the pod with the only copy was replaced");
         assert!(!writer.broke(), "a client's connection broke");
@@ -127,10 +119,6 @@ fn a_deleted_claim_is_told_and_the_only_copy_is_kept() {
         let found = sandbox.get("shop").await;
         assert_eq!(condition(&found, "DatabaseAvailable").expect("a condition").reason, "DataLost");
     });
-}
-
-fn dry_run() -> kube::api::PostParams {
-    kube::api::PostParams { dry_run: true, ..Default::default() }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::EvictParams;
+use kube::api::{EvictParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
@@ -257,17 +257,26 @@ fn a_drained_node_of_a_single_instance_waits_for_nothing() {
 }
 
 /// Evictions, as `kubectl drain` asks for them.
-struct Evictions {
+pub struct Evictions {
     pods: Api<Pod>,
 }
 
 impl Evictions {
-    async fn of(sandbox: &Sandbox) -> Self {
+    pub async fn of(sandbox: &Sandbox) -> Self {
         let mut config = config().await.unwrap_or_else(|problem| panic!("{problem}"));
         // By itself the client would ask again for minutes, and nobody would see a refusal.
         config.default_retry = false;
         let client = Client::try_from(config).expect("a client");
         Self { pods: Api::namespaced(client, &sandbox.namespace) }
+    }
+
+    /// Asks what an eviction would be told, without one: whether a budget refuses it.
+    pub async fn are_refused(&self, pod: &str) -> Result<(), String> {
+        let post_options = PostParams { dry_run: true, ..PostParams::default() };
+        match self.pods.evict(pod, &EvictParams { post_options, ..EvictParams::default() }).await {
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     }
 
     /// Evicts a pod, or says which budget refuses.

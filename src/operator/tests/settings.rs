@@ -26,6 +26,17 @@ fn with(parameters: &[(&str, &str)], resources: Value) -> Result<(), Invalid> {
 }
 
 #[test]
+fn a_transaction_timeout_that_would_let_nobody_in_is_refused() {
+    for value in ["1ms", "999", "0.5s"] {
+        let refused = with(&[("transaction_timeout", value)], json!({})).expect_err(value);
+        assert!(refused.message.contains("transaction_timeout is") && refused.message.contains("1s"), "{refused:?}");
+    }
+    for value in ["0", "1s", "5000", "1min"] {
+        assert_eq!(with(&[("transaction_timeout", value)], json!({})), Ok(()), "{value}");
+    }
+}
+
+#[test]
 fn shared_memory_beyond_what_the_spec_gives_is_refused() {
     let limit = |memory: &str| json!({"limits": {"memory": memory}});
     let refused = with(&[("shared_buffers", "800GB")], limit("1Gi")).expect_err("a gigabyte");
