@@ -82,7 +82,7 @@ fn no_setting_of_a_tenant_reaches_a_session_of_ours() {
         assert_eq!(version(&ready), Some("1"));
         let primary = sandbox.primary("shop").await;
         assert_eq!(
-            psql(&sandbox, &primary, "SELECT reset_val FROM pg_settings WHERE name = 'datestyle'").await,
+            psql(&sandbox, &primary, "SELECT reset_val FROM pg_settings WHERE name = 'DateStyle'").await,
             "SQL, DMY"
         );
 
