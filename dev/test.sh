@@ -185,8 +185,9 @@ if [[ $what == all ]]; then
     if [[ $target == @(e2e|faults)* ]] && ((installed != 0)); then
       not_run "tests/$target" "not run: the operator is not installed"
     elif [[ $target == e2e* ]]; then
-      # They mostly wait, and see to it themselves that no more run at once than the machine bears.
-      tests "tests/$target" --test "$target" -- --test-threads 16
+      # They mostly wait, and see to it themselves that no more run at once than the machine bears. Those that
+      # are alone wait for all others: more threads than there are of them.
+      tests "tests/$target" --test "$target" -- --test-threads 24
     else
       tests "tests/$target" --test "$target"
     fi

@@ -11,8 +11,8 @@ use crate::contract::certificates::{FILES, fingerprint};
 use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
 use crate::postgres::over_socket;
 
-/// How often the files are looked at; the kubelet itself takes up to a minute.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// The interval between two checks of the files, which are small.
+const INTERVAL: Duration = Duration::from_secs(3);
 /// How often PostgreSQL is asked whether it has loaded them.
 const ASK: Duration = Duration::from_secs(1);
 /// Patroni reloads in its next loop; a signal that came to nothing is repeated.

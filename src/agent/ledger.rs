@@ -20,7 +20,7 @@ use crate::api::{MigrationRecord, MigrationState};
 use crate::contract::migration::LEDGER_CHANNEL;
 use crate::contract::pod::SOCKET_DIR;
 use crate::contract::report::LedgerReport;
-use crate::postgres::{ConnectError, Connection, bounded_over_socket, describe, listen};
+use crate::postgres::{ConnectError, Connection, bounded_over_socket, describe, immune, listen};
 
 /// How often the ledger is read without a notification.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -31,11 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many bytes the server may send in one look; twenty rows are some tens of thousands.
 const SIZE: usize = 1 << 20;
 
-/// The session's settings. The server's own timeouts spare it work; a tenant's code can change
-/// them, so they are no bound.
-const OPTIONS: &str = "-c search_path=pg_catalog -c role=none -c statement_timeout=4s -c lock_timeout=2s \
-                       -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 -c client_min_messages=error \
-                       -c client_connection_check_interval=1s";
+/// The server's own timeouts spare it work; a tenant's code can change them, so they are no bound.
+const TIMEOUTS: &str = " -c statement_timeout=4s -c lock_timeout=2s";
 
 /// Why the ledger could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +86,8 @@ pub async fn follow(database: &str, reporter: &Reporter) -> Result<(), ConnectEr
 /// If it cannot be read within the bounds.
 pub async fn look(socket: &str, database: &str) -> Result<LedgerReport, LedgerError> {
     let (user, name) = (PostgresNames::READER, "servicedb ledger");
-    let connecting = bounded_over_socket(socket, database, user, name, OPTIONS, SIZE);
+    let options = format!("{}{TIMEOUTS}", immune::READER);
+    let connecting = bounded_over_socket(socket, database, user, name, &options, SIZE);
     let Ok(connection) = timeout(PATIENCE, connecting).await else { return Err(LedgerError::TooLong) };
     let Connection { client, .. } = &connection?;
     // Before any code of a tenant can run, or this were its word, too.

@@ -27,6 +27,10 @@ documented! {
     LABEL_ROLE = "servicedb.dev/role";
     /// Annotation of a database pod: the agent's report, as JSON.
     ANNOTATION_REPORT = "servicedb.dev/agent";
+    /// Annotation of a database pod: when the operator last prompted its kubelet to update the
+    /// mounted certificates. A kubelet syncs a changed pod at once, and any other within a minute
+    /// or two.
+    ANNOTATION_CERTIFICATES = "servicedb.dev/certificates-asked-at";
     /// Annotation of a ServiceDatabase: a token that asks for new credentials; it is done when
     /// `status.credentials.rotateRequest` has the same token.
     ANNOTATION_ROTATE = "servicedb.dev/rotate";

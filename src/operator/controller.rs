@@ -162,7 +162,11 @@ async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<
     let work = reconcile(resource.clone(), context.clone());
     let result = match tokio::time::timeout(Duration::from_secs(TIMEOUT_SECONDS), work).await {
         Ok(result) => result,
-        Err(_) => Err(Error::Timeout(TIMEOUT_SECONDS)),
+        Err(_) => {
+            // It ended before it told what it saw.
+            context.memory.doubt_certificates(&uid);
+            Err(Error::Timeout(TIMEOUT_SECONDS))
+        }
     };
     let took = started.elapsed();
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());

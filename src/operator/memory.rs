@@ -37,6 +37,9 @@ fn object_key(namespace: &str, kind: &str, name: &str) -> ObjectKey {
 /// What is remembered instead of a plan of an object that shall not be.
 pub const ABSENT: &str = "absent";
 
+/// The interval between two prompts of a kubelet for the same certificates.
+const PROMPT_AGAIN: Duration = Duration::from_secs(10);
+
 /// An object that was seen to be as planned.
 struct Seen {
     owner: String,
@@ -61,6 +64,8 @@ struct Remembered {
     vault: Option<VerifiedVault>,
     secrets: Option<Instant>,
     certificates: Option<SeenCertificates>,
+    /// The certificates that kubelets were last prompted to update, and when.
+    prompted: Option<(String, Instant)>,
     pending_generation: Option<i64>,
     credentials_doubted: bool,
     binding: Option<(String, i64, Instant)>,
@@ -295,6 +300,19 @@ impl Memory {
     pub fn saw_certificates(&self, uid: &str, authorities: String, due: Option<Timestamp>) {
         let seen = SeenCertificates { at: Instant::now(), due, authorities };
         self.with(uid, |remembered| remembered.certificates = Some(seen));
+    }
+
+    /// Whether to make kubelets update these certificates now. Repeated after [`PROMPT_AGAIN`],
+    /// since a kubelet may have synced the pod before its watch had the new Secret.
+    pub fn may_prompt(&self, uid: &str, certificates: &str) -> bool {
+        self.with(uid, |remembered| {
+            let asked = remembered.prompted.as_ref();
+            let lately = asked.is_some_and(|(asked, at)| asked == certificates && at.elapsed() < PROMPT_AGAIN);
+            if !lately {
+                remembered.prompted = Some((certificates.to_owned(), Instant::now()));
+            }
+            !lately
+        })
     }
 
     /// Takes the certificates for something to be looked at.

@@ -35,6 +35,10 @@ pub async fn status(context: &Context, findings: &Findings<'_>) -> Result<bool, 
 
 /// Writes a status, if it is not there already, and an event for each condition that changed.
 ///
+/// What was not looked at is told as it was told before, so a status stands on the one that was
+/// read: it is refused if the resource has changed since. The watch is often behind what this
+/// operator has just written itself.
+///
 /// # Errors
 /// Whatever the API server said; an event that cannot be written is no error.
 pub async fn write(context: &Context, resource: &ServiceDatabase, status: &ServiceDatabaseStatus) -> Result<(), Error> {
@@ -47,7 +51,11 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         "apiVersion": ServiceDatabase::api_version(&()),
         "kind": ServiceDatabase::kind(&()),
         // The uid keeps a late write off a new resource of the same name.
-        "metadata": {"name": resource.name_any(), "uid": resource.uid()},
+        "metadata": {
+            "name": resource.name_any(),
+            "uid": resource.uid(),
+            "resourceVersion": resource.resource_version(),
+        },
         "status": status,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();

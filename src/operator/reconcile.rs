@@ -141,7 +141,12 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     };
     // When Vault is back is told by the probe; when it refuses no more, by asking.
     let vault_failing = findings.vault.as_ref().is_some_and(|word| !word.holds) || observed.vault_refuses_an_agent();
-    let ready = publish::status(&context, &findings).await?;
+    let told = publish::status(&context, &findings).await;
+    if told.is_err() {
+        // What was seen of them is not told yet, and would be taken for told.
+        context.memory.doubt_certificates(&findings.resource.uid().unwrap_or_default());
+    }
+    let ready = told?;
     outcome?;
     let waits = findings.shape.as_ref().is_some_and(|shape| shape.decision.order.is_some())
         || observed.primary().is_some_and(|primary| observed.drains(primary))
@@ -216,6 +221,7 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
     }
     let asked = CertificatesAsked {
         request: None,
+        answered: answered(findings),
         overlap: secrets::authority_overlap(None),
         paused: true,
         pods: &observed.pods,
@@ -251,8 +257,13 @@ fn paused(database: &Database, observed: &Observation) -> String {
     }
 }
 
+/// The last request for a new authority that status reports as done.
+fn answered(findings: &Findings<'_>) -> Option<String> {
+    findings.resource.status.as_ref()?.certificates.as_ref()?.renew_request.clone()
+}
+
 /// Keeps the authority and the certificates; returns how they are, if they were looked at, and the
-/// authorities that clients shall know, PEM.
+/// authorities that clients shall know, PEM. They are looked at until status tells of them.
 async fn certify(
     context: &Context,
     database: &Database,
@@ -261,16 +272,18 @@ async fn certify(
 ) -> Result<(Option<Certified>, String), Error> {
     let uid = &database.owner.uid;
     let known = findings.resource.status.as_ref().and_then(|status| status.certificates.as_ref());
+    let told = known.is_some_and(|known| known.not_after.is_some());
     let seen = database.new_authority.as_ref().is_none_or(|request| {
         let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
         let done = known.and_then(|known| known.renew_request.as_ref());
         [under_way, done].contains(&Some(&request.token))
     });
-    if let Some(authorities) = context.memory.certificates_seen(uid, findings.now).filter(|_| seen) {
+    if let Some(authorities) = context.memory.certificates_seen(uid, findings.now).filter(|_| told && seen) {
         return Ok((None, authorities));
     }
     let asked = CertificatesAsked {
         request: database.new_authority.clone(),
+        answered: answered(findings),
         overlap: secrets::authority_overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
         paused: false,
         pods: &observed.pods,

@@ -17,6 +17,7 @@ use super::connection::{self, PluginError};
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, Names, PostgresNames, ROLE_PRIMARY};
 use crate::api::{ServiceDatabase, conditions};
 use crate::contract::pod::SOCKET_DIR;
+use crate::postgres::immune;
 
 /// The container of a database pod that PostgreSQL runs in.
 const CONTAINER: &str = "database";
@@ -39,16 +40,12 @@ impl Login {
     /// The role, and the settings of its session.
     fn role_and_options(self, names: &PostgresNames) -> (&'static str, String) {
         match self {
-            Self::Reader { seconds } => (
-                PostgresNames::READER,
-                format!(
-                    " options='-c search_path=pg_catalog -c role=none -c lock_timeout=5s -c statement_timeout={seconds}s \
-                     -c client_min_messages=error -c client_connection_check_interval=1s'"
-                ),
-            ),
-            Self::Owner => (PostgresNames::AS_OWNER, format!(" options='-c role={}'", names.owner())),
+            Self::Reader { seconds } => {
+                (PostgresNames::READER, format!("{} -c lock_timeout=5s -c statement_timeout={seconds}s", immune::READER))
+            }
+            Self::Owner => (PostgresNames::AS_OWNER, format!("{} -c role={}", immune::MIGRATOR, names.owner())),
             // A database's owner may set another role for all who connect to it.
-            Self::Superuser => ("postgres", " options='-c role=none'".to_owned()),
+            Self::Superuser => ("postgres", immune::PERSON.to_owned()),
         }
     }
 }
@@ -165,7 +162,7 @@ fn kubectl_arguments(
         all.extend(["timeout".to_owned(), (seconds + 1).to_string()].map(Into::into));
     }
     let (role, options) = login.role_and_options(names);
-    let target = format!("dbname={}{options}", names.database);
+    let target = format!("dbname={} options={}", names.database, immune::in_conninfo(&options));
     all.extend(["psql", "-h", SOCKET_DIR, "-U", role, "-d", &target, "-v", history].map(Into::into));
     all.extend(arguments.iter().cloned());
     all
@@ -205,17 +202,21 @@ mod tests {
         let names = Names::new("games", "chat").postgres("chat_db");
         let arguments = kubectl_arguments(&connection, "games", "chat-db-1", &names, Login::Superuser, false, &given);
         let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+        let target = format!("dbname=chat_db options={}", immune::in_conninfo(immune::PERSON));
         assert_eq!(
             text.join("|"),
-            "--kubeconfig|/home/me/my config|--context|dev|--namespace|games|exec|-i|chat-db-1|--container|database|--|\
-             psql|-h|/run/postgresql|-U|postgres|-d|dbname=chat_db options='-c role=none'|-v|HISTFILE=/dev/null|-c|select 'a b'"
+            format!(
+                "--kubeconfig|/home/me/my config|--context|dev|--namespace|games|exec|-i|chat-db-1|--container|database\
+                 |--|psql|-h|/run/postgresql|-U|postgres|-d|{target}|-v|HISTFILE=/dev/null|-c|select 'a b'"
+            )
         );
         let connection = Connection::default();
         let arguments = |login| kubectl_arguments(&connection, "games", "chat-db-1", &names, login, true, &[]);
         let owner = arguments(Login::Owner);
         assert_eq!(owner[..4], ["--namespace", "games", "exec", "-it"]);
         assert!(owner.contains(&"servicedb_local".into()));
-        assert!(owner.contains(&"dbname=chat_db options='-c role=chat_db_owner'".into()), "{owner:?}");
+        let target = owner.iter().find(|argument| argument.to_string_lossy().starts_with("dbname=chat_db options="));
+        assert!(target.is_some_and(|target| target.to_string_lossy().ends_with(" -c role=chat_db_owner'")), "{owner:?}");
         let reader = arguments(Login::Reader { seconds: 30 });
         assert!(reader.contains(&"servicedb_reader".into()) && reader.contains(&"31".into()), "{reader:?}");
     }

@@ -7,9 +7,11 @@ use std::task::{Context, Poll, ready};
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use super::connect::{ConnectError, Connection};
+use super::immune;
 use crate::contract::pod::POSTGRES_PORT;
 
 /// Connects over the local socket as a role that the server lets in there. `options` are settings
@@ -28,14 +30,20 @@ pub async fn bounded_over_socket(
     limit: usize,
 ) -> Result<Connection, ConnectError> {
     let path = format!("{directory}/.s.PGSQL.{POSTGRES_PORT}");
-    let stream =
-        UnixStream::connect(&path).await.map_err(|source| ConnectError::Socket { target: path.clone(), source })?;
-    let mut config = Config::new();
-    config.dbname(database).user(user).application_name(application_name).options(options);
-    let (client, mut connection) = config
-        .connect_raw(Limited { stream, left: limit }, NoTls)
-        .await
-        .map_err(|source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source })?;
+    let open = async |options: &str| {
+        let stream =
+            UnixStream::connect(&path).await.map_err(|source| ConnectError::Socket { target: path.clone(), source })?;
+        let mut config = Config::new();
+        config.dbname(database).user(user).application_name(application_name).options(options);
+        let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source };
+        config.connect_raw(Limited { stream, left: limit }, NoTls).await.map_err(failed)
+    };
+    let (client, mut connection) = match open(options).await {
+        Err(ConnectError::Postgres { source, .. }) if source.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
+            open(&immune::before_17(options)).await?
+        }
+        result => result?,
+    };
     // Notices are dropped: they would come into this process's log.
     let driver = tokio::spawn(async move {
         let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));

@@ -24,6 +24,18 @@ pub const ANY_LOGIN: &str = any_login!();
 /// team's way to take such a setting back.
 pub const MIGRATOR: &str = concat!(any_login!(), " -c local_preload_libraries=");
 
+/// For the sessions that read a ledger, which the tenant owns: unqualified names resolve to
+/// `pg_catalog` alone, and the server notices that its client is gone.
+pub const READER: &str = concat!(
+    any_login!(),
+    " -c local_preload_libraries= -c search_path=pg_catalog -c role=none -c client_min_messages=error \
+     -c client_connection_check_interval=1s"
+);
+
+/// For people who log in as the superuser: a tenant's setting neither keeps them out nor changes
+/// the role that they act as.
+pub const PERSON: &str = concat!(any_login!(), " -c session_preload_libraries= -c local_preload_libraries= -c role=none");
+
 /// For the superuser's sessions of the agent and of Patroni, which share a cluster, and in part a
 /// database, with a tenant. Bounded, since nobody waits for an agent that waits for ever; values are
 /// printed as what reads them expects.
@@ -40,6 +52,11 @@ pub const SUPERUSER: &str = concat!(
 /// 1023 bytes for such a connection string, with all that it fills in (`MAXCONNINFO`).
 pub const WAL_RECEIVER: &str = "-c statement_timeout=0 -c idle_session_timeout=0";
 
+/// Options as the value of a parameter in a connection string, quotes included.
+pub fn in_conninfo(options: &str) -> String {
+    format!("'{}'", options.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 /// The same options for a server before PostgreSQL 17, which has no `transaction_timeout`.
 pub fn before_17(options: &str) -> String {
     options.replace(" -c transaction_timeout=0", "")
@@ -55,7 +72,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_could_end_or_refuse_a_session_is_forced() {
-        for options in [ANY_LOGIN, MIGRATOR, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, PERSON, SUPERUSER] {
             for name in [
                 "statement_timeout",
                 "lock_timeout",
@@ -78,8 +95,14 @@ mod tests {
     }
 
     #[test]
+    fn in_a_connection_string_the_server_gets_the_same_options() {
+        let config: tokio_postgres::Config = format!("options={}", in_conninfo(ANY_LOGIN)).parse().expect("a string");
+        assert_eq!(config.get_options(), Some(ANY_LOGIN));
+    }
+
+    #[test]
     fn options_are_separated_by_spaces_that_are_not_escaped() {
-        for options in [ANY_LOGIN, MIGRATOR, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, PERSON, SUPERUSER] {
             let rest = options.replace("\\ ", "");
             assert!(rest.split(' ').all(|word| word == "-c" || word.contains('=')), "{rest}");
             assert!(!options.contains("  "), "{options}");

@@ -4,8 +4,9 @@
 //! They need `make cluster` and `make install` (`make test` does both). A missing cluster or
 //! operator is a failure that says so, never a skip. Each test has a namespace of its own;
 //! those of [`whole_cluster`] have the cluster for themselves. Run with
-//! `cargo test --test e2e -- --test-threads 16`: the tests mostly wait, and of themselves no
-//! more run at once than the machine bears.
+//! `cargo test --test e2e -- --test-threads 24`: the tests mostly wait, and of themselves no
+//! more run at once than the machine bears; those that have the cluster for themselves wait for
+//! all others, in threads of their own.
 
 mod api_server_away;
 mod approval;

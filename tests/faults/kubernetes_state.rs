@@ -25,7 +25,8 @@ const KINDS: [(&str, &str, &str); 13] = [
 ];
 
 /// Annotations that are made anew each time; that they are there, and not empty, counts.
-const ANEW: [&str; 5] = [
+const ANEW: [&str; 6] = [
+    "servicedb.dev/certificates-asked-at",
     "servicedb.dev/secret-id-accessor",
     "servicedb.dev/secret-id-previous-accessor",
     "servicedb.dev/secret-id-made-at",
@@ -124,7 +125,7 @@ fn labels(labels: &Value) -> Value {
 }
 
 /// Data as it is, but for what is made anew each time: the role_id, the proxies' authority, the
-/// database's own.
+/// database's own, the data directory's identifier.
 fn config_data(data: &Value) -> Value {
     let mut data = data.clone();
     for key in ["role-id", "ca.crt"] {
@@ -134,8 +135,10 @@ fn config_data(data: &Value) -> Value {
     }
     let desired = data["desired.json"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
     if let Some(mut desired) = desired {
-        if desired["authorities"].is_string() {
-            desired["authorities"] = "some".into();
+        for key in ["authorities", "systemIdentifier"] {
+            if desired[key].is_string() {
+                desired[key] = "some".into();
+            }
         }
         data["desired.json"] = desired;
     }

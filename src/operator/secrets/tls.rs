@@ -4,14 +4,17 @@
 use std::str;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use secrecy::ExposeSecret;
+use serde_json::json;
 
 use super::authority::{Leaves, Member, Notes, Published, Request, Rest, Served, Situation, State, Step};
 use super::certificates::{self, CLIENTS, Pair, Subject};
 use super::store::{self, Content, OPAQUE, Wanted};
+use crate::api::names::ANNOTATION_CERTIFICATES;
 use crate::api::{AuthorityChange, AuthorityPhase, CertificatesStatus};
 use crate::contract::certificates::{Authorities, FILES, fingerprint};
 use crate::contract::records::Runtime;
@@ -42,6 +45,8 @@ const LEAVES: [(&str, &str, Subject); 4] = [
 pub struct Asked<'a> {
     /// The request for a new authority, in annotations.
     pub request: Option<Request>,
+    /// The last request that status reports as done: the Secret that records it may be lost.
+    pub answered: Option<String>,
     /// How long clients have to read a new authority.
     pub overlap: SignedDuration,
     /// Whether the database is left as it is.
@@ -90,7 +95,7 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
     )?;
     let now = context.now();
     let members: Vec<_> = asked.pods.iter().filter(|pod| !pod.going).filter_map(member).collect();
-    let mut state = load(stored.as_ref(), served.as_ref(), &asked.remembered);
+    let mut state = load(stored.as_ref(), served.as_ref(), asked);
     // Only while a new authority is brought to everybody is it a question what they have.
     let publishing = |state: &State| {
         state.next.is_some() && state.notes.change.as_ref().is_some_and(|change| change.published_at.is_none())
@@ -112,7 +117,10 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
             _ => None,
         };
         match &step {
-            Step::Rest(rest) => return Ok(tell(owner, stored.is_some(), &state, rest, now)),
+            Step::Rest(rest) => {
+                prompt(context, owner, asked.pods, &state.served.fingerprint).await;
+                return Ok(tell(owner, stored.is_some(), &state, rest, now));
+            }
             Step::Sign(authorities) => {
                 let Some(signer) = &state.signer else { break };
                 let content = signed(owner, signer, authorities, now)?;
@@ -132,7 +140,7 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
                 stored = Some(write_stored(context, owner, &next, stored.as_ref()).await?);
             }
         }
-        state = load(stored.as_ref(), served.as_ref(), &asked.remembered);
+        state = load(stored.as_ref(), served.as_ref(), asked);
     }
     // The next reconcile goes on.
     let rest = Rest { waits_for: Some("the next step".to_owned()), ..Rest::default() };
@@ -151,6 +159,26 @@ fn tell_log(owner: &Owner, step: &Step) {
         Step::Note(_) | Step::Sign(_) | Step::Trust(_) | Step::Rest(_) => return,
     };
     tracing::info!(namespace, name, "{what}");
+}
+
+/// Makes the kubelets update the mounted Secret of pods that have not loaded the served
+/// certificates, by changing an annotation of the pod. A kubelet updates it within two minutes
+/// anyway, so a failed patch is no error.
+async fn prompt(context: &Context, owner: &Owner, pods: &[DatabasePod], served: &str) {
+    let loaded = |pod: &DatabasePod| pod.report.as_ref().and_then(|report| report.certificates.clone());
+    let has_others = |pod: &&DatabasePod| !pod.going && loaded(pod).is_some_and(|loaded| loaded != served);
+    let lagging: Vec<_> = pods.iter().filter(has_others).collect();
+    if lagging.is_empty() || !context.memory.may_prompt(&owner.uid, served) {
+        return;
+    }
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &owner.names.namespace);
+    let asked_at = context.now().to_string();
+    for pod in lagging {
+        let patch = json!({"metadata": {"uid": pod.uid, "annotations": {ANNOTATION_CERTIFICATES: asked_at}}});
+        if let Err(error) = api.patch(&pod.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            tracing::debug!(namespace = owner.names.namespace, pod = pod.name, %error, "the kubelet cannot be prompted");
+        }
+    }
 }
 
 /// An instance that runs. One that does not reads the files when it starts.
@@ -184,7 +212,8 @@ async fn look(context: &Context, owner: &Owner, binding: Option<&str>) -> Vec<Pu
 }
 
 /// What the Secrets hold. What is damaged counts as missing.
-fn load(stored: Option<&Secret>, served: Option<&Secret>, remembered: &Authorities) -> State {
+fn load(stored: Option<&Secret>, served: Option<&Secret>, asked: &Asked<'_>) -> State {
+    let remembered = &asked.remembered;
     let bundle = |secret: Option<&Secret>, key: &str| {
         secret.map(|secret| readable(store::text(secret, key).unwrap_or_default().expose_secret())).unwrap_or_default()
     };
@@ -192,7 +221,9 @@ fn load(stored: Option<&Secret>, served: Option<&Secret>, remembered: &Authoriti
     let known = in_served.and(remembered);
     let pair = |certificate: &str, key: &str| pair(stored?, certificate, key, &known);
     let (signer, next) = (pair("ca.crt", "ca.key"), pair("next.crt", "next.key"));
-    let notes = stored.and_then(|secret| serde_json::from_str(secret.annotations().get(ANNOTATION_NOTES)?).ok());
+    let noted = stored.and_then(|secret| serde_json::from_str(secret.annotations().get(ANNOTATION_NOTES)?).ok());
+    let mut notes: Notes = noted.unwrap_or_default();
+    notes.answered = notes.answered.or_else(|| asked.answered.clone());
     let pairs =
         [&signer, &next].into_iter().flatten().fold(Authorities::default(), |all, pair| all.and(&pair.authorities()));
     // One whose key is lost is still trusted.
@@ -203,7 +234,7 @@ fn load(stored: Option<&Secret>, served: Option<&Secret>, remembered: &Authoriti
         others: others.without(&pairs),
         signer,
         next,
-        notes: notes.unwrap_or_default(),
+        notes,
         served: Served::default(),
         remembered: remembered.clone(),
     };

@@ -74,12 +74,47 @@ pub async fn see_through(world: &mut World) {
 }
 
 #[tokio::test]
+async fn what_the_watch_has_not_told_of_yet_is_not_overwritten() {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    world.reconcile().await.expect("the finalizer");
+    let before = world.resource();
+    world.reconcile().await.expect("the first status");
+    let told = certificates(&world);
+    world.run_pods();
+    let error = world.reconcile_as_read(before).await.expect_err("a status that stands on an old one");
+    assert!(error.is_outdated(), "{error}");
+    assert_eq!(certificates(&world), told);
+    world.settle_all().await;
+    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_of_the_certificates_is_told_later() {
+    let world = World::new();
+    world.create(MINIMAL);
+    world.reconcile().await.expect("the finalizer");
+    let before = world.resource();
+    world.edit(|resource| resource["metadata"]["annotations"]["example.com/touched"] = "1".into());
+    assert!(world.reconcile_as_read(before).await.is_err(), "the resource has changed");
+    assert!(world.resource().status.is_none_or(|status| status.certificates.is_none()), "nothing is told yet");
+    world.reconcile().await.expect("the status");
+    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
+    // A status that somebody emptied is told of anew.
+    world.api.store().edit(&object("servicedatabases", "chat"), |resource| resource["status"] = Value::Null);
+    world.reconcile().await.expect("the status");
+    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
+}
+
+#[tokio::test]
 async fn one_that_is_asked_for_is_published_before_it_signs() {
     let mut world = at_rest().await;
     let (server, former) = (text(&world, "chat-db-tls", "server.crt"), text(&world, "chat-db-ca", "ca.crt"));
     ask(&world, "monday");
-    world.settle().await;
+    let sent = world.settle().await;
     assert_eq!((trusted(&world, "chat-db-tls"), phase(&world)), (2, Some(AuthorityPhase::Publishing)));
+    let prompts = sent.iter().filter(|sent| sent.contains("pods chat-db-0")).count();
+    assert_eq!(prompts, 1, "the kubelet is asked to look: {sent:?}");
     assert_eq!(world.told(kind::CERTIFICATES_READY), "True AuthorityChanging");
     world.pass(OVERLAP);
     world.settle().await;
@@ -145,6 +180,13 @@ async fn a_lost_one_is_told_and_nothing_changes_until_it_is_asked_for() {
         assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready", "{damage}: {:?}", certificates(&world));
         assert_eq!(certificates(&world).renew_request.as_deref(), Some("monday"), "{damage}");
         assert_eq!(text(&world, "chat-db-tls", "ca.crt"), text(&world, "chat-db-ca", "ca.crt"), "{damage}");
+
+        // The Secret that recorded the request is lost: the request is still answered.
+        delete(&world, "chat-db-ca");
+        world.restart();
+        world.settle().await;
+        assert_eq!(world.told(kind::CERTIFICATES_READY), "False AuthorityLost", "{damage}: lost once more");
+        assert_eq!(certificates(&world).renew_request.as_deref(), Some("monday"), "{damage}");
     }
 }
 

@@ -162,6 +162,11 @@ impl World {
         }
     }
 
+    /// One reconcile, of the resource as it was read some time ago.
+    pub async fn reconcile_as_read(&self, resource: ServiceDatabase) -> Result<Action, Error> {
+        reconcile(Arc::new(resource), self.context.clone()).await
+    }
+
     /// Removes from Vault what deleted resources left there.
     pub async fn sweep(&self) -> Result<(), Error> {
         sweep(&self.context).await

@@ -1,8 +1,10 @@
 //! A test's place: a namespace of its own, removed at the end, and told of on failure.
 
+use std::fs::OpenOptions;
 use std::future::Future;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -13,7 +15,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{Names, VaultNames};
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{RwLock, Semaphore, watch};
 
 use super::cluster::{Cluster, RUNTIME};
 use super::diagnosis;
@@ -23,6 +25,8 @@ use super::vault::Vault;
 static AT_WORK: Semaphore = Semaphore::const_new(4);
 /// Tests that disturb the whole cluster hold this alone.
 static WHOLE_CLUSTER: RwLock<()> = RwLock::const_new(());
+/// How many shared tests work or wait for their turn.
+static SHARED: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
 /// How long a test may take in all, whatever it waits for.
 const LONGEST: Duration = Duration::from_secs(900);
 /// How long the deletion of a test's databases may take.
@@ -39,22 +43,50 @@ pub struct Sandbox {
 /// Runs a test beside others.
 pub fn shared<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
     RUNTIME.block_on(async {
+        let _counted = Counted::new();
         let _lock = WHOLE_CLUSTER.read().await;
         let _permit = AT_WORK.acquire().await.expect("the semaphore is never closed");
         run(name, body).await;
     });
 }
 
-/// Runs a test while no other runs.
+/// Runs a test while no other runs: when all shared ones that were begun have ended, so that
+/// these are not held up once for each that is alone.
 pub fn alone<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
     RUNTIME.block_on(async {
-        let _lock = WHOLE_CLUSTER.write().await;
+        let mut shared = SHARED.subscribe();
+        let _lock = loop {
+            shared.wait_for(|tests| *tests == 0).await.expect("the count is never dropped");
+            // Where one test ends, the next begins a moment later.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let lock = WHOLE_CLUSTER.write().await;
+            if *shared.borrow() == 0 {
+                break lock;
+            }
+        };
         run(name, body).await;
     });
 }
 
+/// A shared test that works or waits for its turn.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        SHARED.send_modify(|tests| *tests += 1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        SHARED.send_modify(|tests| *tests -= 1);
+    }
+}
+
 async fn run<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
     let cluster = Cluster::get().await;
+    let began = tokio::time::Instant::now();
     let sandbox = Arc::new(Sandbox::new(cluster, name).await);
     let work = tokio::time::timeout(LONGEST, body(sandbox.clone()));
     let result = AssertUnwindSafe(work).catch_unwind().await;
@@ -68,10 +100,19 @@ async fn run<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox
     } else {
         sandbox.remove(in_time).await;
     }
+    note_time(name, began.elapsed());
     match result {
         Ok(Ok(())) => {}
         Ok(Err(_)) => panic!("the test took longer than {} s", LONGEST.as_secs()),
         Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Notes how long a test took: the slow ones are worth knowing.
+fn note_time(name: &str, took: Duration) {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-times.txt");
+    if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
+        let _ = writeln!(file, "{:.1} {name}", took.as_secs_f64());
     }
 }
 
