@@ -40,9 +40,10 @@ impl Login {
     /// The role, and the settings of its session.
     fn role_and_options(self, names: &PostgresNames) -> (&'static str, String) {
         match self {
-            Self::Reader { seconds } => {
-                (PostgresNames::READER, format!("{} -c lock_timeout=5s -c statement_timeout={seconds}s", immune::READER))
-            }
+            Self::Reader { seconds } => (
+                PostgresNames::READER,
+                format!("{} -c lock_timeout=5s -c statement_timeout={seconds}s", immune::READER),
+            ),
             Self::Owner => (PostgresNames::AS_OWNER, format!("{} -c role={}", immune::MIGRATOR, names.owner())),
             // A database's owner may set another role for all who connect to it.
             Self::Superuser => ("postgres", immune::PERSON.to_owned()),
@@ -216,7 +217,10 @@ mod tests {
         assert_eq!(owner[..4], ["--namespace", "games", "exec", "-it"]);
         assert!(owner.contains(&"servicedb_local".into()));
         let target = owner.iter().find(|argument| argument.to_string_lossy().starts_with("dbname=chat_db options="));
-        assert!(target.is_some_and(|target| target.to_string_lossy().ends_with(" -c role=chat_db_owner'")), "{owner:?}");
+        assert!(
+            target.is_some_and(|target| target.to_string_lossy().ends_with(" -c role=chat_db_owner'")),
+            "{owner:?}"
+        );
         let reader = arguments(Login::Reader { seconds: 30 });
         assert!(reader.contains(&"servicedb_reader".into()) && reader.contains(&"31".into()), "{reader:?}");
     }

@@ -34,7 +34,8 @@ pub const READER: &str = concat!(
 
 /// For people who log in as the superuser: a tenant's setting neither keeps them out nor changes
 /// the role that they act as.
-pub const PERSON: &str = concat!(any_login!(), " -c session_preload_libraries= -c local_preload_libraries= -c role=none");
+pub const PERSON: &str =
+    concat!(any_login!(), " -c session_preload_libraries= -c local_preload_libraries= -c role=none");
 
 /// For the superuser's sessions of the agent and of Patroni, which share a cluster, and in part a
 /// database, with a tenant. Bounded, since nobody waits for an agent that waits for ever; values are

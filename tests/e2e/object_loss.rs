@@ -7,52 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::harness::objects::{ADDRESS, OF_SHOP, objects};
 use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, column, config_map, database, plugin, shared};
 
 /// Between two looks at what is to come back.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Everything of a database but its Secrets, its Jobs, its StatefulSet, with which its pods go,
-/// and its ServiceAccount, which comes last.
-const OBJECTS: [(&str, &str); 18] = [
-    ("ConfigMap", "shop-db-config"),
-    ("ConfigMap", "shop-db-leader"),
-    ("ConfigMap", "shop-db-sync"),
-    ("ConfigMap", "shop-db-failover"),
-    ("ConfigMap", "shop-db-desired"),
-    ("ConfigMap", "shop-db-approle"),
-    ("ConfigMap", "shop-db-migrator"),
-    ("Role", "shop-db"),
-    ("RoleBinding", "shop-db"),
-    ("ServiceAccount", "shop-db-migrator"),
-    ("Service", "shop-db-replicas"),
-    ("Service", "shop-db-peers"),
-    ("NetworkPolicy", "shop-db"),
-    ("PodDisruptionBudget", "shop-db"),
-    ("PodDisruptionBudget", "shop-db-primary"),
-    // The same again: the second time finds what the first has made.
-    ("ConfigMap", "shop-db-leader"),
-    ("ConfigMap", "shop-db-sync"),
-    ("Role", "shop-db"),
-];
+/// Deleted a second time: what the first deletion made is deleted.
+const AGAIN: [(&str, &str); 3] = [("ConfigMap", "shop-db-leader"), ("ConfigMap", "shop-db-sync"), ("Role", "shop-db")];
 
 const PATRONIS: [&str; 4] = ["shop-db-config", "shop-db-leader", "shop-db-failover", "shop-db-sync"];
-
-fn objects(sandbox: &Sandbox, kind: &str) -> Api<DynamicObject> {
-    let (group, plural) = match kind {
-        "Role" | "RoleBinding" => ("rbac.authorization.k8s.io", format!("{}s", kind.to_lowercase())),
-        "NetworkPolicy" => ("networking.k8s.io", "networkpolicies".to_owned()),
-        "PodDisruptionBudget" => ("policy", "poddisruptionbudgets".to_owned()),
-        _ => ("", format!("{}s", kind.to_lowercase())),
-    };
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), &plural);
-    Api::namespaced_with(sandbox.cluster.client.clone(), &sandbox.namespace, &resource)
-}
 
 /// What of an object is the same when it has been made again: not what the API server gives it,
 /// nor what Patroni changes in every loop.
@@ -194,7 +162,7 @@ fn whatever_is_deleted_or_damaged_is_back_and_no_write_is_lost() {
         writer.goes_on(10).await;
         let (stop, gap) = longest_gap(writer.clone());
 
-        for (kind, name) in OBJECTS {
+        for (kind, name) in OF_SHOP.into_iter().filter(|object| *object != ADDRESS).chain(AGAIN) {
             delete(&sandbox, kind, &[name]).await;
             writer.goes_on(20).await;
         }
@@ -221,8 +189,7 @@ fn whatever_is_deleted_or_damaged_is_back_and_no_write_is_lost() {
         stop.store(true, Ordering::Relaxed);
         println!("the longest time without a write: {:?}", gap.await.expect("the watching task"));
 
-        // The primary's Service last: with it goes its address.
-        delete(&sandbox, "Service", &["shop-db"]).await;
+        delete(&sandbox, ADDRESS.0, &[ADDRESS.1]).await;
         writer.goes_on(20).await;
         let leaders: BTreeSet<_> = (0..3).map(|ordinal| format!("shop-db-{ordinal}")).collect();
         let first = sandbox.primary("shop").await;

@@ -6,14 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{ANNOTATION_ROTATE, LABEL_SCOPE};
 
 use super::vault_state;
-use crate::harness::{READY, Sandbox, condition, config_map, database, describe};
+use crate::harness::objects::objects;
+use crate::harness::{READY, Sandbox, condition, config_map, database, describe, until};
 
 /// Annotation of a pod that the kubelet shall look at.
 pub const TOUCHED: &str = "servicedb.dev/faults-touched";
@@ -51,11 +52,13 @@ pub enum Scenario {
     Steps,
     /// The database of [`Self::Create`], looked at again and again.
     Resync,
+    /// Objects that somebody deletes: the agents' state and rights, Patroni's lease.
+    ObjectsDeleted,
 }
 
 impl Scenario {
     /// All, in the order in which tables show them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Create,
         Self::Scale,
         Self::Rotate,
@@ -65,6 +68,7 @@ impl Scenario {
         Self::WrongSpec,
         Self::Steps,
         Self::Resync,
+        Self::ObjectsDeleted,
     ];
 
     /// As people read it.
@@ -79,6 +83,7 @@ impl Scenario {
             Self::WrongSpec => "wrong spec, reverted",
             Self::Steps => "created in steps",
             Self::Resync => "looked at again",
+            Self::ObjectsDeleted => "objects deleted",
         }
     }
 
@@ -139,6 +144,13 @@ impl Scenario {
                 }
             }
             Self::DeleteRetain | Self::DeleteData => sandbox.delete::<ServiceDatabase>(NAME).await,
+            Self::ObjectsDeleted => {
+                let names = sandbox.names(NAME);
+                let [_, lease, ..] = names.patroni_config_maps();
+                for (kind, name) in [("ConfigMap", names.desired()), ("Role", names.base()), ("ConfigMap", lease)] {
+                    recreated(sandbox, kind, &name).await;
+                }
+            }
             Self::WrongSpec => {
                 let wrong = json!({
                     "migrations": {"source": {"configMap": {"name": "absent"}}},
@@ -206,6 +218,18 @@ fn whole(more: Value) -> Value {
 
 async fn change(sandbox: &Sandbox, spec: Value) {
     sandbox.patch::<ServiceDatabase>(NAME, &json!({"spec": spec})).await;
+}
+
+/// Deletes an object, and waits until there is another of its name.
+async fn recreated(sandbox: &Sandbox, kind: &str, name: &str) {
+    let api = objects(sandbox, kind);
+    let before = api.get(name).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    api.delete(name, &DeleteParams::default()).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    until(&format!("{kind} {name} is recreated"), STEP, || async {
+        let now = api.get_opt(name).await.map_err(|error| error.to_string())?;
+        if now.is_some_and(|now| now.uid() != before.uid()) { Ok(()) } else { Err("it is not there".to_owned()) }
+    })
+    .await;
 }
 
 fn told_wrong(database: &ServiceDatabase) -> bool {

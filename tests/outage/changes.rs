@@ -129,6 +129,22 @@ fn drawn(chance: &mut StdRng) -> Vec<Change> {
     changes
 }
 
+/// Changes the spec once a second, by the dice, and at last to what the database had; how often.
+///
+/// # Errors
+/// What the API server said.
+pub async fn burst(subject: &Subject, dice: usize) -> Result<usize, String> {
+    let mut changes = drawn(&mut StdRng::seed_from_u64(dice as u64));
+    changes.push(AT_REST);
+    let mut next = Instant::now();
+    for change in &changes {
+        tokio::time::sleep_until(next).await;
+        declare(subject, *change).await?;
+        next = Instant::now() + BETWEEN;
+    }
+    Ok(changes.len())
+}
+
 async fn one(subject: &Subject, changes: Vec<Change>) -> Result<Run, String> {
     let way = Way::into(&subject.place).await;
     let (writers, begun) = (Writers::start(&way), Instant::now());

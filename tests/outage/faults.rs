@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use servicedb::api::names::{ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO};
+use servicedb::api::names::{ANNOTATION_REPORT, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO};
 use servicedb::api::{RequestState, ServiceDatabase};
 use tokio::time::Instant;
 
 use crate::harness::Sandbox;
+use crate::harness::objects::{ADDRESS, OF_SHOP, objects};
 use crate::subject::NAME;
 
 /// The file's first line is the pid.
@@ -70,6 +72,39 @@ pub async fn command(place: &Sandbox, pod: &str, script: &str) -> Result<String,
     Err(format!("a command in {pod}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
+/// Deletes an object of the database, as the dice fall; which one it was.
+///
+/// # Errors
+/// What the API server said.
+pub async fn delete_object(place: &Sandbox, dice: usize) -> Result<String, String> {
+    // The writers hold the address of the primary's Service.
+    let all: Vec<_> = OF_SHOP.iter().filter(|object| **object != ADDRESS).collect();
+    let (kind, name) = *all[dice % all.len()];
+    let deleted = objects(place, kind).delete(name, &DeleteParams::default()).await;
+    deleted.map(|_| format!("{kind} {name}")).map_err(|error| format!("deleting {kind} {name}: {error}"))
+}
+
+/// Takes the agent's report off a pod.
+///
+/// # Errors
+/// What the API server said.
+pub async fn remove_report(place: &Sandbox, pod: &str) -> Result<(), String> {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {ANNOTATION_REPORT: null}}}));
+    let patched = place.api::<Pod>().patch(pod, &PatchParams::default(), &patch).await;
+    patched.map(drop).map_err(|error| format!("taking the report off {pod}: {error}"))
+}
+
+/// Scales the StatefulSet to zero.
+///
+/// # Errors
+/// What the API server said.
+pub async fn scale_to_zero(place: &Sandbox) -> Result<(), String> {
+    let set = place.names(NAME).base();
+    let patch = Patch::Merge(json!({"spec": {"replicas": 0}}));
+    let patched = place.api::<StatefulSet>().patch(&set, &PatchParams::default(), &patch).await;
+    patched.map(drop).map_err(|error| format!("scaling {set}: {error}"))
+}
+
 /// Asks for another primary, this one or whichever is fit; the request's token.
 ///
 /// # Errors
@@ -77,9 +112,9 @@ pub async fn command(place: &Sandbox, pod: &str, script: &str) -> Result<String,
 pub async fn ask_for_switchover(place: &Sandbox, to: Option<&str>) -> Result<String, String> {
     let token = format!("{:016x}", rand::random::<u64>());
     let annotations = json!({ANNOTATION_SWITCHOVER: token, ANNOTATION_SWITCHOVER_TO: to});
-    let patch = kube::api::Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
     let api = place.api::<ServiceDatabase>();
-    let patched = api.patch(NAME, &kube::api::PatchParams::default(), &patch).await;
+    let patched = api.patch(NAME, &PatchParams::default(), &patch).await;
     patched.map(|_| token).map_err(|error| format!("asking for a switchover: {error}"))
 }
 

@@ -31,11 +31,19 @@ pub enum Fault {
     KubeletStopped,
     /// The API server stands still for a while.
     ApiServerHangs,
+    /// The spec changes once a second for some seconds.
+    SpecChanged,
+    /// Somebody deletes an object of the database.
+    ObjectDeleted,
+    /// Somebody takes the agent's report off a pod.
+    ReportRemoved,
+    /// Somebody scales the StatefulSet to zero.
+    ScaledToZero,
 }
 
 impl Fault {
     /// All.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::PodDeleted,
         Self::PodForceDeleted,
         Self::PostmasterKilled,
@@ -47,6 +55,10 @@ impl Fault {
         Self::NodeCutOff,
         Self::KubeletStopped,
         Self::ApiServerHangs,
+        Self::SpecChanged,
+        Self::ObjectDeleted,
+        Self::ReportRemoved,
+        Self::ScaledToZero,
     ];
 
     /// Its name.
@@ -63,6 +75,10 @@ impl Fault {
             Self::NodeCutOff => "node cut off",
             Self::KubeletStopped => "kubelet stopped",
             Self::ApiServerHangs => "API server hangs",
+            Self::SpecChanged => "spec changed each second",
+            Self::ObjectDeleted => "object deleted",
+            Self::ReportRemoved => "report removed",
+            Self::ScaledToZero => "StatefulSet scaled to zero",
         }
     }
 
@@ -75,7 +91,15 @@ impl Fault {
     /// pod's kubelet: where a node is broken, the first puts two servers on one volume, of which
     /// Kubernetes warns everybody, and the second does nothing.
     pub fn needs_the_node(self) -> bool {
-        !matches!(self, Self::PodDeleted | Self::Switchover) && !self.is_of_a_node()
+        matches!(
+            self,
+            Self::PodForceDeleted
+                | Self::PostmasterKilled
+                | Self::PostmasterStopped
+                | Self::PatroniKilled
+                | Self::PatroniStopped
+                | Self::StandbyForceDeleted
+        )
     }
 }
 

@@ -24,7 +24,7 @@ use crate::settings::{number, say};
 use crate::subject::{Subject, WHOLE, node};
 use crate::verdict;
 use crate::writers::{Account, Writers};
-use crate::{machine, place};
+use crate::{changes, machine, place};
 
 /// How long it takes, unless `SOAK_MINUTES` says otherwise.
 const MINUTES: u64 = 30;
@@ -195,6 +195,16 @@ impl Hand<'_> {
             Fault::KubeletStopped => return self.break_node(on, Break::Kubelet, draw.dice).await,
             // Nothing else can be brought about meanwhile.
             Fault::ApiServerHangs => nodes::hang_api_server(HANG).await?,
+            Fault::SpecChanged => {
+                let count = changes::burst(self.subject, draw.dice).await?;
+                return Ok(format!("{count} changes"));
+            }
+            Fault::ObjectDeleted => return faults::delete_object(place, draw.dice).await,
+            Fault::ReportRemoved => faults::remove_report(place, &pod).await?,
+            Fault::ScaledToZero => {
+                faults::scale_to_zero(place).await?;
+                return Ok("by another hand".to_owned());
+            }
         }
         Ok(format!("{pod} on {on}"))
     }

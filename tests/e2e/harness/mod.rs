@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod database;
 mod diagnosis;
 mod exec;
+pub mod objects;
 pub mod operator;
 mod pods;
 pub mod postgres;
