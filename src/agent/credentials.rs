@@ -7,10 +7,11 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use tokio_postgres::Client;
 
-use super::ensure::{self, EnsureError, LoginKind};
+use super::ensure::{self, LoginKind};
 use super::environment::Environment;
 use super::patroni::rest::{Rest, RestError};
 use super::records::{Records, RecordsError};
+use super::statement::EnsureError;
 use crate::api::names::PostgresNames;
 use crate::contract::certificates::Authorities;
 use crate::contract::desired::Desired;

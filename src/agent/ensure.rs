@@ -4,9 +4,10 @@
 use tokio_postgres::Client;
 
 use super::extensions::{self, Places};
+use super::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::contract::pod::SOCKET_DIR;
-use crate::postgres::{ConnectError, Connection, describe, ident, literal, over_socket};
+use crate::postgres::{Connection, ident, literal, over_socket};
 
 /// The functions that `pg_rewind` calls on its source, for a role that is no superuser.
 const REWIND_FUNCTIONS: [&str; 4] = [
@@ -26,42 +27,6 @@ const SESSION: &str = "SET search_path = pg_catalog; SET lock_timeout = '5s'; SE
 const READERS: i32 = 10;
 /// The relations of the ledger.
 const LEDGER: [&str; 2] = ["migrations", "revision"];
-
-/// Why something could not be ensured.
-#[derive(Debug, thiserror::Error)]
-pub enum EnsureError {
-    /// No connection.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// A statement failed.
-    #[error("ensuring {what}: {}", describe(source))]
-    Statement {
-        /// What was to be ensured.
-        what: String,
-        /// The cause.
-        source: tokio_postgres::Error,
-    },
-    /// A statement did not come to its end.
-    #[error("ensuring {what}: it takes too long")]
-    TooLong {
-        /// What was to be ensured.
-        what: String,
-    },
-    /// An extension cannot be created as declared.
-    #[error("spec.postgres.extensions, {name}: {problem}")]
-    Extension {
-        /// The extension.
-        name: String,
-        /// What is in its way.
-        problem: String,
-    },
-    /// Vault holds something else.
-    #[error("ensuring login {user}: what Vault holds for it is not a SCRAM verifier")]
-    NotAVerifier {
-        /// The role.
-        user: String,
-    },
-}
 
 /// A connection as superuser for statements that change nothing twice.
 ///
@@ -308,13 +273,4 @@ async fn has_role(client: &Client, role: &str) -> Result<bool, EnsureError> {
         .await
         .map(|row| row.is_some())
         .map_err(|source| EnsureError::Statement { what: format!("role {role}"), source })
-}
-
-pub(super) async fn execute(client: &Client, what: &str, statements: &str) -> Result<(), EnsureError> {
-    let result = client.batch_execute(statements).await;
-    if result.is_err() {
-        // A failed transaction would swallow what comes next.
-        let _ = client.batch_execute("ROLLBACK").await;
-    }
-    result.map_err(|source| EnsureError::Statement { what: what.to_owned(), source })
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::api::names::Names;
+use crate::contract::desired::Desired;
 use crate::contract::pod;
 
 /// This pod.
@@ -50,6 +51,11 @@ impl Environment {
             .parse()
             .map_err(|_| EnvironmentError { variable: pod::ENV_POD_IP, problem: "not an IP address" })?;
         Ok(Self { pod, uid: get(pod::ENV_POD_UID)?, ip, names })
+    }
+
+    /// Whether this pod is to be taken away.
+    pub fn is_leaving(&self, desired: &Desired) -> bool {
+        !self.names.is_one_of(&self.pod, desired.instances)
     }
 
     /// Whether this is the one pod that may initialise the database.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use super::ensure::{EnsureError, execute};
+use super::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::postgres::{bounded_over_socket, ident};
 

@@ -7,21 +7,15 @@ use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::patroni::config;
 use super::patroni::process::{Handle, Order};
-use crate::contract::desired::Desired;
 
 /// After a write that failed.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Whether a pod is to be taken away.
-pub fn is_leaving(environment: &Environment, desired: &Desired) -> bool {
-    !environment.names.is_one_of(&environment.pod, desired.instances)
-}
 
 /// Tells Patroni from now on, which was told `known` at its start.
 pub async fn follow(environment: Environment, mut state: DesiredState, patroni: Handle, mut known: bool) {
     loop {
         let desired = desired::first(&mut state).await;
-        let now = is_leaving(&environment, &desired);
+        let now = environment.is_leaving(&desired);
         if now == known {
             if state.changed().await.is_err() {
                 return std::future::pending().await;

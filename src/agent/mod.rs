@@ -38,6 +38,7 @@ mod slots;
 mod stall;
 mod standby;
 mod state;
+pub mod statement;
 mod volume;
 mod wal_on_leader;
 mod watchdog;
@@ -191,7 +192,7 @@ impl Agent {
         if outcome == Outcome::Made {
             first_start::run().await;
         }
-        Ok((prepared, member::is_leaving(&self.environment, &desired)))
+        Ok((prepared, self.environment.is_leaving(&desired)))
     }
 
     async fn follow(&self, patroni: &Handle) {

@@ -7,22 +7,11 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::Error;
 use super::memory::ABSENT;
-use super::object::{ANNOTATION_APPLIED, Owner, Planned, conflict, contains};
+use super::object::{ANNOTATION_APPLIED, Change, Owner, Planned, conflict, contains};
 use crate::api::names::FIELD_MANAGER;
 
 /// The field manager of objects that are handed over as they are made.
 const CREATION_MANAGER: &str = "servicedb-creation";
-
-/// What applying did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The object was made.
-    Created,
-    /// The object was changed.
-    Updated,
-    /// The object already was as planned; nothing was sent.
-    Unchanged,
-}
 
 /// Brings one object to its plan.
 ///

@@ -13,14 +13,14 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::apply::{delete_as_seen, delete_exactly};
+use super::backoff::jittered;
+use super::condition::{Word, condition};
 use super::context::Context;
 use super::error::Error;
 use super::object::{controller_uid, erased, stamped_uid};
-use super::orphans::Orphan;
-use super::reconcile::jittered;
-use super::status::{Word, condition};
+use super::orphans::{Orphan, leave_vault};
 use super::validate::Database;
-use super::{given_up, orphans, publish, vault_objects};
+use super::{given_up, orphans, publish};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::{FINALIZER, LABEL_NAME, Names};
 use crate::api::{DeletionPolicy, ServiceDatabase};
@@ -100,28 +100,6 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     context.memory.forget(&uid);
     context.metrics.gone(&uid);
     Ok(Action::await_change())
-}
-
-/// Takes out of Vault what the policy names; what is another's under the same names stays.
-///
-/// # Errors
-/// Whatever Vault said.
-pub async fn leave_vault(context: &Context, names: &Names, orphan: &Orphan) -> Result<(), Error> {
-    let vault = context.vault.as_ref();
-    let names = names.vault(&context.options.cluster_id);
-    if vault_objects::is_anothers(vault, &names, &context.cluster_uid, &orphan.uid).await? {
-        tracing::info!(record = names.runtime(), "what Vault has under these names is another's, and stays");
-        return Ok(());
-    }
-    vault_objects::remove(vault, &names).await?;
-    // A generation that was never proved is nobody's data.
-    vault.delete_kv(&names.pending()).await?;
-    if orphan.deletion_policy == DeletionPolicy::Delete {
-        // The runtime record last: by its metadata the others are known.
-        vault.delete_kv(&names.migrator_record()).await?;
-        vault.delete_kv(&names.runtime()).await?;
-    }
-    Ok(())
 }
 
 fn is_over(resource: &ServiceDatabase, deadline: Duration, now: Timestamp) -> bool {

@@ -19,18 +19,18 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::backoff::{backoff, jittered};
 use super::context::Context;
 use super::error::Error;
 use super::pods::{fingerprint, trim};
-use super::reconcile::{jittered, reconcile};
+use super::reconcile::reconcile;
+use super::selection::{api, labelled, resource_of};
 use super::{nodes, orphans, vault_probe, watches};
 use crate::api::ServiceDatabase;
-use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
+use crate::api::names::LABEL_SCOPE;
 
 /// How long one reconcile may take, in seconds.
 const TIMEOUT_SECONDS: u64 = 60;
-/// The first wait after a failure; it doubles with each.
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest while Vault fails: it may be back at any moment, and one request finds out.
@@ -91,22 +91,6 @@ async fn controller(
         .await;
 }
 
-/// The objects of a kind, in one namespace or in all.
-pub fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-/// Watches what has a label.
-pub fn labelled(label: &str) -> watcher::Config {
-    watcher::Config::default().labels(label)
-}
-
 /// A watch of database pods: a trimmed store for all to read, and the changes that matter.
 pub struct PodWatch {
     namespace: Option<String>,
@@ -149,12 +133,6 @@ fn relevant(
         .chain(stream::pending())
 }
 
-/// The resource that a pod belongs to by its label.
-pub fn resource_of(pod: &Pod) -> Option<ObjectRef<ServiceDatabase>> {
-    let name = pod.labels().get(LABEL_NAME)?;
-    Some(ObjectRef::new(name).within(&pod.namespace().unwrap_or_default()))
-}
-
 /// One reconcile, with a bound on its time, its metrics and its words.
 async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
@@ -192,21 +170,4 @@ fn on_error(resource: Arc<ServiceDatabase>, error: &Error, context: Arc<Context>
     let failures = context.memory.failed(&resource.uid().unwrap_or_default());
     let longest = if matches!(error, Error::Vault(_)) { LONGEST_VAULT_BACKOFF } else { LONGEST_BACKOFF };
     Action::requeue(jittered(backoff(failures, longest)))
-}
-
-fn backoff(failures: u32, longest: Duration) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    FIRST_BACKOFF.saturating_mul(1 << doublings).min(longest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backoff_doubles_and_is_bounded() {
-        assert_eq!(backoff(1, LONGEST_BACKOFF), FIRST_BACKOFF);
-        assert_eq!(backoff(3, LONGEST_BACKOFF), FIRST_BACKOFF * 4);
-        assert_eq!(backoff(u32::MAX, LONGEST_BACKOFF), LONGEST_BACKOFF);
-    }
 }

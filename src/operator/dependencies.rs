@@ -6,7 +6,7 @@ use kube::Api;
 
 use super::context::Context;
 use super::error::Error;
-use super::migrations::Progress;
+use super::progress::Progress;
 use super::validate::Database;
 use crate::api::conditions::reason;
 use crate::api::{SchemaDependency, ServiceDatabase};

@@ -8,7 +8,7 @@ use super::credentials::{self, Settled};
 use super::error::Error;
 use super::object::Owner;
 use super::observe::Observation;
-use super::plan::RoleIds;
+use super::role_ids::RoleIds;
 use super::secrets::{self, Role, Users};
 use super::validate::Database;
 use super::vault_objects;

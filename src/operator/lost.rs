@@ -1,9 +1,9 @@
 //! Whether the data is lost: the database was initialised, and no volume holds it. The
 //! StatefulSet's controller makes new, empty claims at once, so the agents have to tell.
 
+use super::condition::Word;
 use super::observe::Observation;
 use super::pods::DatabasePod;
-use super::status::Word;
 use crate::api::conditions::reason;
 use crate::api::names::Names;
 

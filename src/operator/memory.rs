@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::object::{ANNOTATION_UID, Owner};
-use super::patroni_state::Annotations;
-use super::plan::RoleIds;
+use super::object::{ANNOTATION_UID, Annotations, Owner};
+use super::role_ids::RoleIds;
 use crate::vault::VaultError;
 
 /// What is remembered between reconciles.

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::apply::Change;
+use super::object::Change;
 
 /// The operator's metrics.
 #[derive(Clone)]

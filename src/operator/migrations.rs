@@ -17,96 +17,20 @@ use super::job_pods::JobPods;
 use super::object::{Planned, controller_uid, erased};
 use super::observe::{JobState, ended, job_state};
 use super::plan::migration::{self, Purpose};
+use super::progress::{Declared, Progress};
 use super::validate::{Database, Migrations, Source};
+use crate::api::PendingApproval;
 use crate::api::conditions::reason;
 use crate::api::names::LABEL_NAME;
-use crate::api::{MigrationPlan, PendingApproval};
 use crate::contract::migration::{Failure, Outcome};
 use crate::contract::report::Report;
 use crate::migrate::approval;
-use crate::migrate::source::{self, MigrationSet};
+use crate::migrate::source;
 
 /// How long the leader's agent may take to see what a Job that ended well has done.
 const LEDGER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// How long after a Job gave up on a cause that passes it is tried again.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
-
-/// What is declared.
-pub enum Declared {
-    /// Nothing.
-    Nothing,
-    /// What is declared cannot be read.
-    Unreadable {
-        /// A reason of `api::conditions::reason`.
-        reason: &'static str,
-        /// What is wrong and what to do.
-        message: String,
-    },
-    /// A set of migrations, and the files that it was read from.
-    Set {
-        /// The migrations.
-        set: MigrationSet,
-        /// The files, as each ConfigMap has them.
-        parts: Vec<BTreeMap<String, String>>,
-    },
-    /// What only the Job can read; this stands for it.
-    Unread(String),
-}
-
-impl Declared {
-    /// The migrations, where the operator can read them.
-    pub fn set(&self) -> Option<&MigrationSet> {
-        match self {
-            Self::Set { set, .. } => Some(set),
-            _ => None,
-        }
-    }
-
-    /// What names them; none if nothing readable is declared.
-    pub fn revision(&self) -> Option<&str> {
-        match self {
-            Self::Set { set, .. } => Some(&set.revision),
-            Self::Unread(revision) => Some(revision),
-            Self::Nothing | Self::Unreadable { .. } => None,
-        }
-    }
-}
-
-/// How far the migrations are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// None are declared.
-    NotDeclared,
-    /// They cannot start yet.
-    Waiting {
-        /// A reason of `api::conditions::reason`.
-        reason: &'static str,
-        /// What they wait for.
-        message: String,
-    },
-    /// The Job is under way.
-    Running,
-    /// The Job is under way, or is tried again, and something is in its way.
-    Hindered {
-        /// A reason of `api::conditions::reason`.
-        reason: &'static str,
-        /// What.
-        message: String,
-    },
-    /// What may lose stored data waits for a person's word.
-    Held(PendingApproval),
-    /// The ledger says that the schema is at its target.
-    Applied,
-    /// A dry run said what would be run.
-    Planned(MigrationPlan),
-    /// The Job ended in vain, and trying again would too.
-    Failed {
-        /// A reason of `api::conditions::reason`.
-        reason: String,
-        /// The file, the SQLSTATE, and what to do.
-        message: String,
-    },
-}
 
 /// Reads what is declared.
 ///

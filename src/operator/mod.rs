@@ -10,8 +10,10 @@
 mod admission;
 mod adopt;
 mod apply;
+mod backoff;
 pub mod checks;
 mod cleanup;
+mod condition;
 mod context;
 mod controller;
 mod credentials;
@@ -35,11 +37,14 @@ mod orphans;
 mod patroni_state;
 mod plan;
 mod pods;
+mod progress;
 mod publish;
 mod quantity;
 mod reconcile;
+mod role_ids;
 mod rolling;
 mod secrets;
+mod selection;
 mod startup;
 mod status;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
-use super::controller::resource_of;
+use super::selection::resource_of;
 use crate::api::ServiceDatabase;
 
 /// The names of the nodes that are being emptied.

@@ -1,5 +1,7 @@
 //! One planned object: what it shall be, as the API server will read it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -11,6 +13,26 @@ use sha2::{Digest, Sha256};
 use super::error::Error;
 use super::quantity;
 use crate::api::names;
+
+/// Annotation of the StatefulSet, and of the desired state, which outlives it: the template that
+/// was accepted, as this operator plans it and without what the API server fills in.
+pub const ANNOTATION_TEMPLATE: &str = "servicedb.dev/template";
+/// The key of `-config` with the system identifier.
+pub const INITIALIZE: &str = "initialize";
+
+/// The annotations of an object.
+pub type Annotations = BTreeMap<String, String>;
+
+/// What applying did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The object was made.
+    Created,
+    /// The object was changed.
+    Updated,
+    /// The object already was as planned; nothing was sent.
+    Unchanged,
+}
 
 /// Annotation: the hash of what was last applied. It tells that a field was taken out of
 /// the plan, which comparing the plan with the live object cannot.

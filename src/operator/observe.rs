@@ -15,11 +15,9 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::error::Error;
-use super::object::{ANNOTATION_UID, controller_uid, stamped_uid};
-use super::patroni_state::INITIALIZE;
+use super::object::{ANNOTATION_TEMPLATE, ANNOTATION_UID, INITIALIZE, controller_uid, stamped_uid};
 use super::pods::{DatabasePod, VolumeEnd};
 use super::quantity;
-use super::rolling::ANNOTATION_TEMPLATE;
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_NAME, Names};
 use crate::contract::certificates::Authorities;

@@ -12,10 +12,10 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::apply::is_conflict;
-use super::cleanup::leave_vault;
+use super::backoff::jittered;
 use super::context::Context;
 use super::error::Error;
-use super::reconcile::jittered;
+use super::vault_objects;
 use crate::api::names::{FIELD_MANAGER, Names};
 use crate::api::{DeletionPolicy, ServiceDatabase};
 
@@ -93,6 +93,28 @@ pub async fn sweep(context: &Context) -> Result<(), Error> {
         tracing::info!(namespace, name, uid = orphan.uid, "what a deleted resource left in Vault is removed");
         let done = json!({"data": {key: null}});
         api.patch(CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&done)).await?;
+    }
+    Ok(())
+}
+
+/// Takes out of Vault what the policy names; what is another's under the same names stays.
+///
+/// # Errors
+/// Whatever Vault said.
+pub async fn leave_vault(context: &Context, names: &Names, orphan: &Orphan) -> Result<(), Error> {
+    let vault = context.vault.as_ref();
+    let names = names.vault(&context.options.cluster_id);
+    if vault_objects::is_anothers(vault, &names, &context.cluster_uid, &orphan.uid).await? {
+        tracing::info!(record = names.runtime(), "what Vault has under these names is another's, and stays");
+        return Ok(());
+    }
+    vault_objects::remove(vault, &names).await?;
+    // A generation that was never proved is nobody's data.
+    vault.delete_kv(&names.pending()).await?;
+    if orphan.deletion_policy == DeletionPolicy::Delete {
+        // The runtime record last: by its metadata the others are known.
+        vault.delete_kv(&names.migrator_record()).await?;
+        vault.delete_kv(&names.runtime()).await?;
     }
     Ok(())
 }

@@ -8,17 +8,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::object::{ANNOTATION_APPLIED, ANNOTATION_UID};
+use super::object::{ANNOTATION_APPLIED, ANNOTATION_UID, Annotations, INITIALIZE};
 use super::observe::Observation;
 use crate::api::names::Names;
 use crate::contract::desired::Desired;
 use crate::contract::patroni;
 
-/// The annotations of an object.
-pub type Annotations = BTreeMap<String, String>;
-
-/// The key of `-config` with the system identifier.
-pub const INITIALIZE: &str = "initialize";
 /// The key of `-config` with the dynamic configuration.
 const CONFIG: &str = "config";
 /// The key of `-leader` and of `-sync` with the leader's name.

@@ -9,21 +9,23 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
-use rand::Rng;
 use serde_json::json;
 
 use super::apply::{apply, delete_as_seen, ensure_absent};
+use super::backoff::jittered;
+use super::condition::Word;
 use super::context::Context;
 use super::credentials::Settled;
 use super::error::Error;
-use super::migrations::{self, Declared, Progress};
-use super::object::Owner;
+use super::migrations;
+use super::object::{INITIALIZE, Owner};
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::pods::DatabasePod;
+use super::progress::{Declared, Progress};
 use super::rolling::{self, Members, Situation};
 use super::secrets::{CertificatesAsked, Certified};
-use super::status::{Findings, Shape, Word, is_applied};
+use super::status::{Findings, Shape, is_applied};
 use super::validate::{Database, validate};
 use super::{admission, adopt, cleanup, drift, given_up, in_vault, lost, patroni_state, publish, secrets, volumes};
 use crate::api::ServiceDatabase;
@@ -477,7 +479,7 @@ async fn name_the_system(context: &Context, database: &Database, observed: &Obse
     let Some(system_identifier) = recorded else { return Ok(()) };
     let [config, ..] = database.names().patroni_config_maps();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
-    let patch = json!({"metadata": {"annotations": {patroni_state::INITIALIZE: system_identifier}}});
+    let patch = json!({"metadata": {"annotations": {INITIALIZE: system_identifier}}});
     api.patch(&config, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(())
 }
@@ -503,9 +505,4 @@ fn resync(context: &Context) -> Action {
 
 fn resync_time(context: &Context) -> Duration {
     jittered(Duration::from_secs(context.options.resync_seconds))
-}
-
-/// From four fifths to six fifths of a time, so that a fleet does not come at once.
-pub fn jittered(time: Duration) -> Duration {
-    time.mul_f64(rand::rng().random_range(0.8..1.2))
 }

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use super::object::Owner;
 use super::options::Options;
 use super::quantity;
-use super::secrets::AuthorityRequest;
+use super::secrets::authority::Request as AuthorityRequest;
 use crate::api::conditions::reason;
 use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_CHECK_DRIFT,

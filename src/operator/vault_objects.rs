@@ -9,7 +9,7 @@ use futures::try_join;
 
 use super::context::Context;
 use super::error::Error;
-use super::plan::RoleIds;
+use super::role_ids::RoleIds;
 use super::secrets::SECRET_ID_LIFETIME;
 use super::validate::Database;
 use crate::vault::policy::{self, Mounts};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::sync::watch;
 
+use super::backoff::jittered;
 use super::context::Context;
-use super::reconcile::jittered;
 
 /// How often Vault is asked.
 const INTERVAL: Duration = Duration::from_secs(5);

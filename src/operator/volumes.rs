@@ -9,10 +9,10 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
+use super::condition::Word;
 use super::error::Error;
 use super::observe::{Observation, requested};
 use super::quantity::bytes;
-use super::status::Word;
 use super::validate::Database;
 use crate::api::conditions::reason;
 

@@ -17,9 +17,9 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
 
 use super::context::Context;
-use super::controller::{api, labelled};
 use super::memory::Memory;
 use super::patroni_state::fingerprint;
+use super::selection::{api, labelled};
 use crate::api::ServiceDatabase;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE, service_of_patroni_config_map};
 

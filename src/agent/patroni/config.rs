@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::agent::environment::Environment;
-use crate::agent::member::is_leaving;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
@@ -39,7 +38,7 @@ pub fn write(environment: &Environment, desired: &Desired) -> std::io::Result<()
     std::fs::write(Path::new(RUN_DIR).join(HBA), lines(hba(&environment.names.postgres(&desired.database))))?;
     std::fs::write(Path::new(RUN_DIR).join(IDENT), lines(ident()))?;
     // JSON is YAML, and quotes every value.
-    std::fs::write(path(), format!("{:#}\n", local(environment, is_leaving(environment, desired))))
+    std::fs::write(path(), format!("{:#}\n", local(environment, environment.is_leaving(desired))))
 }
 
 /// The settings of this configuration, which are not shared by the members.

@@ -9,9 +9,7 @@ use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::records::VaultAccess;
 use crate::operator::credentials::Settled;
-use crate::operator::object::Planned;
-use crate::operator::patroni_state::Annotations;
-use crate::operator::rolling::ANNOTATION_TEMPLATE;
+use crate::operator::object::{ANNOTATION_TEMPLATE, Annotations, Planned};
 use crate::operator::validate::Database;
 
 /// A role_id and how to reach Vault. The secret_id is in a Secret of the same name.

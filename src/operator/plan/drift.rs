@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::migration::{JobPod, add};
+use super::job::{JobPod, add};
 use crate::contract::pod;
 use crate::operator::validate::Database;
 

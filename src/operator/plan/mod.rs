@@ -4,6 +4,7 @@
 mod access;
 pub mod config;
 pub mod drift;
+mod job;
 pub mod migration;
 mod network;
 pub mod tool;
@@ -14,10 +15,10 @@ pub use workload::{RETAIN, Shape};
 use serde_json::Value;
 
 use super::credentials::Settled;
-use super::object::Planned;
+use super::object::{Annotations, Planned};
 use super::options::Options;
-use super::patroni_state::Annotations;
-use super::rolling::Decision;
+use super::role_ids::RoleIds;
+use super::rolling::situation::Decision;
 use super::validate::Database;
 
 /// What the plan needs beside the resource, all of it observed or made before.
@@ -44,15 +45,6 @@ pub struct Inputs<'a> {
     pub system_identifier: Option<&'a str>,
     /// The size of the smallest of the volumes, in bytes.
     pub volume_bytes: Option<u64>,
-}
-
-/// The role_ids of one ServiceDatabase's AppRoles.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleIds {
-    /// Of the database pods.
-    pub instance: String,
-    /// Of the migration Job.
-    pub migrator: String,
 }
 
 /// Everything that does not run: applied first, in any order.

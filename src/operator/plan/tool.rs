@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::migration::{EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal};
+use super::job::{EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal};
 use super::workload::container_security;
 use crate::api::ToolSource;
 use crate::contract::pod;

@@ -3,13 +3,13 @@
 
 use jiff::SignedDuration;
 
-use super::{Decision, Needed, Situation, serves};
+use super::situation::{Decision, Situation, serves};
 use crate::api::RequestState;
 use crate::api::conditions::reason;
 use crate::contract::desired::Action;
 use crate::contract::report::{Phase, Report};
+use crate::operator::condition::Word;
 use crate::operator::pods::DatabasePod;
-use crate::operator::status::Word;
 
 /// How long a replica runs before it is restarted again for one change of a setting: doubled with
 /// each try, up to the longest. The tries never end, since what they wait for may come at any time.
@@ -28,6 +28,9 @@ pub enum Need {
     /// Another pod, and with it another volume: the one that it has ends with the pod.
     Volume,
 }
+
+/// What one instance needs.
+type Needed<'a> = (&'a DatabasePod, Need);
 
 /// Takes the next step.
 pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {

@@ -4,9 +4,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::needs::{Need, need, restart_id};
-use super::{Decision, Ordered, Situation};
+use super::situation::{Decision, Ordered, Situation};
 use crate::api::{RequestState, RequestStatus};
-use crate::operator::status::seconds;
+use crate::operator::condition::seconds;
 
 /// Takes up the switchover that is asked for, or says what became of it.
 pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut Decision) {

@@ -7,14 +7,10 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::api::{PendingRollout, UpdatePolicy};
-use crate::operator::object::{contains, short_hash};
+use crate::operator::object::{ANNOTATION_TEMPLATE, contains, short_hash};
 use crate::operator::options::Options;
 use crate::operator::plan;
 use crate::operator::validate::Database;
-
-/// Annotation of the StatefulSet, and of the desired state, which outlives it: the template that
-/// was accepted, as this operator plans it and without what the API server fills in.
-pub const ANNOTATION_TEMPLATE: &str = "servicedb.dev/template";
 
 /// How many changes are told.
 const TOLD: usize = 12;

@@ -2,12 +2,12 @@
 //! The pod that runs is then all that keeps the data. It is replaced, to get a new volume and to
 //! clone the leader, while another instance has everything; until then it is not touched.
 
-use super::Situation;
+use super::situation::Situation;
 use crate::api::conditions::reason;
 use crate::api::names::Names;
+use crate::operator::condition::Word;
 use crate::operator::observe::Observation;
 use crate::operator::pods::{DatabasePod, VolumeEnd};
-use crate::operator::status::Word;
 
 /// The instances that stay.
 #[derive(Clone, Copy)]

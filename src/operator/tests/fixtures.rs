@@ -9,7 +9,8 @@ use crate::api::ServiceDatabase;
 use crate::operator::credentials::Settled;
 use crate::operator::options::Options;
 use crate::operator::patroni_state::{self, Known};
-use crate::operator::plan::{self, Inputs, RoleIds};
+use crate::operator::plan::{self, Inputs};
+use crate::operator::role_ids::RoleIds;
 use crate::operator::rolling::Decision;
 use crate::operator::validate::{Database, validate};
 

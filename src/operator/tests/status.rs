@@ -8,8 +8,8 @@ use crate::api::conditions::{self as kind, reason};
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
 use crate::contract::report::{LedgerReport, OldSessions, Trouble, VaultHealth};
 use crate::migrate::source;
-use crate::operator::migrations::Progress;
-use crate::operator::status::Word;
+use crate::operator::condition::Word;
+use crate::operator::progress::Progress;
 
 /// Status and reason of a condition, as `True Available`.
 fn told(status: &ServiceDatabaseStatus, kind: &str) -> String {

@@ -1,107 +1,27 @@
 //! From what was observed and applied to status: pure.
 
 mod certificates;
+mod findings;
 mod migrations;
 mod shape;
 
+pub use findings::{Findings, Shape};
 pub use migrations::is_applied;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::credentials::Settled;
-use super::migrations::{Declared, Progress};
+use super::condition::{Word, condition, held, seconds};
 use super::observe::Observation;
-use super::options::Options;
 use super::pods::DatabasePod;
-use super::rolling::Decision;
-use super::secrets::Certified;
+use super::progress::Progress;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::Names;
-use crate::api::{
-    BindingStatus, CredentialsStatus, DriftStatus, Endpoints, PendingRollout, ServiceDatabase, ServiceDatabaseStatus,
-};
+use crate::api::{BindingStatus, CredentialsStatus, Endpoints, ServiceDatabaseStatus};
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
 use crate::migrate::approval;
-
-/// A word on one thing: whether it holds, why, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// Whether it holds.
-    pub holds: bool,
-    /// A reason of `api::conditions::reason`.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-}
-
-impl Word {
-    /// It holds.
-    pub fn yes(reason: &str, message: impl Into<String>) -> Self {
-        Self { holds: true, reason: reason.to_owned(), message: message.into() }
-    }
-
-    /// It does not.
-    pub fn no(reason: &str, message: impl Into<String>) -> Self {
-        Self { holds: false, reason: reason.to_owned(), message: message.into() }
-    }
-}
-
-/// What a reconcile found.
-pub struct Findings<'a> {
-    /// The resource as it was read.
-    pub resource: &'a ServiceDatabase,
-    /// The operator's settings.
-    pub options: &'a Options,
-    /// What was planned from it; none if the spec cannot be planned.
-    pub database: Option<&'a Database>,
-    /// What is.
-    pub observed: &'a Observation,
-    /// What stops everything until somebody changes something.
-    pub stalled: Option<Word>,
-    /// What failed and is tried again.
-    pub failed: Option<Word>,
-    /// The operator's own dealing with Vault; none if there was none.
-    pub vault: Option<Word>,
-    /// The certificates; none if they were not looked at.
-    pub certificates: Option<Certified>,
-    /// The credentials that the runtime record shall hold.
-    pub credentials: Settled,
-    /// The Secret with the credentials, as far as it is known to hold them.
-    pub binding: Option<String>,
-    /// How far the migrations are; none if they were not looked at.
-    pub progress: Option<Progress>,
-    /// The declared migrations.
-    pub declared: Option<&'a Declared>,
-    /// What is known of the schema's drift.
-    pub drift: Option<DriftStatus>,
-    /// What is done to the instances; none if they were not looked at.
-    pub shape: Option<Shape>,
-    /// Now.
-    pub now: Timestamp,
-}
-
-impl Findings<'_> {
-    /// The StatefulSet, if it has no pods because somebody wants none.
-    fn scaled_away(&self) -> Option<String> {
-        let set = self.observed.own_set(self.resource.metadata.uid.as_deref()?)?;
-        let none = set.spec.as_ref()?.replicas == Some(0) && self.observed.pods.is_empty();
-        none.then(|| set.name_any())
-    }
-}
-
-/// What is done to the instances.
-pub struct Shape {
-    /// The next step, and what people asked for.
-    pub decision: Decision,
-    /// The template's changes that wait for an approval.
-    pub pending: Option<PendingRollout>,
-    /// Why the volumes are not as declared; none if they are.
-    pub volumes: Option<Word>,
-}
 
 /// The status that the findings give.
 pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
@@ -176,41 +96,6 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         restart: findings.shape.as_ref().map_or(previous.restart, |shape| shape.decision.restart.clone()),
         deletion_waits_for: None,
     }
-}
-
-/// A condition whose time of transition is kept while it stays what it is.
-pub fn condition(
-    kind: &str,
-    word: Word,
-    previous: &ServiceDatabaseStatus,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Condition {
-    let status = if word.holds { "True" } else { "False" };
-    let since = previous
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind && condition.status == status)
-        .map_or(Time(seconds(now)), |condition| condition.last_transition_time.clone());
-    Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        reason: word.reason,
-        message: word.message,
-        observed_generation: generation,
-        last_transition_time: since,
-    }
-}
-
-/// Conditions are written in whole seconds; what is compared must be too.
-pub fn seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<Word> {
-    let condition = previous.conditions.iter().find(|condition| condition.type_ == kind)?;
-    let holds = condition.status == "True";
-    Some(Word { holds, reason: condition.reason.clone(), message: condition.message.clone() })
 }
 
 fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {

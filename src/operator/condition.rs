@@ -1,0 +1,65 @@
+//! The state of a condition, and its form in the API.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::ServiceDatabaseStatus;
+
+/// The state of one condition: status, reason, message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Whether its status is True.
+    pub holds: bool,
+    /// A reason of `api::conditions::reason`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Word {
+    /// True.
+    pub fn yes(reason: &str, message: impl Into<String>) -> Self {
+        Self { holds: true, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// False.
+    pub fn no(reason: &str, message: impl Into<String>) -> Self {
+        Self { holds: false, reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// The condition as the API has it; its transition time is kept while its status is the same.
+pub fn condition(
+    kind: &str,
+    word: Word,
+    previous: &ServiceDatabaseStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = if word.holds { "True" } else { "False" };
+    let since = previous
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind && condition.status == status)
+        .map_or(Time(seconds(now)), |condition| condition.last_transition_time.clone());
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: word.reason,
+        message: word.message,
+        observed_generation: generation,
+        last_transition_time: since,
+    }
+}
+
+/// The time in whole seconds, as conditions are stored.
+pub fn seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// A condition as status has it already.
+pub fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<Word> {
+    let condition = previous.conditions.iter().find(|condition| condition.type_ == kind)?;
+    let holds = condition.status == "True";
+    Some(Word { holds, reason: condition.reason.clone(), message: condition.message.clone() })
+}
