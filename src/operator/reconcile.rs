@@ -11,23 +11,24 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use super::apply::object::{INITIALIZE, Owner};
 use super::apply::{apply, delete_as_seen, ensure_absent};
-use super::backoff::jittered;
-use super::condition::Word;
 use super::context::Context;
-use super::credentials::Settled;
-use super::error::Error;
-use super::migrations;
-use super::object::{INITIALIZE, Owner};
+use super::context::backoff::jittered;
+use super::context::error::Error;
+use super::credentials::{Settled, binding, vault_sync};
+use super::instances::{self, Members, Situation, admission, given_up, growth, lost, patroni_state};
+use super::lifecycle::{adopt, deletion};
+use super::migrations::progress::{Declared, Progress};
+use super::migrations::{self, drift};
+use super::observe::pods::DatabasePod;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
-use super::pods::DatabasePod;
-use super::progress::{Declared, Progress};
-use super::rolling::{self, Members, Situation};
-use super::secrets::{CertificatesAsked, Certified};
-use super::status::{Findings, Shape, is_applied};
+use super::status::condition::Word;
+use super::status::{Findings, Shape, is_applied, publish};
+use super::tls::authority;
+use super::tls::served::{self, Certified};
 use super::validate::{Database, validate};
-use super::{admission, adopt, cleanup, drift, given_up, in_vault, lost, patroni_state, publish, secrets, volumes};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
@@ -46,11 +47,11 @@ const MOUNTING_IS_HEARD_AFTER: Duration = Duration::from_secs(5);
 pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
     // 1. Deletion goes first and does not look at spec: a bad spec must not block it.
     if resource.metadata.deletion_timestamp.is_some() {
-        return cleanup::clean_up(&context, &resource).await;
+        return deletion::clean_up(&context, &resource).await;
     }
     // 2. The finalizer is there before anything outside of the resource is.
     if !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        cleanup::add_finalizer(&context, &resource).await?;
+        deletion::add_finalizer(&context, &resource).await?;
         return Ok(Action::await_change());
     }
     // 3. What is.
@@ -164,7 +165,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
 
 /// Vault failed: that is told, and what it says of Vault is taken into account.
 fn note_vault(context: &Context, uid: &str, error: &VaultError, findings: &mut Findings<'_>) {
-    in_vault::doubt(context, uid, error);
+    vault_sync::doubt(context, uid, error);
     findings.vault = Some(Word::no(error.reason(), error.to_string()));
 }
 
@@ -182,7 +183,7 @@ async fn bind(
     let before = findings.binding.take();
     let wanted = database.binding_secret.as_ref();
     if let Some(before) = before.as_ref().filter(|before| Some(*before) != wanted) {
-        secrets::binding::remove(context, database, before).await?;
+        binding::remove(context, database, before).await?;
     }
     let credentials = observed.primary().and_then(|pod| pod.report.as_ref()?.credentials.as_ref());
     let Some(wanted) = wanted else { return Ok(()) };
@@ -196,7 +197,7 @@ async fn bind(
         findings.binding = Some(wanted.clone());
         return Ok(());
     }
-    match secrets::binding::ensure(context, database, wanted, proved).await {
+    match binding::ensure(context, database, wanted, proved).await {
         Ok(true) => {
             context.memory.saw_binding(uid, wanted, proved);
             findings.binding = Some(wanted.clone());
@@ -221,19 +222,17 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
     if (observed.stateful_set.is_none() && observed.pods.is_empty()) || context.memory.secrets_seen(&owner.uid) {
         return;
     }
-    let asked = CertificatesAsked {
+    let asked = served::Asked {
         request: None,
         answered: answered(findings),
-        overlap: secrets::authority_overlap(None),
+        overlap: authority::overlap(None),
         paused: true,
         pods: &observed.pods,
         remembered: observed.authorities(&owner.uid),
         binding: None,
     };
-    let (certified, alive) = tokio::join!(
-        secrets::ensure_certificates(context, owner, &asked),
-        in_vault::keep_alive(context, owner, observed),
-    );
+    let (certified, alive) =
+        tokio::join!(served::ensure(context, owner, &asked), vault_sync::keep_alive(context, owner, observed),);
     if let Err(Error::Vault(error)) = &alive {
         note_vault(context, &owner.uid, error, findings);
     }
@@ -283,16 +282,16 @@ async fn certify(
     if let Some(authorities) = context.memory.certificates_seen(uid, findings.now).filter(|_| told && seen) {
         return Ok((None, authorities));
     }
-    let asked = CertificatesAsked {
+    let asked = served::Asked {
         request: database.new_authority.clone(),
         answered: answered(findings),
-        overlap: secrets::authority_overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
+        overlap: authority::overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
         paused: false,
         pods: &observed.pods,
         remembered: observed.authorities(uid),
         binding: database.binding_secret.as_deref(),
     };
-    let certified = secrets::ensure_certificates(context, &database.owner, &asked).await?;
+    let certified = served::ensure(context, &database.owner, &asked).await?;
     let authorities = certified.authorities.to_pem();
     if certified.waits {
         context.memory.doubt_certificates(uid);
@@ -331,7 +330,7 @@ async fn bring_about(
     // a. Leftovers of an earlier resource whose volumes are gone share the volumes' fate.
     let has_volumes = observed.own_claims(&database.owner.uid).next().is_some();
     if observed.foreign_config && !has_volumes {
-        cleanup::remove_stamped_leftovers(context, database).await?;
+        deletion::remove_stamped_leftovers(context, database).await?;
     }
     // b. Vault, and beside it the certificates, which do not need it. Only what was looked at
     //    may be remembered as seen: Secrets have dates, and are looked at for these, too.
@@ -341,7 +340,7 @@ async fn bring_about(
     }
     let unseen = !context.memory.secrets_seen(&database.owner.uid);
     let (vault, certified) = tokio::join!(
-        in_vault::bring_about(context, database, observed, unseen),
+        vault_sync::bring_about(context, database, observed, unseen),
         certify(context, database, observed, findings)
     );
     let (certified, authorities) = certified?;
@@ -357,7 +356,7 @@ async fn bring_about(
         Err(Error::Vault(error)) => {
             note_vault(context, &database.owner.uid, &error, findings);
             // A database that was given its role_ids before goes on without Vault.
-            in_vault::remembered(observed)
+            vault_sync::remembered(observed)
         }
         Err(error) => return Err(error),
     };
@@ -366,11 +365,11 @@ async fn bring_about(
 
     // c. Which instance is changed next, and into what.
     let live = observed.own_set(&database.owner.uid);
-    let mut template = rolling::choose(database, &context.options, live, observed.template.as_ref());
+    let mut template = instances::choose(database, &context.options, live, observed.template.as_ref());
     // A template whose pods would be refused does not come into the StatefulSet: a pod that is
     // lost meanwhile comes back as it was.
     let held = admission::hold_back(&context.client, database, live, observed, &mut template.body).await?;
-    let update = live.filter(|live| rolling::is_live(&template.body, live));
+    let update = live.filter(|live| instances::is_live(&template.body, live));
     let status = findings.resource.status.clone().unwrap_or_default();
     let situation = Situation {
         database,
@@ -380,11 +379,11 @@ async fn bring_about(
         refused: None,
         now: findings.now,
     };
-    let mut decision = rolling::decide(&situation);
+    let mut decision = instances::decide(&situation);
     if let Some(pod) = &decision.replace
         && let Some(refusal) = admission::refusal(&context.client, database, &template.body, live, &pod.name).await?
     {
-        decision = rolling::decide(&Situation { refused: Some(&refusal), ..situation });
+        decision = instances::decide(&Situation { refused: Some(&refusal), ..situation });
     }
     let missing = match update {
         Some(live) => admission::missing(context, database, &template.body, live, observed).await?,
@@ -399,7 +398,7 @@ async fn bring_about(
     }
     // Nothing else is under way when the StatefulSet is made anew.
     let calm = decision.order.is_none() && decision.replicas == database.instances;
-    let volumes = volumes::grow(&context.client, database, observed, calm).await?;
+    let volumes = growth::grow(&context.client, database, observed, calm).await?;
 
     // d. Everything that does not run, then the workload.
     let vault_ca = context.vault_ca.now();
@@ -418,7 +417,7 @@ async fn bring_about(
         authorities: Some(authorities).filter(|authorities| !authorities.is_empty()),
         decision: &decision,
         template: &template.body,
-        volume_bytes: volumes::smallest(database, observed),
+        volume_bytes: growth::smallest(database, observed),
     };
     let supporting = plan::supporting(database, &inputs);
     let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;

@@ -9,10 +9,6 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
-use super::object::Owner;
-use super::options::Options;
-use super::quantity;
-use super::secrets::authority::Request as AuthorityRequest;
 use crate::api::conditions::reason;
 use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_CHECK_DRIFT,
@@ -27,6 +23,10 @@ use crate::api::{
 use crate::contract;
 use crate::contract::desired::{Memory, Requests};
 use crate::contract::migration::{Policy, hash};
+use crate::operator::apply::object::Owner;
+use crate::operator::apply::quantity;
+use crate::operator::context::options::Options;
+use crate::operator::tls::authority::Request as AuthorityRequest;
 
 /// A ServiceDatabase whose every value was checked and resolved.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 
 use crate::api::spec::MAXIMUM_INSTANCES;
-use crate::operator::object::Planned;
+use crate::operator::apply::object::Planned;
 use crate::operator::validate::Database;
 
 /// A ServiceAccount. Its token is mounted where a pod asks for it, not by default.

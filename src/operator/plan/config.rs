@@ -8,8 +8,8 @@ use crate::api::names::LABEL_SCOPE;
 use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::records::VaultAccess;
+use crate::operator::apply::object::{ANNOTATION_TEMPLATE, Annotations, Planned};
 use crate::operator::credentials::Settled;
-use crate::operator::object::{ANNOTATION_TEMPLATE, Annotations, Planned};
 use crate::operator::validate::Database;
 
 /// A role_id and how to reach Vault. The secret_id is in a Secret of the same name.

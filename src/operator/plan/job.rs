@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::workload::container_security;
 use crate::contract::migration::Policy;
 use crate::contract::pod;
-use crate::operator::options::Options;
+use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
 
 /// The exit code by which `servicedb migrate` says that trying again is in vain.

@@ -6,15 +6,16 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
+use super::drift;
 use super::job::{EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal};
+use super::tool;
 use super::workload::{container_security, pod_security};
-use super::{drift, tool};
 use crate::api::ImageSource;
 use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::contract::migration;
 use crate::contract::pod;
-use crate::operator::object::Planned;
-use crate::operator::options::Options;
+use crate::operator::apply::object::Planned;
+use crate::operator::context::options::Options;
 use crate::operator::validate::{Database, Migrations, Source};
 
 /// Label of a migration's objects: the component.

@@ -15,11 +15,11 @@ pub use workload::{RETAIN, Shape};
 use serde_json::Value;
 
 use super::credentials::Settled;
-use super::object::{Annotations, Planned};
-use super::options::Options;
-use super::role_ids::RoleIds;
-use super::rolling::situation::Decision;
 use super::validate::Database;
+use crate::operator::apply::object::{Annotations, Planned};
+use crate::operator::context::options::Options;
+use crate::operator::credentials::role_ids::RoleIds;
+use crate::operator::instances::situation::Decision;
 
 /// What the plan needs beside the resource, all of it observed or made before.
 pub struct Inputs<'a> {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::pod::{AGENT_PORT, PATRONI_PORT, POSTGRES_PORT};
-use crate::operator::object::Planned;
-use crate::operator::options::Options;
+use crate::operator::apply::object::Planned;
+use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
 
 /// The primary. It goes by the role label alone: while a kubelet is stopped and the network

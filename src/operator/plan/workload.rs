@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 use crate::contract::pod;
-use crate::operator::object::{ANNOTATION_DATABASE, ANNOTATION_TEMPLATE, ANNOTATION_UID, Planned};
-use crate::operator::options::Options;
+use crate::operator::apply::object::{ANNOTATION_DATABASE, ANNOTATION_TEMPLATE, ANNOTATION_UID, Planned};
+use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
 
 /// How long a pod may take to stop: PostgreSQL's last checkpoint and the leader's handing over.

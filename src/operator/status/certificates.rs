@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::condition::{Word, held};
 use super::findings::Findings;
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::status::CertificatesStatus;
-use crate::operator::condition::{Word, held};
 
 impl Findings<'_> {
     /// How long until there is something to do about the certificates.

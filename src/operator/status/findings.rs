@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::condition::Word;
 use crate::api::{DriftStatus, PendingRollout, ServiceDatabase};
-use crate::operator::condition::Word;
+use crate::operator::context::options::Options;
 use crate::operator::credentials::Settled;
+use crate::operator::instances::situation::Decision;
+use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
-use crate::operator::options::Options;
-use crate::operator::progress::{Declared, Progress};
-use crate::operator::rolling::situation::Decision;
-use crate::operator::secrets::tls::Certified;
+use crate::operator::tls::served::Certified;
 use crate::operator::validate::Database;
 
 /// What a reconcile found.

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::condition::{Word, held};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{
@@ -11,8 +12,7 @@ use crate::api::{
 use crate::contract::report::LedgerReport;
 use crate::migrate::approval;
 use crate::migrate::source::MigrationSet;
-use crate::operator::condition::{Word, held};
-use crate::operator::progress::{Declared, Progress};
+use crate::operator::migrations::progress::{Declared, Progress};
 
 /// How many migrations status shows.
 const RECENT: usize = 20;

@@ -1,8 +1,10 @@
 //! From what was observed and applied to status: pure.
 
 mod certificates;
+pub mod condition;
 mod findings;
 mod migrations;
+pub mod publish;
 mod shape;
 
 pub use findings::{Findings, Shape};
@@ -11,10 +13,7 @@ pub use migrations::is_applied;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::condition::{Word, condition, held, seconds};
 use super::observe::Observation;
-use super::pods::DatabasePod;
-use super::progress::Progress;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::Names;
@@ -22,6 +21,9 @@ use crate::api::{BindingStatus, CredentialsStatus, Endpoints, ServiceDatabaseSta
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
 use crate::migrate::approval;
+use crate::operator::migrations::progress::Progress;
+use crate::operator::observe::pods::DatabasePod;
+use condition::{Word, condition, held, seconds};
 
 /// The status that the findings give.
 pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {

@@ -1,12 +1,12 @@
 //! What status says of the instances: their volumes, their template, who has a commit.
 
+use super::condition::{Word, held};
 use super::findings::Findings;
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
 use crate::contract::memory::advice;
 use crate::contract::report::{Report, Trouble};
-use crate::operator::condition::{Word, held};
-use crate::operator::pods::DatabasePod;
+use crate::operator::observe::pods::DatabasePod;
 
 /// Why what runs is not yet what is declared; none if it is.
 pub fn under_way(findings: &Findings<'_>) -> Option<Word> {

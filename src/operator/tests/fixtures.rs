@@ -6,12 +6,12 @@ use clap::Parser;
 use serde_json::Value;
 
 use crate::api::ServiceDatabase;
+use crate::operator::context::options::Options;
 use crate::operator::credentials::Settled;
-use crate::operator::options::Options;
-use crate::operator::patroni_state::{self, Known};
+use crate::operator::credentials::role_ids::RoleIds;
+use crate::operator::instances::Decision;
+use crate::operator::instances::patroni_state::{self, Known};
 use crate::operator::plan::{self, Inputs};
-use crate::operator::role_ids::RoleIds;
-use crate::operator::rolling::Decision;
 use crate::operator::validate::{Database, validate};
 
 /// Declares little: everything else is a default.

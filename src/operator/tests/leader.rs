@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::api_server::{ApiServer, client, key};
 use super::faults::{Fault, Faults};
-use crate::operator::leader::Candidate;
+use crate::operator::process::leader::Candidate;
 
 const NAMESPACE: &str = "servicedb-system";
 

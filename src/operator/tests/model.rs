@@ -18,11 +18,11 @@ use super::status_findings::{observed, pod, time};
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::{Action, Desired, Order};
 use crate::contract::report::{OrderReport, Phase, Role};
+use crate::operator::context::options::Options;
+use crate::operator::instances::{Situation, decide};
 use crate::operator::observe::Observation;
-use crate::operator::options::Options;
 use crate::operator::plan::Inputs;
 use crate::operator::plan::config::desired;
-use crate::operator::rolling::{Situation, decide};
 use crate::operator::validate::validate;
 
 /// An instance's number.

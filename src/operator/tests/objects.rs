@@ -6,8 +6,8 @@ use super::fixtures::MINIMAL;
 use super::world::{World, object};
 use crate::api::conditions as kind;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
-use crate::operator::object::ANNOTATION_UID;
-use crate::operator::patroni_state::NOBODY;
+use crate::operator::apply::object::ANNOTATION_UID;
+use crate::operator::instances::patroni_state::NOBODY;
 
 /// Three instances, under a leader who has written down its synchronous standby.
 async fn at_rest() -> World {

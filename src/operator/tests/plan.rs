@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use super::fixtures::{FULL, MINIMAL, database, inputs, options, resource};
 use super::pod_security::violations;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE};
-use crate::operator::object::{Ownership, Planned};
-use crate::operator::options::Options;
+use crate::operator::apply::object::{Ownership, Planned};
+use crate::operator::context::options::Options;
+use crate::operator::instances::Decision;
+use crate::operator::plan::migration;
 use crate::operator::plan::migration::Purpose;
-use crate::operator::plan::{self, Inputs, migration};
-use crate::operator::rolling::Decision;
+use crate::operator::plan::{self, Inputs};
 use crate::operator::validate::{Database, validate};
 
 const REVISION: &str = "0123456789abcdef0123456789abcdef";

@@ -11,9 +11,9 @@ use crate::api::names::{ANNOTATION_RESTART, ANNOTATION_SWITCHOVER, ANNOTATION_SW
 use crate::api::{RequestState, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::{Action, Order};
 use crate::contract::report::{OrderReport, Phase, Report};
+use crate::operator::instances::{Decision, Situation, decide};
 use crate::operator::observe::Observation;
 use crate::operator::plan::config::document;
-use crate::operator::rolling::{Decision, Situation, decide};
 use crate::operator::validate::validate;
 
 /// A database of some instances, of which the first leads.

@@ -9,11 +9,11 @@ use super::status_findings::{Scene, observed, pod};
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
 use crate::contract::report::Trouble;
-use crate::operator::object::ANNOTATION_UID;
+use crate::operator::apply::object::ANNOTATION_UID;
+use crate::operator::instances::growth::smallest;
 use crate::operator::observe::Observation;
 use crate::operator::plan;
 use crate::operator::validate::{Invalid, validate};
-use crate::operator::volumes::smallest;
 
 const GB: u64 = 1 << 30;
 

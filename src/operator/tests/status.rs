@@ -8,8 +8,8 @@ use crate::api::conditions::{self as kind, reason};
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
 use crate::contract::report::{LedgerReport, OldSessions, Trouble, VaultHealth};
 use crate::migrate::source;
-use crate::operator::condition::Word;
-use crate::operator::progress::Progress;
+use crate::operator::migrations::progress::Progress;
+use crate::operator::status::condition::Word;
 
 /// Status and reason of a condition, as `True Available`.
 fn told(status: &ServiceDatabaseStatus, kind: &str) -> String {
@@ -308,7 +308,7 @@ fn a_report_of_an_earlier_pod_or_container_counts_for_nothing() {
 #[test]
 fn what_an_unready_agent_says_of_its_trouble_counts() {
     let mut pod = pod(0, false);
-    let mut report = super::status_findings::report("uid-of-pod-0", false);
+    let mut report = crate::operator::tests::status_findings::report("uid-of-pod-0", false);
     report.trouble = Some(Trouble { reason: reason::VAULT_MOUNT_MISSING.to_owned(), message: "no mount".to_owned() });
     pod.metadata.annotations =
         Some([(crate::api::names::ANNOTATION_REPORT.to_owned(), json!(report).to_string())].into());

@@ -9,12 +9,12 @@ use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, 
 use crate::api::{DriftStatus, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::report::{CredentialsReport, Phase, Report, Role, VaultHealth};
 use crate::migrate::source::MigrationSet;
-use crate::operator::condition::Word;
+use crate::operator::context::options::Options;
 use crate::operator::credentials::Settled;
+use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
-use crate::operator::options::Options;
-use crate::operator::pods::DatabasePod;
-use crate::operator::progress::{Declared, Progress};
+use crate::operator::observe::pods::DatabasePod;
+use crate::operator::status::condition::Word;
 use crate::operator::status::{Findings, compute};
 use crate::operator::validate::validate;
 

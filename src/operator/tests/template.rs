@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::fixtures::{MINIMAL, database, options};
 use crate::api::UpdatePolicy;
-use crate::operator::object::ANNOTATION_TEMPLATE;
-use crate::operator::rolling::{choose, is_live};
+use crate::operator::apply::object::ANNOTATION_TEMPLATE;
+use crate::operator::instances::{choose, is_live};
 use crate::operator::validate::Database;
 
 fn set(template: &Value) -> StatefulSet {

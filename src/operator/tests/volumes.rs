@@ -14,10 +14,10 @@ use crate::api::conditions as kind;
 use crate::api::names::{ANNOTATION_REPORT, Names};
 use crate::contract::desired::Action;
 use crate::contract::report::{Phase, Report};
-use crate::operator::given_up::{self, ANNOTATION_GIVEN_UP};
+use crate::operator::instances::given_up::{self, ANNOTATION_GIVEN_UP};
+use crate::operator::instances::{Decision, Members, Situation, decide};
 use crate::operator::observe::Observation;
-use crate::operator::pods::{DatabasePod, VolumeEnd};
-use crate::operator::rolling::{Decision, Members, Situation, decide};
+use crate::operator::observe::pods::{DatabasePod, VolumeEnd};
 use crate::operator::validate::Database;
 
 const DELETING: &str = "1Gi, scaleDownPolicy: Delete}";
@@ -340,7 +340,7 @@ fn data_is_not_lost_while_one_instance_has_it_or_may_have_it() {
     let mut observation = Observation { system_identifier: Some("7000".to_owned()), ..Observation::default() };
     observation.volume_claims = (0..2).map(claim).collect();
     observation.pods = vec![observed(&empty(0))];
-    let lost = |observation: &Observation| crate::operator::lost::lost(observation, &names, 2).is_some();
+    let lost = |observation: &Observation| crate::operator::instances::lost::lost(observation, &names, 2).is_some();
     assert!(!lost(&observation), "of the second nothing is known");
     observation.pods.push(observed(&pod(1, false)));
     assert!(!lost(&observation));

@@ -27,18 +27,18 @@ use crate::contract::certificates::{Authorities, FILES, fingerprint};
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::records::{MigratorRecord, Pending, Runtime};
 use crate::contract::report::{LedgerReport, Report};
-use crate::operator::admission;
+use crate::operator::apply::object::ANNOTATION_APPLIED;
 use crate::operator::context::Context;
-use crate::operator::error::Error;
-use crate::operator::memory::Memory;
-use crate::operator::metrics::Metrics;
-use crate::operator::object::ANNOTATION_APPLIED;
-use crate::operator::orphans::sweep;
-use crate::operator::patroni_state;
+use crate::operator::context::error::Error;
+use crate::operator::context::memory::Memory;
+use crate::operator::context::metrics::Metrics;
+use crate::operator::context::vault_ca::VaultCa;
+use crate::operator::instances::admission;
+use crate::operator::instances::patroni_state;
+use crate::operator::lifecycle::orphans::sweep;
 use crate::operator::plan;
 use crate::operator::reconcile::reconcile;
 use crate::operator::validate::validate;
-use crate::operator::vault_ca::VaultCa;
 
 /// The namespace of everything here.
 pub const NAMESPACE: &str = "messaging";

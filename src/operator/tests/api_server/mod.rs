@@ -20,7 +20,7 @@ use serde_json::Value;
 pub use http::client;
 use store::Store;
 
-use super::faults::Faults;
+use crate::operator::tests::faults::Faults;
 
 /// Of which kind an object is, and where: plural, namespace, name.
 pub type Key = (String, String, String);

@@ -1,0 +1,81 @@
+//! The Secret with the credentials, for services that cannot read Vault: opt-in, in the form
+//! of a Provisioned Service of servicebinding.io. It repeats the runtime record.
+
+use k8s_openapi::api::core::v1::Secret;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::contract::records::Runtime;
+use crate::operator::apply::delete;
+use crate::operator::apply::object::{Ownership, Planned};
+use crate::operator::apply::secrets::{self, Content, Wanted};
+use crate::operator::context::Context;
+use crate::operator::context::error::Error;
+use crate::operator::validate::Database;
+
+/// The type that the specification asks for.
+const TYPE: &str = "servicebinding.io/postgresql";
+const ANNOTATION_GENERATION: &str = "servicedb.dev/credential-generation";
+/// The keys of the Secret, beside `type` and `provider`, and what of the runtime record they are.
+const KEYS: [(&str, &str); 7] = [
+    ("host", "HOST"),
+    ("port", "PORT"),
+    ("username", "USER"),
+    ("password", "PASSWORD"),
+    ("database", "NAME"),
+    ("uri", "URL"),
+    // For `sslmode=verify-full`.
+    ("ca.crt", "CA"),
+];
+
+/// Sees to it that the Secret that spec names holds what Vault's runtime record holds, once
+/// that is of the proved generation; returns whether it does.
+///
+/// # Errors
+/// [`Error::ObjectConflict`] if it is somebody else's; otherwise whatever Vault or the API
+/// server said.
+pub async fn ensure(context: &Context, database: &Database, name: &str, proved: i64) -> Result<bool, Error> {
+    let (client, owner) = (&context.client, &database.owner);
+    let live = secrets::read(client, owner, name, &Ownership::Controlled).await?;
+    let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else { return Ok(false) };
+    let generation = Runtime::generation_of(&record.data)?;
+    if generation < proved {
+        return Ok(false);
+    }
+    let prefix = database.names().key_prefix();
+    let mut content =
+        Content::from([("type", "postgresql".to_owned().into()), ("provider", "servicedb".to_owned().into())]);
+    for (key, suffix) in KEYS {
+        content.insert(key, Runtime::value_of(&record.data, &prefix, suffix)?);
+    }
+    // The record is corrected within a generation, too: its authority may be made anew.
+    if live.as_ref().is_some_and(|secret| holds(secret, &content)) {
+        return Ok(true);
+    }
+    let annotations = [(ANNOTATION_GENERATION, generation.to_string())];
+    let wanted = Wanted {
+        name,
+        ownership: &Ownership::Controlled,
+        kind: TYPE,
+        content: &content,
+        annotations: &annotations,
+        exact: false,
+    };
+    secrets::write(client, owner, &wanted, live.as_ref()).await?;
+    Ok(true)
+}
+
+/// Whether a Secret has all of this, as it is here.
+fn holds(secret: &Secret, content: &Content) -> bool {
+    let text = |key: &str| secrets::text(secret, key);
+    content.iter().all(|(key, value)| text(key).is_some_and(|held| held.expose_secret() == value.expose_secret()))
+}
+
+/// Removes the Secret that an earlier spec named; one that is not the resource's stays.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
+    let named = Planned::new::<Secret>(&database.owner, name.to_owned(), json!({}));
+    delete(&context.client, &database.owner, &named).await.map(drop)
+}

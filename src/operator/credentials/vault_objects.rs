@@ -1,0 +1,177 @@
+//! What one ServiceDatabase has in Vault: policies, AppRoles, the clients' role. Each is
+//! read and written only where it differs, and what was seen is taken to hold for a while:
+//! a database at rest costs Vault next to nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::try_join;
+
+use super::role_ids::RoleIds;
+use super::secret_id::SECRET_ID_LIFETIME;
+use crate::operator::context::Context;
+use crate::operator::context::error::Error;
+use crate::operator::validate::Database;
+use crate::vault::policy::{self, Mounts};
+use crate::vault::{AppRole, KubernetesRole, Vault, VaultError};
+
+/// How long the tokens live that pods and clients log in for.
+const TOKEN_TTL: Duration = Duration::from_secs(600);
+
+/// Keys of the runtime record's metadata: whose it is. The record's own content is written
+/// later, by the agent.
+const OWNER_UID: &str = "servicedb-uid";
+const OWNER_CLUSTER: &str = "servicedb-cluster-uid";
+const OWNER_DATABASE: &str = "servicedb-database";
+
+/// What Vault shall have.
+struct Wanted {
+    claim: BTreeMap<String, String>,
+    policies: [(String, String); 3],
+    instance: AppRole,
+    migrator: AppRole,
+    client: Option<KubernetesRole>,
+}
+
+/// Sees to it that Vault has what the database needs; returns the role_ids.
+///
+/// # Errors
+/// Whatever Vault said.
+pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, Error> {
+    let wanted = wanted(context, database);
+    let fingerprint = fingerprint(&wanted);
+    let uid = &database.owner.uid;
+    if let Some(role_ids) = context.memory.verified_vault(uid, &fingerprint) {
+        return Ok(role_ids);
+    }
+    let vault = context.vault.as_ref();
+    // Before anything else is written: names in Vault carry the cluster's id, which somebody
+    // may have given twice.
+    ensure_claim(context, database, &wanted.claim).await?;
+    let [instance_policy, migrator_policy, client_policy] = &wanted.policies;
+    // Roles name policies, which need not exist yet: all may go at once.
+    let (_, _, _, instance, migrator, ()) = try_join!(
+        ensure_policy(vault, instance_policy),
+        ensure_policy(vault, migrator_policy),
+        ensure_policy(vault, client_policy),
+        ensure_approle(vault, &wanted.instance),
+        ensure_approle(vault, &wanted.migrator),
+        ensure_client_role(vault, database, wanted.client.as_ref()),
+    )?;
+    let role_ids = RoleIds { instance, migrator };
+    context.memory.vault_verified(uid, fingerprint, role_ids.clone());
+    Ok(role_ids)
+}
+
+/// Removes what [`ensure`] made; what is not there is no error.
+///
+/// # Errors
+/// Whatever Vault said.
+pub async fn remove(vault: &dyn Vault, names: &crate::api::names::VaultNames) -> Result<(), VaultError> {
+    // The roles first: with an AppRole go its secret_ids, and a role without its policy
+    // would be one that still lets in.
+    let (client, instance, migrator) = (names.client(), names.instance(), names.migrator());
+    try_join!(vault.delete_kubernetes_role(&client), vault.delete_approle(&instance), vault.delete_approle(&migrator))?;
+    try_join!(vault.delete_policy(&client), vault.delete_policy(&instance), vault.delete_policy(&migrator))?;
+    Ok(())
+}
+
+/// Whether what Vault has under these names is another's: another cluster's, or that of
+/// another resource of this name.
+///
+/// # Errors
+/// Whatever Vault said.
+pub async fn is_anothers(
+    vault: &dyn Vault,
+    names: &crate::api::names::VaultNames,
+    cluster_uid: &str,
+    uid: &str,
+) -> Result<bool, VaultError> {
+    let known = vault.read_kv_metadata(&names.runtime()).await?.unwrap_or_default().custom;
+    let differs = |key: &str, ours: &str| known.get(key).is_some_and(|theirs| theirs != ours);
+    Ok(differs(OWNER_CLUSTER, cluster_uid) || differs(OWNER_UID, uid))
+}
+
+async fn ensure_claim(context: &Context, database: &Database, claim: &BTreeMap<String, String>) -> Result<(), Error> {
+    let (vault, path) = (context.vault.as_ref(), database.vault.runtime());
+    let known = vault.read_kv_metadata(&path).await?.unwrap_or_default().custom;
+    if let Some(theirs) = known.get(OWNER_CLUSTER).filter(|theirs| **theirs != context.cluster_uid) {
+        return Err(Error::ForeignRecord { path, theirs: theirs.clone(), ours: context.cluster_uid.clone() });
+    }
+    if claim.iter().any(|(key, value)| known.get(key) != Some(value)) {
+        // What others noted on it stays.
+        let mut noted = known;
+        noted.extend(claim.clone());
+        vault.write_kv_metadata(&path, &noted).await?;
+    }
+    Ok(())
+}
+
+fn wanted(context: &Context, database: &Database) -> Wanted {
+    let names = &database.vault;
+    let mounts = Mounts { kv: &context.options.vault_kv_mount };
+    let approle = |name: String| AppRole {
+        policies: vec![name.clone()],
+        name,
+        token_ttl: TOKEN_TTL,
+        secret_id_ttl: SECRET_ID_LIFETIME,
+    };
+    let accounts: Vec<_> = database.clients.iter().map(|client| client.service_account_name.clone()).collect();
+    let claim = [
+        (OWNER_UID, database.owner.uid.clone()),
+        (OWNER_CLUSTER, context.cluster_uid.clone()),
+        (OWNER_DATABASE, database.postgres.database.clone()),
+    ];
+    Wanted {
+        claim: claim.map(|(key, value)| (key.to_owned(), value)).into(),
+        policies: [
+            (names.instance(), policy::instance(&mounts, names)),
+            (names.migrator(), policy::migrator(&mounts, names)),
+            (names.client(), policy::client(&mounts, names)),
+        ],
+        instance: approle(names.instance()),
+        migrator: approle(names.migrator()),
+        client: (!accounts.is_empty()).then(|| KubernetesRole {
+            name: names.client(),
+            service_accounts: accounts,
+            namespace: database.names().namespace.clone(),
+            policies: vec![names.client()],
+            token_ttl: TOKEN_TTL,
+        }),
+    }
+}
+
+fn fingerprint(wanted: &Wanted) -> String {
+    format!("{:?}{:?}{:?}{:?}{:?}", wanted.claim, wanted.policies, wanted.instance, wanted.migrator, wanted.client)
+}
+
+async fn ensure_policy(vault: &dyn Vault, (name, text): &(String, String)) -> Result<(), VaultError> {
+    if vault.read_policy(name).await?.as_deref() != Some(text) {
+        vault.write_policy(name, text).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_approle(vault: &dyn Vault, role: &AppRole) -> Result<String, VaultError> {
+    if vault.read_approle(&role.name).await?.as_ref() != Some(role) {
+        vault.write_approle(role).await?;
+    }
+    match vault.read_role_id(&role.name).await? {
+        Some(role_id) => Ok(role_id),
+        // Deleted between two requests: the next reconcile makes it again.
+        None => Err(VaultError::Unexpected { status: 404, operation: "read", path: role.name.clone() }),
+    }
+}
+
+async fn ensure_client_role(
+    vault: &dyn Vault,
+    database: &Database,
+    wanted: Option<&KubernetesRole>,
+) -> Result<(), VaultError> {
+    let live = vault.read_kubernetes_role(&database.vault.client()).await?;
+    match wanted {
+        Some(role) if live.as_ref() != Some(role) => vault.write_kubernetes_role(role).await,
+        None if live.is_some() => vault.delete_kubernetes_role(&database.vault.client()).await,
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,239 @@
+//! What each instance needs, and the order in which they get it: what is broken anyway, then the
+//! replicas, then the lead is handed over, then the former primary.
+
+use jiff::SignedDuration;
+
+use super::situation::{Decision, Situation, serves};
+use crate::api::RequestState;
+use crate::api::conditions::reason;
+use crate::contract::desired::Action;
+use crate::contract::report::{Phase, Report};
+use crate::operator::observe::pods::DatabasePod;
+use crate::operator::status::condition::Word;
+
+/// How long a replica runs before it is restarted again for one change of a setting: doubled with
+/// each try, up to the longest. The tries never end, since what they wait for may come at any time.
+const REST: SignedDuration = SignedDuration::from_secs(10);
+const LONGEST_REST: SignedDuration = SignedDuration::from_secs(300);
+
+/// What an instance needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Another pod: its template is an older one.
+    Replacement,
+    /// PostgreSQL started again, by the order of this id.
+    Restart(String),
+    /// The same, in a moment.
+    AnotherTry,
+    /// Another pod, and with it another volume: the one that it has ends with the pod.
+    Volume,
+}
+
+/// What one instance needs.
+type Needed<'a> = (&'a DatabasePod, Need);
+
+/// Takes the next step.
+pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
+    let needed = needed(situation, decision);
+    if needed.is_empty() {
+        return;
+    }
+    let what = match next(situation, &needed) {
+        Step::Wait(why) => why,
+        Step::Replace(pod) => replace(situation, decision, pod),
+        Step::Restart(pod, id) => {
+            decision.order = Some(situation.order(id, Action::Restart { pod: pod.name.clone() }));
+            format!("PostgreSQL of {} is being restarted", pod.name)
+        }
+        Step::HandOver(pod) => match situation.hand_over("rollout", decision) {
+            Ok(()) => format!("{} hands the lead over before its turn", pod.name),
+            Err(why) => why,
+        },
+    };
+    let mut message = format!("{}: {what}", progress(situation, &needed));
+    if let Some(ending) = situation.volume_notice() {
+        message = format!("{message}; {ending}");
+    }
+    decision.under_way = Some(Word::no(reason_of(&needed), message));
+}
+
+/// The instance that is replaced at once, whatever the others do: nothing runs in it, such as a
+/// pod that no node has room for or, beside another that leads, one whose PostgreSQL does not
+/// come up; and its template is an older one. Never one that leads.
+fn broken<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Option<&'a DatabasePod> {
+    let observed = situation.observed;
+    let none_goes = !situation.members().any(|pod| pod.going);
+    let leads = |pod: &DatabasePod| observed.lease_lives && observed.leader.as_ref() == Some(&pod.name);
+    let another_leads = |pod: &DatabasePod| observed.primary().is_some_and(|primary| primary.name != pod.name);
+    let runs_nothing = |pod: &DatabasePod| match (&pod.node, &pod.report) {
+        (Some(_), Some(report)) => report.phase != Phase::Running && report.role.is_none() && another_leads(pod),
+        _ => true,
+    };
+    let is_broken = |pod: &DatabasePod| none_goes && !pod.ready && !leads(pod) && runs_nothing(pod);
+    let is_new = |need: &Need| matches!(need, Need::Replacement | Need::Volume);
+    let may_go = |pod: &DatabasePod| situation.may_lose_volume(pod).is_ok();
+    needed.iter().find(|(pod, need)| is_new(need) && is_broken(pod) && may_go(pod)).map(|(pod, _)| *pod)
+}
+
+/// Replaces what is broken anyway, while something else is waited for.
+pub fn mend(situation: &Situation<'_>, decision: &mut Decision) {
+    if let Some(broken) = broken(situation, &needed(situation, decision)) {
+        replace(situation, decision, broken);
+    }
+}
+
+/// Replaces a pod, unless the API server would refuse its successor.
+fn replace(situation: &Situation<'_>, decision: &mut Decision, pod: &DatabasePod) -> String {
+    match situation.refused {
+        Some(why) => {
+            decision.refused = Some(format!(
+                "{} is kept as it is, and others wait: {why}; correct spec, or what the message names, and it goes on",
+                pod.name
+            ));
+            format!("{} waits for a pod that the API server accepts", pod.name)
+        }
+        None => {
+            decision.replace = Some(pod.clone());
+            format!("{} is being replaced", pod.name)
+        }
+    }
+}
+
+fn needed<'a>(situation: &'a Situation<'_>, decision: &Decision) -> Vec<Needed<'a>> {
+    situation.members().filter_map(|pod| Some((pod, need(situation, decision, pod)?))).collect()
+}
+
+enum Step<'a> {
+    Wait(String),
+    Replace(&'a DatabasePod),
+    Restart(&'a DatabasePod, String),
+    HandOver(&'a DatabasePod),
+}
+
+/// Gives an instance what it needs.
+fn give<'a>(situation: &Situation<'_>, (pod, need): &Needed<'a>) -> Step<'a> {
+    match need {
+        Need::Replacement | Need::Volume => match situation.may_lose_volume(pod) {
+            Ok(()) => Step::Replace(pod),
+            Err(why) => Step::Wait(why),
+        },
+        Need::Restart(id) => Step::Restart(pod, id.clone()),
+        Need::AnotherTry => Step::Wait(format!("the next restart of PostgreSQL of {} follows", pod.name)),
+    }
+}
+
+fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
+    let observed = situation.observed;
+    if let Some(broken) = broken(situation, needed) {
+        return Step::Replace(broken);
+    }
+    let serving = situation.members().filter(|pod| serves(pod)).count();
+    if i32::try_from(serving) != Ok(situation.database.instances) {
+        let missing = situation.members().find(|pod| !serves(pod)).map(|pod| pod.name.clone());
+        return Step::Wait(format!("waiting for {}", missing.as_deref().unwrap_or("every instance to be there")));
+    }
+    let Some(primary) = observed.primary() else {
+        return Step::Wait("no instance is the primary at present".to_owned());
+    };
+    let of_primary = needed.iter().find(|(pod, _)| pod.name == primary.name);
+    if let Some(restart) = of_primary.filter(|(pod, need)| goes_first(pod) && matches!(need, Need::Restart(_))) {
+        return give(situation, restart);
+    }
+    if let Some(replica) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
+        return give(situation, replica);
+    }
+    let waiting =
+        |pod: &&DatabasePod| pod.name != primary.name && pod.report.as_ref().is_some_and(|it| it.restart_pending);
+    if let Some(pod) = situation.members().find(waiting) {
+        // The lead would go to and fro.
+        return Step::Wait(format!("{} was restarted, and still waits for a restart", pod.name));
+    }
+    // One that is on its way out could return by the next change of spec, and would find no leader.
+    let other = observed.pods.iter().find(|pod| pod.name != primary.name);
+    match (of_primary, other) {
+        (Some((pod, _)), _) if situation.database.instances > 1 => Step::HandOver(pod),
+        (Some(_), Some(other)) => Step::Wait(format!("waiting until {} has ended", other.name)),
+        (Some(alone), None) => give(situation, alone),
+        (None, _) => Step::Wait(String::new()),
+    }
+}
+
+/// Whether this is a primary whose PostgreSQL must be restarted before any replica: one of the
+/// settings that it shares with them becomes lower, and until it runs with the lower value a restart
+/// of a replica changes nothing (Patroni starts it with the primary's).
+fn goes_first(pod: &DatabasePod) -> bool {
+    pod.claims_the_lead() && pod.report.as_ref().is_some_and(|report| report.primary_restarts_first)
+}
+
+/// What an instance needs; nothing, if it is as it shall be.
+pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -> Option<Need> {
+    let by_settings = pod.report.as_ref().filter(|report| report.restart_pending);
+    let by_settings = || by_settings.and_then(|report| parameters(situation, pod, report));
+    if goes_first(pod)
+        && let Some(restart) = by_settings()
+    {
+        return Some(restart);
+    }
+    let outdated = situation.revision.is_some_and(|now| pod.revision.as_deref().is_some_and(|made_of| made_of != now));
+    if outdated {
+        return Some(Need::Replacement);
+    }
+    let Some(report) = &pod.report else { return pod.volume_end.map(|_| Need::Volume) };
+    let answered = |id: &str| report.order.as_ref().is_some_and(|answered| answered.id == id);
+    if let Some(request) = decision.restart.as_ref().filter(|request| request.state == RequestState::Running) {
+        let id = restart_id(&request.request);
+        // While it restarts it tells no time.
+        let before = report.postgres_started_at.is_none_or(|started| started < request.started_at.0);
+        if before && !answered(&id) {
+            return Some(Need::Restart(id));
+        }
+    }
+    by_settings().or_else(|| pod.volume_end.map(|_| Need::Volume))
+}
+
+/// The order by which a changed setting comes into effect. It is given for what is declared, and
+/// for the primary as it runs: a lower value comes to a replica only once the primary has it and
+/// the replica has replayed that, so a restart of a replica may be too early, and is tried again. A
+/// primary's is repeated only if it failed: each costs its clients their connections.
+fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> Option<Need> {
+    let mut id = format!("parameters-{}", situation.database.generation);
+    let primary = situation.observed.primary().filter(|primary| primary.name != pod.name);
+    if let Some(started) = primary.and_then(|primary| primary.report.as_ref()?.postgres_started_at) {
+        id = format!("{id}-{}", started.as_second());
+    }
+    let last = report.order.as_ref().and_then(|answered| answered.id.strip_prefix(&id)?.strip_prefix('#'));
+    let Some(tried) = last.map(|tried| tried.parse::<u32>().unwrap_or(1)) else {
+        return Some(Need::Restart(format!("{id}#1")));
+    };
+    let rest = (REST * 2_i32.pow(tried.saturating_sub(1).min(5))).min(LONGEST_REST);
+    let rested = report.postgres_started_at.is_some_and(|started| situation.now.duration_since(started) >= rest);
+    let again = if rested { Need::Restart(format!("{id}#{}", tried + 1)) } else { Need::AnotherTry };
+    let failed = report.order.as_ref().is_some_and(|answered| answered.error.is_some());
+    (primary.is_some() || failed).then_some(again)
+}
+
+/// The order by which a restart that was asked for is carried out.
+pub fn restart_id(request: &str) -> String {
+    format!("restart-{request}")
+}
+
+fn reason_of(needed: &[Needed<'_>]) -> &'static str {
+    let any = |wanted: &Need| needed.iter().any(|(_, need)| need == wanted);
+    if any(&Need::Replacement) {
+        reason::ROLLING_OUT
+    } else if any(&Need::Volume) {
+        reason::VOLUME_TERMINATING
+    } else {
+        reason::RESTARTING
+    }
+}
+
+fn progress(situation: &Situation<'_>, needed: &[Needed<'_>]) -> String {
+    let all = situation.database.instances;
+    let what = match reason_of(needed) {
+        reason::ROLLING_OUT => "run the present template",
+        reason::VOLUME_TERMINATING => "have a volume that lasts",
+        _ => "were restarted",
+    };
+    format!("{} of {all} instances {what}", i64::from(all) - i64::try_from(needed.len()).unwrap_or_default())
+}

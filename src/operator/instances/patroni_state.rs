@@ -1,0 +1,205 @@
+//! Patroni's state, which is in the annotations of four ConfigMaps: what they hold when the
+//! operator makes them. At first that is next to nothing. Where somebody has deleted one it is
+//! what it held, so that Patroni goes on where it was: while one is missing no member does
+//! anything (`agent/patroni/launcher.py`), so nothing has changed meanwhile.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::api::names::Names;
+use crate::contract::desired::Desired;
+use crate::contract::patroni;
+use crate::operator::apply::object::{ANNOTATION_APPLIED, ANNOTATION_UID, Annotations, INITIALIZE};
+use crate::operator::observe::Observation;
+
+/// The key of `-config` with the dynamic configuration.
+const CONFIG: &str = "config";
+/// The key of `-leader` and of `-sync` with the leader's name.
+const LEADER: &str = "leader";
+/// Named as the leader in `-sync`, it is nobody: no member may take the lead until a person has
+/// said which one has all that was acknowledged.
+pub const NOBODY: &str = "servicedb-unknown";
+
+/// What is known of a database beside Patroni's ConfigMaps.
+pub struct Known<'a> {
+    /// PostgreSQL's system identifier, once the database was initialised.
+    pub system_identifier: Option<&'a str>,
+    /// The desired state that the agents have, or will have first.
+    pub desired: &'a Desired,
+    /// The pod that leads, or led last.
+    pub leader: Option<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    /// What an observation tells; before the agents had a desired state, this is the one.
+    pub fn from(observed: &'a Observation, first: &'a Desired) -> Self {
+        Self {
+            system_identifier: observed.system_identifier.as_deref(),
+            desired: observed.desired.as_ref().unwrap_or(first),
+            leader: observed.last_leader(),
+        }
+    }
+}
+
+/// What Patroni's ConfigMaps hold when they are made, in the order of
+/// [`Names::patroni_config_maps`]. `deleted` gives what one of them held when it was deleted.
+pub fn contents(names: &Names, known: &Known<'_>, deleted: impl Fn(&str) -> Option<Annotations>) -> [Annotations; 4] {
+    let [config, leader, failover, sync] = names.patroni_config_maps().map(|name| deleted(&name).map(patronis));
+    [
+        config_contents(config, known),
+        // With the leader's name and the time of its last renewal: its lease is as old as it was.
+        leader.unwrap_or_default(),
+        failover.unwrap_or_default(),
+        sync_contents(sync, known),
+    ]
+}
+
+/// Without the system identifier anybody's data would do for the database, and an empty volume
+/// would be initialised beside the data; without the dynamic configuration synchronous replication
+/// would end.
+fn config_contents(deleted: Option<Annotations>, known: &Known<'_>) -> Annotations {
+    let mut contents = deleted.unwrap_or_default();
+    if let Some(system_identifier) = known.system_identifier {
+        contents.insert(INITIALIZE.to_owned(), system_identifier.to_owned());
+    }
+    contents.entry(CONFIG.to_owned()).or_insert_with(|| patroni::dynamic_configuration(known.desired).to_string());
+    contents
+}
+
+/// Who may be promoted. What was written there when it was deleted is right, since nobody has
+/// changed it since: the primary has PostgreSQL wait for another standby only after it was written
+/// down. Where nobody saw that, the leader alone is right: it has all that was acknowledged, and
+/// adds its standby in its next loop. Empty it must not be, or any member might lead; where not
+/// even the leader is known, a person must say who it is.
+fn sync_contents(deleted: Option<Annotations>, known: &Known<'_>) -> Annotations {
+    if let Some(deleted) = deleted.filter(|deleted| deleted.contains_key(LEADER)) {
+        return deleted;
+    }
+    if !known.desired.synchronous || known.system_identifier.is_none() {
+        return Annotations::new();
+    }
+    let leader = known.leader.unwrap_or(NOBODY);
+    Annotations::from([(LEADER.to_owned(), leader.to_owned())])
+}
+
+/// What Patroni has written: our own keys are the plan's.
+fn patronis(mut annotations: Annotations) -> Annotations {
+    annotations.retain(|key, _| key != ANNOTATION_UID && key != ANNOTATION_APPLIED);
+    annotations
+}
+
+/// What of a ConfigMap of Patroni's is not Patroni's to change: labels, our annotations, owners,
+/// and that it is initialised. Patroni writes the others in every loop.
+pub fn fingerprint(metadata: &ObjectMeta) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
+    metadata.uid.hash(&mut hasher);
+    metadata.labels.hash(&mut hasher);
+    (annotation(ANNOTATION_UID), annotation(ANNOTATION_APPLIED), annotation(INITIALIZE)).hash(&mut hasher);
+    metadata.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).for_each(|uid| uid.hash(&mut hasher));
+    metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desired(synchronous: bool) -> Desired {
+        Desired {
+            version: 1,
+            uid: "u".into(),
+            database: "chat_db".into(),
+            instances: 3,
+            parameters: BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),
+            extensions: vec![],
+            synchronous,
+            maximum_lag_bytes: 7,
+            credential_generation: 1,
+            requests: Default::default(),
+            order: None,
+            primary_host: "h".into(),
+            system_identifier: None,
+            authorities: None,
+            memory: Default::default(),
+            volume_bytes: None,
+        }
+    }
+
+    fn made(known: &Known<'_>, deleted: &[(&str, &[(&str, &str)])]) -> [Annotations; 4] {
+        let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        contents(&Names::new("games", "chat"), known, |name| {
+            let (_, held) = deleted.iter().find(|(deleted, _)| *deleted == name)?;
+            Some(held.iter().map(text).collect())
+        })
+    }
+
+    #[test]
+    fn what_is_deleted_comes_back_as_it_was() {
+        let (desired, other) = (desired(true), Some("chat-db-9"));
+        let known = Known { system_identifier: Some("7000"), desired: &desired, leader: other };
+        let [config, leader, failover, sync] = made(
+            &known,
+            &[
+                ("chat-db-config", &[("initialize", "7000"), ("config", "{\"pause\":true}"), (ANNOTATION_UID, "u")]),
+                ("chat-db-leader", &[("leader", "chat-db-0"), ("renewTime", "then"), (ANNOTATION_APPLIED, "h")]),
+                ("chat-db-sync", &[("leader", "chat-db-0"), ("sync_standby", "chat-db-1")]),
+            ],
+        );
+        assert_eq!(config.get("config").map(String::as_str), Some("{\"pause\":true}"), "a person's pause stays");
+        assert_eq!(config.len(), 2, "our own keys are the plan's: {config:?}");
+        assert_eq!(leader.get("renewTime").map(String::as_str), Some("then"), "the lease is as old as it was");
+        assert!(failover.is_empty());
+        assert_eq!(sync.get("sync_standby").map(String::as_str), Some("chat-db-1"));
+    }
+
+    #[test]
+    fn a_new_database_has_a_configuration_and_nothing_else() {
+        let desired = desired(true);
+        let known = Known { system_identifier: None, desired: &desired, leader: None };
+        let [config, leader, failover, sync] = made(&known, &[]);
+        assert_eq!(config.keys().collect::<Vec<_>>(), ["config"]);
+        assert!(leader.is_empty() && failover.is_empty() && sync.is_empty());
+    }
+
+    #[test]
+    fn nobody_is_freed_who_may_lack_an_acknowledged_row() {
+        let synchronous = desired(true);
+        let known = |leader| Known { system_identifier: Some("7000"), desired: &synchronous, leader };
+        let sync = |leader, deleted: &[(&str, &[(&str, &str)])]| made(&known(leader), deleted)[3].clone();
+        assert_eq!(sync(Some("chat-db-1"), &[])[LEADER], "chat-db-1", "the leader alone");
+        assert_eq!(sync(None, &[])[LEADER], NOBODY);
+        assert_eq!(sync(None, &[("chat-db-sync", &[])])[LEADER], NOBODY, "emptied before it was deleted");
+        let asynchronous = desired(false);
+        let known = Known { system_identifier: Some("7000"), desired: &asynchronous, leader: None };
+        assert!(made(&known, &[])[3].is_empty(), "nothing hangs on it");
+    }
+
+    #[test]
+    fn a_configuration_is_never_made_again_without_the_system_identifier() {
+        let desired = desired(true);
+        let known = Known { system_identifier: Some("7000"), desired: &desired, leader: None };
+        for deleted in [&[][..], &[("chat-db-config", &[][..])]] {
+            let [config, ..] = made(&known, deleted);
+            assert_eq!(config[INITIALIZE], "7000");
+            assert!(config["config"].contains("8MB"), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn what_patroni_writes_in_every_loop_is_no_cause_to_reconcile() {
+        let print = |key: &str, value: &str| {
+            let annotations = BTreeMap::from([
+                (ANNOTATION_UID.to_owned(), "u".to_owned()),
+                (INITIALIZE.to_owned(), "7000".to_owned()),
+                (key.to_owned(), value.to_owned()),
+            ]);
+            fingerprint(&ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() })
+        };
+        assert_eq!(print("renewTime", "1"), print("renewTime", "2"));
+        assert_ne!(print(INITIALIZE, "7000"), print(INITIALIZE, ""));
+        assert_ne!(print(ANNOTATION_UID, "u"), print(ANNOTATION_UID, "another"));
+    }
+}

@@ -1,0 +1,77 @@
+//! The schemas of other databases that migrations wait for.
+
+use std::collections::BTreeSet;
+
+use kube::Api;
+
+use super::progress::Progress;
+use crate::api::conditions::reason;
+use crate::api::{SchemaDependency, ServiceDatabase};
+use crate::operator::context::Context;
+use crate::operator::context::error::Error;
+use crate::operator::validate::Database;
+
+/// How many databases are looked at for a cycle: each is a request.
+const LOOKED_AT: usize = 64;
+
+/// What the migrations wait for, or none if every schema that they need is there.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn look(
+    context: &Context,
+    database: &Database,
+    depends_on: &[SchemaDependency],
+) -> Result<Option<Progress>, Error> {
+    if depends_on.is_empty() {
+        return Ok(None);
+    }
+    let api: Api<ServiceDatabase> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    if let Some(cycle) = cycle(&api, &database.names().name, depends_on).await? {
+        let message = format!("spec.migrations.dependsOn is a cycle: {cycle}; take one of these dependencies out");
+        return Ok(Some(Progress::Failed { reason: reason::DEPENDENCY_CYCLE.to_owned(), message }));
+    }
+    for SchemaDependency { name, minimum_version } in depends_on {
+        let found = api.get_opt(name).await?;
+        let version = found.as_ref().and_then(|found| found.status.as_ref()?.schema_version.clone());
+        // A schema without any migration has version 0.
+        let has = version.as_ref().map_or(Some(0), |version| version.parse::<i64>().ok());
+        if found.is_some() && has.is_some_and(|has| has >= *minimum_version) {
+            continue;
+        }
+        let has = match (&found, version) {
+            (None, _) => "which does not exist in this namespace".to_owned(),
+            (Some(_), None) => "which has none yet".to_owned(),
+            (Some(_), Some(version)) => format!("which is at {version}"),
+        };
+        let message = format!("the migrations wait for version {minimum_version} of the schema of {name}, {has}");
+        return Ok(Some(Progress::Waiting { reason: reason::DEPENDENCY_NOT_READY, message }));
+    }
+    Ok(None)
+}
+
+/// A way from this database back to itself, if there is one.
+async fn cycle(
+    api: &Api<ServiceDatabase>,
+    own: &str,
+    depends_on: &[SchemaDependency],
+) -> Result<Option<String>, Error> {
+    let mut ways: Vec<Vec<String>> =
+        depends_on.iter().map(|dependency| vec![own.to_owned(), dependency.name.clone()]).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(way) = ways.pop() {
+        let Some(last) = way.last() else { continue };
+        if last == own {
+            return Ok(Some(way.join(" → ")));
+        }
+        if seen.len() >= LOOKED_AT || !seen.insert(last.clone()) {
+            continue;
+        }
+        let found = api.get_opt(last).await?;
+        let next = found.and_then(|found| found.spec.migrations).map(|migrations| migrations.depends_on);
+        for dependency in next.unwrap_or_default() {
+            ways.push(way.iter().cloned().chain([dependency.name]).collect());
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,266 @@
+//! The declared migrations, the Job that applies them, and how far they are.
+
+pub mod dependencies;
+pub mod drift;
+pub mod job_pods;
+pub mod progress;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use serde_json::json;
+
+use super::apply::{apply, delete, delete_exactly};
+use super::context::Context;
+use super::observe::{JobState, ended, job_state};
+use super::validate::{Database, Migrations, Source};
+use crate::api::PendingApproval;
+use crate::api::conditions::reason;
+use crate::api::names::LABEL_NAME;
+use crate::contract::migration::{Failure, Outcome};
+use crate::contract::report::Report;
+use crate::migrate::approval;
+use crate::migrate::source;
+use crate::operator::apply::object::{Planned, controller_uid, erased};
+use crate::operator::context::error::Error;
+use crate::operator::migrations::job_pods::JobPods;
+use crate::operator::migrations::progress::{Declared, Progress};
+use crate::operator::plan::migration::{self, Purpose};
+
+/// How long the leader's agent may take to see what a Job that ended well has done.
+const LEDGER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+/// How long after a Job gave up on a cause that passes it is tried again.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
+
+/// Reads what is declared.
+///
+/// # Errors
+/// Whatever the API server said; a missing ConfigMap is not an error.
+pub async fn declared(context: &Context, database: &Database) -> Result<Declared, Error> {
+    let Some(migrations) = &database.migrations else { return Ok(Declared::Nothing) };
+    let config_maps = match (&migrations.source, migrations.source.unread_revision()) {
+        (Source::ConfigMaps(names), _) => names,
+        (_, revision) => return Ok(revision.map_or(Declared::Nothing, Declared::Unread)),
+    };
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let mut parts: Vec<BTreeMap<String, Vec<u8>>> = Vec::new();
+    for name in config_maps {
+        let Some(config_map) = api.get_opt(name).await? else {
+            let message = format!(
+                "spec.migrations.source names the ConfigMap {name}, which does not exist in this namespace: create it"
+            );
+            return Ok(Declared::Unreadable { reason: reason::CONFIG_MAP_NOT_FOUND, message });
+        };
+        let text = config_map.data.into_iter().flatten().map(|(name, text)| (name, text.into_bytes()));
+        let binary = config_map.binary_data.into_iter().flatten().map(|(name, bytes)| (name, bytes.0));
+        let contents: BTreeMap<String, Vec<u8>> = text.chain(binary).collect();
+        if let Some(file) = contents.keys().find(|file| parts.iter().any(|part| part.contains_key(*file))) {
+            let message = format!("ConfigMap {name}: {file} is in another ConfigMap of the source, too: remove one");
+            return Ok(Declared::Unreadable { reason: reason::INVALID_MIGRATIONS, message });
+        }
+        parts.push(contents);
+    }
+    let files = parts.iter().flatten().map(|(name, content)| (name.clone(), content.clone()));
+    Ok(match source::parse(files) {
+        // What is not UTF-8 was refused, in whichever field it was.
+        Ok(set) => {
+            let text = |(name, bytes)| Some((name, String::from_utf8(bytes).ok()?));
+            let parts = parts.into_iter().map(|part| part.into_iter().filter_map(text).collect()).collect();
+            Declared::Set { set, parts }
+        }
+        Err(error) => {
+            let message = format!("ConfigMap {}: {error}", config_maps.join(", "));
+            Declared::Unreadable { reason: error.reason(), message }
+        }
+    })
+}
+
+/// Brings the migrations a step further. `primary` is what its agent says, if there is one
+/// whose credentials were proved. `settled`: status says that this very spec and revision are
+/// applied.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn advance(
+    context: &Context,
+    database: &Database,
+    declared: &Declared,
+    primary: Option<&Report>,
+    settled: bool,
+    now: Timestamp,
+) -> Result<Progress, Error> {
+    let (revision, parts): (&str, &[_]) = match declared {
+        Declared::Nothing => return Ok(Progress::NotDeclared),
+        Declared::Unreadable { reason, message } => {
+            return Ok(Progress::Waiting { reason, message: message.clone() });
+        }
+        Declared::Set { set, parts } => (&set.revision, parts),
+        Declared::Unread(revision) => (revision, &[]),
+    };
+    let Some(migrations) = &database.migrations else { return Ok(Progress::NotDeclared) };
+    // A word on other files is none on these, and no reason to begin anew. What is in an image
+    // only the Job knows.
+    let mut migrations = migrations.clone();
+    if !matches!(migrations.source, Source::Image(_)) {
+        let id = migrations.policy.approval_id(revision);
+        migrations.policy.approved.take_if(|approved| *approved != id);
+    }
+    let migrations = &migrations;
+    let policy = &migrations.policy;
+    let Some(primary) = primary else {
+        let message = "the migrations start once the primary answers and its credentials are proved".to_owned();
+        return Ok(Progress::Waiting { reason: reason::PROGRESSING, message });
+    };
+    let ledger = primary.ledger.as_ref();
+    // A new primary's agent has not read the ledger yet: what was applied still is.
+    if settled && ledger.is_none() {
+        return Ok(Progress::Applied);
+    }
+    let name = database.names().migration_job(&migrations.run(revision));
+    let copies = migration::copies(database, revision, parts);
+    let kept: Vec<String> = copies.iter().chain([&name]).cloned().collect();
+    if ledger.is_some_and(|ledger| ledger.revision == Some(policy.goal(revision))) {
+        // A Job of another target may still wait for its turn.
+        if !settled {
+            remove_others(context, database, &kept).await?;
+        }
+        return Ok(Progress::Applied);
+    }
+    match job_state(&context.client, database.names(), &name).await? {
+        JobState::Absent => {
+            // Whatever is waited for, what is not declared any more does not go on meanwhile.
+            remove_others(context, database, &kept).await?;
+            if let Some(held) = held_tool(migrations, revision) {
+                return Ok(Progress::Held(held));
+            }
+            if let Some(waits) = dependencies::look(context, database, &migrations.depends_on).await? {
+                return Ok(waits);
+            }
+            for planned in migration::config_maps(database, &copies, parts) {
+                apply(context, &database.owner, &planned).await?;
+            }
+            let job = migration::job(database, &context.options, (revision, migrations), &copies, Purpose::Apply);
+            apply(context, &database.owner, &job).await?;
+            Ok(Progress::Running)
+        }
+        JobState::Running => {
+            let pods = JobPods::of(&context.client, database.names(), &name).await?;
+            Ok(pods.hindrance().map_or(Progress::Running, |(reason, message)| Progress::Hindered { reason, message }))
+        }
+        JobState::Succeeded(ended) => {
+            if policy.dry_run
+                && let Some(plan) = outcome_of(context, database, &name).await?.and_then(|outcome| outcome.plan)
+            {
+                let nothing = plan.apply == 0 && plan.roll_back == 0 && plan.record == 0;
+                return Ok(if nothing { Progress::Applied } else { Progress::Planned(plan) });
+            }
+            // The ledger is the truth. If it still says otherwise after a while, another
+            // revision was applied since this Job ran: run it again, it will tell.
+            if ledger.is_some() && now.duration_since(ended) > LEDGER_PATIENCE {
+                remove_job(context, database, &name).await?;
+            }
+            Ok(Progress::Running)
+        }
+        JobState::Failed(job) => after_failure(context, database, &job, now).await,
+    }
+}
+
+/// A tool of the team's own, while nobody has approved it.
+fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval> {
+    let Source::Tool(tool) = &migrations.source else { return None };
+    let (policy, id) = (&migrations.policy, migrations.policy.approval_id(revision));
+    let approved = policy.approved.as_ref() == Some(&id);
+    (policy.manual_approval && !approved).then(|| approval::of_tool(&tool.image, &id))
+}
+
+/// What spec itself causes, and another spec mends by itself.
+const BY_SPEC: [&str; 2] = [reason::ROLLBACK_REFUSED, reason::TARGET_VERSION_NOT_FOUND];
+
+/// Whether a file reverts a migration.
+fn is_down(file: &str) -> bool {
+    file.ends_with("down.sql") || file.starts_with('U')
+}
+
+async fn after_failure(context: &Context, database: &Database, job: &Job, now: Timestamp) -> Result<Progress, Error> {
+    let name = job.name_any();
+    let failed_at = ended(job, now);
+    let outcome = outcome_of(context, database, &name).await?.unwrap_or_default();
+    if let Some(approval) = outcome.approval {
+        return Ok(Progress::Held(approval));
+    }
+    let failure = outcome.failure;
+    let hindered = |message| Progress::Hindered { reason: reason::MIGRATIONS_RUNNING, message };
+    let transient = failure.as_ref().is_none_or(|failure| failure.transient);
+    if transient && now.duration_since(failed_at) > RETRY_AFTER {
+        remove_job(context, database, &name).await?;
+        return Ok(Progress::Running);
+    }
+    Ok(match failure {
+        Some(failure) if !failure.transient => {
+            let other = match database.migrations.as_ref().map(|migrations| &migrations.source) {
+                Some(Source::Image(_)) => "another image",
+                Some(Source::Tool(_)) => "another image, command or argument",
+                Some(Source::ConfigMaps(_)) | None => "a changed file",
+            };
+            let again = if BY_SPEC.contains(&failure.reason.as_str()) {
+                String::new()
+            } else if failure.file.as_ref().is_some_and(|file| is_down(file)) {
+                format!(
+                    " (what ran is the ledger's copy: raise spec.migrations.targetVersion and undo it by a new \
+                     migration, or correct the copy, docs/migrations.md, and kubectl delete job {name})"
+                )
+            } else {
+                format!(" ({other} runs by itself; to run the same again, kubectl delete job {name})")
+            };
+            Progress::Failed { message: format!("{}{again}", describe(&failure)), reason: failure.reason }
+        }
+        Some(failure) => hindered(describe(&failure)),
+        None => hindered(format!(
+            "the Job {name} ended without a word; it will be tried again (see kubectl describe job {name})"
+        )),
+    })
+}
+
+/// What the Job's last pod said as it ended.
+async fn outcome_of(context: &Context, database: &Database, job: &str) -> Result<Option<Outcome>, Error> {
+    Ok(JobPods::of(&context.client, database.names(), job).await?.outcome())
+}
+
+fn describe(failure: &Failure) -> String {
+    let place = match (&failure.file, failure.line) {
+        (Some(file), Some(line)) => format!("{file}, line {line}: "),
+        (Some(file), None) => format!("{file}: "),
+        _ => String::new(),
+    };
+    let state = failure.sqlstate.as_ref().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default();
+    format!("{place}{}{state}", failure.message)
+}
+
+/// Removes a Job and its pods.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn remove_job(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
+    let named = Planned::new::<Job>(&database.owner, name.to_owned(), json!({}));
+    delete(&context.client, &database.owner, &named).await.map(drop)
+}
+
+/// Removes Jobs and ConfigMaps of other runs. A Job may be stopped in the middle of a file:
+/// one in a transaction leaves nothing, and of one without the ledger knows that it was begun.
+async fn remove_others(context: &Context, database: &Database, kept: &[String]) -> Result<(), Error> {
+    let (client, names) = (&context.client, database.names());
+    let labels = format!("{LABEL_NAME}={},app.kubernetes.io/component={}", names.name, migration::COMPONENT);
+    for api in [erased::<Job>(client, &names.namespace), erased::<ConfigMap>(client, &names.namespace)] {
+        for live in api.list(&ListParams::default().labels(&labels)).await?.items {
+            let ours = controller_uid(&live.metadata) == Some(database.owner.uid.as_str());
+            if ours && !kept.contains(&live.name_any()) {
+                delete_exactly(&api, &live).await?;
+            }
+        }
+    }
+    Ok(())
+}

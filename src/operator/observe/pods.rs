@@ -1,0 +1,270 @@
+//! Database pods as the operator sees them: trimmed to what it reads, and an agent's report
+//! only where it may be believed.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
+use kube::ResourceExt;
+
+use crate::api::conditions::reason;
+use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
+use crate::contract::report::{Phase, Report, Role, Trouble};
+use crate::operator::apply::object::controller_uid;
+
+/// The label by which a StatefulSet's controller says which revision a pod was made from.
+const LABEL_REVISION: &str = "controller-revision-hash";
+/// The runtime notes a container's start once its process runs, so an agent may be a little
+/// older than its container; the first thing it does is to overwrite its predecessor's report.
+const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+/// How long a pod may wait for a node or a volume before that is told as trouble: a claim
+/// that a provisioner is at work on looks the same for a moment.
+const SCHEDULING_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+/// How often a container may have ended before it is said to crash.
+const CRASHES_BEFORE_ALARM: i32 = 3;
+
+/// One database pod.
+#[derive(Clone, Debug)]
+pub struct DatabasePod {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its version.
+    pub resource_version: Option<String>,
+    /// Whether nothing controls it, as while the StatefulSet is made anew.
+    pub orphaned: bool,
+    /// The node that it runs on.
+    pub node: Option<String>,
+    /// The revision of the StatefulSet's template that it was made from.
+    pub revision: Option<String>,
+    /// Whether it is on its way out.
+    pub going: bool,
+    /// Whether its container is not made yet, as while a Secret that it mounts is missing.
+    pub mounting: bool,
+    /// Whether it is Ready and not on its way out.
+    pub ready: bool,
+    /// Whether it carries the primary's label.
+    pub labelled_primary: bool,
+    /// The report of the agent that runs now.
+    pub report: Option<Report>,
+    /// What hinders it, as Kubernetes or its agent tells.
+    pub trouble: Option<Trouble>,
+    /// Why its volume does not outlive it; none if it does. The claims tell, not the pod.
+    pub volume_end: Option<VolumeEnd>,
+}
+
+/// Why an instance's volume does not outlive its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeEnd {
+    /// The claim was deleted, and is kept only while the pod runs.
+    Deleted,
+    /// There is no claim any more: somebody removed the finalizer that kept it.
+    Missing,
+    /// The claim has lost its PersistentVolume: no other pod can mount it.
+    Lost,
+}
+
+impl DatabasePod {
+    /// What a pod says.
+    pub fn from(pod: &Pod, now: Timestamp) -> Self {
+        let going = pod.metadata.deletion_timestamp.is_some();
+        let ready = !going && condition(pod, "Ready").is_some_and(|condition| condition.status == "True");
+        let report = current_report(pod);
+        let trouble = trouble_of(pod, now).or_else(|| report.as_ref().and_then(|report| report.trouble.clone()));
+        Self {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            resource_version: pod.resource_version(),
+            orphaned: controller_uid(&pod.metadata).is_none(),
+            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            revision: pod.labels().get(LABEL_REVISION).cloned(),
+            going,
+            mounting: !going && is_mounting(pod),
+            ready,
+            labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
+            report,
+            trouble,
+            volume_end: None,
+        }
+    }
+
+    /// Whether the pod says that it is the primary: its label and its agent agree.
+    pub fn claims_the_lead(&self) -> bool {
+        self.labelled_primary && self.runs_as(Role::Primary)
+    }
+
+    /// Whether it is a replica that serves.
+    pub fn is_replica(&self) -> bool {
+        self.ready && self.runs_as(Role::Replica)
+    }
+
+    fn runs_as(&self, role: Role) -> bool {
+        let runs = |report: &Report| report.role == Some(role) && matches!(report.phase, Phase::Running);
+        self.report.as_ref().is_some_and(runs)
+    }
+}
+
+/// Cuts from a pod what the operator never reads: with hundreds of pods in memory the
+/// specs, the managed fields and Patroni's annotation would be most of it.
+pub fn trim(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    let node_name = pod.spec.take().and_then(|spec| spec.node_name);
+    pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| key == ANNOTATION_REPORT);
+    }
+    if let Some(labels) = &mut pod.metadata.labels {
+        labels.retain(|key, _| [LABEL_NAME, LABEL_REVISION, LABEL_ROLE, LABEL_SCOPE].contains(&key.as_str()));
+    }
+}
+
+/// What of a trimmed pod matters: a change of anything else (Patroni writes its pod in every
+/// loop) is no cause to reconcile.
+pub fn fingerprint(pod: &Pod) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    pod.uid().hash(&mut hasher);
+    pod.metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    pod.annotations().get(ANNOTATION_REPORT).hash(&mut hasher);
+    pod.labels().get(LABEL_ROLE).hash(&mut hasher);
+    condition(pod, "Ready").map(|condition| &condition.status).hash(&mut hasher);
+    // At the end of time, so that the passing of time alone does not count as a change.
+    trouble_of(pod, Timestamp::MAX).map(|trouble| (trouble.reason, trouble.message)).hash(&mut hasher);
+    container(pod).map(|status| status.restart_count).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The report, if the agent that runs now wrote it: of this pod, and not from before the
+/// container's start.
+fn current_report(pod: &Pod) -> Option<Report> {
+    let report: Report = serde_json::from_str(pod.annotations().get(ANNOTATION_REPORT)?).ok()?;
+    if Some(report.pod_uid.as_str()) != pod.metadata.uid.as_deref() {
+        return None;
+    }
+    match container(pod)?.state.as_ref()?.running.as_ref()?.started_at.as_ref() {
+        Some(started) if started.0.duration_since(report.agent_started_at) > START_TOLERANCE => None,
+        Some(_) => Some(report),
+        None => None,
+    }
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == "database")
+}
+
+fn is_mounting(pod: &Pod) -> bool {
+    let waiting = |status: &ContainerStatus| status.state.as_ref()?.waiting.as_ref()?.reason.clone();
+    container(pod).and_then(waiting).is_some_and(|why| why == "ContainerCreating")
+}
+
+fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
+    let name = pod.name_any();
+    if let Some(scheduled) = condition(pod, "PodScheduled").filter(|condition| condition.status == "False") {
+        let since = scheduled.last_transition_time.as_ref().map_or(now, |time| time.0);
+        if now.duration_since(since) < SCHEDULING_PATIENCE {
+            return None;
+        }
+        let message = scheduled.message.clone().unwrap_or_default();
+        let unbound = message.contains("PersistentVolumeClaim");
+        let reason = if unbound { reason::VOLUME_PENDING } else { reason::UNSCHEDULABLE };
+        return Some(trouble(reason, format!("pod {name} cannot be scheduled: {message}")));
+    }
+    let status = container(pod)?;
+    let state = status.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let why = waiting.reason.as_deref().unwrap_or_default();
+        let message = waiting.message.as_deref().unwrap_or_default();
+        return match why {
+            _ if is_image_pull(why) => {
+                Some(trouble(reason::IMAGE_PULL_FAILED, format!("pod {name}: {why}: {message}")))
+            }
+            "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                Some(trouble(
+                    reason::CRASH_LOOP,
+                    format!("pod {name}: {why}: {message}; see kubectl logs {name} -c database"),
+                ))
+            }
+            _ => None,
+        };
+    }
+    let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref())?;
+    let unready = !status.ready && status.restart_count >= CRASHES_BEFORE_ALARM;
+    let why = last.reason.as_deref().unwrap_or("unknown");
+    // By the kernel, with all processes in it: the first one is worth telling.
+    if why == "OOMKilled" && !status.ready {
+        let message = format!(
+            "the container of pod {name} was killed for want of memory {}",
+            if status.restart_count == 1 { "once".to_owned() } else { format!("{} times", status.restart_count) }
+        );
+        return Some(trouble(reason::OOM_KILLED, message));
+    }
+    unready.then(|| {
+        let message = format!(
+            "pod {name} was restarted {} times, last for {why} (exit code {}); see kubectl logs {name} -c database --previous",
+            status.restart_count, last.exit_code
+        );
+        trouble(reason::CRASH_LOOP, message)
+    })
+}
+
+/// Whether a container waits because its image cannot be had.
+pub fn is_image_pull(why: &str) -> bool {
+    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"].contains(&why)
+}
+
+fn trouble(reason: &str, message: String) -> Trouble {
+    Trouble { reason: reason.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(report_uid: &str, agent_started_at: &str, ready: &str) -> Pod {
+        let mut report = Report::starting(report_uid.to_owned(), agent_started_at.parse().expect("a timestamp"));
+        report.phase = Phase::Running;
+        report.role = Some(Role::Primary);
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "chat-db-0", "uid": "u1",
+                "labels": {LABEL_ROLE: ROLE_PRIMARY},
+                "annotations": {ANNOTATION_REPORT: json!(report).to_string()},
+            },
+            "status": {
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [{
+                    "name": "database", "ready": true, "restartCount": 0, "image": "i", "imageID": "i",
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:10Z"}},
+                }],
+            },
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn a_primary_is_believed_only_by_label_and_its_own_fresh_report() {
+        let after = "2026-01-01T00:00:10.5Z";
+        let claims = |uid: &str, started: &str| {
+            DatabasePod::from(&pod(uid, started, "True"), Timestamp::now()).claims_the_lead()
+        };
+        assert!(claims("u1", after));
+        assert!(!claims("u0", after), "an earlier pod's report");
+        assert!(!claims("u1", "2026-01-01T00:00:07Z"), "an earlier container's");
+        assert!(!DatabasePod::from(&pod("u1", after, "False"), Timestamp::now()).ready);
+    }
+
+    #[test]
+    fn patronis_own_annotation_is_no_cause_to_reconcile() {
+        let mut before = pod("u1", "2026-01-01T00:00:11Z", "True");
+        let mut after = before.clone();
+        after.annotations_mut().insert("status".to_owned(), "{\"xlog_location\":1}".to_owned());
+        trim(&mut before);
+        trim(&mut after);
+        assert_eq!(fingerprint(&before), fingerprint(&after));
+    }
+}

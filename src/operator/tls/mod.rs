@@ -1,0 +1,5 @@
+//! The certificate authority of a database, and what it signs.
+
+pub mod authority;
+mod certificates;
+pub mod served;
