@@ -16,7 +16,7 @@ fn modules(folder: &Path, module: &[String], found: &mut BTreeMap<Module, String
     for entry in fs::read_dir(folder).expect("a folder of the source") {
         let path = entry.expect("an entry of the folder").path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
-        let inner = [module, &[stem.clone()]].concat();
+        let inner = [module, std::slice::from_ref(&stem)].concat();
         if stem == "tests" {
             continue;
         }

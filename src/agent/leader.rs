@@ -17,6 +17,7 @@ use super::ensure;
 use super::environment::Environment;
 use super::extensions::Places;
 use super::ledger;
+use super::patroni::rest::Rest;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
 use super::{dynamic, slots};
@@ -25,6 +26,9 @@ use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::contract::desired::Desired;
 use crate::contract::pod::SOCKET_DIR;
 
+/// When Patroni is woken after the lead was taken: once it has written the members of failsafe
+/// mode, and once more should the first wake have come before that.
+const FAILSAFE_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// How often it is looked whether somebody changed a login in the database.
 const LOOK_AT_LOGINS: Duration = Duration::from_secs(15);
 
@@ -52,6 +56,18 @@ impl Settled {
     }
 }
 
+/// Patroni goes on without the API server only once it has read back the members that it wrote as
+/// the leader. Its next loop would do so, up to ten seconds later; an API server that stops
+/// meanwhile demotes a primary that nobody could replace.
+async fn hasten_failsafe() {
+    for wait in FAILSAFE_AFTER {
+        tokio::time::sleep(wait).await;
+        if let Err(error) = async { Rest::new()?.wake().await }.await {
+            tracing::debug!(%error, "Patroni cannot be woken");
+        }
+    }
+}
+
 /// The leader's work.
 #[derive(Clone)]
 pub struct Leader {
@@ -73,6 +89,7 @@ impl Leader {
         let (ensured, is_ensured) = watch::channel(false);
         tokio::join!(
             self.take_label_off_others(),
+            hasten_failsafe(),
             dynamic::keep(&self.environment, self.desired.clone(), &self.reporter),
             slots::keep(&self.environment, self.desired.clone()),
             slots::let_give_way(),

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::patroni::rest::{Rest, RestError};
-use super::postmaster;
 use super::server::Seen;
 use super::wal_on_leader;
 use crate::contract::pod::{PGDATA, SOCKET_DIR};
@@ -21,7 +20,7 @@ pub async fn follow(pod: String, server: Seen) {
     let mut sightings = 0;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let why = if is_damaged() && is_idle_replica(&pod).await {
+        let why = if is_damaged() && starts_in_vain(&pod).await {
             "the data directory has no pg_control"
         } else if is_left_behind(&pod, &server).await {
             "the WAL that this instance needs is gone from the leader"
@@ -46,15 +45,17 @@ pub async fn follow(pod: String, server: Seen) {
 fn is_damaged() -> bool {
     let folder = Path::new(PGDATA);
     let filled = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    filled && !folder.join("global/pg_control").exists() && postmaster::running().is_none()
+    filled && !folder.join("global/pg_control").exists()
 }
 
-async fn is_idle_replica(pod: &str) -> bool {
+/// Whether this instance does not run, or only tries to, while another one leads. A replica that
+/// runs is left alone, and so is one that is being cloned.
+async fn starts_in_vain(pod: &str) -> bool {
     let asked = async {
         let rest = Rest::new()?;
         let status = rest.status().await?;
         let another_leads = rest.leader().await?.is_some_and(|leader| leader.name != pod);
-        Ok::<_, RestError>(!status.leads && status.is_idle() && another_leads)
+        Ok::<_, RestError>(!status.leads && (status.is_idle() || status.is_starting()) && another_leads)
     };
     asked.await.unwrap_or(false)
 }

@@ -24,7 +24,7 @@ use super::migrations::{self, drift};
 use super::observe::pods::DatabasePod;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
-use super::status::condition::Word;
+use super::status::condition::ConditionState;
 use super::status::{Findings, Shape, is_applied, publish};
 use super::tls::authority;
 use super::tls::served::{self, Certified};
@@ -86,7 +86,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let database = match validate(&resource, &context.options) {
         Ok(database) => database,
         Err(invalid) => {
-            findings.stalled = Some(Word::yes(invalid.reason, invalid.message));
+            findings.stalled = Some(ConditionState::yes(invalid.reason, invalid.message));
             keep_alive(&context, &Owner { names, uid }, &observed, &mut findings).await;
             publish::status(&context, &findings).await?;
             return Ok(resync(&context));
@@ -94,7 +94,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     };
     findings.database = Some(&database);
     if resource.spec.paused {
-        findings.stalled = Some(Word::yes(reason::PAUSED, paused(&database, &observed)));
+        findings.stalled = Some(ConditionState::yes(reason::PAUSED, paused(&database, &observed)));
         keep_alive(&context, &database.owner, &observed, &mut findings).await;
         publish::status(&context, &findings).await?;
         return Ok(resync(&context));
@@ -112,7 +112,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
                      re-create the resource with spec.database: {held}",
                     database.postgres.database
                 );
-                findings.stalled = Some(Word::yes(reason::RETAINED_DATA_FOUND, message));
+                findings.stalled = Some(ConditionState::yes(reason::RETAINED_DATA_FOUND, message));
                 publish::status(&context, &findings).await?;
                 return Ok(resync(&context));
             }
@@ -134,11 +134,11 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let outcome = match made {
         Ok(()) => Ok(()),
         Err(error @ (Error::ObjectConflict { .. } | Error::ForeignRecord { .. })) => {
-            findings.stalled = Some(Word::yes(error.reason(), error.to_string()));
+            findings.stalled = Some(ConditionState::yes(error.reason(), error.to_string()));
             Ok(())
         }
         Err(error) => {
-            findings.failed = Some(Word::no(error.reason(), error.to_string()));
+            findings.failed = Some(ConditionState::no(error.reason(), error.to_string()));
             Err(error)
         }
     };
@@ -166,7 +166,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
 /// Vault failed: that is told, and what it says of Vault is taken into account.
 fn note_vault(context: &Context, uid: &str, error: &VaultError, findings: &mut Findings<'_>) {
     vault_sync::doubt(context, uid, error);
-    findings.vault = Some(Word::no(error.reason(), error.to_string()));
+    findings.vault = Some(ConditionState::no(error.reason(), error.to_string()));
 }
 
 fn bound_before(resource: &ServiceDatabase) -> Option<String> {
@@ -306,7 +306,7 @@ async fn certify(
 }
 
 /// Data of an earlier resource of this name is never taken without being asked.
-fn retained(database: &Database, observed: &Observation) -> Option<Word> {
+fn retained(database: &Database, observed: &Observation) -> Option<ConditionState> {
     let claims = observed.retained_claims(&database.owner.uid);
     if claims.is_empty() {
         return lost::lost(observed, database.names(), database.instances);
@@ -317,7 +317,7 @@ fn retained(database: &Database, observed: &Observation) -> Option<Word> {
         claims.join(", "),
         database.names().name,
     );
-    Some(Word::yes(reason::RETAINED_DATA_FOUND, message))
+    Some(ConditionState::yes(reason::RETAINED_DATA_FOUND, message))
 }
 
 async fn bring_about(
@@ -350,7 +350,7 @@ async fn bring_about(
             if unseen {
                 context.memory.saw_secrets(&database.owner.uid);
             }
-            findings.vault = Some(Word::yes(reason::AVAILABLE, "Vault answers"));
+            findings.vault = Some(ConditionState::yes(reason::AVAILABLE, "Vault answers"));
             Some(prepared)
         }
         Err(Error::Vault(error)) => {
@@ -391,10 +391,10 @@ async fn bring_about(
     };
     let only_copy = Members::new(observed, database.names(), database.instances).word();
     let refused = decision.refused.clone().or(missing).or(held);
-    findings.stalled = only_copy.or_else(|| Some(Word::yes(reason::POD_REFUSED, refused?)));
+    findings.stalled = only_copy.or_else(|| Some(ConditionState::yes(reason::POD_REFUSED, refused?)));
     if live.is_some() && update.is_none() && decision.under_way.is_none() {
         let message = "the StatefulSet's controller has not taken up the template of the pods yet";
-        decision.under_way = Some(Word::no(reason::ROLLING_OUT, message));
+        decision.under_way = Some(ConditionState::no(reason::ROLLING_OUT, message));
     }
     // Nothing else is under way when the StatefulSet is made anew.
     let calm = decision.order.is_none() && decision.replicas == database.instances;

@@ -15,6 +15,8 @@ use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox
 
 /// How long the API server is away: longer than any lease, retry or patience of Patroni's.
 const AWAY: Duration = Duration::from_secs(120);
+/// How soon after it took the lead a primary goes on without the API server.
+const FAILSAFE_KNOWN: Duration = Duration::from_secs(5);
 /// A service that was not served for so long would call it an outage.
 const OUTAGE_SECONDS: f64 = 30.0;
 
@@ -77,6 +79,8 @@ fn a_stopped_api_server_stops_no_database() {
         }
         let all = started(&sandbox).await;
 
+        // Patroni reads back the members of failsafe mode some seconds after the lead was taken.
+        tokio::time::sleep(FAILSAFE_KNOWN).await;
         let away = Fault::api_server_stopped().await;
         // Nothing tells that it was long enough but the clock.
         tokio::time::sleep(AWAY).await;

@@ -89,10 +89,18 @@ const SHARED_WITH_REPLICAS: [&str; 5] = [
 /// is cloned or rewound just now.
 const IDLE: [&str; 3] = ["start failed", "stopped", "crashed"];
 
+/// Patroni's word for a member whose PostgreSQL it is starting.
+const STARTING: &str = "starting";
+
 impl Status {
     /// Whether PostgreSQL does not run, and Patroni does nothing about it just now.
     pub fn is_idle(&self) -> bool {
         IDLE.contains(&self.state.as_str())
+    }
+
+    /// Whether Patroni is trying to start PostgreSQL.
+    pub fn is_starting(&self) -> bool {
+        self.state == STARTING
     }
 
     /// Whether a setting waits for a restart that the primary must go through first, since its

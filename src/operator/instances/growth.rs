@@ -13,7 +13,7 @@ use crate::api::conditions::reason;
 use crate::operator::apply::quantity::bytes;
 use crate::operator::context::error::Error;
 use crate::operator::observe::{Observation, requested};
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 use crate::operator::validate::Database;
 
 /// What is known of the volumes.
@@ -21,7 +21,7 @@ pub struct Volumes {
     /// The size of a new one.
     pub size: Quantity,
     /// Why they are not as declared; none if they are.
-    pub word: Option<Word>,
+    pub word: Option<ConditionState>,
     /// Whether the StatefulSet is on its way out, to be made anew.
     pub set_is_going: bool,
 }
@@ -43,7 +43,7 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation, 
             wanted.0, largest.0
         );
         let size = in_set.unwrap_or(largest);
-        return Ok(Volumes { size, word: Some(Word::no(reason::INVALID_SPEC, message)), ..volumes });
+        return Ok(Volumes { size, word: Some(ConditionState::no(reason::INVALID_SPEC, message)), ..volumes });
     }
     let smaller = || claims.iter().filter(|claim| requested(claim).is_some_and(|size| bytes(&size) < bytes(wanted)));
     // All or none: the size could not be set back once one volume has it.
@@ -69,7 +69,7 @@ pub async fn grow(client: &Client, database: &Database, observed: &Observation, 
     let behind: Vec<_> = behind.map(|claim| told(claim)).collect();
     if !behind.is_empty() {
         let message = format!("volumes grow to {}: {}", wanted.0, behind.join("; "));
-        volumes.word = Some(Word::no(reason::VOLUME_GROWING, message));
+        volumes.word = Some(ConditionState::no(reason::VOLUME_GROWING, message));
     }
     if let Some(live) = live {
         if live.metadata.deletion_timestamp.is_some() {
@@ -94,7 +94,7 @@ fn size_in(set: &StatefulSet) -> Option<Quantity> {
     set.spec.as_ref()?.volume_claim_templates.as_ref()?.first().and_then(requested)
 }
 
-async fn can_grow(client: &Client, claim: &PersistentVolumeClaim) -> Result<Result<(), Word>, Error> {
+async fn can_grow(client: &Client, claim: &PersistentVolumeClaim) -> Result<Result<(), ConditionState>, Error> {
     let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone()).unwrap_or_default();
     let found = match class.as_str() {
         "" => None,
@@ -109,7 +109,7 @@ async fn can_grow(client: &Client, claim: &PersistentVolumeClaim) -> Result<Resu
         "the StorageClass {class:?} of {} {why}: have its administrator allow it, or set spec.storage.size back to {now}",
         claim.name_any()
     );
-    Ok(Err(Word::no(reason::VOLUME_CANNOT_GROW, message)))
+    Ok(Err(ConditionState::no(reason::VOLUME_CANNOT_GROW, message)))
 }
 
 async fn ask(client: &Client, database: &Database, claim: &PersistentVolumeClaim) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use crate::api::conditions::reason;
 use crate::api::names::Names;
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 
 /// The way out, for a volume with a copy of the data and for none.
 const WAY_OUT: &str = "to restore a volume, set spec.paused, scale the StatefulSet to 0, put the restored claim in the \
@@ -13,13 +13,13 @@ const WAY_OUT: &str = "to restore a volume, set spec.paused, scale the StatefulS
                        empty, delete this resource and its volume claims and create it again";
 
 /// What is lost, and what to do; none if the data is there, or may be.
-pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<Word> {
+pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<ConditionState> {
     if !observed.initialized() || observed.foreign_config || observed.primary().is_some() || observed.lease_lives {
         return None;
     }
     if observed.volume_claims.is_empty() && observed.pods.is_empty() {
         let message = format!("the database was initialised, and none of its volumes is left: {WAY_OUT}");
-        return Some(Word::yes(reason::DATA_LOST, message));
+        return Some(ConditionState::yes(reason::DATA_LOST, message));
     }
     if let Some(word) = lost_by_all_holders(observed, names) {
         return Some(word);
@@ -33,12 +33,12 @@ pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<Wor
             pods.join(", "),
             others(observed, names, instances),
         );
-        Word::yes(reason::DATA_LOST, message)
+        ConditionState::yes(reason::DATA_LOST, message)
     })
 }
 
 /// Others have a copy, and Patroni promotes none of them, since it may lack acknowledged rows.
-fn lost_by_all_holders(observed: &Observation, names: &Names) -> Option<Word> {
+fn lost_by_all_holders(observed: &Observation, names: &Names) -> Option<ConditionState> {
     let holders: Vec<_> = observed.holders.iter().map(|name| find(observed, name)).collect::<Option<_>>()?;
     let older: Vec<_> = observed.pods.iter().filter(|pod| pod.report.is_some() && !is_empty(pod)).collect();
     let older = older.first()?;
@@ -53,7 +53,7 @@ fn lost_by_all_holders(observed: &Observation, names: &Names) -> Option<Word> {
             pod = older.name,
             scope = names.base(),
         );
-        Word::yes(reason::DATA_LOST, message)
+        ConditionState::yes(reason::DATA_LOST, message)
     })
 }
 

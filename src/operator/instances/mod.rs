@@ -22,7 +22,7 @@ use jiff::SignedDuration;
 
 use crate::api::conditions::reason;
 use crate::contract::desired::{Action, Order};
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 use situation::Ordered;
 
 /// How long a switchover that failed is not tried again, where nobody waits for its answer.
@@ -77,7 +77,8 @@ impl Situation<'_> {
             return;
         }
         (decision.replicas, decision.members) = (live, live);
-        let waits = |why: &str| Word::no(reason::SCALING_DOWN, format!("from {live} to {wanted} instances: {why}"));
+        let waits =
+            |why: &str| ConditionState::no(reason::SCALING_DOWN, format!("from {live} to {wanted} instances: {why}"));
         let Some(primary) = self.observed.primary() else {
             decision.under_way = Some(waits("no instance is the primary at present"));
             return;

@@ -9,7 +9,7 @@ use crate::api::conditions::reason;
 use crate::contract::desired::Action;
 use crate::contract::report::{Phase, Report};
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 
 /// How long a replica runs before it is restarted again for one change of a setting: doubled with
 /// each try, up to the longest. The tries never end, since what they wait for may come at any time.
@@ -54,7 +54,7 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
     if let Some(ending) = situation.volume_notice() {
         message = format!("{message}; {ending}");
     }
-    decision.under_way = Some(Word::no(reason_of(&needed), message));
+    decision.under_way = Some(ConditionState::no(reason_of(&needed), message));
 }
 
 /// The instance that is replaced at once, whatever the others do: nothing runs in it, such as a

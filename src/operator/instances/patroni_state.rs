@@ -3,7 +3,6 @@
 //! what it held, so that Patroni goes on where it was: while one is missing no member does
 //! anything (`agent/patroni/launcher.py`), so nothing has changed meanwhile.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -105,6 +104,8 @@ pub fn fingerprint(metadata: &ObjectMeta) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn desired(synchronous: bool) -> Desired {

@@ -6,7 +6,7 @@ use crate::api::{RequestStatus, ServiceDatabaseStatus};
 use crate::contract::desired::{Action, Order};
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 use crate::operator::validate::Database;
 
 /// How long a restart may stay without an answer: longer than its agent waits for Patroni.
@@ -47,7 +47,7 @@ pub struct Decision {
     /// Whether no pod may be evicted: one of them keeps the only copy of the data.
     pub keep_pods: bool,
     /// Why what runs is not yet what is declared; none if it is.
-    pub under_way: Option<Word>,
+    pub under_way: Option<ConditionState>,
     /// The switchover that was asked for last.
     pub switchover: Option<RequestStatus>,
     /// The restart that was asked for last.

@@ -7,7 +7,7 @@ use crate::api::conditions::reason;
 use crate::api::names::Names;
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::{DatabasePod, VolumeEnd};
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 
 /// The instances that stay.
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ impl<'a> Members<'a> {
     }
 
     /// What somebody has to do so that the only copy is not lost.
-    pub fn word(self) -> Option<Word> {
+    pub fn word(self) -> Option<ConditionState> {
         let (pod, end) = self.only_copies().next()?;
         let more = self.instances + 1;
         let way_out = if more > crate::api::spec::MAXIMUM_INSTANCES {
@@ -69,7 +69,7 @@ impl<'a> Members<'a> {
             self.describe(pod, end),
             pod.name,
         );
-        Some(Word::yes(reason::VOLUME_TERMINATING, message))
+        Some(ConditionState::yes(reason::VOLUME_TERMINATING, message))
     }
 
     /// Every instance whose volume ends with its pod, for people.

@@ -23,7 +23,7 @@ use crate::operator::context::Context;
 use crate::operator::context::backoff::jittered;
 use crate::operator::context::error::Error;
 use crate::operator::instances::given_up;
-use crate::operator::status::condition::{Word, condition};
+use crate::operator::status::condition::{ConditionState, condition};
 use crate::operator::status::publish;
 use crate::operator::validate::Database;
 
@@ -65,14 +65,14 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     }
     let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
     let uid = resource.uid().unwrap_or_default();
-    let dying = Dying { context, names: &names, uid: &uid };
+    let deletion = Deletion { context, names: &names, uid: &uid };
 
     // 1. The Jobs and the pods, and wait until they are gone: what runs could write again.
     //    A namespace under deletion may lose our RoleBinding first; it takes all of these itself.
-    match dying.stop().await {
+    match deletion.stop().await {
         Ok(Some(waiting)) => return wait(context, resource, waiting).await,
         Ok(None) => {}
-        Err(error) if is_forbidden(&error) && dying.namespace_is_ending().await? => {}
+        Err(error) if is_forbidden(&error) && deletion.namespace_is_ending().await? => {}
         Err(error) => return Err(error),
     }
     // 2. Vault: nobody gets in any more. Records follow the policy.
@@ -91,8 +91,8 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     }
     // 3. Volumes, Patroni's ConfigMaps and the authority share one fate.
     if resource.spec.deletion_policy == DeletionPolicy::Delete {
-        match dying.delete_data().await {
-            Err(error) if is_forbidden(&error) && dying.namespace_is_ending().await? => {}
+        match deletion.delete_data().await {
+            Err(error) if is_forbidden(&error) && deletion.namespace_is_ending().await? => {}
             result => result?,
         }
     }
@@ -114,8 +114,8 @@ async fn wait(context: &Context, resource: &ServiceDatabase, what: String) -> Re
     let mut status = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation;
     for (kind, word) in [
-        (kind::READY, Word::no(reason::DELETING, format!("being deleted; waiting for {what}"))),
-        (kind::RECONCILING, Word::yes(reason::DELETING, format!("being deleted; waiting for {what}"))),
+        (kind::READY, ConditionState::no(reason::DELETING, format!("being deleted; waiting for {what}"))),
+        (kind::RECONCILING, ConditionState::yes(reason::DELETING, format!("being deleted; waiting for {what}"))),
     ] {
         let told = condition(kind, word, &status, generation, context.now());
         status.conditions.retain(|condition| condition.type_ != kind);
@@ -126,13 +126,13 @@ async fn wait(context: &Context, resource: &ServiceDatabase, what: String) -> Re
     Ok(Action::requeue(jittered(WAITING)))
 }
 
-struct Dying<'a> {
+struct Deletion<'a> {
     context: &'a Context,
     names: &'a Names,
     uid: &'a str,
 }
 
-impl Dying<'_> {
+impl Deletion<'_> {
     async fn stop(&self) -> Result<Option<String>, Error> {
         self.stop_jobs().await?;
         self.stop_pods().await
@@ -234,7 +234,7 @@ fn is_forbidden(error: &Error) -> bool {
 /// Whatever the API server said.
 pub async fn remove_stamped_leftovers(context: &Context, database: &Database) -> Result<(), Error> {
     let uid = database.owner.uid.as_str();
-    let leftovers = Dying { context, names: database.names(), uid };
+    let leftovers = Deletion { context, names: database.names(), uid };
     for api in [leftovers.api::<Secret>(), leftovers.api::<ConfigMap>()] {
         leftovers.delete_stamped(&api, |stamp| stamp != uid).await?;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::condition::{Word, held};
+use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
@@ -21,22 +21,22 @@ impl Findings<'_> {
 }
 
 /// Whether the certificates are good, and can be renewed.
-pub fn ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+pub fn ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     let Some(certified) = &findings.certificates else {
         return held(previous, kind::CERTIFICATES_READY)
-            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "the certificates are not made yet"));
+            .unwrap_or_else(|| ConditionState::no(reason::PROGRESSING, "the certificates are not made yet"));
     };
     if let Some(lost) = &certified.lost {
-        return Word::no(reason::AUTHORITY_LOST, lost.clone());
+        return ConditionState::no(reason::AUTHORITY_LOST, lost.clone());
     }
     match &certified.status {
         CertificatesStatus { change: Some(change), .. } => {
-            Word::yes(reason::AUTHORITY_CHANGING, change.message.clone())
+            ConditionState::yes(reason::AUTHORITY_CHANGING, change.message.clone())
         }
         CertificatesStatus { not_after: Some(end), .. } => {
             let end = end.0.strftime("%Y-%m-%d");
-            Word::yes(reason::READY, format!("the certificates are good until {end}, and are renewed before"))
+            ConditionState::yes(reason::READY, format!("the certificates are good until {end}, and are renewed before"))
         }
-        CertificatesStatus { .. } => Word::no(reason::PROGRESSING, "the certificates are not made yet"),
+        CertificatesStatus { .. } => ConditionState::no(reason::PROGRESSING, "the certificates are not made yet"),
     }
 }

@@ -7,7 +7,7 @@ use crate::api::ServiceDatabaseStatus;
 
 /// The state of one condition: status, reason, message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct ConditionState {
     /// Whether its status is True.
     pub holds: bool,
     /// A reason of `api::conditions::reason`.
@@ -16,7 +16,7 @@ pub struct Word {
     pub message: String,
 }
 
-impl Word {
+impl ConditionState {
     /// True.
     pub fn yes(reason: &str, message: impl Into<String>) -> Self {
         Self { holds: true, reason: reason.to_owned(), message: message.into() }
@@ -31,7 +31,7 @@ impl Word {
 /// The condition as the API has it; its transition time is kept while its status is the same.
 pub fn condition(
     kind: &str,
-    word: Word,
+    word: ConditionState,
     previous: &ServiceDatabaseStatus,
     generation: Option<i64>,
     now: Timestamp,
@@ -58,8 +58,8 @@ pub fn seconds(now: Timestamp) -> Timestamp {
 }
 
 /// A condition as status has it already.
-pub fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<Word> {
+pub fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<ConditionState> {
     let condition = previous.conditions.iter().find(|condition| condition.type_ == kind)?;
     let holds = condition.status == "True";
-    Some(Word { holds, reason: condition.reason.clone(), message: condition.message.clone() })
+    Some(ConditionState { holds, reason: condition.reason.clone(), message: condition.message.clone() })
 }

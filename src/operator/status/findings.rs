@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::condition::Word;
+use super::condition::ConditionState;
 use crate::api::{DriftStatus, PendingRollout, ServiceDatabase};
 use crate::operator::context::options::Options;
 use crate::operator::credentials::Settled;
@@ -24,11 +24,11 @@ pub struct Findings<'a> {
     /// What is.
     pub observed: &'a Observation,
     /// What stops everything until somebody changes something.
-    pub stalled: Option<Word>,
+    pub stalled: Option<ConditionState>,
     /// What failed and is tried again.
-    pub failed: Option<Word>,
+    pub failed: Option<ConditionState>,
     /// The operator's own dealing with Vault; none if there was none.
-    pub vault: Option<Word>,
+    pub vault: Option<ConditionState>,
     /// The certificates; none if they were not looked at.
     pub certificates: Option<Certified>,
     /// The credentials that the runtime record shall hold.
@@ -63,5 +63,5 @@ pub struct Shape {
     /// The template's changes that wait for an approval.
     pub pending: Option<PendingRollout>,
     /// Why the volumes are not as declared; none if they are.
-    pub volumes: Option<Word>,
+    pub volumes: Option<ConditionState>,
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::condition::{Word, held};
+use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{
@@ -18,18 +18,18 @@ use crate::operator::migrations::progress::{Declared, Progress};
 const RECENT: usize = 20;
 
 /// Whether the schema is where it is declared to be.
-pub fn applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+pub fn applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     match &findings.progress {
         None => held(previous, kind::MIGRATIONS_APPLIED)
-            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "the migrations were not looked at yet")),
-        Some(Progress::NotDeclared) => Word::yes(reason::NOT_DECLARED, "spec.migrations is not set"),
-        Some(Progress::Applied) => Word::yes(reason::APPLIED, reached(findings)),
-        Some(Progress::Planned(plan)) => Word::no(reason::DRY_RUN, planned(plan)),
-        Some(Progress::Running) => Word::no(reason::MIGRATIONS_RUNNING, "the migration Job is under way"),
-        Some(Progress::Hindered { reason, message }) => Word::no(reason, message.clone()),
-        Some(Progress::Held(approval)) => Word::no(reason::APPROVAL_REQUIRED, approval::message(approval)),
-        Some(Progress::Waiting { reason, message }) => Word::no(reason, message.clone()),
-        Some(Progress::Failed { reason, message }) => Word::no(reason, message.clone()),
+            .unwrap_or_else(|| ConditionState::no(reason::PROGRESSING, "the migrations were not looked at yet")),
+        Some(Progress::NotDeclared) => ConditionState::yes(reason::NOT_DECLARED, "spec.migrations is not set"),
+        Some(Progress::Applied) => ConditionState::yes(reason::APPLIED, reached(findings)),
+        Some(Progress::Planned(plan)) => ConditionState::no(reason::DRY_RUN, planned(plan)),
+        Some(Progress::Running) => ConditionState::no(reason::MIGRATIONS_RUNNING, "the migration Job is under way"),
+        Some(Progress::Hindered { reason, message }) => ConditionState::no(reason, message.clone()),
+        Some(Progress::Held(approval)) => ConditionState::no(reason::APPROVAL_REQUIRED, approval::message(approval)),
+        Some(Progress::Waiting { reason, message }) => ConditionState::no(reason, message.clone()),
+        Some(Progress::Failed { reason, message }) => ConditionState::no(reason, message.clone()),
     }
 }
 
@@ -63,19 +63,19 @@ fn planned(plan: &MigrationPlan) -> String {
 }
 
 /// Whether the schema has drifted.
-pub fn drifted(drift: &DriftStatus) -> Word {
+pub fn drifted(drift: &DriftStatus) -> ConditionState {
     if let Some(error) = &drift.error {
         // What was found before is not unsaid.
         let known = if drift.count > 0 { "; before, it had drifted (status.drift)" } else { "" };
         let message = format!("{error}{known}");
-        return Word { holds: drift.count > 0, reason: reason::DRIFT_CHECK_FAILED.to_owned(), message };
+        return ConditionState { holds: drift.count > 0, reason: reason::DRIFT_CHECK_FAILED.to_owned(), message };
     }
     let (Some(first), more) = (drift.differences.first(), drift.count - 1) else {
-        return Word::no(reason::SCHEMA_MATCHES, "the schema is what the migrations give");
+        return ConditionState::no(reason::SCHEMA_MATCHES, "the schema is what the migrations give");
     };
     let more = if more > 0 { format!(", and {more} more (status.drift)") } else { String::new() };
     let message = format!("{first}{more}; nothing is repaired by itself: undo it, or make it a migration");
-    Word::yes(reason::SCHEMA_DRIFTED, message)
+    ConditionState::yes(reason::SCHEMA_DRIFTED, message)
 }
 
 /// Where nothing was looked at, what is held is still of the generation that it was said of.

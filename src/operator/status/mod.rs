@@ -23,7 +23,7 @@ use crate::contract::report::Report;
 use crate::migrate::approval;
 use crate::operator::migrations::progress::Progress;
 use crate::operator::observe::pods::DatabasePod;
-use condition::{Word, condition, held, seconds};
+use condition::{ConditionState, condition, held, seconds};
 
 /// The status that the findings give.
 pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
@@ -42,9 +42,9 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let synchronous = shape::synchronous(findings, report, &previous);
     let ready = ready(findings, &available, &credentials, &schema, &synchronous, &stalled);
     let reconciling = if ready.holds || stalled.holds {
-        Word::no(reason::IDLE, "")
+        ConditionState::no(reason::IDLE, "")
     } else {
-        Word::yes(reason::PROGRESSING, ready.message.clone())
+        ConditionState::yes(reason::PROGRESSING, ready.message.clone())
     };
 
     let words = [
@@ -100,28 +100,28 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     }
 }
 
-fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     let observed = findings.observed;
     if let Some(primary) = observed.primary() {
         let how = if primary.ready { "answers" } else { "keeps Patroni's lease, though its kubelet does not tell" };
-        return Word::yes(reason::AVAILABLE, format!("{} is the primary and {how}", primary.name));
+        return ConditionState::yes(reason::AVAILABLE, format!("{} is the primary and {how}", primary.name));
     }
     if let Some(primary) = observed.primary_without_report() {
         let message = format!(
             "{} keeps Patroni's lease and is ready; its agent's report is missing, and will be written again",
             primary.name
         );
-        return Word::yes(reason::AVAILABLE, message);
+        return ConditionState::yes(reason::AVAILABLE, message);
     }
     // What hinders the instances is only its consequence.
     if let Some(lost) = findings.stalled.as_ref().filter(|word| word.reason == reason::DATA_LOST) {
-        return Word::no(&lost.reason, lost.message.clone());
+        return ConditionState::no(&lost.reason, lost.message.clone());
     }
     if let Some(trouble) = shape::trouble(findings) {
-        return Word::no(&trouble.reason, trouble.message);
+        return ConditionState::no(&trouble.reason, trouble.message);
     }
     if let Some(set) = findings.scaled_away() {
-        return Word::no(
+        return ConditionState::no(
             reason::NO_PRIMARY,
             format!("the StatefulSet {set} was scaled to 0 by another hand; its volumes are kept"),
         );
@@ -133,32 +133,36 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Wo
         if ready_instances(findings) > 0 && findings.resource.spec.replication.synchronous {
             message += ", but none that may lack what was committed (docs/operations.md: the last instance)";
         }
-        return Word::no(reason::NO_PRIMARY, message);
+        return ConditionState::no(reason::NO_PRIMARY, message);
     }
     // What stops everything is said, rather than that something were under way.
     match &findings.stalled {
-        Some(stalled) => Word::no(&stalled.reason, stalled.message.clone()),
-        None => Word::no(reason::INITIALIZING, "the first instance is being initialised"),
+        Some(stalled) => ConditionState::no(&stalled.reason, stalled.message.clone()),
+        None => ConditionState::no(reason::INITIALIZING, "the first instance is being initialised"),
     }
 }
 
-fn credentials_ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus, report: Option<&Report>) -> Word {
+fn credentials_ready(
+    findings: &Findings<'_>,
+    previous: &ServiceDatabaseStatus,
+    report: Option<&Report>,
+) -> ConditionState {
     let wanted = findings.credentials.generation;
     let proved = report.and_then(|report| report.credentials.as_ref()).map(|credentials| credentials.generation);
     if let Some(lost) = lost(findings, previous) {
-        return Word::no(reason::CREDENTIALS_LOST, lost);
+        return ConditionState::no(reason::CREDENTIALS_LOST, lost);
     }
     if let Some(damaged) = &findings.credentials.damaged {
-        return Word::no(reason::CREDENTIALS_DAMAGED, damaged.clone());
+        return ConditionState::no(reason::CREDENTIALS_DAMAGED, damaged.clone());
     }
     let trouble = report.and_then(|report| report.trouble.as_ref());
     if let Some(lost) = trouble.filter(|trouble| trouble.reason == reason::CREDENTIALS_LOST) {
-        return Word::no(reason::CREDENTIALS_LOST, lost.message.clone());
+        return ConditionState::no(reason::CREDENTIALS_LOST, lost.message.clone());
     }
     let held = held(previous, kind::CREDENTIALS_READY).filter(|word| word.holds);
     match proved {
         Some(generation) if generation >= wanted => {
-            Word::yes(reason::READY, format!("generation {generation} was proved by a login and is in Vault"))
+            ConditionState::yes(reason::READY, format!("generation {generation} was proved by a login and is in Vault"))
         }
         // What the runtime record holds logs in until the next takes its place, so new
         // credentials on their way are nobody's trouble.
@@ -167,19 +171,22 @@ fn credentials_ready(findings: &Findings<'_>, previous: &ServiceDatabaseStatus, 
             if let Some(trouble) = trouble {
                 message = format!("{message}, and waits: {}", trouble.message);
             }
-            Word::yes(reason::READY, message)
+            ConditionState::yes(reason::READY, message)
         }
         // What was promoted once logs in, whoever is the primary at the moment.
         _ => held.filter(|_| proved.is_none()).unwrap_or_else(|| {
             let vault = report.and_then(|report| report.vault.as_ref()).filter(|vault| !vault.ok);
             match vault {
-                Some(vault) => Word::no(
+                Some(vault) => ConditionState::no(
                     vault.reason.as_deref().unwrap_or(reason::CREDENTIALS_PENDING),
                     vault.message.clone().unwrap_or_default(),
                 ),
                 None => match &findings.stalled {
-                    Some(stalled) => Word::no(&stalled.reason, stalled.message.clone()),
-                    None => Word::no(reason::CREDENTIALS_PENDING, format!("generation {wanted} is not in Vault yet")),
+                    Some(stalled) => ConditionState::no(&stalled.reason, stalled.message.clone()),
+                    None => ConditionState::no(
+                        reason::CREDENTIALS_PENDING,
+                        format!("generation {wanted} is not in Vault yet"),
+                    ),
                 },
             }
         }),
@@ -194,7 +201,7 @@ fn lost(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<Str
     credentials.lost.clone().or_else(|| before().filter(|_| credentials.unseen).map(|word| word.message))
 }
 
-fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     if let Some(word) = findings.vault.as_ref().filter(|word| !word.holds) {
         return word.clone();
     }
@@ -202,46 +209,46 @@ fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
         findings.observed.pods.iter().filter_map(|pod| Some((&pod.name, pod.report.as_ref()?.vault.as_ref()?)));
     if let Some((name, health)) = reports.into_iter().find(|(_, health)| !health.ok) {
         let message = format!("the agent of {name}: {}", health.message.as_deref().unwrap_or("Vault failed"));
-        return Word::no(health.reason.as_deref().unwrap_or(reason::VAULT_UNREACHABLE), message);
+        return ConditionState::no(health.reason.as_deref().unwrap_or(reason::VAULT_UNREACHABLE), message);
     }
     match &findings.vault {
         Some(word) => word.clone(),
         None => held(previous, kind::VAULT_REACHABLE)
-            .unwrap_or_else(|| Word::no(reason::PROGRESSING, "Vault was not asked yet")),
+            .unwrap_or_else(|| ConditionState::no(reason::PROGRESSING, "Vault was not asked yet")),
     }
 }
 
-fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     if let Some(word) = &findings.stalled {
-        return Word { holds: true, ..word.clone() };
+        return ConditionState { holds: true, ..word.clone() };
     }
     if let Some(lost) = lost(findings, previous) {
-        return Word::yes(reason::CREDENTIALS_LOST, lost);
+        return ConditionState::yes(reason::CREDENTIALS_LOST, lost);
     }
     match &findings.progress {
-        Some(Progress::Failed { reason, message }) => Word::yes(reason, message.clone()),
+        Some(Progress::Failed { reason, message }) => ConditionState::yes(reason, message.clone()),
         // Files that cannot be read stay so until somebody changes them.
         Some(Progress::Waiting { reason: reason::INVALID_MIGRATIONS, message }) => {
-            Word::yes(reason::INVALID_MIGRATIONS, message.clone())
+            ConditionState::yes(reason::INVALID_MIGRATIONS, message.clone())
         }
-        Some(Progress::Held(approval)) => Word::yes(reason::APPROVAL_REQUIRED, approval::message(approval)),
-        _ => Word::no(reason::NOT_STALLED, ""),
+        Some(Progress::Held(approval)) => ConditionState::yes(reason::APPROVAL_REQUIRED, approval::message(approval)),
+        _ => ConditionState::no(reason::NOT_STALLED, ""),
     }
 }
 
 fn ready(
     findings: &Findings<'_>,
-    available: &Word,
-    credentials: &Word,
-    migrations: &Word,
-    synchronous: &Word,
-    stalled: &Word,
-) -> Word {
+    available: &ConditionState,
+    credentials: &ConditionState,
+    migrations: &ConditionState,
+    synchronous: &ConditionState,
+    stalled: &ConditionState,
+) -> ConditionState {
     if stalled.holds {
-        return Word::no(&stalled.reason, stalled.message.clone());
+        return ConditionState::no(&stalled.reason, stalled.message.clone());
     }
     if let Some(failed) = &findings.failed {
-        return Word::no(&failed.reason, failed.message.clone());
+        return ConditionState::no(&failed.reason, failed.message.clone());
     }
     if !available.holds {
         // Before the first initialisation it is Vault that the database waits for.
@@ -260,8 +267,8 @@ fn ready(
     let (ready, wanted) = (ready_instances(findings), findings.resource.spec.instances);
     if i64::try_from(ready) != Ok(i64::from(wanted)) {
         return match shape::trouble(findings) {
-            Some(trouble) => Word::no(&trouble.reason, trouble.message),
-            None => Word::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
+            Some(trouble) => ConditionState::no(&trouble.reason, trouble.message),
+            None => ConditionState::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };
     }
     // Declared, and a commit is on one volume alone.
@@ -269,7 +276,7 @@ fn ready(
         return synchronous.clone();
     }
     if let Some(refused) = findings.observed.refused() {
-        return Word::no(&refused.reason, refused.message.clone());
+        return ConditionState::no(&refused.reason, refused.message.clone());
     }
     let waiting = findings.observed.restart_pending();
     if !waiting.is_empty() {
@@ -279,9 +286,9 @@ fn ready(
             waiting.join(", "),
             findings.observed.failed_restart().map(|error| format!(" ({error})")).unwrap_or_default(),
         );
-        return Word::no(reason::RESTART_PENDING, message);
+        return ConditionState::no(reason::RESTART_PENDING, message);
     }
-    Word::yes(reason::READY, "the database serves as declared")
+    ConditionState::yes(reason::READY, "the database serves as declared")
 }
 
 fn ready_instances(findings: &Findings<'_>) -> usize {

@@ -1,6 +1,6 @@
 //! What status says of the instances: their volumes, their template, who has a commit.
 
-use super::condition::{Word, held};
+use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
@@ -9,7 +9,7 @@ use crate::contract::report::{Report, Trouble};
 use crate::operator::observe::pods::DatabasePod;
 
 /// Why what runs is not yet what is declared; none if it is.
-pub fn under_way(findings: &Findings<'_>) -> Option<Word> {
+pub fn under_way(findings: &Findings<'_>) -> Option<ConditionState> {
     let shape = findings.shape.as_ref()?;
     let mut word = shape.volumes.clone().or_else(|| shape.decision.under_way.clone())?;
     // What holds it up is what people need to know.
@@ -20,13 +20,13 @@ pub fn under_way(findings: &Findings<'_>) -> Option<Word> {
 }
 
 /// A volume that is full hinders the next write, if not this one.
-pub fn full(findings: &Findings<'_>) -> Option<Word> {
+pub fn full(findings: &Findings<'_>) -> Option<ConditionState> {
     let trouble = findings.observed.trouble().filter(|trouble| trouble.reason == reason::VOLUME_FULL)?;
-    Some(Word::no(&trouble.reason, trouble.message))
+    Some(ConditionState::no(&trouble.reason, trouble.message))
 }
 
 /// Whether a volume is nearly full; none if none is, nor was before.
-pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<Word> {
+pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<ConditionState> {
     let used = |pod: &'_ DatabasePod| Some((pod.report.as_ref()?.volume_used_percent?, pod.name.clone()));
     let mut filling: Vec<_> = findings.observed.pods.iter().filter_map(used).collect();
     filling.sort();
@@ -34,7 +34,7 @@ pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
         let before = held(previous, kind::VOLUME_NEARLY_FULL)?;
         // An agent that has just started has not looked yet.
         let silent = findings.observed.pods.iter().all(|pod| pod.report.is_none());
-        let has_room = Word::no(reason::VOLUME_HAS_ROOM, "less than four fifths of each volume are used");
+        let has_room = ConditionState::no(reason::VOLUME_HAS_ROOM, "less than four fifths of each volume are used");
         return Some(if silent { before } else { has_room });
     };
     let others =
@@ -43,7 +43,7 @@ pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
         "the volume of {pod} is {percent} % full{others}: let spec.storage.size grow before PostgreSQL stops at 100 %; WAL \
          is not what fills it (docs/availability.md)"
     );
-    Some(Word::yes(reason::VOLUME_FILLING, message))
+    Some(ConditionState::yes(reason::VOLUME_FILLING, message))
 }
 
 /// What hinders the instances. Of what the kernel killed a pod tells at most that; which parameter
@@ -60,12 +60,16 @@ pub fn trouble(findings: &Findings<'_>) -> Option<Trouble> {
 }
 
 /// Whether a commit is on more than one volume, and what a failure may cost where it is not.
-pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>, previous: &ServiceDatabaseStatus) -> Word {
+pub fn synchronous(
+    findings: &Findings<'_>,
+    report: Option<&Report>,
+    previous: &ServiceDatabaseStatus,
+) -> ConditionState {
     let spec = &findings.resource.spec;
     if spec.instances < 2 {
         let message = "there is one instance, and a commit is on its volume alone; spec.replication.synchronous counts \
                        from two instances on";
-        return Word::no(reason::SINGLE_INSTANCE, message);
+        return ConditionState::no(reason::SINGLE_INSTANCE, message);
     }
     if !spec.replication.synchronous {
         let message = format!(
@@ -74,35 +78,37 @@ pub fn synchronous(findings: &Findings<'_>, report: Option<&Report>, previous: &
              and what was written since",
             spec.replication.maximum_lag_bytes
         );
-        return Word::no(reason::ASYNCHRONOUS, message);
+        return ConditionState::no(reason::ASYNCHRONOUS, message);
     }
     match report.map(|report| report.synchronous_standbys.as_slice()) {
         // Between two primaries nobody knows.
         None => held(previous, kind::SYNCHRONOUS_REPLICATION)
-            .unwrap_or_else(|| Word::no(reason::NO_STANDBY, "no instance is the primary yet")),
+            .unwrap_or_else(|| ConditionState::no(reason::NO_STANDBY, "no instance is the primary yet")),
         Some([]) => {
             let message =
                 "no replica streams at present: commits do not wait for one, and are on the primary's volume alone";
-            Word::no(reason::NO_STANDBY, message)
+            ConditionState::no(reason::NO_STANDBY, message)
         }
-        Some(standbys) => Word::yes(reason::STREAMING, format!("each commit waits for {}", standbys.join(" or "))),
+        Some(standbys) => {
+            ConditionState::yes(reason::STREAMING, format!("each commit waits for {}", standbys.join(" or ")))
+        }
     }
 }
 
 /// Whether another version would change the pods.
-pub fn rollout_pending(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Word {
+pub fn rollout_pending(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     let Some(shape) = &findings.shape else {
-        return held(previous, kind::ROLLOUT_PENDING).unwrap_or_else(|| Word::no(reason::UP_TO_DATE, ""));
+        return held(previous, kind::ROLLOUT_PENDING).unwrap_or_else(|| ConditionState::no(reason::UP_TO_DATE, ""));
     };
     match &shape.pending {
-        None => Word::no(reason::UP_TO_DATE, ""),
+        None => ConditionState::no(reason::UP_TO_DATE, ""),
         Some(pending) => {
             let message = format!(
                 "this version of the operator would change the pods ({}): kubectl servicedb rollout approves it, replicas \
                  are replaced first; spec.updatePolicy: Automatic needs no approval",
                 pending.changes.join("; ")
             );
-            Word::yes(reason::APPROVAL_PENDING, message)
+            ConditionState::yes(reason::APPROVAL_PENDING, message)
         }
     }
 }

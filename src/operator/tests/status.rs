@@ -9,7 +9,7 @@ use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
 use crate::contract::report::{LedgerReport, OldSessions, Trouble, VaultHealth};
 use crate::migrate::source;
 use crate::operator::migrations::progress::Progress;
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 
 /// Status and reason of a condition, as `True Available`.
 fn told(status: &ServiceDatabaseStatus, kind: &str) -> String {
@@ -37,8 +37,8 @@ fn all(status: &ServiceDatabaseStatus) -> [String; 7] {
     .map(|kind| told(status, kind))
 }
 
-fn vault_down() -> Option<Word> {
-    Some(Word::no(reason::VAULT_UNREACHABLE, "Vault at https://vault cannot be reached: timeout"))
+fn vault_down() -> Option<ConditionState> {
+    Some(ConditionState::no(reason::VAULT_UNREACHABLE, "Vault at https://vault cannot be reached: timeout"))
 }
 
 fn files(versions: std::ops::RangeInclusive<i64>) -> source::MigrationSet {
@@ -204,12 +204,15 @@ fn disturbed() {
         ),
         (
             "a foreign object is in the way",
-            |scene| scene.stalled = Some(Word::yes(reason::OBJECT_CONFLICT, "Service chat-db belongs to Deployment x")),
+            |scene| {
+                scene.stalled =
+                    Some(ConditionState::yes(reason::OBJECT_CONFLICT, "Service chat-db belongs to Deployment x"))
+            },
             ["False ObjectConflict", "True Available", "True Ready", "True Available"],
         ),
         (
             "the API server refuses",
-            |scene| scene.failed = Some(Word::no(reason::KUBERNETES_ERROR, "quota exceeded (403)")),
+            |scene| scene.failed = Some(ConditionState::no(reason::KUBERNETES_ERROR, "quota exceeded (403)")),
             ["False KubernetesError", "True Available", "True Ready", "True Available"],
         ),
     ];
@@ -325,7 +328,7 @@ fn nothing_new_gives_the_same_status() {
         assert_eq!(Some(scene.status()), scene.resource.status, "a minute later");
     }
     let mut stalled = Scene::serving(1);
-    stalled.stalled = Some(Word::yes(reason::PAUSED, "paused"));
+    stalled.stalled = Some(ConditionState::yes(reason::PAUSED, "paused"));
     (stalled.vault, stalled.progress) = (None, None);
     let stalled = stalled.remember();
     assert_eq!(Some(stalled.status()), stalled.resource.status);
@@ -344,7 +347,7 @@ fn a_transition_is_a_change_of_status_alone() {
     assert_eq!(since(&lost, kind::READY), time("2026-03-01T12:01:00Z"), "Ready changed, in whole seconds");
     assert_eq!(since(&lost, kind::CREDENTIALS_READY), time("2026-03-01T12:00:00Z"), "the credentials did not");
     let mut scene = scene.remember();
-    scene.stalled = Some(Word::yes(reason::OBJECT_CONFLICT, "another reason"));
+    scene.stalled = Some(ConditionState::yes(reason::OBJECT_CONFLICT, "another reason"));
     let stalled = scene.status();
     assert_eq!(told(&stalled, kind::READY), "False ObjectConflict");
     assert_eq!(since(&stalled, kind::READY), time("2026-03-01T12:01:00Z"), "still False, for another reason");

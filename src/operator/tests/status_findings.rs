@@ -14,7 +14,7 @@ use crate::operator::credentials::Settled;
 use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::status::condition::Word;
+use crate::operator::status::condition::ConditionState;
 use crate::operator::status::{Findings, compute};
 use crate::operator::validate::validate;
 
@@ -23,9 +23,9 @@ pub struct Scene {
     pub resource: ServiceDatabase,
     pub options: Options,
     pub observed: Observation,
-    pub stalled: Option<Word>,
-    pub failed: Option<Word>,
-    pub vault: Option<Word>,
+    pub stalled: Option<ConditionState>,
+    pub failed: Option<ConditionState>,
+    pub vault: Option<ConditionState>,
     pub credentials: Settled,
     pub progress: Option<Progress>,
     pub declared: Option<Declared>,
@@ -42,7 +42,7 @@ impl Scene {
             observed: Observation::default(),
             stalled: None,
             failed: None,
-            vault: Some(Word::yes("Available", "Vault answers")),
+            vault: Some(ConditionState::yes("Available", "Vault answers")),
             credentials: Settled::first(),
             progress: Some(Progress::NotDeclared),
             declared: None,
