@@ -14,7 +14,7 @@ use crate::cluster_faults::{Door, Fault, Journal, address, api_server_hangs, etc
 use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, alone, condition, until};
 
 /// How long the API server is away: longer than any lease, retry or patience of Patroni's.
-const AWAY: Duration = Duration::from_secs(120);
+const AWAY: Duration = Duration::from_secs(75);
 /// How soon after it took the lead a primary goes on without the API server.
 const FAILSAFE_KNOWN: Duration = Duration::from_secs(5);
 /// A service that was not served for so long would call it an outage.

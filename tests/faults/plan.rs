@@ -101,12 +101,10 @@ fn sample() -> Vec<Case> {
     let case = |scenario, actor, fault, index| Case { scenario, boundary: Boundary { actor, fault, index } };
     vec![
         case(Scenario::Create, Operator, BeforeSend, 2),
-        case(Scenario::Create, Operator, BeforeSend, 21),
         case(Scenario::Create, Operator, AfterCommit, 9),
         case(Scenario::Create, Operator, AfterCommit, 13),
         case(Scenario::Create, Operator, Conflict, 12),
         case(Scenario::Create, Operator, ServerError, 5),
-        case(Scenario::Create, Operator, LostReply, 11),
         case(Scenario::Create, Operator, LostReply, 28),
         case(Scenario::Create, Agent, AfterCommit, 2),
         case(Scenario::Create, Agent, LostReply, 2),
