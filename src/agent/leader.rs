@@ -62,8 +62,9 @@ impl Settled {
 async fn hasten_failsafe() {
     for wait in FAILSAFE_AFTER {
         tokio::time::sleep(wait).await;
-        if let Err(error) = async { Rest::new()?.wake().await }.await {
-            tracing::debug!(%error, "Patroni cannot be woken");
+        while let Err(error) = async { Rest::new()?.wake().await }.await {
+            tracing::debug!(%error, "Patroni cannot be woken; trying again");
+            tokio::time::sleep(wait).await;
         }
     }
 }

@@ -88,7 +88,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         Err(invalid) => {
             findings.stalled = Some(ConditionState::yes(invalid.reason, invalid.message));
             keep_alive(&context, &Owner { names, uid }, &observed, &mut findings).await;
-            publish::status(&context, &findings).await?;
+            tell(&context, &findings).await?;
             return Ok(resync(&context));
         }
     };
@@ -96,7 +96,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     if resource.spec.paused {
         findings.stalled = Some(ConditionState::yes(reason::PAUSED, paused(&database, &observed)));
         keep_alive(&context, &database.owner, &observed, &mut findings).await;
-        publish::status(&context, &findings).await?;
+        tell(&context, &findings).await?;
         return Ok(resync(&context));
     }
     if database.adopt && !observed.retained_claims(&database.owner.uid).is_empty() {
@@ -113,7 +113,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
                     database.postgres.database
                 );
                 findings.stalled = Some(ConditionState::yes(reason::RETAINED_DATA_FOUND, message));
-                publish::status(&context, &findings).await?;
+                tell(&context, &findings).await?;
                 return Ok(resync(&context));
             }
         }
@@ -121,7 +121,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     if let Some(word) = retained(&database, &observed) {
         findings.stalled = Some(word);
         keep_alive(&context, &database.owner, &observed, &mut findings).await;
-        publish::status(&context, &findings).await?;
+        tell(&context, &findings).await?;
         return Ok(Action::requeue(jittered(WAITING)));
     }
 
@@ -144,13 +144,9 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     };
     // When Vault is back is told by the probe; when it refuses no more, by asking.
     let vault_failing = findings.vault.as_ref().is_some_and(|word| !word.holds) || observed.vault_refuses_an_agent();
-    let told = publish::status(&context, &findings).await;
-    if told.is_err() {
-        // What was seen of them is not told yet, and would be taken for told.
-        context.memory.doubt_certificates(&findings.resource.uid().unwrap_or_default());
-    }
-    let ready = told?;
+    let told = tell(&context, &findings).await;
     outcome?;
+    let ready = told?;
     let waits = findings.shape.as_ref().is_some_and(|shape| shape.decision.order.is_some())
         || observed.primary().is_some_and(|primary| observed.drains(primary))
         || findings.certificates.as_ref().is_some_and(|certified| certified.waits);
@@ -161,6 +157,16 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     } else {
         Action::requeue(jittered(WAITING))
     })
+}
+
+/// Writes the status, and returns whether the resource is Ready. What could not be written is
+/// checked again by the next reconcile, which would take it for reported.
+async fn tell(context: &Context, findings: &Findings<'_>) -> Result<bool, Error> {
+    let told = publish::status(context, findings).await;
+    if told.is_err() {
+        context.memory.doubt_reported(&findings.resource.uid().unwrap_or_default());
+    }
+    told
 }
 
 /// Vault failed: that is told, and what it says of Vault is taken into account.
@@ -236,6 +242,9 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
     if let Err(Error::Vault(error)) = &alive {
         note_vault(context, &owner.uid, error, findings);
     }
+    if let Ok(certified) = &certified {
+        served::prompt(context, owner, &observed.pods, &certified.fingerprint).await;
+    }
     match certified.map(|certified| findings.certificates = Some(certified)).and(alive) {
         Ok(()) => {
             context.memory.saw_secrets(&owner.uid);
@@ -282,9 +291,10 @@ async fn certify(
     if let Some(authorities) = context.memory.certificates_seen(uid, findings.now).filter(|_| told && seen) {
         return Ok((None, authorities));
     }
+    let answered = answered(findings);
     let asked = served::Asked {
-        request: database.new_authority.clone(),
-        answered: answered(findings),
+        request: database.new_authority.clone().filter(|request| Some(&request.token) != answered.as_ref()),
+        answered,
         overlap: authority::overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
         paused: false,
         pods: &observed.pods,
@@ -441,6 +451,9 @@ async fn bring_about(
         replace(context, &database.owner, pod).await?;
     }
     given_up::remove_next(&context.client, database, observed, &decision).await?;
+    if let Some(certified) = &findings.certificates {
+        served::prompt(context, &database.owner, &observed.pods, &certified.fingerprint).await;
+    }
     findings.shape = Some(Shape { decision, pending: template.pending, volumes: volumes.word });
 
     // e. The Secret with the credentials, where one is asked for.

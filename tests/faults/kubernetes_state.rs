@@ -25,8 +25,7 @@ const KINDS: [(&str, &str, &str); 13] = [
 ];
 
 /// Annotations that are made anew each time; that they are there, and not empty, counts.
-const ANEW: [&str; 6] = [
-    "servicedb.dev/certificates-asked-at",
+const ANEW: [&str; 5] = [
     "servicedb.dev/secret-id-accessor",
     "servicedb.dev/secret-id-previous-accessor",
     "servicedb.dev/secret-id-made-at",
@@ -34,7 +33,8 @@ const ANEW: [&str; 6] = [
     "servicedb.dev/not-after",
 ];
 /// Annotations that hold hashes of what is compared itself, or what a moment was like.
-const LEFT_OUT: [&str; 3] = ["servicedb.dev/applied", "servicedb.dev/agent", TOUCHED];
+const LEFT_OUT: [&str; 4] =
+    ["servicedb.dev/applied", "servicedb.dev/agent", "servicedb.dev/certificates-asked-at", TOUCHED];
 
 /// All objects, by kind and name.
 pub async fn read(sandbox: &Sandbox) -> Result<Value, String> {

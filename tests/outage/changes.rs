@@ -33,6 +33,9 @@ const TARGET: f64 = 60.0;
 /// How long one run may take.
 const ONE: Duration = Duration::from_secs(900);
 
+/// How often the spec at rest is declared, should the API server be away.
+const TRIES: usize = 30;
+
 /// One change of the spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -134,15 +137,35 @@ fn drawn(chance: &mut StdRng) -> Vec<Change> {
 /// # Errors
 /// What the API server said.
 pub async fn burst(subject: &Subject, dice: usize) -> Result<usize, String> {
-    let mut changes = drawn(&mut StdRng::seed_from_u64(dice as u64));
-    changes.push(AT_REST);
+    let changes = drawn(&mut StdRng::seed_from_u64(dice as u64));
     let mut next = Instant::now();
+    let mut declared = Ok(());
     for change in &changes {
         tokio::time::sleep_until(next).await;
-        declare(subject, *change).await?;
+        declared = declare(subject, *change).await;
+        if declared.is_err() {
+            break;
+        }
         next = Instant::now() + BETWEEN;
     }
-    Ok(changes.len())
+    put_back(subject).await?;
+    declared.map(|()| changes.len())
+}
+
+/// Declares what the database had before any change.
+///
+/// # Errors
+/// What the API server said last.
+pub async fn put_back(subject: &Subject) -> Result<(), String> {
+    let mut last = Ok(());
+    for _ in 0..TRIES {
+        last = declare(subject, AT_REST).await;
+        if last.is_ok() {
+            break;
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
+    last
 }
 
 async fn one(subject: &Subject, changes: Vec<Change>) -> Result<Run, String> {

@@ -84,6 +84,19 @@ pub async fn delete_object(place: &Sandbox, dice: usize) -> Result<String, Strin
     deleted.map(|_| format!("{kind} {name}")).map_err(|error| format!("deleting {kind} {name}: {error}"))
 }
 
+/// The objects of the database that are not there.
+pub async fn missing_objects(place: &Sandbox) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (kind, name) in OF_SHOP {
+        match objects(place, kind).get_opt(name).await {
+            Ok(Some(_)) => {}
+            Ok(None) => missing.push(format!("{kind} {name} is missing")),
+            Err(error) => missing.push(format!("{kind} {name}: {error}")),
+        }
+    }
+    missing
+}
+
 /// Takes the agent's report off a pod.
 ///
 /// # Errors

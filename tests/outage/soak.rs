@@ -1,6 +1,6 @@
 //! The soak: a fault every few seconds while clients write, and then the reckoning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +115,10 @@ async fn soak(
         tokio::time::sleep_until(next).await;
     }
     let mut problems = hand.end().await;
+    problems.extend(never_brought_about(&events));
+    if events.iter().any(|event| event.fault == Fault::SpecChanged) {
+        problems.extend(changes::put_back(&subject).await.err());
+    }
     // With the writers at work: whole is what serves.
     let healed = subject.whole(WHOLE).await;
     let whole = healed.is_ok();
@@ -131,6 +135,7 @@ async fn soak(
         event.longest = longest(&gaps(&times, (event.at, end))).map_or(0.0, |gap| gap.seconds());
     }
     let longest = longest(&gaps(&times, (0.0, end))).map_or(0.0, |gap| gap.seconds());
+    problems.extend(faults::missing_objects(&place).await);
     let mut stored = 0;
     if whole {
         let (count, wrong) = verdict::of(&subject, &way, &accounts, begun).await;
@@ -182,6 +187,18 @@ impl Hand<'_> {
     /// Brings a fault about; what it happened to.
     async fn inflict(&mut self, draw: Draw) -> Result<String, String> {
         let place = &self.subject.place;
+        match draw.fault {
+            Fault::SpecChanged => {
+                let count = changes::burst(self.subject, draw.dice).await?;
+                return Ok(format!("{count} changes"));
+            }
+            Fault::ObjectDeleted => return faults::delete_object(place, draw.dice).await,
+            Fault::ScaledToZero => {
+                faults::scale_to_zero(place).await?;
+                return Ok("by another hand".to_owned());
+            }
+            _ => {}
+        }
         let (pod, on) = self.victim(draw).await?;
         match draw.fault {
             Fault::PodDeleted => faults::delete(place, &pod, false).await?,
@@ -195,16 +212,8 @@ impl Hand<'_> {
             Fault::KubeletStopped => return self.break_node(on, Break::Kubelet, draw.dice).await,
             // Nothing else can be brought about meanwhile.
             Fault::ApiServerHangs => nodes::hang_api_server(HANG).await?,
-            Fault::SpecChanged => {
-                let count = changes::burst(self.subject, draw.dice).await?;
-                return Ok(format!("{count} changes"));
-            }
-            Fault::ObjectDeleted => return faults::delete_object(place, draw.dice).await,
             Fault::ReportRemoved => faults::remove_report(place, &pod).await?,
-            Fault::ScaledToZero => {
-                faults::scale_to_zero(place).await?;
-                return Ok("by another hand".to_owned());
-            }
+            Fault::SpecChanged | Fault::ObjectDeleted | Fault::ScaledToZero => {}
         }
         Ok(format!("{pod} on {on}"))
     }
@@ -235,6 +244,17 @@ impl Hand<'_> {
         }
         problems
     }
+}
+
+/// The faults that were tried, and never once happened: the soak did not show what it says.
+fn never_brought_about(events: &[Event]) -> Vec<String> {
+    let tried: BTreeSet<Fault> = events.iter().map(|event| event.fault).collect();
+    let happened = |fault: &Fault| events.iter().any(|event| event.fault == *fault && event.outcome.is_ok());
+    tried
+        .iter()
+        .filter(|fault| !happened(fault))
+        .map(|fault| format!("{}: never brought about", fault.name()))
+        .collect()
 }
 
 fn tell(outcome: &Outcome, minutes: u64) -> String {

@@ -280,6 +280,14 @@ impl Memory {
         self.with(uid, |remembered| remembered.secrets.is_some_and(|at| at.elapsed() < self.trust))
     }
 
+    /// Takes what was checked for something to be checked again: status does not report it.
+    pub fn doubt_reported(&self, uid: &str) {
+        self.with(uid, |remembered| {
+            remembered.secrets = None;
+            remembered.certificates = None;
+        });
+    }
+
     /// Remembers that the Secrets are as they shall be.
     pub fn saw_secrets(&self, uid: &str) {
         self.with(uid, |remembered| remembered.secrets = Some(Instant::now()));

@@ -38,6 +38,8 @@ const TIMEOUT_SECONDS: u64 = 60;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest while Vault fails: it may be back at any moment, and one request finds out.
 const LONGEST_VAULT_BACKOFF: Duration = Duration::from_secs(20);
+/// The wait after a conflict with a newer version of an object.
+const OUTDATED: Duration = Duration::from_millis(500);
 /// Changes within this time are one cause.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
@@ -145,7 +147,7 @@ async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<
         Ok(result) => result,
         Err(_) => {
             // It ended before it told what it saw.
-            context.memory.doubt_certificates(&uid);
+            context.memory.doubt_reported(&uid);
             Err(Error::Timeout(TIMEOUT_SECONDS))
         }
     };
@@ -170,6 +172,10 @@ async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<
 
 /// Backoff per resource, by class of error, with jitter.
 fn on_error(resource: Arc<ServiceDatabase>, error: &Error, context: Arc<Context>) -> Action {
+    if error.is_outdated() {
+        // The newer version is on its way through the watch.
+        return Action::requeue(jittered(OUTDATED));
+    }
     let failures = context.memory.failed(&resource.uid().unwrap_or_default());
     let longest = if matches!(error, Error::Vault(_)) { LONGEST_VAULT_BACKOFF } else { LONGEST_BACKOFF };
     Action::requeue(jittered(backoff(failures, longest)))

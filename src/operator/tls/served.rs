@@ -66,6 +66,8 @@ pub struct Certified {
     pub authorities: Authorities,
     /// For status.
     pub status: CertificatesStatus,
+    /// The fingerprint of what the pods' Secret holds.
+    pub fingerprint: String,
     /// Why the certificates cannot be renewed, if they cannot, and nothing is done about it.
     pub lost: Option<String>,
     /// When there is something to do.
@@ -117,10 +119,7 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
             _ => None,
         };
         match &step {
-            Step::Rest(rest) => {
-                prompt(context, owner, asked.pods, &state.served.fingerprint).await;
-                return Ok(tell(owner, stored.is_some(), &state, rest, now));
-            }
+            Step::Rest(rest) => return Ok(tell(owner, stored.is_some(), &state, rest, now)),
             Step::Sign(authorities) => {
                 let Some(signer) = &state.signer else { break };
                 let content = signed(owner, signer, authorities, now)?;
@@ -163,8 +162,9 @@ fn tell_log(owner: &Owner, step: &Step) {
 
 /// Makes the kubelets update the mounted Secret of pods that have not loaded the served
 /// certificates, by changing an annotation of the pod. A kubelet updates it within two minutes
-/// anyway, so a failed patch is no error.
-async fn prompt(context: &Context, owner: &Owner, pods: &[DatabasePod], served: &str) {
+/// anyway, so a failed patch is no error. Called last in a reconcile: the patch changes the version
+/// of the pods, by which a replacement of one of them would be refused.
+pub async fn prompt(context: &Context, owner: &Owner, pods: &[DatabasePod], served: &str) {
     let loaded = |pod: &DatabasePod| pod.report.as_ref().and_then(|report| report.certificates.clone());
     let has_others = |pod: &&DatabasePod| !pod.going && loaded(pod).is_some_and(|loaded| loaded != served);
     let lagging: Vec<_> = pods.iter().filter(has_others).collect();
@@ -413,6 +413,7 @@ fn tell(owner: &Owner, is_there: bool, state: &State, rest: &Rest, now: Timestam
             change,
             renew_request: state.notes.answered.clone(),
         },
+        fingerprint: state.served.fingerprint.clone(),
         lost,
         due: rest.due,
         waits: rest.waits_for.is_some(),
