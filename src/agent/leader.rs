@@ -17,7 +17,7 @@ use super::ensure;
 use super::environment::Environment;
 use super::extensions::Places;
 use super::ledger;
-use super::patroni::rest::Rest;
+use super::patroni::rest;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
 use super::{dynamic, slots};
@@ -62,7 +62,7 @@ impl Settled {
 async fn hasten_failsafe() {
     for wait in FAILSAFE_AFTER {
         tokio::time::sleep(wait).await;
-        while let Err(error) = async { Rest::new()?.wake().await }.await {
+        while let Err(error) = rest::wake().await {
             tracing::debug!(%error, "Patroni cannot be woken; trying again");
             tokio::time::sleep(wait).await;
         }

@@ -55,7 +55,7 @@ use environment::Environment;
 use initialise::{Initialiser, Outcome};
 use leader::Leader;
 use patroni::process::{Handle, Order, Prepared};
-use patroni::rest::Rest;
+use patroni::rest;
 use probes::Readiness;
 use report::{Area, Reporter};
 use state::State;
@@ -291,8 +291,7 @@ impl Agent {
 /// Patroni would notice the end of PostgreSQL at its next loop.
 fn wake_patroni() {
     tokio::spawn(async {
-        let result = async { Rest::new()?.wake().await }.await;
-        if let Err(error) = result {
+        if let Err(error) = rest::wake().await {
             tracing::debug!(%error, "Patroni cannot be woken");
         }
     });

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::backoff::Backoff;
 use super::environment::Environment;
-use super::patroni::rest::Rest;
+use super::patroni::rest;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::report::Role;
 
@@ -104,7 +104,7 @@ pub async fn keep_role(mut own: OwnPod, mut role: watch::Receiver<Option<Role>>)
             let now = own.borrow_and_update().clone();
             if now.is_some_and(|pod| has_another_role(&pod, *role.borrow())) {
                 tracing::warn!("the label of this pod's role is not its role; waking Patroni");
-                if let Err(error) = async { Rest::new()?.wake().await }.await {
+                if let Err(error) = rest::wake().await {
                     tracing::debug!(%error, "Patroni cannot be woken");
                 }
             }

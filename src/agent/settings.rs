@@ -171,24 +171,8 @@ mod tests {
             ip: "10.0.0.7".parse().expect("an address"),
             names: crate::api::names::Names::new("messaging", "chat"),
         };
-        let desired = Desired {
-            version: 1,
-            uid: "u".into(),
-            database: "chat_db".into(),
-            instances: 1,
-            parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(),
-            volume_bytes: None,
-            memory: Default::default(),
-            extensions: vec![],
-            synchronous: false,
-            authorities: None,
-            maximum_lag_bytes: 1,
-            credential_generation: 1,
-            requests: Default::default(),
-            order: None,
-            primary_host: "h".into(),
-            system_identifier: None,
-        };
+        let desired =
+            Desired { parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(), ..Desired::sample() };
         let lines: Vec<_> = lines(&environment, &desired).collect();
         assert!(lines.contains(&r"search_path = 'a''\\b, servicedb_extensions'".to_owned()), "{lines:?}");
         assert!(lines.contains(&"cluster_name = 'chat-db'".to_owned()));

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::backoff::Backoff;
 use super::desired::DesiredState;
-use super::patroni::rest::{Rest, RestError};
+use super::patroni::rest::{self, Rest, RestError};
 use super::server::{Facts, Seen};
 
 /// When Patroni is woken again. One loop may not be enough: it first writes down who is no
@@ -30,8 +30,7 @@ pub async fn follow(mut server: Seen, desired: DesiredState) {
             continue;
         }
         tracing::info!("the primary has no synchronous standby, or one that is gone; waking Patroni");
-        let result = async { Rest::new()?.wake().await }.await;
-        if let Err(error) = result {
+        if let Err(error) = rest::wake().await {
             tracing::debug!(%error, "Patroni cannot be woken");
         }
         backoff.wait().await;

@@ -66,6 +66,31 @@ pub struct Desired {
     pub authorities: Option<String>,
 }
 
+#[cfg(test)]
+impl Desired {
+    /// The state of a database `chat_db` of three instances, for tests to change.
+    pub fn sample() -> Self {
+        Self {
+            version: VERSION,
+            uid: "u".into(),
+            database: "chat_db".into(),
+            instances: 3,
+            parameters: BTreeMap::new(),
+            volume_bytes: None,
+            memory: Memory::default(),
+            extensions: Vec::new(),
+            synchronous: true,
+            maximum_lag_bytes: 7,
+            credential_generation: 1,
+            requests: Requests::default(),
+            order: None,
+            primary_host: "h".into(),
+            system_identifier: None,
+            authorities: None,
+        }
+    }
+}
+
 /// The memory of an instance, in bytes.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

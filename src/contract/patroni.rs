@@ -153,24 +153,9 @@ mod tests {
     use super::*;
 
     fn desired(instances: i32) -> Desired {
-        Desired {
-            version: 1,
-            uid: "u".into(),
-            database: "chat_db".into(),
-            instances,
-            parameters: [("max_connections".to_owned(), "200".to_owned()), ("ssl".to_owned(), "off".to_owned())].into(),
-            volume_bytes: None,
-            memory: Default::default(),
-            extensions: vec![],
-            synchronous: true,
-            maximum_lag_bytes: 7,
-            credential_generation: 1,
-            requests: Default::default(),
-            order: None,
-            primary_host: "h".into(),
-            system_identifier: None,
-            authorities: None,
-        }
+        let parameters =
+            [("max_connections".to_owned(), "200".to_owned()), ("ssl".to_owned(), "off".to_owned())].into();
+        Desired { instances, parameters, ..Desired::sample() }
     }
 
     #[test]

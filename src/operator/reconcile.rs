@@ -283,17 +283,15 @@ async fn certify(
     let uid = &database.owner.uid;
     let known = findings.resource.status.as_ref().and_then(|status| status.certificates.as_ref());
     let told = known.is_some_and(|known| known.not_after.is_some());
-    let seen = database.new_authority.as_ref().is_none_or(|request| {
-        let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
-        let done = known.and_then(|known| known.renew_request.as_ref());
-        [under_way, done].contains(&Some(&request.token))
-    });
+    let answered = answered(findings);
+    let request = database.new_authority.clone().filter(|request| Some(&request.token) != answered.as_ref());
+    let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
+    let seen = request.as_ref().is_none_or(|request| under_way == Some(&request.token));
     if let Some(authorities) = context.memory.certificates_seen(uid, findings.now).filter(|_| told && seen) {
         return Ok((None, authorities));
     }
-    let answered = answered(findings);
     let asked = served::Asked {
-        request: database.new_authority.clone().filter(|request| Some(&request.token) != answered.as_ref()),
+        request,
         answered,
         overlap: authority::overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
         paused: false,

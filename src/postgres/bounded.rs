@@ -7,10 +7,9 @@ use std::task::{Context, Poll, ready};
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
-use super::connect::{ConnectError, Connection};
+use super::connect::{ConnectError, Connection, is_before_17};
 use super::immune;
 use crate::contract::pod::POSTGRES_PORT;
 
@@ -39,7 +38,7 @@ pub async fn bounded_over_socket(
         config.connect_raw(Limited { stream, left: limit }, NoTls).await.map_err(failed)
     };
     let (client, mut connection) = match open(options).await {
-        Err(ConnectError::Postgres { source, .. }) if source.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
+        Err(ConnectError::Postgres { source, .. }) if is_before_17(&source) => {
             open(&immune::before_17(options)).await?
         }
         result => result?,

@@ -231,11 +231,14 @@ async fn with_options(
     options: &str,
 ) -> Result<(Client, tokio_postgres::Connection<tokio_postgres::Socket, NoTlsStream>), tokio_postgres::Error> {
     match config.options(options).connect(NoTls).await {
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
-            config.options(immune::before_17(options)).connect(NoTls).await
-        }
+        Err(error) if is_before_17(&error) => config.options(immune::before_17(options)).connect(NoTls).await,
         result => result,
     }
+}
+
+/// Whether a server refused a startup option that only later versions have.
+pub(super) fn is_before_17(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_OBJECT)
 }
 
 /// Connects over the local socket as a role, and listens on a channel: each notification is a

@@ -138,16 +138,7 @@ fn drawn(chance: &mut StdRng) -> Vec<Change> {
 /// What the API server said.
 pub async fn burst(subject: &Subject, dice: usize) -> Result<usize, String> {
     let changes = drawn(&mut StdRng::seed_from_u64(dice as u64));
-    let mut next = Instant::now();
-    let mut declared = Ok(());
-    for change in &changes {
-        tokio::time::sleep_until(next).await;
-        declared = declare(subject, *change).await;
-        if declared.is_err() {
-            break;
-        }
-        next = Instant::now() + BETWEEN;
-    }
+    let declared = declare_each(subject, &changes).await;
     put_back(subject).await?;
     declared.map(|()| changes.len())
 }
@@ -172,12 +163,7 @@ async fn one(subject: &Subject, changes: Vec<Change>) -> Result<Run, String> {
     let way = Way::into(&subject.place).await;
     let (writers, begun) = (Writers::start(&way), Instant::now());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let mut next = Instant::now();
-    for change in &changes {
-        tokio::time::sleep_until(next).await;
-        declare(subject, *change).await?;
-        next = Instant::now() + BETWEEN;
-    }
+    declare_each(subject, &changes).await?;
     let changed = Instant::now();
     let last = changes.last().map_or(INSTANCES, |change| change.instances);
     let mut problems = Vec::new();
@@ -208,6 +194,17 @@ fn without_a_write(accounts: &[Account], begun: Instant) -> f64 {
     times.sort_by(f64::total_cmp);
     let end = times.last().copied().unwrap_or_default();
     longest(&gaps(&times, (0.0, end))).map_or(0.0, |gap| gap.seconds())
+}
+
+/// Declares one change after another, a second apart.
+async fn declare_each(subject: &Subject, changes: &[Change]) -> Result<(), String> {
+    let mut next = Instant::now();
+    for change in changes {
+        tokio::time::sleep_until(next).await;
+        declare(subject, *change).await?;
+        next = Instant::now() + BETWEEN;
+    }
+    Ok(())
 }
 
 async fn declare(subject: &Subject, change: Change) -> Result<(), String> {

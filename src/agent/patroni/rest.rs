@@ -276,6 +276,14 @@ impl Rest {
     }
 }
 
+/// Makes the pod's Patroni look around now and not at its next loop.
+///
+/// # Errors
+/// If Patroni does not answer, or its certificates are not readable.
+pub async fn wake() -> Result<(), RestError> {
+    Rest::new()?.wake().await
+}
+
 fn url(path: &str) -> String {
     format!("https://{HOST}:{PATRONI_PORT}/{path}")
 }

@@ -282,10 +282,7 @@ impl Memory {
 
     /// Takes what was checked for something to be checked again: status does not report it.
     pub fn doubt_reported(&self, uid: &str) {
-        self.with(uid, |remembered| {
-            remembered.secrets = None;
-            remembered.certificates = None;
-        });
+        self.doubt_secrets_since(uid, Duration::ZERO);
     }
 
     /// Remembers that the Secrets are as they shall be.

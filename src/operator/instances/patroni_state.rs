@@ -109,24 +109,8 @@ mod tests {
     use super::*;
 
     fn desired(synchronous: bool) -> Desired {
-        Desired {
-            version: 1,
-            uid: "u".into(),
-            database: "chat_db".into(),
-            instances: 3,
-            parameters: BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]),
-            extensions: vec![],
-            synchronous,
-            maximum_lag_bytes: 7,
-            credential_generation: 1,
-            requests: Default::default(),
-            order: None,
-            primary_host: "h".into(),
-            system_identifier: None,
-            authorities: None,
-            memory: Default::default(),
-            volume_bytes: None,
-        }
+        let parameters = BTreeMap::from([("work_mem".to_owned(), "8MB".to_owned())]);
+        Desired { parameters, synchronous, ..Desired::sample() }
     }
 
     fn made(known: &Known<'_>, deleted: &[(&str, &[(&str, &str)])]) -> [Annotations; 4] {
