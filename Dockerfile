@@ -5,12 +5,14 @@
 #   docker build --target operator -t …/operator:… .
 #   docker build --target postgres -t …/postgres:… .
 ARG BASE=debian:trixie-slim
+ARG PROGRAM=target/release/servicedb
 
 FROM ${BASE} AS operator
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale
-COPY target/release/servicedb /usr/local/bin/servicedb
+ARG PROGRAM
+COPY ${PROGRAM} /usr/local/bin/servicedb
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/servicedb"]
 CMD ["operator"]
@@ -36,7 +38,8 @@ ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 # The agent hooks into Patroni: one in which the hooks would not hold any more fails here.
 COPY src/agent/patroni/check.py src/agent/patroni/lease.py /tmp/patroni/
 RUN python3 -B /tmp/patroni/check.py && rm -r /tmp/patroni
-COPY target/release/servicedb /usr/local/bin/servicedb
+ARG PROGRAM
+COPY ${PROGRAM} /usr/local/bin/servicedb
 USER 999:999
 ENTRYPOINT ["/usr/bin/tini", "--", "/usr/local/bin/servicedb"]
 CMD ["agent"]

@@ -6,6 +6,7 @@
 
 export CONTEXT
 export NODES
+export PROFILE
 export IMAGE_REPOSITORY ?= localhost/servicedb
 export IMAGE_TAG ?= dev
 

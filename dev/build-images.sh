@@ -5,10 +5,24 @@ cd "$(dirname "$0")"
 . lib/common.sh
 
 command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
-# Into this folder whatever CARGO_TARGET_DIR says: the images take it from there.
-cargo_build() { cargo build --release --locked --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"; how=built; }
-echo "    cargo build --release: minutes, if anything has changed"
-step "cargo build --release" cargo_build
+# What is shipped and measured is the release; the tests take what they have compiled anyway (PROFILE=dev).
+PROFILE=${PROFILE:-release}
+folder=$PROFILE
+[[ $PROFILE != dev ]] || folder=debug # which is what cargo calls it
+# Into this folder whatever CARGO_TARGET_DIR says, and from there to where the images and people take it.
+programs() {
+  cargo build --profile "$PROFILE" --locked --bins --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
+  mkdir -p "$ROOT/target/programs"
+  local program
+  for program in servicedb kubectl-servicedb; do
+    # Beside and renamed: one that runs keeps its file.
+    strip -o "$ROOT/target/programs/.$program.new" "$ROOT/target/$folder/$program"
+    mv -f "$ROOT/target/programs/.$program.new" "$ROOT/target/programs/$program"
+  done
+  how=built
+}
+echo "    cargo build --profile $PROFILE: minutes, if anything has changed"
+step "cargo build --profile $PROFILE" programs
 
 if [[ -n ${CONTEXT:-} ]]; then
   # A cluster of yours pulls images from a registry of yours.

@@ -58,8 +58,8 @@ image() {
   local name=$1 tag=$IMAGE_REPOSITORY/$1:$IMAGE_TAG
   case $name in
   operator | postgres)
-    [[ -x $ROOT/target/release/servicedb ]] || fail "target/release/servicedb is missing: cargo build --release comes first"
-    bud --build-arg "BASE=$BASE_IMAGE" --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
+    [[ -x $ROOT/target/programs/servicedb ]] || fail "target/programs/servicedb is missing: make images builds it"
+    bud --build-arg "BASE=$BASE_IMAGE" --build-arg PROGRAM=target/programs/servicedb --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
     ;;
   example-goose) bud -f "$ROOT/examples/migration-images/goose/Dockerfile" -t "$tag" "$(context "$name")" ;;
   example-*)

@@ -16,6 +16,8 @@ export NODES=${NODES:-3}
 # The images are made from this folder, so nothing may be built elsewhere.
 # A panic says where it was; what led there only crowds out the next one.
 export CARGO_TARGET_DIR=$ROOT/target CARGO_TERM_COLOR=never RUST_BACKTRACE=0
+# The programs in the images are those of the tests: nothing is compiled twice, and overflows are found.
+export PROFILE=${PROFILE:-dev}
 CARGO_DENY=0.20.2
 mkdir -p "$LOG"
 
@@ -107,7 +109,7 @@ trap 'code=$?; end_background; exit $code' EXIT
 cargo_deny() {
   local tools=$DEV/cargo-tools
   if [[ $("$tools/bin/cargo-deny" --version 2>/dev/null) != "cargo-deny $CARGO_DENY" ]]; then
-    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$CACHE/cargo-deny \
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_TARGET_DIR=$CACHE/cargo-deny \
       cargo install --locked --version "$CARGO_DENY" cargo-deny --root "$tools" --force
     rm -rf "$CACHE/cargo-deny"
   fi

@@ -53,6 +53,7 @@ start() {
     stat=$(cat /proc/$$/stat); stat=${stat##*) }; set -- "$stat" "$@"
     read -ra field <<<"$1"; shift
     echo "$$ ${field[19]} $boot $made_of" >"$file.new" && mv "$file.new" "$file"
+    export GOGC=400 # two cores are scarcer than memory
     exec "$@"' "$name" "$RUN/$name.pid" "$BOOT" "$want" ${inside[@]+"${inside[@]}"} "$@" \
     </dev/null >>"$LOG/$name.log" 2>&1 7>&- 8>&- 9>&- &
 }
