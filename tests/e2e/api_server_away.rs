@@ -20,131 +20,149 @@ const FAILSAFE_KNOWN: Duration = Duration::from_secs(5);
 /// A service that was not served for so long would call it an outage.
 const OUTAGE_SECONDS: f64 = 30.0;
 
-/// The operator has no part in a failover: it happens without one, and is told by the next.
+/// What the databases are called, and how many instances each has.
+const SIZES: [(&str, i32); 2] = [("three", 3), ("single", 1)];
+
+/// The same databases through all of it: to make them for each would take longer.
 #[test]
-fn a_failover_needs_no_operator() {
-    alone("operator", async |sandbox| {
-        shop(&sandbox, "shop", json!({"instances": 3})).await;
-        may_fail_over(&sandbox, "shop").await;
-        let door = Door::of(&sandbox, "shop").await;
-        let outside = Journal::start(door.clone()).await;
-        let old = sandbox.primary("shop").await;
-        let addresses = addresses(&sandbox, "shop").await;
-
-        let operator = Operator::of(sandbox.cluster);
-        let away = Fault::operator_away(&operator).await;
-        until("the operator is away", READY, || async {
-            let pods: Api<Pod> = Api::namespaced(sandbox.cluster.client.clone(), OPERATOR_NAMESPACE);
-            let its = ListParams::default().labels("app.kubernetes.io/component=operator");
-            let left = pods.list(&its).await.map_err(|error| error.to_string())?.items;
-            if left.is_empty() { Ok(()) } else { Err(format!("{} pods", left.len())) }
-        })
-        .await;
-        sandbox.delete::<Pod>(&old).await;
-        let first = outside.moves_from(&addresses[&old]).await;
-        let new = leader(&sandbox, "shop").await.expect("a leader");
-        assert_ne!(new, old);
-        assert_eq!(first.server, addresses[&new]);
-        door.always_leads_to(&addresses[&new], 20).await;
-        outside.goes_on().await;
-        // Nobody is there to write it: what is told after comes from the operator's return.
-        assert_eq!(sandbox.primary("shop").await, old, "status was written without an operator");
-
-        away.mend().await;
-        let caught_up = |found: &ServiceDatabase| {
-            let told = found.status.as_ref().and_then(|status| status.primary.as_deref());
-            let ready = condition(found, "Ready").is_some_and(|condition| condition.status == "True");
-            ready && told == Some(new.as_str())
-        };
-        sandbox.wait("status tells the new primary and Ready", "shop", READY, caught_up).await;
-        outside.goes_on().await;
-        outside.end(&sandbox, "shop").await;
+fn databases_serve_on_without_who_looks_after_them() {
+    if !Cluster::is_local() {
+        // The API server of another cluster is not ours to stop.
+        return;
+    }
+    alone("away", async |sandbox| {
+        for (name, instances) in SIZES {
+            shop(&sandbox, name, json!({"instances": instances})).await;
+        }
+        may_fail_over(&sandbox, "three").await;
+        println!("the API server is stopped");
+        api_server_stopped(&sandbox).await;
+        println!("the API server hangs");
+        api_server_hanging(&sandbox).await;
+        println!("etcd is slow");
+        slow_etcd(&sandbox).await;
+        println!("a failover without an operator");
+        no_operator(&sandbox).await;
     });
 }
 
 /// Without an API server nobody can hold a lease. Members that see one another go on
 /// (Patroni's failsafe mode), and one that is alone has nobody to fear.
-#[test]
-fn a_stopped_api_server_stops_no_database() {
-    if !Cluster::is_local() {
-        // The API server of another cluster is not ours to stop.
-        return;
+async fn api_server_stopped(sandbox: &Sandbox) {
+    let mut before = Vec::new();
+    for (name, _) in SIZES {
+        before.push((name, sandbox.primary(name).await, Journal::start(Door::of(sandbox, name).await).await));
     }
-    alone("api", async |sandbox| {
-        let sizes = [("three", 3), ("single", 1)];
-        let mut before = Vec::new();
-        for (name, instances) in sizes {
-            shop(&sandbox, name, json!({"instances": instances})).await;
-            before.push((name, sandbox.primary(name).await, Journal::start(Door::of(&sandbox, name).await).await));
-        }
-        let all = started(&sandbox).await;
+    let all = started(sandbox).await;
 
-        // Patroni reads back the members of failsafe mode some seconds after the lead was taken.
-        tokio::time::sleep(FAILSAFE_KNOWN).await;
-        let away = Fault::api_server_stopped().await;
-        // Nothing tells that it was long enough but the clock.
-        tokio::time::sleep(AWAY).await;
-        let answer = sandbox.cluster.client.apiserver_version().await;
-        assert!(answer.is_err(), "the API server was there all the time");
-        away.mend().await;
-        for (_, _, journal) in &before {
-            journal.goes_on().await;
-        }
+    // Patroni reads back the members of failsafe mode some seconds after the lead was taken.
+    tokio::time::sleep(FAILSAFE_KNOWN).await;
+    let away = Fault::api_server_stopped().await;
+    // Nothing tells that it was long enough but the clock.
+    tokio::time::sleep(AWAY).await;
+    let answer = sandbox.cluster.client.apiserver_version().await;
+    assert!(answer.is_err(), "the API server was there all the time");
+    away.mend().await;
+    for (_, _, journal) in &before {
+        journal.goes_on().await;
+    }
 
-        for (name, old, journal) in before {
-            // A change of spec shows that the operator is back, too: Ready for it is news.
-            let changed = json!({"spec": {"credentials": {"rotationPeriodSeconds": 86400}}});
-            until("the API server takes a change", SOON, || async {
-                let (api, parameters) = (sandbox.api::<ServiceDatabase>(), kube::api::PatchParams::default());
-                let patched = api.patch(name, &parameters, &kube::api::Patch::Merge(&changed)).await;
-                patched.map(drop).map_err(|error| error.to_string())
-            })
-            .await;
-            sandbox.ready(name, READY).await;
-            assert_eq!(sandbox.primary(name).await, old, "the primary of {name}");
-            served_by_one(&sandbox, name, journal).await;
-        }
-        assert_eq!(started(&sandbox).await, all, "a container was started again, or a pod is another");
-    });
+    for (name, old, journal) in before {
+        // A change of spec shows that the operator is back, too: Ready for it is news.
+        until("the API server takes a change", SOON, || async {
+            let (api, parameters) = (sandbox.api::<ServiceDatabase>(), kube::api::PatchParams::default());
+            let patched = api.patch(name, &parameters, &kube::api::Patch::Merge(&rotated_each(1))).await;
+            patched.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        sandbox.ready(name, READY).await;
+        assert_eq!(sandbox.primary(name).await, old, "the primary of {name}");
+        served_by_one(sandbox, name, journal).await;
+    }
+    assert_eq!(started(sandbox).await, all, "a container was started again, or a pod is another");
+}
+
+/// A change of spec that is news to the operator and changes nothing that is at work.
+fn rotated_each(days: u32) -> serde_json::Value {
+    json!({"spec": {"credentials": {"rotationPeriodSeconds": days * 86400}}})
 }
 
 /// An API server that hangs carries out, when it goes on, what nobody waits for any more: also a
 /// renewal of the lease, with which the next one then conflicts. That is no other leader.
-#[test]
-fn an_api_server_that_hangs_stops_no_database() {
-    if !Cluster::is_local() {
-        return;
+async fn api_server_hanging(sandbox: &Sandbox) {
+    may_fail_over(sandbox, "three").await;
+    let (mut before, mut journals) = (Vec::new(), Vec::new());
+    for (name, _) in SIZES {
+        before.push((name, postmasters(sandbox, name).await));
+        journals.push((name, Journal::start(Door::of(sandbox, name).await).await));
     }
-    alone("hang", async |sandbox| {
-        let sizes = [("three", 3), ("single", 1)];
-        let mut before = Vec::new();
-        for (name, instances) in sizes {
-            shop(&sandbox, name, json!({"instances": instances})).await;
-            if instances > 1 {
-                may_fail_over(&sandbox, name).await;
-            }
-            before.push((name, postmasters(&sandbox, name).await));
+    for seconds in [40, 50] {
+        api_server_hangs(seconds).await;
+        // Nothing tells that Patroni has made nothing of it but some of its loops.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        for (_, journal) in &journals {
+            journal.goes_on().await;
         }
-        let mut journals = Vec::new();
-        for (name, _) in sizes {
-            journals.push((name, Journal::start(Door::of(&sandbox, name).await).await));
-        }
-        for seconds in [40, 50] {
-            api_server_hangs(seconds).await;
-            // Nothing tells that Patroni has made nothing of it but some of its loops.
-            tokio::time::sleep(Duration::from_secs(15)).await;
-            for (_, journal) in &journals {
-                journal.goes_on().await;
-            }
-        }
-        for (name, started) in before {
-            sandbox.ready(name, READY).await;
-            assert_eq!(postmasters(&sandbox, name).await, started, "a PostgreSQL of {name} was started again");
-        }
-        for (name, journal) in journals {
-            served_by_one(&sandbox, name, journal).await;
-        }
-    });
+    }
+    for (name, started) in before {
+        sandbox.ready(name, READY).await;
+        assert_eq!(postmasters(sandbox, name).await, started, "a PostgreSQL of {name} was started again");
+    }
+    for (name, journal) in journals {
+        served_by_one(sandbox, name, journal).await;
+    }
+}
+
+/// An etcd that stands still for most of the time: the lease is renewed late, but in time.
+async fn slow_etcd(sandbox: &Sandbox) {
+    let old = sandbox.primary("three").await;
+    let outside = Journal::start(Door::of(sandbox, "three").await).await;
+    let all = started(sandbox).await;
+    etcd_slow(30).await;
+    outside.goes_on().await;
+    sandbox.patch::<ServiceDatabase>("three", &rotated_each(2)).await;
+    sandbox.ready("three", READY).await;
+    assert_eq!(sandbox.primary("three").await, old);
+    served_by_one(sandbox, "three", outside).await;
+    assert_eq!(started(sandbox).await, all, "a container was started again, or a pod is another");
+}
+
+/// The operator has no part in a failover: it happens without one, and is told by the next.
+async fn no_operator(sandbox: &Sandbox) {
+    may_fail_over(sandbox, "three").await;
+    let door = Door::of(sandbox, "three").await;
+    let outside = Journal::start(door.clone()).await;
+    let old = sandbox.primary("three").await;
+    let addresses = addresses(sandbox, "three").await;
+
+    let operator = Operator::of(sandbox.cluster);
+    let away = Fault::operator_away(&operator).await;
+    until("the operator is away", READY, || async {
+        let pods: Api<Pod> = Api::namespaced(sandbox.cluster.client.clone(), OPERATOR_NAMESPACE);
+        let its = ListParams::default().labels("app.kubernetes.io/component=operator");
+        let left = pods.list(&its).await.map_err(|error| error.to_string())?.items;
+        if left.is_empty() { Ok(()) } else { Err(format!("{} pods", left.len())) }
+    })
+    .await;
+    sandbox.delete::<Pod>(&old).await;
+    let first = outside.moves_from(&addresses[&old]).await;
+    let new = leader(sandbox, "three").await.expect("a leader");
+    assert_ne!(new, old);
+    assert_eq!(first.server, addresses[&new]);
+    door.always_leads_to(&addresses[&new], 20).await;
+    outside.goes_on().await;
+    // Nobody is there to write it: what is told after comes from the operator's return.
+    assert_eq!(sandbox.primary("three").await, old, "status was written without an operator");
+
+    away.mend().await;
+    let caught_up = |found: &ServiceDatabase| {
+        let told = found.status.as_ref().and_then(|status| status.primary.as_deref());
+        let ready = condition(found, "Ready").is_some_and(|condition| condition.status == "True");
+        ready && told == Some(new.as_str())
+    };
+    sandbox.wait("status tells the new primary and Ready", "three", READY, caught_up).await;
+    outside.goes_on().await;
+    outside.end(sandbox, "three").await;
 }
 
 /// When the PostgreSQL of each pod was started.
@@ -157,28 +175,6 @@ async fn postmasters(sandbox: &Sandbox, name: &str) -> BTreeMap<String, String> 
         started.insert(pod, String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     started
-}
-
-/// An etcd that stands still for most of the time: the lease is renewed late, but in time.
-#[test]
-fn a_slow_etcd_costs_nobody_the_lead() {
-    if !Cluster::is_local() {
-        return;
-    }
-    alone("etcd", async |sandbox| {
-        shop(&sandbox, "shop", json!({"instances": 3})).await;
-        let old = sandbox.primary("shop").await;
-        let outside = Journal::start(Door::of(&sandbox, "shop").await).await;
-        let all = started(&sandbox).await;
-        etcd_slow(30).await;
-        outside.goes_on().await;
-        let changed = json!({"spec": {"credentials": {"rotationPeriodSeconds": 86400}}});
-        sandbox.patch::<ServiceDatabase>("shop", &changed).await;
-        sandbox.ready("shop", READY).await;
-        assert_eq!(sandbox.primary("shop").await, old);
-        served_by_one(&sandbox, "shop", outside).await;
-        assert_eq!(started(&sandbox).await, all, "a container was started again, or a pod is another");
-    });
 }
 
 async fn addresses(sandbox: &Sandbox, name: &str) -> BTreeMap<String, String> {

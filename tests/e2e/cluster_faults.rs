@@ -431,7 +431,8 @@ impl Journal {
 }
 
 async fn write(door: Door, stop: Arc<AtomicBool>, entries: Arc<Mutex<Vec<Entry>>>) {
-    let mut id = 0;
+    // Ids of its own, in milliseconds: another journal of the same database may have gone before.
+    let mut id = (clock() * 1e3) as u64;
     while !stop.load(Ordering::Relaxed) {
         let Ok((connection, server)) = door.enter().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -4,6 +4,7 @@
 //! nodes' network and kubelets away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{EvictParams, PostParams};
@@ -15,7 +16,7 @@ use crate::cluster_faults::{Door, Fault, Inside, Journal, Scene, address, clock,
 use crate::harness::cluster::config;
 use crate::harness::{
     Cluster, Operator, READY, SOON, Sandbox, alone, column, condition, counter, database, describe, is_ready, run,
-    until,
+    shared, until,
 };
 
 /// By themselves on different nodes; and where a constraint says so, in different zones, although
@@ -26,7 +27,7 @@ fn instances_are_spread_over_nodes_and_zones() {
         // The nodes of another cluster are not ours to disturb.
         return;
     }
-    alone("spread", async |sandbox| {
+    shared("spread", async |sandbox| {
         three_nodes(&sandbox).await;
         let drawn = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
             "weight": 100,
@@ -53,76 +54,92 @@ fn instances_are_spread_over_nodes_and_zones() {
     });
 }
 
-/// The primary's node loses its network: another instance leads, and the old one has stopped
-/// accepting writes before that, though it hears of nothing.
+/// One database through all that can happen to a node: to make one for each would take longer than
+/// all of it.
 #[test]
-fn the_node_of_the_primary_is_cut_off() {
+fn no_node_takes_a_database_with_it() {
     if !Cluster::is_local() {
         return;
     }
-    alone("cut", async |sandbox| {
+    alone("nodes", async |sandbox| {
         let scene = Scene::new(&sandbox).await;
-        let (old, node) = scene.primary_elsewhere().await;
-        let old_address = scene.addresses[&old].clone();
-        let door = Door::of(&sandbox, "shop").await;
-        let outside = Journal::start(door.clone()).await;
-        let inside = Inside::start(&sandbox.api::<Pod>().get(&old).await.expect("the primary's pod")).await;
+        println!("the node of the primary is cut off");
+        primary_cut_off(&scene).await;
+        println!("the node of the synchronous standby is cut off");
+        standby_cut_off(&scene).await;
+        println!("the kubelet of the primary's node is stopped");
+        kubelet_stopped(&scene).await;
+        println!("the primary's node is drained");
+        drained(&scene).await;
+        println!("the node of a single instance is drained");
+        drained_of_a_single_instance(&sandbox).await;
+    });
+}
 
-        let cut = Fault::cut(&node).await;
-        let cut_at = clock();
-        let first = outside.moves_from(&old_address).await;
-        let is_another = |found: &ServiceDatabase| {
-            let primary = found.status.as_ref().and_then(|status| status.primary.as_ref());
-            primary.is_some_and(|primary| *primary != old)
-        };
-        let found = sandbox.wait("another instance is the primary", "shop", READY, is_another).await;
-        let new = found.status.and_then(|status| status.primary).expect("a primary");
-        // Of the Service's endpoints none is the pod that nobody reaches.
-        door.always_leads_to(&scene.addresses[&new], 20).await;
-        assert_eq!(first.server, scene.addresses[&new], "the first to accept a write is another than the primary");
-        outside.goes_on().await;
-        assert!(scene.is_available().await, "{}", describe(&sandbox.get("shop").await));
+/// The primary's node loses its network: another instance leads, and the old one has stopped
+/// accepting writes before that, though it hears of nothing.
+async fn primary_cut_off(scene: &Scene) {
+    let sandbox = &scene.sandbox;
+    let (old, node) = scene.primary_elsewhere().await;
+    let old_address = scene.addresses[&old].clone();
+    let door = Door::of(sandbox, "shop").await;
+    let outside = Journal::start(door.clone()).await;
+    let inside = Inside::start(&sandbox.api::<Pod>().get(&old).await.expect("the primary's pod")).await;
 
-        // Each side by its own clock's word, which is the same machine's.
-        let promoted = promoted_at(&sandbox, &new).await;
-        let alone: Vec<_> = inside.entries().into_iter().filter(|entry| entry.began > cut_at).collect();
-        let last = alone.last().expect("a write that the pod accepted after it was cut off: else nothing is shown");
-        let (last, first) = (last.ended - cut_at, first.began - cut_at);
-        println!(
-            "after the cut {old} accepted {} writes until {last:.1} s; {new} was promoted at {:.1} s, and took the \
-             first write at {first:.1} s",
-            alone.len(),
-            promoted - cut_at
-        );
-        assert!(last < first, "two primaries: {old} accepted a write at {last} s, {new} at {first} s");
-        assert!(last < promoted - cut_at, "{old} accepted a write after the promotion of {new}");
+    let cut = Fault::cut(&node).await;
+    let cut_at = clock();
+    let first = outside.moves_from(&old_address).await;
+    let is_another = |found: &ServiceDatabase| {
+        let primary = found.status.as_ref().and_then(|status| status.primary.as_ref());
+        primary.is_some_and(|primary| *primary != old)
+    };
+    let found = sandbox.wait("another instance is the primary", "shop", READY, is_another).await;
+    let new = found.status.and_then(|status| status.primary).expect("a primary");
+    // Of the Service's endpoints none is the pod that nobody reaches.
+    door.always_leads_to(&scene.addresses[&new], 20).await;
+    assert_eq!(first.server, scene.addresses[&new], "the first to accept a write is another than the primary");
+    outside.goes_on().await;
+    assert!(scene.is_available().await, "{}", describe(&sandbox.get("shop").await));
 
-        // Status tells the truth before it heals, so that Ready afterwards is news.
-        scene.instances("2/3").await;
-        cut.mend().await;
-        sandbox.ready("shop", READY).await;
-        scene.instances("3/3").await;
-        assert_eq!(scene.primary().await, new, "the primary changed again");
-        let more = inside.entries().into_iter().filter(|entry| entry.ended > last + cut_at + 1.0).count();
-        assert_eq!(more, 0, "{old} accepted writes later");
-        let mine: BTreeSet<_> = alone.iter().map(|entry| entry.id.to_string()).collect();
-        for pod in [&old, &new] {
-            // A replica may be some moments behind.
-            until("what only the old primary had is gone", SOON, || async {
-                let rows = inside_of(&sandbox, pod, "SELECT id FROM local_writes").await?;
-                let left: Vec<_> = rows.lines().filter(|row| mine.contains(*row)).collect();
-                if left.is_empty() { Ok(()) } else { Err(format!("{pod} has {left:?}")) }
-            })
-            .await;
-        }
-        until("the old primary follows", SOON, || async {
-            let state = inside_of(&sandbox, &old, "SELECT status FROM pg_stat_wal_receiver").await?;
-            if state == "streaming" { Ok(()) } else { Err(format!("its receiver is {state:?}")) }
+    // Each side by its own clock's word, which is the same machine's.
+    let promoted = promoted_at(sandbox, &new).await;
+    let alone: Vec<_> = inside.entries().into_iter().filter(|entry| entry.began > cut_at).collect();
+    let last = alone.last().expect("a write that the pod accepted after it was cut off: else nothing is shown");
+    let (last, first) = (last.ended - cut_at, first.began - cut_at);
+    println!(
+        "after the cut {old} accepted {} writes until {last:.1} s; {new} was promoted at {:.1} s, and took the \
+         first write at {first:.1} s",
+        alone.len(),
+        promoted - cut_at
+    );
+    assert!(last < first, "two primaries: {old} accepted a write at {last} s, {new} at {first} s");
+    assert!(last < promoted - cut_at, "{old} accepted a write after the promotion of {new}");
+
+    // Status tells the truth before it heals, so that Ready afterwards is news.
+    scene.instances("2/3").await;
+    cut.mend().await;
+    sandbox.ready("shop", READY).await;
+    scene.instances("3/3").await;
+    assert_eq!(scene.primary().await, new, "the primary changed again");
+    let more = inside.entries().into_iter().filter(|entry| entry.ended > last + cut_at + 1.0).count();
+    assert_eq!(more, 0, "{old} accepted writes later");
+    let mine: BTreeSet<_> = alone.iter().map(|entry| entry.id.to_string()).collect();
+    for pod in [&old, &new] {
+        // A replica may be some moments behind.
+        until("what only the old primary had is gone", SOON, || async {
+            let rows = inside_of(sandbox, pod, "SELECT id FROM local_writes").await?;
+            let left: Vec<_> = rows.lines().filter(|row| mine.contains(*row)).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{pod} has {left:?}")) }
         })
         .await;
-        drop(inside);
-        outside.end(&sandbox, "shop").await;
-    });
+    }
+    until("the old primary follows", SOON, || async {
+        let state = inside_of(sandbox, &old, "SELECT status FROM pg_stat_wal_receiver").await?;
+        if state == "streaming" { Ok(()) } else { Err(format!("its receiver is {state:?}")) }
+    })
+    .await;
+    drop(inside);
+    outside.end(sandbox, "shop").await;
 }
 
 /// When a server was promoted, by the file that it wrote before it accepted anything.
@@ -145,115 +162,96 @@ async fn inside_of(sandbox: &Sandbox, pod: &str, query: &str) -> Result<String, 
 
 /// The node of the standby for which commits wait loses its network: they wait for another, and
 /// the primary stays.
-#[test]
-fn the_node_of_the_synchronous_standby_is_cut_off() {
-    if !Cluster::is_local() {
-        return;
+async fn standby_cut_off(scene: &Scene) {
+    let sandbox = &scene.sandbox;
+    // There is one pod on this machine: where the standby is that one, it becomes the primary.
+    if scene.nodes[&scene.standby().await] == crate::cluster_faults::THIS_MACHINE {
+        scene.switch_over().await;
     }
-    alone("standby", async |sandbox| {
-        let scene = Scene::new(&sandbox).await;
-        // There is one pod on this machine: where the standby is that one, it becomes the primary.
-        if scene.nodes[&scene.standby().await] == crate::cluster_faults::THIS_MACHINE {
-            scene.switch_over().await;
-        }
-        let (primary, standby) = (scene.primary().await, scene.standby().await);
-        assert_ne!(primary, standby);
-        let outside = Journal::start(Door::of(&sandbox, "shop").await).await;
+    let (primary, standby) = (scene.primary().await, scene.standby().await);
+    assert_ne!(primary, standby);
+    let outside = Journal::start(Door::of(sandbox, "shop").await).await;
 
-        let cut = Fault::cut(&scene.nodes[&standby]).await;
-        outside.goes_on().await;
-        let names_another = |found: &ServiceDatabase| {
-            let told = condition(found, "SynchronousReplication");
-            told.is_some_and(|told| told.status == "True" && !told.message.contains(&standby))
-        };
-        sandbox.wait("commits wait for another standby", "shop", SOON, names_another).await;
-        scene.instances("2/3").await;
-        assert_eq!(scene.primary().await, primary);
-        assert!(scene.is_available().await, "{}", describe(&sandbox.get("shop").await));
-        outside.goes_on().await;
+    let cut = Fault::cut(&scene.nodes[&standby]).await;
+    outside.goes_on().await;
+    let names_another = |found: &ServiceDatabase| {
+        let told = condition(found, "SynchronousReplication");
+        told.is_some_and(|told| told.status == "True" && !told.message.contains(&standby))
+    };
+    sandbox.wait("commits wait for another standby", "shop", SOON, names_another).await;
+    scene.instances("2/3").await;
+    assert_eq!(scene.primary().await, primary);
+    assert!(scene.is_available().await, "{}", describe(&sandbox.get("shop").await));
+    outside.goes_on().await;
 
-        cut.mend().await;
-        sandbox.ready("shop", READY).await;
-        scene.instances("3/3").await;
-        assert_eq!(scene.primary().await, primary);
-        let (entries, _) = outside.end(&sandbox, "shop").await;
-        let servers: BTreeSet<_> = entries.iter().map(|entry| entry.server.as_str()).collect();
-        assert_eq!(servers, [scene.addresses[&primary].as_str()].into(), "who accepted writes");
-    });
+    cut.mend().await;
+    sandbox.ready("shop", READY).await;
+    scene.instances("3/3").await;
+    assert_eq!(scene.primary().await, primary);
+    let (entries, _) = outside.end(sandbox, "shop").await;
+    let servers: BTreeSet<_> = entries.iter().map(|entry| entry.server.as_str()).collect();
+    assert_eq!(servers, [scene.addresses[&primary].as_str()].into(), "who accepted writes");
 }
 
 /// A node is cordoned and its pods are evicted, as `kubectl drain` does it: the primary goes only
 /// once another leads.
-#[test]
-fn a_drained_node_hands_the_lead_over_first() {
-    if !Cluster::is_local() {
-        return;
-    }
-    alone("drain", async |sandbox| {
-        let scene = Scene::new(&sandbox).await;
-        let (old, node_name) = scene.primary_elsewhere().await;
-        let outside = Journal::start(Door::of(&sandbox, "shop").await).await;
-        let before = sandbox.api::<Pod>().get(&old).await.expect("the primary's pod").uid();
+async fn drained(scene: &Scene) {
+    let sandbox = &scene.sandbox;
+    let (old, node_name) = scene.primary_elsewhere().await;
+    let outside = Journal::start(Door::of(sandbox, "shop").await).await;
+    let before = sandbox.api::<Pod>().get(&old).await.expect("the primary's pod").uid();
 
-        // While nobody empties the node, the lead stays where it is, and so does its pod.
-        let evictions = Evictions::of(&sandbox).await;
-        let refused = evictions.ask(&old).await.expect_err("the primary's pod was evicted while it led");
-        assert!(refused.contains(&sandbox.names("shop").primary_budget()), "{refused}");
+    // While nobody empties the node, the lead stays where it is, and so does its pod.
+    let evictions = Evictions::of(sandbox).await;
+    let refused = evictions.ask(&old).await.expect_err("the primary's pod was evicted while it led");
+    assert!(refused.contains(&sandbox.names("shop").primary_budget()), "{refused}");
 
-        let cordon = Fault::cordoned(&node_name).await;
-        let refusals = std::sync::Mutex::new(BTreeMap::new());
-        until("the primary's pod is evicted", READY, || async {
-            match evictions.ask(&old).await {
-                Ok(()) => Ok(()),
-                Err(refusal) => {
-                    *refusals.lock().expect("the refusals").entry(refusal.clone()).or_insert(0) += 1;
-                    Err(refusal)
-                }
+    let cordon = Fault::cordoned(&node_name).await;
+    let refusals = std::sync::Mutex::new(BTreeMap::new());
+    until("the primary's pod is evicted", READY, || async {
+        match evictions.ask(&old).await {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                *refusals.lock().expect("the refusals").entry(refusal.clone()).or_insert(0) += 1;
+                Err(refusal)
             }
-        })
-        .await;
-        let led_then = leader(&sandbox, "shop").await;
-        println!("{old} was evicted after {:?}; then {led_then:?} led", refusals.lock().expect("the refusals"));
-        assert_ne!(led_then.as_ref(), Some(&old), "the pod was evicted while it led");
-        let is_another = |found: &ServiceDatabase| {
-            let primary = found.status.as_ref().and_then(|status| status.primary.as_ref());
-            primary.is_some_and(|primary| *primary != old)
-        };
-        sandbox.wait("another instance is the primary", "shop", READY, is_another).await;
-        outside.goes_on().await;
+        }
+    })
+    .await;
+    let led_then = leader(sandbox, "shop").await;
+    println!("{old} was evicted after {:?}; then {led_then:?} led", refusals.lock().expect("the refusals"));
+    assert_ne!(led_then.as_ref(), Some(&old), "the pod was evicted while it led");
+    let is_another = |found: &ServiceDatabase| {
+        let primary = found.status.as_ref().and_then(|status| status.primary.as_ref());
+        primary.is_some_and(|primary| *primary != old)
+    };
+    sandbox.wait("another instance is the primary", "shop", READY, is_another).await;
+    outside.goes_on().await;
 
-        moved(&sandbox, &old, before.as_deref(), &node_name).await;
-        sandbox.ready("shop", READY).await;
-        cordon.mend().await;
-        scene.instances("3/3").await;
-        sandbox.ready("shop", READY).await;
-        outside.end(&sandbox, "shop").await;
-    });
+    moved(sandbox, &old, before.as_deref(), &node_name).await;
+    sandbox.ready("shop", READY).await;
+    cordon.mend().await;
+    scene.instances("3/3").await;
+    sandbox.ready("shop", READY).await;
+    outside.end(sandbox, "shop").await;
 }
 
 /// Nobody could take over from a single instance, so nothing holds a drain up.
-#[test]
-fn a_drained_node_of_a_single_instance_waits_for_nothing() {
-    if !Cluster::is_local() {
-        return;
-    }
-    alone("single", async |sandbox| {
-        three_nodes(&sandbox).await;
-        shop(&sandbox, "shop", json!({})).await;
-        let connection = sandbox.connect("shop").await;
-        run(&connection, "INSERT INTO notes VALUES (1, 'x')").await.expect("a write");
-        let pod = sandbox.pods("shop").await.remove(0);
-        let node_name = node(&pod);
+async fn drained_of_a_single_instance(sandbox: &Arc<Sandbox>) {
+    shop(sandbox, "single", json!({})).await;
+    let connection = sandbox.connect("single").await;
+    run(&connection, "INSERT INTO notes VALUES (1, 'x')").await.expect("a write");
+    let pod = sandbox.pods("single").await.remove(0);
+    let node_name = node(&pod);
 
-        let cordon = Fault::cordoned(&node_name).await;
-        let evicted = Evictions::of(&sandbox).await.ask(&pod.name_any()).await;
-        evicted.unwrap_or_else(|refusal| panic!("the eviction was refused: {refusal}"));
-        moved(&sandbox, &pod.name_any(), pod.uid().as_deref(), &node_name).await;
-        sandbox.ready("shop", READY).await;
-        cordon.mend().await;
-        let connection = sandbox.connect("shop").await;
-        assert_eq!(column(&connection, "SELECT body FROM notes").await.expect("the row"), ["x"]);
-    });
+    let cordon = Fault::cordoned(&node_name).await;
+    let evicted = Evictions::of(sandbox).await.ask(&pod.name_any()).await;
+    evicted.unwrap_or_else(|refusal| panic!("the eviction was refused: {refusal}"));
+    moved(sandbox, &pod.name_any(), pod.uid().as_deref(), &node_name).await;
+    sandbox.ready("single", READY).await;
+    cordon.mend().await;
+    let connection = sandbox.connect("single").await;
+    assert_eq!(column(&connection, "SELECT body FROM notes").await.expect("the row"), ["x"]);
 }
 
 /// Evictions, as `kubectl drain` asks for them.
@@ -307,42 +305,36 @@ async fn moved(sandbox: &Sandbox, pod: &str, before: Option<&str>, from: &str) {
 
 /// A kubelet that is gone says nothing of its pods, and Kubernetes takes them for not Ready. The
 /// primary among them serves on, and that is what status tells.
-#[test]
-fn a_stopped_kubelet_takes_no_lead_away() {
-    if !Cluster::is_local() {
-        return;
-    }
-    alone("kubelet", async |sandbox| {
-        let scene = Scene::new(&sandbox).await;
-        let (primary, node_name) = scene.primary_elsewhere().await;
-        let door = Door::of(&sandbox, "shop").await;
-        let outside = Journal::start(door.clone()).await;
+async fn kubelet_stopped(scene: &Scene) {
+    let sandbox = &scene.sandbox;
+    let (primary, node_name) = scene.primary_elsewhere().await;
+    let door = Door::of(sandbox, "shop").await;
+    let outside = Journal::start(door.clone()).await;
 
-        let stopped = Fault::kubelet_stopped(&node_name).await;
-        until("the primary's pod is taken for not Ready", READY, || async {
-            let pod = sandbox.api::<Pod>().get(&primary).await.map_err(|error| error.to_string())?;
-            serves_on(&scene, &primary).await;
-            if is_ready(&pod) { Err("it is Ready".to_owned()) } else { Ok(()) }
-        })
-        .await;
-        // The operator has seen it, and looks again when something is touched.
-        scene.instances("2/3").await;
-        serves_on(&scene, &primary).await;
-        looked_again(&sandbox).await;
-        serves_on(&scene, &primary).await;
-        door.always_leads_to(&scene.addresses[&primary], 20).await;
-        outside.goes_on().await;
+    let stopped = Fault::kubelet_stopped(&node_name).await;
+    until("the primary's pod is taken for not Ready", READY, || async {
+        let pod = sandbox.api::<Pod>().get(&primary).await.map_err(|error| error.to_string())?;
+        serves_on(scene, &primary).await;
+        if is_ready(&pod) { Err("it is Ready".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    // The operator has seen it, and looks again when something is touched.
+    scene.instances("2/3").await;
+    serves_on(scene, &primary).await;
+    looked_again(sandbox).await;
+    serves_on(scene, &primary).await;
+    door.always_leads_to(&scene.addresses[&primary], 20).await;
+    outside.goes_on().await;
 
-        stopped.mend().await;
-        sandbox.ready("shop", READY).await;
-        scene.instances("3/3").await;
-        assert_eq!(scene.primary().await, primary);
-        let pod = sandbox.api::<Pod>().get(&primary).await.expect("the primary's pod");
-        assert_eq!(address(&pod), scene.addresses[&primary], "the pod is another");
-        let (entries, _) = outside.end(&sandbox, "shop").await;
-        let servers: BTreeSet<_> = entries.iter().map(|entry| entry.server.as_str()).collect();
-        assert_eq!(servers, [scene.addresses[&primary].as_str()].into(), "who accepted writes");
-    });
+    stopped.mend().await;
+    sandbox.ready("shop", READY).await;
+    scene.instances("3/3").await;
+    assert_eq!(scene.primary().await, primary);
+    let pod = sandbox.api::<Pod>().get(&primary).await.expect("the primary's pod");
+    assert_eq!(address(&pod), scene.addresses[&primary], "the pod is another");
+    let (entries, _) = outside.end(sandbox, "shop").await;
+    let servers: BTreeSet<_> = entries.iter().map(|entry| entry.server.as_str()).collect();
+    assert_eq!(servers, [scene.addresses[&primary].as_str()].into(), "who accepted writes");
 }
 
 async fn serves_on(scene: &Scene, primary: &str) {
