@@ -9,10 +9,9 @@ use super::desired::DesiredState;
 use super::environment::Environment;
 use super::patroni::rest::{Rest, RestError};
 use super::report::Reporter;
-use crate::contract::desired::{Action, Order};
-use crate::contract::report::OrderReport;
+use crate::contract::order::{Action, Order, OrderReport};
 
-/// How long it is tried to hand the lead to a standby that Patroni does not know as one yet.
+/// How long it is tried to hand over a lead that Patroni keeps for a reason that may pass.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// How often.
 const RETRY: Duration = Duration::from_millis(500);
@@ -38,8 +37,8 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
         }
         let error = carry_out(&order).await.err().map(|error| error.to_string());
         match &error {
-            None => tracing::info!(id = order.id, "the order is done"),
-            Some(error) => tracing::warn!(id = order.id, error, "the order cannot be done"),
+            None => tracing::info!(cause = ?order.id.cause, "the order is done"),
+            Some(error) => tracing::warn!(cause = ?order.id.cause, error, "the order cannot be done"),
         }
         tell(&reporter, &order, error);
     }
@@ -56,12 +55,12 @@ fn tell(reporter: &Reporter, order: &Order, error: Option<String>) {
     reporter.update(|report| report.order = Some(OrderReport { id: order.id.clone(), error }));
 }
 
-/// PostgreSQL may know of a synchronous standby a loop before Patroni has written it down.
 async fn hand_over(rest: &Rest, from: &str, to: &str) -> Result<(), RestError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match rest.switch_over(from, to).await {
-            Err(RestError::NotDone(why)) if why.contains("sync_standby") && Instant::now() < deadline => {
+            Err(error) if error.may_pass() && Instant::now() < deadline => {
+                tracing::info!(%error, "the lead is not handed over; trying again");
                 rest.wake().await?;
                 tokio::time::sleep(RETRY).await;
             }

@@ -13,10 +13,11 @@ use kube::api::{Patch, PatchParams};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
 use super::environment::Environment;
 use super::pod::OwnPod;
 use crate::api::names::ANNOTATION_REPORT;
+use crate::backoff::Backoff;
+use crate::contract::order::OrderId;
 use crate::contract::report::{Report, Trouble, VaultHealth};
 use crate::vault::VaultError;
 
@@ -72,8 +73,8 @@ impl Reporter {
     }
 
     /// Whether the report has the answer to this order.
-    pub fn has_answered(&self, order: &str) -> bool {
-        self.current.borrow().order.as_ref().is_some_and(|answered| answered.id == order)
+    pub fn has_answered(&self, order: &OrderId) -> bool {
+        self.current.borrow().order.as_ref().is_some_and(|answered| answered.id == *order)
     }
 
     /// Says what hinders the instance in one area, or that nothing does there any more.

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::memory::Bound;
+use super::order::Order;
 
 /// The key of the ConfigMap.
 pub const KEY: &str = "desired.json";
@@ -112,47 +112,6 @@ impl Memory {
     /// What bounds the settings: the limit, or else the request.
     pub fn bound(self) -> Option<Bound> {
         self.limit_bytes.map(Bound::Limit).or(self.request_bytes.map(Bound::Request))
-    }
-}
-
-/// What an agent shall do once. It is the one that the order names, it does nothing if things
-/// are not as the order says, and its report has the order's id when it is done.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Order {
-    /// Another id is another order.
-    pub id: String,
-    /// When it was given.
-    pub issued_at: Timestamp,
-    /// What shall be done.
-    pub action: Action,
-}
-
-/// What shall be done.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum Action {
-    /// Hand the lead over.
-    Switchover {
-        /// The pod that leads, and carries it out.
-        from: String,
-        /// The pod that shall lead.
-        to: String,
-    },
-    /// Restart PostgreSQL in its place.
-    Restart {
-        /// On this pod.
-        pod: String,
-    },
-}
-
-impl Action {
-    /// The pod whose agent carries it out.
-    pub fn pod(&self) -> &str {
-        match self {
-            Self::Switchover { from, .. } => from,
-            Self::Restart { pod } => pod,
-        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod desired;
 pub mod memory;
 pub mod migration;
+pub mod order;
 pub mod patroni;
 pub mod pod;
 pub mod records;

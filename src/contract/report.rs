@@ -5,6 +5,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::order::OrderReport;
 use crate::api::MigrationRecord;
 
 /// The version of the document.
@@ -172,17 +173,6 @@ impl LedgerReport {
             None => self.version.map(|version| version.to_string()),
         }
     }
-}
-
-/// What became of an order.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct OrderReport {
-    /// The order's id.
-    pub id: String,
-    /// Why it was not done, if it was not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 /// What an agent's last dealing with Vault gave.

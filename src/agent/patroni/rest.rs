@@ -138,8 +138,22 @@ pub enum RestError {
     #[error("Patroni answered {0} to a change of its configuration")]
     Refused(StatusCode),
     /// An order that was not carried out.
-    #[error("Patroni says: {0}")]
-    NotDone(String),
+    #[error("Patroni says: {words}")]
+    NotDone {
+        /// What kind of refusal: 412 if something that it needs is not so, 503 if it did not come about.
+        code: StatusCode,
+        /// Patroni's own words.
+        words: String,
+    },
+}
+
+impl RestError {
+    /// Whether a handover of the lead that was refused so may be granted in a moment: PostgreSQL knows of a
+    /// synchronous standby a loop before Patroni has written it down, and the API of a member that reloads its
+    /// certificates does not answer the leader, which takes the member for unhealthy.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotDone { code: StatusCode::PRECONDITION_FAILED | StatusCode::SERVICE_UNAVAILABLE, .. })
+    }
 }
 
 impl Rest {
@@ -262,9 +276,9 @@ impl Rest {
 
     async fn order(&self, path: &str, body: &Value) -> Result<(), RestError> {
         let response = self.client.post(url(path)).json(body).send().await?;
-        let done = response.status() == StatusCode::OK;
-        let words = response.text().await?;
-        if done { Ok(()) } else { Err(RestError::NotDone(words.trim().chars().take(300).collect())) }
+        let code = response.status();
+        let words = response.text().await?.trim().chars().take(300).collect();
+        if code == StatusCode::OK { Ok(()) } else { Err(RestError::NotDone { code, words }) }
     }
 
     /// Makes Patroni look around now and not at its next loop.

@@ -39,7 +39,7 @@ pub async fn keep_volumes(client: &Client, set: &StatefulSet) -> Result<bool, Er
     });
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     api.patch(&name, &parameters, &Patch::Merge(&patch)).await?;
-    tracing::info!(namespace, name, "the StatefulSet was set to keep its volumes, however it is scaled");
+    tracing::info!("the StatefulSet was set to keep its volumes, however it is scaled");
     Ok(true)
 }
 
@@ -106,8 +106,8 @@ pub async fn remove_next(
     decision: &Decision,
 ) -> Result<(), Error> {
     let Some(claim) = next(database, observed, decision) else { return Ok(()) };
-    let (namespace, name) = (&database.names().namespace, &database.names().name);
-    tracing::info!(namespace, name, claim = claim.name_any(), "deleting the volume of an instance that was taken away");
+    let namespace = &database.names().namespace;
+    tracing::info!(claim = claim.name_any(), "deleting the volume of an instance that was taken away");
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let seen = Preconditions { uid: claim.uid(), resource_version: claim.resource_version() };
     delete_as_seen(&api, &claim.name_any(), DeleteParams::default(), seen).await

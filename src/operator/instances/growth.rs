@@ -154,7 +154,7 @@ async fn renew(client: &Client, database: &Database, live: &StatefulSet) -> Resu
     tracing::info!(stateful_set = live.name_any(), "making the StatefulSet anew with another volume size");
     match api.delete(&live.name_any(), &DeleteParams::orphan().preconditions(preconditions)).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(false),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -21,7 +21,7 @@ pub use volumes::Members;
 use jiff::SignedDuration;
 
 use crate::api::conditions::reason;
-use crate::contract::desired::{Action, Order};
+use crate::contract::order::{Action, Order};
 use crate::operator::status::condition::ConditionState;
 use situation::Ordered;
 
@@ -100,7 +100,7 @@ impl Situation<'_> {
             decision.under_way = Some(waits(&format!("{} hands the lead over before it goes", primary.name)));
             if decision.order.is_none()
                 && !matches!(ordered, Ordered::Open(_))
-                && let Err(why) = self.hand_over("scale", decision)
+                && let Err(why) = self.hand_over(decision)
             {
                 decision.under_way = Some(waits(&why));
             }
@@ -121,7 +121,7 @@ impl Situation<'_> {
         let Some(primary) = self.observed.primary().filter(|primary| self.observed.drains(primary)) else { return };
         // From one node that is being emptied to another would help nobody, and a failed try neither.
         if self.successor().is_ok_and(|successor| !self.observed.drains(successor)) {
-            let _ = self.hand_over("drain", decision);
+            let _ = self.hand_over(decision);
         } else {
             tracing::debug!(pod = primary.name, "its node is being emptied, and no other instance can take the lead");
         }

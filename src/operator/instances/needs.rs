@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::situation::{Decision, Situation, serves};
 use crate::api::RequestState;
 use crate::api::conditions::reason;
-use crate::contract::desired::Action;
+use crate::contract::order::{Action, Cause, OrderId};
 use crate::contract::report::{Phase, Report};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
@@ -22,7 +22,7 @@ pub enum Need {
     /// Another pod: its template is an older one.
     Replacement,
     /// PostgreSQL started again, by the order of this id.
-    Restart(String),
+    Restart(OrderId),
     /// The same, in a moment.
     AnotherTry,
     /// Another pod, and with it another volume: the one that it has ends with the pod.
@@ -45,7 +45,7 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
             decision.order = Some(situation.order(id, Action::Restart { pod: pod.name.clone() }));
             format!("PostgreSQL of {} is being restarted", pod.name)
         }
-        Step::HandOver(pod) => match situation.hand_over("rollout", decision) {
+        Step::HandOver(pod) => match situation.hand_over(decision) {
             Ok(()) => format!("{} hands the lead over before its turn", pod.name),
             Err(why) => why,
         },
@@ -106,7 +106,7 @@ fn needed<'a>(situation: &'a Situation<'_>, decision: &Decision) -> Vec<Needed<'
 enum Step<'a> {
     Wait(String),
     Replace(&'a DatabasePod),
-    Restart(&'a DatabasePod, String),
+    Restart(&'a DatabasePod, OrderId),
     HandOver(&'a DatabasePod),
 }
 
@@ -179,7 +179,7 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
         return Some(Need::Replacement);
     }
     let Some(report) = &pod.report else { return pod.volume_end.map(|_| Need::Volume) };
-    let answered = |id: &str| report.order.as_ref().is_some_and(|answered| answered.id == id);
+    let answered = |id: &OrderId| report.order.as_ref().is_some_and(|answered| answered.id == *id);
     if let Some(request) = decision.restart.as_ref().filter(|request| request.state == RequestState::Running) {
         let id = restart_id(&request.request);
         // While it restarts it tells no time.
@@ -196,25 +196,26 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
 /// the replica has replayed that, so a restart of a replica may be too early, and is tried again. A
 /// primary's is repeated only if it failed: each costs its clients their connections.
 fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> Option<Need> {
-    let mut id = format!("parameters-{}", situation.database.generation);
     let primary = situation.observed.primary().filter(|primary| primary.name != pod.name);
-    if let Some(started) = primary.and_then(|primary| primary.report.as_ref()?.postgres_started_at) {
-        id = format!("{id}-{}", started.as_second());
-    }
-    let last = report.order.as_ref().and_then(|answered| answered.id.strip_prefix(&id)?.strip_prefix('#'));
-    let Some(tried) = last.map(|tried| tried.parse::<u32>().unwrap_or(1)) else {
-        return Some(Need::Restart(format!("{id}#1")));
+    let cause = Cause::Parameters {
+        generation: situation.database.generation,
+        primary_started_at: primary.and_then(|primary| primary.report.as_ref()?.postgres_started_at),
+    };
+    let last = report.order.as_ref().filter(|answered| answered.id.cause == cause);
+    let Some(tried) = last.map(|answered| answered.id.attempt) else {
+        return Some(Need::Restart(OrderId::first(cause)));
     };
     let rest = (REST * 2_i32.pow(tried.saturating_sub(1).min(5))).min(LONGEST_REST);
     let rested = report.postgres_started_at.is_some_and(|started| situation.now.duration_since(started) >= rest);
-    let again = if rested { Need::Restart(format!("{id}#{}", tried + 1)) } else { Need::AnotherTry };
+    let again =
+        if rested { Need::Restart(OrderId { cause, attempt: tried.saturating_add(1) }) } else { Need::AnotherTry };
     let failed = report.order.as_ref().is_some_and(|answered| answered.error.is_some());
     (primary.is_some() || failed).then_some(again)
 }
 
 /// The order by which a restart that was asked for is carried out.
-pub fn restart_id(request: &str) -> String {
-    format!("restart-{request}")
+pub fn restart_id(request: &str) -> OrderId {
+    OrderId::first(Cause::Restart { request: request.to_owned() })
 }
 
 fn reason_of(needed: &[Needed<'_>]) -> &'static str {

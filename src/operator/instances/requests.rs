@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::needs::{Need, need, restart_id};
 use super::situation::{Decision, Ordered, Situation};
 use crate::api::{RequestState, RequestStatus};
+use crate::contract::order::{Cause, OrderId};
 use crate::operator::status::condition::seconds;
 
 /// Takes up the switchover that is asked for, or says what became of it.
@@ -15,7 +16,7 @@ pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut D
     if before.is_some_and(|status| status.state != RequestState::Running) {
         return;
     }
-    let id = format!("switchover-{token}");
+    let id = OrderId::first(Cause::Switchover { request: token.clone() });
     let mut status = before.cloned().unwrap_or_else(|| begun(situation, token));
     // The order stays where the agents see it until status has told its end: by it the request
     // is known to have been taken up.

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{RequestStatus, ServiceDatabaseStatus};
-use crate::contract::desired::{Action, Order};
+use crate::contract::order::{Action, Cause, Order, OrderId};
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
@@ -95,7 +95,7 @@ impl Situation<'_> {
         self.now.duration_since(order.issued_at) >= patience(order)
     }
 
-    pub fn order(&self, id: String, action: Action) -> Order {
+    pub fn order(&self, id: OrderId, action: Action) -> Order {
         Order { id, issued_at: self.now, action }
     }
 
@@ -150,8 +150,8 @@ impl Situation<'_> {
     }
 
     /// Hands the lead over, or says why that waits.
-    pub fn hand_over(&self, purpose: &str, decision: &mut Decision) -> Result<(), String> {
-        let id = format!("{purpose}-{}", self.now.as_second());
+    pub fn hand_over(&self, decision: &mut Decision) -> Result<(), String> {
+        let id = OrderId::first(Cause::Planned { decided_at: self.now });
         decision.order = Some(self.order(id, self.switchover(None)?));
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::world::{World, object};
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions as kind;
 use crate::api::names::{ANNOTATION_REPORT, Names};
-use crate::contract::desired::Action;
+use crate::contract::order::Action;
 use crate::contract::report::{Phase, Report};
 use crate::operator::instances::given_up::{self, ANNOTATION_GIVEN_UP};
 use crate::operator::instances::{Decision, Members, Situation, decide};
