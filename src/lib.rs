@@ -16,6 +16,8 @@ pub mod plugin;
 #[cfg(unix)]
 pub mod agent;
 #[cfg(unix)]
+mod backoff;
+#[cfg(unix)]
 pub mod check;
 #[cfg(unix)]
 pub mod migrate;

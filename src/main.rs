@@ -51,11 +51,6 @@ enum MigratePart {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
-        Command::Crd => return print(servicedb::api::crd::yaml()),
-        Command::Reference => return print(Ok::<_, std::convert::Infallible>(servicedb::reference::markdown())),
-        _ => {}
-    }
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -63,10 +58,8 @@ fn main() -> ExitCode {
         .with_env_filter(log_filter(&cli.command))
         .with_writer(std::io::stderr)
         .init();
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::error!("a TLS provider was installed twice");
-        return ExitCode::FAILURE;
-    }
+    // It fails only where there is one already, and nothing ran before this.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -90,7 +83,8 @@ fn main() -> ExitCode {
             Command::Check => servicedb::check::run().await,
             Command::VaultCheck(options) => servicedb::operator::checks::vault(*options).await,
             Command::UninstallCheck => servicedb::operator::checks::uninstall().await,
-            Command::Crd | Command::Reference => ExitCode::SUCCESS,
+            Command::Crd => print(servicedb::api::crd::yaml()),
+            Command::Reference => print(Ok::<_, std::convert::Infallible>(servicedb::reference::markdown())),
         }
     })
 }

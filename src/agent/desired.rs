@@ -11,8 +11,8 @@ use kube::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
 use super::environment::Environment;
+use crate::backoff::Backoff;
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::pod::VOLUME;
 

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use super::backoff::Backoff;
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::patroni::rest::{Rest, RestError};
 use super::report::{Area, Reporter};
 use super::settings;
 use crate::api::conditions::reason;
+use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
 use crate::contract::patroni::{dynamic_configuration, patch};
 

@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use tokio::process::Command;
 
-use super::backoff::Backoff;
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::files;
@@ -19,6 +18,7 @@ use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
 use super::settings::{self, succeed};
 use crate::api::conditions::reason;
+use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA, PGDATA_NEW, VOLUME};
 use crate::contract::report::Phase;

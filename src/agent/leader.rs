@@ -10,7 +10,6 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
 use super::credentials::{CredentialsError, Run, authorities, fingerprint, remembered};
 use super::desired::{self, DesiredState, changed};
 use super::ensure;
@@ -23,6 +22,7 @@ use super::report::{Area, Reporter};
 use super::{dynamic, slots};
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
+use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
 use crate::contract::pod::SOCKET_DIR;
 

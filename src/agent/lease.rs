@@ -64,7 +64,7 @@ pub async fn release(client: &Client, environment: &Environment) -> Result<(), L
         let metadata = json!({"resourceVersion": record.resource_version(), "annotations": {"leader": null}});
         let patch = Patch::Merge(json!({"metadata": metadata}));
         match within(records.patch(&name, &PatchParams::default(), &patch)).await {
-            Err(LeaseError::Kubernetes(kube::Error::Api(status))) if status.code == 409 => {}
+            Err(LeaseError::Kubernetes(kube::Error::Api(status))) if status.is_conflict() => {}
             result => return result.map(drop),
         }
     }

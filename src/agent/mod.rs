@@ -4,7 +4,6 @@
 //! kubelet, reports to the operator, and does what only the leader's pod can do. The driver
 //! below reads as numbered steps; each step is a file.
 
-mod backoff;
 mod certificates;
 mod credentials;
 mod desired;

@@ -12,10 +12,10 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
 use super::environment::Environment;
 use super::patroni::rest;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
+use crate::backoff::Backoff;
 use crate::contract::report::Role;
 
 /// Between two times that it is put back: somebody else may insist.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
 use super::desired::DesiredState;
 use super::patroni::rest::{self, Rest, RestError};
 use super::server::{Facts, Seen};
+use crate::backoff::Backoff;
 
 /// When Patroni is woken again. One loop may not be enough: it first writes down who is no
 /// standby any more. And none may be eligible, which no waking changes.

@@ -14,7 +14,6 @@ use serde_json::json;
 use super::apply::object::{INITIALIZE, Owner};
 use super::apply::{apply, delete_as_seen, ensure_absent};
 use super::context::Context;
-use super::context::backoff::jittered;
 use super::context::error::Error;
 use super::credentials::{Settled, binding, vault_sync};
 use super::instances::{self, Members, Situation, admission, given_up, growth, lost, patroni_state};
@@ -32,6 +31,7 @@ use super::validate::{Database, validate};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
+use crate::backoff::jittered;
 use crate::vault::VaultError;
 
 /// How soon a database is looked at again that waits for what no watch tells.
@@ -252,8 +252,7 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
             context.memory.doubt_certificates(&owner.uid);
         }
         Err(error) => {
-            let (namespace, name) = (&owner.names.namespace, &owner.names.name);
-            tracing::warn!(namespace, name, %error, "certificates and secret_ids cannot be renewed; trying again");
+            tracing::warn!(%error, "certificates and secret_ids cannot be renewed; trying again");
         }
     }
 }
@@ -469,8 +468,7 @@ async fn bring_about(
             match drift::advance(context, findings.resource, database, declared, findings.now).await {
                 Ok(drift) => findings.drift = drift,
                 Err(error) => {
-                    let (namespace, name) = (&database.owner.names.namespace, &database.owner.names.name);
-                    tracing::warn!(namespace, name, %error, "the schema cannot be compared with its migrations now");
+                    tracing::warn!(%error, "the schema cannot be compared with its migrations now");
                 }
             }
         }
@@ -498,12 +496,12 @@ async fn name_the_system(context: &Context, database: &Database, observed: &Obse
 ///
 /// If it has changed since (it may lead by now) it is looked at again.
 async fn replace(context: &Context, owner: &Owner, pod: &DatabasePod) -> Result<(), Error> {
-    let (namespace, name) = (&owner.names.namespace, &owner.names.name);
+    let namespace = &owner.names.namespace;
     if observe::volume_end_now(&context.client, &owner.names, pod).await? != pod.volume_end {
         // The claim was deleted since: its volume would go with the pod.
         return Ok(());
     }
-    tracing::info!(namespace, name, pod = pod.name, "replacing a pod whose template has changed");
+    tracing::info!(pod = pod.name, "replacing a pod whose template has changed");
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let seen = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
     delete_as_seen(&api, &pod.name, DeleteParams::default(), seen).await

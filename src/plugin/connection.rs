@@ -111,7 +111,7 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Servic
     }
     let hint = match api.list(&ListParams::default()).await {
         Ok(list) => others(list.items.iter().map(|other| other.name_any()).collect()),
-        Err(kube::Error::Api(status)) if status.code == 404 => return Err(PluginError::NotInstalled),
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Err(PluginError::NotInstalled),
         // Whoever may not list them gets no hint.
         Err(_) => String::new(),
     };

@@ -14,16 +14,16 @@ use vaultrs::auth::{approle, kubernetes};
 use vaultrs::error::ClientError;
 use vaultrs::kv2;
 
-use super::counts::{Counts, Operation};
 use super::endpoint::{DeletePolicy, ReadPolicy, WritePolicy, policy_path};
 use super::failure::{Failure, Target};
+use super::requests::Operation;
 use super::session::Session;
 use super::transport::{Connection, Transport, unheard};
 use super::{AppRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError};
 use crate::contract::records::Data;
 
-pub use super::counts::RequestCount;
 pub use super::login::Login;
+pub use super::requests::Requests;
 
 /// Where Vault is and what it is mounted as.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct VaultSettings {
 /// The process must have installed its rustls provider before the first request.
 pub struct VaultClient {
     session: Session,
-    counts: Arc<Counts>,
+    requests: Requests,
     kv_mount: String,
     approle_mount: String,
     kubernetes_mount: String,
@@ -70,11 +70,11 @@ impl VaultClient {
     /// If the address or the namespace cannot be used.
     pub fn new(settings: VaultSettings, login: Login) -> Result<Self, VaultError> {
         let transport = Transport::new(&settings)?;
-        let counts = Arc::new(Counts::default());
+        let requests = Requests::default();
         let mount = |name: &str| name.trim_matches('/').to_owned();
         Ok(Self {
-            session: Session::new(login, transport, counts.clone()),
-            counts,
+            session: Session::new(login, transport, requests.clone()),
+            requests,
             kv_mount: mount(&settings.kv_mount),
             approle_mount: mount(&settings.approle_mount),
             kubernetes_mount: mount(&settings.kubernetes_mount),
@@ -89,9 +89,9 @@ impl VaultClient {
         self.session.grant().await.map(drop)
     }
 
-    /// How many requests there were, by operation and result; for metrics.
-    pub fn request_counts(&self) -> Vec<RequestCount> {
-        self.counts.snapshot()
+    /// How many requests there were and will be, by operation and result.
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     /// Sends a request with the token. `None` is an object that does not exist.
@@ -105,7 +105,7 @@ impl VaultClient {
     {
         let target = Target { operation, path };
         let result = self.exchange(&target, send).await;
-        self.counts.add(operation, &result);
+        self.requests.add(operation, &result);
         if let Err(error) = &result {
             tracing::debug!(operation = operation.name(), path = target.path, %error, "a request to Vault failed");
         }
@@ -167,7 +167,7 @@ impl VaultClient {
 impl Vault for VaultClient {
     async fn health(&self) -> Result<(), VaultError> {
         let result = self.check_health().await;
-        self.counts.add(Operation::Health, &result.clone().map(Some));
+        self.requests.add(Operation::Health, &result.clone().map(Some));
         result
     }
 
@@ -261,14 +261,6 @@ impl Vault for VaultClient {
         let path = self.approle_path(role, "/secret-id");
         let made = self.request(Operation::GenerateSecretId, path, generate).await?;
         Ok(SecretId { secret_id: made.secret_id.into(), accessor: made.secret_id_accessor })
-    }
-
-    async fn secret_id_alive(&self, role: &str, accessor: &str) -> Result<bool, VaultError> {
-        let path = self.approle_path(role, "/secret-id-accessor/lookup");
-        let found = self.find(Operation::LookupSecretId, path, |connection| async move {
-            approle::role::secret::read_accessor(&*connection, &self.approle_mount, role, accessor).await
-        });
-        Ok(found.await?.is_some_and(|found| !has_expired(&found.expiration_time, jiff::Timestamp::now())))
     }
 
     async fn list_secret_id_accessors(&self, role: &str) -> Result<Vec<String>, VaultError> {

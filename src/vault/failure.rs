@@ -8,7 +8,7 @@ use rustify::errors::ClientError as RestError;
 use vaultrs::error::ClientError;
 
 use super::VaultError;
-use super::counts::Operation;
+use super::requests::Operation;
 
 /// A request that did not succeed.
 pub(super) enum Failure {

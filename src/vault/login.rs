@@ -9,8 +9,8 @@ use vaultrs::api::AuthInfo;
 use vaultrs::error::ClientError;
 
 use super::VaultError;
-use super::counts::Operation;
 use super::failure::{Failure, Target};
+use super::requests::Operation;
 use super::transport::{Connection, Transport};
 
 /// How to log in. The credentials are files, which are read at each login.

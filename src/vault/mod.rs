@@ -5,13 +5,13 @@
 //! Vault says that the token is dead). Errors carry no secret.
 
 pub mod client;
-mod counts;
 mod endpoint;
 mod error;
 mod failure;
 mod login;
 pub mod pod;
 pub mod policy;
+mod requests;
 mod session;
 mod transport;
 
@@ -116,8 +116,6 @@ pub trait Vault: Send + Sync {
     /// Makes a secret_id; `metadata` shows in Vault's audit log, so nothing in it is secret.
     async fn generate_secret_id(&self, role: &str, metadata: &BTreeMap<String, String>)
     -> Result<SecretId, VaultError>;
-    /// Whether a secret_id with this accessor is alive.
-    async fn secret_id_alive(&self, role: &str, accessor: &str) -> Result<bool, VaultError>;
     /// The accessors of all secret_ids.
     async fn list_secret_id_accessors(&self, role: &str) -> Result<Vec<String>, VaultError>;
     /// Destroys a secret_id by its accessor.

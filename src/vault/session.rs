@@ -10,9 +10,9 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::VaultError;
-use super::counts::{Counts, Operation};
 use super::failure::{Failure, Target};
 use super::login::Login;
+use super::requests::{Operation, Requests};
 use super::transport::{Connection, Transport, unheard};
 
 /// A token that was refused something within this time of its login is taken for alive: a
@@ -23,7 +23,7 @@ const TRUSTED_AFTER_LOGIN: Duration = Duration::from_secs(60);
 pub(super) struct Session {
     login: Login,
     transport: Transport,
-    counts: Arc<Counts>,
+    requests: Requests,
     state: Mutex<State>,
     /// Held during a login or a renewal, so that callers share one.
     entry: tokio::sync::Mutex<()>,
@@ -77,11 +77,11 @@ impl Life {
 }
 
 impl Session {
-    pub fn new(login: Login, transport: Transport, counts: Arc<Counts>) -> Self {
+    pub fn new(login: Login, transport: Transport, requests: Requests) -> Self {
         Self {
             login,
             transport,
-            counts,
+            requests,
             state: Mutex::default(),
             entry: tokio::sync::Mutex::default(),
             serial: AtomicU64::new(0),
@@ -165,7 +165,7 @@ impl Session {
     async fn log_in(&self) -> Result<Grant, VaultError> {
         let asked = Instant::now();
         let result = self.obtain(asked).await;
-        self.counts.add(Operation::Login, &result.as_ref().map(Some).map_err(Clone::clone));
+        self.requests.add(Operation::Login, &result.as_ref().map(Some).map_err(Clone::clone));
         let mut state = self.state();
         match &result {
             Ok(grant) => {
@@ -211,7 +211,7 @@ impl Session {
             let target = Target { operation: Operation::RenewToken, path: "auth/token/renew-self".to_owned() };
             Failure::new(error, self.transport.timeout()).into_error(self.transport.address(), &target)
         });
-        self.counts.add(Operation::RenewToken, &result.as_ref().map(Some).map_err(Clone::clone));
+        self.requests.add(Operation::RenewToken, &result.as_ref().map(Some).map_err(Clone::clone));
         let renewed = result.ok()?;
         let lease = Duration::from_secs(renewed.lease_duration);
         // Near its maximum a token is renewed for less and less: then a new one is due.

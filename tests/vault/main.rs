@@ -15,8 +15,6 @@ mod setup;
 use servicedb::vault::client::VaultClient;
 
 /// How often a client did something, with this result.
-fn count(client: &VaultClient, operation: &str, result: &str) -> u64 {
-    let counts = client.request_counts();
-    let line = counts.iter().find(|line| line.operation == operation && line.result == result);
-    line.map_or(0, |line| line.count)
+fn count(client: &VaultClient, operation: &'static str, result: &'static str) -> u64 {
+    client.requests().count(operation, result)
 }

@@ -12,9 +12,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::config;
-use crate::agent::backoff::Backoff;
 use crate::agent::report::{Area, Reporter};
 use crate::api::conditions::reason;
+use crate::backoff::Backoff;
 use crate::contract::pod::RUN_DIR;
 use crate::postgres::immune;
 

@@ -168,7 +168,7 @@ pub async fn delete_exactly(api: &Api<DynamicObject>, live: &DynamicObject) -> R
     let parameters = DeleteParams::background().preconditions(preconditions);
     match api.delete(&live.name_any(), &parameters).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -188,7 +188,7 @@ where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     match api.delete(name, &parameters.preconditions(seen)).await {
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
         Ok(_) => Ok(()),
     }

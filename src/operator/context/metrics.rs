@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::operator::apply::object::Change;
+use crate::vault::client::Requests;
 
 /// The operator's metrics.
 #[derive(Clone)]
@@ -62,9 +63,11 @@ struct Readiness {
     ready: &'static str,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Nothing counted yet but these requests to Vault, which go on being counted.
+    pub fn new(vault: &Requests) -> Self {
         let mut registry = Registry::with_prefix("servicedb");
+        registry.register("vault_requests", "Requests to Vault, by operation and result", vault.0.clone());
         let reconciles = Family::default();
         registry.register("reconciles", "Reconciles, by outcome or class of error", reconciles.clone());
         let duration = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]);
@@ -87,23 +90,7 @@ impl Default for Metrics {
             ready: Arc::default(),
         }
     }
-}
 
-impl Migrations {
-    fn in_registry(registry: &mut Registry) -> Self {
-        let (applied, rolled_back) = (Counter::default(), Counter::default());
-        registry.register("migrations_applied", "Migrations that were applied", applied.clone());
-        registry.register("migrations_rolled_back", "Migrations that were rolled back", rolled_back.clone());
-        let failures = Family::default();
-        let help = "How often migrations failed or were refused, by the reason of MigrationsApplied";
-        registry.register("migration_failures", help, failures.clone());
-        let duration = Histogram::new([0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0]);
-        registry.register("migration_duration_seconds", "How long an applied migration took", duration.clone());
-        Self { applied, rolled_back, failures, duration }
-    }
-}
-
-impl Metrics {
     /// Counts a reconcile.
     pub fn reconciled(&self, outcome: &'static str, took: Duration) {
         self.reconciles.get_or_create(&Outcome { outcome }).inc();
@@ -171,5 +158,19 @@ impl Metrics {
             let gauge = self.databases.get_or_create(&Readiness { ready: label });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+}
+
+impl Migrations {
+    fn in_registry(registry: &mut Registry) -> Self {
+        let (applied, rolled_back) = (Counter::default(), Counter::default());
+        registry.register("migrations_applied", "Migrations that were applied", applied.clone());
+        registry.register("migrations_rolled_back", "Migrations that were rolled back", rolled_back.clone());
+        let failures = Family::default();
+        let help = "How often migrations failed or were refused, by the reason of MigrationsApplied";
+        registry.register("migration_failures", help, failures.clone());
+        let duration = Histogram::new([0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0]);
+        registry.register("migration_duration_seconds", "How long an applied migration took", duration.clone());
+        Self { applied, rolled_back, failures, duration }
     }
 }

@@ -1,6 +1,5 @@
 //! What every reconcile shares.
 
-pub mod backoff;
 pub mod error;
 pub mod memory;
 pub mod metrics;

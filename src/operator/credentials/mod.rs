@@ -139,8 +139,7 @@ impl Settled {
             reissue: asked.reissue.clone().or(self.requests.reissue.take()),
         };
         self.due_in = None;
-        let (namespace, name) = (&database.names().namespace, &database.names().name);
-        tracing::info!(namespace, name, generation = self.generation, ?cause, "new credentials");
+        tracing::info!(generation = self.generation, ?cause, "new credentials");
     }
 }
 

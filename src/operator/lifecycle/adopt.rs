@@ -37,7 +37,7 @@ pub async fn take_over(context: &Context, database: &Database, observed: &Observ
     for claim in &observed.volume_claims {
         stamp(&claims, owner, &claim.name_any()).await?;
     }
-    tracing::info!(namespace, name = owner.names.name, "the data of an earlier resource of this name was taken over");
+    tracing::info!("the data of an earlier resource of this name was taken over");
     Ok(())
 }
 

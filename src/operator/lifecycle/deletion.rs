@@ -17,10 +17,10 @@ use super::orphans::{Orphan, leave_vault};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::{FINALIZER, LABEL_NAME, Names};
 use crate::api::{DeletionPolicy, ServiceDatabase};
+use crate::backoff::jittered;
 use crate::operator::apply::object::{controller_uid, erased, stamped_uid};
 use crate::operator::apply::{delete_as_seen, delete_exactly};
 use crate::operator::context::Context;
-use crate::operator::context::backoff::jittered;
 use crate::operator::context::error::Error;
 use crate::operator::instances::given_up;
 use crate::operator::status::condition::{ConditionState, condition};
@@ -49,7 +49,7 @@ async fn set_finalizers(client: &Client, resource: &ServiceDatabase, finalizers:
     }});
     match api.patch(&resource.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -87,7 +87,7 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
         }
         // A namespace, or a cluster, must not hang on a Vault that is gone.
         orphans::record(context, &names, &orphan).await?;
-        tracing::warn!(namespace = names.namespace, name = names.name, %error, "deleted without Vault; it is swept later");
+        tracing::warn!(%error, "deleted without Vault; it is swept later");
     }
     // 3. Volumes, Patroni's ConfigMaps and the authority share one fate.
     if resource.spec.deletion_policy == DeletionPolicy::Delete {
@@ -224,7 +224,7 @@ impl Deletion<'_> {
 }
 
 fn is_forbidden(error: &Error) -> bool {
-    matches!(error, Error::Kubernetes(kube::Error::Api(answer)) if answer.code == 403)
+    matches!(error, Error::Kubernetes(kube::Error::Api(answer)) if answer.is_forbidden())
 }
 
 /// Removes Patroni's ConfigMaps and the authority of an earlier resource whose volumes are

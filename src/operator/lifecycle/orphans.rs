@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use crate::api::names::{FIELD_MANAGER, Names};
 use crate::api::{DeletionPolicy, ServiceDatabase};
+use crate::backoff::jittered;
 use crate::operator::apply::is_conflict;
 use crate::operator::context::Context;
-use crate::operator::context::backoff::jittered;
 use crate::operator::context::error::Error;
 use crate::operator::credentials::vault_objects;
 

@@ -22,7 +22,7 @@ pub async fn uninstall() -> ExitCode {
         match api.list(&ListParams::default().limit(NAMED)).await {
             Ok(list) => Ok(list.items),
             // No CustomResourceDefinition, no resources.
-            Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(Vec::new()),
+            Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(Vec::new()),
             Err(error) => Err(error.to_string()),
         }
     };

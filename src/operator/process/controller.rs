@@ -18,6 +18,7 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::nodes;
 use super::selection::{api, labelled, resource_of};
@@ -25,8 +26,8 @@ use super::vault_probe;
 use super::watches;
 use crate::api::ServiceDatabase;
 use crate::api::names::LABEL_SCOPE;
+use crate::backoff::{delay, jittered};
 use crate::operator::context::Context;
-use crate::operator::context::backoff::{backoff, jittered};
 use crate::operator::context::error::Error;
 use crate::operator::lifecycle::orphans;
 use crate::operator::observe::pods::{fingerprint, trim};
@@ -34,6 +35,8 @@ use crate::operator::reconcile::reconcile;
 
 /// How long one reconcile may take, in seconds.
 const TIMEOUT_SECONDS: u64 = 60;
+/// The first wait after a failure; it doubles with each.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest while Vault fails: it may be back at any moment, and one request finds out.
@@ -138,8 +141,14 @@ fn relevant(
         .chain(stream::pending())
 }
 
-/// One reconcile, with a bound on its time, its metrics and its words.
+/// One reconcile, with a bound on its time, its metrics and its words: all of them name the resource.
 async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
+    let (namespace, database) = (resource.namespace().unwrap_or_default(), resource.name_any());
+    let span = tracing::info_span!("reconcile", namespace, database);
+    bounded(resource, context).instrument(span).await
+}
+
+async fn bounded(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let uid = resource.uid().unwrap_or_default();
     let work = reconcile(resource.clone(), context.clone());
@@ -152,19 +161,18 @@ async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<
         }
     };
     let took = started.elapsed();
-    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let outcome = result.as_ref().map_or_else(Error::class, |_| "ok");
     context.metrics.reconciled(outcome, took);
     match &result {
         Ok(_) => {
             context.memory.succeeded(&uid);
-            tracing::debug!(namespace, name, took_ms = took.as_millis(), "reconciled");
+            tracing::debug!(took_ms = took.as_millis(), "reconciled");
         }
         Err(error) if error.is_outdated() => {
-            tracing::debug!(namespace, name, %error, "the reconcile is tried again");
+            tracing::debug!(%error, "the reconcile is tried again");
         }
         Err(error) => {
-            tracing::warn!(namespace, name, reason = error.reason(), %error, "the reconcile is tried again");
+            tracing::warn!(reason = error.reason(), %error, "the reconcile is tried again");
         }
     }
     result
@@ -178,5 +186,5 @@ fn on_error(resource: Arc<ServiceDatabase>, error: &Error, context: Arc<Context>
     }
     let failures = context.memory.failed(&resource.uid().unwrap_or_default());
     let longest = if matches!(error, Error::Vault(_)) { LONGEST_VAULT_BACKOFF } else { LONGEST_BACKOFF };
-    Action::requeue(jittered(backoff(failures, longest)))
+    Action::requeue(jittered(delay(failures, FIRST_BACKOFF, longest)))
 }

@@ -144,7 +144,7 @@ impl Candidate {
 fn won(result: Result<Lease, kube::Error>) -> Result<bool, Error> {
     match result {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

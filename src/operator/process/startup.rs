@@ -44,13 +44,13 @@ pub async fn run(options: Options) -> ExitCode {
 
 async fn start(options: Options) -> Result<ExitCode, String> {
     let (stop, stopped) = stop_signal()?;
-    let metrics = Metrics::default();
+    let vault = vault(&options)?;
+    let metrics = Metrics::new(&vault.requests());
     let probes = Probes::new(metrics.clone());
     let listen = options.listen;
     let server = tokio::spawn(http::serve(listen, probes.clone(), stopped.clone()));
     let client = Client::try_default().await.map_err(|error| format!("no client for the Kubernetes API: {error}"))?;
     let vault_ca = VaultCa::read(options.vault_ca_file.clone())?;
-    let vault = vault(&options)?;
 
     wait_for_crd(&client, &stopped).await;
     probes.set_ready(true);

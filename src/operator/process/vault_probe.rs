@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::sync::watch;
 
+use crate::backoff::jittered;
 use crate::operator::context::Context;
-use crate::operator::context::backoff::jittered;
 
 /// How often Vault is asked.
 const INTERVAL: Duration = Duration::from_secs(5);

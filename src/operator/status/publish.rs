@@ -61,7 +61,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(&patch)).await {
         Ok(_) => {}
-        Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => return Ok(()),
         Err(error) => return Err(error.into()),
     }
     let primary = primary_changed(context, resource, &previous, status);
@@ -162,9 +162,9 @@ pub async fn emit(context: &Context, resource: &ServiceDatabase, event: Event) {
     let Err(error) = recorder.publish(&event, &resource.object_ref(&())).await else { return };
     let error = Error::from(error);
     if error.is_of_ending_namespace() {
-        tracing::debug!(name = resource.name_any(), reason = event.reason, %error, "an event could not be written");
+        tracing::debug!(reason = event.reason, %error, "an event could not be written");
     } else {
-        tracing::warn!(name = resource.name_any(), reason = event.reason, %error, "an event could not be written");
+        tracing::warn!(reason = event.reason, %error, "an event could not be written");
     }
 }
 

@@ -176,11 +176,6 @@ impl Vault for MemoryVault {
         })
     }
 
-    async fn secret_id_alive(&self, role: &str, accessor: &str) -> Result<bool, VaultError> {
-        let accessors = self.list_secret_id_accessors(role).await?;
-        Ok(accessors.iter().any(|alive| alive == accessor))
-    }
-
     async fn list_secret_id_accessors(&self, role: &str) -> Result<Vec<String>, VaultError> {
         self.read(format!("read secret-ids {role}"), |content| {
             content.secret_ids.get(role).cloned().unwrap_or_default()

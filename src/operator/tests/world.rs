@@ -39,6 +39,7 @@ use crate::operator::lifecycle::orphans::sweep;
 use crate::operator::plan;
 use crate::operator::reconcile::reconcile;
 use crate::operator::validate::validate;
+use crate::vault::client::Requests;
 
 /// The namespace of everything here.
 pub const NAMESPACE: &str = "messaging";
@@ -459,7 +460,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
         pods: vec![pods.clone()],
         pods_filled: tokio::sync::OnceCell::new(),
         draining: tokio::sync::watch::channel(Arc::default()).1,
-        metrics: Metrics::default(),
+        metrics: Metrics::new(&Requests::default()),
         memory: Memory::new(Duration::from_secs(540)),
     })
 }

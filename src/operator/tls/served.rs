@@ -134,7 +134,7 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
                 served = Some(write_served(context, owner, &content, served.as_ref()).await?);
             }
             step => {
-                tell_log(owner, step);
+                tell_log(step);
                 let next = state.clone().after(step, fresh, now);
                 stored = Some(write_stored(context, owner, &next, stored.as_ref()).await?);
             }
@@ -147,8 +147,7 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
 }
 
 /// Changes of the authority are rare, and people look for them.
-fn tell_log(owner: &Owner, step: &Step) {
-    let (namespace, name) = (&owner.names.namespace, &owner.names.name);
+fn tell_log(step: &Step) {
     let what = match step {
         Step::Create(_) => "the first certificate authority is made",
         Step::Announce(_) => "a new certificate authority is made, to be published beside the present one",
@@ -157,7 +156,7 @@ fn tell_log(owner: &Owner, step: &Step) {
         Step::Retire => "the former certificate authority is trusted no more",
         Step::Note(_) | Step::Sign(_) | Step::Trust(_) | Step::Rest(_) => return,
     };
-    tracing::info!(namespace, name, "{what}");
+    tracing::info!("{what}");
 }
 
 /// Makes the kubelets update the mounted Secret of pods that have not loaded the served
@@ -176,7 +175,7 @@ pub async fn prompt(context: &Context, owner: &Owner, pods: &[DatabasePod], serv
     for pod in lagging {
         let patch = json!({"metadata": {"uid": pod.uid, "annotations": {ANNOTATION_CERTIFICATES: asked_at}}});
         if let Err(error) = api.patch(&pod.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            tracing::debug!(namespace = owner.names.namespace, pod = pod.name, %error, "the kubelet cannot be prompted");
+            tracing::debug!(pod = pod.name, %error, "the kubelet cannot be prompted");
         }
     }
 }

@@ -1,0 +1,140 @@
+//! The requests to Vault: what each is for, what right it takes, and how many there were, by
+//! labels from fixed lists.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use super::VaultError;
+
+/// A request to Vault, by what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Health,
+    Login,
+    RenewToken,
+    LookupToken,
+    ReadPolicy,
+    WritePolicy,
+    DeletePolicy,
+    ReadAppRole,
+    WriteAppRole,
+    DeleteAppRole,
+    ReadRoleId,
+    GenerateSecretId,
+    ListSecretIds,
+    DestroySecretId,
+    ReadKubernetesRole,
+    WriteKubernetesRole,
+    DeleteKubernetesRole,
+    ReadKv,
+    WriteKv,
+    DeleteKv,
+    DestroyKvVersion,
+    ReadKvMetadata,
+    WriteKvMetadata,
+}
+
+impl Operation {
+    /// The name that metrics and logs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Login => "login",
+            Self::RenewToken => "renew_token",
+            Self::LookupToken => "lookup_token",
+            Self::ReadPolicy => "read_policy",
+            Self::WritePolicy => "write_policy",
+            Self::DeletePolicy => "delete_policy",
+            Self::ReadAppRole => "read_approle",
+            Self::WriteAppRole => "write_approle",
+            Self::DeleteAppRole => "delete_approle",
+            Self::ReadRoleId => "read_role_id",
+            Self::GenerateSecretId => "generate_secret_id",
+            Self::ListSecretIds => "list_secret_ids",
+            Self::DestroySecretId => "destroy_secret_id",
+            Self::ReadKubernetesRole => "read_kubernetes_role",
+            Self::WriteKubernetesRole => "write_kubernetes_role",
+            Self::DeleteKubernetesRole => "delete_kubernetes_role",
+            Self::ReadKv => "read_kv",
+            Self::WriteKv => "write_kv",
+            Self::DeleteKv => "delete_kv",
+            Self::DestroyKvVersion => "destroy_kv_version",
+            Self::ReadKvMetadata => "read_kv_metadata",
+            Self::WriteKvMetadata => "write_kv_metadata",
+        }
+    }
+
+    /// The capability that a policy must grant for it.
+    pub fn capability(self) -> &'static str {
+        match self {
+            Self::Health
+            | Self::LookupToken
+            | Self::ReadPolicy
+            | Self::ReadAppRole
+            | Self::ReadRoleId
+            | Self::ReadKubernetesRole
+            | Self::ReadKv
+            | Self::ReadKvMetadata => "read",
+            Self::WritePolicy | Self::WriteAppRole | Self::WriteKubernetesRole => "create or update",
+            Self::WriteKv | Self::WriteKvMetadata => "create or update",
+            Self::Login
+            | Self::RenewToken
+            | Self::GenerateSecretId
+            | Self::DestroySecretId
+            | Self::DestroyKvVersion => "update",
+            Self::ListSecretIds => "list",
+            Self::DeletePolicy | Self::DeleteAppRole | Self::DeleteKubernetesRole | Self::DeleteKv => "delete",
+        }
+    }
+}
+
+/// How many requests a client has sent since it was made: `servicedb_vault_requests_total`.
+#[derive(Clone, Default)]
+pub struct Requests(pub(crate) Family<Labels, Counter>);
+
+/// What a request was for, and what came of it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Labels {
+    operation: &'static str,
+    result: &'static str,
+}
+
+impl Requests {
+    /// Counts a request; `None` is something that is not there.
+    pub(super) fn add<T>(&self, operation: Operation, result: &Result<Option<T>, VaultError>) {
+        let result = match result {
+            Ok(Some(_)) => "ok",
+            Ok(None) => "absent",
+            Err(VaultError::Unreachable { .. }) => "unreachable",
+            Err(VaultError::NotServing { .. }) => "not_serving",
+            Err(VaultError::LoginRefused { .. }) => "login_refused",
+            Err(VaultError::PermissionDenied { .. }) => "permission_denied",
+            Err(VaultError::MountMissing { .. }) => "mount_missing",
+            Err(VaultError::CasMismatch { .. }) => "cas_mismatch",
+            Err(VaultError::Unexpected { .. }) => "unexpected",
+        };
+        self.0.get_or_create(&Labels { operation: operation.name(), result }).inc();
+    }
+
+    /// How many there were of an operation, such as `read_kv`, with a result: `ok`, `absent`, or
+    /// the class of the error.
+    pub fn count(&self, operation: &'static str, result: &'static str) -> u64 {
+        self.0.get(&Labels { operation, result }).map_or(0, |count| count.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_under_its_result() {
+        let requests = Requests::default();
+        requests.add(Operation::ReadKv, &Ok(Some(())));
+        requests.add(Operation::ReadKv, &Ok(Some(())));
+        requests.add::<()>(Operation::ReadKv, &Err(VaultError::CasMismatch { path: "a".to_owned() }));
+        assert_eq!((requests.count("read_kv", "ok"), requests.count("read_kv", "cas_mismatch")), (2, 1));
+        assert_eq!(requests.count("write_kv", "ok"), 0);
+    }
+}
