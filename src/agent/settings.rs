@@ -17,6 +17,8 @@ use crate::contract::setting::MB;
 
 /// PostgreSQL computes no setting without it.
 const CONTROL_FILE: &str = "global/pg_control";
+/// What initdb wrote, under the name that Patroni gives it.
+const BASE: &str = "postgresql.base.conf";
 
 /// Writes the settings as Patroni writes them: it then finds nothing to change, and what the
 /// spec drops later is not left behind.
@@ -25,10 +27,33 @@ const CONTROL_FILE: &str = "global/pg_control";
 /// If they cannot be written.
 pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
     let folder = Path::new(PGDATA_NEW);
-    std::fs::rename(folder.join("postgresql.conf"), folder.join("postgresql.base.conf"))?;
-    let base = std::iter::once("include 'postgresql.base.conf'".to_owned());
+    std::fs::rename(folder.join("postgresql.conf"), folder.join(BASE))?;
+    let base = std::iter::once(format!("include '{BASE}'"));
     let lines: Vec<_> = base.chain(lines(environment, desired)).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
+}
+
+/// Gives a data directory back the file of base settings that somebody removed, without what initdb had written there.
+/// Patroni (4.1.5) would take the present settings for it, which include it: PostgreSQL then refuses to start for good,
+/// since the file includes itself. Whether there was anything to do.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn restore_base(folder: &Path) -> std::io::Result<bool> {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let rest = match (read(BASE), read("postgresql.conf")) {
+        (Some(base), _) if base.lines().any(includes_base) => {
+            base.lines().filter(|line| !includes_base(line)).map(|line| format!("{line}\n")).collect()
+        }
+        (None, Some(settings)) if settings.lines().any(includes_base) => String::new(),
+        _ => return Ok(false),
+    };
+    std::fs::write(folder.join(BASE), rest)?;
+    Ok(true)
+}
+
+fn includes_base(line: &str) -> bool {
+    line.trim() == format!("include '{BASE}'")
 }
 
 /// Whether PostgreSQL would start with what is desired; inside, what it has against it. The
@@ -150,6 +175,26 @@ fn words_alone(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_file_of_base_settings_is_restored_and_never_includes_itself() {
+        let folder = std::env::temp_dir().join(format!("servicedb-base-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file");
+        let base = || std::fs::read_to_string(folder.join(BASE)).ok();
+        assert!(!restore_base(&folder).expect("a look"), "of no data directory nothing is made");
+        write("postgresql.conf", "port = '5432'\n");
+        assert!(!restore_base(&folder).expect("a look"), "settings that include nothing need none");
+        write("postgresql.conf", "# by Patroni\ninclude 'postgresql.base.conf'\nport = '5432'\n");
+        assert!(restore_base(&folder).expect("a file"));
+        assert_eq!(base().as_deref(), Some(""));
+        write(BASE, "timezone = 'Europe/Rome'\n");
+        assert!(!restore_base(&folder).expect("a look"), "what is there stays");
+        write(BASE, "# by Patroni\ninclude 'postgresql.base.conf'\nport = '5432'\n");
+        assert!(restore_base(&folder).expect("a file"));
+        assert_eq!(base().as_deref(), Some("# by Patroni\nport = '5432'\n"));
+        std::fs::remove_dir_all(&folder).expect("it goes");
+    }
 
     #[test]
     fn a_refused_setting_is_told_in_postgres_words() {
