@@ -49,9 +49,23 @@ pub enum Cause {
     },
     /// A planned change goes on only once another instance leads.
     Planned {
+        /// What waits for it.
+        purpose: Purpose,
         /// When that was decided.
         decided_at: Timestamp,
     },
+}
+
+/// What goes on once another instance leads.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Purpose {
+    /// The primary's turn to be replaced or restarted.
+    Rollout,
+    /// The primary goes with the instances that are given up.
+    ScaleDown,
+    /// The primary's node is being emptied.
+    Drain,
 }
 
 impl OrderId {

@@ -24,7 +24,7 @@ use crate::harness::{
 #[test]
 fn instances_are_spread_over_nodes_and_zones() {
     if !Cluster::is_local() {
-        // The nodes of another cluster are not ours to disturb.
+        // Another cluster has other nodes and zones.
         return;
     }
     shared("spread", async |sandbox| {
@@ -59,6 +59,7 @@ fn instances_are_spread_over_nodes_and_zones() {
 #[test]
 fn no_node_takes_a_database_with_it() {
     if !Cluster::is_local() {
+        // The nodes of another cluster are not ours to disturb.
         return;
     }
     alone("nodes", async |sandbox| {
@@ -69,6 +70,7 @@ fn no_node_takes_a_database_with_it() {
         standby_cut_off(&scene).await;
         println!("the kubelet of the primary's node is stopped");
         kubelet_stopped(&scene).await;
+        // Of those with the scene the last: its pods are elsewhere afterwards.
         println!("the primary's node is drained");
         drained(&scene).await;
         println!("the node of a single instance is drained");

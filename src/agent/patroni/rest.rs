@@ -140,19 +140,36 @@ pub enum RestError {
     /// An order that was not carried out.
     #[error("Patroni says: {words}")]
     NotDone {
-        /// What kind of refusal: 412 if something that it needs is not so, 503 if it did not come about.
+        /// 412 if something that it needs is not so, 503 if it did not come about.
         code: StatusCode,
         /// Patroni's own words.
         words: String,
     },
 }
 
+/// Why Patroni keeps the lead where it is, if that may pass in a moment. By its words (`api.py`,
+/// `poll_failover_result` and `is_failover_possible`): each of its codes stands for what passes and what does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// PostgreSQL knows of a synchronous standby a loop before Patroni has written it down.
+    NotSynchronousYet,
+    /// It was taken up and did not come about: a member that reloads its certificates, for one, does not answer the
+    /// leader, which takes it for unhealthy. The lead may have been given up and taken back meanwhile.
+    DidNotComeAbout,
+}
+
 impl RestError {
-    /// Whether a handover of the lead that was refused so may be granted in a moment: PostgreSQL knows of a
-    /// synchronous standby a loop before Patroni has written it down, and the API of a member that reloads its
-    /// certificates does not answer the leader, which takes the member for unhealthy.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::NotDone { code: StatusCode::PRECONDITION_FAILED | StatusCode::SERVICE_UNAVAILABLE, .. })
+    /// Why a handover of the lead was refused, if that may pass.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::NotDone { code: StatusCode::PRECONDITION_FAILED, words } if words.contains("sync_standby") => {
+                Some(Refusal::NotSynchronousYet)
+            }
+            Self::NotDone { code: StatusCode::SERVICE_UNAVAILABLE, words } if words.contains("Switchover failed") => {
+                Some(Refusal::DidNotComeAbout)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -305,6 +322,26 @@ fn url(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_handover_passes_only_for_what_is_known_to_pass() {
+        let refusal = |code: u16, words: &str| {
+            let code = StatusCode::from_u16(code).expect("a code");
+            RestError::NotDone { code, words: words.to_owned() }.refusal()
+        };
+        let candidate = "candidate name does not match with sync_standby";
+        assert_eq!(refusal(412, candidate), Some(Refusal::NotSynchronousYet));
+        assert_eq!(refusal(503, "Switchover failed"), Some(Refusal::DidNotComeAbout));
+        for (code, words) in [
+            (412, "leader name does not match"),
+            (412, "candidate does not exists"),
+            (503, "Switchover status unknown"),
+            (503, "failed to write failover key into DCS"),
+            (500, candidate),
+        ] {
+            assert_eq!(refusal(code, words), None, "{code} {words}");
+        }
+    }
 
     #[test]
     fn a_members_status_is_understood() {

@@ -21,12 +21,13 @@ pub use volumes::Members;
 use jiff::SignedDuration;
 
 use crate::api::conditions::reason;
-use crate::contract::order::{Action, Order};
+use crate::contract::order::{Action, Order, Purpose};
 use crate::operator::status::condition::ConditionState;
 use situation::Ordered;
 
-/// How long a switchover that failed is not tried again, where nobody waits for its answer.
-const PAUSE: SignedDuration = SignedDuration::from_secs(15);
+/// How soon after a switchover that failed was ordered it is ordered again, where nobody waits for its answer: the
+/// agent and Patroni may have taken half a minute to say so.
+const PAUSE: SignedDuration = SignedDuration::from_secs(45);
 
 /// Decides what to do now.
 pub fn decide(situation: &Situation<'_>) -> Decision {
@@ -49,7 +50,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     if decision.order.is_some() {
         // One thing at a time; what else is to be done is told.
         let mut later = Decision { restart: decision.restart.clone(), ..Decision::default() };
-        needs::meet(situation, &mut later);
+        needs::next_step(situation, &mut later);
         decision.under_way = decision.under_way.or(later.under_way);
         return decision;
     }
@@ -59,10 +60,10 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     };
     situation.leave_draining_node(&mut decision);
     if decision.order.is_none() && decision.replicas == situation.database.instances {
-        needs::meet(situation, &mut decision);
+        needs::next_step(situation, &mut decision);
     } else if decision.order.is_none() {
         // What is waited for may be what cannot come up.
-        needs::mend(situation, &mut decision);
+        needs::replace_broken(situation, &mut decision);
     }
     situation.pause(failed, &mut decision);
     decision
@@ -100,7 +101,7 @@ impl Situation<'_> {
             decision.under_way = Some(waits(&format!("{} hands the lead over before it goes", primary.name)));
             if decision.order.is_none()
                 && !matches!(ordered, Ordered::Open(_))
-                && let Err(why) = self.hand_over(decision)
+                && let Err(why) = self.hand_over(Purpose::ScaleDown, decision)
             {
                 decision.under_way = Some(waits(&why));
             }
@@ -121,7 +122,7 @@ impl Situation<'_> {
         let Some(primary) = self.observed.primary().filter(|primary| self.observed.drains(primary)) else { return };
         // From one node that is being emptied to another would help nobody, and a failed try neither.
         if self.successor().is_ok_and(|successor| !self.observed.drains(successor)) {
-            let _ = self.hand_over(decision);
+            let _ = self.hand_over(Purpose::Drain, decision);
         } else {
             tracing::debug!(pod = primary.name, "its node is being emptied, and no other instance can take the lead");
         }

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::situation::{Decision, Situation, serves};
 use crate::api::RequestState;
 use crate::api::conditions::reason;
-use crate::contract::order::{Action, Cause, OrderId};
+use crate::contract::order::{Action, Cause, OrderId, Purpose};
 use crate::contract::report::{Phase, Report};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
@@ -33,7 +33,7 @@ pub enum Need {
 type Needed<'a> = (&'a DatabasePod, Need);
 
 /// Takes the next step.
-pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
+pub fn next_step(situation: &Situation<'_>, decision: &mut Decision) {
     let needed = needed(situation, decision);
     if needed.is_empty() {
         return;
@@ -45,7 +45,7 @@ pub fn meet(situation: &Situation<'_>, decision: &mut Decision) {
             decision.order = Some(situation.order(id, Action::Restart { pod: pod.name.clone() }));
             format!("PostgreSQL of {} is being restarted", pod.name)
         }
-        Step::HandOver(pod) => match situation.hand_over(decision) {
+        Step::HandOver(pod) => match situation.hand_over(Purpose::Rollout, decision) {
             Ok(()) => format!("{} hands the lead over before its turn", pod.name),
             Err(why) => why,
         },
@@ -76,7 +76,7 @@ fn broken<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Option<&'a
 }
 
 /// Replaces what is broken anyway, while something else is waited for.
-pub fn mend(situation: &Situation<'_>, decision: &mut Decision) {
+pub fn replace_broken(situation: &Situation<'_>, decision: &mut Decision) {
     if let Some(broken) = broken(situation, &needed(situation, decision)) {
         replace(situation, decision, broken);
     }
@@ -111,7 +111,7 @@ enum Step<'a> {
 }
 
 /// Gives an instance what it needs.
-fn give<'a>(situation: &Situation<'_>, (pod, need): &Needed<'a>) -> Step<'a> {
+fn step_for<'a>(situation: &Situation<'_>, (pod, need): &Needed<'a>) -> Step<'a> {
     match need {
         Need::Replacement | Need::Volume => match situation.may_lose_volume(pod) {
             Ok(()) => Step::Replace(pod),
@@ -137,10 +137,10 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     };
     let of_primary = needed.iter().find(|(pod, _)| pod.name == primary.name);
     if let Some(restart) = of_primary.filter(|(pod, need)| goes_first(pod) && matches!(need, Need::Restart(_))) {
-        return give(situation, restart);
+        return step_for(situation, restart);
     }
     if let Some(replica) = needed.iter().rev().find(|(pod, _)| pod.name != primary.name) {
-        return give(situation, replica);
+        return step_for(situation, replica);
     }
     let waiting =
         |pod: &&DatabasePod| pod.name != primary.name && pod.report.as_ref().is_some_and(|it| it.restart_pending);
@@ -153,7 +153,7 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     match (of_primary, other) {
         (Some((pod, _)), _) if situation.database.instances > 1 => Step::HandOver(pod),
         (Some(_), Some(other)) => Step::Wait(format!("waiting until {} has ended", other.name)),
-        (Some(alone), None) => give(situation, alone),
+        (Some(alone), None) => step_for(situation, alone),
         (None, _) => Step::Wait(String::new()),
     }
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{RequestStatus, ServiceDatabaseStatus};
-use crate::contract::order::{Action, Cause, Order, OrderId};
+use crate::contract::order::{Action, Cause, Order, OrderId, Purpose};
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
@@ -11,7 +11,7 @@ use crate::operator::validate::Database;
 
 /// How long a restart may stay without an answer: longer than its agent waits for Patroni.
 const RESTART_PATIENCE: SignedDuration = SignedDuration::from_secs(330);
-/// The same of a switchover, of which Patroni knows within 20 s what came of it.
+/// The same of a switchover: Patroni knows within 20 s what came of it, and the agent may try it again for 12 s.
 const SWITCHOVER_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What is known when it is decided.
@@ -150,8 +150,8 @@ impl Situation<'_> {
     }
 
     /// Hands the lead over, or says why that waits.
-    pub fn hand_over(&self, decision: &mut Decision) -> Result<(), String> {
-        let id = OrderId::first(Cause::Planned { decided_at: self.now });
+    pub fn hand_over(&self, purpose: Purpose, decision: &mut Decision) -> Result<(), String> {
+        let id = OrderId::first(Cause::Planned { purpose, decided_at: self.now });
         decision.order = Some(self.order(id, self.switchover(None)?));
         Ok(())
     }

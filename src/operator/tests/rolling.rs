@@ -473,7 +473,7 @@ fn a_switchover_that_fails_is_told_and_one_of_ours_is_tried_again_later() {
     let decision = scene.step();
     assert_eq!(decision.order.as_ref(), Some(&first), "not at once");
     assert!(decision.under_way.expect("a word").message.contains("Patroni says: no"));
-    scene.now += SignedDuration::from_secs(16);
+    scene.now += SignedDuration::from_secs(46);
     let again: Order = scene.step().order.expect("an order");
     assert_ne!(again.id, first.id);
 }
