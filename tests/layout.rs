@@ -35,22 +35,36 @@ fn code(text: &str) -> String {
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths that a file names: of its imports, and of its code those that begin with `crate` or `super`.
+/// The paths that a file names: of its imports, and of its code, whole where they begin with what was imported.
 fn paths(code: &str) -> Vec<String> {
-    let mut paths = Vec::new();
+    let mut imported = Vec::new();
     for statement in code.split(';') {
         let lines: Vec<_> = statement.lines().collect();
         let begins = |line: &&str| ["use ", "pub use "].iter().any(|word| line.trim_start().starts_with(word));
         if let Some(first) = lines.iter().position(begins) {
             let import = lines[first..].join(" ");
             let tree = import.split_once("use ").map(|(_, tree)| tree).unwrap_or_default();
-            paths.extend(expanded(tree));
+            imported.extend(expanded(tree));
         }
     }
     let is_of_path = |character: char| character.is_alphanumeric() || matches!(character, '_' | ':');
     let words = code.split(|character| !is_of_path(character)).filter(|word| !word.ends_with(':'));
-    paths.extend(words.filter(|word| word.starts_with("crate::") || word.starts_with("super::")).map(str::to_owned));
+    let named: Vec<_> = words.filter(|word| word.contains("::")).map(|word| whole(word, &imported)).collect();
+    let mut paths: Vec<_> =
+        imported.iter().chain(&named).map(|path| path.trim_end_matches("::self").to_owned()).collect();
+    paths.sort();
+    paths.dedup();
     paths
+}
+
+/// A path of the code with that of the import by which its beginning is known.
+fn whole(path: &str, imported: &[String]) -> String {
+    let (first, rest) = path.split_once("::").unwrap_or((path, ""));
+    let by = |import: &&String| import.trim_end_matches("::self").rsplit("::").next() == Some(first);
+    match imported.iter().find(by) {
+        Some(import) if import != path => format!("{}::{rest}", import.trim_end_matches("::self")),
+        _ => path.to_owned(),
+    }
 }
 
 /// The paths of an import: `a::{b, c::{d}}` is `a::b` and `a::c::d`.
@@ -164,10 +178,14 @@ fn a_circle_is_found_and_named() {
 
 #[test]
 fn imports_are_read_as_the_compiler_reads_them() {
-    let text = "//! Of crate::nobody.\nuse super::a::{self, B, c::{D, E as F}};\npub use g::H;\nfn f() -> crate::i::J {}\n\
+    let text = "//! Of crate::nobody.\nuse super::a::{self, B, c::{D, E as F}};\npub use g::H;\n\
+                fn f() -> crate::i::J { a::k::l(); m::n() }\n\
                 #[cfg(test)]\nmod tests {\n    use super::*;\n}\n";
     let found = paths(&code(text));
-    assert_eq!(found, ["super::a::self", "super::a::B", "super::a::c::D", "super::a::c::E", "g::H", "crate::i::J"]);
+    let wanted = ["super::a", "super::a::B", "super::a::c::D", "super::a::c::E", "g::H", "crate::i::J", "m::n"];
+    for path in wanted.into_iter().chain(["super::a::k::l"]) {
+        assert!(found.iter().any(|found| found == path), "{path} is not in {found:?}");
+    }
     let known: BTreeMap<Module, String> = ["p", "p/m", "p/m/g", "p/a", "p/a/c", "i"]
         .map(|module| (module.split('/').map(str::to_owned).collect(), String::new()))
         .into();

@@ -4,15 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
-use serde_json::json;
 
-use super::apply::object::{INITIALIZE, Owner};
-use super::apply::{apply, delete_as_seen, ensure_absent};
+use super::apply::object::Owner;
+use super::apply::{apply, delete_as_seen};
 use super::context::Context;
 use super::context::error::Error;
 use super::credentials::{Settled, binding, vault_sync};
@@ -26,7 +25,8 @@ use super::plan::{self, Inputs};
 use super::status::condition::ConditionState;
 use super::status::{Findings, Shape, is_applied, publish};
 use super::tls::authority;
-use super::tls::served::{self, Certified};
+use super::tls::certify::{self, certify};
+use super::tls::served;
 use super::validate::{Database, validate};
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
@@ -142,6 +142,9 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
             Err(error)
         }
     };
+    if findings.stalled.is_none() {
+        findings.stalled = lost::nobody_knows(&observed, database.names());
+    }
     // When Vault is back is told by the probe; when it refuses no more, by asking.
     let vault_failing = findings.vault.as_ref().is_some_and(|word| !word.holds) || observed.vault_refuses_an_agent();
     let told = tell(&context, &findings).await;
@@ -164,7 +167,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
 async fn tell(context: &Context, findings: &Findings<'_>) -> Result<bool, Error> {
     let told = publish::status(context, findings).await;
     if told.is_err() {
-        context.memory.doubt_reported(&findings.resource.uid().unwrap_or_default());
+        context.cache.invalidate_reported(&findings.resource.uid().unwrap_or_default());
     }
     told
 }
@@ -199,19 +202,19 @@ async fn bind(
         return Ok(());
     };
     let uid = &database.owner.uid;
-    if context.memory.binding_seen(uid, wanted, proved) {
+    if context.cache.binding_recorded(uid, wanted, proved) {
         findings.binding = Some(wanted.clone());
         return Ok(());
     }
     match binding::ensure(context, database, wanted, proved).await {
         Ok(true) => {
-            context.memory.saw_binding(uid, wanted, proved);
+            context.cache.record_binding(uid, wanted, proved);
             findings.binding = Some(wanted.clone());
             Ok(())
         }
         Ok(false) => Ok(()),
         Err(error @ Error::Record(_)) => {
-            context.memory.doubt_credentials(uid, true);
+            context.cache.record_doubt_of_credentials(uid, true);
             Err(error)
         }
         Err(Error::Vault(error)) => {
@@ -225,12 +228,12 @@ async fn bind(
 /// A database that is left as it is keeps what it lives by: certificates and secret_ids end
 /// by themselves, and a failover after that would find no way into Vault.
 async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, findings: &mut Findings<'_>) {
-    if (observed.stateful_set.is_none() && observed.pods.is_empty()) || context.memory.secrets_seen(&owner.uid) {
+    if (observed.stateful_set.is_none() && observed.pods.is_empty()) || context.cache.secrets_recorded(&owner.uid) {
         return;
     }
     let asked = served::Asked {
         request: None,
-        answered: answered(findings),
+        answered: certify::answered(findings.resource),
         overlap: authority::overlap(None),
         paused: true,
         pods: &observed.pods,
@@ -247,9 +250,9 @@ async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation, fi
     }
     match certified.map(|certified| findings.certificates = Some(certified)).and(alive) {
         Ok(()) => {
-            context.memory.saw_secrets(&owner.uid);
+            context.cache.record_secrets(&owner.uid);
             // Nothing of the change under way may be missed when the database is let go on.
-            context.memory.doubt_certificates(&owner.uid);
+            context.cache.invalidate_certificates(&owner.uid);
         }
         Err(error) => {
             tracing::warn!(%error, "certificates and secret_ids cannot be renewed; trying again");
@@ -264,52 +267,6 @@ fn paused(database: &Database, observed: &Observation) -> String {
         Some(notice) => format!("{message}; {notice}"),
         None => message.to_owned(),
     }
-}
-
-/// The last request for a new authority that status reports as done.
-fn answered(findings: &Findings<'_>) -> Option<String> {
-    findings.resource.status.as_ref()?.certificates.as_ref()?.renew_request.clone()
-}
-
-/// Keeps the authority and the certificates; returns how they are, if they were looked at, and the
-/// authorities that clients shall know, PEM. They are looked at until status tells of them.
-async fn certify(
-    context: &Context,
-    database: &Database,
-    observed: &Observation,
-    findings: &Findings<'_>,
-) -> Result<(Option<Certified>, String), Error> {
-    let uid = &database.owner.uid;
-    let known = findings.resource.status.as_ref().and_then(|status| status.certificates.as_ref());
-    let told = known.is_some_and(|known| known.not_after.is_some());
-    let answered = answered(findings);
-    let request = database.new_authority.clone().filter(|request| Some(&request.token) != answered.as_ref());
-    let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
-    let seen = request.as_ref().is_none_or(|request| under_way == Some(&request.token));
-    if let Some(authorities) = context.memory.certificates_seen(uid, findings.now).filter(|_| told && seen) {
-        return Ok((None, authorities));
-    }
-    let asked = served::Asked {
-        request,
-        answered,
-        overlap: authority::overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
-        paused: false,
-        pods: &observed.pods,
-        remembered: observed.authorities(uid),
-        binding: database.binding_secret.as_deref(),
-    };
-    let certified = served::ensure(context, &database.owner, &asked).await?;
-    let authorities = certified.authorities.to_pem();
-    if certified.waits {
-        context.memory.doubt_certificates(uid);
-    } else {
-        context.memory.saw_certificates(uid, authorities.clone(), certified.due);
-    }
-    if certified.is_publishing() {
-        // It repeats the record, which is about to hold another authority, too.
-        context.memory.doubt_binding(uid);
-    }
-    Ok((Some(certified), authorities))
 }
 
 /// Data of an earlier resource of this name is never taken without being asked.
@@ -343,19 +300,19 @@ async fn bring_about(
     //    may be remembered as seen: Secrets have dates, and are looked at for these, too.
     if observed.pods.iter().any(|pod| pod.mounting) {
         // Secrets are not watched: a pod that does not start shows that one may be gone.
-        context.memory.doubt_secrets_since(&database.owner.uid, MOUNTING_IS_HEARD_AFTER);
+        context.cache.invalidate_secrets_older_than(&database.owner.uid, MOUNTING_IS_HEARD_AFTER);
     }
-    let unseen = !context.memory.secrets_seen(&database.owner.uid);
+    let unseen = !context.cache.secrets_recorded(&database.owner.uid);
     let (vault, certified) = tokio::join!(
         vault_sync::bring_about(context, database, observed, unseen),
-        certify(context, database, observed, findings)
+        certify(context, findings.resource, database, observed, findings.now)
     );
     let (certified, authorities) = certified?;
     findings.certificates = certified;
     let prepared = match vault {
         Ok(prepared) => {
             if unseen {
-                context.memory.saw_secrets(&database.owner.uid);
+                context.cache.record_secrets(&database.owner.uid);
             }
             findings.vault = Some(ConditionState::yes(reason::AVAILABLE, "Vault answers"));
             Some(prepared)
@@ -411,7 +368,7 @@ async fn bring_about(
     let vault_ca = context.vault_ca.now();
     let first = plan::config::document(database, &findings.credentials);
     let patroni = patroni_state::contents(database.names(), &patroni_state::Known::from(observed, &first), |name| {
-        context.memory.deleted(&database.names().namespace, name, &database.owner.uid)
+        context.cache.deleted(&database.names().namespace, name, &database.owner.uid)
     });
     let inputs = Inputs {
         patroni: &patroni,
@@ -432,12 +389,8 @@ async fn bring_about(
         context.metrics.applied(result?);
     }
     if observed.lacks_initialize {
-        name_the_system(context, database, observed).await?;
+        patroni_state::record_system_identifier(context, database, observed).await?;
     }
-    try_join_all(
-        plan::unwanted(database, &decision).iter().map(|planned| ensure_absent(context, &database.owner, planned)),
-    )
-    .await?;
     context.metrics.applied(apply(context, &database.owner, &plan::binding(database)).await?);
     if !volumes.set_is_going {
         given_up::mark(&context.client, database, observed, &decision).await?;
@@ -476,19 +429,6 @@ async fn bring_about(
         _ => {}
     }
     findings.progress = Some(progress);
-    Ok(())
-}
-
-/// Has Patroni's ConfigMap say again which database it is of. The leader's Patroni would do so as
-/// well; without a leader, data of any origin would be good enough for it.
-async fn name_the_system(context: &Context, database: &Database, observed: &Observation) -> Result<(), Error> {
-    // Before it is recorded, Patroni is about to write it for the first time.
-    let recorded = observed.desired.as_ref().and_then(|desired| desired.system_identifier.as_ref());
-    let Some(system_identifier) = recorded else { return Ok(()) };
-    let [config, ..] = database.names().patroni_config_maps();
-    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
-    let patch = json!({"metadata": {"annotations": {INITIALIZE: system_identifier}}});
-    api.patch(&config, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     Ok(())
 }
 

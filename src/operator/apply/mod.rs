@@ -11,26 +11,29 @@ use serde_json::{Value, json};
 use super::context::Context;
 use crate::api::names::FIELD_MANAGER;
 use crate::operator::apply::object::{ANNOTATION_APPLIED, Change, Owner, Planned, conflict, contains};
+use crate::operator::context::cache::ABSENT;
 use crate::operator::context::error::Error;
-use crate::operator::context::memory::ABSENT;
 
 /// The field manager of objects that are handed over as they are made.
 const CREATION_MANAGER: &str = "servicedb-creation";
 
-/// Brings one object to its plan.
+/// Brings one object to its plan: also to not being there.
 ///
 /// # Errors
 /// [`Error::ObjectConflict`] if an object of this name belongs to somebody else; it is left
 /// as it is. Otherwise whatever the API server said.
 pub async fn apply(context: &Context, owner: &Owner, planned: &Planned) -> Result<Change, Error> {
+    if !planned.present {
+        return remove(context, owner, planned).await;
+    }
     let (sealed, hash) = planned.sealed();
     let kind = planned.resource.kind.as_str();
-    if context.memory.is_as_planned(owner, kind, &planned.name, &hash) {
+    if context.cache.is_as_planned(owner, kind, &planned.name, &hash) {
         return Ok(Change::Unchanged);
     }
-    context.memory.look(owner, kind, &planned.name);
+    context.cache.look(owner, kind, &planned.name);
     let (change, version) = bring_about(&context.client, owner, planned, &sealed, &hash).await?;
-    context.memory.saw(owner, kind, &planned.name, hash, version);
+    context.cache.record(owner, kind, &planned.name, hash, version);
     Ok(change)
 }
 
@@ -131,19 +134,17 @@ async fn own_created_fields(api: &Api<DynamicObject>, live: &DynamicObject) -> R
 }
 
 /// Sees to it that an object of this owner's is not there; deletes only the very object that was read.
-///
-/// # Errors
-/// Whatever the API server said; an object that is gone already is success.
-pub async fn ensure_absent(context: &Context, owner: &Owner, planned: &Planned) -> Result<(), Error> {
+async fn remove(context: &Context, owner: &Owner, planned: &Planned) -> Result<Change, Error> {
     let kind = planned.resource.kind.as_str();
-    if context.memory.is_as_planned(owner, kind, &planned.name, ABSENT) {
-        return Ok(());
+    if context.cache.is_as_planned(owner, kind, &planned.name, ABSENT) {
+        return Ok(Change::Unchanged);
     }
-    context.memory.look(owner, kind, &planned.name);
-    if !delete(&context.client, owner, planned).await? {
-        context.memory.saw(owner, kind, &planned.name, ABSENT.to_owned(), None);
+    context.cache.look(owner, kind, &planned.name);
+    if delete(&context.client, owner, planned).await? {
+        return Ok(Change::Deleted);
     }
-    Ok(())
+    context.cache.record(owner, kind, &planned.name, ABSENT.to_owned(), None);
+    Ok(Change::Unchanged)
 }
 
 /// Deletes an object that is this owner's; returns whether there was one.

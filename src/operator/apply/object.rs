@@ -32,6 +32,8 @@ pub enum Change {
     Updated,
     /// The object already was as planned; nothing was sent.
     Unchanged,
+    /// The object was removed.
+    Deleted,
 }
 
 /// Annotation: the hash of what was last applied. It tells that a field was taken out of
@@ -55,7 +57,7 @@ pub enum Ownership {
     Stamped,
 }
 
-/// An object as it shall be.
+/// An object as it shall be, or that shall not be.
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// Its kind.
@@ -72,6 +74,9 @@ pub struct Planned {
     /// Whether an object that does not carry the resource's uid may be marked with it again: it is
     /// known otherwise to be this resource's.
     pub known_to_be_ours: bool,
+    /// Whether it shall be there. If not, it is removed where it is this resource's: what asked for
+    /// it may be gone.
+    pub present: bool,
 }
 
 impl Planned {
@@ -90,7 +95,22 @@ impl Planned {
             metadata["labels"][key] = value.into();
         }
         metadata["ownerReferences"] = json!([owner.reference()]);
-        Self { resource, name, ownership: Ownership::Controlled, body, at_creation: None, known_to_be_ours: false }
+        Self {
+            resource,
+            name,
+            ownership: Ownership::Controlled,
+            body,
+            at_creation: None,
+            known_to_be_ours: false,
+            present: true,
+        }
+    }
+
+    /// There under this condition alone.
+    #[must_use]
+    pub fn only_if(mut self, present: bool) -> Self {
+        self.present = present;
+        self
     }
 
     /// Makes the object outlive the resource.

@@ -43,6 +43,7 @@ enum ChangeLabel {
     Created,
     Updated,
     Unchanged,
+    Deleted,
 }
 
 #[derive(Clone)]
@@ -103,6 +104,7 @@ impl Metrics {
             Change::Created => ChangeLabel::Created,
             Change::Updated => ChangeLabel::Updated,
             Change::Unchanged => ChangeLabel::Unchanged,
+            Change::Deleted => ChangeLabel::Deleted,
         };
         self.applied.get_or_create(&AppliedChange { change }).inc();
     }

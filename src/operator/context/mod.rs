@@ -1,7 +1,7 @@
 //! What every reconcile shares.
 
+pub mod cache;
 pub mod error;
-pub mod memory;
 pub mod metrics;
 pub mod options;
 pub mod vault_ca;
@@ -18,7 +18,7 @@ use kube::{Client, ResourceExt};
 use tokio::sync::{OnceCell, RwLock, watch};
 
 use crate::api::names::{LABEL_SCOPE, Names};
-use crate::operator::context::memory::Memory;
+use crate::operator::context::cache::Cache;
 use crate::operator::context::metrics::Metrics;
 use crate::operator::context::options::Options;
 use crate::operator::context::vault_ca::VaultCa;
@@ -54,7 +54,7 @@ pub struct Context {
     /// Metrics.
     pub metrics: Metrics,
     /// What is remembered between reconciles; losing it costs requests, never truth.
-    pub memory: Memory,
+    pub cache: Cache,
 }
 
 /// Waits until each store has been filled once. The cell has one caller wait for the stores and the

@@ -75,9 +75,9 @@ pub async fn settle(
         |why: &str| primary.and_then(|report| report.trouble.as_ref()).is_some_and(|trouble| trouble.reason == why);
     if let Some(promoted) = promoted.filter(|promoted| promoted.generation >= settled.generation) {
         let uid = &database.owner.uid;
-        let records = if unseen || tells(reason::CREDENTIALS_LOST) || context.memory.credentials_doubted(uid) {
+        let records = if unseen || tells(reason::CREDENTIALS_LOST) || context.cache.credentials_in_doubt(uid) {
             let records = look(context.vault.as_ref(), database, promoted).await?;
-            context.memory.doubt_credentials(uid, records != Records::Whole);
+            context.cache.record_doubt_of_credentials(uid, records != Records::Whole);
             records
         } else {
             Records::Whole
@@ -227,7 +227,7 @@ async fn ensure_pending(
     unseen: bool,
 ) -> Result<(), Error> {
     let uid = &database.owner.uid;
-    if promoted >= generation || (!unseen && context.memory.pending_seen(uid, generation)) {
+    if promoted >= generation || (!unseen && context.cache.pending_recorded(uid, generation)) {
         return Ok(());
     }
     let mut tries = 1;
@@ -239,7 +239,7 @@ async fn ensure_pending(
             error => return Err(error),
         }
     }
-    context.memory.saw_pending(uid, generation);
+    context.cache.record_pending(uid, generation);
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
     let wanted = wanted(context, database);
     let fingerprint = fingerprint(&wanted);
     let uid = &database.owner.uid;
-    if let Some(role_ids) = context.memory.verified_vault(uid, &fingerprint) {
+    if let Some(role_ids) = context.cache.vault_objects(uid, &fingerprint) {
         return Ok(role_ids);
     }
     let vault = context.vault.as_ref();
@@ -59,7 +59,7 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
         ensure_client_role(vault, database, wanted.client.as_ref()),
     )?;
     let role_ids = RoleIds { instance, migrator };
-    context.memory.vault_verified(uid, fingerprint, role_ids.clone());
+    context.cache.record_vault_objects(uid, fingerprint, role_ids.clone());
     Ok(role_ids)
 }
 

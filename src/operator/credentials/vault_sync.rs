@@ -38,14 +38,14 @@ pub async fn bring_about(
     unseen: bool,
 ) -> Result<Prepared, Error> {
     if observed.vault_refuses_an_agent() {
-        context.memory.doubt_vault_since(&database.owner.uid, AGENT_IS_HEARD_AFTER);
+        context.cache.invalidate_vault_objects_older_than(&database.owner.uid, AGENT_IS_HEARD_AFTER);
     }
     // One asks for all: while Vault is away a fleet does not knock at it.
-    match context.memory.vault_said() {
+    match context.cache.vault_answer() {
         Some(word) => word?,
         None => {
             let word = context.vault.health().await;
-            context.memory.saw_vault(word.clone());
+            context.cache.record_vault_answer(word.clone());
             word?;
         }
     }
@@ -76,7 +76,7 @@ pub async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation
 /// was; where it answers otherwise than expected, something in it is not.
 pub fn doubt(context: &Context, uid: &str, error: &VaultError) {
     if !matches!(error, VaultError::Unreachable { .. } | VaultError::NotServing { .. }) {
-        context.memory.doubt_vault(uid);
+        context.cache.invalidate_vault_objects(uid);
     }
 }
 

@@ -57,7 +57,7 @@ pub async fn missing(
     let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
     let is_there = |name: &String| observed.pods.iter().any(|pod| pod.name == *name);
     let missing = (0..replicas).map(|ordinal| database.names().pod(ordinal)).find(|name| !is_there(name));
-    let since = context.memory.missing_for(&database.owner.uid, missing.is_some());
+    let since = context.cache.missing_for(&database.owner.uid, missing.is_some());
     let Some(pod) = missing.filter(|_| since >= PATIENCE) else { return Ok(None) };
     let refused = refusal(&context.client, database, template, Some(set), &pod).await?;
     Ok(refused.map(|why| format!("{pod} cannot be created: {why}; it is tried again by itself")))

@@ -3,6 +3,7 @@
 
 use crate::api::conditions::reason;
 use crate::api::names::Names;
+use crate::operator::instances::patroni_state::NOBODY;
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
@@ -35,6 +36,24 @@ pub fn lost(observed: &Observation, names: &Names, instances: i32) -> Option<Con
         );
         ConditionState::yes(reason::DATA_LOST, message)
     })
+}
+
+/// Why no instance leads although each may have its data: which one has all of it is not known, and a
+/// person may know. None if somebody leads, or will.
+pub fn nobody_knows(observed: &Observation, names: &Names) -> Option<ConditionState> {
+    let leads = observed.primary().is_some() || observed.lease_lives;
+    if leads || !observed.holders.iter().any(|holder| holder == NOBODY) {
+        return None;
+    }
+    let [.., record] = names.patroni_config_maps();
+    let message = format!(
+        "Patroni's record {record} was deleted while no instance and no operator ran: nobody knows which instance has \
+         every acknowledged row, so none leads. Say which was the primary last: kubectl annotate configmap {record} \
+         --namespace {} leader=POD --overwrite, with POD such as {}",
+        names.namespace,
+        names.pod(0),
+    );
+    Some(ConditionState::yes(reason::NO_PRIMARY, message))
 }
 
 /// Others have a copy, and Patroni promotes none of them, since it may lack acknowledged rows.

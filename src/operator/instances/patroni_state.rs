@@ -5,13 +5,20 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use crate::api::names::Names;
 use crate::contract::desired::Desired;
 use crate::contract::patroni;
 use crate::operator::apply::object::{ANNOTATION_APPLIED, ANNOTATION_UID, Annotations, INITIALIZE};
+use crate::operator::context::Context;
+use crate::operator::context::error::Error;
 use crate::operator::observe::Observation;
+use crate::operator::validate::Database;
 
 /// The key of `-config` with the dynamic configuration.
 const CONFIG: &str = "config";
@@ -100,6 +107,26 @@ pub fn fingerprint(metadata: &ObjectMeta) -> u64 {
     metadata.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).for_each(|uid| uid.hash(&mut hasher));
     metadata.deletion_timestamp.is_some().hash(&mut hasher);
     hasher.finish()
+}
+
+/// Has Patroni's ConfigMap say again which database it is of. The leader's Patroni would do so as
+/// well; without a leader, data of any origin would be good enough for it.
+///
+/// # Errors
+/// Whatever the API server said.
+pub async fn record_system_identifier(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+) -> Result<(), Error> {
+    // Before it is recorded, Patroni is about to write it for the first time.
+    let recorded = observed.desired.as_ref().and_then(|desired| desired.system_identifier.as_ref());
+    let Some(system_identifier) = recorded else { return Ok(()) };
+    let [config, ..] = database.names().patroni_config_maps();
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let patch = json!({"metadata": {"annotations": {INITIALIZE: system_identifier}}});
+    api.patch(&config, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ async fn set_finalizers(client: &Client, resource: &ServiceDatabase, finalizers:
 /// Whatever is to be tried again with backoff.
 pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<Action, Error> {
     if !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        context.memory.forget(&resource.uid().unwrap_or_default());
+        context.cache.forget(&resource.uid().unwrap_or_default());
         return Ok(Action::await_change());
     }
     let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
@@ -99,7 +99,7 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     // 4. Everything else is garbage-collected with the resource.
     let remaining: Vec<_> = resource.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     set_finalizers(&context.client, resource, &remaining).await?;
-    context.memory.forget(&uid);
+    context.cache.forget(&uid);
     context.metrics.gone(&uid);
     Ok(Action::await_change())
 }

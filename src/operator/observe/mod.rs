@@ -206,7 +206,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str) -> Result<Obse
     };
     let stamp = annotation(3, ANNOTATION_UID);
     // One that was deleted a moment ago is about to be put back as it was.
-    let deleted = maps[4].is_none().then(|| context.memory.deleted(&names.namespace, &wanted[4], uid)).flatten();
+    let deleted = maps[4].is_none().then(|| context.cache.deleted(&names.namespace, &wanted[4], uid)).flatten();
     let of_leader = |key: &str| {
         let deleted = || deleted.as_ref()?.get(key).filter(|value| !value.is_empty()).cloned();
         annotation(4, key).or_else(deleted)

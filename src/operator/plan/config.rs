@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
-use super::Inputs;
+use super::inputs::Inputs;
 use crate::api::names::LABEL_SCOPE;
 use crate::contract::desired::{self, Desired};
 use crate::contract::pod;

@@ -144,7 +144,8 @@ fn relevant(
 /// One reconcile, with a bound on its time, its metrics and its words: all of them name the resource.
 async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
     let (namespace, database) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    let span = tracing::info_span!("reconcile", namespace, database);
+    // At the level of an error: else a log of warnings alone would not say what they are about.
+    let span = tracing::error_span!("reconcile", namespace, database);
     bounded(resource, context).instrument(span).await
 }
 
@@ -156,7 +157,7 @@ async fn bounded(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Resul
         Ok(result) => result,
         Err(_) => {
             // It ended before it told what it saw.
-            context.memory.doubt_reported(&uid);
+            context.cache.invalidate_reported(&uid);
             Err(Error::Timeout(TIMEOUT_SECONDS))
         }
     };
@@ -165,7 +166,7 @@ async fn bounded(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Resul
     context.metrics.reconciled(outcome, took);
     match &result {
         Ok(_) => {
-            context.memory.succeeded(&uid);
+            context.cache.succeeded(&uid);
             tracing::debug!(took_ms = took.as_millis(), "reconciled");
         }
         Err(error) if error.is_outdated() => {
@@ -184,7 +185,7 @@ fn on_error(resource: Arc<ServiceDatabase>, error: &Error, context: Arc<Context>
         // The newer version is on its way through the watch.
         return Action::requeue(jittered(OUTDATED));
     }
-    let failures = context.memory.failed(&resource.uid().unwrap_or_default());
+    let failures = context.cache.failed(&resource.uid().unwrap_or_default());
     let longest = if matches!(error, Error::Vault(_)) { LONGEST_VAULT_BACKOFF } else { LONGEST_BACKOFF };
     Action::requeue(jittered(delay(failures, FIRST_BACKOFF, longest)))
 }

@@ -20,7 +20,7 @@ use super::leader::Candidate;
 use super::nodes;
 use crate::api::ServiceDatabase;
 use crate::operator::context::Context;
-use crate::operator::context::memory::Memory;
+use crate::operator::context::cache::Cache;
 use crate::operator::context::metrics::Metrics;
 use crate::operator::context::options::{AuthMethod, Options};
 use crate::operator::context::vault_ca::VaultCa;
@@ -82,7 +82,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         pods_filled: OnceCell::new(),
         draining: nodes::follow(&client),
         metrics: metrics.clone(),
-        memory: Memory::new(Duration::from_secs(options.resync_seconds).mul_f64(0.9)),
+        cache: Cache::new(Duration::from_secs(options.resync_seconds).mul_f64(0.9)),
         options: options.clone(),
     });
     let work = controller::run(context, watches, stopped.clone());

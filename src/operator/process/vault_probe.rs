@@ -20,10 +20,10 @@ pub fn start(context: Arc<Context>) -> watch::Receiver<bool> {
         while !sender.is_closed() {
             tokio::time::sleep(jittered(INTERVAL)).await;
             let answer = context.vault.health().await;
-            context.memory.saw_vault(answer.clone());
+            context.cache.record_vault_answer(answer.clone());
             let serves = answer.is_ok();
             if serves && !*sender.borrow() {
-                context.memory.vault_is_back();
+                context.cache.invalidate_failed_vault_answer();
             }
             let changed = sender.send_if_modified(|known| std::mem::replace(known, serves) != serves);
             match answer {

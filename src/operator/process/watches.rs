@@ -20,7 +20,7 @@ use super::selection::{api, labelled};
 use crate::api::ServiceDatabase;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE, service_of_patroni_config_map};
 use crate::operator::context::Context;
-use crate::operator::context::memory::Memory;
+use crate::operator::context::cache::Cache;
 use crate::operator::instances::patroni_state::fingerprint;
 
 type Reference = ObjectRef<ServiceDatabase>;
@@ -36,9 +36,9 @@ where
     let mut listing = Listing::new(&K::kind(&()), namespace);
     let context = context.clone();
     events.flat_map(move |event| {
-        let mut touched = listing.follow(&context.memory, &event);
+        let mut touched = listing.follow(&context.cache, &event);
         if let Some(metadata) = changed(&event) {
-            touched.extend(hear(&context.memory, &listing.kind, metadata));
+            touched.extend(invalidate(&context.cache, &listing.kind, metadata));
         }
         stream::iter(touched)
     })
@@ -57,11 +57,11 @@ pub fn config_maps(
     let mut patronis = Patronis::default();
     let context = context.clone();
     events.flat_map(move |event| {
-        let memory = &context.memory;
-        let mut touched = listing.follow(memory, &event);
-        touched.extend(patronis.follow(memory, &known, &event));
+        let cache = &context.cache;
+        let mut touched = listing.follow(cache, &event);
+        touched.extend(patronis.follow(cache, &known, &event));
         if let Some(metadata) = changed(&event).filter(|metadata| service_of_patronis(&known, metadata).is_none()) {
-            touched.extend(hear(memory, &listing.kind, metadata));
+            touched.extend(invalidate(cache, &listing.kind, metadata));
             touched.extend(readers(&known, metadata));
         }
         stream::iter(touched)
@@ -102,9 +102,9 @@ fn reference(namespace: &str, name: &str) -> Reference {
 
 /// The resources that an object belongs to: by its label, and as it was seen last, should the
 /// label have been changed. What was remembered of it is checked against its version.
-fn hear(memory: &Memory, kind: &str, metadata: &ObjectMeta) -> Vec<Reference> {
+fn invalidate(cache: &Cache, kind: &str, metadata: &ObjectMeta) -> Vec<Reference> {
     let (namespace, name) = key(metadata);
-    let was_of = memory.heard(&namespace, kind, &name, metadata.resource_version.as_deref());
+    let was_of = cache.invalidate(&namespace, kind, &name, metadata.resource_version.as_deref());
     let is_of = metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_NAME)).cloned();
     let before = was_of.filter(|was_of| Some(was_of) != is_of.as_ref());
     is_of.into_iter().chain(before).map(|resource| reference(&namespace, &resource)).collect()
@@ -134,7 +134,7 @@ impl Listing {
     }
 
     /// The resources of which an object is missing.
-    fn follow<K>(&mut self, memory: &Memory, event: &Event<PartialObjectMeta<K>>) -> Vec<Reference> {
+    fn follow<K>(&mut self, cache: &Cache, event: &Event<PartialObjectMeta<K>>) -> Vec<Reference> {
         match event {
             Event::Init => self.there.clear(),
             Event::InitApply(object) => {
@@ -142,7 +142,7 @@ impl Listing {
             }
             Event::InitDone => {
                 let there = std::mem::take(&mut self.there);
-                let bereft = memory.heard_all(self.namespace.as_deref(), &self.kind, &there);
+                let bereft = cache.invalidate_absent(self.namespace.as_deref(), &self.kind, &there);
                 return bereft.iter().map(|(namespace, name)| reference(namespace, name)).collect();
             }
             Event::Apply(_) | Event::Delete(_) => {}
@@ -171,7 +171,7 @@ impl Patronis {
     /// then is kept, for it to be made again.
     fn follow(
         &mut self,
-        memory: &Memory,
+        cache: &Cache,
         known: &Store<ServiceDatabase>,
         event: &Event<PartialObjectMeta<ConfigMap>>,
     ) -> Option<Reference> {
@@ -180,13 +180,13 @@ impl Patronis {
         let (namespace, name) = key(metadata);
         let deleted = matches!(event, Event::Delete(_));
         let held = deleted.then(|| metadata.annotations.clone().unwrap_or_default());
-        let is_back = memory.keep_deleted(&namespace, &name, held) && !deleted;
+        let is_back = cache.keep_deleted(&namespace, &name, held) && !deleted;
         let (now, key) = (fingerprint(metadata), (namespace, name));
         let before = if deleted { self.prints.remove(&key) } else { self.prints.insert(key.clone(), now) };
         let is_changed = deleted || is_back || before.is_some_and(|before| before != now);
         if is_changed {
             let (namespace, name) = &key;
-            memory.heard(namespace, &ConfigMap::kind(&()), name, Some("another"));
+            cache.invalidate(namespace, &ConfigMap::kind(&()), name, Some("another"));
         }
         is_changed.then_some(service)
     }
@@ -207,15 +207,15 @@ mod tests {
         serde_json::from_value(json!({"metadata": metadata})).expect("metadata")
     }
 
-    fn memory() -> (Memory, Owner) {
-        (Memory::new(Duration::from_secs(60)), Owner { names: Names::new("games", "chat"), uid: "u".to_owned() })
+    fn cache() -> (Cache, Owner) {
+        (Cache::new(Duration::from_secs(60)), Owner { names: Names::new("games", "chat"), uid: "u".to_owned() })
     }
 
     #[test]
     fn an_object_is_of_whom_it_was_seen_to_be_and_of_whom_it_says() {
-        let (memory, owner) = memory();
-        memory.look(&owner, "Role", "chat-db");
-        memory.saw(&owner, "Role", "chat-db", "plan".to_owned(), Some("1".to_owned()));
+        let (cache, owner) = cache();
+        cache.look(&owner, "Role", "chat-db");
+        cache.record(&owner, "Role", "chat-db", "plan".to_owned(), Some("1".to_owned()));
         let metadata = |label: &str| {
             let labels = json!({LABEL_NAME: label});
             object::<ConfigMap>(
@@ -223,17 +223,17 @@ mod tests {
             )
         };
         let names = |found: Vec<Reference>| found.into_iter().map(|one| one.name).collect::<Vec<_>>();
-        assert_eq!(names(hear(&memory, "Role", &metadata("shop").metadata)), ["shop", "chat"]);
-        assert_eq!(names(hear(&memory, "Role", &metadata("chat").metadata)), ["chat"]);
+        assert_eq!(names(invalidate(&cache, "Role", &metadata("shop").metadata)), ["shop", "chat"]);
+        assert_eq!(names(invalidate(&cache, "Role", &metadata("chat").metadata)), ["chat"]);
     }
 
     #[test]
     fn patronis_own_writes_pass_and_what_is_deleted_is_kept() {
-        let (memory, owner) = memory();
+        let (cache, owner) = cache();
         let (known, _writer) = reflector::store();
         let mut patronis = Patronis::default();
-        memory.look(&owner, "ConfigMap", "chat-db-leader");
-        memory.saw(&owner, "ConfigMap", "chat-db-leader", "plan".to_owned(), None);
+        cache.look(&owner, "ConfigMap", "chat-db-leader");
+        cache.record(&owner, "ConfigMap", "chat-db-leader", "plan".to_owned(), None);
         let leader = |renewed: &str, uid: &str| {
             object::<ConfigMap>(json!({
                 "name": "chat-db-leader", "namespace": "games", "uid": "1",
@@ -241,17 +241,17 @@ mod tests {
                 "annotations": {"leader": "chat-db-0", "renewTime": renewed, ANNOTATION_UID: uid},
             }))
         };
-        let seen = |memory: &Memory| memory.is_as_planned(&owner, "ConfigMap", "chat-db-leader", "plan");
-        let mut follow = |event| patronis.follow(&memory, &known, &event).map(|reference| reference.name);
+        let seen = |cache: &Cache| cache.is_as_planned(&owner, "ConfigMap", "chat-db-leader", "plan");
+        let mut follow = |event| patronis.follow(&cache, &known, &event).map(|reference| reference.name);
         assert_eq!(follow(Event::InitApply(leader("1", "u"))), None);
         assert_eq!(follow(Event::Apply(leader("2", "u"))), None, "a renewal of the lease");
-        assert!(seen(&memory));
+        assert!(seen(&cache));
         assert_eq!(follow(Event::Apply(leader("2", "another"))).as_deref(), Some("chat"), "our annotation");
-        assert!(!seen(&memory));
+        assert!(!seen(&cache));
         assert_eq!(follow(Event::Delete(leader("3", "u"))).as_deref(), Some("chat"));
-        assert_eq!(memory.deleted("games", "chat-db-leader", "u").expect("what it held")["renewTime"], "3");
+        assert_eq!(cache.deleted("games", "chat-db-leader", "u").expect("what it held")["renewTime"], "3");
         assert_eq!(follow(Event::Apply(leader("3", "u"))).as_deref(), Some("chat"), "it is back");
         assert_eq!(follow(Event::Apply(leader("4", "u"))), None);
-        assert_eq!(memory.deleted("games", "chat-db-leader", "u"), None, "and holds something newer soon");
+        assert_eq!(cache.deleted("games", "chat-db-leader", "u"), None, "and holds something newer soon");
     }
 }

@@ -114,7 +114,8 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Co
         return ConditionState::yes(reason::AVAILABLE, message);
     }
     // What hinders the instances is only its consequence.
-    if let Some(lost) = findings.stalled.as_ref().filter(|word| word.reason == reason::DATA_LOST) {
+    let for_good = |word: &&ConditionState| [reason::DATA_LOST, reason::NO_PRIMARY].contains(&&*word.reason);
+    if let Some(lost) = findings.stalled.as_ref().filter(for_good) {
         return ConditionState::no(&lost.reason, lost.message.clone());
     }
     if let Some(trouble) = shape::trouble(findings) {

@@ -107,10 +107,10 @@ fn primary_changed(
     let uid = resource.uid().unwrap_or_default();
     // Between two primaries status has none.
     if let Some(before) = &previous.primary {
-        context.memory.saw_primary(&uid, before);
+        context.cache.record_primary(&uid, before);
     }
     let now = now.primary.as_ref()?;
-    let before = context.memory.saw_primary(&uid, now).filter(|before| before != now)?;
+    let before = context.cache.record_primary(&uid, now).filter(|before| before != now)?;
     Some(Event {
         type_: EventType::Normal,
         reason: kind::reason::PRIMARY_CHANGED.to_owned(),

@@ -319,6 +319,20 @@ fn empty(ordinal: i32) -> Pod {
     pod
 }
 
+#[test]
+fn a_person_is_asked_who_led_last_where_nobody_knows() {
+    let names = Names::new("messaging", "chat");
+    let mut observation = Observation { system_identifier: Some("7000".to_owned()), ..Observation::default() };
+    let told = |observation: &Observation| crate::operator::instances::lost::nobody_knows(observation, &names);
+    observation.holders = vec!["chat-db-0".to_owned()];
+    assert!(told(&observation).is_none(), "it may lead");
+    observation.holders = vec![crate::operator::instances::patroni_state::NOBODY.to_owned()];
+    let word = told(&observation).expect("a word");
+    assert!(word.message.contains("kubectl annotate configmap chat-db-sync"), "{}", word.message);
+    observation.lease_lives = true;
+    assert!(told(&observation).is_none(), "somebody leads");
+}
+
 /// The StatefulSet's controller makes a new claim at once, and its agent waits for a leader.
 #[tokio::test]
 async fn volumes_that_were_made_anew_and_are_empty_are_lost_data() {

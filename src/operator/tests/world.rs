@@ -29,8 +29,8 @@ use crate::contract::records::{MigratorRecord, Pending, Runtime};
 use crate::contract::report::{LedgerReport, Report};
 use crate::operator::apply::object::ANNOTATION_APPLIED;
 use crate::operator::context::Context;
+use crate::operator::context::cache::Cache;
 use crate::operator::context::error::Error;
-use crate::operator::context::memory::Memory;
 use crate::operator::context::metrics::Metrics;
 use crate::operator::context::vault_ca::VaultCa;
 use crate::operator::instances::admission;
@@ -139,7 +139,7 @@ impl World {
 
     /// Lets the probe find that Vault is back.
     pub fn vault_is_back(&self) {
-        self.context.memory.vault_is_back();
+        self.context.cache.invalidate_failed_vault_answer();
     }
 
     /// Applies YAML as a person does.
@@ -177,7 +177,7 @@ impl World {
     /// crashes. Returns what was sent, to Kubernetes and to Vault.
     pub async fn settle(&mut self) -> Vec<String> {
         // The probe has asked Vault meanwhile.
-        self.context.memory.doubt_vault_answers();
+        self.context.cache.invalidate_vault_answer();
         self.faults.take_journal();
         let mut sent = Vec::new();
         for _ in 0..PATIENCE {
@@ -209,23 +209,23 @@ impl World {
         }
         self.tell_of_patronis(patronis);
         for ((_, namespace, name), (kind, _)) in self.watched.iter().filter(|(key, _)| !now.contains_key(key)) {
-            self.context.memory.heard(namespace, kind, name, Some("deleted"));
+            self.context.cache.invalidate(namespace, kind, name, Some("deleted"));
         }
         for ((_, namespace, name), (kind, version)) in &now {
-            self.context.memory.heard(namespace, kind, name, Some(version));
+            self.context.cache.invalidate(namespace, kind, name, Some(version));
         }
         self.watched = now;
     }
 
     fn tell_of_patronis(&mut self, now: BTreeMap<Key, ObjectMeta>) {
-        let memory = &self.context.memory;
+        let cache = &self.context.cache;
         for (key, before) in &self.patronis {
             let (_, namespace, name) = key;
             let there = now.get(key);
             let held = there.is_none().then(|| before.annotations.clone().unwrap_or_default());
-            memory.keep_deleted(namespace, name, held);
+            cache.keep_deleted(namespace, name, held);
             if there.is_none_or(|there| patroni_state::fingerprint(there) != patroni_state::fingerprint(before)) {
-                memory.heard(namespace, "ConfigMap", name, Some("another"));
+                cache.invalidate(namespace, "ConfigMap", name, Some("another"));
             }
         }
         self.patronis = now;
@@ -461,7 +461,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
         pods_filled: tokio::sync::OnceCell::new(),
         draining: tokio::sync::watch::channel(Arc::default()).1,
         metrics: Metrics::new(&Requests::default()),
-        memory: Memory::new(Duration::from_secs(540)),
+        cache: Cache::new(Duration::from_secs(540)),
     })
 }
 

@@ -2,4 +2,5 @@
 
 pub mod authority;
 mod certificates;
+pub mod certify;
 pub mod served;

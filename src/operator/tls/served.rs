@@ -167,7 +167,7 @@ pub async fn prompt(context: &Context, owner: &Owner, pods: &[DatabasePod], serv
     let loaded = |pod: &DatabasePod| pod.report.as_ref().and_then(|report| report.certificates.clone());
     let has_others = |pod: &&DatabasePod| !pod.going && loaded(pod).is_some_and(|loaded| loaded != served);
     let lagging: Vec<_> = pods.iter().filter(has_others).collect();
-    if lagging.is_empty() || !context.memory.may_prompt(&owner.uid, served) {
+    if lagging.is_empty() || !context.cache.may_prompt(&owner.uid, served) {
         return;
     }
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &owner.names.namespace);

@@ -12,7 +12,7 @@ use crate::operator::credentials::role_ids::RoleIds;
 use crate::vault::VaultError;
 
 /// What is remembered between reconciles.
-pub struct Memory {
+pub struct Cache {
     /// For how long what was seen is taken to hold, where no watch tells of a change.
     trust: Duration,
     resources: Mutex<HashMap<String, Remembered>>,
@@ -88,7 +88,7 @@ struct SeenCertificates {
     authorities: String,
 }
 
-impl Memory {
+impl Cache {
     /// Remembers nothing yet; what it will remember it trusts for this long.
     pub fn new(trust: Duration) -> Self {
         Self {
@@ -121,7 +121,7 @@ impl Memory {
     }
 
     /// Begins to look at an object: what a watch tells of it from now on is newer than what
-    /// [`Self::saw`] will say.
+    /// [`Self::record`] will say.
     pub fn look(&self, owner: &Owner, kind: &str, name: &str) {
         let (plan, resource_version, at) = (String::new(), None, Instant::now());
         let (owner, namespace) = (owner.clone(), owner.names.namespace.clone());
@@ -131,7 +131,7 @@ impl Memory {
 
     /// Remembers that an object is as planned, if it was heard to have no other version since the
     /// look began.
-    pub fn saw(&self, owner: &Owner, kind: &str, name: &str, plan: String, resource_version: Option<String>) {
+    pub fn record(&self, owner: &Owner, kind: &str, name: &str, plan: String, resource_version: Option<String>) {
         let mut objects = lock(&self.objects);
         let key = object_key(&owner.names.namespace, kind, name);
         let Some(seen) = objects.get_mut(&key) else { return };
@@ -145,7 +145,13 @@ impl Memory {
     /// Hears from a watch that an object is of this version now; if that is not the version
     /// that was seen, what was seen counts no more. Returns the ServiceDatabase that the object was
     /// seen to be of, whatever its labels say now.
-    pub fn heard(&self, namespace: &str, kind: &str, name: &str, resource_version: Option<&str>) -> Option<String> {
+    pub fn invalidate(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        resource_version: Option<&str>,
+    ) -> Option<String> {
         let mut objects = lock(&self.objects);
         let key = object_key(namespace, kind, name);
         let seen = objects.get_mut(&key)?;
@@ -161,7 +167,7 @@ impl Memory {
     /// Hears from a watch which objects of a kind are there, in one namespace or in all: of those
     /// that were seen and are gone nothing counts any more. Returns namespace and name of the
     /// ServiceDatabases that they were of.
-    pub fn heard_all(
+    pub fn invalidate_absent(
         &self,
         namespace: Option<&str>,
         kind: &str,
@@ -202,26 +208,26 @@ impl Memory {
 
     /// Whether Vault serves, as it has just said to whoever asked; none if nobody did. What
     /// else is remembered of Vault does not tell whether it is there.
-    pub fn vault_said(&self) -> Option<Result<(), VaultError>> {
+    pub fn vault_answer(&self) -> Option<Result<(), VaultError>> {
         let said = lock(&self.vault_said).clone();
         let counts = |word: &Result<_, _>| if word.is_ok() { VAULT_ANSWERS_FOR } else { VAULT_FAILS_FOR };
         said.filter(|(at, word)| at.elapsed() < counts(word)).map(|(_, word)| word)
     }
 
     /// Remembers whether Vault serves.
-    pub fn saw_vault(&self, word: Result<(), VaultError>) {
+    pub fn record_vault_answer(&self, word: Result<(), VaultError>) {
         *lock(&self.vault_said) = Some((Instant::now(), word));
     }
 
     /// Takes Vault's last word for too old.
-    pub fn doubt_vault_answers(&self) {
+    pub fn invalidate_vault_answer(&self) {
         *lock(&self.vault_said) = None;
     }
 
     /// Vault was away and is back: what was seen in it counts from now on. All that grew old
     /// meanwhile would otherwise be looked at by the whole fleet at once; so it is at each
     /// database's next resync, which have jitter.
-    pub fn vault_is_back(&self) {
+    pub fn invalidate_failed_vault_answer(&self) {
         let now = Instant::now();
         for remembered in lock(&self.resources).values_mut() {
             if let Some(seen) = &mut remembered.vault {
@@ -234,7 +240,7 @@ impl Memory {
     }
 
     /// The role_ids, if Vault's objects were seen lately with this fingerprint.
-    pub fn verified_vault(&self, uid: &str, fingerprint: &str) -> Option<RoleIds> {
+    pub fn vault_objects(&self, uid: &str, fingerprint: &str) -> Option<RoleIds> {
         self.with(uid, |remembered| {
             let verified = remembered.vault.as_ref()?;
             let fresh = verified.fingerprint == fingerprint && verified.at.elapsed() < self.trust;
@@ -243,15 +249,15 @@ impl Memory {
     }
 
     /// Remembers that Vault's objects were seen.
-    pub fn vault_verified(&self, uid: &str, fingerprint: String, role_ids: RoleIds) {
+    pub fn record_vault_objects(&self, uid: &str, fingerprint: String, role_ids: RoleIds) {
         self.with(uid, |remembered| {
             remembered.vault = Some(VerifiedVault { fingerprint, at: Instant::now(), role_ids });
         });
     }
 
     /// Forgets what was seen in Vault: something there is not as remembered.
-    pub fn doubt_vault(&self, uid: &str) {
-        self.doubt_vault_answers();
+    pub fn invalidate_vault_objects(&self, uid: &str) {
+        self.invalidate_vault_answer();
         self.with(uid, |remembered| {
             remembered.vault = None;
             remembered.secrets = None;
@@ -260,7 +266,7 @@ impl Memory {
     }
 
     /// Forgets what was seen in Vault longer ago than this.
-    pub fn doubt_vault_since(&self, uid: &str, age: Duration) {
+    pub fn invalidate_vault_objects_older_than(&self, uid: &str, age: Duration) {
         self.with(uid, |remembered| {
             remembered.vault.take_if(|seen| seen.at.elapsed() >= age);
             remembered.secrets.take_if(|at| at.elapsed() >= age);
@@ -268,7 +274,7 @@ impl Memory {
     }
 
     /// Forgets that the Secrets were seen, if that was this long ago.
-    pub fn doubt_secrets_since(&self, uid: &str, age: Duration) {
+    pub fn invalidate_secrets_older_than(&self, uid: &str, age: Duration) {
         self.with(uid, |remembered| {
             remembered.secrets.take_if(|at| at.elapsed() >= age);
             remembered.certificates.take_if(|seen| seen.at.elapsed() >= age);
@@ -276,23 +282,23 @@ impl Memory {
     }
 
     /// Whether the Secrets were seen lately.
-    pub fn secrets_seen(&self, uid: &str) -> bool {
+    pub fn secrets_recorded(&self, uid: &str) -> bool {
         self.with(uid, |remembered| remembered.secrets.is_some_and(|at| at.elapsed() < self.trust))
     }
 
     /// Takes what was checked for something to be checked again: status does not report it.
-    pub fn doubt_reported(&self, uid: &str) {
-        self.doubt_secrets_since(uid, Duration::ZERO);
+    pub fn invalidate_reported(&self, uid: &str) {
+        self.invalidate_secrets_older_than(uid, Duration::ZERO);
     }
 
     /// Remembers that the Secrets are as they shall be.
-    pub fn saw_secrets(&self, uid: &str) {
+    pub fn record_secrets(&self, uid: &str) {
         self.with(uid, |remembered| remembered.secrets = Some(Instant::now()));
     }
 
     /// The authorities, PEM, if the certificates were seen lately, and nothing about them has come
     /// due since.
-    pub fn certificates_seen(&self, uid: &str, now: Timestamp) -> Option<String> {
+    pub fn certificates(&self, uid: &str, now: Timestamp) -> Option<String> {
         self.with(uid, |remembered| {
             let seen = remembered.certificates.as_ref()?;
             let holds = seen.at.elapsed() < self.trust && seen.due.is_none_or(|due| now < due);
@@ -301,7 +307,7 @@ impl Memory {
     }
 
     /// Remembers that the certificates are as they shall be, until something comes due.
-    pub fn saw_certificates(&self, uid: &str, authorities: String, due: Option<Timestamp>) {
+    pub fn record_certificates(&self, uid: &str, authorities: String, due: Option<Timestamp>) {
         let seen = SeenCertificates { at: Instant::now(), due, authorities };
         self.with(uid, |remembered| remembered.certificates = Some(seen));
     }
@@ -320,32 +326,32 @@ impl Memory {
     }
 
     /// Takes the certificates for something to be looked at.
-    pub fn doubt_certificates(&self, uid: &str) {
+    pub fn invalidate_certificates(&self, uid: &str) {
         self.with(uid, |remembered| remembered.certificates = None);
     }
 
     /// Whether `pending` was seen with this generation.
-    pub fn pending_seen(&self, uid: &str, generation: i64) -> bool {
+    pub fn pending_recorded(&self, uid: &str, generation: i64) -> bool {
         self.with(uid, |remembered| remembered.pending_generation == Some(generation))
     }
 
     /// Remembers that `pending` was seen with this generation.
-    pub fn saw_pending(&self, uid: &str, generation: i64) {
+    pub fn record_pending(&self, uid: &str, generation: i64) {
         self.with(uid, |remembered| remembered.pending_generation = Some(generation));
     }
 
     /// Whether the promoted records were not as they must be when they were looked at last.
-    pub fn credentials_doubted(&self, uid: &str) -> bool {
+    pub fn credentials_in_doubt(&self, uid: &str) -> bool {
         self.with(uid, |remembered| remembered.credentials_doubted)
     }
 
     /// Remembers whether the promoted records are as they must be.
-    pub fn doubt_credentials(&self, uid: &str, doubted: bool) {
+    pub fn record_doubt_of_credentials(&self, uid: &str, doubted: bool) {
         self.with(uid, |remembered| remembered.credentials_doubted = doubted);
     }
 
     /// Whether the Secret with the credentials was seen lately with this generation.
-    pub fn binding_seen(&self, uid: &str, secret: &str, generation: i64) -> bool {
+    pub fn binding_recorded(&self, uid: &str, secret: &str, generation: i64) -> bool {
         self.with(uid, |remembered| {
             remembered
                 .binding
@@ -355,17 +361,17 @@ impl Memory {
     }
 
     /// Remembers that the Secret with the credentials has this generation.
-    pub fn saw_binding(&self, uid: &str, secret: &str, generation: i64) {
+    pub fn record_binding(&self, uid: &str, secret: &str, generation: i64) {
         self.with(uid, |remembered| remembered.binding = Some((secret.to_owned(), generation, Instant::now())));
     }
 
     /// Takes the Secret with the credentials for outdated.
-    pub fn doubt_binding(&self, uid: &str) {
+    pub fn invalidate_binding(&self, uid: &str) {
         self.with(uid, |remembered| remembered.binding = None);
     }
 
     /// Remembers the primary; returns the one before it.
-    pub fn saw_primary(&self, uid: &str, pod: &str) -> Option<String> {
+    pub fn record_primary(&self, uid: &str, pod: &str) -> Option<String> {
         self.with(uid, |remembered| remembered.primary.replace(pod.to_owned()))
     }
 
@@ -404,60 +410,64 @@ mod tests {
         Owner { names: crate::api::names::Names::new("ns", "chat"), uid: uid.to_owned() }
     }
 
-    fn saw(memory: &Memory, owner: &Owner, kind: &str, name: &str, version: Option<&str>) {
-        memory.look(owner, kind, name);
-        memory.saw(owner, kind, name, "plan".to_owned(), version.map(str::to_owned));
+    fn record(cache: &Cache, owner: &Owner, kind: &str, name: &str, version: Option<&str>) {
+        cache.look(owner, kind, name);
+        cache.record(owner, kind, name, "plan".to_owned(), version.map(str::to_owned));
     }
 
     #[test]
     fn what_is_heard_while_an_object_is_read_is_newer_than_what_was_read() {
-        let memory = Memory::new(Duration::from_secs(60));
+        let cache = Cache::new(Duration::from_secs(60));
         let ours = owner("uid");
         for (heard, counts) in [("7", true), ("8", false)] {
-            memory.look(&ours, "Role", "chat-db");
-            memory.heard("ns", "Role", "chat-db", Some(heard));
-            memory.saw(&ours, "Role", "chat-db", "plan".to_owned(), Some("7".to_owned()));
-            assert_eq!(memory.is_as_planned(&ours, "Role", "chat-db", "plan"), counts, "our own write is no news");
+            cache.look(&ours, "Role", "chat-db");
+            cache.invalidate("ns", "Role", "chat-db", Some(heard));
+            cache.record(&ours, "Role", "chat-db", "plan".to_owned(), Some("7".to_owned()));
+            assert_eq!(cache.is_as_planned(&ours, "Role", "chat-db", "plan"), counts, "our own write is no news");
         }
     }
 
     #[test]
     fn a_change_that_a_watch_tells_of_ends_trust_and_our_own_does_not() {
-        let memory = Memory::new(Duration::from_secs(60));
+        let cache = Cache::new(Duration::from_secs(60));
         let ours = owner("uid");
-        saw(&memory, &ours, "Service", "chat-db", Some("7"));
-        assert_eq!(memory.heard("ns", "Service", "chat-db", Some("7")).as_deref(), Some("chat"));
-        assert!(memory.is_as_planned(&ours, "Service", "chat-db", "plan"));
-        assert!(!memory.is_as_planned(&ours, "Service", "chat-db", "another plan"));
-        assert!(!memory.is_as_planned(&owner("another"), "Service", "chat-db", "plan"));
-        assert_eq!(memory.heard("ns", "Service", "chat-db", Some("8")).as_deref(), Some("chat"), "whatever its labels");
-        assert!(!memory.is_as_planned(&ours, "Service", "chat-db", "plan"));
-        assert_eq!(memory.heard("ns", "Service", "chat-db", Some("9")), None);
+        record(&cache, &ours, "Service", "chat-db", Some("7"));
+        assert_eq!(cache.invalidate("ns", "Service", "chat-db", Some("7")).as_deref(), Some("chat"));
+        assert!(cache.is_as_planned(&ours, "Service", "chat-db", "plan"));
+        assert!(!cache.is_as_planned(&ours, "Service", "chat-db", "another plan"));
+        assert!(!cache.is_as_planned(&owner("another"), "Service", "chat-db", "plan"));
+        assert_eq!(
+            cache.invalidate("ns", "Service", "chat-db", Some("8")).as_deref(),
+            Some("chat"),
+            "whatever its labels"
+        );
+        assert!(!cache.is_as_planned(&ours, "Service", "chat-db", "plan"));
+        assert_eq!(cache.invalidate("ns", "Service", "chat-db", Some("9")), None);
     }
 
     #[test]
     fn what_went_while_no_watch_ran_is_noticed_when_one_runs_again() {
-        let memory = Memory::new(Duration::from_secs(60));
+        let cache = Cache::new(Duration::from_secs(60));
         let ours = owner("uid");
         for name in ["chat-db", "chat-db-peers"] {
-            saw(&memory, &ours, "Service", name, None);
+            record(&cache, &ours, "Service", name, None);
         }
-        saw(&memory, &ours, "Role", "chat-db", None);
-        memory.look(&ours, "Service", "chat-db-none");
-        memory.saw(&ours, "Service", "chat-db-none", ABSENT.to_owned(), None);
+        record(&cache, &ours, "Role", "chat-db", None);
+        cache.look(&ours, "Service", "chat-db-none");
+        cache.record(&ours, "Service", "chat-db-none", ABSENT.to_owned(), None);
         let there = HashSet::from([("ns".to_owned(), "chat-db".to_owned())]);
-        assert!(memory.heard_all(Some("elsewhere"), "Service", &HashSet::new()).is_empty());
-        assert_eq!(memory.heard_all(None, "Service", &there), [("ns".to_owned(), "chat".to_owned())]);
-        assert!(memory.is_as_planned(&ours, "Service", "chat-db", "plan"));
-        assert!(!memory.is_as_planned(&ours, "Service", "chat-db-peers", "plan"));
-        assert!(memory.is_as_planned(&ours, "Role", "chat-db", "plan"));
-        assert!(memory.is_as_planned(&ours, "Service", "chat-db-none", ABSENT));
+        assert!(cache.invalidate_absent(Some("elsewhere"), "Service", &HashSet::new()).is_empty());
+        assert_eq!(cache.invalidate_absent(None, "Service", &there), [("ns".to_owned(), "chat".to_owned())]);
+        assert!(cache.is_as_planned(&ours, "Service", "chat-db", "plan"));
+        assert!(!cache.is_as_planned(&ours, "Service", "chat-db-peers", "plan"));
+        assert!(cache.is_as_planned(&ours, "Role", "chat-db", "plan"));
+        assert!(cache.is_as_planned(&ours, "Service", "chat-db-none", ABSENT));
     }
 
     #[test]
     fn trust_ends_with_time() {
-        let memory = Memory::new(Duration::ZERO);
-        saw(&memory, &owner("uid"), "Role", "chat-db", None);
-        assert!(!memory.is_as_planned(&owner("uid"), "Role", "chat-db", "plan"));
+        let cache = Cache::new(Duration::ZERO);
+        record(&cache, &owner("uid"), "Role", "chat-db", None);
+        assert!(!cache.is_as_planned(&owner("uid"), "Role", "chat-db", "plan"));
     }
 }

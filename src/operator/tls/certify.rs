@@ -1,0 +1,61 @@
+//! The certificates of one database: what is asked for, and whether they are looked at now.
+
+use jiff::Timestamp;
+
+use super::authority;
+use super::served::{self, Certified};
+use crate::api::ServiceDatabase;
+use crate::operator::context::Context;
+use crate::operator::context::error::Error;
+use crate::operator::observe::Observation;
+use crate::operator::validate::Database;
+
+/// The last request for a new authority that status reports as done.
+pub fn answered(resource: &ServiceDatabase) -> Option<String> {
+    resource.status.as_ref()?.certificates.as_ref()?.renew_request.clone()
+}
+
+/// Keeps the authority and the certificates; returns how they are, if they were looked at, and the
+/// authorities that clients shall know, PEM. They are looked at until status tells of them.
+///
+/// # Errors
+/// Whatever the API server or Vault said.
+pub async fn certify(
+    context: &Context,
+    resource: &ServiceDatabase,
+    database: &Database,
+    observed: &Observation,
+    now: Timestamp,
+) -> Result<(Option<Certified>, String), Error> {
+    let uid = &database.owner.uid;
+    let known = resource.status.as_ref().and_then(|status| status.certificates.as_ref());
+    let told = known.is_some_and(|known| known.not_after.is_some());
+    let answered = answered(resource);
+    let request = database.new_authority.clone().filter(|request| Some(&request.token) != answered.as_ref());
+    let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
+    let seen = request.as_ref().is_none_or(|request| under_way == Some(&request.token));
+    if let Some(authorities) = context.cache.certificates(uid, now).filter(|_| told && seen) {
+        return Ok((None, authorities));
+    }
+    let asked = served::Asked {
+        request,
+        answered,
+        overlap: authority::overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
+        paused: false,
+        pods: &observed.pods,
+        remembered: observed.authorities(uid),
+        binding: database.binding_secret.as_deref(),
+    };
+    let certified = served::ensure(context, &database.owner, &asked).await?;
+    let authorities = certified.authorities.to_pem();
+    if certified.waits {
+        context.cache.invalidate_certificates(uid);
+    } else {
+        context.cache.record_certificates(uid, authorities.clone(), certified.due);
+    }
+    if certified.is_publishing() {
+        // It repeats the record, which is about to hold another authority, too.
+        context.cache.invalidate_binding(uid);
+    }
+    Ok((Some(certified), authorities))
+}
