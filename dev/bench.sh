@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
+of_a_release
 
 if ! command -v python3 >/dev/null; then
   [[ $(id -u) == 0 ]] || fail "python3 is missing, and only root can install it"

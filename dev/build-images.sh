@@ -5,13 +5,14 @@ cd "$(dirname "$0")"
 . lib/common.sh
 
 command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
-# What is shipped and measured is the release; the tests take what they have compiled anyway (PROFILE=dev).
+# What is shipped and measured is the release; the tests take what they have compiled anyway (PROFILE=dev): with
+# them, since by themselves the programs have other features of their libraries, and all would be compiled again.
 PROFILE=${PROFILE:-release}
-folder=$PROFILE
-[[ $PROFILE != dev ]] || folder=debug # which is what cargo calls it
+folder=$PROFILE targets=(--bins)
+[[ $PROFILE != dev ]] || folder=debug targets=(--all-targets) # the folder is what cargo calls it
 # Into this folder whatever CARGO_TARGET_DIR says, and from there to where the images and people take it.
 programs() {
-  cargo build --profile "$PROFILE" --locked --bins --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
+  cargo build --profile "$PROFILE" --locked "${targets[@]}" --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
   mkdir -p "$ROOT/target/programs"
   local program
   for program in servicedb kubectl-servicedb; do
@@ -19,6 +20,7 @@ programs() {
     strip -o "$ROOT/target/programs/.$program.new" "$ROOT/target/$folder/$program"
     mv -f "$ROOT/target/programs/.$program.new" "$ROOT/target/programs/$program"
   done
+  echo "$PROFILE" >"$ROOT/target/programs/profile"
   how=built
 }
 echo "    cargo build --profile $PROFILE: minutes, if anything has changed"
@@ -26,7 +28,7 @@ step "cargo build --profile $PROFILE" programs
 
 if [[ -n ${CONTEXT:-} ]]; then
   # A cluster of yours pulls images from a registry of yours.
-  echo "existing cluster: push $IMAGE_REPOSITORY/operator:$IMAGE_TAG and $IMAGE_REPOSITORY/postgres:$IMAGE_TAG to where it can pull them (docker build --target operator|postgres .)"
+  echo "existing cluster: push $IMAGE_REPOSITORY/operator:$IMAGE_TAG and $IMAGE_REPOSITORY/postgres:$IMAGE_TAG to where it can pull them (docker build --build-arg PROGRAM=target/programs/servicedb --target operator|postgres .)"
   exit 0
 fi
 lock

@@ -8,6 +8,7 @@ cd "$(dirname "$0")"
 . lib/common.sh
 [[ -z ${CONTEXT:-} ]] || fail "only on the local cluster: it seals Vault"
 . "$DEV/vault.env"
+of_a_release
 
 databases=${1:-50}
 namespace=servicedb-fleet

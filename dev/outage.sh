@@ -33,7 +33,8 @@ mend() {
 }
 trap 'code=$?; mend; exit "$code"' EXIT
 
+of_a_release
 rm -rf "$DEV/outage-logs"
-# Optimised, as services are: a login alone takes 80 ms otherwise, and the machine is the database's.
+# Optimised, as services are: and the machine is the database's.
 export CARGO_TARGET_DIR=$ROOT/target RUST_BACKTRACE=0
 (cd "$ROOT" && cargo test --locked --release --test outage -- --ignored --exact "$name" --nocapture)

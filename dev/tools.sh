@@ -11,6 +11,7 @@ if ! command -v kubectl >/dev/null; then ./build.sh kubernetes; fi
 # kubectl finds its plugins by name on the PATH.
 plugin() {
   how='not built yet'
+  rm -f "$BIN/kubectl-servicedb"
   local program=$ROOT/target/programs/kubectl-servicedb
   [[ -x $program ]] || return 0
   ln -sfn "$program" "$BIN/kubectl-servicedb"

@@ -50,6 +50,12 @@ export KUBECONFIG=$DEV/kubeconfig
 
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+# What is measured is a release build: `make` sees to it, and who calls a script by itself may not have.
+of_a_release() {
+  [[ -n ${CONTEXT:-} || $(cat "$ROOT/target/programs/profile" 2>/dev/null) == release ]] ||
+    fail "the programs in the images are no release build: make install comes first"
+}
+
 # step NAME COMMAND…: runs it, then says how long it took. The command may set
 # `how` to a word (built, reused, started …). Its own output goes to a log,
 # which is shown when it fails.

@@ -31,12 +31,13 @@ running() {
 # NETNS=<name> it runs in that network namespace. Sets `how`.
 start() {
   local name=$1 want
-  local -a inside=()
+  # Two cores are scarcer than memory: less of the first goes into tidying up the second.
+  local -a inside=() setting=(env GOGC=400)
   shift
   # Not `ip netns exec`, which would mount another /sys, without the cgroups.
   [[ -z ${NETNS:-} ]] || inside=(nsenter "--net=/run/netns/$NETNS")
   # An older binary: the file was replaced since (another inode).
-  want=$(fingerprint -- "$(stat -Lc '%i %Y' "$(command -v "$1")")" ${inside[@]+"${inside[@]}"} "$@" "${RESTART_ON:-}")
+  want=$(fingerprint -- "$(stat -Lc '%i %Y' "$(command -v "$1")")" ${inside[@]+"${inside[@]}"} "${setting[@]}" "$@" "${RESTART_ON:-}")
   if running "$name"; then
     if [[ $made_of == "$want" ]]; then [[ ${how:-} == started ]] || how=running; return; fi
     stop "$name"
@@ -53,8 +54,7 @@ start() {
     stat=$(cat /proc/$$/stat); stat=${stat##*) }; set -- "$stat" "$@"
     read -ra field <<<"$1"; shift
     echo "$$ ${field[19]} $boot $made_of" >"$file.new" && mv "$file.new" "$file"
-    export GOGC=400 # two cores are scarcer than memory
-    exec "$@"' "$name" "$RUN/$name.pid" "$BOOT" "$want" ${inside[@]+"${inside[@]}"} "$@" \
+    exec "$@"' "$name" "$RUN/$name.pid" "$BOOT" "$want" ${inside[@]+"${inside[@]}"} "${setting[@]}" "$@" \
     </dev/null >>"$LOG/$name.log" 2>&1 7>&- 8>&- 9>&- &
 }
 
