@@ -71,7 +71,7 @@ impl Tries {
     /// What did not come about may have cost a moment without a primary, so that is tried once more and not again.
     fn again(&mut self, refusal: Option<Refusal>, now: Instant) -> bool {
         let another = match refusal {
-            Some(Refusal::NotSynchronousYet) => true,
+            Some(Refusal::NotYet) => true,
             Some(Refusal::DidNotComeAbout) => std::mem::replace(&mut self.came_about, false),
             None => false,
         };
@@ -119,10 +119,10 @@ mod tests {
         let now = Instant::now();
         let mut tries = Tries::from(now);
         assert!(!tries.again(None, now));
-        assert!(tries.again(Some(Refusal::NotSynchronousYet), now));
-        assert!(tries.again(Some(Refusal::NotSynchronousYet), now + PATIENCE / 2));
+        assert!(tries.again(Some(Refusal::NotYet), now));
+        assert!(tries.again(Some(Refusal::NotYet), now + PATIENCE / 2));
         assert!(tries.again(Some(Refusal::DidNotComeAbout), now));
         assert!(!tries.again(Some(Refusal::DidNotComeAbout), now));
-        assert!(!tries.again(Some(Refusal::NotSynchronousYet), now + PATIENCE));
+        assert!(!tries.again(Some(Refusal::NotYet), now + PATIENCE));
     }
 }

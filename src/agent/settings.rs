@@ -33,29 +33,6 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
 }
 
-/// Gives a data directory back the file of base settings that somebody removed, without what initdb had written there.
-/// Patroni (4.1.5) would take the present settings for it, which include it: PostgreSQL then refuses to start for good,
-/// since the file includes itself. Whether there was anything to do.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn restore_base(folder: &Path) -> std::io::Result<bool> {
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
-    let rest = match (read(BASE), read("postgresql.conf")) {
-        (Some(base), _) if base.lines().any(includes_base) => {
-            base.lines().filter(|line| !includes_base(line)).map(|line| format!("{line}\n")).collect()
-        }
-        (None, Some(settings)) if settings.lines().any(includes_base) => String::new(),
-        _ => return Ok(false),
-    };
-    std::fs::write(folder.join(BASE), rest)?;
-    Ok(true)
-}
-
-fn includes_base(line: &str) -> bool {
-    line.trim() == format!("include '{BASE}'")
-}
-
 /// Whether PostgreSQL would start with what is desired; inside, what it has against it. The
 /// running server is not asked: Patroni drops what is wrong, and says so in its log alone.
 ///
@@ -175,26 +152,6 @@ fn words_alone(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_lost_file_of_base_settings_is_restored_and_never_includes_itself() {
-        let folder = std::env::temp_dir().join(format!("servicedb-base-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file");
-        let base = || std::fs::read_to_string(folder.join(BASE)).ok();
-        assert!(!restore_base(&folder).expect("a look"), "of no data directory nothing is made");
-        write("postgresql.conf", "port = '5432'\n");
-        assert!(!restore_base(&folder).expect("a look"), "settings that include nothing need none");
-        write("postgresql.conf", "# by Patroni\ninclude 'postgresql.base.conf'\nport = '5432'\n");
-        assert!(restore_base(&folder).expect("a file"));
-        assert_eq!(base().as_deref(), Some(""));
-        write(BASE, "timezone = 'Europe/Rome'\n");
-        assert!(!restore_base(&folder).expect("a look"), "what is there stays");
-        write(BASE, "# by Patroni\ninclude 'postgresql.base.conf'\nport = '5432'\n");
-        assert!(restore_base(&folder).expect("a file"));
-        assert_eq!(base().as_deref(), Some("# by Patroni\nport = '5432'\n"));
-        std::fs::remove_dir_all(&folder).expect("it goes");
-    }
 
     #[test]
     fn a_refused_setting_is_told_in_postgres_words() {

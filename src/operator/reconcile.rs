@@ -384,9 +384,13 @@ async fn bring_about(
         volume_bytes: growth::smallest(database, observed),
     };
     let supporting = plan::supporting(database, &inputs);
-    let applied = join_all(supporting.iter().map(|planned| apply(context, &database.owner, planned))).await;
-    for result in applied {
-        context.metrics.applied(result?);
+    // What shall go goes last, and only where what takes its place is there.
+    let (present, absent): (Vec<_>, Vec<_>) = supporting.iter().partition(|planned| planned.present);
+    for part in [present, absent] {
+        let applied = join_all(part.into_iter().map(|planned| apply(context, &database.owner, planned))).await;
+        for result in applied {
+            context.metrics.applied(result?);
+        }
     }
     if observed.lacks_initialize {
         patroni_state::record_system_identifier(context, database, observed).await?;

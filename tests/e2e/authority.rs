@@ -23,7 +23,7 @@ const BROUGHT: Duration = Duration::from_secs(300);
 /// A service that reads the record for each connection, one that read it before the new
 /// authority signs, and one that knows the former one alone, until then: none is refused.
 #[test]
-#[ignore = "passes mostly; on a busy machine it fails now and then after the former authority is retired, and why is not known yet"]
+#[ignore = "it failed now and then while each login of its clients took 100 ms of a core; since then it passed, three times so far"]
 fn another_authority_refuses_no_connection_and_a_lost_one_changes_nothing() {
     shared("authority", async |sandbox| {
         let spec = json!({"instances": 2, "credentials": {"secret": {"name": "credentials"}}});

@@ -13,10 +13,9 @@ use tokio::sync::mpsc;
 
 use super::config;
 use crate::agent::report::{Area, Reporter};
-use crate::agent::settings;
 use crate::api::conditions::reason;
 use crate::backoff::Backoff;
-use crate::contract::pod::{PGDATA, RUN_DIR};
+use crate::contract::pod::RUN_DIR;
 use crate::postgres::immune;
 
 /// Loads what Patroni needs, which takes most of its start, and runs it once it may. A file,
@@ -95,11 +94,6 @@ async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Order>, reporter: Rep
     let mut quick_ends = 0;
     loop {
         let started = Instant::now();
-        match settings::restore_base(Path::new(PGDATA)) {
-            Ok(true) => tracing::warn!("postgresql.base.conf was removed, or included itself; what it held is lost"),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "postgresql.base.conf is missing and cannot be written"),
-        }
         let prepared = match next.take() {
             Some(prepared) => Ok(prepared),
             None => Prepared::new(),

@@ -151,10 +151,10 @@ pub enum RestError {
 /// `poll_failover_result` and `is_failover_possible`): each of its codes stands for what passes and what does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// PostgreSQL knows of a synchronous standby a loop before Patroni has written it down.
-    NotSynchronousYet,
-    /// It was taken up and did not come about: a member that reloads its certificates, for one, does not answer the
-    /// leader, which takes it for unhealthy. The lead may have been given up and taken back meanwhile.
+    /// PostgreSQL knows of a synchronous standby a loop before Patroni has written it down; or its member did not
+    /// answer just then, as one that reloads its certificates. The lead stayed.
+    NotYet,
+    /// It was taken up and did not come about: the lead may have been given up and taken back meanwhile.
     DidNotComeAbout,
 }
 
@@ -162,8 +162,10 @@ impl RestError {
     /// Why a handover of the lead was refused, if that may pass.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
-            Self::NotDone { code: StatusCode::PRECONDITION_FAILED, words } if words.contains("sync_standby") => {
-                Some(Refusal::NotSynchronousYet)
+            Self::NotDone { code: StatusCode::PRECONDITION_FAILED, words }
+                if ["sync_standby", "no good candidates"].iter().any(|passing| words.contains(passing)) =>
+            {
+                Some(Refusal::NotYet)
             }
             Self::NotDone { code: StatusCode::SERVICE_UNAVAILABLE, words } if words.contains("Switchover failed") => {
                 Some(Refusal::DidNotComeAbout)
@@ -330,7 +332,9 @@ mod tests {
             RestError::NotDone { code, words: words.to_owned() }.refusal()
         };
         let candidate = "candidate name does not match with sync_standby";
-        assert_eq!(refusal(412, candidate), Some(Refusal::NotSynchronousYet));
+        assert_eq!(refusal(412, candidate), Some(Refusal::NotYet));
+        let none = "switchover is not possible: no good candidates have been found";
+        assert_eq!(refusal(412, none), Some(Refusal::NotYet));
         assert_eq!(refusal(503, "Switchover failed"), Some(Refusal::DidNotComeAbout));
         for (code, words) in [
             (412, "leader name does not match"),

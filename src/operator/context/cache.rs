@@ -227,7 +227,7 @@ impl Cache {
     /// Vault was away and is back: what was seen in it counts from now on. All that grew old
     /// meanwhile would otherwise be looked at by the whole fleet at once; so it is at each
     /// database's next resync, which have jitter.
-    pub fn invalidate_failed_vault_answer(&self) {
+    pub fn extend_trust_in_vault_objects(&self) {
         let now = Instant::now();
         for remembered in lock(&self.resources).values_mut() {
             if let Some(seen) = &mut remembered.vault {

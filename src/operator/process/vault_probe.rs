@@ -23,7 +23,7 @@ pub fn start(context: Arc<Context>) -> watch::Receiver<bool> {
             context.cache.record_vault_answer(answer.clone());
             let serves = answer.is_ok();
             if serves && !*sender.borrow() {
-                context.cache.invalidate_failed_vault_answer();
+                context.cache.extend_trust_in_vault_objects();
             }
             let changed = sender.send_if_modified(|known| std::mem::replace(known, serves) != serves);
             match answer {

@@ -139,7 +139,7 @@ impl World {
 
     /// Lets the probe find that Vault is back.
     pub fn vault_is_back(&self) {
-        self.context.cache.invalidate_failed_vault_answer();
+        self.context.cache.extend_trust_in_vault_objects();
     }
 
     /// Applies YAML as a person does.
