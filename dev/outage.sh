@@ -35,6 +35,6 @@ trap 'code=$?; mend; exit "$code"' EXIT
 
 of_a_release
 rm -rf "$DEV/outage-logs"
-# Optimised, as services are: and the machine is the database's.
+# Optimised, as services are; and the machine is the database's.
 export CARGO_TARGET_DIR=$ROOT/target RUST_BACKTRACE=0
 (cd "$ROOT" && cargo test --locked --release --test outage -- --ignored --exact "$name" --nocapture)
