@@ -13,7 +13,7 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test test-faults bench soak changes fleet clean distclean
+.PHONY: help cluster images tools install demo test test-faults test-image bench soak changes fleet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ demo: install ## five databases, from nothing, shown at work
 test: ## all tests; makes the cluster that they need
 	@dev/test.sh
 
-test-faults: install ## a fault at every mutating request, for hours; goes on where it was broken off
+test-faults: install ## a fault at every mutating request, for hours; continues an interrupted run
 	@dev/test-faults.sh
+
+test-image: install ## local cluster only: a database moves from an image on Debian trixie to the present one
+	@dev/test-image.sh
 
 bench: install ## measures against the floor, and how long nobody can write when something breaks; prints tables
 	@dev/bench.sh

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Measures apply to Ready against the floor, in one run: a bare StatefulSet that
-# runs initdb. Prints a table, which stays in target/dev/bench.md. Then how long nobody
-# can write when something breaks (outage.sh).
-#   bench.sh                 all, some ten minutes, and half an hour for what breaks
-#   bench.sh --no-outage     without what breaks
-#   bench.sh --trace         where the time of one database goes
-#   bench.sh --samples 1     quickly
+# Measures the time from apply to Ready against the floor, in one run: a bare StatefulSet that
+# runs initdb. Prints a table, which is kept in target/dev/bench.md. Then measures the time
+# without writes after a fault (outage.sh).
+#   bench.sh                 all, about ten minutes, and half an hour for the faults
+#   bench.sh --no-outage     without the faults
+#   bench.sh --trace         the phases of one database's start
+#   bench.sh --samples 1     a quick run
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh

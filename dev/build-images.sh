@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# The project's own images: cargo builds the binary, the Dockerfile takes it.
+# Builds the project's own images: cargo builds the binary, the Dockerfile copies it.
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
 
 command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
-# What is shipped and measured is the release; the tests take what they have compiled anyway (PROFILE=dev): with
-# them, since by themselves the programs have other features of their libraries, and all would be compiled again.
+# The release build is shipped and measured; the tests use their own build (PROFILE=dev), of all targets: built alone,
+# the programs have other features of their libraries, and everything would be compiled again.
 PROFILE=${PROFILE:-release}
 folder=$PROFILE targets=(--bins)
 [[ $PROFILE != dev ]] || folder=debug targets=(--all-targets) # the folder is what cargo calls it
-# Into this folder whatever CARGO_TARGET_DIR says, and from there to where the images and people take it.
+# Into this folder regardless of CARGO_TARGET_DIR, and from there to the folder for images and users.
 programs() {
   cargo build --profile "$PROFILE" --locked "${targets[@]}" --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
   mkdir -p "$ROOT/target/programs"
   local program
   for program in servicedb kubectl-servicedb; do
-    # Beside and renamed: one that runs keeps its file.
+    # Copied and renamed: a running program keeps its file.
     strip -o "$ROOT/target/programs/.$program.new" "$ROOT/target/$folder/$program"
     mv -f "$ROOT/target/programs/.$program.new" "$ROOT/target/programs/$program"
   done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Go programs of dev/*/ into target/dev/bin: build.sh NAME…
-# A program is rebuilt only when what it is made from has changed.
+# A program is rebuilt only when its sources have changed.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 
@@ -14,32 +14,34 @@ build() {
   case $name in
   kubernetes)
     flags+=(-tags "providerless,dockerless")
-    # Without its version every component takes itself for v0.0.0.
+    # Without its version every component reports v0.0.0.
     local v=k8s.io/component-base/version
     ldflags+=" -X $v.gitVersion=v$KUBERNETES_VERSION -X $v.gitTreeState=clean"
     ldflags+=" -X $v.gitMajor=${KUBERNETES_VERSION%%.*} -X $v.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")"
     ;;
   helm) package=helm.sh/helm/v4/cmd/helm ;;
+  versitygw) package=github.com/versity/versitygw/cmd/versitygw ;;
   goose)
     package=github.com/pressly/goose/v3/cmd/goose
-    # For PostgreSQL alone.
+    # For PostgreSQL only.
     flags+=(-tags "no_clickhouse no_libsql no_mssql no_mysql no_sqlite3 no_vertica no_ydb no_duckdb no_spanner")
     ;;
   esac
   local -a sources=("$dir/go.mod" "$dir/go.sum")
-  [[ ! -f $dir/main.go ]] || sources+=("$dir/main.go")
+  local source
+  for source in "$dir"/*.go; do [[ ! -f $source ]] || sources+=("$source"); done
   want=$(cd "$dir" && fingerprint "${sources[@]##*/}" -- "${flags[@]}" "$ldflags" "$(go env GOVERSION)")
   if [[ -x $BIN/$name && $(cat "$stamp" 2>/dev/null) == "$want" ]]; then
     how=reused
   else
-    # Static, for images without a libc. Built beside and renamed: a build that
-    # is broken off leaves the old program whole.
+    # Static, for images without a libc. Built to another name and renamed: an
+    # interrupted build leaves the old program intact.
     (cd "$dir" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build "${flags[@]}" -ldflags "$ldflags" -o "$BIN/.$name.new" "$package")
     mv -f "$BIN/.$name.new" "$BIN/$name"
     echo "$want" >"$stamp"
     how=built
   fi
-  # kubectl and kubeadm by their own names, for people.
+  # kubectl and kubeadm by their own names, for users.
   if [[ $name == kubernetes ]]; then
     for link in kubectl kubeadm; do ln -sfn kubernetes "$BIN/$link"; done
   fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The cluster's PKI and the components' kubeconfigs, made once by kubeadm.
+# The cluster's PKI and the components' kubeconfigs, created once by kubeadm.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 
@@ -16,7 +16,7 @@ clusterName: servicedb-dev
 kubernetesVersion: v$KUBERNETES_VERSION
 certificatesDir: $STATE/pki
 encryptionAlgorithm: ECDSA-P256
-# A cluster for work at a desk: nobody shall find it expired.
+# A development cluster must not expire.
 caCertificateValidityPeriod: 87600h0m0s
 certificateValidityPeriod: 87600h0m0s
 networking: {podSubnet: $POD_NET, serviceSubnet: $SERVICE_NET, dnsDomain: cluster.local}
@@ -46,8 +46,9 @@ make_all() {
     user provisioner.conf servicedb-dev:provisioner
     touch "$STATE/pki/.complete"
   fi
-  # Nodes may come later.
+  # Nodes may come later, and so did this one.
   local node
+  user kube-router.conf servicedb-dev:kube-router
   for node in "${NODE_NAMES[@]:1}"; do user "kubelet-$node.conf" "system:node:$node" system:nodes; done
   # super-admin is in system:masters: it works before any RBAC object exists.
   install -m 600 "$STATE/kubeconfigs/super-admin.conf" "$KUBECONFIG.new"

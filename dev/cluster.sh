@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From whatever is there to a running cluster with Vault. Every step looks
-# first and does only what is missing, so this is the repair as well. With
-# NODES=<n> it has that many nodes, also when one with fewer runs.
+# Brings up the cluster with Vault from any state. Every step checks the state
+# and does only the missing work, so running it again repairs the cluster. With
+# NODES=<n> it has that many nodes, also if it runs with fewer.
 set -euo pipefail
 cd "$(dirname "$0")"
 [[ -z ${CONTEXT:-} ]] || exec ./context.sh
@@ -11,7 +11,7 @@ cd "$(dirname "$0")"
 [[ $(id -u) == 0 ]] || fail "the local cluster needs root (namespaces, mounts, nftables); CONTEXT=<name> uses an existing cluster without"
 lock
 
-# Whose cluster is it?
+# The clone that owns the cluster.
 if [[ -s $STATE/clone && $(cat "$STATE/clone") != "$ROOT" ]]; then
   other=$(cat "$STATE/clone")
   if running kube-apiserver && [[ -d $other ]]; then
@@ -23,20 +23,20 @@ if [[ -s $STATE/clone && $(cat "$STATE/clone") != "$ROOT" ]]; then
 fi
 mkdir -p "$STATE" "$RUN" "$BIN" "$LOG" "$CACHE"
 echo "$ROOT" >"$STATE/clone"
-# Never fewer nodes than there are: their pods would be lost.
+# Never fewer nodes than exist: their pods would be lost.
 count=${NODES:-${#NODE_NAMES[@]}}
 [[ $count =~ ^([1-9]|1[0-6])$ ]] || fail "NODES=$count: 1 to 16 nodes are possible"
 if ((count < ${#NODE_NAMES[@]})); then echo "the cluster keeps its ${#NODE_NAMES[@]} nodes ('make clean' removes them)"; count=${#NODE_NAMES[@]}; fi
 echo "$count" >"$STATE/node-count"
 find_nodes
-# After a restart of the machine, what lies under /run is of processes that are gone.
+# After a restart of the machine, the files under /run belong to processes that are gone.
 if [[ $(cat "$RUN/boot" 2>/dev/null) != "$BOOT" ]]; then
   for node in "${NODE_NAMES[@]}"; do rm -rf "${RUN:?}/$node"; done
   echo "$BOOT" >"$RUN/boot"
 fi
 
 ./packages.sh
-./build.sh kubernetes coredns provisioner
+./build.sh kubernetes coredns provisioner kube-router
 ./network.sh
 ./certificates.sh
 ./node.sh containerd
@@ -50,8 +50,12 @@ wait_nodes() {
   kubectl wait --for=condition=Ready "${NODE_NAMES[@]/#/node/}" --timeout=60s
 }
 step "nodes ready: ${NODE_NAMES[*]}" wait_nodes
+./node.sh policies
 
 ./build.sh vault
 ./images.sh vault
 ./vault.sh
+./build.sh versitygw
+./images.sh versitygw
+./store.sh
 echo "cluster is up: export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH; . $DEV/vault.env"

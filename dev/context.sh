@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# CONTEXT=<name>: an existing cluster instead of one of our own. Writes
-# target/dev/kubeconfig for it and puts Vault there, unless VAULT_ADDR says
-# that there is one.
+# CONTEXT=<name>: uses an existing cluster. Writes target/dev/kubeconfig for it and
+# installs Vault there, unless VAULT_ADDR names an existing one.
 set -euo pipefail
 cd "$(dirname "$0")"
-# Whatever kubeconfig the caller uses, before common.sh names ours.
+# The caller's kubeconfig, before common.sh sets ours.
 caller=${KUBECONFIG:-$HOME/.kube/config}
 . lib/common.sh
 mkdir -p "$DEV" "$LOG" "$RUN"

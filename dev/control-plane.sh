@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # etcd, API server, controller manager and scheduler as processes of this machine.
-#   control-plane.sh              all, and the objects that a cluster needs
-#   control-plane.sh apiserver    only that
+#   control-plane.sh              all, and the cluster's base objects
+#   control-plane.sh apiserver    only the API server
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$(dirname "$0")/lib/process.sh"
@@ -11,7 +11,7 @@ CONF=$STATE/kubeconfigs
 K=$BIN/kubernetes
 
 etcd() {
-  # No fsync: the data is a test's, and a shared disk would make every write slow.
+  # No fsync: this is test data, and a shared disk would slow down every write.
   start etcd "$K" etcd --name=dev --data-dir="$STATE/etcd" --unsafe-no-fsync \
     --listen-client-urls=https://127.0.0.1:2379 --advertise-client-urls=https://127.0.0.1:2379 \
     --listen-peer-urls=https://127.0.0.1:2380 --initial-advertise-peer-urls=https://127.0.0.1:2380 \

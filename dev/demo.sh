@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Five databases, from nothing, shown at work; can be run again. Each act shows
-# what a person could type and what comes of it. No secret is printed.
+# A demonstration with five databases; can be run again. Each act shows a user's
+# commands and their results. No secret is printed.
 set -euo pipefail
 cd "$(dirname "$0")"
 given=${VAULT_ADDR:-}
@@ -12,7 +12,7 @@ cd "$ROOT"
 N=game-platform
 SERVICES=(auth user chat game notification)
 WAIT=300
-# As pods reach Vault: see install.sh.
+# Vault's address for pods: see install.sh.
 address=https://vault.vault.svc:8200
 [[ -z ${CONTEXT:-} || -z $given ]] || address=$given
 work=$(mktemp -d)
@@ -49,10 +49,10 @@ look_at=()
 k() { kubectl -n "$N" "$@"; }
 in_chat() { k exec -i deploy/chat -- "$@"; }
 
-# Each database's name and the reason of its Ready, as the operator tells it.
+# Each database's name and the reason of its condition Ready.
 reasons() { k get sdb "$@" --no-headers -o 'custom-columns=N:.metadata.name,S:.status.conditions[?(@.type=="Ready")].status,R:.status.conditions[?(@.type=="Ready")].reason' 2>/dev/null; }
 
-# wait_ready NAME…: one line that changes, or, where nobody watches, a line a change.
+# wait_ready NAME…: one line that is updated, or, without a terminal, one line per change.
 wait_ready() {
   local from=$EPOCHREALTIME deadline=$((SECONDS + WAIT)) line before='' ready total
   while true; do
@@ -139,9 +139,9 @@ refused() {
     return 1
   fi
   sed '/^command terminated/d' "$work/answer"
-  # A refusal counts only if there is a server that refuses.
+  # A refusal counts only if a server is running.
   if grep -qE 'could not translate host name|Connection refused' "$work/answer"; then
-    echo "nothing refused this: there was nobody"
+    echo "not refused by a server: there was none"
     return 1
   fi
 }
@@ -153,7 +153,7 @@ refused "dbname=postgres"
 
 act "A database's pod is deleted: the data stays, the others do not notice" \
   "kubectl -n $N describe pod chat-db-0" "kubectl -n $N logs chat-db-0" "kubectl -n $N describe sdb chat"
-# What would tell of a disturbance: another uid, a restart, a Ready that was lost in between.
+# Signs of a disturbance: another uid, a restart, a Ready that was lost in between.
 state() {
   k get pods -l servicedb.dev/scope --no-headers -o 'custom-columns=N:.metadata.name,U:.metadata.uid,R:.status.containerStatuses[0].restartCount,S:.status.conditions[?(@.type=="Ready")].lastTransitionTime' | sort
   k get sdb --no-headers -o 'custom-columns=N:.metadata.name,U:.metadata.uid,R:.status.conditions[?(@.type=="Ready")].status,S:.status.conditions[?(@.type=="Ready")].lastTransitionTime' | sed 's/^/sdb\//' | sort
@@ -191,7 +191,7 @@ fi
 
 printf '\n%s── done in %s s ──%s\n' "$bold" "$(seconds "$begun" "$EPOCHREALTIME")" "$plain"
 cat <<NEXT
-To go on by hand:
+To continue by hand:
   export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH
   kubectl -n $N describe sdb chat              conditions, events
   kubectl servicedb status chat -n $N          all of it on a page

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Breaks something of the local cluster, and mends it. Each can be called again;
-# `make cluster` mends all of it.
+# Injects faults into the local cluster, and repairs them. Each command can be repeated;
+# `make cluster` repairs all of them.
 #   fault.sh cut NODE              takes a node off the network (not dev-1, which is this machine)
 #   fault.sh heal NODE
-#   fault.sh kubelet-stop NODE     its containers run on
+#   fault.sh kubelet-stop NODE     its containers keep running
 #   fault.sh kubelet-start NODE
 #   fault.sh apiserver-stop
 #   fault.sh apiserver-start
-#   fault.sh apiserver-hang SECONDS   it stands still and keeps its connections, as on a machine that hangs
-#   fault.sh etcd-slow SECONDS     etcd stands still for 400 ms of every 500
+#   fault.sh apiserver-hang SECONDS   it is stopped and keeps its connections, as on a machine that hangs
+#   fault.sh etcd-slow SECONDS     etcd is stopped for 400 ms of every 500
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
@@ -27,15 +27,15 @@ cable_of() {
   [[ $1 != "$NODE" ]] || fail "$NODE is this machine itself: it has no cable to cut"
 }
 
-# stopping NAME: nobody else stops it, and it goes on when this script ends. Sets `pid`.
+# stopping NAME: prevents other scripts from stopping it, and continues it when this script ends. Sets `pid`.
 stopping() {
-  # Two at a time would let it stand still for good.
+  # Two at a time could leave it stopped.
   exec 6>"$RUN/$1-stopped.lock"
   flock 6
   running "$1" || fail "$1 does not run"
   # shellcheck disable=SC2064
   trap "kill -CONT $pid 2>/dev/null || true" EXIT
-  # And should this script be killed, so that no trap runs.
+  # Also if this script is killed, so that no trap runs.
   # shellcheck disable=SC2016
   setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 0.2; done; kill -CONT "$2" 2>/dev/null' guard "$$" "$pid" </dev/null >/dev/null 2>&1 6>&- &
 }
@@ -59,13 +59,13 @@ etcd_slow() {
   done
 }
 
-# A start takes the lock of all set-ups, so that two never start the same twice.
+# A start takes the lock of all set-ups, so that two never start the same process twice.
 case ${1:-} in
 cut) cable_of "${2:-}"; ip link set "$(node_netns "$2")" down ;;
 heal) cable_of "${2:-}"; ip link set "$(node_netns "$2")" up ;;
 kubelet-stop) node_given "${2:-}"; lock; stop "$2-kubelet" ;;
 kubelet-start) node_given "${2:-}"; lock; ./node.sh kubelet "$2" ;;
-# Not for its open watches to end: they would take it as long as it is given.
+# Without waiting for its open watches to end: they would use the full timeout.
 apiserver-stop) lock; stop kube-apiserver 1 ;;
 apiserver-start) lock; ./control-plane.sh apiserver ;;
 apiserver-hang) apiserver_hang "${2:-}" ;;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A fleet that wants something of a sealed Vault, and what Vault is sent once it
-# is unsealed: requests of all clients a second, counted by Vault's audit log.
-# Prints a table, which stays in target/dev/fleet.md.
-#   fleet.sh [databases]     50 by default, some ten minutes
+# Measures the load on Vault after it was unsealed, with a fleet that waits for new credentials:
+# requests of all clients per second, counted in Vault's audit log.
+# Prints a table, which is kept in target/dev/fleet.md.
+#   fleet.sh [databases]     50 by default, about ten minutes
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
@@ -26,7 +26,7 @@ trap 'unsealed || true; clean' EXIT
 resources() { kubectl -n "$namespace" get servicedatabases -o json; }
 number() { resources | jq "[.items[] | select($1)] | length"; }
 ready='any(.status.conditions[]?; .type == "Ready" and .status == "True")'
-# The others end in time, or the step says how many did not.
+# The others finish in time, or the step reports how many did not.
 all() {
   local condition=$1 patience=$2 begin=$SECONDS
   until (($(number "$condition") == databases)); do

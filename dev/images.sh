@@ -1,49 +1,54 @@
 #!/usr/bin/env bash
 # Builds images without a registry or a daemon and loads them into the
-# cluster's containerd: images.sh pause|vault|client|operator|postgres|example-… …
-# `images.sh nodes` gives every node what the first one has.
-# What is unchanged is neither built nor loaded again.
+# cluster's containerd: images.sh pause|vault|versitygw|client|operator|postgres|postgres-trixie|example-… …
+# `images.sh nodes` copies the first node's images to every node.
+# Unchanged images are neither built nor loaded again.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 
-# Storage of our own: the machine's other images stay out of it, and it goes
-# with `make distclean`. chroot isolation needs no kernel features; the
-# host's network is where Debian's packages come from.
+# Separate storage: it does not contain the machine's other images, and is removed
+# with `make distclean`. chroot isolation needs no kernel features; the host's
+# network is needed for Debian's packages.
 STORE=$CACHE/buildah
-BASE_IMAGE=localhost/debian:trixie-slim
+BASE_IMAGE=localhost/debian:forky-slim
+# Of the database image on another release, for a test.
+FORMER_BASE=localhost/debian:trixie-slim
 bud() { buildah --root "$STORE/root" --runroot "$STORE/run" bud --isolation chroot --network host --layers "$@"; }
 b() { buildah --root "$STORE/root" --runroot "$STORE/run" "$@"; }
 
-# Debian trixie from Debian's own packages, as debian:trixie-slim elsewhere.
+# base SUITE: a release of Debian from its own packages, as debian:SUITE-slim
+# elsewhere. The Release file of testing is valid for a week, and a mirror may be
+# older: the signature is checked, the date is not.
 base() {
+  local image=localhost/debian:$1-slim
   how=reused
-  b inspect --type image "$BASE_IMAGE" >/dev/null 2>&1 && return
+  b inspect --type image "$image" >/dev/null 2>&1 && return
   mkdir -p "$CACHE" "$STORE"
-  if [[ ! -s $CACHE/base.tar ]]; then
+  if [[ ! -s $CACHE/base-$1.tar ]]; then
     # Without our descriptors: mmdebstrap's own would get two-digit numbers,
     # which dash cannot redirect to ("Bad fd number").
     mmdebstrap --variant=minbase --include=ca-certificates \
       --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-      trixie "$CACHE/base.new.tar" 7>&- 8>&- 9>&-
-    mv "$CACHE/base.new.tar" "$CACHE/base.tar"
+      --aptopt='Acquire::Check-Valid-Until "false"' "$1" "$CACHE/base.new.tar" 7>&- 8>&- 9>&-
+    mv "$CACHE/base.new.tar" "$CACHE/base-$1.tar"
   fi
   local c
   c=$(b from scratch)
-  b add "$c" "$CACHE/base.tar" /
+  b add "$c" "$CACHE/base-$1.tar" /
   b config --cmd bash "$c"
-  b commit --rm "$c" "$BASE_IMAGE"
-  rm -f "$CACHE/base.tar"
+  b commit --rm "$c" "$image"
+  rm -f "$CACHE/base-$1.tar"
   how=built
 }
 
-# The program that is copied into an image lies alone in its context: buildah
-# would hash all of target/dev/bin otherwise.
+# The context contains only the program that is copied into the image: otherwise
+# buildah would hash all of target/dev/bin.
 context() {
   local dir=$CACHE/context/$1
   mkdir -p "$dir"
   case $1 in
   pause) gcc -Os -static -s -o "$dir/pause" "$ROOT/dev/images/pause.c" ;;
-  vault) ln -f "$BIN/vault" "$dir/vault" ;;
+  vault | versitygw) ln -f "$BIN/$1" "$dir/$1" ;;
   example-goose)
     mkdir -p "$dir/bin"
     ln -f "$BIN/goose" "$dir/bin/goose"
@@ -61,6 +66,11 @@ image() {
     [[ -x $ROOT/target/programs/servicedb ]] || fail "target/programs/servicedb is missing: make images builds it"
     bud --build-arg "BASE=$BASE_IMAGE" --build-arg PROGRAM=target/programs/servicedb --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
     ;;
+  postgres-trixie)
+    tag=$IMAGE_REPOSITORY/postgres:trixie
+    bud --build-arg "BASE=$FORMER_BASE" --build-arg SERVERS=17 --build-arg PROGRAM=target/programs/servicedb --target postgres \
+      -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
+    ;;
   example-goose) bud -f "$ROOT/examples/migration-images/goose/Dockerfile" -t "$tag" "$(context "$name")" ;;
   example-*)
     local examples=$ROOT/examples/migration-images
@@ -72,8 +82,8 @@ image() {
   load "$tag"
 }
 
-# Into every node's containerd, unless it has that very image. Layers are sent
-# uncompressed (gzip both ways cost most of the time), and only those that
+# Loads into every node's containerd, unless it has exactly that image. Layers are sent
+# uncompressed (gzip both ways took most of the time), and only those that
 # containerd lacks: with a new binary that is the last one.
 load() {
   local tag=$1 id node pushed=
@@ -88,8 +98,8 @@ load() {
       b push --quiet --disable-compression "$tag" "dir:$CACHE/push"
       pushed=1
     fi
-    # Without the left-out layers an import fails if containerd removed one
-    # meanwhile; then all of it is sent.
+    # An import without the omitted layers fails if containerd removed one
+    # meanwhile; then all layers are sent.
     archive "$tag" missing | "${ctr[@]}" images import - || archive "$tag" all | "${ctr[@]}" images import -
     "${ctr[@]}" images label "$tag" "servicedb.dev/id=$id"
     how=loaded
@@ -115,8 +125,8 @@ archive() {
   tar -C "$oci" -cf - .
 }
 
-# A node that joins later must have the images that others were given before.
-# From the first node, not from the build's cache, which may be gone.
+# A node that joins later must have the images that were loaded into others before.
+# They are copied from the first node, not from the build's cache, which may be gone.
 copy() {
   local tag id node first=(ctr -a "$RUN/$NODE/containerd.sock" -n k8s.io)
   how=unchanged
@@ -136,6 +146,9 @@ copy() {
 . "$(dirname "$0")/lib/process.sh"
 running "$NODE-containerd" || fail "the local cluster does not run: make cluster"
 for name in "$@"; do
-  case $name in operator | postgres | client | example-*) step "base image" base ;; esac
+  case $name in
+  postgres-trixie) step "base image" base trixie ;;
+  operator | postgres | client | example-*) step "base image" base forky ;;
+  esac
   if [[ $name == nodes ]]; then step "images on every node" copy; else step "image $name" image "$name"; fi
 done

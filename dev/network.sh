@@ -2,11 +2,11 @@
 # The machine's side of the cluster's network: forwarding, the nodes' bridge,
 # the namespaces of nodes that are not the machine itself, and the rule that
 # keeps cluster addresses inside. Run at every `make cluster`;
-# changes only what is not as it should be.
+# changes only settings that differ.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 
-# Of this network namespace, so it is called in each node's.
+# For the current network namespace, so it is called in each node's.
 sysctls() {
   # Written only when different: some of them are read-only in sandboxes that already have them.
   local key value
@@ -19,23 +19,23 @@ fs/inotify/max_user_instances 8192
 SYSCTLS
   # Between pods on one bridge, the answer of a Service must come back through
   # the node's connection tracking: that is what bridge-nf-call is for.
-  # A hundred pods watch a lot of files: the usual 128 inotify instances end early.
+  # A hundred pods watch many files: the default of 128 inotify instances is not enough.
 }
 
 nodes_bridge() {
   # The nodes' own net. The first node is this machine; each other one is a
-  # network namespace with a leg on this bridge.
+  # network namespace with an interface on this bridge.
   ip link show sdb-nodes >/dev/null 2>&1 || ip link add sdb-nodes type bridge
   [[ -n $(ip -o address show dev sdb-nodes to "$NODE_IP") ]] || ip address add "$NODE_IP/24" dev sdb-nodes
   ip link set sdb-nodes up
-  # Cluster addresses that nobody translates (kube-proxy is down, no such pod)
+  # Packets to cluster addresses that are not translated (kube-proxy is down, no such pod)
   # end on this bridge, not at the machine's default gateway.
   ip route replace "$SERVICE_NET" dev sdb-nodes src "$NODE_IP"
   ip route replace "$POD_NET" dev sdb-nodes src "$NODE_IP"
 }
 
-# `ip netns add` mounts the folder of namespaces over itself if nobody did, and
-# what pods have in it by then could never be removed. So it is done before the first pod.
+# `ip netns add` mounts the folder of namespaces over itself if it is not a mount yet, and
+# namespaces that pods have in it by then could never be removed. So it is done before the first pod.
 netns_folder() {
   mkdir -p /run/netns
   mountpoint -q /run/netns || mount --bind --make-shared /run/netns /run/netns
@@ -43,13 +43,13 @@ netns_folder() {
 
 inside() { nsenter "--net=/run/netns/$(node_netns "$1")" "${@:2}"; }
 
-# A node's namespace and its cable, whose end on the bridge is named after the
+# A node's namespace and its veth pair, whose end on the bridge is named after the
 # node: `ip link set sdb-dev-2 down` cuts it off.
 node() {
   local node=$1 ns ip
   ns=$(node_netns "$node") ip=$(node_ip "$node")
   if ! inside "$node" true 2>/dev/null; then
-    # A name that a restart of the machine left without a namespace.
+    # A name without a namespace, after a restart of the machine.
     rm -f "/run/netns/$ns"
     ip netns add "$ns"
   fi
@@ -61,12 +61,29 @@ node() {
   ip link set "$ns" master sdb-nodes up
   [[ -n $(inside "$node" ip -o address show dev eth0 to "$ip") ]] || inside "$node" ip address add "$ip/24" dev eth0
   inside "$node" ip link set eth0 up
-  # This machine is the way to its own pods, and to Services that the node does not translate.
+  # This machine routes to its own pods, and to Services that the node does not translate.
   inside "$node" ip route replace default via "$NODE_IP"
   inside "$node" bash -c "$(declare -f sysctls); sysctls"
+  machine_passes | inside "$node" nft -f -
 }
 
-# The way to the pods of the other nodes, from here and from each of them.
+# NetworkPolicies let the node of a pod reach it. This machine is the first node
+# alone, but the tests run here and reach pods of every node by their Services: what
+# it sends comes with the mark that kube-router gives to what a policy allows.
+machine_passes() {
+  cat <<NFT
+table inet servicedb-dev
+delete table inet servicedb-dev
+table inet servicedb-dev {
+  chain prerouting {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "eth0" ip saddr $NODE_IP meta mark set meta mark or 0x10000
+  }
+}
+NFT
+}
+
+# The routes to the pods of the other nodes, from here and from each of them.
 routes() {
   local from to
   for to in "${NODE_NAMES[@]:1}"; do
@@ -84,10 +101,10 @@ nodes() {
 }
 
 fence() {
-  # And a fence, whatever the routes say. It lies in a table of its own and
-  # touches only packets with cluster addresses: the machine's own traffic and
-  # other tables' policies stay as they are. Rejecting beats dropping: a pod
-  # that dials outside learns at once that it cannot.
+  # A filter, independent of the routes. It has its own table and affects only
+  # packets with cluster addresses: the machine's own traffic and other tables'
+  # policies are not changed. It rejects instead of dropping, so that a pod that
+  # connects to the outside gets an error at once.
   nft -f - <<NFT
 table inet servicedb-dev
 delete table inet servicedb-dev

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A node: its containerd, kubelet and kube-proxy, with everything of it in
-# folders of its own, so that there can be several on one machine. All but the
-# first live in a network namespace (network.sh).
-#   node.sh containerd|kubelet [NODE …]     all nodes, or those
+# A node: its containerd, kubelet, kube-proxy and kube-router, with everything of
+# it in folders of its own, so that there can be several on one machine. All but
+# the first live in a network namespace (network.sh).
+#   node.sh containerd|kubelet|policies [NODE …]     all nodes, or those
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$(dirname "$0")/lib/process.sh"
 
 K=$BIN/kubernetes
 
-# of NODE: whose turn it is.
+# of NODE: selects the node.
 of() {
   node=$1 ip=$(node_ip "$1") pods=$(node_pods "$1")
   HOME_DIR=$STATE/nodes/$node
@@ -38,8 +38,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   sandbox_image = "localhost/servicedb/pause:dev"
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
-  # Without CAP_SYS_RESOURCE nobody may lower an oom_score_adj, and runc fails
-  # with an unhelpful EOF.
+  # Without CAP_SYS_RESOURCE an oom_score_adj cannot be lowered, and runc fails
+  # with an unspecific EOF.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
@@ -52,7 +52,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     bin_dir = "/usr/lib/cni"
     conf_dir = "$HOME_DIR/cni"
 TOML
-  # No ipMasq: pods have no business outside.
+  # No ipMasq: pods must not reach the outside.
   put "$HOME_DIR/cni/10-pods.conflist" <<JSON
 {
   "cniVersion": "1.0.0", "name": "servicedb-pods",
@@ -69,7 +69,7 @@ JSON
 }
 
 # Two kubelets under one root would end each other's pods: each other node has
-# a cgroup of its own, which the kubelet wants to find in every controller.
+# its own cgroup, which must exist in every controller.
 cgroup_root() {
   [[ $CGROUP_ROOT != / ]] || return 0
   local controller file
@@ -78,7 +78,7 @@ cgroup_root() {
   [[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || controllers=(/sys/fs/cgroup/)
   for controller in "${controllers[@]}"; do
     mkdir -p "$controller/$node"
-    # A new cpuset is empty, and takes no process.
+    # A new cpuset is empty, and accepts no process.
     for file in cpuset.cpus cpuset.mems; do
       [[ ! -e $controller/$file ]] || cat "$controller/$file" >"$controller/$node/$file"
     done
@@ -88,7 +88,7 @@ cgroup_root() {
 kubelet_up() {
   cgroup_root
   mkdir -p "$HOME_DIR/kubelet" "$HOME_DIR/pod-logs"
-  # As kubeadm does it: a serving certificate that the API server can verify,
+  # Like kubeadm: a serving certificate that the API server can verify,
   # without an approval step.
   if [[ ! -s $HOME_DIR/kubelet.crt ]]; then
     (
@@ -110,14 +110,14 @@ authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {c
 authorization: {mode: Webhook}
 tlsCertFile: $HOME_DIR/kubelet.crt
 tlsPrivateKeyFile: $HOME_DIR/kubelet.key
-# What this kind of machine has: cgroup v1, and no right to lower oom_score_adj.
+# Properties of this machine: cgroup v1, and no right to lower oom_score_adj.
 failCgroupV1: false
 cgroupDriver: cgroupfs
 cgroupRoot: $CGROUP_ROOT
 oomScoreAdj: 0
 clusterDomain: cluster.local
 clusterDNS: [$DNS_IP]
-# The machine's own resolver and search list are no concern of a pod's.
+# Pods do not use the machine's resolver and search list.
 resolvConf: ""
 podLogsDir: $HOME_DIR/pod-logs
 volumePluginDir: $HOME_DIR/volume-plugins
@@ -125,8 +125,8 @@ makeIPTablesUtilChains: false
 maxPods: 250
 serializeImagePulls: false
 nodeStatusUpdateFrequency: 2s
-# Secrets and ConfigMaps arrive in running pods at the next sync after the watch
-# told of them.
+# Secrets and ConfigMaps are updated in running pods at the next sync after the watch
+# event.
 syncFrequency: 10s
 configMapAndSecretChangeDetectionStrategy: Watch
 kubeAPIQPS: 100
@@ -135,7 +135,7 @@ eventRecordQPS: 50
 eventBurst: 200
 registryPullQPS: 0
 # Images cannot be pulled again and the disk is shared with builds: a full
-# disk must not cost us images or pods.
+# disk must not remove images or pods.
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 100Mi, nodefs.available: "1%", nodefs.inodesFree: "1%", imagefs.available: "1%"}
@@ -157,9 +157,9 @@ clientConnection: {kubeconfig: $PROXY_CONF, qps: 100, burst: 200}
 healthzBindAddress: 127.0.0.1:10256
 metricsBindAddress: 127.0.0.1:10249
 nodePortAddresses: [$NODE_NET]
-# A failover is as quick as its Service: rules follow the endpoints at once.
+# A failover is as fast as its Service: rules follow the endpoints at once.
 nftables: {minSyncPeriod: 100ms, syncPeriod: 30s}
-# Needs rights over the machine's limits.
+# Needs the right to change the machine's limits.
 conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 YAML
   RESTART_ON=$(fingerprint "$HOME_DIR/kube-proxy.yaml" --) \
@@ -167,6 +167,15 @@ YAML
 }
 
 both() { kubelet_up; proxy_up; }
+
+# NetworkPolicies. It asks for its node's address, so the kubelet has registered by then.
+policies_up() {
+  start "$node-kube-router" "$BIN/kube-router" --kubeconfig="$STATE/kubeconfigs/kube-router.conf" \
+    --hostname-override="$node" --service-cluster-ip-range="$SERVICE_NET"
+  local -a inside=()
+  [[ -z $NETNS ]] || inside=(nsenter "--net=/run/netns/$NETNS")
+  wait_for 30 "kube-router's rules on $node" ${inside[@]+"${inside[@]}"} iptables -n -L KUBE-ROUTER-FORWARD
+}
 
 action=${1:-}
 shift || true
@@ -176,6 +185,7 @@ for name in "${NODE_NAMES[@]}"; do
   case $action in
   containerd) step "containerd of $node" containerd_up ;;
   kubelet) step "kubelet and kube-proxy of $node" both ;;
-  *) fail "usage: node.sh containerd|kubelet [NODE …]" ;;
+  policies) step "NetworkPolicies of $node" policies_up ;;
+  *) fail "usage: node.sh containerd|kubelet|policies [NODE …]" ;;
   esac
 done

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# How long nobody can write when something breaks, and whether anything is lost when it breaks
-# again and again (tests/outage). Tables stay in target/dev, the logs of all pods in
+# Measures the time without writes after a fault, and whether data is lost with repeated
+# faults (tests/outage). Tables are kept in target/dev, the logs of all pods in
 # target/dev/outage-logs.
-#   outage.sh                      each kind of fault five times, some half an hour: outage.md
-#   OUTAGE_SAMPLES=1 outage.sh     quickly
+#   outage.sh                      each kind of fault five times, about half an hour: outage.md
+#   OUTAGE_SAMPLES=1 outage.sh     a quick run
 #   OUTAGE_ONLY='memory,pod deleted' outage.sh   a part
-#   OUTAGE_SAMPLES=10 OUTAGE_ONLY='API server hangs' outage.sh   some 25 minutes
+#   OUTAGE_SAMPLES=10 OUTAGE_ONLY='API server hangs' outage.sh   about 25 minutes
 #   outage.sh soak                 a fault every 20 s for half an hour: soak.md
 #   outage.sh changes              the spec changed once a second, twenty times: changes.md
 #   CHANGES_RUNS=1 CHANGES_SEED=7 outage.sh changes
@@ -22,7 +22,7 @@ changes) name=changes_once_a_second_lose_nothing ;;
 *) sed -n 's/^#   //p' outage.sh >&2; exit 2 ;;
 esac
 
-# Should it be killed, so that it mends no node itself.
+# In case it is killed and cannot repair the node itself.
 mend() {
   local node
   [[ -z ${CONTEXT:-} ]] || return 0
@@ -35,6 +35,6 @@ trap 'code=$?; mend; exit "$code"' EXIT
 
 of_a_release
 rm -rf "$DEV/outage-logs"
-# Optimised, as services are; and the machine is the database's.
+# Optimised, like services, so that it leaves the machine to the database.
 export CARGO_TARGET_DIR=$ROOT/target RUST_BACKTRACE=0
 (cd "$ROOT" && cargo test --locked --release --test outage -- --ignored --exact "$name" --nocapture)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What a cluster gets from its provider: names (CoreDNS) and disks (the provisioner).
+# The services of a cluster's provider: names (CoreDNS) and disks (the provisioner).
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$(dirname "$0")/lib/process.sh"
 
 coredns_up() {
-  # No cache: it would serve a dead pod's address; the data is in memory anyway.
-  # Names outside the cluster do not exist, and that is said at once.
+  # No cache: it would return a deleted pod's address; the data is in memory anyway.
+  # Names outside the cluster do not exist, which is answered at once.
   put "$STATE/Corefile" <<CORE
 cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
   bind $NODE_IP

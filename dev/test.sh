@@ -1,35 +1,35 @@
 #!/usr/bin/env bash
-# Everything that must hold: format, lints, licences, unit tests, the chart, and
-# tests on a real cluster, which is brought up beside the first of them. Stops
-# at nothing, sums up at the end: "N passed, N failed" is the last line.
+# All checks: format, lints, licences, unit tests, the chart, and tests on a real
+# cluster, which is started in parallel with the first of them. Continues after
+# failures and ends with a summary: "N passed, N failed" is the last line.
 #   test.sh            all
-#   test.sh unit       only what needs no cluster
+#   test.sh unit       only the checks that need no cluster
 set -euo pipefail
 cd "$(dirname "$0")"
-# With CONTEXT=<name>: the kubeconfig that has it, before common.sh names ours.
+# With CONTEXT=<name>: the kubeconfig that has it, before common.sh sets ours.
 caller=${KUBECONFIG:-$HOME/.kube/config}
 . lib/common.sh
 
 what=${1:-all}
-# Nodes that can be cut off and drained; a cluster of one is given two more.
+# Nodes that can be cut off and drained; a cluster of one node gets two more.
 export NODES=${NODES:-3}
-# The images are made from this folder, so nothing may be built elsewhere.
-# A panic says where it was; what led there only crowds out the next one.
+# The images are built from this folder, so nothing may be built elsewhere.
+# A panic prints its position; a backtrace would only hide the next one.
 export CARGO_TARGET_DIR=$ROOT/target CARGO_TERM_COLOR=never RUST_BACKTRACE=0
-# The programs in the images are those of the tests: nothing is compiled twice, and overflows are found.
+# The programs in the images are those of the tests: nothing is compiled twice, and overflows are detected.
 export PROFILE=${PROFILE:-dev}
 CARGO_DENY=0.20.2
 mkdir -p "$LOG"
 
 passed=0 failed=0 failures=() started=$EPOCHREALTIME
 
-# run NAME COMMAND…: its output goes to a log; sets `code` and says how long it took.
+# run NAME COMMAND…: writes its output to a log; sets `code` and prints the duration.
 run() {
   local name=$1 begin=$EPOCHREALTIME
   shift
   log=$LOG/test-${name//[^a-zA-Z0-9]/-}.log
-  # Not in a condition, which would switch off errexit inside; and not this
-  # shell, so that a step that exits ends only itself.
+  # Not in a condition, which would disable errexit inside; and in a subshell,
+  # so that a step that exits ends only itself.
   set +e
   (set -e; cd "$ROOT"; "$@") </dev/null >"$log" 2>&1
   code=$?
@@ -37,7 +37,7 @@ run() {
   took=$(seconds "$begin" "$EPOCHREALTIME")
 }
 
-# count NAME PASSED FAILED: a step's result, as a line and in the sum.
+# count NAME PASSED FAILED: a step's result, as a line and in the summary.
 count() {
   local verdict=ok
   passed=$((passed + $2)) failed=$((failed + $3))
@@ -49,27 +49,27 @@ count() {
   (($3 == 0)) || show
 }
 
-# What people need of a failed step; the whole is in the log. Of tests: what each
-# said first, so that a long account of one does not hide the next.
+# The relevant output of a failed step; the full log is in the file. For tests: the first
+# lines of each, so that a long output of one does not hide the next.
 show() {
   local -a relevant
   mapfile -t relevant < <(sed -n '/^failures:$/,$p' "$log" | awk '
     /^---- .* stdout ----$/ {shown = 0; print; next}
     /^failures:$/ {listing = seen++; next}
     listing && NF {print}
-    !listing && NF && shown++ < 25 {print substr($0, 1, 1000)}')
+    !listing && NF && shown++ < 60 {print substr($0, 1, 1000)}')
   ((${#relevant[@]})) || mapfile -t relevant < <(sed -n '/^error/,/^$/p' "$log" | head -n 80)
   ((${#relevant[@]})) || mapfile -t relevant < <(tail -n 30 "$log")
   printf '    %s\n' "${relevant[@]}" "the whole log: $log"
 }
 
-# check NAME COMMAND…: one test, which passes when the command does.
+# check NAME COMMAND…: one test, which passes if the command succeeds.
 check() {
   run "$@"
   if ((code == 0)); then count "$1" 1 0; else count "$1" 0 1; fi
 }
 
-# tests NAME ARGUMENT…: what `cargo test ARGUMENT…` counts. One that ends
+# tests NAME ARGUMENT…: the counts of `cargo test ARGUMENT…`. A run that ends
 # without a count (it does not compile, it was killed) has failed, too.
 tests() {
   local name=$1 ok bad
@@ -78,18 +78,18 @@ tests() {
   read -r ok bad < <(awk '/^test result:/ {for (i = 1; i < NF; i++) {if ($(i + 1) ~ /^passed/) p += $i; if ($(i + 1) ~ /^failed/) f += $i}} END {print p + 0, f + 0}' "$log")
   if ((code != 0 && bad == 0)); then bad=1; fi
   count "$name" "$ok" "$bad"
-  # What runs only a part of itself says so.
+  # A partial run prints that it is one.
   sed -n 's/^a part: /    &/p' "$log"
 }
 
-# not_run NAME WHY: what could not be tried is not known to hold.
+# not_run NAME WHY: a check that could not run counts as failed.
 not_run() {
   log=$LOG/test-not-run.log took=0
   echo "$2" >"$log"
   count "$1" 0 1
 }
 
-# The cluster comes up beside what needs none: it mostly waits.
+# The cluster is started in parallel with checks that need none: it mostly waits.
 cluster_pid=
 cluster_begin() {
   # A process group of its own: a background job of a script ignores Ctrl-C.
@@ -105,7 +105,7 @@ cluster_end() {
 end_background() { [[ -z $cluster_pid ]] || kill -- "-$cluster_pid" 2>/dev/null || true; }
 trap 'code=$?; end_background; exit $code' EXIT
 
-# cargo-deny is a program, not a library of ours: built once, and cheaply, since it runs for a second.
+# cargo-deny is a tool: built once, without optimisation, since it runs for a second.
 cargo_deny() {
   local tools=$DEV/cargo-tools
   if [[ $("$tools/bin/cargo-deny" --version 2>/dev/null) != "cargo-deny $CARGO_DENY" ]]; then
@@ -116,7 +116,7 @@ cargo_deny() {
   "$tools/bin/cargo-deny" check bans licenses sources
 }
 
-# Server programs of PostgreSQL for the migration tests; Debian's, without a server that starts by itself.
+# Server programs of PostgreSQL for the migration tests; Debian's, without an automatically started server.
 postgres_programs() {
   if command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then echo present; return; fi
   [[ $(id -u) == 0 ]] || { echo "PostgreSQL's server programs are missing, and only root can install them (package postgresql)"; return 1; }
@@ -134,12 +134,12 @@ example_images() {
   dev/images.sh example-sql example-flask example-goose
 }
 
-# Every object of the manifests and examples as the API server would take it; nothing is written.
+# A dry run of every object of the manifests and examples; nothing is written.
 dry_run() { kubectl apply --dry-run=server --server-side --force-conflicts --validate=strict "$@"; }
 manifests() {
   dry_run -f manifests/servicedb.yaml
   dry_run --namespace default -f examples/minimal/servicedatabase.yaml
-  # An example's namespace may not be there, and a dry run makes none.
+  # An example's namespace may not exist, and a dry run does not create it.
   local example
   for example in examples/*/kustomization.yaml; do
     example=${example%/kustomization.yaml}
@@ -167,7 +167,7 @@ done
 check 'format' cargo fmt --all --check
 check 'clippy' cargo clippy --locked --all-targets -- -D warnings
 check 'cargo deny' cargo_deny
-# All at once, while the cluster comes up; what does not compile is told here.
+# All at once, while the cluster starts; compile errors are reported here.
 check 'building the tests' cargo test --locked --all-targets --no-run
 tests 'unit tests' --lib --bins
 tests 'documentation tests' --doc
@@ -187,8 +187,8 @@ if [[ $what == all ]]; then
     if [[ $target == @(e2e|faults)* ]] && ((installed != 0)); then
       not_run "tests/$target" "not run: the operator is not installed"
     elif [[ $target == e2e* ]]; then
-      # They mostly wait, and see to it themselves that no more run at once than the machine bears. Those that
-      # are alone wait for all others: more threads than there are of them.
+      # They mostly wait, and limit the number that run at once themselves. Exclusive tests wait for all
+      # others: so there are more threads than exclusive tests.
       tests "tests/$target" --test "$target" -- --test-threads 24
     else
       tests "tests/$target" --test "$target"

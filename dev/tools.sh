@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The command line tools, in target/dev/bin. kubectl comes with the cluster's
-# program; with an existing cluster the machine's own serves as well.
+# program; with an existing cluster the machine's own is used.
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Vault in the cluster: certificates, manifests, initialisation, unsealing.
 # After a restart Vault is sealed; running this again unseals it.
-#   vault.sh            all of it
-#   vault.sh unseal     only that
+#   vault.sh            all steps
+#   vault.sh unseal     only the unsealing
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$(dirname "$0")/lib/process.sh"
+. "$(dirname "$0")/lib/server-certificate.sh"
 
-# Where the keys lie: with the cluster whose Vault they open. A cluster that is
-# not ours has them under target/dev, one folder a context.
+# The folder of the keys: with the cluster whose Vault they unseal. For an existing
+# cluster they are under target/dev, one folder per context.
 if [[ -n ${CONTEXT:-} ]]; then KEYS=$DEV/vault-$CONTEXT; else KEYS=$STATE/vault; fi
 VAULT_IMAGE=${VAULT_IMAGE:-$IMAGE_REPOSITORY/vault:$IMAGE_TAG}
 
@@ -18,29 +19,23 @@ certificates() {
   chmod 700 "$KEYS"
   if [[ ! -e $KEYS/tls.crt ]]; then
     umask 077
-    cd "$KEYS"
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -keyout ca.key -out ca.crt -subj '/CN=servicedb local Vault CA' \
-      -addext 'basicConstraints=critical,CA:TRUE' -addext 'keyUsage=critical,keyCertSign,cRLSign'
-    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.csr -subj '/CN=vault.vault.svc'
-    openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -set_serial "0x$(openssl rand -hex 16)" -days 3650 -out tls.crt.new \
-      -extfile <(printf 'subjectAltName=DNS:vault.vault.svc,DNS:vault.vault.svc.cluster.local,DNS:vault.vault,DNS:vault,DNS:localhost,IP:127.0.0.1,IP:%s\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n' "$VAULT_IP")
-    mv tls.crt.new tls.crt
+    server_certificate Vault vault.vault.svc \
+      "DNS:vault.vault.svc,DNS:vault.vault.svc.cluster.local,DNS:vault.vault,DNS:vault,DNS:localhost,IP:127.0.0.1,IP:$VAULT_IP"
     how=made
-    cd "$ROOT"
   fi
   install -m 644 "$KEYS/ca.crt" "$DEV/vault-ca.crt"
 }
 
 manifests() {
   local cluster_ip="clusterIP: $VAULT_IP" config
-  # Another cluster's Service range is its own affair.
+  # Another cluster has its own Service range.
   [[ -z ${CONTEXT:-} ]] || cluster_ip=
   config=$(fingerprint "$ROOT/dev/vault.yaml" "$KEYS/tls.crt" --)
   sed -e "s|\$CLUSTER_IP|$cluster_ip|; s|\$VAULT_IMAGE|$VAULT_IMAGE|; s|\$CONFIG_HASH|$config|" "$ROOT/dev/vault.yaml" |
     kubectl apply --server-side --force-conflicts -f -
   kubectl -n vault create secret tls vault-tls --cert="$KEYS/tls.crt" --key="$KEYS/tls.key" --dry-run=client -o yaml |
     kubectl apply --server-side --force-conflicts -f -
-  # What people and pods trust Vault by.
+  # The authority with which users and pods trust Vault.
   kubectl -n vault create configmap vault-ca --from-file=ca.crt="$KEYS/ca.crt" --dry-run=client -o yaml |
     kubectl apply --server-side --force-conflicts -f -
   wait_for 120 "Vault's pod" pod_runs
@@ -48,7 +43,7 @@ manifests() {
 }
 pod_runs() { [[ $(kubectl -n vault get pod vault-0 -o 'jsonpath={.status.containerStatuses[0].state.running.startedAt}') ]]; }
 
-# How this machine reaches Vault.
+# Vault's address for this machine.
 reach() {
   if [[ -n ${CONTEXT:-} ]]; then
     export VAULT_ADDR=https://127.0.0.1:18200
@@ -70,8 +65,8 @@ initialise_and_unseal() {
   reach
   how='unsealed already'
   if is '.initialized | not'; then
-    # Kept before anything else is done: a key that is lost cannot be asked for again.
-    # One key is enough where losing it costs a `make clean`.
+    # Saved before any other step: a lost key cannot be requested again.
+    # One key is enough if losing it only requires a `make clean`.
     umask 077
     api -X PUT -d '{"secret_shares": 1, "secret_threshold": 1}' "$VAULT_ADDR/v1/sys/init" >"$KEYS/init.json.new"
     jq -e .root_token "$KEYS/init.json.new" >/dev/null
@@ -79,7 +74,7 @@ initialise_and_unseal() {
     how='initialised and unsealed'
   fi
   [[ -s $KEYS/init.json ]] || fail "Vault is initialised, but its keys are not in $KEYS: 'make clean' and start again"
-  # Vault may still be opening its storage: ask until it is open.
+  # Vault may still be opening its storage: retry until it is open.
   if is .sealed; then
     [[ $how == init* ]] || how=unsealed
     wait_for 30 unsealing try_unseal
@@ -95,7 +90,7 @@ write_env() {
   umask 077
   install -m 600 "$KEYS/init.json" "$DEV/vault-init.json"
   cat >"$DEV/vault.env.new" <<ENV
-# This local Vault's root: for people and tests, never for the operator.
+# This local Vault's root token: for users and tests, never for the operator.
 export VAULT_ADDR=$VAULT_ADDR
 export VAULT_TOKEN=$(jq -r .root_token "$KEYS/init.json")
 export VAULT_CACERT=$VAULT_CACERT

@@ -166,6 +166,14 @@ path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/runtime" {
 path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/migrator" {
   capabilities = ["read", "delete"]
 }
+
+# The passphrases of backups: made once, never read, replaced or deleted.
+path "$KV_MOUNT/data/$CLUSTER_ID/+/+/backup/+" {
+  capabilities = ["create"]
+}
+path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/backup/+" {
+  capabilities = ["read"]
+}
 POLICY_END
 say wrote "policy $POLICY"
 

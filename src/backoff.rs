@@ -1,22 +1,22 @@
-//! How long to wait before the next try: longer after each failure, and never in step with a fleet.
+//! Exponential backoff with jitter, so that a fleet does not retry at the same time.
 
 use std::time::Duration;
 
 use rand::Rng;
 
-/// The wait after so many failures in a row: `first` after one, twice as long after each more, at
-/// most `longest`.
+/// The delay after a number of consecutive failures: `first` after one, doubled with each further
+/// one, at most `longest`.
 pub fn delay(failures: u32, first: Duration, longest: Duration) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     first.saturating_mul(1 << doublings).min(longest)
 }
 
-/// From four fifths to six fifths of a time, so that a fleet does not come at once.
+/// Four to six fifths of a duration, so that a fleet does not act at the same time.
 pub fn jittered(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.8..1.2))
 }
 
-/// The waits of one activity.
+/// The backoff of one activity.
 pub struct Backoff {
     first: Duration,
     longest: Duration,
@@ -24,23 +24,23 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits some `first` after a failure, doubled up to some `longest`.
+    /// A backoff of about `first` after a failure, doubled up to about `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, failures: 0 }
     }
 
-    /// How long to wait after one more failure.
+    /// The delay after one more failure.
     pub fn step(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         jittered(delay(self.failures, self.first, self.longest))
     }
 
-    /// Waits, after one more failure.
+    /// Sleeps after one more failure.
     pub async fn wait(&mut self) {
         tokio::time::sleep(self.step()).await;
     }
 
-    /// After a success: the next failure waits `first` again.
+    /// Resets after a success: the delay after the next failure is `first` again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

@@ -1,18 +1,18 @@
 //! Servicedb: one binary, several parts.
 //!
-//! Reading order: [`api`] is the resource that people write and read; [`contract`] is what
-//! the parts tell each other; [`operator`] turns resources into Kubernetes and Vault objects
+//! Reading order: [`api`] is the resource that users write and read; [`contract`] has the
+//! documents between the parts; [`operator`] turns resources into Kubernetes and Vault objects
 //! and observations into status; [`agent`] runs in every database pod; [`migrate`] is the
-//! migration Job; [`check`] walks the whole chain once; [`vault`] and [`postgres`] are the
-//! ports to the outside; [`plugin`] is `kubectl servicedb`; [`reference`] makes the
-//! reference page.
+//! migration Job; [`check`] tests Vault, credentials and PostgreSQL once; [`vault`] and
+//! [`postgres`] are the clients of Vault and PostgreSQL; [`plugin`] is `kubectl servicedb`;
+//! [`reference`] generates the reference page.
 
 pub mod api;
 pub mod contract;
 pub mod plugin;
 
-// Whatever runs in a cluster runs on Unix; people's terminals may not, so what stands above
-// uses nothing of what stands below.
+// All parts in a cluster run on Unix; users' terminals may not, so the modules above use
+// nothing of the modules below.
 #[cfg(unix)]
 pub mod agent;
 #[cfg(unix)]

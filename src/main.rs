@@ -1,4 +1,4 @@
-//! The command line of the one binary.
+//! The command line of the binary.
 
 use std::process::ExitCode;
 
@@ -18,12 +18,12 @@ enum Command {
     /// Run in a database pod: initialise, supervise Patroni, probe, report.
     #[cfg(unix)]
     Agent,
-    /// Apply the pending migrations, once; or a part of that, around a tool of the team's own.
+    /// Apply the pending migrations, once; or a part of that, around a team's own tool.
     Migrate {
         #[command(subcommand)]
         part: Option<MigratePart>,
     },
-    /// Walk the whole chain once in a database pod: Vault, credentials, PostgreSQL.
+    /// Check Vault, credentials and PostgreSQL once, in a database pod.
     #[cfg(unix)]
     Check,
     /// Print the CustomResourceDefinition.
@@ -31,21 +31,21 @@ enum Command {
     /// Print the reference page.
     #[command(hide = true)]
     Reference,
-    /// Log in to Vault as the operator does, and say what works; for `helm test`.
+    /// Log in to Vault as the operator does, and print the result of each step; for `helm test`.
     VaultCheck(Box<servicedb::operator::Options>),
-    /// Refuse while ServiceDatabases exist; for the chart's pre-delete hook.
+    /// Fail while ServiceDatabases exist; for the chart's pre-delete hook.
     UninstallCheck,
 }
 
 #[derive(Subcommand)]
 enum MigratePart {
-    /// Hold the lock, and write the files that the tool finds the database by.
+    /// Hold the lock, and write the tool's connection files.
     Hold,
-    /// Whether these files are there.
+    /// Check whether these files exist.
     IsHeld,
-    /// Record that the tool has ended well.
+    /// Record that the tool has succeeded.
     Record,
-    /// Look whether the schema still is what the migrations give.
+    /// Check whether the schema still matches the migrations.
     Drift,
 }
 
@@ -58,12 +58,12 @@ fn main() -> ExitCode {
         .with_env_filter(log_filter(&cli.command))
         .with_writer(std::io::stderr)
         .init();
-    // It fails only where there is one already, and nothing ran before this.
+    // It fails only if one is installed already, and nothing ran before this.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "the runtime could not start");
+            tracing::error!(%error, "the runtime failed to start");
             return ExitCode::FAILURE;
         }
     };
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Prints a generated text: `crds/` and `docs/reference.md` are such texts, and tests refuse drift.
+/// Prints a generated text, such as `crds/` and `docs/reference.md`; tests compare these with the code.
 fn print<E: std::fmt::Display>(text: Result<String, E>) -> ExitCode {
     match text {
         Ok(text) => {
@@ -97,15 +97,15 @@ fn print<E: std::fmt::Display>(text: Result<String, E>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("the text cannot be written: {error}");
+            eprintln!("failed to write the text: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// What is logged: of a check, whose lines are for a terminal, only trouble. The PostgreSQL
-/// client logs each statement and notice in full, which may hold anything, so it never gets
-/// below a warning, whatever level is asked for.
+/// The log filter. A check, whose output is for a terminal, logs only warnings. The PostgreSQL
+/// client logs each statement and notice in full, which may contain secrets, so it never logs
+/// below a warning, whatever level is configured.
 fn log_filter(command: &Command) -> tracing_subscriber::EnvFilter {
     let usual = match command {
         #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! The reference page, made from what it describes: the CRD, the conditions, the keys in
-//! metadata and the command lines. `docs/reference.md` is its output, and a test refuses drift.
+//! The reference page, generated from the CRD, the conditions, the keys in metadata and the
+//! command lines. `docs/reference.md` is its output; a test compares it with the code.
 
 mod fields;
 
@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition,
 };
 
+use crate::api::pod_metadata::{RESERVED_KEYS, RESERVED_PREFIXES};
 use crate::api::{conditions, crd, names, spec::RESERVED_PARAMETERS};
 
 /// The page, as Markdown.
@@ -25,11 +26,16 @@ pub fn markdown() -> String {
             page.push_str(&fields::section(part, root));
         }
     }
-    page.push_str("\n## Reserved parameters\n\n`spec.postgres.parameters` refuses these: Servicedb or Patroni owns them, or they would run code in the server or read files of the writer's choice.\n\n");
+    page.push_str("\n## Reserved parameters\n\n`spec.postgres.parameters` refuses these: Servicedb or Patroni owns them, or they would run code in the server or read arbitrary files.\n\n");
     page.push_str(&RESERVED_PARAMETERS.iter().map(|name| code(name)).collect::<Vec<_>>().join(", "));
     page.push_str(".\n");
+    page.push_str("\n## Reserved keys of pods\n\n`spec.podMetadata` refuses keys that the operator, Patroni or Kubernetes' controllers write: all that begin with ");
+    page.push_str(&RESERVED_PREFIXES.iter().map(|prefix| code(prefix)).collect::<Vec<_>>().join(", "));
+    page.push_str("; and ");
+    page.push_str(&RESERVED_KEYS.iter().map(|key| code(key)).collect::<Vec<_>>().join(", "));
+    page.push_str(".\n");
     page.push_str(&documented("Conditions", "Type", conditions::TYPES));
-    page.push_str("\nEach condition carries the generation of spec that it answers. `Ready`, `Reconciling` and `Stalled` follow kstatus, so `kubectl wait --for=condition=Ready` waits for what spec declares.\n");
+    page.push_str("\nEach condition has the generation of the spec that it describes. `Ready`, `Reconciling` and `Stalled` follow kstatus, so `kubectl wait --for=condition=Ready` waits for the declared state.\n");
     page.push_str(&documented("Reasons of conditions and events", "Reason", conditions::reason::ALL));
     page.push_str(&documented("Keys in metadata", "Key", names::KEYS));
     page.push_str(&operator());
@@ -98,7 +104,7 @@ fn plugin() -> String {
     text
 }
 
-/// One line of a table's cell: a bar would end the cell.
+/// The text of a table cell, on one line: an unescaped bar would end the cell.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
@@ -115,7 +121,7 @@ mod tests {
         let written = std::fs::read_to_string(file).expect("the generated page");
         assert!(
             written == super::markdown(),
-            "docs/reference.md is not what the code says; write it anew: \
+            "docs/reference.md differs from the code; regenerate it: \
              cargo run --bin servicedb -- reference > docs/reference.md"
         );
     }

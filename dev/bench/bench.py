@@ -10,10 +10,12 @@ import statistics
 import sys
 import time
 
+from floors import floor_set, patroni_objects
 from kubernetes import GROUP, ApiError, Cluster, Watch, condition
 
 NAMESPACE = "servicedb-bench"
 FLOOR_NAME = "floor: initdb in a bare StatefulSet"
+PATRONI_NAME = "three members of bare Patroni"
 OPERATOR = ("servicedb-system", "servicedb-operator")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Longer than anything that is worth measuring.
@@ -23,53 +25,9 @@ PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 CLAIMS = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"
 CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 STATEFUL_SETS = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"
+SERVICE_ACCOUNTS = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
+RBAC = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
 DATABASES = f"{GROUP}/namespaces/{NAMESPACE}/servicedatabases"
-
-# What PostgreSQL itself costs on this cluster: a volume, initdb, a server, a probe each second.
-FLOOR = """set -e
-mkdir -m 0700 /data/pgdata
-initdb --pgdata=/data/pgdata --data-checksums --auth=trust >/dev/null
-exec postgres -D /data/pgdata -c unix_socket_directories=/tmp -c listen_addresses='*'
-"""
-
-
-def floor_set(name, image):
-    restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    pod = {"runAsNonRoot": True, "runAsUser": 999, "fsGroup": 999, "seccompProfile": {"type": "RuntimeDefault"}}
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": {"name": name},
-        "spec": {
-            "serviceName": name,
-            "selector": {"matchLabels": {"app": name}},
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"},
-            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 5,
-                    "securityContext": pod,
-                    "containers": [
-                        {
-                            "name": "postgres",
-                            "image": image,
-                            "imagePullPolicy": "IfNotPresent",
-                            "command": ["sh", "-c", FLOOR],
-                            "securityContext": restricted,
-                            "readinessProbe": {
-                                "exec": {"command": ["pg_isready", "--quiet", "--host=/tmp"]},
-                                "periodSeconds": 1,
-                            },
-                            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                        }
-                    ],
-                },
-            },
-        },
-    }
-
 
 def database(name, instances, migrations):
     spec = {
@@ -131,6 +89,23 @@ class Bench:
             ready = watch.until(lambda pods: is_ready(pods.get(f"{name}-0")), TIMEOUT, f"pod {name}-0")
         return ready - start
 
+    def bare_patroni(self):
+        """Three members of Patroni with nothing around them, until all three are ready, as Ready of a database means."""
+        name = self.name()
+        objects = patroni_objects(name, NAMESPACE, self.image)
+        paths = {"ServiceAccount": SERVICE_ACCOUNTS, "Role": f"{RBAC}/roles", "RoleBinding": f"{RBAC}/rolebindings", "StatefulSet": STATEFUL_SETS}
+        pods = [f"{name}-{ordinal}" for ordinal in range(3)]
+        with Watch(self.cluster, PODS) as watch:
+            start = time.monotonic()
+            for thing in objects:
+                self.cluster.post(paths[thing["kind"]], thing)
+            ready = watch.until(lambda found: all(is_ready(found.get(pod)) for pod in pods), TIMEOUT, f"pods of {name}")
+        for thing in objects:
+            self.cluster.delete(f"{paths[thing['kind']]}/{thing['metadata']['name']}")
+        for record in ("config", "leader", "failover", "sync", "failsafe"):
+            self.cluster.delete(f"{CONFIG_MAPS}/{name}-{record}")
+        return ready - start
+
     def databases(self, count, instances, migrations):
         """From the first request until the last one is Ready, with every instance that it declares."""
         wanted = [database(self.name(), instances, migrations) for _ in range(count)]
@@ -180,14 +155,14 @@ def is_ready(thing):
     return thing is not None and condition(thing, "Ready") == "True"
 
 
-def trace(bench, migrations):
+def trace(bench, instances, migrations):
     """Where the time of one database goes: every change that can be seen, with its time."""
     jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
     paths = {"database": DATABASES, "set": STATEFUL_SETS, "pod": PODS, "job": jobs}
     watches = {kind: Watch(bench.cluster, path) for kind, path in paths.items()}
     start = time.monotonic()
     name = bench.name()
-    bench.cluster.post(DATABASES, database(name, 1, migrations))
+    bench.cluster.post(DATABASES, database(name, instances, migrations))
     watches["database"].until(lambda found: is_ready(found.get(name)), TIMEOUT, f"Ready of {name}")
     told, seen = [], set()
     for kind, watch in watches.items():
@@ -276,9 +251,13 @@ def main():
     bench.prepare()
     try:
         if arguments.trace:
-            for migrations in (False, True):
-                print("one instance, " + ("five migrations" if migrations else "without migrations"))
-                trace(bench, migrations)
+            for what, instances, migrations in (
+                ("one instance", 1, False),
+                ("one instance, five migrations", 1, True),
+                ("three instances", 3, False),
+            ):
+                print(what)
+                trace(bench, instances, migrations)
             return 0
         return measure_all(bench, arguments)
     finally:
@@ -293,10 +272,11 @@ def measure_all(bench, arguments):
     bench.floor()
     bench.remove_all()
     bench.measure(FLOOR_NAME, arguments.samples, bench.floor)
+    patroni = bench.measure(PATRONI_NAME, arguments.samples, bench.bare_patroni)
     figures = []
     for what, count, instances, times, limit in (
-        ("one instance", 1, 1, arguments.samples, 3),
-        ("three instances", 1, 3, arguments.samples, 5),
+        ("one instance", 1, 1, arguments.samples, 1.7),
+        ("three instances", 1, 3, arguments.samples, 3.6),
         ("ten databases at once", 10, 1, few, 10),
     ):
         plain = bench.measure(what, times, lambda: bench.databases(count, instances, False))
@@ -310,10 +290,15 @@ def measure_all(bench, arguments):
     floor = min(floors)
     rows = [("Apply to Ready, median", "seconds", "range", "x floor", "target", "", "with five migrations", "x floor")]
     rows.append((FLOOR_NAME, f"{floor:.2f}", spread(floors), "1.0", "", "", "", ""))
+    taken = spread(bench.samples[PATRONI_NAME])
+    rows.append((PATRONI_NAME, f"{patroni:.2f}", taken, f"{patroni / floor:.1f}", "", "", "", ""))
     for what, plain, migrated, limit in figures:
         met = "met" if plain <= limit * floor else "missed"
         taken = spread(bench.samples[what])
         rows.append((what, f"{plain:.2f}", taken, f"{plain / floor:.1f}", f"≤ {limit}", met, f"{migrated:.2f}", f"{migrated / floor:.1f}"))
+    three = next(plain for what, plain, _, _ in figures if what == "three instances")
+    met = "met" if three <= 1.15 * patroni else "missed"
+    rows.append(("three instances, against bare Patroni", f"{three / patroni:.2f} x", "", "", "≤ 1.15 x", met, "", ""))
     met = "met" if memory <= 30 else "missed"
     rows.append(("operator's memory with ten databases", f"{memory:.1f} MiB", "", "", "≤ 30 MiB", met, "", ""))
     text = f"{table(rows)}\n\n{machine()}; {busy:.0%} busy at the start; {datetime.date.today()}; `make bench`\n"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What a service does when it starts: its own ServiceAccount token buys a Vault
-# token, and that its credentials. Nothing secret is printed, or put on a
+# The start of a service: it exchanges its own ServiceAccount token for a Vault
+# token, and reads its credentials with that. No secret is printed, or put on a
 # command line or into the environment.
 set -eu
 umask 077

@@ -17,7 +17,7 @@ started_at() {
   [[ $1 == Z ]] || echo "${20}"
 }
 
-# running NAME: is it alive? Sets `pid` and `made_of`.
+# running NAME: whether it runs. Sets `pid` and `made_of`.
 running() {
   local start boot
   pid='' made_of=''
@@ -26,9 +26,9 @@ running() {
   [[ $boot == "$BOOT" && -n $start && $(started_at "$pid") == "$start" ]]
 }
 
-# start NAME COMMAND…: starts it unless that very command runs already; one
-# that runs from an older binary or with other arguments is replaced. With
-# NETNS=<name> it runs in that network namespace. Sets `how`.
+# start NAME COMMAND…: starts it unless exactly that command runs already; a process
+# with an older binary or other arguments is replaced. With NETNS=<name> it runs in
+# that network namespace. Sets `how`.
 start() {
   local name=$1 want
   # Two cores are scarcer than memory: less of the first goes into tidying up the second.
@@ -44,7 +44,7 @@ start() {
   fi
   how=started
   mkdir -p "$RUN" "$LOG"
-  # A log of a day's tests is enough.
+  # Limits the size of the log.
   if [[ -f $LOG/$name.log && $(stat -c %s "$LOG/$name.log") -gt 50000000 ]]; then mv "$LOG/$name.log" "$LOG/$name.log.1"; fi
   # The child notes its own pid before it becomes the program, so that Ctrl-C
   # at any moment leaves no daemon without a pid file. setsid keeps Ctrl-C from it.
@@ -58,7 +58,7 @@ start() {
     </dev/null >>"$LOG/$name.log" 2>&1 7>&- 8>&- 9>&- &
 }
 
-# stop NAME: asks, waits, then insists.
+# stop NAME: sends SIGTERM, waits, then sends SIGKILL.
 stop() {
   local name=$1 seconds=${2:-10}
   if running "$name"; then

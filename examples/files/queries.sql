@@ -46,7 +46,7 @@ SELECT id, role FROM users WHERE id = $1;
 WITH file AS (
   INSERT INTO files (id, file_name, file_path, owner_id) VALUES ($1, $2, $3, $4) RETURNING id, owner_id
 )
--- A foreign key is looked at after the statement: the file is there by then.
+-- A foreign key is checked after the statement: the file exists by then.
 INSERT INTO permissions (user_id, file_id, permission, is_owner)
 SELECT file.owner_id, file.id, p, true FROM file, unnest(ARRAY['read', 'write', 'delete']) AS p;
 

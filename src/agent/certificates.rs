@@ -1,62 +1,62 @@
-//! Renewed certificates: the kubelet exchanges the files, Patroni and PostgreSQL load them, and
-//! the operator is told once they have: an authority signs only after everybody trusts it.
+//! Renewed certificates: the kubelet replaces the files, Patroni and PostgreSQL load them, and the
+//! report then has their fingerprint: an authority signs only after every instance trusts it.
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::patroni::process::{Handle, Order};
+use super::patroni::process::{Handle, Request};
 use super::report::Reporter;
 use crate::contract::certificates::{FILES, fingerprint};
 use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
 use crate::postgres::over_socket;
 
-/// The interval between two checks of the files, which are small.
+/// Interval between two checks of the files, which are small.
 const INTERVAL: Duration = Duration::from_secs(3);
-/// How often PostgreSQL is asked whether it has loaded them.
-const ASK: Duration = Duration::from_secs(1);
-/// Patroni reloads in its next loop; a signal that came to nothing is repeated.
+/// Interval between two queries whether PostgreSQL has loaded them.
+const POLL: Duration = Duration::from_secs(1);
+/// The number of queries until the signal is repeated: Patroni reloads in its next loop.
 const PATIENCE: u32 = 30;
 
-/// What the files are, as the operator compares them; none while they are exchanged.
+/// The fingerprint of the files, as the operator compares it; none while they are replaced.
 pub fn present() -> Option<String> {
     let contents: Option<Vec<_>> = FILES.iter().map(|file| std::fs::read(format!("{TLS_DIR}/{file}")).ok()).collect();
     Some(fingerprint(contents?.iter().map(Vec::as_slice)))
 }
 
-/// Has Patroni reload when the files are others than `loaded`, which it was started with, and
-/// reports what is loaded.
+/// Has Patroni reload when the files change, and reports the fingerprint of the loaded ones. `loaded` is the
+/// one that Patroni was started with.
 pub async fn follow(patroni: Handle, reporter: Reporter, mut loaded: Option<String>) {
     loop {
         reporter.update(|report| report.certificates = Some(loaded.clone().unwrap_or_default()));
         tokio::time::sleep(INTERVAL).await;
         let now = present();
         if now.is_some() && now != loaded {
-            tracing::info!("the certificates are others; reloading");
+            tracing::info!("the certificates have changed; reloading");
             reload(&patroni).await;
             loaded = now;
         }
     }
 }
 
-/// Returns when PostgreSQL has read its configuration again, which Patroni has it do after its
-/// own API has the files.
+/// Returns when PostgreSQL has reloaded its configuration, which Patroni requests after its own API has
+/// loaded the files.
 async fn reload(patroni: &Handle) {
     loop {
-        let asked_at = Timestamp::now();
-        patroni.order(Order::Reload).await;
+        let requested_at = Timestamp::now();
+        patroni.request(Request::Reload).await;
         for _ in 0..PATIENCE {
-            tokio::time::sleep(ASK).await;
+            tokio::time::sleep(POLL).await;
             match loaded_at().await {
-                Ok(at) if at > asked_at => return,
+                Ok(at) if at > requested_at => return,
                 Ok(_) => {}
-                Err(error) => tracing::debug!(error, "PostgreSQL does not tell when it was configured"),
+                Err(error) => tracing::debug!(error, "the time of PostgreSQL's last reload cannot be read; retrying"),
             }
         }
     }
 }
 
-/// A session that is opened now has the time of the postmaster.
+/// The time of the last reload: a new session has the postmaster's.
 async fn loaded_at() -> Result<Timestamp, String> {
     let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.map_err(|error| error.to_string())?;
     let query = "SELECT (EXTRACT(epoch FROM pg_catalog.pg_conf_load_time()) * 1000000)::bigint";

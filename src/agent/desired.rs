@@ -1,5 +1,5 @@
-//! What the instance shall be: a watch of one ConfigMap by its name, and the last known copy
-//! on the volume, so that a restart does not depend on the API server.
+//! The desired state: a watch of one ConfigMap by its name, and a copy of the last known state on the
+//! volume, so that a restart does not depend on the API server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::backoff::Backoff;
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::pod::VOLUME;
 
-/// The newest known state; none before the first.
+/// The last known state; none before the first.
 pub type DesiredState = watch::Receiver<Option<Arc<Desired>>>;
 
-/// Watches from now on.
+/// Watches the state from now on.
 pub fn follow(environment: &Environment, client: kube::Client) -> DesiredState {
     let name = environment.names.desired();
     let copy = Path::new(VOLUME).join(KEY);
@@ -35,10 +35,15 @@ pub async fn first(state: &mut DesiredState) -> Arc<Desired> {
         if let Some(desired) = state.borrow_and_update().clone() {
             return desired;
         }
-        if state.changed().await.is_err() {
-            // The watch never ends while the process lives.
-            std::future::pending::<()>().await;
-        }
+        changed(state).await;
+    }
+}
+
+/// Waits for another state.
+pub async fn changed(state: &mut DesiredState) {
+    if state.changed().await.is_err() {
+        // The watch ends only with the process.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -54,14 +59,14 @@ async fn watch_changes(
     while let Some(event) = events.next().await {
         let config_map = match event {
             Ok(Event::Apply(config_map) | Event::InitApply(config_map)) => config_map,
-            // An operator that is being replaced may delete and make it again; what was last
-            // known holds until then.
+            // An operator that is being replaced may delete and recreate it; the last known state holds until
+            // then.
             Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {
                 backoff.reset();
                 continue;
             }
             Err(error) => {
-                tracing::warn!(%error, name, "the watch of the desired state was interrupted; trying again");
+                tracing::warn!(%error, name, "the watch of the desired state was interrupted; retrying");
                 backoff.wait().await;
                 continue;
             }
@@ -73,13 +78,13 @@ async fn watch_changes(
                     sender.send_replace(Some(Arc::new(desired)));
                 }
             }
-            Err(problem) => tracing::error!(name, problem, "the desired state is not readable; keeping the last one"),
+            Err(problem) => tracing::error!(name, problem, "the desired state is invalid; keeping the last known one"),
         }
     }
 }
 
 fn parse(config_map: &ConfigMap) -> Result<Desired, String> {
-    let text = text(config_map).ok_or_else(|| format!("it has no key {KEY}"))?;
+    let text = text(config_map).ok_or_else(|| format!("the ConfigMap has no key {KEY}"))?;
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
@@ -95,14 +100,7 @@ fn keep_copy(copy: &Path, config_map: &ConfigMap) {
     let Some(text) = text(config_map) else { return };
     let new = copy.with_extension("new");
     if let Err(error) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, copy)) {
-        tracing::warn!(%error, "the desired state cannot be kept on the volume");
-    }
-}
-
-/// Waits for another desired state.
-pub async fn changed(state: &mut DesiredState) {
-    if state.changed().await.is_err() {
-        std::future::pending::<()>().await;
+        tracing::warn!(%error, "the copy of the desired state cannot be written to the volume");
     }
 }
 
@@ -118,14 +116,14 @@ mod tests {
         "maximumLagBytes":1,"credentialGeneration":2,"primaryHost":"h","later":{"field":true}}"#;
 
     #[test]
-    fn a_newer_writers_fields_are_ignored_and_nonsense_is_told() {
+    fn unknown_fields_are_ignored_and_an_invalid_state_is_an_error() {
         assert_eq!(parse(&config_map(TEXT)).expect("a readable state").credential_generation, 2);
         assert!(parse(&config_map("{}")).is_err());
         assert!(parse(&ConfigMap::default()).expect_err("no key").contains(KEY));
     }
 
     #[test]
-    fn the_copy_is_what_was_seen() {
+    fn the_copy_is_the_last_known_state() {
         let copy = std::env::temp_dir().join(format!("servicedb-desired-{}.json", std::process::id()));
         keep_copy(&copy, &config_map(TEXT));
         let read = read_copy(&copy);

@@ -17,21 +17,21 @@ const REWIND_FUNCTIONS: [&str; 4] = [
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
 ];
 
-/// For every session here: nothing that a tenant put into its database is found by a name
-/// without schema, nothing waits for ever, and nothing waits for a replica that is not there.
+/// For every session here: a name without a schema never resolves to an object of the tenant, no
+/// statement waits forever, and none waits for a replica that is absent.
 const SESSION: &str = "SET search_path = pg_catalog; SET lock_timeout = '5s'; SET statement_timeout = '60s'; \
                        SET synchronous_commit = local; SET client_min_messages = warning;";
 
-/// How many sessions of the reader there may be: what a tenant's code keeps busy there takes no
+/// The maximum number of the reader's sessions: those that a tenant's code keeps busy take no
 /// connections from others.
 const READERS: i32 = 10;
 /// The relations of the ledger.
 const LEDGER: [&str; 2] = ["migrations", "revision"];
 
-/// A connection as superuser for statements that change nothing twice.
+/// A connection as superuser, for idempotent statements.
 ///
 /// # Errors
-/// If the server is not there.
+/// If the server does not run or refuses.
 pub async fn connect(database: &str) -> Result<Connection, EnsureError> {
     connect_at(SOCKET_DIR, database).await
 }
@@ -39,16 +39,16 @@ pub async fn connect(database: &str) -> Result<Connection, EnsureError> {
 /// The same at a socket in another folder.
 ///
 /// # Errors
-/// If the server is not there.
+/// If the server does not run or refuses.
 pub async fn connect_at(socket: &str, database: &str) -> Result<Connection, EnsureError> {
     let connection = over_socket(socket, database, "servicedb agent").await?;
-    // A database's owner may set another role for all who connect to it.
+    // The owner of a database may set another role for every session in it.
     execute(&connection.client, "the session", "SET ROLE NONE").await?;
     execute(&connection.client, "the session", SESSION).await?;
     Ok(connection)
 }
 
-/// What replicas need before the first of them asks.
+/// Creates the roles and rights that the first replica needs.
 ///
 /// # Errors
 /// If the server refuses.
@@ -72,18 +72,21 @@ pub async fn replication(client: &Client) -> Result<(), EnsureError> {
     execute(client, "the replication roles", &statements).await
 }
 
-/// Everything; what is wrong with single extensions is returned, since the rest serves.
+/// Ensures roles, database, rights and extensions. Problems of single extensions are returned, since the
+/// rest serves. `application_creates` is whether no migrations are declared: the application then creates its
+/// own schema.
 ///
-/// In the tenant's database a superuser runs nothing but what changes catalogs, and runs no code of
-/// the tenant's; what reads or could run what a tenant made is another login's.
+/// In the tenant's database a superuser only changes catalogs, and runs no code of the tenant; statements
+/// that read the tenant's objects, or could run its code, have another login.
 ///
 /// # Errors
-/// If the server is not there or refuses.
+/// If the server does not run or refuses.
 pub async fn everything(
     socket: &str,
     names: &PostgresNames,
     declared: &[String],
     found: &Places,
+    application_creates: bool,
 ) -> Result<Vec<String>, EnsureError> {
     let connection = connect_at(socket, "postgres").await?;
     let client = &connection.client;
@@ -95,11 +98,25 @@ pub async fn everything(
     drop(connection);
 
     let connection = connect_at(socket, &names.database).await?;
-    contents(&connection.client, names).await?;
+    contents(&connection.client, names, application_creates).await?;
+    locales(&connection.client).await?;
     extensions::install(&connection.client, socket, names, declared, found).await
 }
 
-/// Where the agent keeps what it must know without Vault.
+/// Ensures the extensions only: another attempt at those that [`everything`] could not create.
+///
+/// # Errors
+/// If the server does not run or refuses.
+pub async fn declared_extensions(
+    socket: &str,
+    names: &PostgresNames,
+    declared: &[String],
+) -> Result<Vec<String>, EnsureError> {
+    let connection = connect_at(socket, &names.database).await?;
+    extensions::install(&connection.client, socket, names, declared, &Places::new()).await
+}
+
+/// The table of the agent's records that must be readable without Vault.
 async fn own_records(client: &Client) -> Result<(), EnsureError> {
     let statements = "\
         CREATE SCHEMA IF NOT EXISTS servicedb;
@@ -107,7 +124,8 @@ async fn own_records(client: &Client) -> Result<(), EnsureError> {
             only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
             generation bigint NOT NULL,
             rotated_at timestamptz NOT NULL
-        );";
+        );
+        ALTER TABLE servicedb.credentials ADD COLUMN IF NOT EXISTS logins text;";
     execute(client, "the agent's own records", statements).await
 }
 
@@ -121,15 +139,15 @@ async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), Ensur
 }
 
 /// The logins of the local socket. A tenant's code that runs as one of them may change the role's
-/// settings and its password, which are taken back here; the password is of no use, since over TCP
-/// they are rejected.
+/// settings and its password, which are reset here; the password has no use, since these roles are rejected
+/// over TCP.
 async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
     let mut statements = String::new();
     for (role, limit) in [(PostgresNames::READER, READERS), (PostgresNames::AS_OWNER, -1)] {
         if !has_role(client, role).await? {
             statements += &format!("CREATE ROLE {role};");
         }
-        // Whether a member inherits follows from the member.
+        // Inheritance is a property of the member.
         statements += &format!(
             "ALTER ROLE {role} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
                  CONNECTION LIMIT {limit} PASSWORD NULL VALID UNTIL 'infinity';
@@ -165,14 +183,18 @@ async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
     execute(client, &what, &rights).await
 }
 
-/// Rights inside of the database. The ledger's schema is made here, so that the application
-/// never had a right to it. The owner may have dropped `public`.
-async fn contents(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
+/// Rights inside the database. The ledger's schema is created here, so that the application never has a
+/// right to it. The owner may have dropped `public`.
+///
+/// An application that creates its own schema owns the objects in it, and the owner of the database is
+/// its member: migrations that are declared later can change it. Its rights then stay until a
+/// migration revokes them, since a service may create at each start.
+async fn contents(client: &Client, names: &PostgresNames, application_creates: bool) -> Result<(), EnsureError> {
     let (owner, app, ledger) = (ident(&names.owner()), ident(&names.app()), PostgresNames::LEDGER_SCHEMA);
     let reader = PostgresNames::READER;
     let what = format!("rights in database {}", names.database);
     let failed = |source| EnsureError::Statement { what: what.clone(), source };
-    let there = client
+    let present = client
         .query(
             "SELECT 'public' FROM pg_catalog.pg_namespace WHERE nspname = 'public'
              UNION ALL
@@ -193,38 +215,64 @@ async fn contents(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE, SELECT, UPDATE ON SEQUENCES TO {app};
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO {app};"
     );
-    for row in there {
+    if application_creates {
+        statements += &format!("GRANT {app} TO {owner}; GRANT CREATE ON DATABASE {} TO {app};", ident(&names.database));
+    }
+    for row in present {
         match row.try_get::<_, &str>(0).map_err(failed)? {
             "public" => {
                 statements +=
                     &format!("REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO {app};");
+                if application_creates {
+                    statements += &format!("GRANT CREATE ON SCHEMA public TO {app};");
+                }
             }
-            // Of a database that was made before there was a reader.
+            // In a database that is older than the reader.
             relation => statements += &format!("GRANT SELECT ON {ledger}.{} TO {reader};", ident(relation)),
         }
     }
     execute(client, &what, &(statements + "COMMIT;")).await
 }
 
-/// Begins a transaction that leaves no statement in any log. It is a message of its own, and
-/// so is its COMMIT: the server decides on a whole message, by what holds before it whether to
-/// log it as a statement, by what holds after it whether to log it as a slow one.
-const UNLOGGED: &str = "BEGIN; SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
+/// The collations of the image's locales (`COLLATE "en_US.utf8"`), for a database that was initialised by an
+/// image without them. initdb imports them otherwise.
+async fn locales(client: &Client) -> Result<(), EnsureError> {
+    let statement = "\
+        SELECT pg_catalog.pg_import_system_collations('pg_catalog'::pg_catalog.regnamespace)
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_collation WHERE collname = 'en_US.utf8'
+                          AND collnamespace = 'pg_catalog'::pg_catalog.regnamespace)";
+    execute(client, "the collations of the image's locales", statement).await
+}
+
+/// Begins a transaction that leaves no statement in any log, whatever the spec, a database or a
+/// library configures. It is a message of its own, and so is its COMMIT: the server decides for each
+/// message as a whole, by the settings before it whether to log it as a statement, and by
+/// those after it whether to log it as a slow one.
+///
+/// `log_min_messages` alone suppresses every message below PANIC: statements, durations, parse trees
+/// (`debug_print_…`), statistics, errors, lock waits, `pgaudit`, `auto_explain`. `track_activities`
+/// keeps the statement out of the activity that another session's deadlock report and the
+/// postmaster's report of a crash quote. The others apply in case a library raises the level.
+const UNLOGGED: &str = "BEGIN; SET LOCAL log_min_messages = 'panic'; SET LOCAL client_min_messages = 'error'; \
+                        SET LOCAL track_activities = off; \
+                        SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
                         SET LOCAL log_min_duration_sample = -1; SET LOCAL log_transaction_sample_rate = 0; \
                         SET LOCAL log_duration = off; SET LOCAL log_min_error_statement = 'panic'; \
+                        SET LOCAL debug_print_parse = off; SET LOCAL debug_print_rewritten = off; \
+                        SET LOCAL debug_print_plan = off; \
                         SET LOCAL pgaudit.log = 'none'; SET LOCAL pg_stat_statements.track_utility = off;";
 
-/// What kind of login a role is.
+/// The kind of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginKind {
     /// Acts as the application's role from the start.
     Application,
-    /// May become the owner, and is nothing by itself.
+    /// May become the owner, and has no rights of its own.
     Migrator,
 }
 
-/// Sets a login's stored verifier, making the role if need be; the same statement again
-/// changes nothing. The statement is kept out of the server's log, whatever it is set to log.
+/// Sets a login's stored verifier, and creates the role if it is missing; idempotent. The statement is
+/// kept out of the server's log, whatever the settings.
 ///
 /// # Errors
 /// If the server refuses.
@@ -235,7 +283,7 @@ pub async fn login(
     user: &str,
     verifier: &str,
 ) -> Result<(), EnsureError> {
-    // A text of another shape would be taken for a password and hashed.
+    // PostgreSQL would hash any other text as a password.
     if !verifier.starts_with("SCRAM-SHA-256$") {
         return Err(EnsureError::NotAVerifier { user: user.to_owned() });
     }
@@ -251,13 +299,14 @@ pub async fn login(
         statements += &format!("CREATE ROLE {role} NOLOGIN;");
     }
     statements += &format!(
-        "ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {};
+        "ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT -1
+         VALID UNTIL 'infinity' PASSWORD {};
          GRANT {group} TO {role} WITH INHERIT {inherit}, SET TRUE;
          GRANT CONNECT ON DATABASE {database} TO {role};",
         literal(verifier)
     );
     if kind == LoginKind::Application {
-        // One for this database alone would hold over it.
+        // A setting for this database only would take precedence.
         statements += &format!(
             "ALTER ROLE {role} SET role = {}; ALTER ROLE {role} IN DATABASE {database} RESET role;",
             literal(&names.app())

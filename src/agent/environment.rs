@@ -1,4 +1,4 @@
-//! Who this pod is: the downward API's environment.
+//! The identity of this pod, from the downward API's environment.
 
 use std::net::IpAddr;
 
@@ -19,9 +19,12 @@ pub struct Environment {
     pub names: Names,
 }
 
-/// A variable that the pod's template does not set as it must.
+/// A variable that is missing or invalid in the pod's template.
 #[derive(Debug, thiserror::Error)]
-#[error("the environment variable {variable} is {problem}: the agent runs only in pods that the operator made")]
+#[error(
+    "the environment variable {variable} is {problem}: the agent runs only in pods of the operator; restore the \
+     template of the StatefulSet"
+)]
 pub struct EnvironmentError {
     variable: &'static str,
     problem: &'static str,
@@ -31,7 +34,7 @@ impl Environment {
     /// Reads the process environment.
     ///
     /// # Errors
-    /// If a variable is missing or is not what it must be.
+    /// If a variable is missing or invalid.
     pub fn read() -> Result<Self, EnvironmentError> {
         Self::from(|variable| std::env::var(variable).ok())
     }
@@ -53,17 +56,17 @@ impl Environment {
         Ok(Self { pod, uid: get(pod::ENV_POD_UID)?, ip, names })
     }
 
-    /// Whether this pod is to be taken away.
+    /// Whether this pod is about to be removed.
     pub fn is_leaving(&self, desired: &Desired) -> bool {
         !self.names.is_one_of(&self.pod, desired.instances)
     }
 
-    /// Whether this is the one pod that may initialise the database.
+    /// Whether this is the only pod that may initialise the database.
     pub fn is_first(&self) -> bool {
         self.pod == self.names.pod(0)
     }
 
-    /// The pod's address with a port, as a URL or Patroni takes it.
+    /// The pod's address with a port, as in a URL.
     pub fn address(&self, port: u16) -> String {
         std::net::SocketAddr::new(self.ip, port).to_string()
     }
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_invalid_variable_is_named() {
         for (variable, value) in [(pod::ENV_POD_IP, "x"), (pod::ENV_POD_UID, ""), (pod::ENV_POD_NAME, "chat-0")] {
             let message = read(variable, value).expect_err("a broken environment").to_string();
             assert!(message.contains(variable), "{message}");

@@ -1,12 +1,12 @@
-//! The extensions of a database. A script of an extension runs as the superuser, with the schema
-//! that it goes into first in its path, and those of the extensions that it needs after it: what a
-//! tenant made there could be called instead of what the script means.
+//! The extensions of a database. An extension's script runs as the superuser, with its target schema first in
+//! the search path, and those of the extensions that it requires after it: an object that a tenant created
+//! there could be called instead of the intended one.
 //!
-//! PostgreSQL marks those as trusted whose scripts withstand that. They are created as the owner,
-//! by a login that is no superuser, into `public`. All others, and what they need, go into a
-//! schema in which nobody but the superuser creates anything.
+//! PostgreSQL marks extensions as trusted whose scripts are safe against that. They are created as the owner,
+//! by a login that is no superuser, into `public`. All others, and those that they require, go into a
+//! schema in which only the superuser can create objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -16,29 +16,29 @@ use super::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::postgres::{bounded_over_socket, ident};
 
-/// The schema where a tenant creates what it likes.
+/// The schema in which a tenant may create objects.
 const PUBLIC: &str = "public";
-/// Ours, in which nobody else does.
+/// The schema in which only the superuser may.
 const GUARDED: &str = PostgresNames::EXTENSIONS_SCHEMA;
-/// How long an extension's script may take, as the owner.
+/// Timeout of an extension's script that runs as the owner.
 const PATIENCE: Duration = Duration::from_secs(70);
-/// How many bytes the server may answer with.
+/// The maximum size of the server's answer, in bytes.
 const SIZE: usize = 1 << 20;
 
-/// Of a schema `n`: nobody but a superuser owns it or may create in it.
+/// A condition on a schema `n`: only a superuser owns it or may create in it.
 const IS_GUARDED: &str = "(SELECT r.rolsuper FROM pg_roles r WHERE r.oid = n.nspowner)
     AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) x LEFT JOIN pg_roles g ON g.oid = x.grantee
                     WHERE x.privilege_type = 'CREATE' AND g.rolsuper IS NOT TRUE)";
 
-/// Where extensions are, by name.
+/// The schemas of extensions, by the extension's name.
 pub type Places = BTreeMap<String, String>;
 
-/// What the control file of an extension says.
+/// An extension's properties, from its control file.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Available {
     /// Whether the owner of a database may create it.
     trusted: bool,
-    /// The schema that it always goes into.
+    /// The schema that its control file sets.
     schema: Option<String>,
     requires: Vec<String>,
 }
@@ -50,24 +50,24 @@ struct Installed {
     guarded: bool,
 }
 
-/// How an extension is created.
+/// The way in which an extension is created.
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
-    /// As the owner; into a schema unless it names one itself.
+    /// As the owner; into this schema unless its control file sets one.
     AsOwner(Option<&'static str>),
-    /// As the superuser, into a schema that is guarded.
+    /// As the superuser, into a guarded schema.
     Guarded(String),
-    /// As the superuser, where it was found in the database that this one is compared with.
+    /// As the superuser, into its schema in the database that this one is compared with.
     AsFound(String),
 }
 
-/// Makes the guarded schema before a tenant can, and creates what is declared and not there. What
-/// is wrong with single extensions is returned, since the rest serves.
+/// Creates the guarded schema before a tenant can, and the declared extensions that are missing. Problems of
+/// single extensions are returned, since the rest serves.
 ///
-/// `found` says where a database has them that this one is to be compared with.
+/// `found` has the schemas of the extensions in a database that this one is compared with.
 ///
 /// # Errors
-/// If the server is not there or refuses.
+/// If the server does not run or refuses.
 pub async fn install(
     client: &Client,
     socket: &str,
@@ -92,19 +92,21 @@ pub async fn install(
     Ok(problems)
 }
 
-/// The schemas of extensions, as far as they are ours to choose.
+/// The schemas of the extensions that a database has, as far as the agent chooses them.
 ///
 /// # Errors
-/// Whatever the server said.
-pub async fn places(client: &Client, declared: &[String]) -> Result<Places, tokio_postgres::Error> {
+/// If the server fails the query.
+pub async fn places(client: &Client) -> Result<Places, tokio_postgres::Error> {
     let query = "SELECT e.extname::pg_catalog.text, n.nspname::pg_catalog.text
                  FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-                 WHERE e.extname = ANY ($1) AND n.nspname = ANY ($2)";
-    let rows = client.query(query, &[&declared, &[PUBLIC, GUARDED].as_slice()]).await?;
+                 WHERE n.nspname = ANY ($1)";
+    let rows = client.query(query, &[&[PUBLIC, GUARDED].as_slice()]).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// What is to be done, prerequisites first.
+/// The steps to the declared extensions and to those that they require, prerequisites first. It is
+/// `CREATE EXTENSION … CASCADE` with a schema of its own for each: CASCADE would put a prerequisite
+/// into the schema of the extension that requires it.
 fn plan(
     declared: &[String],
     available: &BTreeMap<String, Available>,
@@ -128,10 +130,9 @@ fn plan(
             visit(name, &requires, &mut guarded);
         }
     }
-    let declared: BTreeSet<&String> = declared.iter().collect();
-    let missing = ordered.into_iter().filter(|name| declared.contains(name) && !installed.contains_key(*name));
+    let missing = ordered.into_iter().filter(|name| !installed.contains_key(*name));
     let step = |name: &String| {
-        let Some(it) = available.get(name) else { return Err("the database's image does not have it".to_owned()) };
+        let Some(it) = available.get(name) else { return Err("the database's image does not contain it".to_owned()) };
         if let Some(schema) = found.get(name).filter(|_| it.schema.is_none()) {
             return Ok(Step::AsFound(schema.clone()));
         }
@@ -142,8 +143,8 @@ fn plan(
             it.requires.iter().find_map(|needed| Some((needed, installed.get(needed).filter(|it| !it.guarded)?)));
         match open {
             Some((needed, Installed { schema, .. })) => Err(format!(
-                "it runs as the superuser and needs {needed}, which is in the schema {schema}, where others create \
-                 objects, too: move {needed} (kubectl servicedb psql --superuser: ALTER EXTENSION {} SET SCHEMA {GUARDED})",
+                "it runs as the superuser and requires {needed}, which is in the schema {schema}, where other roles may \
+                 create objects: move {needed} (kubectl servicedb psql --superuser: ALTER EXTENSION {} SET SCHEMA {GUARDED})",
                 ident(needed)
             )),
             None => Ok(Step::Guarded(it.schema.clone().unwrap_or_else(|| GUARDED.to_owned()))),
@@ -169,8 +170,8 @@ async fn create(
         Step::Guarded(schema) => {
             if schema != "pg_catalog" && !guard(client, schema).await? {
                 let problem = format!(
-                    "it runs as the superuser, and the schema {schema} that it goes into is not the superuser's alone: \
-                     rename that schema (ALTER SCHEMA {} RENAME TO …)",
+                    "it runs as the superuser, and other roles may create objects in its schema {schema}: rename that \
+                     schema (ALTER SCHEMA {} RENAME TO …)",
                     ident(schema)
                 );
                 return Err(EnsureError::Extension { name: name.to_owned(), problem });
@@ -181,7 +182,7 @@ async fn create(
     }
 }
 
-/// Runs a statement as the owner of the database, in a session that never was a superuser's.
+/// Runs a statement as the owner of the database, in a session that never had a superuser's rights.
 async fn as_owner(socket: &str, names: &PostgresNames, what: &str, statement: &str) -> Result<(), EnsureError> {
     let options = format!(
         "-c role={} -c search_path=pg_catalog -c statement_timeout=60s -c lock_timeout=5s -c synchronous_commit=local \
@@ -197,7 +198,7 @@ async fn as_owner(socket: &str, names: &PostgresNames, what: &str, statement: &s
     timeout(PATIENCE, run).await.unwrap_or_else(|_| Err(EnsureError::TooLong { what: what.to_owned() }))
 }
 
-/// Makes a schema if there is none of this name; whether it is guarded.
+/// Creates a schema if it is missing. Returns whether it is guarded.
 async fn guard(client: &Client, schema: &str) -> Result<bool, EnsureError> {
     let what = format!("schema {schema}");
     let failed = |source| EnsureError::Statement { what: what.clone(), source };
@@ -289,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn trusted_ones_are_the_owners_and_others_meet_nothing_of_a_tenants() {
+    fn trusted_extensions_are_the_owners_and_others_never_meet_objects_of_a_tenant() {
         let guarded = || Step::Guarded(GUARDED.to_owned());
         assert_eq!(
             steps(&["hstore", "earthdistance", "cube", "plpgsql"], &[], &[]),
             [
                 ok("hstore", Step::AsOwner(Some(PUBLIC))),
-                // Trusted, and in the path of one that is not.
+                // Trusted, and in the search path of one that is not.
                 ok("cube", guarded()),
                 ok("earthdistance", guarded()),
                 ok("plpgsql", Step::AsOwner(None)),
@@ -311,7 +312,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_stays_where_it_is() {
+    fn a_required_extension_is_created_without_being_declared() {
+        let guarded = || Step::Guarded(GUARDED.to_owned());
+        assert_eq!(steps(&["earthdistance"], &[], &[]), [ok("cube", guarded()), ok("earthdistance", guarded())]);
+        // In a comparison it goes where the live database has it.
+        let found = [("earthdistance", PUBLIC), ("cube", PUBLIC)];
+        let as_found = || Step::AsFound(PUBLIC.to_owned());
+        assert_eq!(steps(&["earthdistance"], &[], &found), [ok("cube", as_found()), ok("earthdistance", as_found())]);
+    }
+
+    #[test]
+    fn an_installed_extension_stays_in_its_schema() {
         assert_eq!(
             steps(
                 &["hstore", "earthdistance", "cube"],
@@ -343,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_told() {
+    fn an_unknown_extension_and_a_circle_are_reported() {
         assert!(steps(&["nothing"], &[], &[])[0].1.is_err());
         assert_eq!(steps(&["one", "other"], &[], &[]).len(), 2, "a circle has an end");
     }

@@ -1,11 +1,11 @@
-//! Steps on files that a crash must not find half done.
+//! Changes to files that a crash must not leave half done.
 
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Removes a folder with all in it; none is fine.
+/// Removes a folder with its content. A missing folder is no error.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -13,23 +13,28 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes everything under `new` durable, then gives it its name.
+/// Makes everything under `new` durable, then renames it to `name`.
 pub fn commit_tree(new: &Path, name: &Path) -> io::Result<()> {
     write_out(new)?;
-    std::fs::rename(new, name)?;
-    if let Some(parent) = name.parent() {
+    rename(new, name)
+}
+
+/// Renames a folder within its parent, durably.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    if let Some(parent) = to.parent() {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
 }
 
-/// Makes the volume of a path durable, as far as it is written. One call for all: a fsync for
-/// each of initdb's thousand files takes longer.
+/// Flushes the volume of a path. One call for all: an fsync of each of initdb's thousand files takes
+/// longer.
 pub fn write_out(path: &Path) -> io::Result<()> {
     Ok(nix::unistd::syncfs(&File::open(path)?)?)
 }
 
-/// Closes PGDATA to its group, which fsGroup opens at every mount and PostgreSQL refuses.
+/// Closes PGDATA to its group: fsGroup opens it at every mount, and PostgreSQL refuses it then.
 pub fn close_to_group(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o700))
 }

@@ -1,5 +1,5 @@
-//! The first start of a database that this agent has just made: by the agent, while Patroni
-//! is still loading. Patroni then finds a running primary and takes it over, and the first
+//! The first start of a database that this agent has just initialised: by the agent, while Patroni
+//! is still loading. Patroni then finds a running primary and adopts it, and the first
 //! replica finds the role that it streams with.
 
 use std::process::Stdio;
@@ -10,18 +10,18 @@ use tokio::process::Command;
 use super::ensure;
 use crate::contract::pod::PGDATA;
 
-/// After this Patroni starts it, as at any other start.
+/// Timeout; after it Patroni starts PostgreSQL, as at any other start.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a connection is tried.
+/// Interval between two attempts to connect.
 const POLL: Duration = Duration::from_millis(15);
 
-/// Starts PostgreSQL and makes the replication roles. A failure is only told: Patroni's own
-/// start, and the run at every promotion, come to the same end.
+/// Starts PostgreSQL and creates the replication roles. A failure is only logged: Patroni's own
+/// start, and the run at every promotion, have the same result.
 pub async fn run() {
     match tokio::time::timeout(PATIENCE, start()).await {
         Ok(Ok(())) => {}
         Ok(Err(problem)) => tracing::warn!(problem, "the first start is left to Patroni"),
-        Err(_) => tracing::warn!("PostgreSQL takes long to start; Patroni goes on with it"),
+        Err(_) => tracing::warn!("PostgreSQL takes long to start; Patroni takes over"),
     }
 }
 

@@ -1,61 +1,60 @@
-//! What a primary does before it shuts down, while clients can still write: its checkpoint. The
-//! one at shutdown, during which nobody can, has little left to do then. Patroni does the same
-//! before a switchover, and not when it is told to end.
+//! A primary's checkpoint before it shuts down, while clients can still write. The shutdown checkpoint,
+//! during which they cannot, then has little left to write. Patroni does the same before a
+//! switchover, but not when it is stopped.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use tokio::time::Instant;
 
 use super::environment::Environment;
 use crate::contract::pod::SOCKET_DIR;
+use crate::contract::shutdown::Division;
 use crate::postgres::over_socket;
 
-/// How long it may take in a pod that has its full grace.
-const LONG: Duration = Duration::from_secs(10);
-/// How long in one that is ended by force, or by the kubelet alone: two seconds are all it may have.
-const SHORT: Duration = Duration::from_millis(200);
-/// How long the API server may think about which of them it is.
-const ASKING: Duration = Duration::from_millis(200);
-/// Seconds of grace from which on there is time.
-const FULL_GRACE: i64 = 60;
+/// Timeout of the read of the pod's grace period.
+const READ_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Writes out what a shutdown would have to, if this is a primary. What fails here, the shutdown
-/// does.
-pub async fn prepare(environment: &Environment, client: kube::Client) {
+/// Writes the dirty pages, if this is a primary. Returns the deadline of PostgreSQL's shutdown. A failed
+/// checkpoint is left to the shutdown.
+pub async fn prepare(environment: &Environment, client: kube::Client) -> Instant {
+    let began = Instant::now();
     let checkpoint = checkpoint();
     tokio::pin!(checkpoint);
-    let limit = tokio::select! {
-        () = &mut checkpoint => return,
-        limit = limit(environment, client) => limit,
+    let grace = grace(environment, client);
+    tokio::pin!(grace);
+    let division = tokio::select! {
+        () = &mut checkpoint => return began + Division::of(grace.await).shutdown,
+        grace = &mut grace => Division::of(grace),
     };
-    if tokio::time::timeout(limit, checkpoint).await.is_err() {
-        tracing::info!("the checkpoint goes on while PostgreSQL shuts down");
+    if tokio::time::timeout(division.checkpoint, checkpoint).await.is_err() {
+        tracing::info!("the checkpoint continues while PostgreSQL shuts down");
     }
+    began + division.shutdown
 }
 
 async fn checkpoint() {
-    let asked = async {
+    let result: Result<(), String> = async {
         let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.map_err(|e| e.to_string())?;
-        let question = "SELECT pg_catalog.pg_is_in_recovery()";
-        let row = connection.client.query_one(question, &[]).await.map_err(|error| error.to_string())?;
+        let query = "SELECT pg_catalog.pg_is_in_recovery()";
+        let row = connection.client.query_one(query, &[]).await.map_err(|error| error.to_string())?;
         if row.get(0) {
             return Ok(());
         }
         connection.client.batch_execute("CHECKPOINT").await.map_err(|error| error.to_string())
-    };
-    if let Err(problem) = asked.await as Result<(), String> {
+    }
+    .await;
+    if let Err(problem) = result {
         tracing::debug!(problem, "no checkpoint before the shutdown");
     }
 }
 
-async fn limit(environment: &Environment, client: kube::Client) -> Duration {
+/// The grace period with which the pod is being deleted, in seconds.
+async fn grace(environment: &Environment, client: kube::Client) -> Option<u64> {
     let pods: Api<Pod> = Api::namespaced(client, &environment.names.namespace);
-    let asked = tokio::time::timeout(ASKING, pods.get_metadata(&environment.pod)).await;
-    let Ok(Ok(pod)) = asked else { return SHORT };
+    let pod = tokio::time::timeout(READ_TIMEOUT, pods.get_metadata(&environment.pod)).await.ok()?.ok()?;
     let metadata = pod.metadata;
-    let has_time = metadata.uid.as_deref() == Some(&environment.uid)
-        && metadata.deletion_timestamp.is_some()
-        && metadata.deletion_grace_period_seconds.is_some_and(|grace| grace >= FULL_GRACE);
-    if has_time { LONG } else { SHORT }
+    let is_deleted = metadata.uid.as_deref() == Some(&environment.uid) && metadata.deletion_timestamp.is_some();
+    u64::try_from(metadata.deletion_grace_period_seconds.filter(|_| is_deleted)?).ok()
 }

@@ -1,7 +1,7 @@
-//! The first initialisation, by the first pod alone, and only while nothing is initialised.
+//! The first initialisation, only by the first pod, and only while no database is initialised.
 //!
-//! initdb works beside PGDATA, which gets its name when all of it is durable: a kill at any
-//! point leaves either nothing or a whole one. Patroni adopts it.
+//! initdb works beside PGDATA, in a directory that is renamed when it is durable: a kill at any
+//! point leaves either no data directory or a complete one. Patroni adopts it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,19 +24,19 @@ use crate::contract::pod::{PGDATA, PGDATA_NEW, VOLUME};
 use crate::contract::report::Phase;
 use crate::postgres::INITDB_LOCALE;
 
-/// How long the API server may take to say whether the database is initialised.
+/// Timeout of a request to the API server.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Whose the data is.
+/// The origin of the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// PGDATA was there, or is to be cloned from the leader.
-    Known,
-    /// This agent has just made PGDATA.
-    Made,
+pub enum DataDirectory {
+    /// It existed, or is to be cloned from the leader.
+    Existing,
+    /// This agent has just initialised it.
+    Initialised,
 }
 
-/// What the first initialisation needs.
+/// The dependencies of the first initialisation.
 pub struct Initialiser<'a> {
     /// This pod.
     pub environment: &'a Environment,
@@ -46,51 +46,51 @@ pub struct Initialiser<'a> {
     pub desired: DesiredState,
     /// Vault's records.
     pub records: &'a Source,
-    /// Where progress is told.
+    /// The report of this pod.
     pub reporter: &'a Reporter,
 }
 
 impl Initialiser<'_> {
-    /// Sees to it that PGDATA is whole, or absent for a clone.
+    /// Ensures that PGDATA is complete, or absent for a clone.
     ///
     /// # Errors
     /// If the volume cannot be written.
-    pub async fn run(mut self) -> std::io::Result<Outcome> {
-        // 1. What a killed predecessor left.
+    pub async fn run(mut self) -> std::io::Result<DataDirectory> {
+        // 1. Remove the rest of an interrupted initialisation or clone.
         files::remove_tree(Path::new(PGDATA_NEW))?;
         remove_unfinished_clone(Path::new(PGDATA))?;
-        // 2. Data that is there is never touched.
+        // 2. Existing data is never changed.
         if Path::new(PGDATA).exists() {
             files::close_to_group(Path::new(PGDATA))?;
-            return Ok(Outcome::Known);
+            return Ok(DataDirectory::Existing);
         }
-        // 3. Others clone, and so does this one where the data once was.
+        // 3. The other instances clone; so does this one if the database was initialised before.
         if !self.environment.is_first() || self.is_initialised().await {
             self.reporter.update(|report| report.empty_volume = true);
-            return Ok(Outcome::Known);
+            return Ok(DataDirectory::Existing);
         }
-        // Somebody may have emptied or deleted what says so.
+        // Somebody may have emptied or deleted Patroni's ConfigMap.
         if let Some(system_identifier) = &desired::first(&mut self.desired).await.system_identifier {
             tracing::info!(system_identifier, "the database was initialised before; waiting for its leader");
-            return Ok(Outcome::Known);
+            return Ok(DataDirectory::Existing);
         }
-        // 4. initdb, while Vault is asked for the first credentials: without them there is
-        //    nobody whose database this would be.
+        // 4. Run initdb, and read the first credentials from Vault meanwhile: without them no service could
+        //    use the database.
         let desired = desired::first(&mut self.desired).await;
-        tracing::info!(database = desired.database, "initialising");
-        // What others left to be written on this disk is not waited for at the end.
+        tracing::info!(database = desired.database, "initialising the database");
+        // Flushes what other writers left on this disk, so that the last step does not wait for it.
         tokio::task::spawn_blocking(|| files::write_out(Path::new(VOLUME)));
-        let (made, ()) = tokio::join!(self.initdb(desired), self.wait_for_credentials());
-        made?;
-        // 5. The name.
+        let (initialised, ()) = tokio::join!(self.initdb(desired), self.wait_for_credentials());
+        initialised?;
+        // 5. Rename the directory.
         tokio::task::spawn_blocking(|| files::commit_tree(Path::new(PGDATA_NEW), Path::new(PGDATA)))
             .await
             .map_err(std::io::Error::other)??;
-        tracing::info!("initialised");
-        Ok(Outcome::Made)
+        tracing::info!("the database is initialised");
+        Ok(DataDirectory::Initialised)
     }
 
-    /// Whether Patroni's ConfigMap says that the database was initialised before.
+    /// Whether the database was initialised before, by Patroni's ConfigMap.
     async fn is_initialised(&self) -> bool {
         let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.environment.names.namespace);
         let [name, ..] = self.environment.names.patroni_config_maps();
@@ -101,22 +101,22 @@ impl Initialiser<'_> {
                     let annotations = config_map.metadata.annotations.unwrap_or_default();
                     return annotations.contains_key("initialize");
                 }
-                Ok(Err(error)) => tracing::warn!(%error, name, "whether the database is initialised is not known yet"),
-                Err(_) => tracing::warn!(name, "the API server does not answer"),
+                Ok(Err(error)) => tracing::warn!(%error, name, "Patroni's ConfigMap cannot be read; retrying"),
+                Err(_) => tracing::warn!(name, "the API server does not answer; retrying"),
             }
             backoff.wait().await;
         }
     }
 
-    /// Runs initdb and writes the settings until PostgreSQL accepts them; what the spec says
-    /// wrong is told, and awaited.
+    /// Runs initdb and writes the settings, until PostgreSQL accepts them. An invalid spec is reported, and
+    /// its correction awaited.
     async fn initdb(&self, mut desired: Arc<Desired>) -> std::io::Result<()> {
         let mut changes = self.desired.clone();
         changes.mark_unchanged();
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
             self.reporter.update(|report| report.phase = Phase::Initializing);
-            let Err(problem) = self.make(&desired).await? else {
+            let Err(problem) = self.attempt(&desired).await? else {
                 self.reporter.trouble(Area::Server, None);
                 return Ok(());
             };
@@ -124,7 +124,7 @@ impl Initialiser<'_> {
             self.reporter.trouble(Area::Server, Some((reason::INVALID_SPEC, problem)));
             tokio::select! {
                 () = backoff.wait() => {}
-                _ = changes.changed() => {}
+                () = desired::changed(&mut changes) => {}
             }
             if let Some(newer) = self.desired.borrow().clone() {
                 desired = newer;
@@ -132,8 +132,8 @@ impl Initialiser<'_> {
         }
     }
 
-    /// One try; inside, what the programs had against it.
-    async fn make(&self, desired: &Desired) -> std::io::Result<Result<(), String>> {
+    /// One attempt; the inner error is the message of the program that failed.
+    async fn attempt(&self, desired: &Desired) -> std::io::Result<Result<(), String>> {
         files::remove_tree(Path::new(PGDATA_NEW))?;
         if let Err(problem) = succeed(Command::new("initdb").args(INITDB).args(INITDB_LOCALE)).await? {
             return Ok(Err(format!("initdb failed: {problem}")));
@@ -158,7 +158,10 @@ impl Initialiser<'_> {
                 }
                 Ok(None) => {
                     self.reporter.vault(Ok(()));
-                    (reason::CREDENTIALS_PENDING, "Vault has no first credentials yet".to_owned())
+                    (
+                        reason::CREDENTIALS_PENDING,
+                        "Vault has no first credentials yet; the operator writes them".to_owned(),
+                    )
                 }
                 Err(RecordsError::Vault(error)) => {
                     self.reporter.vault(Err(&error));
@@ -180,16 +183,16 @@ const INITDB: [&str; 7] = [
     "--username=postgres",
     "--data-checksums",
     "--auth=reject",
-    // The whole tree is made durable at once, before it gets its name.
+    // The whole tree is flushed at once, before the directory is renamed.
     "--no-sync",
     "--no-instructions",
 ];
 
-/// A base backup brings `backup_label` first and `pg_control` last: with the one and without
-/// the other it never was a database, and Patroni would neither use nor replace it.
+/// A base backup brings `backup_label` first and `pg_control` last: a directory with the first and without
+/// the second never was a database, and Patroni would neither use nor replace it.
 fn remove_unfinished_clone(pgdata: &Path) -> std::io::Result<()> {
     if pgdata.join("backup_label").exists() && !pgdata.join("global/pg_control").exists() {
-        tracing::warn!("removing what an interrupted base backup left");
+        tracing::warn!("removing the data directory of an interrupted base backup");
         files::remove_tree(pgdata)?;
     }
     Ok(())
@@ -205,14 +208,14 @@ mod tests {
         let pgdata = root.join("pgdata");
         std::fs::create_dir_all(pgdata.join("global")).expect("a folder");
         std::fs::write(pgdata.join("PG_VERSION"), "17").expect("a file");
-        remove_unfinished_clone(&pgdata).expect("looking");
+        remove_unfinished_clone(&pgdata).expect("a check");
         assert!(pgdata.exists(), "data without a backup label may be a damaged database: kept");
         std::fs::write(pgdata.join("backup_label"), "").expect("a file");
         std::fs::write(pgdata.join("global/pg_control"), "").expect("a file");
-        remove_unfinished_clone(&pgdata).expect("looking");
+        remove_unfinished_clone(&pgdata).expect("a check");
         assert!(pgdata.exists(), "a finished clone");
         std::fs::remove_file(pgdata.join("global/pg_control")).expect("a file");
-        remove_unfinished_clone(&pgdata).expect("removing");
+        remove_unfinished_clone(&pgdata).expect("a removal");
         assert!(!pgdata.exists());
         std::fs::remove_dir_all(root).expect("a folder");
     }

@@ -1,6 +1,6 @@
-//! What the leader does, for as long as it leads: the old primary's label, the shared
-//! settings, roles and rights, credentials, the ledger. Everything is idempotent, and
-//! dropped at any point when the lead is lost.
+//! The leader's work, as long as it leads: the former primary's label, the shared settings, roles and
+//! rights, credentials, the ledger. Every step is idempotent, and is dropped at any point when the lead
+//! is lost.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use tokio::sync::watch;
 
+use super::archive::Archive;
+use super::collations;
 use super::credentials::{CredentialsError, Run, authorities, fingerprint, remembered};
 use super::desired::{self, DesiredState, changed};
 use super::ensure;
@@ -24,19 +26,25 @@ use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
-use crate::contract::pod::SOCKET_DIR;
+use crate::contract::pod::{PROVE_FILE, SOCKET_DIR};
+use crate::contract::records::Versions;
+use crate::contract::report::CredentialsReport;
 
-/// When Patroni is woken after the lead was taken: once it has written the members of failsafe
-/// mode, and once more should the first wake have come before that.
+/// The delays after which Patroni is woken once the lead was taken: when it has written the members of
+/// failsafe mode, and again in case the first wake came before that.
 const FAILSAFE_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
-/// How often it is looked whether somebody changed a login in the database.
-const LOOK_AT_LOGINS: Duration = Duration::from_secs(15);
+/// Interval between two attempts at extensions that could not be created.
+const RETRY_EXTENSIONS: Duration = Duration::from_secs(20);
+/// Interval between two comparisons of the logins in the database with the verified ones.
+const CHECK_LOGINS: Duration = Duration::from_secs(15);
 
-/// Credentials that were found to be, or made, as they must be.
-struct Settled {
-    /// The desired generation that this answers.
+/// Credentials that were verified by a login.
+struct Verified {
+    /// The desired generation at that time.
     wanted: i64,
-    /// The generation in Vault, which may be ahead of it.
+    /// The versions of the records that the operator asked to prove again.
+    prove: Option<Versions>,
+    /// The generation in Vault, which may be higher.
     generation: i64,
     /// The logins as the database has them.
     logins: String,
@@ -44,26 +52,28 @@ struct Settled {
     authorities: Option<String>,
 }
 
-impl Settled {
-    /// Whether they answer this desired state.
-    fn answers(&self, desired: &Desired) -> bool {
-        self.wanted == desired.credential_generation && !self.knows_other_authorities(desired)
+impl Verified {
+    /// Whether they are as this desired state wants them.
+    fn satisfies(&self, desired: &Desired) -> bool {
+        self.wanted == desired.credential_generation
+            && self.prove == desired.prove
+            && !self.has_other_authorities(desired)
     }
 
-    /// Whether the authorities are others. Files that cannot be read are being exchanged.
-    fn knows_other_authorities(&self, desired: &Desired) -> bool {
+    /// Whether the authorities have changed. Files that cannot be read are being replaced.
+    fn has_other_authorities(&self, desired: &Desired) -> bool {
         authorities(desired).is_ok_and(|now| Some(now) != self.authorities)
     }
 }
 
-/// Patroni goes on without the API server only once it has read back the members that it wrote as
-/// the leader. Its next loop would do so, up to ten seconds later; an API server that stops
-/// meanwhile demotes a primary that nobody could replace.
+/// Patroni continues without the API server only once it has read back the members that it wrote as
+/// the leader. Its next loop would read them, up to ten seconds later; an API server that fails
+/// meanwhile would demote a primary that no other instance can replace.
 async fn hasten_failsafe() {
     for wait in FAILSAFE_AFTER {
         tokio::time::sleep(wait).await;
         while let Err(error) = rest::wake().await {
-            tracing::debug!(%error, "Patroni cannot be woken; trying again");
+            tracing::debug!(%error, "Patroni cannot be woken; retrying");
             tokio::time::sleep(wait).await;
         }
     }
@@ -80,8 +90,10 @@ pub struct Leader {
     pub desired: DesiredState,
     /// Vault's records.
     pub records: Source,
-    /// Where progress is told.
+    /// The report of this pod.
     pub reporter: Reporter,
+    /// The archive of WAL.
+    pub archive: Archive,
 }
 
 impl Leader {
@@ -89,20 +101,22 @@ impl Leader {
     pub async fn lead(self) {
         let (ensured, is_ensured) = watch::channel(false);
         tokio::join!(
-            self.take_label_off_others(),
+            self.remove_label_of_others(),
             hasten_failsafe(),
             dynamic::keep(&self.environment, self.desired.clone(), &self.reporter),
             slots::keep(&self.environment, self.desired.clone()),
             slots::let_give_way(),
             self.keep_ensured(ensured),
             self.keep_credentials(is_ensured.clone()),
-            self.keep_ledger(is_ensured),
+            self.keep_ledger(is_ensured.clone()),
+            self.keep_collations(is_ensured),
+            self.archive.clone().keep(&self.reporter),
         );
     }
 
-    /// A pod relabels only itself, and a dead one does not: without this, the Service would
+    /// A pod changes only its own label, and a failed one does not: without this, the Service would
     /// keep sending writes to it.
-    async fn take_label_off_others(&self) {
+    async fn remove_label_of_others(&self) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.environment.names.namespace);
         let selector = format!("{LABEL_SCOPE}={},{LABEL_ROLE}={ROLE_PRIMARY}", self.environment.names.base());
         let no_label = serde_json::json!({ "metadata": { "labels": { LABEL_ROLE: null } } });
@@ -112,7 +126,7 @@ impl Leader {
                 let found = pods.list_metadata(&ListParams::default().labels(&selector)).await?;
                 let others = found.items.iter().filter_map(|pod| pod.metadata.name.as_deref());
                 let patches = others.filter(|name| *name != self.environment.pod).map(|name| {
-                    tracing::info!(pod = name, "taking the primary's label off the former primary");
+                    tracing::info!(pod = name, "removing the primary's label from the former primary");
                     let params = PatchParams::default();
                     let no_label = Patch::Merge(&no_label);
                     let pods = &pods;
@@ -122,36 +136,46 @@ impl Leader {
             };
             match result.await {
                 Ok(_) => return,
-                Err(error) => tracing::warn!(%error, "the former primary's label cannot be taken off; trying again"),
+                Err(error) => {
+                    tracing::warn!(%error, "the primary's label of the former primary cannot be removed; retrying")
+                }
             }
             backoff.wait().await;
         }
     }
 
-    /// Keeps roles, database, rights and extensions. What they do not depend on, such as a new
-    /// generation of the credentials, is no cause to look: both would change the same rows.
+    /// Keeps roles, database, rights and extensions. A desired state that differs only in other parts,
+    /// such as a new generation of the credentials, causes no run: both would change the same
+    /// rows. Extensions that could not be created are retried: a person may have created or
+    /// moved the one that was in the way.
     async fn keep_ensured(&self, ensured: watch::Sender<bool>) {
         let mut state = self.desired.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
-        let mut done = None;
+        let (mut done, mut problems) = (None, Vec::new());
         loop {
             let desired = desired::first(&mut state).await;
-            let wanted = Some((desired.database.clone(), desired.extensions.clone()));
-            if done == wanted {
-                changed(&mut state).await;
-                continue;
-            }
+            let wanted = Some((desired.database.clone(), desired.extensions.clone(), desired.application_creates));
             let names = self.environment.names.postgres(&desired.database);
-            match ensure::everything(SOCKET_DIR, &names, &desired.extensions, &Places::new()).await {
-                Ok(problems) => {
-                    done = wanted;
+            let result = if done == wanted {
+                tokio::select! {
+                    () = changed(&mut state) => continue,
+                    () = tokio::time::sleep(RETRY_EXTENSIONS), if !problems.is_empty() => {}
+                }
+                ensure::declared_extensions(SOCKET_DIR, &names, &desired.extensions).await
+            } else {
+                let (extensions, creates) = (&desired.extensions, desired.application_creates);
+                ensure::everything(SOCKET_DIR, &names, extensions, &Places::new(), creates).await
+            };
+            match result {
+                Ok(found) => {
+                    (done, problems) = (wanted, found);
                     ensured.send_replace(true);
                     backoff.reset();
                     let trouble = (!problems.is_empty()).then(|| (reason::INVALID_SPEC, problems.join("; ")));
                     self.reporter.trouble(Area::Ensure, trouble);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "roles and rights are not ensured yet");
+                    tracing::warn!(%error, "roles and rights cannot be ensured; retrying");
                     self.reporter.trouble(Area::Ensure, Some((reason::PROGRESSING, error.to_string())));
                     backoff.wait().await;
                 }
@@ -159,32 +183,32 @@ impl Leader {
         }
     }
 
-    /// Keeps the credentials settled: at every promotion, at every new generation, and when
+    /// Keeps the credentials verified: at every promotion, at every new generation, and when
     /// somebody changed a login in the database.
     async fn keep_credentials(&self, mut ensured: watch::Receiver<bool>) {
         let _ = ensured.wait_for(|ensured| *ensured).await;
         let mut state = self.desired.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-        let mut settled: Option<Settled> = None;
+        let mut verified: Option<Verified> = None;
         loop {
             let desired = desired::first(&mut state).await;
-            if let Some(known) = settled.as_ref().filter(|known| known.answers(&desired)) {
+            if let Some(known) = verified.as_ref().filter(|known| known.satisfies(&desired)) {
                 tokio::select! {
                     () = changed(&mut state) => {}
-                    () = self.something_changes(&desired, known) => settled = None,
+                    () = self.until_changed(&desired, known) => verified = None,
                 }
                 continue;
             }
-            match self.settle_credentials(&desired).await {
+            match self.verify_credentials(&desired).await {
                 Ok(now) => {
-                    settled = Some(now);
+                    verified = Some(now);
                     backoff.reset();
                     self.reporter.vault(Ok(()));
                     self.reporter.trouble(Area::Credentials, None);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the credentials are not settled yet");
-                    self.tell(&error);
+                    tracing::warn!(%error, "the credentials cannot be verified; retrying");
+                    self.report_error(&error);
                     tokio::select! {
                         () = backoff.wait() => {}
                         () = changed(&mut state) => backoff.reset(),
@@ -194,35 +218,44 @@ impl Leader {
         }
     }
 
-    async fn settle_credentials(&self, desired: &Desired) -> Result<Settled, CredentialsError> {
+    async fn verify_credentials(&self, desired: &Desired) -> Result<Verified, CredentialsError> {
         let connection = ensure::connect("postgres").await?;
         let client = &connection.client;
-        // What is known without Vault is told without Vault.
+        // Known without Vault, so it is reported without Vault.
         if let Some(known) = remembered(client).await? {
-            self.reporter.update(|report| report.credentials = Some(known));
+            // The proved versions hold until others are proved.
+            self.reporter.update(|report| {
+                let versions = report.credentials.as_ref().and_then(|credentials| credentials.versions);
+                report.credentials = Some(CredentialsReport { versions, ..known });
+            });
         }
         let records = self.records.open().await?;
         let run = Run { environment: &self.environment, desired, records: &records, client };
-        let report = run.settle().await?;
+        let report = run.verify().await?;
         let names = self.environment.names.postgres(&desired.database);
-        let settled = Settled {
+        let verified = Verified {
             wanted: desired.credential_generation,
+            prove: desired.prove,
             generation: report.generation,
             logins: fingerprint(client, &names, report.generation).await?,
             authorities: authorities(desired).ok(),
         };
         self.reporter.update(|report_of_pod| report_of_pod.credentials = Some(report));
-        Ok(settled)
+        Ok(verified)
     }
 
-    /// Resolves when a login in the database is not as it was left, or the authority is another;
-    /// it asks the database alone, so it costs Vault nothing.
-    async fn something_changes(&self, desired: &Desired, known: &Settled) {
+    /// Resolves when a login in the database differs from the verified one, or the authority has changed;
+    /// it queries only the database, so it causes no request to Vault.
+    async fn until_changed(&self, desired: &Desired, known: &Verified) {
         let names = self.environment.names.postgres(&desired.database);
         loop {
-            tokio::time::sleep(LOOK_AT_LOGINS).await;
-            if known.knows_other_authorities(desired) {
-                tracing::info!("the certificate authorities are others; the records in Vault follow");
+            tokio::time::sleep(CHECK_LOGINS).await;
+            if std::fs::remove_file(PROVE_FILE).is_ok() {
+                tracing::info!("a check found that a login in Vault does not work; proving the records again");
+                return;
+            }
+            if known.has_other_authorities(desired) {
+                tracing::info!("the certificate authorities have changed; updating the records in Vault");
                 return;
             }
             let now = async {
@@ -231,22 +264,23 @@ impl Leader {
             };
             match now.await {
                 Ok(now) if now != known.logins => {
-                    tracing::warn!("somebody changed a login in the database; what Vault holds is set again");
+                    tracing::warn!("somebody changed a login in the database; setting the login of Vault again");
                     return;
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "the logins cannot be looked at"),
+                Err(error) => tracing::debug!(%error, "the logins cannot be compared"),
             }
         }
     }
 
-    fn tell(&self, error: &CredentialsError) {
+    fn report_error(&self, error: &CredentialsError) {
         let reason = match error {
             CredentialsError::Records(RecordsError::Vault(vault)) => {
                 self.reporter.vault(Err(vault));
                 vault.reason()
             }
             CredentialsError::Lost { .. } => reason::CREDENTIALS_LOST,
+            CredentialsError::Changed { .. } | CredentialsError::Foreign { .. } => reason::CREDENTIALS_DAMAGED,
             _ => reason::CREDENTIALS_PENDING,
         };
         self.reporter.trouble(Area::Credentials, Some((reason, error.to_string())));
@@ -260,9 +294,16 @@ impl Leader {
         loop {
             let desired = desired::first(&mut state).await;
             if let Err(error) = ledger::follow(&desired.database, &self.reporter).await {
-                tracing::warn!(%error, "the ledger cannot be followed; trying again");
+                tracing::warn!(%error, "the connection for the ledger's notifications ended; retrying");
             }
             backoff.wait().await;
         }
+    }
+
+    /// Keeps the report of collations whose version has changed.
+    async fn keep_collations(&self, mut ensured: watch::Receiver<bool>) {
+        let _ = ensured.wait_for(|ensured| *ensured).await;
+        let desired = desired::first(&mut self.desired.clone()).await;
+        collations::follow(&desired.database, &self.reporter).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Patroni's lease, where the agent must give it back itself: Patroni would start PostgreSQL again,
-//! or hangs on the same disk.
+//! The release of Patroni's lease by the agent, where Patroni would start PostgreSQL again, or hangs on the
+//! same disk.
 
 use std::time::Duration;
 
@@ -10,31 +10,30 @@ use serde_json::json;
 
 use super::environment::Environment;
 
-/// How long a request may take.
+/// Timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is tried: Patroni's last renewal may still be on its way.
-const TRIES: usize = 5;
+/// The number of attempts: Patroni's last renewal may still be in flight.
+const ATTEMPTS: usize = 5;
 
-/// Why the lease was not given back.
+/// The reason for which the lease was not released.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// What the API server said.
+    /// The API server's error.
     #[error(transparent)]
     Kubernetes(#[from] kube::Error),
-    /// It said nothing.
+    /// No answer.
     #[error("the API server does not answer")]
     Silent,
     /// Another pod of this name may hold it.
-    #[error("the pod of this name is another one")]
+    #[error("another pod has this pod's name")]
     Another,
-    /// It is changed again and again.
-    #[error("the record of the lease changes with each try")]
+    /// Each attempt was in conflict with another write.
+    #[error("the record of the lease changes with each attempt")]
     Busy,
 }
 
-/// Whether this pod holds the lease, and Patroni would let another member lead: one of which it is
-/// written down that it has every commit, or, without synchronous replication, any that streams.
-/// What is not known is no.
+/// Whether this pod holds the lease, and Patroni would let another member lead: one that is recorded to have
+/// every commit, or, without synchronous replication, any that streams. False where that cannot be read.
 pub async fn has_successor(client: &Client, environment: &Environment, synchronous: bool, streams: bool) -> bool {
     let records: Api<ConfigMap> = Api::namespaced(client.clone(), &environment.names.namespace);
     let [_, leader, _, sync] = environment.names.patroni_config_maps();
@@ -43,10 +42,10 @@ pub async fn has_successor(client: &Client, environment: &Environment, synchrono
     leads && if synchronous { sync.is_ok_and(|record| names_another(&record, &environment.pod)) } else { streams }
 }
 
-/// Gives the lease back. PostgreSQL must not be able to acknowledge anything any more.
+/// Releases the lease. PostgreSQL must no longer be able to acknowledge a commit.
 ///
 /// # Errors
-/// If it is not given back.
+/// If it is not released.
 pub async fn release(client: &Client, environment: &Environment) -> Result<(), LeaseError> {
     let namespace = &environment.names.namespace;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -56,7 +55,7 @@ pub async fn release(client: &Client, environment: &Environment) -> Result<(), L
     }
     let records: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let [_, name, ..] = environment.names.patroni_config_maps();
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         let record = get(&records, &name).await?;
         if !holds(&record, &environment.pod) {
             return Ok(());
@@ -75,7 +74,8 @@ fn holds(record: &ConfigMap, pod: &str) -> bool {
     record.annotations().get("leader").is_some_and(|leader| leader == pod)
 }
 
-/// The record of synchronous standbys: its writer, and who has every commit, by commas.
+/// Whether the record of synchronous standbys was written by this leader and names another member. It has the
+/// members that have every commit, separated by commas.
 fn names_another(record: &ConfigMap, pod: &str) -> bool {
     let annotations = record.annotations();
     let standbys = annotations.get("sync_standby").map_or("", String::as_str);

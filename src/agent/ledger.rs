@@ -1,74 +1,49 @@
-//! The leader's word on the migrations' ledger: read when it is notified of a change, and
-//! from time to time.
-//!
-//! The ledger is the tenant's, who may have put anything in its place, and reading it may run a
-//! tenant's code: an index's expression, a view, a row policy. So it is read as a login that is no
-//! superuser and may only read, in a session that ends with each look, and within bounds of time
-//! and size. What it says is the tenant's own word on its own schema.
+//! The leader's report of the migrations' ledger: read at each notification of a change, and at
+//! an interval. The ledger is the tenant's, so the session that reads it is bounded
+//! ([`super::reader`]), and the result is the tenant's own statement about its schema.
 
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{Client, Row};
 
-use super::ensure;
+use super::reader::{self, ReadError};
 use super::report::Reporter;
 use crate::api::names::PostgresNames;
 use crate::api::{MigrationRecord, MigrationState};
 use crate::contract::migration::LEDGER_CHANNEL;
 use crate::contract::pod::SOCKET_DIR;
 use crate::contract::report::LedgerReport;
-use crate::postgres::{ConnectError, Connection, bounded_over_socket, describe, immune, listen};
+use crate::postgres::{ConnectError, listen};
 
-/// How often the ledger is read without a notification.
+/// Interval between two reads without a notification.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Between two reads, however many notifications come.
+/// The pause between two reads, however many notifications come.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many bytes the server may send in one look; twenty rows are some tens of thousands.
-const SIZE: usize = 1 << 20;
 
-/// The server's own timeouts spare it work; a tenant's code can change them, so they are no bound.
-const TIMEOUTS: &str = " -c statement_timeout=4s -c lock_timeout=2s";
-
-/// Why the ledger could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// No connection.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The server's refusal, or an answer that is no ledger.
-    #[error("reading the ledger: {}", describe(.0))]
-    Statement(#[from] tokio_postgres::Error),
-    /// No end.
-    #[error("reading the ledger took longer than {} s", PATIENCE.as_secs())]
-    TooLong,
-}
-
-/// Reports the ledger for as long as it is polled.
+/// Keeps the report current, as long as it is polled.
 ///
 /// # Errors
-/// If the server ends it.
+/// If the server ends the connection for the notifications.
 pub async fn follow(database: &str, reporter: &Reporter) -> Result<(), ConnectError> {
     let name = "servicedb agent";
-    // This session runs no code of anybody's: it waits.
+    // This session only waits, and runs no code of the tenant.
     let (_listener, mut changes) = listen(SOCKET_DIR, database, PostgresNames::READER, name, LEDGER_CHANNEL).await?;
     let mut fails = false;
     loop {
         let next = Instant::now() + PAUSE;
         match look(SOCKET_DIR, database).await {
             Ok(ledger) => {
-                // None would say that nobody has looked.
+                // None would mean that it was never read.
                 reporter.update(|report| report.ledger = Some(ledger));
                 fails = false;
             }
-            // A migration may hold a lock on it; the next look finds it.
+            // A migration may hold a lock on it until the next read.
             Err(error) if fails => tracing::debug!(%error, "the ledger still cannot be read"),
             Err(error) => {
-                tracing::warn!(%error, "the ledger cannot be read now; what was read last is reported on");
+                tracing::warn!(%error, "the ledger cannot be read; the report keeps the last known one");
                 fails = true;
             }
         }
@@ -80,47 +55,19 @@ pub async fn follow(database: &str, reporter: &Reporter) -> Result<(), ConnectEr
     }
 }
 
-/// Reads the ledger once; without a ledger all of it is none or zero.
+/// Reads the ledger once; without a ledger every value is none or zero.
 ///
 /// # Errors
 /// If it cannot be read within the bounds.
-pub async fn look(socket: &str, database: &str) -> Result<LedgerReport, LedgerError> {
-    let (user, name) = (PostgresNames::READER, "servicedb ledger");
-    let options = format!("{}{TIMEOUTS}", immune::READER);
-    let connecting = bounded_over_socket(socket, database, user, name, &options, SIZE);
-    let Ok(connection) = timeout(PATIENCE, connecting).await else { return Err(LedgerError::TooLong) };
-    let Connection { client, .. } = &connection?;
-    // Before any code of a tenant can run, or this were its word, too.
-    let process = client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
-    let result = match timeout(PATIENCE, read(client)).await {
-        Ok(result) => result.map_err(LedgerError::from),
-        Err(_) => Err(LedgerError::TooLong),
-    };
-    if result.is_err() {
-        // What still runs there may ignore that nobody listens, and a request to cancel it.
-        end(socket, process).await;
-    }
-    result
-}
-
-async fn end(socket: &str, process: i32) {
-    let ended = timeout(PATIENCE, async {
-        let connection = ensure::connect_at(socket, "postgres").await.map_err(|error| error.to_string())?;
-        let statement = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-                         WHERE pid = $1 AND usename = $2";
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&process, &PostgresNames::READER];
-        connection.client.query(statement, &parameters).await.map_err(|error| describe(&error))
-    });
-    if let Ok(Err(problem)) = ended.await {
-        tracing::debug!(problem, process, "the session that read the ledger cannot be ended");
-    }
+pub async fn look(socket: &str, database: &str) -> Result<LedgerReport, ReadError> {
+    reader::read(socket, database, "servicedb ledger", read).await
 }
 
 /// Every value has a type and a length of PostgreSQL's own, whatever the columns are.
 async fn read(client: &Client) -> Result<LedgerReport, tokio_postgres::Error> {
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let there = "SELECT pg_catalog.to_regclass('servicedb.migrations') IS NOT NULL";
-    if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+    let exists = "SELECT pg_catalog.to_regclass('servicedb.migrations') IS NOT NULL";
+    if !client.query_one(exists, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(LedgerReport::default());
     }
     let head = client

@@ -1,35 +1,33 @@
-//! This pod as a member: one that is about to be taken away is no synchronous standby any more,
-//! so that commits do not wait for it and the lead does not pass to it.
+//! This pod as a member of the cluster. An instance that is about to be removed is no longer a
+//! synchronous standby, so that commits do not wait for it and the lead does not pass to it.
 
 use std::time::Duration;
 
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::patroni::config;
-use super::patroni::process::{Handle, Order};
+use super::patroni::process::{Handle, Request};
 
-/// After a write that failed.
+/// Delay after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Tells Patroni from now on, which was told `known` at its start.
+/// Has Patroni reload whenever that changes; `known` is the value with which it was started.
 pub async fn follow(environment: Environment, mut state: DesiredState, patroni: Handle, mut known: bool) {
     loop {
         let desired = desired::first(&mut state).await;
         let now = environment.is_leaving(&desired);
         if now == known {
-            if state.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+            desired::changed(&mut state).await;
             continue;
         }
         match config::write(&environment, &desired) {
             Ok(()) => {
-                tracing::info!(leaving = now, "telling Patroni whether this instance stays");
-                patroni.order(Order::Reload).await;
+                tracing::info!(leaving = now, "this instance stays or leaves: reloading Patroni");
+                patroni.request(Request::Reload).await;
                 known = now;
             }
             Err(error) => {
-                tracing::error!(%error, "Patroni's configuration cannot be written; trying again");
+                tracing::error!(%error, "Patroni's configuration cannot be written; retrying");
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -1,5 +1,5 @@
-//! Memory: what the container may have, and whether the kernel killed something in it for want of
-//! it. The container lives on then, so Kubernetes tells nobody.
+//! Memory: the container's limit, and processes that the kernel killed because memory ran out. The container
+//! continues then, so Kubernetes does not report it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use crate::api::conditions::reason;
 use crate::contract::memory::{Bound, advice};
 use crate::contract::setting::{KB, readable};
 
-/// How often it is looked.
+/// Interval between two checks.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// For how long a kill is told.
-const TOLD: Duration = Duration::from_secs(120);
+/// How long a kill is reported.
+const REPORTED: Duration = Duration::from_secs(120);
 
-/// The container's own control group, of version 2 or 1: the limit, and how often something in it
-/// was killed.
+/// The container's own control group, of version 2 or 1: the limit, and the number of processes that were
+/// killed.
 const LIMIT: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 const EVENTS: [&str; 2] = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
 const NODE: &str = "/proc/meminfo";
 
-/// What this container may have: the limit that it was given, or all that the node has.
+/// The memory that this container may use: its limit, or the node's memory.
 pub fn bound() -> Option<Bound> {
     let node = read(&[NODE]).and_then(|text| of_node(&text));
     let limit = read(&LIMIT).and_then(|text| text.trim().parse().ok());
-    // Version 1 writes an absurd number where there is no limit, version 2 "max".
+    // Without a limit, version 1 has a number larger than any memory, and version 2 "max".
     match (limit, node) {
         (Some(limit), Some(node)) if limit < node => Some(Bound::Container(limit)),
         (_, node) => node.map(Bound::Node),
     }
 }
 
-/// Tells from now on when something was killed.
+/// Reports from now on when a process was killed.
 pub async fn follow(pod: String, state: DesiredState, reporter: Reporter) {
     let killed = || read(&EVENTS).and_then(|text| kills(&text));
     let mut known = killed();
@@ -47,17 +47,17 @@ pub async fn follow(pod: String, state: DesiredState, reporter: Reporter) {
             let advice = desired.map(|desired| advice(&desired.parameters, desired.memory.limit_bytes));
             let limit = match bound() {
                 Some(Bound::Container(bytes)) => format!("has a limit of {}", readable(bytes)),
-                _ => "has no limit, so its node had no more".to_owned(),
+                _ => "has no limit, so the memory of its node ran out".to_owned(),
             };
             let message = format!(
-                "the kernel killed a process of {pod} for want of memory, and PostgreSQL restarts its sessions then; the \
+                "the kernel killed a process of {pod} because memory ran out, and PostgreSQL ended all sessions; the \
                  container {limit}: {}",
                 advice.unwrap_or_default()
             );
             tracing::error!("{message}");
             reporter.trouble(Area::Memory, Some((reason::OOM_KILLED, message)));
             last = Some(Instant::now());
-        } else if last.is_some_and(|last| last.elapsed() > TOLD) {
+        } else if last.is_some_and(|last| last.elapsed() > REPORTED) {
             reporter.trouble(Area::Memory, None);
             last = None;
         }
@@ -65,12 +65,12 @@ pub async fn follow(pod: String, state: DesiredState, reporter: Reporter) {
     }
 }
 
-/// The first of these files that is there.
+/// The content of the first of these files that exists.
 fn read(paths: &[&str]) -> Option<String> {
     paths.iter().find_map(|path| std::fs::read_to_string(Path::new(path)).ok())
 }
 
-/// How many processes were killed: the line `oom_kill` of either version.
+/// The number of killed processes: the line `oom_kill` of either version.
 fn kills(events: &str) -> Option<u64> {
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }

@@ -1,11 +1,15 @@
 //! The agent: runs in every database pod, as the parent of Patroni.
 //!
-//! It makes the database once, lets Patroni run it, stops it when Patroni cannot, answers the
-//! kubelet, reports to the operator, and does what only the leader's pod can do. The driver
-//! below reads as numbered steps; each step is a file.
+//! It initialises the database once, lets Patroni run it, stops it when Patroni cannot, answers the
+//! kubelet, reports to the operator, and does the leader's work. The driver below is a list of
+//! numbered steps; each step is a file.
 
+mod archive;
+mod aside;
 mod certificates;
+pub mod collations;
 mod credentials;
+mod damage;
 mod desired;
 mod dynamic;
 pub mod ensure;
@@ -26,6 +30,7 @@ mod patroni;
 mod pod;
 mod postmaster;
 mod probes;
+mod reader;
 mod rebuild;
 mod records;
 mod report;
@@ -49,11 +54,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use archive::Archive;
 use desired::DesiredState;
 use environment::Environment;
-use initialise::{Initialiser, Outcome};
+use initialise::{DataDirectory, Initialiser};
 use leader::Leader;
-use patroni::process::{Handle, Order, Prepared};
+use patroni::process::{Handle, Prepared, Request};
 use patroni::rest;
 use probes::Readiness;
 use report::{Area, Reporter};
@@ -61,11 +67,7 @@ use state::State;
 
 use crate::contract::report::{Phase, Role};
 
-/// How long PostgreSQL has to shut down; the pod is given a minute, of which the checkpoint before
-/// may take ten seconds.
-const SHUTDOWN: Duration = Duration::from_secs(45);
-
-/// Runs until the pod is told to stop.
+/// Runs until the kubelet stops the pod.
 pub async fn run() -> ExitCode {
     match Agent::start().await {
         Ok((agent, end)) => agent.run(end).await,
@@ -76,14 +78,14 @@ pub async fn run() -> ExitCode {
     }
 }
 
-/// What cannot go on without the pod being changed or restarted.
+/// An error that only a change or a restart of the pod resolves.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
     Environment(#[from] environment::EnvironmentError),
-    #[error("the ServiceAccount's way to the API server is not readable: {0}")]
+    #[error("the ServiceAccount's configuration for the API server is not readable: {0}")]
     InCluster(#[from] kube::config::InClusterError),
-    #[error("the API server's client: {0}")]
+    #[error("the API server's client cannot be created: {0}")]
     Kubernetes(#[from] kube::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -97,16 +99,17 @@ struct Agent {
     readiness: watch::Sender<Readiness>,
     desired: DesiredState,
     records: records::Source,
+    archive: Archive,
 }
 
-/// The kubelet's wish that this ends.
+/// The signals by which the kubelet ends the container.
 struct End {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl End {
-    async fn told(&mut self) {
+    async fn received(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -115,12 +118,12 @@ impl End {
 }
 
 impl Agent {
-    /// Steps 1 to 3: who, how to tell, what shall be.
+    /// Steps 1 to 3: identity, report, desired state.
     async fn start() -> Result<(Self, End), StartError> {
-        // 1. Who this pod is.
+        // 1. The identity of this pod.
         let environment = Environment::read()?;
         let end = End { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-        // 2. Tell that it has started, and answer the kubelet.
+        // 2. Report the start, and answer the kubelet.
         let mut config = kube::Config::incluster()?;
         config.connect_timeout = Some(Duration::from_secs(5));
         let client = kube::Client::try_from(config)?;
@@ -128,24 +131,25 @@ impl Agent {
         let reporter = Reporter::start(&environment, client.clone(), own.clone());
         tokio::spawn(secret_id::follow(reporter.clone()));
         tokio::spawn(volume::follow(environment.pod.clone(), reporter.clone()));
-        let (readiness, asked) = watch::channel(Some("the agent has started"));
-        probes::serve(asked).await?;
-        // 3. Learn what it shall be.
+        let (readiness, probed) = watch::channel(Some("the agent has started"));
+        probes::serve(probed).await?;
+        // 3. Watch the desired state.
         let desired = desired::follow(&environment, client.clone());
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
-        Ok((Self { environment, client, own, reporter, readiness, desired, records }, end))
+        let archive = archive::follow(desired.clone(), records.clone());
+        Ok((Self { environment, client, own, reporter, readiness, desired, records, archive }, end))
     }
 
     async fn run(self, mut end: End) -> ExitCode {
-        // 4. Have the volume alone; load Patroni while there is other work: it takes longer than initdb.
-        // 5. Make the database, if it is this pod's to make.
+        // 4. Lock the volume; load Patroni meanwhile, which takes longer than initdb.
+        // 5. Initialise the database, if this pod is the one to do it.
         let prepared = tokio::select! {
             prepared = async {
                 let volume = volume::lock().await?;
                 Ok::<_, std::io::Error>((volume, self.prepare().await?))
             } => prepared,
-            () = end.told() => {
+            () = end.received() => {
                 self.reporter.update(|report| report.phase = Phase::Stopping);
                 return ExitCode::SUCCESS;
             }
@@ -162,19 +166,19 @@ impl Agent {
         let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone());
         tokio::spawn(certificates::follow(patroni.clone(), self.reporter.clone(), certificates));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
-        tokio::spawn(dynamic::mend(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
+        tokio::spawn(dynamic::repair(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), leaving));
-        // 7. Follow what becomes of it, and lead while it leads.
+        // 7. Follow its state, and do the leader's work while it leads.
         tokio::select! {
             () = self.follow(&patroni) => {}
-            () = end.told() => {}
+            () = end.received() => {}
         }
         // 8. Shut down.
         self.stop(patroni, patroni_ended).await
     }
 
-    /// Patroni, and whether it was told that this instance is about to go.
+    /// Patroni, and whether its configuration says that this instance is about to be removed.
     async fn prepare(&self) -> std::io::Result<(Prepared, bool)> {
         let prepared = Prepared::new()?;
         let initialiser = Initialiser {
@@ -184,23 +188,25 @@ impl Agent {
             records: &self.records,
             reporter: &self.reporter,
         };
-        let outcome = initialiser.run().await?;
+        let data_directory = initialiser.run().await?;
         let desired = desired::first(&mut self.desired.clone()).await;
         patroni::config::write(&self.environment, &desired)?;
         self.reporter.update(|report| report.phase = Phase::StartingPostgres);
-        if outcome == Outcome::Made {
+        if data_directory == DataDirectory::Initialised {
             first_start::run().await;
         }
         Ok((prepared, self.environment.is_leaving(&desired)))
     }
 
     async fn follow(&self, patroni: &Handle) {
-        let mut server = server::follow();
+        let (mut server, refusals) = server::follow();
         tokio::spawn(standby::follow(server.clone(), self.desired.clone()));
-        tokio::spawn(rebuild::follow(self.environment.pod.clone(), server.clone()));
+        let pod = self.environment.pod.clone();
+        tokio::spawn(rebuild::follow(pod, server.clone(), refusals, self.reporter.clone()));
+        tokio::spawn(aside::follow(self.environment.pod.clone(), server.clone(), self.desired.clone()));
         let mut standbys = standby::watch(server.clone());
-        let mut behind = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
-        let (mut seen, attention) = watchdog::start(patroni.clone(), self.desired.clone());
+        let mut lag = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
+        let (mut patroni_status, attention) = watchdog::start(patroni.clone(), self.desired.clone());
         let mut stalled = stall::follow(self.stall_watch(server.clone(), patroni.clone()));
         let roles = watch::Sender::new(None);
         tokio::spawn(pod::keep_role(self.own.clone(), roles.subscribe()));
@@ -208,17 +214,17 @@ impl Agent {
         let mut leading: Option<JoinHandle<()>> = None;
         loop {
             let had_server = state.readiness().is_none();
-            state.see(server.borrow_and_update().clone(), seen.borrow_and_update().clone());
-            state.see_standbys(standbys.borrow_and_update().clone());
-            state.see_lag(*behind.borrow_and_update(), self.maximum_lag());
-            state.see_stall(*stalled.borrow_and_update());
+            state.update(server.borrow_and_update().clone(), patroni_status.borrow_and_update().clone());
+            state.set_standbys(standbys.borrow_and_update().clone());
+            state.set_lag(*lag.borrow_and_update(), self.maximum_lag());
+            state.set_stall(*stalled.borrow_and_update());
             attention.set_busy(state.is_between_roles());
             if had_server && server.borrow().is_none() {
                 wake_patroni();
             }
             self.readiness.send_replace(state.readiness());
             if server.borrow().is_some() {
-                // It answers, whatever hindered it before.
+                // It answers, so an earlier trouble is over.
                 self.reporter.trouble(Area::Server, None);
             }
             match (state.role(), &leading) {
@@ -227,17 +233,17 @@ impl Agent {
                 (_, Some(work)) => {
                     work.abort();
                     leading = None;
-                    // These were the leader's, and the next one says them.
+                    // These parts of the report are the leader's, and the next leader reports them.
                     self.reporter.forget_leading();
                 }
                 (_, None) => {}
             }
             roles.send_if_modified(|role| std::mem::replace(role, state.role()) != state.role());
-            self.reporter.update(|report| state.tell(report));
+            self.reporter.update(|report| state.write(report));
             tokio::select! {
                 _ = server.changed() => {}
-                _ = seen.changed() => {}
-                _ = behind.changed() => {}
+                _ = patroni_status.changed() => {}
+                _ = lag.changed() => {}
                 _ = standbys.changed() => {}
                 _ = stalled.changed() => {}
             }
@@ -249,7 +255,7 @@ impl Agent {
         u64::try_from(declared).unwrap_or_default()
     }
 
-    fn stall_watch(&self, server: server::Seen, patroni: Handle) -> stall::Watch {
+    fn stall_watch(&self, server: server::FactsWatch, patroni: Handle) -> stall::Watch {
         stall::Watch {
             environment: self.environment.clone(),
             client: self.client.clone(),
@@ -267,17 +273,18 @@ impl Agent {
             desired: self.desired.clone(),
             records: self.records.clone(),
             reporter: self.reporter.clone(),
+            archive: self.archive.clone(),
         }
     }
 
     async fn stop(self, patroni: Handle, patroni_ended: JoinHandle<()>) -> ExitCode {
         tracing::info!("shutting down");
-        handover::prepare(&self.environment, self.client.clone()).await;
+        let until = handover::prepare(&self.environment, self.client.clone()).await;
         self.readiness.send_replace(Some("shutting down"));
         self.reporter.update(|report| report.phase = Phase::Stopping);
         // Patroni stops PostgreSQL, then gives the lease back, so that a replica leads at once.
-        patroni.order(Order::Stop).await;
-        if tokio::time::timeout(SHUTDOWN, patroni_ended).await.is_err() {
+        patroni.request(Request::Stop).await;
+        if tokio::time::timeout_at(until, patroni_ended).await.is_err() {
             tracing::error!("Patroni did not shut PostgreSQL down in time");
         }
         if postmaster::running().is_some() {
@@ -287,7 +294,7 @@ impl Agent {
     }
 }
 
-/// Patroni would notice the end of PostgreSQL at its next loop.
+/// Patroni would notice the end of PostgreSQL only in its next loop.
 fn wake_patroni() {
     tokio::spawn(async {
         if let Err(error) = rest::wake().await {

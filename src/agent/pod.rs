@@ -1,5 +1,5 @@
-//! This pod's own labels and annotations, which others can change: a watch of one pod by its name.
-//! What the Services, Patroni, the StatefulSet and the operator find it by is put back.
+//! This pod's labels and annotations, which other clients can change: a watch of one pod by its name.
+//! The labels by which the Services, Patroni, the StatefulSet and the operator select it are restored.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_
 use crate::backoff::Backoff;
 use crate::contract::report::Role;
 
-/// Between two times that it is put back: somebody else may insist.
+/// Interval between two restorations: another writer may repeat the change.
 const BETWEEN: Duration = Duration::from_secs(1);
-/// How long one write may take.
+/// Timeout of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the role's label may be another than the role: Patroni writes it after each change.
+/// How long the role's label may differ from the role: Patroni writes it after each change.
 const ROLE_LAGS: Duration = Duration::from_secs(1);
 
-/// The pod's metadata as last seen; none before the first time, and none of another pod.
+/// The last known metadata of the pod; none before the first, and none of another pod of this name.
 pub type OwnPod = watch::Receiver<Option<ObjectMeta>>;
 
-/// Watches from now on, and puts back what the pod is found by.
+/// Watches the pod from now on, and restores its labels.
 pub fn follow(environment: &Environment, client: kube::Client) -> OwnPod {
     let (sender, receiver) = watch::channel(None);
     let pods: Api<Pod> = Api::namespaced(client, &environment.names.namespace);
@@ -56,7 +56,7 @@ async fn watch_pod(
             }
             Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
             Err(error) => {
-                tracing::debug!(%error, "the watch of this pod was interrupted; trying again");
+                tracing::debug!(%error, "the watch of this pod was interrupted; retrying");
                 backoff.wait().await;
             }
         }
@@ -69,14 +69,14 @@ async fn keep_labels(pods: Api<Pod>, environment: Environment, mut own: OwnPod) 
         let missing = own.borrow_and_update().as_ref().map(|pod| lacking(pod, &wanted)).unwrap_or_default();
         if !missing.is_empty() {
             let labels = missing.keys().cloned().collect::<Vec<_>>().join(", ");
-            tracing::warn!(labels, "somebody changed labels of this pod; they are put back");
+            tracing::warn!(labels, "somebody changed labels of this pod; restoring them");
             let patch = Patch::Merge(serde_json::json!({"metadata": {"uid": environment.uid, "labels": missing}}));
             let parameters = PatchParams::default();
             let written = pods.patch_metadata(&environment.pod, &parameters, &patch);
             match tokio::time::timeout(WRITE_TIMEOUT, written).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "the labels cannot be put back; trying again"),
-                Err(_) => tracing::warn!("the API server did not answer to the labels; trying again"),
+                Ok(Err(error)) => tracing::warn!(%error, "the labels cannot be restored; retrying"),
+                Err(_) => tracing::warn!("the write of the labels timed out; retrying"),
             }
             tokio::time::sleep(BETWEEN).await;
             continue;
@@ -93,8 +93,8 @@ fn lacking(pod: &ObjectMeta, wanted: &[(&str, String)]) -> serde_json::Map<Strin
     lacks.map(|(key, value)| ((*key).to_owned(), value.clone().into())).collect()
 }
 
-/// Patroni writes the role's label, and looks at it in each of its loops: it is woken when somebody
-/// has changed it.
+/// Patroni writes the role's label, and compares it in each of its loops: it is woken when somebody
+/// has changed the label.
 pub async fn keep_role(mut own: OwnPod, mut role: watch::Receiver<Option<Role>>) {
     loop {
         let differs = own.borrow_and_update().as_ref().is_some_and(|pod| has_another_role(pod, *role.borrow()));
@@ -103,7 +103,7 @@ pub async fn keep_role(mut own: OwnPod, mut role: watch::Receiver<Option<Role>>)
             tokio::time::sleep(ROLE_LAGS).await;
             let now = own.borrow_and_update().clone();
             if now.is_some_and(|pod| has_another_role(&pod, *role.borrow())) {
-                tracing::warn!("the label of this pod's role is not its role; waking Patroni");
+                tracing::warn!("the role's label differs from the role; waking Patroni");
                 if let Err(error) = rest::wake().await {
                     tracing::debug!(%error, "Patroni cannot be woken");
                 }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_changed_is_put_back_and_nothing_else() {
+    fn only_missing_or_changed_labels_are_restored() {
         let wanted = [(LABEL_SCOPE, "chat-db".to_owned()), (LABEL_NAME, "chat".to_owned())];
         let whole = pod(&[(LABEL_SCOPE, "chat-db"), (LABEL_NAME, "chat"), ("team", "a")]);
         assert!(lacking(&whole, &wanted).is_empty());
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_another_only_where_there_is_one() {
+    fn a_label_is_compared_only_while_there_is_a_role() {
         let primary = pod(&[(LABEL_ROLE, ROLE_PRIMARY)]);
         assert!(!has_another_role(&primary, Some(Role::Primary)));
         assert!(has_another_role(&primary, Some(Role::Replica)));

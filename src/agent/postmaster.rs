@@ -1,5 +1,5 @@
 //! The postmaster as a process. Patroni detaches it, so it outlives a dead Patroni; the agent
-//! finds it by the file that it keeps in PGDATA.
+//! finds it by `postmaster.pid` in PGDATA.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::contract::pod::PGDATA;
 
 /// How long an immediate shutdown may take before the process is killed.
 const IMMEDIATE: Duration = Duration::from_secs(3);
-/// How often the end is looked for.
+/// Interval between two checks for the end.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Whether a PostgreSQL that is or may become a primary runs here. One that is shutting down
-/// takes no sessions any more: it must be let write its checkpoint and send its log.
+/// accepts no sessions any more: it must be allowed to write its checkpoint and to send its WAL.
 pub fn may_accept_writes() -> bool {
     let file = std::fs::read_to_string(Path::new(PGDATA).join("postmaster.pid")).unwrap_or_default();
     running().is_some() && !is_stopping(&file) && !Path::new(PGDATA).join("standby.signal").exists()
@@ -42,13 +42,13 @@ fn pid_of(file: &str) -> Option<i32> {
     (pid > 1).then_some(pid)
 }
 
-/// Stops PostgreSQL at once, without a checkpoint; it recovers from its log at the next start.
+/// Stops PostgreSQL at once, without a checkpoint; it recovers from WAL at the next start.
 pub async fn stop_at_once() {
     let Some(pid) = running() else { return };
     if !signal(pid, Signal::SIGQUIT) {
         return;
     }
-    tracing::warn!(%pid, "PostgreSQL was told to end at once");
+    tracing::warn!(%pid, "PostgreSQL is stopped at once");
     let ended = async {
         while running() == Some(pid) {
             tokio::time::sleep(POLL).await;
@@ -59,12 +59,12 @@ pub async fn stop_at_once() {
     }
 }
 
-/// Kills a postmaster that does not do what it is told, and its children: a backend that is at
-/// work would go on until its statement ends, and nothing could be started beside it. Whether all
-/// have ended. Those that have not are held by the kernel, which ends them instead of letting them
-/// go on: none acknowledges anything after this.
+/// Kills a postmaster that does not react to signals, and its children: an active backend would continue
+/// until its statement ends, and no server could be started beside it. Returns whether all have ended.
+/// The kernel holds the others, and ends them instead of releasing them: none acknowledges a commit after
+/// this.
 pub async fn kill_all(postmaster: Pid) -> bool {
-    // One that is stopped has no more children.
+    // A stopped postmaster starts no more children.
     signal(postmaster, Signal::SIGSTOP);
     let family: Vec<_> = children(postmaster).into_iter().chain([postmaster]).collect();
     for pid in family.iter().rev() {
@@ -72,34 +72,34 @@ pub async fn kill_all(postmaster: Pid) -> bool {
     }
     tracing::warn!(pid = %postmaster, processes = family.len(), "PostgreSQL was killed");
     let ended = async {
-        while family.iter().any(|pid| State::of(*pid) != State::Gone) {
+        while family.iter().any(|pid| ProcessState::of(*pid) != ProcessState::Gone) {
             tokio::time::sleep(POLL).await;
         }
     };
     tokio::time::timeout(IMMEDIATE, ended).await.is_ok()
 }
 
-/// What a process does, as far as it says why PostgreSQL may stand still.
+/// The state of a process, as far as it explains why PostgreSQL may stand still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ProcessState {
     /// It has ended.
     Gone,
-    /// Somebody has stopped it.
+    /// A signal has stopped it.
     Stopped,
-    /// The kernel holds it, mostly for a disk; not even a kill ends that.
+    /// The kernel holds it in uninterruptible sleep, mostly for a disk; SIGKILL does not end it.
     Held,
-    /// It runs, or waits for something to do.
+    /// It runs, or waits for work.
     Alive,
 }
 
-impl State {
+impl ProcessState {
     /// The state of a process.
     pub fn of(pid: Pid) -> Self {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         fields(&stat).map_or(Self::Gone, |(state, _)| state)
     }
 
-    /// The state of a postmaster and its children that says most about all of them.
+    /// The state that explains most, of a postmaster and its children.
     pub fn of_family(postmaster: Pid) -> Self {
         let states: Vec<_> = children(postmaster).into_iter().chain([postmaster]).map(Self::of).collect();
         let first = [Self::Held, Self::Stopped, Self::Alive].into_iter().find(|state| states.contains(state));
@@ -107,41 +107,41 @@ impl State {
     }
 }
 
-/// A process that the kernel holds, and how often it was given up for others so far: where that
-/// does not change, it is the same wait.
+/// A process that the kernel holds, and its number of context switches: as long as the number does not
+/// change, it is the same wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldProcess {
     /// The process.
     pub pid: i32,
     /// Its context switches.
     pub switches: u64,
 }
 
-/// Those of some processes that the kernel holds.
-pub fn held(pids: &[i32]) -> Vec<Held> {
-    let held = pids.iter().filter(|pid| State::of(Pid::from_raw(**pid)) == State::Held);
+/// The processes among these that the kernel holds.
+pub fn held(pids: &[i32]) -> Vec<HeldProcess> {
+    let held = pids.iter().filter(|pid| ProcessState::of(Pid::from_raw(**pid)) == ProcessState::Held);
     held.filter_map(|pid| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        Some(Held { pid: *pid, switches: switches(&status) })
+        Some(HeldProcess { pid: *pid, switches: switches(&status) })
     })
     .collect()
 }
 
-/// From `/proc/…/status`: both kinds of context switches.
+/// From `/proc/…/status`: the sum of both kinds of context switches.
 fn switches(status: &str) -> u64 {
     let counts = status.lines().filter_map(|line| line.split_once(':'));
     let counts = counts.filter(|(name, _)| name.ends_with("voluntary_ctxt_switches"));
     counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
 }
 
-/// From `/proc/…/stat`: the state and the parent. The name before them may hold anything.
-fn fields(stat: &str) -> Option<(State, i32)> {
+/// From `/proc/…/stat`: the state and the parent. The name before them may contain any character.
+fn fields(stat: &str) -> Option<(ProcessState, i32)> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = match fields.next()? {
-        "Z" | "X" => State::Gone,
-        "T" | "t" => State::Stopped,
-        "D" => State::Held,
-        _ => State::Alive,
+        "Z" | "X" => ProcessState::Gone,
+        "T" | "t" => ProcessState::Stopped,
+        "D" => ProcessState::Held,
+        _ => ProcessState::Alive,
     };
     Some((state, fields.next()?.parse().ok()?))
 }
@@ -156,13 +156,13 @@ fn children(postmaster: Pid) -> Vec<Pid> {
     pids.filter(is_child).map(Pid::from_raw).collect()
 }
 
-/// Whether there was a process to take the signal.
+/// Sends a signal. Returns whether the process exists.
 fn signal(pid: Pid, signal: Signal) -> bool {
     match kill(pid, signal) {
         Ok(()) => true,
         Err(Errno::ESRCH) => false,
         Err(error) => {
-            tracing::error!(%pid, %signal, %error, "PostgreSQL cannot be told to end");
+            tracing::error!(%pid, %signal, %error, "the signal cannot be sent to PostgreSQL");
             true
         }
     }
@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_state_and_its_parent() {
-        assert_eq!(fields("7 (postgres) T 1 7 7 0"), Some((State::Stopped, 1)));
-        assert_eq!(fields("9 (a) D 2) D 7 7 7 0"), Some((State::Held, 7)));
-        assert_eq!(fields("9 (postgres) Z 7 7"), Some((State::Gone, 7)));
+        assert_eq!(fields("7 (postgres) T 1 7 7 0"), Some((ProcessState::Stopped, 1)));
+        assert_eq!(fields("9 (a) D 2) D 7 7 7 0"), Some((ProcessState::Held, 7)));
+        assert_eq!(fields("9 (postgres) Z 7 7"), Some((ProcessState::Gone, 7)));
         assert_eq!(fields(""), None);
         let status = "Name:\tpostgres\nvoluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n";
         assert_eq!(switches(status), 42);
@@ -194,14 +194,14 @@ mod tests {
         let script = "sleep 300 & sleep 300 & kill -STOP $$";
         let mut shell = std::process::Command::new("sh").args(["-c", script]).spawn().expect("a shell");
         let pid = Pid::from_raw(i32::try_from(shell.id()).expect("a pid"));
-        while State::of(pid) != State::Stopped {
+        while ProcessState::of(pid) != ProcessState::Stopped {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(State::of_family(pid), State::Stopped);
+        assert_eq!(ProcessState::of_family(pid), ProcessState::Stopped);
         let family = children(pid);
         assert_eq!(family.len(), 2);
         assert!(kill_all(pid).await);
-        assert!(family.into_iter().all(|pid| State::of(pid) == State::Gone));
+        assert!(family.into_iter().all(|pid| ProcessState::of(pid) == ProcessState::Gone));
         shell.wait().expect("its end");
     }
 

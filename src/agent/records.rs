@@ -16,10 +16,10 @@ pub struct Records {
     folder: String,
 }
 
-/// What is wrong with the records or the way to them.
+/// The error of an access to the records.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
-    /// The file that says where Vault is.
+    /// The file with the access to Vault.
     #[error(transparent)]
     Access(#[from] PodVaultError),
     /// Vault.
@@ -46,7 +46,7 @@ impl Records {
         format!("{}/migrator", self.folder)
     }
 
-    /// The record that is not proved yet.
+    /// The record of the credentials that are not proved yet.
     pub fn pending(&self) -> String {
         format!("{}/pending", self.folder)
     }
@@ -54,7 +54,7 @@ impl Records {
     /// The credentials that are not proved yet, and the record's version that holds them.
     ///
     /// # Errors
-    /// If Vault does not give them, or they are not readable.
+    /// If Vault refuses or does not answer, or the record is not readable.
     pub async fn read_pending(&self) -> Result<Option<(Pending, u64)>, RecordsError> {
         match self.vault.read_kv(&self.pending()).await? {
             Some(record) => Ok(Some((Pending::from_data(&record.data)?, record.version))),
@@ -64,7 +64,7 @@ impl Records {
 }
 
 /// Opens the records when they are needed. The client is kept, and with it its token, until
-/// the file that says where Vault is changes.
+/// the file with the access to Vault changes.
 #[derive(Clone, Default)]
 pub struct Source {
     opened: Arc<Mutex<Option<(VaultAccess, Records)>>>,
@@ -74,7 +74,7 @@ impl Source {
     /// The records.
     ///
     /// # Errors
-    /// If the way to Vault cannot be read. Nothing is sent.
+    /// If the access to Vault cannot be read. Nothing is sent.
     pub async fn open(&self) -> Result<Records, RecordsError> {
         let access = pod::access()?;
         let mut opened = self.opened.lock().await;

@@ -1,5 +1,5 @@
-//! The agent's report: an annotation of its own pod, written when something changed, and when
-//! somebody else changed it.
+//! The agent's report: an annotation of its own pod, written when the report changes, and when another writer
+//! changes the annotation.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,21 +21,21 @@ use crate::contract::order::OrderId;
 use crate::contract::report::{Report, Trouble, VaultHealth};
 use crate::vault::VaultError;
 
-/// Changes that come this close together are written at once.
+/// Changes within this time are written together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// How long one write may take.
+/// Timeout of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two times that it is put back: somebody else may insist.
-const PUT_BACK: Duration = Duration::from_secs(1);
+/// Interval between two restorations: another writer may repeat the change.
+const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a trouble is about; the first in this order is the one that is told.
+/// The area of a trouble; the first in this order is the one that is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
-    /// The volume: what it hinders is only its consequence.
+    /// The volume: other troubles are consequences of it.
     Volume,
     /// A PostgreSQL that stands still.
     Stall,
-    /// Its memory: PostgreSQL ends of it.
+    /// Memory: PostgreSQL ends when it runs out.
     Memory,
     /// PostgreSQL and Patroni.
     Server,
@@ -47,7 +47,7 @@ pub enum Area {
     Settings,
 }
 
-/// Where the parts of the agent say what changed; cheap to clone.
+/// Takes the changes of all parts of the agent; cheap to clone.
 #[derive(Clone)]
 pub struct Reporter {
     current: watch::Sender<Report>,
@@ -55,7 +55,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Starts writing this pod's report, with "starting" first.
+    /// Starts to write this pod's report, in the phase of the start.
     pub fn start(environment: &Environment, client: kube::Client, own: OwnPod) -> Self {
         let (current, changes) = watch::channel(Report::starting(environment.uid.clone(), Timestamp::now()));
         let pods = Api::namespaced(client, &environment.names.namespace);
@@ -77,7 +77,7 @@ impl Reporter {
         self.current.borrow().order.as_ref().is_some_and(|answered| answered.id == *order)
     }
 
-    /// Says what hinders the instance in one area, or that nothing does there any more.
+    /// Sets or clears the trouble of one area.
     pub fn trouble(&self, area: Area, reason_and_message: Option<(&str, String)>) {
         let first = {
             let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,7 @@ impl Reporter {
         self.update(|report| report.trouble = first);
     }
 
-    /// Takes back what only a leader says.
+    /// Clears the parts that only a leader reports.
     pub fn forget_leading(&self) {
         for area in [Area::Credentials, Area::Ensure, Area::Settings] {
             self.trouble(area, None);
@@ -102,7 +102,7 @@ impl Reporter {
         self.update(|report| report.vault = None);
     }
 
-    /// Says how a dealing with Vault went.
+    /// Reports the result of an access to Vault.
     pub fn vault(&self, result: Result<(), &VaultError>) {
         self.update(|report| {
             report.vault = Some(match result {
@@ -118,7 +118,7 @@ impl Reporter {
 async fn write_changes(pods: Api<Pod>, pod: String, mut changes: watch::Receiver<Report>, mut own: OwnPod) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     let mut written: Option<(Report, Written)> = None;
-    let mut put_back: Option<Instant> = None;
+    let mut restored: Option<Instant> = None;
     loop {
         let report = changes.borrow_and_update().clone();
         if written.as_ref().map(|(report, _)| report) != Some(&report) {
@@ -128,12 +128,12 @@ async fn write_changes(pods: Api<Pod>, pod: String, mut changes: watch::Receiver
                     backoff.reset();
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, pod, "the report cannot be written to the pod's annotation; trying again");
+                    tracing::warn!(%error, pod, "the report cannot be written to the pod's annotation; retrying");
                     backoff.wait().await;
                     continue;
                 }
                 Err(_) => {
-                    tracing::warn!(pod, "the API server did not answer to the report; trying again");
+                    tracing::warn!(pod, "the write of the report timed out; retrying");
                     continue;
                 }
             }
@@ -146,21 +146,21 @@ async fn write_changes(pods: Api<Pod>, pod: String, mut changes: watch::Receiver
                 tokio::time::sleep(DEBOUNCE).await;
             }
             Ok(()) = own.changed() => {
-                let stands = own.borrow_and_update().as_ref().zip(written.as_ref()).is_none_or(|(pod, (_, written))| {
-                    written.stands(pod)
+                let holds = own.borrow_and_update().as_ref().zip(written.as_ref()).is_none_or(|(pod, (_, written))| {
+                    written.holds(pod)
                 });
-                if !stands {
-                    tracing::warn!(pod, "somebody changed the report in the pod's annotation; it is put back");
+                if !holds {
+                    tracing::warn!(pod, "somebody changed the report in the pod's annotation; restoring it");
                     written = None;
-                    let soon = put_back.replace(Instant::now()).is_some_and(|last| last.elapsed() < PUT_BACK);
-                    tokio::time::sleep(if soon { PUT_BACK } else { DEBOUNCE }).await;
+                    let soon = restored.replace(Instant::now()).is_some_and(|last| last.elapsed() < RESTORE_INTERVAL);
+                    tokio::time::sleep(if soon { RESTORE_INTERVAL } else { DEBOUNCE }).await;
                 }
             }
         }
     }
 }
 
-/// What was written last.
+/// The last write.
 #[derive(Debug, PartialEq)]
 struct Written {
     text: String,
@@ -168,8 +168,8 @@ struct Written {
 }
 
 impl Written {
-    /// Whether a pod has it, or was seen as it was before it was written.
-    fn stands(&self, pod: &ObjectMeta) -> bool {
+    /// Whether this metadata of the pod has it, or is older than the write.
+    fn holds(&self, pod: &ObjectMeta) -> bool {
         let text = pod.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION_REPORT));
         let number = |version: &Option<String>| version.as_ref().and_then(|version| version.parse::<u64>().ok());
         text == Some(&self.text) || number(&pod.resource_version) < number(&self.version)
@@ -196,16 +196,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_that_somebody_changed_does_not_stand() {
+    fn a_changed_annotation_is_detected() {
         let written = Written { text: "{}".to_owned(), version: Some("100".to_owned()) };
         let pod = |text: Option<&str>, version: &str| ObjectMeta {
             annotations: text.map(|text| [(ANNOTATION_REPORT.to_owned(), text.to_owned())].into()),
             resource_version: Some(version.to_owned()),
             ..ObjectMeta::default()
         };
-        assert!(written.stands(&pod(Some("{}"), "100")));
-        assert!(written.stands(&pod(Some("before"), "99")), "seen late");
-        assert!(!written.stands(&pod(None, "101")));
-        assert!(!written.stands(&pod(Some("nonsense"), "1000")));
+        assert!(written.holds(&pod(Some("{}"), "100")));
+        assert!(written.holds(&pod(Some("before"), "99")), "an older version");
+        assert!(!written.holds(&pod(None, "101")));
+        assert!(!written.holds(&pod(Some("nonsense"), "1000")));
     }
 }

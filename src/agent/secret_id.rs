@@ -1,4 +1,4 @@
-//! Which secret_id this pod has: the operator destroys another once no pod has it any more.
+//! Reports the secret_id of this pod: the operator destroys one that no pod has any more.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::report::Reporter;
 use crate::contract::pod::{SECRET_ID_ACCESSOR, SECRET_ID_DIR};
 
-/// How often the mounted file is read. The kubelet brings a changed Secret within a minute or two.
+/// Interval between two reads of the mounted file. The kubelet updates it within a minute or two.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Tells it from now on.
+/// Reports its accessor from now on.
 pub async fn follow(reporter: Reporter) {
     let file = Path::new(SECRET_ID_DIR).join(SECRET_ID_ACCESSOR);
     loop {

@@ -1,51 +1,91 @@
-//! PostgreSQL on this pod, seen over one local connection that is held: a full connection
-//! table does not look like death, and the end of the server is noticed at once.
+//! Observes PostgreSQL on this pod over one local connection that stays open: a full connection
+//! table does not look like a failure, and the end of the server is noticed at once.
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::backoff::Backoff;
 use crate::contract::pod::SOCKET_DIR;
-use crate::postgres::{ConnectError, Connection, over_socket};
+use crate::postgres::{ConnectError, Connection, describe, over_socket};
 
-/// How often a connection is tried while there is none.
+/// Interval between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(25);
-/// How often a server is tried that has been away for long.
+/// The same for a server that has been down for long.
 const SLOW_RETRY: Duration = Duration::from_millis(250);
-/// Tries before they are slow.
+/// The number of attempts before that.
 const EAGER_TRIES: u32 = 2400;
-/// How often a replica is asked: it may be promoted at any time.
+/// The first and the longest interval while the server refuses every session: it logs each.
+const REFUSED: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// Interval between two queries on a replica: it may be promoted at any time.
 const REPLICA: Duration = Duration::from_millis(250);
-/// How often a primary is asked: a synchronous standby may go at any time.
+/// The same on a primary: a synchronous standby may disconnect at any time.
 const PRIMARY: Duration = Duration::from_millis(250);
-/// How long an answer may take.
+/// Timeout of a query.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What the server says of itself.
+/// The state of the server, by its own account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// Whether it follows.
+    /// Whether it is a replica.
     pub in_recovery: bool,
     /// Such as `17.5`.
     pub version: String,
     /// The system identifier.
     pub system_identifier: String,
-    /// Of a replica that streams: bytes that it knows of and has not replayed.
+    /// Of a replica that streams: the bytes that it knows of and has not replayed.
     pub lag_bytes: Option<u64>,
     /// When it was started, to the second.
     pub started_at: Option<Timestamp>,
     /// Of a primary: its synchronous standbys.
     pub synchronous_standbys: Vec<String>,
-    /// Of a primary: whether commits wait for a synchronous standby that is not there.
+    /// Of a primary: whether commits wait for a synchronous standby, and none is connected.
     pub lacks_standby: bool,
     /// Of a primary: whether any replica streams.
     pub streams: bool,
 }
 
-/// The server as last seen; none while it does not answer.
-pub type Seen = watch::Receiver<Option<Facts>>;
+impl Facts {
+    /// Whether this is a replica that does not stream.
+    pub fn is_cut_off(&self) -> bool {
+        self.in_recovery && self.lag_bytes.is_none()
+    }
+}
+
+/// The last known facts; none while the server does not answer.
+pub type FactsWatch = watch::Receiver<Option<Facts>>;
+
+/// A refusal of the superuser's session on the local socket, by a server that has started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// PostgreSQL's message.
+    pub message: String,
+    /// Whether the cause is a file that it cannot read.
+    pub of_files: bool,
+    /// When the session was refused.
+    pub at: Instant,
+}
+
+/// The last refusal; none while the server accepts sessions, or does not run.
+pub type RefusalWatch = watch::Receiver<Option<Refusal>>;
+
+impl Refusal {
+    /// Classifies a refusal by its SQLSTATE. A server that starts, stops or is full accepts sessions later.
+    fn of(code: &str, message: &str) -> Option<Self> {
+        let passes = ["57", "53", "08"].iter().any(|class| code.starts_with(class));
+        // Class 58 is a system error, XX an internal error, mostly by corrupt data. 42501 and 3D000 too have
+        // their cause in a file: a superuser has every right, and every cluster has the database `postgres`.
+        let of_files = ["58", "XX"].iter().any(|class| code.starts_with(class)) || ["42501", "3D000"].contains(&code);
+        (!passes).then(|| Self { message: message.to_owned(), of_files, at: Instant::now() })
+    }
+
+    fn from(error: &ConnectError) -> Option<Self> {
+        let ConnectError::Postgres { source, .. } = error else { return None };
+        Self::of(source.as_db_error()?.code().code(), &describe(source))
+    }
+}
 
 const QUERY: &str = "\
 SELECT pg_catalog.pg_is_in_recovery(),
@@ -63,29 +103,45 @@ SELECT pg_catalog.pg_is_in_recovery(),
              WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum') ORDER BY 1),
        EXISTS (SELECT FROM pg_catalog.pg_stat_replication WHERE state = 'streaming')";
 
-/// Watches the server from now on.
-pub fn follow() -> Seen {
+/// Observes the server from now on.
+pub fn follow() -> (FactsWatch, RefusalWatch) {
     let (sender, receiver) = watch::channel(None);
+    let (refused, refusals) = watch::channel(None);
     tokio::spawn(async move {
         loop {
-            let mut connection = connect().await;
+            let mut connection = connect(&refused).await;
             let ended = hold(&mut connection, &sender).await;
             if sender.send_replace(None).is_some() {
                 tracing::info!(ended, "the local connection to PostgreSQL ended");
             }
         }
     });
-    receiver
+    (receiver, refusals)
 }
 
-async fn connect() -> Connection {
+async fn connect(refused: &watch::Sender<Option<Refusal>>) -> Connection {
     let mut tries = 0;
+    let mut backoff = Backoff::new(REFUSED[0], REFUSED[1]);
     loop {
         match over_socket(SOCKET_DIR, "postgres", "servicedb agent").await {
-            Ok(connection) => return connection,
+            Ok(connection) => {
+                refused.send_replace(None);
+                return connection;
+            }
             Err(error) => {
                 tracing::trace!(%error, "PostgreSQL does not answer yet");
-                // It is starting, and logs each refusal.
+                let refusal = Refusal::from(&error);
+                if refused.send_replace(refusal.clone()).is_none()
+                    && let Some(refusal) = &refusal
+                {
+                    tracing::warn!(refusal = refusal.message, "PostgreSQL refuses every session");
+                }
+                if refusal.is_some() {
+                    backoff.wait().await;
+                    continue;
+                }
+                backoff.reset();
+                // The server is starting, and logs each refusal.
                 if matches!(error, ConnectError::Postgres { ref source, .. } if source.as_db_error().is_some()) {
                     tokio::time::sleep(RETRY * 2).await;
                 }
@@ -96,18 +152,18 @@ async fn connect() -> Connection {
     }
 }
 
-/// Asks until the connection is over; why it is.
+/// Queries until the connection ends, and returns the cause.
 async fn hold(connection: &mut Connection, sender: &watch::Sender<Option<Facts>>) -> String {
     let statement = match timeout(ANSWER, connection.client.prepare(QUERY)).await {
         Ok(Ok(statement)) => statement,
         Ok(Err(error)) => return error.to_string(),
-        Err(_) => return "no answer in time".to_owned(),
+        Err(_) => return "a query timed out".to_owned(),
     };
     loop {
         let row = match timeout(ANSWER, connection.client.query_one(&statement, &[])).await {
             Ok(Ok(row)) => row,
             Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "no answer in time".to_owned(),
+            Err(_) => return "a query timed out".to_owned(),
         };
         let facts = Facts {
             in_recovery: row.get(0),
@@ -127,7 +183,46 @@ async fn hold(connection: &mut Connection, sender: &watch::Sender<Option<Facts>>
         });
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = connection.closed() => return "the server closed it".to_owned(),
+            () = connection.closed() => return "the server closed the connection".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// A primary without a replica.
+    pub fn sample() -> Self {
+        Self {
+            in_recovery: false,
+            version: "17.5".to_owned(),
+            system_identifier: "7000".to_owned(),
+            lag_bytes: None,
+            started_at: None,
+            synchronous_standbys: vec![],
+            lacks_standby: false,
+            streams: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, Refusal};
+
+    #[test]
+    fn a_replica_without_a_stream_is_cut_off_and_a_primary_never() {
+        let replica = |lag_bytes| Facts { in_recovery: true, lag_bytes, ..Facts::sample() };
+        assert!(replica(None).is_cut_off());
+        assert!(!replica(Some(0)).is_cut_off() && !Facts::sample().is_cut_off());
+    }
+
+    #[test]
+    fn a_refusal_for_a_file_differs_from_a_transient_one() {
+        let of = |code: &str| Refusal::of(code, "could not open file").map(|refusal| refusal.of_files);
+        assert_eq!(of("58P01"), Some(true), "global/pg_filenode.map is missing");
+        assert_eq!(of("XX000"), Some(true), "it contains invalid data");
+        assert_eq!(of("57P03"), None, "it starts");
+        assert_eq!(of("53300"), None, "it is full");
+        assert_eq!(of("28000"), Some(false), "pg_hba.conf");
     }
 }

@@ -1,5 +1,5 @@
-//! How many sessions of this instance go on with the login that was replaced last: when there
-//! are none, on any instance, the next rotation disturbs nobody.
+//! Counts the sessions of this instance that still use the login that was replaced last: when no instance
+//! has any, the next rotation interrupts none.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::contract::pod::SOCKET_DIR;
 use crate::contract::report::OldSessions;
 use crate::postgres::over_socket;
 
-/// How often they are counted.
+/// Interval between two counts.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How long the answer may take.
+/// Timeout of a count.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The generation is the one that was promoted last, which replicas know by replication. A
-/// server that has none yet has no table.
+/// The generation is the last promoted one, which replicas have by replication. A server without one has no
+/// table.
 const QUERY: &str = "\
 SELECT generation,
        (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity
@@ -30,7 +30,7 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
         tokio::time::sleep(INTERVAL).await;
         let desired = desired::first(&mut state).await;
         let names = environment.names.postgres(&desired.database);
-        // What an even generation replaced is the login of the odd ones, and the other way round.
+        // An even generation replaced the login of the odd ones, and vice versa.
         let (odd, even) = (names.login(1), names.login(2));
         let counted = tokio::time::timeout(PATIENCE, async {
             let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.ok()?;

@@ -1,4 +1,4 @@
-//! PostgreSQL's settings as files: written for the first start, and tried before a change.
+//! PostgreSQL's settings as files: written for the first start, and checked before a change.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::contract::patroni::parameters;
 use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT, RUN_DIR};
 use crate::contract::setting::MB;
 
-/// PostgreSQL computes no setting without it.
+/// PostgreSQL computes no runtime setting without it.
 const CONTROL_FILE: &str = "global/pg_control";
-/// What initdb wrote, under the name that Patroni gives it.
+/// The file that initdb wrote, under Patroni's name for it.
 const BASE: &str = "postgresql.base.conf";
 
-/// Writes the settings as Patroni writes them: it then finds nothing to change, and what the
-/// spec drops later is not left behind.
+/// Writes the settings as Patroni writes them: it then finds nothing to change, and a setting that the
+/// spec drops later does not remain.
 ///
 /// # Errors
 /// If they cannot be written.
@@ -33,8 +33,8 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
 }
 
-/// Whether PostgreSQL would start with what is desired; inside, what it has against it. The
-/// running server is not asked: Patroni drops what is wrong, and says so in its log alone.
+/// Checks whether PostgreSQL would start with the desired settings; the inner error is its message. A reload
+/// of the running server would not show it: Patroni drops invalid settings, and reports them only in its log.
 ///
 /// # Errors
 /// If the check cannot be made.
@@ -43,20 +43,19 @@ pub async fn check_change(environment: &Environment, desired: &Desired) -> std::
     std::fs::create_dir_all(&folder)?;
     let lines: Vec<_> = lines(environment, desired).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")?;
-    // As far as it must look like a data directory for what is asked of PostgreSQL here; another's
-    // server may run in the real one.
+    // A folder that is enough of a data directory for this check; a server may run in the real one.
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
     std::fs::create_dir_all(folder.join("global"))?;
     for file in ["PG_VERSION", CONTROL_FILE] {
-        // Of an instance that has no data yet less is found out.
+        // For an instance without data the check is less complete.
         if let Err(error) = std::fs::copy(Path::new(PGDATA).join(file), folder.join(file)) {
-            tracing::debug!(%error, file, "there is no data directory to try settings with");
+            tracing::debug!(%error, file, "the settings are checked without a data directory");
         }
     }
     check(&folder, desired).await
 }
 
-/// Reads the settings in a folder as PostgreSQL does when it starts.
+/// Checks the settings in a folder as PostgreSQL does when it starts.
 ///
 /// # Errors
 /// If `postgres` cannot be run.
@@ -65,19 +64,19 @@ pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(
         return Ok(Ok(()));
     }
     let refused = |problem| format!("PostgreSQL does not accept spec.postgres.parameters: {problem}");
-    // Reads all, prints one, before it looks at any data.
+    // Reads all settings and prints one, before it reads any data.
     if let Err(problem) = print(folder, "max_connections").await? {
         return Ok(Err(refused(problem)));
     }
     if !folder.join(CONTROL_FILE).exists() {
         return Ok(Ok(()));
     }
-    // Computes it from all settings, and takes none of it.
+    // Computes it from all settings, and allocates nothing.
     let megabytes = match print(folder, "shared_memory_size").await? {
-        Ok(said) => said.trim().parse::<u64>().unwrap_or_default(),
+        Ok(printed) => printed.trim().parse::<u64>().unwrap_or_default(),
         Err(problem) => return Ok(Err(refused(problem))),
     };
-    // What the spec gives may not be what this pod has yet.
+    // The memory of the spec may not be this pod's yet.
     let bounds = [desired.memory.bound(), memory::bound()];
     let memory = |bound| contract::memory::check(&desired.parameters, megabytes.saturating_mul(MB), bound);
     let wal = |volume| contract::wal::check(&desired.parameters, volume);
@@ -85,7 +84,7 @@ pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(
     Ok(checked.and_then(|()| desired.volume_bytes.map_or(Ok(()), wal)))
 }
 
-/// The value of a setting as `postgres` has it in a folder; inside, what it has against the folder.
+/// The value of a setting with the files of a folder; the inner error is the message of `postgres`.
 async fn print(folder: &Path, setting: &str) -> std::io::Result<Result<String, String>> {
     let mut command = Command::new("postgres");
     command.arg("-D").arg(folder).args(["-C", setting]);
@@ -94,7 +93,7 @@ async fn print(folder: &Path, setting: &str) -> std::io::Result<Result<String, S
 
 fn lines(environment: &Environment, desired: &Desired) -> impl Iterator<Item = String> {
     let mut settings = parameters(desired);
-    // What Patroni gives on the command line.
+    // Patroni sets these on the command line.
     settings.insert("cluster_name".to_owned(), environment.names.base().into());
     settings.insert("listen_addresses".to_owned(), "*".into());
     settings.insert("port".to_owned(), POSTGRES_PORT.to_string().into());
@@ -107,7 +106,7 @@ fn lines(environment: &Environment, desired: &Desired) -> impl Iterator<Item = S
     settings.into_iter().map(line)
 }
 
-/// Runs a program to its end; inside, what it said if it failed.
+/// Runs a program to its end; the inner error is its message if it failed.
 ///
 /// # Errors
 /// If it cannot be run.
@@ -115,35 +114,35 @@ pub async fn succeed(command: &mut Command) -> std::io::Result<Result<(), String
     Ok(run(command).await?.map(|_| ()))
 }
 
-/// The same, and what it printed.
+/// The same, with its output.
 async fn run(command: &mut Command) -> std::io::Result<Result<String, String>> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
     Ok(if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(last_words(&String::from_utf8_lossy(&output.stderr)))
+        Err(message_of(&String::from_utf8_lossy(&output.stderr)))
     })
 }
 
-/// The end of what a program said, short enough for a status.
-fn last_words(said: &str) -> String {
-    let lines: Vec<_> = said.lines().map(words_alone).filter(|line| !line.is_empty()).collect();
-    // A wrong setting is named in a line of the log; the error after it says only that there is one.
+/// The message in a program's output, short enough for a status.
+fn message_of(output: &str) -> String {
+    let lines: Vec<_> = output.lines().map(message_of_line).filter(|line| !line.is_empty()).collect();
+    // A line of the log names the wrong setting; the error after it only states that there is one.
     let marks = ["error:", "invalid value for parameter", "unrecognized configuration parameter"];
-    let mut telling: Vec<_> =
+    let mut relevant: Vec<_> =
         lines.iter().copied().filter(|line| marks.iter().any(|mark| line.contains(mark))).collect();
-    telling.dedup();
-    let text = if telling.is_empty() {
-        lines.last().copied().unwrap_or("it said nothing").to_owned()
+    relevant.dedup();
+    let text = if relevant.is_empty() {
+        lines.last().copied().unwrap_or("it printed no message").to_owned()
     } else {
-        telling.join("; ")
+        relevant.join("; ")
     };
     text.chars().take(600).collect()
 }
 
 /// A line of the log without its time and process, which differ each time, and without the
-/// file, which is of no use to the reader.
-fn words_alone(line: &str) -> &str {
+/// file, which does not help the reader.
+fn message_of_line(line: &str) -> &str {
     let message = ["LOG:  ", "FATAL:  ", "ERROR:  "].iter().find_map(|level| Some(line.split_once(level)?.1));
     let message = message.unwrap_or(line).trim();
     message.split_once(" in file \"").map_or(message, |(message, _)| message)
@@ -154,15 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_setting_is_told_in_postgres_words() {
-        let said = "performing post-bootstrap initialization ... \n\
+    fn a_refused_setting_is_reported_with_postgres_message() {
+        let output = "performing post-bootstrap initialization ... \n\
                     2026-01-01 FATAL:  invalid value for parameter \"work_mem\": \"much\"\nchild process exited";
-        assert_eq!(last_words(said), "invalid value for parameter \"work_mem\": \"much\"");
-        let said = "2026-11-21 14:23:49.359 GMT [55] LOG:  unrecognized configuration parameter \"nonsense\" in file \
+        assert_eq!(message_of(output), "invalid value for parameter \"work_mem\": \"much\"");
+        let output = "2026-11-21 14:23:49.359 GMT [55] LOG:  unrecognized configuration parameter \"nonsense\" in file \
                     \"/data/postgresql.conf\" line 18\n\
                     2026-11-21 14:23:49.359 GMT [55] FATAL:  configuration file \"/data/postgresql.conf\" contains errors";
-        assert_eq!(last_words(said), "unrecognized configuration parameter \"nonsense\"");
-        assert_eq!(last_words(""), "it said nothing");
+        assert_eq!(message_of(output), "unrecognized configuration parameter \"nonsense\"");
+        assert_eq!(message_of(""), "it printed no message");
     }
 
     #[test]

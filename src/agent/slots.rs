@@ -1,7 +1,7 @@
-//! Replication slots of instances that are away. Patroni keeps the slot of an absent member for
-//! half an hour, since it may come back, and with it WAL from then on; of one that shall not come
-//! back it is given up at once. So it is of one for whose WAL there is no room any more: the member
-//! is cloned when it comes back, and the primary goes on.
+//! Replication slots of absent instances. Patroni keeps the slot of an absent member for half an hour,
+//! since it may return, and PostgreSQL keeps the WAL from there on. The slot of an instance that was
+//! scaled away is given up at once. So is a slot whose WAL the volume has no room for: the member is
+//! cloned when it returns, and the primary continues.
 
 use std::time::Duration;
 
@@ -16,35 +16,38 @@ use crate::api::spec::MAXIMUM_INSTANCES;
 use crate::contract::desired::Desired;
 use crate::postgres::describe;
 
-/// How often it is looked whether such a slot is gone.
+/// Interval between two queries while a slot is to be given up.
 const INTERVAL: Duration = Duration::from_secs(3);
-/// Patroni's setting: for how long it keeps the slot of an absent member.
+/// The same while there is none: Patroni creates one again for a member whose pod still exists, or for
+/// one whose slot gave way a moment before.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// Patroni's setting: how long it keeps the slot of an absent member.
 const SETTING: &str = "member_slots_ttl";
 
-/// From this use of the volume on an absent member's WAL gives way. At four fifths it is told, and
-/// somebody may let the volume grow before that.
+/// From this use of the volume on, in percent, an absent member's WAL gives way. Four fifths are
+/// reported, and the volume may be enlarged before that.
 const NO_ROOM: u8 = 90;
-/// What such a slot must hold to be worth it: more than PostgreSQL keeps anyway.
+/// The bytes that such a slot must hold to be worth it: more than PostgreSQL keeps anyway.
 const WORTH: i64 = 64 << 20;
 
-/// How often it is looked.
-const LOOK_FOR_ROOM: Duration = Duration::from_secs(10);
+/// Interval between two checks for room.
+const CHECK_FOR_ROOM: Duration = Duration::from_secs(10);
 
-/// Slots of members that are away: those that PostgreSQL has invalidated, since they held more than
+/// Slots of absent members: those that PostgreSQL has invalidated, since they held more than
 /// `max_slot_wal_keep_size`, with which their member could never stream again; and, where there is
-/// no room, those that hold much. Patroni makes a new one from the present position.
+/// no room, those that hold much. Patroni creates a new one at the present position.
 const GIVE_WAY: &str = "\
 SELECT slot_name::text, pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
 WHERE slot_type = 'physical' AND NOT temporary AND NOT active
   AND (wal_status = 'lost'
        OR $1 AND pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn) > $2::bigint)";
 
-/// Lets the slots of absent members give way to the primary, for as long as this pod leads.
+/// Drops slots of absent members that the primary has no room for, as long as this pod leads.
 pub async fn let_give_way() {
     loop {
-        tokio::time::sleep(LOOK_FOR_ROOM).await;
+        tokio::time::sleep(CHECK_FOR_ROOM).await;
         if let Err(problem) = give_way().await {
-            tracing::debug!(problem, "the slots of absent instances cannot be looked at");
+            tracing::debug!(problem, "the slots of absent instances cannot be checked");
         }
     }
 }
@@ -56,7 +59,7 @@ async fn give_way() -> Result<(), String> {
     let dropped = client.query(GIVE_WAY, &[&full, &WORTH]).await.map_err(|error| describe(&error))?;
     for row in &dropped {
         let slot: &str = row.get(0);
-        tracing::warn!(slot, full, "an absent instance's WAL gave way: it is cloned when it comes back");
+        tracing::warn!(slot, full, "dropped the slot of an absent instance; the instance is cloned when it returns");
     }
     if full && !dropped.is_empty() {
         // Only a checkpoint removes the files.
@@ -65,56 +68,118 @@ async fn give_way() -> Result<(), String> {
     Ok(())
 }
 
-/// Gives up the slots of instances that are not declared any more, for as long as this pod leads.
+/// Gives up the slots of instances that are no longer declared, as long as this pod leads.
 pub async fn keep(environment: &Environment, mut state: DesiredState) {
     loop {
         let desired = desired::first(&mut state).await;
-        match given_up(environment, &desired).await {
-            Ok(true) => {
-                if state.changed().await.is_err() {
-                    return std::future::pending().await;
-                }
-            }
-            Ok(false) => tokio::time::sleep(INTERVAL).await,
+        let wait = match give_up(environment, &desired).await {
+            Ok(Progress::None) => IDLE_INTERVAL,
+            Ok(Progress::Waiting | Progress::Expiring) => INTERVAL,
             Err(problem) => {
-                tracing::debug!(problem, "the slots of instances that were taken away cannot be given up yet");
-                tokio::time::sleep(INTERVAL).await;
+                tracing::debug!(problem, "the slots of instances that were scaled away cannot be given up; retrying");
+                INTERVAL
             }
+        };
+        tokio::select! {
+            () = desired::changed(&mut state) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-/// Whether none is left.
-async fn given_up(environment: &Environment, desired: &Desired) -> Result<bool, String> {
-    let say = |error: &dyn std::fmt::Display| error.to_string();
-    let connection = ensure::connect("postgres").await.map_err(|error| say(&error))?;
-    let slots = |from: i32, to: i32| -> Vec<String> {
-        (from..to)
-            .map(|ordinal| environment.names.pod(ordinal))
-            .filter(|pod| *pod != environment.pod)
-            .map(|pod| slot(&pod))
-            .collect()
-    };
-    let query = "SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' AND slot_name = ANY ($1) AND active = $2";
-    let ask = async |names: Vec<String>, active: bool| connection.client.query(query, &[&names, &active]).await;
-    let mut found = ask(slots(desired.instances, MAXIMUM_INSTANCES), false).await.map_err(|error| say(&error))?;
-    // The setting is for all members: one that stays and is away for a moment must find its slot.
-    let absent = ask(slots(0, desired.instances), false).await.map_err(|error| say(&error))?;
-    let going = ask(slots(desired.instances, MAXIMUM_INSTANCES), true).await.map_err(|error| say(&error))?;
-    let wait = !going.is_empty() || (!absent.is_empty() && !found.is_empty());
-    if !absent.is_empty() {
-        found.clear();
-    }
-    let rest = Rest::new().map_err(|error| say(&error))?;
-    let kept = rest.config().await.map_err(|error| say(&error))?.get(SETTING).cloned();
-    let wanted = if found.is_empty() { Value::Null } else { json!(0) };
-    if kept.unwrap_or(Value::Null) != wanted {
-        rest.patch_config(&json!({ SETTING: wanted })).await.map_err(|error| say(&error))?;
-    }
-    Ok(found.is_empty() && !wait)
+/// A member's slot on this server.
+struct Slot {
+    /// Whether its instance is still declared.
+    declared: bool,
+    /// Whether its member streams.
+    active: bool,
 }
 
-/// The name of a member's slot, as Patroni makes it (`slot_name_from_member_name`).
+/// How far the slots of instances that are no longer declared are given up.
+#[derive(Debug, PartialEq)]
+enum Progress {
+    /// There is none.
+    None,
+    /// There is one, and it must wait: its member still streams, or a declared member is absent.
+    Waiting,
+    /// Patroni must drop it now.
+    Expiring,
+}
+
+impl Progress {
+    /// Patroni's setting is for all members, so it waits for a declared one that is absent for a moment
+    /// and must find its slot.
+    fn of(slots: &[Slot]) -> Self {
+        let has =
+            |declared: bool, active: bool| slots.iter().any(|slot| (slot.declared, slot.active) == (declared, active));
+        match (has(false, false), has(false, true), has(true, false)) {
+            (true, _, false) => Self::Expiring,
+            (false, false, _) => Self::None,
+            _ => Self::Waiting,
+        }
+    }
+}
+
+async fn give_up(environment: &Environment, desired: &Desired) -> Result<Progress, String> {
+    let progress = Progress::of(&read(environment, desired).await?);
+    let rest = Rest::new().map_err(|error| error.to_string())?;
+    let value = match progress {
+        Progress::Expiring => json!(0),
+        Progress::None | Progress::Waiting => Value::Null,
+    };
+    // Patroni answers with the configuration of its last loop, so a comparison may be wrong once; the next one
+    // is not. It drops an expired slot in the second loop after the change.
+    let current = rest.config().await.map_err(|error| error.to_string())?;
+    if current.get(SETTING).cloned().unwrap_or_default() != value {
+        rest.patch_config(&json!({ SETTING: value })).await.map_err(|error| error.to_string())?;
+    }
+    Ok(progress)
+}
+
+/// The slots of the other members, by one query: between two, a slot whose member goes would be in
+/// neither answer.
+async fn read(environment: &Environment, desired: &Desired) -> Result<Vec<Slot>, String> {
+    let query = "SELECT slot_name::text, active FROM pg_catalog.pg_replication_slots
+                 WHERE slot_type = 'physical' AND slot_name = ANY ($1)";
+    let names = |from: i32, to: i32| -> Vec<String> {
+        let pods = (from..to).map(|ordinal| environment.names.pod(ordinal));
+        pods.filter(|pod| *pod != environment.pod).map(|pod| slot(&pod)).collect()
+    };
+    let declared = names(0, desired.instances);
+    let all = [declared.clone(), names(desired.instances, MAXIMUM_INSTANCES)].concat();
+    let connection = ensure::connect("postgres").await.map_err(|error| error.to_string())?;
+    let rows = connection.client.query(query, &[&all]).await.map_err(|error| describe(&error))?;
+    let slot = |row: &tokio_postgres::Row| Slot { declared: declared.contains(&row.get(0)), active: row.get(1) };
+    Ok(rows.iter().map(slot).collect())
+}
+
+/// The name of a member's slot, as Patroni derives it (`slot_name_from_member_name`).
 fn slot(pod: &str) -> String {
     pod.replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(declared: bool, active: bool) -> Slot {
+        Slot { declared, active }
+    }
+
+    #[test]
+    fn the_slot_of_an_instance_that_was_scaled_away_is_never_forgotten() {
+        assert_eq!(Progress::of(&[]), Progress::None);
+        assert_eq!(Progress::of(&[slot(true, true), slot(true, false)]), Progress::None);
+        for active in [true, false] {
+            assert_ne!(Progress::of(&[slot(false, active)]), Progress::None, "it streams, or has just ended");
+        }
+    }
+
+    #[test]
+    fn a_slot_expires_once_its_member_is_gone_and_no_other_is_absent() {
+        assert_eq!(Progress::of(&[slot(false, false), slot(true, true)]), Progress::Expiring);
+        assert_eq!(Progress::of(&[slot(false, false), slot(false, true)]), Progress::Expiring);
+        assert_eq!(Progress::of(&[slot(false, true)]), Progress::Waiting, "it still streams");
+        assert_eq!(Progress::of(&[slot(false, false), slot(true, false)]), Progress::Waiting);
+    }
 }

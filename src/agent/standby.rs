@@ -1,6 +1,6 @@
-//! The synchronous standby of a primary. When it has gone, every commit waits until Patroni names
-//! another or does without; and while none is named, a commit is on one volume alone. Patroni
-//! would see either in its next loop; it is woken.
+//! The synchronous standby of a primary. When it disconnects, every commit waits until Patroni names
+//! another or none; and while none is named, a commit is on one volume only. Patroni would notice
+//! either in its next loop, so it is woken.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use tokio::sync::watch;
 
 use super::desired::DesiredState;
 use super::patroni::rest::{self, Rest, RestError};
-use super::server::{Facts, Seen};
+use super::server::{Facts, FactsWatch};
 use crate::backoff::Backoff;
 
-/// When Patroni is woken again. One loop may not be enough: it first writes down who is no
-/// standby any more. And none may be eligible, which no waking changes.
+/// The first and the longest delay until Patroni is woken again. One loop may not be enough: it first
+/// records the standbys that are none any more. And there may be no eligible standby, which no wake changes.
 const FIRST: Duration = Duration::from_millis(500);
-const LAST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(10);
 
-/// Wakes Patroni from now on whenever the synchronous standby is not what it could be.
-pub async fn follow(mut server: Seen, desired: DesiredState) {
-    let mut backoff = Backoff::new(FIRST, LAST);
+/// Wakes Patroni from now on whenever it should name another synchronous standby.
+pub async fn follow(mut server: FactsWatch, desired: DesiredState) {
+    let mut backoff = Backoff::new(FIRST, LONGEST);
     loop {
         let synchronous = desired.borrow().as_ref().is_some_and(|desired| desired.synchronous);
-        let wakes = server.borrow_and_update().as_ref().is_some_and(|facts| is_amiss(facts, synchronous));
+        let wakes = server.borrow_and_update().as_ref().is_some_and(|facts| needs_standby(facts, synchronous));
         if !wakes {
             backoff.reset();
             if server.changed().await.is_err() {
@@ -29,7 +29,7 @@ pub async fn follow(mut server: Seen, desired: DesiredState) {
             }
             continue;
         }
-        tracing::info!("the primary has no synchronous standby, or one that is gone; waking Patroni");
+        tracing::info!("the primary has no synchronous standby, or a disconnected one; waking Patroni");
         if let Err(error) = rest::wake().await {
             tracing::debug!(%error, "Patroni cannot be woken");
         }
@@ -37,25 +37,25 @@ pub async fn follow(mut server: Seen, desired: DesiredState) {
     }
 }
 
-/// The standbys for which commits wait and which Patroni has written down, from now on: commits
+/// Observes from now on the standbys for which commits wait and which Patroni has recorded: commits
 /// wait a moment earlier than Patroni would promote.
-pub fn watch(server: Seen) -> watch::Receiver<Vec<String>> {
+pub fn watch(server: FactsWatch) -> watch::Receiver<Vec<String>> {
     let (sender, receiver) = watch::channel(Vec::new());
     tokio::spawn(keep(server, sender));
     receiver
 }
 
-async fn keep(mut server: Seen, sender: watch::Sender<Vec<String>>) {
+async fn keep(mut server: FactsWatch, sender: watch::Sender<Vec<String>>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), FIRST);
     loop {
         let facts = server.borrow_and_update().clone();
         let named = facts.map(|facts| facts.synchronous_standbys).unwrap_or_default();
-        match written_down(&named).await {
-            Ok(written) => {
-                let complete = written == named;
+        match recorded(&named).await {
+            Ok(recorded) => {
+                let complete = recorded == named;
                 sender.send_if_modified(|before| {
-                    let changed = *before != written;
-                    *before = written;
+                    let changed = *before != recorded;
+                    *before = recorded;
                     changed
                 });
                 if complete {
@@ -66,8 +66,8 @@ async fn keep(mut server: Seen, sender: watch::Sender<Vec<String>>) {
                     continue;
                 }
             }
-            // What was known last holds.
-            Err(error) => tracing::debug!(%error, "who is a synchronous standby is not known"),
+            // The last known standbys hold.
+            Err(error) => tracing::debug!(%error, "the recorded synchronous standbys cannot be read; retrying"),
         }
         tokio::select! {
             () = backoff.wait() => {}
@@ -76,21 +76,21 @@ async fn keep(mut server: Seen, sender: watch::Sender<Vec<String>>) {
     }
 }
 
-/// Of the standbys that PostgreSQL waits for those that Patroni has written down. It is woken
-/// while it has not.
-async fn written_down(named: &[String]) -> Result<Vec<String>, RestError> {
+/// The standbys that PostgreSQL waits for and that Patroni has recorded. Patroni is woken while one is not
+/// recorded.
+async fn recorded(named: &[String]) -> Result<Vec<String>, RestError> {
     if named.is_empty() {
         return Ok(Vec::new());
     }
     let rest = Rest::new()?;
-    let written = rest.synchronous_standbys().await?;
-    let both: Vec<_> = named.iter().filter(|name| written.contains(name)).cloned().collect();
+    let recorded = rest.synchronous_standbys().await?;
+    let both: Vec<_> = named.iter().filter(|name| recorded.contains(name)).cloned().collect();
     if both.len() < named.len() {
         rest.wake().await?;
     }
     Ok(both)
 }
 
-fn is_amiss(facts: &Facts, synchronous: bool) -> bool {
+fn needs_standby(facts: &Facts, synchronous: bool) -> bool {
     facts.lacks_standby || (synchronous && facts.streams && facts.synchronous_standbys.is_empty())
 }

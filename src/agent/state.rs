@@ -1,32 +1,32 @@
-//! What the instance is, from what PostgreSQL and Patroni say.
+//! The state of the instance, derived from PostgreSQL's and Patroni's.
 
 use super::patroni::rest::Status;
 use super::probes::Readiness;
 use super::server::Facts;
 use crate::contract::report::{Phase, Report, Role};
 
-/// Under this, a replica is not behind.
+/// A smaller lag counts as none.
 const NO_LAG: u64 = 1 << 20;
 
-/// The instance, as far as it is known.
+/// The state of the instance, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     server: Option<Facts>,
     patroni: Option<Status>,
     leads: bool,
-    /// Bytes that it lacks which its own server does not know of.
-    behind: Option<u64>,
+    /// Of a replica that does not stream: the bytes that it lacks.
+    lag: Option<u64>,
     maximum_lag: u64,
     standbys: Vec<String>,
-    /// Whether nobody new can connect, or nothing be committed.
+    /// Whether new connections are not answered, or nothing can be committed.
     stalled: bool,
 }
 
 impl State {
-    /// What was just seen. While Patroni is silent it leads or follows as before: the
-    /// watchdog ends that in time. So it does in failsafe mode, in which Patroni does not call
-    /// itself the leader while it tries to renew its lease.
-    pub fn see(&mut self, server: Option<Facts>, patroni: Option<Status>) {
+    /// Sets the states of PostgreSQL and Patroni. While Patroni does not answer, the role is kept: the
+    /// watchdog ends that in time. It is also kept in failsafe mode, in which Patroni does not report
+    /// itself as the leader while it tries to renew its lease.
+    pub fn update(&mut self, server: Option<Facts>, patroni: Option<Status>) {
         if let Some(status) = &patroni {
             self.leads = status.leads || (self.leads && status.failsafe_mode_is_active);
         }
@@ -34,27 +34,26 @@ impl State {
         self.patroni = patroni.or_else(|| self.patroni.take());
     }
 
-    /// How far a replica is behind that does not stream, and how far it may be.
-    pub fn see_lag(&mut self, behind: Option<u64>, maximum: u64) {
-        self.behind = behind;
-        // Under this nobody speaks of a lag.
+    /// Sets the lag of a replica that does not stream, and the maximum.
+    pub fn set_lag(&mut self, lag: Option<u64>, maximum: u64) {
+        self.lag = lag;
         self.maximum_lag = maximum.max(NO_LAG);
     }
 
-    /// The synchronous standbys, should this be the primary.
-    pub fn see_standbys(&mut self, standbys: Vec<String>) {
+    /// Sets the synchronous standbys, in case this is the primary.
+    pub fn set_standbys(&mut self, standbys: Vec<String>) {
         self.standbys = standbys;
     }
 
-    /// Whether PostgreSQL stands still, whatever connections tell that were open before.
-    pub fn see_stall(&mut self, stalled: bool) {
+    /// Sets whether PostgreSQL stands still, which open connections do not show.
+    pub fn set_stall(&mut self, stalled: bool) {
         self.stalled = stalled;
     }
 
     /// Of a replica: the bytes that it lacks.
     fn lag(&self) -> Option<u64> {
         let facts = self.server.as_ref().filter(|facts| facts.in_recovery)?;
-        facts.lag_bytes.or(self.behind)
+        facts.lag_bytes.or(self.lag)
     }
 
     /// The role, once PostgreSQL runs; none between two roles.
@@ -66,18 +65,18 @@ impl State {
         }
     }
 
-    /// Whether PostgreSQL accepts writes and Patroni has not said yet that it may: then it is
-    /// worth to look often.
+    /// Whether PostgreSQL accepts writes, and Patroni does not report the lease yet: Patroni is queried
+    /// frequently then.
     pub fn is_between_roles(&self) -> bool {
         self.server.is_some() && self.role().is_none()
     }
 
-    /// What the kubelet is told.
+    /// The answer to the readiness probe.
     pub fn readiness(&self) -> Readiness {
         match (&self.server, self.role()) {
             (None, _) => Some("PostgreSQL does not answer"),
-            _ if self.stalled => Some("PostgreSQL stands still: it answers to no new connection, or cannot write"),
-            (Some(_), None) => Some("PostgreSQL answers, and holds no lease yet"),
+            _ if self.stalled => Some("PostgreSQL stands still: it answers no new connection, or cannot write"),
+            (Some(_), None) => Some("PostgreSQL answers, and Patroni does not hold the lease yet"),
             (Some(_), Some(Role::Replica)) if self.lag().is_some_and(|lag| lag > self.maximum_lag) => {
                 Some("the replica is further behind than spec.replication.maximumLagBytes")
             }
@@ -85,9 +84,9 @@ impl State {
         }
     }
 
-    /// Writes all of it into a report.
-    pub fn tell(&self, report: &mut Report) {
-        // One that stands still is nobody's primary, though it keeps its lease.
+    /// Writes the state into a report.
+    pub fn write(&self, report: &mut Report) {
+        // One that stands still serves nobody as the primary, although it keeps its lease.
         report.role = self.role().filter(|_| !self.stalled);
         if let Some(facts) = &self.server {
             report.phase = Phase::Running;
@@ -107,15 +106,17 @@ impl State {
             report.primary_restarts_first = status.primary_restarts_first();
         }
         if self.role() != Some(Role::Primary) {
-            // These are the leader's to say.
+            // Only the leader reports these.
             report.credentials = None;
             report.ledger = None;
+            report.collations = None;
+            report.archive = None;
             report.synchronous_standbys.clear();
         }
     }
 }
 
-/// A power of two, rounded up, so that the report does not change with every byte.
+/// Rounds up to a power of two, so that the report does not change with every byte.
 fn bucket(lag: u64) -> u64 {
     if lag < NO_LAG { 0 } else { lag.checked_next_power_of_two().unwrap_or(u64::MAX) }
 }
@@ -144,39 +145,39 @@ mod tests {
     }
 
     #[test]
-    fn writes_without_a_lease_are_no_primary() {
+    fn a_server_that_accepts_writes_without_a_lease_is_no_primary() {
         let mut state = State::default();
         assert!(state.readiness().is_some());
-        state.see(facts(false, None), None);
+        state.update(facts(false, None), None);
         assert_eq!(state.role(), None);
         assert!(state.is_between_roles() && state.readiness().is_some());
-        state.see(facts(false, None), status(true));
+        state.update(facts(false, None), status(true));
         assert_eq!((state.role(), state.readiness()), (Some(Role::Primary), None));
     }
 
     #[test]
     fn a_replica_that_is_too_far_behind_is_not_ready() {
         let mut state = State::default();
-        state.see(facts(true, None), status(false));
-        state.see_lag(None, 16 << 20);
+        state.update(facts(true, None), status(false));
+        state.set_lag(None, 16 << 20);
         assert_eq!(state.readiness(), None, "a replica whose primary is gone serves reads");
-        state.see_lag(Some(17 << 20), 16 << 20);
+        state.set_lag(Some(17 << 20), 16 << 20);
         assert!(state.readiness().is_some());
-        state.see(facts(true, Some(0)), status(false));
-        assert_eq!(state.readiness(), None, "it streams, and its server knows better");
-        state.see(facts(true, Some(17 << 20)), status(false));
+        state.update(facts(true, Some(0)), status(false));
+        assert_eq!(state.readiness(), None, "it streams, so its own server knows the lag");
+        state.update(facts(true, Some(17 << 20)), status(false));
         assert!(state.readiness().is_some());
-        state.see(facts(false, None), status(true));
-        assert_eq!(state.readiness(), None, "a primary lacks nothing");
+        state.update(facts(false, None), status(true));
+        assert_eq!(state.readiness(), None, "a primary has no lag");
     }
 
     #[test]
     fn a_silent_patroni_changes_no_role() {
         let mut state = State::default();
-        state.see(facts(false, None), status(true));
-        state.see(facts(false, None), None);
+        state.update(facts(false, None), status(true));
+        state.update(facts(false, None), None);
         assert_eq!(state.role(), Some(Role::Primary));
-        state.see(facts(false, None), status(false));
+        state.update(facts(false, None), status(false));
         assert_eq!(state.role(), None);
     }
 
@@ -184,36 +185,36 @@ mod tests {
     fn failsafe_mode_keeps_a_leader_and_makes_none() {
         let failsafe = || Some(Status { failsafe_mode_is_active: true, ..Status::default() });
         let mut state = State::default();
-        state.see(facts(false, None), failsafe());
+        state.update(facts(false, None), failsafe());
         assert_eq!(state.role(), None, "it has not led");
-        state.see(facts(false, None), status(true));
-        state.see(facts(false, None), failsafe());
+        state.update(facts(false, None), status(true));
+        state.update(facts(false, None), failsafe());
         assert_eq!((state.role(), state.readiness()), (Some(Role::Primary), None));
-        state.see(facts(false, None), status(false));
+        state.update(facts(false, None), status(false));
         assert_eq!(state.role(), None);
     }
 
     #[test]
     fn one_that_stands_still_is_no_primary_and_not_ready() {
         let mut state = State::default();
-        state.see(facts(false, None), status(true));
+        state.update(facts(false, None), status(true));
         let mut report = Report::starting("u".into(), Default::default());
-        state.tell(&mut report);
+        state.write(&mut report);
         assert_eq!(report.role, Some(Role::Primary));
-        state.see_stall(true);
-        state.tell(&mut report);
+        state.set_stall(true);
+        state.write(&mut report);
         assert_eq!(report.role, None);
         assert!(state.readiness().is_some());
         assert_eq!(state.role(), Some(Role::Primary), "its lease is not over");
     }
 
     #[test]
-    fn a_replica_tells_its_lag_and_nothing_of_the_leaders() {
+    fn a_replica_reports_its_lag_and_nothing_of_the_leaders() {
         let mut state = State::default();
-        state.see(facts(true, Some(3 << 20)), status(false));
+        state.update(facts(true, Some(3 << 20)), status(false));
         let mut report = Report::starting("u".into(), Default::default());
         report.ledger = Some(crate::contract::report::LedgerReport { applied: 1, ..Default::default() });
-        state.tell(&mut report);
+        state.write(&mut report);
         assert_eq!(report.role, Some(Role::Replica));
         assert_eq!(report.lag_bucket_bytes, Some(4 << 20));
         assert_eq!((report.ledger, report.timeline), (None, Some(2)));

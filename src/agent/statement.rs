@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use crate::postgres::{ConnectError, describe};
 
-/// Why something could not be ensured.
+/// The error of a step that ensures a state.
 #[derive(Debug, thiserror::Error)]
 pub enum EnsureError {
     /// No connection.
@@ -13,15 +13,15 @@ pub enum EnsureError {
     /// A statement failed.
     #[error("ensuring {what}: {}", describe(source))]
     Statement {
-        /// What was to be ensured.
+        /// The subject, such as a role.
         what: String,
         /// The cause.
         source: tokio_postgres::Error,
     },
-    /// A statement did not come to its end.
-    #[error("ensuring {what}: it takes too long")]
+    /// A statement did not end in time.
+    #[error("ensuring {what}: the statement timed out; retrying")]
     TooLong {
-        /// What was to be ensured.
+        /// The subject, such as a role.
         what: String,
     },
     /// An extension cannot be created as declared.
@@ -29,11 +29,14 @@ pub enum EnsureError {
     Extension {
         /// The extension.
         name: String,
-        /// What is in its way.
+        /// The problem.
         problem: String,
     },
-    /// Vault holds something else.
-    #[error("ensuring login {user}: what Vault holds for it is not a SCRAM verifier")]
+    /// The record in Vault has another text.
+    #[error(
+        "ensuring login {user}: its verifier in Vault is not a SCRAM verifier; request new credentials (kubectl servicedb \
+         rotate)"
+    )]
     NotAVerifier {
         /// The role.
         user: String,
@@ -47,7 +50,7 @@ pub enum EnsureError {
 pub async fn execute(client: &Client, what: &str, statements: &str) -> Result<(), EnsureError> {
     let result = client.batch_execute(statements).await;
     if result.is_err() {
-        // A failed transaction would swallow what comes next.
+        // In a failed transaction every further statement would fail.
         let _ = client.batch_execute("ROLLBACK").await;
     }
     result.map_err(|source| EnsureError::Statement { what: what.to_owned(), source })

@@ -1,6 +1,6 @@
 //! The watchdog. Patroni detaches the postmaster, so a dead or hung Patroni leaves a primary
-//! that goes on writing after its lease; another member may then be promoted beside it. The
-//! agent looks at Patroni all the time, and stops PostgreSQL before the lease can pass on.
+//! that continues to write after its lease; another member may then be promoted beside it. The
+//! agent queries Patroni regularly, and stops PostgreSQL before the lease can pass to another member.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,23 +8,23 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::desired::DesiredState;
-use super::patroni::process::{Handle, Order};
+use super::patroni::process::{Handle, Request};
 use super::patroni::rest::{Rest, RestError, Status};
 use super::postmaster;
 use crate::contract::patroni::timings;
 
-/// How often Patroni is asked while nothing changes.
+/// Interval between two queries while nothing changes.
 const CALM: Duration = Duration::from_secs(2);
-/// How often while something does.
+/// The same while the role changes.
 const BUSY: Duration = Duration::from_millis(50);
-/// A member that may not accept writes has this many leases' time before its silent Patroni
-/// is started again.
+/// The silent Patroni of a member that may not accept writes is restarted after this many durations of a
+/// lease.
 const PATIENCE: u32 = 4;
 
-/// Patroni as the watchdog last saw it; none while it does not answer.
-pub type Seen = watch::Receiver<Option<Status>>;
+/// The last known status of Patroni; none while it does not answer.
+pub type StatusWatch = watch::Receiver<Option<Status>>;
 
-/// Asks to look at Patroni often, because something is changing; cheap to clone.
+/// Requests frequent queries of Patroni, because the role is changing; cheap to clone.
 #[derive(Clone)]
 pub struct Attention {
     busy: watch::Sender<bool>,
@@ -32,7 +32,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Whether to look often from now on.
+    /// Sets whether Patroni is queried frequently from now on.
     pub fn set_busy(&self, busy: bool) {
         if self.busy.send_replace(busy) != busy && busy {
             self.now.notify_one();
@@ -44,29 +44,29 @@ impl Attention {
     }
 }
 
-/// Starts to watch Patroni.
-pub fn start(patroni: Handle, desired: DesiredState) -> (Seen, Attention) {
-    let (seen, receiver) = watch::channel(None);
+/// Starts the watchdog.
+pub fn start(patroni: Handle, desired: DesiredState) -> (StatusWatch, Attention) {
+    let (sender, receiver) = watch::channel(None);
     let attention = Attention { busy: watch::Sender::new(true), now: std::sync::Arc::new(Notify::new()) };
-    tokio::spawn(run(patroni, desired, seen, attention.clone()));
+    tokio::spawn(run(patroni, desired, sender, attention.clone()));
     (receiver, attention)
 }
 
-async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<Status>>, attention: Attention) {
+async fn run(patroni: Handle, desired: DesiredState, sender: watch::Sender<Option<Status>>, attention: Attention) {
     let mut lease = Lease::new();
     let mut last_answer = Instant::now();
-    let mut look = Box::pin(look_after(Duration::ZERO));
+    let mut query = Box::pin(query_after(Duration::ZERO));
     let mut limits = Limits { now: limit(&desired), before: Instant::now() };
     loop {
         let limit = limits.next(limit(&desired), Instant::now());
         tokio::select! {
-            result = &mut look => {
+            result = &mut query => {
                 match result {
                     Ok(status) => {
                         lease.sign(&status, Instant::now(), SystemTime::now());
                         lease.lapse(&status, postmaster::may_accept_writes(), limit, Instant::now());
                         last_answer = Instant::now();
-                        seen.send_if_modified(|before| {
+                        sender.send_if_modified(|before| {
                             let visible = Some(Status { dcs_last_seen: None, ..status });
                             let changed = *before != visible;
                             *before = visible;
@@ -74,39 +74,39 @@ async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<
                         });
                     }
                     Err(error) => {
-                        // Should it be started anew, it has to take the lease first.
+                        // A restarted Patroni has to take the lease first.
                         lease.forget();
-                        if seen.send_replace(None).is_some() {
-                            tracing::warn!(%error, "Patroni has fallen silent");
+                        if sender.send_replace(None).is_some() {
+                            tracing::warn!(%error, "Patroni no longer answers");
                         }
                     }
                 }
-                look = Box::pin(look_after(attention.interval()));
+                query = Box::pin(query_after(attention.interval()));
             }
-            // In half of the time a hung Patroni can be started again and renew the lease, and
-            // PostgreSQL goes on.
+            // In the other half of the time a hung Patroni can be restarted and renew the lease, and
+            // PostgreSQL continues.
             () = tokio::time::sleep_until(last_answer + limit / 2) => {
                 if postmaster::may_accept_writes() {
-                    tracing::warn!("Patroni does not answer; starting it again before its lease ends");
-                    patroni.order(Order::Restart).await;
+                    tracing::warn!("Patroni does not answer; restarting it before its lease ends");
+                    patroni.request(Request::Restart).await;
                 }
                 last_answer = Instant::now() + limit;
             }
-            () = attention.now.notified() => look = Box::pin(look_after(Duration::ZERO)),
+            () = attention.now.notified() => query = Box::pin(query_after(Duration::ZERO)),
             () = tokio::time::sleep_until(lease.last_sign + limit) => {
                 let writable = postmaster::may_accept_writes();
                 if writable {
                     tracing::error!(
                         seconds = limit.as_secs(),
-                        "no sign that Patroni keeps the lease: stopping PostgreSQL before another member is promoted"
+                        "Patroni has not renewed the lease: stopping PostgreSQL before another member is promoted"
                     );
                     postmaster::stop_at_once().await;
                 }
                 if writable || lease.last_sign.elapsed() >= limit * PATIENCE {
-                    patroni.order(Order::Restart).await;
+                    patroni.request(Request::Restart).await;
                     lease.last_sign = Instant::now();
                 } else {
-                    // Nothing to protect: look again soon, since it may become a primary.
+                    // There is no primary to stop; it is queried again soon, since this may become one.
                     tokio::time::sleep(BUSY).await;
                 }
             }
@@ -114,9 +114,9 @@ async fn run(patroni: Handle, desired: DesiredState, seen: watch::Sender<Option<
     }
 }
 
-async fn look_after(wait: Duration) -> Result<Status, RestError> {
+async fn query_after(wait: Duration) -> Result<Status, RestError> {
     tokio::time::sleep(wait).await;
-    // Made anew each time, so that renewed certificates need no notice.
+    // A new client each time, so that renewed certificates need no reload.
     Rest::new()?.status().await
 }
 
@@ -128,14 +128,15 @@ fn limit(desired: &DesiredState) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// How long Patroni may give no sign. A longer time counts only once Patroni has certainly taken
-/// it up: what is desired comes to the lease later.
+/// How long Patroni may give no sign of a renewal. A longer time counts only once Patroni's lease certainly
+/// has it: the desired state reaches the lease later.
 struct Limits {
     now: Duration,
+    /// When the desired state last had it.
     before: Instant,
 }
 
-/// How long that takes at most.
+/// The maximum time until the lease has the desired duration.
 const TAKEN_UP: Duration = Duration::from_secs(60);
 
 impl Limits {
@@ -149,17 +150,18 @@ impl Limits {
     }
 }
 
-/// What is known of the lease's age.
+/// The age of the lease, as far as it is known.
 struct Lease {
+    /// The last sign that the lease was valid.
     last_sign: Instant,
-    /// Whether this Patroni held the lease when PostgreSQL could be written to last.
+    /// Whether this Patroni held the lease when PostgreSQL last accepted writes.
     led: bool,
-    /// Since when it says that it does not, while PostgreSQL still can.
+    /// Since when Patroni reports no lease while PostgreSQL accepts writes.
     lapsed: Option<Instant>,
 }
 
-/// How long PostgreSQL may accept writes after Patroni itself says that its lease is over: one
-/// that works ends it at once.
+/// How long PostgreSQL may accept writes after Patroni itself reports that its lease is over: a Patroni
+/// that works stops it at once.
 const LAPSED: Duration = Duration::from_secs(1);
 
 impl Lease {
@@ -171,8 +173,8 @@ impl Lease {
         (self.led, self.lapsed) = (false, None);
     }
 
-    /// An answer is a sign of when Patroni last reached the API server, or, while it goes on
-    /// without in failsafe mode, of now.
+    /// An answer is a sign from the time at which Patroni last reached the API server, or, in failsafe mode,
+    /// from now.
     fn sign(&mut self, status: &Status, now: Instant, clock: SystemTime) {
         let age = match status.dcs_last_seen {
             _ if status.failsafe_mode_is_active => Duration::ZERO,
@@ -187,11 +189,11 @@ impl Lease {
         }
     }
 
-    /// Patroni reaches the API server also when it answers a request of ours, and that is no sign
-    /// that it still keeps the lease: one that held it, and says that it is over, gives none.
+    /// Patroni reaches the API server also when it answers a request of the agent, which is no sign that it
+    /// still renews the lease: a Patroni that held it, and reports that it is over, gives no sign.
     fn lapse(&mut self, status: &Status, writable: bool, limit: Duration, now: Instant) {
         if status.leads || status.failsafe_mode_is_active || !writable {
-            // In failsafe mode it does not call itself the leader while it tries to renew.
+            // In failsafe mode it does not report itself as the leader while it tries to renew.
             let keeps = self.led && writable && status.failsafe_mode_is_active;
             (self.led, self.lapsed) = (status.leads || keeps, None);
         } else if self.led {
@@ -230,15 +232,15 @@ mod tests {
         lease.sign(&status(Some(997), false), now, clock);
         assert_eq!(lease.last_sign, start + Duration::from_secs(7));
         lease.sign(&status(Some(900), false), now, clock);
-        assert_eq!(lease.last_sign, start + Duration::from_secs(7), "an older sign takes nothing back");
+        assert_eq!(lease.last_sign, start + Duration::from_secs(7), "an older sign changes nothing");
         lease.sign(&status(None, false), now, clock);
         assert_eq!(lease.last_sign, start + Duration::from_secs(7));
         lease.sign(&status(Some(900), true), now, clock);
-        assert_eq!(lease.last_sign, now, "failsafe: all members agree to go on");
+        assert_eq!(lease.last_sign, now, "failsafe: all members agree that it continues");
     }
 
     #[test]
-    fn what_patroni_says_after_its_lease_is_no_sign() {
+    fn an_answer_after_the_lease_is_no_sign() {
         let (start, limit) = (Instant::now() + Duration::from_secs(60), Duration::from_secs(15));
         let second = Duration::from_secs(1);
         let leads = |leads| Status { leads, ..Status::default() };

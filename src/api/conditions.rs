@@ -1,5 +1,5 @@
-//! The words of `status.conditions` and of events. A reason is an interface: people match on
-//! it, so it never changes its meaning; the message beside it is for people.
+//! Types and reasons of `status.conditions` and of events. A reason is an API: users match on it,
+//! so its meaning never changes. The message is for people.
 
 use super::documented::documented;
 
@@ -7,38 +7,45 @@ documented! {
     /// The types of conditions, each with its meaning.
     TYPES:
 
-    /// What spec declares is what runs, and it serves.
+    /// The declared state is applied, and the database serves.
     READY = "Ready";
-    /// The operator is working towards what spec declares.
+    /// The operator is working towards the declared state.
     RECONCILING = "Reconciling";
-    /// Nothing more will happen until somebody changes something; the message says what.
+    /// The operator cannot continue without a change; the message names it.
     STALLED = "Stalled";
-    /// The primary answers. Alerts use this one.
+    /// The primary answers. Use this condition for alerts.
     DATABASE_AVAILABLE = "DatabaseAvailable";
     /// The credentials in Vault were proved by a login.
     CREDENTIALS_READY = "CredentialsReady";
     /// The schema is at its target.
     MIGRATIONS_APPLIED = "MigrationsApplied";
-    /// The certificates are good, and the operator can renew them. It has no part in Ready: what
-    /// is served goes on until they end.
+    /// The certificates are valid, and the operator can renew them. It does not affect Ready: the
+    /// database serves until they expire.
     CERTIFICATES_READY = "CertificatesReady";
     /// Vault answers the operator and the agents.
     VAULT_REACHABLE = "VaultReachable";
-    /// Every commit waits for a replica that has it, too. Where it is False, the message says
-    /// what a failure may cost.
+    /// Every commit waits until a replica has it. If False, the message describes the possible loss
+    /// by a failure.
     SYNCHRONOUS_REPLICATION = "SynchronousReplication";
-    /// Another version of the operator, or of its images, would change the pods, and waits for an
-    /// approval. It has no part in Ready.
+    /// Another version of the operator or its images would change the pods, and waits for approval.
+    /// It does not affect Ready.
     ROLLOUT_PENDING = "RolloutPending";
-    /// A volume is nearly full. It is there once one was, and it has no part in Ready, which
-    /// `VolumeFull` has.
+    /// A volume is nearly full. It is set after the first occurrence. It does not affect Ready; the
+    /// reason `VolumeFull` does.
     VOLUME_NEARLY_FULL = "VolumeNearlyFull";
-    /// The schema is not what the migrations give. It is there once that was looked at, and it has
-    /// no part in Ready: nothing is repaired by itself.
+    /// The schema differs from the migrations. It is set after the first check. It does not affect
+    /// Ready: nothing is repaired automatically.
     SCHEMA_DRIFT = "SchemaDrift";
+    /// WAL is archived to the store for backups. It is set for databases with a store. It does not
+    /// affect Ready.
+    CONTINUOUS_ARCHIVING = "ContinuousArchiving";
+    /// The sort order of text may have changed: the version of a collation differs from the one
+    /// with which the indexes were built. It is set after the first occurrence. It does not affect
+    /// Ready.
+    COLLATIONS_CHANGED = "CollationsChanged";
 }
 
-/// Why a condition is as it is.
+/// The reasons of conditions and events.
 pub mod reason {
     use crate::api::documented::documented;
 
@@ -46,39 +53,45 @@ pub mod reason {
         /// The reasons, each with its meaning.
         ALL:
 
-        /// All is as declared.
+        /// The declared state is reached.
         READY = "Ready";
         /// The condition holds.
         AVAILABLE = "Available";
-        /// Work is under way; the message says which.
+        /// Work is in progress; the message describes it.
         PROGRESSING = "Progressing";
-        /// Nothing is under way.
+        /// No work is in progress.
         IDLE = "Idle";
-        /// Nothing blocks.
+        /// Nothing is blocked.
         NOT_STALLED = "NotStalled";
+        /// Of ContinuousArchiving: WAL is in the store.
+        ARCHIVING = "Archiving";
+        /// Of ContinuousArchiving: the store cannot be written. WAL is kept on the volume.
+        ARCHIVING_FAILED = "ArchivingFailed";
         /// `spec.paused` is true.
         PAUSED = "Paused";
-        /// No primary has been seen yet.
+        /// There was no primary yet.
         INITIALIZING = "Initializing";
-        /// There was a primary; there is none now.
+        /// The database has lost its primary.
         NO_PRIMARY = "NoPrimary";
+        /// A planned switchover to another instance is in progress.
+        SWITCHING_OVER = "SwitchingOver";
         /// Fewer instances are ready than declared.
         INSTANCES_NOT_READY = "InstancesNotReady";
         /// A parameter waits for a restart of PostgreSQL.
         RESTART_PENDING = "RestartPending";
-        /// Instances are being replaced, one after another: their template has changed.
+        /// Instances are replaced, one after another: the pod template has changed.
         ROLLING_OUT = "RollingOut";
-        /// PostgreSQL is being restarted, one instance after another.
+        /// PostgreSQL is restarted, one instance after another.
         RESTARTING = "Restarting";
-        /// Instances are being taken away.
+        /// Instances are removed.
         SCALING_DOWN = "ScalingDown";
-        /// Another version would change the pods, and waits for an approval.
+        /// Another version would change the pods, and waits for approval.
         APPROVAL_PENDING = "ApprovalPending";
-        /// The pods are as this version makes them, or on their way.
+        /// The pods have this version's template, or are being replaced.
         UP_TO_DATE = "UpToDate";
         /// Of SynchronousReplication: a replica has every commit.
         STREAMING = "Streaming";
-        /// Of SynchronousReplication: no replica streams at present; a commit is on one volume.
+        /// Of SynchronousReplication: no replica streams; new commits are on one volume only.
         NO_STANDBY = "NoStandby";
         /// Of SynchronousReplication: there is one instance.
         SINGLE_INSTANCE = "SingleInstance";
@@ -86,59 +99,72 @@ pub mod reason {
         ASYNCHRONOUS = "Asynchronous";
         /// Of events: another instance is the primary.
         PRIMARY_CHANGED = "PrimaryChanged";
-        /// A volume grows.
+        /// Of events: Patroni's configuration was changed, and the leader's agent restored it.
+        CONFIGURATION_REVERTED = "ConfigurationReverted";
+        /// A volume is being expanded.
         VOLUME_GROWING = "VolumeGrowing";
-        /// The StorageClass does not let volumes grow.
+        /// The StorageClass does not allow volume expansion.
         VOLUME_CANNOT_GROW = "VolumeCannotGrow";
+        /// Of events: a volume is larger than spec.storage.size, as with an autoscaler. Its size is
+        /// kept.
+        VOLUME_LARGER = "VolumeLarger";
         /// A volume is full.
         VOLUME_FULL = "VolumeFull";
-        /// A volume claim was deleted, or has lost its volume: the data ends with the pod.
+        /// A volume claim was deleted or has lost its volume: the data is lost when the pod ends.
         VOLUME_TERMINATING = "VolumeTerminating";
-        /// The API server refuses a new pod of the present template; the pods that run are kept.
+        /// The API server refuses a pod, of an instance or of a Job, or its volume claim: a quota,
+        /// a LimitRange or a policy. Running instances are kept.
         POD_REFUSED = "PodRefused";
-        /// PostgreSQL stands still: nobody new can connect, or nothing can be committed.
+        /// PostgreSQL hangs: no client can connect, or no transaction can commit.
         SERVER_STALLED = "ServerStalled";
         /// Of VolumeNearlyFull: at least four fifths of a volume are used.
         VOLUME_FILLING = "VolumeFilling";
-        /// Of VolumeNearlyFull: the volumes have room.
+        /// Of VolumeNearlyFull: the volumes have enough free space.
         VOLUME_HAS_ROOM = "VolumeHasRoom";
-        /// The kernel killed a process of PostgreSQL, or the whole container, for want of memory.
+        /// Of CollationsChanged: the message names the collations, their versions and their indexes.
+        COLLATION_VERSION_CHANGED = "CollationVersionChanged";
+        /// Of CollationsChanged: the versions are the recorded ones.
+        COLLATIONS_UP_TO_DATE = "CollationsUpToDate";
+        /// The kernel killed a process of PostgreSQL or the whole container: out of memory.
         OOM_KILLED = "OOMKilled";
         /// A pod cannot be scheduled.
         UNSCHEDULABLE = "Unschedulable";
-        /// A pod's image cannot be had.
+        /// A pod's image cannot be pulled.
         IMAGE_PULL_FAILED = "ImagePullFailed";
-        /// A container ends again and again.
+        /// A container fails repeatedly, or PostgreSQL does not start or cannot read its files.
         CRASH_LOOP = "CrashLoop";
-        /// A volume claim waits, for a StorageClass or a provisioner.
+        /// A volume claim waits for a StorageClass or a provisioner.
         VOLUME_PENDING = "VolumePending";
-        /// An object that the operator needs exists and belongs to somebody else.
+        /// NetworkPolicies block a pod's traffic to DNS, the API server, Vault or the other
+        /// instances.
+        EGRESS_DENIED = "EgressDenied";
+        /// An object that the operator needs exists with another owner.
         OBJECT_CONFLICT = "ObjectConflict";
-        /// Something in spec cannot be done.
+        /// The spec cannot be applied.
         INVALID_SPEC = "InvalidSpec";
         /// No image is configured for `spec.postgres.version`.
         UNSUPPORTED_VERSION = "UnsupportedVersion";
-        /// Data of an earlier resource is there, and adoption was not asked for.
+        /// Data of a deleted resource exists, and spec.bootstrap.adopt is false.
         RETAINED_DATA_FOUND = "RetainedDataFound";
-        /// The database was initialised, and no volume has its data.
+        /// The database was initialised, but no volume has its data.
         DATA_LOST = "DataLost";
         /// Vault cannot be reached or is sealed.
         VAULT_UNREACHABLE = "VaultUnreachable";
-        /// Vault refuses the operator or the agent a right.
+        /// Vault denies a request of the operator or the agent.
         VAULT_PERMISSION_DENIED = "VaultPermissionDenied";
         /// A mount that the operator needs does not exist in Vault.
         VAULT_MOUNT_MISSING = "VaultMountMissing";
         /// The credentials have not been promoted yet.
         CREDENTIALS_PENDING = "CredentialsPending";
-        /// The runtime record of a living database is gone from Vault.
+        /// The runtime record of an existing database is missing in Vault.
         CREDENTIALS_LOST = "CredentialsLost";
-        /// A record in Vault does not hold what was proved; new credentials replace it.
+        /// A record in Vault differs from the proved one; new credentials replace it.
         CREDENTIALS_DAMAGED = "CredentialsDamaged";
-        /// Of events: new credentials took the place of others.
+        /// Of events: new credentials replaced the former ones.
         CREDENTIALS_ROTATED = "CredentialsRotated";
-        /// Of CertificatesReady: the authority's key is gone, so certificates cannot be renewed.
+        /// Of CertificatesReady: the authority's key is lost; certificates cannot be renewed.
         AUTHORITY_LOST = "AuthorityLost";
-        /// Of CertificatesReady: a new certificate authority takes the place of the present one.
+        /// Of CertificatesReady: a new certificate authority replaces the present one.
         AUTHORITY_CHANGING = "AuthorityChanging";
         /// A record in Vault belongs to another Kubernetes cluster.
         VAULT_RECORD_FOREIGN = "VaultRecordForeign";
@@ -146,9 +172,9 @@ pub mod reason {
         SCHEMA_CHANGED = "SchemaChanged";
         /// The named ConfigMap does not exist.
         CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound";
-        /// The migrations cannot be read as migrations.
+        /// The migrations have invalid names or contents.
         INVALID_MIGRATIONS = "InvalidMigrations";
-        /// The migration Job is under way.
+        /// The migration Job runs or is about to start.
         MIGRATIONS_RUNNING = "MigrationsRunning";
         /// A migration failed; the message has the file and the SQLSTATE.
         MIGRATION_FAILED = "MigrationFailed";
@@ -160,31 +186,32 @@ pub mod reason {
         AHEAD_OF_SOURCE = "AheadOfSource";
         /// A version below the newest applied one was never applied.
         OUT_OF_ORDER = "OutOfOrder";
-        /// The schema is above spec.migrations.targetVersion, and nothing allows to roll back.
+        /// The schema is above spec.migrations.targetVersion, and spec.migrations.rollback is
+        /// Refuse.
         ROLLBACK_REFUSED = "RollbackRefused";
         /// A migration that would have to be rolled back was applied without a down file.
         ROLLBACK_IMPOSSIBLE = "RollbackImpossible";
-        /// spec.migrations.targetVersion is none of the migrations.
+        /// No migration has the version spec.migrations.targetVersion.
         TARGET_VERSION_NOT_FOUND = "TargetVersionNotFound";
         /// The migrations wait for another database's schema.
         DEPENDENCY_NOT_READY = "DependencyNotReady";
-        /// Databases wait for one another's schemas.
+        /// Databases wait for each other's schemas.
         DEPENDENCY_CYCLE = "DependencyCycle";
-        /// spec.migrations.dryRun: what would be run is in status.
+        /// spec.migrations.dryRun is true; status has the plan.
         DRY_RUN = "DryRun";
-        /// spec.migrations.approval is Manual, and something waits for a person's word.
+        /// spec.migrations.approval is Manual, and statements wait for approval.
         APPROVAL_REQUIRED = "ApprovalRequired";
-        /// The schema is not what the migrations give; the message says what differs.
+        /// The schema differs from the migrations; the message names the differences.
         SCHEMA_DRIFTED = "SchemaDrifted";
-        /// The schema is what the migrations give.
+        /// The schema matches the migrations.
         SCHEMA_MATCHES = "SchemaMatches";
-        /// Whether the schema has drifted could not be found out.
+        /// The check for schema drift failed.
         DRIFT_CHECK_FAILED = "DriftCheckFailed";
         /// The schema is at its target.
         APPLIED = "Applied";
         /// No migrations are declared.
         NOT_DECLARED = "NotDeclared";
-        /// The Kubernetes API refused something.
+        /// The Kubernetes API refused a request.
         KUBERNETES_ERROR = "KubernetesError";
         /// The resource is being deleted.
         DELETING = "Deleting";

@@ -1,33 +1,41 @@
-//! The CustomResourceDefinition as the API server gets it: what the Rust types say, with
-//! what they cannot say added.
+//! The CustomResourceDefinition: generated from the Rust types, and completed with rules that they
+//! cannot express.
 //!
-//! `nullable` goes, since the API server prunes a null of a field that is not nullable and
-//! then applies its default. Types of Kubernetes' own (affinity, selectors, quantities) come
-//! without the bounds that the API server holds their originals to, and with descriptions
-//! that are half of the whole text: they get bounds, and keep a first sentence.
+//! The types' own `nullable` is removed: the API server drops a null of a field that is not
+//! nullable and then applies its default. When server-side apply empties an object or a list with
+//! keys, it stores a null that is not dropped; these fields have a default or are nullable. Types
+//! of Kubernetes (affinity, selectors, quantities) are generated without the bounds that the API
+//! server enforces for the originals, and with long descriptions. They get bounds, and short
+//! descriptions.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::json;
 
 use super::ServiceDatabase;
 
-/// Where spec embeds a type of Kubernetes' own; `[]` is a list's item.
+/// Fields of the spec whose types are Kubernetes'; `[]` is an item of a list.
 pub(crate) const EMBEDDED: &[&[&str]] = &[
     &["spec", "clients", "[]", "podSelector"],
+    &["spec", "migrations", "resources"],
     &["spec", "resources"],
     &["spec", "scheduling", "affinity"],
     &["spec", "scheduling", "tolerations"],
     &["spec", "scheduling", "topologySpreadConstraints"],
 ];
 
-/// How many members a list or map of an embedded type may have.
+/// Optional objects whose default is an empty object. Without a default, `{}` in a manifest becomes
+/// a null in the stored object, a permanent difference for GitOps tools.
+const EMPTY_BY_DEFAULT: &[&[&str]] = &[&["spec", "resources"], &["spec", "scheduling"]];
+
+/// The maximum number of members of a list or map of an embedded type.
 const EMBEDDED_MAX_ITEMS: i64 = 64;
-/// How long a string of an embedded type may be; label keys, the longest, have 317 at most.
+/// The maximum length of a string of an embedded type; label keys, the longest, have at most 317.
 const EMBEDDED_MAX_LENGTH: i64 = 512;
 
-/// A quantity's form, as Kubernetes' own tools write it into a schema.
+/// The pattern of a quantity in the schemas of Kubernetes' own tools.
 const QUANTITY_PATTERN: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
 /// The CustomResourceDefinition.
@@ -41,10 +49,10 @@ pub fn definition() -> CustomResourceDefinition {
     crd
 }
 
-/// The CustomResourceDefinition as YAML: what `servicedb crd` prints and `crds/` holds.
+/// The CustomResourceDefinition as YAML, for `servicedb crd` and `crds/`.
 ///
 /// # Errors
-/// If it cannot be written as YAML, which would be a mistake in the types.
+/// If it cannot be serialised, which would be a bug in the types.
 pub fn yaml() -> Result<String, serde_yaml::Error> {
     serde_yaml::to_string(&definition())
 }
@@ -53,15 +61,18 @@ fn complete(root: &mut JSONSchemaProps) {
     tidy(root);
     for path in EMBEDDED {
         if let Some(embedded) = at(root, path) {
-            // The description of the member itself is ours; those below are Kubernetes'.
+            // The member's own description is Servicedb's.
             let own = embedded.description.clone();
             bound(embedded);
+            drop_redundant_descriptions(embedded);
             embedded.description = own;
         }
     }
-    // Claims name entries of a pod's resourceClaims, which spec has no place for.
-    if let Some(properties) = at(root, &["spec", "resources"]).and_then(|schema| schema.properties.as_mut()) {
-        properties.remove("claims");
+    // Claims name entries of a pod's resourceClaims, which the spec does not have.
+    for path in [&["spec", "resources"][..], &["spec", "migrations", "resources"]] {
+        if let Some(properties) = at(root, path).and_then(|schema| schema.properties.as_mut()) {
+            properties.remove("claims");
+        }
     }
     if let Some(selector) = at(root, &["spec", "clients", "[]", "podSelector"]) {
         selector.x_kubernetes_map_type = Some("atomic".to_owned());
@@ -73,9 +84,45 @@ fn complete(root: &mut JSONSchemaProps) {
     if let Some(condition) = at(root, &["status", "conditions", "[]"]) {
         complete_condition(condition);
     }
+    for path in EMPTY_BY_DEFAULT {
+        if let Some(schema) = at(root, path) {
+            schema.default = Some(JSON(json!({})));
+        }
+    }
+    // A resource without a status must not appear reconciled: a generation is at least 1.
+    if let Some(status) = at(root, &["status"]) {
+        status.default = Some(JSON(json!({"observedGeneration": -1})));
+    }
+    accept_nulls(root);
 }
 
-/// The bounds that Kubernetes' own Condition has.
+/// Makes fields nullable in which server-side apply may store a null, unless they have a default.
+fn accept_nulls(schema: &mut JSONSchemaProps) {
+    let required = schema.required.clone().unwrap_or_default();
+    for (name, property) in schema.properties.iter_mut().flatten() {
+        if !required.contains(name) && property.default.is_none() && is_granular(property) {
+            property.nullable = Some(true);
+        }
+        if is_granular(property) {
+            accept_nulls(property);
+        }
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        accept_nulls(items);
+    }
+}
+
+/// Whether server-side apply manages the members of a field and may remove the last one: an object,
+/// or a list with keys. Other fields are replaced as a whole.
+fn is_granular(schema: &JSONSchemaProps) -> bool {
+    match schema.type_.as_deref() {
+        Some("object") => true,
+        Some("array") => schema.x_kubernetes_list_type.as_deref().is_some_and(|kind| kind != "atomic"),
+        _ => false,
+    }
+}
+
+/// Sets the bounds of Kubernetes' own Condition.
 fn complete_condition(condition: &mut JSONSchemaProps) {
     shorten(condition);
     for (name, property) in condition.properties.iter_mut().flatten() {
@@ -92,7 +139,7 @@ fn complete_condition(condition: &mut JSONSchemaProps) {
     }
 }
 
-/// Removes `nullable`, and the line breaks that descriptions have from the source's width.
+/// Removes `nullable`, and the source's line breaks in descriptions.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     if let Some(description) = &mut schema.description {
@@ -102,7 +149,7 @@ fn tidy(schema: &mut JSONSchemaProps) {
     each_child(schema, &mut tidy);
 }
 
-/// Gives an embedded type bounds, and shortens its descriptions.
+/// Adds bounds to an embedded type, and shortens its descriptions.
 fn bound(schema: &mut JSONSchemaProps) {
     shorten(schema);
     if schema.x_kubernetes_int_or_string == Some(true) {
@@ -140,6 +187,31 @@ fn shorten(schema: &mut JSONSchemaProps) {
     }
 }
 
+/// Lists of requirements in selectors of labels and nodes: the same in every selector, and described in
+/// Kubernetes' reference.
+const REQUIREMENTS: [&str; 3] = ["matchExpressions", "matchFields", "matchLabels"];
+
+/// Removes descriptions of an embedded type that are repeated many times or have no content.
+fn drop_redundant_descriptions(schema: &mut JSONSchemaProps) {
+    fn drop_all(schema: &mut JSONSchemaProps) {
+        schema.description = None;
+        each_child(schema, &mut drop_all);
+    }
+    for (name, property) in schema.properties.iter_mut().flatten() {
+        if REQUIREMENTS.contains(&name.as_str()) {
+            drop_all(property);
+        } else {
+            property.description.take_if(|description| description == "Required.");
+            drop_redundant_descriptions(property);
+        }
+    }
+    // The description of a list covers its items.
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        items.description = None;
+        drop_redundant_descriptions(items);
+    }
+}
+
 fn each_child(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaProps)) {
     schema.properties.iter_mut().flatten().for_each(|(_, property)| visit(property));
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
@@ -167,18 +239,18 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_what_the_types_say() {
+    fn the_file_matches_the_types() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/servicedatabases.servicedb.dev.yaml");
         let written = std::fs::read_to_string(file).expect("the generated CRD");
         assert!(
             written == yaml().expect("the CRD as YAML"),
-            "crds/servicedatabases.servicedb.dev.yaml is not what the types say; write it anew: \
+            "crds/servicedatabases.servicedb.dev.yaml differs from the types; regenerate it: \
              cargo run --bin servicedb -- crd > crds/servicedatabases.servicedb.dev.yaml"
         );
     }
 
     #[test]
-    fn every_path_that_is_completed_is_there() {
+    fn every_completed_path_exists() {
         let mut root = root();
         for path in EMBEDDED {
             assert!(at(&mut root, path).is_some(), "the schema has no {path:?}");
@@ -186,8 +258,8 @@ mod tests {
         assert!(at(&mut root, &["status", "conditions", "[]"]).is_some());
     }
 
-    /// A rule's cost is estimated from the bounds of what it reads, and an unbounded list is
-    /// a way to fill etcd.
+    /// The API server estimates a rule's cost from the bounds of its fields; an unbounded list
+    /// could fill etcd.
     #[test]
     fn everything_in_spec_is_bounded_and_described() {
         fn check(schema: &mut JSONSchemaProps, embedded: bool, path: String) {
@@ -197,7 +269,6 @@ mod tests {
             assert!(!map || schema.max_properties.is_some(), "{path} has no maxProperties");
             let fixed = schema.enum_.is_some();
             assert!(kind != "string" || fixed || schema.max_length.is_some(), "{path} has no maxLength");
-            assert!(!schema.nullable.unwrap_or_default(), "{path} is nullable");
             let format = schema.format.as_deref().unwrap_or_default();
             assert!(!format.starts_with("uint"), "{path} has the format {format}, which Kubernetes does not know");
             assert!(embedded || schema.description.is_some(), "{path} has no description");
@@ -212,8 +283,68 @@ mod tests {
         check(at(&mut root(), &["spec"]).expect("a spec"), false, "spec".to_owned());
     }
 
+    /// Every optional object and list with keys, by path, except those in a list.
+    fn optional(schema: &JSONSchemaProps, path: &[String], found: &mut Vec<(Vec<String>, JSONSchemaProps)>) {
+        let required = schema.required.clone().unwrap_or_default();
+        for (name, property) in schema.properties.iter().flatten().filter(|(_, property)| is_granular(property)) {
+            let path: Vec<_> = path.iter().chain([name]).cloned().collect();
+            if !required.contains(name) {
+                found.push((path.clone(), property.clone()));
+            }
+            optional(property, &path, found);
+        }
+    }
+
+    /// `kubectl apply --server-side` of `scheduling: {}` over an existing affinity stores a null. A
+    /// schema that refuses it blocks every later apply.
     #[test]
-    fn the_text_stays_small_enough_to_read() {
+    fn a_null_of_server_side_apply_is_accepted_and_read() {
+        let mut found = Vec::new();
+        optional(&root(), &[], &mut found);
+        assert!(found.len() > 30, "only {} optional objects and lists", found.len());
+        for (path, schema) in found {
+            let nullable = schema.nullable.unwrap_or_default();
+            assert!(schema.default.is_some() != nullable, "{path:?} needs a default, or nullable: true, and not both");
+            if !nullable {
+                continue;
+            }
+            let mut resource = json!({
+                "apiVersion": "servicedb.dev/v1alpha1",
+                "kind": "ServiceDatabase",
+                "metadata": {"name": "chat"},
+                "spec": {
+                    "storage": {"size": "1Gi"},
+                    "migrations": {"source": {
+                        "image": {"reference": "i"},
+                        "job": {"image": "i"},
+                    }},
+                },
+            });
+            let mut field = &mut resource;
+            for step in &path {
+                field = &mut field[step];
+            }
+            *field = serde_json::Value::Null;
+            // Missing required fields of the parent objects are not tested here.
+            let Err(error) = serde_json::from_value::<ServiceDatabase>(resource) else { continue };
+            assert!(error.to_string().starts_with("missing field"), "{path:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn before_the_first_status_no_generation_is_observed() {
+        let mut root = root();
+        let status = at(&mut root, &["status"]).and_then(|status| status.default.clone());
+        assert_eq!(status.map(|default| default.0), Some(json!({"observedGeneration": -1})));
+    }
+
+    #[test]
+    fn databases_are_not_in_the_category_all() {
+        assert_eq!(definition().spec.names.categories, None);
+    }
+
+    #[test]
+    fn the_definition_stays_small() {
         assert!(yaml().expect("the CRD as YAML").len() < 104 * 1024);
     }
 }

@@ -1,5 +1,5 @@
-//! Constants whose documentation is data too: the reference page lists them from a table
-//! that cannot fall behind, since the macro makes both of one text.
+//! Constants with their documentation as data. The macro generates both from one text, so the
+//! reference page cannot become outdated.
 
 /// Declares string constants and a table of them: each value with its documentation.
 macro_rules! documented {

@@ -1,93 +1,101 @@
-//! What a service team declares of its schema: `spec.migrations`.
+//! The migrations of the schema: `spec.migrations`.
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::nulls::null_as_default;
+
 /// The schema's migrations.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("!has(self.rollback) || self.rollback != 'Allow' || has(self.targetVersion)")
-    .message("spec.migrations.rollback Allow needs an explicit spec.migrations.targetVersion: nothing else ever rolls back"))]
+    .message("spec.migrations.rollback Allow needs an explicit spec.migrations.targetVersion: only a lower target rolls back"))]
 #[x_kube(validation = Rule::new("!has(self.targetVersion) || !has(self.baselineVersion) || self.baselineVersion <= self.targetVersion")
-    .message("spec.migrations.baselineVersion must not be above spec.migrations.targetVersion: what is recorded as applied must be wanted"))]
+    .message("spec.migrations.baselineVersion must not be above spec.migrations.targetVersion"))]
 #[x_kube(validation = Rule::new("!has(self.source.job) || (!has(self.targetVersion) && !has(self.baselineVersion) && (!has(self.rollback) || self.rollback == 'Refuse') && (!has(self.outOfOrder) || self.outOfOrder == 'Refuse') && (!has(self.dryRun) || !self.dryRun))")
-    .message("spec.migrations with source.job takes no targetVersion, rollback, outOfOrder, baselineVersion or dryRun: the team's own tool decides what it runs, by its command and args"))]
+    .message("spec.migrations with source.job takes no targetVersion, rollback, outOfOrder, baselineVersion or dryRun: command and args control the tool"))]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationsSpec {
-    /// Where the migrations are.
+    /// Source of the migrations.
     pub source: MigrationSource,
 
-    /// The version that the schema shall have; the newest without it. 0 is a schema without
-    /// any migration.
+    /// Target version of the schema. Default: the newest. 0: no migration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.targetVersion must not be negative"))]
     pub target_version: Option<i64>,
 
-    /// Whether migrations above an explicit lower `targetVersion` are rolled back, the newest
-    /// first, by the down files that they were applied with.
+    /// Whether migrations above an explicit lower `targetVersion` are rolled back, newest first,
+    /// with the down files recorded when they were applied.
     #[serde(default)]
     pub rollback: Permission,
 
-    /// Whether a version that is lower than the newest applied one is still applied.
+    /// Whether a pending version below the newest applied one is applied.
     #[serde(default)]
     pub out_of_order: Permission,
 
-    /// For a schema that another tool has migrated: up to this version an empty ledger records
-    /// the migrations as applied, without running them.
+    /// For a schema that another tool migrated: an empty ledger records migrations up to this
+    /// version as applied, without running them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.baselineVersion must not be negative"))]
     pub baseline_version: Option<i64>,
 
-    /// Whether status tells what would be run (`status.migrations.plan`), and nothing is run.
+    /// Whether to report the plan in `status.migrations.plan` and run nothing.
     #[serde(default)]
     pub dry_run: bool,
 
-    /// Whether destructive statements, and those that PostgreSQL's parser cannot see through,
-    /// wait until a person approves them (`kubectl servicedb approve`).
+    /// With `Manual`, destructive statements, and those whose effect the parser cannot determine,
+    /// wait for approval (`kubectl servicedb approve`).
     #[serde(default)]
     pub approval: Approval,
 
-    /// How long a statement waits for a table's lock before the file is rolled back and tried
-    /// again, in seconds, from 1 to 3600: others queue up behind it meanwhile.
+    /// Timeout for a table lock, in seconds, from 1 to 3600. Then the file is rolled back and
+    /// retried, because other sessions queue behind the waiting statement.
     #[serde(default = "default_lock_timeout")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.migrations.lockTimeoutSeconds must be from 1 to 3600"))]
     pub lock_timeout_seconds: i64,
 
-    /// How long a statement may take, in seconds, to 604800 (a week); 0 is for ever.
+    /// Timeout of a statement, in seconds, up to 604800 (a week); 0: none.
     #[serde(default = "default_statement_timeout")]
-    #[x_kube(validation = Rule::new("self >= 0 && self <= 604800").message("spec.migrations.statementTimeoutSeconds must be from 0 (for ever) to 604800 (a week)"))]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 604800").message("spec.migrations.statementTimeoutSeconds must be from 0 (no timeout) to 604800 (a week)"))]
     pub statement_timeout_seconds: i64,
 
-    /// How often the schema is compared with what the migrations give (condition `SchemaDrift`),
-    /// in seconds, from 300 to 2592000 (30 days); 0 is never. A scratch database of a Job's own
-    /// is built from the migrations for it. Not with `source.job`.
+    /// Interval of the check for schema drift (condition `SchemaDrift`), in seconds, from 300 to
+    /// 2592000 (30 days); 0: never. A Job builds a scratch database from the migrations and
+    /// compares the schema with it. Not with `source.job`.
     #[serde(default = "default_drift_check")]
     #[x_kube(validation = Rule::new("self == 0 || (self >= 300 && self <= 2592000)").message("spec.migrations.driftCheckSeconds must be 0 (never) or from 300 to 2592000 (30 days)"))]
     pub drift_check_seconds: i64,
 
-    /// Other ServiceDatabases of the same namespace whose schema these migrations wait for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// CPU and memory of each container of the Jobs for migrations and drift. Default: requests of
+    /// 50m and 128Mi, limits of 1 CPU and 1Gi. A change restarts a Job that has failed or whose pod
+    /// has not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// ServiceDatabases in the same namespace whose schemas these migrations wait for.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub depends_on: Vec<SchemaDependency>,
 }
 
-/// Whether something is allowed.
+/// Whether an operation is allowed.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Permission {
-    /// It is refused, with a message.
+    /// The run fails with a message.
     #[default]
     Refuse,
-    /// It is done.
+    /// The operation is allowed.
     Allow,
 }
 
-/// Who lets migrations run.
+/// Whether migrations need approval.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Approval {
-    /// Nobody is asked.
+    /// They run without approval.
     #[default]
     Automatic,
-    /// What may lose stored data waits for a person.
+    /// Statements that may lose stored data wait for approval.
     Manual,
 }
 
@@ -95,10 +103,10 @@ pub enum Approval {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SchemaDependency {
-    /// The ServiceDatabase, of the same namespace.
+    /// The ServiceDatabase, in the same namespace.
     #[schemars(length(min = 1, max = 40))]
     pub name: String,
-    /// The version that its schema must have at least.
+    /// Minimum version of its schema.
     #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.dependsOn[].minimumVersion must not be negative"))]
     pub minimum_version: i64,
 }
@@ -115,42 +123,40 @@ fn default_statement_timeout() -> i64 {
     3600
 }
 
-/// Where the migrations are: exactly one member is set. Files are named
-/// `<version>_<name>.up.sql` with an optional `<version>_<name>.down.sql`, or
-/// `V<version>__<name>.sql` with `U<version>__<name>.sql`, or are `up.sql` and `down.sql` in
-/// a folder `<version>_<name>`.
+/// Source of the migrations: exactly one member is set. Files are named `<version>_<name>.up.sql`
+/// with an optional `<version>_<name>.down.sql`, or `V<version>__<name>.sql` with
+/// `U<version>__<name>.sql`, or are `up.sql` and `down.sql` in a folder `<version>_<name>`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("[has(self.configMap), has(self.configMaps), has(self.image), has(self.job)].filter(set, set).size() == 1")
     .message("spec.migrations.source must name exactly one source: configMap, configMaps, image or job"))]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationSource {
-    /// A ConfigMap of the same namespace with the files.
+    /// ConfigMap with the files, in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapReference>,
 
-    /// Several ConfigMaps of the same namespace that have the files together, for sets that
-    /// are too large for one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    /// ConfigMaps that have the files together, for sets that are too large for one.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub config_maps: Vec<ConfigMapReference>,
 
     /// An image with a folder of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageSource>,
 
-    /// A tool of the team's own, in an image of its own, such as Alembic or goose.
+    /// The team's own tool, such as Alembic or goose, in its own image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<ToolSource>,
 }
 
 impl MigrationSource {
-    /// The ConfigMaps that have the files together; none with another source.
+    /// The ConfigMaps that have the files together; empty with another source.
     pub fn references(&self) -> impl Iterator<Item = &ConfigMapReference> {
         self.config_map.iter().chain(&self.config_maps)
     }
 }
 
-/// A ConfigMap of the same namespace.
+/// A ConfigMap in the same namespace.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapReference {
@@ -159,61 +165,61 @@ pub struct ConfigMapReference {
     pub name: String,
 }
 
-/// A folder of files in an image. The reference stands for its content: with a tag that is
-/// moved nobody notices that there is something new.
+/// A folder of files in an image. The reference identifies the content: a moved tag is not
+/// detected.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageSource {
-    /// The image, by a tag that is never moved or by its digest. Unless the installation mounts
-    /// images as volumes, it must have `cp`.
+    /// The image, by digest or by a tag that never moves. It must have `cp`, unless the
+    /// installation mounts images as volumes.
     #[schemars(length(min = 1, max = 512))]
     pub reference: String,
 
-    /// The folder in it. Default: /migrations.
+    /// Folder in the image. Default: /migrations.
     #[serde(default = "default_path")]
     #[schemars(length(max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('/') && self != '/' && !self.contains('/../') && !self.endsWith('/..')").message("spec.migrations.source.image.path must be absolute, a folder of its own, and without '..'"))]
+    #[x_kube(validation = Rule::new("self.startsWith('/') && self != '/' && !self.contains('/../') && !self.endsWith('/..')").message("spec.migrations.source.image.path must be absolute, not '/', and without '..'"))]
     pub path: String,
 
-    /// Secrets of the same namespace to pull it with.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Pull Secrets in the same namespace.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<SecretReference>,
 }
 
-/// A migration tool of the team's own. It finds the database by libpq's variables
-/// (`PGSERVICEFILE`, `PGSERVICE`, `PGPASSFILE`), and acts as the owner of the schema. Its image
-/// and arguments stand for what it would do: it is run once for each of them.
+/// The team's own migration tool. It finds the database by libpq's variables (`PGSERVICEFILE`,
+/// `PGSERVICE`, `PGPASSFILE`), and runs as the owner of the schema. It is run once for each
+/// combination of image, command and arguments.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolSource {
-    /// The image, by a tag that is never moved or by its digest.
+    /// The image, by digest or by a tag that never moves.
     #[schemars(length(min = 1, max = 512))]
     pub image: String,
 
-    /// What to run; default: the image's entrypoint.
+    /// The command; default: the image's entrypoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "words_schema")]
     pub command: Vec<String>,
 
-    /// Its arguments; default: the image's.
+    /// The arguments; default: the image's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "words_schema")]
     pub args: Vec<String>,
 
-    /// A query that gives the schema's version, as one value, from the tool's own table, such
-    /// as `SELECT version_num FROM alembic_version`. It is `status.schemaVersion`.
+    /// Query of the tool's own table that returns one value for `status.schemaVersion`, such as
+    /// `SELECT version_num FROM alembic_version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub version_query: Option<String>,
 
-    /// Secrets of the same namespace to pull the image with.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Pull Secrets in the same namespace.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<SecretReference>,
 }
 
-/// A Secret of the same namespace.
+/// A Secret in the same namespace.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
@@ -231,6 +237,6 @@ fn words_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "type": "array",
         "maxItems": 64,
         "x-kubernetes-list-type": "atomic",
-        "items": {"type": "string", "maxLength": 4096, "description": "One word."},
+        "items": {"type": "string", "maxLength": 4096, "description": "A word."},
     })
 }

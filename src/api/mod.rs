@@ -1,14 +1,16 @@
-//! The resource: what a service team declares and what the operator reports.
+//! The resource: the declared state and the reported status.
 //!
-//! This module is all that a client of Servicedb needs (the kubectl plugin uses nothing
-//! else), so it has no unix-only dependency and does no I/O.
+//! A client of Servicedb needs only this module (as does the kubectl plugin): it has no Unix-only
+//! dependency and does no I/O.
 
 mod documented;
+mod nulls;
 
 pub mod conditions;
 pub mod crd;
 pub mod migrations;
 pub mod names;
+pub mod pod_metadata;
 pub mod spec;
 pub mod status;
 
@@ -16,9 +18,11 @@ pub use migrations::{
     Approval, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
     SecretReference, ToolSource,
 };
+pub use pod_metadata::PodMetadata;
 pub use spec::{
-    BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec, PostgresSpec,
-    ReplicationSpec, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
+    BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec,
+    PostgresSpec, ReplicationSpec, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
+    UpdatePolicy,
 };
 pub use status::{
     AuthorityChange, AuthorityPhase, BindingStatus, CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints,

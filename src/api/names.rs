@@ -1,9 +1,9 @@
-//! The names of everything that belongs to one ServiceDatabase, in Kubernetes, PostgreSQL
-//! and Vault. Each is a function of the resource's namespace and name (and, in PostgreSQL,
-//! of the database's name), so nothing has to be remembered to be found again.
+//! The names of everything that belongs to one ServiceDatabase, in Kubernetes, PostgreSQL and
+//! Vault. Each is a function of the resource's namespace and name (and, in PostgreSQL, of the
+//! database's name), so no name needs to be stored.
 //!
-//! Children are `<name>-db…`, so the service's own Deployment and Service are never met; and
-//! since a resource's name has no dot, Vault names joined by dots cannot collide.
+//! Children are named `<name>-db…`, so they do not collide with the service's own Deployment and
+//! Service. A resource's name has no dot, so names in Vault, joined by dots, cannot collide.
 
 use super::documented::documented;
 
@@ -16,54 +16,58 @@ documented! {
     /// The keys in the metadata of objects, each with its meaning.
     KEYS:
 
-    /// Finalizer of a ServiceDatabase, written before the first object outside of the resource.
+    /// Finalizer of a ServiceDatabase, set before the first object is created.
     FINALIZER = "servicedb.dev/cleanup";
-    /// Label: the ServiceDatabase that an object belongs to.
+    /// Label: the ServiceDatabase that owns an object.
     LABEL_NAME = "servicedb.dev/name";
     /// Label that only database pods, their volumes and Patroni's ConfigMaps carry; its value is
-    /// Patroni's scope, `<name>-db`. Patroni takes every pod with it for a member.
+    /// Patroni's scope, `<name>-db`. Patroni treats every pod with this label as a member.
     LABEL_SCOPE = "servicedb.dev/scope";
-    /// Label of a database pod that Patroni keeps: `primary` or `replica`.
+    /// Label of a database pod, set by Patroni: `primary` or `replica`.
     LABEL_ROLE = "servicedb.dev/role";
     /// Annotation of a database pod: the agent's report, as JSON.
     ANNOTATION_REPORT = "servicedb.dev/agent";
-    /// Annotation of a database pod: when the operator last prompted its kubelet to update the
-    /// mounted certificates. A kubelet syncs a changed pod at once, and any other within a minute
-    /// or two.
+    /// Annotation of a database pod: when the operator last triggered an update of the mounted
+    /// certificates. A kubelet syncs a changed pod at once, and other pods within two minutes.
     ANNOTATION_CERTIFICATES = "servicedb.dev/certificates-asked-at";
-    /// Annotation of a ServiceDatabase: a token that asks for new credentials; it is done when
-    /// `status.credentials.rotateRequest` has the same token.
+    /// Annotation of a database pod, of any value: prepares an eviction of the pod. If it is the
+    /// primary, the operator switches over to another instance; it is no target of a switchover.
+    ANNOTATION_PREPARE_EVICTION = "servicedb.dev/prepare-eviction";
+    /// Annotation of a database pod with `prepare-eviction`: the operator's answer. It begins with
+    /// `Ready` (the PodDisruptionBudgets allow the eviction), `Waiting` (no action is needed) or
+    /// `Refused`, followed by the reason.
+    ANNOTATION_EVICTION = "servicedb.dev/eviction";
+    /// Annotation of a ServiceDatabase: a token that requests new credentials; the request is
+    /// complete when `status.credentials.rotateRequest` has the same token.
     ANNOTATION_ROTATE = "servicedb.dev/rotate";
-    /// Annotation of a ServiceDatabase: a token that asks for new credentials although the record
-    /// of the present ones is gone from Vault (`CredentialsLost`); it is done when
+    /// Annotation of a ServiceDatabase: a token that requests new credentials although the record
+    /// of the present ones is missing in Vault (`CredentialsLost`); the request is complete when
     /// `status.credentials.reissueRequest` has the same token.
     ANNOTATION_REISSUE = "servicedb.dev/reissue";
-    /// Annotation of a ServiceDatabase: what is approved of its migrations, the id that
-    /// `status.migrations.approval` has.
+    /// Annotation of a ServiceDatabase: the approved id of `status.migrations.approval`.
     ANNOTATION_APPROVE = "servicedb.dev/approve-migrations";
-    /// Annotation of a ServiceDatabase: a token that asks for a look whether the schema has
-    /// drifted; it is done when `status.drift.request` has the same token.
+    /// Annotation of a ServiceDatabase: a token that requests a check for schema drift; the request
+    /// is complete when `status.drift.request` has the same token.
     ANNOTATION_CHECK_DRIFT = "servicedb.dev/check-drift";
-    /// Annotation of a ServiceDatabase: a token that asks for another primary; it is done when
-    /// `status.switchover` has the same token and the state `Done`.
+    /// Annotation of a ServiceDatabase: a token that requests a switchover; the request is complete
+    /// when `status.switchover` has the same token and the state `Done`.
     ANNOTATION_SWITCHOVER = "servicedb.dev/switchover";
-    /// Annotation of a ServiceDatabase: the pod that shall be the primary after the switchover
-    /// that is asked for; without it the healthiest replica is taken.
+    /// Annotation of a ServiceDatabase: the pod that becomes the primary by the requested
+    /// switchover. Default: the best candidate.
     ANNOTATION_SWITCHOVER_TO = "servicedb.dev/switchover-to";
-    /// Annotation of a ServiceDatabase: a token that asks for a restart of PostgreSQL on every
-    /// instance, one after another; it is done when `status.restart` has the same token and the
-    /// state `Done`.
+    /// Annotation of a ServiceDatabase: a token that requests a restart of PostgreSQL on every
+    /// instance, one after another; the request is complete when `status.restart` has the same
+    /// token and the state `Done`.
     ANNOTATION_RESTART = "servicedb.dev/restart";
-    /// Annotation of a ServiceDatabase: a token that asks for a new certificate authority; it is
-    /// taken up when `status.certificates.change.request` has the same token, and done when
-    /// `status.certificates.renewRequest` has it.
+    /// Annotation of a ServiceDatabase: a token that requests a new certificate authority. The
+    /// request is in progress when `status.certificates.change.request` has the same token, and
+    /// complete when `status.certificates.renewRequest` has it.
     ANNOTATION_RENEW_AUTHORITY = "servicedb.dev/renew-authority";
-    /// Annotation of a ServiceDatabase: how long clients have to read the new authority that is
-    /// asked for before it signs the certificates, in seconds; the former one is trusted as long
-    /// after that.
+    /// Annotation of a ServiceDatabase: time in seconds that clients have to read the requested
+    /// authority before it signs the certificates; after that, the former one is trusted for the
+    /// same time.
     ANNOTATION_AUTHORITY_OVERLAP = "servicedb.dev/renew-authority-overlap";
-    /// Annotation of a ServiceDatabase: the id of the update that is approved, which
-    /// `status.rollout` has.
+    /// Annotation of a ServiceDatabase: the approved id of `status.rollout`.
     ANNOTATION_APPROVE_ROLLOUT = "servicedb.dev/approve-rollout";
 }
 
@@ -103,7 +107,7 @@ impl Names {
         self.with("peers")
     }
 
-    /// The ConfigMap that the agent watches (see `contract::desired`).
+    /// The ConfigMap with the desired state, which the agents watch (see `contract::desired`).
     pub fn desired(&self) -> String {
         self.with("desired")
     }
@@ -129,7 +133,7 @@ impl Names {
         self.with("tls")
     }
 
-    /// Patroni's ConfigMaps, which share the volumes' fate.
+    /// Patroni's ConfigMaps, which are kept or deleted with the volumes.
     pub fn patroni_config_maps(&self) -> [String; 4] {
         PATRONI_CONFIG_MAPS.map(|suffix| self.with(suffix))
     }
@@ -144,7 +148,7 @@ impl Names {
         self.with(&format!("migrate-{}", short(revision)))
     }
 
-    /// The Job that looks whether the schema has drifted.
+    /// The Job that checks for schema drift.
     pub fn drift_job(&self) -> String {
         self.with("drift")
     }
@@ -159,12 +163,13 @@ impl Names {
         self.with(&ordinal.to_string())
     }
 
-    /// The ordinal of a pod; none if it is not one of these.
+    /// The ordinal of a pod; none if the name is not an instance's.
     pub fn ordinal(&self, pod: &str) -> Option<i32> {
         pod.strip_prefix(&self.with(""))?.parse::<u8>().ok().map(i32::from)
     }
 
-    /// Whether a pod is one of so many instances; one with a higher number is about to go.
+    /// Whether a pod is one of `instances` instances. A pod with a higher ordinal is about to be
+    /// removed.
     pub fn is_one_of(&self, pod: &str, instances: i32) -> bool {
         self.ordinal(pod).is_none_or(|ordinal| ordinal < instances)
     }
@@ -209,10 +214,10 @@ impl Names {
     }
 }
 
-/// What the names of Patroni's ConfigMaps end in.
+/// The suffixes of Patroni's ConfigMaps.
 const PATRONI_CONFIG_MAPS: [&str; 4] = ["config", "leader", "failover", "sync"];
 
-/// The service of which a ConfigMap of this name would be Patroni's.
+/// The service whose Patroni would own a ConfigMap of this name.
 pub fn service_of_patroni_config_map(name: &str) -> Option<&str> {
     let (service, suffix) = name.rsplit_once('-')?;
     PATRONI_CONFIG_MAPS.contains(&suffix).then(|| service.strip_suffix("-db"))?
@@ -231,7 +236,7 @@ pub struct PostgresNames {
 }
 
 impl PostgresNames {
-    /// The NOLOGIN role that owns the database and what migrations make.
+    /// The NOLOGIN role that owns the database and the objects that migrations create.
     pub fn owner(&self) -> String {
         format!("{}_owner", self.database)
     }
@@ -241,7 +246,7 @@ impl PostgresNames {
         format!("{}_app", self.database)
     }
 
-    /// The application's login of a credential generation: two logins take turns.
+    /// The application's login of a credential generation: two logins alternate.
     pub fn login(&self, generation: i64) -> String {
         format!("{}_{}", self.service, turn(generation))
     }
@@ -255,17 +260,17 @@ impl PostgresNames {
     pub const REPLICATOR: &'static str = "replicator";
     /// The role that `pg_rewind` connects with, by client certificate.
     pub const REWINDER: &'static str = "rewinder";
-    /// The login that reads what a tenant may have made, on the local socket: no superuser, so
-    /// that a tenant's code which such a read runs is nobody. No database's or service's own role
-    /// can have this name or the next: they all end in `_owner`, `_app`, `_a` or `_b`.
+    /// The login that reads a tenant's objects, on the local socket. It is not a superuser, so a
+    /// tenant's code that a query runs has no rights. No role of a database or service can have
+    /// this name or the next: their names all end in `_owner`, `_app`, `_a` or `_b`.
     pub const READER: &'static str = "servicedb_reader";
-    /// The login that acts as the owner, on the local socket, for what the agent and people do in
-    /// the owner's name: a member of the owner's role, and no superuser.
+    /// The login of the agent and of people who act as the owner, on the local socket: a member of
+    /// the owner's role, not a superuser.
     pub const AS_OWNER: &'static str = "servicedb_local";
     /// The schema of the migrations' ledger, which the application cannot write.
     pub const LEDGER_SCHEMA: &'static str = "servicedb";
-    /// The schema of extensions whose scripts must not meet what a tenant made: the superuser's,
-    /// in which nobody else creates anything.
+    /// The schema of extensions whose scripts must not use a tenant's objects. It belongs to the
+    /// superuser; nobody else can create objects in it.
     pub const EXTENSIONS_SCHEMA: &'static str = "servicedb_extensions";
 }
 
@@ -308,7 +313,7 @@ impl VaultNames {
         format!("{}/runtime", self.folder())
     }
 
-    /// The record with credentials that are not proved yet.
+    /// The record with credentials that are not yet proved.
     pub fn pending(&self) -> String {
         format!("{}/pending", self.folder())
     }
@@ -316,6 +321,12 @@ impl VaultNames {
     /// The record that the migration Job reads.
     pub fn migrator_record(&self) -> String {
         format!("{}/migrator", self.folder())
+    }
+
+    /// The record with the passphrase of the backups of the resource with this uid: a resource that
+    /// is created again never uses the one of an earlier resource.
+    pub fn backup_passphrase(&self, uid: &str) -> String {
+        format!("{}/backup/{uid}", self.folder())
     }
 
     fn for_purpose(&self, purpose: &str) -> String {
@@ -340,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn patronis_config_maps_are_known_by_their_names() {
+    fn patronis_config_maps_are_recognised_by_name() {
         for name in Names::new("games", "match-db").patroni_config_maps() {
             assert_eq!(service_of_patroni_config_map(&name), Some("match-db"), "{name}");
         }
@@ -350,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn vault_names_of_two_tenants_never_meet() {
+    fn vault_names_of_two_tenants_never_collide() {
         let one = Names::new("a-b", "c").vault("k");
         let other = Names::new("a", "b-c").vault("k");
         assert_ne!(one.instance(), other.instance());
@@ -358,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn generations_take_turns() {
+    fn logins_alternate() {
         let names = Names::new("games", "match-maker").postgres("mm");
         assert_eq!(names.login(1), "match_maker_a");
         assert_eq!(names.login(2), "match_maker_b");

@@ -1,7 +1,7 @@
-//! What a service team declares: `spec`, with every rule that CEL can express.
+//! The resource's `spec`, with every rule that CEL can express.
 //!
-//! A field is here only when it works. A rule's message names the field, because the API
-//! server shows it to the person who wrote the YAML.
+//! A field is added only when it works. A rule's message names the field: the API server shows it
+//! to the user.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::migrations::MigrationsSpec;
+use super::nulls::null_as_default;
+use super::pod_metadata::PodMetadata;
 use super::status::ServiceDatabaseStatus;
 
-/// Parameters that a spec may not set: Patroni or the agent own them, they make the server run
-/// code or read files of the writer's choice, or they let a crash lose what was committed.
+/// Parameters that a spec may not set: Patroni or the agent own them, they make the server run code
+/// or read arbitrary files, or they let a crash lose commits.
 pub const RESERVED_PARAMETERS: &[&str] = &[
     "allow_alter_system",
     "archive_cleanup_command",
@@ -93,10 +95,10 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "zero_damaged_pages",
 ];
 
-/// The most instances that a spec may declare; the rule on `spec.instances` says it, too.
+/// The maximum of `spec.instances`; the rule on that field has the same number.
 pub const MAXIMUM_INSTANCES: i32 = 9;
 
-/// What a service team declares. The resource's name is the owning service's name.
+/// The declared state. The resource's name is the name of the service that owns the database.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "servicedb.dev",
@@ -104,19 +106,18 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
     kind = "ServiceDatabase",
     plural = "servicedatabases",
     shortname = "sdb",
-    category = "all",
     namespaced,
     status = "ServiceDatabaseStatus",
     derive = "PartialEq",
-    doc = "A ServiceDatabase gives the service that it is named after a PostgreSQL of its own: pods, volumes, credentials in Vault and a migrated schema.",
+    doc = "A ServiceDatabase is the PostgreSQL database of the service that it is named after: pods, volumes, credentials in Vault and a migrated schema.",
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name is the service's name: at most 40 characters, lower-case letters, digits and '-', a letter first, no dots"),
     validation = Rule::new("self.metadata.name != 'pg' && !self.metadata.name.startsWith('pg-')")
         .message("metadata.name must not be 'pg' or start with 'pg-': PostgreSQL reserves role names that start with pg_"),
     validation = Rule::new("!has(self.status) || !has(self.status.volumeSize) || !isQuantity(string(self.spec.storage.size)) || !isQuantity(string(self.status.volumeSize)) || string(self.spec.storage.size) == string(oldSelf.spec.storage.size) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(self.status.volumeSize))) >= 0")
-        .message("spec.storage.size must not be below what the volumes already have (status.volumeSize): a volume can grow, and never shrink"),
+        .message("spec.storage.size must not be below the size of the volumes (status.volumeSize): a volume cannot shrink"),
     validation = Rule::new("!has(self.spec.credentials) || !has(self.spec.credentials.secret) || !self.spec.credentials.secret.name.startsWith(self.metadata.name + '-db')")
-        .message("spec.credentials.secret.name must not begin with the resource's name and '-db': such names are the operator's own"),
+        .message("spec.credentials.secret.name must not begin with the resource's name and '-db': these names are reserved for the operator"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
@@ -131,11 +132,11 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
     validation = Rule::new("has(self.database) == has(oldSelf.database) && (!has(self.database) || self.database == oldSelf.database)")
         .message("spec.database cannot be changed: it names the database that holds the data"),
     validation = Rule::new("self.postgres.version == oldSelf.postgres.version")
-        .message("spec.postgres.version cannot be changed: a major upgrade of a living database is not supported yet")
+        .message("spec.postgres.version cannot be changed: a major upgrade of an existing database is not supported yet")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceDatabaseSpec {
-    /// The database's name. Default: the resource's name with `_` for `-`, and `_db`. Immutable.
+    /// Name of the database. Default: the resource's name with `_` for `-`, and `_db`. Immutable.
     #[x_kube(
         validation = Rule::new("self.matches('^[a-z_][a-z0-9_]*$') && self.size() <= 50")
             .message("spec.database must be at most 50 characters: lower-case letters, digits and '_', not a digit first"),
@@ -146,7 +147,7 @@ pub struct ServiceDatabaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
 
-    /// How many PostgreSQL instances: one primary, the others its replicas. 1 to 9.
+    /// Number of PostgreSQL instances, 1 to 9: one primary, the others replicas.
     #[serde(default = "default_instances")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 9").message("spec.instances must be from 1 to 9"))]
     pub instances: i32,
@@ -158,7 +159,7 @@ pub struct ServiceDatabaseSpec {
     /// The volume of each instance.
     pub storage: StorageSpec,
 
-    /// How replicas follow the primary.
+    /// Replication from the primary to the replicas.
     #[serde(default)]
     pub replication: ReplicationSpec,
 
@@ -166,16 +167,23 @@ pub struct ServiceDatabaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Where instances may run.
+    /// Scheduling of the instances. Pods of Jobs use its node affinity, tolerations and
+    /// PriorityClass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<SchedulingSpec>,
 
-    /// The schema's migrations. Without them the schema is the team's own business.
+    /// Additional labels and annotations of the pods of instances and Jobs, as for policies or cost
+    /// reports. A change replaces the instances, one after another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_metadata: Option<PodMetadata>,
+
+    /// The schema's migrations. Without them, the application may create objects in `public` and
+    /// create other schemas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<MigrationsSpec>,
 
-    /// Who may connect, and who may read the credentials from Vault.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Clients that may connect, and read the credentials from Vault.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["serviceAccountName"]))]
     pub clients: Vec<ClientSpec>,
 
@@ -183,23 +191,26 @@ pub struct ServiceDatabaseSpec {
     #[serde(default)]
     pub credentials: CredentialsSpec,
 
-    /// How the database begins, where an earlier resource of this name left data.
+    /// Backups, if the installation has a store for them.
+    #[serde(default)]
+    pub backup: BackupSpec,
+
+    /// Initialisation, if a deleted resource of this name left data.
     #[serde(default)]
     pub bootstrap: BootstrapSpec,
 
-    /// What is kept when the resource is deleted: `Retain` (the default) keeps the data and
-    /// its credentials, `Delete` leaves nothing.
+    /// Whether deletion of the resource keeps the data and its credentials (`Retain`, the default)
+    /// or removes everything (`Delete`).
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// What becomes of the pods when the operator or the installation's images are of another
-    /// version: with `Manual` (the default) they stay as they are until somebody approves
-    /// (`RolloutPending` says what would change), with `Automatic` they follow at once.
+    /// Whether another version of the operator or its images replaces the pods after an approval
+    /// (`Manual`, the default; `RolloutPending` lists the changes) or at once (`Automatic`).
     #[serde(default)]
     pub update_policy: UpdatePolicy,
 
-    /// Stops the operator from changing anything of this database; it goes on serving, and
-    /// its status goes on telling.
+    /// Stops all changes by the operator. The database continues to serve, and its status is
+    /// updated.
     #[serde(default)]
     pub paused: bool,
 }
@@ -214,14 +225,14 @@ pub struct PostgresSpec {
     #[schemars(length(max = 16))]
     pub version: String,
 
-    /// Settings for `postgresql.conf`. Those that Patroni or the agent own, those that
-    /// run code, and those that let a crash lose data, are refused.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// Settings for `postgresql.conf`. Reserved ones are refused: Patroni or the agent sets them,
+    /// they run code, or they let a crash lose data.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "parameters_schema")]
     pub parameters: BTreeMap<String, String>,
 
-    /// Extensions to create in the database, from those that the image has.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Extensions to create in the database; the image must have them.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub extensions: Vec<ExtensionSpec>,
 }
@@ -242,16 +253,37 @@ pub struct ExtensionSpec {
     pub name: String,
 }
 
+/// Backups.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSpec {
+    /// Whether WAL is archived to a store.
+    #[serde(default = "default_true")]
+    pub enabled: bool,
+
+    /// Name of one of the installation's stores. Default: the installation's default store; if it
+    /// has none, nothing is archived.
+    #[schemars(length(min = 1, max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+}
+
+impl Default for BackupSpec {
+    fn default() -> Self {
+        Self { enabled: true, store: None }
+    }
+}
+
 /// The volume of each instance.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
-        .message("spec.storage.storageClassName cannot be changed: a volume's class is fixed when it is made")
+        .message("spec.storage.storageClassName cannot be changed: a volume keeps its class")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
-    /// The size of each instance's volume, at least 256Mi. It can grow, if the StorageClass
-    /// allows it, and not shrink.
+    /// Size of each instance's volume, from 256Mi to 64Ti. It can grow if the StorageClass allows
+    /// it, and not shrink.
     #[schemars(schema_with = "size_schema")]
     pub size: Quantity,
 
@@ -260,34 +292,34 @@ pub struct StorageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
 
-    /// What becomes of the volume of an instance that is taken away by a smaller
-    /// `spec.instances`: `Retain` (the default) keeps it, `Delete` does not.
+    /// Whether a smaller `spec.instances` keeps the volumes of removed instances (`Retain`, the
+    /// default) or deletes them (`Delete`).
     #[serde(default)]
     pub scale_down_policy: ScaleDownPolicy,
 }
 
-/// What becomes of the volume of an instance that is taken away.
+/// The policy for the volume of a removed instance.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScaleDownPolicy {
-    /// It is kept; an instance of this number finds it again.
+    /// The volume is kept; a later instance with this ordinal uses it.
     #[default]
     Retain,
-    /// It is deleted with the instance.
+    /// The volume is deleted with the instance.
     Delete,
 }
 
-/// How replicas follow the primary.
+/// Replication from the primary to the replicas.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationSpec {
-    /// Whether a write is acknowledged only when a replica has it too. With it no acknowledged
-    /// write is lost to a single failure while a replica streams. It counts from two instances
-    /// on; the condition `SynchronousReplication` tells how it is.
+    /// Whether a commit waits until a replica has it, so that a single failure loses no
+    /// acknowledged commit while a replica streams. Effective from two instances on; see the
+    /// condition `SynchronousReplication`.
     #[serde(default = "default_true")]
     pub synchronous: bool,
 
-    /// How many bytes of WAL a replica may lack and still be promoted; one that lacks more is
-    /// not Ready, and the Service of the replicas leaves it out.
+    /// Maximum lag, in bytes of WAL, of a replica that may be promoted. A replica with a larger lag
+    /// is not Ready and not in the Service of the replicas.
     #[serde(default = "default_maximum_lag")]
     #[x_kube(validation = Rule::new("self >= 0").message("spec.replication.maximumLagBytes must not be negative"))]
     pub maximum_lag_bytes: i64,
@@ -299,11 +331,12 @@ impl Default for ReplicationSpec {
     }
 }
 
-/// Where instances may run.
+/// Scheduling of the instances.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SchedulingSpec {
-    /// Node and pod affinity, as in a pod.
+    /// Node and pod affinity, as in a pod. Without `podAntiAffinity`, instances prefer different
+    /// nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
 
@@ -312,8 +345,9 @@ pub struct SchedulingSpec {
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
 
-    /// Spread constraints, as in a pod.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Spread constraints, as in a pod. Without `labelSelector`, a constraint counts the instances
+    /// of this database.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 
@@ -327,13 +361,13 @@ pub struct SchedulingSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientSpec {
-    /// The ServiceAccount, of the same namespace, that may read the credentials from Vault.
+    /// ServiceAccount in the same namespace that may read the credentials from Vault.
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount"))]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
 
-    /// The pods, of the same namespace, that may connect. Without it the NetworkPolicy lets
-    /// no pod of this client in.
+    /// Pods in the same namespace that may connect. Default: the NetworkPolicy admits no pod of
+    /// this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
 }
@@ -342,16 +376,16 @@ pub struct ClientSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSpec {
-    /// How old the credentials become before new ones replace them, in seconds: from 3600 (an
-    /// hour) to 31536000 (a year). Without it they change on request alone. The login that was
-    /// replaced is good for one more period: a service must have read the new one by then.
+    /// Age at which new credentials replace the present ones, in seconds, from 3600 (an hour) to
+    /// 31536000 (a year). Default: only on request. The replaced login is valid for one more
+    /// period, in which services must read the new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 3600 && self <= 31536000")
-        .message("spec.credentials.rotationPeriodSeconds must be from 3600 (an hour) to 31536000 (a year): the login that was replaced lives for one period, and services need the time to take up the new one"))]
+        .message("spec.credentials.rotationPeriodSeconds must be from 3600 (an hour) to 31536000 (a year): the replaced login is valid for one more period, in which services must read the new one"))]
     pub rotation_period_seconds: Option<i64>,
 
-    /// A Secret with the credentials, for services that cannot read Vault, in the form of
-    /// servicebinding.io. Without it they are in Vault alone.
+    /// Secret with the credentials, in the format of servicebinding.io, for services that cannot
+    /// read Vault. Default: the credentials are only in Vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<BindingSecretSpec>,
 }
@@ -360,39 +394,39 @@ pub struct CredentialsSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct BindingSecretSpec {
-    /// Its name. Names that begin with the resource's own and `-db` are the operator's.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.credentials.secret.name must be a name that a Secret can have"))]
+    /// Its name; names that begin with the resource's name and `-db` are reserved.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.credentials.secret.name must be a valid name of a Secret"))]
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// How the database begins.
+/// Initialisation of the database.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct BootstrapSpec {
-    /// Takes over the volumes and credentials that an earlier resource of this name left,
-    /// instead of stopping with `RetainedDataFound`. Without such data it does nothing.
+    /// Whether to use the volumes and credentials that a deleted resource of this name left,
+    /// instead of stopping with `RetainedDataFound`. Without them it has no effect.
     #[serde(default)]
     pub adopt: bool,
 }
 
-/// What becomes of the pods with another version of the operator or of its images.
+/// When another version of the operator or its images replaces the pods.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpdatePolicy {
-    /// They stay as they are until somebody approves.
+    /// After an approval.
     #[default]
     Manual,
-    /// They follow at once: the replicas, then a switchover, then the former primary.
+    /// At once: the replicas, then a switchover, then the former primary.
     Automatic,
 }
 
-/// What is kept when the resource is deleted.
+/// Whether deletion of the resource keeps the data.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletionPolicy {
     /// Volumes, Patroni's state, the certificate authority and the credentials are kept.
     #[default]
     Retain,
-    /// Nothing is left, in Kubernetes or in Vault.
+    /// Everything is removed from Kubernetes and Vault.
     Delete,
 }
 
@@ -412,13 +446,13 @@ fn default_maximum_lag() -> i64 {
     16 * 1024 * 1024
 }
 
-/// The reserved list becomes a CEL rule, so that a refused parameter is refused by the API
-/// server with its reason.
+/// The reserved list becomes a CEL rule: the API server refuses a reserved parameter with the
+/// reason.
 fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let reserved = RESERVED_PARAMETERS.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     schemars::json_schema!({
         "type": "object",
-        "description": "Settings for postgresql.conf. Those that Patroni or the agent own, those that run code, and those that let a crash lose data, are refused.",
+        "description": "Settings for postgresql.conf. Reserved ones are refused: Patroni or the agent sets them, they run code, or they let a crash lose data.",
         "maxProperties": 64,
         "additionalProperties": { "type": "string", "maxLength": 1024 },
         "x-kubernetes-validations": [
@@ -428,11 +462,11 @@ fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
             },
             {
                 "rule": format!("self.all(name, !(name in [{reserved}]))"),
-                "message": "spec.postgres.parameters sets a parameter that is reserved: Servicedb or Patroni owns it, it would run code in the server, or a crash would lose data (the list is in the reference)"
+                "message": "spec.postgres.parameters sets a parameter that is reserved: Servicedb or Patroni sets it, it could run code in the server, or a crash could lose data (see the reference)"
             },
             {
                 "rule": "!('synchronous_commit' in self) || self['synchronous_commit'] in ['on', 'remote_write', 'remote_apply']",
-                "message": "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply: without waiting for the disk a commit could be lost; a session may still choose so for itself"
+                "message": "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply: with other values a crash could lose a commit; a session may still set them for itself"
             },
             {
                 "rule": "['max_wal_senders', 'max_replication_slots'].all(name, !(name in self) || !self[name].matches('^[0-9]{1,9}$') || int(self[name]) >= 10)",
@@ -440,7 +474,7 @@ fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
             },
             {
                 "rule": "['max_connections', 'max_locks_per_transaction'].all(name, !(name in self) || !self[name].matches('^[0-9]{1,9}$') || int(self[name]) >= (name == 'max_connections' ? 25 : 32))",
-                "message": "spec.postgres.parameters: max_connections must be at least 25, and max_locks_per_transaction at least 32: Patroni takes nothing less"
+                "message": "spec.postgres.parameters: max_connections must be at least 25, and max_locks_per_transaction at least 32: Patroni refuses lower values"
             },
             {
                 "rule": "self.all(name, self[name].matches('^[^\\\\x00-\\\\x1f\\\\x7f]*$'))",
@@ -455,7 +489,7 @@ fn size_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "x-kubernetes-int-or-string": true,
         "anyOf": [{ "type": "integer" }, { "type": "string" }],
         "maxLength": 32,
-        "description": "The size of each instance's volume, at least 256Mi. It can grow, if the StorageClass allows it, and not shrink.",
+        "description": "Size of each instance's volume, from 256Mi to 64Ti. It can grow if the StorageClass allows it, and not shrink.",
         "x-kubernetes-validations": [
             {
                 "rule": "isQuantity(string(self))",

@@ -1,4 +1,4 @@
-//! What the operator reports: `status`, only ever from what was applied and observed.
+//! The resource's `status`: only applied and observed state.
 
 use std::fmt;
 
@@ -7,49 +7,52 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is, as last observed.
+use super::nulls::null_as_default;
+
+/// The last observed state.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceDatabaseStatus {
-    /// The generation of spec that this status answers.
+    /// Generation of the spec that this status describes; -1 before the operator's first status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
-    /// CertificatesReady, VaultReachable, SynchronousReplication, RolloutPending, and, once there was
-    /// cause, SchemaDrift and VolumeNearlyFull.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// CertificatesReady, VaultReachable, SynchronousReplication, RolloutPending; with a store for
+    /// backups ContinuousArchiving; and, once they were found or checked, SchemaDrift,
+    /// VolumeNearlyFull and CollationsChanged.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// The database's name, pinned when it was first resolved.
+    /// Name of the database, fixed when it was first resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
 
-    /// The PostgreSQL server's version, as the server tells it, such as `17.5`.
+    /// Version that the PostgreSQL server reports, such as `17.5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_version: Option<String>,
 
-    /// The pod that is the primary.
+    /// Pod of the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
 
-    /// Ready instances of declared ones, such as `3/3`.
+    /// Ready and declared instances, such as `3/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<String>,
 
-    /// The schema's version: the newest applied migration.
+    /// Version of the schema: the newest applied migration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<String>,
 
-    /// Where to connect.
+    /// Addresses of the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
 
-    /// The migrations.
+    /// State of the migrations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<MigrationsStatus>,
-    /// Whether the schema has drifted from its migrations; absent before the first look.
+    /// Result of the last check for schema drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,
 
@@ -57,93 +60,112 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsStatus>,
 
+    /// The backups; absent without a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
+
     /// The certificates and their authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificatesStatus>,
 
-    /// The Secret with the credentials, once it holds them (servicebinding.io's Provisioned
-    /// Service).
+    /// Secret with the credentials, once it has them (servicebinding.io's Provisioned Service).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<BindingStatus>,
 
-    /// The size that the volumes have at most: `spec.storage.size` cannot be set below it.
+    /// Size of the largest volume: `spec.storage.size` cannot be set below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "volume_size_schema")]
     pub volume_size: Option<Quantity>,
 
-    /// With `spec.updatePolicy: Manual`: what an approval would change in the pods.
+    /// With `spec.updatePolicy: Manual`: changes of the pods that wait for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<PendingRollout>,
 
-    /// The last switchover that was asked for.
+    /// The last requested switchover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switchover: Option<RequestStatus>,
 
-    /// The last restart of PostgreSQL that was asked for.
+    /// The last requested restart of PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RequestStatus>,
 
-    /// While the resource is being deleted: what the deletion waits for.
+    /// Reason why the deletion of the resource waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_waits_for: Option<String>,
 }
 
-/// What another version of the operator, or of its images, would change in the pods.
+/// State of the backups.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// Name of the store.
+    pub store: String,
+    /// Folder of the database in the store.
+    pub path: String,
+    /// Time of the last archived WAL segment, updated at most every five minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived_at: Option<Time>,
+    /// Time of the last WAL that was given up because it filled the volume: the archive has a gap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_at: Option<Time>,
+}
+
+/// Changes of the pods by another version of the operator or its images.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingRollout {
-    /// What an approval names, so that nothing else is approved.
+    /// Id that an approval names: it identifies these changes.
     pub id: String,
-    /// The first 12 changes of the pods' template, each as `path: before -> after`.
+    /// The first 12 changes of the pod template, as `path: before -> after`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
     pub changes: Vec<String>,
 }
 
-/// A request by annotation, and what became of it.
+/// A request by annotation, and its result.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestStatus {
-    /// The token of the annotation.
+    /// Token of the annotation.
     pub request: String,
-    /// How far it is.
+    /// State of the request.
     pub state: RequestState,
-    /// When it was taken up.
+    /// When processing started.
     pub started_at: Time,
-    /// What was done, or why it was not.
+    /// Result, or cause of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// How far a request is.
+/// The state of a request.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestState {
-    /// It is under way.
+    /// In progress.
     Running,
-    /// It was done.
+    /// Completed.
     Done,
-    /// It was not done, and is not tried again.
+    /// Failed; it is not retried.
     Failed,
 }
 
-/// Whether the schema is what the migrations give, when that was last looked at.
+/// The result of the last check for schema drift.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftStatus {
-    /// When.
+    /// Time of the check.
     pub checked_at: Time,
-    /// The revision and target that it was compared with.
+    /// Revision and target that the schema was compared with.
     pub goal: String,
-    /// How many objects are not as the migrations give them.
+    /// Number of objects that differ.
     pub count: i64,
-    /// The first 12.
+    /// The first 12 differences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
     pub differences: Vec<String>,
-    /// Why it could not be found out, if it could not.
+    /// Error, if the check failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The token of the last `servicedb.dev/check-drift` annotation that was done.
+    /// Token of the last `servicedb.dev/check-drift` annotation that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }
@@ -156,70 +178,69 @@ pub struct BindingStatus {
     pub name: String,
 }
 
-/// Where to connect, as `host:port`.
+/// Addresses of the database, as `host:port`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoints {
-    /// The primary: reads and writes.
+    /// Primary, for reads and writes.
     pub primary: String,
-    /// The replicas: reads. None with one instance.
+    /// Replicas, for reads; absent with one instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<String>,
 }
 
-/// The schema's migrations, bounded: the whole list is the ledger in the database.
+/// State of the migrations; the complete list is the ledger in the database.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationsStatus {
-    /// The hash of the declared migrations' content.
+    /// Hash of the declared migrations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// How many are completed in the database.
+    /// Number of completed migrations.
     #[serde(default)]
     pub applied: i64,
-    /// How many are declared and not yet completed.
+    /// Number of declared migrations that are not completed.
     #[serde(default)]
     pub pending: i64,
-    /// How many have failed.
+    /// Number of failed migrations.
     #[serde(default)]
     pub failed: i64,
-    /// The last 20, the newest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The last 20, newest first.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["version"]))]
     pub recent: Vec<MigrationRecord>,
-    /// With `spec.migrations.dryRun`: what would be run.
+    /// With `spec.migrations.dryRun`: the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<MigrationPlan>,
-    /// With `spec.migrations.approval: Manual`: what waits for a person's word.
+    /// With `spec.migrations.approval: Manual`: statements that wait for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<PendingApproval>,
 }
 
-/// Statements that wait for a person's word.
+/// Statements that wait for approval.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingApproval {
-    /// What an approval names, so that nothing else is approved: it stands for the files and
-    /// the target.
+    /// Id that an approval names: it identifies the files and the target.
     pub id: String,
-    /// How many statements wait.
+    /// Number of statements.
     pub count: i64,
-    /// The first 12, in the order in which they would run.
+    /// The first 12, in execution order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
     pub statements: Vec<HeldStatement>,
 }
 
-/// One statement that waits for a person's word.
+/// One statement that waits for approval.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldStatement {
-    /// The file, or the image of a team's own tool.
+    /// File, or image of the team's own tool.
     pub file: String,
-    /// The line in it, from 1.
+    /// Line, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// What it would do, or why that cannot be seen.
+    /// Effect of the statement, or why it is unknown.
     pub why: String,
 }
 
@@ -230,17 +251,17 @@ impl fmt::Display for HeldStatement {
     }
 }
 
-/// What a run of the migrations would do.
+/// The plan of a run of the migrations.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationPlan {
-    /// How many migrations it would apply.
+    /// Number of migrations to apply.
     pub apply: i64,
-    /// How many it would roll back.
+    /// Number of migrations to roll back.
     pub roll_back: i64,
-    /// How many it would record as applied before (`spec.migrations.baselineVersion`).
+    /// Number of migrations to record as applied (`spec.migrations.baselineVersion`).
     pub record: i64,
-    /// The first 20, in the order in which they would run.
+    /// The first 20, in execution order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub steps: Vec<PlannedMigration>,
@@ -250,22 +271,22 @@ pub struct MigrationPlan {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedMigration {
-    /// The migration's version.
+    /// Version of the migration.
     pub version: i64,
-    /// Its name, cut after 100 characters.
+    /// Name of the migration, at most 100 characters.
     pub name: String,
-    /// What would be done.
+    /// Planned action.
     pub action: MigrationAction,
 }
 
-/// What is done with a migration.
+/// The planned action for a migration.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationAction {
-    /// Its up file is run.
+    /// Run its up file.
     Apply,
-    /// Its down file is run.
+    /// Run its down file.
     RollBack,
-    /// It is recorded as applied, and not run.
+    /// Record it as applied, without running it.
     Record,
 }
 
@@ -273,24 +294,24 @@ pub enum MigrationAction {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationRecord {
-    /// Its version: an integer or a timestamp written as one.
+    /// Version: an integer, or a timestamp written as one.
     pub version: i64,
-    /// Its name, from the file's name.
+    /// Name, from the file's name.
     pub name: String,
-    /// Where it is.
+    /// State of the migration.
     pub state: MigrationState,
     /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// How long it took, in milliseconds.
+    /// Duration, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<i64>,
-    /// Why it failed: the file, the SQLSTATE and the server's message.
+    /// Error: the file, the SQLSTATE and the server's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Where a migration is.
+/// The state of a migration.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum MigrationState {
@@ -308,27 +329,26 @@ pub enum MigrationState {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsStatus {
-    /// The generation that Vault's `runtime` record holds, proved by a login. 0: none yet.
+    /// Generation of Vault's `runtime` record, proved by a login; 0: none yet.
     #[serde(default)]
     pub generation: i64,
-    /// When that generation was promoted.
+    /// When this generation was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Time>,
-    /// How many sessions, of all instances, were opened with the login that was replaced. 0
-    /// says that the next rotation disturbs nobody; absent until every instance has counted
-    /// since the last one.
+    /// Number of sessions, on all instances, that use the replaced login. At 0 the next rotation
+    /// affects no session. Absent until every instance has counted since the last rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<i64>,
-    /// The token of the last `servicedb.dev/rotate` annotation that was done.
+    /// Token of the last `servicedb.dev/rotate` annotation that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_request: Option<String>,
-    /// The token of the last `servicedb.dev/reissue` annotation that was done.
+    /// Token of the last `servicedb.dev/reissue` annotation that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reissue_request: Option<String>,
-    /// Where a service reads them in Vault, as `vault kv get` takes it.
+    /// Path of the credentials for `vault kv get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_path: Option<String>,
-    /// The role of Vault's Kubernetes auth that `clients` log in with.
+    /// Role of Vault's Kubernetes auth method for `clients`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_role: Option<String>,
 }
@@ -337,17 +357,16 @@ pub struct CredentialsStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificatesStatus {
-    /// When the certificates end; they are renewed 60 days before.
+    /// Expiry of the certificates; they are renewed 60 days before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
-    /// When the authority ends; another one takes its place 400 days before. Absent while its
-    /// key is lost.
+    /// Expiry of the authority; it is replaced 400 days before. Absent while its key is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority_not_after: Option<Time>,
-    /// The change of the authority that is under way.
+    /// Change of the authority in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<AuthorityChange>,
-    /// The token of the last `servicedb.dev/renew-authority` annotation that was done.
+    /// Token of the last `servicedb.dev/renew-authority` annotation that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_request: Option<String>,
 }
@@ -356,25 +375,25 @@ pub struct CertificatesStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorityChange {
-    /// How far it is.
+    /// Phase of the change.
     pub phase: AuthorityPhase,
-    /// The token of the `servicedb.dev/renew-authority` annotation that asked for it, if one did.
+    /// The token of the `servicedb.dev/renew-authority` annotation that requested it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// When it began.
+    /// When it started.
     pub started_at: Time,
-    /// When its next step is due, once that depends on the time alone.
+    /// When the next step is due, if it depends only on time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step_at: Option<Time>,
-    /// What is done, and what it waits for.
+    /// Current step, and the condition for the next.
     pub message: String,
 }
 
-/// How far a change of the certificate authority is.
+/// The phase of a change of the certificate authority.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorityPhase {
-    /// The new authority is being brought to the instances, to the record in Vault and to the
-    /// Secret with the credentials, beside the present one.
+    /// The new authority is published to the instances, the record in Vault and the Secret with the
+    /// credentials, beside the present one.
     Publishing,
     /// Clients have time to read it; the present one still signs.
     Announced,
@@ -382,13 +401,13 @@ pub enum AuthorityPhase {
     Signing,
 }
 
-/// A quantity as CEL can read it.
+/// The schema of a quantity that CEL can read.
 fn volume_size_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "x-kubernetes-int-or-string": true,
         "anyOf": [{ "type": "integer" }, { "type": "string" }],
         "maxLength": 32,
         "nullable": true,
-        "description": "The size that the volumes have at most: `spec.storage.size` cannot be set below it.",
+        "description": "Size of the largest volume: `spec.storage.size` cannot be set below it.",
     })
 }

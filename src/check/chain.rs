@@ -1,59 +1,59 @@
-//! Tries one link after the other and prints what came out.
+//! Runs the steps of a check one after another and prints the results.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// How long one link may take: somebody waits in front of the terminal.
+/// Timeout of one step: a user waits for the output.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A link that holds: what the next one needs, and what there is to tell.
+/// A successful step: the value for the next one, and the detail to print.
 pub struct Holds<T> {
-    /// What the next link needs.
+    /// The value that the next step needs.
     pub value: T,
-    /// What there is to tell; empty if the link's name says all.
+    /// The detail to print; may be empty.
     pub detail: String,
 }
 
-/// A link that is broken.
+/// A failed step.
 pub struct Broken {
-    /// What happened.
+    /// The problem.
     pub problem: String,
-    /// What to do.
+    /// The remedy.
     pub advice: &'static str,
 }
 
-/// What is printed so far.
+/// The output so far.
 pub struct Chain<W> {
     output: W,
     whole: bool,
 }
 
 impl<W: Write> Chain<W> {
-    /// A chain without links.
+    /// A chain without steps.
     pub fn new(output: W) -> Self {
         Self { output, whole: true }
     }
 
-    /// Whether every link held.
+    /// Whether every step succeeded.
     pub fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// Tries a link and prints its line. Without a future it is skipped: a link that it needs
-    /// is broken.
+    /// Runs a step and prints its line. Without a future it is skipped: a step that it needs
+    /// failed.
     pub async fn link<T>(
         &mut self,
         name: &str,
         work: Option<impl Future<Output = Result<Holds<T>, Broken>>>,
     ) -> Option<T> {
         let Some(work) = work else {
-            self.print("skip", None, name, "it needs a link above");
+            self.print("skip", None, name, "a previous step failed");
             return None;
         };
         let started = Instant::now();
         let result = tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
             let problem = format!("no answer within {} s", PATIENCE.as_secs());
-            Err(Broken { problem, advice: "try again; if it stays so, look at the load and the network of this pod" })
+            Err(Broken { problem, advice: "try again; if it persists, check the load and the network of this pod" })
         });
         let took = Some(started.elapsed());
         match result {
@@ -72,7 +72,7 @@ impl<W: Write> Chain<W> {
     fn print(&mut self, verdict: &str, took: Option<Duration>, name: &str, detail: &str) {
         let took = took.map_or_else(|| "-".to_owned(), |took| took.as_millis().to_string());
         let separator = if detail.is_empty() { "" } else { ": " };
-        // A terminal that is gone reads no exit code either.
+        // If the terminal is gone, nothing reads the exit code either.
         let _ = writeln!(self.output, "{verdict:<5}{took:>8} ms    {name}{separator}{detail}");
     }
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_needs_a_broken_link_is_skipped_and_all_else_is_tried() {
+    async fn dependent_steps_are_skipped_and_others_run() {
         let mut output = Vec::new();
         let mut chain = Chain::new(&mut output);
         let broken = async { Err::<Holds<()>, _>(Broken { problem: "it is sealed".into(), advice: "unseal it" }) };
@@ -96,7 +96,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("FAIL") && lines[0].ends_with("Vault answers: it is sealed"), "{text}");
         assert_eq!(lines[1].trim(), "unseal it");
-        assert_eq!(lines[2], "skip        - ms    the login: it needs a link above");
+        assert_eq!(lines[2], "skip        - ms    the login: a previous step failed");
         assert!(lines[3].starts_with("ok") && lines[3].ends_with(" ms    PostgreSQL: 17.5"), "{text}");
     }
 

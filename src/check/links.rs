@@ -1,5 +1,4 @@
-//! The links: what is tried, what is told, and what to do when one is broken. Nothing secret
-//! is in any text.
+//! The steps of the check, their output and the advice on failure. No text contains a secret.
 
 use std::net::IpAddr;
 
@@ -14,7 +13,7 @@ use crate::vault::client::VaultClient;
 use crate::vault::{Vault, VaultError, pod as pod_vault};
 
 const APPLICATION_NAME: &str = "servicedb check";
-const LOOK_AT_THE_POD: &str = "a replica that still clones and a server that recovers refuse for a while; \
+const LOOK_AT_THE_POD: &str = "a cloning replica and a recovering server refuse connections for a while; \
                                see kubectl logs of this pod";
 
 /// This pod.
@@ -23,13 +22,13 @@ pub struct Pod {
     address: IpAddr,
 }
 
-/// A way to Vault.
+/// Access to Vault.
 pub struct Session {
     client: VaultClient,
     access: VaultAccess,
 }
 
-/// What the runtime record holds.
+/// The content of the runtime record.
 pub struct Credentials {
     user: String,
     password: SecretString,
@@ -45,7 +44,7 @@ impl Pod {
             found.ok_or_else(|| format!("{variable} is not set: run this in a database pod, with kubectl exec"))
         };
         let address = get(pod::ENV_POD_IP)?;
-        let address = address.parse().map_err(|_| format!("{} is no IP address: {address}", pod::ENV_POD_IP))?;
+        let address = address.parse().map_err(|_| format!("{} is not an IP address: {address}", pod::ENV_POD_IP))?;
         Ok(Self { names: Names::new(get(pod::ENV_POD_NAMESPACE)?, get(pod::ENV_SERVICE)?), address })
     }
 }
@@ -71,12 +70,12 @@ pub async fn credentials(session: Session, pod: &Pod) -> Result<Holds<Credential
     let path = format!("{}/runtime", session.access.folder);
     let record = session.client.read_kv(&path).await.map_err(vault_problem)?.ok_or_else(|| Broken {
         problem: format!("there is no record {}/{path}", session.access.kv_mount),
-        advice: "a new database has none until its first primary proved them; of one that served before it was \
+        advice: "a new database has none until its first primary has proved them; if the database served before, the record was \
                  deleted: see the condition CredentialsReady in kubectl describe sdb",
     })?;
     let incomplete = |problem: String| Broken {
         problem,
-        advice: "somebody else wrote this record: restore its last good version (vault kv rollback)",
+        advice: "another client wrote this record: restore its last valid version (vault kv rollback)",
     };
     let prefix = pod.names.key_prefix();
     let get = |suffix: &str| {
@@ -115,32 +114,50 @@ pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<H
         application_name: APPLICATION_NAME,
         options: immune::ANY_LOGIN,
     };
-    let broken = |error: ConnectError| Broken { advice: login_advice(&error), problem: error.to_string() };
-    let connection = over_tls(&login).await.map_err(broken)?;
+    let connection = over_tls(&login).await.map_err(|error| {
+        let refused = code(&error).is_some_and(|code| code == "28P01");
+        if refused && let Err(error) = std::fs::write(pod::PROVE_FILE, "") {
+            tracing::debug!(%error, "the agent cannot be notified to prove the credentials");
+        }
+        Broken { advice: login_advice(&error), problem: error.to_string() }
+    })?;
     let row = connection.client.query_one("SELECT 1, pg_catalog.pg_is_in_recovery()", &[]).await;
     let row = row.map_err(|error| Broken { problem: crate::postgres::describe(&error), advice: LOOK_AT_THE_POD })?;
     let role = if row.get(1) { "a replica" } else { "the primary" };
     Ok(Holds { value: (), detail: format!("{user} to {database}; this is {role}") })
 }
 
-fn login_advice(error: &ConnectError) -> &'static str {
-    let code = match error {
-        ConnectError::Authority { .. } => {
-            return "the authority in Vault is damaged: restore the record's last good version";
-        }
-        ConnectError::Socket { .. } => return LOOK_AT_THE_POD,
+/// The SQLSTATE of a refusal.
+fn code(error: &ConnectError) -> Option<&str> {
+    match error {
         ConnectError::Postgres { source, .. } => source.code().map(|code| code.code()),
-    };
-    match code {
-        Some("28P01" | "28000") => {
-            "PostgreSQL does not take what Vault holds: the primary's agent sets it again when it is restarted; on a \
-             replica, wait until it has caught up"
+        _ => None,
+    }
+}
+
+fn login_advice(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Authority { .. } => {
+            return "the authority in Vault is damaged: restore the record's last valid version";
         }
-        Some("3D000") => "the primary's agent makes the database: see kubectl logs of the primary's pod",
-        Some("53300") => "all connections are taken: raise max_connections, or find who keeps them",
+        ConnectError::Socket { .. } | ConnectError::Unanswered { .. } => return LOOK_AT_THE_POD,
+        ConnectError::Postgres { .. } => {}
+    }
+    match code(error) {
+        Some("28P01") => {
+            "PostgreSQL refuses the password of the record: the primary's agent, which this check has notified, writes the proved \
+             record again within half a minute, or sets the password again; run this check again. On a replica, wait until it \
+             has caught up"
+        }
+        Some("28000") => {
+            "PostgreSQL refuses the login: the primary's agent sets it again within half a minute; on a replica, wait until \
+             it has caught up"
+        }
+        Some("3D000") => "the primary's agent creates the database: see kubectl logs of the primary's pod",
+        Some("53300") => "all connections are in use: raise max_connections, or find the clients that hold them",
         Some(_) => LOOK_AT_THE_POD,
         None => {
-            "if the certificate is the problem: the operator renews it, and the agent loads it; else the server is not there"
+            "if the certificate is the problem: the operator renews it, and the agent loads it; otherwise the server does not run"
         }
     }
 }
@@ -148,10 +165,10 @@ fn login_advice(error: &ConnectError) -> &'static str {
 fn vault_problem(error: VaultError) -> Broken {
     let advice = match &error {
         VaultError::Unreachable { .. } => {
-            "check that Vault runs, that its address and authority in the operator's settings are right, and that no \
-             NetworkPolicy keeps this pod from it"
+            "check that Vault runs, that its address and authority in the operator's settings are correct, and that no \
+             NetworkPolicy blocks this pod"
         }
-        VaultError::NotServing { .. } => "bring Vault to serve; nothing has to be done here afterwards",
+        VaultError::NotServing { .. } => "make Vault serve again; no action is needed here afterwards",
         VaultError::LoginRefused { .. } => {
             "the operator keeps the role and renews the secret_id: see the condition VaultReachable in kubectl describe sdb"
         }

@@ -1,5 +1,5 @@
-//! `servicedb check`: walks the whole chain once, by hand in a database pod, and prints a
-//! line a link: Vault, the login there, the credentials, PostgreSQL, the login with them.
+//! `servicedb check`: checks each step once, by hand in a database pod, and prints one line per
+//! step: Vault, the login there, the credentials, PostgreSQL, the login with them.
 
 mod chain;
 mod links;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use chain::Chain;
 
-/// Prints a line a link; fails if one is broken.
+/// Prints one line per step; fails if one failed.
 pub async fn run() -> ExitCode {
     let pod = match links::Pod::from_environment() {
         Ok(pod) => pod,

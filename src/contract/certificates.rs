@@ -1,5 +1,5 @@
-//! Certificates as operator and agents compare them: the authorities that a database is trusted
-//! by, and what a pod has loaded.
+//! Certificates as operator and agents compare them: the trusted authorities of a database, and the
+//! certificates that a pod has loaded.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ const END: &str = "-----END CERTIFICATE-----";
 pub struct Authorities(BTreeSet<String>);
 
 impl Authorities {
-    /// Reads the certificates of a PEM text; everything else in it is skipped.
+    /// Reads the certificates of a PEM text; other content is skipped.
     pub fn from_pem(text: &str) -> Self {
         let blocks = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once(END));
         Self(blocks.map(|(body, _)| block(body)).collect())
@@ -33,18 +33,18 @@ impl Authorities {
         self.0.is_empty()
     }
 
-    /// Whether all of these are among them.
+    /// Whether it contains all of these.
     pub fn include(&self, others: &Self) -> bool {
         others.0.is_subset(&self.0)
     }
 
-    /// These and those.
+    /// The union of both.
     #[must_use]
     pub fn and(&self, others: &Self) -> Self {
         Self(self.0.union(&others.0).cloned().collect())
     }
 
-    /// These without those.
+    /// The difference of both.
     #[must_use]
     pub fn without(&self, others: &Self) -> Self {
         Self(self.0.difference(&others.0).cloned().collect())
@@ -56,7 +56,7 @@ impl Authorities {
     }
 }
 
-/// One certificate, however its lines were broken off or indented.
+/// One certificate, with normalised line breaks and indentation.
 fn block(body: &str) -> String {
     let lines: Vec<_> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     format!("{BEGIN}\n{}\n{END}\n", lines.join("\n"))
@@ -66,7 +66,7 @@ fn block(body: &str) -> String {
 pub fn fingerprint<'a>(contents: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for content in contents {
-        // Lengths keep the end of one file from passing as the beginning of the next.
+        // Lengths prevent the end of one file from counting as the beginning of the next.
         hash.update(content.len().to_be_bytes());
         hash.update(content);
     }

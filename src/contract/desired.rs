@@ -1,19 +1,21 @@
 //! Operator to agent: the ConfigMap `<name>-db-desired`, key [`KEY`], which the agents watch
-//! by its name. Nothing in it is secret.
+//! by its name. It contains no secret.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::backup::Place;
 use super::memory::Bound;
 use super::order::Order;
+use super::records::Versions;
 
 /// The key of the ConfigMap.
 pub const KEY: &str = "desired.json";
 /// The version of the document.
 pub const VERSION: u32 = 1;
 
-/// What the instances of one ServiceDatabase shall be.
+/// The desired state of the instances of one ServiceDatabase.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Desired {
@@ -23,47 +25,57 @@ pub struct Desired {
     pub uid: String,
     /// The database's name.
     pub database: String,
-    /// How many instances are declared. One with a higher number is about to be taken away: it is
-    /// no synchronous standby and no candidate for the lead.
+    /// The declared number of instances. An instance with a higher ordinal is about to be removed: it
+    /// is neither a synchronous standby nor a candidate for the lead.
     pub instances: i32,
     /// Settings of the spec, for Patroni's dynamic configuration.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
-    /// The size of the smallest of the volumes, by which WAL is bounded. Without it nothing is.
+    /// The size of the smallest volume, which limits WAL. Without it there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_bytes: Option<u64>,
-    /// The memory that the spec gives to an instance.
+    /// The memory of an instance according to the spec.
     #[serde(default, skip_serializing_if = "Memory::is_empty")]
     pub memory: Memory,
     /// Extensions to create in the database.
     #[serde(default)]
     pub extensions: Vec<String>,
+    /// Whether the application creates its own schema, since no migrations are declared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub application_creates: bool,
     /// Whether writes wait for a replica while one streams, and only a member that Patroni has
     /// recorded as the leader or as a synchronous standby may be promoted. It does not depend on the
     /// number of instances (docs/decisions/0026-the-record-of-synchronous-members.md).
     pub synchronous: bool,
-    /// How many bytes a replica may lack and still be promoted.
+    /// The maximum lag, in bytes, of a replica that may be promoted.
     pub maximum_lag_bytes: i64,
-    /// The credential generation that Vault's runtime record shall hold. The agent of the
-    /// leader promotes `pending` when the runtime record is behind.
+    /// The desired credential generation of Vault's runtime record. The agent of the leader
+    /// promotes `pending` when the runtime record is behind.
     pub credential_generation: i64,
-    /// The request for new credentials that the generation answers, if it answers one: here, so
-    /// that generation and answer are written at once.
+    /// The versions of the records in Vault that the operator last found to differ from the ones that
+    /// the leader's agent proved, or to expire soon: the agent proves them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prove: Option<Versions>,
+    /// The request for new credentials that the generation answers, if any: stored here so that
+    /// generation and answer are written at once.
     #[serde(default, skip_serializing_if = "Requests::is_empty")]
     pub requests: Requests,
-    /// What an agent shall do now, once.
+    /// An order that an agent executes once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     /// The host name that clients use for the primary, for `<PREFIX>_DB_HOST`.
     pub primary_host: String,
-    /// PostgreSQL's system identifier, once the database was initialised: none is made beside it,
-    /// whatever became of Patroni's ConfigMap that says so too.
+    /// PostgreSQL's system identifier, once the database was initialised: no other database is
+    /// initialised then, even if Patroni's ConfigMap with the same value is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
     /// The certificate authorities of the database, PEM, for the records in Vault: a new one is
-    /// here before the pods' own files have it. Absent from an operator that has not read them.
+    /// here before the pods' own files have it. Absent if the operator has not read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<String>,
+    /// Where WAL is archived; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Place>,
 }
 
 #[cfg(test)]
@@ -79,14 +91,17 @@ impl Desired {
             volume_bytes: None,
             memory: Memory::default(),
             extensions: Vec::new(),
+            application_creates: false,
             synchronous: true,
             maximum_lag_bytes: 7,
             credential_generation: 1,
+            prove: None,
             requests: Requests::default(),
             order: None,
             primary_host: "h".into(),
             system_identifier: None,
             authorities: None,
+            archive: None,
         }
     }
 }
@@ -104,18 +119,18 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Whether the spec says nothing of it.
+    /// Whether the spec sets neither.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What bounds the settings: the limit, or else the request.
+    /// The bound for the settings: the limit, otherwise the request.
     pub fn bound(self) -> Option<Bound> {
         self.limit_bytes.map(Bound::Limit).or(self.request_bytes.map(Bound::Request))
     }
 }
 
-/// Tokens of the requests for new credentials that were taken up last.
+/// Tokens of the last handled requests for new credentials.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Requests {
@@ -128,7 +143,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Whether there was none.
+    /// Whether no request was handled.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

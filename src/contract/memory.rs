@@ -1,28 +1,28 @@
-//! How much memory the settings of a spec ask for, and how much there is for it.
+//! The memory that the settings of a spec need, and the memory that is available.
 
 use std::collections::BTreeMap;
 
 use super::setting::{BLOCK, KB, MB, count, readable, size_in};
 
-/// Shared memory that is never refused: a little more than PostgreSQL takes by its defaults.
+/// Shared memory that is never refused: a little more than PostgreSQL's defaults need.
 const ALWAYS: u64 = 192 * MB;
 
-/// What the instance's container may take.
+/// The memory limit of the instance's container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// `spec.resources.limits.memory`: beyond it the kernel kills.
+    /// `spec.resources.limits.memory`: the kernel kills processes beyond it.
     Limit(u64),
-    /// `spec.resources.requests.memory`: by it the pod finds a node.
+    /// `spec.resources.requests.memory`: the scheduler uses it to find a node.
     Request(u64),
-    /// The limit that the container has, whoever set it.
+    /// The container's actual limit, for example from a LimitRange.
     Container(u64),
-    /// All the memory that the node has.
+    /// The node's total memory.
     Node(u64),
 }
 
 impl Bound {
-    /// What of it shared memory may be: sessions need the rest. A request is exceeded by them as a
-    /// matter of course, and by what is taken at the start it is wrong.
+    /// The part that shared memory may take: sessions need the rest. Sessions normally exceed a
+    /// request, but the memory taken at the start must be within it.
     pub fn share(self) -> u64 {
         let share = match self {
             Self::Limit(bytes) | Self::Container(bytes) | Self::Node(bytes) => bytes / 4 * 3,
@@ -43,16 +43,16 @@ impl Bound {
     }
 }
 
-/// The shared memory that the spec itself names; PostgreSQL takes more, which only it can compute.
+/// The shared memory that the spec sets explicitly; PostgreSQL needs more, which only it can compute.
 pub fn named(parameters: &BTreeMap<String, String>) -> u64 {
     let size = |name: &str| size_in(parameters, name, BLOCK).unwrap_or_default();
     size("shared_buffers").saturating_add(size("wal_buffers"))
 }
 
-/// Whether this much shared memory is too much.
+/// Checks an amount of shared memory against a bound.
 ///
 /// # Errors
-/// What is asked for, by which parameter, what there is, and the way out.
+/// The requested amount, the parameter, the bound, and the remedy.
 pub fn check(parameters: &BTreeMap<String, String>, asked: u64, bound: Bound) -> Result<(), String> {
     if asked <= bound.share() {
         return Ok(());
@@ -73,9 +73,9 @@ fn at_start(parameters: &BTreeMap<String, String>) -> Option<(&str, &str)> {
         let number = |otherwise| parameters.get(name).and_then(|value| count(value)).unwrap_or(otherwise);
         Some(match name {
             "shared_buffers" | "wal_buffers" => size_in(parameters, name, BLOCK)?,
-            // A lock and what belongs to it, some 300 bytes, for each of a hundred connections.
+            // A lock with its structures, about 300 bytes, for each of a hundred connections.
             "max_locks_per_transaction" | "max_pred_locks_per_transaction" => number(64).saturating_mul(100 * 300),
-            // A session's entry, its locks, and what is kept of it.
+            // A session's entry, its locks, and its statistics.
             "max_connections" | "max_prepared_transactions" => number(100).saturating_mul(24 * KB),
             "max_wal_senders" | "max_worker_processes" | "autovacuum_max_workers" => number(10).saturating_mul(24 * KB),
             "track_activity_query_size" => size_in(parameters, name, 1)?.saturating_mul(100),
@@ -85,20 +85,20 @@ fn at_start(parameters: &BTreeMap<String, String>) -> Option<(&str, &str)> {
     })
 }
 
-/// Of all parameters that the spec sets, the one that may take most of the memory: at the start or
-/// while sessions are at work.
+/// Of all parameters that the spec sets, the one that may take most memory: at the start or while
+/// sessions are active.
 pub fn greediest(parameters: &BTreeMap<String, String>) -> Option<(&str, &str)> {
     let connections = parameters.get("max_connections").and_then(|value| count(value)).unwrap_or(100);
     greatest(parameters, |name| {
         Some(match name {
             "shared_buffers" | "wal_buffers" => size_in(parameters, name, BLOCK)?,
-            // Each session may take it several times; one does so at a time, of ten.
+            // Each session may take it several times; one in ten does so at a time.
             "work_mem" | "logical_decoding_work_mem" => {
                 size_in(parameters, name, KB)?.saturating_mul(connections / 10 + 1)
             }
             "temp_buffers" => size_in(parameters, name, BLOCK)?.saturating_mul(connections / 10 + 1),
             "maintenance_work_mem" | "autovacuum_work_mem" => size_in(parameters, name, KB)?.saturating_mul(3),
-            // A session takes some ten megabytes.
+            // A session takes about ten megabytes.
             "max_connections" => connections.saturating_mul(10 * MB),
             _ => return None,
         })
@@ -110,7 +110,7 @@ fn greatest(parameters: &BTreeMap<String, String>, takes: impl Fn(&str) -> Optio
     known.max_by_key(|(bytes, ..)| *bytes).map(|(_, name, value)| (name.as_str(), value.as_str()))
 }
 
-/// What to do about a server that the kernel has killed for want of memory.
+/// The remedy for a server that the kernel has killed because memory ran out.
 pub fn advice(parameters: &BTreeMap<String, String>, limit: Option<u64>) -> String {
     let limit = match limit {
         Some(bytes) => format!("raise spec.resources.limits.memory ({})", readable(bytes)),

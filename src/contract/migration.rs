@@ -1,38 +1,38 @@
 //! Migration Job to operator: the container's termination message, and the ledger's shape.
 //!
-//! The ledger is the truth; the message only adds what the ledger of a refused run cannot
-//! say.
+//! The ledger is authoritative; the message only adds details of a refused run, which the ledger
+//! does not have.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::api::{MigrationPlan, PendingApproval};
 
-/// How a revision is brought to a database, as `spec.migrations` declares it: from the
-/// operator to the Job, as JSON in its environment.
+/// How a revision is applied to a database, as `spec.migrations` declares it: from the operator
+/// to the Job, as JSON in its environment.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Policy {
-    /// The version that the schema shall have; the newest without it, nothing with 0.
+    /// The target version of the schema; the newest if absent, no migration with 0.
     pub target_version: Option<i64>,
-    /// Whether what is above the target may be rolled back.
+    /// Whether migrations above the target may be rolled back.
     pub allow_rollback: bool,
     /// Whether a version below the newest applied one may still be applied.
     pub allow_out_of_order: bool,
-    /// Up to which version an empty ledger takes the schema as migrated already.
+    /// The version up to which an empty ledger records the schema as already migrated.
     pub baseline_version: Option<i64>,
-    /// Whether to say what would be run, and to run nothing.
+    /// Whether to report the plan only, without running it.
     pub dry_run: bool,
-    /// Whether what may lose stored data waits for a person. Left out where it does not, so
-    /// that a run is called as it was before there was such a thing.
+    /// Whether statements that may lose stored data wait for approval. Omitted if not, so that the
+    /// run has the same name as before this field existed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub manual_approval: bool,
-    /// What a person approved ([`PendingApproval::id`]).
+    /// The approval ([`PendingApproval::id`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved: Option<String>,
     /// How long a statement waits for a table's lock, in seconds.
     pub lock_timeout_seconds: u32,
-    /// How long a statement may take, in seconds; 0 is for ever.
+    /// How long a statement may take, in seconds; 0 is no limit.
     pub statement_timeout_seconds: u32,
 }
 
@@ -53,8 +53,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What the ledger records when a revision has come to its target: the revision, with the
-    /// target where one is declared.
+    /// The value that the ledger records when a revision has reached its target: the revision, with
+    /// the target if one is declared.
     pub fn goal(&self, revision: &str) -> String {
         match self.target_version {
             None => revision.to_owned(),
@@ -62,18 +62,18 @@ impl Policy {
         }
     }
 
-    /// What an approval names: the files, the target, and from where they would be run.
+    /// The id of an approval: a hash of the files, the target, and the baseline.
     pub fn approval_id(&self, revision: &str) -> String {
         let baseline = self.baseline_version.map(|version| version.to_string()).unwrap_or_default();
         hash(&["approval", &self.goal(revision), &baseline])
     }
 
-    /// What names a run: another policy is another run, since it may go better.
+    /// The name of a run: another policy is another run, since it may succeed.
     pub fn run(&self, revision: &str) -> String {
         if *self == Self::default() {
             return revision.to_owned();
         }
-        // A document of strings, numbers and booleans always has a JSON form.
+        // A document of strings, numbers and booleans can always be serialised.
         hash(&[revision, &serde_json::to_string(self).unwrap_or_default()])
     }
 
@@ -83,7 +83,7 @@ impl Policy {
     }
 }
 
-/// A name for parts that belong together: SHA-256, hexadecimal.
+/// A hash over several parts: SHA-256, hexadecimal.
 pub fn hash(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -93,11 +93,11 @@ pub fn hash(parts: &[&str]) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a migration Job says as it ends, as JSON in its termination message (4 KiB at most).
+/// The result of a migration Job, as JSON in its termination message (4 KiB at most).
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// The revision that the Job was to apply.
+    /// The Job's revision.
     pub revision: String,
     /// How many migrations it applied.
     pub applied: i64,
@@ -107,60 +107,60 @@ pub struct Outcome {
     /// How long it took, in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
-    /// Of a dry run: what would be run.
+    /// Of a dry run: the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<MigrationPlan>,
-    /// What waits for a person.
+    /// The statements that wait for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<PendingApproval>,
-    /// Of a check for drift: what it found.
+    /// The result of a drift check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftFound>,
-    /// Why it ended without all applied.
+    /// Why not all migrations were applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
-/// What a check for drift found.
+/// The result of a drift check.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftFound {
-    /// How many objects are not as the migrations give them.
+    /// The number of objects that differ from the migrations.
     pub count: i64,
     /// The first 12.
     pub differences: Vec<String>,
 }
 
-/// Why a migration Job ended without all applied.
+/// Why a migration Job did not apply all migrations.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// A reason of `api::conditions::reason`.
     pub reason: String,
-    /// The file, where one is to blame.
+    /// The failing file, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The line in it, from 1, where the server tells.
+    /// The line in it, from 1, if the server reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// The server's SQLSTATE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
-    /// What happened and what to do, for people.
+    /// The message: what happened and the remedy.
     pub message: String,
-    /// Whether another try without a change may go better (the server was not there).
+    /// Whether a retry without a change may succeed (the server was unavailable).
     pub transient: bool,
 }
 
-/// The channel that the Job notifies when the ledger changed; the leader's agent listens.
+/// The channel on which the Job reports changes of the ledger; the leader's agent listens.
 pub const LEDGER_CHANNEL: &str = "servicedb_ledger";
 
 /// Creates the ledger; run by the migrator as the owner, idempotent.
 ///
-/// `status` is one of pending, executing, completed, failed. The down file is kept as it was
-/// when the migration was applied: what reverts it, whatever the source has by then.
-/// `revision` has one row: the revision that was last found complete ([`Policy::goal`]), and
-/// what a team's own tool calls the schema's version.
+/// `status` is one of pending, executing, completed, failed. The down file is stored when the
+/// migration is applied: a rollback uses it, whatever the source contains by then.
+/// `revision` has one row: the last completed revision ([`Policy::goal`]), and the schema's
+/// version according to a team's own tool.
 pub const LEDGER_DDL: &str = "\
 CREATE SCHEMA IF NOT EXISTS servicedb;
 CREATE TABLE IF NOT EXISTS servicedb.migrations (

@@ -1,7 +1,8 @@
-//! What the parts tell each other: operator and agent, operator and migration Job, agent
-//! and Vault. Every document is versioned, and an unknown field is ignored, so that an
-//! operator and an agent two versions apart understand one another.
+//! The documents between the parts: operator and agent, operator and migration Job, agent and
+//! Vault. Every document has a version, and unknown fields are ignored, so that an operator and an
+//! agent two versions apart are compatible.
 
+pub mod backup;
 pub mod certificates;
 pub mod desired;
 pub mod memory;
@@ -12,4 +13,5 @@ pub mod pod;
 pub mod records;
 pub mod report;
 pub mod setting;
+pub mod shutdown;
 pub mod wal;

@@ -1,70 +1,70 @@
-//! Orders of the operator to an agent, and what became of them.
+//! Orders of the operator to an agent, and their results.
 
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What an agent shall do once. It is the one that the order names, it does nothing if things
-/// are not as the order says, and its report has the order's id when it is done.
+/// A task that an agent executes once. The order names the agent, which does nothing if the state
+/// differs from the one in the order, and whose report has the order's id when it is done.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
     /// Another id is another order.
     pub id: OrderId,
-    /// When it was given.
+    /// When it was issued.
     pub issued_at: Timestamp,
-    /// What shall be done.
+    /// The action.
     pub action: Action,
 }
 
-/// What tells an order from all others that a database's agents ever get.
+/// Identifies an order among all orders that a database's agents ever get.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderId {
-    /// Why it is given.
+    /// The cause.
     pub cause: Cause,
     /// The number of the attempt, from 1.
     pub attempt: u32,
 }
 
-/// Why an order is given.
+/// The cause of an order.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Cause {
-    /// Somebody asked for a switchover, by this token.
+    /// A user's request for a switchover.
     Switchover {
         /// The annotation's value.
         request: String,
     },
-    /// Somebody asked for a restart, by this token.
+    /// A user's request for a restart.
     Restart {
         /// The annotation's value.
         request: String,
     },
-    /// A setting needs a restart: what the spec of this generation declares, with the primary as it runs.
+    /// A setting needs a restart: identified by the spec's generation and the primary's start.
     Parameters {
         /// `metadata.generation` of the resource.
         generation: i64,
-        /// When the primary's PostgreSQL was started, if the restart is another's.
+        /// When the primary's PostgreSQL was started, if another instance is restarted.
         primary_started_at: Option<Timestamp>,
     },
-    /// A planned change goes on only once another instance leads.
+    /// A planned change continues only once another instance leads.
     Planned {
-        /// What waits for it.
+        /// The waiting change.
         purpose: Purpose,
         /// When that was decided.
         decided_at: Timestamp,
     },
 }
 
-/// What goes on once another instance leads.
+/// A change that continues once another instance leads.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum Purpose {
-    /// The primary's turn to be replaced or restarted.
+    /// The primary is next to be replaced or restarted.
     Rollout,
-    /// The primary goes with the instances that are given up.
+    /// The primary is removed with a scale-down.
     ScaleDown,
-    /// The primary's node is being emptied.
+    /// The primary's node is being drained.
     Drain,
 }
 
@@ -75,18 +75,18 @@ impl OrderId {
     }
 }
 
-/// What shall be done.
+/// The action of an order.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
     /// Hand the lead over.
     Switchover {
-        /// The pod that leads, and carries it out.
+        /// The pod that leads and executes the order.
         from: String,
-        /// The pod that shall lead.
+        /// The pod that becomes the leader.
         to: String,
     },
-    /// Restart PostgreSQL in its place.
+    /// Restart PostgreSQL in place.
     Restart {
         /// On this pod.
         pod: String,
@@ -94,7 +94,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The pod whose agent carries it out.
+    /// The pod whose agent executes it.
     pub fn pod(&self) -> &str {
         match self {
             Self::Switchover { from, .. } => from,
@@ -103,13 +103,13 @@ impl Action {
     }
 }
 
-/// What became of an order.
+/// The result of an order.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderReport {
     /// The order's id.
     pub id: OrderId,
-    /// Why it was not done, if it was not.
+    /// Why it failed, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

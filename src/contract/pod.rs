@@ -1,17 +1,32 @@
-//! Where things are in the pods that the operator makes: files, ports, environment.
+//! Files, ports and environment of the pods that the operator creates.
 //!
-//! Secrets are files on tmpfs, root's, mode 0440, readable by fsGroup; never environment.
+//! Secrets are files on tmpfs, owned by root, mode 0440, readable by fsGroup; never environment.
 
-/// The volume's mount; its root is Kubernetes' (a `lost+found` may lie there), PGDATA a folder in it.
+/// The volume's mount; its root belongs to Kubernetes (it may contain `lost+found`), PGDATA is a folder in it.
 pub const VOLUME: &str = "/var/lib/postgresql/data";
 /// PGDATA.
 pub const PGDATA: &str = "/var/lib/postgresql/data/pgdata";
-/// Where initdb works, until it is done and renamed to [`PGDATA`].
+/// The folder in which initdb works, until it is renamed to [`PGDATA`].
 pub const PGDATA_NEW: &str = "/var/lib/postgresql/data/pgdata.new";
+/// A data directory that is kept beside its clone (`agent::aside`, aside.py).
+pub const PGDATA_KEPT: &str = "/var/lib/postgresql/data/pgdata.kept";
+/// [`PGDATA_KEPT`] while it is removed: part of its files may be gone.
+pub const PGDATA_REMOVING: &str = "/var/lib/postgresql/data/pgdata.removing";
 /// The folder of PostgreSQL's local socket, an emptyDir in memory.
 pub const SOCKET_DIR: &str = "/run/postgresql";
-/// The agent's scratch, an emptyDir in memory: Patroni's configuration is written here.
+/// The agent's scratch folder, an emptyDir in memory: Patroni's configuration is written here.
 pub const RUN_DIR: &str = "/run/servicedb";
+/// `servicedb check` creates it if the login of a record in Vault is refused: the leader's agent of this
+/// pod then proves the records, and removes it.
+pub const PROVE_FILE: &str = "/run/servicedb/prove-credentials";
+
+/// In [`RUN_DIR`]: pgBackRest's configuration with its keys, and [`ARCHIVE_GIVEN_UP`].
+pub const ARCHIVE_DIR: &str = "/run/servicedb/archive";
+/// The agent creates it when WAL that waits for the archive fills the volume: segments then count as
+/// archived, and PostgreSQL removes them.
+pub const ARCHIVE_GIVEN_UP: &str = "/run/servicedb/archive/given-up";
+/// PostgreSQL's `archive_command`. Without the configuration it fails, and WAL waits.
+pub const ARCHIVE_COMMAND: &str = "test -e /run/servicedb/archive/given-up || exec pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db archive-push \"%p\"";
 
 /// A ConfigMap as a folder: [`ROLE_ID`], [`VAULT_ACCESS`], [`VAULT_CA`].
 pub const VAULT_DIR: &str = "/etc/servicedb/vault";
@@ -19,13 +34,13 @@ pub const VAULT_DIR: &str = "/etc/servicedb/vault";
 pub const ROLE_ID: &str = "role-id";
 /// In [`VAULT_DIR`]: how to reach Vault, as JSON (`contract::records::VaultAccess`).
 pub const VAULT_ACCESS: &str = "vault.json";
-/// In [`VAULT_DIR`]: the authority that signed Vault's certificate, PEM; absent where the system's are meant.
+/// In [`VAULT_DIR`]: the authority that signed Vault's certificate, PEM; absent if the system's are used.
 pub const VAULT_CA: &str = "ca.crt";
 /// A Secret as a folder: [`SECRET_ID`], [`SECRET_ID_ACCESSOR`].
 pub const SECRET_ID_DIR: &str = "/etc/servicedb/secret-id";
 /// In [`SECRET_ID_DIR`]: the AppRole's secret_id.
 pub const SECRET_ID: &str = "secret-id";
-/// In [`SECRET_ID_DIR`]: its accessor, which names it without giving it away.
+/// In [`SECRET_ID_DIR`]: its accessor, which identifies it without revealing it.
 pub const SECRET_ID_ACCESSOR: &str = "accessor";
 
 /// A Secret as a folder, in database pods: `ca.crt`, and `.crt` and `.key` of `server`,
@@ -37,7 +52,7 @@ pub const MIGRATIONS_DIR: &str = "/etc/servicedb/migrations";
 
 /// An image as a folder, in migration Jobs, where the installation mounts images as volumes.
 pub const IMAGE_DIR: &str = "/etc/servicedb/image";
-/// What a team's own migration tool finds the database by, an emptyDir in memory:
+/// The connection files of a team's own migration tool, an emptyDir in memory:
 /// [`SERVICE_FILE`], [`PASSWORD_FILE`], [`URL_FILE`], [`SESSION_CA`].
 pub const SESSION_DIR: &str = "/run/servicedb/session";
 /// In [`SESSION_DIR`]: libpq's connection service file, with the service [`SERVICE`].
@@ -46,12 +61,12 @@ pub const SERVICE_FILE: &str = "pg_service.conf";
 pub const SERVICE: &str = "servicedb";
 /// In [`SESSION_DIR`]: libpq's password file.
 pub const PASSWORD_FILE: &str = "pgpass";
-/// In [`SESSION_DIR`]: the same as one URL, with the password, for what knows no service files.
+/// In [`SESSION_DIR`]: the same as one URL, with the password, for tools that do not support service files.
 pub const URL_FILE: &str = "url";
 /// In [`SESSION_DIR`]: the authority of the database, PEM.
 pub const SESSION_CA: &str = "ca.crt";
 
-/// Where the server works that a check for drift starts for itself, an emptyDir.
+/// The folder of the scratch server of a drift check, an emptyDir.
 pub const SCRATCH_DIR: &str = "/run/servicedb/scratch";
 
 /// PostgreSQL's port.
@@ -61,7 +76,13 @@ pub const PATRONI_PORT: u16 = 8008;
 /// The agent's probes: `GET /livez` and `GET /readyz`, plain HTTP.
 pub const AGENT_PORT: u16 = 8010;
 
-/// Environment of database pods, all by the downward API or plain: the pod's name.
+/// The query of `GET /livez` that is answered once the instance is ready, or after [`START_SECONDS`].
+/// An agent that does not know it answers at once.
+pub const STARTED: &str = "started";
+/// Seconds that a normal start takes at most.
+pub const START_SECONDS: u64 = 50;
+
+/// Environment of database pods, by the downward API or as plain values: the pod's name.
 pub const ENV_POD_NAME: &str = "POD_NAME";
 /// The pod's namespace.
 pub const ENV_POD_NAMESPACE: &str = "POD_NAMESPACE";
@@ -80,13 +101,15 @@ pub const ENV_HOST: &str = "SERVICEDB_HOST";
 pub const ENV_REVISION: &str = "SERVICEDB_REVISION";
 /// How it is applied, as JSON (`contract::migration::Policy`).
 pub const ENV_MIGRATION_POLICY: &str = "SERVICEDB_MIGRATION_POLICY";
-/// Where the files are that an image had, which the revision stands for; not set with another
+/// The folder with the files from an image, which the revision identifies; not set with another
 /// source.
 pub const ENV_IMAGE_FOLDER: &str = "SERVICEDB_IMAGE_FOLDER";
 /// The query for the version of a schema that a team's own tool migrates; not set without one.
 pub const ENV_VERSION_QUERY: &str = "SERVICEDB_VERSION_QUERY";
 /// In checks for drift: the extensions of the database, separated by commas; not set without any.
 pub const ENV_EXTENSIONS: &str = "SERVICEDB_EXTENSIONS";
+/// In checks for drift: the server's search path as the spec sets it; not set without it.
+pub const ENV_SEARCH_PATH: &str = "SERVICEDB_SEARCH_PATH";
 
 /// The uid and gid of `postgres` in the database image.
 pub const POSTGRES_UID: i64 = 999;

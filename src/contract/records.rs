@@ -1,17 +1,18 @@
-//! The records in Vault's KV v2, and how a pod reaches Vault.
+//! The records in Vault's KV v2, and a pod's access to Vault.
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-/// How a pod reaches Vault: the file `vault.json` beside its role_id.
+/// A pod's access to Vault: the file `vault.json` beside its role_id.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VaultAccess {
     /// Such as `https://vault.vault.svc:8200`.
     pub address: String,
-    /// Vault's namespace, where there are some.
+    /// Vault's namespace, if it is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The mount of the AppRole auth method, such as `approle`.
@@ -31,7 +32,7 @@ pub struct Login {
     pub user: String,
     /// Its password.
     pub password: SecretString,
-    /// `SCRAM-SHA-256$…`: made once, so that setting it again changes nothing.
+    /// `SCRAM-SHA-256$…`: computed once, so that setting it again changes nothing.
     pub verifier: SecretString,
 }
 
@@ -46,7 +47,7 @@ pub struct Pending {
     pub migrator: Login,
 }
 
-/// The record `migrator`: what the migration Job reads.
+/// The record `migrator`, for the migration Job.
 pub struct MigratorRecord {
     /// The generation.
     pub generation: i64,
@@ -58,10 +59,28 @@ pub struct MigratorRecord {
     pub ca: String,
 }
 
-/// A record of KV v2 as it goes over the wire: flat, strings only.
+/// The versions of the records `runtime` and `migrator`.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Versions {
+    /// Of the record `runtime`.
+    pub runtime: u64,
+    /// Of the record `migrator`; 0 without one.
+    pub migrator: u64,
+}
+
+/// How long before Vault deletes a version (`delete_version_after`) the agent writes it again.
+pub const WRITE_AGAIN_BEFORE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Whether a version that Vault deletes at this time is to be written again.
+pub fn expires_soon(expires_at: Option<Timestamp>, now: Timestamp) -> bool {
+    expires_at.is_some_and(|at| at.duration_since(now) < WRITE_AGAIN_BEFORE)
+}
+
+/// A record of KV v2 on the wire: flat, strings only.
 pub type Data = BTreeMap<String, String>;
 
-/// A record that lacks a key or holds nonsense; the values are never in the message.
+/// A record with a missing key or an invalid value; the values are never in the message.
 #[derive(Debug, thiserror::Error)]
 #[error("the Vault record {record} is not readable: key {key} is {problem}")]
 pub struct RecordError {
@@ -128,7 +147,7 @@ impl MigratorRecord {
     }
 }
 
-/// What the record `runtime` is made from: the one that applications read.
+/// The content of the record `runtime`, which applications read.
 pub struct Runtime<'a> {
     /// The prefix of the keys, such as `CHAT`.
     pub key_prefix: &'a str,
@@ -160,7 +179,7 @@ impl Runtime<'_> {
             (key("NAME"), database.to_owned()),
             (key("HOST"), host.to_owned()),
             (key("PORT"), port.to_string()),
-            // Passwords are made of letters and digits alone, so the URL needs no escapes.
+            // Passwords consist of letters and digits only, so the URL needs no escaping.
             (key("URL"), format!("postgresql://{user}:{password}@{host}:{port}/{database}?sslmode=verify-full")),
             (key("SSLMODE"), "verify-full".to_owned()),
             (key("CA"), self.ca.to_owned()),
@@ -175,7 +194,7 @@ impl Runtime<'_> {
     /// The generation that a runtime record holds.
     ///
     /// # Errors
-    /// If it holds none.
+    /// If it has none.
     pub fn generation_of(data: &Data) -> Result<i64, RecordError> {
         Reader { record: "runtime", data }.generation()
     }
@@ -183,7 +202,7 @@ impl Runtime<'_> {
     /// A value of a runtime record: `PASSWORD` of the prefix `CHAT` is `CHAT_DB_PASSWORD`.
     ///
     /// # Errors
-    /// If it holds none.
+    /// If it has none.
     pub fn value_of(data: &Data, key_prefix: &str, suffix: &str) -> Result<SecretString, RecordError> {
         Ok(Reader { record: "runtime", data }.get(&format!("{key_prefix}_DB_{suffix}"))?.into())
     }
@@ -191,7 +210,7 @@ impl Runtime<'_> {
     /// The login that a runtime record holds: user, password.
     ///
     /// # Errors
-    /// If it holds none under this prefix.
+    /// If it has none under this prefix.
     pub fn login_of(data: &Data, key_prefix: &str) -> Result<(String, SecretString), RecordError> {
         let reader = Reader { record: "runtime", data };
         Ok((reader.get(&format!("{key_prefix}_DB_USER"))?, reader.get(&format!("{key_prefix}_DB_PASSWORD"))?.into()))

@@ -1,26 +1,27 @@
 //! Agent to operator: one annotation of the agent's own pod
 //! ([`crate::api::names::ANNOTATION_REPORT`]). The agent writes it when something changes, not
-//! on a timer: the pod's readiness is the heartbeat. Nothing in it is secret.
+//! on a timer: the pod's readiness is the heartbeat. It contains no secret.
 
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::order::OrderReport;
+use super::records::Versions;
 use crate::api::MigrationRecord;
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
 
-/// What one agent says of its instance.
+/// An agent's report of its instance.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// [`VERSION`] of the writer.
     pub version: u32,
-    /// The pod's uid: a report of an earlier pod of this name counts for nothing.
+    /// The pod's uid: a report of an earlier pod of this name is ignored.
     pub pod_uid: String,
-    /// When this agent process started. A report that is older than the container's start
-    /// was written by an earlier container and counts for nothing.
+    /// When this agent process started. A report that is older than the container's start was
+    /// written by an earlier container and is ignored.
     pub agent_started_at: Timestamp,
     /// What the agent is doing.
     pub phase: Phase,
@@ -39,54 +40,63 @@ pub struct Report {
     /// Whether the dynamic configuration needs a restart to take effect.
     #[serde(default)]
     pub restart_pending: bool,
-    /// Whether what needs the restart is a lower value of a setting that replicas must not have
-    /// lower than their primary: the primary goes first then.
+    /// Whether the restart is for a lowered setting that replicas must not have lower than their
+    /// primary: then the primary is restarted first.
     #[serde(default)]
     pub primary_restarts_first: bool,
-    /// When the PostgreSQL that runs was started.
+    /// When the running PostgreSQL was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_started_at: Option<Timestamp>,
-    /// The last order that this agent has carried out, or tried to.
+    /// The last order that this agent has executed or attempted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<OrderReport>,
-    /// Of the leader: the instances that every commit waits for, of which one is enough.
+    /// Of the leader: the synchronous standbys; every commit waits for one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub synchronous_standbys: Vec<String>,
     /// Of the leader: the state of the credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsReport>,
-    /// Of the leader: the head of the migrations' ledger, once it was looked for; all is none or
-    /// zero where there is no ledger.
+    /// Of the leader: the head of the migrations' ledger, once it was read; all fields are none or zero
+    /// if there is no ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerReport>,
+    /// Of the leader: the collations whose version has changed; absent before it was looked for, and
+    /// from an agent that does not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collations: Option<Vec<CollationReport>>,
     /// What this agent's last dealing with Vault gave; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<VaultHealth>,
-    /// Of a replica: how far it is behind, in a power of two of bytes, rounded up; a bucket,
-    /// so that the annotation does not change with every byte. 0 under 1 MiB.
+    /// Of a replica: its lag in bytes, rounded up to a power of two, so that the annotation does
+    /// not change with every byte. 0 under 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_bucket_bytes: Option<u64>,
-    /// Of a replica: whether it receives what the primary writes.
+    /// Of a replica: whether it streams from the primary.
     #[serde(default)]
     pub streaming: bool,
-    /// Whether the volume holds no database, although there once was one: it is to be cloned.
+    /// Whether the volume has no database although the database was initialised: it must be cloned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_volume: bool,
-    /// The sessions of this instance that were opened with the login that was replaced last.
+    /// The sessions of this instance that use the login replaced last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<OldSessions>,
-    /// The accessor of the secret_id that this pod has now: others may be destroyed once every
-    /// pod has it.
+    /// The accessor of this pod's current secret_id: others may be destroyed once every pod has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_id_accessor: Option<String>,
-    /// How many percent of the volume are used, in steps of five; absent below four fifths.
+    /// The used share of the volume in percent, in steps of five; absent below 80.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_used_percent: Option<u8>,
     /// The certificates that PostgreSQL and Patroni of this pod have loaded
     /// (`contract::certificates::fingerprint`); absent from an agent that does not report them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<String>,
-    /// What hinders the instance, for people; counts even while the pod is not ready.
+    /// Of the leader: a change of Patroni's dynamic configuration by hand that it undid last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
+    /// Of the leader: the state of the WAL archive; absent where WAL is not archived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveReport>,
+    /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
 }
@@ -95,7 +105,7 @@ pub struct Report {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
-    /// The agent has started and knows nothing yet.
+    /// The agent has started and has no state yet.
     Starting,
     /// It waits for Vault, before the first initialisation.
     WaitingForVault,
@@ -115,11 +125,11 @@ pub enum Phase {
 pub enum Role {
     /// It accepts writes and holds Patroni's leader key.
     Primary,
-    /// It follows.
+    /// It replicates.
     Replica,
 }
 
-/// The leader's word on credentials.
+/// The leader's state of the credentials.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsReport {
@@ -127,38 +137,42 @@ pub struct CredentialsReport {
     pub generation: i64,
     /// When it was promoted.
     pub rotated_at: Timestamp,
+    /// The versions of the records that this agent proved or wrote; absent until it has read them,
+    /// and from an agent that does not report them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Versions>,
 }
 
-/// Sessions that were opened with the login that was replaced last.
+/// Sessions that use the login replaced last.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OldSessions {
-    /// The generation that replaced it.
+    /// The generation that replaced the login.
     pub generation: i64,
-    /// How many there are.
+    /// The number of sessions.
     pub count: i64,
 }
 
-/// The leader's word on the ledger.
+/// The leader's state of the ledger.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerReport {
-    /// The revision whose Job last found nothing more to do.
+    /// The last completed revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The newest completed version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// What a team's own tool calls the schema's version, where one has brought it there; empty
-    /// where nobody knows.
+    /// The schema's version according to a team's own tool, if one has migrated it; empty if
+    /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_version: Option<String>,
-    /// How many are announced and not completed.
+    /// The number of migrations recorded and not completed.
     #[serde(default)]
     pub pending: i64,
-    /// How many are completed.
+    /// The number of completed migrations.
     pub applied: i64,
-    /// How many have failed.
+    /// The number of failed migrations.
     pub failed: i64,
     /// The last 20, the newest first.
     #[serde(default)]
@@ -166,7 +180,7 @@ pub struct LedgerReport {
 }
 
 impl LedgerReport {
-    /// The schema's version: what brought it there says how it is called.
+    /// The schema's version, as the tool or the files name it.
     pub fn schema_version(&self) -> Option<String> {
         match &self.tool_version {
             Some(version) => Some(version.clone()).filter(|version| !version.is_empty()),
@@ -175,32 +189,82 @@ impl LedgerReport {
     }
 }
 
+/// A collation whose version is not the one that PostgreSQL has recorded: its order of text may have
+/// changed.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CollationReport {
+    /// Its name with its schema, quoted as in a statement; none for the database's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The version that is recorded.
+    pub recorded: String,
+    /// The version that the server has now.
+    pub actual: String,
+    /// Indexes that are in its order, at most ten, quoted as in a statement.
+    #[serde(default)]
+    pub indexes: Vec<String>,
+    /// How many there are.
+    #[serde(default)]
+    pub index_count: i64,
+}
+
 /// What an agent's last dealing with Vault gave.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VaultHealth {
-    /// Whether it went well.
+    /// Whether it succeeded.
     pub ok: bool,
     /// If not: a reason of `api::conditions::reason`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// If not: what happened, for people.
+    /// If not: the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// What hinders an instance.
+/// A change of Patroni's dynamic configuration that the leader's agent undid.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Undone {
+    /// When.
+    pub at: Timestamp,
+    /// The keys, such as `pause`.
+    pub keys: Vec<String>,
+}
+
+/// The leader's state of the WAL archive.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveReport {
+    /// The store's name.
+    pub store: String,
+    /// When a segment was last archived, at most five minutes behind; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived_at: Option<Timestamp>,
+    /// The number of segments that wait, rounded up to a power of two; 0 for fewer than four.
+    #[serde(default)]
+    pub waiting: u32,
+    /// Why nothing can be archived; absent while it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// When WAL was last given up, because it filled the volume: the archive has a gap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_at: Option<Timestamp>,
+}
+
+/// A problem of an instance.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
     /// A reason of `api::conditions::reason`.
     pub reason: String,
-    /// What happened and what to do, for people.
+    /// What happened and the remedy.
     pub message: String,
 }
 
 impl Report {
-    /// The report of an agent that has just started.
+    /// The initial report of an agent.
     pub fn starting(pod_uid: String, agent_started_at: Timestamp) -> Self {
         Self {
             version: VERSION,
@@ -218,6 +282,7 @@ impl Report {
             synchronous_standbys: vec![],
             credentials: None,
             ledger: None,
+            collations: None,
             vault: None,
             lag_bucket_bytes: None,
             streaming: false,
@@ -226,6 +291,8 @@ impl Report {
             secret_id_accessor: None,
             volume_used_percent: None,
             certificates: None,
+            undone: None,
+            archive: None,
             trouble: None,
         }
     }

@@ -1,19 +1,18 @@
-//! Values of settings as PostgreSQL reads them (its manual's "Parameter Names and Values"), and
-//! sizes as it writes them.
+//! Values of settings in PostgreSQL's syntax (its manual's "Parameter Names and Values").
 
 use std::collections::BTreeMap;
 
-/// A kilobyte of PostgreSQL's.
+/// PostgreSQL's kilobyte.
 pub const KB: u64 = 1 << 10;
-/// A megabyte of PostgreSQL's.
+/// PostgreSQL's megabyte.
 pub const MB: u64 = 1 << 20;
-/// A gigabyte of PostgreSQL's.
+/// PostgreSQL's gigabyte.
 pub const GB: u64 = 1 << 30;
-/// The page that some sizes are counted in.
+/// The page size, the unit of some sizes.
 pub const BLOCK: u64 = 8 * KB;
 
-/// The bytes of a size: a number, perhaps with a unit; without one it counts in `unit`. None if
-/// PostgreSQL would not read it so, which it says itself, or if it is negative.
+/// The bytes of a size: a number with an optional unit; the default is `unit`. None if PostgreSQL
+/// does not accept it, which PostgreSQL reports itself, or if it is negative.
 pub fn bytes(value: &str, unit: u64) -> Option<u64> {
     let value = value.trim();
     let end = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
@@ -28,12 +27,12 @@ pub fn bytes(value: &str, unit: u64) -> Option<u64> {
         _ => return None,
     };
     let bytes = number.parse::<f64>().ok()? * factor as f64;
-    // A cast saturates: what no server has is refused as any other size that is too large.
+    // A cast saturates: an impossible size is refused like any other size that is too large.
     (bytes.is_finite() && bytes >= 0.0).then_some(bytes as u64)
 }
 
-/// The milliseconds of a time: a number, perhaps with a unit; without one it counts milliseconds.
-/// None if PostgreSQL would not read it so, which it says itself.
+/// The milliseconds of a time: a number with an optional unit; the default is milliseconds. None if
+/// PostgreSQL does not accept it, which PostgreSQL reports itself.
 pub fn milliseconds(value: &str) -> Option<f64> {
     let value = value.trim();
     let end = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
@@ -55,17 +54,17 @@ pub fn count(value: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-/// The bytes of a setting that the spec has.
+/// The bytes of a setting in the spec.
 pub fn size_in(parameters: &BTreeMap<String, String>, name: &str, unit: u64) -> Option<u64> {
     bytes(parameters.get(name)?, unit)
 }
 
-/// A size as PostgreSQL reads it, in whole megabytes.
+/// A size in PostgreSQL's syntax, in whole megabytes.
 pub fn megabytes(bytes: u64) -> String {
     format!("{}MB", bytes / MB)
 }
 
-/// A size for people, in the largest unit that leaves some digits.
+/// A readable size, in the largest unit that keeps at least two digits.
 pub fn readable(bytes: u64) -> String {
     let (unit, name) = if bytes >= 10 * GB { (GB, "GB") } else { (MB, "MB") };
     format!("{} {name}", bytes.div_ceil(unit))

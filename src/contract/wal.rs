@@ -1,12 +1,12 @@
-//! How much of a volume WAL may take. Each bound that PostgreSQL has is derived from the volume's
-//! size, so that WAL alone never fills it; what a spec sets itself is checked against it.
+//! The share of a volume that WAL may take. Each limit of PostgreSQL is derived from the volume's
+//! size, so that WAL alone never fills it; explicit values of a spec are checked against it.
 
 use std::collections::BTreeMap;
 
 use super::setting::{GB, MB, bytes, megabytes, readable};
 
-/// The size of a WAL file, which initdb fixes; PostgreSQL takes no `min_wal_size` and
-/// `max_wal_size` below two of them.
+/// The size of a WAL file, which initdb sets; PostgreSQL refuses a `min_wal_size` or `max_wal_size`
+/// below two of them.
 const SEGMENT: u64 = 16 * MB;
 
 /// The bounds of WAL, in bytes.
@@ -14,19 +14,19 @@ const SEGMENT: u64 = 16 * MB;
 pub struct WalBudget {
     /// WAL between two checkpoints.
     pub max_wal_size: u64,
-    /// WAL files that are kept to be written again.
+    /// WAL files that are kept for reuse.
     pub min_wal_size: u64,
     /// WAL that is kept for standbys without a slot, and for `pg_rewind`.
     pub wal_keep_size: u64,
-    /// WAL that is kept for a standby that is away. Beyond it its slot is given up, and it is
-    /// cloned when it comes back.
+    /// WAL that is kept for a disconnected standby. Beyond it its slot is invalidated, and the
+    /// standby is cloned when it returns.
     pub max_slot_wal_keep_size: u64,
 }
 
-/// The budget of a volume. From 8 GiB on checkpoints are as far apart as by PostgreSQL's own
-/// default, and from 64 GiB on further.
+/// The limits for a volume. From 8 GiB on, the distance of checkpoints is PostgreSQL's default, and
+/// from 64 GiB on it is larger.
 ///
-/// WAL takes at most what is kept for a standby and, until the next checkpoint has removed the
+/// WAL takes at most the amount kept for a standby plus, until the next checkpoint removes the
 /// rest, `max_wal_size`: three eighths of a volume from 512 MiB on.
 pub fn budget(volume: u64) -> WalBudget {
     let max_wal_size = (volume / 8).clamp(2 * SEGMENT, GB).max((volume / 64).min(8 * GB));
@@ -49,18 +49,18 @@ impl WalBudget {
         ]
     }
 
-    /// The most that WAL takes.
+    /// The maximum size of WAL.
     fn most(self) -> u64 {
         let kept = self.wal_keep_size.max(self.max_slot_wal_keep_size).max(self.min_wal_size);
         self.max_wal_size.saturating_add(kept)
     }
 }
 
-/// What is wrong with the bounds that a spec sets itself on a volume of this size: together with
-/// those that it leaves to the volume's size, they may take half of it.
+/// Checks the explicit limits of a spec for a volume of this size: together with the derived ones,
+/// they may take half of it.
 ///
 /// # Errors
-/// The fields, what they ask for, what there is, and the way out.
+/// The fields, the requested and the available size, and the remedy.
 pub fn check(parameters: &BTreeMap<String, String>, volume: u64) -> Result<(), String> {
     let mut asked = budget(volume);
     let mut set = Vec::new();
@@ -71,7 +71,7 @@ pub fn check(parameters: &BTreeMap<String, String>, volume: u64) -> Result<(), S
         ("max_slot_wal_keep_size", &mut asked.max_slot_wal_keep_size),
     ] {
         let Some(value) = parameters.get(name) else { continue };
-        // Without a bound a standby that is away takes all of the volume.
+        // Without a limit, WAL for a disconnected standby fills the volume.
         let unbounded = name == "max_slot_wal_keep_size" && value.trim() == "-1";
         let Some(bytes) = bytes(value, MB).or(unbounded.then_some(u64::MAX)) else { continue };
         *bound = bytes;
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(with(&[], 256 * MB), Ok(()));
         assert_eq!(with(&[("work_mem", "1GB")], 256 * MB), Ok(()));
         assert_eq!(with(&[("max_wal_size", "2GB")], 10 * GB), Ok(()));
-        assert_eq!(with(&[("max_wal_size", "much")], 10 * GB), Ok(()), "PostgreSQL says it better");
+        assert_eq!(with(&[("max_wal_size", "much")], 10 * GB), Ok(()), "PostgreSQL reports it better");
         let refused = with(&[("max_wal_size", "1024")], GB).expect_err("a gigabyte of a gigabyte");
         assert!(refused.contains("max_wal_size = 1024") && refused.contains("1280 MB"), "{refused}");
         assert!(with(&[("wal_keep_size", "9GB")], 10 * GB).is_err());

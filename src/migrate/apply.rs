@@ -1,4 +1,4 @@
-//! Runs one file of a migration and writes the ledger with it.
+//! Runs one file of a migration and updates the ledger with it.
 
 use std::time::{Duration, Instant};
 
@@ -7,41 +7,41 @@ use rand::Rng;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::ledger;
 use super::lexer::{self, Statement};
 use super::outcome::{Stopped, one_line};
 use super::session::{Limits, Settings};
 use super::source::Mode;
 use super::step::Step;
 use super::stop::Stop;
+use super::{ledger, source};
 use crate::api::conditions::reason;
 use crate::contract::migration::Failure;
 use crate::postgres::describe;
 
-/// What migrations are applied with.
+/// Applies migrations.
 pub struct Applier<'a> {
     /// A session that holds the lock.
     pub client: &'a Client,
-    /// How the session shall be for each file.
+    /// The session's settings for each file.
     pub settings: &'a Settings,
-    /// How long to wait for others.
+    /// The timeouts.
     pub limits: &'a Limits,
-    /// Whether to end.
+    /// The request to stop.
     pub stop: &'a Stop,
 }
 
-/// How far a batch of statements came, and what ended it.
+/// The progress of a batch of statements, and its error.
 struct Broken {
     completed: usize,
     error: Error,
 }
 
-/// Where an error is in a file.
+/// The position of an error in a file.
 struct Place<'a> {
     statements: &'a [Statement<'a>],
-    /// The failing one, counted from the file's first.
+    /// The index of the failing statement.
     index: usize,
-    /// In bytes from the start of the file, where the server tells.
+    /// In bytes from the start of the file, if the server reports it.
     offset: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ impl Applier<'_> {
     /// Runs one file.
     ///
     /// # Errors
-    /// If it fails (then the ledger says so), meets a lock for too long, is interrupted, or
+    /// If it fails (then the ledger records it), waits for a lock for too long, is interrupted, or
     /// loses the connection.
     pub async fn apply(&self, step: &Step<'_>) -> Result<(), Stopped> {
         let statements = lexer::statements(step.sql).map_err(|error| {
@@ -57,16 +57,24 @@ impl Applier<'_> {
             stopped.failure.line = Some(error.line);
             stopped
         })?;
+        // A person may have changed the ledger's copy of a down file. COPY from the client would leave
+        // the session waiting for data, with its locks.
+        for statement in &statements {
+            if let Some(problem) = source::forbidden(statement) {
+                let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(step.file), problem);
+                stopped.failure.line = Some(statement.line);
+                return Err(stopped);
+            }
+        }
         match step.mode {
             Mode::Transaction => self.in_transaction(step, &statements).await,
             Mode::NoTransaction { .. } => self.one_by_one(step, &statements).await,
         }
     }
 
-    /// One round trip: the mark that it was begun, committed by itself; then, in one transaction, the
-    /// file, the session's settings (the file may have changed them, and the role) and the mark
-    /// that it is done. The first commit needs no flush: if a crash loses it, it loses the second
-    /// one too.
+    /// One round trip: the mark that it was started, committed separately; then, in one transaction, the
+    /// file, the session's settings (the file may have changed them, and the role) and the mark that it
+    /// is done. The first commit needs no flush: if a crash loses it, it loses the second one too.
     async fn in_transaction(&self, step: &Step<'_>, statements: &[Statement<'_>]) -> Result<(), Stopped> {
         let opening = ["BEGIN;", "SET LOCAL synchronous_commit = off;", &ledger::begun(step), "COMMIT;BEGIN;\n"];
         // BEGIN, SET, INSERT or UPDATE, NOTIFY, COMMIT, BEGIN.
@@ -83,7 +91,7 @@ impl Applier<'_> {
                     file = step.file,
                     sqlstate = db.code().code(),
                     attempt,
-                    "rolled back because of a lock; trying again"
+                    "rolled back because of a lock; retrying"
                 );
                 self.record("ROLLBACK").await?;
                 self.stop.sleep(self.pause(attempt)).await;
@@ -107,27 +115,27 @@ impl Applier<'_> {
         }
     }
 
-    /// A round trip a statement; nothing is rolled back. The mark that it was begun must be on disk
-    /// before the first, so that a crash cannot hide that something may be half done.
+    /// One round trip per statement; nothing is rolled back. The mark that it was started must be on
+    /// disk before the first statement, so that a crash cannot hide a partly applied file.
     async fn one_by_one(&self, step: &Step<'_>, statements: &[Statement<'_>]) -> Result<(), Stopped> {
         self.record(&ledger::begun(step)).await?;
         let started = Instant::now();
         for (index, statement) in statements.iter().enumerate() {
             let done = if index == 0 {
-                "nothing of the file is done, except what a concurrent index build leaves: drop an invalid index"
+                "no statement of the file was applied; a concurrent index build may leave an invalid index: drop it"
             } else {
-                "the statements before it are done and stay: make the file safe to run again"
+                "the previous statements were applied and are kept: make the file safe to run again"
             };
             let asked_to_end = || Failure {
                 file: Some(step.file.to_owned()),
                 line: Some(statement.line),
-                message: format!("the run was asked to end here; {done}"),
+                message: format!("the run was stopped here; {done}"),
                 ..Stopped::interrupted().failure
             };
             if self.stop.is_requested() {
                 return Err(self.failed(step, asked_to_end(), started.elapsed()).await);
             }
-            // Building an index concurrently waits for others without being in their way.
+            // Building an index concurrently waits for other sessions without blocking them.
             let wait = if statement.contains(&["CONCURRENTLY"]) { Duration::ZERO } else { self.limits.table_lock };
             self.record(&format!("SET lock_timeout = {}", wait.as_millis())).await?;
             let Err(broken) = self.execute(statement.text).await else { continue };
@@ -144,13 +152,13 @@ impl Applier<'_> {
         self.record(&format!("{} {}", self.settings.sql(), ledger::done(step))).await
     }
 
-    /// How long to wait after an attempt; with jitter, so that two who met do not meet again.
+    /// The delay after an attempt; with jitter, so that two runs do not collide again.
     fn pause(&self, attempt: u32) -> Duration {
         let pause = self.limits.conflict_pause * 2_u32.pow(attempt - 1);
         pause.mul_f64(rand::rng().random_range(0.5..1.5))
     }
 
-    /// Whether the statement ended because this run was asked to.
+    /// Whether the statement ended because this run was stopped.
     fn is_cancelled(&self, error: &DbError) -> bool {
         self.stop.is_requested() && *error.code() == SqlState::QUERY_CANCELED
     }
@@ -179,7 +187,7 @@ impl Applier<'_> {
         Stopped { failure, reconnect: false }
     }
 
-    /// Runs statements of our own.
+    /// Runs Servicedb's own statements.
     async fn record(&self, statements: &str) -> Result<(), Stopped> {
         self.client.batch_execute(statements).await.map_err(|error| match error.as_db_error() {
             None => lost(&error),
@@ -193,13 +201,13 @@ impl Applier<'_> {
     }
 }
 
-/// What the server has against a statement; nothing if it only is that the connection is over.
+/// The server's error of a statement; none if only the connection is closed.
 fn fault(error: &Error) -> Option<&DbError> {
     const SHUTDOWN: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
     error.as_db_error().filter(|db| !SHUTDOWN.contains(db.code()))
 }
 
-/// The connection is gone: whatever ran was rolled back, or was committed with its mark.
+/// The connection is lost: the running file was rolled back, or committed with its mark.
 pub fn lost(error: &Error) -> Stopped {
     Stopped::unavailable(reason::NO_PRIMARY, format!("the connection to the database was lost: {}", describe(error)))
 }
@@ -210,12 +218,12 @@ fn lost_in(step: &Step<'_>, error: &Error) -> Stopped {
     stopped
 }
 
-/// Others were in the way, and may be gone the next time.
+/// Other sessions blocked the statement, and may be gone at the next attempt.
 fn is_conflict(code: &SqlState) -> bool {
     [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
 }
 
-/// Whether the server itself was in trouble: it lacks memory or disk, or is not as it should be.
+/// Whether the server itself failed: it lacks memory or disk space, or has an internal error.
 fn is_servers_trouble(code: &SqlState) -> bool {
     ["53", "58", "XX"].iter().any(|class| code.code().starts_with(class))
 }
@@ -226,10 +234,10 @@ fn failure(step: &Step<'_>, db: &DbError, place: &Place<'_>, done: &str) -> Fail
         (Some(offset), _) => Some(line_at(step.sql, offset)),
         (None, statement) => statement.map(|statement| statement.line),
     };
-    // DETAIL and CONTEXT are left out: they may quote rows and statements.
+    // DETAIL and CONTEXT are omitted: they may quote rows and statements.
     let mut message = db.message().to_owned();
     if statement.is_none() && place.offset.is_none() {
-        message += "; it came up at the end of the transaction, as a deferred constraint does";
+        message += "; the error occurred at the end of the transaction, as with a deferred constraint";
     }
     for advice in db.hint().into_iter().chain(advice(db.code())) {
         message += &format!("; {advice}");
@@ -246,21 +254,26 @@ fn failure(step: &Step<'_>, db: &DbError, place: &Place<'_>, done: &str) -> Fail
 
 fn advice(code: &SqlState) -> Option<&'static str> {
     if *code == SqlState::ACTIVE_SQL_TRANSACTION {
-        Some("make '-- no-transaction' the file's first line to run each of its statements by itself")
+        Some("make '-- no-transaction' the file's first line to run each of its statements separately")
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
-        Some("other sessions hold a lock for too long; the run is tried again later")
+        Some("other sessions hold a lock for too long; the run is retried later")
     } else if *code == SqlState::QUERY_CANCELED {
         Some(
-            "it took longer than spec.migrations.statementTimeoutSeconds, or somebody cancelled it; a greater value is tried at once",
+            "it took longer than spec.migrations.statementTimeoutSeconds, or was cancelled; a greater value is tried at once",
+        )
+    } else if *code == SqlState::INVALID_SCHEMA_NAME {
+        Some(
+            "migrations have the search path of the application's sessions (spec.postgres.parameters.search_path, ALTER \
+             DATABASE … SET search_path): create the schema that it names, or name another one",
         )
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        Some("migrations run as the role that owns the database, which is no superuser and makes no roles")
+        Some("migrations run as the role that owns the database, which is not a superuser and cannot create roles")
     } else {
         None
     }
 }
 
-/// The server counts characters from 1, in what was sent; here from 0.
+/// The server counts characters of the sent text from 1; here from 0.
 fn position(db: &DbError) -> Option<usize> {
     match db.position()? {
         ErrorPosition::Original(position) => usize::try_from(*position).ok()?.checked_sub(1),
@@ -268,7 +281,7 @@ fn position(db: &DbError) -> Option<usize> {
     }
 }
 
-/// `None` where the position is behind the text.
+/// `None` if the position is after the text.
 fn byte_offset(text: &str, characters: usize) -> Option<usize> {
     text.char_indices().nth(characters).map(|(offset, _)| offset)
 }
@@ -291,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_of_the_server_passes_and_errors_of_the_file_do_not() {
+    fn errors_of_the_server_are_transient_and_errors_of_the_file_are_not() {
         for code in ["53100", "58030", "XX000"] {
             assert!(is_servers_trouble(&SqlState::from_code(code)), "{code}");
         }

@@ -1,17 +1,17 @@
-//! What of a run a person must see first.
+//! The statements of a run that need an approval.
 
 use super::classify;
 use super::outcome::cut;
 use crate::api::{HeldStatement, PendingApproval};
 
-/// How many statements are shown, and how much of each: the whole must fit into a termination
+/// How many statements are shown, and how much of each: the result must fit into a termination
 /// message.
 const SHOWN: usize = 12;
 const FILE: usize = 80;
 const WHY: usize = 120;
 
-/// What of these files, names and texts in the order in which they would run, waits for an
-/// approval; `id` is what it would name.
+/// The statements of these files, names and texts in execution order, that need an approval; `id` is
+/// the id of the approval.
 pub fn needed<'a>(files: impl Iterator<Item = (&'a str, &'a str)>, id: &str) -> Option<PendingApproval> {
     let mut count = 0;
     let mut statements = Vec::new();
@@ -27,14 +27,14 @@ pub fn needed<'a>(files: impl Iterator<Item = (&'a str, &'a str)>, id: &str) -> 
     (count > 0).then(|| PendingApproval { id: id.to_owned(), count, statements })
 }
 
-/// The same for a tool of the team's own, which nobody can see through.
+/// The same for a team's own tool, whose effect is unknown.
 pub fn of_tool(image: &str, id: &str) -> PendingApproval {
-    let why = "a tool of the team's own can do anything".to_owned();
+    let why = "a team's own tool can do anything".to_owned();
     let statements = vec![HeldStatement { file: image.to_owned(), line: None, why }];
     PendingApproval { id: id.to_owned(), count: 1, statements }
 }
 
-/// What is told of it.
+/// The message.
 pub fn message(approval: &PendingApproval) -> String {
     let first = approval.statements.first().map(ToString::to_string).unwrap_or_default();
     let more = match approval.count {
@@ -49,13 +49,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_loses_nothing_waits_for_nobody() {
+    fn harmless_files_need_no_approval() {
         let files = [("1_a.up.sql", "CREATE TABLE a (id int);\nCREATE INDEX ON a (id);")];
         assert_eq!(needed(files.into_iter(), "id"), None);
     }
 
     #[test]
-    fn what_waits_is_counted_whole_and_shown_in_part() {
+    fn all_statements_are_counted_and_some_are_shown() {
         let many = "DROP TABLE a;\n".repeat(30);
         let files =
             [("2_b.up.sql", "CREATE TABLE b ();\n-- gone\nALTER TABLE a DROP COLUMN id;"), ("3_c.up.sql", &*many)];

@@ -1,17 +1,17 @@
-//! Tells which statements of a file need a person's approval: those that lose what is stored,
-//! and those in which PostgreSQL's parser cannot see what they would do.
+//! Classifies the statements of a file that need approval: those that may lose stored data, and
+//! those whose effect PostgreSQL's parser cannot determine.
 //!
-//! What is known to be harmless is listed, and all else is held. A statement is judged by what
-//! it says itself. Not followed, since a file's text does not tell it:
-//! - what the schema does by itself when a harmless statement touches it: triggers, rules,
-//!   column defaults, checks and domains, the queries of views, the expressions of indexes;
-//! - what a cast to or from a type of the service's own calls, and `t.name` where that is no
-//!   column but a function of the row;
-//! - a function or operator of the service's own under a name of PostgreSQL's, with arguments
-//!   that fit it better.
+//! Statements known to be harmless are listed, and all others are held. A statement is classified
+//! by its own text. Not followed, since a file's text does not show it:
+//! - the schema's own actions on a harmless statement: triggers, rules, column defaults, checks and
+//!   domains, the queries of views, the expressions of indexes;
+//! - functions called by a cast to or from one of the service's types, and `t.name` where that is a
+//!   function of the row and not a column;
+//! - a function or operator of the service with the name of a built-in one and better matching
+//!   arguments.
 //!
-//! It guards against mistakes; it is no wall against a malicious author, who may write to the
-//! service's code as well.
+//! It guards against mistakes, not against a malicious author, who can also change the service's
+//! code.
 
 mod functions;
 mod walk;
@@ -26,11 +26,11 @@ use serde_json::Value;
 use self::walk::evaluated;
 use super::lexer;
 
-/// The longest statement that is looked into: its tree takes about 20 MiB.
+/// The longest statement that is parsed: its tree takes about 20 MiB.
 const LARGEST: usize = 64 * 1024;
-/// How many names or reasons are told of one statement.
-const TOLD: usize = 3;
-/// Settings that change as whom or how the rest of the file is run, or how it is read.
+/// How many names or reasons are printed for one statement.
+const REPORTED: usize = 3;
+/// Settings that change the role or the meaning of the rest of the file, or how it is parsed.
 const HELD_SETTINGS: &[&str] = &[
     "backslash_quote",
     "client_encoding",
@@ -40,12 +40,12 @@ const HELD_SETTINGS: &[&str] = &[
     "standard_conforming_strings",
 ];
 
-/// A statement that waits for a person's word.
+/// A statement that needs approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The line in the file, from 1.
     pub line: u32,
-    /// What it would do, or why that cannot be seen: names, but no literals, which may be secret.
+    /// Its effect, or why that is unknown: names, but no literals, which may be secret.
     pub why: String,
 }
 
@@ -66,24 +66,24 @@ pub fn held(sql: &str) -> Vec<Held> {
     held
 }
 
-/// A tree takes some hundred times the memory of its text, so there is one at a time.
+/// A tree takes about a hundred times the memory of its text, so only one exists at a time.
 fn statement_reasons(statement: &str) -> Vec<String> {
     if statement.len() > LARGEST {
-        return vec![format!("a statement of more than {} KiB, which is not looked into", LARGEST / 1024)];
+        return vec![format!("a statement of more than {} KiB, which is not analysed", LARGEST / 1024)];
     }
     match pg_query::parse(statement, 0) {
         Ok(parsed) => match parsed.protobuf.stmts.as_slice() {
             [RawStmt { stmt: Some(node), .. }] => reasons_of(node),
             _ => vec!["a statement of an unknown kind".to_owned()],
         },
-        // It was read to be split: what is left are the hundred levels that the crate decodes,
-        // which is about 45 operators or joins in a row.
-        Err(_) => vec!["a statement that is nested too deeply to be looked into".to_owned()],
+        // It was parsed to be split, so the cause is the crate's limit of a hundred levels, which is
+        // about 45 operators or joins in a row.
+        Err(_) => vec!["a statement that is nested too deeply to be analysed".to_owned()],
     }
 }
 
-/// The parser tells no line, and its message quotes the file: the first statement that it
-/// cannot read by itself is looked for.
+/// The parser reports no line, and its message quotes the file: so this finds the first statement
+/// that it cannot parse separately.
 fn unreadable(sql: &str) -> Held {
     let line = match lexer::statements(sql) {
         Ok(statements) => statements
@@ -92,7 +92,7 @@ fn unreadable(sql: &str) -> Held {
             .map_or(1, |found| found.line),
         Err(error) => error.line,
     };
-    let why = "PostgreSQL's parser cannot read it, so nothing in this file can be judged: a mistake, the syntax of \
+    let why = "PostgreSQL's parser cannot read it, so no statement of this file can be classified: a mistake, the syntax of \
                another version, or too deep a nesting";
     Held { line, why: why.to_owned() }
 }
@@ -102,16 +102,16 @@ fn newlines(bytes: &[u8]) -> u32 {
 }
 
 fn reasons_of(node: &Node) -> Vec<String> {
-    // A node without a kind would be one that this build of the parser does not know.
+    // A node without a kind is one that this build of the parser does not know.
     node.node.as_ref().map_or_else(|| vec!["a statement of an unknown kind".to_owned()], reasons)
 }
 
-/// Why a statement is held; nothing if it is harmless.
+/// Why a statement is held; empty if it is harmless.
 fn reasons(node: &NodeEnum) -> Vec<String> {
     use NodeEnum as N;
     let one = |why: &str| vec![why.to_owned()];
     match node {
-        // Definitions: what they call is not called now.
+        // Definitions: the functions in them are not called now.
         N::ViewStmt(_)
         | N::CreateFunctionStmt(_)
         | N::CreateTrigStmt(_)
@@ -130,7 +130,7 @@ fn reasons(node: &NodeEnum) -> Vec<String> {
         | N::CreateOpClassStmt(_)
         | N::CreateOpFamilyStmt(_)
         | N::CreatePublicationStmt(_) => vec![],
-        // Changes of what holds no rows.
+        // Changes of objects without rows.
         N::AlterEnumStmt(_)
         | N::AlterFunctionStmt(_)
         | N::AlterPolicyStmt(_)
@@ -143,7 +143,7 @@ fn reasons(node: &NodeEnum) -> Vec<String> {
         | N::AlterDefaultPrivilegesStmt(_)
         | N::GrantStmt(_)
         | N::CommentStmt(_) => vec![],
-        // What leaves everything as it is. A materialized view's query was judged when it was made.
+        // Statements that change nothing. A materialized view's query was classified when it was created.
         N::VariableShowStmt(_)
         | N::ConstraintsSetStmt(_)
         | N::LockStmt(_)
@@ -154,7 +154,7 @@ fn reasons(node: &NodeEnum) -> Vec<String> {
         | N::ReindexStmt(_)
         | N::ClusterStmt(_)
         | N::RefreshMatViewStmt(_) => vec![],
-        // What is evaluated now is harmless if all that it calls is.
+        // Expressions that are evaluated now are harmless if all called functions are.
         N::SelectStmt(_)
         | N::InsertStmt(_)
         | N::UpdateStmt(_)
@@ -162,7 +162,7 @@ fn reasons(node: &NodeEnum) -> Vec<String> {
         | N::MergeStmt(_)
         | N::CreateTableAsStmt(_)
         | N::IndexStmt(_) => evaluated(node),
-        // Of a new table only a partition's bounds are.
+        // Of a new table only a partition's bounds are evaluated.
         N::CreateStmt(create) => create.partbound.as_ref().map_or_else(Vec::new, evaluated),
         N::CreateSchemaStmt(create) => create.schema_elts.iter().flat_map(reasons_of).collect(),
         N::ExplainStmt(explain) => {
@@ -184,7 +184,7 @@ fn reasons(node: &NodeEnum) -> Vec<String> {
         N::AlterDomainStmt(alter) if alter.behavior() == DropBehavior::DropCascade => {
             vec![format!("changes the domain {} and what depends on it", dotted(&alter.type_name))]
         }
-        // A new check reads what is stored. A default is evaluated later.
+        // A new check reads stored data. A default is evaluated later.
         N::AlterDomainStmt(alter) => {
             if alter.subtype == "C" {
                 evaluated(&alter.def)
@@ -192,7 +192,7 @@ fn reasons(node: &NodeEnum) -> Vec<String> {
                 vec![]
             }
         }
-        // A new name loses nothing, but roles and databases are not the schema's.
+        // A new name loses no data, but roles and databases do not belong to the schema.
         N::RenameStmt(rename) => outside(rename.rename_type),
         N::AlterOwnerStmt(alter) => outside(alter.object_type),
         N::TruncateStmt(truncate) => vec![format!("empties the table {}", names(&truncate.relations))],
@@ -202,14 +202,14 @@ fn reasons(node: &NodeEnum) -> Vec<String> {
             vec![format!("calls the procedure {name}, which can do anything")]
         }
         N::PrepareStmt(_) | N::ExecuteStmt(_) => one("a prepared statement, which can do anything"),
-        N::CopyStmt(_) => one("a COPY, whose data cannot be seen"),
+        N::CopyStmt(_) => one("a COPY, whose data is unknown"),
         N::LoadStmt(_) => one("loads a library, which can do anything"),
         N::DropOwnedStmt(_) => one("drops all that a role owns"),
         _ => vec![format!("{}, which is not known to be harmless", kind_of(node))],
     }
 }
 
-/// The kind of a statement, in the parser's words.
+/// The kind of a statement, as the parser names it.
 fn kind_of(node: &NodeEnum) -> String {
     let kind = match serde_json::to_value(node) {
         Ok(Value::Object(map)) => map.into_iter().next().map_or_else(String::new, |(kind, _)| kind),
@@ -226,12 +226,12 @@ fn kind_of(node: &NodeEnum) -> String {
 }
 
 fn setting(set: &VariableSetStmt) -> Vec<String> {
-    // Names of settings are the same in any case, even in quotes.
+    // Names of settings are case-insensitive, even in quotes.
     let name = set.name.to_ascii_lowercase();
     if HELD_SETTINGS.contains(&name.as_str()) {
-        return vec![format!("changes the setting {name}, and with it what the rest of the file means")];
+        return vec![format!("changes the setting {name}, and with it the meaning of the rest of the file")];
     }
-    // PostgreSQL's own functions are found first, unless their schema is named after another.
+    // Built-in functions are found first, unless pg_catalog follows another schema in the path.
     let shadowed = name == "search_path" && set.args.iter().skip(1).any(|arg| constant(arg) == Some("pg_catalog"));
     if shadowed { vec!["puts other schemas before pg_catalog".to_owned()] } else { vec![] }
 }
@@ -304,7 +304,7 @@ fn outside(kind: i32) -> Vec<String> {
             | O::ObjectSubscription
             | O::ObjectTablespace
     );
-    if outside { vec![format!("changes a {}, which is not the schema's", word(kind))] } else { vec![] }
+    if outside { vec![format!("changes a {}, which does not belong to the schema", word(kind))] } else { vec![] }
 }
 
 fn altered(alter: &AlterTableStmt) -> Vec<String> {
@@ -327,20 +327,20 @@ fn altered_by(command: &AlterTableCmd, table: &str, kind: ObjectType) -> Vec<Str
     let name = identifier(&command.name);
     let one = |why: String| vec![why];
     match command.subtype() {
-        // What is stored is rewritten or checked now.
+        // Stored data is rewritten or checked now.
         A::AtAddColumn | A::AtAddConstraint | A::AtSetExpression | A::AtAttachPartition => evaluated(&command.def),
         A::AtDropColumn => one(format!("drops the {part} {name} of {table}{dependants}")),
         A::AtAlterColumnType => {
-            one(format!("changes the type of the {part} {name} of {table}, which may lose what does not fit"))
+            one(format!("changes the type of the {part} {name} of {table}, which may lose values that do not fit"))
         }
         A::AtDropConstraint if cascade => one(format!("drops the constraint {name} of {table}{dependants}")),
-        // Where the counter stands is lost, as with DROP SEQUENCE.
+        // The counter's value is lost, as with DROP SEQUENCE.
         A::AtDropIdentity => one(format!("drops the sequence of the column {name} of {table}")),
-        // The rows stay, but the table's readers lose them.
-        A::AtDetachPartition | A::AtDetachPartitionFinalize => one(format!("takes a partition's rows out of {table}")),
-        A::AtDropInherit => one(format!("takes the rows of {table} out of its parent")),
+        // The rows are kept, but the table's readers no longer see them.
+        A::AtDetachPartition | A::AtDetachPartitionFinalize => one(format!("removes a partition's rows from {table}")),
+        A::AtDropInherit => one(format!("removes the rows of {table} from its parent")),
         A::AtSetUnLogged => one(format!("makes {table} unlogged: a crash or a failover empties it")),
-        // A default is evaluated later, and one that is dropped stays in the rows.
+        // A default is evaluated later, and a dropped default stays in the rows.
         A::AtColumnDefault
         | A::AtDropExpression
         | A::AtSetNotNull
@@ -415,7 +415,7 @@ fn qualified(schema: &str, name: &str) -> String {
     if schema.is_empty() { identifier(name) } else { format!("{}.{}", identifier(schema), identifier(name)) }
 }
 
-/// A name as SQL writes it. What is told of it is printed and logged: no control characters.
+/// A name in SQL syntax. It is printed and logged, so it has no control characters.
 fn identifier(name: &str) -> String {
     let starts_plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_');
     if starts_plain && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '$')) {
@@ -425,10 +425,10 @@ fn identifier(name: &str) -> String {
 }
 
 fn listed(mut parts: Vec<String>) -> String {
-    let more = parts.len().saturating_sub(TOLD);
-    parts.truncate(TOLD);
-    let told = parts.join(", ");
-    if more == 0 { told } else { format!("{told} and {more} more") }
+    let more = parts.len().saturating_sub(REPORTED);
+    parts.truncate(REPORTED);
+    let listed = parts.join(", ");
+    if more == 0 { listed } else { format!("{listed} and {more} more") }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the operator tells its migration Jobs, and their way to the database.
+//! The environment of migration Jobs, and their access to the database.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,20 +17,22 @@ use crate::contract::records::MigratorRecord;
 use crate::postgres::{Connection, TlsLogin, immune, over_tls};
 use crate::vault::{Vault, pod as pod_vault};
 
-/// What the operator tells a Job by its environment.
+/// A Job's settings, from its environment.
 pub struct Job {
-    /// The names in PostgreSQL, the database's own among them.
+    /// The names in PostgreSQL, including the database's.
     pub names: PostgresNames,
     /// The primary's host name.
     pub host: String,
-    /// What the ledger shall record as complete.
+    /// The revision that the ledger records on completion.
     pub revision: String,
-    /// How to come there.
+    /// How to apply it.
     pub policy: Policy,
-    /// Where the files are that an image had; the revision stands for its reference then.
+    /// The folder with the files of an image; the revision then identifies the image reference.
     pub image_folder: Option<PathBuf>,
-    /// The extensions that the database has.
+    /// The database's extensions.
     pub extensions: Vec<String>,
+    /// The search path that the spec sets for the server, if it sets one.
+    pub search_path: Option<String>,
 }
 
 /// A login to the database.
@@ -47,7 +49,7 @@ impl Job {
     /// Reads it.
     ///
     /// # Errors
-    /// If something is missing or is not readable.
+    /// If a value is missing or invalid.
     pub fn from_environment() -> Result<Self, Stopped> {
         let read = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
         let get = |variable: &str| {
@@ -71,6 +73,7 @@ impl Job {
             policy,
             image_folder,
             extensions: extensions.unwrap_or_default(),
+            search_path: read(pod::ENV_SEARCH_PATH),
         })
     }
 
@@ -79,7 +82,7 @@ impl Job {
         self.names.owner()
     }
 
-    /// How long to wait for what.
+    /// The timeouts.
     pub fn limits(&self) -> Limits {
         Limits {
             table_lock: Duration::from_secs(self.policy.lock_timeout_seconds.into()),
@@ -88,10 +91,10 @@ impl Job {
         }
     }
 
-    /// Reads the migrator's record anew at each try: a rotation may have passed in between.
+    /// Reads the migrator's record at each attempt: a rotation may have happened in between.
     ///
     /// # Errors
-    /// If Vault does not give it.
+    /// If Vault does not return it.
     pub async fn access(&self) -> Result<Access, Stopped> {
         let unavailable = |reason: &str, message: String| Stopped::unavailable(reason, message);
         let (vault, settings) =
@@ -108,7 +111,7 @@ impl Job {
         Ok(Access { user, password, ca })
     }
 
-    /// How to log in with it. `name` shows in `pg_stat_activity`.
+    /// The login. `name` is shown in `pg_stat_activity`.
     pub fn login<'a>(&'a self, access: &'a Access, name: &'a str) -> TlsLogin<'a> {
         TlsLogin {
             host: &self.host,
@@ -125,10 +128,10 @@ impl Job {
 }
 
 impl Job {
-    /// A session as the migrator, and what it logged in with.
+    /// A session as the migrator, and its credentials.
     ///
     /// # Errors
-    /// If Vault or the database is not there.
+    /// If Vault or the database is unavailable.
     pub async fn connect(&self) -> Result<(Access, Connection), Stopped> {
         let access = self.access().await?;
         let connection = over_tls(&self.login(&access, &session_name()))
@@ -140,13 +143,13 @@ impl Job {
     /// The files of the revision.
     ///
     /// # Errors
-    /// If something cannot be read, or is no migration.
+    /// If a file cannot be read, or is not a migration.
     pub fn files(&self) -> Result<MigrationSet, Stopped> {
         files::read(self.image_folder.as_deref().unwrap_or(Path::new(pod::MIGRATIONS_DIR)))
     }
 }
 
-/// What a session of this pod calls itself, which names the pod.
+/// The application name of a session of this pod, which contains the pod's name.
 pub fn session_name() -> String {
     format!("migrate/{}", std::env::var("HOSTNAME").unwrap_or_default())
 }

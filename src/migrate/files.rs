@@ -1,4 +1,4 @@
-//! Reads the folder that migrations are in: a ConfigMap's volume, or what was in an image.
+//! Reads the folder with the migrations: a ConfigMap's volume, or a folder from an image.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,17 @@ use super::source::{self, MigrationSet};
 use crate::api::conditions::reason;
 use crate::contract::pod::IMAGE_DIR;
 
-/// How much of a folder is read, in bytes: what is larger is none of migrations.
+/// The size limit of a folder, in bytes: a larger one does not contain only migrations.
 const LIMIT: u64 = 64 << 20;
 
-/// Reads a folder's files, and those in its folders, as migrations. What starts with a dot is
-/// none: the kubelet's own entries do (each file of a ConfigMap is a symbolic link into one of
-/// them), and `.gitkeep` does.
+/// Reads a folder's files, and those in its folders, as migrations. Names that start with a dot are
+/// skipped: the kubelet's own entries (each file of a ConfigMap is a symbolic link into one of
+/// them), and `.gitkeep`.
 ///
 /// # Errors
-/// If something cannot be read, or is no migration.
+/// If a file cannot be read, or is not a migration.
 pub fn read(folder: &Path) -> Result<MigrationSet, Stopped> {
-    // A folder that is itself a link leads no further than its image.
+    // A folder that is itself a link cannot lead out of its image.
     let mount = Path::new(IMAGE_DIR);
     let root = if folder.starts_with(mount) { mount } else { folder };
     let root = root.canonicalize().map_err(|error| failed(folder, &error))?;
@@ -49,7 +49,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, Stopped> {
 
 fn content(root: &Path, path: &Path, left: &mut u64) -> Result<Vec<u8>, Stopped> {
     let target = path.canonicalize().map_err(|error| failed(path, &error))?;
-    // A link out of the folder would make this process read out what is its own.
+    // A link out of the folder would make this process read its own files.
     if !target.starts_with(root) || !target.is_file() {
         let message = "it is neither a file nor a link to one in the folder: put the file itself there";
         return Err(Stopped::refused(reason::INVALID_MIGRATIONS, path.to_str(), message));
@@ -63,7 +63,7 @@ fn content(root: &Path, path: &Path, left: &mut u64) -> Result<Vec<u8>, Stopped>
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Stopped {
-    let message = format!("{} cannot be read, where the migrations are: {error}", path.display());
+    let message = format!("the migrations folder {} cannot be read: {error}", path.display());
     Stopped::later(reason::INVALID_MIGRATIONS, message)
 }
 

@@ -1,4 +1,4 @@
-//! The process of the migration Job: its files, the connection, and how it ends.
+//! The process of the migration Job: its files, the connection, and its result.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use crate::postgres::{TlsLogin, cancel_over_tls};
 /// How long a cancelled statement may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Applies what is pending, once, and leaves the outcome as the termination message.
+/// Applies the pending migrations, once, and writes the outcome as the termination message.
 pub async fn run() -> ExitCode {
     let (stopper, stop) = stop();
     let signals = tokio::spawn(listen(stopper));
@@ -48,20 +48,27 @@ pub async fn run() -> ExitCode {
         ),
         Some(failure) => {
             let (reason, transient) = (&failure.reason, failure.transient);
-            tracing::error!(applied, duration_ms, reason, transient, error = one_line(failure), "not all is applied");
+            tracing::error!(
+                applied,
+                duration_ms,
+                reason,
+                transient,
+                error = one_line(failure),
+                "not all migrations were applied"
+            );
         }
     }
     outcome::leave(&outcome, Path::new(TERMINATION_LOG));
     ExitCode::from(outcome::exit_code(&outcome))
 }
 
-/// Applies what is pending.
+/// Applies the pending migrations.
 async fn apply(job: &Job, stop: &Stop, done: &mut Done) -> Result<(), Stopped> {
     let set = job.files()?;
     if job.image_folder.is_none() && set.revision != job.revision {
         let message = format!(
             "the files are revision {}, but this Job is for {}: its ConfigMap was changed; delete the Job and the \
-             operator makes both anew",
+             operator recreates both",
             set.revision, job.revision
         );
         return Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message));
@@ -74,7 +81,7 @@ async fn apply(job: &Job, stop: &Stop, done: &mut Done) -> Result<(), Stopped> {
             return Err(Stopped::interrupted());
         }
         let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
-        tracing::warn!(error = one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
+        tracing::warn!(error = one_line(&stopped.failure), "retrying in {} ms", pause.as_millis());
         if !stop.sleep(pause).await {
             return Err(Stopped::interrupted());
         }
@@ -102,8 +109,8 @@ async fn over_connection(
     result
 }
 
-/// Runs to the end, or, once the run shall end, cancels what the server is doing for it. It
-/// asks again and again, since a request that comes between two statements ends neither.
+/// Runs to the end, or, on a stop request, cancels the running statement. It repeats the cancel
+/// request, since one that arrives between two statements cancels neither.
 async fn until_stopped(
     login: &TlsLogin<'_>,
     client: &Client,
@@ -113,7 +120,7 @@ async fn until_stopped(
     let mut work = std::pin::pin!(work);
     tokio::select! {
         result = &mut work => return result,
-        () = stop.requested() => tracing::info!("asked to end: cancelling what runs"),
+        () = stop.requested() => tracing::info!("stop requested: cancelling the running statement"),
     }
     let cancel = async {
         loop {

@@ -1,7 +1,7 @@
-//! The ledger in the database: what was applied, and the statements that write it.
+//! The ledger in the database: the applied migrations, and the statements that write it.
 //!
-//! Statements name everything with its schema, since a migration may have moved the
-//! search path, and every change tells the agent.
+//! Statements qualify all names, since a migration may have changed the search path, and every
+//! change notifies the agent.
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -14,17 +14,17 @@ use crate::postgres::literal;
 
 /// How many bytes of an error the ledger keeps: it also goes into the resource's status.
 const ERROR_LIMIT: usize = 1024;
-/// The error of a completed migration whose down file was begun and did not end.
+/// The error of a completed migration whose down file was started and did not finish.
 const ROLLING_BACK: &str = "rolling back";
 
-/// What the database says of its migrations.
+/// The content of the ledger.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledger {
     /// The migrations, the lowest version first.
     pub rows: Vec<Row>,
-    /// The revision that was last found complete.
+    /// The last completed revision.
     pub revision: Option<String>,
-    /// Whether a team's own tool brought the schema there.
+    /// Whether a team's own tool migrated the schema.
     pub by_tool: bool,
 }
 
@@ -35,30 +35,30 @@ pub struct Row {
     pub version: i64,
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// Its state.
     pub state: MigrationState,
     /// The checksum of the file that was run.
     pub checksum: String,
-    /// How the down file is run that it was applied with, if it was with one.
+    /// How its stored down file is run, if it has one.
     pub down: Option<Mode>,
-    /// Whether that was begun and did not end.
+    /// Whether the down file was started and did not finish.
     pub half_reverted: bool,
-    /// Whether the ledger has an error of it.
+    /// Whether the ledger has an error for it.
     pub has_error: bool,
 }
 
-/// Makes sure that there is a ledger, and reads it.
+/// Creates the ledger if it is missing, and reads it.
 ///
 /// # Errors
-/// Whatever the server said.
+/// Any error of the server.
 pub async fn open(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
     read(client, LEDGER_DDL).await
 }
 
-/// Reads the ledger, which may not be there; changes nothing.
+/// Reads the ledger, which may not exist; changes nothing.
 ///
 /// # Errors
-/// Whatever the server said.
+/// Any error of the server.
 pub async fn look(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
     let there = client
         .query_one("SELECT pg_catalog.to_regclass('servicedb.migrations') IS NOT NULL", &[])
@@ -67,10 +67,10 @@ pub async fn look(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
     if there { read(client, "").await } else { Ok(Ledger::default()) }
 }
 
-/// The revision that was last found complete; of a ledger of any version.
+/// The last completed revision, from a ledger of any version.
 ///
 /// # Errors
-/// Whatever the server said; that there is no ledger is an error, too.
+/// Any error of the server; a missing ledger is an error, too.
 pub async fn revision(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
     let row = client.query_opt("SELECT revision FROM servicedb.revision", &[]).await?;
     Ok(row.map(|row| row.get(0)))
@@ -78,7 +78,7 @@ pub async fn revision(client: &Client) -> Result<Option<String>, tokio_postgres:
 
 /// Reads it after these statements, in one round trip.
 async fn read(client: &Client, first: &str) -> Result<Ledger, tokio_postgres::Error> {
-    // Of a down file, which may be long, only what says how it is run.
+    // Of a down file, which may be long, only the first line, which sets how it is run.
     let statements = format!(
         "{first}\n\
          SELECT version, name, status, checksum, pg_catalog.split_part(down_sql, E'\\n', 1), error = '{ROLLING_BACK}', \
@@ -119,7 +119,7 @@ fn read_row(row: &SimpleQueryRow) -> Option<Row> {
     })
 }
 
-/// A down file as the ledger keeps it.
+/// A down file stored in the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DownFile {
     /// The version that it reverts.
@@ -130,10 +130,10 @@ pub struct DownFile {
     pub sql: String,
 }
 
-/// The down files that migrations were applied with, in this order.
+/// The stored down files of migrations, in this order.
 ///
 /// # Errors
-/// Whatever the server said; a migration without one is an error, too.
+/// Any error of the server; a migration without one is an error, too.
 pub async fn down_files(client: &Client, rows: &[&Row]) -> Result<Vec<DownFile>, tokio_postgres::Error> {
     let mut files = Vec::with_capacity(rows.len());
     for version in rows.iter().map(|row| row.version) {
@@ -144,7 +144,7 @@ pub async fn down_files(client: &Client, rows: &[&Row]) -> Result<Vec<DownFile>,
     Ok(files)
 }
 
-/// The statements that announce migrations which the ledger does not know yet.
+/// The statements that record new migrations as pending.
 pub fn announce(migrations: &[&Migration]) -> String {
     let values = |migration: &&Migration| {
         let (name, checksum) = (literal(&migration.name), literal(&migration.up.checksum));
@@ -154,12 +154,12 @@ pub fn announce(migrations: &[&Migration]) -> String {
     format!("INSERT INTO servicedb.migrations (version, name, checksum, status) VALUES\n{};\n", rows.join(",\n"))
 }
 
-/// The statements that take back what was announced and never completed.
+/// The statements that remove migrations that were recorded and never completed.
 pub fn withdraw(versions: &[i64]) -> String {
     format!("DELETE FROM servicedb.migrations WHERE status <> 'completed' AND version IN ({});\n", list(versions))
 }
 
-/// The statements that say of completed migrations that they are wholly there.
+/// The statements that clear the error of completed migrations.
 pub fn whole_again(versions: &[i64]) -> String {
     format!("UPDATE servicedb.migrations SET error = NULL WHERE version IN ({});\n", list(versions))
 }
@@ -168,7 +168,7 @@ fn list(versions: &[i64]) -> String {
     versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The statements that record migrations as applied which another tool has applied.
+/// The statements that record migrations that another tool has applied.
 pub fn baseline(migrations: &[&Migration]) -> String {
     let mut statements = String::new();
     for migration in migrations {
@@ -177,12 +177,12 @@ pub fn baseline(migrations: &[&Migration]) -> String {
     statements
 }
 
-/// The statements that tell the agent that the ledger has changed.
+/// The statement that notifies the agent of a changed ledger.
 pub fn notify() -> String {
     format!("NOTIFY {LEDGER_CHANNEL};")
 }
 
-/// The statements that mark a step as begun: two of them, which the runner counts on.
+/// The statements that mark a step as started: two of them, which the runner relies on.
 pub fn begun(step: &Step<'_>) -> String {
     let mark = match step.direction {
         Direction::Up(migration) => upsert(migration, "executing", "duration_ms = NULL"),
@@ -224,8 +224,8 @@ pub fn done(step: &Step<'_>) -> String {
     format!("{mark} {}", notify())
 }
 
-/// The statements that mark a step as failed, after all of it was rolled back. A migration
-/// that could not be reverted is applied as before, with the error.
+/// The statements that mark a step as failed, after it was rolled back. A migration that could not
+/// be reverted is applied as before, with the error.
 pub fn failed(step: &Step<'_>, error: &str, duration_ms: u64) -> String {
     let error = literal(&cut(error, ERROR_LIMIT));
     let mark = match step.direction {
@@ -240,7 +240,7 @@ pub fn failed(step: &Step<'_>, error: &str, duration_ms: u64) -> String {
             name = literal(&migration.name),
             checksum = literal(&migration.up.checksum),
         ),
-        // Without a transaction it may be half reverted: then the mark stays.
+        // Without a transaction it may be partly reverted: then the mark is kept.
         Direction::Down if step.mode == Mode::Transaction => {
             format!("UPDATE servicedb.migrations SET error = {error} WHERE version = {};", step.version)
         }
@@ -249,8 +249,8 @@ pub fn failed(step: &Step<'_>, error: &str, duration_ms: u64) -> String {
     format!("{mark} {}", notify())
 }
 
-/// The statements that mark a step as not begun, after all of it was rolled back without
-/// being its fault.
+/// The statements that mark a step as not started, after it was rolled back for another cause than
+/// an error of its own.
 pub fn postponed(step: &Step<'_>) -> String {
     let change = match step.direction {
         Direction::Up(_) => "status = 'pending', duration_ms = NULL",
@@ -259,15 +259,15 @@ pub fn postponed(step: &Step<'_>) -> String {
     format!("UPDATE servicedb.migrations SET {change} WHERE version = {}; {}", step.version, notify())
 }
 
-/// The statements that say that no revision is complete. The row stays: that there was one
-/// tells a schema that was rolled back from one that another tool has made.
+/// The statement that records that no revision is complete. The row is kept: it distinguishes a
+/// schema that was rolled back from one that another tool has created.
 pub fn incomplete() -> &'static str {
     "UPDATE servicedb.revision SET revision = '';\n"
 }
 
-/// The statements that record that a revision has come to its target. `version` is what a
-/// team's own tool calls the schema's version, empty where nobody knows; with our own
-/// migrations the rows tell.
+/// The statements that record that a revision has reached its target. `version` is the schema's
+/// version according to a team's own tool, empty if unknown; with migrations from files the rows
+/// have it.
 pub fn complete_revision(goal: &str, version: Option<&str>) -> String {
     let (goal, version) = (literal(goal), version.map_or_else(|| "NULL".to_owned(), literal));
     format!(

@@ -1,15 +1,15 @@
 //! Splits a file of SQL into its top-level statements, as PostgreSQL's own lexer would.
 //!
-//! It knows what may hide a semicolon or a keyword: strings (also `E''` and continued ones),
-//! quoted identifiers, dollar quotes, nested comments, parentheses (`CREATE RULE`) and
-//! SQL-standard bodies (`BEGIN ATOMIC … END`). It judges nothing else: the server parses.
+//! It recognises constructs that may hide a semicolon or a keyword: strings (also `E''` and continued
+//! ones), quoted identifiers, dollar quotes, nested comments, parentheses (`CREATE RULE`) and
+//! SQL-standard bodies (`BEGIN ATOMIC … END`). The server parses everything else.
 
 /// A top-level statement.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
     /// Its text, from its first token to its last, without the semicolon.
     pub text: &'a str,
-    /// Where the text starts in the file, in bytes.
+    /// The offset of the text in the file, in bytes.
     pub offset: usize,
     /// The line of its first token, from 1.
     pub line: u32,
@@ -34,20 +34,20 @@ fn same(found: &[&str], words: &[&str]) -> bool {
     found.iter().zip(words).all(|(found, word)| found.eq_ignore_ascii_case(word))
 }
 
-/// A file that PostgreSQL could not read as statements.
+/// A file that cannot be split into statements.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LexError {
     /// The line, from 1.
     pub line: u32,
-    /// What is wrong with it.
+    /// The problem.
     pub message: &'static str,
 }
 
 /// The statements of a file; empty ones (`;;`) are left out.
 ///
 /// # Errors
-/// If a quote, comment, parenthesis or body is not closed, or if a backslash stands where
-/// only psql would understand it.
+/// If a quote, comment, parenthesis or body is not closed, or if there is a backslash command of
+/// psql.
 pub fn statements(sql: &str) -> Result<Vec<Statement<'_>>, LexError> {
     let mut lexer = Lexer { sql, bytes: sql.as_bytes(), at: 0, line: 1, counted: 0 };
     let mut found = Vec::new();
@@ -132,8 +132,8 @@ impl<'a> Building<'a> {
         };
     }
 
-    /// Keeps count of what a SQL-standard body needs to end: `CASE` ends with `END` too. A
-    /// word after a dot or `AS` is a name, not a keyword.
+    /// Counts the `END`s that a SQL-standard body still needs: `CASE` ends with `END` too. A word after
+    /// a dot or `AS` is a name, not a keyword.
     fn follow_body(&mut self, token: &Token, text: &str) {
         let after_begin = match self.previous {
             Previous::Dot => return,
@@ -175,13 +175,13 @@ impl<'a> Building<'a> {
     }
 }
 
-/// Works on bytes: whatever is not ASCII is part of an identifier, as for PostgreSQL.
+/// Works on bytes: non-ASCII bytes are part of an identifier, as in PostgreSQL.
 struct Lexer<'a> {
     sql: &'a str,
     bytes: &'a [u8],
     at: usize,
     line: u32,
-    /// Up to where `line` has counted.
+    /// The position up to which `line` has counted.
     counted: usize,
 }
 
@@ -197,7 +197,7 @@ impl Lexer<'_> {
             b';' => self.single(Kind::Semicolon),
             b'.' => self.single(Kind::Dot),
             b'\\' => {
-                let message = "a backslash command is psql's, not SQL: the server does not know it; remove it";
+                let message = "a backslash command belongs to psql and is not SQL; remove it";
                 return Err(LexError { line, message });
             }
             b'\'' => self.string(line, false)?,
@@ -268,8 +268,8 @@ impl Lexer<'_> {
         }
     }
 
-    /// At the opening quote. A string goes on after a line break and another quote, and with
-    /// the same escapes.
+    /// At the opening quote. A string continues after a line break and another quote, with the same
+    /// escapes.
     fn string(&mut self, line: u32, escapes: bool) -> Result<Kind, LexError> {
         loop {
             self.at += 1;
@@ -289,8 +289,8 @@ impl Lexer<'_> {
         }
     }
 
-    /// Moves to the quote of a continuation if there is one: white space and `--` comments
-    /// may lie between, a line break must.
+    /// Moves to the quote of a continuation if there is one: white space and `--` comments are allowed
+    /// in between, a line break is required.
     fn reach_continuation(&mut self) -> bool {
         let end = self.at;
         loop {
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_is_refused_where_it_opens() {
+    fn an_unclosed_construct_is_refused_at_its_start() {
         let cases = [
             ("SELECT 1;\nSELECT 'a;\n\n", 2, "string"),
             ("SELECT E'a\\'", 1, "string"),

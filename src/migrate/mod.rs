@@ -1,11 +1,11 @@
-//! The migration Job: applies what is pending of one revision, once.
+//! The migration Job: applies the pending migrations of one revision, once.
 //!
-//! Reading order: [`migrate`] below is the whole run over a connection; `job` is what the
-//! process does around it, with the `environment` that the operator gave it. `files` reads a
-//! folder, [`source`] its files, `lexer` their statements; `plan` compares them with the
-//! [`ledger`]; `approval` holds what a person must see; `session` and `apply` do the work, a
-//! `step` at a time; [`outcome`] is how it ends. `tool` is the same for a team's own tool;
-//! [`drift`] looks whether the schema still is what the migrations give.
+//! Reading order: [`migrate`] below is the whole run over a connection; `job` is the process around
+//! it, with the `environment` from the operator. `files` reads a folder, [`source`] its files,
+//! `lexer` their statements; `plan` compares them with the [`ledger`]; `approval` finds the
+//! statements that need one; `session` and `apply` run them, one `step` at a time; [`outcome`] is
+//! the result. `tool` is the same for a team's own tool; [`drift`] compares the schema with the
+//! migrations.
 
 mod apply;
 pub mod approval;
@@ -42,39 +42,38 @@ use crate::api::conditions::reason;
 use crate::api::{MigrationPlan, PendingApproval};
 use crate::contract::migration::Policy;
 
-/// What a run has done; it counts also when the run stops early.
+/// The progress of a run; valid also if the run stops early.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Done {
     /// How many migrations it applied.
     pub applied: i64,
     /// How many it rolled back.
     pub rolled_back: i64,
-    /// Of a dry run: what it would do.
+    /// Of a dry run: the plan.
     pub plan: Option<MigrationPlan>,
-    /// What waits for a person.
+    /// The statements that wait for approval.
     pub approval: Option<PendingApproval>,
 }
 
-/// What is brought to a database.
+/// The migrations to apply and their policy.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
     /// The role that owns the schema.
     pub owner: &'a str,
     /// The migrations.
     pub set: &'a MigrationSet,
-    /// What the ledger shall record: the set's revision, or what stands for its source.
+    /// The revision to record: the set's, or the one that identifies its source.
     pub revision: &'a str,
-    /// Where the schema shall be, and what is allowed for it.
+    /// The target of the schema, and the allowed operations.
     pub policy: &'a Policy,
 }
 
-/// Brings a database to a set of migrations over one connection, whose user may
+/// Applies a set of migrations to a database over one connection, whose user may
 /// `SET ROLE owner`.
 ///
 /// # Errors
-/// If the ledger contradicts the set (then nothing was run), if a migration fails (then
-/// nothing of it is left), if another run is under way for too long, or if the connection is
-/// lost.
+/// If the ledger contradicts the set (then nothing was run), if a migration fails (then it was rolled
+/// back), if another run takes too long, or if the connection is lost.
 pub async fn migrate(
     client: &Client,
     run: Run<'_>,
@@ -83,10 +82,10 @@ pub async fn migrate(
     done: &mut Done,
 ) -> Result<(), Stopped> {
     let Run { owner, set, policy, .. } = run;
-    // 1. Be alone, and be the owner.
+    // 1. Take the lock, and the owner's role.
     let settings = session::prepare(client, owner, limits, stop).await?;
 
-    // 2. Compare the ledger with the set; refuse before anything is run.
+    // 2. Compare the ledger with the set; refuse before the first statement.
     let ledger = if policy.dry_run { ledger::look(client).await } else { ledger::open(client).await };
     let ledger = ledger.map_err(session::unavailable)?;
     let plan = plan::plan(set, &ledger, policy)?;
@@ -95,7 +94,7 @@ pub async fn migrate(
         return Ok(());
     }
 
-    // 3. Wait for a person, where one is asked.
+    // 3. Wait for approval, if required.
     let reverts = ledger::down_files(client, &plan.reverts).await.map_err(session::unavailable)?;
     if policy.manual_approval {
         let steps = reverts.iter().map(|file| (file.name.as_str(), file.sql.as_str()));
@@ -109,7 +108,7 @@ pub async fn migrate(
         }
     }
 
-    // 4. Tell what is pending, and that no revision is complete until it is done.
+    // 4. Record the pending migrations, and that no revision is complete until they are done.
     if let Some(statements) = plan.announce() {
         client.batch_execute(&statements).await.map_err(session::unavailable)?;
     }

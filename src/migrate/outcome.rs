@@ -1,4 +1,4 @@
-//! How a run ends: why it stopped, what its container says, and its exit code.
+//! The result of a run: the cause of a stop, the termination message, and the exit code.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,52 +8,52 @@ use crate::api::conditions::reason;
 use crate::contract::migration::{Failure, Outcome};
 use crate::migrate::source::SourceError;
 
-/// Where the kubelet reads the container's last words.
+/// The file from which the kubelet reads the termination message.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
-/// How many bytes of them it keeps.
+/// The kubelet's size limit of the message.
 const TERMINATION_LIMIT: usize = 4096;
-/// How many bytes JSON takes for one, as in `\u0001`.
+/// The maximum number of bytes that JSON takes for one, as in `\u0001`.
 const LONGEST_ESCAPE: usize = 6;
-/// Stands where a message was cut.
+/// Marks a truncated message.
 const CUT: &str = " […]";
 
-/// Exit code: all is applied.
+/// Exit code: all migrations are applied.
 pub const EXIT_OK: u8 = 0;
-/// Exit code: refused or failed, and the same again would be too.
+/// Exit code: refused or failed, and a retry would be too.
 pub const EXIT_PERMANENT: u8 = 1;
-/// Exit code: another try may go better (`EX_TEMPFAIL`).
+/// Exit code: a retry may succeed (`EX_TEMPFAIL`).
 pub const EXIT_TRANSIENT: u8 = 75;
 
-/// Why a run stopped before all was applied.
+/// Why a run stopped before all migrations were applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stopped {
-    /// What the operator and people are told.
+    /// The failure, for the operator and for users.
     pub failure: Failure,
-    /// Whether the same run may go on over a new connection.
+    /// Whether the same run may continue over a new connection.
     pub reconnect: bool,
 }
 
 impl Stopped {
-    /// Something has to be changed first.
+    /// A change is needed first.
     pub fn refused(reason: &str, file: Option<&str>, message: impl Into<String>) -> Self {
         Self::new(reason, file, message.into(), false)
     }
 
-    /// A later run may go better.
+    /// A later run may succeed.
     pub fn later(reason: &str, message: impl Into<String>) -> Self {
         Self::new(reason, None, message.into(), true)
     }
 
-    /// The database or Vault was not there, or went away: worth another connection.
+    /// The database or Vault was unavailable, or became so: worth another connection.
     pub fn unavailable(reason: &str, message: impl Into<String>) -> Self {
         Self { reconnect: true, ..Self::later(reason, message) }
     }
 
-    /// Somebody asked this process to end.
+    /// A request to stop this process.
     pub fn interrupted() -> Self {
         Self::later(
             reason::MIGRATIONS_RUNNING,
-            "the migration run was asked to end before all was applied; the next run goes on from there",
+            "the migration run was stopped before all migrations were applied; the next run continues from there",
         )
     }
 
@@ -93,19 +93,19 @@ pub fn one_line(failure: &Failure) -> String {
     format!("{place}{}{state}", failure.message)
 }
 
-/// Leaves the outcome for the kubelet. That this cannot be done is only logged: the exit code
-/// and the ledger still tell.
+/// Writes the outcome for the kubelet. A failure to do so is only logged: the exit code and the
+/// ledger still have the result.
 pub fn leave(outcome: &Outcome, path: &Path) {
     if let Err(error) = std::fs::write(path, termination_message(outcome)) {
         tracing::warn!(path = %path.display(), %error, "the termination message cannot be written");
     }
 }
 
-/// Leaves how a process ended that does not apply migrations itself.
+/// Writes the result of a process that does not apply migrations itself.
 pub fn end(started: Instant, outcome: Outcome, result: Result<(), Stopped>) -> ExitCode {
     let failure = result.err().map(|stopped| stopped.failure);
     if let Some(failure) = &failure {
-        tracing::error!(reason = failure.reason, transient = failure.transient, error = one_line(failure), "in vain");
+        tracing::error!(reason = failure.reason, transient = failure.transient, error = one_line(failure), "failed");
     }
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let outcome = Outcome { duration_ms, failure, ..outcome };
@@ -113,12 +113,12 @@ pub fn end(started: Instant, outcome: Outcome, result: Result<(), Stopped>) -> E
     ExitCode::from(exit_code(&outcome))
 }
 
-/// The outcome as JSON that fits. The message is cut at its end. Lists are cut where they are
-/// made; what escapes make of them may still be too long, and what is no JSON says nothing.
+/// The outcome as JSON that fits. The message is truncated. Lists are limited when they are built,
+/// but escapes may still make them too long, and truncated JSON would be unreadable.
 fn termination_message(outcome: &Outcome) -> String {
     let mut outcome = outcome.clone();
     loop {
-        // A document of strings, numbers and booleans always has a JSON form.
+        // A document of strings, numbers and booleans can always be serialised.
         let json = serde_json::to_string(&outcome).unwrap_or_default();
         let excess = json.len().saturating_sub(TERMINATION_LIMIT);
         if excess == 0 {
@@ -126,7 +126,7 @@ fn termination_message(outcome: &Outcome) -> String {
         }
         if let Some(failure) = outcome.failure.as_mut().filter(|failure| failure.message.len() > CUT.len()) {
             let kept = failure.message.strip_suffix(CUT).unwrap_or(&failure.message);
-            // JSON writes one byte as six at most: so no step cuts more than it must.
+            // JSON takes at most six bytes for one, so no step truncates more than necessary.
             let step = (excess / LONGEST_ESCAPE).max(CUT.len());
             failure.message = cut(kept, kept.len().saturating_sub(step));
         } else if !drop_last(&mut outcome) {
@@ -135,13 +135,13 @@ fn termination_message(outcome: &Outcome) -> String {
     }
 }
 
-/// Leaves out the last entry of the longest list; the counts beside them stay.
+/// Removes the last entry of the longest list; the counts beside them are kept.
 fn drop_last(outcome: &mut Outcome) -> bool {
     let drift = outcome.drift.as_mut().is_some_and(|drift| drift.differences.pop().is_some());
     drift || outcome.approval.as_mut().is_some_and(|approval| approval.statements.pop().is_some())
 }
 
-/// A text with at most so many bytes of its start, and a mark where it was cut.
+/// The start of a text, with at most this many bytes, and a mark if it was truncated.
 pub fn cut(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_whether_to_try_again() {
+    fn the_exit_code_shows_whether_to_retry() {
         let mut outcome = failed(String::new());
         assert_eq!(exit_code(&outcome), EXIT_PERMANENT);
         outcome.failure = Some(Stopped::unavailable(reason::NO_PRIMARY, "").failure);

@@ -1,4 +1,4 @@
-//! Patience with Vault and the database, which may be away for a while.
+//! Retries while Vault or the database is unavailable.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,15 @@ use rand::Rng;
 
 use super::outcome::{Stopped, one_line};
 
-/// How long Vault or the database may be away before the run gives up.
+/// How long Vault or the database may be unavailable before the run gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a run may lose the database in the middle of a file: a migration that takes the
-/// server down shall not do so again and again.
+/// How often a run may lose the database in the middle of a file: a migration that crashes the
+/// server must not do so repeatedly.
 const MAX_LOST: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long to go on trying.
+/// The limits of retrying.
 pub struct Patience {
     since: Instant,
     next: Duration,
@@ -22,13 +22,13 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// From now on.
+    /// Starts now.
     pub fn new() -> Self {
         Self { since: Instant::now(), next: FIRST_PAUSE, lost: 0 }
     }
 
-    /// After a connection that came as far as a file, the time starts anew; how often one was
-    /// lost in a file is counted over the whole run.
+    /// After a connection that reached a file, the time restarts; losses of the connection in a file
+    /// are counted over the whole run.
     pub fn worked(&mut self, applied: bool, lost_in_file: bool) {
         if applied || lost_in_file {
             (self.since, self.next) = (Instant::now(), FIRST_PAUSE);
@@ -36,7 +36,7 @@ impl Patience {
         self.lost += u32::from(lost_in_file);
     }
 
-    /// How long to wait before the next try, if there shall be one.
+    /// The delay before the next attempt, if there is one.
     pub fn pause(&mut self, stopped: &Stopped) -> Option<Duration> {
         if !stopped.reconnect || self.since.elapsed() > PATIENCE || self.lost >= MAX_LOST {
             return None;
@@ -47,10 +47,10 @@ impl Patience {
     }
 }
 
-/// Tries until it goes well, for as long as there is patience with why it does not.
+/// Retries until it succeeds, within the limits for the error.
 ///
 /// # Errors
-/// What the last try said.
+/// The last attempt's error.
 pub async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Stopped>) -> Result<T, Stopped> {
     let mut patience = Patience::new();
     loop {
@@ -59,7 +59,7 @@ pub async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Stopped>) -> 
             Err(stopped) => stopped,
         };
         let Some(pause) = patience.pause(&stopped) else { return Err(stopped) };
-        tracing::warn!(error = one_line(&stopped.failure), "trying again in {} ms", pause.as_millis());
+        tracing::warn!(error = one_line(&stopped.failure), "retrying in {} ms", pause.as_millis());
         tokio::time::sleep(pause).await;
     }
 }

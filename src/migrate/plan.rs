@@ -1,4 +1,4 @@
-//! What there is to do: a set of migrations, the ledger and the declared policy compared.
+//! The plan of a run: compares a set of migrations, the ledger and the declared policy.
 
 use super::ledger::{self, Ledger, Row};
 use super::outcome::{Stopped, cut};
@@ -7,33 +7,33 @@ use crate::api::conditions::reason;
 use crate::api::{MigrationAction, MigrationPlan, MigrationState, PlannedMigration};
 use crate::contract::migration::Policy;
 
-/// How many steps of a plan are shown, and how much of a name.
+/// How many steps of a plan are shown, and how long a name may be.
 const STEPS: usize = 20;
 const NAME: usize = 100;
 /// How many versions a message names.
 const SHOWN: usize = 5;
 
-/// What there is to do, in this order.
+/// The plan, in execution order.
 #[derive(Debug, PartialEq)]
 pub struct Plan<'a> {
     /// The migrations to roll back, the newest first.
     pub reverts: Vec<&'a Row>,
-    /// The migrations to record as applied before.
+    /// The migrations to record as already applied.
     pub baseline: Vec<&'a Migration>,
     /// The migrations to apply, in order.
     pub pending: Vec<&'a Migration>,
-    /// Versions that the ledger does not know yet.
+    /// Versions that are not in the ledger yet.
     unknown: Vec<&'a Migration>,
-    /// Versions in the ledger that never were completed and that are not wanted any more.
+    /// Versions in the ledger that were never completed and are not declared any more.
     withdrawn: Vec<i64>,
-    /// Completed versions that stay, and whose rollback left nothing but an error.
+    /// Completed versions that are kept, and whose rollback left only an error.
     whole: Vec<i64>,
 }
 
 /// Compares a set of migrations with the ledger.
 ///
 /// # Errors
-/// If the two contradict one another, or what is declared would need what is not allowed:
+/// If the two contradict one another, or the declaration needs an operation that is not allowed:
 /// then nothing may run.
 pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> Result<Plan<'a>, Stopped> {
     let in_source = |version: i64| set.migrations.iter().find(|migration| migration.version == version);
@@ -41,7 +41,7 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
     let completed = || ledger.rows.iter().filter(|row| row.state == MigrationState::Completed);
     let staying = || completed().filter(|row| policy.wants(row.version));
 
-    // A down file that may be run again can end what it began, and cannot undo it.
+    // An idempotent down file can be run to its end, but cannot be reverted.
     let may_be_half = |row: &&Row| {
         row.half_reverted && (is_bare(row.down) || (policy.wants(row.version) && row.down != Some(Mode::Transaction)))
     };
@@ -59,8 +59,8 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
         && baseline > target
     {
         let message = format!(
-            "spec.migrations.baselineVersion is {baseline}, above spec.migrations.targetVersion {target}: what is \
-             recorded as applied must be wanted"
+            "spec.migrations.baselineVersion is {baseline}, above spec.migrations.targetVersion {target}: lower \
+             the baseline or raise the target"
         );
         return Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message));
     }
@@ -68,10 +68,10 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
     may_revert(&reverts, policy)?;
 
     for row in staying() {
-        if let Some(migration) = in_source(row.version).filter(|migration| migration.up.checksum != row.checksum) {
+        if let Some(migration) = in_source(row.version).filter(|migration| !migration.up.has_checksum(&row.checksum)) {
             let message = format!(
                 "this migration was applied and its file was edited afterwards: restore the file as it was applied \
-                 (its SHA-256 then was {}), and put the change into a new migration",
+                 (its SHA-256 then was {}, with LF line ends), and put the change into a new migration",
                 row.checksum
             );
             return Err(Stopped::refused(reason::CHECKSUM_MISMATCH, Some(&migration.up.name), message));
@@ -83,7 +83,7 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
         return Err(refuse_missing(&missing, newest_staying, set.newest_version()));
     }
 
-    // A schema that was migrated by another tool: only where the ledger never knew of anything.
+    // A schema that was migrated by another tool: only if the ledger has never had an entry.
     let untouched = completed().next().is_none() && (ledger.revision.is_none() || ledger.by_tool);
     let known_until = policy.baseline_version.filter(|_| untouched).unwrap_or(i64::MIN);
     let (baseline, wanted): (Vec<&Migration>, Vec<&Migration>) = set
@@ -105,7 +105,7 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
         );
         return Err(Stopped::refused(reason::OUT_OF_ORDER, Some(&first.up.name), message));
     }
-    // Those above the target, too: half of them is not the target.
+    // Those above the target, too: a partly applied one is not the target.
     for migration in set.migrations.iter().filter(|migration| migration.version > known_until) {
         if let Some(row) = in_ledger(migration.version).filter(|row| may_be_half_done(migration, row)) {
             return Err(refuse_half_done(migration, row));
@@ -127,8 +127,8 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
     })
 }
 
-/// Nothing is rolled back that was not asked for by name, and nothing is begun that cannot be
-/// brought to its end.
+/// Nothing is rolled back without an explicit request, and no rollback is started that cannot be
+/// completed.
 fn may_revert(reverts: &[&Row], policy: &Policy) -> Result<(), Stopped> {
     let (Some(newest), Some(target)) = (reverts.first(), policy.target_version) else { return Ok(()) };
     if !policy.allow_rollback {
@@ -174,16 +174,16 @@ fn refuse_missing(missing: &[&Row], newest_completed: Option<i64>, newest_in_sou
     Stopped::refused(reason::MIGRATIONS_MISSING, None, message)
 }
 
-/// A file in a transaction leaves nothing when it is interrupted. One without may: unless it
-/// says that it is safe to run again, somebody has to look. After a failure that is told,
-/// an edited file shows that somebody did.
+/// An interrupted file in a transaction leaves nothing. One without a transaction may be partly
+/// applied: unless it is marked as idempotent, a person must inspect the result. After a reported
+/// failure, an edited file shows that a person did.
 fn may_be_half_done(migration: &Migration, row: &Row) -> bool {
     if migration.mode != (Mode::NoTransaction { idempotent: false }) {
         return false;
     }
     match row.state {
         MigrationState::Executing => true,
-        MigrationState::Failed => row.checksum == migration.up.checksum,
+        MigrationState::Failed => migration.up.has_checksum(&row.checksum),
         MigrationState::Pending | MigrationState::Completed => false,
     }
 }
@@ -191,7 +191,7 @@ fn may_be_half_done(migration: &Migration, row: &Row) -> bool {
 fn refuse_half_done(migration: &Migration, row: &Row) -> Stopped {
     let happened = if row.state == MigrationState::Failed { "failed" } else { "was interrupted" };
     let message = format!(
-        "this migration runs without a transaction and {happened}, so it may be half done. Look at what it left; then \
+        "this migration runs without a transaction and {happened}, so it may be half done. Inspect the result; then \
          make it safe to run again (IF NOT EXISTS, DROP INDEX CONCURRENTLY IF EXISTS first) with the first line \
          '-- no-transaction idempotent'; or, if all of it is there, run: \
          UPDATE servicedb.migrations SET status = 'completed' WHERE version = {}",
@@ -200,16 +200,16 @@ fn refuse_half_done(migration: &Migration, row: &Row) -> Stopped {
     Stopped::refused(reason::MIGRATION_FAILED, Some(&migration.up.name), message)
 }
 
-/// Whether a file may leave something half done: it runs without a transaction, and does not
-/// say that it may be run again.
+/// Whether a file may be partly applied: it runs without a transaction, and is not marked as
+/// idempotent.
 fn is_bare(mode: Option<Mode>) -> bool {
     mode == Some(Mode::NoTransaction { idempotent: false })
 }
 
 fn refuse_half_reverted(row: &Row) -> Stopped {
     let message = format!(
-        "the down file of version {version} ({}) runs without a transaction and did not come to its end, so the \
-         migration may be half reverted. Look at what it left; then bring it to one of its ends by hand, and run: \
+        "the down file of version {version} ({}) runs without a transaction and did not finish, so the \
+         migration may be half reverted. Inspect the result; then complete or revert it by hand, and run: \
          UPDATE servicedb.migrations SET error = NULL WHERE version = {version} if the migration is there, or: DELETE \
          FROM servicedb.migrations WHERE version = {version} if it is gone",
         row.name,
@@ -224,7 +224,7 @@ impl Plan<'_> {
         self.reverts.is_empty() && self.baseline.is_empty() && self.pending.is_empty()
     }
 
-    /// The statements that bring the list of pending migrations into the ledger, if it lacks any.
+    /// The statements that record missing pending migrations in the ledger.
     pub fn announce(&self) -> Option<String> {
         let mut statements = String::new();
         if !self.is_empty() {
@@ -245,7 +245,7 @@ impl Plan<'_> {
         (!statements.is_empty()).then(|| format!("{statements}{}", ledger::notify()))
     }
 
-    /// For people: how much there is, and the first steps.
+    /// A summary: the counts, and the first steps.
     pub fn shown(&self) -> MigrationPlan {
         let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
         let step = |version: i64, name: &str, action| PlannedMigration { version, name: cut(name, NAME), action };
@@ -274,7 +274,7 @@ mod tests {
         source::parse(files).expect("valid migrations")
     }
 
-    /// A ledger of these states, with the checksums that the set has.
+    /// A ledger of these states, with the checksums of the set.
     fn ledger(set: &MigrationSet, states: &[(i64, MigrationState)]) -> Ledger {
         let checksum = |version| set.migrations.iter().find(|m| m.version == version).map(|m| m.up.checksum.clone());
         let row = |(version, state): &(i64, MigrationState)| Row {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_completed_is_pending() {
+    fn migrations_that_are_not_completed_are_pending() {
         let set = set(&[("1_a", "1"), ("2_b", "2"), ("3_c", "3")]);
         for (states, expected) in [
             (vec![], vec![1, 2, 3]),
@@ -354,12 +354,12 @@ mod tests {
             }
         }
         let mut failed = ledger(&bare, &[(1, Failed)]);
-        failed.rows[0].checksum = "the file before it was mended".to_owned();
+        failed.rows[0].checksum = "the file before it was corrected".to_owned();
         assert!(plan(&bare, &failed, &Policy::default()).is_ok());
     }
 
     #[test]
-    fn announcing_withdraws_what_the_source_no_longer_has() {
+    fn announcing_removes_migrations_missing_in_the_source() {
         let set = set(&[("1_a", "1"), ("2_o-b", "2")]);
         let statements = |states: &[(i64, MigrationState)]| {
             let ledger = ledger(&set, states);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_the_target_is_rolled_back_when_that_is_allowed_and_possible() {
+    fn migrations_above_the_target_are_rolled_back_if_allowed_and_possible() {
         let set = set(&[("1_a", "1"), ("2_b", "2"), ("3_c", "3"), ("4_d", "4")]);
         let policy =
             |target, allow| Policy { target_version: Some(target), allow_rollback: allow, ..Policy::default() };
@@ -386,7 +386,7 @@ mod tests {
         let back = plan(&set, &all, &policy(2, true)).expect("the ledger has the down files");
         assert_eq!((newest_first(&back), versions(&back), back.withdrawn.clone()), (vec![9, 3], vec![], vec![10]));
         assert_eq!(newest_first(&plan(&set, &all, &policy(0, true)).expect("all")), [9, 3, 2, 1]);
-        // Without a target nothing is ever rolled back.
+        // Without a target nothing is rolled back.
         let kept = plan(&set, &all, &Policy { allow_rollback: true, ..Policy::default() });
         assert_eq!(kept.expect_err("9 is missing").failure.reason, reason::AHEAD_OF_SOURCE);
         let unknown = plan(&set, &all, &policy(7, true)).expect_err("no such version").failure;
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(shown.steps.iter().map(|step| step.action).collect::<Vec<_>>()[1], MigrationAction::Record);
         let known = ledger(&set, &[(1, Completed)]);
         let later = plan(&set, &known, &from_two).expect("a plan");
-        assert_eq!((versions(&later), later.baseline.len()), (vec![2, 3], 0), "the ledger knows better");
+        assert_eq!((versions(&later), later.baseline.len()), (vec![2, 3], 0), "the ledger takes precedence");
 
         let hole = ledger(&set, &[(1, Completed), (3, Completed)]);
         let allowed = Policy { allow_out_of_order: true, ..Policy::default() };
@@ -426,19 +426,19 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_half_there_is_never_taken_for_the_target() {
+    fn a_partly_applied_migration_is_never_the_target() {
         let set = set(&[("1_a", "1"), ("2_b", "-- no-transaction\nSELECT 2")]);
         let to_one = Policy { target_version: Some(1), ..Policy::default() };
         for state in [Executing, Failed] {
             let refused = plan(&set, &ledger(&set, &[(1, Completed), (2, state)]), &to_one).expect_err("half done");
             assert!(refused.failure.message.contains("half done"), "{:?}", refused.failure);
         }
-        // What may be run again to its end is not what undoes it.
+        // Running an idempotent file again does not revert it.
         let mut begun = ledger(&set, &[(1, Completed)]);
         begun.rows[0].down = Some(Mode::NoTransaction { idempotent: true });
         begun.rows[0].half_reverted = true;
         let back = Policy { target_version: Some(0), allow_rollback: true, ..Policy::default() };
-        assert_eq!(plan(&set, &begun, &back).expect("it goes on").reverts.len(), 1);
+        assert_eq!(plan(&set, &begun, &back).expect("it continues").reverts.len(), 1);
         assert!(plan(&set, &begun, &to_one).is_err());
     }
 
@@ -449,8 +449,8 @@ mod tests {
         let rolled_back = Ledger { rows: Vec::new(), revision: Some(String::new()), by_tool: false };
         assert_eq!(versions(&plan(&set, &rolled_back, &policy).expect("a plan")), [1, 2], "there is nothing to record");
         let by_tool = Ledger { by_tool: true, ..rolled_back };
-        assert_eq!(versions(&plan(&set, &by_tool, &policy).expect("a plan")), [2], "what a tool of the team's made");
-        // A first try without it has failed: that is how people find out.
+        assert_eq!(versions(&plan(&set, &by_tool, &policy).expect("a plan")), [2], "the tool's part is recorded");
+        // A first attempt without it has failed, which is how users notice.
         let failed = ledger(&set, &[(1, Failed), (2, Pending)]);
         assert_eq!(plan(&set, &failed, &policy).expect("a plan").baseline.len(), 1);
         let below = Policy { target_version: Some(0), ..policy };

@@ -1,5 +1,5 @@
-//! The session that migrations run in: its settings, its role, and the lock that keeps two
-//! runs apart.
+//! The session in which migrations run: its settings, its role, and the lock that excludes a
+//! second run.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use super::apply::lost;
 use super::outcome::Stopped;
 use super::stop::Stop;
 use crate::api::conditions::reason;
-use crate::api::names::PostgresNames;
 use crate::postgres::ident;
 
 /// The advisory lock of a database: "servicdb" in ASCII. Advisory locks are per database.
@@ -19,23 +18,34 @@ const LOCK_POLL: Duration = Duration::from_millis(250);
 /// The first version with `transaction_timeout`.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 17_00_00;
 
-/// After how long the server gives up a client whose node is gone without a word, and with it
-/// the lock: some 30 s instead of the kernel's two hours.
+/// When the server drops a client whose node failed, and releases its lock: after about 30 s
+/// instead of the kernel's two hours.
 const LOST_AFTER: &str = "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; \
                               SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000;";
 
-/// How long a run has patience with others.
+/// The search path of the application's sessions: the database's own (`ALTER DATABASE … SET`, also
+/// one set by the previous file), otherwise the server's. The current role is already the owner,
+/// and the path is `pg_catalog` only.
+const SEARCH_PATH: &str = "SELECT set_config('search_path', COALESCE( \
+    (SELECT substr(setting, length('search_path=') + 1) \
+     FROM pg_db_role_setting AS own, unnest(own.setconfig) AS setting \
+     WHERE own.setrole = 0 AND setting LIKE 'search\\_path=%' AND own.setdatabase IN \
+           (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+     ORDER BY own.setdatabase DESC LIMIT 1), \
+    (SELECT reset_val FROM pg_settings WHERE name = 'search_path')), false);";
+
+/// Timeouts of a run.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// How long it waits for another run to end.
     pub run_lock: Duration,
-    /// How long a statement waits for a table's lock: others queue up behind it meanwhile.
+    /// How long a statement waits for a table's lock: other sessions queue behind it meanwhile.
     pub table_lock: Duration,
-    /// How long a statement may take; zero is for ever.
+    /// How long a statement may take; zero is no limit.
     pub statement: Duration,
-    /// How long it waits before it tries a file again that met a lock; doubled each time.
+    /// The delay before a file is retried after a lock timeout; doubled each time.
     pub conflict_pause: Duration,
-    /// How many times it tries such a file.
+    /// The number of attempts.
     pub conflict_attempts: u32,
 }
 
@@ -51,25 +61,24 @@ impl Default for Limits {
     }
 }
 
-/// What brings a session back to how migrations expect it, whatever the one before has set.
+/// The statements that reset a session to the state that migrations expect.
 #[derive(Debug, Clone)]
 pub struct Settings(String);
 
 impl Settings {
     fn new(owner: &str, limits: &Limits, server_version: u32) -> Self {
         let (lock_timeout, statement_timeout) = (limits.table_lock.as_millis(), limits.statement.as_millis());
-        // Messages below an error may hold data, and nobody would read them. A server that
-        // looks for its client ends what a killed run has left.
+        // Messages below an error may contain data, and are not read. A server that checks
+        // for its client ends the statements of a killed run.
         let mut statements = format!(
-            "RESET ALL; SET ROLE {}; SET search_path = public, {}; SET lock_timeout = {lock_timeout}; \
+            "RESET ALL; SET ROLE {}; SET search_path = pg_catalog; SET lock_timeout = {lock_timeout}; \
              SET statement_timeout = {statement_timeout}; SET idle_in_transaction_session_timeout = 0; \
              SET idle_session_timeout = 0; SET default_transaction_read_only = off; \
              SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; \
              SET row_security = on; \
              SET client_min_messages = error; SET standard_conforming_strings = on; \
-             SET client_connection_check_interval = 2000; {LOST_AFTER}",
+             SET client_connection_check_interval = 2000; {LOST_AFTER} {SEARCH_PATH}",
             ident(owner),
-            PostgresNames::EXTENSIONS_SCHEMA,
         );
         if server_version >= TRANSACTION_TIMEOUT_SINCE {
             statements += " SET transaction_timeout = 0;";
@@ -83,21 +92,21 @@ impl Settings {
     }
 }
 
-/// Takes the lock and sets the session up. The lock is the session's: it ends with it.
+/// Takes the lock and sets the session up. The lock is released with the session.
 ///
 /// # Errors
-/// If another run holds the lock for longer than the limit, if the role cannot be had, or if
-/// the connection is lost.
+/// If another run holds the lock for longer than the limit, if the role cannot be set, or if the
+/// connection is lost.
 pub async fn prepare(client: &Client, owner: &str, limits: &Limits, stop: &Stop) -> Result<Settings, Stopped> {
     let deadline = Instant::now() + limits.run_lock;
     let mut waiting = false;
     let server_version = loop {
-        // Waiting inside of the server would hold a snapshot, for which a concurrent index
-        // build of the run that holds the lock would wait in turn.
+        // Waiting inside of the server would hold a snapshot, and a concurrent index build of the
+        // run with the lock would wait for it.
         let statement = format!("SELECT pg_try_advisory_lock({LOCK}), current_setting('server_version_num')");
         let rows = rows(client, &statement).await.map_err(unavailable)?;
         let Some(row) = rows.first() else {
-            return Err(Stopped::unavailable(reason::NO_PRIMARY, "the server gave no answer to a query"));
+            return Err(Stopped::unavailable(reason::NO_PRIMARY, "the server did not answer a query"));
         };
         if row.get(0) == Some("t") {
             break row.get(1).and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -124,10 +133,10 @@ pub async fn prepare(client: &Client, owner: &str, limits: &Limits, stop: &Stop)
     Ok(settings)
 }
 
-/// Sets the session up without the lock, where another process of the same run has it.
+/// Sets the session up without the lock, which another process of the same run holds.
 ///
 /// # Errors
-/// If the role cannot be had, or the connection is lost.
+/// If the role cannot be set, or the connection is lost.
 pub async fn assume(client: &Client, owner: &str, limits: &Limits) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(Settings::new(owner, limits, 0).sql()).await
 }
@@ -152,8 +161,8 @@ async fn rows(client: &Client, statement: &str) -> Result<Vec<SimpleQueryRow>, t
     Ok(messages.into_iter().filter_map(row).collect())
 }
 
-/// Before a migration runs, whatever the server refuses is the set-up's fault, not the
-/// migration's: a role that is not there yet, a server that still is a replica.
+/// Before a migration runs, the server's errors come from the set-up, not from the migration: a
+/// role that does not exist yet, a server that is still a replica.
 pub fn unavailable(error: tokio_postgres::Error) -> Stopped {
     match error.as_db_error() {
         None => lost(&error),

@@ -1,5 +1,5 @@
-//! Reads a set of files as an ordered list of migrations. It does no I/O: the operator
-//! validates a ConfigMap with it before it makes a Job, and the Job reads the same files.
+//! Parses a set of files as an ordered list of migrations. It does no I/O: the operator validates
+//! a ConfigMap with it before it creates a Job, and the Job parses the same files.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +10,13 @@ use super::lexer::{self, Statement};
 use crate::api::conditions::reason;
 use crate::contract::migration::hash;
 
-/// What the first line of a file says to be run outside of a transaction.
+/// The first line of a file that is run outside of a transaction.
 const NO_TRANSACTION: &str = "no-transaction";
-/// What may follow it: the file may be run again after it was interrupted.
+/// Its optional suffix: the file may be run again after an interruption.
 const IDEMPOTENT: &str = "idempotent";
+
+/// The byte order mark that some editors write.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The migrations of one revision, in the order of their versions; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub struct Migration {
     pub name: String,
     /// The file that applies it.
     pub up: MigrationFile,
-    /// How that file is run.
+    /// How the up file is run.
     pub mode: Mode,
     /// The file that reverts it.
     pub down: Option<MigrationFile>,
@@ -51,23 +54,54 @@ pub struct Migration {
 pub enum Mode {
     /// In one transaction, which also writes the ledger.
     Transaction,
-    /// A statement at a time, each by itself (`-- no-transaction`).
+    /// One statement at a time, each separately (`-- no-transaction`).
     NoTransaction {
-        /// Whether the file says that it may be run again after an interruption
+        /// Whether the file may be run again after an interruption
         /// (`-- no-transaction idempotent`).
         idempotent: bool,
     },
 }
 
-/// A file of a migration. `Debug` leaves the SQL out, for it may hold anything.
+/// A file of a migration. `Debug` omits the SQL, because it may contain secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MigrationFile {
     /// The file's name.
     pub name: String,
     /// Its text, without a byte order mark.
     pub sql: String,
-    /// The SHA-256 of its content, hexadecimal.
+    /// The SHA-256 of its text with LF at the end of each line, the last one too, hexadecimal:
+    /// another way to end lines is no change of a migration.
     pub checksum: String,
+}
+
+impl MigrationFile {
+    /// Whether a ledger's checksum is this file's. Ledgers of earlier versions have the SHA-256 of
+    /// the bytes, however their lines ended.
+    pub fn has_checksum(&self, checksum: &str) -> bool {
+        if self.checksum == checksum {
+            return true;
+        }
+        let lines = unix_lines(&self.sql);
+        let bare = lines.strip_suffix('\n').unwrap_or(&lines);
+        // Unchanged, for a file with mixed line ends; then with each line end.
+        let texts: [&str; 5] = [&self.sql, &lines, bare, &lines.replace('\n', "\r\n"), &bare.replace('\n', "\r\n")];
+        texts.iter().any(|text| {
+            sha256(text.as_bytes()) == checksum || sha256(format!("{BYTE_ORDER_MARK}{text}").as_bytes()) == checksum
+        })
+    }
+}
+
+/// A text with LF at the end of each line, the last one too.
+fn unix_lines(sql: &str) -> String {
+    let mut lines = sql.replace("\r\n", "\n");
+    if !lines.ends_with('\n') {
+        lines.push('\n');
+    }
+    lines
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 impl fmt::Debug for MigrationFile {
@@ -80,19 +114,19 @@ impl fmt::Debug for MigrationFile {
     }
 }
 
-/// Why a set of files is no set of migrations.
+/// Why a set of files is not a valid set of migrations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceError {
-    /// The file to blame, if it is one.
+    /// The invalid file, if it is a single one.
     pub file: Option<String>,
     /// The line in it, from 1.
     pub line: Option<u32>,
-    /// What is wrong, and what to do.
+    /// The problem and the remedy.
     pub message: String,
 }
 
 impl SourceError {
-    /// The condition reason that this error is told with.
+    /// The condition reason for this error.
     pub fn reason(&self) -> &'static str {
         reason::INVALID_MIGRATIONS
     }
@@ -122,21 +156,18 @@ impl fmt::Display for SourceError {
 
 impl std::error::Error for SourceError {}
 
-/// Reads files as migrations: names and contents, in any order.
+/// Parses files as migrations: names and contents, in any order.
 ///
 /// # Errors
-/// If there is none, or one of them is no migration; the first in the order of the names is told.
+/// If there is none, or one of them is not a migration; the first by name is reported.
 pub fn parse(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<MigrationSet, SourceError> {
     let files: BTreeMap<String, Vec<u8>> = files.into_iter().collect();
     let mut ups: BTreeMap<i64, (String, MigrationFile)> = BTreeMap::new();
     let mut downs: BTreeMap<i64, (String, MigrationFile)> = BTreeMap::new();
     for (file_name, content) in files {
         let FileName { version, name, direction } = file_name_parts(&file_name)?;
-        let read = MigrationFile {
-            checksum: hex(&Sha256::digest(&content)),
-            sql: text(&file_name, content)?,
-            name: file_name.clone(),
-        };
+        let sql = text(&file_name, content)?;
+        let read = MigrationFile { checksum: sha256(unix_lines(&sql).as_bytes()), sql, name: file_name.clone() };
         check(&read)?;
         let side = match direction {
             Direction::Up => &mut ups,
@@ -196,7 +227,7 @@ fn file_name_parts(file_name: &str) -> Result<FileName, SourceError> {
         match file {
             "up.sql" => (folder, Direction::Up, "_"),
             "down.sql" => (folder, Direction::Down, "_"),
-            _ => return refuse("a migration's folder has up.sql and down.sql alone"),
+            _ => return refuse("a migration's folder has only up.sql and down.sql"),
         }
     } else if let Some(stem) = file_name.strip_suffix(".up.sql") {
         (stem, Direction::Up, "_")
@@ -236,20 +267,20 @@ fn text(file_name: &str, content: Vec<u8>) -> Result<String, SourceError> {
     let line_at =
         |bytes: &[u8]| u32::try_from(bytes.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX);
     if let Some(position) = content.iter().position(|byte| *byte == 0) {
-        let message = "it holds a NUL byte: it is not text (saved as UTF-16?); save it as UTF-8";
+        let message = "it contains a NUL byte: it is not text (saved as UTF-16?); save it as UTF-8";
         return Err(SourceError::line(file_name, line_at(&content[..position]), message));
     }
     let sql = String::from_utf8(content).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         SourceError::line(file_name, line_at(&error.as_bytes()[..valid]), "it is not UTF-8: save it as UTF-8")
     })?;
-    Ok(match sql.strip_prefix('\u{feff}') {
+    Ok(match sql.strip_prefix(BYTE_ORDER_MARK) {
         Some(rest) => rest.to_owned(),
         None => sql,
     })
 }
 
-/// Refuses what would leave the transaction or the session that the file is run in.
+/// Refuses statements that would leave the file's transaction or session.
 fn check(file: &MigrationFile) -> Result<(), SourceError> {
     let statements =
         lexer::statements(&file.sql).map_err(|error| SourceError::line(&file.name, error.line, error.message))?;
@@ -261,7 +292,8 @@ fn check(file: &MigrationFile) -> Result<(), SourceError> {
     Ok(())
 }
 
-fn forbidden(statement: &Statement<'_>) -> Option<&'static str> {
+/// The reason why a statement must not run in a session that holds the migration lock, if there is one.
+pub fn forbidden(statement: &Statement<'_>) -> Option<&'static str> {
     const TRANSACTION: &str = "transaction control is not allowed: each file already is one transaction, recorded with it; \
                                remove it, or make '-- no-transaction' the first line to run each statement by itself";
     let starts = |words: &[&str]| statement.starts_with(words);
@@ -285,7 +317,7 @@ fn forbidden(statement: &Statement<'_>) -> Option<&'static str> {
     None
 }
 
-/// How a file is run, which its first line says.
+/// How a file is run, according to its first line.
 pub fn mode(sql: &str) -> Mode {
     let first = sql.lines().next().unwrap_or_default();
     let words: Vec<&str> = first.strip_prefix("--").unwrap_or_default().split_whitespace().collect();
@@ -296,8 +328,8 @@ pub fn mode(sql: &str) -> Mode {
     }
 }
 
-/// Names are hashed with an end mark and contents by their own hashes, so two sets that
-/// differ cannot be written the same.
+/// Names are hashed with an end mark and contents by their own hashes, so different sets have
+/// different inputs of the hash.
 fn revision(migrations: &[Migration]) -> String {
     let files = migrations.iter().flat_map(|migration| std::iter::once(&migration.up).chain(&migration.down));
     let parts: Vec<&str> = files.flat_map(|file| [file.name.as_str(), &file.checksum]).collect();
@@ -314,6 +346,26 @@ mod tests {
 
     fn set(files: &[(&str, &str)]) -> Result<MigrationSet, SourceError> {
         parse(files.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec())))
+    }
+
+    #[test]
+    fn another_way_to_end_lines_is_no_change() {
+        let text = |lines: &str| set(&[("1_a.up.sql", lines)]).expect("valid");
+        let written =
+            ["SELECT 1;\nSELECT 2;\n", "SELECT 1;\r\nSELECT 2;\r\n", "SELECT 1;\nSELECT 2;", "SELECT 1;\r\nSELECT 2;"];
+        for before in written {
+            for now in written {
+                assert_eq!(text(before).revision, text(now).revision);
+                // Ledgers of earlier versions have the checksum of the bytes.
+                let file = &text(now).migrations[0].up;
+                assert!(file.has_checksum(&sha256(before.as_bytes())), "{before:?} {now:?}");
+                assert!(file.has_checksum(&sha256(format!("\u{feff}{before}").as_bytes())), "{before:?} {now:?}");
+            }
+        }
+        let mixed = "SELECT 1;\r\nSELECT 2;\n";
+        assert!(text(mixed).migrations[0].up.has_checksum(&sha256(mixed.as_bytes())));
+        assert!(!text("SELECT 1;\nSELECT  2;\n").migrations[0].up.has_checksum(&sha256(written[0].as_bytes())));
+        assert!(!text("SELECT 1;\n\nSELECT 2;\n").migrations[0].up.has_checksum(&sha256(written[0].as_bytes())));
     }
 
     #[test]
@@ -372,8 +424,11 @@ mod tests {
         ] {
             assert_ne!(set(&other).expect("valid").revision, one.revision, "{other:?}");
         }
-        let sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(set(&[("1_a.up.sql", "abc")]).expect("valid").migrations[0].up.checksum, sha256_of_abc);
+        // `printf 'abc\n' | sha256sum`.
+        let checksum = "edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb";
+        for same in ["abc\n", "abc", "abc\r\n", "\u{feff}abc\n"] {
+            assert_eq!(set(&[("1_a.up.sql", same)]).expect("valid").migrations[0].up.checksum, checksum, "{same:?}");
+        }
     }
 
     #[test]
@@ -410,7 +465,7 @@ mod tests {
             (&[("1_a.up.sql", ""), ("2_b.down.sql", "")], "2_b.down.sql: no .up.sql file applies version 2"),
             (&[("1_a.up.sql", ""), ("1_b.down.sql", "")], "1_b.down.sql: it reverts version 1, but"),
             (&[("1_a.up.sql", "SELECT 1;\n\\i x.sql")], "1_a.up.sql:2: a backslash command"),
-            (&[("1_a.up.sql", "a\n\0")], "1_a.up.sql:2: it holds a NUL"),
+            (&[("1_a.up.sql", "a\n\0")], "1_a.up.sql:2: it contains a NUL"),
             (&[("1_a.up.sql", "SELECT 'x")], "1_a.up.sql:1: the string that opens here"),
         ];
         for (files, expected) in cases {
@@ -423,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn transaction_control_is_refused_where_it_stands() {
+    fn transaction_control_is_refused_with_its_line() {
         for (sql, line) in [
             ("BEGIN;\nSELECT 1;\nCOMMIT;", 1),
             ("SELECT 1;\n-- done\n/* yes */ COMMIT;", 3),
@@ -446,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_transaction_control_is_taken() {
+    fn similar_statements_are_accepted() {
         for sql in [
             "DO $$ BEGIN PERFORM 1; COMMIT; END $$;",
             "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN RETURN 1; END; $f$;",

@@ -1,9 +1,9 @@
-//! One file that is run: a migration's up file, or the down file that it was applied with.
+//! One file to run: a migration's up file, or its stored down file.
 
 use super::ledger::DownFile;
 use super::source::{Migration, Mode, mode};
 
-/// A file, and which migration's.
+/// A file and its migration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step<'a> {
     /// Whether it applies the migration or reverts it.
@@ -18,12 +18,12 @@ pub struct Step<'a> {
     pub mode: Mode,
 }
 
-/// Where a file leads.
+/// The direction of a file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Direction<'a> {
     /// It applies this migration.
     Up(&'a Migration),
-    /// It reverts a migration, which the source need not have any more.
+    /// It reverts a migration, which the source may no longer contain.
     Down,
 }
 

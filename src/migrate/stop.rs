@@ -1,10 +1,10 @@
-//! The wish to end, as SIGTERM brings it.
+//! The stop request, on SIGTERM.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Tells whether the run shall end.
+/// Receives the stop request.
 #[derive(Clone, Debug)]
 pub struct Stop(watch::Receiver<bool>);
 
@@ -12,7 +12,7 @@ pub struct Stop(watch::Receiver<bool>);
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<bool>);
 
-/// A run's wish to end, and its hand.
+/// A run's stop request: receiver and sender.
 pub fn stop() -> (Stopper, Stop) {
     let (sender, receiver) = watch::channel(false);
     (Stopper(sender), Stop(receiver))
@@ -26,12 +26,12 @@ impl Stopper {
 }
 
 impl Stop {
-    /// Whether the run shall end.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until the run shall end; for ever if nobody can ask any more.
+    /// Waits for the stop request; forever if the sender is gone.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|requested| *requested).await.is_err() {
@@ -39,7 +39,7 @@ impl Stop {
         }
     }
 
-    /// Sleeps, until the run shall end; whether it may go on.
+    /// Sleeps, at most until the stop request; returns whether the run may continue.
     pub async fn sleep(&self, duration: Duration) -> bool {
         tokio::select! {
             () = self.requested() => false,
@@ -48,7 +48,7 @@ impl Stop {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C, and passes it on.
+/// Waits for SIGTERM or Ctrl-C, and sends the stop request.
 pub async fn listen(stopper: Stopper) {
     #[cfg(unix)]
     {
@@ -59,7 +59,7 @@ pub async fn listen(stopper: Stopper) {
                 _ = tokio::signal::ctrl_c() => {}
             },
             Err(error) => {
-                tracing::warn!(%error, "signals cannot be received");
+                tracing::warn!(%error, "failed to listen for signals");
                 return;
             }
         }

@@ -1,6 +1,6 @@
-//! A migration tool of the team's own, in an image that may be anything. It stands between two
-//! processes of ours: a sidecar that holds the lock and says where the database is, and, once
-//! the tool has ended well, the one that records it. The tool sees nothing of Vault.
+//! A team's own migration tool, in an arbitrary image. It runs between two of Servicedb's
+//! processes: a sidecar that holds the lock and writes the connection files, and, once the tool
+//! has succeeded, the one that records it. The tool has no access to Vault.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,20 +14,19 @@ use super::environment::{Access, Job};
 use super::outcome::{self, Stopped, end};
 use super::patience::insist;
 use super::stop::{Stop, listen, stop};
-use super::{ledger, session};
+use super::{ledger, lexer, session, source};
 use crate::api::conditions::reason;
-use crate::api::names::PostgresNames;
 use crate::contract::migration::Outcome;
 use crate::contract::pod;
 use crate::postgres::{Connection, describe, immune};
 
-/// How often the session that holds the lock is looked at, and how long it may take to answer.
+/// The interval of checks of the session with the lock, and their timeout.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long a version may be: it goes into status.
+/// The maximum length of a version: it is copied to status.
 const VERSION_LENGTH: usize = 100;
 
-/// Holds the lock for as long as the process lives, and writes the files that the tool finds
-/// the database by. The kubelet starts the tool once they are there ([`is_held`]).
+/// Holds the lock for as long as the process runs, and writes the tool's connection files. The
+/// kubelet starts the tool once they exist ([`is_held`]).
 pub async fn hold() -> ExitCode {
     let (stopper, stop) = stop();
     let signals = tokio::spawn(listen(stopper));
@@ -43,12 +42,12 @@ pub async fn hold() -> ExitCode {
     }
 }
 
-/// Whether the files for the tool are there: the sidecar's startup probe.
+/// Whether the files for the tool exist: the sidecar's startup probe.
 pub fn is_held() -> ExitCode {
     if Path::new(pod::SESSION_DIR).join(pod::SERVICE_FILE).exists() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Records what the tool, which has ended well, has brought the schema to.
+/// Records the schema's version after the tool has succeeded.
 pub async fn record() -> ExitCode {
     let started = Instant::now();
     let (revision, result) = match Job::from_environment() {
@@ -59,7 +58,7 @@ pub async fn record() -> ExitCode {
 }
 
 async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
-    // What a predecessor in this pod has left would let the tool start without the lock.
+    // Files of a previous container of this pod would let the tool start without the lock.
     remove_service_file().map_err(|error| unwritable(&error))?;
     let (access, connection) = tokio::select! {
         taken = insist(async || take(job, stop).await) => taken?,
@@ -70,12 +69,12 @@ async fn hold_for(job: &Job, stop: &Stop) -> Result<(), Stopped> {
     while stop.sleep(LOOK).await {
         still_held(&connection.client, "SELECT 1").await?;
     }
-    // A tool that failed with the database may have ended first: look once more. And one that is
-    // told to end, but works on for a while, shall not do so beside the next run.
+    // A tool that failed with the database may have ended first: check once more. And a tool that
+    // keeps working after its termination signal must not do so concurrently with the next run.
     still_held(&connection.client, END_OTHERS).await
 }
 
-/// The sessions of this pod with the same login, which are the tool's.
+/// The other sessions of this pod with the same login, which belong to the tool.
 const END_OTHERS: &str = "SET ROLE NONE; SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
                           WHERE usename = session_user AND client_addr = pg_catalog.inet_client_addr() \
                           AND pid <> pg_catalog.pg_backend_pid()";
@@ -105,12 +104,12 @@ fn unwritable(error: &std::io::Error) -> Stopped {
     Stopped::later(reason::MIGRATION_FAILED, message)
 }
 
-/// A session with the lock, and the ledger made sure of.
+/// A session with the lock, with an existing ledger.
 async fn take(job: &Job, stop: &Stop) -> Result<(Access, Connection), Stopped> {
     let (access, connection) = job.connect().await?;
     session::prepare(&connection.client, &job.owner(), &job.limits(), stop).await?;
     let ledger = ledger::open(&connection.client).await.map_err(session::unavailable)?;
-    // From now on no revision is complete, until the tool has ended well.
+    // From now on no revision is complete, until the tool has succeeded.
     let goal = job.policy.goal(&job.revision);
     if ledger.revision.is_some_and(|revision| revision != goal) {
         let statements = format!("{} {}", ledger::incomplete(), ledger::notify());
@@ -119,18 +118,17 @@ async fn take(job: &Job, stop: &Stop) -> Result<(Access, Connection), Stopped> {
     Ok((access, connection))
 }
 
-/// The files that the tool finds the database by; the service file, which is waited for, last.
+/// Writes the tool's connection files; the service file, for which the probe waits, last.
 fn write_files(job: &Job, access: &Access, folder: &Path) -> std::io::Result<()> {
     let (ca, passwords) = (folder.join(pod::SESSION_CA), folder.join(pod::PASSWORD_FILE));
-    // The session is the owner from its start, so what the tool makes belongs to the schema's
-    // owner and not to a login that is gone after the next rotation.
+    // The session has the owner's role from its start, so the tool's objects belong to the schema's
+    // owner and not to a login that is replaced with the next rotation.
     let policy = &job.policy;
     let options = format!(
-        "{} -c role={} -c search_path=public,{} -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
+        "{} -c role={} -c lock_timeout={}s -c statement_timeout={}s -c tcp_keepalives_idle=15 \
          -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
         immune::MIGRATOR,
         job.owner(),
-        PostgresNames::EXTENSIONS_SCHEMA,
         policy.lock_timeout_seconds,
         policy.statement_timeout_seconds
     );
@@ -155,7 +153,7 @@ fn write_files(job: &Job, access: &Access, folder: &Path) -> std::io::Result<()>
     write(&folder.join(pod::SERVICE_FILE), &service)
 }
 
-/// Whole or not at all, and for this user alone, as libpq demands of a password file.
+/// Atomically, and readable by this user only, as libpq requires for a password file.
 fn write(path: &Path, content: &str) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
@@ -165,7 +163,7 @@ fn write(path: &Path, content: &str) -> std::io::Result<()> {
     std::fs::rename(new, path)
 }
 
-/// As it stands in a URL.
+/// URL-encoded.
 fn encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
@@ -186,19 +184,24 @@ async fn record_once(job: &Job) -> Result<(), Stopped> {
     };
     let statements = ledger::complete_revision(&job.policy.goal(&job.revision), Some(&version));
     client.batch_execute(&statements).await.map_err(session::unavailable)?;
-    tracing::info!(version, "the tool has ended well, and the ledger says so");
+    tracing::info!(version, "the tool has succeeded and is recorded in the ledger");
     Ok(())
 }
 
-/// What the team's query says is the schema's version; none where it gives no row.
+/// The schema's version according to the team's query; none if it returns no row.
 async fn version(client: &Client, query: &str) -> Result<Option<String>, Stopped> {
     const FIELD: &str = "spec.migrations.source.job.versionQuery";
+    let refused = |problem: &str| Stopped::refused(reason::MIGRATION_FAILED, None, format!("{FIELD}: {problem}"));
+    let statements = lexer::statements(query).map_err(|error| refused(error.message))?;
+    if let Some(problem) = statements.iter().find_map(source::forbidden) {
+        return Err(refused(problem));
+    }
     client.batch_execute("BEGIN READ ONLY").await.map_err(session::unavailable)?;
     let messages = client.simple_query(query).await.map_err(|error| match error.as_db_error() {
         None => session::unavailable(error),
         // The server is shutting down, or is starting.
         Some(db) if db.code().code().starts_with("57P") => session::unavailable(error),
-        Some(_) => Stopped::refused(reason::MIGRATION_FAILED, None, format!("{FIELD}: {}", describe(&error))),
+        Some(_) => refused(&describe(&error)),
     })?;
     client.batch_execute("ROLLBACK").await.map_err(session::unavailable)?;
     let row = messages.into_iter().find_map(|message| match message {
@@ -226,6 +229,7 @@ mod tests {
             policy: Policy::default(),
             image_folder: None,
             extensions: Vec::new(),
+            search_path: None,
         };
         let access = Access { user: "chat_m1".to_owned(), password: "a:b\\c/".to_owned().into(), ca: "PEM".to_owned() };
         write_files(&job, &access, &folder).expect("written");
@@ -238,7 +242,7 @@ mod tests {
         std::fs::remove_dir_all(&folder).expect("removed");
         assert!(service.starts_with("[servicedb]\nhost=chat-db.games.svc\nport=5432\ndbname=chat_db\nuser=chat_m1\n"));
         assert!(service.contains(" -c role=chat_db_owner "), "{service}");
-        assert!(!service.contains("a:b"), "the password is in the password file alone");
+        assert!(!service.contains("a:b"), "the password is only in the password file");
         assert_eq!(passwords, "chat-db.games.svc:5432:chat_db:chat_m1:a\\:b\\\\c/\n");
         assert!(url.starts_with("postgresql://chat_m1:a%3Ab%5Cc%2F@chat-db.games.svc:5432/chat_db?"), "{url}");
         assert!(url.contains("%20-c%20role%3Dchat_db_owner"), "{url}");

@@ -1,17 +1,20 @@
 //! The operator: turns ServiceDatabases into Kubernetes and Vault objects, and observations
 //! into status.
 //!
-//! Reading order: [`reconcile`] is the driver, in numbered steps. [`validate`], [`plan`] and
-//! [`status`] are pure. [`observe`] reads, [`apply`] writes objects. Each concern has a room, which
-//! begins with its decision: [`instances`] (which instance changes next, and into what),
-//! [`credentials`] (generations, Vault's objects, secret_ids, the Secret with the credentials),
-//! [`tls`] (the certificate authority), [`migrations`], [`lifecycle`] (deletion, what it left in
-//! Vault, adoption). [`process`] runs all of it; [`context`] is what all reconciles share. Imports
-//! among these files have one direction (`tests/layout.rs`).
+//! Reading order: [`reconcile`] is the driver, in numbered steps; [`act`] is the one of them that acts, and
+//! [`held`] what is done for a database that is not changed. [`validate`], [`plan`] and
+//! [`status`] are pure. [`observe`] reads, [`apply`] writes objects. Each concern has its own
+//! module, which begins with its decision: [`instances`] (rolling updates, scaling, volumes,
+//! requests), [`credentials`] (generations, Vault's objects, secret_ids, the Secret with the
+//! credentials), [`tls`] (the certificate authority), [`migrations`], [`lifecycle`] (deletion,
+//! objects that it left in Vault, adoption). [`process`] runs the controller; [`context`] is shared
+//! by all reconciles. Imports among these files have one direction (`tests/layout.rs`).
 
+mod act;
 mod apply;
 mod context;
 mod credentials;
+mod held;
 mod instances;
 mod lifecycle;
 mod migrations;

@@ -1,5 +1,4 @@
-//! From what somebody wrote to what can be planned: a [`Database`] has passed every check,
-//! so the plan cannot fail.
+//! Checks a spec. A [`Database`] has passed every check, so the plan cannot fail.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,10 +16,11 @@ use crate::api::names::{
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
-    Approval, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, SchedulingSpec, SchemaDependency,
-    ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
+    Approval, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata, SchedulingSpec,
+    SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
 use crate::contract;
+use crate::contract::backup::Place;
 use crate::contract::desired::{Memory, Requests};
 use crate::contract::migration::{Policy, hash};
 use crate::operator::apply::object::Owner;
@@ -31,13 +31,13 @@ use crate::operator::tls::authority::Request as AuthorityRequest;
 /// A ServiceDatabase whose every value was checked and resolved.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// Whose objects these are.
+    /// The owner of the objects.
     pub owner: Owner,
     /// The names in PostgreSQL, the database's own among them.
     pub postgres: PostgresNames,
     /// The names in Vault.
     pub vault: VaultNames,
-    /// How many instances.
+    /// The number of instances.
     pub instances: i32,
     /// The image of the declared version.
     pub image: String,
@@ -47,47 +47,51 @@ pub struct Database {
     pub extensions: Vec<String>,
     /// The volumes.
     pub storage: StorageSpec,
-    /// Whether writes wait for a replica, where there is one.
+    /// Whether commits wait for a replica, if there is one.
     pub synchronous: bool,
-    /// How many bytes a replica may lack and still be promoted.
+    /// The maximum lag of a replica that may be promoted, in bytes.
     pub maximum_lag_bytes: i64,
     /// CPU and memory.
     pub resources: ResourceRequirements,
-    /// Of that the memory, in bytes.
+    /// The memory in it, in bytes.
     pub memory: Memory,
     /// The declared size of a volume in bytes.
     pub volume_bytes: Option<u64>,
-    /// Where instances may run.
+    /// The scheduling of the instances.
     pub scheduling: SchedulingSpec,
+    /// Additional labels and annotations of the pods.
+    pub pod_metadata: PodMetadata,
     /// The migrations.
     pub migrations: Option<Migrations>,
-    /// Who may connect and read.
+    /// The clients that may connect and read the credentials.
     pub clients: Vec<ClientSpec>,
-    /// How old the credentials become.
+    /// The age at which the credentials are replaced.
     pub rotation_period: Option<Duration>,
     /// The requests for new credentials, in annotations.
     pub requests: Requests,
-    /// The requests that status says were done; none before the first credentials.
+    /// The requests that status reports as completed; none before the first credentials.
     pub answered: Option<Requests>,
-    /// The generation that status says was promoted; 0: none yet.
+    /// The promoted generation in status; 0: none yet.
     pub promoted: i64,
-    /// The Secret that shall have the credentials.
+    /// The Secret with the credentials, if one is declared.
     pub binding_secret: Option<String>,
-    /// Whether data of an earlier resource is taken over.
+    /// Whether data of an earlier resource is adopted.
     pub adopt: bool,
-    /// What becomes of the pods with another version of the operator.
+    /// How pods are updated to another version of the operator.
     pub update_policy: UpdatePolicy,
-    /// The update that is approved, in an annotation.
+    /// The approved update, from an annotation.
     pub approved_rollout: Option<String>,
-    /// The switchover that is asked for, in an annotation.
+    /// The requested switchover, from an annotation.
     pub switchover: Option<String>,
-    /// The pod that shall lead after it.
+    /// The pod that becomes the primary by it.
     pub switchover_to: Option<String>,
-    /// The restart that is asked for, in an annotation.
+    /// The requested restart, from an annotation.
     pub restart: Option<String>,
-    /// The new certificate authority that is asked for, in annotations.
+    /// The requested certificate authority, from annotations.
     pub new_authority: Option<AuthorityRequest>,
-    /// The generation of the resource: what was tried for it once is not tried again.
+    /// Where WAL is archived.
+    pub archive: Option<Place>,
+    /// The generation of the resource: a failed attempt for it is not repeated.
     pub generation: i64,
 }
 
@@ -103,17 +107,17 @@ impl Database {
 pub struct Invalid {
     /// A reason of `api::conditions::reason`.
     pub reason: &'static str,
-    /// The field, what is wrong, and the way out.
+    /// The field, the problem, and the remedy.
     pub message: String,
 }
 
 /// Checks a resource.
 ///
-/// The CRD's rules have refused most of what is wrong; what is checked here again would be
-/// dangerous if a CRD without those rules were installed.
+/// The rules of the CRD refuse most errors; those that would be dangerous under a CRD without the
+/// rules are checked here again.
 ///
 /// # Errors
-/// If something in the spec cannot be done.
+/// If a part of the spec cannot be applied.
 pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Database, Invalid> {
     let spec = &resource.spec;
     let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
@@ -121,14 +125,15 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
     let database = spec.database.clone().unwrap_or_else(|| names.default_database());
     if let Some(pinned) = pinned.filter(|pinned| *pinned != database) {
         return Err(invalid(format!(
-            "spec.database is {database}, but this ServiceDatabase was made with {pinned}: set it back"
+            "spec.database is {database}, but this ServiceDatabase was created with {pinned}: set it back"
         )));
     }
     check_name(&names.name)?;
     check_database(&database)?;
     if let Some(secret) = spec.credentials.secret.as_ref().filter(|secret| secret.name.starts_with(&names.base())) {
         return Err(invalid(format!(
-            "spec.credentials.secret.name is {}, and names that begin with {} are the operator's own: choose another",
+            "spec.credentials.secret.name is {}, but names that begin with {} are reserved for the operator: choose \
+             another",
             secret.name,
             names.base()
         )));
@@ -147,14 +152,20 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             "spec.postgres.parameters: synchronous_commit must be on, remote_write or remote_apply".to_owned(),
         ));
     }
-    // The server's own value counts from before a session's options are read: with less, nobody
-    // gets in, not even who sets it back for a session (seen with PostgreSQL 17.12).
+    // The server's value applies before the options of a session are read: with a lower value no
+    // session can start, not even to change it (tested with PostgreSQL 17.12).
     let timeout = spec.postgres.parameters.get("transaction_timeout");
     let shortest = |value: &&String| contract::setting::milliseconds(value).is_some_and(|ms| ms > 0.0 && ms < 1000.0);
     if let Some(value) = timeout.filter(shortest) {
         return Err(invalid(format!(
-            "spec.postgres.parameters: transaction_timeout is {value}, and PostgreSQL counts the start of each \
-             connection as a transaction, so that nobody could connect: set at least 1s, or 0"
+            "spec.postgres.parameters: transaction_timeout is {value}, but PostgreSQL counts the start of each \
+             connection as a transaction, so no client could connect: set at least 1s, or 0"
+        )));
+    }
+    let pod_metadata = spec.pod_metadata.clone().unwrap_or_default();
+    if let Some((list, key)) = pod_metadata.reserved() {
+        return Err(invalid(format!(
+            "spec.podMetadata.{list} sets {key}, which Servicedb, Patroni or a controller of Kubernetes writes: remove it"
         )));
     }
     let memory = memory(spec.resources.as_ref());
@@ -192,6 +203,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         memory,
         volume_bytes,
         scheduling: spec.scheduling.clone().unwrap_or_default(),
+        pod_metadata,
         migrations: spec.migrations.as_ref().map(|spec| migrations(spec, resource)).transpose()?,
         clients: spec.clients.clone(),
         rotation_period: rotation_period(spec.credentials.rotation_period_seconds)?,
@@ -206,28 +218,54 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         switchover_to: token(resource, ANNOTATION_SWITCHOVER_TO),
         restart: token(resource, ANNOTATION_RESTART),
         new_authority: new_authority(resource),
+        archive: archive(resource, options)?,
         generation: resource.metadata.generation.unwrap_or_default(),
     })
 }
 
-/// What is declared of the migrations.
+/// The place of the database in the store of its backups.
+fn archive(resource: &ServiceDatabase, options: &Options) -> Result<Option<Place>, Invalid> {
+    let spec = &resource.spec.backup;
+    let Some(name) = spec.store.as_ref().or(options.backup_default_store.as_ref()).filter(|_| spec.enabled) else {
+        return Ok(None);
+    };
+    let Some(store) = options.backup_stores.0.get(name) else {
+        let known: Vec<_> = options.backup_stores.0.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(invalid(format!("spec.backup.store is {name}, and this installation has the stores: {known}")));
+    };
+    let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any()).vault(&options.cluster_id);
+    let uid = resource.uid().unwrap_or_default();
+    let prefix = store.s3.prefix.trim_matches('/');
+    let folder = format!("{}/{uid}", names.folder());
+    Ok(Some(Place {
+        name: name.clone(),
+        store: store.clone(),
+        path: if prefix.is_empty() { format!("/{folder}") } else { format!("/{prefix}/{folder}") },
+        passphrase: names.backup_passphrase(&uid),
+    }))
+}
+
+/// The declaration of the migrations.
 #[derive(Clone, Debug)]
 pub struct Migrations {
-    /// Where they are.
+    /// Their source.
     pub source: Source,
-    /// How they are brought to the database.
+    /// How they are applied.
     pub policy: Policy,
-    /// Whose schemas they wait for.
+    /// CPU and memory of each container of their Jobs, as declared.
+    pub resources: Option<ResourceRequirements>,
+    /// The schemas that they wait for.
     pub depends_on: Vec<SchemaDependency>,
-    /// How often the schema is compared with them; none: never.
+    /// The interval of drift checks; none: never.
     pub drift_check: Option<Duration>,
-    /// The request for such a look, in an annotation.
+    /// The requested drift check, from an annotation.
     pub drift_request: Option<String>,
 }
 
 impl Migrations {
-    /// What names the Job of a revision. The pull Secrets are part of it, so that a corrected
-    /// one takes effect; what is applied does not depend on them.
+    /// The identity of the Job of a revision. The pull Secrets are part of it, so that a corrected
+    /// one takes effect; the result does not depend on them.
     pub fn run(&self, revision: &str) -> String {
         let run = self.policy.run(revision);
         let secrets = match &self.source {
@@ -240,20 +278,20 @@ impl Migrations {
     }
 }
 
-/// Where migrations are.
+/// The source of migrations.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// ConfigMaps that have the files together.
+    /// ConfigMaps that together contain the files.
     ConfigMaps(Vec<String>),
-    /// A folder of files in an image, which the Job alone can read.
+    /// A folder of files in an image, which only the Job can read.
     Image(ImageSource),
-    /// A tool of the team's own.
+    /// The team's own tool.
     Tool(ToolSource),
 }
 
 impl Source {
-    /// What stands for migrations that the operator does not read: an image is taken for what
-    /// its reference says.
+    /// The revision of migrations that the operator does not read: the reference identifies an
+    /// image.
     pub fn unread_revision(&self) -> Option<String> {
         match self {
             Self::ConfigMaps(_) => None,
@@ -289,7 +327,7 @@ fn source(spec: &MigrationSource) -> Result<Source, Invalid> {
 fn migrations(spec: &MigrationsSpec, resource: &ServiceDatabase) -> Result<Migrations, Invalid> {
     let manual_approval = spec.approval == Approval::Manual;
     let approved = resource.annotations().get(ANNOTATION_APPROVE);
-    // It goes into the Job: nothing but an id does.
+    // It is passed to the Job, so it must be an id.
     let is_id = |value: &&String| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
     let approved = approved.filter(|_| manual_approval).filter(is_id);
     let seconds = |field: &str, seconds: i64| {
@@ -314,11 +352,12 @@ fn migrations(spec: &MigrationsSpec, resource: &ServiceDatabase) -> Result<Migra
         drift_check,
         drift_request,
         policy,
+        resources: spec.resources.clone(),
         depends_on: spec.depends_on.clone(),
     })
 }
 
-/// A period that is too short would lock out a service that has not read the new login yet.
+/// A period that is too short would lock out a service that has not read the new login.
 fn rotation_period(seconds: Option<i64>) -> Result<Option<Duration>, Invalid> {
     let Some(seconds) = seconds else { return Ok(None) };
     match u64::try_from(seconds) {
@@ -331,7 +370,7 @@ fn requests(resource: &ServiceDatabase) -> Requests {
     Requests { rotate: token(resource, ANNOTATION_ROTATE), reissue: token(resource, ANNOTATION_REISSUE) }
 }
 
-/// What an annotation asks for.
+/// The request in an annotation.
 fn token(resource: &ServiceDatabase, annotation: &str) -> Option<String> {
     resource.annotations().get(annotation).filter(|token| !token.is_empty()).cloned()
 }
@@ -384,7 +423,8 @@ fn check_database(database: &str) -> Result<(), Invalid> {
         Ok(())
     } else {
         Err(invalid(format!(
-            "spec.database {database:?} is not a name that can be used: at most 50 of a-z, 0-9 and '_', not a digit first, not one that PostgreSQL reserves"
+            "spec.database {database:?} is not a valid name: at most 50 of a-z, 0-9 and '_', not a digit first, not \
+             one that PostgreSQL reserves"
         )))
     }
 }

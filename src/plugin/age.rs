@@ -1,8 +1,8 @@
-//! Durations as kubectl writes them: two units at most, and fewer the longer it is.
+//! Durations in kubectl's format: at most two units, and fewer for longer ones.
 
 use k8s_openapi::jiff::Timestamp;
 
-/// How long ago something was.
+/// The time since a timestamp.
 pub fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second() - since.as_second();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
@@ -18,7 +18,7 @@ pub fn age(since: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A duration that was measured, in milliseconds.
+/// A measured duration, in milliseconds.
 pub fn duration(milliseconds: i64) -> String {
     match milliseconds {
         ..1000 => format!("{milliseconds}ms"),

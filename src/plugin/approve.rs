@@ -1,4 +1,4 @@
-//! `kubectl servicedb approve`: what of the migrations waits for a person's word, and the word.
+//! `kubectl servicedb approve`: shows the migrations that wait for approval, and approves them.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use super::table::plain;
 use crate::api::names::ANNOTATION_APPROVE;
 use crate::api::{PendingApproval, ServiceDatabase};
 
-/// Shows what waits, asks unless told not to, and approves exactly that.
+/// Shows the statements, asks unless `--yes` is given, and approves exactly these.
 pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
@@ -45,7 +45,7 @@ mod tests {
     use crate::api::HeldStatement;
 
     #[test]
-    fn what_waits_is_listed_and_what_is_not_shown_is_counted() {
+    fn pending_statements_are_listed_and_others_counted() {
         let held = |file: &str, line| HeldStatement { file: file.into(), line, why: "drops the table a".into() };
         let approval = PendingApproval {
             id: "i".into(),

@@ -1,11 +1,11 @@
-//! The command line, with kubectl's own names where kubectl has one.
+//! The command line, with kubectl's own names where they exist.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Look at ServiceDatabases, and into them.
+/// Inspect and operate ServiceDatabases.
 #[derive(Parser, Debug)]
 #[command(name = "kubectl-servicedb", bin_name = "kubectl servicedb", version)]
 pub struct Args {
@@ -15,7 +15,7 @@ pub struct Args {
     pub command: Command,
 }
 
-/// Which cluster and namespace.
+/// The cluster and the namespace.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Connection {
     /// The namespace; default: the context's.
@@ -35,25 +35,25 @@ pub enum Command {
     Status {
         /// The ServiceDatabase.
         name: String,
-        /// The form of the output.
+        /// The output format.
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
-    /// Make new credentials, and wait until they are in Vault. The login that they replace is
-    /// good until the next rotation.
+    /// Create new credentials, and wait until they are in Vault. The login that they replace is
+    /// valid until the next rotation.
     Rotate {
         /// The ServiceDatabase.
         name: String,
-        /// Also if the record of the present credentials is gone from Vault (CredentialsLost).
+        /// Also if the record of the present credentials is missing in Vault (CredentialsLost).
         #[arg(long)]
         reissue: bool,
-        /// How long to wait, in seconds; 0: not at all.
+        /// How long to wait, in seconds; 0: do not wait.
         #[arg(long, default_value_t = 120)]
         timeout: u64,
     },
-    /// Replace the certificate authority, and wait until everybody can read the new one. Clients
-    /// that read the record again go on without a failed connection: both authorities are in it
-    /// until the new one has signed the certificates and every instance has loaded them.
+    /// Replace the certificate authority, and wait until the new one is published. Clients that
+    /// read the record again have no failed connection: it contains both authorities until the new
+    /// one has signed the certificates and every instance has loaded them.
     RenewAuthority {
         /// The ServiceDatabase.
         name: String,
@@ -62,16 +62,16 @@ pub enum Command {
         /// is longer, up to 30 days.
         #[arg(long, value_parser = clap::value_parser!(u32).range(30..=2_592_000))]
         overlap: Option<u32>,
-        /// How long to wait, in seconds; 0: not at all.
+        /// How long to wait, in seconds; 0: do not wait.
         #[arg(long, default_value_t = 300)]
         timeout: u64,
     },
-    /// Show every migration that the database knows: state, start, duration, whether it can be
-    /// rolled back, and why it failed.
+    /// Show every migration in the database's ledger: state, start, duration, whether it can be
+    /// rolled back, and its error.
     Migrations {
         /// The ServiceDatabase.
         name: String,
-        /// Go on until the migrations that run have come to their end; the exit code tells which.
+        /// Continue until the running migrations have ended; the exit code is their result.
         #[arg(short, long)]
         follow: bool,
     },
@@ -84,8 +84,8 @@ pub enum Command {
         #[arg(short, long)]
         yes: bool,
     },
-    /// Look whether the schema still is what the migrations give, and say what differs. The exit
-    /// code is 1 then, and 2 where it could not be found out.
+    /// Compare the schema with the migrations, and print the differences. The exit code is 1 if
+    /// there are any, and 2 if the check failed.
     Drift {
         /// The ServiceDatabase.
         name: String,
@@ -93,14 +93,14 @@ pub enum Command {
         #[arg(long, default_value_t = 300)]
         timeout: u64,
     },
-    /// Make another instance the primary, without losing what was committed, and wait until it is.
+    /// Make another instance the primary, without losing a commit, and wait for the result.
     Switchover {
         /// The ServiceDatabase.
         name: String,
-        /// The pod that shall be the primary; default: the one that can take over best.
+        /// The pod that becomes the primary; default: the best candidate.
         #[arg(long)]
         to: Option<String>,
-        /// How long to wait, in seconds; 0: not at all.
+        /// How long to wait, in seconds; 0: do not wait.
         #[arg(long, default_value_t = 120)]
         timeout: u64,
     },
@@ -109,12 +109,12 @@ pub enum Command {
     Restart {
         /// The ServiceDatabase.
         name: String,
-        /// How long to wait, in seconds; 0: not at all.
+        /// How long to wait, in seconds; 0: do not wait.
         #[arg(long, default_value_t = 600)]
         timeout: u64,
     },
-    /// Show what this version of the operator would change in the pods (RolloutPending), and let
-    /// it happen.
+    /// Show the changes of the pods by this version of the operator (RolloutPending), and approve
+    /// them.
     Rollout {
         /// The ServiceDatabase.
         name: String,
@@ -122,12 +122,19 @@ pub enum Command {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Check Vault, the record with the credentials and the login with them in the primary's pod, one
+    /// line each; the exit code is 1 if a step fails. A record whose login PostgreSQL refuses is
+    /// proved and written again within half a minute.
+    Check {
+        /// The ServiceDatabase.
+        name: String,
+    },
     /// Open psql in the primary's pod, as the owner of the database.
     Psql {
         /// The ServiceDatabase.
         name: String,
-        /// As the superuser of the server. What the migrations have made can run code of their
-        /// authors' then, with the superuser's rights: name no table that you would not trust.
+        /// As the superuser of the server. Objects that the migrations created can then run their
+        /// authors' code with the superuser's rights: use no table that you do not trust.
         #[arg(long)]
         superuser: bool,
         /// Arguments for psql, after `--`.
@@ -136,12 +143,12 @@ pub enum Command {
     },
 }
 
-/// The form of the output.
+/// The output format.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Tables, for people.
+    /// Tables.
     Table,
-    /// One JSON document, for programs.
+    /// One JSON document.
     Json,
 }
 
@@ -150,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_stand_where_a_user_of_kubectl_puts_them() {
+    fn flags_are_accepted_at_the_positions_of_kubectl() {
         for line in
             ["x -n games status chat -o json", "x status chat -n games -o json", "x status -o json chat -n games"]
         {
@@ -161,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_two_hyphens_is_psqls() {
+    fn arguments_after_two_hyphens_are_for_psql() {
         let args = Args::try_parse_from(["x", "psql", "chat", "--context", "dev", "--", "-c", "select 1", "--csv"]);
         let Ok(Args { connection, command: Command::Psql { name, superuser: false, arguments } }) = args else {
             panic!("{args:?}")

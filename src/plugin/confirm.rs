@@ -1,19 +1,19 @@
-//! A yes of the person at the terminal.
+//! Confirmation at the terminal.
 
 use std::io::{BufRead, IsTerminal, Write};
 
 use super::connection::PluginError;
 
-/// Whether it is approved: beforehand, or by the person at the terminal; if not, that is said.
+/// Whether the user approves, by an option or at the terminal; if not, prints an error.
 pub fn approved(yes: bool) -> Result<bool, PluginError> {
     let approved = yes || ask().map_err(|error| PluginError::Output(error.to_string()))?;
     if !approved {
-        eprintln!("error: not approved: nobody at a terminal said yes; --yes approves without being asked");
+        eprintln!("error: not approved at a terminal; use --yes to approve without a prompt");
     }
     Ok(approved)
 }
 
-/// Nobody says yes where there is no terminal.
+/// Without a terminal there is no confirmation.
 fn ask() -> std::io::Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {

@@ -1,4 +1,4 @@
-//! The connection to the cluster, and what can go wrong on the way to a ServiceDatabase.
+//! The connection to the cluster, and the errors of commands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,40 +11,40 @@ use serde_json::json;
 use super::args::Connection;
 use crate::api::ServiceDatabase;
 
-/// Why a command cannot do what it is asked.
+/// An error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    /// The kubeconfig is missing or broken.
+    /// The kubeconfig is missing or invalid.
     #[error("the kubeconfig cannot be used: {0}")]
     Kubeconfig(String),
-    /// There is no such resource.
+    /// The resource does not exist.
     #[error("there is no ServiceDatabase {name:?} in namespace {namespace:?}{hint}")]
     NotFound {
         /// The namespace.
         namespace: String,
         /// The name.
         name: String,
-        /// What there is instead.
+        /// The existing resources.
         hint: String,
     },
-    /// The cluster does not know the kind.
-    #[error("this cluster does not know ServiceDatabases: Servicedb is not installed in it, or the context is wrong")]
+    /// The cluster does not have the kind.
+    #[error("this cluster has no resource type ServiceDatabase: Servicedb is not installed, or the context is wrong")]
     NotInstalled,
     /// The API server refused, or could not be reached.
     #[error("{doing}: {}", reason(source))]
     Kubernetes {
-        /// What was being done.
+        /// The action.
         doing: String,
         /// The cause.
         source: Box<kube::Error>,
     },
-    /// There is no pod to go to.
+    /// There is no suitable pod.
     #[error("{0}")]
     NoPrimary(String),
     /// kubectl could not be started.
     #[error("{program} could not be started: {source}; put kubectl on the PATH, or name it in KUBECTL")]
     Kubectl {
-        /// What was to be started.
+        /// The program.
         program: String,
         /// The cause.
         source: std::io::Error,
@@ -55,13 +55,13 @@ pub enum PluginError {
 }
 
 impl PluginError {
-    /// An error of the Kubernetes API, and what was being done.
+    /// An error of the Kubernetes API during an action.
     pub fn kubernetes(doing: impl Into<String>, source: kube::Error) -> Self {
         Self::Kubernetes { doing: doing.into(), source: Box::new(source) }
     }
 }
 
-/// The server's message where there is one, or the whole chain of causes.
+/// The server's message if there is one, otherwise the whole chain of causes.
 pub fn reason(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
@@ -92,7 +92,7 @@ pub async fn connect(connection: &Connection) -> Result<(Client, String), Plugin
         .map_err(|error| problem(&error))?;
         Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?
     };
-    // Somebody waits at a terminal.
+    // A user waits at a terminal.
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(Duration::from_secs(30));
     let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
@@ -100,7 +100,7 @@ pub async fn connect(connection: &Connection) -> Result<(Client, String), Plugin
     Ok((client, namespace))
 }
 
-/// Reads a ServiceDatabase; if there is none, the error says which there are.
+/// Reads a ServiceDatabase; if it does not exist, the error lists the existing ones.
 pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<ServiceDatabase, PluginError> {
     let api: Api<ServiceDatabase> = Api::namespaced(client.clone(), namespace);
     let doing = || format!("reading the ServiceDatabase {namespace}/{name}");
@@ -112,13 +112,13 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Servic
     let hint = match api.list(&ListParams::default()).await {
         Ok(list) => others(list.items.iter().map(|other| other.name_any()).collect()),
         Err(kube::Error::Api(status)) if status.is_not_found() => return Err(PluginError::NotInstalled),
-        // Whoever may not list them gets no hint.
+        // Without the right to list them there is no hint.
         Err(_) => String::new(),
     };
     Err(PluginError::NotFound { namespace: namespace.to_owned(), name: name.to_owned(), hint })
 }
 
-/// Asks for something: sets annotations of a ServiceDatabase, and takes off those without a value.
+/// Sends a request: sets annotations of a ServiceDatabase, and removes those without a value.
 pub async fn annotate(
     client: &Client,
     namespace: &str,
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_resource_is_told_with_what_there_is() {
+    fn a_missing_resource_is_reported_with_existing_ones() {
         let error = |names: &[&str]| PluginError::NotFound {
             namespace: "games".into(),
             name: "chta".into(),

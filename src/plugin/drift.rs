@@ -1,4 +1,4 @@
-//! `kubectl servicedb drift`: a look whether the schema is what the migrations give.
+//! `kubectl servicedb drift`: compares the schema with the migrations.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::api::conditions::{self as kind, reason};
 use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::api::{DriftStatus, ServiceDatabase};
 
-/// How often the answer is looked for.
+/// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(500);
 
-/// The exit code where it could not be found out.
+/// The exit code of a failed check.
 const UNKNOWN: u8 = 2;
 
-/// Asks for a look, waits for what it finds, and says it; the exit code tells whether there is
+/// Requests a check, waits for its result, and prints it; the exit code shows whether there is
 /// drift.
 pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     if resource.spec.migrations.as_ref().is_none_or(|migrations| migrations.source.job.is_some()) {
-        eprintln!("error: {name} has no migrations that its schema could be compared with");
+        eprintln!("error: {name} has no migrations to compare its schema with");
         return Ok(ExitCode::from(UNKNOWN));
     }
     if let Some(hindrance) = hindrance(&resource) {
@@ -42,7 +42,7 @@ pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Resu
             .and_then(|status| status.drift)
             .filter(|drift| drift.request.as_deref() == Some(token.as_str()))
         {
-            print!("{}", told(&drift));
+            print!("{}", describe(&drift));
             return Ok(match drift {
                 DriftStatus { error: Some(_), .. } => ExitCode::from(UNKNOWN),
                 DriftStatus { count: 0, .. } => ExitCode::SUCCESS,
@@ -51,7 +51,7 @@ pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Resu
         }
         if Instant::now() >= deadline {
             eprintln!(
-                "error: no answer within {} s; the request stays, and is done once the schema is at its target \
+                "error: no answer within {} s; the request is kept, and is done once the schema is at its target \
                  (kubectl servicedb status {name})",
                 timeout.as_secs()
             );
@@ -64,7 +64,7 @@ pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Resu
     }
 }
 
-/// Why there will be no answer before somebody changes something.
+/// Why there will be no result without a change.
 fn hindrance(resource: &ServiceDatabase) -> Option<String> {
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
     let applied = conditions.into_iter().find(|condition| condition.type_ == kind::MIGRATIONS_APPLIED)?;
@@ -72,12 +72,12 @@ fn hindrance(resource: &ServiceDatabase) -> Option<String> {
     (applied.status != "True" && !under_way).then(|| format!("{}: {}", applied.reason, plain(&applied.message)))
 }
 
-fn told(drift: &DriftStatus) -> String {
+fn describe(drift: &DriftStatus) -> String {
     if let Some(error) = &drift.error {
-        return format!("it could not be found out: {}\n", plain(error));
+        return format!("the check failed: {}\n", plain(error));
     }
     if drift.count == 0 {
-        return "the schema is what the migrations give\n".to_owned();
+        return "the schema matches the migrations\n".to_owned();
     }
     let mut text: String = drift.differences.iter().map(|difference| format!("{}\n", plain(difference))).collect();
     let shown = i64::try_from(drift.differences.len()).unwrap_or(i64::MAX);
@@ -94,15 +94,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_found_is_told_whole_or_counted() {
+    fn differences_are_listed_or_counted() {
         let drift = |found: serde_json::Value| -> DriftStatus {
             let mut status = json!({"checkedAt": "2026-01-01T00:00:00Z", "goal": "g", "count": 0});
             status.as_object_mut().expect("an object").extend(found.as_object().expect("an object").clone());
             serde_json::from_value(status).expect("a status")
         };
-        assert_eq!(told(&drift(json!({}))), "the schema is what the migrations give\n");
-        let some = told(&drift(json!({"count": 3, "differences": ["table public.x is not from the migrations"]})));
-        assert_eq!(some, "table public.x is not from the migrations\nand 2 more\n");
-        assert!(told(&drift(json!({"error": "no server"}))).contains("no server"));
+        assert_eq!(describe(&drift(json!({}))), "the schema matches the migrations\n");
+        let some = describe(&drift(json!({"count": 3, "differences": ["table public.x is not in the migrations"]})));
+        assert_eq!(some, "table public.x is not in the migrations\nand 2 more\n");
+        assert!(describe(&drift(json!({"error": "no server"}))).contains("no server"));
     }
 }

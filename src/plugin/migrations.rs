@@ -1,4 +1,4 @@
-//! `kubectl servicedb migrations`: the whole ledger, and word of a run until it ends.
+//! `kubectl servicedb migrations`: prints the whole ledger, and follows a run until it ends.
 
 use std::collections::BTreeMap;
 use std::process::{ExitCode, Stdio};
@@ -19,17 +19,17 @@ use crate::api::conditions::{self as kind, reason};
 use crate::api::names::PostgresNames;
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabase};
 
-/// How often a run is looked at.
+/// The interval at which a run is polled.
 const POLL: Duration = Duration::from_secs(1);
-/// How long the ledger may take, in seconds.
+/// Timeout of reading the ledger, in seconds.
 const PATIENCE: u32 = 30;
-/// How much of it is read: ten thousand migrations with an error each are less.
+/// The size limit of the ledger: ten thousand migrations with an error each are less.
 const SIZE: u64 = 16 << 20;
-/// How much is read of what psql has against it, and shown.
+/// The size limit of psql's error message.
 const WORDS: u64 = 4096;
 
-/// What psql gives the ledger with, as a JSON array, the newest first. Every value has a type and a
-/// length of PostgreSQL's own, whatever the columns are.
+/// The query that returns the ledger as a JSON array, the newest first. Every value is cast to a
+/// built-in type and truncated, whatever the columns are.
 pub const LEDGER_SCRIPT: &str = "\
 BEGIN READ ONLY;
 SELECT to_regclass('servicedb.migrations') IS NOT NULL AS there \\gset
@@ -61,31 +61,31 @@ pub async fn run(connection: &Connection, name: &str, follow: bool) -> Result<Ex
     match ledger(connection, &client, &namespace, &resource).await {
         Ok(rows) if rows.is_empty() => println!("the ledger is empty"),
         Ok(rows) => print!("{}", table(&rows, Timestamp::now())),
-        // A database that is still being made is followed, too.
+        // A database that is still being created is followed, too.
         Err(error) if follow => eprintln!("the ledger cannot be read yet: {error}"),
         Err(error) => return Err(error),
     }
     let mut resource = resource;
-    let mut told = states(&resource);
+    let mut shown = states(&resource);
     while follow && is_under_way(&resource) {
         tokio::time::sleep(POLL).await;
         resource = read(&client, &namespace, name).await?;
         let now = states(&resource);
         for (version, line) in &now {
-            if told.get(version) != Some(line) {
+            if shown.get(version) != Some(line) {
                 println!("{line}");
             }
         }
-        told = now;
+        shown = now;
     }
     println!("{}", verdict(&resource));
     Ok(if follow && !holds(&resource) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Read in the primary, since status has the last 20 alone.
+/// Reads the ledger in the primary, since status has only the last 20.
 ///
-/// The ledger is its owner's, who may have put anything in its place: it is read as a login that is
-/// no superuser, and what comes is bounded. Nothing of it is given to psql to work with.
+/// The tenant owns the ledger and may have replaced it: it is read with a login that is not a
+/// superuser, and the size of the result is limited. psql does not interpret it.
 async fn ledger(
     connection: &Connection,
     client: &Client,
@@ -101,8 +101,8 @@ async fn ledger(
     let (input, output, words) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let exchange = async {
         let write = async {
-            // It is closed then, which is the script's end. Of a program that does not read it, what
-            // it says tells more.
+            // This closes the input, which ends the script. If the program does not read it, its own
+            // error is more informative.
             if let Some(mut input) = input {
                 let _ = input.write_all(LEDGER_SCRIPT.as_bytes()).await;
             }
@@ -110,21 +110,21 @@ async fn ledger(
         };
         tokio::try_join!(write, at_most(SIZE, output), at_most(WORDS, words))
     };
-    // kubectl itself may wait for its API server.
+    // kubectl itself may wait for the API server.
     let patience = Duration::from_secs(u64::from(PATIENCE) * 2);
     let unread = |problem: &str| {
         PluginError::Output(format!(
-            "psql in the primary's pod did not give the ledger: {problem}\nIf the server does not know the login {}, \
+            "psql in the primary's pod did not return the ledger: {problem}\nIf the server does not know the login {}, \
              an earlier version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout)",
             PostgresNames::READER
         ))
     };
     let Ok(exchange) = tokio::time::timeout(patience, exchange).await else {
-        return Err(unread("it takes too long"));
+        return Err(unread("timeout"));
     };
     let ((), text, words) = exchange.map_err(failed)?;
     if text.len() as u64 >= SIZE {
-        return Err(unread("it is larger than a ledger may be"));
+        return Err(unread("it exceeds the size limit of a ledger"));
     }
     if !child.wait().await.map_err(failed)?.success() {
         return Err(unread(&plain(&String::from_utf8_lossy(&words))));
@@ -138,7 +138,7 @@ async fn ledger(
     Ok(rows)
 }
 
-/// What a program says, up to so many bytes.
+/// The output of a program, up to a number of bytes.
 async fn at_most(limit: u64, output: Option<impl tokio::io::AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(output) = output {
@@ -194,7 +194,7 @@ fn holds(resource: &ServiceDatabase) -> bool {
     applied(resource).is_some_and(|condition| condition.status == "True")
 }
 
-/// Whether status is of this spec, and says that waiting may bring something.
+/// Whether status describes this spec, and waiting may lead to a change.
 fn is_under_way(resource: &ServiceDatabase) -> bool {
     if condition(resource, kind::STALLED)
         .is_some_and(|stalled| stalled.status == "True" && stalled.observed_generation == resource.metadata.generation)
@@ -210,7 +210,7 @@ fn is_under_way(resource: &ServiceDatabase) -> bool {
 
 fn verdict(resource: &ServiceDatabase) -> String {
     applied(resource).map_or_else(
-        || "the operator has not looked at the migrations yet".to_owned(),
+        || "the operator has not processed the migrations yet".to_owned(),
         |condition| format!("{}={}: {}", condition.type_, condition.status, plain(&condition.message)),
     )
 }

@@ -1,9 +1,11 @@
-//! `kubectl servicedb`: a ServiceDatabase at a glance, its migrations and their approval, new credentials, another
-//! certificate authority, another primary, a restart, an update, and a psql in its primary. Runs on any system that kubectl runs on, with the rights of the person at the terminal.
+//! `kubectl servicedb`: status, migrations and their approval, drift, rotation of credentials and of the
+//! certificate authority, switchover, restart, rollout, and psql in the primary. Runs on any system that
+//! kubectl runs on, with the user's own rights.
 
 mod age;
 mod approve;
 mod args;
+mod check;
 mod confirm;
 mod connection;
 mod drift;
@@ -26,10 +28,10 @@ pub use migrations::LEDGER_SCRIPT;
 use args::{Args, Command};
 use connection::PluginError;
 
-/// Runs the command that the arguments give.
+/// Runs the command.
 pub async fn run() -> ExitCode {
     let args = Args::parse();
-    // Fails only if a provider is installed already, which serves as well.
+    // Fails only if a provider is installed already, which is sufficient.
     _ = rustls::crypto::ring::default_provider().install_default();
     let outcome: Result<ExitCode, PluginError> = match args.command {
         Command::Status { name, output } => status::run(&args.connection, &name, output).await,
@@ -52,6 +54,7 @@ pub async fn run() -> ExitCode {
             request::run(&args.connection, &name, &request::Request::Restart, Duration::from_secs(timeout)).await
         }
         Command::Rollout { name, yes } => rollout::run(&args.connection, &name, yes).await,
+        Command::Check { name } => check::run(&args.connection, &name).await,
         Command::Psql { name, superuser, arguments } => psql::run(&args.connection, &name, superuser, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

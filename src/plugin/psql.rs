@@ -1,8 +1,8 @@
 //! `kubectl servicedb psql`: psql in the primary's pod, over the local socket, so it needs no
 //! password. kubectl does the work, and its right to `pods/exec` decides.
 //!
-//! It is the owner's session: a statement of a superuser's that merely names a table may run code
-//! of whoever made the table, as the superuser. Who wants that says so.
+//! The session is the owner's: a superuser's statement that only names a table may run code of the
+//! table's creator with the superuser's rights. That requires `--superuser`.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -45,13 +45,13 @@ impl Login {
                 format!("{} -c lock_timeout=5s -c statement_timeout={seconds}s", immune::READER),
             ),
             Self::Owner => (PostgresNames::AS_OWNER, format!("{} -c role={}", immune::MIGRATOR, names.owner())),
-            // A database's owner may set another role for all who connect to it.
+            // A database's owner may set another role for all its sessions.
             Self::Superuser => ("postgres", immune::PERSON.to_owned()),
         }
     }
 }
 
-/// Runs psql, and ends with its exit code.
+/// Runs psql, and returns its exit code.
 pub async fn run(
     connection: &Connection,
     name: &str,
@@ -60,16 +60,54 @@ pub async fn run(
 ) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connection::connect(connection).await?;
     let resource = connection::read(&client, &namespace, name).await?;
-    // A terminal is asked for only if there is one on both sides: it would turn the line
-    // ends of a redirected output into those of a terminal.
+    // A terminal is requested only if input and output are one: it would change the line ends of
+    // a redirected output.
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let login = if superuser { Login::Superuser } else { Login::Owner };
     let mut command = command(connection, &client, &namespace, &resource, login, terminal, arguments).await?;
+    end_with(&mut command).await
+}
+
+/// Runs a command, and ends with its exit code.
+///
+/// # Errors
+/// If kubectl cannot be run.
+pub async fn end_with(command: &mut tokio::process::Command) -> Result<ExitCode, PluginError> {
     let status = command.status().await.map_err(|source| PluginError::Kubectl { program: program(), source })?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// kubectl, which runs psql in the primary's pod.
+/// kubectl, which runs a program without input in the primary's pod.
+///
+/// # Errors
+/// If there is no primary to go to.
+pub async fn in_primary(
+    connection: &Connection,
+    client: &Client,
+    namespace: &str,
+    resource: &ServiceDatabase,
+    program_and_arguments: &[&str],
+) -> Result<tokio::process::Command, PluginError> {
+    let pod = find_primary(client, &Names::new(namespace, resource.name_any()), resource).await?;
+    let mut command = tokio::process::Command::new(program());
+    command.args(cluster(connection)).args(["--namespace", namespace, "exec", &pod, "--container", CONTAINER, "--"]);
+    command.args(program_and_arguments);
+    Ok(command)
+}
+
+/// The arguments that make kubectl use the same cluster.
+fn cluster(connection: &Connection) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    if let Some(file) = &connection.kubeconfig {
+        all.extend(["--kubeconfig".into(), file.into()]);
+    }
+    if let Some(context) = &connection.context {
+        all.extend(["--context".into(), context.into()]);
+    }
+    all
+}
+
+/// The kubectl command that runs psql in the primary's pod.
 pub async fn command(
     connection: &Connection,
     client: &Client,
@@ -89,7 +127,7 @@ pub async fn command(
     Ok(command)
 }
 
-/// kubectl, or what stands for it.
+/// kubectl, or the program in KUBECTL.
 pub fn program() -> String {
     std::env::var("KUBECTL").ok().filter(|program| !program.is_empty()).unwrap_or_else(|| "kubectl".to_owned())
 }
@@ -101,25 +139,24 @@ async fn find_primary(client: &Client, names: &Names, resource: &ServiceDatabase
         .list(&ListParams::default().labels(&selector))
         .await
         .map_err(|error| PluginError::kubernetes(format!("listing the pods of {}", names.name), error))?;
-    let told = resource.status.as_ref().and_then(|status| status.primary.as_deref());
-    choose(&pods.items, told).ok_or_else(|| PluginError::NoPrimary(no_primary(resource)))
+    let reported = resource.status.as_ref().and_then(|status| status.primary.as_deref());
+    choose(&pods.items, reported).ok_or_else(|| PluginError::NoPrimary(no_primary(resource)))
 }
 
-/// The pod to go to, of those that carry the primary's label. After a failover the label can
-/// stay for a moment on a pod that is gone, so a ready pod, and the one that status names,
-/// come first.
-fn choose(pods: &[Pod], told: Option<&str>) -> Option<String> {
+/// The pod to use, of those with the primary's label. After a failover a failed pod can keep the
+/// label for a moment, so a ready pod, and the one that status names, come first.
+fn choose(pods: &[Pod], reported: Option<&str>) -> Option<String> {
     let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
     pods.iter()
         .filter(|pod| phase(pod) == "Running")
         .max_by_key(|pod| {
             let living = pod.metadata.deletion_timestamp.is_none();
-            (living, is_ready(pod), told == Some(pod.name_any().as_str()))
+            (living, is_ready(pod), reported == Some(pod.name_any().as_str()))
         })
         .map(|pod| pod.name_any())
 }
 
-/// Whether the kubelet calls a pod ready.
+/// Whether a pod is ready.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
@@ -135,7 +172,7 @@ fn no_primary(resource: &ServiceDatabase) -> String {
         }
         _ => "no running pod has the primary's label".to_owned(),
     };
-    format!("{name} has no primary to go to: {why}\nkubectl servicedb status {name} shows its instances")
+    format!("{name} has no primary: {why}\nkubectl servicedb status {name} shows its instances")
 }
 
 fn kubectl_arguments(
@@ -147,19 +184,13 @@ fn kubectl_arguments(
     terminal: bool,
     arguments: &[OsString],
 ) -> Vec<OsString> {
-    let mut all: Vec<OsString> = Vec::new();
-    if let Some(file) = &connection.kubeconfig {
-        all.extend(["--kubeconfig".into(), file.into()]);
-    }
-    if let Some(context) = &connection.context {
-        all.extend(["--context".into(), context.into()]);
-    }
+    let mut all = cluster(connection);
     let interactive = if terminal { "-it" } else { "-i" };
     all.extend(["--namespace", namespace, "exec", interactive, pod, "--container", CONTAINER, "--"].map(Into::into));
-    // The root filesystem of the pod is read-only: there is nowhere to keep a history.
+    // The root filesystem of the pod is read-only, so there is no place for a history.
     let history = "HISTFILE=/dev/null";
     if let Login::Reader { seconds } = login {
-        // Whatever the session comes to, psql ends.
+        // This ends psql in any case.
         all.extend(["timeout".to_owned(), (seconds + 1).to_string()].map(Into::into));
     }
     let (role, options) = login.role_and_options(names);
@@ -185,11 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn the_living_ready_primary_is_chosen() {
+    fn the_running_ready_primary_is_chosen() {
         let gone = pod("chat-db-0", "Running", "True", true);
         let cut_off = pod("chat-db-1", "Running", "False", false);
         let primary = pod("chat-db-2", "Running", "True", false);
-        let choice = |pods: &[&Pod], told| choose(&pods.iter().map(|&pod| pod.clone()).collect::<Vec<_>>(), told);
+        let choice =
+            |pods: &[&Pod], reported| choose(&pods.iter().map(|&pod| pod.clone()).collect::<Vec<_>>(), reported);
         assert_eq!(choice(&[&gone, &cut_off, &primary], Some("chat-db-0")).as_deref(), Some("chat-db-2"));
         assert_eq!(choice(&[&gone, &cut_off], None).as_deref(), Some("chat-db-1"), "Patroni leads on while unready");
         assert_eq!(choice(&[&pod("chat-db-0", "Pending", "False", false)], Some("chat-db-0")), None);
@@ -226,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_primary_the_condition_says_why() {
+    fn without_a_primary_the_condition_has_the_reason() {
         let resource: ServiceDatabase = serde_json::from_value(json!({
             "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase",
             "metadata": { "name": "chat" }, "spec": { "storage": { "size": "1Gi" } },
@@ -238,7 +270,7 @@ mod tests {
         .expect("a resource");
         assert_eq!(
             no_primary(&resource),
-            "chat has no primary to go to: DatabaseAvailable is False, NoPrimary: the primary is gone\n\
+            "chat has no primary: DatabaseAvailable is False, NoPrimary: the primary is gone\n\
              kubectl servicedb status chat shows its instances"
         );
     }

@@ -1,5 +1,5 @@
-//! `kubectl servicedb renew-authority`: another certificate authority, by way of a time in which
-//! both are known.
+//! `kubectl servicedb renew-authority`: replaces the certificate authority, with an overlap in which
+//! both are trusted.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,41 +11,41 @@ use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_RENEW_AUTHORITY};
 use crate::api::{AuthorityPhase, ServiceDatabase};
 
-/// How often the answer is looked for.
+/// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(500);
 
-/// What is asked for.
+/// The request.
 pub struct Request {
-    /// How long clients have to read the new authority, in seconds; none: the operator's time.
+    /// How long clients have to read the new authority, in seconds; none: the operator's default.
     pub overlap: Option<u32>,
-    /// How long to wait until everybody can read it; zero: not at all.
+    /// How long to wait until it is published; zero: do not wait.
     pub timeout: Duration,
 }
 
-/// How far the change is that a request asked for.
+/// The progress of a requested change.
 #[derive(Debug, PartialEq)]
 enum Progress {
-    /// No operator has taken it up.
+    /// No operator has handled it.
     Waiting,
-    /// The new authority is not everywhere yet; what that waits for.
+    /// The new authority is not published everywhere yet, with the awaited event.
     Publishing(String),
-    /// It is, or more: what is next.
+    /// It is published; the next step.
     Published(String),
 }
 
-/// Asks for a new authority, and waits until everybody can read it: what follows takes its time.
+/// Requests a new authority, and waits until it is published: the next steps take longer.
 pub async fn run(connection: &Connection, name: &str, request: &Request) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     read(&client, &namespace, name).await?;
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     let annotations = [
         (ANNOTATION_RENEW_AUTHORITY, Some(token.clone())),
-        // One that an earlier request named is none of this one's.
+        // An option of an earlier request does not apply to this one.
         (ANNOTATION_AUTHORITY_OVERLAP, request.overlap.map(|seconds| seconds.to_string())),
     ];
     annotate(&client, &namespace, name, &annotations).await?;
     if request.timeout.is_zero() {
-        println!("asked for; status.certificates.change of {name} tells how far it is");
+        println!("requested; see status.certificates.change of {name} for its progress");
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + request.timeout;
@@ -58,10 +58,10 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
         if Instant::now() >= deadline {
             let waits = match progress {
                 Progress::Publishing(message) => message,
-                _ => "no operator has taken it up".to_owned(),
+                _ => "no operator has handled it".to_owned(),
             };
             eprintln!(
-                "error: the new authority is not published within {} s: {waits}; the request stays: kubectl servicedb \
+                "error: the new authority is not published within {} s: {waits}; the request is kept: kubectl servicedb \
                  status {name}",
                 request.timeout.as_secs()
             );
@@ -74,7 +74,7 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
 fn progress(resource: &ServiceDatabase, token: &str) -> Progress {
     let certificates = resource.status.as_ref().and_then(|status| status.certificates.clone()).unwrap_or_default();
     if certificates.renew_request.as_deref() == Some(token) {
-        return Progress::Published("the new authority signs, and the former one is gone".to_owned());
+        return Progress::Published("the new authority signs, and the former one was removed".to_owned());
     }
     let Some(change) = certificates.change.filter(|change| change.request.as_deref() == Some(token)) else {
         return Progress::Waiting;

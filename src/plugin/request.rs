@@ -1,4 +1,4 @@
-//! `kubectl servicedb switchover` and `restart`: asks, and waits for the answer in status.
+//! `kubectl servicedb switchover` and `restart`: sends the request, and waits for the result in status.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{ANNOTATION_RESTART, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO};
 use crate::api::{RequestState, RequestStatus, ServiceDatabase};
 
-/// How often the answer is looked for.
+/// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(250);
 
-/// What is asked for.
+/// The request.
 pub enum Request {
     /// Another primary: this pod, or the healthiest.
     Switchover(Option<String>),
-    /// PostgreSQL started again on every instance.
+    /// A restart of PostgreSQL on every instance.
     Restart,
 }
 
 impl Request {
     fn annotations(&self, token: &str) -> Vec<(&'static str, Option<String>)> {
         match self {
-            // One that an earlier request named is none of this one's.
+            // An option of an earlier request does not apply to this one.
             Self::Switchover(to) => {
                 vec![(ANNOTATION_SWITCHOVER, Some(token.to_owned())), (ANNOTATION_SWITCHOVER_TO, to.clone())]
             }
@@ -42,7 +42,7 @@ impl Request {
     }
 }
 
-/// Asks, and waits until status says what came of it; with no time to wait it does not.
+/// Sends the request, and waits until status has the result, if there is a time to wait.
 pub async fn run(
     connection: &Connection,
     name: &str,
@@ -54,11 +54,11 @@ pub async fn run(
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     annotate(&client, &namespace, name, &request.annotations(&token)).await?;
     if timeout.is_zero() {
-        println!("asked for; kubectl servicedb status {name} tells how far it is");
+        println!("requested; kubectl servicedb status {name} shows its progress");
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + timeout;
-    let mut told = resource.status.and_then(|status| ready_message(&status.conditions));
+    let mut shown = resource.status.and_then(|status| ready_message(&status.conditions));
     loop {
         let resource = read(&client, &namespace, name).await?;
         let answer = request.answer(&resource, &token);
@@ -72,16 +72,16 @@ pub async fn run(
             return Ok(ExitCode::FAILURE);
         }
         let now = resource.status.as_ref().and_then(|status| ready_message(&status.conditions));
-        if now != told {
+        if now != shown {
             if let Some(now) = now.as_ref().filter(|_| answer.is_some()) {
                 println!("{now}");
             }
-            told = now;
+            shown = now;
         }
         if Instant::now() >= deadline {
-            let taken_up = if answer.is_some() { "it is under way" } else { "no operator has taken it up" };
+            let taken_up = if answer.is_some() { "it is in progress" } else { "no operator has handled it" };
             eprintln!(
-                "error: no answer within {} s: {taken_up}; the request stays: kubectl servicedb status {name}",
+                "error: no answer within {} s: {taken_up}; the request is kept: kubectl servicedb status {name}",
                 timeout.as_secs()
             );
             return Ok(ExitCode::FAILURE);
@@ -90,7 +90,7 @@ pub async fn run(
     }
 }
 
-/// What is under way, as the condition Ready tells it.
+/// The progress, from the condition Ready.
 fn ready_message(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> Option<String> {
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "False")?;
     Some(ready.message.clone())
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_switchover_to_nobody_in_particular_takes_back_an_earlier_name() {
+    fn a_switchover_without_a_target_removes_an_earlier_target() {
         let asked = Request::Switchover(None).annotations("t");
         assert_eq!(asked, [(ANNOTATION_SWITCHOVER, Some("t".to_owned())), (ANNOTATION_SWITCHOVER_TO, None)]);
     }

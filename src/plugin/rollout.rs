@@ -1,5 +1,5 @@
-//! `kubectl servicedb rollout`: what another version of the operator would change in the pods,
-//! and the word that it may.
+//! `kubectl servicedb rollout`: shows the changes of the pods by another version of the operator,
+//! and approves them.
 
 use std::process::ExitCode;
 
@@ -9,12 +9,12 @@ use super::connection::{PluginError, annotate, connect, read};
 use super::table::plain;
 use crate::api::names::ANNOTATION_APPROVE_ROLLOUT;
 
-/// Shows what waits, asks unless told not to, and approves exactly that.
+/// Shows the changes, asks unless `--yes` is given, and approves exactly these.
 pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let Some(pending) = resource.status.as_ref().and_then(|status| status.rollout.as_ref()) else {
-        println!("the pods of {name} are as this version of the operator makes them; nothing waits for approval");
+        println!("the pods of {name} match this version of the operator; nothing waits for approval");
         return Ok(ExitCode::SUCCESS);
     };
     for change in &pending.changes {
@@ -23,7 +23,7 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
     let how = if resource.spec.instances > 1 {
         "Replicas are replaced first, then the lead is handed over, then the former primary is replaced."
     } else {
-        "There is one instance: the database is away while its pod is replaced."
+        "There is one instance: the database is unavailable while its pod is replaced."
     };
     println!("{how}");
     if !approved(yes)? {

@@ -1,4 +1,4 @@
-//! `kubectl servicedb rotate`: new credentials, and word of when they are there.
+//! `kubectl servicedb rotate`: requests new credentials, and waits until they are in Vault.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE};
 use crate::api::{CredentialsStatus, ServiceDatabase};
 
-/// How often the answer is looked for.
+/// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(500);
 
-/// What is asked for.
+/// The request.
 pub struct Request {
-    /// Although the record of the present credentials is gone from Vault.
+    /// Also if the record of the present credentials is missing in Vault.
     pub reissue: bool,
-    /// How long to wait for the answer; zero: not at all.
+    /// How long to wait for the result; zero: do not wait.
     pub timeout: Duration,
 }
 
-/// Asks for new credentials, and waits until status says that they are in Vault.
+/// Requests new credentials, and waits until status reports that they are in Vault.
 pub async fn run(connection: &Connection, name: &str, request: &Request) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     read(&client, &namespace, name).await?;
@@ -29,7 +29,7 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
     let annotation = if request.reissue { ANNOTATION_REISSUE } else { ANNOTATION_ROTATE };
     annotate(&client, &namespace, name, &[(annotation, Some(token.clone()))]).await?;
     if request.timeout.is_zero() {
-        println!("new credentials were asked for: status.credentials tells when they are in Vault");
+        println!("requested new credentials; status.credentials shows when they are in Vault");
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + request.timeout;
@@ -58,18 +58,18 @@ fn done(credentials: &CredentialsStatus) -> String {
     )
 }
 
-/// What hinders it, as the resource tells.
+/// The problem, from the resource's conditions.
 fn late(resource: &ServiceDatabase, waited: Duration) -> String {
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    let told: Vec<_> = conditions
+    let messages: Vec<_> = conditions
         .filter(|condition| ["CredentialsReady", "VaultReachable", "Stalled"].contains(&condition.type_.as_str()))
         .filter(|condition| !condition.message.is_empty())
         .map(|condition| format!("\n  {}={}: {}", condition.type_, condition.status, condition.message))
         .collect();
     format!(
-        "no new credentials within {} s; the request stays and is done when it can be:{}",
+        "no new credentials within {} s; the request is kept and done when possible:{}",
         waited.as_secs(),
-        told.concat()
+        messages.concat()
     )
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hinders_it_is_told() {
+    fn the_cause_of_the_delay_is_reported() {
         let resource: ServiceDatabase = serde_json::from_value(json!({
             "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
             "spec": {"storage": {"size": "1Gi"}},

@@ -35,7 +35,7 @@ impl Table {
     }
 }
 
-/// One line without control characters: what a server wrote must not steer a terminal.
+/// One line without control characters: a server's text must not control the terminal.
 pub fn plain(text: &str) -> String {
     let spaced = text.replace(|c: char| c.is_control(), " ");
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -1,5 +1,5 @@
-//! Connections over which somebody else's code may answer: what comes back is bounded here, on the
-//! client's side, since such code can change every setting of its session.
+//! Connections on which a tenant's code may answer: the client limits the size of the answer, since
+//! such code can change every setting of its session.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,13 +13,13 @@ use super::connect::{ConnectError, Connection, is_before_17};
 use super::immune;
 use crate::contract::pod::POSTGRES_PORT;
 
-/// Connects over the local socket as a role that the server lets in there. `options` are settings
-/// of the session, as `-c name=value`; after `limit` bytes from the server the connection is over.
+/// Connects over the local socket as a role that the server accepts there. `options` are settings
+/// of the session, as `-c name=value`; after `limit` bytes from the server the connection is closed.
 ///
-/// Its time is the caller's to bound.
+/// The caller must limit the time.
 ///
 /// # Errors
-/// If the server refuses or is not there.
+/// If the server refuses the connection or does not run.
 pub async fn bounded_over_socket(
     directory: &str,
     database: &str,
@@ -43,7 +43,7 @@ pub async fn bounded_over_socket(
         }
         result => result?,
     };
-    // Notices are dropped: they would come into this process's log.
+    // Notices are dropped: otherwise they would appear in this process's log.
     let driver = tokio::spawn(async move {
         let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));
         while let Some(Ok(_)) = messages.next().await {}
@@ -51,7 +51,7 @@ pub async fn bounded_over_socket(
     Ok(Connection::new(client, driver))
 }
 
-/// A stream that ends with an error once it gave so many bytes.
+/// A stream that fails after a number of bytes.
 struct Limited<S> {
     stream: S,
     left: usize,
@@ -72,9 +72,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
                 Poll::Ready(Ok(()))
             }
             None => {
-                // An error comes with no bytes.
+                // An error has no bytes.
                 buffer.set_filled(before);
-                Poll::Ready(Err(std::io::Error::other("the server's answer is larger than it may be")))
+                Poll::Ready(Err(std::io::Error::other("the server's answer exceeds the size limit")))
             }
         }
     }
@@ -103,9 +103,9 @@ mod tests {
     #[tokio::test]
     async fn more_than_the_limit_is_an_error() {
         let mut whole = Vec::new();
-        Limited { stream: [7; 10].as_slice(), left: 10 }.read_to_end(&mut whole).await.expect("as much as it may be");
+        Limited { stream: [7; 10].as_slice(), left: 10 }.read_to_end(&mut whole).await.expect("exactly the limit");
         assert_eq!(whole.len(), 10);
         let refused = Limited { stream: [7; 11].as_slice(), left: 10 }.read_to_end(&mut Vec::new()).await;
-        assert!(refused.is_err_and(|error| error.to_string().contains("larger")));
+        assert!(refused.is_err_and(|error| error.to_string().contains("exceeds the size limit")));
     }
 }

@@ -16,10 +16,24 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::immune;
 
-/// How long a connection may take to be made.
+/// Timeout of the TCP connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of the whole login. `tokio_postgres` limits only the connect: the TLS handshake and the authentication
+/// would wait forever for a server that was stopped, or whose pod has vanished, once the kernel accepted the connection.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// A connection without traffic is probed after this time, and then every [`KEEPALIVE_INTERVAL`].
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// Interval between two probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Unanswered probes after which the connection is closed.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// The longest time that sent data may stay unacknowledged before the connection is closed.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An open connection; dropping it says goodbye to the server.
+/// How long a dropped connection may take to close.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// An open connection; dropping it closes it.
 pub struct Connection {
     /// The client.
     pub client: Client,
@@ -27,29 +41,48 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection whose messages this task moves.
+    /// A connection whose messages this task processes.
     pub(super) fn new(client: Client, driver: JoinHandle<()>) -> Self {
         Self { client, driver }
     }
 
-    /// Whether the connection is over: the server ended it, or the network.
+    /// Whether the connection is closed, by the server or by a network failure.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed() || self.driver.is_finished()
     }
 
-    /// Waits until the connection is over.
+    /// Waits until the connection is closed.
     pub async fn closed(&mut self) {
         if !self.driver.is_finished() {
-            // An error would be a cancelled task, which only dropping the connection does.
+            // An error means a cancelled task, which only dropping the connection causes.
             let _ = (&mut self.driver).await;
         }
     }
 }
 
-/// Why there is no connection.
+/// The client closes the connection once the server has answered all requests. A server that waits for
+/// data (`COPY … FROM STDIN`) or runs an endless statement never does, and would keep the session with
+/// its locks for as long as this process runs: its connection is closed after this time.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let driver = self.driver.abort_handle();
+        if driver.is_finished() {
+            return;
+        }
+        // Without a runtime the task has ended with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(GOODBYE).await;
+                driver.abort();
+            });
+        }
+    }
+}
+
+/// The cause of a failed connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server refused, or was not there. `tokio_postgres` errors carry no password.
+    /// The server refused, or does not run. `tokio_postgres` errors contain no password.
     #[error("connecting to {target} as {user}: {}", describe(source))]
     Postgres {
         /// Host and port, or socket.
@@ -59,6 +92,14 @@ pub enum ConnectError {
         /// The cause.
         #[source]
         source: tokio_postgres::Error,
+    },
+    /// The server accepted the connection, and the login did not end in time.
+    #[error("connecting to {target} as {user}: the server accepted the connection and did not answer within {} s", LOGIN_TIMEOUT.as_secs())]
+    Unanswered {
+        /// Host and port, or socket.
+        target: String,
+        /// The role.
+        user: String,
     },
     /// The local socket.
     #[error("connecting to {target}: {source}")]
@@ -74,7 +115,7 @@ pub enum ConnectError {
     Authority {
         /// Host and port.
         target: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }
@@ -111,16 +152,16 @@ pub struct TlsLogin<'a> {
     pub password: &'a SecretString,
     /// The authority, PEM.
     pub ca: &'a str,
-    /// Shows in `pg_stat_activity`.
+    /// Shown in `pg_stat_activity`.
     pub application_name: &'a str,
-    /// Startup options: one of [`super::immune`], or none for a session as any client has it.
+    /// Startup options: one of [`super::immune`], or none for a session like any client's.
     pub options: &'static str,
 }
 
 /// Connects over TCP with TLS and a password.
 ///
 /// # Errors
-/// If the authority is not readable, or the server refuses or is not there.
+/// If the authority is not readable, or the server refuses or does not run.
 pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> {
     let target = format!("{}:{}", login.host, login.port);
     let tls = tls(login)?;
@@ -135,15 +176,15 @@ pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> 
         .application_name(login.application_name)
         .options(login.options)
         .ssl_mode(tokio_postgres::config::SslMode::Require)
-        .connect_timeout(CONNECT_TIMEOUT);
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
     if let Some(address) = login.address {
         config.hostaddr(address);
     }
-    let (client, connection) = config.connect(tls).await.map_err(|source| ConnectError::Postgres {
-        target: target.clone(),
-        user: login.user.to_owned(),
-        source,
-    })?;
+    let (client, connection) = in_time(config.connect(tls), &target, login.user).await?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = describe(&error), "a PostgreSQL connection ended");
@@ -152,18 +193,28 @@ pub async fn over_tls(login: &TlsLogin<'_>) -> Result<Connection, ConnectError> 
     Ok(Connection { client, driver })
 }
 
-/// Asks the server to end what a connection of this login is running. Whether it did shows in
-/// how that ends.
+/// Waits for a login, [`LOGIN_TIMEOUT`] at most.
+async fn in_time<T>(
+    login: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    target: &str,
+    user: &str,
+) -> Result<T, ConnectError> {
+    match tokio::time::timeout(LOGIN_TIMEOUT, login).await {
+        Ok(result) => {
+            result.map_err(|source| ConnectError::Postgres { target: target.to_owned(), user: user.to_owned(), source })
+        }
+        Err(_) => Err(ConnectError::Unanswered { target: target.to_owned(), user: user.to_owned() }),
+    }
+}
+
+/// Requests that the server cancels the running statement of a connection of this login. The
+/// result of that statement shows whether it did.
 ///
 /// # Errors
-/// If the server cannot be asked.
+/// If the request cannot be sent.
 pub async fn cancel_over_tls(login: &TlsLogin<'_>, client: &Client) -> Result<(), ConnectError> {
     let target = format!("{}:{}", login.host, login.port);
-    client.cancel_token().cancel_query(tls(login)?).await.map_err(|source| ConnectError::Postgres {
-        target,
-        user: login.user.to_owned(),
-        source,
-    })
+    in_time(client.cancel_token().cancel_query(tls(login)?), &target, login.user).await
 }
 
 fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
@@ -186,16 +237,16 @@ fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
 /// Connects over the local socket as the superuser `postgres`, by peer authentication.
 ///
 /// # Errors
-/// If the server refuses or is not there.
+/// If the server refuses or does not run.
 pub async fn over_socket(directory: &str, database: &str, application_name: &str) -> Result<Connection, ConnectError> {
     let mut config = local(directory, database, application_name);
     connect_locally(&mut config, immune::SUPERUSER, directory, "postgres").await
 }
 
-/// Connects over the local socket as a role that the server lets in there, and that is no superuser.
+/// Connects over the local socket as a role that the server accepts there, and that is not a superuser.
 ///
 /// # Errors
-/// If the server refuses or is not there.
+/// If the server refuses or does not run.
 pub async fn over_socket_as(
     directory: &str,
     database: &str,
@@ -212,11 +263,7 @@ async fn connect_locally(
     directory: &str,
     user: &str,
 ) -> Result<Connection, ConnectError> {
-    let (client, connection) = with_options(config, options).await.map_err(|source| ConnectError::Postgres {
-        target: directory.to_owned(),
-        user: user.to_owned(),
-        source,
-    })?;
+    let (client, connection) = in_time(with_options(config, options), directory, user).await?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = describe(&error), "a local PostgreSQL connection ended");
@@ -225,7 +272,7 @@ async fn connect_locally(
     Ok(Connection { client, driver })
 }
 
-/// Connects with startup options; of a server before PostgreSQL 17 without the one that came with it.
+/// Connects with startup options; before PostgreSQL 17, without the option that version added.
 async fn with_options(
     config: &mut Config,
     options: &str,
@@ -236,16 +283,16 @@ async fn with_options(
     }
 }
 
-/// Whether a server refused a startup option that only later versions have.
+/// Whether a server refused a startup option that only later versions support.
 pub(super) fn is_before_17(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_OBJECT)
 }
 
 /// Connects over the local socket as a role, and listens on a channel: each notification is a
-/// message of the receiver, whose end is the connection's.
+/// message of the receiver, which ends with the connection.
 ///
 /// # Errors
-/// If the server refuses or is not there.
+/// If the server refuses or does not run.
 pub async fn listen(
     directory: &str,
     database: &str,
@@ -255,8 +302,8 @@ pub async fn listen(
 ) -> Result<(Connection, mpsc::Receiver<()>), ConnectError> {
     let failed = |source| ConnectError::Postgres { target: directory.to_owned(), user: user.to_owned(), source };
     let mut config = local(directory, database, application_name);
-    let (client, mut connection) = with_options(config.user(user), immune::MIGRATOR).await.map_err(failed)?;
-    // One waiting message says all: the content is read anew after it.
+    let (client, mut connection) = in_time(with_options(config.user(user), immune::MIGRATOR), directory, user).await?;
+    // One queued message is enough: the receiver reads the content again after it.
     let (sender, receiver) = mpsc::channel(1);
     let driver = tokio::spawn(async move {
         let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));
@@ -281,4 +328,19 @@ fn local(directory: &str, database: &str, application_name: &str) -> Config {
         .application_name(application_name)
         .connect_timeout(CONNECT_TIMEOUT);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_nobody_answers_ends_in_time() {
+        let begin = tokio::time::Instant::now();
+        let silence = std::future::pending::<Result<(), tokio_postgres::Error>>();
+        let error = in_time(silence, "chat-db.messaging.svc:5432", "chat_a").await.expect_err("no login");
+        assert_eq!(begin.elapsed(), LOGIN_TIMEOUT);
+        assert!(matches!(error, ConnectError::Unanswered { .. }), "{error}");
+        assert!(error.to_string().starts_with("connecting to chat-db.messaging.svc:5432 as chat_a: "), "{error}");
+    }
 }

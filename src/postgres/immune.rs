@@ -1,12 +1,12 @@
-//! Startup options of our own sessions. A tenant sets defaults for sessions in `spec.postgres.parameters`,
-//! by `ALTER DATABASE … SET` and by `ALTER ROLE … SET`; PostgreSQL takes a startup option over all
-//! of them, from the first query on, and `RESET ALL` returns to it.
+//! Startup options of Servicedb's own sessions. A tenant sets defaults for sessions in
+//! `spec.postgres.parameters`, by `ALTER DATABASE … SET` and by `ALTER ROLE … SET`; a startup option
+//! takes precedence over all of them, from the first query on, and `RESET ALL` returns to it.
 //!
-//! A session of ours never inherits a setting that could cancel it, end it, refuse its writes, or
-//! change the role that it acts as or the objects that it finds.
+//! Servicedb's sessions never inherit a setting that could cancel or end them, refuse their writes,
+//! or change their role or the objects that names resolve to.
 
-/// For every login, the application's too: nothing in it needs a superuser. Timeouts that a part
-/// wants it sets itself.
+/// For every login, including the application's: no option needs a superuser. A part that needs a
+/// timeout sets it itself.
 macro_rules! any_login {
     () => {
         "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
@@ -16,30 +16,30 @@ macro_rules! any_login {
     };
 }
 
-/// For every login; a proof must fail where the application's own login would, so what decides
-/// that (`role`, `local_preload_libraries`) is not here.
+/// For every login; a proof must fail where the application's own login would, so the settings that
+/// decide that (`role`, `local_preload_libraries`) are not included.
 pub const ANY_LOGIN: &str = any_login!();
 
-/// For the migrator: a library that cannot be loaded would lock it out, and a migration is a
-/// team's way to take such a setting back.
+/// For the migrator: a library that cannot be loaded would prevent its login, and a team needs a
+/// migration to revert such a setting.
 pub const MIGRATOR: &str = concat!(any_login!(), " -c local_preload_libraries=");
 
-/// For the sessions that read a ledger, which the tenant owns: unqualified names resolve to
-/// `pg_catalog` alone, and the server notices that its client is gone.
+/// For the sessions that read the ledger, which the tenant owns: unqualified names resolve to
+/// `pg_catalog` only, and the server notices that its client is gone.
 pub const READER: &str = concat!(
     any_login!(),
     " -c local_preload_libraries= -c search_path=pg_catalog -c role=none -c client_min_messages=error \
      -c client_connection_check_interval=1s"
 );
 
-/// For people who log in as the superuser: a tenant's setting neither keeps them out nor changes
-/// the role that they act as.
+/// For users who log in as the superuser: a tenant's setting neither prevents the login nor changes
+/// the role.
 pub const PERSON: &str =
     concat!(any_login!(), " -c session_preload_libraries= -c local_preload_libraries= -c role=none");
 
 /// For the superuser's sessions of the agent and of Patroni, which share a cluster, and in part a
-/// database, with a tenant. Bounded, since nobody waits for an agent that waits for ever; values are
-/// printed as what reads them expects.
+/// database, with a tenant. Statements are limited in time, so that an agent never waits forever;
+/// values have the output format that their readers expect.
 pub const SUPERUSER: &str = concat!(
     any_login!(),
     " -c statement_timeout=60s -c lock_timeout=5s -c role=none -c search_path=pg_catalog \
@@ -49,8 +49,8 @@ pub const SUPERUSER: &str = concat!(
      -c bytea_output=hex -c extra_float_digits=1"
 );
 
-/// For the sessions by which a standby receives WAL, to which nothing else applies. PostgreSQL has
-/// 1023 bytes for such a connection string, with all that it fills in (`MAXCONNINFO`).
+/// For the sessions in which a standby receives WAL; other settings do not apply to them. PostgreSQL
+/// limits such a connection string to 1023 bytes, including the values that it adds (`MAXCONNINFO`).
 pub const WAL_RECEIVER: &str = "-c statement_timeout=0 -c idle_session_timeout=0";
 
 /// Options as the value of a parameter in a connection string, quotes included.
@@ -90,9 +90,9 @@ mod tests {
         }
         for name in ["role", "search_path", "session_replication_role", "session_preload_libraries"] {
             assert!(names(SUPERUSER).contains(&name), "{name}");
-            assert!(!names(MIGRATOR).contains(&name), "{name}: a team's own, or a superuser's to set");
+            assert!(!names(MIGRATOR).contains(&name), "{name}: belongs to the team, or needs a superuser");
         }
-        assert!(!names(ANY_LOGIN).contains(&"local_preload_libraries"), "a proof would hide that nobody can log in");
+        assert!(!names(ANY_LOGIN).contains(&"local_preload_libraries"), "a proof would hide that no login works");
     }
 
     #[test]

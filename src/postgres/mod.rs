@@ -1,4 +1,4 @@
-//! Talking to PostgreSQL: connections, quoting, SCRAM verifiers.
+//! The PostgreSQL client: connections, quoting, SCRAM verifiers.
 
 mod bounded;
 mod connect;
@@ -13,7 +13,11 @@ pub use connect::{
 pub use quote::{ident, literal};
 pub use scram::{generate_password, scram_verifier};
 
-/// How initdb sets the order and the encoding of text: the same on every machine, whatever its C
-/// library.
+/// Options of initdb for collation and encoding: independent of the machine's C library.
 pub const INITDB_LOCALE: [&str; 4] =
     ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C.UTF-8"];
+
+/// The libraries that every server of the database image loads when it starts, so that their
+/// extensions need no restart. Without an extension the first counts statements and the second logs
+/// nothing.
+pub const PRELOADED: &str = "pg_stat_statements,pgaudit";

@@ -5,7 +5,7 @@ pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A string literal, quoted; safe whatever `standard_conforming_strings` says.
+/// A string literal, quoted; safe with any value of `standard_conforming_strings`.
 pub fn literal(value: &str) -> String {
     let quoted = value.replace('\'', "''");
     if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

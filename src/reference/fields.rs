@@ -1,4 +1,4 @@
-//! The fields of the resource, as its schema has them.
+//! The fields of the resource, from its schema.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use super::{cell, code};
 use crate::api::crd::EMBEDDED;
 
-/// One part of the resource: its fields in a table, and under it the rules.
+/// One part of the resource: a table of its fields, followed by the rules.
 pub fn section(part: &str, root: &JSONSchemaProps) -> String {
     let Some(schema) = root.properties.as_ref().and_then(|properties| properties.get(part)) else {
         return String::new();
@@ -17,7 +17,7 @@ pub fn section(part: &str, root: &JSONSchemaProps) -> String {
     let rules = if page.rules.is_empty() {
         String::new()
     } else {
-        format!("\nThe API server refuses what breaks one of these rules:\n\n{}", page.rules)
+        format!("\nThe API server refuses a resource that violates one of these rules:\n\n{}", page.rules)
     };
     let head = "| Field | Type | Default | Bounds | Meaning |\n|---|---|---|---|---|\n";
     format!(
@@ -71,7 +71,7 @@ impl Page {
     }
 }
 
-/// The name of a type that is Kubernetes' own: its fields are in Kubernetes' reference.
+/// The name of a Kubernetes type: its fields are in Kubernetes' reference.
 fn kubernetes_type(path: &str) -> Option<&'static str> {
     let embedded = EMBEDDED.iter().any(|embedded| embedded.join(".").replace(".[]", "[]") == path);
     match path.rsplit('.').next()? {

@@ -1,4 +1,4 @@
-//! The adapter on vaultrs.
+//! The implementation of [`Vault`] with vaultrs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use vaultrs::api::auth::approle::requests::{GenerateNewSecretIDRequest, SetAppRoleRequest};
 use vaultrs::api::auth::kubernetes::requests::CreateKubernetesRoleRequest;
 use vaultrs::api::kv2::requests::{ReadSecretRequest, SetSecretMetadataRequest, SetSecretRequestOptions};
@@ -25,28 +26,28 @@ use crate::contract::records::Data;
 pub use super::login::Login;
 pub use super::requests::Requests;
 
-/// Where Vault is and what it is mounted as.
+/// Vault's address and mounts.
 #[derive(Clone, Debug)]
 pub struct VaultSettings {
     /// Such as `https://vault.vault.svc:8200`; without a path.
     pub address: String,
-    /// Vault's namespace, where there are some.
+    /// Vault's namespace, if it is used.
     pub namespace: Option<String>,
-    /// The only authorities that may have signed Vault's certificate, PEM; without it the
-    /// system's count. Read at each login, and again after a connection failed.
+    /// The only trusted authorities for Vault's certificate, PEM; by default, the system's.
+    /// Read at each login, and again after a failed connection.
     pub ca_file: Option<PathBuf>,
     /// The mount of KV v2.
     pub kv_mount: String,
-    /// The mount of the AppRole auth method in which roles are kept.
+    /// The mount of the AppRole auth method with the roles.
     pub approle_mount: String,
-    /// The mount of the Kubernetes auth method in which roles are kept.
+    /// The mount of the Kubernetes auth method with the roles.
     pub kubernetes_mount: String,
     /// How long one request may take.
     pub timeout: Duration,
 }
 
 /// A client of Vault that logs in when it first needs a token, and again before the token
-/// ends. Clones of an `Arc` of it share the token; nothing of the token leaves it.
+/// expires. Clones of an `Arc` of it share the token; the token never leaves it.
 ///
 /// The process must have installed its rustls provider before the first request.
 pub struct VaultClient {
@@ -67,7 +68,7 @@ impl VaultClient {
     /// Checks the settings. Nothing is sent, and no file is read, before the first call.
     ///
     /// # Errors
-    /// If the address or the namespace cannot be used.
+    /// If the address or the namespace is invalid.
     pub fn new(settings: VaultSettings, login: Login) -> Result<Self, VaultError> {
         let transport = Transport::new(&settings)?;
         let requests = Requests::default();
@@ -81,7 +82,7 @@ impl VaultClient {
         })
     }
 
-    /// Logs in, unless there is a living token.
+    /// Logs in, unless there is a valid token.
     ///
     /// # Errors
     /// If Vault cannot be reached, or refuses.
@@ -89,14 +90,14 @@ impl VaultClient {
         self.session.grant().await.map(drop)
     }
 
-    /// How many requests there were and will be, by operation and result.
+    /// The counters of requests, by operation and result.
     pub fn requests(&self) -> Requests {
         self.requests.clone()
     }
 
-    /// Sends a request with the token. `None` is an object that does not exist.
+    /// Sends a request with the token. `None` means that the object does not exist.
     ///
-    /// After a 403 with a token that proves dead there is one more try with a new one.
+    /// After a 403 with an invalid token, it retries once with a new one.
     async fn find<T, F, Sent>(&self, operation: Operation, path: String, send: F) -> Result<Option<T>, VaultError>
     where
         F: Fn(Arc<Connection>) -> Sent + Send,
@@ -139,7 +140,7 @@ impl VaultClient {
         }
     }
 
-    /// As [`Self::find`], for what must exist.
+    /// Like [`Self::find`], for an object that must exist.
     async fn request<T, F, Sent>(&self, operation: Operation, path: String, send: F) -> Result<T, VaultError>
     where
         F: Fn(Arc<Connection>) -> Sent + Send,
@@ -315,11 +316,11 @@ impl Vault for VaultClient {
     }
 
     async fn read_kv(&self, path: &str) -> Result<Option<KvRecord>, VaultError> {
-        let found = self.find(Operation::ReadKv, self.kv_path("data", path), |connection| async move {
-            let endpoint = ReadSecretRequest { mount: self.kv_mount.clone(), path: path.to_owned(), version: None };
-            vaultrs::api::exec_with_result(&*connection, endpoint).await
-        });
-        Ok(found.await?.map(|found| KvRecord { data: flat(found.data), version: found.metadata.version }))
+        self.read_record(path, None).await
+    }
+
+    async fn read_kv_version(&self, path: &str, version: u64) -> Result<Option<KvRecord>, VaultError> {
+        self.read_record(path, Some(version)).await
     }
 
     async fn write_kv(&self, path: &str, data: &Data, cas: u64) -> Result<u64, VaultError> {
@@ -349,14 +350,17 @@ impl Vault for VaultClient {
         let found = self.find(Operation::ReadKvMetadata, self.kv_path("metadata", path), |connection| async move {
             kv2::read_metadata(&*connection, &self.kv_mount, path).await
         });
-        Ok(found.await?.map(|found| KvMetadata {
-            version: found.current_version,
-            present: found
-                .versions
-                .get(&found.current_version.to_string())
-                // With delete_version_after a living version has a date in the future.
-                .is_some_and(|newest| !newest.destroyed && !has_expired(&newest.deletion_time, jiff::Timestamp::now())),
-            custom: found.custom_metadata.unwrap_or_default().into_iter().collect(),
+        Ok(found.await?.map(|found| {
+            let newest = found.versions.get(&found.current_version.to_string());
+            KvMetadata {
+                version: found.current_version,
+                // With delete_version_after, an existing version has a date in the future.
+                present: newest
+                    .is_some_and(|newest| !newest.destroyed && !has_expired(&newest.deletion_time, Timestamp::now())),
+                expires_at: newest.and_then(|newest| newest.deletion_time.parse().ok()),
+                lets_expire: found.delete_version_after != NEVER,
+                custom: found.custom_metadata.unwrap_or_default().into_iter().collect(),
+            }
         }))
     }
 
@@ -364,7 +368,7 @@ impl Vault for VaultClient {
         let write = |connection: Arc<Connection>| async move {
             let mut request = SetSecretMetadataRequest::builder();
             let metadata: HashMap<_, _> = metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-            request.custom_metadata(metadata);
+            request.custom_metadata(metadata).delete_version_after(NEVER);
             kv2::set_metadata(&*connection, &self.kv_mount, path, Some(&mut request)).await
         };
         self.request(Operation::WriteKvMetadata, self.kv_path("metadata", path), write).await
@@ -372,6 +376,18 @@ impl Vault for VaultClient {
 }
 
 impl VaultClient {
+    async fn read_record(&self, path: &str, version: Option<u64>) -> Result<Option<KvRecord>, VaultError> {
+        let found = self.find(Operation::ReadKv, self.kv_path("data", path), |connection| async move {
+            let endpoint = ReadSecretRequest { mount: self.kv_mount.clone(), path: path.to_owned(), version };
+            vaultrs::api::exec_with_result(&*connection, endpoint).await
+        });
+        Ok(found.await?.map(|found| KvRecord {
+            data: flat(found.data),
+            version: found.metadata.version,
+            expires_at: found.metadata.deletion_time.parse().ok(),
+        }))
+    }
+
     async fn check_health(&self) -> Result<(), VaultError> {
         let transport = self.session.transport();
         let connection = transport.connection(None).await?;
@@ -379,7 +395,7 @@ impl VaultClient {
         let failure = Failure::new(error, transport.timeout());
         let problem = match (&failure, failure.code()) {
             // A standby (429), a recovery or performance standby (472, 473) forwards; a body
-            // that vaultrs does not know is still an answer of a healthy Vault.
+            // that vaultrs cannot parse is still an answer of a healthy Vault.
             (Failure::Empty | Failure::Unreadable, _) | (_, Some(429 | 472 | 473)) => return Ok(()),
             (_, Some(501)) => "it is not initialised (vault operator init)",
             (_, Some(503)) => "it is sealed (vault operator unseal)",
@@ -392,7 +408,7 @@ impl VaultClient {
     }
 }
 
-/// The policies that a role's tokens have: Vault adds `default` unless told not to.
+/// The policies of a role's tokens: Vault adds `default` unless configured otherwise.
 fn policies(mut listed: Vec<String>, no_default: bool) -> Vec<String> {
     if !no_default {
         listed.push("default".to_owned());
@@ -400,18 +416,21 @@ fn policies(mut listed: Vec<String>, no_default: bool) -> Vec<String> {
     listed
 }
 
-/// A duration as Vault takes it.
+/// The `delete_version_after` of a record that lets no version expire, as Vault takes and gives it.
+const NEVER: &str = "0s";
+
+/// A duration in Vault's syntax.
 fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs())
 }
 
-/// Whether a secret_id's expiration time is over; Vault keeps expired ones until it tidies,
-/// and writes the year 1 for "never".
-fn has_expired(expiration: &str, now: jiff::Timestamp) -> bool {
-    expiration.parse::<jiff::Timestamp>().is_ok_and(|at| at <= now) && !expiration.starts_with("0001-")
+/// Whether a secret_id has expired; Vault keeps expired ones until its tidy operation, and writes
+/// the year 1 for "never".
+fn has_expired(expiration: &str, now: Timestamp) -> bool {
+    expiration.parse::<Timestamp>().is_ok_and(|at| at <= now) && !expiration.starts_with("0001-")
 }
 
-/// A record's content as strings; what others wrote as something else is kept as JSON text.
+/// A record's content as strings; other types, written by other clients, are kept as JSON text.
 fn flat(content: serde_json::Value) -> Data {
     let serde_json::Value::Object(content) = content else { return Data::new() };
     let text = |value| match value {
@@ -427,10 +446,10 @@ mod tests {
 
     #[test]
     fn an_expired_secret_id_that_vault_still_keeps_is_dead() {
-        let now: jiff::Timestamp = "2025-06-01T00:00:00Z".parse().expect("a time");
+        let now: Timestamp = "2025-06-01T00:00:00Z".parse().expect("a time");
         assert!(has_expired("2025-05-31T23:59:59.123456789Z", now));
         assert!(!has_expired("2025-06-01T00:00:01Z", now));
-        assert!(!has_expired("0001-01-01T00:00:00Z", now), "this is how Vault writes `never`");
+        assert!(!has_expired("0001-01-01T00:00:00Z", now), "Vault's form of `never`");
     }
 
     #[test]

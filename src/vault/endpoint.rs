@@ -1,5 +1,5 @@
 //! Endpoints of Vault that vaultrs lacks: ACL policies by their own path (`sys/policies/acl`),
-//! so that the operator's policy needs no right on the older `sys/policy`.
+//! so that the operator's policy needs no right on the older path `sys/policy`.
 
 use rustify::endpoint::Endpoint;
 use rustify::enums::{RequestMethod, RequestType, ResponseType};
@@ -12,7 +12,7 @@ pub(super) fn policy_path(name: &str) -> String {
     format!("sys/policies/acl/{name}")
 }
 
-/// An ACL policy as Vault shows it.
+/// An ACL policy as Vault returns it.
 #[derive(Deserialize)]
 pub(super) struct PolicyText {
     pub policy: String,

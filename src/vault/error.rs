@@ -1,8 +1,8 @@
-//! What can go wrong with Vault, by what there is to do about it.
+//! Errors of Vault, classified by their remedy.
 
 use crate::api::conditions::reason;
 
-/// An error of Vault. No variant holds a response body or anything secret.
+/// An error of Vault. No variant contains a response body or a secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum VaultError {
     /// No connection, a timeout, a TLS failure.
@@ -10,7 +10,7 @@ pub enum VaultError {
     Unreachable {
         /// Vault's address.
         address: String,
-        /// What the connection met.
+        /// The connection's error.
         problem: String,
     },
     /// Vault is sealed, not initialised, or answers 5xx.
@@ -18,18 +18,18 @@ pub enum VaultError {
     NotServing {
         /// Vault's address.
         address: String,
-        /// What it said.
+        /// The cause.
         problem: String,
     },
-    /// The login was refused: role, secret_id or token are not (or no longer) good.
+    /// The login was refused: role, secret_id or token are not (or no longer) valid.
     #[error("Vault refused the login at {mount}: {problem}")]
     LoginRefused {
         /// The auth mount.
         mount: String,
-        /// What there is to check.
+        /// The setting to check.
         problem: String,
     },
-    /// 403 with a living token.
+    /// 403 with a valid token.
     #[error("Vault denied {operation} on {path}: the policy lacks this right")]
     PermissionDenied {
         /// The operation, such as `update`.
@@ -43,13 +43,13 @@ pub enum VaultError {
         /// The API path.
         path: String,
     },
-    /// Another writer was first.
+    /// Another client wrote first.
     #[error("the Vault record {path} was changed by another writer")]
     CasMismatch {
         /// The record's path.
         path: String,
     },
-    /// Anything else that Vault said.
+    /// Any other answer of Vault.
     #[error("Vault answered {status} to {operation} on {path}")]
     Unexpected {
         /// The HTTP status; 0 if the answer could not be understood.
@@ -62,7 +62,7 @@ pub enum VaultError {
 }
 
 impl VaultError {
-    /// The condition reason that this error is told with.
+    /// The condition reason for this error.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } | Self::NotServing { .. } | Self::Unexpected { .. } => reason::VAULT_UNREACHABLE,

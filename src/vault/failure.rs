@@ -1,6 +1,6 @@
-//! What a request met, before it is told: the only place that looks into the errors of
-//! vaultrs and into Vault's words. Those may echo what was sent, so they are matched and
-//! never shown.
+//! Failed requests, before they become a [`VaultError`]: the only place that reads the errors of
+//! vaultrs and Vault's messages. These may echo the request, so they are matched and never
+//! printed.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use vaultrs::error::ClientError;
 use super::VaultError;
 use super::requests::Operation;
 
-/// A request that did not succeed.
+/// A failed request.
 pub(super) enum Failure {
     /// No answer came.
     Transport {
-        /// What the connection met.
+        /// The connection's error.
         problem: String,
     },
     /// Vault answered with an error.
     Answer {
         /// The HTTP status.
         code: u16,
-        /// Vault's words, in lower case.
+        /// Vault's message, in lower case.
         words: Vec<String>,
     },
-    /// A success without content, where content was expected.
+    /// A success without the expected content.
     Empty,
-    /// A success that could not be understood.
+    /// A success that could not be parsed.
     Unreadable,
 }
 
-/// What a request was about, as its error tells it.
+/// The operation and path of a request, for its error.
 pub(super) struct Target {
     /// The operation.
     pub operation: Operation,
@@ -58,7 +58,7 @@ impl Failure {
         }
     }
 
-    /// Whether Vault used these words, given in lower case.
+    /// Whether Vault's message contains these words, given in lower case.
     pub fn says(&self, phrase: &str) -> bool {
         matches!(self, Self::Answer { words, .. } if words.iter().any(|said| said.contains(phrase)))
     }
@@ -71,13 +71,13 @@ impl Failure {
         }
     }
 
-    /// Whether the thing asked for does not exist, in the several ways that Vault has to say so.
+    /// Whether the object does not exist, in all forms in which Vault reports this.
     pub fn is_absent(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Answer { code: 404, .. } => !self.is_missing_mount(),
-            // The AppRole method answers 400 or 500 for a role or an accessor that is not
-            // there, and 403 for an accessor whose secret_id has just expired.
+            // The AppRole method answers 400 or 500 for a missing role or accessor, and 403
+            // for an accessor whose secret_id has just expired.
             Self::Answer { code: 400 | 500, .. } => {
                 self.says("failed to find accessor entry") || (self.says("role ") && self.says("does not exist"))
             }
@@ -90,7 +90,7 @@ impl Failure {
         self.says("no handler for route")
     }
 
-    /// The error that tells it.
+    /// Converts it to an error.
     pub fn into_error(self, address: &str, target: &Target) -> VaultError {
         let (operation, path) = (target.operation.capability(), target.path.clone());
         let address = address.to_owned();
@@ -117,7 +117,7 @@ impl Failure {
             501 => "it is not initialised".to_owned(),
             503 if self.says("sealed") => "it is sealed".to_owned(),
             503 => "it is sealed, in maintenance or without an active node".to_owned(),
-            _ => format!("it answered {code} to {operation} on {path}; its log says more"),
+            _ => format!("it answered {code} to {operation} on {path}; see its log"),
         }
     }
 }
@@ -147,21 +147,21 @@ mod tests {
         Failure::new(ClientError::APIError { code, errors: vec![words.to_owned()] }, Duration::from_secs(1))
     }
 
-    fn told(failure: Failure) -> VaultError {
+    fn classified(failure: Failure) -> VaultError {
         failure.into_error("https://vault", &Target { operation: Operation::WriteKv, path: "secret/data/a".to_owned() })
     }
 
     #[test]
     fn each_class_is_recognised() {
-        assert!(matches!(told(answer(404, "no handler for route \"x\"")), VaultError::MountMissing { .. }));
-        assert!(matches!(told(answer(403, "permission denied")), VaultError::PermissionDenied { .. }));
-        assert!(matches!(told(answer(503, "Vault is sealed")), VaultError::NotServing { .. }));
-        assert!(matches!(told(answer(429, "quota")), VaultError::NotServing { .. }));
+        assert!(matches!(classified(answer(404, "no handler for route \"x\"")), VaultError::MountMissing { .. }));
+        assert!(matches!(classified(answer(403, "permission denied")), VaultError::PermissionDenied { .. }));
+        assert!(matches!(classified(answer(503, "Vault is sealed")), VaultError::NotServing { .. }));
+        assert!(matches!(classified(answer(429, "quota")), VaultError::NotServing { .. }));
         assert!(matches!(
-            told(answer(400, "check-and-set parameter did not match the current version")),
+            classified(answer(400, "check-and-set parameter did not match the current version")),
             VaultError::CasMismatch { .. }
         ));
-        assert!(matches!(told(answer(400, "other")), VaultError::Unexpected { status: 400, .. }));
+        assert!(matches!(classified(answer(400, "other")), VaultError::Unexpected { status: 400, .. }));
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn absence_under_approle_is_told_from_a_broken_server() {
+    fn absence_under_approle_is_distinguished_from_a_server_error() {
         assert!(answer(500, "1 error occurred:\n\t* failed to find accessor entry for secret_id_accessor").is_absent());
         assert!(answer(500, "1 error occurred:\n\t* role \"r\" does not exist").is_absent());
         assert!(answer(400, "role \"r\" does not exist").is_absent());
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn the_words_of_vault_are_never_shown() {
         for code in [400, 403, 404, 500, 503] {
-            let error = told(answer(code, "invalid secret_id \"hvs.canary\""));
+            let error = classified(answer(code, "invalid secret_id \"hvs.canary\""));
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
     }

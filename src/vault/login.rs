@@ -1,4 +1,4 @@
-//! The ways to log in to Vault. Each reads its files anew, since they rotate.
+//! The login methods of Vault. Each login reads its files again, since they rotate.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::failure::{Failure, Target};
 use super::requests::Operation;
 use super::transport::{Connection, Transport};
 
-/// How to log in. The credentials are files, which are read at each login.
+/// A login method. The credentials are files, which are read at each login.
 #[derive(Clone, Debug)]
 pub enum Login {
     /// The AppRole auth method.
@@ -25,7 +25,7 @@ pub enum Login {
         /// The file with the secret_id.
         secret_id_file: PathBuf,
     },
-    /// The Kubernetes auth method: Vault asks the API server whom the token belongs to.
+    /// The Kubernetes auth method: Vault has the API server review the token.
     Kubernetes {
         /// The mount, such as `kubernetes`.
         mount: String,
@@ -34,7 +34,7 @@ pub enum Login {
         /// The file with the ServiceAccount token.
         jwt_file: PathBuf,
     },
-    /// The JWT auth method: Vault checks the token's signature itself.
+    /// The JWT auth method: Vault verifies the token's signature itself.
     Jwt {
         /// The mount, such as `jwt`.
         mount: String,
@@ -43,17 +43,17 @@ pub enum Login {
         /// The file with the token.
         jwt_file: PathBuf,
     },
-    /// A token of Vault in a file that something else keeps fresh.
+    /// A token of Vault in a file that another program renews.
     TokenFile {
         /// The file.
         file: PathBuf,
     },
 }
 
-/// A token that Vault gave, and for how long.
+/// A token issued by Vault, and its lifetime.
 pub(super) struct Granted {
     pub token: SecretString,
-    /// `None`: the token does not end.
+    /// `None`: the token does not expire.
     pub lease: Option<Duration>,
     pub renewable: bool,
 }
@@ -114,7 +114,7 @@ impl Login {
         transport: &Transport,
     ) -> Result<Granted, VaultError> {
         match vaultrs::token::lookup_self(connection).await {
-            // Whoever keeps the file fresh also renews; here the file is read again instead.
+            // The program that writes the file also renews the token; here the file is read again instead.
             Ok(found) => Ok(Granted {
                 token,
                 lease: Some(Duration::from_secs(found.ttl)).filter(|ttl| !ttl.is_zero()),
@@ -136,13 +136,13 @@ impl Login {
     /// The error of a login that Vault answered with `failure`.
     fn refused(&self, failure: Failure, transport: &Transport) -> VaultError {
         let problem = match (self, failure.code()) {
-            // These methods answer 400 to a bad credential; Vault itself answers 403 where
-            // there is no method.
+            // These methods answer 400 to an invalid credential; Vault itself answers 403 if
+            // the method does not exist.
             (Self::AppRole { .. } | Self::Jwt { .. }, Some(403)) => {
                 return VaultError::MountMissing { path: self.target().path };
             }
             (_, Some(code)) if code == 400 || code == 401 || code == 403 => self.advice(&failure),
-            // The Kubernetes method answers 500 to a token that does not suit the role.
+            // The Kubernetes method answers 500 to a token that does not match the role.
             (Self::Kubernetes { .. }, Some(500)) if !failure.says("internal error") => self.advice(&failure),
             _ => return failure.into_error(transport.address(), &self.target()),
         };
@@ -162,11 +162,11 @@ impl Login {
                 "the auth method is not configured".to_owned()
             }
             Self::Kubernetes { role, .. } if failure.says("audience") => {
-                format!("the role {role} wants a token for another audience")
+                format!("the role {role} requires a token for another audience")
             }
             Self::Kubernetes { role, .. } => format!(
-                "the role {role} is not bound to this ServiceAccount and its namespace, or Vault cannot have \
-                 the token reviewed by the API server, or there is no auth method at this mount"
+                "the role {role} is not bound to this ServiceAccount and its namespace, or the API server does not \
+                 review tokens for Vault, or there is no auth method at this mount"
             ),
             Self::Jwt { role, .. } => {
                 format!("the role {role} does not accept this token (issuer, audience, subject, claims, expiry)")
@@ -198,7 +198,7 @@ impl Login {
         self.header_value(content)
     }
 
-    /// A credential of one line: a token travels as a header, which holds nothing else.
+    /// A credential of one line: a token is sent as a header, which allows nothing else.
     fn header_value(&self, value: SecretString) -> Result<SecretString, VaultError> {
         if http::HeaderValue::from_str(value.expose_secret()).is_err() {
             let problem = "the credential is not a single line of printable characters".to_owned();

@@ -1,8 +1,8 @@
-//! Vault behind a port: the trait [`Vault`] is what the product needs of Vault, in Vault's
-//! words; [`client::VaultClient`] is the adapter on vaultrs.
+//! The Vault client: the trait [`Vault`] has the operations that Servicedb needs, in Vault's
+//! terms; [`client::VaultClient`] implements it with vaultrs.
 //!
-//! Every call has a timeout and makes at most one retry of its own (after a new login, when
-//! Vault says that the token is dead). Errors carry no secret.
+//! Every call has a timeout and retries at most once (after a new login, if Vault reports that the
+//! token is invalid). Errors contain no secret.
 
 pub mod client;
 mod endpoint;
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
 use secrecy::SecretString;
 
 pub use error::VaultError;
@@ -32,17 +33,17 @@ pub struct AppRole {
     pub name: String,
     /// The policies of its tokens.
     pub policies: Vec<String>,
-    /// How long its tokens live.
+    /// The lifetime of its tokens.
     pub token_ttl: Duration,
-    /// How long a secret_id lives.
+    /// The lifetime of a secret_id.
     pub secret_id_ttl: Duration,
 }
 
-/// A secret_id that Vault has just made.
+/// A newly created secret_id.
 pub struct SecretId {
     /// The secret_id itself.
     pub secret_id: SecretString,
-    /// Its accessor: names it without giving it away.
+    /// Its accessor: identifies it without revealing it.
     pub accessor: String,
 }
 
@@ -57,7 +58,7 @@ pub struct KubernetesRole {
     pub namespace: String,
     /// The policies of its tokens.
     pub policies: Vec<String>,
-    /// How long its tokens live.
+    /// The lifetime of its tokens.
     pub token_ttl: Duration,
 }
 
@@ -67,30 +68,36 @@ pub struct KvRecord {
     pub data: Data,
     /// The version, for check-and-set.
     pub version: u64,
+    /// When Vault deletes this version (`delete_version_after` of the record or of the mount).
+    pub expires_at: Option<Timestamp>,
 }
 
-/// What is known of a record beside its content.
+/// The metadata of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KvMetadata {
-    /// The newest version, also if that is deleted; 0: there never was one.
+    /// The newest version, also if it is deleted; 0: there was never one.
     pub version: u64,
-    /// Whether there is content: the newest version exists and is not deleted.
+    /// Whether the record has content: the newest version exists and is not deleted.
     pub present: bool,
     /// The custom metadata.
     pub custom: BTreeMap<String, String>,
+    /// When Vault deletes the newest version.
+    pub expires_at: Option<Timestamp>,
+    /// Whether the record itself lets its versions expire (`delete_version_after`).
+    pub lets_expire: bool,
 }
 
-/// The version for check-and-set where [`Vault::read_kv`] found nothing: a record whose newest
-/// version is deleted is written over that one, and 0 would be refused.
+/// The version for check-and-set if [`Vault::read_kv`] found nothing: for a record whose newest
+/// version is deleted, it is that version, and 0 would be refused.
 ///
 /// # Errors
-/// Whatever Vault said.
+/// Any error of Vault.
 pub async fn version_to_replace(vault: &dyn Vault, path: &str) -> Result<u64, VaultError> {
     Ok(vault.read_kv_metadata(path).await?.map_or(0, |metadata| metadata.version))
 }
 
-/// What Servicedb needs of Vault. Everything is idempotent or check-and-set; deleting what
-/// is not there is success, reading it is `None`.
+/// The operations of Vault that Servicedb needs. All are idempotent or use check-and-set; deleting
+/// a missing object succeeds, reading it returns `None`.
 #[async_trait]
 pub trait Vault: Send + Sync {
     /// Whether Vault is initialised, unsealed and answers (`sys/health`; standby counts).
@@ -103,17 +110,17 @@ pub trait Vault: Send + Sync {
     /// Deletes a policy.
     async fn delete_policy(&self, name: &str) -> Result<(), VaultError>;
 
-    /// The AppRole as Vault has it; `None` also if its fixed values (see
-    /// [`Self::write_approle`]) were changed by somebody: writing it repairs that.
+    /// The AppRole in Vault; `None` also if its fixed values (see [`Self::write_approle`]) were
+    /// changed: writing it repairs that.
     async fn read_approle(&self, name: &str) -> Result<Option<AppRole>, VaultError>;
-    /// Creates or replaces an AppRole, with the values that are the same for all
-    /// (bind_secret_id, batch tokens, no default policy, no use counts).
+    /// Creates or replaces an AppRole, with the values common to all (bind_secret_id, batch tokens,
+    /// no default policy, no use counts).
     async fn write_approle(&self, role: &AppRole) -> Result<(), VaultError>;
     /// Deletes an AppRole, and with it its secret_ids.
     async fn delete_approle(&self, name: &str) -> Result<(), VaultError>;
     /// The AppRole's role_id.
     async fn read_role_id(&self, name: &str) -> Result<Option<String>, VaultError>;
-    /// Makes a secret_id; `metadata` shows in Vault's audit log, so nothing in it is secret.
+    /// Creates a secret_id; `metadata` appears in Vault's audit log, so it contains no secret.
     async fn generate_secret_id(&self, role: &str, metadata: &BTreeMap<String, String>)
     -> Result<SecretId, VaultError>;
     /// The accessors of all secret_ids.
@@ -121,7 +128,7 @@ pub trait Vault: Send + Sync {
     /// Destroys a secret_id by its accessor.
     async fn destroy_secret_id(&self, role: &str, accessor: &str) -> Result<(), VaultError>;
 
-    /// The Kubernetes-auth role as Vault has it.
+    /// The Kubernetes-auth role in Vault.
     async fn read_kubernetes_role(&self, name: &str) -> Result<Option<KubernetesRole>, VaultError>;
     /// Creates or replaces a Kubernetes-auth role.
     async fn write_kubernetes_role(&self, role: &KubernetesRole) -> Result<(), VaultError>;
@@ -130,17 +137,21 @@ pub trait Vault: Send + Sync {
 
     /// The newest version of a record; `None` if there is none or it is deleted.
     async fn read_kv(&self, path: &str) -> Result<Option<KvRecord>, VaultError>;
-    /// Writes a record if its version is still `cas` (0: there is none).
+    /// One version of a record; `None` if there is none, or it is deleted or destroyed.
+    async fn read_kv_version(&self, path: &str, version: u64) -> Result<Option<KvRecord>, VaultError>;
+    /// Writes a record if its version is still `cas` (0: it does not exist).
     ///
     /// # Errors
     /// [`VaultError::CasMismatch`] if it is not.
     async fn write_kv(&self, path: &str, data: &Data, cas: u64) -> Result<u64, VaultError>;
     /// Deletes a record with all versions and its metadata.
     async fn delete_kv(&self, path: &str) -> Result<(), VaultError>;
-    /// Destroys one version of a record for good: what was written since then stays.
+    /// Destroys one version of a record permanently; newer versions are kept.
     async fn destroy_kv_version(&self, path: &str, version: u64) -> Result<(), VaultError>;
     /// The metadata of a record.
     async fn read_kv_metadata(&self, path: &str) -> Result<Option<KvMetadata>, VaultError>;
-    /// Sets the custom metadata of a record (makes the record's metadata if there is none).
+    /// Sets the custom metadata of a record (creates the record's metadata if there is none), and
+    /// disables the record's own `delete_version_after`. The mount's value still applies: no record can
+    /// be exempt from it.
     async fn write_kv_metadata(&self, path: &str, metadata: &BTreeMap<String, String>) -> Result<(), VaultError>;
 }

@@ -1,4 +1,4 @@
-//! Vault as a pod reaches it that the operator made: with the files that it mounts there.
+//! Access to Vault from a pod that the operator created, with the mounted files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,35 +8,35 @@ use super::client::{Login, VaultClient, VaultSettings};
 use crate::contract::pod;
 use crate::contract::records::VaultAccess;
 
-/// The file that tells how to reach Vault is not there, or is not readable.
+/// The mounted file with the settings for Vault is missing or invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum PodVaultError {
     /// The file cannot be read.
-    #[error("{file} cannot be read, which the operator mounts into its pods: {problem}")]
+    #[error("{file}, which the operator mounts into its pods, cannot be read: {problem}")]
     File {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         problem: String,
     },
-    /// The file's settings cannot be used.
+    /// The file's settings are invalid.
     #[error(transparent)]
     Settings(#[from] VaultError),
 }
 
-/// How this pod reaches Vault, and a client that logs in by its AppRole when it is first used.
+/// This pod's access to Vault, and a client that logs in with its AppRole when it is first used.
 ///
 /// # Errors
-/// If the mounted settings are not there or cannot be used.
+/// If the mounted settings are missing or invalid.
 pub fn client() -> Result<(VaultClient, VaultAccess), PodVaultError> {
     let access = access()?;
     Ok((client_for(&access)?, access))
 }
 
-/// How this pod reaches Vault: the mounted file, which changes when the operator's options do.
+/// This pod's access to Vault: the mounted file, which changes with the operator's options.
 ///
 /// # Errors
-/// If the file is not there or is not readable.
+/// If the file is missing or invalid.
 pub fn access() -> Result<VaultAccess, PodVaultError> {
     access_in(Path::new(pod::VAULT_DIR))
 }
@@ -48,10 +48,10 @@ fn access_in(folder: &Path) -> Result<VaultAccess, PodVaultError> {
     serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
 }
 
-/// A client that logs in by the pod's AppRole when it is first used. Nothing is sent.
+/// A client that logs in with the pod's AppRole when it is first used. Nothing is sent.
 ///
 /// # Errors
-/// If the settings cannot be used.
+/// If the settings are invalid.
 pub fn client_for(access: &VaultAccess) -> Result<VaultClient, VaultError> {
     let vault = Path::new(pod::VAULT_DIR);
     let ca_file = vault.join(pod::VAULT_CA);
@@ -61,7 +61,7 @@ pub fn client_for(access: &VaultAccess) -> Result<VaultClient, VaultError> {
         ca_file: ca_file.exists().then_some(ca_file),
         kv_mount: access.kv_mount.clone(),
         approle_mount: access.approle_mount.clone(),
-        // Pods read and write records alone: they manage no roles.
+        // Pods only read and write records: they manage no roles.
         kubernetes_mount: String::new(),
         timeout: Duration::from_secs(access.timeout_seconds),
     };

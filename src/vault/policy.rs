@@ -1,9 +1,9 @@
-//! The policies of one ServiceDatabase, in HCL: pure text from its names. Every path is
-//! spelled out to the record, so that none holds a wildcard.
+//! The policies of one ServiceDatabase, in HCL: pure text from its names. Every path names its
+//! record in full, so that none contains a wildcard.
 
 use crate::api::names::VaultNames;
 
-/// The mounts that policies speak of.
+/// The mounts in the policies.
 #[derive(Clone, Copy, Debug)]
 pub struct Mounts<'a> {
     /// The mount of KV v2.
@@ -13,32 +13,33 @@ pub struct Mounts<'a> {
 type Capabilities = &'static [&'static str];
 const READ: Capabilities = &["read"];
 const DELETE: Capabilities = &["delete"];
-/// Of a record's versions, each by its number.
+/// For a record's versions, each by its number.
 const DESTROY: Capabilities = &["update"];
-/// Write, under check-and-set against what is read.
+/// Write, with check-and-set against the version that was read.
 const PROMOTE: Capabilities = &["create", "read", "update"];
 
-/// What database pods may do: read `pending`, promote it to `runtime` and `migrator`, and
-/// destroy what was promoted.
-pub fn instance(mounts: &Mounts, names: &VaultNames) -> String {
-    render([
+/// The policy of database pods: read `pending`, promote it to `runtime` and `migrator`, and
+/// destroy the promoted version; and read other records, such as the keys of the store for backups.
+pub fn instance(mounts: &Mounts, names: &VaultNames, others: &[&str]) -> String {
+    let own = [
         (data(mounts, &names.pending()), READ),
         (format!("{}/destroy/{}", mounts.kv.trim_matches('/'), names.pending()), DESTROY),
-        // What agents of the version before do.
+        // Needed by agents of the previous version.
         (metadata(mounts, &names.pending()), DELETE),
         (data(mounts, &names.runtime()), PROMOTE),
         (metadata(mounts, &names.runtime()), READ),
         (data(mounts, &names.migrator_record()), PROMOTE),
         (metadata(mounts, &names.migrator_record()), READ),
-    ])
+    ];
+    render(own.into_iter().chain(others.iter().map(|record| (data(mounts, record), READ))))
 }
 
-/// What the migration Job may do: read its own record.
+/// The policy of the migration Job: read its own record.
 pub fn migrator(mounts: &Mounts, names: &VaultNames) -> String {
     render([(data(mounts, &names.migrator_record()), READ)])
 }
 
-/// What the clients may do: read `runtime`.
+/// The policy of the clients: read `runtime`.
 pub fn client(mounts: &Mounts, names: &VaultNames) -> String {
     render([(data(mounts, &names.runtime()), READ)])
 }
@@ -51,12 +52,12 @@ fn metadata(mounts: &Mounts, record: &str) -> String {
     format!("{}/metadata/{record}", mounts.kv.trim_matches('/'))
 }
 
-fn render<const N: usize>(rules: [(String, Capabilities); N]) -> String {
+fn render(rules: impl IntoIterator<Item = (String, Capabilities)>) -> String {
     let rule = |(path, capabilities): (String, Capabilities)| {
         let capabilities: Vec<_> = capabilities.iter().map(|capability| format!("\"{capability}\"")).collect();
         format!("path \"{path}\" {{\n  capabilities = [{}]\n}}\n", capabilities.join(", "))
     };
-    rules.map(rule).join("\n")
+    rules.into_iter().map(rule).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_instance_promotes_and_destroys_what_is_pending() {
+    fn the_instance_promotes_and_destroys_pending_credentials() {
         let expected = r#"path "team/kv/data/dev/messaging/chat/pending" {
   capabilities = ["read"]
 }
@@ -100,7 +101,13 @@ path "team/kv/metadata/dev/messaging/chat/migrator" {
   capabilities = ["read"]
 }
 "#;
-        assert_eq!(instance(&MOUNTS, &names()), expected);
+        assert_eq!(instance(&MOUNTS, &names(), &[]), expected);
+    }
+
+    #[test]
+    fn the_instance_reads_the_records_of_its_store() {
+        let text = instance(&MOUNTS, &names(), &["backups/main"]);
+        assert!(text.ends_with("\npath \"team/kv/data/backups/main\" {\n  capabilities = [\"read\"]\n}\n"), "{text}");
     }
 
     #[test]
@@ -117,7 +124,7 @@ path "team/kv/metadata/dev/messaging/chat/migrator" {
 
     #[test]
     fn no_policy_has_a_wildcard() {
-        for text in [instance(&MOUNTS, &names()), migrator(&MOUNTS, &names()), client(&MOUNTS, &names())] {
+        for text in [instance(&MOUNTS, &names(), &[]), migrator(&MOUNTS, &names()), client(&MOUNTS, &names())] {
             assert!(!text.contains(['*', '+']), "{text}");
         }
     }

@@ -1,5 +1,5 @@
-//! The requests to Vault: what each is for, what right it takes, and how many there were, by
-//! labels from fixed lists.
+//! The requests to Vault: their purpose, the required right, and their counters, with labels from
+//! fixed lists.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 
 use super::VaultError;
 
-/// A request to Vault, by what it is for.
+/// A request to Vault, by its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Health,
@@ -36,7 +36,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    /// The name that metrics and logs use.
+    /// The name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Health => "health",
@@ -89,11 +89,11 @@ impl Operation {
     }
 }
 
-/// How many requests a client has sent since it was made: `servicedb_vault_requests_total`.
+/// The number of requests that a client has sent since it was created: `servicedb_vault_requests_total`.
 #[derive(Clone, Default)]
 pub struct Requests(pub(crate) Family<Labels, Counter>);
 
-/// What a request was for, and what came of it.
+/// The operation and the result of a request.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct Labels {
     operation: &'static str,
@@ -101,7 +101,7 @@ pub(crate) struct Labels {
 }
 
 impl Requests {
-    /// Counts a request; `None` is something that is not there.
+    /// Counts a request; `None` is a missing object.
     pub(super) fn add<T>(&self, operation: Operation, result: &Result<Option<T>, VaultError>) {
         let result = match result {
             Ok(Some(_)) => "ok",
@@ -117,7 +117,7 @@ impl Requests {
         self.0.get_or_create(&Labels { operation: operation.name(), result }).inc();
     }
 
-    /// How many there were of an operation, such as `read_kv`, with a result: `ok`, `absent`, or
+    /// The number of requests with an operation, such as `read_kv`, and a result: `ok`, `absent`, or
     /// the class of the error.
     pub fn count(&self, operation: &'static str, result: &'static str) -> u64 {
         self.0.get(&Labels { operation, result }).map_or(0, |count| count.get())

@@ -1,5 +1,5 @@
-//! The token: had by a login when it is first needed, shared by all callers, renewed or
-//! replaced before it ends, and replaced when Vault says that it is dead.
+//! The token: obtained by a login when it is first needed, shared by all callers, renewed or
+//! replaced before it expires, and replaced when Vault reports that it is invalid.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,11 +15,11 @@ use super::login::Login;
 use super::requests::{Operation, Requests};
 use super::transport::{Connection, Transport, unheard};
 
-/// A token that was refused something within this time of its login is taken for alive: a
-/// denial by policy must not cause a login for every request.
+/// A refused token is considered valid within this time after its login: a denial by policy must
+/// not cause a login for every request.
 const TRUSTED_AFTER_LOGIN: Duration = Duration::from_secs(60);
 
-/// The token and the way to the next one.
+/// The token and the login for the next one.
 pub(super) struct Session {
     login: Login,
     transport: Transport,
@@ -46,7 +46,7 @@ pub(super) struct Grant {
     life: Life,
 }
 
-/// How long a token is good. `None`: it does not end.
+/// The lifetime of a token. `None`: it does not expire.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Life {
     lease: Option<Duration>,
@@ -56,7 +56,7 @@ struct Life {
 }
 
 impl Life {
-    /// Counted from before the request, since Vault counts from some time during it.
+    /// Counted from before the request, since Vault counts from a time during it.
     fn new(asked: Instant, lease: Option<Duration>, renewable: bool) -> Self {
         let part = rand::rng().random_range(0.60..0.75);
         Self {
@@ -92,14 +92,14 @@ impl Session {
         &self.transport
     }
 
-    /// A living token; logs in if there is none.
+    /// A valid token; logs in if there is none.
     pub async fn grant(&self) -> Result<Grant, VaultError> {
         let asked = Instant::now();
         let current = self.state().grant.clone();
         match current {
             Some(grant) if grant.life.is_fresh(asked) => return Ok(grant),
             Some(grant) if grant.life.is_alive(asked) => {
-                // One caller refreshes; the others go on with what still lives.
+                // One caller refreshes; the others continue with the token that is still valid.
                 return match self.entry.try_lock() {
                     Ok(_entry) => Ok(self.refresh(grant).await),
                     Err(_) => Ok(grant),
@@ -110,12 +110,12 @@ impl Session {
         self.log_in_once(asked, |grant| grant.life.is_alive(Instant::now())).await
     }
 
-    /// Another token instead of one that is dead.
+    /// A new token in place of an invalid one.
     pub async fn replace(&self, dead: &Grant) -> Result<Grant, VaultError> {
         self.log_in_once(Instant::now(), |grant| grant.serial != dead.serial).await
     }
 
-    /// Whether a 403 says that the token is dead, and not that a policy lacks a right.
+    /// Whether a 403 means that the token is invalid, and not that a policy lacks a right.
     pub async fn is_dead(&self, grant: &Grant, failure: &Failure) -> bool {
         if failure.code() != Some(403) {
             return false;
@@ -125,7 +125,7 @@ impl Session {
         }
         let lookup = unheard(vaultrs::token::lookup_self(&*grant.connection)).await;
         match lookup.map_err(|error| Failure::new(error, self.transport.timeout())) {
-            // A token may also lack the right to look itself up; then a login tells.
+            // A token may also lack the right to look itself up; then a login decides.
             Err(failure) if failure.code() == Some(403) => {
                 failure.says("invalid token") || grant.since.elapsed() > TRUSTED_AFTER_LOGIN
             }
@@ -133,8 +133,8 @@ impl Session {
         }
     }
 
-    /// After a connection failed: takes up a CA file that has changed. The transport's client
-    /// may have it already, by a request without a token; where nothing changed it is the same.
+    /// After a failed connection: loads a changed CA file. The transport's client may have it
+    /// already, by a request without a token; if the file did not change, the client is the same.
     pub async fn take_up_ca(&self, grant: &Grant) {
         if let Ok(connection) = self.transport.connection(Some(&grant.token)).await
             && let Some(current) = self.state().grant.as_mut().filter(|current| current.serial == grant.serial)
@@ -147,7 +147,7 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs in, unless another caller did so meanwhile: its token, or its failure, counts.
+    /// Logs in, unless another caller did so meanwhile: then its token, or its failure, is used.
     async fn log_in_once(&self, asked: Instant, is_good: impl Fn(&Grant) -> bool) -> Result<Grant, VaultError> {
         let _entry = self.entry.lock().await;
         {
@@ -188,7 +188,7 @@ impl Session {
         })
     }
 
-    /// Renews a living token or logs in again; if neither works now, the token serves on.
+    /// Renews a valid token or logs in again; if both fail, the token is still used.
     async fn refresh(&self, grant: Grant) -> Grant {
         if grant.life.renewable
             && let Some(renewed) = self.renew(&grant).await
@@ -198,7 +198,7 @@ impl Session {
         match self.log_in().await {
             Ok(fresh) => fresh,
             Err(error) => {
-                tracing::warn!(login = %self.login, %error, "no new token of Vault yet; the old one still lives");
+                tracing::warn!(login = %self.login, %error, "the Vault token could not be renewed; it is still valid");
                 self.postpone(grant)
             }
         }
@@ -214,7 +214,7 @@ impl Session {
         self.requests.add(Operation::RenewToken, &result.as_ref().map(Some).map_err(Clone::clone));
         let renewed = result.ok()?;
         let lease = Duration::from_secs(renewed.lease_duration);
-        // Near its maximum a token is renewed for less and less: then a new one is due.
+        // Near its maximum lifetime each renewal is shorter: then a new token is due.
         if grant.life.lease.is_none_or(|before| lease < before / 2) {
             return None;
         }
@@ -247,7 +247,7 @@ mod tests {
         assert!(life.is_fresh(asked + Duration::from_secs(359)));
         assert!(!life.is_fresh(asked + Duration::from_secs(450)));
         assert!(life.is_alive(asked + Duration::from_secs(451)));
-        assert!(!life.is_alive(asked + Duration::from_secs(599)), "the answer's way takes time too");
+        assert!(!life.is_alive(asked + Duration::from_secs(599)), "the answer's transmission takes time, too");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The connection to Vault: one HTTP client, built anew when the CA file changes.
+//! The connection to Vault: one HTTP client, rebuilt when the CA file changes.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,13 +17,13 @@ use super::client::VaultSettings;
 /// A connection with a token, in vaultrs' terms.
 pub(super) type Connection = vaultrs::client::VaultClient;
 
-/// Runs a call of vaultrs with its logging off: it logs what Vault answers, and that may
-/// echo what was sent, at levels that are shown by default.
+/// Runs a call of vaultrs with its logging off: it logs Vault's answers, which may echo the
+/// request, at levels that are shown by default.
 pub(super) fn unheard<T>(call: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
     call.with_subscriber(tracing::Dispatch::none())
 }
 
-/// Makes connections.
+/// Creates connections.
 pub(super) struct Transport {
     address: Url,
     namespace: Option<String>,
@@ -50,14 +50,14 @@ impl Transport {
             return refuse("it must begin with https:// (or http://) and name a host");
         }
         if !address.username().is_empty() || address.password().is_some() {
-            return refuse("it must not hold credentials");
+            return refuse("it must not contain credentials");
         }
         if !matches!(address.path(), "" | "/") || address.query().is_some() || address.fragment().is_some() {
             return refuse("it must end after the host and port");
         }
         let namespace = settings.namespace.as_deref().map(str::trim).filter(|namespace| !namespace.is_empty());
         if namespace.is_some_and(|namespace| http::HeaderValue::from_str(namespace).is_err()) {
-            return refuse("Vault's namespace holds characters that no header can carry");
+            return refuse("Vault's namespace contains characters that are invalid in a header");
         }
         Ok(Self {
             address,
@@ -78,11 +78,11 @@ impl Transport {
         self.timeout
     }
 
-    /// A connection that sends this token, or none; with the CA file as it is now.
+    /// A connection that sends this token, or none; with the current CA file.
     pub async fn connection(&self, token: Option<&SecretString>) -> Result<Connection, VaultError> {
         let client = self.client().await?;
         let token = token.map(|token| token.expose_secret().to_owned()).unwrap_or_default();
-        // Every field is set: the builder of vaultrs would fill gaps from the environment.
+        // Every field is set: the builder of vaultrs would take missing ones from the environment.
         let settings = VaultClientSettings {
             address: self.address.clone(),
             ca_certs: Vec::new(),
@@ -133,18 +133,18 @@ impl Transport {
             .connect_timeout(self.timeout.min(Duration::from_secs(5)))
             .redirect(reqwest::redirect::Policy::limited(2));
         if !secure {
-            // Without TLS no root certificates are needed, and a minimal image may have none.
+            // Without TLS no root certificates are needed, and a minimal image may contain none.
             builder = builder.tls_certs_only([]);
         } else if let (Some(pem), Some(file)) = (ca, &self.ca_file) {
             builder = builder.tls_certs_only(self.certificates(pem, file)?);
         }
-        builder.build().map_err(|_| self.unreachable("the TLS client cannot be set up".to_owned()))
+        builder.build().map_err(|_| self.unreachable("the TLS client failed to initialise".to_owned()))
     }
 
     fn certificates(&self, pem: &[u8], file: &Path) -> Result<Vec<reqwest::Certificate>, VaultError> {
         match reqwest::Certificate::from_pem_bundle(pem) {
             Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-            _ => Err(self.unreachable(format!("the CA file {} holds no PEM certificate", file.display()))),
+            _ => Err(self.unreachable(format!("the CA file {} contains no PEM certificate", file.display()))),
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_address_is_taken() {
+    fn a_valid_address_is_accepted() {
         for address in ["https://vault.vault.svc:8200", "http://127.0.0.1:8200/", " https://vault\n"] {
             assert!(Transport::new(&settings(address)).is_ok(), "{address}");
         }
@@ -186,7 +186,7 @@ mod tests {
             "https://vault/canary",
             "https://vault?canary",
         ] {
-            let error = Transport::new(&settings(address)).err().unwrap_or_else(|| panic!("{address} was taken"));
+            let error = Transport::new(&settings(address)).err().unwrap_or_else(|| panic!("{address} was accepted"));
             assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }
     }

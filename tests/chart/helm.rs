@@ -1,4 +1,4 @@
-//! Runs Helm on the chart and reads what it renders.
+//! Runs Helm on the chart and reads the rendered objects.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,11 +8,11 @@ use std::process::{Command, Output, Stdio};
 use serde::Deserialize;
 use serde_yaml::Value;
 
-/// The values that every installation must give.
+/// The values that every installation must set.
 const REQUIRED: &str = "{clusterId: test, vault: {address: 'https://vault.vault.svc:8200'}}";
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What Helm made of the chart, hooks and tests included.
+/// The rendered chart, including hooks and tests.
 pub struct Rendered(Vec<Value>);
 
 /// A Role or ClusterRole.
@@ -41,14 +41,14 @@ pub fn render(values: &str) -> Rendered {
     Rendered(documents)
 }
 
-/// What Helm says of values that the chart must refuse.
+/// Helm's error for values that the chart must refuse.
 pub fn render_error(values: &str) -> String {
     let output = template(values);
     assert!(!output.status.success(), "these values must be refused: {values}");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What Helm tells the person who installs with these values.
+/// The chart's notes for these values.
 pub fn notes(values: &str) -> String {
     let arguments = ["install", "servicedb", "--namespace", "servicedb-system", "--dry-run=client"];
     let output = run(&arguments, &with_required(values));
@@ -57,13 +57,13 @@ pub fn notes(values: &str) -> String {
     output.split_once("\nNOTES:\n").expect("notes").1.to_owned()
 }
 
-/// Asserts that `helm lint --strict` has nothing to say.
+/// Asserts that `helm lint --strict` reports nothing.
 pub fn lint() {
     let output = run(&["lint", "--strict"], REQUIRED);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// The text of a YAML string; empty for what is none.
+/// The text of a YAML string; empty for other types.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -86,7 +86,7 @@ impl Rendered {
         self.of_kind("Deployment").next().expect("a Deployment")
     }
 
-    /// The operator's environment; what comes by the downward API has a value of no meaning.
+    /// The operator's environment; variables from the downward API have a placeholder value.
     pub fn env(&self) -> BTreeMap<String, String> {
         let container = &self.deployment()["spec"]["template"]["spec"]["containers"][0];
         let variables = container["env"].as_sequence().expect("an environment");
@@ -94,7 +94,7 @@ impl Rendered {
         variables.iter().map(|variable| (text(&variable["name"]), value(variable))).collect()
     }
 
-    /// The pods, in whatever object they are.
+    /// The pod templates of all objects.
     pub fn pod_specs(&self) -> Vec<&Value> {
         let in_templates = ["Deployment", "Job"].into_iter().flat_map(|kind| self.of_kind(kind));
         let bare = self.of_kind("Pod").map(|pod| &pod["spec"]);
@@ -147,7 +147,7 @@ fn run(arguments: &[&str], values: &str) -> Output {
     child.wait_with_output().expect("Helm ends")
 }
 
-/// The values, with the required ones where they give none.
+/// The values, with defaults for missing required ones.
 fn with_required(values: &str) -> String {
     let mut values: Value = serde_yaml::from_str(values).expect("values are YAML");
     if values.is_null() {

@@ -1,4 +1,4 @@
-//! The Helm chart as Helm renders it: rights, values, the CRD, and the manifests made from it.
+//! The rendered Helm chart: rights, values, the CRD, and the manifests generated from it.
 //!
 //! Needs Helm: `target/dev/bin/helm`, or one on the PATH.
 
@@ -30,6 +30,12 @@ priorityClassName: system-cluster-critical
 podAnnotations: {example.com/team: data}
 commonLabels: {example.com/team: data}
 extraEnv: [{name: HTTPS_PROXY, value: 'http://proxy:3128'}]
+backup:
+  stores:
+    main:
+      s3: {endpoint: https://s3.example.com, region: eu-central-1, bucket: backups, prefix: production, uriStyle: path}
+      keys: {vaultPath: backups/main}
+  defaultStore: main
 ";
 
 const APPROLE: &str = "vault: {auth: {method: approle, approleSecret: operator-approle}}";
@@ -79,7 +85,7 @@ fn the_operator_has_what_it_grants_to_database_pods() {
     assert!(role.allows("rbac.authorization.k8s.io", "rolebindings", "create"));
 }
 
-/// What it applies it must see change; Secrets are the exception, of which another test says so.
+/// The operator must be able to watch what it applies; Secrets are the exception, see the other test.
 #[test]
 fn the_operator_watches_what_it_applies() {
     let role = render("").cluster_role("servicedb-operator-databases");
@@ -101,16 +107,15 @@ fn the_operator_watches_what_it_applies() {
     }
 }
 
-/// A pod by dry run needs the right to create one, which is no more than creating a StatefulSet
-/// gives; volumes are watched, and never created by the operator itself.
+/// A pod or a volume claim by dry run needs the right to create one, which is no more than creating a
+/// StatefulSet gives; volumes are never read.
 #[test]
-fn the_operator_may_ask_for_a_pod_and_watch_volumes() {
+fn the_operator_may_ask_for_a_pod_and_its_volume() {
     let role = render("").cluster_role("servicedb-operator-databases");
     assert!(role.allows("", "pods", "create") && role.allows("apps", "statefulsets", "create"));
-    for verb in ["list", "watch", "patch", "delete"] {
+    for verb in ["list", "watch", "create", "patch", "delete"] {
         assert!(role.allows("", "persistentvolumeclaims", verb), "the operator lacks {verb} on volume claims");
     }
-    assert!(!role.allows("", "persistentvolumeclaims", "create"));
     assert!(!role.allows("", "persistentvolumes", "get"));
 }
 

@@ -1,20 +1,20 @@
-//! What may be created, and what may not.
+//! Resources that may be created, and resources that are refused.
 
 use serde_json::{Value, json};
 
-/// What the API server should say.
+/// The expected answer of the API server.
 #[derive(Clone, Copy)]
 pub enum Expected {
     /// It accepts.
     Accepted,
-    /// It refuses, and its message has this in it.
+    /// It refuses, and its message contains this.
     Refused(&'static str),
 }
 
 use Expected::{Accepted, Refused};
 
 impl Expected {
-    /// A line for people, if the answer was another.
+    /// A line of output if the answer differs.
     pub fn mistake(&self, what: &str, answer: Result<Value, String>) -> Option<String> {
         match (self, answer) {
             (Accepted, Ok(_)) => None,
@@ -26,7 +26,7 @@ impl Expected {
     }
 }
 
-/// A resource of this name, and a spec: YAML that is laid over the smallest one.
+/// A resource of this name, and a spec: YAML that is merged over the smallest one.
 pub struct Case {
     pub what: &'static str,
     pub name: &'static str,
@@ -228,8 +228,30 @@ fn storage() -> Vec<Row> {
 const INSTANCES: &str = "spec.instances must be from 1 to 9";
 const CLIENT: &str = "spec.clients[].serviceAccountName must be the name of a ServiceAccount";
 
+const RESERVED_LABEL: &str = "spec.podMetadata.labels sets a key that is reserved";
+
 fn the_rest() -> Vec<Row> {
     vec![
+        (
+            "labels and annotations of pods",
+            "podMetadata: {labels: {team: games, app.kubernetes.io/part-of: shop, empty: ''}, annotations: {example.com/owner: 'Ann O. Ther'}}",
+            Accepted,
+        ),
+        ("a label of ours", "podMetadata: {labels: {servicedb.dev/scope: x}}", Refused(RESERVED_LABEL)),
+        ("a label that names the instance", "podMetadata: {labels: {app.kubernetes.io/name: x}}", Refused(RESERVED_LABEL)),
+        ("a label of a controller", "podMetadata: {labels: {batch.kubernetes.io/job-name: x}}", Refused(RESERVED_LABEL)),
+        (
+            "the agent's annotation",
+            "podMetadata: {annotations: {servicedb.dev/agent: x}}",
+            Refused("spec.podMetadata.annotations sets a key that is reserved"),
+        ),
+        ("a label's key with a blank", "podMetadata: {labels: {'a b': x}}", Refused("spec.podMetadata.labels: a key")),
+        ("a label's value with a blank", "podMetadata: {labels: {a: 'x y'}}", Refused("spec.podMetadata.labels: a label's value")),
+        (
+            "resources of Jobs",
+            "migrations: {source: {configMap: {name: m}}, resources: {requests: {cpu: 10m}, limits: {memory: 64Mi}}}",
+            Accepted,
+        ),
         ("nine instances", "instances: 9", Accepted),
         ("ten instances", "instances: 10", Refused(INSTANCES)),
         ("no instances", "instances: 0", Refused(INSTANCES)),
@@ -268,7 +290,7 @@ fn the_rest() -> Vec<Row> {
         (
             "a Secret of a name that none can have",
             "credentials: {secret: {name: Chat_Credentials}}",
-            Refused("spec.credentials.secret.name must be a name that a Secret can have"),
+            Refused("spec.credentials.secret.name must be a valid name of a Secret"),
         ),
         ("adoption", "bootstrap: {adopt: true}", Accepted),
         ("adoption as text", "bootstrap: {adopt: 'yes'}", Refused("spec.bootstrap.adopt: Invalid value")),
@@ -317,6 +339,11 @@ fn the_rest() -> Vec<Row> {
             "migrations of two sources",
             "migrations: {source: {configMap: {name: a}, configMaps: [{name: b}]}}",
             Refused("spec.migrations.source must name exactly one source"),
+        ),
+        (
+            "migrations in several ConfigMaps, of which there is none",
+            "migrations: {source: {configMaps: []}}",
+            Refused("spec.migrations.source.configMaps"),
         ),
         (
             "migrations in several ConfigMaps, with all that can be said",
@@ -369,7 +396,7 @@ fn the_rest() -> Vec<Row> {
         (
             "the whole of an image",
             "migrations: {source: {image: {reference: team/app:1, path: /}}}",
-            Refused("spec.migrations.source.image.path must be absolute, a folder of its own"),
+            Refused("spec.migrations.source.image.path must be absolute"),
         ),
         (
             "a tool of the team's own",
@@ -429,7 +456,7 @@ fn the_rest() -> Vec<Row> {
     ]
 }
 
-/// Bounds, each met and each passed by one.
+/// Bounds, each reached and each exceeded by one.
 fn bounds() -> Vec<(&'static str, String, Expected)> {
     let list = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
     let parameters = |count| format!("postgres: {{parameters: {{{}}}}}", list(count, &|n| format!("p{n}: x")));

@@ -1,4 +1,4 @@
-//! The API server that the tests speak to.
+//! The API server of the tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 const FIELD_MANAGER: &str = "servicedb-tests";
 const CRD: &str = "servicedatabases.servicedb.dev";
 
-/// The CRD is brought up to date once, whichever test comes first.
+/// The CRD is updated once, by the first test.
 static CRD_IS_CURRENT: OnceCell<()> = OnceCell::const_new();
 
 /// A client of the API server; dry runs go to the namespace `default`.
@@ -25,8 +25,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects, and brings the CRD up to date. Without a cluster the test fails: a rule
-    /// that was not tried is not known to hold.
+    /// Connects, and updates the CRD. Without a cluster the test fails, instead of skipping
+    /// untested rules.
     pub async fn connect() -> Self {
         _ = rustls::crypto::ring::default_provider().install_default();
         let file = kubeconfig();
@@ -51,7 +51,7 @@ impl Cluster {
         Self { client: self.client.clone(), namespace: namespace.to_owned() }
     }
 
-    /// Creates a ServiceDatabase, and gives it back or the server's message.
+    /// Creates a ServiceDatabase, and returns it or the server's message.
     pub async fn create(&self, name: &str, spec: &Value, validation: &str, dry_run: bool) -> Result<Value, String> {
         let dry_run = if dry_run { "&dryRun=All" } else { "" };
         let uri = format!("{}?fieldValidation={validation}{dry_run}", self.collection());
@@ -62,6 +62,25 @@ impl Cluster {
             "spec": spec
         });
         self.send(http::Request::post(uri).header("content-type", "application/json"), &object).await
+    }
+
+    /// Applies a spec by server-side apply.
+    pub async fn apply(&self, name: &str, spec: &Value, dry_run: bool) -> Result<Value, String> {
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let options = format!("fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict{dry_run}");
+        let request = http::Request::patch(format!("{}/{name}?{options}", self.collection()));
+        let object = json!({
+            "apiVersion": "servicedb.dev/v1alpha1",
+            "kind": "ServiceDatabase",
+            "metadata": { "name": name },
+            "spec": spec
+        });
+        self.send(request.header("content-type", "application/apply-patch+yaml"), &object).await
+    }
+
+    /// Reads a ServiceDatabase.
+    pub async fn get(&self, name: &str) -> Result<Value, String> {
+        self.send(http::Request::get(format!("{}/{name}", self.collection())), &Value::Null).await
     }
 
     /// Changes a spec by a merge patch, as a dry run.
@@ -78,7 +97,7 @@ impl Cluster {
         self.send(request, &json!({ "status": patch })).await
     }
 
-    /// Makes a namespace with a name that nothing else has.
+    /// Creates a namespace with a unique name.
     pub async fn own_namespace(&self) -> String {
         let suffix = Alphanumeric.sample_string(&mut rand::rng(), 8).to_lowercase();
         let name = format!("crd-test-{suffix}");
@@ -100,7 +119,8 @@ impl Cluster {
     }
 
     async fn send(&self, request: http::request::Builder, body: &Value) -> Result<Value, String> {
-        let request = request.body(body.to_string().into_bytes()).expect("a request");
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = request.body(body).expect("a request");
         match self.client.request::<Value>(request).await {
             Ok(object) => Ok(object),
             Err(kube::Error::Api(status)) => Err(status.message),
@@ -117,7 +137,7 @@ fn kubeconfig() -> PathBuf {
     }
 }
 
-/// Applies the CRD if there is none, or another than the types give.
+/// Applies the CRD if it is missing or differs from the types.
 async fn bring_crd_up_to_date(client: Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client);
     let crd = servicedb::api::crd::definition();
@@ -132,6 +152,6 @@ async fn bring_crd_up_to_date(client: Client) {
     let established = kube::runtime::wait::conditions::is_crd_established();
     let waiting = kube::runtime::wait::await_condition(api, CRD, established);
     _ = tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("an established CRD within 30 s");
-    // The server goes on answering by the old schema for a moment.
+    // The server uses the old schema for a moment.
     tokio::time::sleep(Duration::from_secs(3)).await;
 }

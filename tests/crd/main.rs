@@ -1,18 +1,19 @@
 //! The schema and the rules of the CRD, against a real API server: one case for each that
 //! accepts or refuses, and a refusal must name the field to the person who wrote the YAML.
 //!
-//! Everything is a dry run, but for the two paused resources that updates start from; they
-//! live in a namespace of this run's own.
+//! Everything is a dry run, except for the paused resources that updates start from; they are in
+//! namespaces of this run.
 
 mod cases;
 mod cluster;
+mod emptied;
 mod updates;
 
 use cases::{Case, Expected};
 use cluster::Cluster;
 use serde_json::{Value, json};
 
-/// Creates what each case says, as a dry run, and gives a line for each that went otherwise.
+/// Creates each case's resource as a dry run, and returns a line for each unexpected result.
 async fn mistakes_of(cluster: &Cluster, cases: &[Case]) -> Vec<String> {
     let mut mistakes = Vec::new();
     for case in cases {
@@ -70,14 +71,17 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
             "postgres": { "version": "17" },
             "storage": { "size": "1Gi", "scaleDownPolicy": "Retain" },
             "replication": { "synchronous": true, "maximumLagBytes": 16777216 },
+            "resources": {},
+            "scheduling": {},
             "credentials": {},
+            "backup": { "enabled": true },
             "bootstrap": { "adopt": false },
             "deletionPolicy": "Retain",
             "updatePolicy": "Manual",
             "paused": false
         })
     );
-    // A part that is given keeps its other defaults, and a null is as if it were left out.
+    // A part that is given keeps its other defaults, and a null means the same as a field left out.
     let spec = json!({
         "storage": { "size": "1Gi", "storageClassName": null },
         "database": null,
@@ -90,10 +94,53 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
     assert_eq!(created["spec"]["postgres"], json!({ "version": "17", "parameters": { "work_mem": "8MB" } }));
     assert_eq!(created["spec"]["replication"], json!({ "synchronous": true, "maximumLagBytes": 1 }));
     assert_eq!(created["spec"]["instances"], json!(1));
-    for absent in ["database", "migrations"] {
-        assert_eq!(created["spec"].get(absent), None, "{absent} was null and is kept");
-    }
+    assert_eq!(created["spec"].get("database"), None, "database was null and is kept");
+    // A nullable field keeps its null, which rules and the operator take for an absent field.
+    assert_eq!(created["spec"]["migrations"], Value::Null);
     assert_eq!(created["spec"]["storage"], json!({ "size": "1Gi", "scaleDownPolicy": "Retain" }));
+}
+
+/// Server-side apply leaves a null where a manifest empties an object or a list with keys that the
+/// same manager filled before.
+#[tokio::test]
+async fn what_server_side_apply_empties_is_accepted_and_read() {
+    let cluster = Cluster::connect().await;
+    let namespace = cluster.own_namespace().await;
+    let own = cluster.in_namespace(&namespace);
+    let (mut untried, mut mistakes) = (emptied::optional(), Vec::new());
+    let optional = untried.clone();
+    for (index, spec) in emptied::specs().iter().enumerate() {
+        let name = format!("emptied-{index}");
+        own.apply(&name, spec, false).await.expect("the whole spec");
+        for path in &optional {
+            let Some(variants) = emptied::variants(spec, path) else { continue };
+            untried.retain(|untried| untried != path);
+            for (how, variant) in variants {
+                let Some(mistake) = emptied::mistake(own.apply(&name, &variant, true).await) else { continue };
+                // One that lacks a required field is refused as a new resource, too.
+                if own.create("new", &variant, "Strict", true).await.is_ok() {
+                    mistakes.push(format!("{} {how}: {mistake}", path.join(".")));
+                }
+            }
+        }
+    }
+    cluster.remove_namespace(&namespace).await;
+    assert!(untried.is_empty(), "no spec of the test sets {untried:?}");
+    assert!(mistakes.is_empty(), "{} cases went otherwise:\n{}", mistakes.len(), mistakes.join("\n"));
+}
+
+#[tokio::test]
+async fn before_the_first_status_no_generation_is_observed() {
+    let cluster = Cluster::connect().await;
+    let namespace = cluster.own_namespace().await;
+    let own = cluster.in_namespace(&namespace);
+    own.create("early", &json!({ "paused": true, "storage": { "size": "1Gi" } }), "Strict", false)
+        .await
+        .expect("early");
+    let observed = own.get("early").await.expect("early")["status"]["observedGeneration"].clone();
+    cluster.remove_namespace(&namespace).await;
+    // An operator that happens to run has answered by then.
+    assert!([json!(-1), json!(1)].contains(&observed), "{observed}");
 }
 
 #[tokio::test]
@@ -106,7 +153,7 @@ async fn a_field_that_does_not_exist_is_refused_or_dropped() {
     assert_eq!(created["spec"].get("instanses"), None);
 }
 
-/// What was accepted must be readable by the operator: the types and the schema are one.
+/// The operator must be able to parse every accepted resource: types and schema must agree.
 #[tokio::test]
 async fn what_is_accepted_is_what_the_types_read() {
     let cluster = Cluster::connect().await;

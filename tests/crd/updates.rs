@@ -32,15 +32,15 @@ fn change(what: &'static str, patch: &'static str, expected: Expected) -> Change
 const DATABASE: &str = "spec.database cannot be changed";
 const VERSION: &str = "spec.postgres.version cannot be changed";
 const CLASS: &str = "spec.storage.storageClassName cannot be changed";
-const SIZE: &str = "spec.storage.size must not be below what the volumes already have";
+const SIZE: &str = "spec.storage.size must not be below the size of the volumes";
 
-/// What the operator says of the volumes of each resource here.
+/// The status of the volumes that the operator would set for each resource here.
 pub fn status() -> Value {
     json!({ "volumeSize": "1Gi" })
 }
 
-/// A resource with nothing that can be left out. It is paused, so that an operator which
-/// happens to run makes nothing of it.
+/// A resource with only the required fields. It is paused, so that a running operator creates
+/// nothing for it.
 pub fn plain() -> Base {
     Base {
         name: "plain",
@@ -80,7 +80,7 @@ pub fn plain() -> Base {
     }
 }
 
-/// A resource with everything that cannot change written out.
+/// A resource with all immutable fields set.
 pub fn explicit() -> Base {
     Base {
         name: "explicit",

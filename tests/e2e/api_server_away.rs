@@ -1,5 +1,5 @@
-//! Without the operator, without the API server, and with a slow etcd: databases serve on, and
-//! status catches up.
+//! Without the operator, without the API server, and with a slow etcd: databases keep serving, and
+//! status is updated afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use servicedb::api::ServiceDatabase;
 use crate::cluster_faults::{Door, Fault, Journal, address, api_server_hangs, etcd_slow, leader, may_fail_over, shop};
 use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, alone, condition, until};
 
-/// How long the API server is away: longer than any lease, retry or patience of Patroni's.
+/// How long the API server is stopped: longer than any lease, retry or timeout of Patroni.
 const AWAY: Duration = Duration::from_secs(75);
-/// How soon after it took the lead a primary goes on without the API server.
+/// How soon after it took the lead a primary continues without the API server.
 const FAILSAFE_KNOWN: Duration = Duration::from_secs(5);
-/// A service that was not served for so long would call it an outage.
+/// A longer time without writes is an outage.
 const OUTAGE_SECONDS: f64 = 30.0;
 
-/// What the databases are called, and how many instances each has.
+/// The names of the databases, and their numbers of instances.
 const SIZES: [(&str, i32); 2] = [("three", 3), ("single", 1)];
 
-/// The same databases through all of it: to make them for each would take longer.
+/// All parts share the databases: creating them for each would take longer.
 #[test]
 fn databases_serve_on_without_who_looks_after_them() {
     alone("away", async |sandbox| {
@@ -31,7 +31,7 @@ fn databases_serve_on_without_who_looks_after_them() {
             shop(&sandbox, name, json!({"instances": instances})).await;
         }
         may_fail_over(&sandbox, "three").await;
-        // The API server of another cluster is not ours to stop.
+        // Not on an existing cluster: the test stops the API server.
         if Cluster::is_local() {
             println!("the API server is stopped");
             api_server_stopped(&sandbox).await;
@@ -45,8 +45,8 @@ fn databases_serve_on_without_who_looks_after_them() {
     });
 }
 
-/// Without an API server nobody can hold a lease. Members that see one another go on
-/// (Patroni's failsafe mode), and one that is alone has nobody to fear.
+/// Without an API server no lease can be held. Members that reach one another continue
+/// (Patroni's failsafe mode), and a single instance has no competitor.
 async fn api_server_stopped(sandbox: &Sandbox) {
     let mut before = Vec::new();
     for (name, _) in SIZES {
@@ -57,7 +57,7 @@ async fn api_server_stopped(sandbox: &Sandbox) {
     // Patroni reads back the members of failsafe mode some seconds after the lead was taken.
     tokio::time::sleep(FAILSAFE_KNOWN).await;
     let away = Fault::api_server_stopped().await;
-    // Nothing tells that it was long enough but the clock.
+    // There is no event to wait for, only time.
     tokio::time::sleep(AWAY).await;
     let answer = sandbox.cluster.client.apiserver_version().await;
     assert!(answer.is_err(), "the API server was there all the time");
@@ -67,7 +67,7 @@ async fn api_server_stopped(sandbox: &Sandbox) {
     }
 
     for (name, old, journal) in before {
-        // A change of spec shows that the operator is back, too: Ready for it is news.
+        // A change of spec shows that the operator is back, too: Ready for it is a new status.
         until("the API server takes a change", SOON, || async {
             let (api, parameters) = (sandbox.api::<ServiceDatabase>(), kube::api::PatchParams::default());
             let patched = api.patch(name, &parameters, &kube::api::Patch::Merge(&rotated_each(1))).await;
@@ -81,13 +81,13 @@ async fn api_server_stopped(sandbox: &Sandbox) {
     assert_eq!(started(sandbox).await, all, "a container was started again, or a pod is another");
 }
 
-/// A change of spec that is news to the operator and changes nothing that is at work.
+/// A change of spec that the operator handles and that changes nothing in the database.
 fn rotated_each(days: u32) -> serde_json::Value {
     json!({"spec": {"credentials": {"rotationPeriodSeconds": days * 86400}}})
 }
 
-/// An API server that hangs carries out, when it goes on, what nobody waits for any more: also a
-/// renewal of the lease, with which the next one then conflicts. That is no other leader.
+/// An API server that hangs executes, when it continues, requests whose sender no longer waits:
+/// also a renewal of the lease, with which the next one then conflicts. That is not another leader.
 async fn api_server_hanging(sandbox: &Sandbox) {
     may_fail_over(sandbox, "three").await;
     let (mut before, mut journals) = (Vec::new(), Vec::new());
@@ -97,7 +97,7 @@ async fn api_server_hanging(sandbox: &Sandbox) {
     }
     for seconds in [40, 50] {
         api_server_hangs(seconds).await;
-        // Nothing tells that Patroni has made nothing of it but some of its loops.
+        // Wait for some of Patroni's loops: there is no event if it does not react.
         tokio::time::sleep(Duration::from_secs(15)).await;
         for (_, journal) in &journals {
             journal.goes_on().await;
@@ -112,7 +112,7 @@ async fn api_server_hanging(sandbox: &Sandbox) {
     }
 }
 
-/// An etcd that stands still for most of the time: the lease is renewed late, but in time.
+/// An etcd that is stopped for most of the time: the lease is renewed late, but in time.
 async fn slow_etcd(sandbox: &Sandbox) {
     let old = sandbox.primary("three").await;
     let outside = Journal::start(Door::of(sandbox, "three").await).await;
@@ -126,7 +126,7 @@ async fn slow_etcd(sandbox: &Sandbox) {
     assert_eq!(started(sandbox).await, all, "a container was started again, or a pod is another");
 }
 
-/// The operator has no part in a failover: it happens without one, and is told by the next.
+/// The operator has no part in a failover: it happens without one, and the next operator reports it.
 async fn no_operator(sandbox: &Sandbox) {
     may_fail_over(sandbox, "three").await;
     let door = Door::of(sandbox, "three").await;
@@ -150,7 +150,7 @@ async fn no_operator(sandbox: &Sandbox) {
     assert_eq!(first.server, addresses[&new]);
     door.always_leads_to(&addresses[&new], 20).await;
     outside.goes_on().await;
-    // Nobody is there to write it: what is told after comes from the operator's return.
+    // No operator runs, so this status is written after its return.
     assert_eq!(sandbox.primary("three").await, old, "status was written without an operator");
 
     away.mend().await;
@@ -180,7 +180,7 @@ async fn addresses(sandbox: &Sandbox, name: &str) -> BTreeMap<String, String> {
     sandbox.pods(name).await.iter().map(|pod| (pod.name_any(), address(pod))).collect()
 }
 
-/// Each pod's uid, and how often its container was started again.
+/// Each pod's uid, and the number of restarts of its container.
 async fn started(sandbox: &Sandbox) -> BTreeMap<String, (Option<String>, i32)> {
     let all = sandbox.api::<Pod>().list(&ListParams::default().labels("servicedb.dev/scope")).await.expect("the pods");
     let restarts = |pod: &Pod| {
@@ -190,7 +190,7 @@ async fn started(sandbox: &Sandbox) -> BTreeMap<String, (Option<String>, i32)> {
     all.iter().map(|pod| (pod.name_any(), (pod.uid(), restarts(pod)))).collect()
 }
 
-/// All writes were one pod's, and none had to wait for long.
+/// One pod acknowledged all writes, without a long gap.
 async fn served_by_one(sandbox: &Sandbox, name: &str, journal: Journal) {
     let (entries, gap) = journal.end(sandbox, name).await;
     let server = &entries.first().expect("a write").server;

@@ -1,4 +1,4 @@
-//! Destructive statements wait for a person, and drift is told: both with the words of the plugin.
+//! Destructive statements wait for approval, and drift is reported: both in the plugin's output.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
@@ -6,7 +6,7 @@ use servicedb::api::ServiceDatabase;
 
 use crate::harness::{READY, Sandbox, config_map, database, plugin, shared};
 
-/// What the plugin says, and whether it was content.
+/// The plugin's output, and whether it succeeded.
 async fn said(sandbox: &Sandbox, arguments: &[&str]) -> (bool, String) {
     let output = plugin(sandbox, arguments).await;
     let text = [output.stdout, output.stderr].concat();
@@ -33,7 +33,7 @@ fn destructive_statements_wait_for_a_word_on_these_very_files() {
         assert!(held.message.contains("2_drop.up.sql, line 2"), "{}", held.message);
         assert_eq!(version(&sandbox.get("shop").await), Some("1"), "it ran before it was approved");
 
-        // A word on other files is none on these.
+        // An approval of other files does not apply to these.
         let first = sandbox.get("shop").await.status.and_then(|status| status.migrations?.approval).expect("it waits");
         sandbox.patch::<ConfigMap>("files", &drop("DROP TABLE a;")).await;
         let changed = |found: &ServiceDatabase| {
@@ -71,7 +71,7 @@ fn drift_is_found_and_told_and_left() {
         sandbox.create(database("shop", more)).await;
         sandbox.ready("shop", READY).await;
         let (same, text) = said(&sandbox, &["drift", "shop"]).await;
-        assert!(same && text.contains("is what the migrations give"), "{text}");
+        assert!(same && text.contains("matches the migrations"), "{text}");
 
         let by_hand = "ALTER TABLE a ALTER name DROP NOT NULL; DROP INDEX a_name; CREATE TABLE c (id int);";
         let (done, text) = said(&sandbox, &["psql", "shop", "--", "-c", by_hand]).await;
@@ -79,7 +79,7 @@ fn drift_is_found_and_told_and_left() {
         let (same, text) = said(&sandbox, &["drift", "shop"]).await;
         assert!(!same, "{text}");
         for line in
-            ["column public.a.name is text; the migrations give text NOT NULL", "public.a_name", "table public.c"]
+            ["column public.a.name is text; the migrations define text NOT NULL", "public.a_name", "table public.c"]
         {
             assert!(text.contains(line), "{text}");
         }
@@ -92,7 +92,7 @@ fn drift_is_found_and_told_and_left() {
         let undone = "ALTER TABLE a ALTER name SET NOT NULL; CREATE INDEX a_name ON a (name); DROP TABLE c;";
         let (done, text) = said(&sandbox, &["psql", "shop", "--", "-c", undone]).await;
         assert!(done, "{text}");
-        // The index belongs to its table's owner, whoever makes it.
+        // The index belongs to its table's owner, whoever creates it.
         let (same, text) = said(&sandbox, &["drift", "shop"]).await;
         assert!(same, "{text}");
     });

@@ -1,5 +1,5 @@
-//! What is broken in the local cluster, and is mended in any case; and writers that note when
-//! and where each of their writes was done.
+//! Faults in the local cluster, which are always repaired; and writers that record when and where
+//! each of their writes was acknowledged.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -23,9 +23,9 @@ use crate::harness::{
     until,
 };
 
-/// The node that is this machine itself, and cannot be cut off.
+/// The node that is this machine, and cannot be cut off.
 pub const THIS_MACHINE: &str = "dev-1";
-/// `local_writes` is for those who write without a standby; see [`Inside`].
+/// `local_writes` is for writes without a standby; see [`Inside`].
 const TABLES: (&str, &str) = (
     "1_notes.up.sql",
     "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL); CREATE TABLE local_writes (id bigint PRIMARY KEY);",
@@ -38,8 +38,8 @@ pub fn clock() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock past 1970").as_secs_f64()
 }
 
-/// Something that is broken until it is mended: by the test, or by dropping this, so that a test
-/// which panics or takes too long leaves a whole cluster.
+/// A fault that lasts until it is repaired: by the test, or by dropping this, so that a test that
+/// panics or times out leaves a healthy cluster.
 pub struct Fault {
     mend: Option<Program>,
 }
@@ -90,7 +90,7 @@ impl Program {
 
 impl Fault {
     async fn begin(begin: Program, mend: Program) -> Self {
-        // Before it is broken: what was broken in part is mended, too.
+        // Before the fault: a partly injected fault is repaired, too.
         let fault = Self { mend: Some(mend) };
         begin.done().await;
         fault
@@ -127,7 +127,7 @@ impl Fault {
         Self::begin(scaled(0), scaled(pods)).await
     }
 
-    /// Mends it now.
+    /// Repairs it now.
     pub async fn mend(mut self) {
         if let Some(mend) = self.mend.clone() {
             mend.done().await;
@@ -140,25 +140,25 @@ impl Drop for Fault {
     fn drop(&mut self) {
         let Some(mend) = self.mend.take() else { return };
         if let Err(problem) = mend.run() {
-            eprintln!("not mended, `make cluster install` does it: {problem}");
+            eprintln!("not repaired, `make cluster install` does it: {problem}");
         }
     }
 }
 
-/// Has etcd answer slowly, for so many seconds.
+/// Slows etcd down for a number of seconds.
 pub async fn etcd_slow(seconds: u32) {
     Program::fault(&["etcd-slow", &seconds.to_string()]).done().await;
 }
 
-/// Has the API server stand still, for so many seconds: it takes requests, and carries them out
-/// when it goes on.
+/// Stops the API server for a number of seconds: it accepts requests, and executes them when it
+/// continues.
 pub async fn api_server_hangs(seconds: u32) {
     Program::fault(&["apiserver-hang", &seconds.to_string()]).done().await;
 }
 
-/// A database of three instances on three nodes, and what a test of nodes needs to know of it.
+/// A database of three instances on three nodes, with the data that tests of nodes need.
 pub struct Scene {
-    /// The test's place.
+    /// The test's sandbox.
     pub sandbox: Arc<Sandbox>,
     /// The node of each pod.
     pub nodes: BTreeMap<String, String>,
@@ -167,7 +167,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Makes the database `shop`.
+    /// Creates the database `shop`.
     pub async fn new(sandbox: &Arc<Sandbox>) -> Self {
         let sandbox = sandbox.clone();
         three_nodes(&sandbox).await;
@@ -182,12 +182,12 @@ impl Scene {
         Self { sandbox, nodes, addresses }
     }
 
-    /// The primary, as status tells.
+    /// The primary, from status.
     pub async fn primary(&self) -> String {
         self.sandbox.primary("shop").await
     }
 
-    /// The synchronous standby, as status tells.
+    /// The synchronous standby, from status.
     pub async fn standby(&self) -> String {
         let standby = may_fail_over(&self.sandbox, "shop").await;
         assert!(self.nodes.contains_key(&standby), "{standby:?} is no pod");
@@ -216,7 +216,7 @@ impl Scene {
         (primary, node)
     }
 
-    /// Waits until status tells so many ready instances.
+    /// Waits until status reports this number of ready instances.
     pub async fn instances(&self, wanted: &str) {
         let told = |found: &servicedb::api::ServiceDatabase| {
             found.status.as_ref().and_then(|status| status.instances.as_deref()) == Some(wanted)
@@ -224,14 +224,14 @@ impl Scene {
         self.sandbox.wait(&format!("{wanted} instances are ready"), "shop", READY, told).await;
     }
 
-    /// Whether the primary answers, as status tells.
+    /// Whether the primary answers, from status.
     pub async fn is_available(&self) -> bool {
         let found = self.sandbox.get("shop").await;
         condition(&found, "DatabaseAvailable").is_some_and(|condition| condition.status == "True")
     }
 }
 
-/// Makes a database with the tables that the writers here write into.
+/// Creates a database with the tables of the writers.
 pub async fn shop(sandbox: &Sandbox, name: &str, spec: Value) {
     if sandbox.api::<ConfigMap>().get_opt("migrations").await.expect("a look").is_none() {
         sandbox.create(config_map("migrations", &[TABLES])).await;
@@ -242,9 +242,8 @@ pub async fn shop(sandbox: &Sandbox, name: &str, spec: Value) {
     sandbox.ready(name, READY).await;
 }
 
-/// Waits until status tells that commits wait for a standby, which it returns. By then Patroni has
-/// it written down, or nobody would take over from a primary that is lost right now: nobody else
-/// is known to have what was committed.
+/// Waits until status reports that commits wait for a standby, which it returns. By then Patroni has
+/// recorded it; otherwise no instance could take over from a primary that fails now.
 pub async fn may_fail_over(sandbox: &Sandbox, name: &str) -> String {
     sandbox.condition(name, "SynchronousReplication", "True", "Streaming", SOON).await;
     let told = sandbox.get(name).await;
@@ -272,7 +271,7 @@ pub fn address(pod: &Pod) -> String {
     pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default()
 }
 
-/// Who leads, as Patroni has it in the API.
+/// The leader, from Patroni's record in the API.
 pub async fn leader(sandbox: &Sandbox, name: &str) -> Option<String> {
     let [_, leader, ..] = sandbox.names(name).patroni_config_maps();
     let map = sandbox.api::<ConfigMap>().get(&leader).await.expect("Patroni's ConfigMap");
@@ -291,7 +290,7 @@ pub async fn three_nodes(sandbox: &Sandbox) -> Vec<String> {
     names
 }
 
-/// The operator is not what is cut off: it comes here if it is elsewhere.
+/// Moves the operator to this machine's node, so that it is not cut off.
 async fn operator_on_this_machine(sandbox: &Sandbox) {
     let operator = Operator::of(sandbox.cluster);
     if operator.pods().await.iter().all(|pod| node(pod) == THIS_MACHINE) {
@@ -353,7 +352,7 @@ impl Door {
         tokio::time::timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
-    /// Logs in so many times, one after another, and sees to it that each login comes to this pod.
+    /// Logs in a number of times, one after another, and asserts that each login reaches this pod.
     pub async fn always_leads_to(&self, server: &str, times: usize) {
         let mut wrong = Vec::new();
         for attempt in 1..=times {
@@ -367,8 +366,8 @@ impl Door {
     }
 }
 
-/// A service that writes through the primary's Service, and keeps a journal. It asks nobody but
-/// the database, so it goes on without an API server.
+/// A service that writes through the primary's Service, and keeps a journal. It uses only the
+/// database, so it continues without an API server.
 pub struct Journal {
     started: f64,
     stop: Arc<AtomicBool>,
@@ -386,7 +385,7 @@ impl Journal {
         journal
     }
 
-    /// What was acknowledged so far.
+    /// The acknowledged writes so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.entries.lock().expect("the journal").clone()
     }
@@ -412,8 +411,8 @@ impl Journal {
         .await
     }
 
-    /// Ends it, and sees to it that every acknowledged row is there; what was acknowledged, and
-    /// the longest time without, in seconds.
+    /// Ends it, and asserts that every acknowledged row exists; returns the acknowledged writes, and
+    /// the longest time without one, in seconds.
     pub async fn end(self, sandbox: &Sandbox, name: &str) -> (Vec<Entry>, f64) {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("the writing client");
@@ -439,7 +438,7 @@ async fn write(door: Door, stop: Arc<AtomicBool>, entries: Arc<Mutex<Vec<Entry>>
             continue;
         };
         while !stop.load(Ordering::Relaxed) {
-            // A row of unknown fate is never tried again under the same id.
+            // A row with an unknown result is never retried with the same id.
             id += 1;
             let began = clock();
             let insert = format!("INSERT INTO notes VALUES ({id}, 'row {id}')");
@@ -453,9 +452,9 @@ async fn write(door: Door, stop: Arc<AtomicBool>, entries: Arc<Mutex<Vec<Entry>>
     }
 }
 
-/// Writes, some ten times a second, inside a pod over its local socket, what needs no standby:
-/// a server that accepts any write accepts these. The pod is reached by its node's containerd,
-/// since the API server reaches nobody on a node that is cut off.
+/// Writes, about ten times a second, inside a pod over its local socket, without waiting for a
+/// standby: a server that accepts any write accepts these. The pod is reached by its node's
+/// containerd, since the API server cannot reach a node that is cut off.
 pub struct Inside {
     socket: String,
     container: String,
@@ -511,7 +510,7 @@ impl Inside {
         command
     }
 
-    /// What was acknowledged so far.
+    /// The acknowledged writes so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.entries.lock().expect("the entries").clone()
     }

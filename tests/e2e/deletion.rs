@@ -1,4 +1,4 @@
-//! What deletion keeps and what it removes.
+//! Deletion: kept and removed objects.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,9 +16,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{READY, SOON, Sandbox, config_map, database, run, service_account, shared, sqlstate, until};
+use crate::harness::{
+    READY, SOON, Sandbox, condition, config_map, database, run, service_account, shared, sqlstate, until,
+};
 
-/// Pods stop within their grace, then Vault and the API server are tidied.
+/// Pods stop within their grace period, then Vault and the API server are cleaned up.
 const DELETED: Duration = Duration::from_secs(180);
 const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);");
 
@@ -42,8 +44,8 @@ fn resource(policy: &str) -> serde_json::Value {
     )
 }
 
-/// `Retain`: data and what belongs to it stays, access goes; and nobody gets the data by
-/// making a resource of the same name.
+/// `Retain`: data and related objects are kept, access is removed; and a new resource of the same
+/// name does not get the data.
 #[test]
 fn retain_keeps_the_data_and_nothing_else() {
     shared("retain", async |sandbox| {
@@ -72,8 +74,8 @@ fn retain_keeps_the_data_and_nothing_else() {
             "retained data was started"
         );
 
-        // The way out that the message names: without the old volumes it starts empty, and
-        // what the old tenant's clients knew is worth nothing.
+        // The remedy in the message: without the old volumes it starts empty, and the old
+        // tenant's credentials are invalid.
         sandbox.delete::<PersistentVolumeClaim>("data-shop-db-0").await;
         sandbox.ready("shop", READY).await;
         let second = sandbox.credentials("shop").await;
@@ -83,7 +85,7 @@ fn retain_keeps_the_data_and_nothing_else() {
         let mut old = first.clone();
         old.ca = second.ca;
         let refused = sandbox.login("shop", &old).await.err().expect("the old tenant's credentials log in");
-        // The old login is no role of the new database: no line of pg_hba.conf lets it in.
+        // The old login is not a role of the new database: no line of pg_hba.conf matches it.
         assert_eq!(sqlstate(&refused).as_deref(), Some("28000"), "{refused}");
     });
 }
@@ -96,20 +98,73 @@ fn retained_data_is_adopted_when_asked_for() {
         let first = sandbox.credentials("shop").await;
         sandbox.delete::<ServiceDatabase>("shop").await;
         sandbox.gone("shop", DELETED).await;
-        sandbox.create(resource("Retain")).await;
-        let stalled = sandbox.condition("shop", "Stalled", "True", "RetainedDataFound", SOON).await;
-        assert!(stalled.message.contains("spec.bootstrap.adopt"), "{}", stalled.message);
-        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"bootstrap": {"adopt": true}}})).await;
-        sandbox.ready("shop", READY).await;
+        // The labels do not decide: a StatefulSet mounts a claim by its name.
+        let labels = json!({"servicedb.dev/name": null, "servicedb.dev/scope": null});
+        sandbox.patch::<PersistentVolumeClaim>("data-shop-db-0", &json!({"metadata": {"labels": labels}})).await;
+        adopt(&sandbox, "spec.bootstrap.adopt").await;
         let connection = sandbox.login("shop", &first).await.expect("the kept password, and the kept authority");
         assert_eq!(run(&connection, "SELECT id FROM notes").await.expect("a query"), 1, "the rows");
         assert_eq!(sandbox.credentials("shop").await.password, first.password);
+        orphans_are_adopted(&sandbox).await;
+        let connection = sandbox.login("shop", &first).await.expect("the same password, and the same authority");
+        assert_eq!(run(&connection, "SELECT id FROM notes").await.expect("a query"), 1, "the rows");
         // It is this resource's now, and goes with it.
         sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"deletionPolicy": "Delete"}})).await;
         sandbox.delete::<ServiceDatabase>("shop").await;
         sandbox.gone("shop", DELETED).await;
         only(&sandbox, &[]).await;
     });
+}
+
+/// Creates the resource again, and adopts what an earlier one left.
+async fn adopt(sandbox: &Sandbox, expected: &str) {
+    sandbox.create(resource("Retain")).await;
+    // The first message may be of a moment before the StatefulSet was seen without its owner.
+    until("what was kept is reported", SOON, || async {
+        let found = sandbox.get("shop").await;
+        let stalled = condition(&found, "Stalled").ok_or_else(|| "no condition".to_owned())?;
+        let told = stalled.reason == "RetainedDataFound" && stalled.message.contains(expected);
+        if told { Ok(()) } else { Err(stalled.message.clone()) }
+    })
+    .await;
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"bootstrap": {"adopt": true}}})).await;
+    sandbox.ready("shop", READY).await;
+}
+
+/// `kubectl delete --cascade=orphan`: the pod runs on, and a new resource adopts it with every
+/// object that stayed.
+async fn orphans_are_adopted(sandbox: &Sandbox) {
+    let pods = sandbox.api::<Pod>();
+    let before = pods.get("shop-db-0").await.expect("the pod");
+    sandbox.api::<ServiceDatabase>().delete("shop", &DeleteParams::orphan()).await.expect("a deletion");
+    sandbox.gone("shop", DELETED).await;
+    adopt(sandbox, "whose pods are running").await;
+    let after = pods.get("shop-db-0").await.expect("the pod");
+    assert_eq!(after.uid(), before.uid(), "the pod was replaced");
+    let uid = sandbox.get("shop").await.uid();
+    owned_by::<StatefulSet>(sandbox, uid.as_deref()).await;
+    owned_by::<Service>(sandbox, uid.as_deref()).await;
+    owned_by::<ServiceAccount>(sandbox, uid.as_deref()).await;
+    owned_by::<Role>(sandbox, uid.as_deref()).await;
+    owned_by::<RoleBinding>(sandbox, uid.as_deref()).await;
+    owned_by::<NetworkPolicy>(sandbox, uid.as_deref()).await;
+    owned_by::<PodDisruptionBudget>(sandbox, uid.as_deref()).await;
+    owned_by::<ConfigMap>(sandbox, uid.as_deref()).await;
+    owned_by::<Secret>(sandbox, uid.as_deref()).await;
+    owned_by::<PersistentVolumeClaim>(sandbox, uid.as_deref()).await;
+}
+
+/// Expects every object of the database to have this owner, or to carry its uid.
+async fn owned_by<K>(sandbox: &Sandbox, uid: Option<&str>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let parameters = ListParams::default().labels("servicedb.dev/name=shop");
+    for object in sandbox.api::<K>().list(&parameters).await.expect("a list").items {
+        let stamp = object.annotations().get("servicedb.dev/uid").map(String::as_str);
+        let owner = object.owner_references().first().map(|owner| owner.uid.as_str());
+        assert_eq!(stamp.or(owner), uid, "{} {}", K::kind(&()), object.name_any());
+    }
 }
 
 /// `Delete`: nothing is left, in Kubernetes or in Vault.
@@ -125,7 +180,7 @@ fn delete_leaves_nothing() {
         for record in [names.runtime(), names.pending(), names.migrator_record()] {
             assert!(sandbox.vault().metadata(&record).await.is_none(), "Vault still has {record}");
         }
-        // The name is free again.
+        // The name can be used again.
         sandbox.create(resource("Delete")).await;
         sandbox.ready("shop", READY).await;
     });
@@ -184,8 +239,7 @@ fn a_namespace_with_databases_can_be_deleted() {
     });
 }
 
-/// Waits until the garbage collector is done, and expects these objects of the database, and
-/// no other, to be there.
+/// Waits until the garbage collector is done, and expects exactly these objects of the database.
 async fn only(sandbox: &Sandbox, kept: &[&str]) {
     let kept: BTreeSet<_> = kept.iter().map(|name| (*name).to_owned()).collect();
     until("what the policy keeps is all that is left", SOON, || async {
@@ -217,7 +271,7 @@ where
     list.items.iter().map(ResourceExt::name_any).collect()
 }
 
-/// Nobody gets into Vault in the name of this database any more.
+/// Asserts that no login of this database works in Vault any more.
 pub async fn no_access(sandbox: &Sandbox, name: &str) {
     let names = sandbox.vault_names(name);
     for path in [

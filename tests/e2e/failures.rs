@@ -1,5 +1,5 @@
-//! Processes that die or hang, and data that is gone: nothing that was acknowledged is lost, and
-//! every instance comes back by itself.
+//! Processes that are killed or hang, and lost data: no acknowledged write is lost, and every
+//! instance recovers automatically.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Specs that are wrong, absurd or hostile: each is refused by name or told by a condition,
+//! Wrong, absurd or hostile specs: each is refused with the field's name or reported by a condition,
 //! and none of them delays another database.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Operator, READY, SOON, Sandbox, condition, config_map, database, describe, plugin, shared, until,
+    Operator, READY, SOON, Sandbox, condition, config_map, database, describe, plugin, shared, then_restore, until,
 };
 
 fn migrations(config_map: &str) -> Value {
@@ -29,7 +29,7 @@ fn hostile_specs_are_told_and_delay_nobody() {
         let intruder = "CREATE ROLE intruder SUPERUSER;\n";
         sandbox.create(config_map("intruding", &[("1_intruder.up.sql", intruder)])).await;
 
-        // All at once, then the good one: whoever stands in the queue before it does not matter.
+        // All at once, then the valid one: the queue before it must not matter.
         for (name, spec) in [
             ("unknown-version", json!({"postgres": {"version": "99"}})),
             ("no-config-map", migrations("later")),
@@ -59,7 +59,7 @@ fn hostile_specs_are_told_and_delay_nobody() {
 async fn each_is_told(sandbox: &Sandbox, class: &str) {
     for (name, kind, status, reason, words) in [
         ("unknown-version", "Stalled", "True", "UnsupportedVersion", &["spec.postgres.version", "99"][..]),
-        ("no-config-map", "MigrationsApplied", "False", "ConfigMapNotFound", &["later", "spec.migrations.source"]),
+        ("no-config-map", "Stalled", "True", "ConfigMapNotFound", &["later", "spec.migrations.source"]),
         ("broken-migration", "Stalled", "True", "MigrationFailed", &["1_broken.up.sql", "42601"]),
         ("misnamed-migration", "MigrationsApplied", "False", "InvalidMigrations", &["notes.sql"]),
         ("escaping-migration", "MigrationsApplied", "False", "InvalidMigrations", &["1_escape.up.sql"]),
@@ -75,7 +75,7 @@ async fn each_is_told(sandbox: &Sandbox, class: &str) {
         let ready = condition(&seen, "Ready").expect("Ready");
         assert_eq!(ready.status, "False", "{name} is said to be Ready");
     }
-    // Refused by PostgreSQL itself, which only it can: told, and with the name of what is wrong.
+    // Only PostgreSQL itself can refuse these: reported, with the name of the setting.
     for (name, word) in [("bad-parameter", "work_mem"), ("no-extension", "there_is_none")] {
         sandbox
             .wait(&format!("{name} says {word}"), name, READY, |database| {
@@ -86,7 +86,7 @@ async fn each_is_told(sandbox: &Sandbox, class: &str) {
     }
 }
 
-/// What is missing may come later: nobody has to tell the operator.
+/// A missing object may be created later, without notifying the operator.
 async fn what_was_missing_appears(sandbox: &Sandbox, class: &str) {
     sandbox.create(config_map("later", &[("1_notes.up.sql", "CREATE TABLE notes (id bigint);")])).await;
     sandbox
@@ -111,12 +111,9 @@ async fn what_was_missing_appears(sandbox: &Sandbox, class: &str) {
         sandbox.ready("broken-migration", READY).await;
         sandbox.ready("no-storage-class", READY).await;
     };
-    let result = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(healed)).await;
     // The class is the cluster's, not the namespace's.
-    classes.delete(class, &DeleteParams::default()).await.expect("the StorageClass deleted");
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
+    let parameters = DeleteParams::default();
+    then_restore(healed, classes.delete(class, &parameters)).await.expect("the StorageClass deleted");
 }
 
 async fn default_class(classes: &Api<StorageClass>) -> StorageClass {
@@ -127,7 +124,7 @@ async fn default_class(classes: &Api<StorageClass>) -> StorageClass {
     all.into_iter().find(is_default).expect("the cluster has no default StorageClass")
 }
 
-/// What the API server refuses: the message names the field.
+/// Specs that the API server refuses: the message names the field.
 #[test]
 fn what_cannot_be_is_refused_with_the_name_of_the_field() {
     shared("refused", async |sandbox| {
@@ -185,7 +182,7 @@ fn what_cannot_be_is_refused_with_the_name_of_the_field() {
     });
 }
 
-/// What names the data never changes.
+/// Fields that identify the data are immutable.
 #[test]
 fn what_names_the_data_never_changes() {
     shared("immutable", async |sandbox| {
@@ -208,7 +205,7 @@ fn what_names_the_data_never_changes() {
     });
 }
 
-/// Functions in every place where PostgreSQL runs them for whoever merely reads or plans.
+/// Functions in every place where PostgreSQL runs them for a session that merely reads or plans.
 const TRAPS: &str = include_str!("../migrate/traps.sql");
 
 #[test]
@@ -225,11 +222,11 @@ fn what_a_migration_plants_never_runs_as_a_superuser() {
         sandbox.ready("shop", READY).await;
         sandbox.condition("shop", "SynchronousReplication", "True", "Streaming", READY).await;
 
-        // Everything that we do with a database.
+        // Every operation of Servicedb on a database.
         for (arguments, words) in [
             (&["migrations", "shop"][..], "traps"),
             (&["rotate", "shop"], ""),
-            (&["drift", "shop"], "is what the migrations give"),
+            (&["drift", "shop"], "matches the migrations"),
             (&["switchover", "shop"], ""),
             (&["restart", "shop"], ""),
             (&["psql", "shop", "--", "-c", "SELECT version FROM servicedb.migrations"], "2"),
@@ -241,7 +238,7 @@ fn what_a_migration_plants_never_runs_as_a_superuser() {
         }
         let checked = sandbox.exec(&sandbox.primary("shop").await, "servicedb check").await;
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
-        let third = json!({"data": {"3_earth.up.sql": "CREATE TABLE places (at earth, tags hstore);"}});
+        let third = json!({"data": {"3_earth.up.sql": "CREATE TABLE places (at servicedb_extensions.earth, tags public.hstore);"}});
         sandbox.patch::<ConfigMap>("files", &third).await;
         let is_third = |found: &servicedb::api::ServiceDatabase| {
             found.status.as_ref().is_some_and(|status| status.schema_version.as_deref() == Some("3"))

@@ -1,5 +1,5 @@
-//! What a tenant sets for sessions is for its own sessions: those of the agent, of Patroni and of
-//! migrations go on whatever it is.
+//! A tenant's settings for sessions affect only its own sessions, not those of the agent, of Patroni
+//! and of migrations.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn hostile() -> Value {
         "default_transaction_deferrable": "on",
         "row_security": "off",
         "session_replication_role": "replica",
-        "search_path": "nowhere",
+        "search_path": "nowhere, public",
         "client_min_messages": "debug1",
         "datestyle": "SQL, DMY",
         "intervalstyle": "sql_standard",
@@ -39,7 +39,7 @@ ALTER DATABASE shop_db SET statement_timeout = '1ms';
 ALTER DATABASE shop_db SET transaction_timeout = '1ms';
 ALTER DATABASE shop_db SET idle_session_timeout = '1ms';
 ALTER DATABASE shop_db SET default_transaction_read_only = on;
-ALTER DATABASE shop_db SET search_path = nowhere;
+ALTER DATABASE shop_db SET search_path = nowhere, public;
 ALTER DATABASE shop_db SET role = 'shop_db_app';
 ALTER ROLE shop_a SET statement_timeout = '1ms';
 ALTER ROLE shop_b SET default_transaction_read_only = on;
@@ -96,7 +96,7 @@ fn no_setting_of_a_tenant_reaches_a_session_of_ours() {
             psql(&sandbox, &primary, setting).await;
             ask(&sandbox, &["rotate", "shop"]).await;
         }
-        // What changed the role of a login is taken back, what a team set for its own sessions is not.
+        // A changed role of a login is reverted, a team's settings for its own sessions are not.
         let roles = "SELECT count(*) FROM pg_db_role_setting WHERE setconfig::text LIKE '%role=none%'";
         assert_eq!(psql(&sandbox, &primary, roles).await, "0");
         let kept = "SELECT count(*) FROM pg_db_role_setting WHERE setconfig::text LIKE '%statement_timeout=1ms%'";
@@ -141,8 +141,8 @@ fn parameters_that_nobody_has_the_memory_for_are_refused_by_name() {
         sandbox.patch::<ServiceDatabase>("greedy", &json!({"spec": {"postgres": {"parameters": null}}})).await;
         sandbox.ready("greedy", READY).await;
 
-        // One that serves goes on as it is. The first is the operator's to find, the second only
-        // PostgreSQL's.
+        // A serving database is not changed. The operator can find the first, only
+        // PostgreSQL the second.
         sandbox.ready("shop", READY).await;
         for (name, value) in [("shared_buffers", "1GB"), ("max_locks_per_transaction", "100000")] {
             sandbox

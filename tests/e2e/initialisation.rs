@@ -1,5 +1,5 @@
-//! The first initialisation, killed at one point after another: what is left is nothing, or
-//! one whole database.
+//! The first initialisation, killed at several points: the result is either no database or one
+//! complete database.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};

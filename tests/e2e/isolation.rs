@@ -1,5 +1,5 @@
-//! No service reaches another's database, whichever way it tries: PostgreSQL, Vault as a
-//! service, Vault as a database pod, the Kubernetes API.
+//! No service can access another's database: by PostgreSQL, by Vault as a service or as a database
+//! pod, or by the Kubernetes API.
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Sandbox, service_account, sqlstate};
 
-/// `chat` and `game` of the example, both Ready: neither gets at the other.
+/// `chat` and `game` of the example, both Ready: neither can access the other.
 pub async fn services_are_apart(sandbox: &Sandbox) {
     in_postgres(sandbox).await;
     as_services_in_vault(sandbox).await;
@@ -21,7 +21,7 @@ pub async fn services_are_apart(sandbox: &Sandbox) {
     network_policy_says_who(sandbox).await;
 }
 
-/// The credentials of one are nobody at the other's server.
+/// The credentials of one are invalid on the other's server.
 async fn in_postgres(sandbox: &Sandbox) {
     for (holder, other) in [("chat", "game"), ("game", "chat")] {
         let own = sandbox.credentials(holder).await;
@@ -95,7 +95,7 @@ fn data(path: &str) -> String {
     format!("secret/data/{path}")
 }
 
-/// What a database pod and a migration Job hold opens their own records alone.
+/// The credentials of a database pod and of a migration Job give access only to their own records.
 async fn as_pods_in_vault(sandbox: &Sandbox) {
     let vault = sandbox.vault();
     let (own, other) = (sandbox.vault_names("chat"), sandbox.vault_names("game"));
@@ -131,7 +131,7 @@ async fn as_pods_in_vault(sandbox: &Sandbox) {
         );
     }
 
-    // Half of one and half of another open nothing.
+    // A role_id and a secret_id of different roles do not log in.
     let (_, foreign) = approle(sandbox, "game-db-approle").await;
     assert!(vault.approle_login(&role_id, &foreign).await.is_err(), "chat's role_id with game's secret_id logged in");
     assert!(
@@ -196,8 +196,7 @@ async fn allowed(sandbox: &Sandbox, account: &str, verb: &str, resource: &str, n
     answer.status.is_some_and(|status| status.allowed)
 }
 
-/// The local cluster stores NetworkPolicies and does not enforce them; what they say counts
-/// where they are.
+/// The rules as they are stored; `network_policies` shows them enforced.
 async fn network_policy_says_who(sandbox: &Sandbox) {
     let policy = sandbox.api::<NetworkPolicy>().get("chat-db").await.expect("the NetworkPolicy");
     let spec: Value = json!(policy.spec.expect("a spec"));

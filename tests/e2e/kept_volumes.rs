@@ -1,4 +1,4 @@
-//! Volumes and pods that somebody's mistake could take: nothing goes that the spec did not give up.
+//! Volumes and pods are protected against mistakes: nothing is removed that the spec did not give up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, condition, config_map, database, describe, shared, until};
+use crate::harness::{READY, SOON, Sandbox, Writer, condition, describe, pod_uid, shared, until, with_notes};
 use crate::nodes::Evictions;
 
 /// The uids of the volume claims that nobody has deleted, by name.
@@ -22,18 +22,6 @@ async fn claims(sandbox: &Sandbox) -> BTreeMap<String, Option<String>> {
 
 async fn scale_to_zero(sandbox: &Sandbox) {
     sandbox.patch::<StatefulSet>("shop-db", &json!({"spec": {"replicas": 0}})).await;
-}
-
-async fn pod_uid(sandbox: &Sandbox, pod: &str) -> Option<String> {
-    let pod = sandbox.api::<Pod>().get_opt(pod).await.expect("a pod")?;
-    pod.metadata.deletion_timestamp.is_none().then(|| pod.uid()).flatten()
-}
-
-async fn with_notes(sandbox: &Sandbox, mut spec: serde_json::Value) {
-    sandbox.create(config_map("migrations", &[NOTES])).await;
-    spec["migrations"] = json!({"source": {"configMap": {"name": "migrations"}}});
-    sandbox.create(database("shop", spec)).await;
-    sandbox.ready("shop", READY).await;
 }
 
 #[test]
@@ -95,7 +83,7 @@ fn a_deleted_claim_is_told_and_the_only_copy_is_kept() {
         assert_eq!(pod_uid(&sandbox, "shop-db-0").await, pod, "the pod with the only copy was replaced");
         assert!(!writer.broke(), "a client's connection broke");
 
-        // The way out.
+        // The remedy.
         let instances = |instances: i32| json!({"spec": {"instances": instances}});
         sandbox.patch::<ServiceDatabase>("shop", &instances(2)).await;
         until("every claim is a new one, and all is well", READY, || async {
@@ -118,49 +106,5 @@ fn a_deleted_claim_is_told_and_the_only_copy_is_kept() {
         assert!(told.message.contains("data-shop-db-1 may have an older copy"), "{}", told.message);
         let found = sandbox.get("shop").await;
         assert_eq!(condition(&found, "DatabaseAvailable").expect("a condition").reason, "DataLost");
-    });
-}
-
-#[test]
-fn a_pod_that_would_be_refused_replaces_none() {
-    shared("refused-pod", async |sandbox| {
-        with_notes(&sandbox, json!({})).await;
-        let writer = Writer::start(sandbox.clone(), "shop");
-        writer.goes_on(20).await;
-        let pod = pod_uid(&sandbox, "shop-db-0").await;
-        let class = |name: serde_json::Value| json!({"spec": {"scheduling": {"priorityClassName": name}}});
-        sandbox.patch::<ServiceDatabase>("shop", &class("of-nobody".into())).await;
-        let told = sandbox.condition("shop", "Stalled", "True", "PodRefused", SOON).await;
-        assert!(told.message.contains("no PriorityClass with name of-nobody was found"), "{}", told.message);
-        let found = sandbox.get("shop").await;
-        assert_eq!(condition(&found, "DatabaseAvailable").expect("a condition").status, "True");
-        writer.goes_on(20).await;
-        assert_eq!(pod_uid(&sandbox, "shop-db-0").await, pod, "the pod was replaced");
-        assert!(!writer.broke(), "a client's connection broke");
-
-        sandbox.patch::<ServiceDatabase>("shop", &class(serde_json::Value::Null)).await;
-        sandbox.ready("shop", SOON).await;
-        assert_eq!(pod_uid(&sandbox, "shop-db-0").await, pod, "nothing had changed");
-
-        // A quota that the old pod fills is no refusal: its successor fits.
-        let quota = json!({
-            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"},
-            "spec": {"hard": {"pods": "1"}},
-        });
-        sandbox.create(quota).await;
-        until("the quota counts", SOON, || async {
-            let quota = sandbox.api::<k8s_openapi::api::core::v1::ResourceQuota>().get("full").await;
-            let used = quota.map_err(|error| error.to_string())?.status.and_then(|status| status.used);
-            if used.is_some_and(|used| used.contains_key("pods")) { Ok(()) } else { Err("not yet".to_owned()) }
-        })
-        .await;
-        sandbox.patch::<ServiceDatabase>("shop", &class("system-cluster-critical".into())).await;
-        until("the instance is another pod", READY, || async {
-            let now = pod_uid(&sandbox, "shop-db-0").await;
-            if now.is_some() && now != pod { Ok(()) } else { Err(describe(&sandbox.get("shop").await)) }
-        })
-        .await;
-        sandbox.ready("shop", READY).await;
-        writer.all_are_there(&sandbox, "shop").await;
     });
 }

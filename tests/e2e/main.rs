@@ -1,15 +1,16 @@
-//! End-to-end tests: what the README promises, shown on a real cluster whose operator was
-//! installed by the chart.
+//! End-to-end tests of the README's features, on a real cluster whose operator was installed by
+//! the chart.
 //!
 //! They need `make cluster` and `make install` (`make test` does both). A missing cluster or
 //! operator is a failure that says so, never a skip. Each test has a namespace of its own;
-//! those of [`whole_cluster`] have the cluster for themselves. Run with
-//! `cargo test --test e2e -- --test-threads 24`: the tests mostly wait, and of themselves no
-//! more run at once than the machine bears; those that have the cluster for themselves wait for
+//! those of [`whole_cluster`] use the cluster exclusively. Run with
+//! `cargo test --test e2e -- --test-threads 24`: the tests mostly wait, and limit the number that
+//! run at once themselves; exclusive tests wait for
 //! all others, in threads of their own.
 
 mod api_server_away;
 mod approval;
+mod archive;
 mod authority;
 mod cluster_faults;
 mod deletion;
@@ -24,11 +25,13 @@ mod kept_volumes;
 mod migration_images;
 mod migration_recovery;
 mod migrations;
+mod network_policies;
 mod nodes;
 mod object_loss;
 mod ownership;
 mod parameters;
 mod provisioning;
+mod refused_pods;
 mod replicas;
 mod rollout;
 mod rotation;

@@ -1,4 +1,4 @@
-//! Migrations that are in an image: files that are copied out of it, and tools of a team's own.
+//! Migrations in an image: files that are copied from it, and teams' own tools.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::ListParams;
@@ -64,7 +64,7 @@ fn alembic_runs_as_it_is() {
         sandbox.patch::<ServiceDatabase>("profiles", &source).await;
         sandbox.wait("the version before", "profiles", READY, |found| version(found) == Some("1f0c5a7e2b31")).await;
 
-        // What the tool cannot do is told with where to look, and nothing of it is recorded.
+        // A failure of the tool is reported with the command that shows its log, and is not recorded.
         let wrong = json!({"command": ["flask", "db", "upgrade", "nonsense"]});
         let source = json!({"spec": {"migrations": {"source": {"job": wrong}}}});
         sandbox.patch::<ServiceDatabase>("profiles", &source).await;
@@ -91,7 +91,7 @@ async fn nothing_secret(sandbox: &Sandbox) {
     }
 }
 
-/// goose, which nobody can see through, waits for a person where one is asked.
+/// goose, whose effect is unknown, waits for approval if required.
 #[test]
 fn a_tool_waits_for_approval() {
     shared("goose", async |sandbox| {

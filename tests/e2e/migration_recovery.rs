@@ -1,5 +1,5 @@
-//! A migration that is interrupted by what happens to pods: the ledger is exact, and the retry
-//! is right.
+//! A migration that is interrupted by failures of pods: the ledger is exact, and the retry is
+//! correct.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;

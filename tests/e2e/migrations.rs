@@ -1,5 +1,4 @@
-//! Migrations that fail, that were edited, that are missing: told, and never at the
-//! database's cost.
+//! Migrations that fail, were edited or are missing: reported, without affecting the database.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What happens to a node happens to its pods: it is cut off, emptied, or nobody watches it.
+//! Nodes that are cut off, drained, or without a kubelet.
 //!
 //! They need the local cluster with three nodes (`NODES=3 make cluster`), since they take its
 //! nodes' network and kubelets away.
@@ -19,8 +19,8 @@ use crate::harness::{
     shared, until,
 };
 
-/// By themselves on different nodes; and where a constraint says so, in different zones, although
-/// something else draws them to one node.
+/// By themselves on different nodes, also beside a node affinity; and where a constraint says so, in
+/// different zones, although the node affinity draws them to one node.
 #[test]
 fn instances_are_spread_over_nodes_and_zones() {
     if !Cluster::is_local() {
@@ -34,7 +34,7 @@ fn instances_are_spread_over_nodes_and_zones() {
             "preference": {"matchExpressions": [
                 {"key": "kubernetes.io/hostname", "operator": "In", "values": ["dev-2"]},
             ]},
-        }]}});
+        }]}, "podAntiAffinity": {}});
         let constraint = json!({
             "topologyKey": "topology.kubernetes.io/zone",
             "maxSkew": 1,
@@ -42,24 +42,33 @@ fn instances_are_spread_over_nodes_and_zones() {
             "labelSelector": {"matchLabels": {"servicedb.dev/scope": "zoned-db"}},
         });
         let zoned = json!({"affinity": drawn.clone(), "topologySpreadConstraints": [constraint]});
-        sandbox.create(database("plain", json!({"instances": 3}))).await;
-        sandbox.create(database("zoned", json!({"instances": 3, "scheduling": zoned}))).await;
-        sandbox.create(database("drawn", json!({"instances": 3, "scheduling": {"affinity": drawn}}))).await;
-        for (name, wanted) in [("plain", 3), ("zoned", 3), ("drawn", 1)] {
-            sandbox.ready(name, READY).await;
-            let nodes: BTreeSet<_> = sandbox.pods(name).await.iter().map(node).collect();
-            // The last shows that without the constraint they would not be where they are.
+        let preferred = json!({"affinity": {"nodeAffinity": drawn["nodeAffinity"]}});
+        // One after the other, and gone once its pods have nodes: twelve starting at once starve each other.
+        for (name, scheduling, wanted) in [
+            ("plain", json!({}), 3),
+            ("preferred", preferred, 3),
+            ("zoned", zoned, 3),
+            // It shows that without the constraint they would not be where they are.
+            ("drawn", json!({"affinity": drawn}), 1),
+        ] {
+            sandbox.create(database(name, json!({"instances": 3, "scheduling": scheduling}))).await;
+            let nodes = until("every pod has a node", READY, || async {
+                let found: Vec<_> =
+                    sandbox.pods(name).await.iter().filter_map(|pod| pod.spec.clone()?.node_name).collect();
+                if found.len() == 3 { Ok(BTreeSet::from_iter(found)) } else { Err(format!("{name}: {found:?}")) }
+            })
+            .await;
             assert_eq!(nodes.len(), wanted, "{name}: {nodes:?}");
+            sandbox.delete::<ServiceDatabase>(name).await;
         }
     });
 }
 
-/// One database through all that can happen to a node: to make one for each would take longer than
-/// all of it.
+/// One database for all faults of nodes: creating one for each would take longer.
 #[test]
 fn no_node_takes_a_database_with_it() {
     if !Cluster::is_local() {
-        // The nodes of another cluster are not ours to disturb.
+        // Not on an existing cluster: the test disturbs nodes.
         return;
     }
     alone("nodes", async |sandbox| {
@@ -78,8 +87,8 @@ fn no_node_takes_a_database_with_it() {
     });
 }
 
-/// The primary's node loses its network: another instance leads, and the old one has stopped
-/// accepting writes before that, though it hears of nothing.
+/// The primary's node loses its network: another instance leads, and before that the old one has
+/// stopped accepting writes by itself.
 async fn primary_cut_off(scene: &Scene) {
     let sandbox = &scene.sandbox;
     let (old, node) = scene.primary_elsewhere().await;
@@ -97,7 +106,7 @@ async fn primary_cut_off(scene: &Scene) {
     };
     let found = sandbox.wait("another instance is the primary", "shop", READY, is_another).await;
     let new = found.status.and_then(|status| status.primary).expect("a primary");
-    // Of the Service's endpoints none is the pod that nobody reaches.
+    // The unreachable pod is not among the Service's endpoints.
     door.always_leads_to(&scene.addresses[&new], 20).await;
     assert_eq!(first.server, scene.addresses[&new], "the first to accept a write is another than the primary");
     outside.goes_on().await;
@@ -117,7 +126,7 @@ async fn primary_cut_off(scene: &Scene) {
     assert!(last < first, "two primaries: {old} accepted a write at {last} s, {new} at {first} s");
     assert!(last < promoted - cut_at, "{old} accepted a write after the promotion of {new}");
 
-    // Status tells the truth before it heals, so that Ready afterwards is news.
+    // Status reports the fault before the repair, so that Ready afterwards is a new status.
     scene.instances("2/3").await;
     cut.mend().await;
     sandbox.ready("shop", READY).await;
@@ -238,7 +247,7 @@ async fn drained(scene: &Scene) {
     outside.end(sandbox, "shop").await;
 }
 
-/// Nobody could take over from a single instance, so nothing holds a drain up.
+/// No instance could take over from a single instance, so nothing blocks a drain.
 async fn drained_of_a_single_instance(sandbox: &Arc<Sandbox>) {
     shop(sandbox, "single", json!({})).await;
     let connection = sandbox.connect("single").await;

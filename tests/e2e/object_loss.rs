@@ -1,11 +1,12 @@
-//! Objects that somebody deletes or damages, under a service that writes: each is back as it
-//! was, PostgreSQL is not restarted for it, and each instance can lead afterwards.
+//! Deleted or damaged objects, under a service that writes: each is restored, PostgreSQL is not
+//! restarted for it, and each instance can lead afterwards.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::harness::objects::{ADDRESS, OF_SHOP, objects};
 use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, column, config_map, database, plugin, shared};
 
-/// Between two looks at what is to come back.
+/// The interval between two reads of an object that is to be restored.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Deleted a second time: what the first deletion made is deleted.
@@ -22,8 +23,8 @@ const AGAIN: [(&str, &str); 3] = [("ConfigMap", "shop-db-leader"), ("ConfigMap",
 
 const PATRONIS: [&str; 4] = ["shop-db-config", "shop-db-leader", "shop-db-failover", "shop-db-sync"];
 
-/// What of an object is the same when it has been made again: not what the API server gives it,
-/// nor what Patroni changes in every loop.
+/// The parts of an object that are the same once it is restored: neither those that the API server gives it,
+/// nor those that Patroni changes in every loop.
 fn lasting(object: &DynamicObject) -> Value {
     let mut lasting = json!({
         "labels": object.metadata.labels,
@@ -83,6 +84,25 @@ async fn damage(sandbox: &Sandbox, kind: &str, name: &str, patch: Value) {
     is_back(sandbox, kind, &before, false).await;
 }
 
+/// Changes the StatefulSet as `kubectl patch` does, and waits until it is as it was.
+async fn change_set(sandbox: &Sandbox, patch: Value) {
+    let api = objects(sandbox, "StatefulSet");
+    let before = api.get("shop-db").await.expect("the StatefulSet");
+    let changed = api.patch("shop-db", &PatchParams::default(), &Patch::Strategic(&patch)).await;
+    let changed = changed.unwrap_or_else(|error| panic!("{patch}: {error}"));
+    assert_ne!(lasting(&changed), lasting(&before), "the StatefulSet was not changed by {patch}");
+    is_back(sandbox, "StatefulSet", &before, false).await;
+}
+
+async fn uids(sandbox: &Sandbox) -> Vec<Option<String>> {
+    let mut uids = Vec::new();
+    for ordinal in 0..3 {
+        let pod = sandbox.api::<Pod>().get(&format!("shop-db-{ordinal}")).await;
+        uids.push(pod.expect("a database pod").uid());
+    }
+    uids
+}
+
 /// The times at which PostgreSQL was started, of the three instances.
 async fn starts(sandbox: &Sandbox) -> Vec<String> {
     let mut starts = Vec::new();
@@ -130,7 +150,7 @@ async fn let_lead(sandbox: &Sandbox, wanted: &str) {
         if standby == wanted {
             break;
         }
-        sandbox.delete::<k8s_openapi::api::core::v1::Pod>(&standby).await;
+        sandbox.delete::<Pod>(&standby).await;
         sandbox
             .wait(&format!("{wanted} is the synchronous standby"), "shop", READY, |database| {
                 crate::harness::condition(database, "SynchronousReplication")
@@ -181,10 +201,36 @@ fn whatever_is_deleted_or_damaged_is_back_and_no_write_is_lost() {
             ("NetworkPolicy", "shop-db", json!({"spec": {"ingress": [{}]}})),
             ("NetworkPolicy", "shop-db", json!({"metadata": {"labels": {"servicedb.dev/name": "else"}}})),
             ("PodDisruptionBudget", "shop-db-primary", json!({"spec": {"minAvailable": 0}})),
+            ("PodDisruptionBudget", "shop-db-primary", json!({"spec": {"minAvailable": null, "maxUnavailable": 1}})),
+            ("Role", "shop-db", json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]})),
+            ("RoleBinding", "shop-db", json!({"subjects": [{"kind": "User", "name": "eve"}]})),
+            ("ConfigMap", "shop-db-approle", json!({"data": {"another": "file"}})),
+            // Server-side apply alone restores none of these.
+            ("Service", "shop-db", json!({"spec": {"ports": [{"name": "postgres", "port": 5433}]}})),
+            ("Service", "shop-db", json!({"spec": {"selector": {"app": "none"}}})),
+            ("Service", "shop-db", json!({"spec": {"type": "NodePort"}})),
+            ("Service", "shop-db", json!({"spec": {"externalIPs": ["192.0.2.1"]}})),
         ] {
             damage(&sandbox, kind, name, patch).await;
             writer.goes_on(20).await;
         }
+        let pods = uids(&sandbox).await;
+        let container = |change: Value| {
+            let mut container = json!({"name": "database"});
+            container.as_object_mut().expect("an object").extend(change.as_object().cloned().unwrap_or_default());
+            json!({"spec": {"template": {"spec": {"containers": [container]}}}})
+        };
+        for patch in [
+            container(json!({"image": "localhost/none:1"})),
+            container(json!({"env": [{"name": "PGTZ", "value": "UTC"}]})),
+            container(json!({"resources": {"limits": {"cpu": "900m"}}})),
+            json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}}),
+        ] {
+            change_set(&sandbox, patch).await;
+            writer.goes_on(20).await;
+        }
+        sandbox.ready("shop", READY).await;
+        assert_eq!(uids(&sandbox).await, pods, "a pod was replaced for a template that somebody changed");
         assert_eq!(starts(&sandbox).await, before, "PostgreSQL was restarted for it");
         stop.store(true, Ordering::Relaxed);
         println!("the longest time without a write: {:?}", gap.await.expect("the watching task"));
@@ -198,7 +244,7 @@ fn whatever_is_deleted_or_damaged_is_back_and_no_write_is_lost() {
         }
         writer.goes_on(20).await;
 
-        // The pods' tokens end with the ServiceAccount, and the primary goes on as if the API server
+        // The pods' tokens end with the ServiceAccount, and the primary continues as if the API server
         // were away, for longer than its lease.
         let before = starts(&sandbox).await;
         delete(&sandbox, "ServiceAccount", &["shop-db"]).await;

@@ -1,4 +1,4 @@
-//! The operator takes over nothing that it did not make.
+//! The operator does not adopt objects that it did not create.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn a_foreign_service_is_refused_and_untouched() {
         assert_eq!(after.meta().resource_version, before.meta().resource_version, "the foreign Service was written to");
         assert_eq!(after.spec, before.spec);
 
-        // Nobody needs to tell the operator that the way is free.
+        // The operator continues without a notification.
         sandbox.delete::<Service>("shop-db").await;
         sandbox.ready("shop", READY).await;
         let own = sandbox.api::<Service>().get("shop-db").await.expect("the database's Service");
@@ -39,7 +39,7 @@ fn a_foreign_service_is_refused_and_untouched() {
     });
 }
 
-/// A drifted object of its own is put right, and a child that was deleted is made again.
+/// A changed object of the operator is corrected, and a deleted one is recreated.
 #[test]
 fn what_is_its_own_is_put_right() {
     shared("drift", async |sandbox| {

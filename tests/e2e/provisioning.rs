@@ -1,4 +1,4 @@
-//! From a resource to a database that serves: one instance, and three.
+//! From a resource to a serving database: one instance, and three.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio_postgres::{Config, NoTls, config::SslMode};
 
 use crate::harness::{
-    NOTES, READY, SOON, Sandbox, column, condition, config_map, database, login_at, run, service_account, shared,
-    sqlstate, until,
+    NOTES, READY, SOON, Sandbox, column, condition, config_map, database, dump_command, login_at, plugin, run,
+    service_account, shared, sqlstate, until,
 };
 
 #[test]
@@ -105,6 +105,29 @@ async fn record_is_complete(sandbox: &Sandbox, name: &str, uid: &str) {
     assert!(sandbox.vault().record(&names.pending()).await.is_none(), "the record pending was left behind");
 }
 
+/// Without migrations the application creates its schema; who migrates later can change it; pg_dump as
+/// the application works, and its dump can be loaded as documented.
+async fn creates_its_own_schema(sandbox: &Sandbox, name: &str) {
+    let connection = sandbox.connect(name).await;
+    let statements = "CREATE TABLE orders (id bigint PRIMARY KEY); COMMENT ON TABLE orders IS 'by the application'; \
+                      CREATE SCHEMA billing; CREATE TABLE billing.invoices (id bigint PRIMARY KEY); \
+                      INSERT INTO orders VALUES (1)";
+    run(&connection, statements).await.expect("the application creates its schema");
+    let ledger = run(&connection, "CREATE TABLE servicedb.mine (id int)").await.expect_err("the ledger's schema");
+    assert_eq!(ledger.sqlstate.as_deref(), Some("42501"));
+    let owner = plugin(sandbox, &["psql", name, "--", "-c", "ALTER TABLE orders ADD COLUMN total int"]).await;
+    assert!(owner.status.success(), "{}", String::from_utf8_lossy(&owner.stderr));
+
+    let dump = dump_command(&sandbox.credentials(name).await);
+    let dumped = sandbox.exec(&format!("{name}-db-0"), &dump).await;
+    let text = String::from_utf8_lossy(&dumped.stdout).into_owned();
+    assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+    for part in ["CREATE TABLE public.orders", "CREATE TABLE billing.invoices", "COMMENT ON TABLE public.orders"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    run(&connection, "DROP TABLE orders; DROP SCHEMA billing CASCADE").await.expect("it owns them");
+}
+
 async fn logins_are_as_promised(sandbox: &Sandbox, name: &str) {
     let credentials = sandbox.credentials(name).await;
     // TLS verify-full with the record's authority and host name.
@@ -120,6 +143,8 @@ async fn logins_are_as_promised(sandbox: &Sandbox, name: &str) {
     let others =
         column(&connection, "SELECT rolname FROM pg_authid").await.expect_err("verifiers are not for everybody");
     assert_eq!(others.sqlstate.as_deref(), Some("42501"));
+
+    creates_its_own_schema(sandbox, name).await;
 
     // Another authority does not vouch for it.
     sandbox.create(database("other", json!({}))).await;

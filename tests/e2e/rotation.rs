@@ -1,4 +1,4 @@
-//! New credentials while services are at work: what Vault holds always logs in.
+//! New credentials while services are active: the credentials in Vault always work.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Client {
     }
 }
 
-/// The login that was replaced lives until the next rotation, and how many still use it is told.
+/// The replaced login is valid until the next rotation, and the number of its sessions is reported.
 #[test]
 fn the_old_login_lives_and_its_sessions_are_counted() {
     shared("old-login", async |sandbox| {
@@ -165,14 +165,14 @@ fn rotated(output: &Output, generation: i64) {
 
 async fn old_sessions(sandbox: &Sandbox, expected: i64) {
     sandbox
-        .wait(&format!("{expected} old sessions are told"), "shop", SOON, |database| {
+        .wait(&format!("{expected} old sessions are reported"), "shop", SOON, |database| {
             let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
             credentials.and_then(|credentials| credentials.old_sessions) == Some(expected)
         })
         .await;
 }
 
-/// What Vault holds is what counts: a password that somebody set by hand is set back.
+/// Vault's record is authoritative: a password that was set by hand is reset.
 #[test]
 fn a_password_that_was_changed_by_hand_is_set_back() {
     shared("by-hand", async |sandbox| {
@@ -187,11 +187,43 @@ fn a_password_that_was_changed_by_hand_is_set_back() {
             sandbox.login("shop", &credentials).await.map(drop).map_err(|error| error.to_string())
         })
         .await;
+        a_record_that_was_changed_by_hand_is_written_again(&sandbox).await;
     });
 }
 
-/// A record that is gone may be restored, so nothing replaces it unasked; whoever holds the
-/// login is served on.
+/// PostgreSQL has the login that was proved, so the record is at fault: it gets the version before,
+/// and nobody who holds the login notices.
+async fn a_record_that_was_changed_by_hand_is_written_again(sandbox: &Sandbox) {
+    let proved = sandbox.credentials("shop").await;
+    for record in [sandbox.vault_names("shop").runtime(), sandbox.vault_names("shop").migrator_record()] {
+        let mut data = sandbox.vault().record(&record).await.expect("a record");
+        let key = if data.get("PASSWORD").is_some() { "PASSWORD" } else { "SHOP_DB_PASSWORD" };
+        let right = data[key].clone();
+        data[key] = json!("wrong");
+        sandbox.vault().write(&format!("secret/data/{record}"), &json!({"data": data})).await;
+        if key == "SHOP_DB_PASSWORD" {
+            let check = plugin(sandbox, &["check", "shop"]).await;
+            let told = String::from_utf8_lossy(&check.stdout);
+            assert!(!check.status.success() && told.contains("28P01"), "{told}");
+        } else {
+            // The check reads the record of the application: the resync finds the other one.
+            Operator::of(sandbox.cluster).delete_pods(false).await;
+        }
+        until("the record has the proved password again", READY, || async {
+            let found = sandbox.vault().record(&record).await.ok_or("no record")?;
+            if found[key] == right { Ok(()) } else { Err("it has another password".to_owned()) }
+        })
+        .await;
+    }
+    sandbox.login("shop", &proved).await.expect("the login that was proved");
+    let told = sandbox.ready("shop", READY).await;
+    assert_eq!(told.status.and_then(|status| status.credentials).map(|found| found.generation), Some(1));
+    let check = plugin(sandbox, &["check", "shop"]).await;
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+}
+
+/// A missing record may be restored, so it is replaced only on request; services with the login keep
+/// working.
 #[test]
 fn a_record_that_is_gone_waits_for_a_reissue() {
     shared("lost", async |sandbox| {
@@ -214,8 +246,8 @@ fn a_record_that_is_gone_waits_for_a_reissue() {
     });
 }
 
-/// A policy or an AppRole that somebody deleted in Vault comes back as soon as an agent needs
-/// it, with no hand on it.
+/// A policy or an AppRole that was deleted in Vault is recreated automatically as soon as an agent
+/// needs it.
 #[test]
 fn what_was_deleted_in_vault_comes_back() {
     shared("deleted", async |sandbox| {

@@ -1,5 +1,4 @@
-//! Instances that come and go: the primary is not restarted, and one that goes leaves nothing
-//! behind but its volume.
+//! Scaling: the primary is not restarted, and a removed instance leaves only its volume.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;

@@ -1,5 +1,5 @@
-//! The canaries: a database's passwords, its pods' secret_ids and its private keys are in
-//! Vault and in Secrets, and nowhere else.
+//! Secrecy: a database's passwords, its pods' secret_ids and its private keys are only in Vault
+//! and in Secrets.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -30,6 +30,12 @@ fn no_secret_shows_anywhere() {
         let spec = json!({
             "clients": [{"serviceAccountName": "shop"}],
             "migrations": {"source": {"configMap": {"name": "migrations"}}},
+            // All that makes PostgreSQL log statements.
+            "postgres": {"parameters": {
+                "log_statement": "all", "log_duration": "on", "log_min_duration_statement": "0",
+                "log_min_error_statement": "debug5", "log_min_messages": "debug1", "log_parser_stats": "on",
+                "debug_print_parse": "on", "debug_print_rewritten": "on", "debug_print_plan": "on",
+            }},
         });
         sandbox.create(database("shop", spec)).await;
         let ready = sandbox.ready("shop", READY).await;

@@ -1,5 +1,5 @@
-//! A PostgreSQL that stands still for everybody who is not connected yet; and what somebody changes
-//! on a database's pod, which looks as still from outside.
+//! A PostgreSQL that hangs for new connections; and changes of a database's pod, which look the
+//! same from outside.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -13,8 +13,8 @@ use crate::harness::{READY, SOON, Sandbox, condition, shared, until};
 /// The file's first line is the pid.
 const STOP: &str = "kill -STOP $(head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid)";
 
-/// As a disk stalls it: the postmaster answers nobody, and Patroni and all who are connected go on.
-/// It is told, and with a synchronous standby another instance leads; alone, it is started again.
+/// Like a hung disk: the postmaster answers no connection, and Patroni and connected clients continue.
+/// It is reported, and with a synchronous standby another instance leads; a single one is restarted.
 #[test]
 fn a_primary_that_stands_still_is_told_and_replaced() {
     shared("stall", async |sandbox| {
@@ -30,7 +30,7 @@ fn a_primary_that_stands_still_is_told_and_replaced() {
             let output = sandbox.exec(pod, STOP).await;
             assert!(output.status.success(), "{pod}: {}", String::from_utf8_lossy(&output.stderr));
         }
-        // It is told for some seconds only, then something is done about it.
+        // It is reported for some seconds only, before the agent acts.
         let told = |name: &'static str| sandbox.condition(name, "DatabaseAvailable", "False", "ServerStalled", SOON);
         tokio::join!(told("shop"), told("single"));
         journal.moves_from(&its_address).await;

@@ -1,8 +1,12 @@
-//! What people ask for: another primary, a restart. Each gets an answer.
+//! Users' requests: a switchover, a restart. Each gets a result.
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use servicedb::api::names::{ANNOTATION_EVICTION, ANNOTATION_PREPARE_EVICTION};
 
-use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, config_map, database, plugin, shared};
+use crate::harness::{NOTES, READY, SOON, Sandbox, Writer, config_map, database, plugin, shared, until};
+use crate::nodes::Evictions;
 
 /// Runs the plugin; whether it succeeded, and all that it said.
 async fn ask(sandbox: &Sandbox, arguments: &[&str]) -> (bool, String) {
@@ -39,12 +43,46 @@ fn the_lead_goes_where_it_can_and_every_instance_restarts() {
         let now = sandbox.condition("shop", "SynchronousReplication", "True", "Streaming", SOON).await.message;
         let other = (0..3).map(|ordinal| format!("shop-db-{ordinal}"));
         let other = other.into_iter().find(|pod| *pod != standby && !now.ends_with(pod.as_str())).expect("a third");
-        let (done, said) = ask(&sandbox, &["switchover", "shop", "--to", &other]).await;
-        assert!(!done && said.contains("synchronous standby"), "{said}");
+        // It may still be connecting to the new primary, which is another reason.
+        until("a replica that is no synchronous standby is refused", SOON, || async {
+            let (done, said) = ask(&sandbox, &["switchover", "shop", "--to", &other]).await;
+            assert!(!done, "{said}");
+            if said.contains("synchronous standby") { Ok(()) } else { Err(said) }
+        })
+        .await;
         let (done, said) = ask(&sandbox, &["switchover", "shop", "--to", &standby]).await;
         assert!(!done && said.contains("leads"), "{said}");
         assert_ne!(before, standby);
 
+        // An autoscaler tries an eviction before it cordons the node: it passes once the lead has moved.
+        let evictions = Evictions::of(&sandbox).await;
+        evictions.are_refused(&standby).await.expect("a refusal while it leads");
+        let annotation = |value: Value| json!({"metadata": {"annotations": {ANNOTATION_PREPARE_EVICTION: value}}});
+        sandbox.patch::<Pod>(&standby, &annotation("autoscaler".into())).await;
+        until("its eviction passes", SOON, || async {
+            let pod = sandbox.api::<Pod>().get(&standby).await.map_err(|error| error.to_string())?;
+            let answer = pod.annotations().get(ANNOTATION_EVICTION).cloned().unwrap_or_default();
+            if !answer.starts_with("Ready: ") {
+                return Err(format!("the answer is {answer:?}"));
+            }
+            match evictions.are_refused(&standby).await {
+                Ok(()) => Err(format!("{answer}, but the eviction is refused")),
+                Err(_) => Ok(()),
+            }
+        })
+        .await;
+        until("another instance leads", SOON, || async {
+            let leads = sandbox.primary("shop").await;
+            if leads == standby { Err(format!("{leads} leads")) } else { Ok(()) }
+        })
+        .await;
+        sandbox.patch::<Pod>(&standby, &annotation(Value::Null)).await;
+        sandbox.ready("shop", READY).await;
+        let (done, said) = ask(&sandbox, &["switchover", "shop"]).await;
+        assert!(done, "{said}");
+        sandbox.ready("shop", READY).await;
+
+        let leads = sandbox.primary("shop").await;
         let mut times = Vec::new();
         for ordinal in 0..3 {
             times.push(started(&sandbox, &format!("shop-db-{ordinal}")).await);
@@ -54,7 +92,7 @@ fn the_lead_goes_where_it_can_and_every_instance_restarts() {
         for (ordinal, before) in times.iter().enumerate() {
             assert_ne!(started(&sandbox, &format!("shop-db-{ordinal}")).await, *before, "shop-db-{ordinal}");
         }
-        assert_ne!(sandbox.primary("shop").await, standby, "the primary was restarted while it led");
+        assert_ne!(sandbox.primary("shop").await, leads, "the primary was restarted while it led");
         writer.goes_on(10).await;
         writer.all_are_there(&sandbox, "shop").await;
     });

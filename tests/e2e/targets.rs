@@ -1,4 +1,4 @@
-//! Where the migrations go: forward, back, nowhere yet, or after somebody else's.
+//! Targets of migrations: forward, back, a dry run, and dependencies.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};

@@ -1,10 +1,8 @@
-//! Vault sealed: who serves goes on, who waits goes on by itself, and a deletion ends in time.
+//! Vault sealed: databases keep serving, waiting work continues automatically, and a deletion ends in time.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
-use futures::FutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -14,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::harness::{
     NOTES, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Vault, Writer, alone, column, condition, config_map,
-    database, describe, until,
+    database, describe, then_restore, until,
 };
 
 /// How long Vault is sealed, in all.
@@ -23,7 +21,7 @@ const SEALED: Duration = Duration::from_secs(120);
 const DEADLINE: &str = "SERVICEDB_DELETION_DEADLINE_SECONDS";
 
 /// Vault sealed while a database is made, and while others serve: nothing restarts, nothing
-/// stops serving, and all goes on by itself once Vault is back.
+/// stops serving, and all work continues automatically once Vault is back.
 #[test]
 fn a_sealed_vault_stops_nobody_who_serves() {
     alone("sealed", async |sandbox| {
@@ -41,29 +39,28 @@ fn a_sealed_vault_stops_nobody_who_serves() {
         let connection = sandbox.connect("old").await;
         let writer = Writer::start(sandbox.clone(), "busy");
         let restarts = operator.restarts().await;
-        // Without the key nobody must seal.
+        // Without the key Vault must not be sealed.
         let key = Vault::unseal_key();
 
         let since = Instant::now();
         sandbox.vault().seal().await;
-        let sealed = AssertUnwindSafe(async {
+        let sealed = async {
             while_sealed(&sandbox, &old, &connection).await;
             deleted_without_vault(&sandbox).await;
             // Two minutes in all, which is longer than an agent's token is used and a probe fails.
             tokio::time::sleep(SEALED.saturating_sub(since.elapsed())).await;
-        })
-        .catch_unwind()
-        .await;
-        until("Vault is unsealed", SOON, || async {
-            sandbox.vault().unseal(&key).await;
-            Ok(())
-        })
-        .await;
-        let restarted = operator.restarts().await - restarts;
-        operator.set(DEADLINE, "300").await;
-        if let Err(panic) = sealed {
-            resume_unwind(panic);
-        }
+        };
+        let restored = async {
+            until("Vault is unsealed", SOON, || async {
+                sandbox.vault().unseal(&key).await;
+                Ok(())
+            })
+            .await;
+            let restarted = operator.restarts().await - restarts;
+            operator.set(DEADLINE, "300").await;
+            restarted
+        };
+        let restarted = then_restore(sealed, restored).await;
 
         assert_eq!(restarted, 0, "the operator was restarted");
         let broke = writer.broke();
@@ -127,10 +124,10 @@ async fn while_sealed(sandbox: &Sandbox, old: &ServiceDatabase, connection: &ser
     assert_eq!(
         condition(&new, "Stalled").map(|condition| condition.status.as_str()),
         Some("False"),
-        "it heals by itself"
+        "it recovers automatically"
     );
 
-    // The one that serves is looked at, tells of Vault, and is Ready as before.
+    // The serving database reports Vault, and is Ready as before.
     let lag = json!({"spec": {"replication": {"maximumLagBytes": 33_554_432}}});
     sandbox.patch::<ServiceDatabase>("old", &lag).await;
     sandbox.condition("old", "VaultReachable", "False", "VaultUnreachable", SOON).await;

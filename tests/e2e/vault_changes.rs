@@ -1,11 +1,9 @@
-//! Vault changes behind everybody's back: a mount is gone, its certificate has another
-//! authority. Who serves goes on, what waits says for what, and all heals by itself.
+//! Changes of Vault itself: a missing mount, a certificate of another authority. Databases keep
+//! serving, waiting ones report the cause, and all recover automatically.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
-use futures::FutureExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -14,8 +12,8 @@ use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
 use crate::harness::{
-    OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Signed, Vault, alone, condition, database, signed, until,
-    vault_authority,
+    OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, Signed, Vault, alone, condition, database, signed,
+    then_restore, until, vault_authority,
 };
 use crate::rotation::{answered, ask};
 
@@ -38,7 +36,7 @@ fn a_mount_that_is_gone_is_named_and_nothing_is_taken_for_lost() {
         sandbox.create(database("old", json!({}))).await;
         sandbox.ready("old", READY).await;
         let restarts = Operator::of(sandbox.cluster).restarts().await;
-        let work = guarded(async {
+        let work = in_time(async {
             sandbox.vault().move_mount(KV, ELSEWHERE).await;
             sandbox.create(database("new", json!({}))).await;
             // An agent that starts looks at its record, and must not take it for deleted.
@@ -54,11 +52,7 @@ fn a_mount_that_is_gone_is_named_and_nothing_is_taken_for_lost() {
                 assert_eq!(stalled.status, "False", "{name} heals by itself: {}", stalled.message);
             }
         });
-        let result = work.await;
-        sandbox.vault().move_mount(ELSEWHERE, KV).await;
-        if let Err(panic) = result {
-            resume_unwind(panic);
-        }
+        then_restore(work, sandbox.vault().move_mount(ELSEWHERE, KV)).await;
         for name in ["new", "old"] {
             let healed = sandbox.ready(name, READY).await;
             let credentials = healed.status.and_then(|status| status.credentials).expect("credentials");
@@ -78,11 +72,11 @@ fn another_authority_of_vault_is_told_and_taken_up() {
         let restarts = operator.restarts().await;
         let before = tls(&sandbox).await;
         let (authority, new) = signed_by_another(&sandbox.vault().address);
-        let work = guarded(async {
+        let work = in_time(async {
             serve(&sandbox, &authority, &new).await;
-            // While Vault's pod is made anew nobody answers at all.
+            // While Vault's pod is recreated Vault does not answer.
             sandbox
-                .wait("the certificate is refused, and what to give is told", "shop", READY, |database| {
+                .wait("the certificate is refused, and the message has the remedy", "shop", READY, |database| {
                     condition(database, "VaultReachable").is_some_and(|told| {
                         told.status == "False"
                             && ["certificate", "vault.ca"].iter().all(|word| told.message.contains(word))
@@ -99,12 +93,11 @@ fn another_authority_of_vault_is_told_and_taken_up() {
             // The agent, too: it reads and writes records.
             rotated(&sandbox, 2).await;
         });
-        let result = work.await;
-        trust(&sandbox, &vault_authority()).await;
-        serve(&sandbox, &vault_authority(), &before).await;
-        if let Err(panic) = result {
-            resume_unwind(panic);
-        }
+        let restored = async {
+            trust(&sandbox, &vault_authority()).await;
+            serve(&sandbox, &vault_authority(), &before).await;
+        };
+        then_restore(work, restored).await;
         rotated(&sandbox, 3).await;
         sandbox.connect("shop").await;
         assert_eq!(operator.restarts().await, restarts, "the operator was restarted");
@@ -115,12 +108,9 @@ fn another_authority_of_vault_is_told_and_taken_up() {
     });
 }
 
-/// Work after which Vault must be put right, however it ends: also in time for that.
-async fn guarded(work: impl Future<Output = ()>) -> Result<(), Box<dyn std::any::Any + Send>> {
-    let in_time = async {
-        tokio::time::timeout(LONGEST, work).await.expect("it ends in time");
-    };
-    AssertUnwindSafe(in_time).catch_unwind().await
+/// Work after which Vault must be put right: it ends while there is time for that.
+async fn in_time(work: impl Future<Output = ()>) {
+    tokio::time::timeout(LONGEST, work).await.expect("it ends in time");
 }
 
 async fn rotated(sandbox: &Sandbox, generation: i64) {
@@ -143,7 +133,7 @@ async fn tls(sandbox: &Sandbox) -> BTreeMap<String, ByteString> {
     secrets.get(VAULT_TLS).await.expect("Vault's certificate").data.expect("data")
 }
 
-/// Has Vault serve with a certificate: it is started anew, and unsealed.
+/// Configures Vault with a certificate: it is restarted, and unsealed.
 async fn serve(sandbox: &Sandbox, authority: &str, certificate: &BTreeMap<String, ByteString>) {
     let (client, key) = (&sandbox.cluster.client, Vault::unseal_key());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), VAULT_NAMESPACE);

@@ -1,5 +1,5 @@
-//! A small volume under writes: WAL keeps to its share of it, a replica that is away gives way to
-//! the primary, and what does fill it is told in time.
+//! A small volume under writes: WAL stays within its share, the slot of a disconnected replica is
+//! dropped, and other data that fills the volume is reported in time.
 
 use serde_json::json;
 

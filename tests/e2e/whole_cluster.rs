@@ -1,12 +1,10 @@
-//! Tests that need the cluster for themselves: they count all that is written, and end the
-//! operator.
+//! Tests that use the cluster exclusively: they count all writes, and stop the operator.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
@@ -15,12 +13,14 @@ use kube::api::{LogParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{Operator, READY, SOON, Sandbox, alone, config_map, counter, database, service_account, until};
+use crate::harness::{
+    Operator, READY, SOON, Sandbox, alone, config_map, counter, database, service_account, then_restore, until,
+};
 
 const TABLE: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);");
 
-/// A resync that finds all as it shall be writes nothing: not to Kubernetes (as the API
-/// server counts it), not to Vault (as its audit log tells it).
+/// A resync without differences writes nothing: neither to Kubernetes (by the API server's
+/// counters) nor to Vault (by its audit log).
 #[test]
 fn a_resync_without_a_change_writes_nothing() {
     alone("resync", async |sandbox| {
@@ -36,7 +36,7 @@ fn a_resync_without_a_change_writes_nothing() {
         calm(&sandbox).await;
 
         let audit = Audit::begin(&sandbox).await;
-        let result = AssertUnwindSafe(async {
+        let work = async {
             // An annotation that means nothing is a cause to look, and nothing more.
             let (before, metrics, written) =
                 (everything(&sandbox).await, operator.metrics().await, writes(&sandbox).await);
@@ -68,7 +68,7 @@ fn a_resync_without_a_change_writes_nothing() {
             // A new operator knows nothing and looks at everything.
             let (leader, written) = (operator.leader(SOON).await, writes(&sandbox).await);
             operator.delete_pods(false).await;
-            until("another operator looked at the database", READY, || async {
+            until("another operator reconciled the database", READY, || async {
                 let now = operator.leader(READY).await;
                 let (_, metrics) = operator.http("/metrics").await?;
                 let (done, ready) =
@@ -87,13 +87,8 @@ fn a_resync_without_a_change_writes_nothing() {
                 "a new operator wrote to the resource"
             );
             assert_eq!(writes(&sandbox).await, written, "what the API server was sent by a new operator");
-        })
-        .catch_unwind()
-        .await;
-        let lines = audit.end(&sandbox).await;
-        if let Err(panic) = result {
-            resume_unwind(panic);
-        }
+        };
+        let lines = then_restore(work, audit.end(&sandbox)).await;
         vault_was_only_read(&lines);
     });
 }
@@ -104,7 +99,7 @@ const RECONCILED: &str = "servicedb_reconciles_total{outcome=\"ok\"}";
 async fn calm(sandbox: &Sandbox) {
     // Told by the agent a while after Ready, and the last that it has to tell.
     sandbox
-        .wait("the old login's sessions are told", "shop", SOON, |database| {
+        .wait("the old login's sessions are reported", "shop", SOON, |database| {
             let credentials = database.status.as_ref().and_then(|status| status.credentials.as_ref());
             credentials.is_some_and(|credentials| credentials.old_sessions.is_some())
         })

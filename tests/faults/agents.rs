@@ -20,9 +20,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Kills it at once; its container ends with it.
+    /// Sends SIGKILL; its container ends with it.
     pub fn kill(&self) {
-        // It may have ended by itself a moment ago.
+        // It may have just ended by itself.
         let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
     }
 

@@ -1,4 +1,4 @@
-//! What all cases share: the cluster, the proxies' certificate, the operator's identity.
+//! Shared by all cases: the cluster, the proxies' certificate, the operator's identity.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,7 +24,7 @@ use crate::harness::{Cluster, Sandbox};
 /// Label of the namespaces of a run.
 const LABEL: &str = "servicedb.dev/faults";
 
-/// What all cases share.
+/// The data shared by all cases.
 pub struct Bench {
     /// The cluster.
     pub cluster: &'static Cluster,
@@ -36,22 +36,21 @@ pub struct Bench {
     pub kubernetes: Upstream,
     /// Vault.
     pub vault: Upstream,
-    /// Where pods reach this machine.
+    /// This machine's address for pods.
     pub node: IpAddr,
-    /// Where files of this run are, the operators' logs among them.
+    /// The folder of this run's files, including the operators' logs.
     pub folder: PathBuf,
     token: String,
     clean_ups: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Where one operator at a time works: the namespace of its Lease, in which it may not meet
-/// another.
+/// The namespace of an operator's Lease, used by one operator at a time.
 pub struct Desk {
     namespace: String,
 }
 
 impl Bench {
-    /// Looks at the cluster, and writes the files that operators read.
+    /// Reads the cluster's settings, and writes the operators' files.
     pub async fn new(cluster: &'static Cluster) -> Self {
         let installed = Installed::read(&cluster.client).await;
         let node = node_address(&cluster.client).await;
@@ -88,7 +87,7 @@ impl Bench {
         self.folder.join(name).display().to_string()
     }
 
-    /// A place for an operator.
+    /// A namespace for an operator.
     pub async fn desk(&self) -> Desk {
         let namespace = self.create_namespace("faults-operator").await;
         let rights = json!({"metadata": {"name": "operator"}, "rules": self.installed.own_rights.rules});
@@ -121,8 +120,8 @@ impl Bench {
         namespace
     }
 
-    /// Removes every namespace of such a run: at its end those of cases that were broken off,
-    /// at its beginning those of a run that was killed. There is one run at a time.
+    /// Removes every namespace of such a run: at its end those of interrupted cases, at its beginning
+    /// those of a killed run. There is one run at a time.
     pub async fn sweep(&self) {
         let api: Api<Namespace> = Api::all(self.cluster.client.clone());
         let left = api.list(&ListParams::default().labels(LABEL)).await.map(|list| list.items).unwrap_or_default();
@@ -131,7 +130,7 @@ impl Bench {
         }
     }
 
-    /// The environment of a case's operator: the installed one's, led through the proxies.
+    /// The environment of a case's operator: the installed one's, with the proxies' addresses.
     pub fn environment(
         &self,
         desk: &Desk,
@@ -155,7 +154,7 @@ impl Bench {
                 ("POD_NAME", "faults".to_owned()),
                 ("POD_NAMESPACE", desk.namespace.clone()),
                 ("SERVICEDB_WATCH_NAMESPACES", namespace.to_owned()),
-                // Nobody asks its probes and metrics.
+                // Its probes and metrics are not used.
                 ("SERVICEDB_LISTEN", "127.0.0.1:0".to_owned()),
                 ("SERVICEDB_VAULT_ADDRESS", vault.to_owned()),
                 ("SERVICEDB_VAULT_CA_FILE", self.file("ca.crt")),
@@ -168,7 +167,7 @@ impl Bench {
         environment
     }
 
-    /// Cleans up beside the next cases.
+    /// Cleans up in parallel with the next cases.
     pub fn clean_up(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.clean_ups.lock().unwrap_or_else(PoisonError::into_inner).push(tokio::spawn(work));
     }
@@ -194,14 +193,14 @@ async fn kubernetes() -> Upstream {
     Upstream { side: Side::Kubernetes, address, client }
 }
 
-/// Removes a case's namespace by force, and what it has in Vault: its operator is gone, and
-/// the deletion's own scenarios say whether that works.
+/// Removes a case's namespace by force, and its objects in Vault: its operator is gone, and the
+/// scenarios of deletion test the regular way.
 pub async fn remove(sandbox: Sandbox) {
     let client = &sandbox.cluster.client;
     let resources: Api<ServiceDatabase> = sandbox.api();
     let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     let _ = resources.patch(NAME, &PatchParams::default(), &let_go).await;
-    // Its controller would try to make the pods again, in vain, while the namespace ends.
+    // Its controller would keep trying to recreate the pods while the namespace is deleted.
     let _ = sandbox.api::<StatefulSet>().delete(&sandbox.names(NAME).base(), &DeleteParams::background()).await;
     let _ = Api::<Namespace>::all(client.clone()).delete(&sandbox.namespace, &DeleteParams::default()).await;
     let at_once = DeleteParams::default().grace_period(0);

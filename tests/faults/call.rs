@@ -1,4 +1,4 @@
-//! One request or statement on the wire: whose it is, whether it changes anything, and its name.
+//! One request or statement on the wire: its sender, whether it is mutating, and its name.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub enum Side {
     Vault,
 }
 
-/// Who sent it.
+/// The sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
@@ -25,12 +25,12 @@ pub enum Actor {
     AgentInPostgres,
 }
 
-/// A request or a statement that changes something.
+/// A mutating request or statement.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Method and path without what differs from case to case, such as `PATCH configmaps/chat-db-desired`.
+    /// Method and path without the parts that differ between cases, such as `PATCH configmaps/chat-db-desired`.
     pub name: String,
-    /// Whether somebody else's write can be the answer to it.
+    /// Whether a conflict is a possible answer.
     pub can_conflict: bool,
 }
 
@@ -57,8 +57,8 @@ impl Call {
     }
 }
 
-/// What is left out, since a state that is compared does not hang on it: the leader
-/// election's renewals, events, and what only makes or looks at a token.
+/// Excluded requests, which do not affect the compared state: the leader election's renewals,
+/// events, and requests that only create or look up a token.
 fn counts(side: Side, path: &str) -> bool {
     match side {
         Side::Kubernetes => !["leases", "events"].contains(&short(side, path).split('/').next().unwrap_or_default()),
@@ -66,7 +66,7 @@ fn counts(side: Side, path: &str) -> bool {
     }
 }
 
-/// The path without what every path has.
+/// The path without the common prefix.
 fn short(side: Side, path: &str) -> &str {
     match side {
         Side::Kubernetes => {

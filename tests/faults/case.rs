@@ -1,4 +1,4 @@
-//! One case: a namespace, two proxies and an operator of its own, a scenario, and its end.
+//! One case: a namespace, two proxies and an operator of its own, a scenario, and its final state.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -25,9 +25,9 @@ use super::snapshot::{Words, take};
 use super::socket;
 use crate::harness::Sandbox;
 
-/// How long the end may take to be reached; longer than the longest wait between two looks.
+/// Timeout of the final state; longer than the longest requeue interval.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long nothing must be sent for the end to count as reached.
+/// How long no request must be sent for the final state to count as reached.
 const QUIET: Duration = Duration::from_millis(700);
 /// The same in a run that others are compared with.
 const VERY_QUIET: Duration = Duration::from_secs(3);
@@ -35,17 +35,17 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(400);
 /// How much of the operator's log a failure shows.
 const LINES: usize = 15;
 
-/// What came of a case.
+/// The result of a case.
 pub struct Outcome {
-    /// The state at the end, or what is wrong with it.
+    /// The final state, or its differences.
     pub end: Result<Value, String>,
-    /// The call that the fault happened to.
+    /// The call with the fault.
     pub hit: Option<String>,
-    /// The calls there were.
+    /// The calls of the case.
     pub calls: Vec<(Actor, Call)>,
-    /// How long the scenario took from its first step to its end.
+    /// The duration of the scenario.
     pub took: Duration,
-    /// What an operator that looked anew at the end has sent; asked for in undisturbed runs.
+    /// The requests of a restarted operator at the end; only in runs without a fault.
     pub sent_again: Vec<String>,
 }
 
@@ -167,8 +167,8 @@ impl Place {
         if differ.is_empty() { Ok(state) } else { Err(differ.join("\n")) }
     }
 
-    /// Has the operator look again, and returns what it sent: by its resyncs, or started anew,
-    /// when it remembers nothing.
+    /// Triggers reconciles, and returns the operator's requests: by its resyncs, or restarted, with an
+    /// empty cache.
     async fn look_again(&self, scenario: Scenario) -> Vec<String> {
         self.gate.arm(None);
         if scenario == Scenario::Resync {
@@ -208,7 +208,7 @@ impl Place {
         )
     }
 
-    /// Ends the operator and the proxies; what is left is the namespace and what is in Vault.
+    /// Ends the operator and the proxies; the namespace and the objects in Vault remain.
     fn leave(self) -> impl Future<Output = ()> + Send + 'static {
         drop(self.operator);
         for proxy in &self.proxies {

@@ -1,8 +1,8 @@
-//! Where two states differ, in words.
+//! The differences of two states, as text.
 
 use serde_json::Value;
 
-/// How many differences are told.
+/// How many differences are printed.
 const MOST: usize = 12;
 
 /// The differences; none if the states are equal.

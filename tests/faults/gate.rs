@@ -1,4 +1,4 @@
-//! The numbering of the calls of one case, and the one at which a fault is due.
+//! The numbering of the calls of one case, and the call that gets the fault.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Actor, Call};
 
-/// What happens to one call.
+/// A fault at one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// Its sender is killed, and it is never sent.
     BeforeSend,
-    /// It is done, and its sender is killed before it reads the answer.
+    /// It is executed, and its sender is killed before it reads the answer.
     AfterCommit,
-    /// It is not done; the answer is that somebody else wrote first, of PostgreSQL 40001.
+    /// It is not executed; the answer is a conflict, from PostgreSQL 40001.
     Conflict,
-    /// It is not done; the answer is 500, or PostgreSQL's XX000.
+    /// It is not executed; the answer is 500, or PostgreSQL's XX000.
     ServerError,
-    /// It is done, and the connection breaks instead of an answer.
+    /// It is executed, and the connection breaks instead of an answer.
     LostReply,
 }
 
@@ -28,7 +28,7 @@ impl Fault {
     pub const ALL: [Self; 5] =
         [Self::BeforeSend, Self::AfterCommit, Self::Conflict, Self::ServerError, Self::LostReply];
 
-    /// As people read it.
+    /// Its display name.
     pub fn name(self) -> &'static str {
         match self {
             Self::BeforeSend => "killed before it is sent",
@@ -39,8 +39,8 @@ impl Fault {
         }
     }
 
-    /// Whether it can happen to a call. A call counts for a fault only then, so that the
-    /// numbers have no gaps.
+    /// Whether the fault is possible at a call. Only then the call counts for it, so that the numbers
+    /// have no gaps.
     pub fn befalls(self, call: &Call) -> bool {
         self != Self::Conflict || call.can_conflict
     }
@@ -53,11 +53,11 @@ pub struct Boundary {
     pub actor: Actor,
     /// The fault.
     pub fault: Fault,
-    /// Which of the sender's calls that the fault can befall, from 1.
+    /// The number of the sender's call, among those where the fault is possible, from 1.
     pub index: usize,
 }
 
-/// What all requests of a case pass.
+/// The gate that all requests of a case pass.
 pub struct Gate {
     state: Mutex<State>,
 }
@@ -72,19 +72,19 @@ struct State {
 }
 
 impl Gate {
-    /// Lets everything pass and counts nothing yet.
+    /// A gate that passes all calls and does not count yet.
     pub fn new() -> Self {
         let state = State { counts: false, boundary: None, met: 0, hit: None, calls: Vec::new(), last: Instant::now() };
         Self { state: Mutex::new(state) }
     }
 
-    /// Counts from now on, anew, and lets the fault happen at its boundary.
+    /// Restarts the count, and injects the fault at its boundary.
     pub fn arm(&self, boundary: Option<Boundary>) {
         let mut state = self.lock();
         *state = State { counts: true, boundary, met: 0, hit: None, calls: Vec::new(), last: state.last };
     }
 
-    /// A call comes; what shall become of it.
+    /// Handles a call; returns the action.
     pub fn meet(&self, actor: Actor, call: &Call) -> Option<Fault> {
         let mut state = self.lock();
         state.last = Instant::now();
@@ -106,7 +106,7 @@ impl Gate {
         self.lock().last = Instant::now();
     }
 
-    /// For how long there was no call.
+    /// The time since the last call.
     pub fn quiet_for(&self) -> Duration {
         self.lock().last.elapsed()
     }

@@ -1,5 +1,5 @@
-//! The operator that is installed in the cluster: its settings are the ones of the tests'
-//! operators, and it stands aside while they work.
+//! The installed operator: the tests' operators use its settings, and it is scaled down while they
+//! run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use serde_json::json;
 use crate::harness::operator::NAME;
 use crate::harness::{OPERATOR_NAMESPACE, until};
 
-/// Annotation of the Deployment while it stands aside: how many replicas it had.
+/// Annotation of the Deployment while it is scaled down: its former number of replicas.
 const REPLICAS: &str = "servicedb.dev/replicas-before-faults";
-/// How long a token of the operator's ServiceAccount lives: longer than any run.
+/// The lifetime of a token of the operator's ServiceAccount: longer than any run.
 const TOKEN_SECONDS: i64 = 6 * 3600;
 const BOUND: Duration = Duration::from_secs(90);
 
-/// What was installed.
+/// The installed operator.
 pub struct Installed {
     client: Client,
-    /// The environment of its container, as far as it is plain.
+    /// The plain environment variables of its container.
     pub environment: BTreeMap<String, String>,
     /// The rights that it has in its own namespace, such as on its Lease.
     pub own_rights: Role,
@@ -32,7 +32,7 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// Reads what was installed.
+    /// Reads the installed operator.
     pub async fn read(client: &Client) -> Self {
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
         let deployment = deployments.get(NAME).await.expect("the operator's Deployment; run `make install`");
@@ -79,7 +79,7 @@ impl Installed {
         .await;
     }
 
-    /// Gives the installed operator its pods back, and waits until it is available.
+    /// Scales the installed operator up again, and waits until it is available.
     pub async fn come_back(&self) {
         let Some(replicas) = self.deployment().await.annotations().get(REPLICAS).cloned() else { return };
         let replicas: i32 = replicas.parse().unwrap_or(1);

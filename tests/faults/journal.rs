@@ -1,4 +1,4 @@
-//! What was found, a JSON document a line: a run that is broken off goes on from there.
+//! The results, one JSON document per line: an interrupted run continues from there.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -11,19 +11,19 @@ use serde_json::Value;
 use super::plan::{Case, Counts};
 use super::scenario::Scenario;
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// The end was the undisturbed run's.
+    /// The final state was that of the run without a fault.
     Passed,
-    /// It was not.
+    /// It differed.
     Failed,
-    /// There were fewer calls than in the undisturbed run, so nothing happened.
+    /// There were fewer calls than in the run without a fault, so the fault was not injected.
     NotReached,
 }
 
-/// A case that was run.
+/// A completed case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// The commit of the code.
@@ -31,18 +31,18 @@ pub struct Entry {
     /// The case.
     #[serde(flatten)]
     pub case: Case,
-    /// What came of it.
+    /// The result.
     pub verdict: Verdict,
-    /// The call that the fault happened to.
+    /// The call with the fault.
     pub call: Option<String>,
-    /// How long the scenario took, from its first step to its end.
+    /// The duration of the scenario.
     pub seconds: f64,
-    /// What is wrong with the end.
+    /// The differences of the final state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// A scenario that nothing disturbed.
+/// A scenario without a fault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Learned {
     /// The commit of the code.
@@ -51,9 +51,9 @@ pub struct Learned {
     pub scenario: Scenario,
     /// Its calls.
     pub counts: Counts,
-    /// What an operator that looked again at the end has sent.
+    /// The requests of a restarted operator at the end.
     pub sent_again: Vec<String>,
-    /// Its end.
+    /// Its final state.
     pub end: Value,
 }
 
@@ -71,13 +71,13 @@ pub struct Journal {
     pub commit: String,
     /// The scenarios that were learned.
     pub learned: Vec<Learned>,
-    /// What was found so far.
+    /// The results so far.
     pub entries: Vec<Entry>,
 }
 
 impl Journal {
-    /// Reads a file, if there is one, as far as it is of the present code. What was not
-    /// committed has no name, so nothing is known of it.
+    /// Reads the entries of the present code from a file, if it exists. Uncommitted code has no
+    /// commit, so it has no entries.
     pub fn open(file: Option<PathBuf>) -> Self {
         let (commit, committed) = commit();
         let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
@@ -118,8 +118,8 @@ impl Journal {
     }
 }
 
-/// The newest commit that changed the product, and whether that is all there is. A change of
-/// the tests takes nothing back that was found.
+/// The newest commit that changed the product, and whether there are no uncommitted changes. A
+/// change of the tests does not invalidate results.
 fn commit() -> (String, bool) {
     const PRODUCT: [&str; 4] = ["src", "charts", "Dockerfile", "Cargo.lock"];
     let git = |arguments: &[&str]| {

@@ -1,4 +1,4 @@
-//! The objects of a database in Kubernetes, without what is made anew each time.
+//! The objects of a database in Kubernetes, without values that are generated in each run.
 
 use futures::future::try_join_all;
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ const KINDS: [(&str, &str, &str); 13] = [
     ("/apis/servicedb.dev/v1alpha1", "servicedatabases", ""),
 ];
 
-/// Annotations that are made anew each time; that they are there, and not empty, counts.
+/// Annotations that are generated in each run; only their presence is compared.
 const ANEW: [&str; 5] = [
     "servicedb.dev/secret-id-accessor",
     "servicedb.dev/secret-id-previous-accessor",
@@ -32,7 +32,7 @@ const ANEW: [&str; 5] = [
     "servicedb.dev/role-id",
     "servicedb.dev/not-after",
 ];
-/// Annotations that hold hashes of what is compared itself, or what a moment was like.
+/// Annotations with hashes of compared values, or with transient state.
 const LEFT_OUT: [&str; 4] =
     ["servicedb.dev/applied", "servicedb.dev/agent", "servicedb.dev/certificates-asked-at", TOUCHED];
 
@@ -59,7 +59,7 @@ fn tidy(kind: &str, object: &Value) -> Value {
     let mut tidied = json!({"metadata": metadata(&object["metadata"])});
     let mut spec = object["spec"].clone();
     match kind {
-        // What a pod is like stands in the StatefulSet.
+        // The StatefulSet has the pod's spec.
         "pods" => {
             tidied["ready"] = conditions(&object["status"], &["Ready"]);
             spec = Value::Null;
@@ -93,7 +93,7 @@ fn tidy(kind: &str, object: &Value) -> Value {
 
 fn metadata(metadata: &Value) -> Value {
     let mut annotations = Map::new();
-    // Patroni keeps its state in annotations: whether there is a database is what lasts of it.
+    // Patroni keeps its state in annotations: only the existence of a database is permanent.
     let of_patroni = metadata["labels"]["servicedb.dev/scope"].is_string()
         && !metadata["annotations"]["servicedb.dev/uid"].is_null();
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
@@ -124,7 +124,7 @@ fn labels(labels: &Value) -> Value {
     labels
 }
 
-/// Data as it is, but for what is made anew each time: the role_id, the proxies' authority, the
+/// Data, without values that are generated in each run: the role_id, the proxies' authority, the
 /// database's own, the data directory's identifier.
 fn config_data(data: &Value) -> Value {
     let mut data = data.clone();

@@ -1,9 +1,9 @@
-//! Fault injection on the real thing: the operator's binary as a process, the real API
-//! server, the real Vault and real database pods, with proxies between them that number
-//! every mutating request and do something bad at one of them. Whatever it is, the end is
-//! the one of the run that nothing disturbed. docs/faults.md tells how to run it.
+//! Fault injection on real components: the operator's binary as a process, the real API server,
+//! the real Vault and real database pods, with proxies between them that number every mutating
+//! request and inject a fault at one of them. In each case the final state must be that of the run
+//! without a fault. See docs/faults.md.
 //!
-//! Nothing of this is in the product: it is a black box to these tests.
+//! The product contains no code for this: it is a black box to these tests.
 
 mod agents;
 mod bench;

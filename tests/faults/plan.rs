@@ -1,4 +1,4 @@
-//! Which cases there are.
+//! The list of cases.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use super::scenario::Scenario;
 /// One fault at one call of one scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Case {
-    /// What is done.
+    /// The scenario.
     pub scenario: Scenario,
-    /// Where the fault happens.
+    /// The fault and its boundary.
     pub boundary: Boundary,
 }
 
 impl Case {
-    /// By which it can be asked for again, such as `create/agent/lost-reply/2`.
+    /// The name by which it can be repeated, such as `create/agent/lost-reply/2`.
     pub fn name(&self) -> String {
         let word = |value: serde_json::Result<serde_json::Value>| {
             value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
@@ -30,7 +30,7 @@ impl Case {
     }
 }
 
-/// How many calls of a sender a fault can befall, in a run that nothing disturbed.
+/// The number of calls of a sender at which a fault is possible, in a run without a fault.
 pub type Counts = Vec<(Actor, Fault, usize)>;
 
 /// Counts the calls of an undisturbed run.
@@ -54,11 +54,11 @@ pub fn cases(scenario: Scenario, counts: &Counts) -> Vec<Case> {
         .collect()
 }
 
-/// What a run does of all cases.
+/// The selection of cases for a run.
 pub enum Choice {
     /// A fixed sample.
     Sample,
-    /// Those of this name, or whose name begins so and goes on with a slash.
+    /// Those with this name, or with this name and a slash as prefix.
     Only(String),
     /// All that belong to this shard, counted from 0, of so many.
     Shard(usize, usize),
@@ -94,7 +94,7 @@ impl Choice {
     }
 }
 
-/// Each fault, each sender, early calls and late ones, of what people do most.
+/// Each fault, each sender, early calls and late ones, of the most common scenarios.
 fn sample() -> Vec<Case> {
     use Actor::{Agent, Operator};
     use Fault::{AfterCommit, BeforeSend, Conflict, LostReply, ServerError};

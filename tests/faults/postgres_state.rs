@@ -1,5 +1,4 @@
-//! The roles in PostgreSQL, seen by the logins that Vault holds: that these work is half of
-//! the matter.
+//! The roles in PostgreSQL, read with the logins in Vault, which also tests these.
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -19,7 +18,7 @@ const SETTINGS: &str = "SHOW work_mem";
 /// What the application's login sees, and whether the migrator's works.
 ///
 /// # Errors
-/// What could not be read.
+/// The part that could not be read.
 pub async fn read(sandbox: &Sandbox) -> Result<Value, String> {
     let (names, in_vault) = (sandbox.names(NAME), sandbox.vault_names(NAME));
     let vault = sandbox.vault();

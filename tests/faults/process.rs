@@ -1,5 +1,4 @@
-//! The operator as a process of this machine, started anew whenever it ends, as the kubelet
-//! does.
+//! The operator as a process on this machine, restarted whenever it ends, like by the kubelet.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -14,7 +13,7 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-/// Before a start that nobody ordered: a process that cannot start must not spin.
+/// The delay before a restart: a process that cannot start must not loop.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How the operator is started.
@@ -26,7 +25,7 @@ pub struct Start {
     pub log: PathBuf,
 }
 
-/// The living process.
+/// The running process.
 #[derive(Default)]
 pub struct Pulse {
     pid: AtomicI32,
@@ -51,7 +50,7 @@ impl Pulse {
 
 /// The operator; it ends with the value.
 pub struct Operator {
-    /// The living process.
+    /// The running process.
     pub pulse: Arc<Pulse>,
     supervisor: JoinHandle<()>,
 }

@@ -1,5 +1,5 @@
-//! A reverse proxy in front of the API server or Vault, which does at one call what the
-//! case orders. HTTP/1.1 alone, so that a broken connection is one request's.
+//! A reverse proxy in front of the API server or Vault, which injects the case's fault at one
+//! call. HTTP/1.1 only, so that a broken connection affects one request.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -55,7 +55,7 @@ pub struct Upstream {
     pub client: reqwest::Client,
 }
 
-/// What a proxy of one case works with.
+/// The data of a case's proxy.
 pub struct Proxy {
     /// Where requests go.
     pub upstream: Upstream,
@@ -69,7 +69,7 @@ pub struct Proxy {
     pub namespace: String,
 }
 
-/// Why a request gets no answer.
+/// The cause of a missing answer.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
     #[error("the fault that was ordered")]

@@ -1,4 +1,4 @@
-//! A run: the installed operator stands aside, scenarios are learned, cases are tried.
+//! A run: the installed operator is scaled down, scenarios are recorded, cases are run.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -28,8 +28,8 @@ pub fn sample() {
     RUNTIME.block_on(run(Choice::Sample, None));
 }
 
-/// All, or some by name (`FAULTS_ONLY`), or a shard (`FAULTS_SHARD=2/4`), going on from where a journal ends (`FAULTS_RESUME`),
-/// for so long (`FAULTS_SECONDS`).
+/// All, or some by name (`FAULTS_ONLY`), or a shard (`FAULTS_SHARD=2/4`), continuing a journal (`FAULTS_RESUME`),
+/// for a limited time (`FAULTS_SECONDS`).
 pub fn all() {
     if let Some(wanted) = setting("FAULTS_ONLY") {
         // Asked for by name it runs, also if it is known.
@@ -55,7 +55,7 @@ fn number(name: &str) -> Option<u64> {
     setting(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// Says something at once, also while the test passes.
+/// Prints at once, also if the test passes.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -120,7 +120,7 @@ async fn work(bench: &Arc<Bench>, desks: &[Desk], choice: &Choice, journal: &Mut
     .await;
     let left = todo.into_inner().len();
     if left > 0 {
-        say(&format!("{left} cases are left: run it again to go on"));
+        say(&format!("{left} cases are left: run it again to continue"));
     }
     problems.into_inner()
 }
@@ -162,7 +162,7 @@ fn failure(entry: &Entry) -> Option<String> {
     (entry.verdict == Verdict::Failed).then(|| line(entry))
 }
 
-/// Runs the scenarios undisturbed that are not known yet.
+/// Runs the unknown scenarios without a fault.
 async fn learn(bench: &Arc<Bench>, desks: &[Desk], scenarios: &[Scenario], journal: &Mutex<Journal>) -> Vec<String> {
     let known: Vec<_> = journal.lock().await.learned.iter().map(|learned| learned.scenario).collect();
     let todo: VecDeque<_> = scenarios.iter().copied().filter(|scenario| !known.contains(scenario)).collect();
@@ -187,12 +187,12 @@ async fn learn(bench: &Arc<Bench>, desks: &[Desk], scenarios: &[Scenario], journ
     problems.into_inner()
 }
 
-/// What must hold of a scenario without any fault: an operator that looks again sends
-/// nothing, and two ways to one spec end the same.
+/// Checks of a scenario without a fault: a restarted operator sends nothing, and two ways to one
+/// spec have the same final state.
 fn beside(one: &Learned, all: &[Learned]) -> Vec<String> {
     let mut problems = Vec::new();
     if !one.sent_again.is_empty() {
-        problems.push(format!("{}: looked at again, and {} was sent", one.scenario.name(), one.sent_again.join(", ")));
+        problems.push(format!("{}: a restarted operator sent {}", one.scenario.name(), one.sent_again.join(", ")));
     }
     if let Some(other) = all.iter().find(|other| other.scenario == one.scenario.ends_as()) {
         let differ = differences(&other.end, &one.end);

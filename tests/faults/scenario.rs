@@ -1,4 +1,4 @@
-//! What is done to a database, and how its end is known.
+//! The scenarios of a database, and the detection of their final state.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ const MADE_AT: &str = "servicedb.dev/secret-id-made-at";
 /// The resync of operators that are not to be waited for.
 pub const RESYNC_SECONDS: u64 = 5;
 
-/// What is done. Each begins in a namespace of its own.
+/// A scenario. Each starts in a separate namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
@@ -46,11 +46,11 @@ pub enum Scenario {
     DeleteRetain,
     /// A deletion that does not.
     DeleteData,
-    /// A spec that cannot be, then the old one.
+    /// An invalid spec, then the old one.
     WrongSpec,
     /// The database of [`Self::Create`], declared in three steps.
     Steps,
-    /// The database of [`Self::Create`], looked at again and again.
+    /// The database of [`Self::Create`], reconciled repeatedly.
     Resync,
     /// Objects that somebody deletes: the agents' state and rights, Patroni's lease.
     ObjectsDeleted,
@@ -71,7 +71,7 @@ impl Scenario {
         Self::ObjectsDeleted,
     ];
 
-    /// As people read it.
+    /// Its display name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -82,7 +82,7 @@ impl Scenario {
             Self::DeleteData => "delete, Delete",
             Self::WrongSpec => "wrong spec, reverted",
             Self::Steps => "created in steps",
-            Self::Resync => "looked at again",
+            Self::Resync => "reconciled again",
             Self::ObjectsDeleted => "objects deleted",
         }
     }
@@ -120,7 +120,7 @@ impl Scenario {
         sandbox.ready(NAME, STEP).await;
     }
 
-    /// What is done; waits between its steps, not after the last.
+    /// Runs the scenario; waits between its steps, not after the last.
     pub async fn act(self, sandbox: &Sandbox) {
         match self {
             Self::Create | Self::Resync => {
@@ -157,7 +157,7 @@ impl Scenario {
                     "postgres": {"parameters": {"work_mem": "lots"}},
                 });
                 change(sandbox, wrong).await;
-                sandbox.wait("the wrong spec is told", NAME, STEP, told_wrong).await;
+                sandbox.wait("the wrong spec is reported", NAME, STEP, told_wrong).await;
                 let right = whole(json!({}))["spec"].take();
                 change(sandbox, json!({"migrations": right["migrations"], "postgres": right["postgres"]})).await;
             }

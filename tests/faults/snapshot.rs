@@ -1,5 +1,5 @@
-//! A state that can be compared with another namespace's: everything that must be the same,
-//! nothing that is made anew each time.
+//! A state that can be compared between namespaces: all values that must be the same, without
+//! values that are generated in each run.
 
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
@@ -8,7 +8,7 @@ use super::scenario::NAME;
 use super::{kubernetes_state, postgres_state, vault_state};
 use crate::harness::Sandbox;
 
-/// What differs from case to case, and the words that stand for it.
+/// The values that differ between cases, and their placeholders.
 pub struct Words(Vec<(String, &'static str)>);
 
 impl Words {
@@ -21,7 +21,7 @@ impl Words {
         ])
     }
 
-    /// A document in which the words stand for what differs.
+    /// A document with the placeholders.
     pub fn tidy(&self, document: &Value) -> Value {
         let text = |text: &str| {
             self.0
@@ -41,7 +41,7 @@ impl Words {
 /// Reads the whole state.
 ///
 /// # Errors
-/// What could not be read; the state may be on its way.
+/// The part that could not be read; the state may be changing.
 pub async fn take(sandbox: &Sandbox, words: &Words) -> Result<Value, String> {
     let resource = sandbox.api::<ServiceDatabase>().get_opt(NAME).await.map_err(|error| error.to_string())?;
     let lives = resource.is_some_and(|resource| resource.metadata.deletion_timestamp.is_none());

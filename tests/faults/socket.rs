@@ -1,5 +1,5 @@
-//! A proxy in front of PostgreSQL's socket in the pods of a case: it takes the socket's
-//! place from outside, on the node, so that nothing in the pod knows of it.
+//! A proxy in front of PostgreSQL's socket in the pods of a case: it replaces the socket from
+//! outside, on the node, so that the pod is unchanged.
 
 use std::fs::{File, Permissions};
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ const PODS: Duration = Duration::from_millis(150);
 /// Between two looks at a socket: an agent's first statement comes later than that.
 const SOCKETS: Duration = Duration::from_millis(5);
 
-/// Puts itself before the socket of every agent of a case, as often as there is a new one.
+/// Replaces the socket of every agent of a case, whenever there is a new one.
 pub async fn watch(agents: Agents, gate: Arc<Gate>) {
     let mut known: Vec<Agent> = Vec::new();
     let mut stands = JoinSet::new();
@@ -54,7 +54,7 @@ async fn stand_before(agent: Agent, gate: Arc<Gate>) {
     let mut ours = None;
     let mut connections = JoinSet::new();
     while agent.lives() {
-        // A server that starts makes its own again.
+        // A starting server creates its own again.
         if let Ok(there) = std::fs::metadata(&socket)
             && Some(there.ino()) != ours
         {

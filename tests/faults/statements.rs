@@ -12,15 +12,15 @@ use super::agents::Agent;
 use super::call::{Actor, Call};
 use super::gate::{Fault, Gate};
 
-/// What agents call themselves.
+/// The agents' application name.
 const AGENT: &[u8] = b"application_name\0servicedb agent\0";
-/// Statements that change what a state is compared by begin so.
+/// The beginnings of statements that change the compared state.
 const CHANGES: [&str; 12] = [
     "ALTER", "COMMENT", "CREATE", "DELETE", "DO", "DROP", "GRANT", "INSERT", "REASSIGN", "REVOKE", "TRUNCATE", "UPDATE",
 ];
-/// What stands for 409: somebody else's change came between.
+/// The equivalent of 409: a concurrent change.
 const SERIALIZATION_FAILURE: &str = "40001";
-/// What stands for 500.
+/// The equivalent of 500.
 const INTERNAL_ERROR: &str = "XX000";
 
 /// A message: its type and what follows the length.

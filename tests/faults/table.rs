@@ -1,4 +1,4 @@
-//! What was found, as a table of Markdown.
+//! The results as a Markdown table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

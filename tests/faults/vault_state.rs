@@ -1,4 +1,4 @@
-//! What a database has in Vault, and whether it agrees with what pods are given.
+//! The objects of a database in Vault, and whether they match the pods' credentials.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
@@ -57,7 +57,7 @@ pub async fn read(sandbox: &Sandbox) -> Value {
     all.into()
 }
 
-/// Whether what pods are given is Vault's: role_ids, secret_ids that log in, living accessors.
+/// Checks the pods' credentials against Vault: role_ids, working secret_ids, valid accessors.
 ///
 /// # Errors
 /// What could not be read.

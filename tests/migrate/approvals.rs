@@ -1,4 +1,4 @@
-//! What waits for a person waits as a whole, and runs by its very id.
+//! A run that needs approval waits as a whole, and is approved by its exact id.
 
 use servicedb::api::conditions::reason;
 use servicedb::contract::migration::Policy;
@@ -22,14 +22,14 @@ async fn nothing_runs_before_it_is_approved() {
     let admin = database.superuser().await;
     assert_eq!((tables(&admin).await, ledger(&admin).await), (Vec::<String>::new(), Vec::<String>::new()));
 
-    // A word on other files is none on these.
+    // An approval of other files does not apply to these.
     let other = Policy { approved: Some("another".to_owned()), ..asked.clone() };
     assert!(run_as(&database, &migrations, &other).await.1.is_some());
     let approved = Policy { approved: Some(approval.id), ..asked.clone() };
     let (done, failure) = run_as(&database, &migrations, &approved).await;
     assert_eq!((done.applied, failure), (2, None));
 
-    // What loses nothing asks nobody; the way back loses all.
+    // A harmless run needs no approval; the rollback loses all data.
     let more = [files[0], files[1], ("3_c", "CREATE TABLE c ()")];
     let ups = more.iter().map(|(name, sql)| (format!("{name}.up.sql"), sql.as_bytes().to_vec()));
     let down = ("3_c.down.sql".to_owned(), b"DROP TABLE c".to_vec());

@@ -1,4 +1,4 @@
-//! What the comparison of two catalogs sees, and what it does not take for a difference.
+//! The comparison of two catalogs: detected and ignored differences.
 
 use servicedb::migrate::drift::catalog;
 use servicedb::migrate::drift::compare::{Catalog, differences};
@@ -17,18 +17,21 @@ const SCHEMA: &str = "
     GRANT SELECT ON users TO drifting_app;
     RESET ROLE;";
 
-/// One change, and what is said of it.
+/// One change, and its message.
 const CHANGES: [(&str, &str); 16] = [
-    ("ALTER TABLE users ADD note text", "column public.users.note is not from the migrations"),
+    ("ALTER TABLE users ADD note text", "column public.users.note is not in the migrations"),
     ("ALTER TABLE orders DROP owner", "column public.orders.owner is missing"),
     (
         "ALTER TABLE users ALTER email DROP NOT NULL",
-        "column public.users.email is text; the migrations give text NOT NULL",
+        "column public.users.email is text; the migrations define text NOT NULL",
     ),
-    ("ALTER TABLE users ALTER age SET DEFAULT 2", "column public.users.age is integer DEFAULT 2; the migrations give"),
-    ("ALTER TABLE users ALTER email TYPE varchar(300)", "character varying(300) NOT NULL; the migrations give text"),
+    (
+        "ALTER TABLE users ALTER age SET DEFAULT 2",
+        "column public.users.age is integer DEFAULT 2; the migrations define",
+    ),
+    ("ALTER TABLE users ALTER email TYPE varchar(300)", "character varying(300) NOT NULL; the migrations define text"),
     ("DROP INDEX users_email", "index public.users_email on public.users is missing"),
-    ("CREATE TABLE scratch (id int)", "table public.scratch is not from the migrations"),
+    ("CREATE TABLE scratch (id int)", "table public.scratch is not in the migrations"),
     ("DROP VIEW adults", "view public.adults is missing"),
     ("CREATE OR REPLACE VIEW adults AS SELECT id FROM users WHERE age >= 21", "view public.adults"),
     (
@@ -67,6 +70,6 @@ async fn every_change_by_hand_is_seen_and_data_is_not() {
                 CREATE TABLE servicedb_like (id int); DROP TABLE servicedb_like;";
     admin.client.batch_execute(used).await.expect("use");
     assert_eq!(differences(&declared, &read(&admin).await), []);
-    // Nobody's rights are needed to look.
+    // The check needs no rights.
     assert_eq!(differences(&declared, &read(&database.migrator().await).await), []);
 }

@@ -1,4 +1,4 @@
-//! The examples' migrations, as their READMEs apply them: up, down, and up again.
+//! The examples' migrations: up, down, and up again.
 
 use std::path::Path;
 
@@ -61,7 +61,7 @@ fn count(set: &MigrationSet) -> i64 {
     i64::try_from(set.migrations.len()).expect("a few")
 }
 
-/// What is in the schema `public`, a line each.
+/// The objects in the schema `public`, one line each.
 async fn schema(database: &Database) -> Vec<String> {
     let objects = "SELECT pg_describe_object(classid, objid, 0) FROM pg_depend \
                    WHERE refclassid = 'pg_namespace'::regclass AND refobjid = 'public'::regnamespace ORDER BY 1";

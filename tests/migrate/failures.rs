@@ -1,4 +1,4 @@
-//! Files that fail: where, with which SQLSTATE, and that nothing of them is left.
+//! Failing files: the position, the SQLSTATE, and the complete rollback.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn the_line_is_told_whatever_the_server_says_of_it() {
         ("SELECT 1;;\n;DO $$\nBEGIN\n  RAISE EXCEPTION 'no';\nEND $$;", Some(2), "P0001"),
         // The server's position is within a function's text.
         ("SELECT 1;\nCREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$\n  SELECT nope $$;", Some(3), "42703"),
-        // Only the commit notices.
+        // Only the commit fails.
         (
             "CREATE TABLE p (id int PRIMARY KEY, r int REFERENCES p DEFERRABLE INITIALLY DEFERRED);\n\
              INSERT INTO p VALUES (1, 2);\nSELECT 1",

@@ -1,5 +1,5 @@
-//! A tenant's code never runs as a superuser, wherever it is planted: what the agent, the Job and
-//! the plugin do in a tenant's database is done here with a server of the test's own.
+//! A tenant's code never runs as a superuser, wherever it is created: the operations of the agent,
+//! the Job and the plugin in a tenant's database are run here against a test server.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -29,14 +29,14 @@ fn names(database: &str) -> PostgresNames {
 /// The logins of the socket are the server's: one promotion at a time changes them.
 static ROLES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// What the agent does at a promotion; what is wrong with extensions.
+/// The agent's steps at a promotion; returns the problems of extensions.
 async fn promote(names: &PostgresNames, extensions: &[&str]) -> Vec<String> {
     let extensions: Vec<String> = extensions.iter().map(|&name| name.to_owned()).collect();
     let _alone = ROLES.lock().await;
-    ensure::everything(server().socket(), names, &extensions, &Places::new()).await.expect("roles and rights")
+    ensure::everything(server().socket(), names, &extensions, &Places::new(), false).await.expect("roles and rights")
 }
 
-/// A database as the agent makes it, and a session of its owner.
+/// A database as the agent creates it, and a session of its owner.
 async fn tenant(database: &str, extensions: &[&str]) -> (PostgresNames, Session) {
     let names = names(database);
     assert_eq!(promote(&names, extensions).await, [""; 0]);
@@ -57,7 +57,7 @@ async fn owner(names: &PostgresNames) -> Session {
     session
 }
 
-/// What the traps of a database have written into the server's log.
+/// The log lines of the traps of a database.
 fn sprung(names: &PostgresNames) -> Vec<String> {
     let marks = [format!("@{} ", names.database), "trap \"".to_owned()];
     server().log().lines().filter(|line| marks.iter().all(|mark| line.contains(mark))).map(str::to_owned).collect()
@@ -69,7 +69,7 @@ fn none_was_a_superuser(sprung: &[String]) {
     }
 }
 
-/// What the plugin runs in the primary's pod, as the login that it takes there.
+/// The plugin's statement in the primary's pod, with its login.
 fn plugin(names: &PostgresNames) -> String {
     let mut psql = server().psql(&names.database);
     psql.args(["-U", PostgresNames::READER, "-A", "-t", "-f", "-"])
@@ -111,8 +111,7 @@ async fn what_a_tenant_plants_on_the_ledger_never_runs_as_a_superuser() {
     let rows: serde_json::Value = serde_json::from_str(&plugin(&names)).expect("rows");
     assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
     catalog(&owner.client).await.expect("the catalog");
-    let declared = ["hstore".to_owned(), "dblink".to_owned()];
-    assert_eq!(places(&owner.client, &declared).await.expect("their places")["dblink"], "servicedb_extensions");
+    assert_eq!(places(&owner.client).await.expect("their places")["dblink"], "servicedb_extensions");
     let migrator = self::owner(&names).await;
     migrator.client.batch_execute("RESET ROLE").await.expect("the login alone");
     let migrations = set(&[("1_first", "SELECT 1"), ("2_second", "CREATE TABLE notes (id int)")]);
@@ -176,7 +175,7 @@ async fn a_ledger_that_is_something_else_is_read_as_far_as_it_can_be() {
             Err(error) => assert!(!code.is_empty() && error.to_string().contains(code), "{statement}: {error}"),
         }
     }
-    // The right to read comes back, and without `public` all the rest is still done.
+    // The right to read is granted again, and the other steps are done without `public`.
     owner.client.batch_execute("DROP SCHEMA public CASCADE").await.expect("public dropped");
     assert_eq!(promote(&names, &[]).await, [""; 0]);
     let error = ledger::look(server().socket(), &names.database).await.expect_err("no ledger");
@@ -209,7 +208,7 @@ async fn a_ledger_without_an_end_takes_neither_time_nor_memory() {
     let flood = "PERFORM pg_catalog.set_config('client_min_messages', 'notice', false);
         FOR i IN 1..100 LOOP RAISE NOTICE '%', pg_catalog.repeat('n', 100000); END LOOP; RETURN true;";
     assert!(!look(flood).await.is_empty());
-    // Nothing of it goes on.
+    // No session of it remains.
     let admin = server().connect("postgres", "postgres").await;
     let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'endless_db' AND usename = 'servicedb_reader'";
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Runs that are killed or asked to end in the middle of a file.
+//! Runs that are killed or stopped in the middle of a file.
 
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ async fn a_run_that_is_asked_to_end_gives_its_file_back() {
     };
     let limits = limits();
     let (result, admin) = tokio::join!(run_over(&session, &database, &migrations, &limits, &stop), ask);
-    let failure = result.1.expect("it was asked to end");
+    let failure = result.1.expect("a stop was requested");
     assert_eq!((result.0, failure.transient), (1, true));
     assert_eq!(ledger(&admin).await, ["1 a completed", "2 slow pending", "3 c pending"]);
     assert_eq!(tables(&admin).await, ["a asked_owner"]);

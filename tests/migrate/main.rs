@@ -1,7 +1,8 @@
-//! The migration run against a real PostgreSQL: what it leaves in the database and in the
-//! ledger when it goes well, fails, is killed, or meets another run.
+//! The migration run against a real PostgreSQL: the database and the ledger after a run that
+//! succeeds, fails, is killed, or waits for another run.
 
 mod approvals;
+mod collations;
 mod drift;
 mod examples;
 mod failures;
@@ -28,7 +29,7 @@ fn set(files: &[(&str, &str)]) -> MigrationSet {
     source::parse(files).expect("valid migrations")
 }
 
-/// Limits for tests: nobody wants to wait.
+/// Short timeouts for tests.
 fn limits() -> Limits {
     Limits {
         run_lock: Duration::from_secs(20),
@@ -39,7 +40,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Applies a set over a connection of its own: how many were applied, and why not all.
+/// Applies a set over a separate connection; returns the number of applied migrations and the failure.
 async fn run(database: &Database, set: &MigrationSet) -> (i64, Option<Failure>) {
     let session = database.migrator().await;
     run_over(&session, database, set, &limits(), &stop().1).await
@@ -56,7 +57,7 @@ async fn run_over(
     (done.applied, failure)
 }
 
-/// Brings a database to a set as a policy says, over a connection of its own.
+/// Applies a set with a policy, over a separate connection.
 async fn run_as(database: &Database, set: &MigrationSet, policy: &Policy) -> (Done, Option<Failure>) {
     let session = database.migrator().await;
     run_with(&session, database, set, policy, &limits(), &stop().1).await

@@ -1,4 +1,4 @@
-//! Files that run without a transaction: they may be left half done, and say so.
+//! Files that run without a transaction: they may be partly applied, which is reported.
 
 use crate::{database, ledger, query, run, set};
 
@@ -25,7 +25,7 @@ async fn a_failure_tells_what_is_done_and_only_an_edited_file_goes_on() {
     let (applied, failure) = run(&database, &set(&[TABLE, ("2_indexes", broken)])).await;
     let failure = failure.expect("a is not unique");
     assert_eq!((applied, failure.line, failure.sqlstate.as_deref()), (1, Some(4), Some("23505")));
-    assert!(failure.message.contains("the statements before it are done and stay"), "{}", failure.message);
+    assert!(failure.message.contains("the previous statements were applied and are kept"), "{}", failure.message);
     let admin = database.superuser().await;
     assert_eq!(ledger(&admin).await, ["1 t completed", "2 indexes failed"]);
 

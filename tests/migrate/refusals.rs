@@ -1,4 +1,4 @@
-//! A source that contradicts the ledger: nothing is run.
+//! A source that contradicts the ledger: no statement is run.
 
 use servicedb::api::conditions::reason;
 

@@ -1,4 +1,4 @@
-//! Targets, rollbacks and what a database brings along from another tool.
+//! Targets, rollbacks and schemas of another tool.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn a_lower_target_rolls_back_by_what_the_ledger_kept_and_a_higher_one_appl
     let admin = database.superuser().await;
     let before = query(&admin, "SELECT xmin, * FROM servicedb.migrations WHERE version = 1").await;
 
-    // The source is the release before: it knows nothing of what is rolled back.
+    // The source is the previous release: it does not contain the rolled back files.
     let earlier = reversible(&[("1_a", "CREATE TABLE a (id int)", "SELECT 1/0")]);
     let (done, failure) = run_as(&database, &earlier, &to(1)).await;
     assert_eq!((done.applied, done.rolled_back, failure), (0, 2, None));
@@ -138,7 +138,7 @@ async fn a_schema_of_another_tool_is_taken_as_it_is_up_to_the_baseline() {
     let admin = database.superuser().await;
     assert_eq!(ledger(&admin).await, ["1 a completed", "2 b completed", "3 c completed"]);
     assert_eq!(run_as(&database, &three(), &policy).await.0.applied, 0);
-    // What was recorded can be rolled back like all else.
+    // Recorded migrations can be rolled back like all others.
     assert_eq!(run_as(&database, &three(), &to(0)).await.0.rolled_back, 3);
     assert_eq!(tables(&admin).await, Vec::<String>::new());
 }
@@ -207,4 +207,21 @@ async fn no_revision_is_complete_while_another_is_half_applied() {
     let (done, failure) = run_as(&database, &one, &to(1)).await;
     assert_eq!((done.rolled_back, failure), (1, None));
     assert_eq!(tables(&admin).await.len(), 1);
+}
+
+/// The ledger's copy of a down file is a person's to correct; COPY from the client would leave the
+/// session waiting for data, with its locks.
+#[tokio::test]
+async fn a_corrected_down_file_cannot_leave_the_session_in_copy() {
+    let database = database("copying").await;
+    assert_eq!(run(&database, &three()).await, (3, None));
+    let admin = database.superuser().await;
+    let corrected = "UPDATE servicedb.migrations SET down_sql = 'COPY b FROM STDIN' WHERE version = 3";
+    admin.client.batch_execute(corrected).await.expect("the ledger");
+    let session = database.migrator().await;
+    let (done, failure) = run_with(&session, &database, &three(), &to(2), &limits(), &stop().1).await;
+    let failure = failure.expect("it is refused");
+    assert_eq!((done.rolled_back, failure.reason.as_str(), failure.line), (0, reason::INVALID_MIGRATIONS, Some(1)));
+    assert!(failure.message.contains("COPY"), "{}", failure.message);
+    assert_eq!(query(&session, "SELECT 1").await, ["1"], "the session goes on");
 }

@@ -1,4 +1,4 @@
-//! Runs that go well.
+//! Successful runs.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -148,4 +148,48 @@ async fn a_thousand_small_migrations_against_psql() {
     let again = started.elapsed();
     let ratio = took.as_secs_f64() / psql_took.as_secs_f64();
     println!("1,000 small migrations: {took:?}; psql: {psql_took:?}; ratio {ratio:.2}; run again: {again:?}");
+}
+
+/// What the application's sessions find without a schema in the name is where migrations create it.
+#[tokio::test]
+async fn a_migration_has_the_search_path_of_the_application() {
+    let database = database("paths").await;
+    let app = async |sql: &'static str| {
+        let session = database.superuser().await;
+        session.client.batch_execute("SET ROLE paths_owner").await.expect("the role");
+        query(&session, sql).await
+    };
+    let files = [
+        ("1_public", "CREATE TABLE a (id int)"),
+        ("2_schema", "CREATE SCHEMA app; ALTER DATABASE paths SET search_path = app, public"),
+        // In the same run already, as in the next one.
+        ("3_app", "CREATE TABLE b (id int); SET search_path = public"),
+        ("4_app_again", "CREATE TABLE c (id int)"),
+    ];
+    assert_eq!(run(&database, &set(&files)).await, (4, None));
+    let longer = [&files[..], &[("5_later", "CREATE TABLE d (id int)")]].concat();
+    assert_eq!(run(&database, &set(&longer)).await, (1, None));
+    let placed = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE c.relkind = 'r' AND n.nspname IN ('public', 'app') ORDER BY 1";
+    assert_eq!(app(placed).await, ["app.b", "app.c", "app.d", "public.a"]);
+    assert_eq!(app("SELECT to_regclass('a') || ' ' || to_regclass('d')").await, ["a d"]);
+}
+
+/// Editors and Git change the ends of lines; ledgers of earlier versions have the checksum of the bytes.
+#[tokio::test]
+async fn another_way_to_end_lines_is_the_same_migration() {
+    let database = database("line_ends").await;
+    let unix = set(&[("1_a", "CREATE TABLE a (\n  id int\n);\n")]);
+    assert_eq!(run(&database, &unix).await, (1, None));
+    let windows = set(&[("1_a", "CREATE TABLE a (\r\n  id int\r\n);")]);
+    assert_eq!(run(&database, &windows).await, (0, None));
+    // `printf 'CREATE TABLE a (\r\n  id int\r\n);' | sha256sum`.
+    let admin = database.superuser().await;
+    let earlier =
+        "UPDATE servicedb.migrations SET checksum = encode(sha256(E'CREATE TABLE a (\\r\\n  id int\\r\\n);'), 'hex')";
+    admin.client.batch_execute(earlier).await.expect("a checksum of an earlier version");
+    assert_eq!(run(&database, &unix).await, (0, None));
+    let edited = set(&[("1_a", "CREATE TABLE a (\n  id bigint\n);\n")]);
+    let failure = run(&database, &edited).await.1.expect("an edited file");
+    assert_eq!(failure.reason, "ChecksumMismatch");
 }

@@ -1,5 +1,5 @@
-//! A real PostgreSQL, started by the tests on a port and in a folder of its own. It ends with
-//! the test process, however that ends.
+//! A real PostgreSQL, started by the tests on a separate port and in a separate folder. It ends
+//! with the test process, however that ends.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use servicedb::contract::pod::POSTGRES_PORT;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// How long initdb, and the start, may take on a machine that is busy with other things.
+/// Timeout of initdb and of the start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ends the server and removes its folder once its standard input is closed.
@@ -34,7 +34,7 @@ pub struct Server {
     _supervisor: Child,
 }
 
-/// A database of its own, with the roles as the agent makes them.
+/// A separate database, with the roles that the agent creates.
 pub struct Database {
     pub server: &'static Server,
     pub name: String,
@@ -57,7 +57,7 @@ impl Database {
     }
 }
 
-/// A connection; aborting it is what the server sees of a client that was killed.
+/// A connection; aborting it looks like a killed client to the server.
 pub struct Session {
     pub client: Client,
     pub driver: tokio::task::JoinHandle<()>,

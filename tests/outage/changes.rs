@@ -1,6 +1,6 @@
-//! The spec changed once a second while clients write: instances that come and go, a setting that
+//! The spec is changed once a second while clients write: the number of instances, a setting that
 //! needs a restart, a request that needs new pods. No acknowledged row may be lost, and the database
-//! must settle after the last change.
+//! must become Ready after the last change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ struct Change {
 /// What the database has between runs.
 const AT_REST: Change = Change { instances: INSTANCES, connections: 100, millicores: 20 };
 
-/// What came of one run.
+/// The result of one run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Run {

@@ -1,5 +1,5 @@
-//! The way of a service into its database, with bounds of its own: an address behind which
-//! nobody is must not hide that somebody else is there already.
+//! A service's connection to its database, with its own timeouts: an unresponsive address must not
+//! hide that another instance answers already.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::harness::postgres::Credentials;
 use crate::harness::{Sandbox, column, login_at};
 use crate::subject::NAME;
 
-/// How a client gets in, read once: neither Vault nor the API server is asked while something
-/// is broken.
+/// The client's connection settings, read once: neither Vault nor the API server is used during a
+/// fault.
 #[derive(Clone)]
 pub struct Way {
     /// The cluster IP of the primary's Service.
@@ -65,7 +65,7 @@ pub struct Written {
     pub timeline: u32,
 }
 
-/// Writes a row, on its own; who acknowledged it.
+/// Writes a row in its own transaction; returns the server that acknowledged it.
 ///
 /// # Errors
 /// The server's refusal, or that none answered: then the row may be there.

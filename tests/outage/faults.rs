@@ -1,4 +1,4 @@
-//! What is done to a database.
+//! Faults of a database.
 
 use std::time::Duration;
 

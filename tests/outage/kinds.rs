@@ -1,8 +1,8 @@
-//! The kinds of fault whose outage is measured, each with what is asked of it.
+//! The measured kinds of fault, each with its target.
 
 use serde::Serialize;
 
-/// What happens to the database.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -12,15 +12,15 @@ pub enum Kind {
     PodForceDeleted,
     /// The primary's PostgreSQL is killed; its pod stays.
     PostmasterKilled,
-    /// The primary's postmaster is stopped: who is connected goes on, and nobody else gets in.
+    /// The primary's postmaster is stopped: existing connections work, new ones do not.
     PostmasterStopped,
-    /// Somebody asks for another primary.
+    /// A switchover is requested.
     Switchover,
     /// A standby that commits wait for is deleted without a grace.
     StandbyKilled,
-    /// The primary's node has no network any more.
+    /// The primary's node loses its network.
     NodeCutOff,
-    /// The API server stands still for 40 to 90 s, and goes on.
+    /// The API server is stopped for 40 to 90 s, and continues.
     ApiServerHangs,
 }
 
@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// What it costs CloudNativePG 1.30 on a cluster such as the local one.
+    /// The result of CloudNativePG 1.30 on a similar cluster.
     pub fn elsewhere(self) -> Option<f64> {
         match self {
             Self::PodDeleted => Some(4.0),
@@ -75,7 +75,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is done to the local cluster, and to no other.
+    /// Whether it is possible only on the local cluster.
     pub fn is_of_the_cluster(self) -> bool {
         matches!(self, Self::NodeCutOff | Self::ApiServerHangs)
     }

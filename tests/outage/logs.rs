@@ -1,5 +1,5 @@
-//! The logs of every pod there ever was: a fault takes the pod away, and its log with it, and
-//! what it said is what explains a lost row.
+//! The logs of all pods: a fault removes the pod and its log, which is needed to explain a lost
+//! row.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::harness::cluster::dev_file;
 use crate::harness::{Operator, Sandbox};
 
-/// How often new pods are looked for.
+/// The polling interval for new pods.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The logs of one namespace, followed until this is dropped.

@@ -1,4 +1,4 @@
-//! What it ran on: seconds mean nothing without.
+//! The machine of the measurement: times are meaningless without it.
 
 use std::fs;
 

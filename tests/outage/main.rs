@@ -1,9 +1,9 @@
-//! How long nobody can write when something breaks, and whether anything is lost when it breaks
-//! again and again: a measurement and a soak, on real databases in a real cluster.
+//! The time without writes after a fault, and data loss under repeated faults: a measurement and a
+//! soak, on real databases in a real cluster.
 //!
-//! Neither is a part of `make test`: times belong to a machine, and a soak takes long. What is
-//! asserted is what must hold on every machine: no acknowledged row is lost, none is there
-//! twice, all instances hold the same.
+//! Neither is a part of `make test`: times depend on the machine, and a soak takes long. The
+//! assertions hold on every machine: no acknowledged row is lost or duplicated, all instances have
+//! the same content.
 
 mod changes;
 mod client;

@@ -1,4 +1,4 @@
-//! What the pods of a database at rest take, and who takes it.
+//! The memory of the pods of a database at rest, by process.
 
 use std::time::Duration;
 

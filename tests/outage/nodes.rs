@@ -10,10 +10,10 @@ use kube::{Api, ResourceExt};
 use crate::harness::Cluster;
 use crate::settings::say;
 
-/// This machine itself: it has no cable to cut.
+/// This machine, which cannot be cut off.
 pub const FIRST: &str = "dev-1";
 
-/// What can happen to a node.
+/// A fault of a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Break {
     /// No packet goes in or out.
@@ -42,7 +42,7 @@ pub async fn breakable(cluster: &Cluster) -> Vec<String> {
     if names.len() > 1 { names } else { Vec::new() }
 }
 
-/// A node that is broken; it is mended when this is dropped, at the latest.
+/// A node with a fault; it is repaired when this is dropped, at the latest.
 pub struct Broken {
     node: String,
     how: Break,
@@ -50,10 +50,10 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// Breaks a node.
+    /// Injects a fault into a node.
     ///
     /// # Errors
-    /// What dev/fault.sh said.
+    /// The error of dev/fault.sh.
     pub async fn begin(node: &str, how: Break) -> Result<Self, String> {
         let broken = Self { node: node.to_owned(), how, mended: false };
         let (word, node) = (how.words().0, node.to_owned());
@@ -61,10 +61,10 @@ impl Broken {
         Ok(broken)
     }
 
-    /// Mends it.
+    /// Repairs it.
     ///
     /// # Errors
-    /// What dev/fault.sh said.
+    /// The error of dev/fault.sh.
     pub async fn mend(mut self) -> Result<(), String> {
         let (word, node) = (self.how.words().1, self.node.clone());
         let result =
@@ -79,15 +79,15 @@ impl Drop for Broken {
         if !self.mended
             && let Err(problem) = fault(self.how.words().1, &self.node)
         {
-            say(&format!("{} stays broken; `make cluster` mends it: {problem}", self.node));
+            say(&format!("{} is still broken; `make cluster` repairs it: {problem}", self.node));
         }
     }
 }
 
-/// Lets the API server stand still for so many seconds.
+/// Stops the API server for a number of seconds.
 ///
 /// # Errors
-/// What dev/fault.sh said.
+/// The error of dev/fault.sh.
 pub async fn hang_api_server(seconds: u32) -> Result<(), String> {
     let hang = move || fault("apiserver-hang", &seconds.to_string());
     tokio::task::spawn_blocking(hang).await.map_err(|error| error.to_string())?

@@ -1,4 +1,4 @@
-//! The measurement: each kind of fault some times, each kind on a database of its own.
+//! The measurement: several samples of each kind of fault, each kind with a separate database.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

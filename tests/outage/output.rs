@@ -1,4 +1,4 @@
-//! What is left of a run: a table for people and a document for programs, in target/dev.
+//! The output of a run: a table and a JSON document, in target/dev.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,5 +1,5 @@
-//! A place for a run that takes longer than a test may: a namespace of its own, whose logs are
-//! kept, removed at the end however that comes.
+//! A sandbox for a run that takes longer than a test may: a separate namespace, whose logs are kept,
+//! and which is always removed at the end.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -70,7 +70,7 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 async fn create(name: &str) -> Sandbox {
     let cluster = Cluster::get().await;
     let suffix: u32 = rand::random();
-    let namespace = format!("outage-{name}-{suffix:08x}");
+    let namespace = format!("outage-{}-{suffix:08x}", name.to_lowercase());
     let labels = json!({"servicedb.dev/outage": "true", "pod-security.kubernetes.io/enforce": "restricted"});
     let object: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace, "labels": labels}}))
         .unwrap_or_else(|error| panic!("the namespace {namespace}: {error}"));

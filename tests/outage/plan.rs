@@ -1,11 +1,11 @@
-//! Which fault comes next: by chance, and by the same chance again with the same seed.
+//! The sequence of faults: random, and reproducible with the same seed.
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-/// What can happen in a soak.
+/// A fault of a soak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
@@ -15,11 +15,11 @@ pub enum Fault {
     PodForceDeleted,
     /// PostgreSQL is killed.
     PostmasterKilled,
-    /// PostgreSQL's postmaster is stopped, and never told to go on.
+    /// PostgreSQL's postmaster is stopped, and never continued.
     PostmasterStopped,
     /// Patroni is killed.
     PatroniKilled,
-    /// Patroni is stopped, and never told to go on.
+    /// Patroni is stopped, and never continued.
     PatroniStopped,
     /// Somebody asks for another primary.
     Switchover,

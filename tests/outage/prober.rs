@@ -1,5 +1,5 @@
-//! The client that finds out how long nobody can write. It tries as often as a machine bears,
-//! so that what is measured is the database and not the client's patience.
+//! The client that measures the time without writes. It retries as fast as the machine allows, so
+//! that the database is measured and not the client's delays.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,7 +71,7 @@ impl Prober {
         seen.acknowledged.iter().rev().take_while(|(_, at)| *at > moment).count()
     }
 
-    /// Waits until writes go on as if nothing had been.
+    /// Waits until writes continue normally.
     ///
     /// # Errors
     /// If they do not in time.

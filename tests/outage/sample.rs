@@ -1,4 +1,4 @@
-//! One fault, and how long nobody could write.
+//! One fault, and the time without writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,7 +21,7 @@ use crate::nodes::{self, Break, Broken};
 use crate::prober::Prober;
 use crate::subject::{Subject, WHOLE, node, report};
 
-/// How long writes go on undisturbed before, which tells what the machine itself costs.
+/// The time of undisturbed writes before the fault, which shows the machine's own delays.
 const AT_REST: Duration = Duration::from_secs(3);
 /// How long the fault may take to show: a primary that is being deleted writes on for a while.
 const SHOWS: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ const SHOWS: Duration = Duration::from_secs(5);
 const LOOPS: Duration = Duration::from_secs(20);
 /// How long writes may stay away before they never come back.
 const BACK: Duration = Duration::from_secs(240);
-/// From here on a time without writes is told of, beside the longest.
+/// From this length on a time without writes is reported, besides the longest.
 const NOTABLE: f64 = 0.2;
 /// So many connections in a row that find a server: nobody is sent to the dead address any more.
 const IN_A_ROW: usize = 20;
@@ -50,8 +50,8 @@ pub struct Sample {
     pub at_rest: f64,
     /// Of a node that is cut off: when the Service sent nobody to it any more.
     pub service: Option<f64>,
-    /// When the database was whole again, looked at from five seconds on; of a node that is cut
-    /// off, since it was mended.
+    /// When the database had recovered, checked from five seconds on; for a node that is cut off,
+    /// since its repair.
     pub whole: f64,
     /// Rows that were acknowledged and are not there.
     pub lost: Vec<u64>,
@@ -116,7 +116,7 @@ pub async fn take(subject: &Subject, kind: Kind, number: usize) -> Result<Sample
     if let Some(broken) = broken {
         mended = Instant::now();
         broken.mend().await?;
-        // Until the node is seen to be back, what is told of its pod is what was.
+        // Until the node is seen again, the status of its pod is outdated.
         tokio::time::sleep(SHOWS).await;
     }
     if matches!(kind, Kind::PodDeleted | Kind::PodForceDeleted | Kind::StandbyKilled) {

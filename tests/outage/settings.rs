@@ -1,4 +1,4 @@
-//! What can be set by environment, and what is said while it runs.
+//! Settings from the environment, and output during the run.
 
 use std::io::Write as _;
 
@@ -12,7 +12,7 @@ pub fn number(name: &str) -> Option<u64> {
     text(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-/// Says something at once, also while the test passes.
+/// Prints at once, also if the test passes.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

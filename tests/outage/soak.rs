@@ -1,4 +1,4 @@
-//! The soak: a fault every few seconds while clients write, and then the reckoning.
+//! The soak: a fault every few seconds while clients write, and then the verification.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,11 +29,11 @@ use crate::{changes, machine, place};
 /// How long it takes, unless `SOAK_MINUTES` says otherwise.
 const MINUTES: u64 = 30;
 /// From one fault to the next, unless `SOAK_FAULT_SECONDS` says otherwise: short enough that the
-/// last one is not always mended.
+/// last one is not always repaired.
 const BETWEEN: u64 = 20;
 /// How long a node stays broken: shorter than it takes Kubernetes to give its pods up.
 const NODE: Duration = Duration::from_secs(30);
-/// How long the API server stands still, in seconds: longer than the lease.
+/// How long the API server is stopped, in seconds: longer than the lease.
 const HANG: u32 = 30;
 /// What comes before the first fault and after the last, at most.
 const AROUND: Duration = Duration::from_secs(1200);
@@ -52,7 +52,7 @@ struct Event {
     longest: f64,
 }
 
-/// What came of it all.
+/// The result.
 struct Outcome {
     accounts: Vec<Account>,
     events: Vec<Event>,
@@ -147,7 +147,7 @@ async fn soak(
     Ok(Outcome { accounts, events, longest, stored, problems })
 }
 
-/// What brings faults about, and mends nodes when their time is over.
+/// Injects faults, and repairs nodes after their time.
 struct Hand<'a> {
     subject: &'a Subject,
     nodes: &'a [String],
@@ -171,7 +171,7 @@ impl Hand<'_> {
     /// The pod that a fault happens to, and its node.
     async fn victim(&self, draw: Draw) -> Result<(String, String), String> {
         let (primary, others) = self.subject.roles().await.map_err(|error| error.to_string())?;
-        // Mostly who leads; a replica's Patroni and PostgreSQL are to be mended, too.
+        // Mostly the leader; a replica's Patroni and PostgreSQL must recover, too.
         let of_others = match draw.fault {
             Fault::StandbyForceDeleted => true,
             Fault::PostmasterKilled | Fault::PostmasterStopped | Fault::PatroniKilled | Fault::PatroniStopped => {
@@ -236,7 +236,7 @@ impl Hand<'_> {
         Ok(format!("{node}; the primary is on {wanted}"))
     }
 
-    /// Waits until every node is mended; what went wrong with that.
+    /// Waits until every node is repaired; returns the errors.
     async fn end(self) -> Vec<String> {
         let mut problems = Vec::new();
         for mending in self.mending {

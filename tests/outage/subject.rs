@@ -1,4 +1,4 @@
-//! The database that is broken: three instances, synchronous, as a service team gets it.
+//! The database under test: three instances, synchronous, with default settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::harness::{Sandbox, condition, config_map, database, describe};
 pub const NAME: &str = "shop";
 /// How many instances it has.
 pub const INSTANCES: usize = 3;
-/// How long it may take to be whole again before it never will be.
+/// Timeout of its recovery.
 pub const WHOLE: Duration = Duration::from_secs(300);
 /// Without a key: a row that is there twice is to be seen, not refused.
 const TABLE: &str = "CREATE TABLE written (writer integer NOT NULL, sequence bigint NOT NULL);";
@@ -47,7 +47,7 @@ impl Subject {
         Ok(subject)
     }
 
-    /// Waits until nothing is left to be mended: Ready, every instance there and following, a
+    /// Waits until the database has recovered: Ready, every instance running and replicating, a
     /// standby that commits wait for.
     ///
     /// # Errors

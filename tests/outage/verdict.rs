@@ -1,4 +1,4 @@
-//! Whether all is there after a soak, once, and everywhere.
+//! The verification after a soak: no lost or duplicated rows, and equal instances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

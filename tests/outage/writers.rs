@@ -1,5 +1,5 @@
-//! Clients that write while everything breaks. What becomes of a write without an answer nobody
-//! knows, so its id is never used again.
+//! Clients that write during faults. The result of a write without an answer is unknown, so its id
+//! is never used again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

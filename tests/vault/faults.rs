@@ -1,4 +1,4 @@
-//! Vault sealed, gone, silent, or with another certificate; and a mount that is not there.
+//! Vault sealed, stopped, unresponsive, or with another certificate; and a missing mount.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn a_vault_that_is_gone_is_unreachable() {
 #[tokio::test]
 async fn a_silent_vault_is_unreachable_in_time() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // The kernel accepts; nobody answers.
+    // The kernel accepts the connection; no process answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = VaultSettings {
         address: format!("http://{}", silent.local_addr().unwrap()),
@@ -87,7 +87,7 @@ async fn a_certificate_of_another_authority_is_refused_until_the_ca_file_is_righ
     server.write("ca", &right);
     vault.read_kv(RECORD).await.unwrap();
 
-    for (content, words) in [("nonsense", "holds no PEM certificate"), ("", "holds no PEM certificate")] {
+    for (content, words) in [("nonsense", "contains no PEM certificate"), ("", "contains no PEM certificate")] {
         server.write("ca", content);
         let error = vault.health().await.unwrap_err();
         assert!(error.to_string().contains(words), "{error}");

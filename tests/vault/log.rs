@@ -5,12 +5,12 @@ use std::sync::{Mutex, OnceLock};
 
 static LOG: OnceLock<&'static Log> = OnceLock::new();
 
-/// Keeps what is logged.
+/// Stores the log.
 #[derive(Default)]
 pub struct Log(Mutex<Vec<u8>>);
 
 impl Log {
-    /// What was logged so far.
+    /// The log so far.
     pub fn text(&self) -> String {
         super::server::text(&self.0.lock().unwrap())
     }

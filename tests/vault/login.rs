@@ -156,7 +156,7 @@ async fn what_is_wrong_with_a_login_is_told() {
         (kubernetes("nobody", "{}"), "the role nobody does not exist"),
         (kubernetes("servicedb-operator", &account("servicedb-operator", "b")), "another audience"),
         (kubernetes("servicedb-operator", &account("somebody", "vault")), "not bound to this ServiceAccount"),
-        (kubernetes("servicedb-operator", &account("servicedb-operator", "vault")), "cannot have the token reviewed"),
+        (kubernetes("servicedb-operator", &account("servicedb-operator", "vault")), "does not review tokens for Vault"),
         (
             Login::Jwt { mount: "jwt".to_owned(), role: "r".to_owned(), jwt_file: good.clone() },
             "no mount for auth/jwt/login",

@@ -72,3 +72,25 @@ async fn concurrent_writers_of_one_version_have_one_winner() {
     let lost = results.iter().filter(|result| matches!(result, Err(VaultError::CasMismatch { .. }))).count();
     assert_eq!(lost, 7, "{results:?}");
 }
+
+/// Of a record's own setting; that of the mount holds over all records.
+#[tokio::test]
+async fn a_record_lets_no_version_expire_by_a_setting_of_its_own() {
+    let server = Server::set_up();
+    let vault = server.operator();
+    let path = format!("secret/{RUNTIME}");
+    server.vault(&["kv", "metadata", "put", "-delete-version-after=48h", &path]);
+    server.vault(&["kv", "put", &path, "number=5"]);
+    let metadata = vault.read_kv_metadata(RUNTIME).await.unwrap().expect("metadata");
+    assert!(metadata.lets_expire && metadata.present && metadata.expires_at.is_some(), "{metadata:?}");
+    assert_eq!(vault.read_kv(RUNTIME).await.unwrap().expect("a record").expires_at, metadata.expires_at);
+
+    vault.write_kv_metadata(RUNTIME, &metadata.custom).await.unwrap();
+    server.vault(&["kv", "put", &path, "number=6"]);
+    let metadata = vault.read_kv_metadata(RUNTIME).await.unwrap().expect("metadata");
+    assert!(!metadata.lets_expire && metadata.present && metadata.expires_at.is_none(), "{metadata:?}");
+
+    let earlier = vault.read_kv_version(RUNTIME, 1).await.unwrap().expect("the version before");
+    assert_eq!((earlier.version, earlier.data["number"].as_str()), (1, "5"));
+    assert!(vault.read_kv_version(RUNTIME, 3).await.unwrap().is_none());
+}

@@ -1,5 +1,5 @@
-//! A Vault of a test's own: the real server, set up by `manifests/vault-setup.sh`, gone with
-//! the value.
+//! A test's own Vault: the real server, set up by `manifests/vault-setup.sh`, stopped when the value
+//! is dropped.
 
 use std::fs;
 use std::io::Write;

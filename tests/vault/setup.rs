@@ -1,4 +1,4 @@
-//! `manifests/vault-setup.sh`: what it makes, and that the operator's policy ends where it should.
+//! `manifests/vault-setup.sh`: the objects that it creates, and the limits of the operator's policy.
 
 use crate::server::{OPERATOR_POLICY, Server, text};
 

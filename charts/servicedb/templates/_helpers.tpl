@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
 {{- end }}
 
-{{/* 50 characters at most, so that every suffix of this chart still fits a label. */}}
+{{/* 50 characters at most, so that every suffix of this chart fits into a label. */}}
 {{- define "servicedb.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* The labels of a hook's pod: the operator's selectors must not find it. */}}
+{{/* The labels of a hook's pod: the operator's selectors must not match it. */}}
 {{- define "servicedb.hookLabels" -}}
 app.kubernetes.io/name: {{ include "servicedb.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}

@@ -1,4 +1,4 @@
-{{/* What the operator and the `helm test` pod share: the test then tests what the operator has. */}}
+{{/* The settings shared by the operator and the `helm test` pod, so that the test has the operator's settings. */}}
 
 {{- define "servicedb.env" -}}
 - name: POD_NAME
@@ -37,6 +37,17 @@
 {{- with .Values.monitoringNamespaces }}
 - name: SERVICEDB_MONITORING_NAMESPACES
   value: {{ join "," . | quote }}
+{{- end }}
+{{- with .Values.backup.stores }}
+- name: SERVICEDB_BACKUP_STORES
+  value: {{ toJson . | quote }}
+{{- end }}
+{{- with .Values.backup.defaultStore }}
+- name: SERVICEDB_BACKUP_DEFAULT_STORE
+  {{- if not (hasKey $.Values.backup.stores .) }}
+  {{- fail (printf "backup.defaultStore is %q, which is not one of backup.stores" .) }}
+  {{- end }}
+  value: {{ . | quote }}
 {{- end }}
 - name: SERVICEDB_CONCURRENCY
   value: {{ int .Values.concurrency | quote }}
@@ -81,11 +92,11 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* What every pod of the chart has, but for its containers and volumes. */}}
+{{/* The pod spec of the chart's pods, without containers and volumes. */}}
 {{- define "servicedb.podSpec" -}}
 serviceAccountName: {{ include "servicedb.serviceAccount" . }}
 automountServiceAccountToken: true
-# A Service of this namespace would otherwise become variables that look like the operator's own.
+# Otherwise a Service of this namespace could define variables with the operator's names.
 enableServiceLinks: false
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}

@@ -1,4 +1,4 @@
-{{/* Which source the authority of Vault's certificate comes from: "", configMap or secret; two are refused. */}}
+{{/* The source of the authority of Vault's certificate: "", configMap or secret; two are refused. */}}
 {{- define "servicedb.vault.caSource" -}}
 {{- $sources := list }}
 {{- if .Values.vault.ca }}{{ $sources = append $sources "vault.ca" }}{{ end }}
@@ -18,13 +18,13 @@ configMap
 {{ include "servicedb.fullname" . }}-vault-ca
 {{- end }}
 
-{{/* The mount that the operator logs in at: without a word, the one that its databases use. */}}
+{{/* The mount at which the operator logs in; default: the one that its databases use. */}}
 {{- define "servicedb.vault.authMount" -}}
 {{- $mounts := dict "kubernetes" .Values.vault.kubernetesMount "approle" .Values.vault.approleMount "jwt" "jwt" }}
 {{- default (get $mounts .Values.vault.auth.method) .Values.vault.auth.mount }}
 {{- end }}
 
-{{/* Where the credential of the operator's own login lies. */}}
+{{/* The folder of the credential of the operator's own login. */}}
 {{- define "servicedb.vault.volume" -}}
 {{- $auth := .Values.vault.auth -}}
 {{- if has $auth.method (list "kubernetes" "jwt") -}}

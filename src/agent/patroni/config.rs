@@ -1,7 +1,7 @@
-//! Patroni's local configuration, written to the pod's memory; and who may connect.
+//! Patroni's local configuration, written to the pod's memory, and PostgreSQL's client authentication.
 //!
-//! It has no `bootstrap` section: Patroni adopts what the agent initialised. It holds no
-//! secret: local connections are by peer, remote ones by client certificates.
+//! It has no `bootstrap` section: Patroni adopts the database that the agent initialised. It has no
+//! secret: local connections use peer authentication, remote ones client certificates.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,24 +12,25 @@ use crate::agent::environment::Environment;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
+use crate::postgres::PRELOADED;
 
-/// The user map that lets the operating system's `postgres` be these roles on the socket.
+/// The user map by which the operating system's user `postgres` may use these roles on the socket.
 const LOCAL_MAP: &str = "servicedb";
 
-/// Who may connect, in [`RUN_DIR`].
+/// The file of client authentication, in [`RUN_DIR`].
 const HBA: &str = "pg_hba.conf";
-/// Who may be whom, in [`RUN_DIR`].
+/// The file of the user maps, in [`RUN_DIR`].
 const IDENT: &str = "pg_ident.conf";
 
-/// Where the configuration is.
+/// The path of the configuration.
 pub fn path() -> PathBuf {
     Path::new(RUN_DIR).join("patroni.yml")
 }
 
-/// Writes the configuration for this pod, and who may connect to this database.
+/// Writes the configuration of this pod, and the client authentication of this database.
 ///
-/// Who may connect is the agent's file, not Patroni's: Patroni would write it again at each
-/// start, reload, and wait a second.
+/// The agent writes the latter, not Patroni: Patroni would write it again at each start, reload, and
+/// wait a second.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -37,16 +38,21 @@ pub fn write(environment: &Environment, desired: &Desired) -> std::io::Result<()
     let lines = |lines: Vec<String>| lines.join("\n") + "\n";
     std::fs::write(Path::new(RUN_DIR).join(HBA), lines(hba(&environment.names.postgres(&desired.database))))?;
     std::fs::write(Path::new(RUN_DIR).join(IDENT), lines(ident()))?;
-    // JSON is YAML, and quotes every value.
+    // JSON is valid YAML, and quotes every string.
     std::fs::write(path(), format!("{:#}\n", local(environment, environment.is_leaving(desired))))
 }
 
-/// The settings of this configuration, which are not shared by the members.
-pub fn own_settings() -> [(&'static str, String); 3] {
+/// The settings of the local configuration, which the members do not share.
+///
+/// The preloaded libraries are among them because they belong to the image: an instance loads them
+/// with the start of its pod. In the dynamic configuration they would wait for a restart of
+/// instances that the image's rollout has just replaced, and reach instances whose image lacks them.
+pub fn own_settings() -> [(&'static str, String); 4] {
     [
         ("hba_file", format!("{RUN_DIR}/{HBA}")),
         ("ident_file", format!("{RUN_DIR}/{IDENT}")),
         ("unix_socket_directories", SOCKET_DIR.to_owned()),
+        ("shared_preload_libraries", PRELOADED.to_owned()),
     ]
 }
 
@@ -75,7 +81,7 @@ fn local(environment: &Environment, leaving: bool) -> Value {
             "cafile": tls("ca.crt"),
             "verify_client": "optional",
         },
-        // With a client certificate, `insecure` leaves out the host name alone: members are
+        // With a client certificate, `insecure` disables only the check of the host name: members are
         // reached by pod IP, which no certificate names.
         "ctl": {
             "insecure": true,
@@ -113,15 +119,15 @@ fn local(environment: &Environment, leaving: bool) -> Value {
             "remove_data_directory_on_rewind_failure": true,
         },
         "watchdog": { "mode": "off" },
-        // Not `nofailover` as well: a leader with it would keep no slots for the others.
+        // Not `nofailover`, too: a leader with that tag would keep no slots for the others.
         "tags": { "nosync": leaving },
     })
 }
 
-/// Who may connect: the lines of `pg_hba.conf`.
+/// The lines of `pg_hba.conf`.
 ///
 /// The logins of the application are members of `_app`, those of the migrator of `_owner`;
-/// `+role` means its members, so a rotation changes nothing here.
+/// `+role` matches its members, so a rotation changes nothing here.
 fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
     let (database, app, owner) = (&names.database, names.app(), names.owner());
@@ -130,7 +136,7 @@ fn hba(names: &PostgresNames) -> Vec<String> {
         "local all postgres peer".to_owned(),
         format!("local replication {replicator} peer map={LOCAL_MAP}"),
         format!("local \"{database}\" {ours} peer map={LOCAL_MAP}"),
-        // A tenant's code that runs as one of them could give it a password, and one of them is a
+        // A tenant's code that runs as one of these roles could set its password, and one of them is a
         // member of the owner.
         format!("host all {ours} all reject"),
         format!("hostssl replication {replicator} all cert"),
@@ -163,10 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn patroni_never_bootstraps_and_knows_no_password() {
+    fn patroni_never_bootstraps_and_has_no_password() {
         let config = local(&environment(), false);
         assert!(config.get("bootstrap").is_none());
         assert!(!config.to_string().to_lowercase().contains("password"));
+    }
+
+    #[test]
+    fn preloaded_libraries_belong_to_the_image_and_wait_for_no_restart() {
+        let local = local(&environment(), false);
+        assert_eq!(local["postgresql"]["parameters"]["shared_preload_libraries"], PRELOADED);
+        let shared = crate::contract::patroni::parameters(&Desired::sample());
+        assert!(!shared.contains_key("shared_preload_libraries"), "an agent of an older image would remove it");
     }
 
     #[test]

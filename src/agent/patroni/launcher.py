@@ -1,7 +1,7 @@
-"""Runs Patroni, loaded ahead of its work: a line on standard input lets it go.
+"""Runs Patroni, which is loaded before it is needed: it starts after a line on standard input.
 
-The agent puts lease.py before it, into one file. What both take hold of in Patroni is asserted by
-check.py where the image is built.
+The agent puts lease.py, aside.py and quiet.py before it, into one file. check.py asserts the parts of
+Patroni that they hook into when the image is built.
 
 Arguments: Patroni's configuration; the startup options of its sessions: of any login, of the
 superuser, of those that receive WAL.
@@ -17,6 +17,7 @@ yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 if __name__ == "__main__":
     import functools
+    import logging
     import time
     import types
 
@@ -32,15 +33,15 @@ if __name__ == "__main__":
     import patroni.watchdog
 
     # While PostgreSQL starts, stops or is promoted, which takes tenths of a second, Patroni
-    # looks at it once a second: looking ten times as often is what a failover waits for.
+    # checks it once a second. A failover waits for that check, so it is made ten times as often.
     module = patroni.postgresql
     module.polling_loop = functools.partial(module.polling_loop, interval=0.1)
     module.time = types.SimpleNamespace(**vars(time))
     module.time.sleep = lambda seconds: time.sleep(min(seconds, 0.1))
 
     # A primary hands the lead over once PostgreSQL has ended, which waits until the replicas have
-    # all of its log. Patroni would ask them itself before that, for the sake of a WAL archive that
-    # is slow, and here the question takes longer than the end.
+    # all of its WAL. Patroni would query them itself before that, in case a WAL archive is slow, and
+    # here the query takes longer than the shutdown.
     stop = module.Postgresql.stop
 
     def stop_and_end(self, *args, **kwargs):
@@ -49,9 +50,9 @@ if __name__ == "__main__":
 
     module.Postgresql.stop = stop_and_end
 
-    # A primary that names a synchronous standby waits two seconds until it writes that down, while
-    # nobody may be promoted who is not written down; what is not so far then is seen in the next
-    # loop.
+    # A primary that names a synchronous standby waits two seconds until it records the standby, and
+    # only a recorded one may be promoted. A standby that is not ready after the shorter pause is
+    # recorded in the next loop.
     def pause(seconds):
         names_standby = sys._getframe(1).f_code.co_name == "_process_multisync_replication"
         time.sleep(0.2 if names_standby else seconds)
@@ -59,11 +60,11 @@ if __name__ == "__main__":
     patroni.ha.time = types.SimpleNamespace(**vars(time))
     patroni.ha.time.sleep = pause
 
-    # Patroni may not make its ConfigMaps, and without one of them it would do harm: a leader whose
-    # lease somebody deleted, or whose Role, would stop PostgreSQL at once, and without the record of
-    # the synchronous standbys anybody could be promoted. So what is missing or refused counts as an
-    # API server that is away: nobody takes the lead, and who has it goes on while every member
-    # agrees (failsafe mode), until the operator has put the object back as it was.
+    # Patroni may not create its ConfigMaps, and without one of them it would cause damage: a leader
+    # whose lease or Role somebody deleted would stop PostgreSQL at once, and without the record of the
+    # synchronous standbys any member could be promoted. So a missing or refused object counts as an
+    # unavailable API server: no member takes the lead, and the leader continues while every member
+    # agrees (failsafe mode), until the operator has restored the object with its content.
     coordination = patroni.dcs.kubernetes
     find = coordination.CoreV1ApiProxy.__getattr__
 
@@ -84,8 +85,8 @@ if __name__ == "__main__":
 
     coordination.CoreV1ApiProxy.__getattr__ = find_guarded
 
-    # How long an object may be missing before that counts, in seconds: the operator needs some
-    # tenths of one.
+    # How long an object may be missing before that counts, in seconds: the operator restores it within
+    # some tenths of a second.
     patience = 1.0
     load = coordination.Kubernetes._load_cluster
 
@@ -101,20 +102,22 @@ if __name__ == "__main__":
             return loader(found)
 
         until = time.monotonic() + patience
-        # A cache that is being filled is what the original waits for.
+        # The original waits for a cache that is being filled.
         while self._kinds.is_ready() and missing(self._kinds.copy()):
             if time.monotonic() > until:
                 gone = ", ".join(missing(self._kinds.copy()))
-                coordination.logger.warning("%s: gone or not labelled; waiting for the operator", gone)
+                coordination.logger.warning("%s: missing or not labelled; waiting for the operator", gone)
                 raise coordination.KubernetesError("missing: " + gone)
             time.sleep(0.05)
         return load(self, path, load_if_whole)
 
     coordination.Kubernetes._load_cluster = load_whole
     keep_own_lease(patroni.dcs.kubernetes)
-    # Patroni's sessions are immune to what a tenant sets for sessions: what it opens itself here,
-    # what pg_rewind, pg_basebackup and the WAL receiver open by the connection string. Its own
-    # options come after, and hold.
+    keep_data_directory(module.Postgresql, module.logger)
+    log_news_alone(logging.getLogger(patroni.__main__.__name__))
+    # Patroni's sessions are immune to a tenant's settings for sessions: its own are handled here, and
+    # those of pg_rewind, pg_basebackup and the WAL receiver in the connection string. Patroni's options
+    # come last, and take precedence.
     any_login, superuser, wal_receiver = sys.argv[2:5]
     connect = patroni.psycopg.connect
 
@@ -129,14 +132,14 @@ if __name__ == "__main__":
     format_dsn = handler.format_dsn
 
     def format_immune_dsn(self, params):
-        # Of these the WAL receiver's alone has a name.
+        # Only the WAL receiver's connection string has an application name.
         options = wal_receiver if "application_name" in params else any_login
         options = options.replace("\\", "\\\\").replace(" ", "\\ ")
         return format_dsn(self, params) + " options=" + options
 
     handler.format_dsn = format_immune_dsn
-    # Patroni's API reads its files again when the server's certificate is another one, and not when
-    # the authorities are: a member whose certificate a new one has signed would be refused.
+    # Patroni's API reads its files again when the server's certificate changes, and not when the
+    # authorities change: a member whose certificate a new authority has signed would be refused.
     api = patroni.api.RestApiServer
     serial_number = api.get_certificate_serial_number
 
@@ -146,14 +149,14 @@ if __name__ == "__main__":
 
     api.get_certificate_serial_number = serial_number_and_authorities
 
-    # The end of input means that the agent is gone.
+    # The end of input means that the agent has ended.
     if sys.stdin.readline():
         sys.argv = ["patroni", sys.argv[1]]
         patroni.__main__.main()
 
 elif __name__ == "__mp_main__":
-    # The child by which Patroni starts PostgreSQL: of this package it needs one module, and
-    # without the others PostgreSQL starts half a second sooner.
+    # The child by which Patroni starts PostgreSQL: it needs one module of this package, and
+    # without the others PostgreSQL starts half a second earlier.
     import types
 
     import patroni

@@ -1,14 +1,14 @@
-"""Keeps the leader's lease over an API server that hangs (docs/decisions/0018).
+"""Keeps the leader's lease while the API server hangs (docs/decisions/0018).
 
-A renewal that timed out may still be carried out when the server goes on. The next one then
-conflicts with it, and Patroni, which knows its own write only by the time it has just put into the
-next, takes the lease for lost and PostgreSQL down.
+A renewal that timed out may still be executed when the server continues. The next one then
+conflicts with it. Patroni recognises its own write only by the time in the present renewal, so it
+considers the lease lost and stops PostgreSQL.
 """
 
-# How long each request after a conflict may take: the server has just answered.
+# Timeout of each request after a conflict, in seconds: the server has just answered.
 LEASE_PATIENCE = 2
-# How often it is tried: what may come between once more is the position of the log, which has no
-# version to conflict with.
+# The number of attempts: the write of the WAL position, which has no version to conflict with, may come
+# between once more.
 LEASE_TRIES = 3
 
 
@@ -21,14 +21,13 @@ def keep_own_lease(kubernetes):
         return request(*args, _request_timeout=LEASE_PATIENCE)
 
     def is_own(self, found, annotations, sent):
-        # Each renewal carries a time that no other has. So the record was written last by this
-        # very process, on a version that it had read: nobody else has led in between, and no
-        # other pod of this name.
+        # Each renewal has a unique time. So this process wrote the record last, on a version that it had
+        # read: no other member has led in between, and no other pod of this name.
         same = all(found.get(key) == annotations[key] for key in ("acquireTime", "transitions"))
         return same and found.get(self._LEADER) == self._name and found.get("renewTime") in sent
 
     def renew_own(self, annotations, ips, sent):
-        """Renews on top of the record, if that is this member's own; none if it is not."""
+        """Renews on top of the record if this member wrote it; otherwise returns None."""
         for _ in range(LEASE_TRIES):
             try:
                 record = once(self._api.read_namespaced_kind, self.leader_path, self._namespace)
@@ -39,7 +38,7 @@ def keep_own_lease(kubernetes):
             except refused as error:
                 if error.status != 409:
                     raise unknown(error) from error
-        raise kubernetes.KubernetesError("the leader's record changes with each try to renew it")
+        raise kubernetes.KubernetesError("the leader's record changes with each attempt to renew it")
 
     def unknown(error):
         return kubernetes.KubernetesError(f"the lease may or may not be renewed: {error.status} {error.reason}")
@@ -53,18 +52,18 @@ def keep_own_lease(kubernetes):
         try:
             written = write(self, name, annotations, resource_version, patch, retry, ips)
         except refused as error:
-            # Equal where the lease is taken and not renewed: there is nothing to keep.
+            # Equal where the lease is acquired and not renewed: there is no lease to keep.
             if annotations["acquireTime"] == annotations["renewTime"]:
                 raise
             if error.status != 409:
-                # It does not say that anybody else leads. Patroni would end PostgreSQL; as with a
+                # This does not mean that another member leads. Patroni would stop PostgreSQL; as with a
                 # server that does not answer, the other members decide (failsafe mode).
                 raise unknown(error) from error
             written = renew_own(self, annotations, ips, sent)
             if written is None:
                 raise
             kubernetes.logger.info("The record in conflict is this member's own: the lease is renewed")
-        # Whatever is still on its way was based on an earlier version, and comes to nothing.
+        # Every renewal that is still in flight is based on an earlier version, and is refused.
         sent.clear()
         sent.add(annotations["renewTime"])
         return written

@@ -1,4 +1,4 @@
-//! Patroni's process: started ahead of its work, restarted when it ends, told to stop.
+//! Patroni's process: loaded before it is needed, restarted when it ends, stopped on request.
 
 use std::io;
 use std::path::Path;
@@ -18,13 +18,14 @@ use crate::backoff::Backoff;
 use crate::contract::pod::RUN_DIR;
 use crate::postgres::immune;
 
-/// Loads what Patroni needs, which takes most of its start, and runs it once it may. A file,
-/// since the child by which Patroni starts PostgreSQL loads it too.
-const LAUNCHER: &str = concat!(include_str!("lease.py"), include_str!("launcher.py"));
-/// A process that lived this long did not end at once.
-const SETTLED: Duration = Duration::from_secs(30);
+/// Loads Patroni's modules, which takes most of its start, and runs it after a line of input. It is written
+/// to a file, since the child by which Patroni starts PostgreSQL loads it, too.
+const LAUNCHER: &str =
+    concat!(include_str!("lease.py"), include_str!("aside.py"), include_str!("quiet.py"), include_str!("launcher.py"));
+/// A process that ran for this long did not fail at its start.
+const STARTED: Duration = Duration::from_secs(30);
 
-/// A Patroni that has loaded, or is loading, and waits to be let go.
+/// A Patroni that has loaded, or is loading, and waits for its line of input.
 pub struct Prepared {
     child: Child,
 }
@@ -56,39 +57,39 @@ impl Prepared {
     }
 }
 
-/// What the process can be told.
+/// A request to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Request {
     /// Read the configuration and the certificates again.
     Reload,
-    /// End now, even if it hangs; it is started again.
+    /// End at once, even if it hangs; it is started again.
     Restart,
     /// Shut PostgreSQL down, give the lease back, and end.
     Stop,
 }
 
-/// The running Patroni: it is told things here; cheap to clone.
+/// Sends requests to the running Patroni; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<Request>,
 }
 
 impl Handle {
-    /// Gives an order.
-    pub async fn order(&self, order: Order) {
-        // The supervisor is gone only once it has been told to stop.
-        let _ = self.orders.send(order).await;
+    /// Sends a request.
+    pub async fn request(&self, request: Request) {
+        // The supervisor ends only after a request to stop.
+        let _ = self.requests.send(request).await;
     }
 }
 
-/// Lets Patroni go, and keeps one running until it is told to stop. The task ends when the
-/// last one has ended.
+/// Runs Patroni, and restarts it until a request to stop. The task ends when the last process has
+/// ended.
 pub fn supervise(prepared: Prepared, reporter: Reporter) -> (Handle, tokio::task::JoinHandle<()>) {
-    let (orders, inbox) = mpsc::channel(8);
-    (Handle { orders }, tokio::spawn(run(prepared, inbox, reporter)))
+    let (requests, inbox) = mpsc::channel(8);
+    (Handle { requests }, tokio::spawn(run(prepared, inbox, reporter)))
 }
 
-async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Order>, reporter: Reporter) {
+async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Request>, reporter: Reporter) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut next = Some(prepared);
     let mut quick_ends = 0;
@@ -108,13 +109,13 @@ async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Order>, reporter: Rep
         if stopping {
             return;
         }
-        if started.elapsed() > SETTLED {
+        if started.elapsed() > STARTED {
             backoff.reset();
             quick_ends = 0;
         }
         quick_ends += 1;
         if quick_ends == 3 {
-            let message = "Patroni ends again and again; the pod's log says why".to_owned();
+            let message = "Patroni ends repeatedly; see the log of the pod's container database".to_owned();
             reporter.trouble(Area::Server, Some((reason::CRASH_LOOP, message)));
         }
         let wait = tokio::time::sleep(backoff.step());
@@ -122,32 +123,32 @@ async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Order>, reporter: Rep
         loop {
             tokio::select! {
                 () = &mut wait => break,
-                order = inbox.recv() => if matches!(order, Some(Order::Stop) | None) { return },
+                request = inbox.recv() => if matches!(request, Some(Request::Stop) | None) { return },
             }
         }
     }
 }
 
-/// Waits for the end of one process, passing orders on; whether it was told to stop.
-async fn attend(mut child: Child, inbox: &mut mpsc::Receiver<Order>) -> bool {
+/// Waits for the end of one process, and passes requests on to it. Returns whether it was stopped.
+async fn attend(mut child: Child, inbox: &mut mpsc::Receiver<Request>) -> bool {
     let mut stopping = false;
     loop {
         tokio::select! {
             status = child.wait() => {
                 match status {
                     Ok(status) if stopping => tracing::info!(%status, "Patroni has ended"),
-                    Ok(status) => tracing::warn!(%status, "Patroni has ended; starting it again"),
-                    Err(error) => tracing::error!(%error, "Patroni's end cannot be waited for"),
+                    Ok(status) => tracing::warn!(%status, "Patroni has ended; restarting it"),
+                    Err(error) => tracing::error!(%error, "waiting for the end of Patroni failed"),
                 }
                 return stopping;
             }
-            order = inbox.recv(), if !stopping => {
-                let signal = match order {
-                    Some(Order::Reload) => Signal::SIGHUP,
-                    Some(Order::Restart) => Signal::SIGKILL,
-                    Some(Order::Stop) | None => {
+            request = inbox.recv(), if !stopping => {
+                let signal = match request {
+                    Some(Request::Reload) => Signal::SIGHUP,
+                    Some(Request::Restart) => Signal::SIGKILL,
+                    Some(Request::Stop) | None => {
                         stopping = true;
-                        // A stopped process would not see the wish to end.
+                        // A stopped process would not receive the signal to end.
                         send(&child, Signal::SIGCONT);
                         Signal::SIGTERM
                     }
@@ -161,6 +162,6 @@ async fn attend(mut child: Child, inbox: &mut mpsc::Receiver<Order>) -> bool {
 fn send(child: &Child, signal: Signal) {
     let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) else { return };
     if let Err(error) = kill(Pid::from_raw(id), signal) {
-        tracing::debug!(%error, %signal, "Patroni was gone before its signal");
+        tracing::debug!(%error, %signal, "Patroni ended before its signal");
     }
 }

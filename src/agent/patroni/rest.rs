@@ -10,21 +10,21 @@ use serde_json::Value;
 
 use crate::contract::pod::{PATRONI_PORT, TLS_DIR};
 
-/// How long one request may take: the watchdog must learn soon that nobody answers.
+/// Timeout of a request: the watchdog must learn soon that Patroni does not answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The same of a request that is answered when PostgreSQL has been stopped and started, or
-/// another member leads: a shutdown checkpoint takes as long as it takes.
+/// The same for a request that is answered when PostgreSQL has been stopped and started, or
+/// another member leads: the duration of a shutdown checkpoint has no limit.
 const PATIENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The server's certificate names this host, which is resolved here, not by DNS.
 const HOST: &str = "localhost";
 
-/// What Patroni says of this member.
+/// The state of this member, according to Patroni.
 #[derive(Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct Status {
     /// Whether this member holds the leader's lease.
     #[serde(skip)]
     pub leads: bool,
-    /// Patroni's word for what PostgreSQL does, such as `running` or `creating replica`.
+    /// Patroni's name for the state of PostgreSQL, such as `running` or `creating replica`.
     #[serde(default)]
     pub state: String,
     /// The timeline, once PostgreSQL answers.
@@ -39,12 +39,12 @@ pub struct Status {
     /// When Patroni last reached the API server, in seconds since 1970.
     #[serde(default)]
     pub dcs_last_seen: Option<i64>,
-    /// Whether the leader goes on without the API server, since it sees all members.
+    /// Whether the leader continues without the API server, since it reaches all members.
     #[serde(default)]
     pub failsafe_mode_is_active: bool,
 }
 
-/// The members as Patroni's record has them.
+/// The members of the cluster, as Patroni's record has them.
 #[derive(Deserialize)]
 struct Cluster {
     members: Vec<Member>,
@@ -63,7 +63,7 @@ pub struct Member {
     state: String,
 }
 
-/// Patroni's words for a member whose PostgreSQL answers.
+/// Patroni's states of a member whose PostgreSQL answers.
 const RUNS: [&str; 2] = ["running", "streaming"];
 
 /// A setting that waits for a restart.
@@ -85,15 +85,15 @@ const SHARED_WITH_REPLICAS: [&str; 5] = [
     "max_worker_processes",
 ];
 
-/// Patroni's words for a member whose PostgreSQL does not run and is not on its way: not one that
-/// is cloned or rewound just now.
+/// Patroni's states of a member whose PostgreSQL does not run and is not being started, cloned or
+/// rewound.
 const IDLE: [&str; 3] = ["start failed", "stopped", "crashed"];
 
-/// Patroni's word for a member whose PostgreSQL it is starting.
+/// Patroni's state of a member whose PostgreSQL it is starting.
 const STARTING: &str = "starting";
 
 impl Status {
-    /// Whether PostgreSQL does not run, and Patroni does nothing about it just now.
+    /// Whether PostgreSQL does not run, and Patroni is not changing that.
     pub fn is_idle(&self) -> bool {
         IDLE.contains(&self.state.as_str())
     }
@@ -125,7 +125,7 @@ pub struct Rest {
     client: Client,
 }
 
-/// Why Patroni did not answer as it should.
+/// An error of a request to Patroni.
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
     /// The certificates for the API are not readable.
@@ -137,38 +137,40 @@ pub enum RestError {
     /// An answer that is an error.
     #[error("Patroni answered {0} to a change of its configuration")]
     Refused(StatusCode),
-    /// An order that was not carried out.
-    #[error("Patroni says: {words}")]
-    NotDone {
-        /// 412 if something that it needs is not so, 503 if it did not come about.
+    /// A request that was refused or failed.
+    #[error("Patroni says: {message}")]
+    Failed {
+        /// 412 if a precondition is not met, 503 if it failed.
         code: StatusCode,
-        /// Patroni's own words.
-        words: String,
+        /// Patroni's message.
+        message: String,
     },
 }
 
-/// Why Patroni keeps the lead where it is, if that may pass in a moment. By its words (`api.py`,
-/// `poll_failover_result` and `is_failover_possible`): each of its codes stands for what passes and what does not.
+/// A transient reason for which Patroni did not hand the lead over. It is recognised by the message (`api.py`,
+/// `poll_failover_result` and `is_failover_possible`): each status code is used for permanent reasons, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// PostgreSQL knows of a synchronous standby a loop before Patroni has written it down; or its member did not
-    /// answer just then, as one that reloads its certificates. The lead stayed.
+pub enum TransientRefusal {
+    /// PostgreSQL has a synchronous standby a loop before Patroni records it; or its member did not
+    /// answer, as one that reloads its certificates. The lead stayed.
     NotYet,
-    /// It was taken up and did not come about: the lead may have been given up and taken back meanwhile.
-    DidNotComeAbout,
+    /// The handover was accepted and failed: the lead may have been given up and taken back meanwhile.
+    Failed,
 }
 
 impl RestError {
-    /// Why a handover of the lead was refused, if that may pass.
-    pub fn refusal(&self) -> Option<Refusal> {
+    /// The reason for which the lead was not handed over, if it is transient.
+    pub fn transient_refusal(&self) -> Option<TransientRefusal> {
         match self {
-            Self::NotDone { code: StatusCode::PRECONDITION_FAILED, words }
-                if ["sync_standby", "no good candidates"].iter().any(|passing| words.contains(passing)) =>
+            Self::Failed { code: StatusCode::PRECONDITION_FAILED, message }
+                if ["sync_standby", "no good candidates"].iter().any(|transient| message.contains(transient)) =>
             {
-                Some(Refusal::NotYet)
+                Some(TransientRefusal::NotYet)
             }
-            Self::NotDone { code: StatusCode::SERVICE_UNAVAILABLE, words } if words.contains("Switchover failed") => {
-                Some(Refusal::DidNotComeAbout)
+            Self::Failed { code: StatusCode::SERVICE_UNAVAILABLE, message }
+                if message.contains("Switchover failed") =>
+            {
+                Some(TransientRefusal::Failed)
             }
             _ => None,
         }
@@ -184,7 +186,7 @@ impl Rest {
         Self::with(TIMEOUT)
     }
 
-    /// A client for requests that take their time.
+    /// A client for requests that take long.
     ///
     /// # Errors
     /// If the certificates are not readable.
@@ -219,7 +221,7 @@ impl Rest {
         Ok(Self { client })
     }
 
-    /// How this member is. `/leader` answers 200 to the holder of a living lease alone, with
+    /// The state of this member. `/leader` answers 200 only on the holder of a valid lease, with
     /// the same content as `/patroni`.
     ///
     /// # Errors
@@ -269,38 +271,38 @@ impl Rest {
         if response.status().is_success() { Ok(()) } else { Err(RestError::Refused(response.status())) }
     }
 
-    /// Hands the lead of this member over; returns when another member leads.
+    /// Hands this member's lead over; returns when another member leads.
     ///
     /// # Errors
-    /// If Patroni does not answer, or it says why it cannot.
+    /// If Patroni does not answer, refuses or fails.
     pub async fn switch_over(&self, from: &str, to: &str) -> Result<(), RestError> {
-        self.order("switchover", &serde_json::json!({ "leader": from, "candidate": to })).await
+        self.post("switchover", &serde_json::json!({ "leader": from, "candidate": to })).await
     }
 
     /// Restarts PostgreSQL; returns when it answers again.
     ///
     /// # Errors
-    /// If Patroni does not answer, or it says why it cannot.
+    /// If Patroni does not answer, refuses or fails.
     pub async fn restart(&self) -> Result<(), RestError> {
-        self.order("restart", &serde_json::json!({})).await
+        self.post("restart", &serde_json::json!({})).await
     }
 
     /// Empties this member's data directory and clones the leader.
     ///
     /// # Errors
-    /// If Patroni does not answer, or it says why it cannot, such as that nobody leads.
+    /// If Patroni does not answer, refuses or fails, as without a leader.
     pub async fn reinitialise(&self) -> Result<(), RestError> {
-        self.order("reinitialize", &serde_json::json!({ "force": true })).await
+        self.post("reinitialize", &serde_json::json!({ "force": true })).await
     }
 
-    async fn order(&self, path: &str, body: &Value) -> Result<(), RestError> {
+    async fn post(&self, path: &str, body: &Value) -> Result<(), RestError> {
         let response = self.client.post(url(path)).json(body).send().await?;
         let code = response.status();
-        let words = response.text().await?.trim().chars().take(300).collect();
-        if code == StatusCode::OK { Ok(()) } else { Err(RestError::NotDone { code, words }) }
+        let message = response.text().await?.trim().chars().take(300).collect();
+        if code == StatusCode::OK { Ok(()) } else { Err(RestError::Failed { code, message }) }
     }
 
-    /// Makes Patroni look around now and not at its next loop.
+    /// Starts Patroni's next loop now.
     ///
     /// # Errors
     /// If Patroni does not answer.
@@ -309,7 +311,7 @@ impl Rest {
     }
 }
 
-/// Makes the pod's Patroni look around now and not at its next loop.
+/// Starts the next loop of the pod's Patroni now.
 ///
 /// # Errors
 /// If Patroni does not answer, or its certificates are not readable.
@@ -326,24 +328,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_handover_passes_only_for_what_is_known_to_pass() {
-        let refusal = |code: u16, words: &str| {
+    fn a_refusal_is_transient_only_by_a_known_message() {
+        let refusal = |code: u16, message: &str| {
             let code = StatusCode::from_u16(code).expect("a code");
-            RestError::NotDone { code, words: words.to_owned() }.refusal()
+            RestError::Failed { code, message: message.to_owned() }.transient_refusal()
         };
         let candidate = "candidate name does not match with sync_standby";
-        assert_eq!(refusal(412, candidate), Some(Refusal::NotYet));
+        assert_eq!(refusal(412, candidate), Some(TransientRefusal::NotYet));
         let none = "switchover is not possible: no good candidates have been found";
-        assert_eq!(refusal(412, none), Some(Refusal::NotYet));
-        assert_eq!(refusal(503, "Switchover failed"), Some(Refusal::DidNotComeAbout));
-        for (code, words) in [
+        assert_eq!(refusal(412, none), Some(TransientRefusal::NotYet));
+        assert_eq!(refusal(503, "Switchover failed"), Some(TransientRefusal::Failed));
+        for (code, message) in [
             (412, "leader name does not match"),
             (412, "candidate does not exists"),
             (503, "Switchover status unknown"),
             (503, "failed to write failover key into DCS"),
             (500, candidate),
         ] {
-            assert_eq!(refusal(code, words), None, "{code} {words}");
+            assert_eq!(refusal(code, message), None, "{code} {message}");
         }
     }
 
@@ -357,8 +359,35 @@ mod tests {
         assert_eq!((status.timeline, status.dcs_last_seen), (Some(3), Some(1_700_000_000)));
         assert!(status.pending_restart && status.failsafe_mode_is_active && !status.leads);
         assert!(!status.primary_restarts_first());
+        let newer: Status = serde_json::from_str(
+            r#"{"state":"running","postmaster_start_time":"2026-11-28 22:38:00+00:00","role":"replica",
+                "server_version":170012,"latest_end_lsn":83886080,
+                "xlog":{"received_location":83886080,"replayed_location":83886080,"replayed_timestamp":null,"paused":false},
+                "sync_standby":true,"timeline":2,"replication_state":"streaming","dcs_last_seen":1700000000,
+                "database_system_identifier":"7","patroni":{"version":"4.1.5","scope":"chat-db","name":"chat-db-1"}}"#,
+        )
+        .expect("the answer of Patroni 4.1");
+        assert_eq!((newer.state.as_str(), newer.timeline, newer.pending_restart), ("running", Some(2), false));
         let early: Status = serde_json::from_str(r#"{"state":"stopped"}"#).expect("an early answer");
         assert_eq!(early.timeline, None);
+    }
+
+    #[test]
+    fn members_are_read_in_each_form_of_their_lag() {
+        for lag in [
+            r#""lag":0"#,
+            r#""lag":"unknown""#,
+            r#""lsn":"0/5000000","receive_lag":0,"receive_lsn":"0/5000000","replay_lag":0,"replay_lsn":"0/5000000","lag":0"#,
+        ] {
+            let text = format!(
+                r#"{{"members":[{{"name":"chat-db-1","role":"sync_standby","state":"streaming","host":"10.0.0.8",
+                    "api_url":"https://10.0.0.8:8008/patroni","port":5432,"timeline":2,{lag}}}],"scope":"chat-db"}}"#
+            );
+            let cluster: Cluster = serde_json::from_str(&text).expect(lag);
+            let member = &cluster.members[0];
+            assert_eq!((member.name.as_str(), member.host.as_deref()), ("chat-db-1", Some("10.0.0.8")));
+            assert!(member.role == "sync_standby" && RUNS.contains(&&*member.state));
+        }
     }
 
     #[test]

@@ -1,23 +1,23 @@
-//! PostgreSQL's own functions and operators that change nothing that is stored.
+//! Built-in functions and operators that do not change stored data.
 //!
-//! A list and no pattern: a service's own function may be called `to_slug` or `jsonb_merge`.
-//! Left out on purpose is what runs SQL that it is given (`query_to_xml`, `ts_stat`), what
-//! reaches outside of the tables (`lo_*`, `pg_read_file`) and `set_config`, which can change
-//! the role. Sequences may be advanced and set: that loses no row.
+//! A list and not a pattern: a service's own function may be called `to_slug` or `jsonb_merge`.
+//! Excluded are functions that run SQL from their arguments (`query_to_xml`, `ts_stat`), functions
+//! that access data outside of the tables (`lo_*`, `pg_read_file`) and `set_config`, which can
+//! change the role. Sequences may be advanced and set: that loses no row.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-/// Whether a call by this name, unqualified or in `pg_catalog`, changes nothing that is stored.
+/// Whether a call by this name, unqualified or in `pg_catalog`, does not change stored data.
 pub fn is_harmless(name: &str) -> bool {
     static NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| FUNCTIONS.split_ascii_whitespace().collect());
     NAMES.contains(name)
 }
 
-/// Whether an operator of this name is one of PostgreSQL's own.
+/// Whether an operator of this name is built in.
 pub fn is_own_operator(name: &str) -> bool {
     static NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| OPERATORS.split_ascii_whitespace().collect());
-    // The grammar gives BETWEEN in these forms as an operator's name.
+    // The grammar represents BETWEEN by these operator names.
     NAMES.contains(name) || name.ends_with("BETWEEN") || name.ends_with("BETWEEN SYMMETRIC")
 }
 

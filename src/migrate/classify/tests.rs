@@ -1,6 +1,6 @@
 use super::*;
 
-/// What is told of one statement; empty if it is harmless.
+/// The reason for one statement; empty if it is harmless.
 fn why(sql: &str) -> String {
     let held = held(sql);
     assert!(held.len() <= 1, "{sql}: {held:?}");
@@ -109,7 +109,7 @@ fn harmless_statements_are_not_held() {
 }
 
 #[test]
-fn what_loses_what_is_stored_is_held() {
+fn statements_that_lose_stored_data_are_held() {
     let cases = [
         ("DROP TABLE IF EXISTS public.users", "drops the table public.users"),
         ("DROP TABLE a, \"B c\", d, e, f", "drops the table a, \"B c\", d and 2 more"),
@@ -136,8 +136,8 @@ fn what_loses_what_is_stored_is_held() {
         ("ALTER TABLE t ALTER c TYPE int USING c::int", "changes the type of the column c of t"),
         ("ALTER TABLE t DROP CONSTRAINT k CASCADE", "drops the constraint k of t and what depends on it"),
         ("ALTER TABLE t ALTER id DROP IDENTITY", "drops the sequence of the column id of t"),
-        ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", "takes a partition's rows out of t"),
-        ("ALTER TABLE t NO INHERIT p", "takes the rows of t out of its parent"),
+        ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", "removes a partition's rows from t"),
+        ("ALTER TABLE t NO INHERIT p", "removes the rows of t from its parent"),
         ("ALTER TABLE t SET UNLOGGED", "unlogged"),
         ("ALTER TYPE pair DROP ATTRIBUTE a", "drops the attribute a of pair"),
         ("ALTER TYPE pair ALTER ATTRIBUTE a TYPE text", "changes the type of the attribute a of pair"),
@@ -146,10 +146,7 @@ fn what_loses_what_is_stored_is_held() {
         ("DELETE FROM ONLY s.t WHERE id = 1", "deletes rows of s.t"),
         ("UPDATE t SET a = 'secret'", "overwrites rows of t"),
         ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "merges into t"),
-        (
-            "INSERT INTO t VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1",
-            "overwrites rows of t that are there already",
-        ),
+        ("INSERT INTO t VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1", "overwrites rows of t that exist already"),
         ("WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d", "deletes rows of t"),
         (
             "WITH d AS (UPDATE t SET a = 1 RETURNING *), e AS (DELETE FROM u) INSERT INTO x SELECT * FROM d",
@@ -169,7 +166,7 @@ fn what_loses_what_is_stored_is_held() {
 }
 
 #[test]
-fn what_cannot_be_seen_is_held() {
+fn statements_with_an_unknown_effect_are_held() {
     let cases = [
         ("DO $$ BEGIN PERFORM 1; END $$", "a DO block, which can do anything"),
         ("CALL app.tidy('secret')", "calls the procedure app.tidy"),
@@ -275,7 +272,7 @@ fn a_file_that_cannot_be_read_is_held_whole() {
 }
 
 #[test]
-fn a_statement_that_is_not_looked_into_is_held_alone() {
+fn only_the_statement_that_is_not_analysed_is_held() {
     let deep = format!("SELECT 1;\nSELECT 1{};\nSELECT 2;\nDROP TABLE t", " || 'secret'".repeat(60));
     let large =
         format!("SELECT 1;\nINSERT INTO t VALUES ('secret'{});\nSELECT 2;\nDROP TABLE t", ", 1".repeat(LARGEST / 3));
@@ -313,7 +310,7 @@ fn nesting_never_overflows_the_stack() {
             let held = held(&sql);
             assert!(
                 held.iter().all(|held| held.why.contains("cannot read")
-                    || held.why.contains("not looked")
+                    || held.why.contains("not analysed")
                     || held.why.contains("too deep")),
                 "{times} {:.40}: {held:?}",
                 sql

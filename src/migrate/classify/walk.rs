@@ -1,8 +1,8 @@
-//! Looks at every node of a parsed statement, wherever it stands.
+//! Visits every node of a parsed statement.
 //!
-//! It is a serializer that writes nothing: each of the parser's types can be serialized whole,
-//! so no node can be forgotten as it could in a walk by hand. As JSON values the tree of one
-//! large `INSERT` would need gigabytes.
+//! It is a serializer that writes nothing: each of the parser's types can be serialized completely,
+//! so no node can be missed, as in a hand-written walk. As JSON values the tree of one large
+//! `INSERT` would need gigabytes.
 
 use std::fmt::Error;
 
@@ -12,17 +12,17 @@ use serde_json::Value;
 
 use super::{functions, identifier, qualified};
 
-/// Why what is evaluated now is held: data-modifying statements, and calls of what is not
-/// PostgreSQL's own.
+/// Why evaluated parts are held: data-modifying statements, and calls of functions that are not
+/// built in.
 pub fn evaluated(tree: &impl Serialize) -> Vec<String> {
     let mut walk = Walk { reasons: Vec::new() };
     if tree.serialize(&mut walk).is_err() {
-        walk.add("a statement that cannot be looked into".to_owned());
+        walk.add("a statement that cannot be analysed".to_owned());
     }
     walk.reasons
 }
 
-/// Recursion is safe: the crate decodes no tree that is nested deeper than a hundred messages.
+/// Recursion is safe: the crate decodes no tree with more than a hundred nested messages.
 struct Walk {
     reasons: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Walk {
     }
 }
 
-/// The node that is being walked.
+/// The node that is being visited.
 struct Fields<'a> {
     walk: &'a mut Walk,
     kind: &'static str,
@@ -67,7 +67,7 @@ impl SerializeStruct for Fields<'_> {
             ("InsertStmt", "on_conflict_clause")
                 if json(value)?["action"] == OnConflictAction::OnconflictUpdate as i32 =>
             {
-                self.walk.add(format!("overwrites rows of {} that are there already", self.target));
+                self.walk.add(format!("overwrites rows of {} that exist already", self.target));
             }
             ("DeleteStmt", "relation") => self.walk.add(format!("deletes rows of {}", target(&json(value)?))),
             ("UpdateStmt", "relation") => self.walk.add(format!("overwrites rows of {}", target(&json(value)?))),
@@ -89,7 +89,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Result<Value, Error> {
     serde_json::to_value(value).map_err(|_| Error)
 }
 
-/// The qualified name, unless it is a known one of PostgreSQL's.
+/// The qualified name, unless it is a known built-in one.
 fn unknown(name: &Value, known: fn(&str) -> bool) -> Option<String> {
     let parts: Vec<&str> = name.as_array()?.iter().filter_map(|part| part["node"]["String"]["sval"].as_str()).collect();
     match parts[..] {
@@ -125,8 +125,8 @@ macro_rules! leaves {
     };
 }
 
-/// The types have fields, lists, options and nodes; the other shapes do not occur in them, and
-/// are refused so that nothing in them is overlooked.
+/// The types have fields, lists, options and nodes; other shapes do not occur in them, and are
+/// refused so that no content is missed.
 impl<'a> Serializer for &'a mut Walk {
     type Ok = ();
     type Error = Error;

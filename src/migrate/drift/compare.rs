@@ -1,17 +1,17 @@
-//! What differs between the catalog of a live database and that of one which was built afresh
-//! from the same migrations. It does no I/O: `catalog.sql` reads both.
+//! Compares the catalog of a live database with that of a database built from the same
+//! migrations. It does no I/O: `catalog.sql` reads both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What a database's catalog says; by kind and identity.
+/// The catalog of a database, by kind and identity.
 pub type Catalog = BTreeMap<(String, String), String>;
 
-/// How long a definition may be to be shown, in characters.
+/// The maximum length of a printed definition, in characters.
 const SHOWN: usize = 120;
 
-/// Kinds whose definitions are never shown: they are programs, or texts that may hold anything,
-/// such as another server's address or a key that somebody put into a setting.
+/// Kinds whose definitions are never printed: they are programs, or texts that may contain secrets,
+/// such as another server's address or a key in a setting.
 const HIDDEN: [&str; 12] = [
     "aggregate",
     "comment",
@@ -27,13 +27,13 @@ const HIDDEN: [&str; 12] = [
     "view",
 ];
 
-/// What may have columns.
+/// Kinds with columns.
 const RELATIONS: [&str; 4] = ["foreign table", "materialized view", "table", "view"];
 
-/// What is said of another object: the identity has that one's kind and identity.
+/// Kinds that describe another object: the identity has that object's kind and identity.
 const SAID_OF: [&str; 4] = ["comment", "owner", "privileges", "security label"];
 
-/// What is in no schema.
+/// Kinds outside of schemas.
 const IN_NO_SCHEMA: [&str; 8] = [
     "cast",
     "default privileges",
@@ -45,37 +45,37 @@ const IN_NO_SCHEMA: [&str; 8] = [
     "setting",
 ];
 
-/// One object that is not as the migrations give it.
+/// One object that differs from the migrations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is, such as `column`.
+    /// The kind, such as `column`.
     pub kind: String,
-    /// Which, such as `public.users.email`, quoted as in SQL.
+    /// The identity, such as `public.users.email`, quoted as in SQL.
     pub identity: String,
-    /// What is not right about it.
+    /// The difference.
     pub what: What,
 }
 
-/// What is not right about an object.
+/// The difference of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// The migrations give it, and it is not there.
+    /// The migrations create it, and it does not exist.
     Missing,
-    /// It is there, and the migrations do not give it.
+    /// It exists, and the migrations do not create it.
     Unexpected,
-    /// It is there and different. A definition may hold a function's body: [`Difference`] shows
-    /// only what may be seen.
+    /// It exists and is different. A definition may contain a function's body: [`Difference`] prints
+    /// only definitions without secrets.
     Changed {
-        /// What the migrations give.
+        /// The definition according to the migrations.
         declared: String,
-        /// What is there.
+        /// The existing definition.
         live: String,
     },
 }
 
-/// Compares two catalogs, in the order of kind and identity. What follows from another difference
-/// is left out: the parts of a table that is missing, the contents of such a schema, and what a
-/// partition has from its table.
+/// Compares two catalogs, in the order of kind and identity. Consequences of another difference are
+/// omitted: the parts of a missing table, the contents of such a schema, and the properties that a
+/// partition inherits from its table.
 pub fn differences(declared: &Catalog, live: &Catalog) -> Vec<Difference> {
     let mut found: BTreeMap<(&str, &str), What> = BTreeMap::new();
     for ((kind, identity), definition) in declared {
@@ -102,14 +102,14 @@ pub fn differences(declared: &Catalog, live: &Catalog) -> Vec<Difference> {
     .collect()
 }
 
-/// Tells what follows from another difference.
+/// Finds the consequences of other differences.
 struct Follows<'a> {
     found: &'a BTreeMap<(&'a str, &'a str), What>,
-    /// What is wholly missing or unexpected.
+    /// The objects that are missing or unexpected as a whole.
     whole: BTreeSet<(&'a str, &'a str)>,
     /// The relations among them.
     relations: BTreeSet<&'a str>,
-    /// The tables that a table has its columns from, on either side.
+    /// The tables from which a table inherits columns, on either side.
     parents: BTreeMap<&'a str, BTreeSet<&'a str>>,
     declared: &'a Catalog,
     live: &'a Catalog,
@@ -137,7 +137,7 @@ impl<'a> Follows<'a> {
             || self.is_of_identity(kind, identity, what)
     }
 
-    /// Whether it is a part of something that is missing or unexpected as a whole.
+    /// Whether it is a part of an object that is missing or unexpected as a whole.
     fn is_part(&self, kind: &str, identity: &str) -> bool {
         if SAID_OF.contains(&kind) {
             return self.has_subject(identity);
@@ -149,7 +149,7 @@ impl<'a> Follows<'a> {
             "column" => split(identity, ".").is_some_and(|(table, _)| self.relations.contains(table)),
             "partition" | "inheritance" => split(identity, " of ")
                 .is_some_and(|(child, parent)| self.relations.contains(child) || self.relations.contains(parent)),
-            // A serial's: it goes and comes with its column.
+            // A serial's sequence: it exists only with its column.
             "sequence" => self.owner_of_sequence(identity).is_some_and(|column| {
                 self.whole.contains(&("column", column))
                     || split(column, ".").is_some_and(|(table, _)| self.relations.contains(table))
@@ -161,7 +161,7 @@ impl<'a> Follows<'a> {
         }
     }
 
-    /// Whether the object that something is said of is missing or unexpected itself.
+    /// Whether the described object is missing or unexpected itself.
     fn has_subject(&self, identity: &str) -> bool {
         if let Some(column) = identity.strip_prefix("sequence of ") {
             return self.whole.contains(&("column", column)) || self.is_part("column", column);
@@ -178,14 +178,14 @@ impl<'a> Follows<'a> {
         split(definition, " OWNED BY ").map(|(_, column)| column)
     }
 
-    /// Whether it is what the sequence of an identity column has, and the column is none any more.
+    /// Whether it describes the sequence of a column that is no longer an identity column.
     fn is_of_identity(&self, kind: &str, identity: &str, what: &What) -> bool {
         let column = identity.strip_prefix("sequence of ").filter(|_| SAID_OF.contains(&kind));
         !matches!(what, What::Changed { .. })
             && column.is_some_and(|column| self.found.contains_key(&("column", column)))
     }
 
-    /// Whether it is a column's, and the same is said of the table that the column comes from.
+    /// Whether it is a column with the same difference in the table that it is inherited from.
     fn is_inherited(&self, kind: &str, identity: &str, what: &What) -> bool {
         if kind != "column" {
             return false;
@@ -198,7 +198,7 @@ impl<'a> Follows<'a> {
     }
 }
 
-/// A text that can be the name of a kind, and not the beginning of an identity.
+/// A text that is the name of a kind, and not the beginning of an identity.
 fn is_kind(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_lowercase() || letter == ' ')
 }
@@ -209,7 +209,7 @@ fn split<'t>(text: &'t str, separator: &str) -> Option<(&'t str, &'t str)> {
     outside.last().map(|(at, _)| (&text[..at], &text[at + separator.len()..]))
 }
 
-/// The schema that an identity begins with, or the one of the table that it is on.
+/// The schema of an identity, or of its table.
 fn first(identity: &str) -> &str {
     let relation = split(identity, " on ").map_or(identity, |(_, table)| table);
     let mut quoted = false;
@@ -222,7 +222,7 @@ fn first(identity: &str) -> &str {
 
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A quoted name may have any character, and a message is one line.
+        // A quoted name may contain any character, and a message is one line.
         let identity: String =
             self.identity.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
         let (subject, are) = match self.kind.as_str() {
@@ -237,13 +237,13 @@ impl fmt::Display for Difference {
         };
         match &self.what {
             What::Missing => write!(formatter, "{subject} {are} missing"),
-            What::Unexpected => write!(formatter, "{subject} {are} not from the migrations"),
+            What::Unexpected => write!(formatter, "{subject} {are} not in the migrations"),
             What::Changed { declared, live } if self.may_show(declared) && self.may_show(live) => {
-                write!(formatter, "{subject} {are} {}; the migrations give {}", shown(live), shown(declared))
+                write!(formatter, "{subject} {are} {}; the migrations define {}", shown(live), shown(declared))
             }
             What::Changed { .. } => {
-                let it = if are == "are" { "them" } else { "it" };
-                write!(formatter, "{subject} {are} not as the migrations give {it}")
+                let differ = if are == "are" { "differ" } else { "differs" };
+                write!(formatter, "{subject} {differ} from the migrations")
             }
         }
     }
@@ -251,7 +251,7 @@ impl fmt::Display for Difference {
 
 impl Difference {
     fn may_show(&self, definition: &str) -> bool {
-        // A literal may be anything, also somebody's key.
+        // A literal may be a secret.
         !HIDDEN.contains(&self.kind.as_str())
             && !definition.contains('\'')
             && definition.chars().count() <= SHOWN
@@ -271,11 +271,11 @@ mod tests {
         rows.iter().map(|(kind, identity, text)| (((*kind).into(), (*identity).into()), (*text).into())).collect()
     }
 
-    fn told(declared: &[(&str, &str, &str)], live: &[(&str, &str, &str)]) -> Vec<String> {
+    fn report(declared: &[(&str, &str, &str)], live: &[(&str, &str, &str)]) -> Vec<String> {
         differences(&catalog(declared), &catalog(live)).iter().map(ToString::to_string).collect()
     }
 
-    /// A table with all that one can have.
+    /// A table with all kinds of parts.
     const TABLE: [(&str, &str, &str); 13] = [
         ("column", "public.users.email", "text"),
         ("column", "public.users.id", "integer NOT NULL"),
@@ -294,41 +294,41 @@ mod tests {
 
     #[test]
     fn the_same_is_no_difference() {
-        assert_eq!(told(&TABLE, &TABLE), Vec::<String>::new());
-        assert_eq!(told(&[], &[]), Vec::<String>::new());
+        assert_eq!(report(&TABLE, &TABLE), Vec::<String>::new());
+        assert_eq!(report(&[], &[]), Vec::<String>::new());
     }
 
     #[test]
-    fn a_change_is_told_with_both_sides() {
+    fn a_change_is_reported_with_both_sides() {
         let declared = [("column", "public.users.email", "text"), ("owner", "table public.users", "a")];
         let live = [("column", "public.users.email", "text NOT NULL"), ("owner", "table public.users", "postgres")];
         assert_eq!(
-            told(&declared, &live),
+            report(&declared, &live),
             [
-                "column public.users.email is text NOT NULL; the migrations give text",
-                "the owner of table public.users is postgres; the migrations give a"
+                "column public.users.email is text NOT NULL; the migrations define text",
+                "the owner of table public.users is postgres; the migrations define a"
             ]
         );
     }
 
     #[test]
-    fn a_part_of_a_table_that_stays_is_told() {
+    fn a_part_of_an_existing_table_is_reported() {
         let without = |kind: &str| TABLE.into_iter().filter(|row| row.0 != kind).collect::<Vec<_>>();
-        assert_eq!(told(&TABLE, &without("index")), ["index public.users_email_idx on public.users is missing"]);
-        assert_eq!(told(&without("trigger"), &TABLE), ["trigger touch on public.users is not from the migrations"]);
+        assert_eq!(report(&TABLE, &without("index")), ["index public.users_email_idx on public.users is missing"]);
+        assert_eq!(report(&without("trigger"), &TABLE), ["trigger touch on public.users is not in the migrations"]);
     }
 
     #[test]
     fn a_whole_table_is_one_line() {
-        assert_eq!(told(&TABLE, &[]), ["table public.users is missing"]);
-        assert_eq!(told(&[], &TABLE), ["table public.users is not from the migrations"]);
+        assert_eq!(report(&TABLE, &[]), ["table public.users is missing"]);
+        assert_eq!(report(&[], &TABLE), ["table public.users is not in the migrations"]);
     }
 
     #[test]
-    fn a_missing_column_takes_along_what_belongs_to_it() {
+    fn parts_of_a_missing_column_are_omitted() {
         let live: Vec<_> =
             TABLE.into_iter().filter(|row| !row.1.contains("users.id") && !row.1.contains("_id_seq")).collect();
-        assert_eq!(told(&TABLE, &live), ["column public.users.id is missing"]);
+        assert_eq!(report(&TABLE, &live), ["column public.users.id is missing"]);
     }
 
     #[test]
@@ -337,16 +337,18 @@ mod tests {
             ("column", "public.users.id", "integer GENERATED ALWAYS AS IDENTITY"),
             ("privileges", "sequence of public.users.id", "owner: ALL"),
         ];
-        let lines = told(&declared, &[("column", "public.users.id", "integer")]);
+        let lines = report(&declared, &[("column", "public.users.id", "integer")]);
         assert_eq!(
             lines,
-            ["column public.users.id is integer; the migrations give integer GENERATED ALWAYS AS IDENTITY"]
+            ["column public.users.id is integer; the migrations define integer GENERATED ALWAYS AS IDENTITY"]
         );
         let mut live = declared;
         live[1].2 = "b: USAGE; owner: ALL";
         assert_eq!(
-            told(&declared, &live),
-            ["the privileges on sequence of public.users.id are b: USAGE; owner: ALL; the migrations give owner: ALL"]
+            report(&declared, &live),
+            [
+                "the privileges on sequence of public.users.id are b: USAGE; owner: ALL; the migrations define owner: ALL"
+            ]
         );
     }
 
@@ -363,7 +365,7 @@ mod tests {
             ("constraint", "k on app.x", "CHECK (true)"),
             ("default privileges", "a on tables in schema app", "b: SELECT"),
         ]);
-        assert_eq!(told(&TABLE, &live), ["schema app is not from the migrations"]);
+        assert_eq!(report(&TABLE, &live), ["schema app is not in the migrations"]);
     }
 
     #[test]
@@ -377,10 +379,13 @@ mod tests {
         ];
         let live =
             declared.map(|(kind, identity, text)| (kind, identity, if kind == "column" { "bigint" } else { text }));
-        assert_eq!(told(&declared, &live), ["column public.e.id is bigint; the migrations give integer"]);
+        assert_eq!(report(&declared, &live), ["column public.e.id is bigint; the migrations define integer"]);
         let mut one = declared;
         one[1].2 = "integer DEFAULT 1";
-        assert_eq!(told(&declared, &one), ["column public.e1.id is integer DEFAULT 1; the migrations give integer"]);
+        assert_eq!(
+            report(&declared, &one),
+            ["column public.e1.id is integer DEFAULT 1; the migrations define integer"]
+        );
     }
 
     #[test]
@@ -400,13 +405,13 @@ mod tests {
             ("policy", "p on public.t", "c"),
             ("setting", "app.key", "secret four"),
         ];
-        let lines = told(&declared, &live);
+        let lines = report(&declared, &live);
         assert_eq!(lines.len(), 5);
-        assert!(lines.iter().all(|line| line.ends_with("is not as the migrations give it")), "{lines:?}");
+        assert!(lines.iter().all(|line| line.ends_with("differs from the migrations")), "{lines:?}");
     }
 
     #[test]
-    fn quoted_names_are_not_taken_apart() {
+    fn quoted_names_are_not_split() {
         assert_eq!(split(r#"public."a.b"."c on d""#, "."), Some((r#"public."a.b""#, r#""c on d""#)));
         assert_eq!(split(r#""x on public.users""#, " on "), None);
         assert_eq!(split(r#""a"" on b" on public.c"#, " on "), Some((r#""a"" on b""#, "public.c")));
@@ -417,15 +422,15 @@ mod tests {
         let mut declared = TABLE.to_vec();
         declared.push(odd);
         assert_eq!(
-            told(&declared, &[]),
+            report(&declared, &[]),
             [r#"constraint "x on public.users" on public.t is missing"#, "table public.users is missing"]
         );
     }
 
     #[test]
     fn a_line_is_one_line() {
-        let lines = told(&[], &[("table", "public.\"a\nb\"", "logged")]);
-        assert_eq!(lines, ["table public.\"a\u{fffd}b\" is not from the migrations"]);
+        let lines = report(&[], &[("table", "public.\"a\nb\"", "logged")]);
+        assert_eq!(lines, ["table public.\"a\u{fffd}b\" is not in the migrations"]);
     }
 
     #[test]
@@ -433,8 +438,8 @@ mod tests {
         let declared = [("privileges", "table public.t", "owner: ALL")];
         let live = [("privileges", "table public.t", "")];
         assert_eq!(
-            told(&declared, &live),
-            ["the privileges on table public.t are nothing; the migrations give owner: ALL"]
+            report(&declared, &live),
+            ["the privileges on table public.t are nothing; the migrations define owner: ALL"]
         );
     }
 }

@@ -1,6 +1,6 @@
-//! Whether the schema still is what the migrations give: the catalog of the live database is
-//! compared with that of a scratch database, which is built from the same migrations by a
-//! server of this pod's own. Nothing is changed in the live one.
+//! The drift check: compares the catalog of the live database with that of a scratch database,
+//! which is built from the same migrations on a server in this pod. It changes nothing in the live
+//! database.
 
 pub mod compare;
 mod scratch;
@@ -22,7 +22,7 @@ use crate::postgres::describe;
 
 use compare::{Catalog, differences};
 
-/// The query that describes a database, a row for each object.
+/// The query that describes a database, one row per object.
 const CATALOG: &str = include_str!("catalog.sql");
 /// How names and constants are printed, on both sides; without nested loops the time grows with
 /// the number of objects only, also where nothing was analyzed yet.
@@ -30,12 +30,12 @@ const SESSION: &str = "SET search_path = pg_catalog; SET jit = off; SET enable_n
                        SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; \
                        SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; \
                        SET quote_all_identifiers = off; SET lock_timeout = '10s'; SET statement_timeout = '5min';";
-/// How many differences are told, and how much of each: the whole must fit into a termination
+/// How many differences are reported, and how much of each: the result must fit into a termination
 /// message.
 const SHOWN: usize = 12;
 const LENGTH: usize = 200;
 
-/// Compares once, and leaves what was found as the termination message.
+/// Compares once, and writes the result as the termination message.
 pub async fn run() -> ExitCode {
     let (stopper, stop) = stop();
     let signals = tokio::spawn(listen(stopper));
@@ -67,8 +67,8 @@ async fn look(job: &Job, stop: &Stop) -> Result<DriftFound, Stopped> {
     insist(async || compare_with_live(job, &declared).await).await
 }
 
-/// Where the live database has its extensions: one that was made by an earlier version has them all
-/// in `public`.
+/// The schemas of the live database's extensions: a database of an earlier version has them all in
+/// `public`.
 async fn extensions_of_live(job: &Job) -> Result<Places, Stopped> {
     if job.extensions.is_empty() {
         return Ok(Places::new());
@@ -76,14 +76,14 @@ async fn extensions_of_live(job: &Job) -> Result<Places, Stopped> {
     let (_, connection) = job.connect().await?;
     let client = &connection.client;
     session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
-    places(client, &job.extensions).await.map_err(session::unavailable)
+    places(client).await.map_err(session::unavailable)
 }
 
 async fn compare_with_live(job: &Job, declared: &Catalog) -> Result<DriftFound, Stopped> {
     let (_, connection) = job.connect().await?;
     let client = &connection.client;
     session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
-    // A definition that is read while it is changed may be half of each: look twice.
+    // A definition may change while it is read: compare twice.
     let mut found = Vec::new();
     for _ in 0..2 {
         at_goal(job, client).await?;
@@ -99,7 +99,7 @@ async fn compare_with_live(job: &Job, declared: &Catalog) -> Result<DriftFound, 
     })
 }
 
-/// Only a schema that is where it is declared to be can have drifted.
+/// Only a schema at its target can have drifted.
 async fn at_goal(job: &Job, client: &Client) -> Result<(), Stopped> {
     if ledger::revision(client).await.map_err(session::unavailable)? == Some(job.policy.goal(&job.revision)) {
         return Ok(());
@@ -108,7 +108,7 @@ async fn at_goal(job: &Job, client: &Client) -> Result<(), Stopped> {
     Err(Stopped::later(reason::MIGRATIONS_RUNNING, message))
 }
 
-/// What a database's catalog says. Sets how this session prints it.
+/// The catalog of a database. Sets the session's output formats.
 ///
 /// # Errors
 /// If the server refuses, or the connection is lost.

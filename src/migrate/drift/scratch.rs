@@ -1,5 +1,5 @@
-//! A server of the pod's own, in which the migrations are run from nothing: as the owner, and
-//! as a login that is no superuser, like they are in the live one.
+//! The scratch server in the pod, on which all migrations are run: as the owner, and with a login
+//! that is not a superuser, as in the live database.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,19 +12,20 @@ use crate::agent::ensure;
 use crate::agent::extensions::Places;
 use crate::api::conditions::reason;
 use crate::contract::migration::Policy;
+use crate::contract::patroni::search_path;
 use crate::contract::pod::{SCRATCH_DIR, SOCKET_DIR};
 use crate::migrate::environment::Job;
 use crate::migrate::outcome::Stopped;
 use crate::migrate::source::MigrationSet;
 use crate::migrate::stop::Stop;
 use crate::migrate::{Done, Run, migrate};
-use crate::postgres::{INITDB_LOCALE, ident, over_socket, over_socket_as};
+use crate::postgres::{INITDB_LOCALE, PRELOADED, ident, over_socket, over_socket_as};
 
-/// The login that plays the migrator.
+/// The login in the migrator's role.
 const LOGIN: &str = "servicedb_scratch";
-/// How long the server may take to answer.
+/// Timeout of the server's start.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Nothing of it outlives the pod; and no statement goes into a log.
+/// Its data is not durable, and no statement is logged.
 const SETTINGS: [&str; 9] = [
     "listen_addresses=",
     "fsync=off",
@@ -37,13 +38,13 @@ const SETTINGS: [&str; 9] = [
     "log_min_error_statement=panic",
 ];
 
-/// The catalog that the migrations give, with the extensions where they were found.
+/// The catalog that results from the migrations, with the extensions in the schemas that were found.
 ///
 /// # Errors
-/// If the server cannot be had, or a migration fails in it.
+/// If the server does not start, or a migration fails on it.
 pub async fn catalog(job: &Job, set: &MigrationSet, found: &Places, stop: &Stop) -> Result<Catalog, Stopped> {
-    let _server = start().await?;
-    let problems = ensure::everything(SOCKET_DIR, &job.names, &job.extensions, found)
+    let _server = start(&search_path(job.search_path.as_deref())).await?;
+    let problems = ensure::everything(SOCKET_DIR, &job.names, &job.extensions, found, false)
         .await
         .map_err(|error| failed(&error.to_string()))?;
     if let Some(problem) = problems.first() {
@@ -73,9 +74,9 @@ pub async fn catalog(job: &Job, set: &MigrationSet, found: &Places, stop: &Stop)
     super::catalog(&connection.client).await
 }
 
-async fn start() -> Result<Child, Stopped> {
+async fn start(search_path: &str) -> Result<Child, Stopped> {
     let data = Path::new(SCRATCH_DIR).join("pgdata");
-    // Another container of this pod may have begun.
+    // A previous container of this pod may have started it.
     let _ = tokio::fs::remove_dir_all(&data).await;
     let made = Command::new("initdb")
         .arg("--pgdata")
@@ -95,7 +96,11 @@ async fn start() -> Result<Child, Stopped> {
     for setting in SETTINGS {
         command.args(["-c", setting]);
     }
+    // As the server that it is compared with: an extension may refuse to be created otherwise.
+    command.arg("-c").arg(format!("shared_preload_libraries={PRELOADED}"));
     let mut server = command
+        .arg("-c")
+        .arg(format!("search_path={search_path}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)

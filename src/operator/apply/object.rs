@@ -1,81 +1,87 @@
-//! One planned object: what it shall be, as the API server will read it.
+//! One planned object, in the form that is sent to the API server.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::quantity;
 use crate::api::names;
 use crate::operator::context::error::Error;
 
-/// Annotation of the StatefulSet, and of the desired state, which outlives it: the template that
-/// was accepted, as this operator plans it and without what the API server fills in.
+/// Annotation of the StatefulSet, and of the desired state, which outlives it: the accepted
+/// template, as planned, without the API server's defaults.
 pub const ANNOTATION_TEMPLATE: &str = "servicedb.dev/template";
+/// A recorded template; none if the annotation was changed to something else.
+pub fn parsed_template(text: &str) -> Option<Value> {
+    let is_template =
+        |template: &Value| template["spec"]["containers"][0].is_object() && template["metadata"].is_object();
+    serde_json::from_str(text).ok().filter(is_template)
+}
+
 /// The key of `-config` with the system identifier.
 pub const INITIALIZE: &str = "initialize";
 
 /// The annotations of an object.
 pub type Annotations = BTreeMap<String, String>;
 
-/// What applying did.
+/// The change that an apply made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The object was made.
+    /// The object was created.
     Created,
     /// The object was changed.
     Updated,
-    /// The object already was as planned; nothing was sent.
+    /// The object matched the plan; nothing was sent.
     Unchanged,
     /// The object was removed.
     Deleted,
 }
 
-/// Annotation: the hash of what was last applied. It tells that a field was taken out of
-/// the plan, which comparing the plan with the live object cannot.
+/// Annotation: the hash of the last applied plan. It shows that a field was removed from the plan,
+/// which a comparison of the plan with the live object cannot.
 pub const ANNOTATION_APPLIED: &str = "servicedb.dev/applied";
-/// Annotation on what outlives the resource: the uid of the ServiceDatabase it was made for.
+/// Annotation of objects that outlive the resource: the uid of the ServiceDatabase that they were
+/// created for.
 pub const ANNOTATION_UID: &str = "servicedb.dev/uid";
 
-/// Annotation of a volume claim: the database that is on it.
+/// Annotation of a volume claim: the name of the database on it.
 pub const ANNOTATION_DATABASE: &str = "servicedb.dev/database";
 
-/// The well-known label that says by whom an object is managed.
+/// The well-known label for the manager of an object.
 const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Whose an object is, and so what becomes of it with the resource.
+/// The owner of an object, which determines whether it is deleted with the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// Controlled by the resource: garbage-collected with it.
     Controlled,
-    /// Stamped with the resource's uid: outlives it, as the deletion policy says.
+    /// Stamped with the resource's uid: outlives it, according to the deletion policy.
     Stamped,
 }
 
-/// An object as it shall be, or that shall not be.
+/// An object as planned, or its planned absence.
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// Its kind.
     pub resource: ApiResource,
     /// Its name.
     pub name: String,
-    /// Whose it is.
+    /// Its owner.
     pub ownership: Ownership,
     /// The whole object, apiVersion and kind included.
     pub body: Value,
-    /// Fields that are set when the object is made and are somebody else's from then on,
-    /// such as Patroni's annotations.
+    /// Fields that are set at creation only, and owned by others afterwards, such as Patroni's
+    /// annotations.
     pub at_creation: Option<Value>,
-    /// Whether an object that does not carry the resource's uid may be marked with it again: it is
-    /// known otherwise to be this resource's.
+    /// Whether an object without the resource's uid may be stamped again: it is known from
+    /// elsewhere that it belongs to this resource.
     pub known_to_be_ours: bool,
-    /// Whether it shall be there. If not, it is removed where it is this resource's: what asked for
-    /// it may be gone.
+    /// Whether it must exist. If not, an object of this resource is removed: the setting that
+    /// required it may have been removed.
     pub present: bool,
 }
 
@@ -106,7 +112,7 @@ impl Planned {
         }
     }
 
-    /// There under this condition alone.
+    /// Planned to exist only under this condition.
     #[must_use]
     pub fn only_if(mut self, present: bool) -> Self {
         self.present = present;
@@ -124,7 +130,7 @@ impl Planned {
         self
     }
 
-    /// The object with the hash of itself as an annotation, as it is sent.
+    /// The object as it is sent: with its hash as an annotation.
     pub fn sealed(&self) -> (Value, String) {
         let hash = short_hash(&self.body);
         let mut body = self.body.clone();
@@ -133,7 +139,7 @@ impl Planned {
     }
 }
 
-/// What tells a document from others of its kind: the first eight bytes of its hash.
+/// A short identifier of a document: the first eight bytes of its hash.
 pub fn short_hash(document: &Value) -> String {
     let hash = Sha256::digest(document.to_string().as_bytes());
     hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -159,7 +165,8 @@ impl Owner {
         ]
     }
 
-    fn reference(&self) -> Value {
+    /// The reference that makes the resource the controller of an object.
+    pub fn reference(&self) -> Value {
         json!({
             "apiVersion": "servicedb.dev/v1alpha1",
             "kind": "ServiceDatabase",
@@ -170,7 +177,7 @@ impl Owner {
         })
     }
 
-    /// Whether a live object is this owner's.
+    /// Whether a live object belongs to this owner.
     pub fn owns(&self, ownership: &Ownership, live: &ObjectMeta) -> bool {
         match ownership {
             Ownership::Controlled => controller_uid(live) == Some(self.uid.as_str()),
@@ -178,20 +185,27 @@ impl Owner {
         }
     }
 
-    /// Whether a live object that [`Self::owns`] denies only lost the mark of its owner. One that
-    /// nobody controls, and that says in three other places that we applied it for this resource,
-    /// is nobody else's; one that somebody controls is.
+    /// Whether a live object for which [`Self::owns`] is false only lost its stamp. An object with
+    /// a controller belongs to that controller.
     pub fn may_mark_again(&self, planned: &Planned, live: &ObjectMeta) -> bool {
         match planned.ownership {
             Ownership::Stamped => planned.known_to_be_ours,
-            Ownership::Controlled => {
-                let label = |key: &str| live.labels.as_ref().and_then(|labels| labels.get(key));
-                controller(live).is_none()
-                    && label(names::LABEL_NAME) == Some(&self.names.name)
-                    && label(LABEL_MANAGED_BY).is_some_and(|manager| manager == names::FIELD_MANAGER)
-                    && live.annotations.as_ref().is_some_and(|all| all.contains_key(ANNOTATION_APPLIED))
-            }
+            Ownership::Controlled => self.is_without_owner(live),
         }
+    }
+
+    /// Whether an object only lost its owner reference, by hand or because the resource was deleted
+    /// with `--cascade=orphan`: it has no controller, and its labels and an annotation show that
+    /// the operator created it for a resource of this name. Objects that outlive the resource have
+    /// no owner reference; their stamp decides.
+    pub fn is_without_owner(&self, live: &ObjectMeta) -> bool {
+        let label = |key: &str| live.labels.as_ref().and_then(|labels| labels.get(key));
+        let is_ours = |key: &String| key.split_once('/').is_some_and(|(group, _)| group == names::GROUP);
+        controller(live).is_none()
+            && stamped_uid(live).is_none()
+            && label(names::LABEL_NAME) == Some(&self.names.name)
+            && label(LABEL_MANAGED_BY).is_some_and(|manager| manager == names::FIELD_MANAGER)
+            && live.annotations.as_ref().is_some_and(|all| all.keys().any(is_ours))
     }
 }
 
@@ -214,46 +228,14 @@ pub fn stamped_uid(object: &ObjectMeta) -> Option<&str> {
     object.annotations.as_ref()?.get(ANNOTATION_UID).map(String::as_str)
 }
 
-/// That an object of a name that is needed is not ours, and whose it is.
+/// The error for a required object that belongs to another owner.
 pub fn conflict(kind: &str, name: &str, live: &ObjectMeta) -> Error {
     let holder = match (controller(live), stamped_uid(live)) {
         (Some(controller), _) => format!("{} {}", controller.kind, controller.name),
         (None, Some(uid)) => format!("an earlier ServiceDatabase (uid {uid})"),
-        (None, None) => "nobody that Servicedb knows".to_owned(),
+        (None, None) => "an unknown owner".to_owned(),
     };
     Error::ObjectConflict { kind: kind.to_owned(), name: name.to_owned(), holder }
-}
-
-/// Whether `live` has all that `wanted` says: the API server adds defaults, others add
-/// fields, and neither is drift.
-pub fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, value)| match live.get(key) {
-            Some(live) => contains(live, value),
-            None => is_empty(value),
-        }),
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
-        }
-        (live, wanted) => live == wanted || is_same_quantity(live, wanted),
-    }
-}
-
-/// The API server writes quantities in a form of its own: `1Gi` for `1024Mi`.
-fn is_same_quantity(live: &Value, wanted: &Value) -> bool {
-    let bytes = |value: &Value| quantity::bytes(&Quantity(value.as_str()?.to_owned()));
-    bytes(live).is_some_and(|live| Some(live) == bytes(wanted))
-}
-
-/// The API server drops empty fields.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Bool(flag) => !flag,
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -261,22 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_of_the_server_are_not_drift() {
-        let wanted = json!({"spec": {"ports": [{"port": 5432}], "empty": {}, "flag": false}});
-        let live = json!({"spec": {"ports": [{"port": 5432, "protocol": "TCP"}], "clusterIP": "10.0.0.1"}});
-        assert!(contains(&live, &wanted));
-    }
-
-    #[test]
-    fn a_changed_or_missing_field_is_drift() {
-        let wanted = json!({"spec": {"ports": [{"port": 5432}], "type": "ClusterIP"}});
-        assert!(!contains(&json!({"spec": {"ports": [{"port": 5433}], "type": "ClusterIP"}}), &wanted));
-        assert!(!contains(&json!({"spec": {"ports": [{"port": 5432}]}}), &wanted));
-        assert!(!contains(&json!({"spec": {"ports": [{"port": 5432}, {"port": 1}], "type": "ClusterIP"}}), &wanted));
-    }
-
-    #[test]
-    fn only_an_object_that_nobody_controls_is_marked_again() {
+    fn only_an_object_without_a_controller_is_stamped_again() {
         let owner = Owner { names: names::Names::new("games", "chat"), uid: "u".to_owned() };
         let planned = Planned::new::<k8s_openapi::api::core::v1::Service>(&owner, "chat-db".to_owned(), json!({}));
         let (sealed, _) = planned.sealed();
@@ -294,7 +261,7 @@ mod tests {
                     metadata["ownerReferences"] = json!([]);
                     metadata[lost] = json!({});
                 }),
-                "without {lost} it may be anybody's"
+                "without {lost} the owner is unknown"
             );
         }
     }

@@ -10,50 +10,56 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::object::{Owner, Ownership, Planned, conflict};
+use super::ownership::{is_lasting, take_back};
 use crate::api::names::FIELD_MANAGER;
 use crate::operator::context::error::Error;
 
 /// A Secret's content.
 pub type Content = BTreeMap<&'static str, SecretString>;
 
-/// A Secret as it shall be.
+/// A desired Secret.
 pub struct Wanted<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Whose it is.
+    /// Its owner.
     pub ownership: &'a Ownership,
     /// Its type, which cannot be changed.
     pub kind: &'static str,
-    /// What is in it.
+    /// Its content.
     pub content: &'a Content,
-    /// What is noted on it.
+    /// Its annotations.
     pub annotations: &'a [(&'a str, String)],
-    /// Whether what else is in it goes.
+    /// Whether other content is removed.
     pub exact: bool,
 }
 
-/// The type of Secrets that nobody but us reads.
+/// The type of Secrets for Servicedb's own use.
 pub const OPAQUE: &str = "Opaque";
 
-/// Reads a Secret of this owner.
+/// Reads a Secret of this owner. If it only lost its owner reference, that is restored.
 ///
 /// # Errors
-/// [`Error::ObjectConflict`] if it is somebody else's; otherwise whatever the API server said.
+/// [`Error::ObjectConflict`] if the Secret belongs to another owner; otherwise errors of the API server.
 pub async fn read(client: &Client, owner: &Owner, name: &str, ownership: &Ownership) -> Result<Option<Secret>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &owner.names.namespace);
     let Some(secret) = api.get_opt(name).await? else { return Ok(None) };
     if owner.owns(ownership, &secret.metadata) {
         Ok(Some(secret))
+    } else if *ownership == Ownership::Controlled
+        && owner.is_without_owner(&secret.metadata)
+        && is_lasting(client, owner).await?
+    {
+        take_back(&api, owner, &secret).await.map(Some)
     } else {
         Err(conflict("Secret", name, &secret.metadata))
     }
 }
 
-/// Makes a Secret, or replaces the content of `live`. Returns it as it is then.
+/// Creates a Secret, or replaces the content of `live`. Returns the stored Secret.
 ///
 /// # Errors
-/// Whatever the API server said; a Secret that somebody else made meanwhile is a conflict,
-/// and the next reconcile reads it.
+/// Any error of the API server. A Secret that another client created meanwhile is a conflict, and
+/// the next reconcile reads it.
 pub async fn write(
     client: &Client,
     owner: &Owner,
@@ -78,7 +84,7 @@ pub async fn write(
             Ok(api.create(&parameters, &secret).await?)
         }
         Some(live) => {
-            // The write fails if the Secret is not the one that was read, or was written since.
+            // The write fails if the Secret was replaced or changed since it was read.
             let (uid, resource_version) = (live.uid(), live.resource_version());
             secret.metadata = ObjectMeta { uid, resource_version, ..secret.metadata };
             if exact {

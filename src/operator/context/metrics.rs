@@ -19,17 +19,18 @@ use crate::vault::client::Requests;
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
-    reconciles: Family<Outcome, Counter>,
+    reconciles: Family<OutcomeLabel, Counter>,
     duration: Histogram,
     applied: Family<AppliedChange, Counter>,
     databases: Family<Readiness, Gauge>,
     migrations: Migrations,
     leader: Gauge,
+    outdated: Gauge,
     ready: Arc<Mutex<HashMap<String, bool>>>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
@@ -65,20 +66,23 @@ struct Readiness {
 }
 
 impl Metrics {
-    /// Nothing counted yet but these requests to Vault, which go on being counted.
+    /// Metrics with zero counts, except for these counters of requests to Vault, which are shared.
     pub fn new(vault: &Requests) -> Self {
         let mut registry = Registry::with_prefix("servicedb");
         registry.register("vault_requests", "Requests to Vault, by operation and result", vault.0.clone());
         let reconciles = Family::default();
         registry.register("reconciles", "Reconciles, by outcome or class of error", reconciles.clone());
         let duration = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]);
-        registry.register("reconcile_duration_seconds", "How long a reconcile took", duration.clone());
+        registry.register("reconcile_duration_seconds", "Duration of a reconcile", duration.clone());
         let applied = Family::default();
-        registry.register("objects_applied", "Objects applied, by what applying did", applied.clone());
+        registry.register("objects_applied", "Objects applied, by the resulting change", applied.clone());
         let databases = Family::default();
         registry.register("databases", "ServiceDatabases, by whether they are Ready", databases.clone());
         let leader = Gauge::default();
         registry.register("leader", "1 while this operator holds the Lease", leader.clone());
+        let outdated = Gauge::default();
+        let help = "1 while the CustomResourceDefinition is older than this operator";
+        registry.register("definition_outdated", help, outdated.clone());
         let migrations = Migrations::in_registry(&mut registry);
         Self {
             registry: Arc::new(registry),
@@ -88,17 +92,18 @@ impl Metrics {
             databases,
             migrations,
             leader,
+            outdated,
             ready: Arc::default(),
         }
     }
 
     /// Counts a reconcile.
     pub fn reconciled(&self, outcome: &'static str, took: Duration) {
-        self.reconciles.get_or_create(&Outcome { outcome }).inc();
+        self.reconciles.get_or_create(&OutcomeLabel { outcome }).inc();
         self.duration.observe(took.as_secs_f64());
     }
 
-    /// Counts an object that was applied.
+    /// Counts an applied object.
     pub fn applied(&self, change: Change) {
         let change = match change {
             Change::Created => ChangeLabel::Created,
@@ -109,7 +114,7 @@ impl Metrics {
         self.applied.get_or_create(&AppliedChange { change }).inc();
     }
 
-    /// Counts how the number of applied migrations changed, and how long those took that are new.
+    /// Counts changes of the number of applied migrations, and the durations of new ones.
     pub fn migrated(&self, change: i64, took: impl IntoIterator<Item = Duration>) {
         let count = if change > 0 { &self.migrations.applied } else { &self.migrations.rolled_back };
         count.inc_by(change.unsigned_abs());
@@ -123,29 +128,34 @@ impl Metrics {
         self.migrations.failures.get_or_create(&Reason { reason: reason.to_owned() }).inc();
     }
 
-    /// Notes whether a resource is Ready.
+    /// Records whether a resource is Ready.
     pub fn observed(&self, uid: &str, ready: bool) {
         self.change(|all| {
             all.insert(uid.to_owned(), ready);
         });
     }
 
-    /// Notes that a resource is gone.
+    /// Removes a deleted resource.
     pub fn gone(&self, uid: &str) {
         self.change(|all| {
             all.remove(uid);
         });
     }
 
-    /// Notes whether this operator leads.
+    /// Records whether this operator leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+    }
+
+    /// Records whether the CustomResourceDefinition is older than this operator.
+    pub fn definition_is_outdated(&self, outdated: bool) {
+        self.outdated.set(i64::from(outdated));
     }
 
     /// All metrics as text.
     ///
     /// # Errors
-    /// If the text cannot be written, which takes a broken label.
+    /// If the text cannot be written, which requires an invalid label.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -169,10 +179,10 @@ impl Migrations {
         registry.register("migrations_applied", "Migrations that were applied", applied.clone());
         registry.register("migrations_rolled_back", "Migrations that were rolled back", rolled_back.clone());
         let failures = Family::default();
-        let help = "How often migrations failed or were refused, by the reason of MigrationsApplied";
+        let help = "Migrations that failed or were refused, by the reason of MigrationsApplied";
         registry.register("migration_failures", help, failures.clone());
         let duration = Histogram::new([0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0]);
-        registry.register("migration_duration_seconds", "How long an applied migration took", duration.clone());
+        registry.register("migration_duration_seconds", "Duration of an applied migration", duration.clone());
         Self { applied, rolled_back, failures, duration }
     }
 }

@@ -1,4 +1,4 @@
-//! What every reconcile shares.
+//! The state shared by all reconciles.
 
 pub mod cache;
 pub mod error;
@@ -25,41 +25,40 @@ use crate::operator::context::vault_ca::VaultCa;
 use crate::operator::observe::pods::DatabasePod;
 use crate::vault::Vault;
 
-/// What every reconcile shares.
+/// The state shared by all reconciles.
 pub struct Context {
     /// The Kubernetes API.
     pub client: Client,
     /// Vault.
     pub vault: Arc<dyn Vault>,
-    /// Held by all who make something in Vault, and alone by who removes what is left there of
-    /// a resource that is gone, so that nothing of a successor goes with it.
+    /// Held shared by tasks that create objects in Vault, and exclusively by the one that removes the
+    /// leftovers of a deleted resource, so that it removes no object of a successor.
     pub vault_names: RwLock<()>,
     /// The settings.
     pub options: Options,
-    /// The cluster's own uid, which is that of its namespace kube-system: records in Vault carry it.
+    /// The cluster's own uid, the uid of its namespace kube-system: records in Vault have it.
     pub cluster_uid: String,
     /// Vault's authority, PEM, for the pods.
     pub vault_ca: VaultCa,
     /// The database pods, trimmed: a store for each watched namespace, or one for all.
     pub pods: Vec<Store<Pod>>,
-    /// Whether each of these stores has been filled once.
+    /// Whether each of these stores has been filled.
     pub pods_filled: OnceCell<()>,
-    /// The nodes that are being emptied.
+    /// The nodes that are being drained.
     pub draining: watch::Receiver<Arc<BTreeSet<String>>>,
-    /// What tells the time: dates of certificates, of secret_ids, of credentials. Tests have one
-    /// of their own.
+    /// The clock for dates of certificates, secret_ids and credentials. Tests use their own.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Who events are from.
+    /// The reporter of events.
     pub reporter: Reporter,
     /// Metrics.
     pub metrics: Metrics,
-    /// What is remembered between reconciles; losing it costs requests, never truth.
+    /// The cache of observed state between reconciles.
     pub cache: Cache,
 }
 
-/// Waits until each store has been filled once. The cell has one caller wait for the stores and the
-/// others for it: of those that wait for a store at the same time, kube-runtime 5.0 wakes only the
-/// last (`DelayedInit` keeps one waker), and each other reconcile would wait until its timeout.
+/// Waits until each store has been filled. The cell lets one caller wait for the stores and the
+/// others for this caller: of concurrent waiters for a store, kube-runtime 5.0 wakes only the last
+/// (`DelayedInit` keeps one waker), and each other reconcile would wait until its timeout.
 async fn filled(once: &OnceCell<()>, stores: &[Store<Pod>]) -> Result<(), WriterDropped> {
     let all = async || {
         for store in stores {
@@ -71,11 +70,10 @@ async fn filled(once: &OnceCell<()>, stores: &[Store<Pod>]) -> Result<(), Writer
 }
 
 impl Context {
-    /// Waits until the database pods are known: a store that is not filled yet would say that there
-    /// are none.
+    /// Waits until the pods' stores are filled: a store that is not filled yet appears empty.
     ///
     /// # Errors
-    /// If their watch has ended, as when the operator stops.
+    /// If their watch has ended, for example because the operator stops.
     pub async fn pods_are_known(&self) -> Result<(), WriterDropped> {
         filled(&self.pods_filled, &self.pods).await
     }
@@ -109,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_that_wait_for_the_pods_go_on_once_these_are_known() {
+    async fn all_waiters_for_the_pods_continue_once_the_store_is_filled() {
         let (store, mut writer) = reflector::store::<Pod>();
         let (once, stores) = (Arc::new(OnceCell::new()), Arc::new(vec![store]));
         let waiting: Vec<_> = (0..3)

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-/// The operator's settings. Nothing in it is secret: credentials are files that it names.
+use crate::contract::backup::Stores;
+
+/// The operator's settings. They contain no secret: credentials are in files that they name.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
     /// The operator's own namespace: its Lease, and the record of orphans in Vault.
@@ -64,7 +66,7 @@ pub struct Options {
     pub vault_timeout_seconds: u64,
 
     /// How long the deletion of a ServiceDatabase waits for Vault, in seconds. After that the
-    /// resource goes, and what is left in Vault is removed once it is back.
+    /// resource is deleted, and its objects in Vault are removed once Vault is back.
     #[arg(long, env = "SERVICEDB_DELETION_DEADLINE_SECONDS", default_value_t = 300)]
     pub deletion_deadline_seconds: u64,
 
@@ -81,7 +83,7 @@ pub struct Options {
     #[arg(long, env = "SERVICEDB_IMAGE_PULL_SECRETS", value_delimiter = ',')]
     pub image_pull_secrets: Vec<String>,
     /// Whether an image with migrations is mounted as a volume (Kubernetes 1.33 and a runtime
-    /// that can), instead of copied by an init container of it.
+    /// with support for it), instead of copied by an init container.
     #[arg(long, env = "SERVICEDB_IMAGE_VOLUMES", default_value_t = false, action = clap::ArgAction::Set)]
     pub image_volumes: bool,
     /// The uid that database pods and Jobs run as.
@@ -94,10 +96,17 @@ pub struct Options {
     #[arg(long, env = "SERVICEDB_MONITORING_NAMESPACES", value_delimiter = ',')]
     pub monitoring_namespaces: Vec<String>,
 
+    /// The stores for backups, as JSON: `backup.stores` of the chart.
+    #[arg(long, env = "SERVICEDB_BACKUP_STORES", default_value = "{}", value_parser = Stores::parse)]
+    pub backup_stores: Stores,
+    /// The store of databases whose spec names none; without it they are not backed up.
+    #[arg(long, env = "SERVICEDB_BACKUP_DEFAULT_STORE")]
+    pub backup_default_store: Option<String>,
+
     /// How many ServiceDatabases are reconciled at once.
     #[arg(long, env = "SERVICEDB_CONCURRENCY", default_value_t = 8)]
     pub concurrency: u16,
-    /// How often each ServiceDatabase is looked at without a cause, in seconds, with jitter.
+    /// How often each ServiceDatabase is reconciled without an event, in seconds, with jitter.
     #[arg(long, env = "SERVICEDB_RESYNC_SECONDS", default_value_t = 600)]
     pub resync_seconds: u64,
 }
@@ -111,7 +120,7 @@ pub enum AuthMethod {
     Jwt,
     /// AppRole, with two files.
     Approle,
-    /// A token in a file that something else keeps fresh.
+    /// A token in a file that another program renews.
     TokenFile,
 }
 

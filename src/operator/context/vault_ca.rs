@@ -1,5 +1,5 @@
-//! The authority that signed Vault's certificate, as pods are given it: a file that may change
-//! while the operator runs, as a mounted ConfigMap does.
+//! The authority that signed Vault's certificate, for the pods: a file that may change while the
+//! operator runs, such as a mounted ConfigMap.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 /// Vault's authority, PEM.
 pub struct VaultCa {
     file: Option<PathBuf>,
-    /// What was read last: a file that is being replaced is not a reason to take it from the pods.
+    /// The last content: a file that is being replaced must not remove it from the pods.
     last: Mutex<Option<String>>,
 }
 
 impl VaultCa {
-    /// Reads the file for the first time; without a file the system's authorities are meant.
+    /// Reads the file for the first time; without a file the system's authorities are used.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -27,13 +27,13 @@ impl VaultCa {
         Ok(Self { file, last: Mutex::new(last) })
     }
 
-    /// One that never changes.
+    /// A fixed authority.
     #[cfg(test)]
     pub fn fixed(text: &str) -> Self {
         Self { file: None, last: Mutex::new(Some(text.to_owned())) }
     }
 
-    /// The authority as it is now.
+    /// The current authority.
     pub fn now(&self) -> Option<String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = self.file.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_follows_its_file_and_outlives_it() {
+    fn it_is_updated_from_its_file_and_kept_without_it() {
         let file = std::env::temp_dir().join(format!("servicedb-vault-ca-{}", std::process::id()));
         std::fs::write(&file, "one").expect("a file");
         let ca = VaultCa::read(Some(file.clone())).expect("a readable file");

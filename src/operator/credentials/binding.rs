@@ -1,5 +1,5 @@
-//! The Secret with the credentials, for services that cannot read Vault: opt-in, in the form
-//! of a Provisioned Service of servicebinding.io. It repeats the runtime record.
+//! The Secret with the credentials, for services that cannot read Vault: opt-in, in the format of a
+//! Provisioned Service of servicebinding.io. It is a copy of the runtime record.
 
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::ExposeSecret;
@@ -13,10 +13,10 @@ use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
 
-/// The type that the specification asks for.
+/// The type that the specification requires.
 const TYPE: &str = "servicebinding.io/postgresql";
 const ANNOTATION_GENERATION: &str = "servicedb.dev/credential-generation";
-/// The keys of the Secret, beside `type` and `provider`, and what of the runtime record they are.
+/// The keys of the Secret, beside `type` and `provider`, and the keys of the runtime record.
 const KEYS: [(&str, &str); 7] = [
     ("host", "HOST"),
     ("port", "PORT"),
@@ -28,12 +28,11 @@ const KEYS: [(&str, &str); 7] = [
     ("ca.crt", "CA"),
 ];
 
-/// Sees to it that the Secret that spec names holds what Vault's runtime record holds, once
-/// that is of the proved generation; returns whether it does.
+/// Copies Vault's runtime record to the Secret that the spec names, once the record has the proved
+/// generation; returns whether the Secret is up to date.
 ///
 /// # Errors
-/// [`Error::ObjectConflict`] if it is somebody else's; otherwise whatever Vault or the API
-/// server said.
+/// [`Error::ObjectConflict`] if it belongs to another owner; otherwise any error of Vault or the API server.
 pub async fn ensure(context: &Context, database: &Database, name: &str, proved: i64) -> Result<bool, Error> {
     let (client, owner) = (&context.client, &database.owner);
     let live = secrets::read(client, owner, name, &Ownership::Controlled).await?;
@@ -48,7 +47,7 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
     for (key, suffix) in KEYS {
         content.insert(key, Runtime::value_of(&record.data, &prefix, suffix)?);
     }
-    // The record is corrected within a generation, too: its authority may be made anew.
+    // The record also changes within a generation, when the authority is replaced.
     if live.as_ref().is_some_and(|secret| holds(secret, &content)) {
         return Ok(true);
     }
@@ -65,16 +64,16 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
     Ok(true)
 }
 
-/// Whether a Secret has all of this, as it is here.
+/// Whether a Secret has all of this content.
 fn holds(secret: &Secret, content: &Content) -> bool {
     let text = |key: &str| secrets::text(secret, key);
     content.iter().all(|(key, value)| text(key).is_some_and(|held| held.expose_secret() == value.expose_secret()))
 }
 
-/// Removes the Secret that an earlier spec named; one that is not the resource's stays.
+/// Removes the Secret that an earlier spec named, if it belongs to the resource.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Any error of the API server.
 pub async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
     let named = Planned::new::<Secret>(&database.owner, name.to_owned(), json!({}));
     delete(&context.client, &database.owner, &named).await.map(drop)

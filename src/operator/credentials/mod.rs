@@ -2,6 +2,7 @@
 //! proving and promoting is the work of the leader's agent.
 
 pub mod binding;
+mod passphrase;
 pub mod role_ids;
 pub mod secret_id;
 pub mod vault_objects;
@@ -16,106 +17,116 @@ use super::observe::Observation;
 use super::validate::Database;
 use crate::api::conditions::reason;
 use crate::contract::desired::Requests;
-use crate::contract::records::{Login, Pending, Runtime};
+use crate::contract::records::{Login, Pending, Runtime, Versions, expires_soon};
 use crate::contract::report::CredentialsReport;
 use crate::operator::context::error::Error;
 use crate::postgres::{generate_password, scram_verifier};
 use crate::vault::{Vault, VaultError, version_to_replace};
 
-/// What was decided, and what was found on the way.
+/// The desired credentials, and the observations behind the decision.
 #[derive(Clone, Debug, Default)]
-pub struct Settled {
-    /// The generation that the runtime record shall hold.
+pub struct DesiredCredentials {
+    /// The desired generation of the runtime record.
     pub generation: i64,
     /// The requests that it answers.
     pub requests: Requests,
-    /// The runtime record of a living database is gone: what to do about it.
+    /// The versions of the records that the leader's agent proves again.
+    pub prove: Option<Versions>,
+    /// The runtime record of a running database is missing: the remedy.
     pub lost: Option<String>,
-    /// A record does not hold what was proved: what is done about it.
+    /// A record does not hold the proved credentials: the reaction.
     pub damaged: Option<String>,
-    /// Vault was not asked: what was found in it before still holds.
+    /// Vault was not queried: earlier observations are still valid.
     pub unseen: bool,
     /// How long until new credentials are due by their age.
     pub due_in: Option<Duration>,
 }
 
-/// How old credentials must be to be replaced because a record of them is damaged.
+/// The minimum age of credentials that are replaced because of a damaged record.
 const DAMAGE_COUNTS_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
-/// Why new credentials are made.
+/// The cause of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// Somebody asked.
+    /// A user's request.
     Requested,
-    /// They are as old as they may become.
+    /// They have reached their maximum age.
     Due,
-    /// A record in Vault does not hold what was promoted.
+    /// A record in Vault does not hold the promoted credentials.
     Damaged,
-    /// The runtime record is gone, and somebody asked for new ones all the same.
+    /// The runtime record is missing, and a user requested new credentials.
     Reissued,
 }
 
-/// Decides the generation, and sees to it that `pending` holds it until it is promoted.
+/// Decides the generation, and writes it to `pending` until it is promoted.
 ///
-/// What was decided is written down in the desired state, which the caller applies: a crash
-/// before that comes to the same decision, and finds its `pending`.
+/// The decision is recorded in the desired state, which the caller applies: after a crash before
+/// that, the next run makes the same decision, and finds its `pending`.
 ///
 /// # Errors
-/// Whatever Vault said.
-pub async fn settle(
+/// Any error of Vault.
+pub async fn ensure(
     context: &Context,
     database: &Database,
     observed: &Observation,
     unseen: bool,
-) -> Result<Settled, Error> {
-    let mut settled = present(context, database, observed).await?;
+) -> Result<DesiredCredentials, Error> {
+    let mut desired = present(context, database, observed).await?;
     let primary = observed.primary().and_then(|pod| pod.report.as_ref());
     let promoted = primary.and_then(|report| report.credentials.as_ref());
     let tells =
         |why: &str| primary.and_then(|report| report.trouble.as_ref()).is_some_and(|trouble| trouble.reason == why);
-    if let Some(promoted) = promoted.filter(|promoted| promoted.generation >= settled.generation) {
+    if let Some(promoted) = promoted.filter(|promoted| promoted.generation >= desired.generation) {
         let uid = &database.owner.uid;
-        let records = if unseen || tells(reason::CREDENTIALS_LOST) || context.cache.credentials_in_doubt(uid) {
-            let records = look(context.vault.as_ref(), database, promoted).await?;
-            context.cache.record_doubt_of_credentials(uid, records != Records::Whole);
-            records
-        } else {
-            Records::Whole
-        };
-        settled.decide(database, records, promoted, context.now());
+        let damaged = tells(reason::CREDENTIALS_LOST) || context.cache.credentials_damaged(uid);
+        // A requested or due generation replaces an existing record only: a missing one waits for a
+        // reissue.
+        let mut records = Records::Whole;
+        if unseen || damaged || desired.is_asked(database, promoted, context.now()) {
+            let found = read_records(context.vault.as_ref(), database, promoted, context.now()).await?;
+            desired.prove = found.prove.or(desired.prove);
+            records = found.records;
+            context.cache.record_credentials_damaged(uid, records != Records::Whole);
+        }
+        if matches!(records, Records::Whole | Records::Foreign) && tells(reason::CREDENTIALS_DAMAGED) {
+            records = Records::Damaged;
+        }
+        desired.decide(database, records, promoted, context.now());
     }
-    // Where no primary tells, status does: what was promoted once is never made a second time.
-    // Its record may be gone, and then only a new generation may follow.
+    // Without a primary's report, status decides: a promoted generation is never created again.
+    // Its record may be missing, and then only a new generation may follow.
     let promoted = promoted.map_or(database.promoted, |promoted| promoted.generation);
     let unseen = unseen || tells(reason::CREDENTIALS_PENDING);
-    ensure_pending(context, database, settled.generation, promoted, unseen).await?;
-    Ok(settled)
+    ensure_pending(context, database, desired.generation, promoted, unseen).await?;
+    Ok(desired)
 }
 
-impl Settled {
-    /// What a database begins with.
+impl DesiredCredentials {
+    /// The first decision for a database.
     pub fn first() -> Self {
         Self { generation: 1, ..Self::default() }
     }
 
-    /// What the desired state says, where Vault was not asked.
-    pub fn remembered(observed: &Observation) -> Option<Self> {
+    /// The decision in the desired state, if Vault was not queried.
+    pub fn recorded(observed: &Observation) -> Option<Self> {
         let desired = observed.desired.as_ref()?;
         let (generation, requests) = (desired.credential_generation, desired.requests.clone());
-        Some(Self { generation, requests, unseen: true, ..Self::default() })
+        Some(Self { generation, requests, prove: desired.prove, unseen: true, ..Self::default() })
     }
 
-    /// Goes on to the next generation, if there is a cause.
+    /// Whether new credentials were requested, or are due.
+    fn is_asked(&self, database: &Database, promoted: &CredentialsReport, now: Timestamp) -> bool {
+        let asked = &database.requests;
+        is_open(&asked.rotate, &self.requests.rotate)
+            || is_open(&asked.reissue, &self.requests.reissue)
+            || due_in(database, promoted, now) == Some(Duration::ZERO)
+    }
+
+    /// Advances to the next generation, if there is a cause.
     fn decide(&mut self, database: &Database, records: Records, promoted: &CredentialsReport, now: Timestamp) {
         let asked = &database.requests;
-        let open = |asked: &Option<String>, done: &Option<String>| asked.is_some() && asked != done;
-        let reissue = open(&asked.reissue, &self.requests.reissue);
-        if let Some(period) = database.rotation_period {
-            let age = now.duration_since(promoted.rotated_at);
-            let period = SignedDuration::try_from(period).unwrap_or(SignedDuration::MAX);
-            let left = Duration::try_from(period.saturating_sub(age)).unwrap_or_default();
-            self.due_in = Some(left);
-        }
+        let reissue = is_open(&asked.reissue, &self.requests.reissue);
+        self.due_in = due_in(database, promoted, now);
         let cause = match records {
             Records::Gone if reissue => Some(Cause::Reissued),
             Records::Gone => {
@@ -124,16 +135,21 @@ impl Settled {
             }
             Records::Damaged => {
                 self.damaged = Some(damaged(database));
-                // What new credentials do not cure would turn the logins without end.
+                // If new credentials do not resolve the problem, the logins must not rotate
+                // endlessly.
                 (now.duration_since(promoted.rotated_at) >= DAMAGE_COUNTS_AFTER).then_some(Cause::Damaged)
             }
-            Records::Whole if reissue || open(&asked.rotate, &self.requests.rotate) => Some(Cause::Requested),
+            Records::Foreign => {
+                self.damaged = Some(foreign(database));
+                None
+            }
+            Records::Whole if reissue || is_open(&asked.rotate, &self.requests.rotate) => Some(Cause::Requested),
             Records::Whole if self.due_in == Some(Duration::ZERO) => Some(Cause::Due),
             Records::Whole => None,
         };
         let Some(cause) = cause else { return };
         self.generation = self.generation.max(promoted.generation).saturating_add(1);
-        // One new generation answers whatever was asked before it.
+        // One new generation answers all earlier requests.
         self.requests = Requests {
             rotate: asked.rotate.clone().or(self.requests.rotate.take()),
             reissue: asked.reissue.clone().or(self.requests.reissue.take()),
@@ -143,82 +159,127 @@ impl Settled {
     }
 }
 
-/// The generation that was decided last.
+/// Whether a request is not answered yet.
+fn is_open(asked: &Option<String>, done: &Option<String>) -> bool {
+    asked.is_some() && asked != done
+}
+
+/// How long until new credentials are due by their age, if they have a maximum age.
+fn due_in(database: &Database, promoted: &CredentialsReport, now: Timestamp) -> Option<Duration> {
+    let age = now.duration_since(promoted.rotated_at);
+    let period = SignedDuration::try_from(database.rotation_period?).unwrap_or(SignedDuration::MAX);
+    Some(Duration::try_from(period.saturating_sub(age)).unwrap_or_default())
+}
+
+/// The last decided generation.
 ///
-/// It is written down in the desired state, so Vault is asked only before the first time.
-async fn present(context: &Context, database: &Database, observed: &Observation) -> Result<Settled, Error> {
+/// It is recorded in the desired state, so Vault is queried only before the first time.
+async fn present(context: &Context, database: &Database, observed: &Observation) -> Result<DesiredCredentials, Error> {
     let ours = observed.desired.as_ref().is_some_and(|desired| desired.uid == database.owner.uid);
-    if let Some(settled) = Settled::remembered(observed).filter(|_| ours) {
-        return Ok(Settled { unseen: false, ..settled });
+    if let Some(desired) = DesiredCredentials::recorded(observed).filter(|_| ours) {
+        return Ok(DesiredCredentials { unseen: false, ..desired });
     }
-    let settled =
-        |generation, requests: &Requests| Settled { generation, requests: requests.clone(), ..Settled::default() };
-    // New ones answer whatever was asked before them; of others status tells what they answer.
-    let anew = |generation| settled(generation, database.answered.as_ref().unwrap_or(&database.requests));
+    let desired = |generation, requests: &Requests| DesiredCredentials {
+        generation,
+        requests: requests.clone(),
+        ..DesiredCredentials::default()
+    };
+    // New credentials answer all earlier requests; for others status has the answered request.
+    let anew = |generation| desired(generation, database.answered.as_ref().unwrap_or(&database.requests));
     let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else {
         return Ok(anew(database.promoted.max(1)));
     };
-    // What is not readable is replaced, by the agent under check-and-set.
+    // An unreadable record is replaced, by the agent with check-and-set.
     let Ok(held) = Runtime::generation_of(&record.data) else {
         return Ok(anew(database.promoted.saturating_add(1)));
     };
-    // A record of an earlier resource of this name is never taken over, unless its data is:
-    // its password was known to its clients. The next generation replaces it once a login
-    // proves it. The metadata does not tell: it is written before that, and the content with it.
+    // A record of an earlier resource of this name is adopted only together with its data: its
+    // clients knew its password. The next generation replaces it once a login proves it. The
+    // metadata does not show the owner of the content: it is written before the content.
     let ours = Runtime::uid_of(&record.data) == Some(database.owner.uid.as_str());
     let adopted = database.adopt && observed.initialized() && !observed.foreign_config;
     Ok(if ours || adopted {
-        settled(held, database.answered.as_ref().unwrap_or(&Requests::default()))
+        desired(held, database.answered.as_ref().unwrap_or(&Requests::default()))
     } else {
         anew(held.saturating_add(1))
     })
 }
 
-/// The records that were promoted, as Vault has them now.
+/// The state of the promoted records in Vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Records {
-    /// As they must be.
+    /// Correct.
     Whole,
-    /// One is not what was promoted: unreadable or older, or the migrator's is gone.
+    /// One differs from the promoted credentials: unreadable or older, or the migrator's is missing.
     Damaged,
-    /// The runtime record is not there. Services that hold it are served on, so nothing is
-    /// replaced before somebody says so: it may be restored.
+    /// One was written by a client other than the leader's agent, and is not proved yet.
+    Foreign,
+    /// The runtime record is missing. Services that have read it continue to work, so it is
+    /// replaced only on request: it may be restored.
     Gone,
 }
 
-async fn look(vault: &dyn Vault, database: &Database, promoted: &CredentialsReport) -> Result<Records, Error> {
+/// The records in Vault, and whether the agent must prove them again.
+struct Found {
+    records: Records,
+    prove: Option<Versions>,
+}
+
+async fn read_records(
+    vault: &dyn Vault,
+    database: &Database,
+    promoted: &CredentialsReport,
+    now: Timestamp,
+) -> Result<Found, Error> {
     let (runtime, migrator) = (database.vault.runtime(), database.vault.migrator_record());
-    // What the migrator's record holds is not for the operator to read.
+    // The operator may not read the content of the migrator's record.
     let (runtime, migrator) = tokio::try_join!(vault.read_kv(&runtime), vault.read_kv_metadata(&migrator))?;
-    let Some(runtime) = runtime else { return Ok(Records::Gone) };
+    let Some(runtime) = runtime else { return Ok(Found { records: Records::Gone, prove: None }) };
+    let migrator = migrator.unwrap_or_default();
     let whole = Runtime::generation_of(&runtime.data).is_ok_and(|generation| generation >= promoted.generation)
         && Runtime::login_of(&runtime.data, &database.names().key_prefix()).is_ok()
-        && migrator.is_some_and(|migrator| migrator.present);
-    Ok(if whole { Records::Whole } else { Records::Damaged })
+        && migrator.present;
+    if !whole {
+        return Ok(Found { records: Records::Damaged, prove: None });
+    }
+    let versions = Versions { runtime: runtime.version, migrator: migrator.version };
+    let foreign = promoted.versions.is_some_and(|proved| proved != versions);
+    let expires = [runtime.expires_at, migrator.expires_at].into_iter().any(|at| expires_soon(at, now));
+    let records = if foreign { Records::Foreign } else { Records::Whole };
+    Ok(Found { records, prove: (foreign || expires).then_some(versions) })
 }
 
 fn lost(database: &Database) -> String {
     format!(
-        "the record {} is gone from Vault: services that read it get nothing, and those that read it before are \
-         served on. Restore it (vault kv undelete), or make new credentials: kubectl servicedb rotate {} -n {} --reissue",
+        "the record {} is missing in Vault: services cannot read their credentials, but those that read them before \
+         continue to work. Restore it (vault kv undelete), or create new credentials: kubectl servicedb rotate {} -n \
+         {} --reissue",
         database.vault.runtime(),
         database.names().name,
         database.names().namespace,
     )
 }
 
-fn damaged(database: &Database) -> String {
+fn foreign(database: &Database) -> String {
     format!(
-        "a record under {} in Vault does not hold what was proved: it is unreadable, older, or gone; new credentials \
-         replace it, five minutes after the last at the earliest",
+        "a record under {} in Vault was written by another client: the primary's agent tests its login, and writes the \
+         proved one again if PostgreSQL refuses it",
         database.vault.folder()
     )
 }
 
-/// How often `pending` is read and written before somebody else's writes are left to end.
+fn damaged(database: &Database) -> String {
+    format!(
+        "a record under {} in Vault does not contain the proved login: it is unreadable, older or missing, or its \
+         login is refused; new credentials replace it, at the earliest five minutes after the last ones",
+        database.vault.folder()
+    )
+}
+
+/// How many times `pending` is read and written before the reconcile yields to another writer.
 const TRIES: usize = 3;
 
-/// Sees to it that `pending` holds the generation, unless it was promoted already.
+/// Writes the generation to `pending`, unless it was promoted already.
 async fn ensure_pending(
     context: &Context,
     database: &Database,
@@ -231,8 +292,8 @@ async fn ensure_pending(
         return Ok(());
     }
     let mut tries = 1;
-    // Refused is a write over a version that is not there any more: an agent has just discarded
-    // it, or another operator was first. Only a look tells.
+    // A write over a missing version is refused: an agent has just discarded it, or another
+    // operator wrote first. Only a read shows which.
     while let Err(error) = try_pending(context.vault.as_ref(), database, generation).await {
         match error {
             Error::Vault(VaultError::CasMismatch { .. }) if tries < TRIES => tries += 1,
@@ -251,7 +312,7 @@ async fn try_pending(vault: &dyn Vault, database: &Database, generation: i64) ->
         }
         Some(record) => record.version,
         None => {
-            // No `pending` may mean that it was promoted a moment ago.
+            // A missing `pending` may mean that it was just promoted.
             let runtime = vault.read_kv(&database.vault.runtime()).await?;
             if runtime.is_some_and(|record| Runtime::generation_of(&record.data).is_ok_and(|held| held >= generation)) {
                 return Ok(());

@@ -3,8 +3,8 @@
 /// The role_ids of one ServiceDatabase's AppRoles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleIds {
-    /// Of the database pods.
+    /// For the database pods.
     pub instance: String,
-    /// Of the migration Job.
+    /// For the migration Job.
     pub migrator: String,
 }

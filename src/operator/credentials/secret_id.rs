@@ -12,12 +12,12 @@ use crate::operator::apply::secrets::{self, Content, OPAQUE, Wanted};
 use crate::operator::context::error::Error;
 use crate::vault::Vault;
 
-/// How long a secret_id lives: it survives an operator that is away for two days.
+/// The lifetime of a secret_id: two days longer than the renewal interval, for a stopped operator.
 pub const SECRET_ID_LIFETIME: Duration = Duration::from_secs(72 * 3600);
-/// When a new one is made.
+/// The age at which a new one is created.
 const RENEW_AFTER: SignedDuration = SignedDuration::from_hours(24);
-/// How long after that a migration Job may still have read the one before: the kubelet mounts
-/// what it knows of a Secret, and the Job logs in as it starts.
+/// How long after that a migration Job may still read the previous one: the kubelet mounts its
+/// cached version of a Secret, and the Job logs in as it starts.
 const JOBS_HAVE_IT_AFTER: SignedDuration = SignedDuration::from_hours(1);
 const ANNOTATION_ACCESSOR: &str = "servicedb.dev/secret-id-accessor";
 const ANNOTATION_PREVIOUS: &str = "servicedb.dev/secret-id-previous-accessor";
@@ -30,23 +30,23 @@ pub struct Role<'a> {
     pub secret: String,
     /// The AppRole's name.
     pub name: String,
-    /// The AppRole's id: if the role was made anew behind our back, its secret_ids died with
-    /// it, and the Secret's is replaced.
+    /// The AppRole's id: if another client recreated the role, its secret_ids were deleted with it,
+    /// and the Secret's is replaced.
     pub id: &'a str,
-    /// Who mounts the Secret.
+    /// The users of the Secret.
     pub users: Users,
 }
 
-/// Who mounts a Secret with a secret_id.
+/// The users of a Secret with a secret_id.
 pub enum Users {
-    /// Pods that stay, with the accessor that each reported of what it has mounted.
+    /// Long-running pods, with the accessor that each reported of its mounted secret_id.
     Pods(Vec<Option<String>>),
     /// Jobs, which read it as they start.
     Jobs,
 }
 
 impl Users {
-    /// Whether nobody has the one before any more.
+    /// Whether the previous one is no longer in use.
     fn all_have(&self, current: &str, age: Option<SignedDuration>) -> bool {
         match self {
             Self::Pods(reported) => {
@@ -57,11 +57,11 @@ impl Users {
     }
 }
 
-/// Sees to it that a role's Secret holds a secret_id that is alive and young enough, and that
-/// Vault has no other but the one before it, for as long as a pod may have that.
+/// Ensures that a role's Secret has a valid secret_id below its maximum age, and that Vault has no
+/// other except the previous one, for as long as a pod may use that.
 ///
 /// # Errors
-/// If Vault or the API server refuses, or the Secret is somebody else's.
+/// If Vault or the API server refuses, or the Secret belongs to another owner.
 pub async fn ensure(
     client: &Client,
     vault: &dyn Vault,
@@ -77,18 +77,18 @@ pub async fn ensure(
     let age = made_at.map(|made_at| now.duration_since(made_at));
     let previous =
         annotation(ANNOTATION_PREVIOUS).filter(|_| current.is_none_or(|current| !role.users.all_have(current, age)));
-    // Others were replaced and are nobody's any more, or were made for a Secret that was never
-    // written, since the operator died between the two.
+    // Others were replaced and are unused, or were created for a Secret that was never written,
+    // because the operator was killed in between.
     for stray in alive.iter().filter(|accessor| ![current, previous].contains(&Some(*accessor))) {
         vault.destroy_secret_id(&role.name, stray).await?;
-        tracing::info!(role = role.name, accessor = stray, "destroyed a secret_id that no pod has");
+        tracing::info!(role = role.name, accessor = stray, "destroyed a secret_id that no pod uses");
     }
     let young = age.is_some_and(|age| age < RENEW_AFTER);
     let held = live.as_ref().is_some_and(|secret| secrets::text(secret, pod::SECRET_ID).is_some());
     if young && held && current.is_some() && annotation(ANNOTATION_ROLE_ID).is_some_and(|known| known == role.id) {
         return Ok(());
     }
-    // Vault's audit log shows the metadata: nothing in it is secret.
+    // The metadata appears in Vault's audit log, so it contains no secret.
     let metadata = BTreeMap::from([("uid".to_owned(), owner.uid.clone())]);
     let made = vault.generate_secret_id(&role.name, &metadata).await?;
     let content =

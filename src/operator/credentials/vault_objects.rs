@@ -1,12 +1,13 @@
-//! What one ServiceDatabase has in Vault: policies, AppRoles, the clients' role. Each is
-//! read and written only where it differs, and what was seen is taken to hold for a while:
-//! a database at rest costs Vault next to nothing.
+//! The objects of one ServiceDatabase in Vault: policies, AppRoles, the clients' role. Each is read
+//! and written only if it differs, and observations are cached for some time: a database at rest
+//! sends almost no requests to Vault.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::try_join;
 
+use super::passphrase;
 use super::role_ids::RoleIds;
 use super::secret_id::SECRET_ID_LIFETIME;
 use crate::operator::context::Context;
@@ -15,16 +16,16 @@ use crate::operator::validate::Database;
 use crate::vault::policy::{self, Mounts};
 use crate::vault::{AppRole, KubernetesRole, Vault, VaultError};
 
-/// How long the tokens live that pods and clients log in for.
+/// The lifetime of the tokens of pods and clients.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 
-/// Keys of the runtime record's metadata: whose it is. The record's own content is written
-/// later, by the agent.
+/// Keys of the runtime record's metadata, which name its owner. The agent writes the content
+/// later.
 const OWNER_UID: &str = "servicedb-uid";
 const OWNER_CLUSTER: &str = "servicedb-cluster-uid";
 const OWNER_DATABASE: &str = "servicedb-database";
 
-/// What Vault shall have.
+/// The desired objects in Vault.
 struct Wanted {
     claim: BTreeMap<String, String>,
     policies: [(String, String); 3],
@@ -33,10 +34,10 @@ struct Wanted {
     client: Option<KubernetesRole>,
 }
 
-/// Sees to it that Vault has what the database needs; returns the role_ids.
+/// Creates and corrects the database's objects in Vault; returns the role_ids.
 ///
 /// # Errors
-/// Whatever Vault said.
+/// Any error of Vault.
 pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, Error> {
     let wanted = wanted(context, database);
     let fingerprint = fingerprint(&wanted);
@@ -45,11 +46,11 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
         return Ok(role_ids);
     }
     let vault = context.vault.as_ref();
-    // Before anything else is written: names in Vault carry the cluster's id, which somebody
-    // may have given twice.
+    // Before any other write: names in Vault contain the cluster's id, which may have been used
+    // twice.
     ensure_claim(context, database, &wanted.claim).await?;
     let [instance_policy, migrator_policy, client_policy] = &wanted.policies;
-    // Roles name policies, which need not exist yet: all may go at once.
+    // Roles name policies, which need not exist yet: all can be written at once.
     let (_, _, _, instance, migrator, ()) = try_join!(
         ensure_policy(vault, instance_policy),
         ensure_policy(vault, migrator_policy),
@@ -59,28 +60,35 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
         ensure_client_role(vault, database, wanted.client.as_ref()),
     )?;
     let role_ids = RoleIds { instance, migrator };
+    // Without it nothing is archived, which the agents report; the database does not depend on it.
+    if let Some(place) = &database.archive
+        && let Err(error) = passphrase::ensure(vault, &place.passphrase).await
+    {
+        tracing::warn!(%error, "the passphrase of the backups cannot be made; trying again");
+        return Ok(role_ids);
+    }
     context.cache.record_vault_objects(uid, fingerprint, role_ids.clone());
     Ok(role_ids)
 }
 
-/// Removes what [`ensure`] made; what is not there is no error.
+/// Removes the objects of [`ensure`]; a missing one is not an error.
 ///
 /// # Errors
-/// Whatever Vault said.
+/// Any error of Vault.
 pub async fn remove(vault: &dyn Vault, names: &crate::api::names::VaultNames) -> Result<(), VaultError> {
-    // The roles first: with an AppRole go its secret_ids, and a role without its policy
-    // would be one that still lets in.
+    // The roles first: deleting an AppRole deletes its secret_ids, and a role without its policy
+    // would still allow logins.
     let (client, instance, migrator) = (names.client(), names.instance(), names.migrator());
     try_join!(vault.delete_kubernetes_role(&client), vault.delete_approle(&instance), vault.delete_approle(&migrator))?;
     try_join!(vault.delete_policy(&client), vault.delete_policy(&instance), vault.delete_policy(&migrator))?;
     Ok(())
 }
 
-/// Whether what Vault has under these names is another's: another cluster's, or that of
-/// another resource of this name.
+/// Whether the objects under these names belong to another cluster, or to another resource of this
+/// name.
 ///
 /// # Errors
-/// Whatever Vault said.
+/// Any error of Vault.
 pub async fn is_anothers(
     vault: &dyn Vault,
     names: &crate::api::names::VaultNames,
@@ -94,12 +102,13 @@ pub async fn is_anothers(
 
 async fn ensure_claim(context: &Context, database: &Database, claim: &BTreeMap<String, String>) -> Result<(), Error> {
     let (vault, path) = (context.vault.as_ref(), database.vault.runtime());
-    let known = vault.read_kv_metadata(&path).await?.unwrap_or_default().custom;
+    let metadata = vault.read_kv_metadata(&path).await?.unwrap_or_default();
+    let known = metadata.custom;
     if let Some(theirs) = known.get(OWNER_CLUSTER).filter(|theirs| **theirs != context.cluster_uid) {
         return Err(Error::ForeignRecord { path, theirs: theirs.clone(), ours: context.cluster_uid.clone() });
     }
-    if claim.iter().any(|(key, value)| known.get(key) != Some(value)) {
-        // What others noted on it stays.
+    if metadata.lets_expire || claim.iter().any(|(key, value)| known.get(key) != Some(value)) {
+        // Other metadata is kept.
         let mut noted = known;
         noted.extend(claim.clone());
         vault.write_kv_metadata(&path, &noted).await?;
@@ -110,6 +119,11 @@ async fn ensure_claim(context: &Context, database: &Database, claim: &BTreeMap<S
 fn wanted(context: &Context, database: &Database) -> Wanted {
     let names = &database.vault;
     let mounts = Mounts { kv: &context.options.vault_kv_mount };
+    let of_store: Vec<_> = database
+        .archive
+        .iter()
+        .flat_map(|place| [place.store.keys.vault_path.as_str(), place.passphrase.as_str()])
+        .collect();
     let approle = |name: String| AppRole {
         policies: vec![name.clone()],
         name,
@@ -125,7 +139,7 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
     Wanted {
         claim: claim.map(|(key, value)| (key.to_owned(), value)).into(),
         policies: [
-            (names.instance(), policy::instance(&mounts, names)),
+            (names.instance(), policy::instance(&mounts, names, &of_store)),
             (names.migrator(), policy::migrator(&mounts, names)),
             (names.client(), policy::client(&mounts, names)),
         ],
@@ -158,7 +172,7 @@ async fn ensure_approle(vault: &dyn Vault, role: &AppRole) -> Result<String, Vau
     }
     match vault.read_role_id(&role.name).await? {
         Some(role_id) => Ok(role_id),
-        // Deleted between two requests: the next reconcile makes it again.
+        // Deleted between two requests: the next reconcile recreates it.
         None => Err(VaultError::Unexpected { status: 404, operation: "read", path: role.name.clone() }),
     }
 }

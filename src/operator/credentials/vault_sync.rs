@@ -1,5 +1,5 @@
-//! What one reconcile does in Vault, as a whole: whether Vault is there, the objects, the
-//! credentials, the secret_ids.
+//! The steps of one reconcile in Vault: its availability, the objects, the credentials, the
+//! secret_ids.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use super::vault_objects;
 use crate::operator::apply::object::Owner;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
-use crate::operator::credentials::{self, Settled};
+use crate::operator::credentials::{self, DesiredCredentials};
 use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
 use crate::vault::VaultError;
 
-/// When an agent says that Vault refuses it, what was seen in Vault this long ago is looked at
-/// again: sooner would be once with every try of every agent.
+/// When an agent reports that Vault refuses it, observations of Vault older than this are repeated.
+/// A shorter time would repeat them with every attempt of every agent.
 const AGENT_IS_HEARD_AFTER: Duration = Duration::from_secs(30);
 
-/// What Vault gave.
+/// The result of Vault's step.
 pub struct Prepared {
     /// The role_ids.
     pub role_ids: RoleIds,
     /// The credentials.
-    pub credentials: Settled,
+    pub credentials: DesiredCredentials,
 }
 
-/// Sees to it that Vault has what the database needs. `unseen` says that what no watch tells
-/// of is to be looked at again.
+/// Creates and corrects the database's objects in Vault. `unseen`: objects that no watch reports
+/// are read again.
 ///
 /// # Errors
-/// Whatever Vault or the API server said.
-pub async fn bring_about(
+/// Any error of Vault or the API server.
+pub async fn sync(
     context: &Context,
     database: &Database,
     observed: &Observation,
@@ -40,41 +40,41 @@ pub async fn bring_about(
     if observed.vault_refuses_an_agent() {
         context.cache.invalidate_vault_objects_older_than(&database.owner.uid, AGENT_IS_HEARD_AFTER);
     }
-    // One asks for all: while Vault is away a fleet does not knock at it.
+    // One health check for all: a fleet sends no requests while Vault is unavailable.
     match context.cache.vault_answer() {
-        Some(word) => word?,
+        Some(result) => result?,
         None => {
-            let word = context.vault.health().await;
-            context.cache.record_vault_answer(word.clone());
-            word?;
+            let result = context.vault.health().await;
+            context.cache.record_vault_answer(result.clone());
+            result?;
         }
     }
     let _names_are_in_use = context.vault_names.read().await;
     let role_ids = vault_objects::ensure(context, database).await?;
-    let credentials = credentials::settle(context, database, observed, unseen).await?;
+    let credentials = credentials::ensure(context, database, observed, unseen).await?;
     if unseen {
         ensure_secret_ids(context, &database.owner, &role_ids, observed).await?;
     }
     Ok(Prepared { role_ids, credentials })
 }
 
-/// What a database was given before, where Vault cannot be asked: it goes on without.
-pub fn remembered(observed: &Observation) -> Option<Prepared> {
-    Some(Prepared { role_ids: known_role_ids(observed)?, credentials: Settled::remembered(observed)? })
+/// The earlier result of a database, if Vault is unavailable: it continues without Vault.
+pub fn recorded(observed: &Observation) -> Option<Prepared> {
+    Some(Prepared { role_ids: known_role_ids(observed)?, credentials: DesiredCredentials::recorded(observed)? })
 }
 
-/// Keeps alive what ends by itself, of a database that is otherwise left as it is.
+/// Renews the objects that expire, for a database that is otherwise not changed.
 ///
 /// # Errors
-/// Whatever Vault or the API server said.
+/// Any error of Vault or the API server.
 pub async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation) -> Result<(), Error> {
     let Some(role_ids) = known_role_ids(observed) else { return Ok(()) };
     ensure_secret_ids(context, owner, &role_ids, observed).await
 }
 
-/// Takes what a failure says of Vault into account: where Vault is away, all in it is as it
-/// was; where it answers otherwise than expected, something in it is not.
-pub fn doubt(context: &Context, uid: &str, error: &VaultError) {
+/// Handles a failure of Vault: if Vault is unavailable, earlier observations stay valid; after an
+/// unexpected answer they are invalidated.
+pub fn handle_failure(context: &Context, uid: &str, error: &VaultError) {
     if !matches!(error, VaultError::Unreachable { .. } | VaultError::NotServing { .. }) {
         context.cache.invalidate_vault_objects(uid);
     }
@@ -108,8 +108,8 @@ async fn ensure_secret_ids(
     let ensure = |role| async move {
         secret_id::ensure(&context.client, context.vault.as_ref(), owner, &role, context.now()).await
     };
-    // Both to their end: a secret_id whose Secret is not written any more, because the other
-    // failed, would be one more in Vault with each try.
+    // Run both to their end: a secret_id whose Secret is not written, because the other failed,
+    // would add one more to Vault with each attempt.
     let (for_instance, for_migrator) = tokio::join!(ensure(instance), ensure(migrator));
     for_instance.and(for_migrator)
 }

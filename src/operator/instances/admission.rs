@@ -1,16 +1,21 @@
-//! Whether the API server takes a new pod, asked before a pod that runs is deleted for it: a
-//! server-side dry run of the pod that the StatefulSet's controller would create. Admission
-//! answers as it would then: priority class, LimitRange, Pod Security, policies, quota. A
-//! StatefulSet is accepted whatever its pods will meet, so its own dry run would say nothing.
+//! Checks whether the API server accepts a new pod, before a running pod is deleted for it: a
+//! server-side dry run of the pod that the StatefulSet's controller would create. It runs all of
+//! admission: priority class, LimitRange, Pod Security, policies, quota. A dry run of the
+//! StatefulSet would not: it is accepted independently of its pods.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Client, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::template;
@@ -20,8 +25,8 @@ use crate::operator::context::error::Error;
 use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
 
-/// Puts back the template that the StatefulSet has where the API server would refuse pods of the
-/// other one; why, for people.
+/// Keeps the template of the StatefulSet if the API server would refuse pods of the new one;
+/// returns the reason, for people.
 ///
 /// # Errors
 /// As of [`refusal`].
@@ -36,14 +41,19 @@ pub async fn hold_back(
     let pod = observed.pods.first().map_or_else(|| database.names().pod(0), |pod| pod.name.clone());
     let Some(why) = refusal(client, database, template, set, &pod).await? else { return Ok(None) };
     *template = before;
-    Ok(Some(format!("the pods are kept as they are: {why}; correct spec, or what the message names, and it goes on")))
+    Ok(Some(format!("the pods are kept: {why}; correct the spec or the named object, and the update continues")))
 }
 
-/// How long a pod may be missing before the API server is asked for it: the StatefulSet's
-/// controller creates one at once, and tells a refusal only by an event.
+/// How long a pod may be missing before a dry run: the StatefulSet's controller creates it at once,
+/// and reports a refusal only by an event.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why the next pod that is missing is not created: the words of the API server.
+/// Annotation of the StatefulSet: when its controller was last prompted to create a pod. It waits
+/// longer after each refusal, up to a quarter of an hour, and any change of the set ends the wait.
+const ANNOTATION_PROMPTED: &str = "servicedb.dev/pods-asked-at";
+
+/// The API server's message if it refuses the next missing pod or its volume claim. If the pod
+/// `was_refused` and no longer is, the controller is prompted.
 ///
 /// # Errors
 /// As of [`refusal`].
@@ -53,20 +63,105 @@ pub async fn missing(
     template: &Value,
     set: &StatefulSet,
     observed: &Observation,
+    was_refused: bool,
 ) -> Result<Option<String>, Error> {
     let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
     let is_there = |name: &String| observed.pods.iter().any(|pod| pod.name == *name);
     let missing = (0..replicas).map(|ordinal| database.names().pod(ordinal)).find(|name| !is_there(name));
     let since = context.cache.missing_for(&database.owner.uid, missing.is_some());
     let Some(pod) = missing.filter(|_| since >= PATIENCE) else { return Ok(None) };
-    let refused = refusal(&context.client, database, template, Some(set), &pod).await?;
-    Ok(refused.map(|why| format!("{pod} cannot be created: {why}; it is tried again by itself")))
+    let refused = match refusal(&context.client, database, template, Some(set), &pod).await? {
+        None => claim_refusal(&context.client, database, set, &observed.volume_claims, &pod).await?,
+        refused => refused,
+    };
+    match &refused {
+        // An object of ours may be missing without a report of a watch, such as its ServiceAccount.
+        Some(_) => context.cache.invalidate_objects(&database.owner.uid),
+        None if was_refused => prompt(context, set).await?,
+        None => {}
+    }
+    Ok(refused.map(|why| format!("{pod} cannot be created: {why}; it is retried automatically")))
 }
 
-/// Asks for a pod in the place of this one; the words of the API server if it refuses.
+/// Makes the StatefulSet's controller retry now.
+async fn prompt(context: &Context, set: &StatefulSet) -> Result<(), Error> {
+    let namespace = set.namespace().unwrap_or_default();
+    let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = json!({"metadata": {
+        "uid": set.uid(),
+        "annotations": {ANNOTATION_PROMPTED: context.now().to_string()},
+    }});
+    tracing::info!(stateful_set = set.name_any(), "prompting the controller to create a pod that is no longer refused");
+    api.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
+}
+
+/// The API server's message if it refuses the volume claim of a missing pod.
 ///
 /// # Errors
-/// Where it gave no answer, such as a webhook that is away: nothing may be deleted then.
+/// As of [`refusal`].
+pub async fn claim_refusal(
+    client: &Client,
+    database: &Database,
+    set: &StatefulSet,
+    claims: &[PersistentVolumeClaim],
+    pod: &str,
+) -> Result<Option<String>, Error> {
+    let names = database.names();
+    let Some(name) = names.ordinal(pod).map(|ordinal| names.volume_claim(ordinal)) else { return Ok(None) };
+    let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+    let Some(template) = templates.and_then(|templates| templates.first()) else { return Ok(None) };
+    if claims.iter().any(|claim| claim.name_any() == name) {
+        return Ok(None);
+    }
+    let mut claim = template.clone();
+    (claim.metadata.name, claim.metadata.namespace) = (Some(name.clone()), Some(names.namespace.clone()));
+    claim.status = None;
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &names.namespace);
+    let refused = dry_run(&api, &claim).await?;
+    Ok(refused.map(|answer| format!("the API server refuses the volume claim {name}: {}", answer.message)))
+}
+
+/// The API server's message if it refuses the pods of a Job.
+///
+/// # Errors
+/// As of [`refusal`].
+pub async fn job_refusal(client: &Client, job: &Job) -> Result<Option<String>, Error> {
+    let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
+    let mut pod = serde_json::to_value(job.spec.as_ref().map(|spec| &spec.template))?;
+    pod["apiVersion"] = "v1".into();
+    pod["kind"] = "Pod".into();
+    pod["metadata"]["namespace"] = namespace.clone().into();
+    pod["metadata"]["name"] = format!("{name}-dry-run").into();
+    pod["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid(), "controller": true}]);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let refused = dry_run(&api, &serde_json::from_value(pod)?).await?;
+    Ok(refused.map(|answer| format!("the API server refuses the pod of the Job {name}: {}", answer.message)))
+}
+
+/// Creates an object as a dry run; returns the answer if it is refused.
+///
+/// # Errors
+/// If there was no answer.
+async fn dry_run<K>(api: &Api<K>, object: &K) -> Result<Option<Box<Status>>, Error>
+where
+    K: Clone + Debug + DeserializeOwned + Serialize,
+{
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    match api.create(&parameters, object).await {
+        Ok(_) => Ok(None),
+        // An existing name is no refusal of the object.
+        Err(kube::Error::Api(answer)) if answer.reason == "AlreadyExists" => Ok(None),
+        Err(kube::Error::Api(answer)) if [400, 403, 422].contains(&answer.code) => Ok(Some(answer)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Creates a replacement of a pod as a dry run; returns the API server's message if it refuses.
+///
+/// # Errors
+/// If there was no answer, as with an unavailable webhook: then nothing may be deleted.
 pub async fn refusal(
     client: &Client,
     database: &Database,
@@ -76,14 +171,7 @@ pub async fn refusal(
 ) -> Result<Option<String>, Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &database.names().namespace);
     let asked = serde_json::from_value(proposed(database, template, set, pod))?;
-    let parameters = PostParams { dry_run: true, ..PostParams::default() };
-    let answer = match api.create(&parameters, &asked).await {
-        Ok(_) => return Ok(None),
-        // A name that is taken is no refusal of the pod.
-        Err(kube::Error::Api(answer)) if answer.reason == "AlreadyExists" => return Ok(None),
-        Err(kube::Error::Api(answer)) if [400, 403, 422].contains(&answer.code) => answer,
-        Err(error) => return Err(error.into()),
-    };
+    let Some(answer) = dry_run(&api, &asked).await? else { return Ok(None) };
     if let Some(exceeded) = Exceeded::parse(&answer.message) {
         let old = api.get_opt(pod).await?;
         let share = old.and_then(|old| old.spec).map(|spec| share(&spec)).unwrap_or_default();
@@ -94,8 +182,8 @@ pub async fn refusal(
     Ok(Some(format!("the API server refuses a new pod: {}", answer.message)))
 }
 
-/// The pod as the StatefulSet's controller would create it, under a name of its own: the old one
-/// still has the right one.
+/// The pod as the StatefulSet's controller would create it, with another name: the old pod still
+/// has the right one.
 fn proposed(database: &Database, template: &Value, set: Option<&StatefulSet>, pod: &str) -> Value {
     let names = database.names();
     let mut body = template.clone();
@@ -104,7 +192,7 @@ fn proposed(database: &Database, template: &Value, set: Option<&StatefulSet>, po
     body["metadata"]["namespace"] = names.namespace.clone().into();
     body["metadata"]["name"] = format!("{pod}-dry-run").into();
     if let Some(set) = set {
-        // Policies may ask for a controller.
+        // Policies may require a controller.
         body["metadata"]["ownerReferences"] = json!([{
             "apiVersion": "apps/v1", "kind": "StatefulSet", "name": set.name_any(), "uid": set.uid(), "controller": true,
         }]);
@@ -118,7 +206,7 @@ fn proposed(database: &Database, template: &Value, set: Option<&StatefulSet>, po
     body
 }
 
-/// A quota that a pod would exceed, in its own words: what is asked for, used, and allowed.
+/// A quota that a pod would exceed, from the message: the requested, used and allowed amounts.
 #[derive(Debug, Default, PartialEq)]
 struct Exceeded {
     requested: BTreeMap<String, Quantity>,
@@ -129,9 +217,9 @@ struct Exceeded {
 impl Exceeded {
     /// `… exceeded quota: NAME, requested: cpu=1,pods=1, used: cpu=3,pods=3, limited: cpu=3,pods=3`
     fn parse(message: &str) -> Option<Self> {
-        let (_, told) = message.split_once("exceeded quota: ")?;
+        let (_, amounts) = message.split_once("exceeded quota: ")?;
         let part = |name: &str| -> Option<BTreeMap<String, Quantity>> {
-            let (_, rest) = told.split_once(&format!(", {name}: "))?;
+            let (_, rest) = amounts.split_once(&format!(", {name}: "))?;
             let list = rest.split(", ").next()?;
             let pair = |pair: &str| {
                 let (resource, quantity) = pair.trim().split_once('=')?;
@@ -157,7 +245,7 @@ impl Exceeded {
     }
 }
 
-/// What a pod counts for in quotas, in thousandths.
+/// The amounts of a pod in quotas, in thousandths.
 fn share(spec: &PodSpec) -> BTreeMap<String, u128> {
     let mut share = BTreeMap::from([("pods".to_owned(), 1000), ("count/pods".to_owned(), 1000)]);
     let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
@@ -166,7 +254,7 @@ fn share(spec: &PodSpec) -> BTreeMap<String, u128> {
         for (resource, quantity) in resources.requests.iter().flatten() {
             let Some(amount) = thousandths(quantity) else { continue };
             *share.entry(format!("requests.{resource}")).or_default() += amount;
-            // The short names are those of requests.
+            // The short names are requests.
             *share.entry(resource.clone()).or_default() += amount;
         }
         for (resource, quantity) in resources.limits.iter().flatten() {
@@ -182,7 +270,7 @@ mod tests {
     use super::*;
     use crate::operator::tests::fixtures::{MINIMAL, database, options};
 
-    const TOLD: &str = "pods \"chat-db-0-dry-run\" is forbidden: exceeded quota: team, requested: \
+    const MESSAGE: &str = "pods \"chat-db-0-dry-run\" is forbidden: exceeded quota: team, requested: \
                         pods=1,requests.cpu=500m, used: pods=3,requests.cpu=1, limited: pods=3,requests.cpu=1";
 
     fn spec(cpu: &str) -> PodSpec {
@@ -194,10 +282,10 @@ mod tests {
 
     #[test]
     fn a_quota_that_only_the_old_pod_fills_is_no_refusal() {
-        let exceeded = Exceeded::parse(TOLD).expect("an exceeded quota");
+        let exceeded = Exceeded::parse(MESSAGE).expect("an exceeded quota");
         assert_eq!(exceeded.requested["requests.cpu"].0, "500m");
         assert!(exceeded.fits_without(&share(&spec("0.5"))));
-        assert!(!exceeded.fits_without(&share(&spec("499m"))), "it asks for more than the old one gives back");
+        assert!(!exceeded.fits_without(&share(&spec("499m"))), "it requests more than the old one releases");
         assert!(!exceeded.fits_without(&BTreeMap::new()), "there is no old one");
         assert_eq!(Exceeded::parse("no PriorityClass with name x was found"), None);
     }
@@ -213,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proposed_is_the_pod_that_would_be_created() {
+    fn the_proposed_pod_is_the_one_that_would_be_created() {
         let database = database(MINIMAL);
         let template = crate::operator::plan::template(&database, &options());
         let pod: Pod = serde_json::from_value(proposed(&database, &template, None, "chat-db-0")).expect("a pod");

@@ -1,7 +1,7 @@
-//! The volumes of a scale-down with `storage.scaleDownPolicy: Delete`. Kubernetes removes none of
-//! them by itself: whoever scales the StatefulSet would take the data with it. The operator marks
-//! the claims of the instances that it takes away, and deletes them one at a time once the
-//! instances that stay serve.
+//! Deletes the volumes of a scale-down with `storage.scaleDownPolicy: Delete`. The StatefulSet is
+//! set to keep them: otherwise any client that scales it would delete data. The operator marks the
+//! claims of the instances that it removes, and deletes them one at a time once the remaining
+//! instances serve.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -12,21 +12,21 @@ use serde_json::{Value, json};
 use super::{Decision, serves};
 use crate::api::ScaleDownPolicy;
 use crate::api::names::{FIELD_MANAGER, Names};
-use crate::operator::apply::delete_as_seen;
+use crate::operator::apply::delete_observed;
 use crate::operator::context::error::Error;
 use crate::operator::observe::Observation;
 use crate::operator::plan::RETAIN;
 use crate::operator::validate::Database;
 
-/// Annotation of a claim whose instance a declared scale-down takes away.
+/// Annotation of a claim whose instance is removed by a declared scale-down.
 pub const ANNOTATION_GIVEN_UP: &str = "servicedb.dev/given-up";
 
-/// Takes from a StatefulSet the right to remove volumes, which earlier versions gave it and
-/// anybody may give it again; returns whether it had it. It is done before anything else, and
-/// while the resource is paused, too: it changes no pod.
+/// Sets a StatefulSet to keep its volumes, which earlier versions and other clients may have
+/// changed; returns whether it was changed. This is the first step, also while the resource is
+/// paused: it changes no pod.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Any error of the API server.
 pub async fn keep_volumes(client: &Client, set: &StatefulSet) -> Result<bool, Error> {
     if keeps_volumes(set) {
         return Ok(false);
@@ -39,7 +39,7 @@ pub async fn keep_volumes(client: &Client, set: &StatefulSet) -> Result<bool, Er
     });
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     api.patch(&name, &parameters, &Patch::Merge(&patch)).await?;
-    tracing::info!("the StatefulSet was set to keep its volumes, however it is scaled");
+    tracing::info!("set the StatefulSet to keep its volumes when it is scaled");
     Ok(true)
 }
 
@@ -49,11 +49,11 @@ fn keeps_volumes(set: &StatefulSet) -> bool {
     policy.is_none_or(|policy| keeps(&policy.when_deleted) && keeps(&policy.when_scaled))
 }
 
-/// Marks the claims of the instances that are taken away now, and takes the mark off those that
-/// are declared again. To be done before the StatefulSet is scaled.
+/// Marks the claims of the instances that are removed now, and unmarks those of declared instances.
+/// Must be called before the StatefulSet is scaled.
 ///
 /// # Errors
-/// Whatever the API server said; a claim that changed meanwhile is a conflict, and nothing is scaled.
+/// Any error of the API server; a claim that changed meanwhile is a conflict, and nothing is scaled.
 pub async fn mark(
     client: &Client,
     database: &Database,
@@ -73,7 +73,7 @@ pub async fn mark(
     Ok(())
 }
 
-/// The claims whose mark is to be changed, and whether they are given up.
+/// The claims whose mark must change, and whether they are given up.
 fn marks<'a>(
     database: &'a Database,
     observed: &'a Observation,
@@ -94,11 +94,10 @@ fn marks<'a>(
     observed.own_claims(&database.owner.uid).filter_map(change).collect()
 }
 
-/// Deletes the next volume that the spec gave up, if nothing speaks against it: exactly the claim
-/// that was read.
+/// Deletes the next given-up volume, if [`next`] allows one: exactly the claim that was read.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Any error of the API server.
 pub async fn remove_next(
     client: &Client,
     database: &Database,
@@ -107,15 +106,15 @@ pub async fn remove_next(
 ) -> Result<(), Error> {
     let Some(claim) = next(database, observed, decision) else { return Ok(()) };
     let namespace = &database.names().namespace;
-    tracing::info!(claim = claim.name_any(), "deleting the volume of an instance that was taken away");
+    tracing::info!(claim = claim.name_any(), "deleting the volume of a removed instance");
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let seen = Preconditions { uid: claim.uid(), resource_version: claim.resource_version() };
-    delete_as_seen(&api, &claim.name_any(), DeleteParams::default(), seen).await
+    let preconditions = Preconditions { uid: claim.uid(), resource_version: claim.resource_version() };
+    delete_observed(&api, &claim.name_any(), DeleteParams::default(), preconditions).await
 }
 
-/// The claim that is deleted next: of an instance that a declared scale-down took away and whose
-/// pod is gone, while every instance that stays serves, one of them is the primary, and, where
-/// commits wait for a standby, another one of them is that.
+/// The claim that is deleted next: of an instance that was removed by a declared scale-down and has
+/// no pod, while every remaining instance serves, one of them is the primary, and, if commits wait
+/// for a standby, another one is the standby.
 pub fn next<'a>(
     database: &'a Database,
     observed: &'a Observation,
@@ -124,7 +123,7 @@ pub fn next<'a>(
     let (names, instances) = (database.names(), database.instances);
     if database.storage.scale_down_policy != ScaleDownPolicy::Delete
         || decision.replicas != instances
-        || observed.own_set(&database.owner.uid).filter(|set| is_seen(set)).and_then(replicas) != Some(instances)
+        || observed.own_set(&database.owner.uid).filter(|set| is_observed(set)).and_then(replicas) != Some(instances)
     {
         return None;
     }
@@ -161,8 +160,8 @@ fn replicas(set: &StatefulSet) -> Option<i32> {
     set.spec.as_ref()?.replicas
 }
 
-/// Whether its controller has seen what it shall be.
-fn is_seen(set: &StatefulSet) -> bool {
+/// Whether its controller has observed the current spec.
+fn is_observed(set: &StatefulSet) -> bool {
     set.status.as_ref().and_then(|status| status.observed_generation) == set.metadata.generation
 }
 

@@ -1,9 +1,10 @@
-//! Changes that nobody notices: which instance is replaced, restarted or taken away next, and
-//! when the lead is handed over before. One thing at a time, and each step only from a state in
-//! which all others serve. It is decided anew in every reconcile from what is observed; what was
-//! ordered is in the desired state, so that nothing hangs on the operator's memory.
+//! Rolling updates without downtime: decides which instance is replaced, restarted or removed next,
+//! and when the lead is handed over before. One change at a time, and each step only while all
+//! other instances serve. Every reconcile decides from the observed state; orders are recorded in
+//! the desired state, so no state is lost with the operator.
 
 pub mod admission;
+pub mod eviction;
 pub mod given_up;
 pub mod growth;
 pub mod lost;
@@ -15,7 +16,7 @@ mod template;
 mod volumes;
 
 pub use situation::{Decision, Situation, serves};
-pub use template::{choose, is_live};
+pub use template::{Template, choose, is_live};
 pub use volumes::Members;
 
 use jiff::SignedDuration;
@@ -23,13 +24,13 @@ use jiff::SignedDuration;
 use crate::api::conditions::reason;
 use crate::contract::order::{Action, Order, Purpose};
 use crate::operator::status::condition::ConditionState;
-use situation::Ordered;
+use situation::OrderState;
 
-/// How soon after a switchover that failed was ordered it is ordered again, where nobody waits for its answer: the
-/// agent and Patroni may have taken half a minute to say so.
+/// The delay after the order of a failed switchover before it is ordered again, unless a user waits
+/// for its answer: the agent and Patroni may take half a minute to report the failure.
 const PAUSE: SignedDuration = SignedDuration::from_secs(45);
 
-/// Decides what to do now.
+/// Decides the next step.
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let mut decision = Decision {
         replicas: situation.database.instances,
@@ -39,30 +40,30 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         restart: situation.status.restart.clone(),
         ..Decision::default()
     };
-    let ordered = situation.ordered();
-    // People's requests first: they get an answer, whatever else there is to do.
-    requests::switchover(situation, &ordered, &mut decision);
+    let order_state = situation.order_state();
+    // Users' requests first: they are answered even if other changes are pending.
+    requests::switchover(situation, &order_state, &mut decision);
     requests::restart(situation, &mut decision);
-    situation.scale(&ordered, &mut decision);
-    if let Ordered::Open(order) = &ordered {
+    situation.scale(&order_state, &mut decision);
+    if let OrderState::InProgress(order) = &order_state {
         decision.order.get_or_insert_with(|| order.clone());
     }
     if decision.order.is_some() {
-        // One thing at a time; what else is to be done is told.
+        // One change at a time; the others are reported as pending.
         let mut later = Decision { restart: decision.restart.clone(), ..Decision::default() };
         needs::next_step(situation, &mut later);
         decision.under_way = decision.under_way.or(later.under_way);
         return decision;
     }
-    let failed = match ordered {
-        Ordered::Failed(order, error) => Some((order, error)),
+    let failed = match order_state {
+        OrderState::Failed(order, error) => Some((order, error)),
         _ => None,
     };
     situation.leave_draining_node(&mut decision);
     if decision.order.is_none() && decision.replicas == situation.database.instances {
         needs::next_step(situation, &mut decision);
     } else if decision.order.is_none() {
-        // What is waited for may be what cannot come up.
+        // The awaited instance may be the one that cannot start.
         needs::replace_broken(situation, &mut decision);
     }
     situation.pause(failed, &mut decision);
@@ -70,9 +71,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
 }
 
 impl Situation<'_> {
-    /// How many pods there may be: none is taken away before those that stay serve, one that leads
-    /// has handed the lead over, and commits wait for one that stays.
-    fn scale(&self, ordered: &Ordered, decision: &mut Decision) {
+    /// The number of pods. An instance is removed only once all remaining ones serve, it is not the
+    /// primary, and commits wait for a remaining one.
+    fn scale(&self, order_state: &OrderState, decision: &mut Decision) {
         let (wanted, live) = (self.database.instances, self.live());
         if live <= wanted {
             return;
@@ -81,26 +82,26 @@ impl Situation<'_> {
         let waits =
             |why: &str| ConditionState::no(reason::SCALING_DOWN, format!("from {live} to {wanted} instances: {why}"));
         let Some(primary) = self.observed.primary() else {
-            decision.under_way = Some(waits("no instance is the primary at present"));
+            decision.under_way = Some(waits("no instance is the primary"));
             return;
         };
         let missing = (0..wanted).map(|ordinal| self.database.names().pod(ordinal));
         let missing = missing.into_iter().find(|name| !self.members().any(|pod| pod.name == *name && serves(pod)));
         if let Some(missing) = missing {
-            decision.under_way = Some(waits(&format!("waiting for {missing}, which shall stay")));
+            decision.under_way = Some(waits(&format!("waiting for {missing}, which remains")));
             return;
         }
         if let Some(why) = self.volume_keeps_all(live) {
             decision.under_way = Some(waits(&why));
             return;
         }
-        // From here on those that go are no standbys any more.
+        // From here on the instances to remove are no longer standbys.
         decision.members = wanted;
         let standbys = || primary.report.iter().flat_map(|report| &report.synchronous_standbys);
         if !self.stays(&primary.name) {
-            decision.under_way = Some(waits(&format!("{} hands the lead over before it goes", primary.name)));
+            decision.under_way = Some(waits(&format!("{} hands over the lead before it is removed", primary.name)));
             if decision.order.is_none()
-                && !matches!(ordered, Ordered::Open(_))
+                && !matches!(order_state, OrderState::InProgress(_))
                 && let Err(why) = self.hand_over(Purpose::ScaleDown, decision)
             {
                 decision.under_way = Some(waits(&why));
@@ -108,34 +109,35 @@ impl Situation<'_> {
         } else if let Some(leaving) = standbys().find(|standby| !self.stays(standby)) {
             decision.under_way = Some(waits(&format!("commits wait for {leaving} until another standby is chosen")));
         } else if self.database.synchronous && wanted > 1 && standbys().next().is_none() {
-            decision.under_way = Some(waits("no instance that stays is a synchronous standby yet"));
-        } else if matches!(ordered, Ordered::Open(_)) {
-            decision.under_way = Some(waits("an instance is being restarted, or hands the lead over"));
+            decision.under_way = Some(waits("no remaining instance is a synchronous standby yet"));
+        } else if matches!(order_state, OrderState::InProgress(_)) {
+            decision.under_way = Some(waits("an instance is being restarted, or hands over the lead"));
         } else {
             decision.replicas = wanted;
-            decision.under_way = Some(waits("instances are being taken away"));
+            decision.under_way = Some(waits("instances are being removed"));
         }
     }
 
-    /// A drain does not wait for a primary, and the primary not for the drain.
+    /// Hands over the lead from a node that is drained, independently of other changes. A pod that
+    /// is prepared for its eviction counts as one on such a node.
     fn leave_draining_node(&self, decision: &mut Decision) {
         let Some(primary) = self.observed.primary().filter(|primary| self.observed.drains(primary)) else { return };
-        // From one node that is being emptied to another would help nobody, and a failed try neither.
+        // A switchover to another node that is drained, or one that failed, would not help.
         if self.successor().is_ok_and(|successor| !self.observed.drains(successor)) {
             let _ = self.hand_over(Purpose::Drain, decision);
         } else {
-            tracing::debug!(pod = primary.name, "its node is being emptied, and no other instance can take the lead");
+            tracing::debug!(pod = primary.name, "the node is being drained, and no other instance can take over");
         }
     }
 
-    /// What failed just now is not tried again at once.
+    /// Delays the retry of an order that has just failed.
     fn pause(&self, failed: Option<(Order, String)>, decision: &mut Decision) {
         let Some((order, error)) = failed else { return };
         let repeats = decision.order.as_ref().is_some_and(|next| matches!(next.action, Action::Switchover { .. }));
         let lately = self.now.duration_since(order.issued_at) < PAUSE;
         if repeats && matches!(order.action, Action::Switchover { .. }) && lately {
-            if let Some(word) = &mut decision.under_way {
-                word.message = format!("{}; the last try failed: {error}", word.message);
+            if let Some(state) = &mut decision.under_way {
+                state.message = format!("{}; the last attempt failed: {error}", state.message);
             }
             decision.order = Some(order);
         }

@@ -1,5 +1,5 @@
-//! What each instance needs, and the order in which they get it: what is broken anyway, then the
-//! replicas, then the lead is handed over, then the former primary.
+//! The need of each instance, and the order of the steps: broken instances, the replicas, a
+//! switchover, the former primary.
 
 use jiff::SignedDuration;
 
@@ -11,25 +11,26 @@ use crate::contract::report::{Phase, Report};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
 
-/// How long a replica runs before it is restarted again for one change of a setting: doubled with
-/// each try, up to the longest. The tries never end, since what they wait for may come at any time.
+/// The delay before a replica is restarted again for one change of a setting; it doubles with each
+/// attempt, up to the longest. The attempts do not end, since the primary may get the setting at
+/// any time.
 const REST: SignedDuration = SignedDuration::from_secs(10);
 const LONGEST_REST: SignedDuration = SignedDuration::from_secs(300);
 
-/// What an instance needs.
+/// The need of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Another pod: its template is an older one.
+    /// A new pod: its template is outdated.
     Replacement,
-    /// PostgreSQL started again, by the order of this id.
+    /// A restart of PostgreSQL, by the order with this id.
     Restart(OrderId),
-    /// The same, in a moment.
+    /// The same, after a delay.
     AnotherTry,
-    /// Another pod, and with it another volume: the one that it has ends with the pod.
+    /// A new pod with a new volume: the present volume is deleted with the pod.
     Volume,
 }
 
-/// What one instance needs.
+/// An instance and its need.
 type Needed<'a> = (&'a DatabasePod, Need);
 
 /// Takes the next step.
@@ -46,7 +47,7 @@ pub fn next_step(situation: &Situation<'_>, decision: &mut Decision) {
             format!("PostgreSQL of {} is being restarted", pod.name)
         }
         Step::HandOver(pod) => match situation.hand_over(Purpose::Rollout, decision) {
-            Ok(()) => format!("{} hands the lead over before its turn", pod.name),
+            Ok(()) => format!("{} hands over the lead first", pod.name),
             Err(why) => why,
         },
     };
@@ -57,12 +58,12 @@ pub fn next_step(situation: &Situation<'_>, decision: &mut Decision) {
     decision.under_way = Some(ConditionState::no(reason_of(&needed), message));
 }
 
-/// The instance that is replaced at once, whatever the others do: nothing runs in it, such as a
-/// pod that no node has room for or, beside another that leads, one whose PostgreSQL does not
-/// come up; and its template is an older one. Never one that leads.
+/// The instance that is replaced at once, independently of the others: its template is outdated and
+/// it does not serve, such as a pod that cannot be scheduled or, while another is the primary, one
+/// whose PostgreSQL does not start. Never the primary.
 fn broken<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Option<&'a DatabasePod> {
     let observed = situation.observed;
-    let none_goes = !situation.members().any(|pod| pod.going);
+    let none_goes = !situation.members().any(|pod| pod.terminating);
     let leads = |pod: &DatabasePod| observed.lease_lives && observed.leader.as_ref() == Some(&pod.name);
     let another_leads = |pod: &DatabasePod| observed.primary().is_some_and(|primary| primary.name != pod.name);
     let runs_nothing = |pod: &DatabasePod| match (&pod.node, &pod.report) {
@@ -75,22 +76,22 @@ fn broken<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Option<&'a
     needed.iter().find(|(pod, need)| is_new(need) && is_broken(pod) && may_go(pod)).map(|(pod, _)| *pod)
 }
 
-/// Replaces what is broken anyway, while something else is waited for.
+/// Replaces a broken instance while another step waits.
 pub fn replace_broken(situation: &Situation<'_>, decision: &mut Decision) {
     if let Some(broken) = broken(situation, &needed(situation, decision)) {
         replace(situation, decision, broken);
     }
 }
 
-/// Replaces a pod, unless the API server would refuse its successor.
+/// Replaces a pod, unless the API server would refuse the new one.
 fn replace(situation: &Situation<'_>, decision: &mut Decision, pod: &DatabasePod) -> String {
     match situation.refused {
         Some(why) => {
             decision.refused = Some(format!(
-                "{} is kept as it is, and others wait: {why}; correct spec, or what the message names, and it goes on",
+                "{} is kept, and others wait: {why}; correct the spec or the named object, and the update continues",
                 pod.name
             ));
-            format!("{} waits for a pod that the API server accepts", pod.name)
+            format!("{} is kept until the API server accepts its replacement", pod.name)
         }
         None => {
             decision.replace = Some(pod.clone());
@@ -110,7 +111,7 @@ enum Step<'a> {
     HandOver(&'a DatabasePod),
 }
 
-/// Gives an instance what it needs.
+/// The step for the need of an instance.
 fn step_for<'a>(situation: &Situation<'_>, (pod, need): &Needed<'a>) -> Step<'a> {
     match need {
         Need::Replacement | Need::Volume => match situation.may_lose_volume(pod) {
@@ -130,7 +131,7 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     let serving = situation.members().filter(|pod| serves(pod)).count();
     if i32::try_from(serving) != Ok(situation.database.instances) {
         let missing = situation.members().find(|pod| !serves(pod)).map(|pod| pod.name.clone());
-        return Step::Wait(format!("waiting for {}", missing.as_deref().unwrap_or("every instance to be there")));
+        return Step::Wait(format!("waiting for {}", missing.as_deref().unwrap_or("every instance to exist")));
     }
     let Some(primary) = observed.primary() else {
         return Step::Wait("no instance is the primary at present".to_owned());
@@ -145,27 +146,28 @@ fn next<'a>(situation: &'a Situation<'_>, needed: &[Needed<'a>]) -> Step<'a> {
     let waiting =
         |pod: &&DatabasePod| pod.name != primary.name && pod.report.as_ref().is_some_and(|it| it.restart_pending);
     if let Some(pod) = situation.members().find(waiting) {
-        // The lead would go to and fro.
-        return Step::Wait(format!("{} was restarted, and still waits for a restart", pod.name));
+        // Otherwise the lead would move back and forth.
+        return Step::Wait(format!("{} was restarted, and still needs a restart", pod.name));
     }
-    // One that is on its way out could return by the next change of spec, and would find no leader.
+    // The next change of the spec could keep an instance that is being removed; it would have no
+    // leader.
     let other = observed.pods.iter().find(|pod| pod.name != primary.name);
     match (of_primary, other) {
         (Some((pod, _)), _) if situation.database.instances > 1 => Step::HandOver(pod),
-        (Some(_), Some(other)) => Step::Wait(format!("waiting until {} has ended", other.name)),
+        (Some(_), Some(other)) => Step::Wait(format!("waiting until {} has terminated", other.name)),
         (Some(alone), None) => step_for(situation, alone),
         (None, _) => Step::Wait(String::new()),
     }
 }
 
-/// Whether this is a primary whose PostgreSQL must be restarted before any replica: one of the
-/// settings that it shares with them becomes lower, and until it runs with the lower value a restart
-/// of a replica changes nothing (Patroni starts it with the primary's).
+/// Whether this is a primary whose PostgreSQL must be restarted before any replica: a shared
+/// setting is lowered, and until the primary runs with the lower value, a restart of a replica has
+/// no effect (Patroni starts it with the primary's value).
 fn goes_first(pod: &DatabasePod) -> bool {
     pod.claims_the_lead() && pod.report.as_ref().is_some_and(|report| report.primary_restarts_first)
 }
 
-/// What an instance needs; nothing, if it is as it shall be.
+/// The need of an instance; none if it is up to date.
 pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -> Option<Need> {
     let by_settings = pod.report.as_ref().filter(|report| report.restart_pending);
     let by_settings = || by_settings.and_then(|report| parameters(situation, pod, report));
@@ -182,7 +184,7 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
     let answered = |id: &OrderId| report.order.as_ref().is_some_and(|answered| answered.id == *id);
     if let Some(request) = decision.restart.as_ref().filter(|request| request.state == RequestState::Running) {
         let id = restart_id(&request.request);
-        // While it restarts it tells no time.
+        // It reports no start time while it restarts.
         let before = report.postgres_started_at.is_none_or(|started| started < request.started_at.0);
         if before && !answered(&id) {
             return Some(Need::Restart(id));
@@ -191,10 +193,10 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
     by_settings().or_else(|| pod.volume_end.map(|_| Need::Volume))
 }
 
-/// The order by which a changed setting comes into effect. It is given for what is declared, and
-/// for the primary as it runs: a lower value comes to a replica only once the primary has it and
-/// the replica has replayed that, so a restart of a replica may be too early, and is tried again. A
-/// primary's is repeated only if it failed: each costs its clients their connections.
+/// The order for a restart that applies a changed setting. Its id depends on the declared settings
+/// and on the primary's start: a replica gets a lower value only once the primary has it and the
+/// replica has replayed that, so a restart of a replica may be too early, and is repeated. A
+/// primary's restart is repeated only if it failed: each closes its clients' connections.
 fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> Option<Need> {
     let primary = situation.observed.primary().filter(|primary| primary.name != pod.name);
     let cause = Cause::Parameters {
@@ -213,7 +215,7 @@ fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> 
     (primary.is_some() || failed).then_some(again)
 }
 
-/// The order by which a restart that was asked for is carried out.
+/// The order for a requested restart.
 pub fn restart_id(request: &str) -> OrderId {
     OrderId::first(Cause::Restart { request: request.to_owned() })
 }
@@ -233,7 +235,7 @@ fn progress(situation: &Situation<'_>, needed: &[Needed<'_>]) -> String {
     let all = situation.database.instances;
     let what = match reason_of(needed) {
         reason::ROLLING_OUT => "run the present template",
-        reason::VOLUME_TERMINATING => "have a volume that lasts",
+        reason::VOLUME_TERMINATING => "have a permanent volume",
         _ => "were restarted",
     };
     format!("{} of {all} instances {what}", i64::from(all) - i64::try_from(needed.len()).unwrap_or_default())

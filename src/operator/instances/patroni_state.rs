@@ -1,7 +1,7 @@
-//! Patroni's state, which is in the annotations of four ConfigMaps: what they hold when the
-//! operator makes them. At first that is next to nothing. Where somebody has deleted one it is
-//! what it held, so that Patroni goes on where it was: while one is missing no member does
-//! anything (`agent/patroni/launcher.py`), so nothing has changed meanwhile.
+//! Patroni's state in the annotations of four ConfigMaps: their content when the operator creates
+//! them. At first it is almost empty. A deleted one is recreated with its last content, so that
+//! Patroni continues: while one is missing, no member acts (`agent/patroni/launcher.py`), so the
+//! content is still valid.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -24,22 +24,22 @@ use crate::operator::validate::Database;
 const CONFIG: &str = "config";
 /// The key of `-leader` and of `-sync` with the leader's name.
 const LEADER: &str = "leader";
-/// Named as the leader in `-sync`, it is nobody: no member may take the lead until a person has
-/// said which one has all that was acknowledged.
+/// As the leader in `-sync`, this names no member: none may be promoted until a person has named
+/// the one with every acknowledged commit.
 pub const NOBODY: &str = "servicedb-unknown";
 
-/// What is known of a database beside Patroni's ConfigMaps.
+/// The known state of a database, apart from Patroni's ConfigMaps.
 pub struct Known<'a> {
     /// PostgreSQL's system identifier, once the database was initialised.
     pub system_identifier: Option<&'a str>,
-    /// The desired state that the agents have, or will have first.
+    /// The desired state of the agents, or their first one.
     pub desired: &'a Desired,
-    /// The pod that leads, or led last.
+    /// The primary's pod, or the last one.
     pub leader: Option<&'a str>,
 }
 
 impl<'a> Known<'a> {
-    /// What an observation tells; before the agents had a desired state, this is the one.
+    /// The known state of an observation; `first` is used before a desired state exists.
     pub fn from(observed: &'a Observation, first: &'a Desired) -> Self {
         Self {
             system_identifier: observed.system_identifier.as_deref(),
@@ -49,21 +49,21 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What Patroni's ConfigMaps hold when they are made, in the order of
-/// [`Names::patroni_config_maps`]. `deleted` gives what one of them held when it was deleted.
+/// The content of Patroni's ConfigMaps at creation, in the order of [`Names::patroni_config_maps`].
+/// `deleted` returns the last content of a deleted one.
 pub fn contents(names: &Names, known: &Known<'_>, deleted: impl Fn(&str) -> Option<Annotations>) -> [Annotations; 4] {
     let [config, leader, failover, sync] = names.patroni_config_maps().map(|name| deleted(&name).map(patronis));
     [
         config_contents(config, known),
-        // With the leader's name and the time of its last renewal: its lease is as old as it was.
+        // With the leader's name and the time of its last renewal: the age of its lease is kept.
         leader.unwrap_or_default(),
         failover.unwrap_or_default(),
         sync_contents(sync, known),
     ]
 }
 
-/// Without the system identifier anybody's data would do for the database, and an empty volume
-/// would be initialised beside the data; without the dynamic configuration synchronous replication
+/// Without the system identifier, members would accept any data, and an empty volume would be
+/// initialised beside the existing data. Without the dynamic configuration, synchronous replication
 /// would end.
 fn config_contents(deleted: Option<Annotations>, known: &Known<'_>) -> Annotations {
     let mut contents = deleted.unwrap_or_default();
@@ -74,11 +74,11 @@ fn config_contents(deleted: Option<Annotations>, known: &Known<'_>) -> Annotatio
     contents
 }
 
-/// Who may be promoted. What was written there when it was deleted is right, since nobody has
-/// changed it since: the primary has PostgreSQL wait for another standby only after it was written
-/// down. Where nobody saw that, the leader alone is right: it has all that was acknowledged, and
-/// adds its standby in its next loop. Empty it must not be, or any member might lead; where not
-/// even the leader is known, a person must say who it is.
+/// The members that may be promoted. The content at the deletion is still valid: PostgreSQL waits
+/// for another standby only after Patroni has recorded it. If the content is unknown, only the
+/// leader is recorded: it has every acknowledged commit, and adds its standby in its next loop. It
+/// must not be empty, or any member could be promoted; if the leader is unknown too, a person must
+/// name it.
 fn sync_contents(deleted: Option<Annotations>, known: &Known<'_>) -> Annotations {
     if let Some(deleted) = deleted.filter(|deleted| deleted.contains_key(LEADER)) {
         return deleted;
@@ -90,14 +90,15 @@ fn sync_contents(deleted: Option<Annotations>, known: &Known<'_>) -> Annotations
     Annotations::from([(LEADER.to_owned(), leader.to_owned())])
 }
 
-/// What Patroni has written: our own keys are the plan's.
+/// The annotations of Patroni, without Servicedb's, which are planned.
 fn patronis(mut annotations: Annotations) -> Annotations {
     annotations.retain(|key, _| key != ANNOTATION_UID && key != ANNOTATION_APPLIED);
     annotations
 }
 
-/// What of a ConfigMap of Patroni's is not Patroni's to change: labels, our annotations, owners,
-/// and that it is initialised. Patroni writes the others in every loop.
+/// A fingerprint of the parts of a ConfigMap of Patroni that Patroni does not change: labels, our
+/// annotations, owners, and whether the database is initialised. Patroni writes the others in every
+/// loop.
 pub fn fingerprint(metadata: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
     let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
@@ -109,17 +110,17 @@ pub fn fingerprint(metadata: &ObjectMeta) -> u64 {
     hasher.finish()
 }
 
-/// Has Patroni's ConfigMap say again which database it is of. The leader's Patroni would do so as
-/// well; without a leader, data of any origin would be good enough for it.
+/// Restores the system identifier in Patroni's ConfigMap. The leader's Patroni would also do so;
+/// without a leader, Patroni would accept any data.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Any error of the API server.
 pub async fn record_system_identifier(
     context: &Context,
     database: &Database,
     observed: &Observation,
 ) -> Result<(), Error> {
-    // Before it is recorded, Patroni is about to write it for the first time.
+    // Before it is known, Patroni is about to write it for the first time.
     let recorded = observed.desired.as_ref().and_then(|desired| desired.system_identifier.as_ref());
     let Some(system_identifier) = recorded else { return Ok(()) };
     let [config, ..] = database.names().patroni_config_maps();
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deleted_comes_back_as_it_was() {
+    fn a_deleted_config_map_is_restored() {
         let (desired, other) = (desired(true), Some("chat-db-9"));
         let known = Known { system_identifier: Some("7000"), desired: &desired, leader: other };
         let [config, leader, failover, sync] = made(
@@ -160,15 +161,15 @@ mod tests {
                 ("chat-db-sync", &[("leader", "chat-db-0"), ("sync_standby", "chat-db-1")]),
             ],
         );
-        assert_eq!(config.get("config").map(String::as_str), Some("{\"pause\":true}"), "a person's pause stays");
-        assert_eq!(config.len(), 2, "our own keys are the plan's: {config:?}");
-        assert_eq!(leader.get("renewTime").map(String::as_str), Some("then"), "the lease is as old as it was");
+        assert_eq!(config.get("config").map(String::as_str), Some("{\"pause\":true}"), "a pause by a person is kept");
+        assert_eq!(config.len(), 2, "our own keys are planned: {config:?}");
+        assert_eq!(leader.get("renewTime").map(String::as_str), Some("then"), "the age of the lease is kept");
         assert!(failover.is_empty());
         assert_eq!(sync.get("sync_standby").map(String::as_str), Some("chat-db-1"));
     }
 
     #[test]
-    fn a_new_database_has_a_configuration_and_nothing_else() {
+    fn a_new_database_has_only_a_configuration() {
         let desired = desired(true);
         let known = Known { system_identifier: None, desired: &desired, leader: None };
         let [config, leader, failover, sync] = made(&known, &[]);
@@ -177,20 +178,20 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_freed_who_may_lack_an_acknowledged_row() {
+    fn no_member_that_may_lack_commits_becomes_a_candidate() {
         let synchronous = desired(true);
         let known = |leader| Known { system_identifier: Some("7000"), desired: &synchronous, leader };
         let sync = |leader, deleted: &[(&str, &[(&str, &str)])]| made(&known(leader), deleted)[3].clone();
-        assert_eq!(sync(Some("chat-db-1"), &[])[LEADER], "chat-db-1", "the leader alone");
+        assert_eq!(sync(Some("chat-db-1"), &[])[LEADER], "chat-db-1", "only the leader");
         assert_eq!(sync(None, &[])[LEADER], NOBODY);
         assert_eq!(sync(None, &[("chat-db-sync", &[])])[LEADER], NOBODY, "emptied before it was deleted");
         let asynchronous = desired(false);
         let known = Known { system_identifier: Some("7000"), desired: &asynchronous, leader: None };
-        assert!(made(&known, &[])[3].is_empty(), "nothing hangs on it");
+        assert!(made(&known, &[])[3].is_empty(), "asynchronous replication does not use it");
     }
 
     #[test]
-    fn a_configuration_is_never_made_again_without_the_system_identifier() {
+    fn a_configuration_is_never_recreated_without_the_system_identifier() {
         let desired = desired(true);
         let known = Known { system_identifier: Some("7000"), desired: &desired, leader: None };
         for deleted in [&[][..], &[("chat-db-config", &[][..])]] {
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_patroni_writes_in_every_loop_is_no_cause_to_reconcile() {
+    fn patronis_periodic_writes_do_not_trigger_a_reconcile() {
         let print = |key: &str, value: &str| {
             let annotations = BTreeMap::from([
                 (ANNOTATION_UID.to_owned(), "u".to_owned()),

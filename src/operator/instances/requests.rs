@@ -1,32 +1,31 @@
-//! What people ask for by annotation: a switchover, a restart. Each token is answered once, in
-//! status.
+//! Requests by annotation: a switchover, a restart. Each token is answered once, in status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::needs::{Need, need, restart_id};
-use super::situation::{Decision, Ordered, Situation};
+use super::situation::{Decision, OrderState, Situation};
 use crate::api::{RequestState, RequestStatus};
 use crate::contract::order::{Cause, OrderId};
 use crate::operator::status::condition::seconds;
 
-/// Takes up the switchover that is asked for, or says what became of it.
-pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut Decision) {
-    let Some(token) = &situation.database.switchover else { return take_back(&mut decision.switchover) };
+/// Starts the requested switchover, or records its result.
+pub fn switchover(situation: &Situation<'_>, order_state: &OrderState, decision: &mut Decision) {
+    let Some(token) = &situation.database.switchover else { return cancel(&mut decision.switchover) };
     let before = situation.status.switchover.as_ref().filter(|status| status.request == *token);
     if before.is_some_and(|status| status.state != RequestState::Running) {
         return;
     }
     let id = OrderId::first(Cause::Switchover { request: token.clone() });
     let mut status = before.cloned().unwrap_or_else(|| begun(situation, token));
-    // The order stays where the agents see it until status has told its end: by it the request
-    // is known to have been taken up.
+    // The order is kept for the agents until status has its result: it shows that the request was
+    // started.
     let given = situation.observed.desired.as_ref().and_then(|desired| desired.order.as_ref());
     if let Some(order) = given.filter(|order| order.id == id) {
         decision.order = Some(order.clone());
-        match ordered {
-            Ordered::Open(_) => {}
-            Ordered::Failed(_, error) => end(&mut status, RequestState::Failed, error.clone()),
-            Ordered::Nothing => {
+        match order_state {
+            OrderState::InProgress(_) => {}
+            OrderState::Failed(_, error) => end(&mut status, RequestState::Failed, error.clone()),
+            OrderState::Absent => {
                 let leads = situation.observed.primary().map(|pod| pod.name.as_str()).unwrap_or_default();
                 let done = match &situation.database.switchover_to {
                     Some(wanted) => leads == wanted,
@@ -36,7 +35,7 @@ pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut D
                 end(&mut status, state, format!("{leads} is the primary"));
             }
         }
-    } else if !matches!(ordered, Ordered::Open(_)) {
+    } else if !matches!(order_state, OrderState::InProgress(_)) {
         match situation.switchover(situation.database.switchover_to.as_deref()) {
             Ok(action) => decision.order = Some(situation.order(id, action)),
             Err(why) => end(&mut status, RequestState::Failed, why),
@@ -45,10 +44,10 @@ pub fn switchover(situation: &Situation<'_>, ordered: &Ordered, decision: &mut D
     decision.switchover = Some(status);
 }
 
-/// Takes up the restart that is asked for, or says that it is done. The steps are the same as
-/// for a changed setting.
+/// Starts the requested restart, or records its completion. The steps are the same as for a changed
+/// setting.
 pub fn restart(situation: &Situation<'_>, decision: &mut Decision) {
-    let Some(token) = &situation.database.restart else { return take_back(&mut decision.restart) };
+    let Some(token) = &situation.database.restart else { return cancel(&mut decision.restart) };
     let before = situation.status.restart.as_ref().filter(|status| status.request == *token);
     if before.is_some_and(|status| status.state != RequestState::Running) {
         return;
@@ -71,10 +70,10 @@ pub fn restart(situation: &Situation<'_>, decision: &mut Decision) {
     decision.restart = Some(status);
 }
 
-/// Whoever takes the annotation off does not want it any more.
-fn take_back(status: &mut Option<RequestStatus>) {
+/// Removing the annotation cancels the request.
+fn cancel(status: &mut Option<RequestStatus>) {
     if let Some(status) = status.as_mut().filter(|status| status.state == RequestState::Running) {
-        end(status, RequestState::Failed, "the annotation was taken off".to_owned());
+        end(status, RequestState::Failed, "the annotation was removed".to_owned());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is known of the instances when the next step is decided, and what is decided.
+//! The input and the result of a decision about the instances.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,85 +9,87 @@ use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
 use crate::operator::validate::Database;
 
-/// How long a restart may stay without an answer: longer than its agent waits for Patroni.
+/// The timeout of a restart: longer than the agent waits for Patroni.
 const RESTART_PATIENCE: SignedDuration = SignedDuration::from_secs(330);
-/// The same of a switchover: Patroni knows within 20 s what came of it, and the agent may try it again for 12 s.
+/// The timeout of a switchover: Patroni knows its result within 20 s, and the agent may retry it
+/// for 12 s.
 const SWITCHOVER_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
-/// What is known when it is decided.
+/// The input of a decision.
+#[derive(Clone)]
 pub struct Situation<'a> {
-    /// What shall be.
+    /// The declared state.
     pub database: &'a Database,
-    /// What is.
+    /// The observed state.
     pub observed: &'a Observation,
-    /// What status says so far.
+    /// The current status.
     pub status: &'a ServiceDatabaseStatus,
-    /// The revision of the template that pods shall be made from; none while it is not known.
+    /// The revision of the current template; none while it is unknown.
     pub revision: Option<&'a str>,
-    /// Why the API server would refuse a pod of the present template; none if it takes one, or was
-    /// not asked.
+    /// Why the API server would refuse a pod of the present template; none if it accepts one, or no
+    /// dry run was made.
     pub refused: Option<&'a str>,
     /// Now.
     pub now: Timestamp,
 }
 
-/// What is to be done now.
+/// The next step.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
-    /// How many pods the StatefulSet shall have.
+    /// The number of pods of the StatefulSet.
     pub replicas: i32,
-    /// How many instances the agents are told of: one with a higher number is about to go.
+    /// The number of instances for the agents: one with a higher ordinal is about to be removed.
     pub members: i32,
-    /// What an agent shall do.
+    /// The order for an agent.
     pub order: Option<Order>,
-    /// The pod that is deleted, to be made again from the new template.
+    /// The pod that is deleted, to be recreated from the new template.
     pub replace: Option<DatabasePod>,
-    /// That the API server refuses the pod that would replace one, which is therefore kept.
+    /// Why the API server refuses the replacement of a pod, which is therefore kept.
     pub refused: Option<String>,
-    /// Whether no pod may be evicted: one of them keeps the only copy of the data.
+    /// Whether no pod may be evicted: one of them has the only copy of the data.
     pub keep_pods: bool,
-    /// Why what runs is not yet what is declared; none if it is.
+    /// Why the running state differs from the declared one; none if it matches.
     pub under_way: Option<ConditionState>,
-    /// The switchover that was asked for last.
+    /// The last requested switchover.
     pub switchover: Option<RequestStatus>,
-    /// The restart that was asked for last.
+    /// The last requested restart.
     pub restart: Option<RequestStatus>,
 }
 
-/// What became of the order that the agents have.
-pub enum Ordered {
-    /// There is none, or it has been answered.
-    Nothing,
-    /// It has no answer yet.
-    Open(Order),
-    /// It was not done.
+/// The state of the current order.
+pub enum OrderState {
+    /// There is none, or it is completed.
+    Absent,
+    /// It is in progress.
+    InProgress(Order),
+    /// It failed.
     Failed(Order, String),
 }
 
 impl Situation<'_> {
-    /// What became of the order that the agents have.
-    pub fn ordered(&self) -> Ordered {
+    /// The state of the current order.
+    pub fn order_state(&self) -> OrderState {
         let Some(order) = self.observed.desired.as_ref().and_then(|desired| desired.order.clone()) else {
-            return Ordered::Nothing;
+            return OrderState::Absent;
         };
         let pod = self.observed.pods.iter().find(|pod| pod.name == order.action.pod());
         let answer = pod.and_then(|pod| pod.report.as_ref()?.order.as_ref()).filter(|answer| answer.id == order.id);
         let leads_now = self.observed.primary().map(|pod| &pod.name);
         match (&order.action, answer.map(|answer| answer.error.clone())) {
-            (Action::Switchover { to, .. }, _) if leads_now == Some(to) => Ordered::Nothing,
+            (Action::Switchover { to, .. }, _) if leads_now == Some(to) => OrderState::Absent,
             (Action::Switchover { from, .. }, None | Some(None)) if leads_now.is_some_and(|leader| leader != from) => {
-                Ordered::Nothing
+                OrderState::Absent
             }
-            (_, Some(Some(error))) => Ordered::Failed(order, error),
-            // The old primary has answered, and the new one has not told of itself yet.
-            (Action::Switchover { .. }, Some(None)) if !self.is_old(&order) => Ordered::Open(order),
-            (_, Some(None)) => Ordered::Nothing,
+            (_, Some(Some(error))) => OrderState::Failed(order, error),
+            // The old primary has answered, and the new one has not reported yet.
+            (Action::Switchover { .. }, Some(None)) if !self.is_old(&order) => OrderState::InProgress(order),
+            (_, Some(None)) => OrderState::Absent,
             (_, None) if self.is_old(&order) => {
                 let message =
                     format!("{} has not answered within {} s", order.action.pod(), patience(&order).as_secs());
-                Ordered::Failed(order, message)
+                OrderState::Failed(order, message)
             }
-            (_, None) => Ordered::Open(order),
+            (_, None) => OrderState::InProgress(order),
         }
     }
 
@@ -99,7 +101,7 @@ impl Situation<'_> {
         Order { id, issued_at: self.now, action }
     }
 
-    /// The pods that stay.
+    /// The remaining pods.
     pub fn members(&self) -> impl DoubleEndedIterator<Item = &DatabasePod> {
         self.observed.pods.iter().filter(|pod| self.stays(&pod.name))
     }
@@ -108,10 +110,10 @@ impl Situation<'_> {
         self.database.names().is_one_of(pod, self.database.instances)
     }
 
-    /// The instance that can take the lead best: without losing what was committed, not on a node
-    /// that is being emptied, made from the present template.
+    /// The best candidate for the lead: one that loses no commit, preferably not on a node that is
+    /// being drained, and with the present template.
     pub fn successor(&self) -> Result<&DatabasePod, String> {
-        let leader = self.observed.primary().ok_or("no instance is the primary at present")?;
+        let leader = self.observed.primary().ok_or("no instance is the primary")?;
         if self.observed.pods.len() < 2 {
             return Err("there is no other instance".to_owned());
         }
@@ -126,39 +128,39 @@ impl Situation<'_> {
         })
     }
 
-    /// Whether an instance can take the lead without losing what was committed, or why not.
+    /// Whether an instance can take the lead without losing commits, or why not.
     pub fn is_able(&self, leader: &DatabasePod, pod: &DatabasePod) -> Result<(), String> {
         if pod.name == leader.name {
             return Err(format!("{} leads", pod.name));
         }
         if pod.volume_end.is_some() {
-            return Err(format!("the volume of {} lasts no longer than its pod", pod.name));
+            return Err(format!("the volume of {} is deleted with its pod", pod.name));
         }
         if !pod.is_replica() {
             return Err(format!("{} is not a ready replica", pod.name));
         }
         if !pod.report.as_ref().is_some_and(|report| report.streaming) {
-            return Err(format!("{} does not receive what {} writes", pod.name, leader.name));
+            return Err(format!("{} does not stream from {}", pod.name, leader.name));
         }
         let standbys = leader.report.as_ref().map(|report| report.synchronous_standbys.as_slice()).unwrap_or_default();
         if self.database.synchronous && !standbys.contains(&pod.name) {
             let able = if standbys.is_empty() { "none is" } else { &standbys.join(", ") };
             let name = &pod.name;
-            return Err(format!("{name} is not a synchronous standby ({able}), and could lack what was committed"));
+            return Err(format!("{name} is not a synchronous standby ({able}), and could lack commits"));
         }
         Ok(())
     }
 
-    /// Hands the lead over, or says why that waits.
+    /// Orders a switchover, or returns why it waits.
     pub fn hand_over(&self, purpose: Purpose, decision: &mut Decision) -> Result<(), String> {
         let id = OrderId::first(Cause::Planned { purpose, decided_at: self.now });
         decision.order = Some(self.order(id, self.switchover(None)?));
         Ok(())
     }
 
-    /// The lead goes to this pod, or to the one that can take it best.
+    /// A switchover to this pod, or to the best candidate.
     pub fn switchover(&self, wanted: Option<&str>) -> Result<Action, String> {
-        let leader = self.observed.primary().ok_or("no instance is the primary at present")?;
+        let leader = self.observed.primary().ok_or("no instance is the primary")?;
         let to = match wanted {
             None => self.successor()?,
             Some(wanted) => {
@@ -171,7 +173,7 @@ impl Situation<'_> {
         Ok(Action::Switchover { from: leader.name.clone(), to: to.name.clone() })
     }
 
-    /// How many pods there are to be taken account of, with a StatefulSet or while there is none.
+    /// The number of existing pods, with or without a StatefulSet.
     pub fn live(&self) -> i32 {
         let set = self.observed.own_set(&self.database.owner.uid);
         let declared = set.and_then(|set| set.spec.as_ref()?.replicas);
@@ -182,8 +184,9 @@ impl Situation<'_> {
         live.max(self.holder())
     }
 
-    /// How many pods there must be so that the one is among them that has every acknowledged row,
-    /// whoever has scaled the StatefulSet meanwhile: while nobody leads, nobody else may.
+    /// The number of pods that is needed to include the member with every acknowledged commit, even
+    /// if another client has scaled the StatefulSet: while there is no primary, no other member may
+    /// be promoted.
     pub fn holder(&self) -> i32 {
         let observed = self.observed;
         let holder = match observed.primary() {
@@ -201,7 +204,7 @@ fn patience(order: &Order) -> SignedDuration {
     }
 }
 
-/// Whether a pod serves in its role, and nothing is known against it.
+/// Whether a pod serves in its role, without known trouble.
 pub fn serves(pod: &DatabasePod) -> bool {
-    pod.ready && !pod.going && (pod.is_replica() || pod.claims_the_lead())
+    pod.ready && !pod.terminating && (pod.is_replica() || pod.claims_the_lead())
 }

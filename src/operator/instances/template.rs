@@ -1,42 +1,48 @@
-//! The template of the pods: what this version would make, what was accepted, and what of it
-//! waits for a person's word. A new version of the operator never changes a running template by
-//! itself; what spec says of the pods is followed at once, in either template.
+//! The template of the pods: this version's, the accepted one, and the changes that wait for
+//! approval. A new version of the operator never changes a running template without approval;
+//! changes of the spec are applied at once to both templates.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use crate::api::pod_metadata::is_reserved;
 use crate::api::{PendingRollout, UpdatePolicy};
-use crate::operator::apply::object::{ANNOTATION_TEMPLATE, contains, short_hash};
+use crate::operator::apply::compare::{contains, is_same_template};
+use crate::operator::apply::object::{ANNOTATION_TEMPLATE, parsed_template, short_hash};
 use crate::operator::context::options::Options;
 use crate::operator::plan;
 use crate::operator::validate::Database;
 
-/// How many changes are told.
-const TOLD: usize = 12;
-/// How long one may be.
+/// How many changes are reported.
+const REPORTED: usize = 12;
+/// The maximum length of one.
 const LONGEST: usize = 200;
 
-/// What of a pod's spec, and of its container, follows the resource's spec.
+/// The fields of a pod's spec that come from the resource's spec.
 const OF_SPEC: [&str; 4] = ["affinity", "priorityClassName", "tolerations", "topologySpreadConstraints"];
 
 /// The template of the pods.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// What the pods shall be made from.
+    /// The template that is applied.
     pub body: Value,
-    /// What waits for an approval.
+    /// The changes that wait for approval.
     pub pending: Option<PendingRollout>,
 }
 
-/// Chooses the template, given the StatefulSet that is there, or the template that was kept while
-/// it is made anew.
+/// Chooses the template, given the live StatefulSet, or the template that is recorded for the time
+/// without one. The recorded one is also used if the annotation of the StatefulSet was removed: its
+/// template may have been changed too.
 pub fn choose(database: &Database, options: &Options, live: Option<&StatefulSet>, kept: Option<&Value>) -> Template {
     let ours = plan::template(database, options);
-    let accepted = live
-        .and_then(|live| accepted(live, &ours))
-        .or_else(|| kept.cloned())
-        .map(|accepted| with_spec(accepted, &ours));
+    let accepted =
+        live.and_then(written).or_else(|| kept.cloned()).or_else(|| live.and_then(|live| found(live, &ours))).map(
+            |accepted| {
+                let followed = with_spec(accepted.clone(), &ours);
+                without_defaults(database, &accepted, followed)
+            },
+        );
     match accepted {
         Some(accepted) if accepted != ours => {
             let id = id(&ours);
@@ -45,37 +51,40 @@ pub fn choose(database: &Database, options: &Options, live: Option<&StatefulSet>
             }
             let mut changes = Vec::new();
             differences("", &accepted, &ours, &mut changes);
-            changes.truncate(TOLD);
+            changes.truncate(REPORTED);
             Template { body: accepted, pending: Some(PendingRollout { id, changes }) }
         }
         _ => Template { body: ours, pending: None },
     }
 }
 
-/// Whether a StatefulSet has this template, and its controller has seen it: only then its
-/// revision tells which pods are older.
-pub fn is_live(template: &Value, live: &StatefulSet) -> bool {
-    let seen = live.status.as_ref().and_then(|status| status.observed_generation) == live.metadata.generation;
-    let has = || Some(serde_json::from_str::<Value>(live.annotations().get(ANNOTATION_TEMPLATE)?).ok()? == *template);
-    seen && has().unwrap_or(false)
-}
-
-/// The template that was written down with the StatefulSet.
-pub fn written(live: &StatefulSet) -> Option<Value> {
-    let text = live.annotations().get(ANNOTATION_TEMPLATE)?;
-    serde_json::from_str(text).ok().filter(|template: &Value| template["spec"]["containers"][0].is_object())
-}
-
-/// The template that was accepted last. Where nobody wrote it down, it is what is there; the API
-/// server's defaults in it are no difference.
-fn accepted(live: &StatefulSet, ours: &Value) -> Option<Value> {
-    written(live).or_else(|| {
+/// Whether a StatefulSet has this template, and its controller has observed it: only then its
+/// revision shows which pods are outdated. The annotation is not enough: the template may have been
+/// changed without it. `stored` is the generation in which the API server itself adds fields to the
+/// template.
+pub fn is_live(template: &Value, live: &StatefulSet, stored: Option<i64>) -> bool {
+    let observed = live.status.as_ref().and_then(|status| status.observed_generation) == live.metadata.generation;
+    let noted = || Some(serde_json::from_str::<Value>(live.annotations().get(ANNOTATION_TEMPLATE)?).ok()? == *template);
+    let has = || {
         let there = serde_json::to_value(&live.spec.as_ref()?.template).ok()?;
-        Some(if contains(&there, ours) { ours.clone() } else { there })
-    })
+        Some(is_same_template(&there, template) || (stored.is_some() && stored == live.metadata.generation))
+    };
+    observed && noted().unwrap_or(false) && has().unwrap_or(false)
 }
 
-/// A template with what another one has from the resource's spec.
+/// The template that is recorded in the StatefulSet's annotation.
+pub fn written(live: &StatefulSet) -> Option<Value> {
+    parsed_template(live.annotations().get(ANNOTATION_TEMPLATE)?)
+}
+
+/// The live template, if no accepted one is recorded. The API server's defaults in it are no
+/// difference.
+fn found(live: &StatefulSet, ours: &Value) -> Option<Value> {
+    let there = serde_json::to_value(&live.spec.as_ref()?.template).ok()?;
+    Some(if contains(&there, ours) { ours.clone() } else { there })
+}
+
+/// A template with the fields of another one that come from the resource's spec.
 fn with_spec(mut template: Value, other: &Value) -> Value {
     let copy = |into: &mut Value, from: &Value, key: &str| match (into.as_object_mut(), from.get(key)) {
         (Some(into), Some(value)) => {
@@ -90,10 +99,47 @@ fn with_spec(mut template: Value, other: &Value) -> Value {
         copy(&mut template["spec"], &other["spec"], key);
     }
     copy(&mut template["spec"]["containers"][0], &other["spec"]["containers"][0], "resources");
+    for list in ["labels", "annotations"] {
+        copy_metadata(&mut template["metadata"], &other["metadata"][list], list);
+    }
     template
 }
 
-/// What names a template, whatever spec says.
+/// Copies a pod's labels or annotations from another template, except the operator's own.
+fn copy_metadata(metadata: &mut Value, other: &Value, list: &str) {
+    let ours = metadata[list].as_object().into_iter().flatten().filter(|(key, _)| is_reserved(key));
+    let theirs = other.as_object().into_iter().flatten().filter(|(key, _)| !is_reserved(key));
+    let all: serde_json::Map<_, _> = ours.chain(theirs).map(|(key, value)| (key.clone(), value.clone())).collect();
+    match metadata.as_object_mut() {
+        Some(metadata) if all.is_empty() => {
+            metadata.remove(list);
+        }
+        Some(metadata) => {
+            metadata.insert(list.to_owned(), all.into());
+        }
+        None => {}
+    }
+}
+
+/// A template without the defaults that this version adds to the declared scheduling and the
+/// accepted template does not have: they would replace every pod, which needs approval.
+fn without_defaults(database: &Database, accepted: &Value, mut followed: Value) -> Value {
+    let (before, spec) = (&accepted["spec"], &mut followed["spec"]);
+    let declared = database.scheduling.affinity.as_ref().is_some_and(|affinity| affinity.pod_anti_affinity.is_some());
+    if before["affinity"].is_object()
+        && before["affinity"].get("podAntiAffinity").is_none()
+        && !declared
+        && let Some(affinity) = spec["affinity"].as_object_mut()
+    {
+        affinity.remove("podAntiAffinity");
+    }
+    if before["topologySpreadConstraints"] == json!(database.scheduling.topology_spread_constraints) {
+        spec["topologySpreadConstraints"] = before["topologySpreadConstraints"].clone();
+    }
+    followed
+}
+
+/// An identifier of a template that is independent of the spec.
 fn id(template: &Value) -> String {
     short_hash(&with_spec(template.clone(), &json!({"spec": {"containers": [{}]}})))
 }

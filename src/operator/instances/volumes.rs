@@ -1,6 +1,6 @@
-//! Instances whose volume ends with their pod: somebody deleted the claim, or its PersistentVolume.
-//! The pod that runs is then all that keeps the data. It is replaced, to get a new volume and to
-//! clone the leader, while another instance has everything; until then it is not touched.
+//! Instances whose volume is deleted with their pod, because the claim or its PersistentVolume was
+//! deleted. Only the running pod keeps the data. It is replaced, to get a new volume and to clone
+//! the leader, while another instance has every commit; until then it is kept.
 
 use super::situation::Situation;
 use crate::api::conditions::reason;
@@ -9,7 +9,7 @@ use crate::operator::observe::Observation;
 use crate::operator::observe::pods::{DatabasePod, VolumeEnd};
 use crate::operator::status::condition::ConditionState;
 
-/// The instances that stay.
+/// The remaining instances.
 #[derive(Clone, Copy)]
 pub struct Members<'a> {
     observed: &'a Observation,
@@ -18,7 +18,7 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// So many instances of what was observed.
+    /// The first `instances` instances of the observed state.
     pub fn new(observed: &'a Observation, names: &'a Names, instances: i32) -> Self {
         Self { observed, names, instances }
     }
@@ -27,11 +27,11 @@ impl<'a> Members<'a> {
         self.observed.pods.iter().filter(move |pod| self.names.is_one_of(&pod.name, self.instances))
     }
 
-    /// Whether another instance has every acknowledged row on a volume that lasts, and goes on
-    /// without this one: the primary, or a replica that streams from it. Of a primary that is to
-    /// hand the lead over, more is asked before that.
+    /// Whether another instance has every acknowledged commit on a permanent volume and does not
+    /// depend on this one: the primary, or a replica that streams from it. A switchover has further
+    /// conditions.
     fn has_another_copy(self, pod: &DatabasePod) -> bool {
-        let Some(primary) = self.observed.primary().filter(|primary| !primary.going) else { return false };
+        let Some(primary) = self.observed.primary().filter(|primary| !primary.terminating) else { return false };
         let has_all = |other: &DatabasePod| {
             other.name == primary.name
                 || (other.is_replica() && other.report.as_ref().is_some_and(|report| report.streaming))
@@ -39,40 +39,40 @@ impl<'a> Members<'a> {
         self.pods().any(|other| other.name != pod.name && other.ready && other.volume_end.is_none() && has_all(other))
     }
 
-    /// The instances whose volume ends with their pod, and that are the only copy.
+    /// The instances whose volume is deleted with their pod, and that have the only copy.
     fn only_copies(self) -> impl Iterator<Item = (&'a DatabasePod, VolumeEnd)> {
         let ending = move |pod: &'a DatabasePod| Some((pod, pod.volume_end?));
         self.pods().filter_map(ending).filter(move |(pod, _)| !self.has_another_copy(pod))
     }
 
-    /// Whether a pod's eviction would take the only copy with it.
+    /// Whether the eviction of a pod would remove the only copy.
     pub fn must_keep_pods(self) -> bool {
         self.only_copies().next().is_some()
     }
 
-    /// What somebody has to do so that the only copy is not lost.
-    pub fn word(self) -> Option<ConditionState> {
+    /// The condition with the action that a person must take to keep the only copy.
+    pub fn condition(self) -> Option<ConditionState> {
         let (pod, end) = self.only_copies().next()?;
         let more = self.instances + 1;
-        let way_out = if more > crate::api::spec::MAXIMUM_INSTANCES {
+        let remedy = if more > crate::api::spec::MAXIMUM_INSTANCES {
             "wait until another instance streams".to_owned()
         } else {
             format!(
-                "set spec.instances to {more}: another instance is cloned and takes the lead, then {} gets a new volume \
-                 by itself, and spec.instances may be set back to {}",
+                "set spec.instances to {more}: a new instance is cloned and takes the lead, then {} gets a new volume \
+                 automatically, and spec.instances can be set back to {}",
                 pod.name, self.instances
             )
         };
         let message = format!(
-            "{}, and {} is the only copy of the data: the operator keeps the pod, whatever changes, and lets nothing \
-             evict it; do not delete it. {way_out}",
+            "{}, and {} is the only copy of the data: the operator keeps the pod and blocks its eviction; \
+             do not delete it. {remedy}",
             self.describe(pod, end),
             pod.name,
         );
         Some(ConditionState::yes(reason::VOLUME_TERMINATING, message))
     }
 
-    /// Every instance whose volume ends with its pod, for people.
+    /// A message about every instance whose volume is deleted with its pod.
     pub fn notice(self) -> Option<String> {
         let ending: Vec<_> = self.pods().filter_map(|pod| Some(self.describe(pod, pod.volume_end?))).collect();
         (!ending.is_empty()).then(|| ending.join("; "))
@@ -83,17 +83,15 @@ impl<'a> Members<'a> {
         let pod = &pod.name;
         match end {
             VolumeEnd::Deleted => format!(
-                "the volume claim {claim} was deleted, which cannot be taken back: Kubernetes keeps it while {pod} runs, \
+                "the volume claim {claim} was deleted, which cannot be undone: Kubernetes keeps it while {pod} runs, \
                  and removes it and its data with the pod"
             ),
             VolumeEnd::Missing => {
-                format!(
-                    "the volume claim {claim} does not exist any more: the data of {pod} lasts no longer than the pod"
-                )
+                format!("the volume claim {claim} no longer exists: the data of {pod} is lost when the pod ends")
             }
             VolumeEnd::Lost => format!(
-                "the volume claim {claim} has lost its PersistentVolume (phase Lost): {pod} runs on, and no other pod can \
-                 mount the volume"
+                "the volume claim {claim} has lost its PersistentVolume (phase Lost): {pod} continues to run, but no \
+                 other pod can mount the volume"
             ),
         }
     }
@@ -108,30 +106,31 @@ impl Situation<'_> {
         self.volumes().must_keep_pods()
     }
 
-    /// Whether a pod may be deleted as far as its volume is concerned, or why not.
+    /// Whether the volume of a pod allows its deletion, or why not.
     pub(super) fn may_lose_volume(&self, pod: &DatabasePod) -> Result<(), String> {
         let Some(end) = pod.volume_end else { return Ok(()) };
         let leads = self.observed.leader.as_ref() == Some(&pod.name) || pod.claims_the_lead();
         if leads || !self.volumes().has_another_copy(pod) {
-            return Err(format!("{} keeps the only copy of the data: its pod is not touched", pod.name));
+            return Err(format!("{} has the only copy of the data: its pod is kept", pod.name));
         }
         if end == VolumeEnd::Lost {
             let why = self.volumes().describe(pod, end);
             return Err(format!(
-                "{why}; create the PersistentVolume again, or delete the claim: the instance is then cloned anew"
+                "{why}; create the PersistentVolume again, or delete the claim: then the instance is cloned from the \
+                 leader"
             ));
         }
         Ok(())
     }
 
-    /// Why no instance is taken away yet, as far as the volumes of those that stay are concerned.
+    /// Why the volumes of remaining instances delay the removal of others.
     pub(super) fn volume_keeps_all(&self, live: i32) -> Option<String> {
         let pod = self.volumes().pods().find(|pod| pod.volume_end.is_some())?;
         let why = self.volumes().describe(pod, pod.volume_end?);
         Some(format!("{why}; set spec.instances back to {live} until {} has a new volume", pod.name))
     }
 
-    /// What is done about volumes that end, or what it waits for.
+    /// The measures for volumes that are deleted with their pods, or the cause of the delay.
     pub(super) fn volume_notice(&self) -> Option<String> {
         self.volumes().notice()
     }

@@ -1,4 +1,4 @@
-//! The end of a database, and its return: deletion, what it left in Vault, adoption of kept data.
+//! Deletion of a database, removal of its objects in Vault, and adoption of kept data.
 
 pub mod adopt;
 pub mod deletion;

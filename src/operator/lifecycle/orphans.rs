@@ -1,5 +1,5 @@
-//! What a deletion could not remove from Vault, because Vault was not there until the
-//! deadline: written down in the operator's own namespace, and removed later.
+//! Objects in Vault that a deletion could not remove because Vault was unreachable until the
+//! deadline: recorded in the operator's namespace, and removed later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,25 +19,25 @@ use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::credentials::vault_objects;
 
-/// The ConfigMap, in the operator's namespace: a key for each resource, `<namespace>.<name>.<uid>`.
+/// The ConfigMap in the operator's namespace, with a key for each resource: `<namespace>.<name>.<uid>`.
 pub const CONFIG_MAP: &str = "servicedb-orphans";
-/// How often it is looked at, beside each time that Vault comes back.
+/// The interval at which it is read, besides each time that Vault becomes reachable.
 const INTERVAL: Duration = Duration::from_secs(300);
 
-/// A resource that is gone, and left something in Vault.
+/// A deleted resource that left objects in Vault.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Orphan {
-    /// Its uid: what carries another in Vault is not touched.
+    /// Its uid: objects in Vault with another uid are not changed.
     pub uid: String,
-    /// What becomes of the credentials.
+    /// Whether the credentials are kept.
     pub deletion_policy: DeletionPolicy,
 }
 
-/// Writes down what a resource leaves.
+/// Records a deleted resource.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Errors of the API server.
 pub async fn record(context: &Context, names: &Names, orphan: &Orphan) -> Result<(), Error> {
     let api = api(context);
     let entry = json!({"data": {key(names, &orphan.uid): json!(orphan).to_string()}});
@@ -49,17 +49,17 @@ pub async fn record(context: &Context, names: &Names, orphan: &Orphan) -> Result
             _ => {}
         }
     }
-    // One key alone: others may be written at the same time.
+    // Only one key: others may be written at the same time.
     api.patch(CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&entry)).await?;
     Ok(())
 }
 
-/// Removes what was written down, now and then and each time that Vault comes back, for as
-/// long as the process lives.
-pub async fn sweep_for_ever(context: Arc<Context>, mut vault: watch::Receiver<bool>) {
+/// Removes the recorded objects at an interval and each time that Vault becomes reachable, until the
+/// process ends.
+pub async fn sweep_periodically(context: Arc<Context>, mut vault: watch::Receiver<bool>) {
     loop {
         if let Err(error) = sweep(&context).await {
-            tracing::warn!(%error, "what deleted resources left in Vault cannot be removed yet; trying again");
+            tracing::warn!(%error, "objects of deleted resources cannot be removed from Vault yet; retrying");
         }
         tokio::select! {
             () = tokio::time::sleep(jittered(INTERVAL)) => {}
@@ -68,10 +68,10 @@ pub async fn sweep_for_ever(context: Arc<Context>, mut vault: watch::Receiver<bo
     }
 }
 
-/// Removes what was written down.
+/// Removes the recorded objects.
 ///
 /// # Errors
-/// Whatever Vault or the API server said; what was done until then counts.
+/// Errors of Vault or the API server; entries before the failing one are done.
 pub async fn sweep(context: &Context) -> Result<(), Error> {
     let api = api(context);
     let Some(map) = api.get_opt(CONFIG_MAP).await? else { return Ok(()) };
@@ -79,40 +79,45 @@ pub async fn sweep(context: &Context) -> Result<(), Error> {
         let mut parts = key.splitn(3, '.');
         let (Some(namespace), Some(name)) = (parts.next(), parts.next()) else { continue };
         let Ok(orphan) = serde_json::from_str::<Orphan>(text) else {
-            tracing::warn!(key, "an entry of the ConfigMap {CONFIG_MAP} is not readable and stays");
+            tracing::warn!(key, "an entry of the ConfigMap {CONFIG_MAP} cannot be read and is kept");
             continue;
         };
-        // Nobody prepares a successor in Vault between the look and the removal.
+        // No reconcile prepares a successor in Vault between the read and the removal.
         let _no_one_else = context.vault_names.write().await;
         if live(context, namespace, name).await?.is_some_and(|live| live.uid().as_deref() == Some(&orphan.uid)) {
             // The finalizer is not released yet.
             continue;
         }
-        // What a successor has claimed stays, and one that has not has nothing there.
+        // Objects that a successor has claimed are kept; a successor without a claim has no
+        // objects.
         leave_vault(context, &Names::new(namespace, name), &orphan).await?;
-        tracing::info!(namespace, name, uid = orphan.uid, "what a deleted resource left in Vault is removed");
+        tracing::info!(namespace, name, uid = orphan.uid, "removed the objects of a deleted resource from Vault");
         let done = json!({"data": {key: null}});
         api.patch(CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&done)).await?;
     }
     Ok(())
 }
 
-/// Takes out of Vault what the policy names; what is another's under the same names stays.
+/// Removes the objects from Vault, according to the policy; those of another owner with the same
+/// names are kept.
 ///
 /// # Errors
-/// Whatever Vault said.
+/// Errors of Vault.
 pub async fn leave_vault(context: &Context, names: &Names, orphan: &Orphan) -> Result<(), Error> {
     let vault = context.vault.as_ref();
     let names = names.vault(&context.options.cluster_id);
     if vault_objects::is_anothers(vault, &names, &context.cluster_uid, &orphan.uid).await? {
-        tracing::info!(record = names.runtime(), "what Vault has under these names is another's, and stays");
+        tracing::info!(
+            record = names.runtime(),
+            "the objects of these names in Vault belong to another owner, and are kept"
+        );
         return Ok(());
     }
     vault_objects::remove(vault, &names).await?;
-    // A generation that was never proved is nobody's data.
+    // A generation that was never proved is not used.
     vault.delete_kv(&names.pending()).await?;
     if orphan.deletion_policy == DeletionPolicy::Delete {
-        // The runtime record last: by its metadata the others are known.
+        // The runtime record is removed last: its metadata names the owner of the others.
         vault.delete_kv(&names.migrator_record()).await?;
         vault.delete_kv(&names.runtime()).await?;
     }
@@ -127,7 +132,7 @@ fn api(context: &Context) -> Api<ConfigMap> {
     Api::namespaced(context.client.clone(), &context.options.namespace)
 }
 
-/// Neither a namespace nor a resource's name has a dot.
+/// Neither the name of a namespace nor that of a resource contains a dot.
 fn key(names: &Names, uid: &str) -> String {
     format!("{}.{}.{uid}", names.namespace, names.name)
 }

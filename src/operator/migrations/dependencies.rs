@@ -11,14 +11,14 @@ use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
 
-/// How many databases are looked at for a cycle: each is a request.
-const LOOKED_AT: usize = 64;
+/// The maximum number of databases that are read to find a cycle: each needs a request.
+const MAX_DATABASES: usize = 64;
 
-/// What the migrations wait for, or none if every schema that they need is there.
+/// The schema that the migrations wait for, or none if every required schema exists.
 ///
 /// # Errors
-/// Whatever the API server said.
-pub async fn look(
+/// Any error of the API server.
+pub async fn unmet(
     context: &Context,
     database: &Database,
     depends_on: &[SchemaDependency],
@@ -28,13 +28,13 @@ pub async fn look(
     }
     let api: Api<ServiceDatabase> = Api::namespaced(context.client.clone(), &database.names().namespace);
     if let Some(cycle) = cycle(&api, &database.names().name, depends_on).await? {
-        let message = format!("spec.migrations.dependsOn is a cycle: {cycle}; take one of these dependencies out");
+        let message = format!("spec.migrations.dependsOn is a cycle: {cycle}; remove one of these dependencies");
         return Ok(Some(Progress::Failed { reason: reason::DEPENDENCY_CYCLE.to_owned(), message }));
     }
     for SchemaDependency { name, minimum_version } in depends_on {
         let found = api.get_opt(name).await?;
         let version = found.as_ref().and_then(|found| found.status.as_ref()?.schema_version.clone());
-        // A schema without any migration has version 0.
+        // A schema without migrations has version 0.
         let has = version.as_ref().map_or(Some(0), |version| version.parse::<i64>().ok());
         if found.is_some() && has.is_some_and(|has| has >= *minimum_version) {
             continue;
@@ -50,7 +50,7 @@ pub async fn look(
     Ok(None)
 }
 
-/// A way from this database back to itself, if there is one.
+/// A path from this database back to itself, if there is one.
 async fn cycle(
     api: &Api<ServiceDatabase>,
     own: &str,
@@ -58,13 +58,13 @@ async fn cycle(
 ) -> Result<Option<String>, Error> {
     let mut ways: Vec<Vec<String>> =
         depends_on.iter().map(|dependency| vec![own.to_owned(), dependency.name.clone()]).collect();
-    let mut seen = BTreeSet::new();
+    let mut visited = BTreeSet::new();
     while let Some(way) = ways.pop() {
         let Some(last) = way.last() else { continue };
         if last == own {
             return Ok(Some(way.join(" → ")));
         }
-        if seen.len() >= LOOKED_AT || !seen.insert(last.clone()) {
+        if visited.len() >= MAX_DATABASES || !visited.insert(last.clone()) {
             continue;
         }
         let found = api.get_opt(last).await?;

@@ -1,21 +1,23 @@
-//! Whether the schema still is what the migrations give: a Job looks from time to time, and when
-//! it is asked for. What it finds is told and never repaired.
+//! The drift check: a Job compares the schema with the migrations periodically and on request.
+//! Differences are reported and never repaired.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt};
 
-use super::job_pods::JobPods;
+use super::job_pods::{Hindrance, JobPods};
 use super::progress::Declared;
 use super::remove_job;
+use super::unstarted::{self, HeldUp};
 use crate::api::conditions as kind;
 use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::api::{DriftStatus, ServiceDatabase};
-use crate::operator::apply::apply;
+use crate::operator::apply::apply_uncached;
+use crate::operator::apply::object::Planned;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::observe::{JobState, ended, stands};
@@ -23,13 +25,15 @@ use crate::operator::plan::drift::ANNOTATION_GOAL;
 use crate::operator::plan::migration::{self, Purpose};
 use crate::operator::validate::{Database, Migrations, Source};
 
-/// How long after a look that failed the next one is.
+/// How long a pod of the Job may lack a node or its image before the Job is removed.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
+/// The delay after a failed check.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// Brings the look a step further, for a schema that is at its target; what is known now.
+/// Advances the check, for a schema at its target; returns the current result.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Any error of the API server.
 pub async fn advance(
     context: &Context,
     resource: &ServiceDatabase,
@@ -44,20 +48,26 @@ pub async fn advance(
     }
     let goal = migrations.policy.goal(revision);
     let asks = Asks { migrations, goal: &goal, applied: applied_since(resource) };
-    // It is due until what was found is in status: so there is no Job to look at when it is not.
+    // A check is due until status has its result: if none is due, there is no Job to read.
     if migrations.policy.dry_run || !asks.due(before.as_ref(), now) {
         return Ok(before);
     }
     let name = database.names().drift_job();
     let api: Api<Job> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let parts: &[BTreeMap<_, _>] = if let Declared::Set { parts, .. } = declared { parts } else { &[] };
+    let copies = migration::copies(database, revision, parts);
+    let planned = migration::job(database, &context.options, (revision, migrations), &copies, Purpose::Compare);
     let Some(job) = api.get_opt(&name).await? else {
-        make(context, database, migrations, (revision, declared)).await?;
+        for planned in migration::config_maps(database, &copies, parts).iter().chain([&planned]) {
+            apply_uncached(context, &database.owner, planned).await?;
+        }
         return Ok(before);
     };
     let at = match stands(&job) {
         JobState::Succeeded(at) => at,
         JobState::Failed(job) => ended(&job, now),
-        JobState::Absent | JobState::Running => return Ok(before),
+        JobState::Running(live) => return held_up(context, database, &asks, (&live, &planned), (before, now)).await,
+        JobState::Absent => return Ok(before),
     };
     let is_told = before.as_ref().is_some_and(|before| before.checked_at.0 == at);
     let noted = |key: &str| job.annotations().get(key);
@@ -70,7 +80,7 @@ pub async fn advance(
     found(context, database, &asks, at, before).await.map(Some)
 }
 
-/// What is asked for.
+/// The request.
 struct Asks<'a> {
     migrations: &'a Migrations,
     goal: &'a str,
@@ -78,6 +88,15 @@ struct Asks<'a> {
 }
 
 impl Asks<'_> {
+    /// The status after a failed comparison. Earlier differences are kept.
+    fn failed(&self, at: Timestamp, error: String, before: Option<DriftStatus>) -> DriftStatus {
+        let unknown = || (self.goal.to_owned(), 0, Vec::new());
+        let (goal, count, differences) =
+            before.map_or_else(unknown, |before| (before.goal, before.count, before.differences));
+        let request = self.migrations.drift_request.clone();
+        DriftStatus { checked_at: Time(at), goal, count, differences, error: Some(error), request }
+    }
+
     fn due(&self, before: Option<&DriftStatus>, now: Timestamp) -> bool {
         let request = &self.migrations.drift_request;
         if request.is_some() && before.is_none_or(|before| before.request != *request) {
@@ -89,7 +108,7 @@ impl Asks<'_> {
         {
             return true;
         }
-        // What was found of other migrations may not be true any more.
+        // A result for other migrations may be outdated.
         if before.is_some_and(|before| before.count > 0 && before.goal != self.goal) {
             return true;
         }
@@ -104,19 +123,31 @@ fn applied_since(resource: &ServiceDatabase) -> Option<Timestamp> {
     (applied.status == "True").then_some(applied.last_transition_time.0)
 }
 
-async fn make(
+/// Reports and removes a Job whose pod is refused or does not start: the next one is created after
+/// [`RETRY_AFTER`].
+async fn held_up(
     context: &Context,
     database: &Database,
-    migrations: &Migrations,
-    (revision, declared): (&str, &Declared),
-) -> Result<(), Error> {
-    let parts: &[BTreeMap<_, _>] = if let Declared::Set { parts, .. } = declared { parts } else { &[] };
-    let copies = migration::copies(database, revision, parts);
-    for planned in migration::config_maps(database, &copies, parts) {
-        apply(context, &database.owner, &planned).await?;
+    asks: &Asks<'_>,
+    (job, planned): (&Job, &Planned),
+    (before, now): (Option<DriftStatus>, Timestamp),
+) -> Result<Option<DriftStatus>, Error> {
+    let name = database.names().drift_job();
+    let pods = JobPods::of(&context.client, database.names(), &name).await?;
+    match unstarted::held_up(&context.client, (job, planned), &pods, false, now).await? {
+        // A pod may be without a node or its image for a short time.
+        Some(HeldUp::By(Hindrance { reason: why, message, .. }))
+            if why == kind::reason::POD_REFUSED || unstarted::age(job, now) >= PATIENCE =>
+        {
+            remove_job(context, database, &name).await?;
+            Ok(Some(asks.failed(now, message, before)))
+        }
+        Some(HeldUp::Replace) => {
+            remove_job(context, database, &name).await?;
+            Ok(before)
+        }
+        Some(HeldUp::By(..)) | None => Ok(before),
     }
-    let job = migration::job(database, &context.options, (revision, migrations), &copies, Purpose::Compare);
-    apply(context, &database.owner, &job).await.map(drop)
 }
 
 async fn found(
@@ -128,23 +159,17 @@ async fn found(
 ) -> Result<DriftStatus, Error> {
     let name = database.names().drift_job();
     let outcome = JobPods::of(&context.client, database.names(), &name).await?.outcome().unwrap_or_default();
-    let request = asks.migrations.drift_request.clone();
-    let status = |error, goal: &str, count, differences| DriftStatus {
-        checked_at: Time(at),
-        goal: goal.to_owned(),
-        count,
-        differences,
-        error,
-        request,
-    };
     if let Some(found) = outcome.drift {
-        return Ok(status(None, asks.goal, found.count, found.differences));
+        return Ok(DriftStatus {
+            checked_at: Time(at),
+            goal: asks.goal.to_owned(),
+            count: found.count,
+            differences: found.differences,
+            error: None,
+            request: asks.migrations.drift_request.clone(),
+        });
     }
-    let silent = || format!("the Job {name} ended without a word: kubectl describe job {name}");
+    let silent = || format!("the Job {name} failed without a termination message: kubectl describe job {name}");
     let error = outcome.failure.map_or_else(silent, |failure| failure.message);
-    // What was found before is not unsaid by a look that failed.
-    Ok(match before {
-        Some(before) => status(Some(error), &before.goal, before.count, before.differences),
-        None => status(Some(error), asks.goal, 0, Vec::new()),
-    })
+    Ok(asks.failed(at, error, before))
 }

@@ -1,9 +1,10 @@
-//! The declared migrations, the Job that applies them, and how far they are.
+//! The declared migrations, the Job that applies them, and their progress.
 
 pub mod dependencies;
 pub mod drift;
 pub mod job_pods;
 pub mod progress;
+pub mod unstarted;
 
 use std::collections::BTreeMap;
 
@@ -14,9 +15,9 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
-use super::apply::{apply, delete, delete_exactly};
+use super::apply::{apply_uncached, delete, delete_exactly};
 use super::context::Context;
-use super::observe::{JobState, ended, job_state};
+use super::observe::{JobState, egress, ended, job_state};
 use super::validate::{Database, Migrations, Source};
 use crate::api::PendingApproval;
 use crate::api::conditions::reason;
@@ -27,19 +28,20 @@ use crate::migrate::approval;
 use crate::migrate::source;
 use crate::operator::apply::object::{Planned, controller_uid, erased};
 use crate::operator::context::error::Error;
-use crate::operator::migrations::job_pods::JobPods;
+use crate::operator::migrations::job_pods::{Hindrance, JobPods};
 use crate::operator::migrations::progress::{Declared, Progress};
+use crate::operator::migrations::unstarted::HeldUp;
 use crate::operator::plan::migration::{self, Purpose};
 
-/// How long the leader's agent may take to see what a Job that ended well has done.
+/// How long the leader's agent may take to report the result of a successful Job.
 const LEDGER_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
-/// How long after a Job gave up on a cause that passes it is tried again.
+/// The delay before a Job that failed for a transient cause is retried.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
-/// Reads what is declared.
+/// Reads the declared migrations.
 ///
 /// # Errors
-/// Whatever the API server said; a missing ConfigMap is not an error.
+/// Any error of the API server; a missing ConfigMap is not an error.
 pub async fn declared(context: &Context, database: &Database) -> Result<Declared, Error> {
     let Some(migrations) = &database.migrations else { return Ok(Declared::Nothing) };
     let config_maps = match (&migrations.source, migrations.source.unread_revision()) {
@@ -66,7 +68,7 @@ pub async fn declared(context: &Context, database: &Database) -> Result<Declared
     }
     let files = parts.iter().flatten().map(|(name, content)| (name.clone(), content.clone()));
     Ok(match source::parse(files) {
-        // What is not UTF-8 was refused, in whichever field it was.
+        // Content that is not UTF-8 was refused, in either field.
         Ok(set) => {
             let text = |(name, bytes)| Some((name, String::from_utf8(bytes).ok()?));
             let parts = parts.into_iter().map(|part| part.into_iter().filter_map(text).collect()).collect();
@@ -79,18 +81,18 @@ pub async fn declared(context: &Context, database: &Database) -> Result<Declared
     })
 }
 
-/// Brings the migrations a step further. `primary` is what its agent says, if there is one
-/// whose credentials were proved. `settled`: status says that this very spec and revision are
-/// applied.
+/// Advances the migrations by one step. `primary` is the report of the primary's agent, if its
+/// credentials were proved. `applied`: according to status, this spec and revision are applied;
+/// `refused`: according to status, the API server refused the Job's pod.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Any error of the API server.
 pub async fn advance(
     context: &Context,
     database: &Database,
     declared: &Declared,
     primary: Option<&Report>,
-    settled: bool,
+    (applied, refused): (bool, bool),
     now: Timestamp,
 ) -> Result<Progress, Error> {
     let (revision, parts): (&str, &[_]) = match declared {
@@ -102,8 +104,8 @@ pub async fn advance(
         Declared::Unread(revision) => (revision, &[]),
     };
     let Some(migrations) = &database.migrations else { return Ok(Progress::NotDeclared) };
-    // A word on other files is none on these, and no reason to begin anew. What is in an image
-    // only the Job knows.
+    // An approval of other files does not apply to these, and is no reason to restart. Only the Job
+    // knows the content of an image.
     let mut migrations = migrations.clone();
     if !matches!(migrations.source, Source::Image(_)) {
         let id = migrations.policy.approval_id(revision);
@@ -116,40 +118,49 @@ pub async fn advance(
         return Ok(Progress::Waiting { reason: reason::PROGRESSING, message });
     };
     let ledger = primary.ledger.as_ref();
-    // A new primary's agent has not read the ledger yet: what was applied still is.
-    if settled && ledger.is_none() {
+    // A new primary's agent has not read the ledger yet: applied migrations are still applied.
+    if applied && ledger.is_none() {
         return Ok(Progress::Applied);
     }
     let name = database.names().migration_job(&migrations.run(revision));
     let copies = migration::copies(database, revision, parts);
     let kept: Vec<String> = copies.iter().chain([&name]).cloned().collect();
     if ledger.is_some_and(|ledger| ledger.revision == Some(policy.goal(revision))) {
-        // A Job of another target may still wait for its turn.
-        if !settled {
+        // A Job of another target may still wait for the lock.
+        if !applied {
             remove_others(context, database, &kept).await?;
         }
         return Ok(Progress::Applied);
     }
+    let planned = migration::job(database, &context.options, (revision, migrations), &copies, Purpose::Apply);
     match job_state(&context.client, database.names(), &name).await? {
         JobState::Absent => {
-            // Whatever is waited for, what is not declared any more does not go on meanwhile.
+            // Meanwhile, runs that are no longer declared are stopped.
             remove_others(context, database, &kept).await?;
             if let Some(held) = held_tool(migrations, revision) {
                 return Ok(Progress::Held(held));
             }
-            if let Some(waits) = dependencies::look(context, database, &migrations.depends_on).await? {
+            if let Some(waits) = dependencies::unmet(context, database, &migrations.depends_on).await? {
                 return Ok(waits);
             }
             for planned in migration::config_maps(database, &copies, parts) {
-                apply(context, &database.owner, &planned).await?;
+                apply_uncached(context, &database.owner, &planned).await?;
             }
-            let job = migration::job(database, &context.options, (revision, migrations), &copies, Purpose::Apply);
-            apply(context, &database.owner, &job).await?;
+            apply_uncached(context, &database.owner, &planned).await?;
             Ok(Progress::Running)
         }
-        JobState::Running => {
+        JobState::Running(job) => {
             let pods = JobPods::of(&context.client, database.names(), &name).await?;
-            Ok(pods.hindrance().map_or(Progress::Running, |(reason, message)| Progress::Hindered { reason, message }))
+            match unstarted::held_up(&context.client, (&job, &planned), &pods, refused, now).await? {
+                None => Ok(Progress::Running),
+                Some(HeldUp::By(Hindrance { reason, message, away })) => {
+                    Ok(hindered(context, database, reason, message, away).await)
+                }
+                Some(HeldUp::Replace) => {
+                    remove_job(context, database, &name).await?;
+                    Ok(Progress::Running)
+                }
+            }
         }
         JobState::Succeeded(ended) => {
             if policy.dry_run
@@ -158,18 +169,18 @@ pub async fn advance(
                 let nothing = plan.apply == 0 && plan.roll_back == 0 && plan.record == 0;
                 return Ok(if nothing { Progress::Applied } else { Progress::Planned(plan) });
             }
-            // The ledger is the truth. If it still says otherwise after a while, another
-            // revision was applied since this Job ran: run it again, it will tell.
+            // The ledger is authoritative. If it still differs after some time, another revision
+            // was applied since this Job ran: run it again.
             if ledger.is_some() && now.duration_since(ended) > LEDGER_PATIENCE {
                 remove_job(context, database, &name).await?;
             }
             Ok(Progress::Running)
         }
-        JobState::Failed(job) => after_failure(context, database, &job, now).await,
+        JobState::Failed(job) => after_failure(context, database, (&job, &planned), now).await,
     }
 }
 
-/// A tool of the team's own, while nobody has approved it.
+/// A team's own tool that is not approved yet.
 fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval> {
     let Source::Tool(tool) = &migrations.source else { return None };
     let (policy, id) = (&migrations.policy, migrations.policy.approval_id(revision));
@@ -177,7 +188,7 @@ fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval>
     (policy.manual_approval && !approved).then(|| approval::of_tool(&tool.image, &id))
 }
 
-/// What spec itself causes, and another spec mends by itself.
+/// Reasons in the spec itself, which a changed spec resolves.
 const BY_SPEC: [&str; 2] = [reason::ROLLBACK_REFUSED, reason::TARGET_VERSION_NOT_FOUND];
 
 /// Whether a file reverts a migration.
@@ -185,7 +196,12 @@ fn is_down(file: &str) -> bool {
     file.ends_with("down.sql") || file.starts_with('U')
 }
 
-async fn after_failure(context: &Context, database: &Database, job: &Job, now: Timestamp) -> Result<Progress, Error> {
+async fn after_failure(
+    context: &Context,
+    database: &Database,
+    (job, planned): (&Job, &Planned),
+    now: Timestamp,
+) -> Result<Progress, Error> {
     let name = job.name_any();
     let failed_at = ended(job, now);
     let outcome = outcome_of(context, database, &name).await?.unwrap_or_default();
@@ -193,9 +209,10 @@ async fn after_failure(context: &Context, database: &Database, job: &Job, now: T
         return Ok(Progress::Held(approval));
     }
     let failure = outcome.failure;
-    let hindered = |message| Progress::Hindered { reason: reason::MIGRATIONS_RUNNING, message };
     let transient = failure.as_ref().is_none_or(|failure| failure.transient);
-    if transient && now.duration_since(failed_at) > RETRY_AFTER {
+    // More memory or another node may be enough.
+    let corrected = unstarted::names_its_spec(job) && unstarted::is_of_another_spec(job, planned);
+    if corrected || (transient && now.duration_since(failed_at) > RETRY_AFTER) {
         remove_job(context, database, &name).await?;
         return Ok(Progress::Running);
     }
@@ -210,22 +227,48 @@ async fn after_failure(context: &Context, database: &Database, job: &Job, now: T
                 String::new()
             } else if failure.file.as_ref().is_some_and(|file| is_down(file)) {
                 format!(
-                    " (what ran is the ledger's copy: raise spec.migrations.targetVersion and undo it by a new \
+                    " (the ledger's copy was run: raise spec.migrations.targetVersion and revert it by a new \
                      migration, or correct the copy, docs/migrations.md, and kubectl delete job {name})"
                 )
             } else {
-                format!(" ({other} runs by itself; to run the same again, kubectl delete job {name})")
+                format!(" ({other} runs automatically; to run the same again, kubectl delete job {name})")
             };
             Progress::Failed { message: format!("{}{again}", describe(&failure)), reason: failure.reason }
         }
-        Some(failure) => hindered(describe(&failure)),
-        None => hindered(format!(
-            "the Job {name} ended without a word; it will be tried again (see kubectl describe job {name})"
-        )),
+        Some(failure) => {
+            let message = describe(&failure);
+            hindered(context, database, reason::MIGRATIONS_RUNNING, message, job_pods::is_away(&failure)).await
+        }
+        None => {
+            let message = format!(
+                "the Job {name} failed without a termination message; it will be retried (see kubectl describe job {name})"
+            );
+            hindered(context, database, reason::MIGRATIONS_RUNNING, message, false).await
+        }
     })
 }
 
-/// What the Job's last pod said as it ended.
+/// The progress of a Job with a problem. If it cannot reach Vault or PostgreSQL (`away`), the
+/// message names NetworkPolicies that may be the cause.
+async fn hindered(
+    context: &Context,
+    database: &Database,
+    reason: &'static str,
+    mut message: String,
+    away: bool,
+) -> Progress {
+    if away {
+        let labels = egress::labels(&database.owner, true);
+        let needs = egress::of_a_job(&context.options.vault_address);
+        let namespace = &database.names().namespace;
+        if let Some(obstacle) = egress::obstacle(&context.client, namespace, &labels, &needs).await {
+            message = format!("{message}; {}", obstacle.message);
+        }
+    }
+    Progress::Hindered { reason, message }
+}
+
+/// The result of the Job's last pod.
 async fn outcome_of(context: &Context, database: &Database, job: &str) -> Result<Option<Outcome>, Error> {
     Ok(JobPods::of(&context.client, database.names(), job).await?.outcome())
 }
@@ -243,14 +286,14 @@ fn describe(failure: &Failure) -> String {
 /// Removes a Job and its pods.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Any error of the API server.
 pub async fn remove_job(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
     let named = Planned::new::<Job>(&database.owner, name.to_owned(), json!({}));
     delete(&context.client, &database.owner, &named).await.map(drop)
 }
 
-/// Removes Jobs and ConfigMaps of other runs. A Job may be stopped in the middle of a file:
-/// one in a transaction leaves nothing, and of one without the ledger knows that it was begun.
+/// Removes Jobs and ConfigMaps of other runs. A Job may be stopped in the middle of a file: one in a
+/// transaction leaves nothing, and the ledger has the start of one without.
 async fn remove_others(context: &Context, database: &Database, kept: &[String]) -> Result<(), Error> {
     let (client, names) = (&context.client, database.names());
     let labels = format!("{LABEL_NAME}={},app.kubernetes.io/component={}", names.name, migration::COMPONENT);

@@ -1,34 +1,34 @@
-//! The migrations as declared, and how far they are.
+//! The declared migrations, and their progress.
 
 use std::collections::BTreeMap;
 
 use crate::api::{MigrationPlan, PendingApproval};
 use crate::migrate::source::MigrationSet;
 
-/// What is declared.
+/// The declared migrations.
 pub enum Declared {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// What is declared cannot be read.
+    /// The declared migrations are invalid.
     Unreadable {
         /// A reason of `api::conditions::reason`.
         reason: &'static str,
-        /// What is wrong and what to do.
+        /// The problem and the remedy.
         message: String,
     },
-    /// A set of migrations, and the files that it was read from.
+    /// A set of migrations, and its files.
     Set {
         /// The migrations.
         set: MigrationSet,
-        /// The files, as each ConfigMap has them.
+        /// The files, by ConfigMap.
         parts: Vec<BTreeMap<String, String>>,
     },
-    /// What only the Job can read; this stands for it.
+    /// A source that only the Job can read; this hash identifies it.
     Unread(String),
 }
 
 impl Declared {
-    /// The migrations, where the operator can read them.
+    /// The migrations, if the operator can read them.
     pub fn set(&self) -> Option<&MigrationSet> {
         match self {
             Self::Set { set, .. } => Some(set),
@@ -36,7 +36,7 @@ impl Declared {
         }
     }
 
-    /// What names them; none if nothing readable is declared.
+    /// The revision; none if no readable migrations are declared.
     pub fn revision(&self) -> Option<&str> {
         match self {
             Self::Set { set, .. } => Some(&set.revision),
@@ -46,7 +46,7 @@ impl Declared {
     }
 }
 
-/// How far the migrations are.
+/// The progress of the migrations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// None are declared.
@@ -55,29 +55,29 @@ pub enum Progress {
     Waiting {
         /// A reason of `api::conditions::reason`.
         reason: &'static str,
-        /// What they wait for.
+        /// The message.
         message: String,
     },
-    /// The Job is under way.
+    /// The Job is running.
     Running,
-    /// The Job is under way, or is tried again, and something is in its way.
+    /// The Job is running or is retried, and has a problem.
     Hindered {
         /// A reason of `api::conditions::reason`.
         reason: &'static str,
-        /// What.
+        /// The message.
         message: String,
     },
-    /// What may lose stored data waits for a person's word.
+    /// Statements that may lose stored data wait for approval.
     Held(PendingApproval),
-    /// The ledger says that the schema is at its target.
+    /// According to the ledger, the schema is at its target.
     Applied,
-    /// A dry run said what would be run.
+    /// A dry run returned the plan.
     Planned(MigrationPlan),
-    /// The Job ended in vain, and trying again would too.
+    /// The Job failed, and a retry would fail too.
     Failed {
         /// A reason of `api::conditions::reason`.
         reason: String,
-        /// The file, the SQLSTATE, and what to do.
+        /// The file, the SQLSTATE, and the remedy.
         message: String,
     },
 }

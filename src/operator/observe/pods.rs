@@ -1,24 +1,29 @@
-//! Database pods as the operator sees them: trimmed to what it reads, and an agent's report
-//! only where it may be believed.
+//! Database pods: trimmed to the fields that the operator reads, and with an agent's report only if
+//! it is current.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
 use kube::ResourceExt;
 
 use crate::api::conditions::reason;
-use crate::api::names::{ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
+use crate::api::names::{
+    ANNOTATION_EVICTION, ANNOTATION_PREPARE_EVICTION, ANNOTATION_REPORT, LABEL_NAME, LABEL_ROLE, LABEL_SCOPE,
+    ROLE_PRIMARY,
+};
 use crate::contract::report::{Phase, Report, Role, Trouble};
 use crate::operator::apply::object::controller_uid;
 
-/// The label by which a StatefulSet's controller says which revision a pod was made from.
+/// The label with the revision of the template of a pod, set by the StatefulSet's controller.
 const LABEL_REVISION: &str = "controller-revision-hash";
-/// The runtime notes a container's start once its process runs, so an agent may be a little
-/// older than its container; the first thing it does is to overwrite its predecessor's report.
+/// The runtime records a container's start once its process runs, so an agent may start slightly
+/// before its container. It first overwrites its predecessor's report.
 const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
-/// How long a pod may wait for a node or a volume before that is told as trouble: a claim
-/// that a provisioner is at work on looks the same for a moment.
+/// How long a pod may wait for a node or a volume before this is reported as trouble: a claim that
+/// is being provisioned looks the same for a short time.
 const SCHEDULING_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-/// How often a container may have ended before it is said to crash.
+/// How long an agent may run before its first report.
+const SILENCE: SignedDuration = SignedDuration::from_secs(15);
+/// The number of restarts of a container after which it is reported as crashing.
 const CRASHES_BEFORE_ALARM: i32 = 3;
 
 /// One database pod.
@@ -30,46 +35,56 @@ pub struct DatabasePod {
     pub uid: String,
     /// Its version.
     pub resource_version: Option<String>,
-    /// Whether nothing controls it, as while the StatefulSet is made anew.
+    /// Whether it has no controller, as while the StatefulSet is recreated.
     pub orphaned: bool,
     /// The node that it runs on.
     pub node: Option<String>,
-    /// The revision of the StatefulSet's template that it was made from.
+    /// The revision of its template.
     pub revision: Option<String>,
-    /// Whether it is on its way out.
-    pub going: bool,
-    /// Whether its container is not made yet, as while a Secret that it mounts is missing.
+    /// Whether it is terminating.
+    pub terminating: bool,
+    /// Whether its container is not created yet, as while a mounted Secret is missing.
     pub mounting: bool,
-    /// Whether it is Ready and not on its way out.
+    /// Whether it is Ready and not terminating.
     pub ready: bool,
-    /// Whether it carries the primary's label.
+    /// Whether it has the primary's label.
     pub labelled_primary: bool,
-    /// The report of the agent that runs now.
+    /// Whether its annotation requests the preparation of its eviction.
+    pub eviction_asked: bool,
+    /// The operator's answer to that, from its annotation.
+    pub eviction_answer: Option<String>,
+    /// The report of the running agent.
     pub report: Option<Report>,
-    /// What hinders it, as Kubernetes or its agent tells.
+    /// Whether it has run for some time without a report of its agent.
+    pub silent: bool,
+    /// Whether it has run for that time and is not ready.
+    pub lingers: bool,
+    /// Its trouble, from Kubernetes or its agent.
     pub trouble: Option<Trouble>,
-    /// Why its volume does not outlive it; none if it does. The claims tell, not the pod.
+    /// Why its volume is deleted with it; none if it is permanent. Set from the claims, not from
+    /// the pod.
     pub volume_end: Option<VolumeEnd>,
 }
 
-/// Why an instance's volume does not outlive its pod.
+/// Why an instance's volume is deleted with its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VolumeEnd {
     /// The claim was deleted, and is kept only while the pod runs.
     Deleted,
-    /// There is no claim any more: somebody removed the finalizer that kept it.
+    /// The claim no longer exists: its finalizer was removed.
     Missing,
     /// The claim has lost its PersistentVolume: no other pod can mount it.
     Lost,
 }
 
 impl DatabasePod {
-    /// What a pod says.
+    /// Reads a pod.
     pub fn from(pod: &Pod, now: Timestamp) -> Self {
-        let going = pod.metadata.deletion_timestamp.is_some();
-        let ready = !going && condition(pod, "Ready").is_some_and(|condition| condition.status == "True");
+        let terminating = pod.metadata.deletion_timestamp.is_some();
+        let ready = !terminating && condition(pod, "Ready").is_some_and(|condition| condition.status == "True");
         let report = current_report(pod);
         let trouble = trouble_of(pod, now).or_else(|| report.as_ref().and_then(|report| report.trouble.clone()));
+        let long = !terminating && running_since(pod).is_some_and(|since| now.duration_since(since) > SILENCE);
         Self {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
@@ -77,17 +92,21 @@ impl DatabasePod {
             orphaned: controller_uid(&pod.metadata).is_none(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             revision: pod.labels().get(LABEL_REVISION).cloned(),
-            going,
-            mounting: !going && is_mounting(pod),
+            terminating,
+            mounting: !terminating && is_mounting(pod),
             ready,
+            silent: long && report.is_none(),
+            lingers: long && !ready,
             labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
+            eviction_asked: pod.annotations().contains_key(ANNOTATION_PREPARE_EVICTION),
+            eviction_answer: pod.annotations().get(ANNOTATION_EVICTION).cloned(),
             report,
             trouble,
             volume_end: None,
         }
     }
 
-    /// Whether the pod says that it is the primary: its label and its agent agree.
+    /// Whether the pod claims to be the primary: its label and its agent agree.
     pub fn claims_the_lead(&self) -> bool {
         self.labelled_primary && self.runs_as(Role::Primary)
     }
@@ -97,54 +116,58 @@ impl DatabasePod {
         self.ready && self.runs_as(Role::Replica)
     }
 
+    /// Whether its agent reports that it cannot reach Vault.
+    pub fn misses_vault(&self) -> bool {
+        let vault = self.report.as_ref().and_then(|report| report.vault.as_ref());
+        vault.is_some_and(|health| !health.ok && health.reason.as_deref() == Some(reason::VAULT_UNREACHABLE))
+    }
+
     fn runs_as(&self, role: Role) -> bool {
         let runs = |report: &Report| report.role == Some(role) && matches!(report.phase, Phase::Running);
         self.report.as_ref().is_some_and(runs)
     }
 }
 
-/// Cuts from a pod what the operator never reads: with hundreds of pods in memory the
-/// specs, the managed fields and Patroni's annotation would be most of it.
+/// Removes the fields of a pod that the operator never reads: with hundreds of pods, the specs,
+/// managed fields and Patroni's annotation would use most of the memory.
 pub fn trim(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
     let node_name = pod.spec.take().and_then(|spec| spec.node_name);
     pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| key == ANNOTATION_REPORT);
+        let read = [ANNOTATION_EVICTION, ANNOTATION_PREPARE_EVICTION, ANNOTATION_REPORT];
+        annotations.retain(|key, _| read.contains(&key.as_str()));
     }
     if let Some(labels) = &mut pod.metadata.labels {
         labels.retain(|key, _| [LABEL_NAME, LABEL_REVISION, LABEL_ROLE, LABEL_SCOPE].contains(&key.as_str()));
     }
 }
 
-/// What of a trimmed pod matters: a change of anything else (Patroni writes its pod in every
-/// loop) is no cause to reconcile.
+/// A fingerprint of the relevant fields of a trimmed pod: other changes (Patroni writes its pod in
+/// every loop) do not trigger a reconcile.
 pub fn fingerprint(pod: &Pod) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     pod.uid().hash(&mut hasher);
     pod.metadata.deletion_timestamp.is_some().hash(&mut hasher);
     pod.annotations().get(ANNOTATION_REPORT).hash(&mut hasher);
+    pod.annotations().contains_key(ANNOTATION_PREPARE_EVICTION).hash(&mut hasher);
     pod.labels().get(LABEL_ROLE).hash(&mut hasher);
     condition(pod, "Ready").map(|condition| &condition.status).hash(&mut hasher);
-    // At the end of time, so that the passing of time alone does not count as a change.
+    // With the latest possible time, so that the passing of time is no change.
     trouble_of(pod, Timestamp::MAX).map(|trouble| (trouble.reason, trouble.message)).hash(&mut hasher);
     container(pod).map(|status| status.restart_count).hash(&mut hasher);
     hasher.finish()
 }
 
-/// The report, if the agent that runs now wrote it: of this pod, and not from before the
-/// container's start.
+/// The report, if the running agent wrote it: of this pod, and not before the container's start.
 fn current_report(pod: &Pod) -> Option<Report> {
     let report: Report = serde_json::from_str(pod.annotations().get(ANNOTATION_REPORT)?).ok()?;
     if Some(report.pod_uid.as_str()) != pod.metadata.uid.as_deref() {
         return None;
     }
-    match container(pod)?.state.as_ref()?.running.as_ref()?.started_at.as_ref() {
-        Some(started) if started.0.duration_since(report.agent_started_at) > START_TOLERANCE => None,
-        Some(_) => Some(report),
-        None => None,
-    }
+    let started = running_since(pod)?;
+    (started.duration_since(report.agent_started_at) <= START_TOLERANCE).then_some(report)
 }
 
 fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
@@ -155,6 +178,10 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == "database")
 }
 
+fn running_since(pod: &Pod) -> Option<Timestamp> {
+    Some(container(pod)?.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
+}
+
 fn is_mounting(pod: &Pod) -> bool {
     let waiting = |status: &ContainerStatus| status.state.as_ref()?.waiting.as_ref()?.reason.clone();
     container(pod).and_then(waiting).is_some_and(|why| why == "ContainerCreating")
@@ -162,15 +189,11 @@ fn is_mounting(pod: &Pod) -> bool {
 
 fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let name = pod.name_any();
-    if let Some(scheduled) = condition(pod, "PodScheduled").filter(|condition| condition.status == "False") {
-        let since = scheduled.last_transition_time.as_ref().map_or(now, |time| time.0);
-        if now.duration_since(since) < SCHEDULING_PATIENCE {
-            return None;
-        }
-        let message = scheduled.message.clone().unwrap_or_default();
-        let unbound = message.contains("PersistentVolumeClaim");
+    if let Some(scheduled) = unscheduled(pod) {
+        let message = unschedulable(pod, now)?;
+        let unbound = scheduled.contains("PersistentVolumeClaim");
         let reason = if unbound { reason::VOLUME_PENDING } else { reason::UNSCHEDULABLE };
-        return Some(trouble(reason, format!("pod {name} cannot be scheduled: {message}")));
+        return Some(trouble(reason, message));
     }
     let status = container(pod)?;
     let state = status.state.as_ref()?;
@@ -193,10 +216,10 @@ fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref())?;
     let unready = !status.ready && status.restart_count >= CRASHES_BEFORE_ALARM;
     let why = last.reason.as_deref().unwrap_or("unknown");
-    // By the kernel, with all processes in it: the first one is worth telling.
+    // By the kernel, with all its processes: even the first time is reported.
     if why == "OOMKilled" && !status.ready {
         let message = format!(
-            "the container of pod {name} was killed for want of memory {}",
+            "the container of pod {name} was OOM-killed {}",
             if status.restart_count == 1 { "once".to_owned() } else { format!("{} times", status.restart_count) }
         );
         return Some(trouble(reason::OOM_KILLED, message));
@@ -210,7 +233,21 @@ fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     })
 }
 
-/// Whether a container waits because its image cannot be had.
+/// The scheduler's message of a pod that has no node.
+fn unscheduled(pod: &Pod) -> Option<String> {
+    let scheduled = condition(pod, "PodScheduled").filter(|condition| condition.status == "False")?;
+    Some(scheduled.message.clone().unwrap_or_default())
+}
+
+/// The scheduler's message of a pod that has been without a node for some time.
+pub fn unschedulable(pod: &Pod, now: Timestamp) -> Option<String> {
+    let why = unscheduled(pod)?;
+    let since = condition(pod, "PodScheduled")?.last_transition_time.as_ref().map_or(now, |time| time.0);
+    let long = now.duration_since(since) >= SCHEDULING_PATIENCE;
+    long.then(|| format!("pod {} cannot be scheduled: {why}", pod.name_any()))
+}
+
+/// Whether a container waits because its image cannot be pulled.
 pub fn is_image_pull(why: &str) -> bool {
     ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"].contains(&why)
 }
@@ -247,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_is_believed_only_by_label_and_its_own_fresh_report() {
+    fn a_primary_needs_the_label_and_a_current_report() {
         let after = "2026-01-01T00:00:10.5Z";
         let claims = |uid: &str, started: &str| {
             DatabasePod::from(&pod(uid, started, "True"), Timestamp::now()).claims_the_lead()
@@ -259,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn patronis_own_annotation_is_no_cause_to_reconcile() {
+    fn patronis_own_annotation_does_not_trigger_a_reconcile() {
         let mut before = pod("u1", "2026-01-01T00:00:11Z", "True");
         let mut after = before.clone();
         after.annotations_mut().insert("status".to_owned(), "{\"xlog_location\":1}".to_owned());

@@ -1,4 +1,4 @@
-//! ServiceAccounts, and the Role of the database pods: it names its objects.
+//! ServiceAccounts, and the Role of the database pods, which names its objects.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -8,16 +8,16 @@ use crate::api::spec::MAXIMUM_INSTANCES;
 use crate::operator::apply::object::Planned;
 use crate::operator::validate::Database;
 
-/// A ServiceAccount. Its token is mounted where a pod asks for it, not by default.
+/// A ServiceAccount. Its token is mounted only if a pod requests it.
 pub fn service_account(database: &Database, name: &str) -> Planned {
     Planned::new::<ServiceAccount>(&database.owner, name.to_owned(), json!({"automountServiceAccountToken": false}))
 }
 
-/// What the database pods may do: Patroni's four ConfigMaps and their own pods by name.
-/// Only list and watch, which cannot be limited to names, are wider.
+/// The rights of the database pods: Patroni's four ConfigMaps and their own pods by name. Only list
+/// and watch, which cannot be limited to names, are wider.
 pub fn role(database: &Database) -> Planned {
     let names = database.names();
-    // Of as many as there may ever be, so that scaling does not wait for a change of rights.
+    // Up to the maximum number of instances, so that scaling does not wait for a change of rights.
     let pods = (0..MAXIMUM_INSTANCES).map(|ordinal| names.pod(ordinal)).collect::<Vec<_>>();
     Planned::new::<Role>(
         &database.owner,

@@ -9,10 +9,10 @@ use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::records::VaultAccess;
 use crate::operator::apply::object::{ANNOTATION_TEMPLATE, Annotations, Planned};
-use crate::operator::credentials::Settled;
+use crate::operator::credentials::DesiredCredentials;
 use crate::operator::validate::Database;
 
-/// A role_id and how to reach Vault. The secret_id is in a Secret of the same name.
+/// A role_id and Vault's address. The secret_id is in a Secret of the same name.
 pub fn approle(database: &Database, inputs: &Inputs<'_>, name: &str, role_id: &str) -> Planned {
     let options = inputs.options;
     let access = VaultAccess {
@@ -30,7 +30,7 @@ pub fn approle(database: &Database, inputs: &Inputs<'_>, name: &str, role_id: &s
     Planned::new::<ConfigMap>(&database.owner, name.to_owned(), json!({"data": data}))
 }
 
-/// What the agents shall bring about.
+/// The desired state for the agents.
 pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
     let decision = inputs.decision;
     let document = Desired {
@@ -48,8 +48,8 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
     Planned::new::<ConfigMap>(&database.owner, database.names().desired(), body)
 }
 
-/// The desired state as the agents read it.
-pub fn document(database: &Database, credentials: &Settled) -> Desired {
+/// The document with the desired state.
+pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desired {
     Desired {
         version: desired::VERSION,
         uid: database.owner.uid.clone(),
@@ -59,23 +59,27 @@ pub fn document(database: &Database, credentials: &Settled) -> Desired {
         volume_bytes: database.volume_bytes,
         memory: database.memory,
         extensions: database.extensions.clone(),
-        // With one instance, too: Patroni's record of who has every commit bars an earlier member that
-        // returns with an old volume, whatever the number of instances was meanwhile.
+        application_creates: database.migrations.is_none(),
+        // With one instance, too: Patroni's record of the synchronous members prevents the
+        // promotion of an earlier member that returns with an old volume, independent of the number
+        // of instances.
         synchronous: database.synchronous,
         maximum_lag_bytes: database.maximum_lag_bytes,
         credential_generation: credentials.generation,
+        prove: credentials.prove,
         requests: credentials.requests.clone(),
         order: None,
         primary_host: database.names().primary_host(),
         system_identifier: None,
         authorities: None,
+        archive: database.archive.clone(),
     }
 }
 
-/// Patroni's ConfigMaps, with what they hold when they are made. They share the volumes' fate
-/// exactly: an `initialize` key without volumes makes a new cluster wait for ever, volumes without
-/// it let a stale replica win. So they are stamped, not controlled; and they are this resource's
-/// whatever they say, while its volumes are.
+/// Patroni's ConfigMaps, with their content at creation. They are kept or deleted exactly with the
+/// volumes: with an `initialize` key but no volumes a new cluster waits forever, with volumes but
+/// no key a stale replica could win. So they are stamped, not controlled; and they belong to this
+/// resource as long as its volumes do.
 pub fn patroni(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
     let labels = json!({"metadata": {"labels": {LABEL_SCOPE: database.names().base()}}});
     let made = |(name, contents): (String, &Annotations)| {

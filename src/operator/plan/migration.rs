@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use super::drift;
-use super::job::{EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal};
+use super::job::{ANNOTATION_POD, EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal, place, pod_id, set_resources};
 use super::tool;
-use super::workload::{container_security, pod_security};
+use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::ImageSource;
 use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::contract::migration;
@@ -22,16 +22,16 @@ use crate::operator::validate::{Database, Migrations, Source};
 pub const COMPONENT: &str = "migration";
 /// The container that applies files.
 pub const MIGRATE: &str = "migrate";
-/// The init container that copies them out of an image.
+/// The init container that copies them from an image.
 pub const COPY: &str = "copy";
-/// How often a Job is tried again by Kubernetes, when its cause is one that passes.
+/// The number of retries of a Job by Kubernetes after transient failures.
 const BACKOFF_LIMIT: i32 = 4;
-/// How much may be copied out of an image.
+/// The size limit of files copied from an image.
 const COPY_LIMIT: &str = "128Mi";
 
-/// The names of the ConfigMaps that hold one revision: as many as it is declared in, since
-/// one holds a MiB at most, and none where the operator does not read the files. They follow
-/// from what each holds, for none is ever changed.
+/// The names of the ConfigMaps with one revision: as many as in the declaration, since one has at
+/// most 1 MiB, and none if the operator does not read the files. The names depend on the content,
+/// since the ConfigMaps are immutable.
 pub fn copies(database: &Database, revision: &str, parts: &[BTreeMap<String, String>]) -> Vec<String> {
     let names = database.names();
     match parts {
@@ -45,8 +45,8 @@ pub fn copies(database: &Database, revision: &str, parts: &[BTreeMap<String, Str
     }
 }
 
-/// One revision of the migrations, as it was when the Job was made: immutable, so that what
-/// a Job reads is what was checked.
+/// One revision of the migrations, as it was when the Job was created: immutable, so that the Job
+/// reads the files that were checked.
 pub fn config_maps(database: &Database, names: &[String], parts: &[BTreeMap<String, String>]) -> Vec<Planned> {
     let planned = |(name, files): (&String, &BTreeMap<String, String>)| {
         Planned::new::<ConfigMap>(
@@ -62,16 +62,16 @@ pub fn config_maps(database: &Database, names: &[String], parts: &[BTreeMap<Stri
     names.iter().zip(parts).map(planned).collect()
 }
 
-/// What a Job is for.
+/// The purpose of a Job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To bring the migrations to the database.
+    /// To apply the migrations.
     Apply,
-    /// To compare its schema with what they give.
+    /// To compare the schema with them.
     Compare,
 }
 
-/// The Job for one revision; `copies` are the ConfigMaps that hold it, where it is in ConfigMaps.
+/// The Job for one revision; `copies` are its ConfigMaps, if any.
 pub fn job(
     database: &Database,
     options: &Options,
@@ -92,22 +92,25 @@ pub fn job(
     };
     let (name, pod, backoff_limit) = match purpose {
         Purpose::Apply => (names.migration_job(&migrations.run(revision)), pod, BACKOFF_LIMIT),
-        // It is made again at its next time.
+        // It is recreated for the next check.
         Purpose::Compare => (names.drift_job(), drift::pod(database, pod), 0),
     };
     let secrets = options.image_pull_secrets.iter().chain(own_secrets.iter().map(|secret| &secret.name));
     let mut job = json!({
-        "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
+        "metadata": {
+            "labels": {"app.kubernetes.io/component": COMPONENT},
+            "annotations": {ANNOTATION_POD: pod_id(database, migrations)},
+        },
         "spec": {
             "backoffLimit": backoff_limit,
             "podFailurePolicy": {"rules": rules(&pod)},
-            "template": template(database, options, pod, secrets.map(|name| json!({"name": name})).collect()),
+            "template": template((database, migrations), options, pod, secrets.map(|name| json!({"name": name})).collect()),
         },
     });
     if purpose == Purpose::Compare {
         job["spec"]["activeDeadlineSeconds"] = drift::DEADLINE_SECONDS.into();
-        // Whoever reads what it found knows what it was asked.
-        job["metadata"]["annotations"] = json!({drift::ANNOTATION_GOAL: policy.goal(revision)});
+        // The reader of its result needs the revision and target.
+        job["metadata"]["annotations"][drift::ANNOTATION_GOAL] = policy.goal(revision).into();
         if let Some(token) = &migrations.drift_request {
             job["metadata"]["annotations"][ANNOTATION_CHECK_DRIFT] = token.clone().into();
         }
@@ -115,17 +118,18 @@ pub fn job(
     Planned::new::<Job>(&database.owner, name, job)
 }
 
-/// A pod that was evicted, or whose node is gone, is no failure of the migrations.
+/// An evicted pod, or one whose node was removed, is no failure of the migrations.
 fn rules(pod: &JobPod) -> Vec<Value> {
     let disrupted = json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]});
     std::iter::once(disrupted).chain(pod.in_vain.iter().cloned()).collect()
 }
 
-fn template(database: &Database, options: &Options, pod: JobPod, secrets: Vec<Value>) -> Value {
-    let mut labels = json!({"app.kubernetes.io/component": COMPONENT});
-    for (key, value) in database.owner.labels() {
-        labels[key] = value.into();
-    }
+fn template(
+    (database, migrations): (&Database, &Migrations),
+    options: &Options,
+    pod: JobPod,
+    secrets: Vec<Value>,
+) -> Value {
     let mut spec = json!({
         "serviceAccountName": database.names().migrator(),
         "automountServiceAccountToken": false,
@@ -141,13 +145,12 @@ fn template(database: &Database, options: &Options, pod: JobPod, secrets: Vec<Va
     if !secrets.is_empty() {
         spec["imagePullSecrets"] = secrets.into();
     }
-    if !database.scheduling.tolerations.is_empty() {
-        spec["tolerations"] = json!(database.scheduling.tolerations);
-    }
-    json!({"metadata": {"labels": labels}, "spec": spec})
+    set_resources(&mut spec, migrations);
+    place(&mut spec, database);
+    json!({"metadata": pod_metadata(database, json!({"app.kubernetes.io/component": COMPONENT})), "spec": spec})
 }
 
-/// The container that reads the files: its name, and the part of `servicedb migrate` that it does.
+/// The container that reads the files: its name, and its subcommand of `servicedb migrate`.
 type Worker<'a> = (&'a str, Option<&'a str>);
 
 fn of_config_maps(ours: &Ours<'_>, (name, part): Worker<'_>, copies: &[String]) -> JobPod {
@@ -160,7 +163,7 @@ fn of_config_maps(ours: &Ours<'_>, (name, part): Worker<'_>, copies: &[String]) 
     JobPod { init_containers: Vec::new(), containers: vec![worker], volumes, in_vain }
 }
 
-/// The image as a volume, or, where nodes cannot do that, copied by a container of its own.
+/// The image as a volume, or, if nodes do not support that, copied by an init container.
 fn of_image(ours: &Ours<'_>, (name, part): Worker<'_>, image: &ImageSource) -> JobPod {
     let mut worker = ours.container(name, part);
     let mut volumes = ours.volumes();
@@ -174,10 +177,10 @@ fn of_image(ours: &Ours<'_>, (name, part): Worker<'_>, image: &ImageSource) -> J
         init_containers.push(json!({
             "name": COPY,
             "image": image.reference,
-            // What links point to, for it is not there any more when they are read.
+            // Links are replaced by their targets, which are not in the copy.
             "command": ["cp", "-RL", format!("{}/.", image.path.trim_end_matches('/')), pod::MIGRATIONS_DIR],
             "securityContext": container_security(),
-            // What cp said: nothing of it can be secret, since the container has nothing that is.
+            // The output of cp cannot contain secrets: the container has none.
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": [{"name": "migrations", "mountPath": pod::MIGRATIONS_DIR}],
         }));

@@ -1,18 +1,18 @@
-//! From a checked [`Database`] to objects: pure, one file per object or family. The order
-//! of the list is the order of what stands on what; the workload comes last.
+//! From a checked [`Database`] to objects: pure, one file per object or family. The list is in the
+//! order of dependencies; the workload is last.
 
 mod access;
 pub mod config;
 pub mod drift;
 mod inputs;
-mod job;
+pub mod job;
 pub mod migration;
 mod network;
 pub mod tool;
 mod workload;
 
 pub use inputs::Inputs;
-pub use workload::{RETAIN, Shape};
+pub use workload::{RETAIN, WorkloadInputs};
 
 use serde_json::Value;
 
@@ -21,7 +21,8 @@ use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
 use crate::operator::instances::situation::Decision;
 
-/// Everything that does not run, and what of it shall not be there: applied first, in any order.
+/// All objects except the workload, including those that must be absent: applied first, in any
+/// order.
 pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
     let mut objects = vec![
         access::service_account(database, &database.names().base()),
@@ -51,17 +52,17 @@ fn budgets(database: &Database, decision: &Decision) -> [Planned; 2] {
     }
 }
 
-/// The RoleBinding, which the API server takes only once its Role is there.
+/// The RoleBinding, which the API server accepts only if its Role exists.
 pub fn binding(database: &Database) -> Planned {
     access::role_binding(database)
 }
 
-/// The template of the database pods, as this version makes it.
+/// The template of the database pods of this version.
 pub fn template(database: &Database, options: &Options) -> Value {
     workload::template(database, options)
 }
 
 /// The StatefulSet, applied last.
-pub fn workload(database: &Database, shape: &Shape<'_>) -> Planned {
-    workload::stateful_set(database, shape)
+pub fn workload(database: &Database, inputs: &WorkloadInputs<'_>) -> Planned {
+    workload::stateful_set(database, inputs)
 }

@@ -11,8 +11,8 @@ use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
 
-/// The primary. It goes by the role label alone: while a kubelet is stopped and the network
-/// is whole Patroni rightly goes on leading, and the Service must too.
+/// The primary, selected by the role label only, not by readiness: while a kubelet is stopped,
+/// Patroni continues to lead, and the Service must continue to work.
 pub fn primary_service(database: &Database) -> Planned {
     let selector = json!({LABEL_SCOPE: database.names().base(), LABEL_ROLE: ROLE_PRIMARY});
     Planned::new::<Service>(
@@ -42,8 +42,8 @@ pub fn peers_service(database: &Database) -> Planned {
     )
 }
 
-/// Who may connect: the declared clients, the members, the migration Job, monitoring.
-/// Ingress only: denying egress would cut Patroni off from the API server.
+/// Ingress from the declared clients, the members, the migration Job and monitoring. Egress is not
+/// restricted: that would cut Patroni off from the API server.
 pub fn policy(database: &Database, options: &Options) -> Planned {
     let names = database.names();
     let members = json!({"podSelector": {"matchLabels": {LABEL_SCOPE: names.base()}}});
@@ -74,21 +74,20 @@ pub fn policy(database: &Database, options: &Options) -> Planned {
     )
 }
 
-/// Keeps a drain off the primary until the lead has been handed over, which the operator does
-/// when it sees the node cordoned. It names the role, so that it lets the pod go after that.
+/// Blocks the eviction of the primary until the lead has been handed over, which the operator does
+/// when the node is cordoned. It selects by role, so that it allows the eviction afterwards.
 pub fn primary_budget(database: &Database) -> Planned {
     budget(database, database.names().primary_budget(), ROLE_PRIMARY, 1)
 }
 
-/// Of the replicas, one at a time may be taken away on purpose. `minAvailable`, since a
-/// maximum would count the primary, too, which the selector leaves out: no pod may be in two
-/// budgets.
+/// Allows the eviction of one replica at a time. `minAvailable`, since `maxUnavailable` would count
+/// the primary too, which the selector excludes: no pod may be in two budgets.
 pub fn replicas_budget(database: &Database) -> Planned {
     budget(database, database.names().base(), ROLE_REPLICA, database.instances - 2)
 }
 
-/// Lets no instance be evicted, whether it is ready or not: with one of the pods the only copy of
-/// the data would go.
+/// Blocks the eviction of every instance, ready or not: one of the pods has the only copy of the
+/// data.
 pub fn closed_budget(database: &Database) -> Planned {
     Planned::new::<PodDisruptionBudget>(
         &database.owner,
@@ -108,7 +107,7 @@ fn budget(database: &Database, name: String, role: &str, available: i32) -> Plan
         json!({"spec": {
             "minAvailable": available,
             "selector": {"matchLabels": {LABEL_SCOPE: database.names().base(), LABEL_ROLE: role}},
-            // What does not serve anyway does not hinder a drain.
+            // A pod that does not serve does not block a drain.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         }}),
     )

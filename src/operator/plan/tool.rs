@@ -1,6 +1,6 @@
-//! The migration Job of a team's own tool: the tool is an init container between a sidecar of
-//! ours, which holds the lock, and a container of ours, which records that it has ended well.
-//! So the tool runs only while the lock is held, and only its exit code 0 is ever recorded.
+//! The migration Job of a team's own tool: the tool is an init container between Servicedb's
+//! sidecar, which holds the lock, and Servicedb's container, which records its success. So the tool
+//! runs only while the lock is held, and only its exit code 0 is recorded.
 
 use serde_json::{Value, json};
 
@@ -15,9 +15,9 @@ pub const HOLD: &str = "hold";
 pub const TOOL: &str = "tool";
 /// The container that records.
 pub const RECORD: &str = "record";
-/// The exit code by which a tool says that another try may go better (`EX_TEMPFAIL`).
+/// The exit code of a tool for a transient failure (`EX_TEMPFAIL`).
 pub const EXIT_TRANSIENT: i32 = 75;
-/// How long the sidecar may take to get the lock, in seconds: it gives up earlier by itself.
+/// The timeout of the sidecar for the lock, in seconds: it fails earlier by itself.
 const START_SECONDS: i32 = 3600;
 
 /// The pod.
@@ -49,7 +49,7 @@ pub fn pod(ours: &Ours<'_>, tool: &ToolSource) -> JobPod {
     }
 }
 
-/// Image, command and arguments are the team's; all else is ours.
+/// Image, command and arguments come from the team; the rest from Servicedb.
 fn team(tool: &ToolSource, session: Value) -> Value {
     let file = |name: &str| format!("{}/{name}", pod::SESSION_DIR);
     let mut container = json!({

@@ -4,63 +4,61 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
+use crate::api::SchedulingSpec;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
 use crate::contract::pod;
+use crate::contract::shutdown::grace_seconds;
 use crate::operator::apply::object::{ANNOTATION_DATABASE, ANNOTATION_TEMPLATE, ANNOTATION_UID, Planned};
 use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
 
-/// How long a pod may take to stop: PostgreSQL's last checkpoint and the leader's handing over.
-const TERMINATION_GRACE_SECONDS: i64 = 60;
-
-/// What becomes of volumes by Kubernetes' own hand: nothing.
+/// The StatefulSet's policy for volumes: Kubernetes deletes none.
 pub const RETAIN: &str = "Retain";
 
-/// What of a StatefulSet hangs on what is there already.
-pub struct Shape<'a> {
-    /// The template that was chosen.
+/// The inputs of the StatefulSet that depend on the observed state.
+pub struct WorkloadInputs<'a> {
+    /// The chosen template.
     pub template: &'a Value,
-    /// How many pods, which may still be more than declared.
+    /// The number of pods, which may still be more than declared.
     pub replicas: i32,
     /// The size of a new volume, which may still be less than declared.
     pub volume_size: &'a Quantity,
+    /// The resource's uid on a new volume; an earlier resource's in a StatefulSet that was adopted.
+    pub volume_uid: &'a str,
 }
 
-/// The database pods and their volumes. `Parallel`, since ordinals mean nothing to Patroni;
-/// `OnDelete`, since who restarts when is the operator's to decide.
-pub fn stateful_set(database: &Database, shape: &Shape<'_>) -> Planned {
+/// The database pods and their volumes. `Parallel`, since Patroni does not depend on ordinals;
+/// `OnDelete`, since the operator decides the order of restarts.
+pub fn stateful_set(database: &Database, inputs: &WorkloadInputs<'_>) -> Planned {
     let names = database.names();
     Planned::new::<StatefulSet>(
         &database.owner,
         names.base(),
-        json!({"metadata": {"annotations": {ANNOTATION_TEMPLATE: shape.template.to_string()}}, "spec": {
+        json!({"metadata": {"annotations": {ANNOTATION_TEMPLATE: inputs.template.to_string()}}, "spec": {
             "serviceName": names.peers_service(),
-            "replicas": shape.replicas,
+            "replicas": inputs.replicas,
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": {LABEL_SCOPE: names.base()}},
-            // Whoever scales the StatefulSet takes no volume with it: `scaleDownPolicy: Delete` is
-            // carried out by the operator (`given_up`).
+            // Scaling the StatefulSet deletes no volume: the operator implements `scaleDownPolicy:
+            // Delete` (`given_up`).
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": RETAIN, "whenScaled": RETAIN},
-            "template": shape.template,
-            "volumeClaimTemplates": [volume_claim(database, shape.volume_size)],
+            "template": inputs.template,
+            "volumeClaimTemplates": [volume_claim(database, inputs)],
         }}),
     )
 }
 
-/// The template of the database pods, as this version makes it.
+/// The template of the database pods of this version.
 pub fn template(database: &Database, options: &Options) -> Value {
     let names = database.names();
-    let mut labels = json!({LABEL_SCOPE: names.base(), "app.kubernetes.io/component": "database"});
-    for (key, value) in database.owner.labels() {
-        labels[key] = value.into();
-    }
+    let labels = json!({LABEL_SCOPE: names.base(), "app.kubernetes.io/component": "database"});
     let scheduling = &database.scheduling;
     let mut spec = json!({
         "serviceAccountName": names.base(),
         "automountServiceAccountToken": true,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace_seconds(&database.parameters),
         "securityContext": pod_security(options),
         "containers": [container(database, options)],
         "volumes": [
@@ -76,32 +74,73 @@ pub fn template(database: &Database, options: &Options) -> Value {
     if !options.image_pull_secrets.is_empty() {
         spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
     }
-    // With one instance, too, or a second one would need another template of the first.
-    spec["affinity"] = match &scheduling.affinity {
-        Some(affinity) => json!(affinity),
-        None => spread_over_nodes(database),
-    };
+    // With one instance, too: otherwise a second instance would change the template of the first.
+    spec["affinity"] = affinity(database);
     if !scheduling.tolerations.is_empty() {
         spec["tolerations"] = json!(scheduling.tolerations);
     }
     if !scheduling.topology_spread_constraints.is_empty() {
-        spec["topologySpreadConstraints"] = json!(scheduling.topology_spread_constraints);
+        spec["topologySpreadConstraints"] = spread_constraints(database);
     }
     if let Some(class) = &scheduling.priority_class_name {
         spec["priorityClassName"] = class.clone().into();
     }
-    json!({"metadata": {"labels": labels}, "spec": spec})
+    json!({"metadata": pod_metadata(database, labels), "spec": spec})
 }
 
-/// Members prefer different nodes; they do not insist, or a small cluster could not hold them.
-fn spread_over_nodes(database: &Database) -> Value {
-    json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
-        "weight": 100,
-        "podAffinityTerm": {
-            "topologyKey": "kubernetes.io/hostname",
-            "labelSelector": {"matchLabels": {LABEL_SCOPE: database.names().base()}},
-        },
-    }]}})
+/// The metadata of a pod: the labels of the database's objects, the given labels, and the declared
+/// labels and annotations, which cannot replace them.
+pub fn pod_metadata(database: &Database, labels: Value) -> Value {
+    let mut all = json!(database.pod_metadata.labels);
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        all[key] = value.clone();
+    }
+    for (key, value) in database.owner.labels() {
+        all[key] = value.into();
+    }
+    let mut metadata = json!({"labels": all});
+    if !database.pod_metadata.annotations.is_empty() {
+        metadata["annotations"] = json!(database.pod_metadata.annotations);
+    }
+    metadata
+}
+
+/// The declared affinity. Without a pod anti-affinity, instances prefer different nodes; it is no
+/// requirement, so that they fit into a small cluster.
+fn affinity(database: &Database) -> Value {
+    let mut affinity = json!(database.scheduling.affinity.clone().unwrap_or_default());
+    if affinity.get("podAntiAffinity").is_none() {
+        affinity["podAntiAffinity"] = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "podAffinityTerm": {
+                "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": of_database(database),
+            },
+        }]});
+    }
+    affinity
+}
+
+/// The declared spread constraints. One without a selector would count no pods.
+fn spread_constraints(database: &Database) -> Value {
+    let mut constraints = json!(database.scheduling.topology_spread_constraints);
+    for constraint in constraints.as_array_mut().into_iter().flatten() {
+        if constraint.get("labelSelector").is_none() {
+            constraint["labelSelector"] = of_database(database);
+        }
+    }
+    constraints
+}
+
+/// Selects the instances.
+fn of_database(database: &Database) -> Value {
+    json!({"matchLabels": {LABEL_SCOPE: database.names().base()}})
+}
+
+/// The declared node affinity.
+pub fn affinity_to_nodes(scheduling: &SchedulingSpec) -> Option<Value> {
+    let nodes = scheduling.affinity.as_ref()?.node_affinity.as_ref()?;
+    Some(json!({"nodeAffinity": nodes}))
 }
 
 fn container(database: &Database, options: &Options) -> Value {
@@ -123,8 +162,14 @@ fn container(database: &Database, options: &Options) -> Value {
             {"name": "patroni", "containerPort": pod::PATRONI_PORT, "protocol": "TCP"},
             {"name": "agent", "containerPort": pod::AGENT_PORT, "protocol": "TCP"},
         ],
-        // The agent answers as soon as it runs. Liveness asks it alone: a long base backup,
-        // a rewind or a wait for a leader is not death.
+        // The agent answers once the instance is ready, or after most of a minute: during a normal
+        // start no probe fails, which would be a Warning event. It listens within the first second.
+        "startupProbe": {
+            "httpGet": {"path": format!("/livez?{}", pod::STARTED), "port": "agent"}, "initialDelaySeconds": 1,
+            "periodSeconds": 1, "timeoutSeconds": pod::START_SECONDS + 10, "failureThreshold": 6,
+        },
+        // Liveness depends only on the agent: a long base backup, a rewind or a wait for a leader
+        // is no failure.
         "livenessProbe": {
             "httpGet": {"path": "/livez", "port": "agent"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
         },
@@ -146,8 +191,8 @@ fn container(database: &Database, options: &Options) -> Value {
     })
 }
 
-/// The restricted Pod Security Standard, for a pod. `OnRootMismatch`: on a large volume a
-/// change of every file's group would take longer than starting PostgreSQL.
+/// The restricted Pod Security Standard, for a pod. `OnRootMismatch`: on a large volume, changing
+/// the group of every file would take longer than starting PostgreSQL.
 pub fn pod_security(options: &Options) -> Value {
     json!({
         "runAsNonRoot": true,
@@ -168,10 +213,10 @@ pub fn container_security() -> Value {
     })
 }
 
-fn volume_claim(database: &Database, size: &Quantity) -> Value {
+fn volume_claim(database: &Database, inputs: &WorkloadInputs<'_>) -> Value {
     let mut spec = json!({
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": size}},
+        "resources": {"requests": {"storage": inputs.volume_size}},
     });
     if let Some(class) = &database.storage.storage_class_name {
         spec["storageClassName"] = class.clone().into();
@@ -183,7 +228,7 @@ fn volume_claim(database: &Database, size: &Quantity) -> Value {
             "name": "data",
             "labels": {LABEL_NAME: database.names().name, LABEL_SCOPE: database.names().base()},
             "annotations": {
-                ANNOTATION_UID: database.owner.uid,
+                ANNOTATION_UID: inputs.volume_uid,
                 ANNOTATION_DATABASE: database.postgres.database,
             },
         },

@@ -1,4 +1,4 @@
-//! Two commands for the chart: may the operator be removed, and does its Vault login work.
+//! Two commands for the chart: whether the operator may be removed, and whether its Vault login works.
 
 use std::process::ExitCode;
 
@@ -13,8 +13,8 @@ use crate::vault::Vault;
 /// How many resources a refusal names.
 const NAMED: u32 = 20;
 
-/// Refuses while there are ServiceDatabases: without the operator their finalizers would
-/// hold them, and nothing would look after them.
+/// Fails while ServiceDatabases exist: without the operator, their finalizers would block their
+/// deletion, and nothing would manage them.
 pub async fn uninstall() -> ExitCode {
     let found = async {
         let client = Client::try_default().await.map_err(|error| error.to_string())?;
@@ -34,18 +34,18 @@ pub async fn uninstall() -> ExitCode {
                 .map(|resource| format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any()));
             let names = names.collect::<Vec<_>>().join(", ");
             eprintln!(
-                "Servicedb is not removed while ServiceDatabases exist: {names}. Delete them first (kubectl delete sdb); their data follows each one's deletionPolicy."
+                "Servicedb cannot be removed while ServiceDatabases exist: {names}. Delete them first (kubectl delete sdb); their deletionPolicy applies to their data."
             );
             ExitCode::FAILURE
         }
         Err(problem) => {
-            eprintln!("whether ServiceDatabases exist could not be found out, so Servicedb is not removed: {problem}");
+            eprintln!("cannot list ServiceDatabases, so Servicedb is not removed: {problem}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Logs in to Vault as the operator does and reads what it may read; a line a link.
+/// Logs in to Vault as the operator does and tests its rights; prints one line per step.
 pub async fn vault(options: Options) -> ExitCode {
     let vault = match startup::vault(&options) {
         Ok(vault) => vault,
@@ -59,7 +59,7 @@ pub async fn vault(options: Options) -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!("ok   health: {} serves", options.vault_address);
-    // A policy of our own prefix that does not exist: only login and the right to read count.
+    // A missing policy with the operator's prefix: only the login and the right to read are tested.
     let probe = format!("servicedb.{}.check.check.instance", options.cluster_id);
     if let Err(error) = vault.read_policy(&probe).await {
         println!("FAIL login: {error}");

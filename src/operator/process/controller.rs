@@ -1,4 +1,4 @@
-//! The controller: which changes are a cause to reconcile, and what follows a failure.
+//! The controller: the events that trigger a reconcile, and the backoff after a failure.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -33,17 +33,17 @@ use crate::operator::lifecycle::orphans;
 use crate::operator::observe::pods::{fingerprint, trim};
 use crate::operator::reconcile::reconcile;
 
-/// How long one reconcile may take, in seconds.
+/// Timeout of a reconcile, in seconds.
 const TIMEOUT_SECONDS: u64 = 60;
-/// The first wait after a failure; it doubles with each.
+/// The delay after the first failure; it doubles with each.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// The longest.
+/// The maximum delay.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
-/// The longest while Vault fails: it may be back at any moment, and one request finds out.
+/// The maximum delay while Vault fails: it may return at any time, and one request is enough to check.
 const LONGEST_VAULT_BACKOFF: Duration = Duration::from_secs(20);
-/// The wait after a conflict with a newer version of an object.
+/// The delay after a conflict with a newer version of an object.
 const OUTDATED: Duration = Duration::from_millis(500);
-/// Changes within this time are one cause.
+/// Changes within this time trigger one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// Runs the controller for these watches until `stop` resolves.
@@ -52,12 +52,12 @@ pub async fn run(
     watches: Vec<PodWatch>,
     stop: impl Future<Output = ()> + Send + Sync + Clone + 'static,
 ) {
-    // A controller for each watched namespace: what may be watched is what the Role there lets.
+    // A controller for each watched namespace: the Role there limits the watches.
     let vault = vault_probe::start(context.clone());
     let controllers = watches.into_iter().map(|pods| controller(context.clone(), pods, vault.clone(), stop.clone()));
     tokio::select! {
         _ = future::join_all(controllers) => {}
-        () = orphans::sweep_for_ever(context.clone(), vault.clone()) => {}
+        () = orphans::sweep_periodically(context.clone(), vault.clone()) => {}
     }
 }
 
@@ -73,7 +73,7 @@ async fn controller(
     let config = Config::default().concurrency(context.options.concurrency).debounce(DEBOUNCE);
     let controller = Controller::new(resources, watcher::Config::default()).with_config(config);
     let known = controller.store();
-    // Everything that is applied, but Secrets, which the operator may neither list nor watch.
+    // All applied kinds except Secrets, which the operator may neither list nor watch.
     controller
         .reconcile_on(watches::objects::<StatefulSet>(&context, namespace))
         .reconcile_on(watches::objects::<Job>(&context, namespace))
@@ -99,7 +99,7 @@ async fn controller(
         .await;
 }
 
-/// A watch of database pods: a trimmed store for all to read, and the changes that matter.
+/// A watch of database pods: a shared trimmed store, and the relevant changes.
 pub struct PodWatch {
     namespace: Option<String>,
     changes: futures::stream::BoxStream<'static, ObjectRef<ServiceDatabase>>,
@@ -113,26 +113,26 @@ pub fn watch_pods(client: &Client, namespace: Option<String>, writer: Writer<Pod
     PodWatch { namespace, changes: changes.boxed() }
 }
 
-/// The resources whose pods changed in what the operator reads. Deletions always count.
+/// The resources whose pods changed in fields that the operator reads. Deletions always count.
 fn relevant(
     events: impl Stream<Item = Result<watcher::Event<Pod>, watcher::Error>> + Send + 'static,
 ) -> impl Stream<Item = ObjectRef<ServiceDatabase>> + Send {
-    let mut seen: HashMap<(Option<String>, String), u64> = HashMap::new();
+    let mut fingerprints: HashMap<(Option<String>, String), u64> = HashMap::new();
     events
         .filter_map(move |event| {
             let changed = match event {
                 Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                     let print = fingerprint(&pod);
-                    let before = seen.insert((pod.namespace(), pod.name_any()), print);
+                    let before = fingerprints.insert((pod.namespace(), pod.name_any()), print);
                     (before != Some(print)).then(|| resource_of(&pod)).flatten()
                 }
                 Ok(watcher::Event::Delete(pod)) => {
-                    seen.remove(&(pod.namespace(), pod.name_any()));
+                    fingerprints.remove(&(pod.namespace(), pod.name_any()));
                     resource_of(&pod)
                 }
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
                 Err(error) => {
-                    tracing::warn!(%error, "the watch of database pods failed and is tried again");
+                    tracing::warn!(%error, "the watch of database pods failed; retrying");
                     None
                 }
             };
@@ -141,10 +141,10 @@ fn relevant(
         .chain(stream::pending())
 }
 
-/// One reconcile, with a bound on its time, its metrics and its words: all of them name the resource.
+/// One reconcile, with its timeout, its metrics and its log span, which names the resource.
 async fn timed(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
     let (namespace, database) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    // At the level of an error: else a log of warnings alone would not say what they are about.
+    // At the level of an error: otherwise a log of warnings only would not name the resource.
     let span = tracing::error_span!("reconcile", namespace, database);
     bounded(resource, context).instrument(span).await
 }
@@ -156,7 +156,7 @@ async fn bounded(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Resul
     let result = match tokio::time::timeout(Duration::from_secs(TIMEOUT_SECONDS), work).await {
         Ok(result) => result,
         Err(_) => {
-            // It ended before it told what it saw.
+            // It was cancelled before it returned.
             context.cache.invalidate_reported(&uid);
             Err(Error::Timeout(TIMEOUT_SECONDS))
         }
@@ -169,11 +169,11 @@ async fn bounded(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Resul
             context.cache.succeeded(&uid);
             tracing::debug!(took_ms = took.as_millis(), "reconciled");
         }
-        Err(error) if error.is_outdated() => {
-            tracing::debug!(%error, "the reconcile is tried again");
+        Err(error) if error.is_outdated() || error.is_of_terminating_namespace() => {
+            tracing::debug!(%error, "the reconcile is retried");
         }
         Err(error) => {
-            tracing::warn!(reason = error.reason(), %error, "the reconcile is tried again");
+            tracing::warn!(reason = error.reason(), %error, "the reconcile is retried");
         }
     }
     result
@@ -182,8 +182,12 @@ async fn bounded(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Resul
 /// Backoff per resource, by class of error, with jitter.
 fn on_error(resource: Arc<ServiceDatabase>, error: &Error, context: Arc<Context>) -> Action {
     if error.is_outdated() {
-        // The newer version is on its way through the watch.
+        // The watch will deliver the newer version.
         return Action::requeue(jittered(OUTDATED));
+    }
+    if error.is_of_terminating_namespace() {
+        // The resource's own deletion comes through the watch.
+        return Action::requeue(jittered(LONGEST_BACKOFF));
     }
     let failures = context.cache.failed(&resource.uid().unwrap_or_default());
     let longest = if matches!(error, Error::Vault(_)) { LONGEST_VAULT_BACKOFF } else { LONGEST_BACKOFF };

@@ -1,5 +1,5 @@
-//! Leader election by a Lease that is replaced with its resourceVersion: of two candidates
-//! that saw the same Lease one gets 409, so both can never win.
+//! Leader election by a Lease that is replaced with its resourceVersion: of two candidates with the
+//! same version one gets 409, so only one can win.
 
 use std::time::Duration;
 
@@ -13,41 +13,44 @@ use tokio::time::Instant;
 use crate::operator::context::error::Error;
 
 const LEASE: &str = "servicedb-operator";
-/// How long a Lease is another's after its last renewal was seen.
+/// How long another's Lease is valid after its last observed renewal.
 const DURATION: Duration = Duration::from_secs(15);
 /// How often the holder renews.
 const RENEW_EVERY: Duration = Duration::from_secs(4);
-/// How long the holder works on without a renewal: less than [`DURATION`], so that it has
-/// stopped before another may start.
+/// How long the holder continues without a renewal: less than [`DURATION`], so that it has stopped
+/// before another can start.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
-/// How often a candidate looks.
+/// Timeout of a candidate's requests to the API server.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The interval at which a candidate reads the Lease.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A candidate for the Lease, and later its holder.
 pub struct Candidate {
     api: Api<Lease>,
     identity: String,
-    /// What was seen last, and when: another's clock is not to be trusted, only that its
-    /// Lease changed.
-    seen: Option<(Option<String>, Instant)>,
-    /// When the last request that took or renewed the Lease was begun: another counts from
-    /// when it was done, which is no earlier, however late the answer came.
+    /// The last observed Lease and its time: other clocks are not trusted, only changes of the
+    /// Lease.
+    observed: Option<(Option<String>, Instant)>,
+    /// When the last request that took or renewed the Lease was sent: others count from its
+    /// execution, which is not earlier, even if the answer arrived late.
     renewed: Instant,
 }
 
 impl Candidate {
     /// A candidate; the identity is the pod's name.
     pub fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, seen: None, renewed: Instant::now() }
+        Self { api: Api::namespaced(client, namespace), identity, observed: None, renewed: Instant::now() }
     }
 
     /// Returns once this candidate holds the Lease.
     pub async fn acquire(&mut self) {
         loop {
-            match self.attempt().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the Lease could not be looked at"),
+            match tokio::time::timeout(ANSWER, self.attempt()).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be read or taken; retrying"),
+                Err(_) => tracing::warn!("the API server does not answer a request for the Lease; retrying"),
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -59,7 +62,7 @@ impl Candidate {
             tokio::time::sleep_until(self.end().min(Instant::now() + RENEW_EVERY)).await;
             match tokio::time::timeout_at(self.end(), self.attempt()).await {
                 Ok(Ok(true)) => {}
-                Ok(Ok(false)) => return tracing::error!("the Lease is another's now"),
+                Ok(Ok(false)) => return tracing::error!("another operator holds the Lease now"),
                 Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be renewed"),
                 Err(_) => return tracing::error!("the Lease could not be renewed in time"),
             }
@@ -69,12 +72,12 @@ impl Candidate {
         }
     }
 
-    /// When the holder stops, if it does not renew before.
+    /// When the holder stops, unless it renews before.
     fn end(&self) -> Instant {
         self.renewed + GIVE_UP_AFTER
     }
 
-    /// Gives the Lease back, so that the next one need not wait for its end.
+    /// Releases the Lease, so that the next holder need not wait for its expiry.
     pub async fn release(&self) {
         let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else { return };
         let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity))
@@ -83,11 +86,11 @@ impl Candidate {
         };
         spec.holder_identity = None;
         if let Err(error) = self.api.replace(LEASE, &PostParams::default(), &lease).await {
-            tracing::warn!(%error, "the Lease could not be given back");
+            tracing::warn!(%error, "the Lease could not be released");
         }
     }
 
-    /// Takes or renews the Lease; whether this candidate holds it now.
+    /// Takes or renews the Lease; returns whether this candidate holds it now.
     async fn attempt(&mut self) -> Result<bool, Error> {
         let began = Instant::now();
         let holds = self.take_or_renew().await?;
@@ -120,10 +123,10 @@ impl Candidate {
     fn expired(&mut self, version: Option<String>, spec: &LeaseSpec) -> bool {
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let duration = seconds.map_or(DURATION, Duration::from_secs);
-        match &self.seen {
-            Some((seen, at)) if *seen == version => at.elapsed() > duration,
+        match &self.observed {
+            Some((observed, at)) if *observed == version => at.elapsed() > duration,
             _ => {
-                self.seen = Some((version, Instant::now()));
+                self.observed = Some((version, Instant::now()));
                 false
             }
         }

@@ -2,6 +2,7 @@
 
 pub mod checks;
 mod controller;
+mod definition;
 mod http;
 pub mod leader;
 pub mod nodes;

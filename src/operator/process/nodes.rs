@@ -1,4 +1,4 @@
-//! Nodes that are being emptied: the lead is handed over before a primary is evicted.
+//! Nodes that are being drained: the lead is handed over before a primary is evicted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use tokio::sync::watch;
 use super::selection::resource_of;
 use crate::api::ServiceDatabase;
 
-/// The names of the nodes that are being emptied.
+/// The names of the nodes that are being drained.
 pub type Draining = watch::Receiver<Arc<BTreeSet<String>>>;
 
-/// Taints by which cluster autoscalers say that they will remove a node; they need not cordon it.
+/// Taints of cluster autoscalers on nodes that they will remove; they need not cordon them.
 const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 
-/// Watches the nodes from now on. An operator that may not do so knows of none.
-pub fn follow(client: &Client) -> Draining {
+/// Starts the watch of nodes. Without the right to do so, no node is known as draining.
+pub fn start(client: &Client) -> Draining {
     let (sender, receiver) = watch::channel(Arc::default());
     let nodes: Api<Node> = Api::all(client.clone());
     tokio::spawn(async move {
@@ -47,7 +47,7 @@ pub fn follow(client: &Client) -> Draining {
                 Ok(watcher::Event::Delete(node)) => {
                     now.remove(&node.name_any());
                 }
-                Err(error) => tracing::warn!(%error, "the watch of the nodes failed and is tried again"),
+                Err(error) => tracing::warn!(%error, "the watch of the nodes failed; retrying"),
             }
             sender.send_if_modified(|before| {
                 let changed = **before != now;
@@ -65,11 +65,11 @@ fn is_draining(node: &Node) -> bool {
     spec.unschedulable == Some(true) || leaves()
 }
 
-/// The resources that have a pod on a node which begins to be emptied, or ends: it may be where
-/// the lead can go.
+/// The resources with a pod on a node whose draining starts or ends: afterwards the lead may be
+/// handed to it.
 pub fn changes(draining: Draining, pods: Vec<Store<Pod>>) -> impl Stream<Item = ObjectRef<ServiceDatabase>> + Send {
-    let seen = Arc::<BTreeSet<String>>::default();
-    stream::unfold((draining, pods, seen), |(mut draining, pods, seen)| async move {
+    let before = Arc::<BTreeSet<String>>::default();
+    stream::unfold((draining, pods, before), |(mut draining, pods, before)| async move {
         if draining.changed().await.is_err() {
             // The watch ends with the process.
             std::future::pending::<()>().await;
@@ -77,7 +77,7 @@ pub fn changes(draining: Draining, pods: Vec<Store<Pod>>) -> impl Stream<Item = 
         let now = draining.borrow_and_update().clone();
         let is_new = |pod: &Arc<Pod>| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-            node.is_some_and(|node| now.contains(node) != seen.contains(node))
+            node.is_some_and(|node| now.contains(node) != before.contains(node))
         };
         let there: Vec<_> =
             pods.iter().flat_map(Store::state).filter(is_new).filter_map(|pod| resource_of(&pod)).collect();
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cordoned_node_and_one_that_an_autoscaler_removes_are_emptied() {
+    fn a_cordoned_node_and_one_that_an_autoscaler_removes_are_draining() {
         let draining =
             |spec| is_draining(&serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a node"));
         assert!(draining(json!({"unschedulable": true})));

@@ -1,4 +1,4 @@
-//! Which objects are watched, and which resource an object belongs to.
+//! The watched objects, and the resource that an object belongs to.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
@@ -19,7 +19,7 @@ where
     }
 }
 
-/// Watches what has a label.
+/// Watches objects with a label.
 pub fn labelled(label: &str) -> watcher::Config {
     watcher::Config::default().labels(label)
 }

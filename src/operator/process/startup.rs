@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OnceCell, RwLock, watch};
 
 use super::controller::{self, watch_pods};
+use super::definition;
 use super::http::{self, Probes};
 use super::leader::Candidate;
 use super::nodes;
@@ -26,12 +27,12 @@ use crate::operator::context::options::{AuthMethod, Options};
 use crate::operator::context::vault_ca::VaultCa;
 use crate::vault::client::{Login, VaultClient, VaultSettings};
 
-/// How often it is looked whether the CustomResourceDefinition is there.
+/// The interval of checks for the CustomResourceDefinition.
 const LOOK_FOR_CRD: Duration = Duration::from_secs(2);
-/// How long what is under way may take to end.
+/// Timeout of running tasks on shutdown.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Runs until it is told to stop or loses its Lease.
+/// Runs until a stop signal or the loss of the Lease.
 pub async fn run(options: Options) -> ExitCode {
     match start(options).await {
         Ok(code) => code,
@@ -47,13 +48,14 @@ async fn start(options: Options) -> Result<ExitCode, String> {
     let vault = vault(&options)?;
     let metrics = Metrics::new(&vault.requests());
     let probes = Probes::new(metrics.clone());
-    let listen = options.listen;
-    let server = tokio::spawn(http::serve(listen, probes.clone(), stopped.clone()));
+    let listener = http::listen(options.listen).await?;
+    let server = tokio::spawn(http::serve(listener, probes.clone(), stopped.clone()));
     let client = Client::try_default().await.map_err(|error| format!("no client for the Kubernetes API: {error}"))?;
     let vault_ca = VaultCa::read(options.vault_ca_file.clone())?;
 
     wait_for_crd(&client, &stopped).await;
     probes.set_ready(true);
+    tokio::spawn(definition::check_periodically(client.clone(), metrics.clone()));
     let mut candidate = Candidate::new(client.clone(), &options.namespace, options.pod_name.clone());
     tokio::select! {
         () = candidate.acquire() => tracing::info!("this operator leads"),
@@ -80,7 +82,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         vault_ca,
         pods,
         pods_filled: OnceCell::new(),
-        draining: nodes::follow(&client),
+        draining: nodes::start(&client),
         metrics: metrics.clone(),
         cache: Cache::new(Duration::from_secs(options.resync_seconds).mul_f64(0.9)),
         options: options.clone(),
@@ -88,7 +90,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
     let work = controller::run(context, watches, stopped.clone());
     let code = tokio::select! {
         () = work => ExitCode::SUCCESS,
-        // What is under way is dropped at once: another may already lead.
+        // Running tasks are dropped at once: another operator may already lead.
         () = candidate.hold() => ExitCode::FAILURE,
     };
     metrics.leads(false);
@@ -98,7 +100,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
     Ok(code)
 }
 
-/// What tells this cluster from all others.
+/// The uid that identifies this cluster.
 async fn cluster_uid(client: &Client) -> Result<String, String> {
     let namespace = Api::<Namespace>::all(client.clone()).get("kube-system").await;
     let namespace = namespace.map_err(|error| format!("the namespace kube-system cannot be read: {error}"))?;
@@ -137,7 +139,7 @@ fn login(options: &Options) -> Login {
     }
 }
 
-/// Resolves, for all who ask, once SIGTERM or SIGINT came or the sender says so.
+/// Resolves, for all waiters, after SIGTERM, SIGINT or a message of the sender.
 type Stopped = Shared<futures::future::BoxFuture<'static, ()>>;
 
 fn stop_signal() -> Result<(watch::Sender<bool>, Stopped), String> {
@@ -154,7 +156,7 @@ fn stop_signal() -> Result<(watch::Sender<bool>, Stopped), String> {
     Ok((sender, stopped.boxed().shared()))
 }
 
-/// Without the CustomResourceDefinition there is nothing to watch: that is a wait, not a crash.
+/// Without the CustomResourceDefinition nothing can be watched: the operator waits and does not crash.
 async fn wait_for_crd(client: &Client, stopped: &Stopped) {
     let api: Api<ServiceDatabase> = Api::all(client.clone());
     let parameters = kube::api::ListParams::default().limit(1);

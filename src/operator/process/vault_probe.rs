@@ -1,5 +1,5 @@
-//! Asks Vault whether it serves, once for the whole process: a database at rest asks Vault
-//! nothing, so without this an outage would be told only at its next resync.
+//! Vault's health check, once for the whole process: a database at rest sends no request to Vault,
+//! so without this an outage would be reported only at its next resync.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use crate::backoff::jittered;
 use crate::operator::context::Context;
 
-/// How often Vault is asked.
+/// The interval of the health check.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Asks for as long as the process lives; the receiver changes when Vault goes or comes.
+/// Runs for as long as the process; the receiver changes when Vault becomes unavailable or available.
 pub fn start(context: Arc<Context>) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(true);
     tokio::spawn(async move {
@@ -23,11 +23,11 @@ pub fn start(context: Arc<Context>) -> watch::Receiver<bool> {
             context.cache.record_vault_answer(answer.clone());
             let serves = answer.is_ok();
             if serves && !*sender.borrow() {
-                context.cache.extend_trust_in_vault_objects();
+                context.cache.renew_vault_objects();
             }
             let changed = sender.send_if_modified(|known| std::mem::replace(known, serves) != serves);
             match answer {
-                Err(error) if changed => tracing::warn!(%error, "Vault does not serve; databases go on"),
+                Err(error) if changed => tracing::warn!(%error, "Vault does not serve; databases keep running"),
                 Ok(()) if changed => tracing::info!("Vault serves again"),
                 _ => {}
             }
@@ -36,7 +36,7 @@ pub fn start(context: Arc<Context>) -> watch::Receiver<bool> {
     receiver
 }
 
-/// A cause to look at every database: Vault went or came.
+/// A trigger for every database: Vault became unavailable or available.
 pub fn changes(receiver: watch::Receiver<bool>) -> impl Stream<Item = ()> + Send + 'static {
     futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.changed().await.ok()?;

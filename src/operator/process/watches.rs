@@ -1,6 +1,5 @@
-//! What the watches of objects tell: which resource is to be reconciled, and what was remembered
-//! of an object that counts no more. Metadata alone is read; whether an object is as planned is
-//! found out by applying it.
+//! Events of the watches: the resources to reconcile, and the cache entries to invalidate. Only
+//! metadata is read; the apply step finds whether an object matches its plan.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
@@ -27,7 +26,7 @@ type Reference = ObjectRef<ServiceDatabase>;
 /// Namespace and name.
 type Key = (String, String);
 
-/// The resources whose objects of a kind were changed or deleted, by whomever.
+/// The resources whose objects of a kind were changed or deleted, by any client.
 pub fn objects<K>(context: &Arc<Context>, namespace: Option<&str>) -> impl Stream<Item = Reference> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
@@ -36,7 +35,7 @@ where
     let mut listing = Listing::new(&K::kind(&()), namespace);
     let context = context.clone();
     events.flat_map(move |event| {
-        let mut touched = listing.follow(&context.cache, &event);
+        let mut touched = listing.handle(&context.cache, &event);
         if let Some(metadata) = changed(&event) {
             touched.extend(invalidate(&context.cache, &listing.kind, metadata));
         }
@@ -44,22 +43,22 @@ where
     })
 }
 
-/// The same of ConfigMaps: these are also read, by those whose migrations they hold; and Patroni
-/// rewrites its own in every loop.
+/// The same for ConfigMaps: resources also read them as sources of migrations, and Patroni rewrites
+/// its own in every loop.
 pub fn config_maps(
     context: &Arc<Context>,
     namespace: Option<&str>,
     known: Store<ServiceDatabase>,
 ) -> impl Stream<Item = Reference> + Send + use<> {
-    // One watch for both: an object does not pass from one to the other with a label that is taken off.
+    // One watch for both, so that removing a label does not move an object to another watch.
     let events = events::<ConfigMap>(context, namespace, watcher::Config::default());
     let mut listing = Listing::new(&ConfigMap::kind(&()), namespace);
     let mut patronis = Patronis::default();
     let context = context.clone();
     events.flat_map(move |event| {
         let cache = &context.cache;
-        let mut touched = listing.follow(cache, &event);
-        touched.extend(patronis.follow(cache, &known, &event));
+        let mut touched = listing.handle(cache, &event);
+        touched.extend(patronis.handle(cache, &known, &event));
         if let Some(metadata) = changed(&event).filter(|metadata| service_of_patronis(&known, metadata).is_none()) {
             touched.extend(invalidate(cache, &listing.kind, metadata));
             touched.extend(readers(&known, metadata));
@@ -78,13 +77,11 @@ where
 {
     let api = api::<PartialObjectMeta<K>>(&context.client, namespace);
     watcher(api, config).default_backoff().filter_map(|event| async {
-        event
-            .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is tried again"))
-            .ok()
+        event.inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch failed; retrying")).ok()
     })
 }
 
-/// The object that an event is of.
+/// The object of an event.
 fn changed<K>(event: &Event<PartialObjectMeta<K>>) -> Option<&ObjectMeta> {
     match event {
         Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => Some(&object.metadata),
@@ -100,8 +97,8 @@ fn reference(namespace: &str, name: &str) -> Reference {
     ObjectRef::new(name).within(namespace)
 }
 
-/// The resources that an object belongs to: by its label, and as it was seen last, should the
-/// label have been changed. What was remembered of it is checked against its version.
+/// The resources that an object belongs to: by its label, and by its cache entry, in case the label
+/// was changed. The cache entry is invalidated if its version differs.
 fn invalidate(cache: &Cache, kind: &str, metadata: &ObjectMeta) -> Vec<Reference> {
     let (namespace, name) = key(metadata);
     let was_of = cache.invalidate(&namespace, kind, &name, metadata.resource_version.as_deref());
@@ -110,7 +107,7 @@ fn invalidate(cache: &Cache, kind: &str, metadata: &ObjectMeta) -> Vec<Reference
     is_of.into_iter().chain(before).map(|resource| reference(&namespace, &resource)).collect()
 }
 
-/// Those whose migrations a ConfigMap holds.
+/// The resources that use a ConfigMap as a source of migrations.
 fn readers(known: &Store<ServiceDatabase>, metadata: &ObjectMeta) -> Vec<Reference> {
     let (namespace, name) = key(metadata);
     let reads = |resource: &Arc<ServiceDatabase>| {
@@ -120,8 +117,8 @@ fn readers(known: &Store<ServiceDatabase>, metadata: &ObjectMeta) -> Vec<Referen
     known.state().into_iter().filter(reads).map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
 }
 
-/// What a watch lists when it begins, and begins again: what was deleted while it did not run is
-/// not in it.
+/// The objects that a watch lists when it starts or restarts: objects deleted while it did not run
+/// are missing.
 struct Listing {
     kind: String,
     namespace: Option<String>,
@@ -133,8 +130,8 @@ impl Listing {
         Self { kind: kind.to_owned(), namespace: namespace.map(str::to_owned), there: HashSet::new() }
     }
 
-    /// The resources of which an object is missing.
-    fn follow<K>(&mut self, cache: &Cache, event: &Event<PartialObjectMeta<K>>) -> Vec<Reference> {
+    /// The resources with a missing object.
+    fn handle<K>(&mut self, cache: &Cache, event: &Event<PartialObjectMeta<K>>) -> Vec<Reference> {
         match event {
             Event::Init => self.there.clear(),
             Event::InitApply(object) => {
@@ -151,25 +148,25 @@ impl Listing {
     }
 }
 
-/// The service whose Patroni's ConfigMap this is.
+/// The service of a ConfigMap of Patroni.
 fn service_of_patronis(known: &Store<ServiceDatabase>, metadata: &ObjectMeta) -> Option<Reference> {
     let (namespace, name) = key(metadata);
     let reference = reference(&namespace, service_of_patroni_config_map(&name)?);
-    // Whoever gives an object of another sort such a name has no database of that name beside it.
+    // For another object with this name, the namespace has no database of that name.
     let is_labelled = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_SCOPE));
     (is_labelled || known.get(&reference).is_some()).then_some(reference)
 }
 
-/// Patroni's ConfigMaps, as they were seen last.
+/// The last observed state of Patroni's ConfigMaps.
 #[derive(Default)]
 struct Patronis {
     prints: HashMap<Key, u64>,
 }
 
 impl Patronis {
-    /// The resource, if the object was changed by another than Patroni, or deleted. What it held
-    /// then is kept, for it to be made again.
-    fn follow(
+    /// The resource, if the object was deleted, or changed by another client than Patroni. The content
+    /// of a deleted one is stored, to recreate it.
+    fn handle(
         &mut self,
         cache: &Cache,
         known: &Store<ServiceDatabase>,
@@ -179,7 +176,15 @@ impl Patronis {
         let service = service_of_patronis(known, metadata)?;
         let (namespace, name) = key(metadata);
         let deleted = matches!(event, Event::Delete(_));
-        let held = deleted.then(|| metadata.annotations.clone().unwrap_or_default());
+        // With the resource, its ConfigMaps are deleted permanently.
+        let is_ending = |resource: Arc<ServiceDatabase>| resource.metadata.deletion_timestamp.is_some();
+        let is_needed = !known.get(&service).is_some_and(is_ending);
+        let held = (deleted && is_needed).then(|| metadata.annotations.clone().unwrap_or_default());
+        if deleted && !known.state().is_empty() {
+            cache.retain_deleted(|namespace, name| {
+                service_of_patroni_config_map(name).is_some_and(|of| known.get(&reference(namespace, of)).is_some())
+            });
+        }
         let is_back = cache.keep_deleted(&namespace, &name, held) && !deleted;
         let (now, key) = (fingerprint(metadata), (namespace, name));
         let before = if deleted { self.prints.remove(&key) } else { self.prints.insert(key.clone(), now) };
@@ -212,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_of_whom_it_was_seen_to_be_and_of_whom_it_says() {
+    fn an_object_belongs_to_the_resources_of_its_cache_entry_and_its_label() {
         let (cache, owner) = cache();
-        cache.look(&owner, "Role", "chat-db");
+        cache.begin_observation(&owner, "Role", "chat-db");
         cache.record(&owner, "Role", "chat-db", "plan".to_owned(), Some("1".to_owned()));
         let metadata = |label: &str| {
             let labels = json!({LABEL_NAME: label});
@@ -228,11 +233,11 @@ mod tests {
     }
 
     #[test]
-    fn patronis_own_writes_pass_and_what_is_deleted_is_kept() {
+    fn patronis_own_writes_are_ignored_and_deleted_content_is_kept() {
         let (cache, owner) = cache();
         let (known, _writer) = reflector::store();
         let mut patronis = Patronis::default();
-        cache.look(&owner, "ConfigMap", "chat-db-leader");
+        cache.begin_observation(&owner, "ConfigMap", "chat-db-leader");
         cache.record(&owner, "ConfigMap", "chat-db-leader", "plan".to_owned(), None);
         let leader = |renewed: &str, uid: &str| {
             object::<ConfigMap>(json!({
@@ -241,17 +246,17 @@ mod tests {
                 "annotations": {"leader": "chat-db-0", "renewTime": renewed, ANNOTATION_UID: uid},
             }))
         };
-        let seen = |cache: &Cache| cache.is_as_planned(&owner, "ConfigMap", "chat-db-leader", "plan");
-        let mut follow = |event| patronis.follow(&cache, &known, &event).map(|reference| reference.name);
-        assert_eq!(follow(Event::InitApply(leader("1", "u"))), None);
-        assert_eq!(follow(Event::Apply(leader("2", "u"))), None, "a renewal of the lease");
-        assert!(seen(&cache));
-        assert_eq!(follow(Event::Apply(leader("2", "another"))).as_deref(), Some("chat"), "our annotation");
-        assert!(!seen(&cache));
-        assert_eq!(follow(Event::Delete(leader("3", "u"))).as_deref(), Some("chat"));
-        assert_eq!(cache.deleted("games", "chat-db-leader", "u").expect("what it held")["renewTime"], "3");
-        assert_eq!(follow(Event::Apply(leader("3", "u"))).as_deref(), Some("chat"), "it is back");
-        assert_eq!(follow(Event::Apply(leader("4", "u"))), None);
-        assert_eq!(cache.deleted("games", "chat-db-leader", "u"), None, "and holds something newer soon");
+        let is_cached = |cache: &Cache| cache.is_as_planned(&owner, "ConfigMap", "chat-db-leader", "plan");
+        let mut handle = |event| patronis.handle(&cache, &known, &event).map(|reference| reference.name);
+        assert_eq!(handle(Event::InitApply(leader("1", "u"))), None);
+        assert_eq!(handle(Event::Apply(leader("2", "u"))), None, "a renewal of the lease");
+        assert!(is_cached(&cache));
+        assert_eq!(handle(Event::Apply(leader("2", "another"))).as_deref(), Some("chat"), "our annotation");
+        assert!(!is_cached(&cache));
+        assert_eq!(handle(Event::Delete(leader("3", "u"))).as_deref(), Some("chat"));
+        assert_eq!(cache.deleted("games", "chat-db-leader", "u").expect("its content")["renewTime"], "3");
+        assert_eq!(handle(Event::Apply(leader("3", "u"))).as_deref(), Some("chat"), "it exists again");
+        assert_eq!(handle(Event::Apply(leader("4", "u"))), None);
+        assert_eq!(cache.deleted("games", "chat-db-leader", "u"), None, "and will have newer content");
     }
 }

@@ -1,4 +1,4 @@
-//! The state of a condition, and its form in the API.
+//! The state of a condition, and its API object.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -12,7 +12,7 @@ pub struct ConditionState {
     pub holds: bool,
     /// A reason of `api::conditions::reason`.
     pub reason: String,
-    /// For people.
+    /// The message for people.
     pub message: String,
 }
 
@@ -28,15 +28,15 @@ impl ConditionState {
     }
 }
 
-/// The condition as the API has it; its transition time is kept while its status is the same.
+/// The condition as an API object; its transition time is kept while its status is the same.
 pub fn condition(
     kind: &str,
-    word: ConditionState,
+    state: ConditionState,
     previous: &ServiceDatabaseStatus,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let status = if word.holds { "True" } else { "False" };
+    let status = if state.holds { "True" } else { "False" };
     let since = previous
         .conditions
         .iter()
@@ -45,8 +45,8 @@ pub fn condition(
     Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: word.reason,
-        message: word.message,
+        reason: state.reason,
+        message: state.message,
         observed_generation: generation,
         last_transition_time: since,
     }
@@ -57,7 +57,7 @@ pub fn seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
-/// A condition as status has it already.
+/// The state of a condition in the previous status.
 pub fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<ConditionState> {
     let condition = previous.conditions.iter().find(|condition| condition.type_ == kind)?;
     let holds = condition.status == "True";

@@ -1,4 +1,4 @@
-//! Everything that status is computed from.
+//! The input from which status is computed.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -6,49 +6,49 @@ use kube::ResourceExt;
 use super::condition::ConditionState;
 use crate::api::{DriftStatus, PendingRollout, ServiceDatabase};
 use crate::operator::context::options::Options;
-use crate::operator::credentials::Settled;
+use crate::operator::credentials::DesiredCredentials;
 use crate::operator::instances::situation::Decision;
 use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
 use crate::operator::tls::served::Certified;
 use crate::operator::validate::Database;
 
-/// What a reconcile found.
+/// The findings of one reconcile.
 pub struct Findings<'a> {
     /// The resource as it was read.
     pub resource: &'a ServiceDatabase,
     /// The operator's settings.
     pub options: &'a Options,
-    /// What was planned from it; none if the spec cannot be planned.
+    /// The checked spec; none if the spec cannot be planned.
     pub database: Option<&'a Database>,
-    /// What is.
+    /// The observed state.
     pub observed: &'a Observation,
-    /// What stops everything until somebody changes something.
+    /// The cause that blocks all progress until a change by a person.
     pub stalled: Option<ConditionState>,
-    /// What failed and is tried again.
+    /// The error that is retried.
     pub failed: Option<ConditionState>,
-    /// The operator's own dealing with Vault; none if there was none.
+    /// Whether Vault answered the operator; none without a request.
     pub vault: Option<ConditionState>,
-    /// The certificates; none if they were not looked at.
+    /// The certificates; none if they were not read.
     pub certificates: Option<Certified>,
-    /// The credentials that the runtime record shall hold.
-    pub credentials: Settled,
-    /// The Secret with the credentials, as far as it is known to hold them.
+    /// The credentials that the runtime record is to hold.
+    pub credentials: DesiredCredentials,
+    /// The Secret with the credentials, if it is known to have them.
     pub binding: Option<String>,
-    /// How far the migrations are; none if they were not looked at.
+    /// The progress of the migrations; none if it was not read.
     pub progress: Option<Progress>,
     /// The declared migrations.
     pub declared: Option<&'a Declared>,
-    /// What is known of the schema's drift.
+    /// The last known drift of the schema.
     pub drift: Option<DriftStatus>,
-    /// What is done to the instances; none if they were not looked at.
-    pub shape: Option<Shape>,
+    /// The decision about the instances; none if none was made.
+    pub instances: Option<InstancesFindings>,
     /// Now.
     pub now: Timestamp,
 }
 
 impl Findings<'_> {
-    /// The StatefulSet, if it has no pods because somebody wants none.
+    /// The StatefulSet, if another client scaled it to no pods.
     pub fn scaled_away(&self) -> Option<String> {
         let set = self.observed.own_set(self.resource.metadata.uid.as_deref()?)?;
         let none = set.spec.as_ref()?.replicas == Some(0) && self.observed.pods.is_empty();
@@ -56,12 +56,12 @@ impl Findings<'_> {
     }
 }
 
-/// What is done to the instances.
-pub struct Shape {
-    /// The next step, and what people asked for.
+/// The decision about the instances.
+pub struct InstancesFindings {
+    /// The next step, and users' requests.
     pub decision: Decision,
-    /// The template's changes that wait for an approval.
+    /// The changes of the template that wait for approval.
     pub pending: Option<PendingRollout>,
-    /// Why the volumes are not as declared; none if they are.
+    /// Why the volumes differ from the declaration; none if they match.
     pub volumes: Option<ConditionState>,
 }

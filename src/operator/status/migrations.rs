@@ -1,4 +1,4 @@
-//! What is told of the migrations.
+//! The migrations in status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -17,15 +17,15 @@ use crate::operator::migrations::progress::{Declared, Progress};
 /// How many migrations status shows.
 const RECENT: usize = 20;
 
-/// Whether the schema is where it is declared to be.
+/// Whether the schema is at its declared target.
 pub fn applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     match &findings.progress {
         None => held(previous, kind::MIGRATIONS_APPLIED)
-            .unwrap_or_else(|| ConditionState::no(reason::PROGRESSING, "the migrations were not looked at yet")),
+            .unwrap_or_else(|| ConditionState::no(reason::PROGRESSING, "the migrations were not checked yet")),
         Some(Progress::NotDeclared) => ConditionState::yes(reason::NOT_DECLARED, "spec.migrations is not set"),
         Some(Progress::Applied) => ConditionState::yes(reason::APPLIED, reached(findings)),
         Some(Progress::Planned(plan)) => ConditionState::no(reason::DRY_RUN, planned(plan)),
-        Some(Progress::Running) => ConditionState::no(reason::MIGRATIONS_RUNNING, "the migration Job is under way"),
+        Some(Progress::Running) => ConditionState::no(reason::MIGRATIONS_RUNNING, "the migration Job is in progress"),
         Some(Progress::Hindered { reason, message }) => ConditionState::no(reason, message.clone()),
         Some(Progress::Held(approval)) => ConditionState::no(reason::APPROVAL_REQUIRED, approval::message(approval)),
         Some(Progress::Waiting { reason, message }) => ConditionState::no(reason, message.clone()),
@@ -33,7 +33,7 @@ pub fn applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Con
     }
 }
 
-/// Whether status says of this very spec that its migrations, of this revision, are applied.
+/// Whether status reports, for this generation of spec, that its migrations of this revision are applied.
 pub fn is_applied(resource: &ServiceDatabase, revision: Option<&str>) -> bool {
     let migrations = resource.status.as_ref().and_then(|status| status.migrations.as_ref());
     if migrations.and_then(|migrations| migrations.revision.as_deref()) != revision {
@@ -65,20 +65,20 @@ fn planned(plan: &MigrationPlan) -> String {
 /// Whether the schema has drifted.
 pub fn drifted(drift: &DriftStatus) -> ConditionState {
     if let Some(error) = &drift.error {
-        // What was found before is not unsaid.
+        // The earlier finding still holds.
         let known = if drift.count > 0 { "; before, it had drifted (status.drift)" } else { "" };
         let message = format!("{error}{known}");
         return ConditionState { holds: drift.count > 0, reason: reason::DRIFT_CHECK_FAILED.to_owned(), message };
     }
     let (Some(first), more) = (drift.differences.first(), drift.count - 1) else {
-        return ConditionState::no(reason::SCHEMA_MATCHES, "the schema is what the migrations give");
+        return ConditionState::no(reason::SCHEMA_MATCHES, "the schema matches the migrations");
     };
     let more = if more > 0 { format!(", and {more} more (status.drift)") } else { String::new() };
-    let message = format!("{first}{more}; nothing is repaired by itself: undo it, or make it a migration");
+    let message = format!("{first}{more}; nothing is repaired automatically: revert the change, or add a migration");
     ConditionState::yes(reason::SCHEMA_DRIFTED, message)
 }
 
-/// Where nothing was looked at, what is held is still of the generation that it was said of.
+/// Keeps the generation of a condition that this reconcile did not examine.
 pub fn date_back(conditions: &mut [Condition], previous: &ServiceDatabaseStatus) {
     let before = previous.conditions.iter().find(|condition| condition.type_ == kind::MIGRATIONS_APPLIED);
     let now = conditions.iter_mut().find(|condition| condition.type_ == kind::MIGRATIONS_APPLIED);
@@ -87,7 +87,7 @@ pub fn date_back(conditions: &mut [Condition], previous: &ServiceDatabaseStatus)
     }
 }
 
-/// What status shows of them.
+/// The migrations in status.
 pub fn status(
     findings: &Findings<'_>,
     ledger: Option<&LedgerReport>,
@@ -113,7 +113,7 @@ pub fn status(
     };
     let (pending, waiting) = match set {
         Some(set) => pending(findings, set, ledger),
-        // What only the Job can read it announces in the ledger.
+        // Migrations that only the Job can read are announced in the ledger.
         None => (ledger.pending, Vec::new()),
     };
     let mut recent: Vec<_> = ledger.recent.iter().cloned().chain(waiting).collect();
@@ -130,10 +130,11 @@ pub fn status(
     })
 }
 
-/// How many of a set are not completed, and those of them that the ledger does not know.
+/// The number of migrations of a set that are not completed, and those of them that are not in the
+/// ledger.
 fn pending(findings: &Findings<'_>, set: &MigrationSet, ledger: &LedgerReport) -> (i64, Vec<MigrationRecord>) {
     let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
-    // The ledger's own list is bounded too: what is below its head and not in it is applied.
+    // The ledger's list is bounded too: a version below its head that is not in it is applied.
     let head = ledger.version.unwrap_or(i64::MIN);
     let declared = findings.database.and_then(|database| database.migrations.as_ref());
     let pending: Vec<_> = set

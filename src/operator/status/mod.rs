@@ -1,15 +1,18 @@
-//! From what was observed and applied to status: pure.
+//! Computes status from the observed and the applied state. Pure.
 
+mod archive;
 mod certificates;
+mod collations;
 pub mod condition;
 mod findings;
+mod instances;
 mod migrations;
 pub mod publish;
-mod shape;
 
-pub use findings::{Findings, Shape};
+pub use findings::{Findings, InstancesFindings};
 pub use migrations::is_applied;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
@@ -25,7 +28,10 @@ use crate::operator::migrations::progress::Progress;
 use crate::operator::observe::pods::DatabasePod;
 use condition::{ConditionState, condition, held, seconds};
 
-/// The status that the findings give.
+/// An election that takes longer than this waits for a missing instance.
+const ELECTION: SignedDuration = SignedDuration::from_secs(30);
+
+/// Computes the status of the findings.
 pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let previous = findings.resource.status.clone().unwrap_or_default();
     let observed = findings.observed;
@@ -38,8 +44,8 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let credentials = credentials_ready(findings, &previous, report);
     let schema = migrations::applied(findings, &previous);
     let vault = vault_reachable(findings, &previous);
-    let stalled = stalled(findings, &previous);
-    let synchronous = shape::synchronous(findings, report, &previous);
+    let stalled = with_failure(findings, stalled(findings, &previous));
+    let synchronous = instances::synchronous(findings, report, &previous);
     let ready = ready(findings, &available, &credentials, &schema, &synchronous, &stalled);
     let reconciling = if ready.holds || stalled.holds {
         ConditionState::no(reason::IDLE, "")
@@ -47,7 +53,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         ConditionState::yes(reason::PROGRESSING, ready.message.clone())
     };
 
-    let words = [
+    let states = [
         (kind::READY, ready),
         (kind::RECONCILING, reconciling),
         (kind::STALLED, stalled),
@@ -57,14 +63,16 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         (kind::CERTIFICATES_READY, certificates::ready(findings, &previous)),
         (kind::VAULT_REACHABLE, vault),
         (kind::SYNCHRONOUS_REPLICATION, synchronous),
-        (kind::ROLLOUT_PENDING, shape::rollout_pending(findings, &previous)),
+        (kind::ROLLOUT_PENDING, instances::rollout_pending(findings, &previous)),
     ];
     let generation = findings.resource.metadata.generation;
     let drift = findings.drift.as_ref().map(|drift| (kind::SCHEMA_DRIFT, migrations::drifted(drift)));
-    let filling = shape::nearly_full(findings, &previous).map(|word| (kind::VOLUME_NEARLY_FULL, word));
-    let words = words.into_iter().chain(drift).chain(filling);
+    let filling = instances::nearly_full(findings, &previous).map(|state| (kind::VOLUME_NEARLY_FULL, state));
+    let collations = collations::changed(report, &previous).map(|state| (kind::COLLATIONS_CHANGED, state));
+    let archiving = archive::continuous(findings, report, &previous).map(|state| (kind::CONTINUOUS_ARCHIVING, state));
+    let states = states.into_iter().chain(drift).chain(filling).chain(collations).chain(archiving);
     let mut conditions: Vec<_> =
-        words.map(|(kind, word)| condition(kind, word, &previous, generation, findings.now)).collect();
+        states.map(|(kind, state)| condition(kind, state, &previous, generation, findings.now)).collect();
     if findings.progress.is_none() {
         migrations::date_back(&mut conditions, &previous);
     }
@@ -87,15 +95,19 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .database
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
+        backup: archive::status(findings, report, previous.backup),
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
-        rollout: match &findings.shape {
-            Some(shape) => shape.pending.clone(),
+        rollout: match &findings.instances {
+            Some(instances) => instances.pending.clone(),
             None => previous.rollout,
         },
-        switchover: findings.shape.as_ref().map_or(previous.switchover, |shape| shape.decision.switchover.clone()),
-        restart: findings.shape.as_ref().map_or(previous.restart, |shape| shape.decision.restart.clone()),
+        switchover: findings
+            .instances
+            .as_ref()
+            .map_or(previous.switchover, |instances| instances.decision.switchover.clone()),
+        restart: findings.instances.as_ref().map_or(previous.restart, |instances| instances.decision.restart.clone()),
         deletion_waits_for: None,
     }
 }
@@ -103,40 +115,48 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
 fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
     let observed = findings.observed;
     if let Some(primary) = observed.primary() {
-        let how = if primary.ready { "answers" } else { "keeps Patroni's lease, though its kubelet does not tell" };
+        let how = if primary.ready {
+            "answers"
+        } else {
+            "renews Patroni's lease, although its kubelet does not report readiness"
+        };
         return ConditionState::yes(reason::AVAILABLE, format!("{} is the primary and {how}", primary.name));
     }
     if let Some(primary) = observed.primary_without_report() {
         let message = format!(
-            "{} keeps Patroni's lease and is ready; its agent's report is missing, and will be written again",
+            "{} renews Patroni's lease and is ready; its agent's report is missing, and will be written again",
             primary.name
         );
         return ConditionState::yes(reason::AVAILABLE, message);
     }
-    // What hinders the instances is only its consequence.
-    let for_good = |word: &&ConditionState| [reason::DATA_LOST, reason::NO_PRIMARY].contains(&&*word.reason);
+    // Trouble of the instances would only be a consequence.
+    let for_good = |state: &&ConditionState| [reason::DATA_LOST, reason::NO_PRIMARY].contains(&&*state.reason);
     if let Some(lost) = findings.stalled.as_ref().filter(for_good) {
         return ConditionState::no(&lost.reason, lost.message.clone());
     }
-    if let Some(trouble) = shape::trouble(findings) {
+    if let Some(trouble) = instances::trouble(findings) {
         return ConditionState::no(&trouble.reason, trouble.message);
     }
     if let Some(set) = findings.scaled_away() {
         return ConditionState::no(
             reason::NO_PRIMARY,
-            format!("the StatefulSet {set} was scaled to 0 by another hand; its volumes are kept"),
+            format!("the StatefulSet {set} was scaled to 0 by another client; its volumes are kept"),
         );
     }
-    let was_there =
-        held(previous, kind::DATABASE_AVAILABLE).is_some_and(|word| word.holds || word.reason == reason::NO_PRIMARY);
-    if was_there {
-        let mut message = "no instance is the primary at present: Patroni elects one".to_owned();
-        if ready_instances(findings) > 0 && findings.resource.spec.replication.synchronous {
-            message += ", but none that may lack what was committed (docs/operations.md: the last instance)";
+    let gone = [reason::NO_PRIMARY, reason::SWITCHING_OVER];
+    let before = previous.conditions.iter().find(|condition| condition.type_ == kind::DATABASE_AVAILABLE);
+    if let Some(before) = before.filter(|it| it.status == "True" || gone.contains(&it.reason.as_str())) {
+        let lasts = before.status != "True" && findings.now.duration_since(before.last_transition_time.0) >= ELECTION;
+        if let Some((from, to)) = instances::handover(findings).filter(|_| !lasts) {
+            return ConditionState::no(reason::SWITCHING_OVER, format!("switching over from {from} to {to}"));
+        }
+        let mut message = "no instance is the primary: Patroni elects one".to_owned();
+        if lasts && ready_instances(findings) > 0 && findings.resource.spec.replication.synchronous {
+            message += ", but none that may lack commits (docs/availability.md: what a failure may cost)";
         }
         return ConditionState::no(reason::NO_PRIMARY, message);
     }
-    // What stops everything is said, rather than that something were under way.
+    // The blocking cause is reported instead of progress.
     match &findings.stalled {
         Some(stalled) => ConditionState::no(&stalled.reason, stalled.message.clone()),
         None => ConditionState::no(reason::INITIALIZING, "the first instance is being initialised"),
@@ -160,21 +180,21 @@ fn credentials_ready(
     if let Some(lost) = trouble.filter(|trouble| trouble.reason == reason::CREDENTIALS_LOST) {
         return ConditionState::no(reason::CREDENTIALS_LOST, lost.message.clone());
     }
-    let held = held(previous, kind::CREDENTIALS_READY).filter(|word| word.holds);
+    let held = held(previous, kind::CREDENTIALS_READY).filter(|state| state.holds);
     match proved {
         Some(generation) if generation >= wanted => {
             ConditionState::yes(reason::READY, format!("generation {generation} was proved by a login and is in Vault"))
         }
-        // What the runtime record holds logs in until the next takes its place, so new
-        // credentials on their way are nobody's trouble.
+        // The credentials in the runtime record are valid until the next ones replace them, so a
+        // rotation in progress is no failure.
         Some(generation) if held.is_some() => {
-            let mut message = format!("generation {generation} is in Vault and logs in; {wanted} is on its way");
+            let mut message = format!("generation {generation} is in Vault and valid; {wanted} is in progress");
             if let Some(trouble) = trouble {
                 message = format!("{message}, and waits: {}", trouble.message);
             }
             ConditionState::yes(reason::READY, message)
         }
-        // What was promoted once logs in, whoever is the primary at the moment.
+        // Promoted credentials are valid on every primary.
         _ => held.filter(|_| proved.is_none()).unwrap_or_else(|| {
             let vault = report.and_then(|report| report.vault.as_ref()).filter(|vault| !vault.ok);
             match vault {
@@ -194,17 +214,17 @@ fn credentials_ready(
     }
 }
 
-/// What to do about a runtime record that is gone: as it was found now, or before, where Vault
-/// was not asked.
+/// The message about a missing runtime record: from this reconcile, or from an earlier one if Vault
+/// was not queried.
 fn lost(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Option<String> {
-    let before = || held(previous, kind::CREDENTIALS_READY).filter(|word| word.reason == reason::CREDENTIALS_LOST);
+    let before = || held(previous, kind::CREDENTIALS_READY).filter(|state| state.reason == reason::CREDENTIALS_LOST);
     let credentials = &findings.credentials;
-    credentials.lost.clone().or_else(|| before().filter(|_| credentials.unseen).map(|word| word.message))
+    credentials.lost.clone().or_else(|| before().filter(|_| credentials.unseen).map(|state| state.message))
 }
 
 fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
-    if let Some(word) = findings.vault.as_ref().filter(|word| !word.holds) {
-        return word.clone();
+    if let Some(state) = findings.vault.as_ref().filter(|state| !state.holds) {
+        return state.clone();
     }
     let reports =
         findings.observed.pods.iter().filter_map(|pod| Some((&pod.name, pod.report.as_ref()?.vault.as_ref()?)));
@@ -213,28 +233,40 @@ fn vault_reachable(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
         return ConditionState::no(health.reason.as_deref().unwrap_or(reason::VAULT_UNREACHABLE), message);
     }
     match &findings.vault {
-        Some(word) => word.clone(),
+        Some(state) => state.clone(),
         None => held(previous, kind::VAULT_REACHABLE)
-            .unwrap_or_else(|| ConditionState::no(reason::PROGRESSING, "Vault was not asked yet")),
+            .unwrap_or_else(|| ConditionState::no(reason::PROGRESSING, "Vault was not queried yet")),
     }
 }
 
 fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
-    if let Some(word) = &findings.stalled {
-        return ConditionState { holds: true, ..word.clone() };
+    if let Some(state) = &findings.stalled {
+        return ConditionState { holds: true, ..state.clone() };
     }
     if let Some(lost) = lost(findings, previous) {
         return ConditionState::yes(reason::CREDENTIALS_LOST, lost);
     }
     match &findings.progress {
         Some(Progress::Failed { reason, message }) => ConditionState::yes(reason, message.clone()),
-        // Files that cannot be read stay so until somebody changes them.
-        Some(Progress::Waiting { reason: reason::INVALID_MIGRATIONS, message }) => {
-            ConditionState::yes(reason::INVALID_MIGRATIONS, message.clone())
+        // Unreadable or missing files need a change by a person, as does a quota or a policy that
+        // refuses the Job's pod.
+        Some(Progress::Waiting { reason, message } | Progress::Hindered { reason, message })
+            if [reason::INVALID_MIGRATIONS, reason::CONFIG_MAP_NOT_FOUND, reason::POD_REFUSED].contains(reason) =>
+        {
+            ConditionState::yes(reason, message.clone())
         }
         Some(Progress::Held(approval)) => ConditionState::yes(reason::APPROVAL_REQUIRED, approval::message(approval)),
-        _ => ConditionState::no(reason::NOT_STALLED, ""),
+        _ => instances::waits_for_a_person(findings).unwrap_or_else(|| ConditionState::no(reason::NOT_STALLED, "")),
     }
+}
+
+/// The blocking cause with the error that is retried: neither hides the other.
+fn with_failure(findings: &Findings<'_>, mut stalled: ConditionState) -> ConditionState {
+    let failed = findings.failed.as_ref().filter(|_| stalled.holds);
+    if let Some(failed) = failed.filter(|failed| !stalled.message.contains(&failed.message)) {
+        stalled.message = format!("{}; also, the last reconcile failed: {}", stalled.message, failed.message);
+    }
+    stalled
 }
 
 fn ready(
@@ -252,8 +284,8 @@ fn ready(
         return ConditionState::no(&failed.reason, failed.message.clone());
     }
     if !available.holds {
-        // Before the first initialisation it is Vault that the database waits for.
-        let vault = findings.vault.as_ref().filter(|word| !word.holds && available.reason == reason::INITIALIZING);
+        // Before the first initialisation the database waits for Vault.
+        let vault = findings.vault.as_ref().filter(|state| !state.holds && available.reason == reason::INITIALIZING);
         return vault.unwrap_or(available).clone();
     }
     if !credentials.holds {
@@ -262,17 +294,17 @@ fn ready(
     if !migrations.holds {
         return migrations.clone();
     }
-    if let Some(word) = shape::under_way(findings).or_else(|| shape::full(findings)) {
-        return word;
+    if let Some(state) = instances::under_way(findings).or_else(|| instances::full(findings)) {
+        return state;
     }
     let (ready, wanted) = (ready_instances(findings), findings.resource.spec.instances);
     if i64::try_from(ready) != Ok(i64::from(wanted)) {
-        return match shape::trouble(findings) {
+        return match instances::trouble(findings) {
             Some(trouble) => ConditionState::no(&trouble.reason, trouble.message),
             None => ConditionState::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };
     }
-    // Declared, and a commit is on one volume alone.
+    // Declared as synchronous, but commits are on one volume only.
     if synchronous.reason == reason::NO_STANDBY {
         return synchronous.clone();
     }
@@ -282,14 +314,18 @@ fn ready(
     let waiting = findings.observed.restart_pending();
     if !waiting.is_empty() {
         let message = format!(
-            "it serves, but a changed parameter waits for a restart of PostgreSQL on {}, and the one that was tried did \
-             not help{}: kubectl servicedb restart tries again",
+            "the database serves, but a changed parameter needs a restart of PostgreSQL on {}, and the last restart \
+             had no effect{}: kubectl servicedb restart retries it",
             waiting.join(", "),
             findings.observed.failed_restart().map(|error| format!(" ({error})")).unwrap_or_default(),
         );
         return ConditionState::no(reason::RESTART_PENDING, message);
     }
-    ConditionState::yes(reason::READY, "the database serves as declared")
+    let volume_size = findings.observed.volume_size(&findings.resource.uid().unwrap_or_default());
+    match instances::larger_volumes(findings.resource, volume_size.as_ref()) {
+        Some(larger) => ConditionState::yes(reason::READY, format!("the database serves as declared; {larger}")),
+        None => ConditionState::yes(reason::READY, "the database serves as declared"),
+    }
 }
 
 fn ready_instances(findings: &Findings<'_>) -> usize {
@@ -333,8 +369,8 @@ fn credentials_status(
     }
 }
 
-/// Over all instances, of the login that this generation replaced; none unless each of them
-/// has counted since.
+/// The number on all instances for the login that this generation replaced; none unless each of
+/// them has counted since.
 fn old_sessions(observed: &Observation, generation: i64) -> Option<i64> {
     let counted = |pod: &DatabasePod| {
         let sessions = pod.report.as_ref()?.old_sessions.as_ref()?;

@@ -1,8 +1,9 @@
-//! Telling: status is written where it changed, and a change of a condition is an event.
+//! Writes the status if it changed, and an event for each change of a condition.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -19,28 +20,33 @@ use crate::operator::context::metrics::Metrics;
 
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
+/// How long an operator that has just started reports a reverted change.
+const UNDONE_IS_NEWS: SignedDuration = SignedDuration::from_mins(5);
 
-/// Writes the status that the findings give, if it is not there already. Returns whether the
-/// resource is Ready.
+/// Computes the status of the findings and writes it if it changed. Returns whether the resource is
+/// Ready.
 ///
 /// # Errors
-/// Whatever the API server said.
+/// Errors of the API server.
 pub async fn status(context: &Context, findings: &Findings<'_>) -> Result<bool, Error> {
     let status = compute(findings);
     write(context, findings.resource, &status).await?;
+    if let Some(event) = reverted(context, findings) {
+        emit(context, findings.resource, event).await;
+    }
     let ready = status.conditions.iter().any(|condition| condition.type_ == kind::READY && condition.status == "True");
     context.metrics.observed(&findings.resource.uid().unwrap_or_default(), ready);
     Ok(ready)
 }
 
-/// Writes a status, if it is not there already, and an event for each condition that changed.
+/// Writes a status if it changed, and an event for each condition that changed.
 ///
-/// What was not looked at is told as it was told before, so a status stands on the one that was
-/// read: it is refused if the resource has changed since. The watch is often behind what this
-/// operator has just written itself.
+/// State that was not read keeps its previous status, so a status depends on the previous one: the
+/// write is refused if the resource has changed since it was read. The watch often lags behind the
+/// writes of this operator.
 ///
 /// # Errors
-/// Whatever the API server said; an event that cannot be written is no error.
+/// Errors of the API server; an event that cannot be written is no error.
 pub async fn write(context: &Context, resource: &ServiceDatabase, status: &ServiceDatabaseStatus) -> Result<(), Error> {
     let previous = resource.status.clone().unwrap_or_default();
     if *status == previous {
@@ -50,7 +56,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
     let patch = json!({
         "apiVersion": ServiceDatabase::api_version(&()),
         "kind": ServiceDatabase::kind(&()),
-        // The uid keeps a late write off a new resource of the same name.
+        // The uid prevents a late write to a new resource of the same name.
         "metadata": {
             "name": resource.name_any(),
             "uid": resource.uid(),
@@ -65,8 +71,9 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         Err(error) => return Err(error.into()),
     }
     let primary = primary_changed(context, resource, &previous, status);
-    let told = [rotated(&previous, status), schema_changed(&previous, status), primary];
-    for event in told.into_iter().flatten() {
+    let larger = volumes_larger(resource, &previous, status);
+    let events = [rotated(&previous, status), schema_changed(&previous, status), primary, larger];
+    for event in events.into_iter().flatten() {
         emit(context, resource, event).await;
     }
     count_migrations(&context.metrics, &previous, status);
@@ -82,7 +89,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
     Ok(())
 }
 
-/// New credentials took the place of others.
+/// The event for new credentials.
 fn rotated(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
     let generation = |status: &ServiceDatabaseStatus| status.credentials.as_ref().map(|found| found.generation);
     let (before, now) = (generation(previous)?, generation(now)?);
@@ -90,14 +97,15 @@ fn rotated(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Opt
         type_: EventType::Normal,
         reason: kind::reason::CREDENTIALS_ROTATED.to_owned(),
         note: Some(format!(
-            "generation {now} was proved by a login and is in Vault; the login before it is good until the next rotation"
+            "generation {now} was proved by a login and is in Vault; the previous login is valid until the next \
+             rotation"
         )),
         action: "Rotate".to_owned(),
         secondary: None,
     })
 }
 
-/// Another instance is the primary: after a failover as after a switchover.
+/// The event for another primary, after a failover or a switchover.
 fn primary_changed(
     context: &Context,
     resource: &ServiceDatabase,
@@ -105,7 +113,7 @@ fn primary_changed(
     now: &ServiceDatabaseStatus,
 ) -> Option<Event> {
     let uid = resource.uid().unwrap_or_default();
-    // Between two primaries status has none.
+    // During a change of the primary status has none.
     if let Some(before) = &previous.primary {
         context.cache.record_primary(&uid, before);
     }
@@ -114,13 +122,63 @@ fn primary_changed(
     Some(Event {
         type_: EventType::Normal,
         reason: kind::reason::PRIMARY_CHANGED.to_owned(),
-        note: Some(format!("{now} is the primary; before it was {before}")),
+        note: Some(format!("{now} is the primary; it was {before} before")),
         action: "Reconcile".to_owned(),
         secondary: None,
     })
 }
 
-/// Another version, which may be a lower one.
+/// The event for a manual change of Patroni's configuration that the leader's agent reverted.
+fn reverted(context: &Context, findings: &Findings<'_>) -> Option<Event> {
+    let leader = findings.observed.primary()?;
+    let undone = leader.report.as_ref()?.undone.as_ref()?;
+    let uid = findings.resource.uid().unwrap_or_default();
+    let known = context.cache.record_undone(&uid, undone.at);
+    // An operator that has just started did not see whether its predecessor reported it.
+    if !known.map_or(findings.now.duration_since(undone.at) < UNDONE_IS_NEWS, |known| known < undone.at) {
+        return None;
+    }
+    let note = format!(
+        "{} was changed in Patroni's dynamic configuration, which could disable failover or lose acknowledged \
+         commits; {} restored it: declare it in the spec, or see docs/operations.md (Patroni's configuration)",
+        undone.keys.join(", "),
+        leader.name
+    );
+    Some(Event {
+        type_: EventType::Warning,
+        reason: kind::reason::CONFIGURATION_REVERTED.to_owned(),
+        note: Some(shortened(note)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for a volume that is larger than declared, once for each size.
+fn volumes_larger(
+    resource: &ServiceDatabase,
+    previous: &ServiceDatabaseStatus,
+    now: &ServiceDatabaseStatus,
+) -> Option<Event> {
+    let larger = super::instances::larger_volumes(resource, now.volume_size.as_ref())?;
+    (previous.volume_size != now.volume_size).then(|| Event {
+        type_: EventType::Normal,
+        reason: kind::reason::VOLUME_LARGER.to_owned(),
+        note: Some(larger),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    })
+}
+
+fn shortened(mut note: String) -> String {
+    if note.len() > LONGEST_NOTE {
+        let end = (0..=LONGEST_NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+        note.truncate(end);
+        let _ = write!(note, "…");
+    }
+    note
+}
+
+/// The event for another version of the schema, which may be a lower one.
 fn schema_changed(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
     let (before, after) = (&previous.schema_version, &now.schema_version);
     if before == after {
@@ -131,16 +189,15 @@ fn schema_changed(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus)
     Some(Event {
         type_: EventType::Normal,
         reason: kind::reason::SCHEMA_CHANGED.to_owned(),
-        note: Some(format!("the schema went from {} to {}", version(before), version(after))),
+        note: Some(format!("the schema changed from {} to {}", version(before), version(after))),
         action: "Migrate".to_owned(),
         secondary: None,
     })
 }
 
-/// Status tells what the ledger does, so each change of it is counted once, also across
-/// restarts of the operator.
+/// Status repeats the ledger, so each change is counted once, also across restarts of the operator.
 fn count_migrations(metrics: &Metrics, previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) {
-    // What an adopted database brought with it was counted where it was done.
+    // The migrations of an adopted database were counted where they were applied.
     let (Some(before), Some(now)) = (&previous.migrations, &now.migrations) else { return };
     let completed = |status: &MigrationsStatus| -> Vec<MigrationRecord> {
         let completed = status.recent.iter().filter(|record| record.state == MigrationState::Completed);
@@ -149,61 +206,60 @@ fn count_migrations(metrics: &Metrics, previous: &ServiceDatabaseStatus, now: &S
     let known = completed(before);
     let new = completed(now).into_iter().filter(|record| !known.iter().any(|known| known.version == record.version));
     let took = new.filter_map(|record| u64::try_from(record.duration_ms?).ok()).map(Duration::from_millis);
-    // One that left the list of the last twenty and came back by a rollback is not new.
+    // A migration that left the list of the last twenty and returned by a rollback is not new.
     let change = now.applied - before.applied;
     metrics.migrated(change, took.filter(|_| change > 0));
 }
 
-/// Files an event about a resource; that it could not be is only logged.
+/// Writes an event about a resource; a failure is logged.
 pub async fn emit(context: &Context, resource: &ServiceDatabase, event: Event) {
-    // A recorder counts what has the same reason as one event, and keeps the first one's words:
-    // of another file's failure they would be untrue. Each change is an event of its own.
+    // A recorder counts events of the same reason as one and keeps the first message, which would
+    // be wrong for the failure of another file: each change is an event of its own.
     let recorder = Recorder::new(context.client.clone(), context.reporter.clone());
     let Err(error) = recorder.publish(&event, &resource.object_ref(&())).await else { return };
     let error = Error::from(error);
-    if error.is_of_ending_namespace() {
+    if error.is_of_terminating_namespace() {
         tracing::debug!(reason = event.reason, %error, "an event could not be written");
     } else {
         tracing::warn!(reason = event.reason, %error, "an event could not be written");
     }
 }
 
-/// What of a condition's change people want to be told.
+/// The event for a change of a condition, if it is relevant for users.
 fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
     let same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
     let holds = now.status == "True";
-    // What goes as it should is told once, when it is done; what does not is always told.
+    // Success is reported once, when it is complete; failure always.
     let telling = match now.type_.as_str() {
         kind::READY | kind::STALLED | kind::CREDENTIALS_READY => holds,
         kind::SCHEMA_DRIFT => {
             now.reason != kind::reason::SCHEMA_MATCHES || before.is_some_and(|before| before.status == "True")
         }
-        // Each reason of it is worth telling: it is there once a volume was nearly full.
-        kind::VOLUME_NEARLY_FULL => holds || before.is_some(),
+        // They exist only after a first occurrence, so each reason is reported.
+        kind::VOLUME_NEARLY_FULL | kind::COLLATIONS_CHANGED => holds || before.is_some(),
         kind::CERTIFICATES_READY => {
             use kind::reason::{AUTHORITY_LOST, PROGRESSING};
             now.reason == AUTHORITY_LOST || before.is_some_and(|before| before.reason != PROGRESSING)
         }
+        kind::CONTINUOUS_ARCHIVING => !is_waiting(&now.reason),
         kind::DATABASE_AVAILABLE => holds || !is_waiting(&now.reason),
         kind::MIGRATIONS_APPLIED => now.reason == kind::reason::APPLIED || (!holds && !is_waiting(&now.reason)),
-        kind::VAULT_REACHABLE => !holds || before.is_some_and(|before| before.status != now.status),
+        kind::VAULT_REACHABLE => {
+            (!holds && !is_waiting(&now.reason))
+                || before.is_some_and(|before| before.status != now.status && !is_waiting(&before.reason))
+        }
         _ => false,
     };
     if same || !telling {
         return None;
     }
-    // These are bad when they hold.
+    // These are a warning when they are True.
     let bad = match now.type_.as_str() {
         kind::SCHEMA_DRIFT => now.reason != kind::reason::SCHEMA_MATCHES,
-        kind::STALLED | kind::VOLUME_NEARLY_FULL => holds,
+        kind::STALLED | kind::VOLUME_NEARLY_FULL | kind::COLLATIONS_CHANGED => holds,
         _ => !holds,
     };
-    let mut note = format!("{}={}: {}", now.type_, now.status, now.message);
-    if note.len() > LONGEST_NOTE {
-        let end = (0..=LONGEST_NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
-        note.truncate(end);
-        let _ = write!(note, "…");
-    }
+    let note = shortened(format!("{}={}: {}", now.type_, now.status, now.message));
     Some(Event {
         type_: if bad { EventType::Warning } else { EventType::Normal },
         reason: now.reason.clone(),
@@ -217,13 +273,16 @@ fn holds(condition: &Condition) -> bool {
     condition.status == "True"
 }
 
-/// Whether migrations failed or were refused, and do not merely wait for somebody.
+/// Whether migrations failed or were refused, and do not only wait.
 fn is_failure(reason: &str) -> bool {
-    use kind::reason::{APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED};
-    ![APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED].contains(&reason) && !is_waiting(reason)
+    use kind::reason::{
+        APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED, POD_REFUSED, UNSCHEDULABLE,
+    };
+    let waits = [APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED, POD_REFUSED, UNSCHEDULABLE];
+    !waits.contains(&reason) && !is_waiting(reason)
 }
 
 fn is_waiting(reason: &str) -> bool {
-    use kind::reason::{DEPENDENCY_NOT_READY, INITIALIZING, MIGRATIONS_RUNNING, PROGRESSING};
-    [PROGRESSING, MIGRATIONS_RUNNING, INITIALIZING, DEPENDENCY_NOT_READY].contains(&reason)
+    use kind::reason::{DEPENDENCY_NOT_READY, INITIALIZING, MIGRATIONS_RUNNING, PROGRESSING, SWITCHING_OVER};
+    [PROGRESSING, MIGRATIONS_RUNNING, INITIALIZING, DEPENDENCY_NOT_READY, SWITCHING_OVER].contains(&reason)
 }

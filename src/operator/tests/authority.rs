@@ -1,4 +1,4 @@
-//! The certificate authority: how it is replaced, what its loss does, and what comes back.
+//! The certificate authority: replacement, loss, and recovery.
 
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
@@ -20,8 +20,8 @@ async fn at_rest() -> World {
     world.settle_all().await;
     world.load_certificates();
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready", "{}", world.message(kind::READY));
-    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    assert_eq!(world.condition(kind::CERTIFICATES_READY), "True Ready");
     world
 }
 
@@ -56,11 +56,11 @@ fn delete(world: &World, secret: &str) {
     world.api.store().delete(&object("secrets", secret), &Value::Null).expect("a deletion");
 }
 
-/// From the request to its end, as everybody works and time passes.
+/// From the request to its completion, with all components, as time passes.
 pub async fn see_through(world: &mut World) {
     world.settle().await;
     world.load_certificates();
-    // The Secret with the credentials follows the record.
+    // The Secret with the credentials is updated from the record.
     world.settle().await;
     world.settle().await;
     world.pass(OVERLAP);
@@ -74,48 +74,48 @@ pub async fn see_through(world: &mut World) {
 }
 
 #[tokio::test]
-async fn what_the_watch_has_not_told_of_yet_is_not_overwritten() {
+async fn a_status_that_the_watch_has_not_reported_is_not_overwritten() {
     let mut world = World::new();
     world.create(MINIMAL);
     world.reconcile().await.expect("the finalizer");
     let before = world.resource();
     world.reconcile().await.expect("the first status");
-    let told = certificates(&world);
+    let reported = certificates(&world);
     world.run_pods();
-    let error = world.reconcile_as_read(before).await.expect_err("a status that stands on an old one");
+    let error = world.reconcile_as_read(before).await.expect_err("a status that is based on an old one");
     assert!(error.is_outdated(), "{error}");
-    assert_eq!(certificates(&world), told);
+    assert_eq!(certificates(&world), reported);
     world.settle_all().await;
-    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
+    assert_eq!(world.condition(kind::CERTIFICATES_READY), "True Ready");
 }
 
 #[tokio::test]
-async fn what_could_not_be_told_of_the_certificates_is_told_later() {
+async fn an_unwritten_state_of_the_certificates_is_reported_later() {
     let world = World::new();
     world.create(MINIMAL);
     world.reconcile().await.expect("the finalizer");
     let before = world.resource();
     world.edit(|resource| resource["metadata"]["annotations"]["example.com/touched"] = "1".into());
     assert!(world.reconcile_as_read(before).await.is_err(), "the resource has changed");
-    assert!(world.resource().status.is_none_or(|status| status.certificates.is_none()), "nothing is told yet");
+    assert!(world.resource().status.is_none_or(|status| status.certificates.is_none()), "nothing is reported yet");
     world.reconcile().await.expect("the status");
-    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
-    // A status that somebody emptied is told of anew.
+    assert_eq!(world.condition(kind::CERTIFICATES_READY), "True Ready");
+    // An emptied status is written again.
     world.api.store().edit(&object("servicedatabases", "chat"), |resource| resource["status"] = Value::Null);
     world.reconcile().await.expect("the status");
-    assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready");
+    assert_eq!(world.condition(kind::CERTIFICATES_READY), "True Ready");
 }
 
 #[tokio::test]
-async fn one_that_is_asked_for_is_published_before_it_signs() {
+async fn a_requested_authority_is_published_before_it_signs() {
     let mut world = at_rest().await;
     let (server, former) = (text(&world, "chat-db-tls", "server.crt"), text(&world, "chat-db-ca", "ca.crt"));
     ask(&world, "monday");
     let sent = world.settle().await;
     assert_eq!((trusted(&world, "chat-db-tls"), phase(&world)), (2, Some(AuthorityPhase::Publishing)));
     let prompts = sent.iter().filter(|sent| sent.contains("pods chat-db-0")).count();
-    assert_eq!(prompts, 1, "the kubelet is asked to look: {sent:?}");
-    assert_eq!(world.told(kind::CERTIFICATES_READY), "True AuthorityChanging");
+    assert_eq!(prompts, 1, "the kubelet is prompted: {sent:?}");
+    assert_eq!(world.condition(kind::CERTIFICATES_READY), "True AuthorityChanging");
     world.pass(OVERLAP);
     world.settle().await;
     assert_eq!(phase(&world), Some(AuthorityPhase::Publishing), "the record does not have it");
@@ -123,12 +123,12 @@ async fn one_that_is_asked_for_is_published_before_it_signs() {
 
     world.load_certificates();
     world.settle().await;
-    assert_eq!(trusted(&world, "credentials"), 2, "the Secret with the credentials follows at once");
+    assert_eq!(trusted(&world, "credentials"), 2, "the Secret with the credentials is updated at once");
     world.settle().await;
     assert_eq!(phase(&world), Some(AuthorityPhase::Announced), "{:?}", certificates(&world));
     world.pass(OVERLAP - SignedDuration::from_mins(1));
     world.settle().await;
-    assert_eq!(text(&world, "chat-db-tls", "server.crt"), server, "clients have their whole time");
+    assert_eq!(text(&world, "chat-db-tls", "server.crt"), server, "clients have the complete time");
     world.pass(SignedDuration::from_mins(2));
     world.settle().await;
     assert_eq!(phase(&world), Some(AuthorityPhase::Signing));
@@ -143,8 +143,8 @@ async fn one_that_is_asked_for_is_published_before_it_signs() {
     assert_eq!(certificates(&world).renew_request.as_deref(), Some("monday"));
     assert_eq!(text(&world, "chat-db-tls", "ca.crt"), text(&world, "chat-db-ca", "ca.crt"));
     assert_ne!(text(&world, "chat-db-ca", "ca.crt"), former);
-    assert_eq!(keys(&world, "chat-db-ca"), ["ca.crt", "ca.key"], "nothing of the change is left");
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(keys(&world, "chat-db-ca"), ["ca.crt", "ca.key"], "nothing of the change remains");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     for _ in 0..2 {
         world.restart();
         let sent = world.settle().await;
@@ -153,7 +153,7 @@ async fn one_that_is_asked_for_is_published_before_it_signs() {
 }
 
 #[tokio::test]
-async fn a_lost_one_is_told_and_nothing_changes_until_it_is_asked_for() {
+async fn a_lost_authority_is_reported_and_nothing_changes_until_a_request() {
     for damage in ["deleted", "emptied", "without its key"] {
         let mut world = at_rest().await;
         let served = world.get("secrets", "chat-db-tls").expect("a Secret")["data"].clone();
@@ -169,15 +169,15 @@ async fn a_lost_one_is_told_and_nothing_changes_until_it_is_asked_for() {
         for _ in 0..2 {
             world.pass(SignedDuration::from_mins(20));
             world.settle().await;
-            assert_eq!(world.told(kind::CERTIFICATES_READY), "False AuthorityLost", "{damage}");
-            assert_eq!(world.told(kind::READY), "True Ready", "what is served is served on");
+            assert_eq!(world.condition(kind::CERTIFICATES_READY), "False AuthorityLost", "{damage}");
+            assert_eq!(world.condition(kind::READY), "True Ready", "the certificates are still served");
             assert_eq!(world.get("secrets", "chat-db-tls").expect("a Secret")["data"], served, "{damage}");
         }
         let message = world.message(kind::CERTIFICATES_READY);
         assert!(message.contains("renew-authority chat -n messaging"), "{message}");
         ask(&world, "monday");
         see_through(&mut world).await;
-        assert_eq!(world.told(kind::CERTIFICATES_READY), "True Ready", "{damage}: {:?}", certificates(&world));
+        assert_eq!(world.condition(kind::CERTIFICATES_READY), "True Ready", "{damage}: {:?}", certificates(&world));
         assert_eq!(certificates(&world).renew_request.as_deref(), Some("monday"), "{damage}");
         assert_eq!(text(&world, "chat-db-tls", "ca.crt"), text(&world, "chat-db-ca", "ca.crt"), "{damage}");
 
@@ -185,13 +185,13 @@ async fn a_lost_one_is_told_and_nothing_changes_until_it_is_asked_for() {
         delete(&world, "chat-db-ca");
         world.restart();
         world.settle().await;
-        assert_eq!(world.told(kind::CERTIFICATES_READY), "False AuthorityLost", "{damage}: lost once more");
+        assert_eq!(world.condition(kind::CERTIFICATES_READY), "False AuthorityLost", "{damage}: lost once more");
         assert_eq!(certificates(&world).renew_request.as_deref(), Some("monday"), "{damage}");
     }
 }
 
 #[tokio::test]
-async fn what_is_missing_of_the_certificates_is_made_again_by_the_same_authority() {
+async fn missing_certificates_are_recreated_by_the_same_authority() {
     for missing in ["all", "server.key", "patroni.crt", "ca.crt"] {
         let mut world = at_rest().await;
         let authority = text(&world, "chat-db-ca", "ca.crt");
@@ -212,9 +212,9 @@ async fn what_is_missing_of_the_certificates_is_made_again_by_the_same_authority
     }
 }
 
-/// `kubectl delete secret --all`: the desired state still says which authority clients trust.
+/// `kubectl delete secret --all`: the desired state still has the authority that clients trust.
 #[tokio::test]
-async fn both_secrets_gone_give_the_record_a_moment_to_have_the_new_one_first() {
+async fn without_both_secrets_the_record_gets_the_new_authority_first() {
     let mut world = at_rest().await;
     let former = Authorities::from_pem(&text(&world, "chat-db-ca", "ca.crt"));
     delete(&world, "chat-db-ca");

@@ -1,4 +1,4 @@
-//! The Secret with the credentials: what is in it, and what becomes of it.
+//! The Secret with the credentials: its content and its lifecycle.
 
 use k8s_openapi::ByteString;
 use serde_json::json;
@@ -13,7 +13,7 @@ async fn bound() -> World {
     world.create(MINIMAL);
     world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-credentials".into());
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     world
 }
 
@@ -46,7 +46,7 @@ async fn it_is_a_provisioned_service() {
 }
 
 #[tokio::test]
-async fn it_follows_a_rotation_and_what_somebody_took_out_comes_back() {
+async fn it_is_updated_by_a_rotation_and_removed_content_is_restored() {
     let mut world = bound().await;
     world.edit(|resource| resource["metadata"]["annotations"][ANNOTATION_ROTATE] = "monday".into());
     world.settle_all().await;
@@ -59,9 +59,9 @@ async fn it_follows_a_rotation_and_what_somebody_took_out_comes_back() {
     assert_eq!(value(&world, "chat-credentials", "username"), "chat_b");
 }
 
-/// Status goes on telling of it, so that it is found when it is to be removed.
+/// Status still has its name, so that it can be removed later.
 #[tokio::test]
-async fn a_pause_does_not_forget_it() {
+async fn a_pause_keeps_it_in_status() {
     let mut world = bound().await;
     world.edit(|resource| resource["spec"]["paused"] = true.into());
     world.settle().await;
@@ -81,15 +81,19 @@ async fn another_name_moves_it_and_none_removes_it() {
 }
 
 #[tokio::test]
-async fn one_of_somebody_else_is_left_alone() {
+async fn a_secret_of_another_owner_is_not_changed() {
     let mut world = bound().await;
     world.create("{apiVersion: v1, kind: Secret, metadata: {name: theirs, namespace: messaging}, data: {a: YQ==}}");
     let before = world.get("secrets", "theirs");
     world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "theirs".into());
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True ObjectConflict");
+    assert_eq!(world.condition(kind::STALLED), "True ObjectConflict");
     assert_eq!(world.get("secrets", "theirs"), before);
     world.edit(|resource| resource["spec"]["credentials"]["secret"]["name"] = "chat-db-tls".into());
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True InvalidSpec", "the operator's own names are refused, CRD or not");
+    assert_eq!(
+        world.condition(kind::STALLED),
+        "True InvalidSpec",
+        "reserved names are refused, also without the rules of the CRD"
+    );
 }

@@ -1,5 +1,5 @@
-//! The operator crashes at every mutating call, before it is sent and after it is done, and
-//! is started anew: the end is the one that it would have come to undisturbed.
+//! The operator crashes at every mutating call, before it is sent and after it is executed, and is
+//! restarted: the result is the same as without a crash.
 
 use std::collections::BTreeMap;
 
@@ -36,15 +36,14 @@ fn assert_same(found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Valu
     }
 }
 
-/// The certificates that pods have are of the authority that is there.
+/// The pods' certificates are signed by the stored authority.
 fn assert_one_authority(world: &World, when: &str) {
     let authority = |name: &str| world.get("secrets", name).map(|secret| secret["data"]["ca.crt"].clone());
     assert_eq!(authority("chat-db-tls"), authority("chat-db-ca"), "{when}");
 }
 
-/// Does `act` in one world after another, with a crash at its first mutating call, its second
-/// and so on, before it is sent and after it is done, and looks at what came of it. Returns
-/// how many crashes there were.
+/// Runs `act` in a new world for each mutating call, with a crash at that call, before it is sent
+/// and after it is executed, and checks the result with `look`. Returns the number of crashes.
 async fn crash_at_every_call(
     prepared: impl AsyncFn() -> World,
     act: impl AsyncFn(&mut World),
@@ -70,7 +69,7 @@ async fn crash_at_every_call(
 async fn provisioning_survives_a_crash_at_every_call() {
     let mut undisturbed = World::new();
     provision(&mut undisturbed).await;
-    assert_eq!(undisturbed.told(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
+    assert_eq!(undisturbed.condition(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
     let expected = undisturbed.snapshot();
     let crashes = crash_at_every_call(
         async || World::new(),
@@ -108,8 +107,8 @@ async fn deletion_survives_a_crash_at_every_call() {
     }
 }
 
-/// What an earlier resource left in Vault, and in Patroni's ConfigMaps, is never taken for
-/// what this one has made.
+/// Leftovers of an earlier resource in Vault and in Patroni's ConfigMaps never count as objects of
+/// this one.
 #[tokio::test]
 async fn a_successor_survives_a_crash_at_every_call() {
     let prepared = async || {
@@ -129,7 +128,7 @@ async fn a_successor_survives_a_crash_at_every_call() {
     };
     let mut undisturbed = prepared().await;
     succeed(&mut undisturbed).await;
-    assert_eq!(undisturbed.told(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
+    assert_eq!(undisturbed.condition(kind::READY), "True Ready", "{}", undisturbed.message(kind::READY));
     let expected = undisturbed.snapshot();
     assert_eq!(expected["vault/kv/dev/messaging/chat/runtime"]["generation"], "2");
     let crashes = crash_at_every_call(prepared, succeed, |world, when| {
@@ -174,7 +173,7 @@ async fn new_secret_ids_survive_a_crash_at_every_call() {
     let renew = async |world: &mut World| {
         world.pass(SignedDuration::from_hours(25));
         world.settle_all().await;
-        // The pods and Jobs have the new ones then.
+        // By then the pods and Jobs have the new ones.
         world.pass(SignedDuration::from_mins(61));
         world.settle_all().await;
     };
@@ -186,7 +185,7 @@ async fn new_secret_ids_survive_a_crash_at_every_call() {
         assert_same(&world.snapshot(), &expected, when);
     })
     .await;
-    // Two made, two written, two destroyed, twice.
+    // Two created, two written, two destroyed, twice.
     assert!(crashes >= 12, "only {crashes} crashes were tried");
 }
 
@@ -202,7 +201,7 @@ async fn a_change_of_the_authority_survives_a_crash_at_every_call() {
     let renew = async |world: &mut World| {
         authority::ask(world, "monday");
         authority::see_through(world).await;
-        // The Jobs' former secret_id goes then.
+        // By then the Jobs' former secret_id is destroyed.
         world.pass(SignedDuration::from_mins(61));
         world.settle_all().await;
     };
@@ -216,6 +215,7 @@ async fn a_change_of_the_authority_survives_a_crash_at_every_call() {
         assert_one_authority(world, when);
     })
     .await;
-    // Of the authority's Secret alone: made, published, switched, loaded, the former forgotten.
+    // For the authority's Secret alone: created, published, switched, loaded, the former one
+    // removed.
     assert!(crashes >= 20, "only {crashes} crashes were tried");
 }

@@ -1,4 +1,4 @@
-//! Deletion: in which order, what stays and what goes.
+//! Deletion: the order, and the objects that are kept or removed.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn remaining(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn first_what_runs_then_vault_then_the_finalizer() {
+async fn running_objects_then_vault_then_the_finalizer() {
     for policy in ["Retain", "Delete"] {
         let mut world = at_rest(policy).await;
         delete(&world);
@@ -40,7 +40,7 @@ async fn first_what_runs_then_vault_then_the_finalizer() {
         assert!(sent[2..].iter().all(|call| call.contains("/status") || call.contains(" events ")), "{sent:?}");
         let status = world.resource().status.expect("a status");
         assert!(status.deletion_waits_for.is_some_and(|waits| waits.contains("chat-db-0")));
-        assert_eq!(world.told(kind::READY), "False Deleting");
+        assert_eq!(world.condition(kind::READY), "False Deleting");
         assert_eq!(world.vault.content().approles.len(), 2, "the pods still run");
 
         world.end_pods();
@@ -48,7 +48,7 @@ async fn first_what_runs_then_vault_then_the_finalizer() {
         let place = |call: &str| {
             sent.iter().position(|sent| sent.starts_with(call)).unwrap_or_else(|| panic!("{call}: {sent:?}"))
         };
-        assert!(place("delete approle") < place("delete policy"), "a role without its policy still lets in");
+        assert!(place("delete approle") < place("delete policy"), "a role without its policy still allows logins");
         assert!(place("delete policy") < place("MERGE servicedatabases chat"));
         assert_eq!(sent.last().map(String::as_str), Some("MERGE servicedatabases chat"), "{sent:?}");
         assert!(world.get("servicedatabases", "chat").is_none());
@@ -79,15 +79,15 @@ async fn retain_keeps_the_data_and_its_credentials() {
     let records: Vec<_> = vault.kv.keys().map(String::as_str).collect();
     assert_eq!(records, ["dev/messaging/chat/migrator", "dev/messaging/chat/runtime"]);
 
-    // A new resource of this name does not take it over.
+    // A new resource of this name does not adopt it.
     world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
+    assert_eq!(world.condition(kind::STALLED), "True RetainedDataFound");
 }
 
-/// An empty database under the name of a full one would be a lie: nothing is made anew unasked.
+/// An empty database must not replace lost data without a request.
 #[tokio::test]
-async fn volumes_that_are_gone_from_under_a_living_resource_are_lost_data() {
+async fn missing_volumes_of_an_existing_resource_are_lost_data() {
     let mut world = at_rest("Retain").await;
     for (plural, name) in [("statefulsets", "chat-db"), ("persistentvolumeclaims", "data-chat-db-0")] {
         let mut store = world.api.store();
@@ -96,7 +96,7 @@ async fn volumes_that_are_gone_from_under_a_living_resource_are_lost_data() {
     }
     world.end_pods();
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True DataLost");
+    assert_eq!(world.condition(kind::STALLED), "True DataLost");
     assert!(world.get("statefulsets", "chat-db").is_none());
 }
 
@@ -107,7 +107,7 @@ async fn delete_leaves_nothing() {
     world.settle().await;
     world.end_pods();
     world.settle().await;
-    assert_eq!(remaining(&world), ["configmaps/chat-migrations"], "which is the team's");
+    assert_eq!(remaining(&world), ["configmaps/chat-migrations"], "it belongs to the team");
     let vault = world.vault.content();
     assert_eq!(
         (vault.policies.len(), vault.approles.len(), vault.kubernetes_roles.len(), vault.kv.len()),
@@ -123,7 +123,7 @@ async fn a_bad_spec_does_not_block() {
         resource["spec"]["database"] = "pg_x".into();
     });
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True InvalidSpec");
+    assert_eq!(world.condition(kind::STALLED), "True InvalidSpec");
     delete(&world);
     world.settle().await;
     world.end_pods();
@@ -132,7 +132,7 @@ async fn a_bad_spec_does_not_block() {
 }
 
 #[tokio::test]
-async fn before_anything_was_made_it_is_over_at_once() {
+async fn without_objects_it_ends_at_once() {
     let mut world = World::new();
     world.create(MINIMAL);
     world.reconcile().await.expect("a finalizer");
@@ -142,24 +142,27 @@ async fn before_anything_was_made_it_is_over_at_once() {
 }
 
 #[tokio::test]
-async fn vault_away_holds_it_and_says_so() {
+async fn an_outage_of_vault_delays_it_and_is_reported() {
     let mut world = at_rest("Delete").await;
     delete(&world);
     world.settle().await;
     world.end_pods();
     world.vault.set_down(Some(VaultError::Unreachable { address: "x".to_owned(), problem: "timeout".to_owned() }));
     world.settle().await;
-    assert!(world.reconcile().await.is_err(), "it is tried again with backoff");
+    assert!(world.reconcile().await.is_err(), "it is retried with backoff");
     let waits = world.resource().status.and_then(|status| status.deletion_waits_for).expect("a reason");
     assert!(waits.contains("Vault"), "{waits}");
-    assert!(world.get("persistentvolumeclaims", "data-chat-db-0").is_some(), "the data goes with its credentials");
+    assert!(
+        world.get("persistentvolumeclaims", "data-chat-db-0").is_some(),
+        "the data is deleted with its credentials"
+    );
     world.vault.set_down(None);
     world.settle().await;
     assert!(world.get("servicedatabases", "chat").is_none());
 }
 
 #[tokio::test]
-async fn what_is_somebody_elses_stays() {
+async fn objects_of_others_are_kept() {
     let mut world = World::new();
     let stamp = json!({"servicedb.dev/uid": "uid-of-an-earlier-one"});
     let owner = json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "uid-of-x", "controller": true}]);
@@ -185,7 +188,7 @@ async fn what_is_somebody_elses_stays() {
     assert!(!sent.iter().any(|call| call.starts_with("DELETE")), "{sent:?}");
 }
 
-/// What a person sets on the successor of a resource that was deleted under `Retain`.
+/// A successor of a resource that was deleted under `Retain`, with adoption.
 async fn succeeded_with_adoption() -> (World, Option<Value>) {
     let mut world = at_rest("Retain").await;
     delete(&world);
@@ -195,8 +198,8 @@ async fn succeeded_with_adoption() -> (World, Option<Value>) {
     let authority = world.get("secrets", "chat-db-ca").map(|secret| secret["data"].clone());
     world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "False RetainedDataFound");
+    assert_eq!(world.condition(kind::STALLED), "True RetainedDataFound");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "False RetainedDataFound");
     world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
         resource["spec"]["bootstrap"] = json!({"adopt": true});
     });
@@ -207,7 +210,7 @@ async fn succeeded_with_adoption() -> (World, Option<Value>) {
 async fn adopted_data_keeps_its_authority_and_its_password() {
     let (mut world, authority) = succeeded_with_adoption().await;
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
     assert_eq!(world.get("secrets", "chat-db-ca").map(|secret| secret["data"].clone()), authority);
     let generation = world.resource().status.and_then(|status| status.credentials).map(|found| found.generation);
     assert_eq!(generation, Some(1), "no new password");
@@ -217,7 +220,7 @@ async fn adopted_data_keeps_its_authority_and_its_password() {
     }
 }
 
-/// Volumes with another database than the declared one are nobody's mistake to guess at.
+/// Volumes with another database than the declared one need a decision by a person.
 #[tokio::test]
 async fn data_of_another_database_is_not_adopted() {
     let (mut world, _) = succeeded_with_adoption().await;
@@ -225,26 +228,26 @@ async fn data_of_another_database_is_not_adopted() {
         claim["metadata"]["annotations"]["servicedb.dev/database"] = "other_db".into();
     });
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
+    assert_eq!(world.condition(kind::STALLED), "True RetainedDataFound");
     assert!(world.message(kind::STALLED).contains("other_db"), "{}", world.message(kind::STALLED));
     assert!(world.get("statefulsets", "chat-db").is_none());
 }
 
-/// What Patroni's leftovers without volumes say is no data.
+/// Patroni's leftovers without volumes are no data.
 #[tokio::test]
-async fn adoption_of_leftovers_without_volumes_takes_nothing_over() {
+async fn leftovers_without_volumes_are_not_adopted() {
     let (mut world, _) = succeeded_with_adoption().await;
     let claim = object("persistentvolumeclaims", "data-chat-db-0");
     world.api.store().delete(&claim, &Value::Null).expect("a person deletes the data");
     world.settle_all().await;
     world.settle_all().await;
     let generation = world.resource().status.and_then(|status| status.credentials).map(|found| found.generation);
-    assert_eq!(generation, Some(2), "the earlier password is not for a new database");
+    assert_eq!(generation, Some(2), "a new database gets a new password");
 }
 
-/// A namespace that was made anew over records of an earlier one gets a password of its own.
+/// A recreated namespace with records of an earlier one gets a new password.
 #[tokio::test]
-async fn adoption_without_data_takes_nothing_over() {
+async fn records_without_data_are_not_adopted() {
     let mut world = at_rest("Retain").await;
     delete(&world);
     world.settle().await;
@@ -274,7 +277,7 @@ fn unreachable() -> Option<VaultError> {
     Some(VaultError::Unreachable { address: "x".to_owned(), problem: "timeout".to_owned() })
 }
 
-/// Deleted while Vault is away for longer than the deadline.
+/// Deleted while Vault is unavailable for longer than the deadline.
 async fn deleted_without_vault(policy: &str) -> World {
     let mut world = at_rest(policy).await;
     world.vault.set_down(unreachable());
@@ -282,19 +285,19 @@ async fn deleted_without_vault(policy: &str) -> World {
     world.settle().await;
     world.end_pods();
     world.settle().await;
-    assert!(world.get("servicedatabases", "chat").is_some(), "the deadline is not over");
+    assert!(world.get("servicedatabases", "chat").is_some(), "before the deadline");
     world.pass(SignedDuration::from_secs(301));
     world.settle().await;
-    assert!(world.get("servicedatabases", "chat").is_none(), "a namespace must not hang on Vault");
+    assert!(world.get("servicedatabases", "chat").is_none(), "a namespace must not wait for Vault");
     assert!(orphans(&world)["messaging.chat.uid-of-chat"].as_str().is_some_and(|entry| entry.contains("uid-of-chat")));
     world
 }
 
 #[tokio::test]
-async fn after_the_deadline_it_goes_and_vault_is_swept_later() {
+async fn after_the_deadline_it_ends_and_vault_is_swept_later() {
     for (policy, records) in [("Delete", 0), ("Retain", 2)] {
         let world = deleted_without_vault(policy).await;
-        assert!(world.sweep().await.is_err(), "Vault is still away");
+        assert!(world.sweep().await.is_err(), "Vault is still unavailable");
         world.vault.set_down(None);
         world.sweep().await.expect("a sweep");
         let vault = world.vault.content();
@@ -303,9 +306,9 @@ async fn after_the_deadline_it_goes_and_vault_is_swept_later() {
     }
 }
 
-/// The names in Vault are the successor's then.
+/// The names in Vault belong to the successor.
 #[tokio::test]
-async fn a_sweep_takes_nothing_from_a_successor() {
+async fn a_sweep_removes_no_objects_of_a_successor() {
     let mut world = deleted_without_vault("Delete").await;
     world.vault.set_down(None);
     world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
@@ -315,26 +318,25 @@ async fn a_sweep_takes_nothing_from_a_successor() {
     let after = world.vault.content();
     assert_eq!((after.kv, after.policies, after.approles), (before.kv, before.policies, before.approles));
     assert_eq!(orphans(&world), json!({}));
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
 }
 
-/// A successor that waits for somebody has claimed nothing: what the first left still goes.
+/// A stalled successor has claimed nothing: the leftovers are still removed.
 #[tokio::test]
 async fn a_sweep_does_not_wait_for_a_successor_that_is_stalled() {
     let mut world = deleted_without_vault("Retain").await;
     world.vault.set_down(None);
     world.create(&MINIMAL.replace("uid-of-chat", "uid-of-its-successor"));
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
+    assert_eq!(world.condition(kind::STALLED), "True RetainedDataFound");
     world.sweep().await.expect("a sweep");
     let vault = world.vault.content();
     assert_eq!((vault.policies.len(), vault.approles.len(), vault.kv.len()), (0, 0, 2));
 }
 
-/// Two clusters that were given one id: the deletion of the one that came second is no harm
-/// to the first.
+/// Two clusters with the same id: a deletion in the second one does not affect the first.
 #[tokio::test]
-async fn what_vault_has_of_another_cluster_stays() {
+async fn records_of_another_cluster_are_kept() {
     let mut world = World::new();
     let path = names().vault("dev").runtime();
     world.vault.edit(|content| {

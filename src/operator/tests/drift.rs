@@ -1,4 +1,4 @@
-//! When the schema is compared with its migrations, and what becomes of what is found.
+//! The drift check: its schedule and its results.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ async fn applied() -> World {
     world.settle_all().await;
     finish_job(&mut world);
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     world
 }
 
@@ -28,7 +28,7 @@ fn job(world: &World) -> Option<Value> {
     world.get("jobs", JOB)
 }
 
-/// Plays the Job that ends with these differences.
+/// Simulates the Job that ends with these differences.
 fn finds(world: &World, differences: &[&str], at: &str) {
     let differences: Vec<String> = differences.iter().map(|line| (*line).to_owned()).collect();
     let found = DriftFound { count: i64::try_from(differences.len()).expect("a few"), differences };
@@ -42,7 +42,7 @@ fn finds(world: &World, differences: &[&str], at: &str) {
             "state": {"terminated": {"exitCode": 0, "message": json!(outcome).to_string()}},
         }]},
     });
-    // The pod of an earlier Job went with it.
+    // The pod of an earlier Job was deleted with it.
     if world.get("pods", &name).is_some() {
         world.api.store().edit(&object("pods", &name), |old| old["status"] = pod["status"].clone());
     } else {
@@ -52,11 +52,11 @@ fn finds(world: &World, differences: &[&str], at: &str) {
 }
 
 fn drift(world: &World) -> DriftStatus {
-    world.resource().status.and_then(|status| status.drift).expect("it was looked at")
+    world.resource().status.and_then(|status| status.drift).expect("the schema was checked")
 }
 
 #[tokio::test]
-async fn a_schema_is_compared_a_day_after_it_came_to_its_target() {
+async fn a_schema_is_compared_a_day_after_it_reached_its_target() {
     let mut world = applied().await;
     world.pass(A_DAY - SignedDuration::from_mins(5));
     world.settle().await;
@@ -66,13 +66,13 @@ async fn a_schema_is_compared_a_day_after_it_came_to_its_target() {
     let made = job(&world).expect("a Job");
     let container = &made["spec"]["template"]["spec"]["containers"][0];
     assert!(container["image"].as_str().is_some_and(|image| image.contains("postgres")), "{container}");
-    assert_eq!(world.told(kind::READY), "True Ready", "a look changes nothing");
+    assert_eq!(world.condition(kind::READY), "True Ready", "a check changes nothing");
 
-    finds(&world, &["table public.x is not from the migrations", "index public.y is missing"], "2026-06-02T00:05:00Z");
+    finds(&world, &["table public.x is not in the migrations", "index public.y is missing"], "2026-06-02T00:05:00Z");
     world.settle().await;
-    assert_eq!(world.told(kind::SCHEMA_DRIFT), "True SchemaDrifted");
-    assert!(world.message(kind::SCHEMA_DRIFT).starts_with("table public.x is not from the migrations, and 1 more"));
-    assert_eq!(world.told(kind::READY), "True Ready", "it is told, and the database serves");
+    assert_eq!(world.condition(kind::SCHEMA_DRIFT), "True SchemaDrifted");
+    assert!(world.message(kind::SCHEMA_DRIFT).starts_with("table public.x is not in the migrations, and 1 more"));
+    assert_eq!(world.condition(kind::READY), "True Ready", "it is reported, and the database serves");
     world.restart();
     assert_eq!(world.settle().await, Vec::<String>::new(), "until the next day");
 
@@ -81,7 +81,7 @@ async fn a_schema_is_compared_a_day_after_it_came_to_its_target() {
     assert_ne!(job(&world).expect("another Job")["metadata"]["uid"], made["metadata"]["uid"]);
     finds(&world, &[], "2026-06-03T00:05:00Z");
     world.settle().await;
-    assert_eq!(world.told(kind::SCHEMA_DRIFT), "False SchemaMatches");
+    assert_eq!(world.condition(kind::SCHEMA_DRIFT), "False SchemaMatches");
     assert_eq!(drift(&world).count, 0);
 }
 
@@ -94,7 +94,7 @@ async fn a_request_is_answered_at_once_and_by_its_token() {
     world.settle().await;
     assert_eq!((drift(&world).request.as_deref(), drift(&world).count), (Some("monday"), 0));
 
-    // A Job that ended for another request is none for this one.
+    // The result of a Job for another request does not count for this one.
     world.edit(|resource| resource["metadata"]["annotations"][ANNOTATION_CHECK_DRIFT] = "tuesday".into());
     world.settle().await;
     assert_eq!(drift(&world).request.as_deref(), Some("monday"));
@@ -104,7 +104,7 @@ async fn a_request_is_answered_at_once_and_by_its_token() {
 }
 
 #[tokio::test]
-async fn a_schema_on_its_way_is_not_compared() {
+async fn a_schema_below_its_target_is_not_compared() {
     let mut world = World::new();
     world.create(MIGRATIONS);
     world.create(WITH_MIGRATIONS);

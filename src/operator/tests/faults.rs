@@ -1,14 +1,14 @@
-//! Crashes on demand: the n-th mutating call, to Kubernetes or to Vault, is the operator's
-//! last; everything that it still sends comes to nothing, until it is started anew.
+//! Crashes on demand: the n-th mutating call, to Kubernetes or to Vault, is the operator's last;
+//! all later calls fail until it is restarted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It never arrived.
+    /// It did not arrive.
     BeforeSend,
-    /// It was done, and the answer was lost.
+    /// It was executed, and the answer was lost.
     AfterCommit,
 }
 
@@ -20,7 +20,7 @@ struct State {
     crashed: Option<String>,
 }
 
-/// The crash that is planned; clones share it.
+/// The planned crash; clones share it.
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -31,7 +31,7 @@ impl Faults {
         (state.mutations, state.crash_at) = (0, Some((call, fault)));
     }
 
-    /// Counts a mutating call; what becomes of it.
+    /// Counts a mutating call; returns its fault.
     pub fn next(&self, call: &str) -> Option<Fault> {
         let mut state = self.state();
         if state.crashed.is_some() {
@@ -46,12 +46,12 @@ impl Faults {
         })
     }
 
-    /// What becomes of a call that changes nothing.
+    /// The fault of a call that changes nothing.
     pub fn now(&self) -> Option<Fault> {
         self.state().crashed.is_some().then_some(Fault::BeforeSend)
     }
 
-    /// Starts anew after the crash; returns the call that it came at.
+    /// Restarts after the crash; returns the call at which it occurred.
     pub fn recover(&self) -> Option<String> {
         let mut state = self.state();
         let call = state.crashed.take()?;
@@ -59,14 +59,13 @@ impl Faults {
         Some(call)
     }
 
-    /// Whether the planned crash is still to come.
+    /// Whether the planned crash has not occurred yet.
     pub fn is_pending(&self) -> bool {
         let state = self.state();
         state.crash_at.is_some() && state.crashed.is_none()
     }
 
-    /// The mutating calls since this was asked last, to Kubernetes and to Vault, in the
-    /// order in which they came.
+    /// The mutating calls since the last call, to Kubernetes and to Vault, in their order.
     pub fn take_journal(&self) -> Vec<String> {
         std::mem::take(&mut self.state().journal)
     }

@@ -1,4 +1,4 @@
-//! What the tests share: settings as the command line gives them, and resources from YAML.
+//! Common fixtures: settings from the command line, and resources from YAML.
 
 use std::sync::LazyLock;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::api::ServiceDatabase;
 use crate::operator::context::options::Options;
-use crate::operator::credentials::Settled;
+use crate::operator::credentials::DesiredCredentials;
 use crate::operator::credentials::role_ids::RoleIds;
 use crate::operator::instances::Decision;
 use crate::operator::instances::patroni_state::{self, Known};
 use crate::operator::plan::{self, Inputs};
 use crate::operator::validate::{Database, validate};
 
-/// Declares little: everything else is a default.
+/// Declares only required fields.
 pub const MINIMAL: &str = "
 apiVersion: servicedb.dev/v1alpha1
 kind: ServiceDatabase
@@ -23,7 +23,7 @@ spec:
   storage: {size: 1Gi}
 ";
 
-/// Declares everything that can be declared.
+/// Declares every field.
 pub const FULL: &str = r#"
 apiVersion: servicedb.dev/v1alpha1
 kind: ServiceDatabase
@@ -50,7 +50,12 @@ spec:
     topologySpreadConstraints:
     - {maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: ScheduleAnyway}
     priorityClassName: databases
-  migrations: {source: {configMap: {name: match-maker-migrations}}}
+  podMetadata:
+    labels: {team: games}
+    annotations: {cost.example/centre: "4711"}
+  migrations:
+    source: {configMap: {name: match-maker-migrations}}
+    resources: {requests: {cpu: 100m, memory: 256Mi}, limits: {memory: 512Mi}}
   clients:
   - {serviceAccountName: match-maker, podSelector: {matchLabels: {app: match-maker}}}
   - {serviceAccountName: reports, podSelector: {matchExpressions: [{key: team, operator: In, values: [data]}]}}
@@ -74,9 +79,16 @@ pub fn options() -> Options {
         "--vault-address=https://vault.vault.svc:8200",
         "--postgres-images=17=registry.example/servicedb-postgres:1.0",
         "--operator-image=registry.example/servicedb:1.0",
+        STORES,
     ];
     CommandLine::parse_from(arguments).options
 }
+
+/// A store that a spec can choose.
+const STORES: &str = r#"--backup-stores={"main": {
+    "s3": {"endpoint": "https://s3.example.com", "region": "eu", "bucket": "backups", "prefix": "/prod/"},
+    "keys": {"vaultPath": "backups/main"}
+}}"#;
 
 /// A resource from its YAML.
 pub fn resource(yaml: &str) -> ServiceDatabase {
@@ -89,9 +101,9 @@ pub fn database(yaml: &str) -> Database {
 }
 
 /// The first credentials.
-static FIRST: LazyLock<Settled> = LazyLock::new(Settled::first);
+static FIRST: LazyLock<DesiredCredentials> = LazyLock::new(DesiredCredentials::first);
 
-/// What the plan needs beside the resource.
+/// The inputs of the plan, apart from the resource.
 pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
     let (replicas, members) = (database.instances, database.instances);
     let decision = Decision { replicas, members, ..Decision::default() };
@@ -102,7 +114,7 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         patroni: Box::leak(Box::new(patroni)),
         has_volumes: false,
         system_identifier: None,
-        // A test does not live long.
+        // Tests are short-lived.
         decision: Box::leak(Box::new(decision)),
         authorities: None,
         template: &Value::Null,

@@ -1,4 +1,4 @@
-//! Vault in memory: the port's semantics, with a switch that makes it unreachable.
+//! Vault in memory: the semantics of the trait, with a switch that makes it unreachable.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,15 +12,19 @@ use crate::vault::{AppRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vaul
 /// A record with its metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
-    /// The newest version's content; none while only metadata was written.
+    /// The newest version's content; none if only metadata was written.
     pub data: Option<Data>,
     /// The newest version.
     pub version: u64,
     /// The custom metadata.
     pub metadata: BTreeMap<String, String>,
+    /// When Vault deletes the newest version.
+    pub expires_at: Option<jiff::Timestamp>,
+    /// Whether versions of the record expire.
+    pub lets_expire: bool,
 }
 
-/// What Vault holds.
+/// Vault's content.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
     /// The policies' texts.
@@ -52,32 +56,32 @@ pub struct MemoryVault {
 }
 
 impl MemoryVault {
-    /// An empty Vault, whose writes may be made to fail.
+    /// An empty Vault, whose writes can be made to fail.
     pub fn new(faults: Faults) -> Self {
         Self { state: Arc::default(), faults }
     }
 
-    /// What it holds.
+    /// Its content.
     pub fn content(&self) -> Content {
         self.state().content.clone()
     }
 
-    /// Changes it behind the operator's back.
+    /// Changes it as another client.
     pub fn edit(&self, change: impl FnOnce(&mut Content)) {
         change(&mut self.state().content);
     }
 
-    /// From now on every call gives this error; none: it serves again.
+    /// From now on every call returns this error; none: it serves again.
     pub fn set_down(&self, error: Option<VaultError>) {
         self.state().down = error;
     }
 
-    /// Refuses the next write of a record, as if somebody had written it a moment before.
+    /// Refuses the next write of a record, as after a concurrent write.
     pub fn refuse_next_write(&self, path: &str) {
         self.state().refused = Some(path.to_owned());
     }
 
-    /// The calls since this was asked last, reads among them.
+    /// The calls since the last call of this function, including reads.
     pub fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state().calls)
     }
@@ -210,8 +214,12 @@ impl Vault for MemoryVault {
     async fn read_kv(&self, path: &str) -> Result<Option<KvRecord>, VaultError> {
         self.read(format!("read kv {path}"), |content| {
             let record = content.kv.get(path)?;
-            Some(KvRecord { data: record.data.clone()?, version: record.version })
+            Some(KvRecord { data: record.data.clone()?, version: record.version, expires_at: record.expires_at })
         })
+    }
+
+    async fn read_kv_version(&self, path: &str, version: u64) -> Result<Option<KvRecord>, VaultError> {
+        Ok(self.read_kv(path).await?.filter(|record| record.version == version))
     }
 
     async fn write_kv(&self, path: &str, data: &Data, cas: u64) -> Result<u64, VaultError> {
@@ -249,13 +257,15 @@ impl Vault for MemoryVault {
         self.read(format!("read kv-metadata {path}"), |content| {
             let record = content.kv.get(path)?;
             let (version, present) = (record.version, record.data.is_some());
-            Some(KvMetadata { version, present, custom: record.metadata.clone() })
+            let (expires_at, lets_expire) = (record.expires_at, record.lets_expire);
+            Some(KvMetadata { version, present, custom: record.metadata.clone(), expires_at, lets_expire })
         })
     }
 
     async fn write_kv_metadata(&self, path: &str, metadata: &BTreeMap<String, String>) -> Result<(), VaultError> {
         self.write(format!("write kv-metadata {path}"), |state| {
-            state.content.kv.entry(path.to_owned()).or_default().metadata = metadata.clone();
+            let record = state.content.kv.entry(path.to_owned()).or_default();
+            (record.metadata, record.lets_expire) = (metadata.clone(), false);
             Ok(())
         })
     }

@@ -1,4 +1,4 @@
-//! Migrations as the operator drives them: when the Job is made, and what follows its end.
+//! The migrations: when the Job is created, and the effect of its result.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ spec:
   migrations: {source: {configMap: {name: chat-migrations}}}
 ";
 
-/// Plays the Job that ends well, and the agent that sees the ledger.
+/// Simulates a successful Job, and the agent that reads the ledger.
 pub fn finish_job(world: &mut World) {
     let job = job(world).expect("a Job");
     let name = job["metadata"]["name"].as_str().expect("a name");
@@ -40,7 +40,7 @@ pub fn finish_job(world: &mut World) {
     world.run_pods();
 }
 
-/// Plays the Job that ends in vain, and what its pod says.
+/// Simulates a failed Job, and its pod's termination message.
 fn fail_job(world: &World, failure: Failure, at: &str) {
     let job = job(world).expect("a Job");
     let name = job["metadata"]["name"].as_str().expect("a name");
@@ -58,7 +58,7 @@ fn fail_job(world: &World, failure: Failure, at: &str) {
     world.api.store().create(&object("pods", &format!("{name}-x")), pod, "kubelet").expect("a pod");
 }
 
-/// Plays the Job controller.
+/// Simulates the Job controller.
 pub fn end(world: &World, job: &str, condition: &str, at: &str) {
     world.api.store().edit(&object("jobs", job), |job| {
         job["status"]["conditions"] = json!([{"type": condition, "status": "True", "lastTransitionTime": at}]);
@@ -101,29 +101,30 @@ async fn with_job() -> World {
 }
 
 #[tokio::test]
-async fn a_missing_config_map_is_waited_for() {
+async fn migrations_wait_for_a_missing_config_map() {
     let mut world = World::new();
     world.create(WITH_MIGRATIONS);
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "False ConfigMapNotFound");
-    assert_eq!(world.told(kind::STALLED), "False NotStalled");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available");
+    assert_eq!(world.condition(kind::READY), "False ConfigMapNotFound");
+    assert_eq!(world.condition(kind::STALLED), "True ConfigMapNotFound", "a person must act");
+    assert_eq!(world.condition(kind::RECONCILING), "False Idle");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
     assert!(world.message(kind::READY).contains("chat-migrations"));
     world.create(MIGRATIONS);
     world.settle().await;
     assert!(job(&world).is_some());
     finish_job(&mut world);
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
 }
 
 #[tokio::test]
-async fn migrations_that_cannot_be_read_are_told_and_heal() {
+async fn invalid_migrations_are_reported_and_can_be_corrected() {
     let mut world = World::new();
     world.create(&MIGRATIONS.replace("0002_index.up.sql", "index.sql"));
     world.create(WITH_MIGRATIONS);
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "False InvalidMigrations");
+    assert_eq!(world.condition(kind::READY), "False InvalidMigrations");
     assert!(world.message(kind::READY).contains("index.sql"));
     assert!(job(&world).is_none());
     world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
@@ -133,7 +134,7 @@ async fn migrations_that_cannot_be_read_are_told_and_heal() {
     assert!(job(&world).is_some());
 }
 
-/// kubectl puts a file into binaryData when it holds a character that is not printable.
+/// kubectl writes a file into binaryData if it has a character that is not printable.
 #[tokio::test]
 async fn files_of_binary_data_are_part_of_the_revision() {
     let mut world = World::new();
@@ -156,17 +157,14 @@ async fn the_job_is_made_once_the_credentials_are_proved() {
     world.create(WITH_MIGRATIONS);
     world.settle().await;
     assert!(job(&world).is_none(), "nothing runs yet");
-    assert_eq!(world.told(kind::MIGRATIONS_APPLIED), "False Progressing");
+    assert_eq!(world.condition(kind::MIGRATIONS_APPLIED), "False Progressing");
 
     world.run_pods();
     let sent = world.settle().await;
-    assert_eq!(world.told(kind::MIGRATIONS_APPLIED), "False MigrationsRunning");
+    assert_eq!(world.condition(kind::MIGRATIONS_APPLIED), "False MigrationsRunning");
     let job = job(&world).expect("a Job");
     let made: Vec<_> = sent.iter().filter(|call| call.contains("migrat") && call.starts_with("POST")).collect();
-    assert!(
-        made[0].starts_with("POST configmaps chat-db-migrations-"),
-        "what a Job reads is there before it: {made:?}"
-    );
+    assert!(made[0].starts_with("POST configmaps chat-db-migrations-"), "the files exist before the Job: {made:?}");
     assert_eq!(made.len(), 2);
     let copy = world.get("configmaps", &copies(&job)[0]).expect("the revision");
     assert_eq!(copy["immutable"], true);
@@ -174,16 +172,16 @@ async fn the_job_is_made_once_the_credentials_are_proved() {
 
     finish_job(&mut world);
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     let status = world.resource().status.expect("a status");
     assert_eq!(status.schema_version.as_deref(), Some("2"));
     world.restart();
     assert_eq!(world.settle().await, Vec::<String>::new());
 }
 
-/// What the migrator's record holds logs in until the next takes its place.
+/// The credentials in the migrator's record are valid until the next ones replace them.
 #[tokio::test]
-async fn a_rotation_under_way_does_not_hold_the_job() {
+async fn a_rotation_in_progress_does_not_delay_the_job() {
     let mut world = World::new();
     world.create(MIGRATIONS);
     world.create(WITH_MIGRATIONS);
@@ -194,7 +192,7 @@ async fn a_rotation_under_way_does_not_hold_the_job() {
         resource["metadata"]["annotations"][ANNOTATION_ROTATE] = "monday".into();
     });
     world.settle().await;
-    assert!(world.vault.content().kv.contains_key(&names().vault("dev").pending()), "the rotation is under way");
+    assert!(world.vault.content().kv.contains_key(&names().vault("dev").pending()), "the rotation is in progress");
     assert!(job(&world).is_some());
 }
 
@@ -203,23 +201,23 @@ async fn a_permanent_failure_stalls_with_file_and_sqlstate() {
     let mut world = with_job().await;
     fail_job(&world, permanent(), "2026-01-01T00:10:00Z");
     let sent = world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True MigrationFailed");
-    assert_eq!(world.told(kind::READY), "False MigrationFailed");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available", "the database serves on");
+    assert_eq!(world.condition(kind::STALLED), "True MigrationFailed");
+    assert_eq!(world.condition(kind::READY), "False MigrationFailed");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available", "the database continues to serve");
     let message = world.message(kind::READY);
     for part in ["0002_index.up.sql", "line 3", "does not exist", "SQLSTATE 42P01"] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    assert!(!sent.iter().any(|call| call.contains(" jobs ")), "not tried again blindly: {sent:?}");
+    assert!(!sent.iter().any(|call| call.contains(" jobs ")), "not retried: {sent:?}");
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_tried_again_after_a_while() {
+async fn a_transient_failure_is_retried_after_a_delay() {
     let mut world = with_job().await;
     let failure = Failure { transient: true, file: None, line: None, sqlstate: None, ..permanent() };
     fail_job(&world, failure, &jiff::Timestamp::now().to_string());
     let sent = world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "False NotStalled");
+    assert_eq!(world.condition(kind::STALLED), "False NotStalled");
     assert!(!sent.iter().any(|call| call.contains(" jobs ")), "not at once: {sent:?}");
 
     let first = job(&world).expect("a Job");
@@ -228,6 +226,93 @@ async fn a_passing_failure_is_tried_again_after_a_while() {
     let of_jobs: Vec<_> = sent.iter().filter(|call| call.contains(" jobs ")).map(|call| &call[..4]).collect();
     assert_eq!(of_jobs, ["DELE", "POST"], "{sent:?}");
     assert_ne!(job(&world).expect("a Job")["metadata"]["uid"], first["metadata"]["uid"]);
+}
+
+const QUOTA: &str = "pods \"chat-db-migrate-x\" is forbidden: failed quota: team: must specify limits.cpu for: migrate";
+
+/// Only the API server knows why a Job has no pod.
+#[tokio::test]
+async fn a_refused_pod_is_reported_with_the_message_of_the_api_server() {
+    let mut world = with_job().await;
+    world.api.store().refuse("pods", Some(QUOTA));
+    world.settle().await;
+    for condition in [kind::READY, kind::MIGRATIONS_APPLIED] {
+        assert_eq!(world.condition(condition), "False PodRefused");
+    }
+    assert_eq!(world.condition(kind::STALLED), "True PodRefused");
+    let message = world.message(kind::MIGRATIONS_APPLIED);
+    assert!(message.contains(QUOTA) && message.contains("spec.migrations.resources"), "{message}");
+
+    // The Job controller waits up to ten minutes before it retries.
+    let uid = |world: &World| job(world).map(|job| job["metadata"]["uid"].clone());
+    let refused = uid(&world);
+    world.api.store().refuse("pods", None);
+    world.settle().await;
+    assert_eq!(world.condition(kind::MIGRATIONS_APPLIED), "False MigrationsRunning");
+    assert_ne!(uid(&world), refused, "a new Job is created at once");
+    finish_job(&mut world);
+    world.settle().await;
+    assert_eq!(world.condition(kind::READY), "True Ready");
+}
+
+fn set_resources(world: &World, memory: &str) {
+    world.edit(|resource| {
+        resource["metadata"]["generation"] =
+            (resource["metadata"]["generation"].as_i64().unwrap_or_default() + 1).into();
+        resource["spec"]["migrations"]["resources"] = json!({"limits": {"memory": memory}});
+    });
+}
+
+/// Changed resources apply to a Job without a pod, and to a failed one; a running Job is not
+/// changed.
+#[tokio::test]
+async fn a_job_is_replaced_if_other_resources_can_help() {
+    let mut world = with_job().await;
+    let limit = |world: &World| {
+        let job = job(world).expect("a Job");
+        job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"].clone()
+    };
+    assert_eq!(limit(&world), "1Gi", "the default");
+    set_resources(&world, "2Gi");
+    world.settle().await;
+    assert_eq!(limit(&world), "2Gi");
+
+    fail_job(&world, permanent(), "2026-01-01T00:10:00Z");
+    world.settle().await;
+    assert_eq!(world.condition(kind::STALLED), "True MigrationFailed");
+    let pod = job(&world).expect("a Job")["metadata"]["name"].as_str().map(|name| format!("{name}-x")).expect("a name");
+    set_resources(&world, "3Gi");
+    world.api.store().edit(&object("pods", &pod), |pod| pod["metadata"]["labels"] = json!({}));
+    world.settle().await;
+    assert_eq!((limit(&world), world.condition(kind::STALLED)), ("3Gi".into(), "False NotStalled".to_owned()));
+
+    let name = job(&world).expect("a Job")["metadata"]["name"].clone();
+    world.api.store().edit(&object("pods", &pod), |pod| {
+        pod["metadata"]["labels"] = json!({"batch.kubernetes.io/job-name": name});
+        pod["status"]["containerStatuses"][0]["state"] = json!({"running": {}});
+    });
+    set_resources(&world, "4Gi");
+    world.settle().await;
+    assert_eq!(limit(&world), "3Gi", "it is running");
+}
+
+#[tokio::test]
+async fn a_pod_without_a_node_is_reported_with_the_message_of_the_scheduler() {
+    let mut world = with_job().await;
+    let name = job(&world).expect("a Job")["metadata"]["name"].as_str().map(str::to_owned).expect("a name");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("{name}-x"), "labels": {"batch.kubernetes.io/job-name": name}},
+        "status": {"conditions": [{
+            "type": "PodScheduled", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "message": "0/3 nodes are available: 3 Insufficient cpu.",
+        }]},
+    });
+    world.api.store().create(&object("pods", &format!("{name}-x")), pod, "kubelet").expect("a pod");
+    world.settle().await;
+    assert_eq!(world.condition(kind::MIGRATIONS_APPLIED), "False Unschedulable");
+    assert_eq!(world.condition(kind::STALLED), "False NotStalled", "a node may be added");
+    assert!(world.message(kind::READY).contains("3 Insufficient cpu"));
 }
 
 #[tokio::test]
@@ -243,11 +328,11 @@ async fn a_new_revision_replaces_a_failed_one() {
     let second = job(&world).expect("a Job");
     assert_ne!(second["metadata"]["name"], first["metadata"]["name"]);
     let copies = world.api.store().list("configmaps", "messaging", "app.kubernetes.io/component=migration");
-    assert_eq!(copies["items"].as_array().map(Vec::len), Some(1), "the first revision's copy is gone");
-    assert_eq!(world.told(kind::STALLED), "False NotStalled");
+    assert_eq!(copies["items"].as_array().map(Vec::len), Some(1), "the first revision's copy is deleted");
+    assert_eq!(world.condition(kind::STALLED), "False NotStalled");
     finish_job(&mut world);
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
 }
 
 #[tokio::test]
@@ -276,18 +361,18 @@ data:
         [vec!["0001_create.up.sql", "0002_index.up.sql"], vec!["0003_more.up.sql"]],
         "each as large as its source"
     );
-    // A file that is in both is nobody's.
+    // A file in both is invalid.
     world.api.store().edit(&object("configmaps", "chat-more"), |map| {
         map["data"] = json!({"0001_create.up.sql": "SELECT 1"});
     });
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "False InvalidMigrations");
+    assert_eq!(world.condition(kind::READY), "False InvalidMigrations");
     assert!(world.message(kind::READY).contains("0001_create.up.sql is in another ConfigMap"));
 }
 
 /// After a failover the new primary's agent has not read the ledger yet.
 #[tokio::test]
-async fn an_agent_that_has_not_read_the_ledger_does_not_unsay_what_is_applied() {
+async fn an_agent_that_has_not_read_the_ledger_does_not_change_what_is_applied() {
     let mut world = with_job().await;
     finish_job(&mut world);
     world.settle().await;
@@ -295,34 +380,34 @@ async fn an_agent_that_has_not_read_the_ledger_does_not_unsay_what_is_applied() 
     let read = world.ledger.take();
     world.run_pods();
     let sent = world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     assert!(!sent.iter().any(|call| call.contains(" jobs ")), "{sent:?}");
 
-    // Of other files it said nothing.
+    // Status had no result for other files.
     world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
         map["data"]["0003_more.up.sql"] = "CREATE TABLE more (id bigint);".into();
     });
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "False MigrationsRunning");
+    assert_eq!(world.condition(kind::READY), "False MigrationsRunning");
     assert_ne!(job(&world).expect("another Job")["metadata"]["name"], made["metadata"]["name"]);
 
-    // A ledger that is gone is one that was looked for.
+    // A missing ledger was read, and does not exist.
     world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
         map["data"].as_object_mut().expect("files").remove("0003_more.up.sql");
     });
     world.ledger = read;
     world.run_pods();
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     world.ledger = Some(LedgerReport::default());
     world.run_pods();
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "False MigrationsRunning");
+    assert_eq!(world.condition(kind::READY), "False MigrationsRunning");
     assert!(job(&world).is_some());
 }
 
 #[tokio::test]
-async fn migrations_are_counted_once_and_told() {
+async fn migrations_are_counted_once_and_reported_by_events() {
     let mut world = with_job().await;
     fail_job(&world, permanent(), "2026-01-01T00:10:00Z");
     world.settle().await;
@@ -333,7 +418,7 @@ async fn migrations_are_counted_once_and_told() {
 
     finish_job(&mut world);
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     let metrics = world.metrics();
     assert!(metrics.contains("servicedb_migrations_applied_total 2"), "{metrics}");
     world.ledger.as_mut().expect("a ledger").applied = 1;
@@ -350,7 +435,29 @@ async fn migrations_are_counted_once_and_told() {
         .collect();
     assert_eq!(
         notes,
-        ["the schema went from none to version 2", "the schema went from version 2 to version 1"],
+        ["the schema changed from none to version 2", "the schema changed from version 2 to version 1"],
         "{events:?}"
     );
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_reach_vault_names_the_blocking_policies() {
+    let mut world = with_job().await;
+    let spec = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": [{"port": 8200}]}]});
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "default-deny", "namespace": "messaging"}, "spec": spec,
+    });
+    world.api.store().create(&object("networkpolicies", "default-deny"), policy, "kubectl").expect("a policy");
+    let failure = Failure {
+        reason: "VaultUnreachable".to_owned(),
+        transient: true,
+        message: "failed to lookup address information".to_owned(),
+        ..Failure::default()
+    };
+    fail_job(&world, failure, "2026-06-01T00:00:00Z");
+    world.settle().await;
+    let message = world.message(kind::MIGRATIONS_APPLIED);
+    assert!(message.contains("failed to lookup address information"), "{message}");
+    assert!(message.contains("NetworkPolicy default-deny") && message.contains("DNS (UDP 53)"), "{message}");
 }

@@ -1,11 +1,13 @@
 //! Tests of the operator as a whole: the pure steps by tables and snapshots, the driver
 //! against an API server and a Vault in memory.
 //!
-//! Reading order: [`api_server`] and [`memory_vault`] are the outside, [`faults`] makes them
-//! fail, [`world`] puts an operator between them and plays what is not the operator's work
-//! (the StatefulSet controller, the agents, the Job controller); the others are tests.
+//! Reading order: [`api_server`] and [`memory_vault`] are the environment, [`faults`] makes them
+//! fail, [`world`] runs an operator with them and simulates the other components (the StatefulSet
+//! controller, the agents, the Job controller); the others are tests.
 
+mod adoption;
 mod api_server;
+mod archive;
 mod authority;
 mod binding;
 mod crashes;

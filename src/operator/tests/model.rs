@@ -1,9 +1,10 @@
 //! A model of one database, driven at random: its instances, their volumes, Patroni's lease and its
-//! record of synchronous members, the StatefulSet's controller, the agents, the spec. The operator's
-//! decide functions act on it; Patroni's rules are modelled as its source has them (4.0, `ha.py`).
+//! record of synchronous members, the StatefulSet's controller, the agents, the spec. The
+//! operator's decide functions act on it; Patroni's rules are modelled after its source (4.0,
+//! `ha.py`).
 //!
-//! Whatever the sequence: nobody leads who lacks an acknowledged row, and once the changes end the
-//! database becomes what its spec declares.
+//! For every sequence: no member without every acknowledged row leads, and once the changes end,
+//! the database reaches its declared state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -26,43 +27,43 @@ use crate::operator::plan::Inputs;
 use crate::operator::plan::config::desired;
 use crate::operator::validate::validate;
 
-/// An instance's number.
+/// An instance's ordinal.
 type Ordinal = i32;
-/// A row's number; the rows of a volume are those up to one.
+/// A row's number; a volume has all rows up to a number.
 type Row = u64;
 
-/// One thing that happens. Numbers choose among what there is.
+/// One event. Numbers choose among the existing objects.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// Somebody changes `spec.instances`.
+    /// `spec.instances` is changed.
     Instances(i32),
-    /// Somebody changes a setting that needs a restart.
+    /// A setting that needs a restart is changed.
     Connections(u32),
-    /// Somebody changes what needs new pods.
+    /// A change needs new pods.
     Template(u8),
     /// The operator reconciles.
     Reconcile,
-    /// The StatefulSet's controller creates what is missing and ends what is too much.
+    /// The StatefulSet's controller creates missing pods and terminates surplus ones.
     Control,
-    /// The pod that ends, ends.
+    /// The terminating pod ends.
     Ended(usize),
-    /// PostgreSQL of a pod comes up.
+    /// PostgreSQL of a pod starts.
     Started(usize),
-    /// A replica receives all that its leader has written.
+    /// A replica receives all rows of its leader.
     Received(usize),
     /// A client writes a row.
     Write,
-    /// The leader's Patroni takes a step of its loop.
+    /// The leader's Patroni executes a step of its loop.
     Loop,
-    /// The lease of a leader that is gone ends.
+    /// The lease of a stopped leader expires.
     Lapse,
-    /// A member takes a lease that is free.
+    /// A member takes a free lease.
     Elect(usize),
-    /// An agent carries out its order.
+    /// An agent executes its order.
     Obey,
-    /// A pod is killed; the StatefulSet's controller creates it again.
+    /// A pod is killed; the StatefulSet's controller recreates it.
     Killed(usize),
-    /// Another hand scales the StatefulSet.
+    /// Another client scales the StatefulSet.
     Scaled(i32),
 }
 
@@ -95,12 +96,12 @@ struct Member {
     ending: bool,
     /// Whether PostgreSQL answers, since when, and with which `max_connections`.
     running: Option<(Timestamp, u32)>,
-    /// Whether it has connected to the leader and has all that the leader had then.
+    /// Whether it has connected to the leader and received all its rows.
     streams: bool,
     answered: Option<OrderReport>,
 }
 
-/// Patroni's `/sync` key: who may be promoted.
+/// Patroni's `/sync` key: the members that may be promoted.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Record {
     leader: Option<Ordinal>,
@@ -116,7 +117,7 @@ struct Model {
     connections: u32,
     replicas: i32,
     members: BTreeMap<Ordinal, Member>,
-    /// What each volume holds; none is ever removed here.
+    /// The rows of each volume; none is ever removed here.
     volumes: BTreeMap<Ordinal, Row>,
     written: Row,
     acknowledged: Row,
@@ -238,7 +239,7 @@ impl Model {
         self.resource.metadata.generation = self.resource.metadata.generation.map(|generation| generation + 1);
     }
 
-    /// What the operator sees.
+    /// The operator's observation.
     fn observe(&self) -> Observation {
         let name = |ordinal: &Ordinal| format!("chat-db-{ordinal}");
         let leader = self.leader();
@@ -247,7 +248,7 @@ impl Model {
             let mut seen = observed(&pod(*ordinal, leads));
             seen.uid = format!("{ordinal}-{}", member.incarnation);
             (seen.node, seen.revision) = (Some(format!("node-{ordinal}")), Some(member.template.to_string()));
-            (seen.going, seen.ready) = (member.ending, !member.ending && member.running.is_some());
+            (seen.terminating, seen.ready) = (member.ending, !member.ending && member.running.is_some());
             let report = seen.report.as_mut().expect("a report");
             report.order.clone_from(&member.answered);
             match member.running {
@@ -282,7 +283,7 @@ impl Model {
         }
     }
 
-    /// Decides and acts as a reconcile does; whether there is nothing left to do.
+    /// Decides and acts as a reconcile does; returns whether no action is due.
     fn reconcile(&mut self) -> bool {
         let database = validate(&self.resource, &OPTIONS).expect("a spec that can be planned");
         let observed = self.observe();
@@ -327,7 +328,7 @@ impl Model {
         too_much.for_each(|(_, member)| member.ending = true);
     }
 
-    /// PostgreSQL of a pod starts: as a replica; one that never had data clones the leader.
+    /// PostgreSQL of a pod starts as a replica; one without data clones the leader.
     fn start(&mut self, ordinal: Ordinal) {
         let leader = self.leader();
         if !self.volumes.contains_key(&ordinal) {
@@ -347,7 +348,7 @@ impl Model {
         }
     }
 
-    /// It streams from here on, and has all; what it has that the leader lacks is rewound.
+    /// It streams from now on, and has all rows; rows that the leader lacks are rewound.
     fn receive(&mut self, ordinal: Ordinal) {
         let Some(leader) = self.leader() else { return };
         let of_leader = self.volumes[&leader];
@@ -362,7 +363,7 @@ impl Model {
         let Some(leader) = self.leader() else { return };
         self.written += 1;
         self.volumes.insert(leader, self.written);
-        // Who streams has it a moment later: here, or with the next `Received`.
+        // A streaming replica has it a moment later: here, or with the next `Received`.
         if self.written.is_multiple_of(2) {
             let streaming: Vec<_> = self.streaming().collect();
             streaming.into_iter().for_each(|ordinal| self.store(ordinal, self.written));
@@ -377,7 +378,7 @@ impl Model {
             .map(|(ordinal, _)| *ordinal)
     }
 
-    /// A commit is acknowledged when those that it waits for have it.
+    /// A commit is acknowledged when its synchronous standbys have it.
     fn acknowledge(&mut self) {
         let Some(leader) = self.leader() else { return };
         let of_leader = self.volumes[&leader];
@@ -387,8 +388,8 @@ impl Model {
         self.acknowledged = self.acknowledged.max(common);
     }
 
-    /// A step of the leader's loop (`_process_multisync_replication`): who is dropped leaves the record
-    /// first, who is added enters it last.
+    /// A step of the leader's loop (`_process_multisync_replication`): a removed standby leaves the
+    /// record first, an added one enters it last.
     fn patroni(&mut self) {
         let Some(leader) = self.leader() else { return };
         self.synchronous = self.desired.synchronous;
@@ -415,7 +416,7 @@ impl Model {
             self.named = picked;
             self.acknowledge();
         } else {
-            // Only who has all that was written when it was named is recorded.
+            // Only a standby with all rows at the time of its naming is recorded.
             let has_all = |ordinal: &Ordinal| self.volumes[ordinal] >= self.volumes[&leader];
             let recorded: BTreeSet<_> = picked.iter().copied().filter(has_all).collect();
             self.record =
@@ -423,7 +424,7 @@ impl Model {
         }
     }
 
-    /// PostgreSQL of a member ends. Those that streamed from a leader no longer do.
+    /// PostgreSQL of a member stops. Replicas of a leader no longer stream.
     fn stop(&mut self, ordinal: Ordinal) {
         let leads = self.leader() == Some(ordinal);
         if let Some(member) = self.members.get_mut(&ordinal) {
@@ -434,7 +435,7 @@ impl Model {
         }
     }
 
-    /// A pod ends as it should: a leader ships all that it has before it gives the lease back.
+    /// A pod ends cleanly: a leader ships all rows before it releases the lease.
     fn end(&mut self, ordinal: Ordinal) {
         if self.leader() == Some(ordinal) {
             let all = self.volumes[&ordinal];
@@ -472,7 +473,7 @@ impl Model {
         if self.synchronous {
             self.record = Record { leader: Some(next), standbys: BTreeSet::new() };
         }
-        // What nobody acknowledged and it does not have is gone, as it may be.
+        // Unacknowledged rows that it does not have are lost, as allowed.
         self.written = self.volumes[&next];
     }
 
@@ -524,7 +525,7 @@ impl Model {
             let has = self.volumes[&leader];
             prop_assert!(
                 has >= self.acknowledged,
-                "chat-db-{leader} leads with rows up to {has}, and {} was acknowledged; record {:?}",
+                "chat-db-{leader} leads with rows up to {has}, but {} was acknowledged; record {:?}",
                 self.acknowledged,
                 self.record
             );
@@ -532,7 +533,7 @@ impl Model {
         Ok(())
     }
 
-    /// Everybody does what is theirs, in turns, until nothing is left to do; whether that came.
+    /// All components act in turns until no action is due; returns whether that state was reached.
     fn settle(&mut self) -> bool {
         let mut calm = 0;
         for round in 0..200_usize {
@@ -585,8 +586,8 @@ fn set(replicas: i32) -> StatefulSet {
     .expect("a StatefulSet")
 }
 
-/// How many sequences are tried: enough to find what was found once, and no more than `make test`
-/// has time for, unless `PROPTEST_CASES` says otherwise.
+/// The number of sequences: enough to find the known errors, and few enough for `make test`, unless
+/// `PROPTEST_CASES` is set.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
 }
@@ -600,7 +601,7 @@ proptest! {
     })]
 
     #[test]
-    fn nobody_leads_who_lacks_an_acknowledged_row_and_changes_settle(events in prop::collection::vec(event(), 1..160)) {
+    fn no_leader_lacks_an_acknowledged_row_and_changes_complete(events in prop::collection::vec(event(), 1..160)) {
         let mut model = Model::new();
         for event in events {
             model.happen(event);

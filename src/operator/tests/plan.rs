@@ -1,4 +1,4 @@
-//! The plan: snapshots of what is sent, and rules that every plan keeps.
+//! The plan: snapshots of the objects, and rules for every plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,14 +25,15 @@ use crate::operator::validate::{Database, validate};
 
 const REVISION: &str = "0123456789abcdef0123456789abcdef";
 
-/// The StatefulSet of a database that nothing is there of yet.
+/// The StatefulSet of a new database.
 fn workload(database: &Database, options: &Options) -> Planned {
     let template = plan::template(database, options);
     let size = &database.storage.size;
-    plan::workload(database, &plan::Shape { template: &template, replicas: database.instances, volume_size: size })
+    let (replicas, volume_uid) = (database.instances, database.owner.uid.as_str());
+    plan::workload(database, &plan::WorkloadInputs { template: &template, replicas, volume_size: size, volume_uid })
 }
 
-/// Everything that is ever planned for a database, in the order in which it is applied.
+/// All objects that are planned for a database, in the order in which they are applied.
 fn everything(database: &Database, options: &Options) -> Vec<Planned> {
     let files = BTreeMap::from([("0001_create.up.sql".to_owned(), "CREATE TABLE t (id int);".to_owned())]);
     let mut objects = plan::supporting(database, &inputs(database, options));
@@ -74,7 +75,7 @@ fn with_source(source: &Value) -> Database {
     validate(&resource, &options()).expect("a spec that can be planned")
 }
 
-/// The pod of such a Job, and what ends it in vain.
+/// The pod of this Job, and its rules for failures.
 fn job_of(database: &Database, options: &Options, purpose: Purpose) -> Value {
     let migrations = database.migrations.as_ref().expect("migrations");
     let job = migration::job(database, options, (REVISION, migrations), &["copy".to_owned()], purpose).body;
@@ -93,7 +94,7 @@ fn migrations_of_an_image_are_copied_or_mounted() {
 }
 
 #[test]
-fn a_tool_of_the_teams_own_sees_nothing_of_vault() {
+fn the_teams_own_tool_has_no_access_to_vault() {
     let tool = json!({"job": {"image": "team/app:1", "command": ["flask"], "args": ["db", "upgrade"],
         "versionQuery": "SELECT version_num FROM alembic_version"}});
     let job = job_of(&with_source(&tool), &options(), Purpose::Apply);
@@ -104,7 +105,7 @@ fn a_tool_of_the_teams_own_sees_nothing_of_vault() {
 }
 
 #[test]
-fn a_look_for_drift_runs_a_server_of_its_own() {
+fn a_drift_check_runs_its_own_server() {
     let mut database = with_source(&json!({"configMap": {"name": "chat-migrations"}}));
     database.extensions = vec!["pg_trgm".to_owned(), "citext".to_owned()];
     insta::assert_yaml_snapshot!("drift", job_of(&database, &options(), Purpose::Compare));
@@ -122,7 +123,7 @@ fn full() {
     insta::assert_yaml_snapshot!(bodies(&everything(&database(FULL), &options)));
 }
 
-/// Builders are JSON, so a misspelt field would go unseen: the type drops it, and this fails.
+/// Builders are JSON, so a misspelt field is not detected otherwise: the type drops it.
 #[test]
 fn no_field_is_unknown_to_its_type() {
     for yaml in [MINIMAL, FULL] {
@@ -157,7 +158,7 @@ fn through<T: Serialize + DeserializeOwned>(body: &Value) -> Value {
 }
 
 #[test]
-fn pods_meet_the_restricted_standard_and_take_no_secret_from_the_environment() {
+fn pods_comply_with_the_restricted_standard_and_have_no_secret_in_the_environment() {
     for yaml in [MINIMAL, FULL] {
         let objects = everything(&database(yaml), &options());
         let pods: Vec<_> = objects.iter().filter_map(|planned| planned.body["spec"].get("template")).collect();
@@ -218,10 +219,10 @@ fn the_instances_role_names_its_objects() {
     }
 }
 
-/// A database cannot be named so that an object of it is another's, not even one whose name
-/// is the other's with a suffix that children have.
+/// No name of a database leads to a collision with objects of another one, not even the other's
+/// name with a suffix of its objects.
 #[test]
-fn objects_of_two_databases_never_meet() {
+fn objects_of_two_databases_never_collide() {
     let of = |name: &str, instances: i32| -> BTreeSet<(String, String)> {
         let mut resource = resource(MINIMAL);
         resource.metadata.name = Some(name.to_owned());
@@ -245,7 +246,7 @@ fn objects_of_two_databases_never_meet() {
 }
 
 #[test]
-fn the_policy_lets_in_the_clients_that_are_declared_and_no_other() {
+fn the_policy_admits_only_declared_clients() {
     let mut options = options();
     options.monitoring_namespaces = vec!["monitoring".to_owned()];
     let database = database(FULL);
@@ -278,12 +279,12 @@ fn the_policy_lets_in_the_clients_that_are_declared_and_no_other() {
     options.monitoring_namespaces.clear();
     let closed = everything(&database, &options);
     let rules = find(&closed, "NetworkPolicy", "match-maker-db")["spec"]["ingress"].as_array().expect("rules").len();
-    assert_eq!(rules, 2, "without monitoring nobody reaches the agent's port");
+    assert_eq!(rules, 2, "without monitoring the agent's port cannot be reached");
 }
 
-/// The pods that a policy, a Service or a budget means are those that the StatefulSet makes.
+/// Policies, Services and budgets select the pods of the StatefulSet.
 #[test]
-fn selectors_meet_the_pods_labels() {
+fn selectors_match_the_pods_labels() {
     let objects = everything(&database(FULL), &options());
     let labels = &find(&objects, "StatefulSet", "match-maker-db")["spec"]["template"]["metadata"]["labels"];
     let selectors = [
@@ -293,7 +294,7 @@ fn selectors_meet_the_pods_labels() {
         &find(&objects, "Service", "match-maker-db-peers")["spec"]["selector"],
     ];
     for selector in selectors {
-        // The role is Patroni's to set.
+        // Patroni sets the role.
         for (key, value) in selector.as_object().expect("a selector").iter().filter(|(key, _)| *key != LABEL_ROLE) {
             assert_eq!(&labels[key], value, "{key}");
         }
@@ -304,12 +305,12 @@ fn selectors_meet_the_pods_labels() {
         .clone();
     for service in ["match-maker-db", "match-maker-db-replicas", "match-maker-db-peers"] {
         let target = &find(&objects, "Service", service)["spec"]["ports"][0]["targetPort"];
-        assert!(ports.iter().any(|port| port["name"] == *target), "{service} leads to {target}");
+        assert!(ports.iter().any(|port| port["name"] == *target), "{service} has the target {target}");
     }
 }
 
 #[test]
-fn what_is_mounted_is_planned_or_made() {
+fn mounted_objects_are_planned_or_created() {
     let database = database(FULL);
     let objects = everything(&database, &options());
     let names = database.names();
@@ -320,7 +321,7 @@ fn what_is_mounted_is_planned_or_made() {
                 find(&objects, "ConfigMap", name);
             }
             if let Some(name) = volume["secret"]["secretName"].as_str() {
-                assert!(secrets.iter().any(|secret| secret == name), "nobody makes the Secret {name}");
+                assert!(secrets.iter().any(|secret| secret == name), "the Secret {name} is not created");
             }
         }
     }
@@ -339,14 +340,14 @@ fn only_patronis_config_maps_outlive_the_resource() {
     }
 }
 
-/// The PodDisruptionBudgets that shall be there, and those that shall not.
+/// The PodDisruptionBudgets that must exist, and those that must not.
 fn budgets(objects: &[Planned]) -> (Vec<&Planned>, Vec<&Planned>) {
     let all = objects.iter().filter(|object| object.resource.kind == "PodDisruptionBudget");
     all.partition(|budget| budget.present)
 }
 
 #[test]
-fn budgets_never_hinder_the_drain_of_a_single_instance_and_no_pod_is_in_two() {
+fn budgets_never_block_the_drain_of_a_single_instance_and_no_pod_is_in_two() {
     for (instances, planned, absent) in [
         (1, vec![], vec!["chat-db-primary", "chat-db"]),
         (2, vec!["chat-db-primary"], vec!["chat-db"]),
@@ -363,9 +364,9 @@ fn budgets_never_hinder_the_drain_of_a_single_instance_and_no_pod_is_in_two() {
     }
 }
 
-/// Whoever scales the StatefulSet, or deletes it, takes no volume with it.
+/// Scaling or deleting the StatefulSet deletes no volume.
 #[test]
-fn kubernetes_removes_no_volume_by_itself() {
+fn kubernetes_deletes_no_volume() {
     for policy in ["Retain", "Delete"] {
         let database = database(&MINIMAL.replace("1Gi}", &format!("1Gi, scaleDownPolicy: {policy}}}")));
         let policy = &workload(&database, &options()).body["spec"]["persistentVolumeClaimRetentionPolicy"];
@@ -374,7 +375,7 @@ fn kubernetes_removes_no_volume_by_itself() {
 }
 
 #[test]
-fn the_pod_that_keeps_the_only_copy_is_not_evicted_ready_or_not() {
+fn the_pod_with_the_only_copy_is_not_evicted_ready_or_not() {
     for instances in [1, 3] {
         let mut database = database(MINIMAL);
         database.instances = instances;
@@ -382,7 +383,7 @@ fn the_pod_that_keeps_the_only_copy_is_not_evicted_ready_or_not() {
         let inputs = Inputs { decision: &decision, ..inputs(&database, &options) };
         let objects = plan::supporting(&database, &inputs);
         let (budgets, unwanted) = budgets(&objects);
-        assert_eq!(budgets.len(), 1, "a pod in two budgets could not be judged");
+        assert_eq!(budgets.len(), 1, "a pod in two budgets cannot be evicted");
         let spec = &budgets[0].body["spec"];
         assert_eq!(
             (&spec["maxUnavailable"], &spec["unhealthyPodEvictionPolicy"]),

@@ -1,9 +1,9 @@
-//! The checks of the restricted Pod Security Standard, and two of our own: a read-only root
-//! filesystem, and no environment from Secrets.
+//! The checks of the restricted Pod Security Standard, and two more: a read-only root filesystem,
+//! and no environment from Secrets.
 
 use serde_json::{Value, json};
 
-/// The volumes that the standard lets a pod have.
+/// The volume types that the standard allows.
 const VOLUMES: [&str; 9] = [
     "configMap",
     "csi",
@@ -16,7 +16,7 @@ const VOLUMES: [&str; 9] = [
     "secret",
 ];
 
-/// What a pod's spec does that it may not.
+/// The violations of a pod's spec.
 pub fn violations(pod: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut refuse = |bad: bool, what: String| {
@@ -68,7 +68,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 #[test]
-fn a_careless_pod_is_refused_for_every_reason() {
+fn an_insecure_pod_is_refused_for_every_reason() {
     let found = violations(&json!({
         "hostNetwork": true,
         "volumes": [{"name": "host", "hostPath": {"path": "/"}}],

@@ -1,8 +1,9 @@
-//! From a new resource to a database at rest, and what disturbs it there.
+//! From a new resource to a database at rest, and the repair of changes.
 
 use serde_json::{Value, json};
 
 use super::fixtures::MINIMAL;
+use super::status_findings;
 use super::world::{World, object};
 use crate::api::conditions as kind;
 use crate::api::names::FINALIZER;
@@ -16,7 +17,7 @@ async fn at_rest() -> World {
     let mut world = World::new();
     world.create(MINIMAL);
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
     world
 }
 
@@ -31,7 +32,7 @@ async fn the_finalizer_comes_before_everything_else() {
 }
 
 #[tokio::test]
-async fn everything_is_made_and_the_workload_last() {
+async fn all_objects_are_created_and_the_workload_last() {
     let mut world = World::new();
     world.create(MINIMAL);
     let sent = world.settle().await;
@@ -62,7 +63,7 @@ async fn everything_is_made_and_the_workload_last() {
             "services chat-db-replicas",
         ]
     );
-    assert_eq!(world.told(kind::READY), "False Initializing");
+    assert_eq!(world.condition(kind::READY), "False Initializing");
     let vault = world.vault.content();
     assert_eq!(vault.policies.len(), 3);
     assert_eq!(vault.approles.len(), 2);
@@ -73,8 +74,8 @@ async fn everything_is_made_and_the_workload_last() {
 
     world.run_pods();
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
-    assert_eq!(world.told(kind::RECONCILING), "False Idle");
+    assert_eq!(world.condition(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::RECONCILING), "False Idle");
     let status = world.resource().status.expect("a status");
     assert_eq!((status.primary.as_deref(), status.instances.as_deref()), (Some("chat-db-0"), Some("1/1")));
 }
@@ -86,7 +87,7 @@ async fn at_rest_nothing_is_sent() {
     world.reconcile().await.expect("a reconcile");
     assert_eq!(world.faults.take_journal(), Vec::<String>::new());
     let asked: Vec<_> = world.vault.take_calls().into_iter().filter(|call| call != "health").collect();
-    assert_eq!(asked, Vec::<String>::new(), "what was seen is remembered; whether Vault answers may be asked");
+    assert_eq!(asked, Vec::<String>::new(), "observations are cached; only Vault's health may be queried");
 
     world.restart();
     world.reconcile().await.expect("a reconcile");
@@ -94,7 +95,7 @@ async fn at_rest_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_somebody_else_is_left_alone() {
+async fn objects_of_others_are_not_changed() {
     let somebody = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "u", "controller": true}]);
     let children = [
         ("services", "v1", "Service", "chat-db"),
@@ -115,8 +116,8 @@ async fn what_belongs_to_somebody_else_is_left_alone() {
             let foreign = world.api.store().create(&object(plural, name), foreign, "kubectl").expect("an object");
             world.create(MINIMAL);
             let sent = world.settle().await;
-            assert_eq!(world.told(kind::STALLED), "True ObjectConflict", "{kind} {name}");
-            assert_eq!(world.told(kind::READY), "False ObjectConflict", "{kind} {name}");
+            assert_eq!(world.condition(kind::STALLED), "True ObjectConflict", "{kind} {name}");
+            assert_eq!(world.condition(kind::READY), "False ObjectConflict", "{kind} {name}");
             let message = world.message(kind::STALLED);
             assert!(message.contains(&format!("{kind} {name}")), "{message}");
             assert_eq!(world.get(plural, name), Some(foreign), "{kind} {name}");
@@ -127,13 +128,13 @@ async fn what_belongs_to_somebody_else_is_left_alone() {
 
             world.api.store().delete(&object(plural, name), &Value::Null).expect("a deletion");
             world.settle_all().await;
-            assert_eq!(world.told(kind::READY), "True Ready", "once {kind} {name} is out of the way");
+            assert_eq!(world.condition(kind::READY), "True Ready", "once {kind} {name} is deleted");
         }
     }
 }
 
 #[tokio::test]
-async fn data_of_an_earlier_resource_is_not_taken() {
+async fn data_of_an_earlier_resource_is_not_adopted() {
     let mut world = World::new();
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {
         "name": "data-chat-db-0",
@@ -144,25 +145,25 @@ async fn data_of_an_earlier_resource_is_not_taken() {
         world.api.store().create(&object("persistentvolumeclaims", "data-chat-db-0"), claim, "x").expect("a claim");
     world.create(MINIMAL);
     let sent = world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True RetainedDataFound");
+    assert_eq!(world.condition(kind::STALLED), "True RetainedDataFound");
     assert!(world.message(kind::STALLED).contains("data-chat-db-0"));
     assert_eq!(posted(&sent), Vec::<&str>::new());
     assert_eq!(world.get("persistentvolumeclaims", "data-chat-db-0"), Some(claim));
 }
 
 #[tokio::test]
-async fn a_spec_that_cannot_be_planned_makes_nothing_and_heals() {
+async fn an_invalid_spec_creates_nothing_and_can_be_corrected() {
     let mut world = World::new();
     world.create(&MINIMAL.replace("spec:", "spec:\n  postgres: {version: \"99\"}"));
     let sent = world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True UnsupportedVersion");
+    assert_eq!(world.condition(kind::STALLED), "True UnsupportedVersion");
     assert_eq!(posted(&sent), Vec::<&str>::new());
     assert_eq!(world.vault.take_calls(), Vec::<String>::new());
     world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
         resource["spec"]["postgres"]["version"] = "17".into();
     });
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
 }
 
 #[tokio::test]
@@ -173,12 +174,12 @@ async fn while_paused_nothing_is_repaired() {
     world.restart();
     let sent = world.settle().await;
     assert!(sent.iter().all(|call| call.contains("/status") || call.contains(" events ")), "{sent:?}");
-    assert_eq!(world.told(kind::STALLED), "True Paused");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available", "it goes on serving, and is told");
+    assert_eq!(world.condition(kind::STALLED), "True Paused");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available", "it continues to serve, and is reported");
 }
 
 #[tokio::test]
-async fn drift_is_repaired_where_it_is_and_nowhere_else() {
+async fn only_changed_objects_are_repaired() {
     type Edit = fn(&mut Value);
     let drifts: [(&str, &str, Edit); 5] = [
         ("services", "chat-db", |service| service["spec"]["selector"]["servicedb.dev/role"] = "replica".into()),
@@ -191,18 +192,16 @@ async fn drift_is_repaired_where_it_is_and_nowhere_else() {
         let mut world = at_rest().await;
         let before = world.snapshot();
         world.api.store().edit(&object(plural, name), edit);
-        world.tell_watches();
+        world.send_watch_events();
         let sent = world.settle().await;
-        // The first change of an object that was posted takes over the fields that it was posted with;
-        // the desired state was changed before, when the database had its system identifier.
-        let takes_over = (plural != "configmaps").then(|| format!("MERGE {plural} {name}"));
-        assert_eq!(sent, takes_over.into_iter().chain([format!("APPLY {plural} {name}")]).collect::<Vec<_>>());
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert!(sent[0].ends_with(&format!(" {plural} {name}")), "{sent:?}");
         assert_eq!(world.snapshot(), before, "{plural} {name}");
     }
 }
 
 #[tokio::test]
-async fn a_deleted_object_is_made_again() {
+async fn a_deleted_object_is_recreated() {
     for (plural, name) in [("services", "chat-db-peers"), ("secrets", "chat-db-tls"), ("rolebindings", "chat-db")] {
         let mut world = at_rest().await;
         let before = world.snapshot();
@@ -214,14 +213,14 @@ async fn a_deleted_object_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_field_that_leaves_the_plan_is_removed_and_anothers_stays() {
+async fn a_field_removed_from_the_plan_is_removed_and_fields_of_others_are_kept() {
     let mut world = World::new();
     world.create(&MINIMAL.replace("spec:", "spec:\n  scheduling: {priorityClassName: high}"));
     world.settle_all().await;
     let set = || object("statefulsets", "chat-db");
     world.api.store().edit(&set(), |set| set["metadata"]["annotations"]["example.com/note"] = "theirs".into());
     world.restart();
-    assert_eq!(world.settle().await, Vec::<String>::new(), "what others add is not drift");
+    assert_eq!(world.settle().await, Vec::<String>::new(), "additions of others are no drift");
 
     world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
         resource["spec"].as_object_mut().expect("a spec").remove("scheduling");
@@ -230,11 +229,11 @@ async fn a_field_that_leaves_the_plan_is_removed_and_anothers_stays() {
     let set = world.get("statefulsets", "chat-db").expect("the StatefulSet");
     assert_eq!(set["spec"]["template"]["spec"].get("priorityClassName"), None);
     assert_eq!(set["metadata"]["annotations"]["example.com/note"], "theirs");
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
 }
 
 #[tokio::test]
-async fn scaling_makes_and_removes_the_disruption_budget() {
+async fn scaling_creates_and_removes_the_disruption_budget() {
     let mut world = at_rest().await;
     let scale = |world: &World, instances: i32| {
         world.api.store().edit(&object("servicedatabases", "chat"), |resource| {
@@ -243,14 +242,42 @@ async fn scaling_makes_and_removes_the_disruption_budget() {
     };
     scale(&world, 3);
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "False InstancesNotReady");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available");
+    assert_eq!(world.condition(kind::READY), "False InstancesNotReady");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
     assert!(world.get("poddisruptionbudgets", "chat-db").is_some());
     world.run_pods();
     world.settle().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     assert_eq!(world.resource().status.and_then(|status| status.instances).as_deref(), Some("3/3"));
     scale(&world, 1);
     world.settle().await;
     assert!(world.get("poddisruptionbudgets", "chat-db").is_none());
+}
+
+#[tokio::test]
+async fn an_instance_that_a_policy_cuts_off_is_reported_with_the_policy() {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    world.settle().await;
+    // Its agent runs and cannot reach any peer, including the API server.
+    let mut pod = status_findings::pod(0, false);
+    pod.metadata.annotations = None;
+    let status = pod.status.as_mut().expect("a status");
+    status.conditions.as_mut().expect("conditions")[0].status = "False".to_owned();
+    world.put_pod(pod);
+    world.settle().await;
+    assert_eq!(world.condition(kind::READY), "False Initializing", "no policy blocks it");
+
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "default-deny", "namespace": "messaging"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    });
+    world.api.store().create(&object("networkpolicies", "default-deny"), policy, "kubectl").expect("a policy");
+    world.settle().await;
+    assert_eq!(world.condition(kind::READY), "False EgressDenied");
+    let message = world.message(kind::READY);
+    for part in ["chat-db-0", "default-deny", "DNS (UDP 53)", "API server", "Vault"] {
+        assert!(message.contains(part), "{part} is missing: {message}");
+    }
 }

@@ -1,5 +1,5 @@
-//! Which instance is changed next: never the primary before the others, never one while another
-//! does not serve, never a leader away before the lead is handed over.
+//! Which instance is changed next: the primary last, none while another does not serve, and no
+//! leader is removed before a switchover.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -11,12 +11,12 @@ use crate::api::names::{ANNOTATION_RESTART, ANNOTATION_SWITCHOVER, ANNOTATION_SW
 use crate::api::{RequestState, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::order::{Action, Order, OrderReport};
 use crate::contract::report::{Phase, Report};
-use crate::operator::instances::{Decision, Situation, decide};
+use crate::operator::instances::{Decision, Situation, decide, eviction};
 use crate::operator::observe::Observation;
 use crate::operator::plan::config::document;
 use crate::operator::validate::validate;
 
-/// A database of some instances, of which the first leads.
+/// A database of some instances; the first is the leader.
 struct Scene {
     resource: ServiceDatabase,
     observed: Observation,
@@ -42,7 +42,7 @@ impl Scene {
         scene
     }
 
-    /// So many pods run, and this one leads.
+    /// This number of pods runs, with this leader.
     fn run(&mut self, pods: i32, leader: i32) {
         self.observed.leader = Some(format!("chat-db-{leader}"));
         self.observed.pods = (0..pods).map(|ordinal| observed(&pod(ordinal, ordinal == leader))).collect();
@@ -78,17 +78,17 @@ impl Scene {
         })
     }
 
-    /// Decides, and writes down what the operator would.
+    /// Decides, and records the decision as the operator does.
     fn step(&mut self) -> Decision {
         let decision = self.decide();
-        let desired = document(&database(MINIMAL), &crate::operator::credentials::Settled::first());
+        let desired = document(&database(MINIMAL), &crate::operator::credentials::DesiredCredentials::first());
         self.observed.desired = Some(crate::contract::desired::Desired { order: decision.order.clone(), ..desired });
         self.status.switchover = decision.switchover.clone();
         self.status.restart = decision.restart.clone();
         decision
     }
 
-    /// The agent that was ordered answers.
+    /// The ordered agent answers.
     fn answer(&mut self, error: Option<&str>) {
         let order = self.observed.desired.as_ref().and_then(|desired| desired.order.clone()).expect("an order");
         let pod = self.observed.pods.iter_mut().find(|pod| pod.name == order.action.pod()).expect("its pod");
@@ -130,7 +130,7 @@ fn replaced(decision: &Decision) -> Option<&str> {
 }
 
 #[test]
-fn what_is_as_declared_is_left_alone() {
+fn an_up_to_date_database_is_not_changed() {
     for instances in [1, 3] {
         let decision = Scene::of(instances).decide();
         assert!(decision.order.is_none() && decision.replace.is_none() && decision.under_way.is_none());
@@ -144,8 +144,8 @@ fn replicas_are_replaced_first_then_the_lead_is_handed_over() {
     scene.outdate();
     let decision = scene.step();
     assert_eq!(replaced(&decision), Some("chat-db-2"));
-    assert_eq!(decision.under_way.expect("a word").reason, "RollingOut");
-    // While it is away, nobody else goes.
+    assert_eq!(decision.under_way.expect("a condition").reason, "RollingOut");
+    // While it is missing, no other is replaced.
     scene.observed.pods[2].ready = false;
     scene.observed.pods[2].revision = Some("new".to_owned());
     assert_eq!(replaced(&scene.decide()), None);
@@ -154,7 +154,7 @@ fn replicas_are_replaced_first_then_the_lead_is_handed_over() {
     scene.observed.pods[1].revision = Some("new".to_owned());
     let decision = scene.step();
     assert_eq!((replaced(&decision), switchover(&decision)), (None, Some(("chat-db-0", "chat-db-1"))));
-    // The order stands until it has an answer.
+    // The order is kept until it has an answer.
     scene.now += SignedDuration::from_secs(5);
     assert_eq!(scene.decide().order, decision.order);
     scene.run(3, 1);
@@ -163,7 +163,7 @@ fn replicas_are_replaced_first_then_the_lead_is_handed_over() {
 }
 
 #[test]
-fn a_single_instance_is_replaced_as_it_is() {
+fn a_single_instance_is_replaced_directly() {
     let mut scene = Scene::of(1);
     scene.outdate();
     assert_eq!(replaced(&scene.decide()), Some("chat-db-0"));
@@ -174,31 +174,31 @@ fn a_broken_instance_is_replaced_although_another_does_not_serve() {
     let mut scene = Scene::of(3);
     scene.outdate();
     scene.observed.pods[1].ready = false;
-    assert_eq!(replaced(&scene.decide()), None, "it may be the next to lead");
+    assert_eq!(replaced(&scene.decide()), None, "it may be the next leader");
     (scene.observed.pods[1].report, scene.observed.pods[1].node) = (None, None);
-    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "no node has room for it");
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "it cannot be scheduled");
     scene.observed.lease_lives = true;
     scene.observed.pods[0].ready = false;
-    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "and never the one that leads");
-    scene.observed.pods[1].going = true;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "and never the leader");
+    scene.observed.pods[1].terminating = true;
     assert_eq!(replaced(&scene.decide()), None);
     let mut scene = Scene::of(3);
     scene.outdate();
     scene.observed.pods[1].ready = false;
     scene.observed.pods[1].revision = Some("new".to_owned());
-    assert_eq!(replaced(&scene.decide()), None, "the new template may be what hinders it");
+    assert_eq!(replaced(&scene.decide()), None, "the new template may be the cause");
 }
 
 #[test]
-fn a_primary_that_cannot_come_back_gets_the_corrected_template() {
+fn a_primary_that_cannot_restart_gets_the_corrected_template() {
     let mut scene = Scene::of(1);
     scene.outdate();
     let pod = &mut scene.observed.pods[0];
     (pod.ready, pod.report, pod.node) = (false, None, None);
     scene.observed.lease_lives = true;
-    assert_eq!(replaced(&scene.decide()), None, "it may still be there");
+    assert_eq!(replaced(&scene.decide()), None, "it may still be running");
     scene.observed.lease_lives = false;
-    assert_eq!(replaced(&scene.decide()), Some("chat-db-0"), "Patroni leaves the name of a leader that died");
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-0"), "Patroni keeps the name of a failed leader");
 }
 
 #[test]
@@ -209,11 +209,11 @@ fn an_instance_whose_postgresql_does_not_start_gets_the_corrected_template() {
     scene.report(2, |report| (report.role, report.phase) = (None, Phase::StartingPostgres));
     assert_eq!(replaced(&scene.decide()), Some("chat-db-2"));
     scene.observed.leader = None;
-    assert_eq!(replaced(&scene.decide()), None, "it may be the next to lead");
+    assert_eq!(replaced(&scene.decide()), None, "it may be the next leader");
 }
 
 #[test]
-fn one_that_shall_stay_and_cannot_come_up_is_mended_while_others_wait_to_go() {
+fn a_broken_remaining_instance_is_replaced_while_others_wait_for_removal() {
     let mut scene = Scene::of(2);
     scene.run(3, 2);
     scene.observed.pods[1].revision = Some("old".to_owned());
@@ -226,7 +226,7 @@ fn one_that_shall_stay_and_cannot_come_up_is_mended_while_others_wait_to_go() {
 }
 
 #[test]
-fn nothing_is_known_of_revisions_while_the_set_is_behind() {
+fn revisions_are_unknown_until_the_set_is_observed() {
     let mut scene = Scene::of(3);
     scene.outdate();
     scene.revision = None;
@@ -234,7 +234,7 @@ fn nothing_is_known_of_revisions_while_the_set_is_behind() {
 }
 
 #[test]
-fn a_setting_that_needs_a_restart_comes_to_replicas_first() {
+fn a_setting_that_needs_a_restart_is_applied_to_replicas_first() {
     let mut scene = Scene::of(2);
     for ordinal in 0..2 {
         scene.report(ordinal, |report| report.restart_pending = true);
@@ -246,7 +246,7 @@ fn a_setting_that_needs_a_restart_comes_to_replicas_first() {
 }
 
 #[test]
-fn a_lowered_setting_comes_to_the_primary_first() {
+fn a_lowered_setting_is_applied_to_the_primary_first() {
     let mut scene = Scene::of(2);
     for ordinal in 0..2 {
         scene.report(ordinal, |report| (report.restart_pending, report.primary_restarts_first) = (true, true));
@@ -257,7 +257,7 @@ fn a_lowered_setting_comes_to_the_primary_first() {
     assert_eq!(restart(&scene.step()), Some("chat-db-1"));
 }
 
-/// The replica saw its new value before the primary did.
+/// The replica had its new value before the primary.
 #[test]
 fn a_replica_that_was_restarted_too_early_is_restarted_after_its_primary() {
     let mut scene = Scene::of(2);
@@ -273,7 +273,8 @@ fn a_replica_that_was_restarted_too_early_is_restarted_after_its_primary() {
     scene.answer(None);
     let later = start + SignedDuration::from_secs(2);
     scene.report(0, |report| (report.restart_pending, report.postgres_started_at) = (false, Some(later)));
-    // It may not have replayed that yet: it is tried again, ever more rarely, and without an end.
+    // It may not have replayed that yet: the restart is retried with growing delays, without an
+    // end.
     let mut tries = Vec::new();
     for _ in 0..700 {
         if restart(&scene.step()) == Some("chat-db-1") {
@@ -288,10 +289,10 @@ fn a_replica_that_was_restarted_too_early_is_restarted_after_its_primary() {
     assert_eq!(rests, [10, 20, 40, 80, 160, 300]);
 }
 
-/// Both a lower setting and another template: the lower setting cannot come to a replica, new pod or
-/// not, before the primary runs with it.
+/// Both a lower setting and another template: a replica cannot get the lower setting, even in a new
+/// pod, before the primary runs with it.
 #[test]
-fn a_lowered_setting_comes_to_a_primary_whose_pod_is_to_be_replaced_too() {
+fn a_lowered_setting_is_also_applied_to_a_primary_whose_pod_is_outdated() {
     let mut scene = Scene::of(2);
     scene.outdate();
     for ordinal in 0..2 {
@@ -306,9 +307,9 @@ fn a_lowered_setting_comes_to_a_primary_whose_pod_is_to_be_replaced_too() {
     assert_eq!(switchover(&scene.step()), Some(("chat-db-0", "chat-db-1")));
 }
 
-/// Another hand has scaled the StatefulSet while the instances were being taken away.
+/// Another client has scaled the StatefulSet while instances were being removed.
 #[test]
-fn the_instance_that_has_every_acknowledged_row_is_started_again() {
+fn the_instance_with_every_acknowledged_commit_is_started_again() {
     let mut scene = Scene::of(1);
     scene.observed.stateful_set = Some(set(0));
     (scene.observed.pods, scene.observed.leader) = (Vec::new(), None);
@@ -320,19 +321,19 @@ fn the_instance_that_has_every_acknowledged_row_is_started_again() {
 }
 
 #[test]
-fn a_lone_primary_waits_for_those_that_are_on_their_way_out() {
+fn a_single_primary_waits_for_terminating_instances() {
     let mut scene = Scene::of(1);
     scene.run(2, 0);
     scene.observed.stateful_set = Some(set(1));
     scene.outdate();
-    scene.observed.pods[1].going = true;
+    scene.observed.pods[1].terminating = true;
     assert_eq!(replaced(&scene.step()), None);
     scene.observed.pods.pop();
     assert_eq!(replaced(&scene.step()), Some("chat-db-0"));
 }
 
 #[test]
-fn a_restart_that_did_not_help_is_not_repeated_until_something_else_is_declared() {
+fn a_restart_without_effect_is_not_repeated_until_the_spec_changes() {
     let mut scene = Scene::of(1);
     scene.report(0, |report| report.restart_pending = true);
     assert_eq!(restart(&scene.step()), Some("chat-db-0"));
@@ -345,22 +346,22 @@ fn a_restart_that_did_not_help_is_not_repeated_until_something_else_is_declared(
 }
 
 #[test]
-fn a_leader_that_goes_hands_the_lead_over_before() {
+fn a_leader_hands_over_the_lead_before_its_removal() {
     let mut scene = Scene::of(1);
     scene.run(3, 2);
     let decision = scene.step();
     assert_eq!((decision.replicas, switchover(&decision)), (3, Some(("chat-db-2", "chat-db-0"))));
-    assert_eq!(decision.under_way.expect("a word").reason, "ScalingDown");
+    assert_eq!(decision.under_way.expect("a condition").reason, "ScalingDown");
     scene.run(3, 0);
     scene.report(0, |report| report.synchronous_standbys = vec!["chat-db-1".to_owned()]);
-    assert_eq!(scene.step().replicas, 3, "commits wait for one that goes");
+    assert_eq!(scene.step().replicas, 3, "commits wait for an instance to remove");
     scene.report(0, |report| report.synchronous_standbys = vec![]);
     assert_eq!(scene.step().replicas, 1);
 }
 
-/// The StatefulSet is made anew, with another volume size, while instances are to go.
+/// The StatefulSet is recreated, with another volume size, while instances are to be removed.
 #[test]
-fn a_leader_that_goes_is_not_forgotten_while_there_is_no_set() {
+fn a_leader_to_remove_is_kept_while_there_is_no_set() {
     let mut scene = Scene::of(1);
     scene.run(3, 2);
     scene.observed.stateful_set = None;
@@ -368,25 +369,25 @@ fn a_leader_that_goes_is_not_forgotten_while_there_is_no_set() {
 }
 
 #[test]
-fn nobody_is_taken_away_before_those_that_stay_serve() {
+fn no_instance_is_removed_before_the_remaining_ones_serve() {
     let mut scene = Scene::of(2);
     scene.run(3, 0);
     scene.report(0, |report| report.synchronous_standbys = vec!["chat-db-2".to_owned()]);
     scene.observed.pods[1].ready = false;
     let decision = scene.decide();
     assert_eq!((decision.replicas, decision.members), (3, 3));
-    assert!(decision.under_way.expect("a word").message.contains("chat-db-1"));
+    assert!(decision.under_way.expect("a condition").message.contains("chat-db-1"));
     scene.observed.pods[1].ready = true;
     let decision = scene.decide();
-    assert_eq!((decision.replicas, decision.members), (3, 2), "commits wait for the one that goes");
+    assert_eq!((decision.replicas, decision.members), (3, 2), "commits wait for the instance to remove");
     scene.report(0, |report| report.synchronous_standbys = vec![]);
-    assert_eq!(scene.decide().replicas, 3, "and for nobody yet");
+    assert_eq!(scene.decide().replicas, 3, "and for no other yet");
     scene.report(0, |report| report.synchronous_standbys = vec!["chat-db-1".to_owned()]);
     assert_eq!(scene.decide().replicas, 2);
 }
 
 #[test]
-fn a_request_that_is_taken_back_ends() {
+fn a_cancelled_request_ends() {
     let mut scene = Scene::of(2);
     scene.annotate(ANNOTATION_RESTART, "t1");
     scene.step();
@@ -396,7 +397,7 @@ fn a_request_that_is_taken_back_ends() {
 }
 
 #[test]
-fn nobody_is_taken_away_while_nobody_leads() {
+fn no_instance_is_removed_without_a_leader() {
     let mut scene = Scene::of(1);
     scene.run(3, 0);
     scene.observed.leader = None;
@@ -404,7 +405,7 @@ fn nobody_is_taken_away_while_nobody_leads() {
 }
 
 #[test]
-fn more_instances_come_at_once() {
+fn instances_are_added_at_once() {
     let mut scene = Scene::of(5);
     scene.run(1, 0);
     let decision = scene.decide();
@@ -412,7 +413,7 @@ fn more_instances_come_at_once() {
 }
 
 #[test]
-fn the_lead_leaves_a_node_that_is_being_emptied() {
+fn the_lead_leaves_a_node_that_is_drained() {
     let mut scene = Scene::of(2);
     for (pod, node) in scene.observed.pods.iter_mut().zip(["a", "b"]) {
         pod.node = Some(node.to_owned());
@@ -420,7 +421,63 @@ fn the_lead_leaves_a_node_that_is_being_emptied() {
     scene.observed.draining = std::sync::Arc::new(["a".to_owned()].into());
     assert_eq!(switchover(&scene.decide()), Some(("chat-db-0", "chat-db-1")));
     scene.observed.draining = std::sync::Arc::new(["a".to_owned(), "b".to_owned()].into());
-    assert_eq!(scene.decide().order, None, "it would only move from one such node to another");
+    assert_eq!(scene.decide().order, None, "it would only move to another node that is drained");
+}
+
+/// The answer for a pod, as its annotation has it.
+fn answer(scene: &Scene, ordinal: i32) -> Option<String> {
+    let database = validate(&scene.resource, &options()).expect("a spec that can be planned");
+    let situation = Situation {
+        database: &database,
+        observed: &scene.observed,
+        status: &scene.status,
+        revision: scene.revision,
+        refused: scene.refused,
+        now: scene.now,
+    };
+    let name = format!("chat-db-{ordinal}");
+    let answers = eviction::answers(&situation, &scene.decide());
+    answers.into_iter().find(|(pod, _)| pod.name == name).and_then(|(_, answer)| answer)
+}
+
+#[test]
+fn a_pod_hands_over_the_lead_before_its_eviction() {
+    let mut scene = Scene::of(3);
+    assert_eq!(answer(&scene, 0), None, "no request");
+    scene.observed.pods[0].eviction_asked = true;
+    assert_eq!(switchover(&scene.decide()), Some(("chat-db-0", "chat-db-1")));
+    assert_eq!(answer(&scene, 0).as_deref(), Some("Waiting: it hands over the lead to chat-db-1"));
+
+    scene.observed.pods[1].eviction_asked = true;
+    assert_eq!(scene.decide().order, None, "the candidate is to be evicted too");
+    let message = answer(&scene, 0).expect("an answer");
+    assert!(
+        message.starts_with("Refused: it is the primary, and the candidate chat-db-1 is to be evicted"),
+        "{message}"
+    );
+
+    scene.run(3, 1);
+    scene.observed.pods[0].eviction_asked = true;
+    assert_eq!(scene.decide().order, None);
+    assert_eq!(answer(&scene, 0).as_deref(), Some("Ready: chat-db-1 is the primary"));
+    scene.observed.pods[0].eviction_answer = answer(&scene, 0);
+    assert_eq!(answer(&scene, 0), None, "an answer is written once");
+    scene.observed.pods[2].ready = false;
+    assert!(answer(&scene, 0).is_some_and(|answer| answer.starts_with("Waiting: chat-db-2 does not serve")));
+    scene.observed.leader = None;
+    assert!(answer(&scene, 0).is_some_and(|answer| answer.starts_with("Waiting: no instance is the primary")));
+}
+
+#[test]
+fn a_pod_without_a_successor_is_refused() {
+    let mut scene = Scene::of(2);
+    scene.observed.pods[0].eviction_asked = true;
+    scene.observed.pods[1].ready = false;
+    let message = answer(&scene, 0).expect("an answer");
+    assert!(message.starts_with("Refused: it is the primary, and no instance can take the lead: "), "{message}");
+    let mut alone = Scene::of(1);
+    alone.observed.pods[0].eviction_asked = true;
+    assert!(answer(&alone, 0).is_some_and(|answer| answer.starts_with("Ready: it is the only instance")));
 }
 
 #[test]
@@ -430,12 +487,12 @@ fn a_switchover_is_answered_once() {
     let decision = scene.step();
     assert_eq!(switchover(&decision), Some(("chat-db-0", "chat-db-1")));
     assert_eq!(scene.status.switchover.as_ref().expect("a status").state, RequestState::Running);
-    // The operator dies before it writes status; what it ordered is done meanwhile.
+    // The operator crashes before it writes status; its order is executed meanwhile.
     scene.status.switchover = None;
     scene.run(3, 1);
     let decision = scene.step();
     assert_eq!(scene.status.switchover.as_ref().expect("a status").state, RequestState::Done);
-    assert!(decision.order.is_some(), "by the order the request is known until status tells");
+    assert!(decision.order.is_some(), "the order records the request until status has the result");
     assert_eq!(scene.step().order, None);
     assert_eq!(scene.decide().order, None, "the same token is no other request");
 }
@@ -456,7 +513,7 @@ fn a_switchover_that_would_lose_commits_is_refused() {
 }
 
 #[test]
-fn a_switchover_that_fails_is_told_and_one_of_ours_is_tried_again_later() {
+fn a_failed_requested_switchover_is_reported_and_a_failed_automatic_one_retried() {
     let mut scene = Scene::of(2);
     scene.annotate(ANNOTATION_SWITCHOVER, "t1");
     scene.step();
@@ -472,14 +529,14 @@ fn a_switchover_that_fails_is_told_and_one_of_ours_is_tried_again_later() {
     scene.answer(Some("Patroni says: no"));
     let decision = scene.step();
     assert_eq!(decision.order.as_ref(), Some(&first), "not at once");
-    assert!(decision.under_way.expect("a word").message.contains("Patroni says: no"));
+    assert!(decision.under_way.expect("a condition").message.contains("Patroni says: no"));
     scene.now += SignedDuration::from_secs(46);
     let again: Order = scene.step().order.expect("an order");
     assert_ne!(again.id, first.id);
 }
 
 #[test]
-fn a_restart_that_is_asked_for_reaches_every_instance_once() {
+fn a_requested_restart_reaches_every_instance_once() {
     let mut scene = Scene::of(2);
     let started = scene.now - SignedDuration::from_hours(1);
     for ordinal in 0..2 {

@@ -1,4 +1,4 @@
-//! New credentials: when they are made, which requests they answer, and what stops them.
+//! New credentials: when they are created, which requests they answer, and what prevents them.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ async fn at_rest() -> World {
     let mut world = World::new();
     world.create(MINIMAL);
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
     world
 }
 
@@ -42,17 +42,16 @@ async fn a_request_is_done_once() {
     for _ in 0..2 {
         world.restart();
         world.settle_all().await;
-        assert_eq!(generation(&world), 2, "the request stays on the resource and was done");
+        assert_eq!(generation(&world), 2, "the request is still set and was completed");
     }
     ask(&world, ANNOTATION_ROTATE, "tuesday");
     world.settle_all().await;
     assert_eq!(generation(&world), 3);
 }
 
-/// Somebody wrote `pending` between the operator's look and its write: what, only another look
-/// tells.
+/// Another client wrote `pending` between the operator's read and its write: it must read again.
 #[tokio::test]
-async fn a_refused_write_of_pending_is_no_end() {
+async fn a_refused_write_of_pending_is_retried() {
     let mut world = at_rest().await;
     world.vault.refuse_next_write(&names().vault("dev").pending());
     ask(&world, ANNOTATION_ROTATE, "monday");
@@ -60,9 +59,9 @@ async fn a_refused_write_of_pending_is_no_end() {
     assert_eq!(generation(&world), 2);
 }
 
-/// A resource that is created with the annotation asks for nothing: its first are new.
+/// A resource that is created with the annotation needs no rotation: its first credentials are new.
 #[tokio::test]
-async fn the_first_credentials_answer_what_was_asked_before() {
+async fn the_first_credentials_answer_earlier_requests() {
     let mut world = World::new();
     world.create(MINIMAL);
     ask(&world, ANNOTATION_ROTATE, "monday");
@@ -95,10 +94,10 @@ async fn a_paused_resource_is_not_rotated() {
     assert_eq!(generation(&world), 2);
 }
 
-/// Services that hold the login are served on, and the record may be restored: a new one by
-/// itself would make a restored one a lie.
+/// Services with the login continue to work, and the record may be restored: automatic new
+/// credentials would invalidate a restored one.
 #[tokio::test]
-async fn a_record_that_is_gone_waits_for_a_reissue() {
+async fn a_missing_record_waits_for_a_reissue() {
     let mut world = at_rest().await;
     let path = names().vault("dev").runtime();
     let kept = world.vault.content().kv[&path].clone();
@@ -106,24 +105,87 @@ async fn a_record_that_is_gone_waits_for_a_reissue() {
     world.restart();
     ask(&world, ANNOTATION_ROTATE, "monday");
     world.settle_all().await;
-    assert_eq!(world.told(kind::CREDENTIALS_READY), "False CredentialsLost");
-    assert_eq!(world.told(kind::READY), "False CredentialsLost");
-    assert_eq!(world.told(kind::STALLED), "True CredentialsLost");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available");
+    assert_eq!(world.condition(kind::CREDENTIALS_READY), "False CredentialsLost");
+    assert_eq!(world.condition(kind::READY), "False CredentialsLost");
+    assert_eq!(world.condition(kind::STALLED), "True CredentialsLost");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
     assert!(world.message(kind::READY).contains("--reissue"), "{}", world.message(kind::READY));
-    assert!(!has_pending(&world), "nothing is made before somebody asks for it");
+    assert!(!has_pending(&world), "nothing is created without a request");
 
     let mut restored = World::new();
     std::mem::swap(&mut restored, &mut world);
     restored.vault.edit(|content| content.kv.get_mut(&path).expect("a record").data = kept.data);
     restored.settle_all().await;
-    assert_eq!(restored.told(kind::STALLED), "False NotStalled", "restored, it is found without a restart");
-    assert_eq!(generation(&restored), 2, "and what was asked for meanwhile is done");
+    assert_eq!(restored.condition(kind::STALLED), "False NotStalled", "a restored record is found without a restart");
+    assert_eq!(generation(&restored), 2, "and a request made meanwhile is completed");
 }
 
-/// While no primary tells, nothing is made in the place of what was promoted: services hold it.
+/// The record was just deleted, and no resync has observed it yet.
 #[tokio::test]
-async fn a_record_that_is_gone_is_not_made_again_while_there_is_no_primary() {
+async fn a_rotation_reads_the_record_first() {
+    let mut world = at_rest().await;
+    let path = names().vault("dev").runtime();
+    world.vault.edit(|content| content.kv.get_mut(&path).expect("a record").data = None);
+    ask(&world, ANNOTATION_ROTATE, "monday");
+    world.settle_all().await;
+    assert_eq!((generation(&world), world.condition(kind::STALLED).as_str()), (1, "True CredentialsLost"));
+    assert!(!has_pending(&world));
+    ask(&world, ANNOTATION_REISSUE, "monday");
+    world.settle_all().await;
+    assert_eq!((generation(&world), world.condition(kind::READY).as_str()), (2, "True Ready"));
+}
+
+/// Another client wrote a record: only the agent can test its login.
+#[tokio::test]
+async fn a_record_written_by_another_client_is_proved_again() {
+    let vault_names = names().vault("dev");
+    for record in [vault_names.runtime(), vault_names.migrator_record()] {
+        let mut world = at_rest().await;
+        world.proved = Some(world.versions());
+        world.restart();
+        world.settle_all().await;
+        assert_eq!((world.condition(kind::READY).as_str(), world.to_prove()), ("True Ready", None));
+
+        world.vault.edit(|content| content.kv.get_mut(&record).expect("a record").version += 1);
+        world.restart();
+        world.settle().await;
+        assert_eq!(world.condition(kind::CREDENTIALS_READY), "False CredentialsDamaged", "{record}");
+        assert_eq!(world.to_prove(), Some(world.versions()));
+        // The agent wrote the proved one again.
+        world.vault.edit(|content| content.kv.get_mut(&record).expect("a record").version += 1);
+        world.proved = Some(world.versions());
+        world.settle_all().await;
+        assert_eq!((generation(&world), world.condition(kind::READY).as_str()), (1, "True Ready"));
+    }
+}
+
+/// Vault's `delete_version_after`: the record's own is removed, the mount's cannot be.
+#[tokio::test]
+async fn an_expiring_record_is_written_again_before() {
+    let mut world = at_rest().await;
+    world.proved = Some(world.versions());
+    let path = names().vault("dev").runtime();
+    let now = crate::operator::tests::status_findings::time("2026-06-01T00:00:00Z");
+    let expires_in = |world: &World, hours: i64| {
+        world.vault.edit(|content| {
+            let record = content.kv.get_mut(&path).expect("a record");
+            (record.expires_at, record.lets_expire) = (Some(now + SignedDuration::from_hours(hours)), true);
+        });
+    };
+    expires_in(&world, 48);
+    world.restart();
+    world.settle_all().await;
+    assert!(!world.vault.content().kv[&path].lets_expire);
+    assert_eq!((world.condition(kind::READY).as_str(), world.to_prove()), ("True Ready", None));
+    expires_in(&world, 23);
+    world.restart();
+    world.settle_all().await;
+    assert_eq!((world.condition(kind::READY).as_str(), world.to_prove()), ("True Ready", Some(world.versions())));
+}
+
+/// Without a primary's report, promoted credentials are not replaced: services use them.
+#[tokio::test]
+async fn a_missing_record_is_not_recreated_without_a_primary() {
     let mut world = at_rest().await;
     let path = names().vault("dev").runtime();
     world.end_pods();
@@ -134,17 +196,17 @@ async fn a_record_that_is_gone_is_not_made_again_while_there_is_no_primary() {
     world.run_pods();
     world.restart();
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True CredentialsLost");
-    // Nor is it forgotten when Vault is away.
+    assert_eq!(world.condition(kind::STALLED), "True CredentialsLost");
+    // It is still reported while Vault is unavailable.
     world.vault.set_down(Some(VaultError::Unreachable { address: "x".to_owned(), problem: "timeout".to_owned() }));
     world.restart();
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True CredentialsLost");
-    assert_eq!(world.told(kind::CREDENTIALS_READY), "False CredentialsLost");
+    assert_eq!(world.condition(kind::STALLED), "True CredentialsLost");
+    assert_eq!(world.condition(kind::CREDENTIALS_READY), "False CredentialsLost");
 }
 
 #[tokio::test]
-async fn a_reissue_replaces_a_record_that_is_gone() {
+async fn a_reissue_replaces_a_missing_record() {
     let mut world = at_rest().await;
     let path = names().vault("dev").runtime();
     world.vault.edit(|content| content.kv.get_mut(&path).expect("a record").data = None);
@@ -152,7 +214,7 @@ async fn a_reissue_replaces_a_record_that_is_gone() {
     world.settle().await;
     ask(&world, ANNOTATION_REISSUE, "now");
     world.settle_all().await;
-    assert_eq!((generation(&world), world.told(kind::READY).as_str()), (2, "True Ready"));
+    assert_eq!((generation(&world), world.condition(kind::READY).as_str()), (2, "True Ready"));
     world.restart();
     world.settle_all().await;
     assert_eq!(generation(&world), 2);
@@ -160,7 +222,7 @@ async fn a_reissue_replaces_a_record_that_is_gone() {
 
 type Damage = fn(&mut Value);
 
-/// A record that does not hold what was proved is no use to anybody who reads it.
+/// A record without the proved credentials is useless for its readers.
 #[tokio::test]
 async fn a_damaged_record_is_replaced() {
     let vault_names = names().vault("dev");
@@ -181,17 +243,17 @@ async fn a_damaged_record_is_replaced() {
         });
         world.restart();
         world.settle_all().await;
-        assert_eq!(generation(&world), 1, "what new credentials do not cure must not turn them without end");
-        assert_eq!(world.told(kind::CREDENTIALS_READY), "False CredentialsDamaged");
+        assert_eq!(generation(&world), 1, "damage that new credentials do not repair must not rotate them endlessly");
+        assert_eq!(world.condition(kind::CREDENTIALS_READY), "False CredentialsDamaged");
         world.pass(SignedDuration::from_mins(6));
         world.settle_all().await;
-        assert_eq!((generation(&world), world.told(kind::READY).as_str()), (2, "True Ready"), "{record}");
+        assert_eq!((generation(&world), world.condition(kind::READY).as_str()), (2, "True Ready"), "{record}");
     }
 }
 
-/// An id that was given to two clusters: what is another's is not touched, and it is said.
+/// Two clusters with the same id: records of the other one are not changed, and this is reported.
 #[tokio::test]
-async fn records_of_another_cluster_are_left_alone() {
+async fn records_of_another_cluster_are_not_changed() {
     let mut world = World::new();
     let path = names().vault("dev").runtime();
     world.vault.edit(|content| {
@@ -201,7 +263,7 @@ async fn records_of_another_cluster_are_left_alone() {
     let before = world.vault.content();
     world.create(MINIMAL);
     world.settle_all().await;
-    assert_eq!(world.told(kind::STALLED), "True VaultRecordForeign");
+    assert_eq!(world.condition(kind::STALLED), "True VaultRecordForeign");
     assert!(world.message(kind::STALLED).contains("uid-of-another"));
     let after = world.vault.content();
     assert_eq!((after.kv, after.policies, after.approles), (before.kv, before.policies, before.approles));

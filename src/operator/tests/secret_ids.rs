@@ -1,4 +1,4 @@
-//! secret_ids: which Vault has, which the Secret has, and for how long.
+//! secret_ids: those in Vault, the one in the Secret, and their lifetime.
 
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -20,14 +20,14 @@ fn in_vault(world: &World) -> Vec<String> {
     world.vault.content().secret_ids[&names().vault("dev").instance()].clone()
 }
 
-/// The accessor of what the pods are given.
+/// The accessor of the pods' secret_id.
 fn given(world: &World) -> String {
     let secret = world.get("secrets", &names().instance_approle()).expect("a Secret");
     secret["metadata"]["annotations"][ACCESSOR].as_str().expect("an accessor").to_owned()
 }
 
 #[tokio::test]
-async fn one_that_was_destroyed_behind_our_back_is_made_anew() {
+async fn a_destroyed_secret_id_is_replaced() {
     let mut world = at_rest().await;
     let before = given(&world);
     world.vault.edit(|content| content.secret_ids.clear());
@@ -38,7 +38,7 @@ async fn one_that_was_destroyed_behind_our_back_is_made_anew() {
 }
 
 #[tokio::test]
-async fn one_that_nobody_was_given_is_destroyed() {
+async fn an_unused_secret_id_is_destroyed() {
     let mut world = at_rest().await;
     let role = names().vault("dev").instance();
     world.vault.edit(|content| content.secret_ids.entry(role).or_default().push("stray".to_owned()));
@@ -47,9 +47,9 @@ async fn one_that_nobody_was_given_is_destroyed() {
     assert_eq!(in_vault(&world), [given(&world)]);
 }
 
-/// A pod may not have read the new one yet: the kubelet takes its time.
+/// A pod may not have read the new one yet: the kubelet updates it with a delay.
 #[tokio::test]
-async fn the_one_before_lives_until_every_pod_has_the_next() {
+async fn the_previous_one_is_valid_until_every_pod_has_the_next() {
     let mut world = at_rest().await;
     let first = given(&world);
     world.pass(SignedDuration::from_hours(25));
@@ -66,9 +66,9 @@ async fn the_one_before_lives_until_every_pod_has_the_next() {
     assert_eq!(in_vault(&world), [second]);
 }
 
-/// Jobs read it as they start, and none stays.
+/// Jobs read it when they start, and end.
 #[tokio::test]
-async fn that_of_the_jobs_is_destroyed_after_an_hour() {
+async fn the_previous_one_of_jobs_is_destroyed_after_an_hour() {
     let mut world = at_rest().await;
     let role = names().vault("dev").migrator();
     world.pass(SignedDuration::from_hours(25));
@@ -79,10 +79,10 @@ async fn that_of_the_jobs_is_destroyed_after_an_hour() {
     assert_eq!(world.vault.content().secret_ids[&role].len(), 1);
 }
 
-/// What ends by itself is renewed also where everything else is left alone: after three days a
-/// failover would find no way into Vault.
+/// Expiring objects are renewed even if everything else is unchanged: otherwise after three days an
+/// instance could not log in to Vault.
 #[tokio::test]
-async fn a_paused_or_invalid_resource_keeps_its_way_into_vault() {
+async fn a_paused_or_invalid_resource_keeps_its_access_to_vault() {
     let changes: [fn(&mut Value); 2] = [
         |resource| resource["spec"]["paused"] = true.into(),
         |resource| resource["spec"]["postgres"]["version"] = "99".into(),

@@ -1,5 +1,5 @@
-//! What settings ask for, against the volume and the memory that the spec gives; and what is told
-//! of a volume and of memory that run out.
+//! Settings against the volume and the memory in the spec; and the conditions of a full volume and
+//! of a lack of memory.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::fixtures::{MINIMAL, database, inputs, options, resource};
 use super::status_findings::{Scene, observed, pod};
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
-use crate::contract::report::Trouble;
+use crate::contract::report::{CollationReport, Trouble};
 use crate::operator::apply::object::ANNOTATION_UID;
 use crate::operator::instances::growth::smallest;
 use crate::operator::observe::Observation;
@@ -26,7 +26,7 @@ fn with(parameters: &[(&str, &str)], resources: Value) -> Result<(), Invalid> {
 }
 
 #[test]
-fn a_transaction_timeout_that_would_let_nobody_in_is_refused() {
+fn a_transaction_timeout_that_prevents_connections_is_refused() {
     for value in ["1ms", "999", "0.5s"] {
         let refused = with(&[("transaction_timeout", value)], json!({})).expect_err(value);
         assert!(refused.message.contains("transaction_timeout is") && refused.message.contains("1s"), "{refused:?}");
@@ -37,7 +37,7 @@ fn a_transaction_timeout_that_would_let_nobody_in_is_refused() {
 }
 
 #[test]
-fn shared_memory_beyond_what_the_spec_gives_is_refused() {
+fn shared_memory_beyond_the_limit_of_the_spec_is_refused() {
     let limit = |memory: &str| json!({"limits": {"memory": memory}});
     let refused = with(&[("shared_buffers", "800GB")], limit("1Gi")).expect_err("a gigabyte");
     assert_eq!(refused.reason, reason::INVALID_SPEC);
@@ -63,9 +63,9 @@ fn wal_beyond_half_of_the_volume_is_refused() {
     assert_eq!(with(&[("max_wal_size", "256MB")], json!({})), Ok(()));
 }
 
-/// A volume that has not grown yet must not get the WAL of one that has.
+/// A volume that was not expanded yet must not get the WAL of a larger one.
 #[test]
-fn the_agents_are_told_the_smallest_volume() {
+fn the_agents_get_the_size_of_the_smallest_volume() {
     let database = database(&MINIMAL.replace("1Gi", "10Gi"));
     let claim = |capacity: &str| -> PersistentVolumeClaim {
         serde_json::from_value(json!({
@@ -78,9 +78,9 @@ fn the_agents_are_told_the_smallest_volume() {
         let observed = Observation { volume_claims: claims, ..Observation::default() };
         smallest(&database, &observed)
     };
-    assert_eq!(of(vec![]), Some(10 * GB), "the first one is not there yet");
+    assert_eq!(of(vec![]), Some(10 * GB), "the first one does not exist yet");
     assert_eq!(of(vec![claim("10Gi"), claim("2Gi")]), Some(2 * GB));
-    assert_eq!(of(vec![claim("20Gi")]), Some(10 * GB), "what is declared");
+    assert_eq!(of(vec![claim("20Gi")]), Some(10 * GB), "the declared size");
 
     let options = options();
     let mut inputs = inputs(&database, &options);
@@ -91,41 +91,75 @@ fn the_agents_are_told_the_smallest_volume() {
     assert_eq!(desired.volume_bytes, Some(2 * GB));
 }
 
-fn told(status: &ServiceDatabaseStatus, kind: &str) -> Option<(String, String, String)> {
+fn condition(status: &ServiceDatabaseStatus, kind: &str) -> Option<(String, String, String)> {
     let condition = status.conditions.iter().find(|condition| condition.type_ == kind)?;
     Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
 }
 
 #[test]
-fn a_filling_volume_is_a_condition_that_ready_does_not_hang_on() {
+fn a_nearly_full_volume_is_a_condition_that_does_not_affect_ready() {
     let mut scene = Scene::serving(1);
-    assert_eq!(told(&scene.status(), kind::VOLUME_NEARLY_FULL), None);
+    assert_eq!(condition(&scene.status(), kind::VOLUME_NEARLY_FULL), None);
     scene.report(|report| report.volume_used_percent = Some(85));
     let status = scene.status();
-    let (holds, why, message) = told(&status, kind::VOLUME_NEARLY_FULL).expect("the condition");
+    let (holds, why, message) = condition(&status, kind::VOLUME_NEARLY_FULL).expect("the condition");
     assert_eq!((holds.as_str(), why.as_str()), ("True", reason::VOLUME_FILLING));
     assert!(message.contains("chat-db-0 is 85 % full"), "{message}");
-    assert_eq!(told(&status, kind::READY).expect("Ready").0, "True");
+    assert_eq!(condition(&status, kind::READY).expect("Ready").0, "True");
     let mut scene = scene.remember();
     scene.report(|report| report.volume_used_percent = None);
-    let (holds, why, _) = told(&scene.status(), kind::VOLUME_NEARLY_FULL).expect("it stays");
+    let (holds, why, _) = condition(&scene.status(), kind::VOLUME_NEARLY_FULL).expect("it is kept");
     assert_eq!((holds.as_str(), why.as_str()), ("False", reason::VOLUME_HAS_ROOM));
 }
 
 #[test]
-fn a_server_that_was_killed_for_memory_is_told_with_the_parameter() {
-    // By its agent, which lived on.
+fn a_collation_with_another_version_is_a_condition_that_names_the_indexes() {
+    let mut scene = Scene::serving(1);
+    scene.report(|report| report.collations = Some(vec![]));
+    assert_eq!(condition(&scene.status(), kind::COLLATIONS_CHANGED), None);
+    let german = CollationReport {
+        name: Some(r#"pg_catalog."de-x-icu""#.to_owned()),
+        recorded: "153.120".to_owned(),
+        actual: "153.128".to_owned(),
+        indexes: ["a", "b", "c", "d"].map(|name| format!("public.{name}")).to_vec(),
+        index_count: 12,
+    };
+    let own = CollationReport { name: None, recorded: "2.41".to_owned(), actual: "2.43".to_owned(), ..german.clone() };
+    scene.report(|report| report.collations = Some(vec![own, german]));
+    let status = scene.status();
+    let (holds, why, message) = condition(&status, kind::COLLATIONS_CHANGED).expect("the condition");
+    assert_eq!((holds.as_str(), why.as_str()), ("True", reason::COLLATION_VERSION_CHANGED));
+    for word in [
+        "the database's collation has version 2.43, recorded is 2.41",
+        r#"the collation pg_catalog."de-x-icu" has version 153.128"#,
+        "reindex public.a, public.b, public.c and 9 more",
+        "docs/operations.md",
+    ] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    assert_eq!(condition(&status, kind::READY).expect("Ready").0, "True");
+    let mut scene = scene.remember();
+    scene.report(|report| report.collations = None);
+    assert_eq!(condition(&scene.status(), kind::COLLATIONS_CHANGED).expect("it is kept while unknown").0, "True");
+    scene.report(|report| report.collations = Some(vec![]));
+    let (holds, why, _) = condition(&scene.status(), kind::COLLATIONS_CHANGED).expect("it is kept");
+    assert_eq!((holds.as_str(), why.as_str()), ("False", reason::COLLATIONS_UP_TO_DATE));
+}
+
+#[test]
+fn an_oom_killed_server_is_reported_with_the_parameter() {
+    // By its agent, which survived.
     let mut scene = Scene::serving(1);
     scene.resource.spec.postgres.parameters.insert("work_mem".to_owned(), "1GB".to_owned());
     scene.observed.leader = None;
     scene.observed.pods[0].trouble =
         Some(Trouble { reason: reason::OOM_KILLED.to_owned(), message: "the kernel killed a process".to_owned() });
     let status = scene.remember().status();
-    let (_, why, message) = told(&status, kind::DATABASE_AVAILABLE).expect("a condition");
+    let (_, why, message) = condition(&status, kind::DATABASE_AVAILABLE).expect("a condition");
     assert_eq!(why, reason::OOM_KILLED);
     assert!(message.contains("work_mem = 1GB") && message.contains("limits.memory"), "{message}");
 
-    // By Kubernetes, where the whole container went.
+    // By Kubernetes, if the whole container was killed.
     let mut killed = pod(0, true);
     let status = &mut killed.status.as_mut().expect("a status").container_statuses.as_mut().expect("containers")[0];
     (status.ready, status.restart_count) = (false, 1);

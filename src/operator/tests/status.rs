@@ -1,4 +1,4 @@
-//! Status, by tables: what was found, and what is told of it.
+//! Status, by tables of findings and the expected conditions.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -6,13 +6,15 @@ use serde_json::json;
 use super::status_findings::{Scene, observed, pod, time};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
+use crate::contract::desired::Desired;
+use crate::contract::order::{Action, Cause, Order, OrderId, Purpose};
 use crate::contract::report::{LedgerReport, OldSessions, Trouble, VaultHealth};
 use crate::migrate::source;
 use crate::operator::migrations::progress::Progress;
 use crate::operator::status::condition::ConditionState;
 
 /// Status and reason of a condition, as `True Available`.
-fn told(status: &ServiceDatabaseStatus, kind: &str) -> String {
+fn condition(status: &ServiceDatabaseStatus, kind: &str) -> String {
     let condition = status.conditions.iter().find(|condition| condition.type_ == kind);
     let condition = condition.unwrap_or_else(|| panic!("no condition {kind}"));
     format!("{} {}", condition.status, condition.reason)
@@ -34,7 +36,7 @@ fn all(status: &ServiceDatabaseStatus) -> [String; 7] {
         kind::MIGRATIONS_APPLIED,
         kind::VAULT_REACHABLE,
     ]
-    .map(|kind| told(status, kind))
+    .map(|kind| condition(status, kind))
 }
 
 fn vault_down() -> Option<ConditionState> {
@@ -109,7 +111,7 @@ fn ready() {
     assert_eq!(status.endpoints.expect("endpoints").replicas.as_deref(), Some("chat-db-replicas.messaging.svc:5432"));
 }
 
-/// Each line: what is disturbed in a database that served, and what is told of it.
+/// Each line: a disturbance of a serving database, and the expected conditions.
 #[test]
 fn disturbed() {
     type Disturb = fn(&mut Scene);
@@ -131,7 +133,7 @@ fn disturbed() {
             ["False NoPrimary", "False NoPrimary", "True Ready", "True Available"],
         ),
         (
-            "the leader's report is taken off its pod",
+            "the leader's report is removed from its pod",
             |scene| {
                 scene.observed.pods[0].report = None;
                 scene.observed.lease_lives = true;
@@ -139,12 +141,12 @@ fn disturbed() {
             ["False InstancesNotReady", "True Available", "True Ready", "True Available"],
         ),
         (
-            "the same, and nobody keeps the lease",
+            "the same, and the lease is not renewed",
             |scene| scene.observed.pods[0].report = None,
             ["False NoPrimary", "False NoPrimary", "True Ready", "True Available"],
         ),
         (
-            "the primary stands still and keeps its lease",
+            "the primary hangs and renews its lease",
             |scene| {
                 scene.observed.lease_lives = true;
                 scene.report(|report| report.role = None);
@@ -188,22 +190,22 @@ fn disturbed() {
             ["False CrashLoop", "True Available", "True Ready", "True Available"],
         ),
         (
-            "the operator finds the record gone from Vault",
-            |scene| scene.credentials.lost = Some("the record is gone".to_owned()),
+            "the operator finds the record missing in Vault",
+            |scene| scene.credentials.lost = Some("the record is missing".to_owned()),
             ["False CredentialsLost", "True Available", "False CredentialsLost", "True Available"],
         ),
         (
-            "the leader finds the record gone from Vault",
+            "the leader finds the record missing in Vault",
             |scene| {
                 scene.report(|report| {
-                    let message = "the record is gone".to_owned();
+                    let message = "the record is missing".to_owned();
                     report.trouble = Some(Trouble { reason: reason::CREDENTIALS_LOST.to_owned(), message });
                 });
             },
             ["False CredentialsLost", "True Available", "False CredentialsLost", "True Available"],
         ),
         (
-            "a foreign object is in the way",
+            "a foreign object has a required name",
             |scene| {
                 scene.stalled =
                     Some(ConditionState::yes(reason::OBJECT_CONFLICT, "Service chat-db belongs to Deployment x"))
@@ -221,28 +223,61 @@ fn disturbed() {
         disturb(&mut scene);
         let status = scene.status();
         let kinds = [kind::READY, kind::DATABASE_AVAILABLE, kind::CREDENTIALS_READY, kind::VAULT_REACHABLE];
-        assert_eq!(kinds.map(|kind| told(&status, kind)), *expected, "{what}");
+        assert_eq!(kinds.map(|kind| condition(&status, kind)), *expected, "{what}");
         // The trio agrees: of Ready, Reconciling and Stalled exactly one holds.
         let trio = [kind::READY, kind::RECONCILING, kind::STALLED];
-        let holding = trio.iter().filter(|kind| told(&status, kind).starts_with("True")).count();
+        let holding = trio.iter().filter(|kind| condition(&status, kind).starts_with("True")).count();
         assert_eq!(holding, 1, "{what}: {:?}", all(&status));
     }
 }
 
 #[test]
-fn a_failover_is_told_as_no_primary_until_it_is_over() {
+fn a_failover_is_reported_as_no_primary_until_it_ends() {
     let mut scene = Scene::serving(2).remember();
     scene.observed.leader = None;
+    assert_eq!(
+        condition(&scene.status(), kind::SYNCHRONOUS_REPLICATION),
+        "True Streaming",
+        "as before, for a failover"
+    );
     let mut scene = scene.remember();
-    assert_eq!(told(&scene.status(), kind::DATABASE_AVAILABLE), "False NoPrimary", "not initialising again");
+    assert_eq!(condition(&scene.status(), kind::DATABASE_AVAILABLE), "False NoPrimary", "not initialising again");
+    assert_eq!(
+        condition(&scene.status(), kind::SYNCHRONOUS_REPLICATION),
+        "False NoPrimary",
+        "after a minute without one"
+    );
     scene.observed.leader = Some("chat-db-1".to_owned());
     scene.observed.pods = vec![observed(&pod(0, false)), observed(&pod(1, true))];
-    assert_eq!(told(&scene.status(), kind::READY), "False NoStandby", "the former primary does not stream yet");
+    assert_eq!(condition(&scene.status(), kind::READY), "False NoStandby", "the former primary does not stream yet");
     let report = scene.observed.pods[1].report.as_mut().expect("a report");
     report.synchronous_standbys = vec!["chat-db-0".to_owned()];
     let status = scene.status();
-    assert_eq!(told(&status, kind::READY), "True Ready");
+    assert_eq!(condition(&status, kind::READY), "True Ready");
     assert_eq!(status.primary.as_deref(), Some("chat-db-1"));
+}
+
+#[test]
+fn a_planned_switchover_is_no_failure_and_one_that_lasts_is() {
+    let mut scene = Scene::serving(2).remember();
+    let action = Action::Switchover { from: "chat-db-0".to_owned(), to: "chat-db-1".to_owned() };
+    let id = OrderId::first(Cause::Planned { purpose: Purpose::Drain, decided_at: scene.now });
+    let order = Some(Order { id, issued_at: scene.now, action });
+    scene.observed.desired = Some(Desired { order, ..Desired::sample() });
+    scene.observed.leader = None;
+    let status = scene.status();
+    assert_eq!(condition(&status, kind::DATABASE_AVAILABLE), "False SwitchingOver");
+    assert_eq!(message(&status, kind::READY), "switching over from chat-db-0 to chat-db-1");
+    let status = scene.remember().status();
+    assert_eq!(condition(&status, kind::DATABASE_AVAILABLE), "False NoPrimary", "a minute later");
+    assert!(message(&status, kind::DATABASE_AVAILABLE).contains("may lack commits"));
+}
+
+#[test]
+fn an_election_is_not_reported_as_waiting_too_early() {
+    let mut scene = Scene::serving(2).remember();
+    scene.observed.leader = None;
+    assert!(!message(&scene.status(), kind::DATABASE_AVAILABLE).contains("may lack"));
 }
 
 #[test]
@@ -250,9 +285,9 @@ fn before_the_first_initialisation_ready_names_vault() {
     let mut scene = Scene::new();
     scene.vault = vault_down();
     let status = scene.status();
-    assert_eq!(told(&status, kind::READY), "False VaultUnreachable");
-    assert_eq!(told(&status, kind::DATABASE_AVAILABLE), "False Initializing");
-    assert_eq!(told(&status, kind::RECONCILING), "True Progressing", "waiting, not stalled");
+    assert_eq!(condition(&status, kind::READY), "False VaultUnreachable");
+    assert_eq!(condition(&status, kind::DATABASE_AVAILABLE), "False Initializing");
+    assert_eq!(condition(&status, kind::RECONCILING), "True Progressing", "waiting, not stalled");
     assert!(message(&status, kind::READY).contains("cannot be reached"));
 }
 
@@ -263,20 +298,27 @@ fn migrations() {
         message: "0002_b.up.sql, line 3: no such table (SQLSTATE 42P01)".to_owned(),
     };
     let missing = Progress::Waiting { reason: reason::CONFIG_MAP_NOT_FOUND, message: "create it".to_owned() };
-    // What is under way, MigrationsApplied, Ready, Stalled.
+    let hindered = |reason| Progress::Hindered { reason, message: "the Job's pod".to_owned() };
+    // Progress, MigrationsApplied, Ready, Stalled.
     let cases = [
         (Progress::Running, "False MigrationsRunning", "False MigrationsRunning", "False NotStalled"),
         (Progress::Applied, "True Applied", "True Ready", "False NotStalled"),
         (failed, "False MigrationFailed", "False MigrationFailed", "True MigrationFailed"),
-        (missing, "False ConfigMapNotFound", "False ConfigMapNotFound", "False NotStalled"),
+        (missing, "False ConfigMapNotFound", "False ConfigMapNotFound", "True ConfigMapNotFound"),
+        (hindered(reason::POD_REFUSED), "False PodRefused", "False PodRefused", "True PodRefused"),
+        (hindered(reason::UNSCHEDULABLE), "False Unschedulable", "False Unschedulable", "False NotStalled"),
     ];
     for (progress, migrations, ready, stalled) in cases {
         let mut scene = Scene::serving(1);
         scene.progress = Some(progress.clone());
         let status = scene.status();
-        let found = [kind::MIGRATIONS_APPLIED, kind::READY, kind::STALLED].map(|kind| told(&status, kind));
+        let found = [kind::MIGRATIONS_APPLIED, kind::READY, kind::STALLED].map(|kind| condition(&status, kind));
         assert_eq!(found, [migrations, ready, stalled], "{progress:?}");
-        assert_eq!(told(&status, kind::DATABASE_AVAILABLE), "True Available", "the database serves on: {progress:?}");
+        assert_eq!(
+            condition(&status, kind::DATABASE_AVAILABLE),
+            "True Available",
+            "the database continues to serve: {progress:?}"
+        );
         if let Progress::Failed { message: said, .. } = &progress {
             assert_eq!(
                 (message(&status, kind::STALLED), message(&status, kind::READY)),
@@ -286,8 +328,51 @@ fn migrations() {
     }
 }
 
+/// Each line: a problem of a serving database that only a person can solve.
 #[test]
-fn a_report_of_an_earlier_pod_or_container_counts_for_nothing() {
+fn problems_for_a_person_are_stalled() {
+    let trouble = |scene: &mut Scene| {
+        let message = "the extension \"nosuch\" is not in the image".to_owned();
+        scene.report(|report| report.trouble = Some(Trouble { reason: reason::INVALID_SPEC.to_owned(), message }));
+    };
+    let volumes = |reason: &str| Some(ConditionState::no(reason, "the volumes"));
+    type Disturb<'a> = &'a dyn Fn(&mut Scene);
+    let cases: [(Disturb<'_>, &str, &str); 4] = [
+        (&trouble, "False InvalidSpec", "True InvalidSpec"),
+        (&|scene| scene.volumes = volumes(reason::INVALID_SPEC), "False InvalidSpec", "True InvalidSpec"),
+        (
+            &|scene| scene.volumes = volumes(reason::VOLUME_CANNOT_GROW),
+            "False VolumeCannotGrow",
+            "True VolumeCannotGrow",
+        ),
+        (&|scene| scene.volumes = volumes(reason::VOLUME_GROWING), "False VolumeGrowing", "False NotStalled"),
+    ];
+    for (disturb, ready, stalled) in cases {
+        let mut scene = Scene::serving(1);
+        disturb(&mut scene);
+        let status = scene.status();
+        assert_eq!([kind::READY, kind::STALLED].map(|kind| condition(&status, kind)), [ready, stalled]);
+        let reconciling = if stalled.starts_with("True") { "False Idle" } else { "True Progressing" };
+        assert_eq!(condition(&status, kind::RECONCILING), reconciling, "{ready}");
+    }
+}
+
+#[test]
+fn a_failure_is_reported_with_the_blocking_cause() {
+    let mut scene = Scene::serving(1);
+    scene.stalled = Some(ConditionState::yes(reason::POD_REFUSED, "the quota"));
+    scene.failed = Some(ConditionState::no(reason::KUBERNETES_ERROR, "etcd is unavailable"));
+    let status = scene.status();
+    for condition in [kind::READY, kind::STALLED] {
+        assert_eq!(message(&status, condition), "the quota; also, the last reconcile failed: etcd is unavailable");
+    }
+    // A refusal of the content is both.
+    scene.stalled = Some(ConditionState::yes(reason::KUBERNETES_ERROR, "etcd is unavailable"));
+    assert_eq!(message(&scene.status(), kind::STALLED), "etcd is unavailable");
+}
+
+#[test]
+fn a_report_of_an_earlier_pod_or_container_is_ignored() {
     type Age = fn(&mut Pod);
     let cases: [(&str, Age); 2] = [
         ("another pod's", |pod| pod.metadata.uid = Some("uid-of-its-successor".to_owned())),
@@ -303,13 +388,13 @@ fn a_report_of_an_earlier_pod_or_container_counts_for_nothing() {
         age(&mut pod);
         scene.observed.pods = vec![observed(&pod)];
         let status = scene.status();
-        assert_eq!(told(&status, kind::DATABASE_AVAILABLE), "False Initializing", "{what}");
+        assert_eq!(condition(&status, kind::DATABASE_AVAILABLE), "False Initializing", "{what}");
         assert_eq!((status.primary, status.instances.as_deref()), (None, Some("0/1")), "{what}");
     }
 }
 
 #[test]
-fn what_an_unready_agent_says_of_its_trouble_counts() {
+fn the_trouble_of_an_unready_agent_counts() {
     let mut pod = pod(0, false);
     let mut report = crate::operator::tests::status_findings::report("uid-of-pod-0", false);
     report.trouble = Some(Trouble { reason: reason::VAULT_MOUNT_MISSING.to_owned(), message: "no mount".to_owned() });
@@ -318,11 +403,11 @@ fn what_an_unready_agent_says_of_its_trouble_counts() {
     pod.status.as_mut().and_then(|status| status.conditions.as_mut()).expect("conditions")[0].status = "False".into();
     let mut scene = Scene::new();
     scene.observed.pods = vec![observed(&pod)];
-    assert_eq!(told(&scene.status(), kind::READY), "False VaultMountMissing");
+    assert_eq!(condition(&scene.status(), kind::READY), "False VaultMountMissing");
 }
 
 #[test]
-fn nothing_new_gives_the_same_status() {
+fn an_unchanged_state_gives_the_same_status() {
     for scene in [Scene::new(), Scene::serving(1), Scene::serving(3)] {
         let scene = scene.remember();
         assert_eq!(Some(scene.status()), scene.resource.status, "a minute later");
@@ -335,7 +420,7 @@ fn nothing_new_gives_the_same_status() {
 }
 
 #[test]
-fn a_transition_is_a_change_of_status_alone() {
+fn only_a_change_of_status_is_a_transition() {
     let scene = Scene::serving(1).remember();
     let since = |status: &ServiceDatabaseStatus, kind: &str| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == kind).expect("the condition");
@@ -349,7 +434,7 @@ fn a_transition_is_a_change_of_status_alone() {
     let mut scene = scene.remember();
     scene.stalled = Some(ConditionState::yes(reason::OBJECT_CONFLICT, "another reason"));
     let stalled = scene.status();
-    assert_eq!(told(&stalled, kind::READY), "False ObjectConflict");
+    assert_eq!(condition(&stalled, kind::READY), "False ObjectConflict");
     assert_eq!(since(&stalled, kind::READY), time("2026-03-01T12:01:00Z"), "still False, for another reason");
 }
 
@@ -392,14 +477,14 @@ fn a_failed_migration_is_shown_with_its_error() {
         report.ledger = Some(ledger);
     });
     let migrations = scene.status().migrations.expect("migrations");
-    assert_eq!((migrations.applied, migrations.pending, migrations.failed), (1, 2, 1), "2 is to be tried again");
+    assert_eq!((migrations.applied, migrations.pending, migrations.failed), (1, 2, 1), "2 will be retried");
     assert_eq!(migrations.recent.iter().map(|record| record.version).collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!(migrations.recent[1], failed);
 }
 
-/// With no primary at the moment what was known is still told, but not that it serves.
+/// Without a primary the known state is still reported, except the availability.
 #[test]
-fn what_was_known_is_kept_without_a_primary() {
+fn the_known_state_is_kept_without_a_primary() {
     let mut scene = Scene::serving(1);
     scene.declare(files(1..=2));
     scene.progress = Some(Progress::Applied);
@@ -412,7 +497,7 @@ fn what_was_known_is_kept_without_a_primary() {
     assert_eq!(status.schema_version.as_deref(), Some("2"));
     assert_eq!(status.migrations.as_ref().map(|migrations| (migrations.applied, migrations.pending)), Some((2, 0)));
     assert_eq!(status.credentials.as_ref().map(|credentials| credentials.generation), Some(1));
-    assert_eq!(told(&status, kind::MIGRATIONS_APPLIED), "True Applied");
+    assert_eq!(condition(&status, kind::MIGRATIONS_APPLIED), "True Applied");
     assert_eq!(status.primary, None);
 }
 
@@ -425,22 +510,22 @@ fn no_migrations_declared_shows_none() {
     assert_eq!(scene.status().migrations, None);
 }
 
-/// What the runtime record holds logs in until the next takes its place.
+/// The credentials in the runtime record are valid until the next ones replace them.
 #[test]
-fn a_rotation_under_way_is_nobodys_trouble() {
+fn a_rotation_in_progress_is_no_trouble() {
     let mut scene = Scene::serving(1).remember();
     scene.credentials.generation = 2;
     let status = scene.status();
-    let told = |kind: &str| status.conditions.iter().find(|found| found.type_ == kind).expect("a condition");
-    assert_eq!(told(kind::READY).status, "True");
-    assert_eq!(told(kind::RECONCILING).status, "False");
-    assert_eq!(told(kind::CREDENTIALS_READY).status, "True");
-    assert!(told(kind::CREDENTIALS_READY).message.contains("2 is on its way"));
+    let condition = |kind: &str| status.conditions.iter().find(|found| found.type_ == kind).expect("a condition");
+    assert_eq!(condition(kind::READY).status, "True");
+    assert_eq!(condition(kind::RECONCILING).status, "False");
+    assert_eq!(condition(kind::CREDENTIALS_READY).status, "True");
+    assert!(condition(kind::CREDENTIALS_READY).message.contains("2 is in progress"));
 }
 
-/// A request is done when the generation that answers it is in Vault, and not before.
+/// A request is complete when the generation that answers it is in Vault, and not before.
 #[test]
-fn a_request_is_echoed_when_it_is_done() {
+fn a_request_is_reported_when_it_is_complete() {
     let mut scene = Scene::serving(3);
     scene.credentials.generation = 2;
     scene.credentials.requests.rotate = Some("monday".to_owned());
@@ -454,7 +539,7 @@ fn a_request_is_echoed_when_it_is_done() {
 fn sessions_of_the_old_login_are_counted_over_all_instances() {
     let mut scene = Scene::serving(3);
     let counted = |scene: &Scene| scene.status().credentials.expect("credentials").old_sessions;
-    assert_eq!(counted(&scene), None, "nobody told");
+    assert_eq!(counted(&scene), None, "no report");
     for (pod, count) in scene.observed.pods.iter_mut().zip([4, 0, 3]) {
         pod.report.as_mut().expect("a report").old_sessions = Some(OldSessions { generation: 1, count });
     }

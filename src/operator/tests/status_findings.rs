@@ -10,12 +10,13 @@ use crate::api::{DriftStatus, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::report::{CredentialsReport, Phase, Report, Role, VaultHealth};
 use crate::migrate::source::MigrationSet;
 use crate::operator::context::options::Options;
-use crate::operator::credentials::Settled;
+use crate::operator::credentials::DesiredCredentials;
+use crate::operator::instances::Decision;
 use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
-use crate::operator::status::{Findings, compute};
+use crate::operator::status::{Findings, InstancesFindings, compute};
 use crate::operator::validate::validate;
 
 /// Everything that [`Findings`] borrows.
@@ -26,15 +27,16 @@ pub struct Scene {
     pub stalled: Option<ConditionState>,
     pub failed: Option<ConditionState>,
     pub vault: Option<ConditionState>,
-    pub credentials: Settled,
+    pub credentials: DesiredCredentials,
     pub progress: Option<Progress>,
     pub declared: Option<Declared>,
     pub drift: Option<DriftStatus>,
+    pub volumes: Option<ConditionState>,
     pub now: Timestamp,
 }
 
 impl Scene {
-    /// Nothing is there yet.
+    /// A new database without objects.
     pub fn new() -> Self {
         Self {
             resource: resource(MINIMAL),
@@ -43,15 +45,16 @@ impl Scene {
             stalled: None,
             failed: None,
             vault: Some(ConditionState::yes("Available", "Vault answers")),
-            credentials: Settled::first(),
+            credentials: DesiredCredentials::first(),
             progress: Some(Progress::NotDeclared),
             declared: None,
             drift: None,
+            volumes: None,
             now: time("2026-03-01T12:00:00.75Z"),
         }
     }
 
-    /// Everything is as declared.
+    /// A database in its declared state.
     pub fn serving(instances: i32) -> Self {
         let mut scene = Self::new();
         scene.resource.spec.instances = instances;
@@ -80,7 +83,11 @@ impl Scene {
             progress: self.progress.clone(),
             declared: self.declared.as_ref(),
             drift: self.drift.clone(),
-            shape: None,
+            instances: self.volumes.clone().map(|state| InstancesFindings {
+                decision: Decision::default(),
+                pending: None,
+                volumes: Some(state),
+            }),
             now: self.now,
         })
     }
@@ -103,7 +110,7 @@ impl Scene {
     }
 }
 
-/// What the operator sees of a pod.
+/// The operator's observation of a pod.
 pub fn observed(pod: &Pod) -> DatabasePod {
     DatabasePod::from(pod, time("2026-03-01T12:00:00Z"))
 }
@@ -137,8 +144,11 @@ pub fn report(uid: &str, primary: bool) -> Report {
     report.role = Some(if primary { Role::Primary } else { Role::Replica });
     report.postgres_version = Some("17.5".to_owned());
     report.vault = Some(VaultHealth { ok: true, reason: None, message: None });
-    report.credentials =
-        primary.then(|| CredentialsReport { generation: 1, rotated_at: time("2026-01-01T00:00:30.25Z") });
+    report.credentials = primary.then(|| CredentialsReport {
+        generation: 1,
+        rotated_at: time("2026-01-01T00:00:30.25Z"),
+        versions: None,
+    });
     report
 }
 

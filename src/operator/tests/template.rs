@@ -1,10 +1,12 @@
 //! The template of the pods across versions of the operator.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PodAffinity;
 use serde_json::{Value, json};
 
-use super::fixtures::{MINIMAL, database, options};
-use crate::api::UpdatePolicy;
+use super::fixtures::{FULL, MINIMAL, database, options};
+use crate::api::names::LABEL_SCOPE;
+use crate::api::{PodMetadata, UpdatePolicy};
 use crate::operator::apply::object::ANNOTATION_TEMPLATE;
 use crate::operator::instances::{choose, is_live};
 use crate::operator::validate::Database;
@@ -12,7 +14,7 @@ use crate::operator::validate::Database;
 fn set(template: &Value) -> StatefulSet {
     serde_json::from_value(json!({
         "metadata": {"generation": 3, "annotations": {ANNOTATION_TEMPLATE: template.to_string()}},
-        "spec": {"selector": {}, "serviceName": "s", "template": {"metadata": {}}},
+        "spec": {"selector": {}, "serviceName": "s", "template": template},
         "status": {"observedGeneration": 3, "replicas": 1},
     }))
     .expect("a StatefulSet")
@@ -24,7 +26,7 @@ fn updated(database: &Database) -> Database {
 }
 
 #[test]
-fn another_version_changes_nothing_by_itself_and_says_what_it_would() {
+fn another_version_changes_nothing_without_approval_and_reports_the_changes() {
     let database = database(MINIMAL);
     let accepted = choose(&database, &options(), None, None).body;
     let live = set(&accepted);
@@ -32,7 +34,7 @@ fn another_version_changes_nothing_by_itself_and_says_what_it_would() {
 
     let chosen = choose(&updated(&database), &options(), Some(&live), None);
     assert_eq!(chosen.body, accepted);
-    let pending = chosen.pending.expect("something that waits");
+    let pending = chosen.pending.expect("pending changes");
     assert_eq!(pending.changes.len(), 1, "{pending:?}");
     let change = &pending.changes[0];
     assert!(change.starts_with("spec.containers[0].image: ") && change.ends_with("-> postgres:17.99"), "{change}");
@@ -52,9 +54,9 @@ fn another_version_changes_nothing_by_itself_and_says_what_it_would() {
     assert_eq!(choose(&updated(&automatic), &options(), Some(&live), None).body, taken.body);
 }
 
-/// While the StatefulSet is made anew with another volume size there is none.
+/// While the StatefulSet is recreated with another volume size, there is none.
 #[test]
-fn an_update_does_not_slip_in_while_there_is_no_set() {
+fn an_update_is_not_applied_without_approval_while_there_is_no_set() {
     let database = database(MINIMAL);
     let accepted = choose(&database, &options(), None, None).body;
     let chosen = choose(&updated(&database), &options(), None, Some(&accepted));
@@ -63,7 +65,7 @@ fn an_update_does_not_slip_in_while_there_is_no_set() {
 }
 
 #[test]
-fn what_spec_says_of_the_pods_is_followed_in_the_accepted_template() {
+fn changes_of_the_spec_are_applied_to_the_accepted_template() {
     let before = database(MINIMAL);
     let live = set(&choose(&before, &options(), None, None).body);
     let mut after = before;
@@ -76,15 +78,99 @@ fn what_spec_says_of_the_pods_is_followed_in_the_accepted_template() {
     assert_eq!(chosen.body["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
     assert_eq!(chosen.body["spec"]["priorityClassName"], "important");
     assert_ne!(chosen.body["spec"]["containers"][0]["image"], "postgres:17.99");
-    assert_eq!(chosen.pending.expect("a pending update").id, id_before, "an approval outlives a change of spec");
+    assert_eq!(
+        chosen.pending.expect("a pending update").id,
+        id_before,
+        "an approval is valid after a change of the spec"
+    );
 }
 
 #[test]
-fn revisions_count_once_the_controller_has_seen_this_template() {
+fn revisions_count_once_the_controller_has_observed_this_template() {
     let body = choose(&database(MINIMAL), &options(), None, None).body;
     let mut live = set(&body);
-    assert!(is_live(&body, &live));
-    assert!(!is_live(&json!({"other": 1}), &live));
+    assert!(is_live(&body, &live, None));
+    assert!(!is_live(&json!({"other": 1}), &live, None));
     live.metadata.generation = Some(4);
-    assert!(!is_live(&body, &live));
+    assert!(!is_live(&body, &live, None));
+    live.metadata.generation = Some(3);
+    type Edit = fn(&mut Value);
+    let edits: [(&str, Edit); 3] = [
+        ("a variable", |pod| {
+            pod["containers"][0]["env"].as_array_mut().expect("env").push(json!({"name": "PGTZ", "value": "UTC"}));
+        }),
+        ("the image", |pod| pod["containers"][0]["image"] = "postgres:1".into()),
+        ("less than a unit", |pod| pod["containers"][0]["resources"]["requests"] = json!({"cpu": "1m"})),
+    ];
+    for (what, edit) in edits {
+        let mut changed = serde_json::to_value(&live).expect("JSON");
+        edit(&mut changed["spec"]["template"]["spec"]);
+        let changed: StatefulSet = serde_json::from_value(changed).expect("a StatefulSet");
+        assert!(!is_live(&body, &changed, None), "{what}: the revision of a changed template does not count");
+        assert!(is_live(&body, &changed, Some(3)), "{what}: an admission webhook's");
+        assert!(!is_live(&body, &changed, Some(2)), "{what}");
+    }
+}
+
+/// A client that removed the annotation from the StatefulSet may have changed the template too.
+#[test]
+fn the_recorded_template_has_priority_over_an_unrecorded_one() {
+    let database = database(MINIMAL);
+    let accepted = choose(&database, &options(), None, None).body;
+    let mut live = set(&accepted);
+    live.metadata.annotations = None;
+    live.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()).expect("a pod").containers[0].image =
+        Some("postgres:1".to_owned());
+    let chosen = choose(&database, &options(), Some(&live), Some(&accepted));
+    assert_eq!((chosen.body, chosen.pending.is_none()), (accepted, true));
+}
+
+/// A team's labels are applied at once; the operator's own only after approval.
+#[test]
+fn labels_and_annotations_of_the_spec_are_applied_to_the_accepted_template() {
+    let before = database(MINIMAL);
+    let live = set(&choose(&before, &options(), None, None).body);
+    let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    let mut after = before.clone();
+    after.pod_metadata = PodMetadata { labels: map("team", "games"), annotations: map("cost", "42") };
+    let chosen = choose(&after, &options(), Some(&live), None);
+    assert!(chosen.pending.is_none(), "{:?}", chosen.pending);
+    let metadata = &chosen.body["metadata"];
+    assert_eq!((&metadata["labels"]["team"], &metadata["annotations"]["cost"]), (&json!("games"), &json!("42")));
+    assert_eq!(metadata["labels"]["servicedb.dev/scope"], "chat-db");
+    let id = |database: &Database| choose(&updated(database), &options(), Some(&live), None).pending.map(|it| it.id);
+    assert_eq!(id(&after), id(&before), "an approval is valid after a change of the spec");
+
+    let live = set(&chosen.body);
+    let gone = choose(&before, &options(), Some(&live), None).body;
+    assert!(gone["metadata"]["labels"].get("team").is_none() && gone["metadata"].get("annotations").is_none());
+}
+
+/// A former version omitted the anti-affinity if a node affinity was declared, and did not change
+/// spread constraints.
+#[test]
+fn new_defaults_for_the_declared_scheduling_wait_for_approval() {
+    let database = database(FULL);
+    let mut former = choose(&database, &options(), None, None).body;
+    let spec = &mut former["spec"];
+    spec["affinity"].as_object_mut().expect("an affinity").remove("podAntiAffinity").expect("ours");
+    let constraint = spec["topologySpreadConstraints"][0].as_object_mut().expect("a constraint");
+    assert_eq!(
+        constraint.remove("labelSelector").expect("ours"),
+        json!({"matchLabels": {LABEL_SCOPE: "match-maker-db"}})
+    );
+    let chosen = choose(&database, &options(), Some(&set(&former)), None);
+    assert_eq!(chosen.body, former);
+    let pending = chosen.pending.expect("pending changes");
+    assert_eq!(pending.changes.len(), 2, "{pending:?}");
+    let mut approved = database.clone();
+    approved.approved_rollout = Some(pending.id);
+    let taken = choose(&approved, &options(), Some(&set(&former)), None);
+    assert!(taken.pending.is_none() && taken.body["spec"]["affinity"]["podAntiAffinity"].is_object());
+    // A team's changes are applied meanwhile.
+    let mut changed = database;
+    changed.scheduling.affinity.as_mut().expect("an affinity").pod_affinity = Some(PodAffinity::default());
+    let followed = choose(&changed, &options(), Some(&set(&former)), None).body;
+    assert!(followed["spec"]["affinity"]["podAffinity"].is_object());
+    assert!(followed["spec"]["affinity"].get("podAntiAffinity").is_none());
 }

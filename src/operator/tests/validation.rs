@@ -1,11 +1,11 @@
-//! Validation: what is refused, with which reason, and that the message names the field.
+//! Validation: refused specs, their reasons, and messages that name the field.
 
 use std::time::Duration;
 
 use super::fixtures::{FULL, MINIMAL, database, options, resource};
 use crate::api::conditions::reason;
 use crate::api::spec::RESERVED_PARAMETERS;
-use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{PodMetadata, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::migration::Policy;
 use crate::operator::validate::{Invalid, Source, validate};
 
@@ -35,6 +35,18 @@ fn a_bad_name_is_refused_with_its_field() {
     for name in ["c", "chat", "match-maker", "a1", &longest] {
         accepted(|resource| resource.metadata.name = Some(name.to_owned()));
     }
+}
+
+#[test]
+fn a_reserved_key_of_a_pod_is_refused_with_its_field() {
+    let metadata =
+        |key: &str| PodMetadata { labels: [(key.to_owned(), "x".to_owned())].into(), ..PodMetadata::default() };
+    for key in ["servicedb.dev/role", "app.kubernetes.io/instance", "job-name"] {
+        let invalid = refused(|resource| resource.spec.pod_metadata = Some(metadata(key)));
+        assert_eq!(invalid.reason, reason::INVALID_SPEC);
+        assert!(invalid.message.contains("spec.podMetadata.labels") && invalid.message.contains(key));
+    }
+    accepted(|resource| resource.spec.pod_metadata = Some(metadata("team")));
 }
 
 #[test]
@@ -109,9 +121,9 @@ fn a_version_without_an_image_is_refused_and_the_others_are_named() {
     assert_eq!(database.image, "registry.example/servicedb-postgres:18");
 }
 
-/// Renaming the database would make a second one beside the first.
+/// A renamed database would be a second one.
 #[test]
-fn the_pinned_database_stays() {
+fn the_database_cannot_be_renamed() {
     let pinned = |name: &str| Some(ServiceDatabaseStatus { database: Some(name.to_owned()), ..Default::default() });
     let invalid = refused(|resource| {
         resource.status = pinned("chat_db");
@@ -120,18 +132,19 @@ fn the_pinned_database_stays() {
     assert_eq!(invalid.reason, reason::INVALID_SPEC);
     assert!(invalid.message.contains("spec.database") && invalid.message.contains("chat_db"), "{}", invalid.message);
     let invalid = refused(|resource| resource.status = pinned("another"));
-    assert!(invalid.message.contains("another"), "taken out of the spec: {}", invalid.message);
+    assert!(invalid.message.contains("another"), "removed from the spec: {}", invalid.message);
     accepted(|resource| resource.status = pinned("chat_db"));
 }
 
 #[test]
-fn what_is_not_declared_is_resolved() {
+fn defaults_are_resolved() {
     let minimal = database(MINIMAL);
     assert_eq!(minimal.postgres.database, "chat_db");
     assert_eq!(minimal.owner.uid, "uid-of-chat");
     assert_eq!(minimal.instances, 1);
-    let told = crate::operator::plan::config::document(&minimal, &crate::operator::credentials::Settled::first());
-    assert!(told.synchronous, "the record of who may lead does not depend on the number of instances");
+    let document =
+        crate::operator::plan::config::document(&minimal, &crate::operator::credentials::DesiredCredentials::first());
+    assert!(document.synchronous, "the record of who may lead does not depend on the number of instances");
     assert!(minimal.migrations.is_none());
     let full = database(FULL);
     assert_eq!(full.postgres.database, "matches");

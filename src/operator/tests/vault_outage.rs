@@ -1,4 +1,4 @@
-//! Vault away: at the beginning the database waits, later it serves on.
+//! Outages of Vault: a new database waits, an existing one continues to serve.
 
 use super::fixtures::MINIMAL;
 use super::world::{World, object};
@@ -6,7 +6,7 @@ use crate::api::conditions as kind;
 use crate::vault::VaultError;
 
 fn outages() -> [(VaultError, &'static str); 4] {
-    let (address, problem) = ("https://vault".to_owned(), "it is what it is".to_owned());
+    let (address, problem) = ("https://vault".to_owned(), "the reason".to_owned());
     [
         (VaultError::Unreachable { address: address.clone(), problem: problem.clone() }, "VaultUnreachable"),
         (VaultError::NotServing { address, problem: problem.clone() }, "VaultUnreachable"),
@@ -16,27 +16,27 @@ fn outages() -> [(VaultError, &'static str); 4] {
 }
 
 #[tokio::test]
-async fn at_creation_the_database_waits_and_heals() {
+async fn a_new_database_waits_until_vault_is_available() {
     for (error, reason) in outages() {
         let mut world = World::new();
         world.vault.set_down(Some(error));
         world.create(MINIMAL);
         world.settle().await;
-        assert!(world.get("statefulsets", "chat-db").is_none(), "nothing runs that cannot get its credentials");
-        assert_eq!(world.told(kind::VAULT_REACHABLE), format!("False {reason}"));
-        assert_eq!(world.told(kind::READY), format!("False {reason}"));
-        assert_eq!(world.told(kind::STALLED), "False NotStalled");
-        world.reconcile().await.expect("to wait is no error");
+        assert!(world.get("statefulsets", "chat-db").is_none(), "no pod runs without access to its credentials");
+        assert_eq!(world.condition(kind::VAULT_REACHABLE), format!("False {reason}"));
+        assert_eq!(world.condition(kind::READY), format!("False {reason}"));
+        assert_eq!(world.condition(kind::STALLED), "False NotStalled");
+        world.reconcile().await.expect("waiting is no error");
 
         world.vault.set_down(None);
         world.settle_all().await;
-        assert_eq!(world.told(kind::VAULT_REACHABLE), "True Available");
-        assert_eq!(world.told(kind::READY), "True Ready");
+        assert_eq!(world.condition(kind::VAULT_REACHABLE), "True Available");
+        assert_eq!(world.condition(kind::READY), "True Ready");
     }
 }
 
 #[tokio::test]
-async fn a_database_that_serves_is_not_touched() {
+async fn a_serving_database_is_not_changed() {
     for (error, reason) in outages() {
         let mut world = World::new();
         world.create(MINIMAL);
@@ -46,27 +46,27 @@ async fn a_database_that_serves_is_not_touched() {
         world.restart();
         let sent = world.settle().await;
         assert!(sent.iter().all(|call| call.contains("/status") || call.contains(" events ")), "{sent:?}");
-        assert_eq!(world.told(kind::VAULT_REACHABLE), format!("False {reason}"));
-        assert_eq!(world.told(kind::READY), "True Ready");
-        assert_eq!(world.told(kind::CREDENTIALS_READY), "True Ready");
+        assert_eq!(world.condition(kind::VAULT_REACHABLE), format!("False {reason}"));
+        assert_eq!(world.condition(kind::READY), "True Ready");
+        assert_eq!(world.condition(kind::CREDENTIALS_READY), "True Ready");
         assert_eq!(world.get("statefulsets", "chat-db"), set);
 
         world.vault.set_down(None);
         world.settle().await;
-        assert_eq!(world.told(kind::VAULT_REACHABLE), "True Available");
+        assert_eq!(world.condition(kind::VAULT_REACHABLE), "True Available");
     }
 }
 
-/// What an operator remembers of Vault is no answer of it.
+/// Cached observations of Vault are no answer of Vault.
 #[tokio::test]
-async fn an_outage_is_told_by_an_operator_that_remembers_all() {
+async fn an_outage_is_reported_despite_cached_observations() {
     let mut world = World::new();
     world.create(MINIMAL);
     world.settle_all().await;
     world.vault.set_down(Some(outages()[1].0.clone()));
     world.settle().await;
-    assert_eq!(world.told(kind::VAULT_REACHABLE), "False VaultUnreachable");
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::VAULT_REACHABLE), "False VaultUnreachable");
+    assert_eq!(world.condition(kind::READY), "True Ready");
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn a_change_of_spec_does_not_wait_for_vault() {
 }
 
 #[tokio::test]
-async fn what_is_taken_away_in_vault_is_made_again() {
+async fn objects_removed_from_vault_are_recreated() {
     let mut world = World::new();
     world.create(MINIMAL);
     world.settle_all().await;
@@ -97,9 +97,9 @@ async fn what_is_taken_away_in_vault_is_made_again() {
     assert_eq!(world.snapshot(), before);
 }
 
-/// The sum that docs/operations.md tells: what one look at one database costs Vault.
+/// The number in docs/operations.md: the requests to Vault for one check of one database.
 #[tokio::test]
-async fn a_resync_asks_vault_little_and_writes_nothing() {
+async fn a_resync_sends_few_requests_to_vault_and_writes_nothing() {
     let mut world = World::new();
     world.create(MINIMAL);
     world.settle_all().await;
@@ -111,26 +111,26 @@ async fn a_resync_asks_vault_little_and_writes_nothing() {
     assert_eq!(calls.len(), 14, "{calls:#?}");
     assert!(calls.iter().all(|call| call.starts_with("read ") || call == "health"), "{calls:#?}");
     world.settle().await;
-    assert_eq!(world.vault.take_calls(), ["health"], "what was seen is not asked again");
+    assert_eq!(world.vault.take_calls(), ["health"], "observations are not repeated");
 }
 
-/// A fleet that finds Vault back asks nothing of it that it did not need before.
+/// After an outage, the databases repeat no observations at once.
 #[tokio::test]
-async fn after_an_outage_nothing_is_asked_that_was_seen_before() {
+async fn after_an_outage_no_observation_is_repeated() {
     let mut world = World::new();
     world.create(MINIMAL);
     world.settle_all().await;
     world.vault.set_down(Some(outages()[1].0.clone()));
     world.settle().await;
-    assert_eq!(world.told(kind::VAULT_REACHABLE), "False VaultUnreachable");
+    assert_eq!(world.condition(kind::VAULT_REACHABLE), "False VaultUnreachable");
     world.vault.take_calls();
     for _ in 0..3 {
-        world.reconcile().await.expect("a database that serves goes on");
+        world.reconcile().await.expect("a serving database continues");
     }
-    assert_eq!(world.vault.take_calls(), Vec::<String>::new(), "one has asked for all");
+    assert_eq!(world.vault.take_calls(), Vec::<String>::new(), "one health check is enough for all");
     world.vault.set_down(None);
     world.vault_is_back();
     world.settle().await;
-    assert_eq!(world.told(kind::VAULT_REACHABLE), "True Available");
+    assert_eq!(world.condition(kind::VAULT_REACHABLE), "True Available");
     assert_eq!(world.vault.take_calls(), ["health"]);
 }

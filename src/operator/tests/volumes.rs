@@ -1,5 +1,5 @@
-//! Volumes: none goes that the spec did not give up, a pod that keeps the only copy is not touched,
-//! and lost data is told as lost.
+//! Volumes: none is deleted without a declaration, a pod with the only copy is kept, and lost data
+//! is reported.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -26,7 +26,7 @@ fn deleting() -> String {
     MINIMAL.replace("1Gi}", DELETING)
 }
 
-/// A database of which so many pods run, and the first leads, and what is decided.
+/// A database with some running pods, of which the first leads, and the decisions about it.
 struct Scene {
     database: Database,
     observed: Observation,
@@ -43,7 +43,7 @@ impl Scene {
         scene
     }
 
-    /// So many pods run, and this one leads.
+    /// This number of pods runs, with this leader.
     fn lead(&mut self, running: i32, leader: i32) {
         let ended: Vec<_> = self.observed.pods.iter().map(|pod| pod.volume_end).collect();
         self.observed.leader = Some(format!("chat-db-{leader}"));
@@ -85,8 +85,8 @@ impl Scene {
     }
 
     fn only_copy(&self) -> Option<String> {
-        let word = Members::new(&self.observed, self.database.names(), self.database.instances).word();
-        word.map(|word| word.message)
+        let condition = Members::new(&self.observed, self.database.names(), self.database.instances).condition();
+        condition.map(|condition| condition.message)
     }
 }
 
@@ -119,7 +119,7 @@ fn successor(decision: &Decision) -> Option<&str> {
     }
 }
 
-/// Two of three were taken away by the spec, and the operator marked their claims.
+/// Two of three were removed by the spec, and the operator marked their claims.
 fn scaled_down() -> Scene {
     let mut scene = Scene::of(1, 1);
     scene.observed.volume_claims = (0..3).map(claim).collect();
@@ -130,7 +130,7 @@ fn scaled_down() -> Scene {
 }
 
 #[test]
-fn volumes_of_a_declared_scale_down_go_one_by_one() {
+fn volumes_of_a_declared_scale_down_are_deleted_one_by_one() {
     let mut scene = scaled_down();
     assert_eq!(scene.next_removal().as_deref(), Some("data-chat-db-2"));
     let now = serde_json::from_value(json!("2026-03-01T12:00:00Z")).expect("a time");
@@ -141,23 +141,23 @@ fn volumes_of_a_declared_scale_down_go_one_by_one() {
 }
 
 #[test]
-fn no_volume_goes_unless_all_that_stay_serve_and_one_leads() {
+fn no_volume_is_deleted_unless_all_remaining_instances_serve_and_one_leads() {
     type Change = fn(&mut Scene);
     let changes: [(&str, Change); 8] = [
         ("no instance leads", |scene| scene.observed.leader = None),
-        ("the instance that stays does not serve", |scene| scene.pod(0).ready = false),
-        ("its own volume ends", |scene| scene.pod(0).volume_end = Some(VolumeEnd::Deleted)),
-        ("the pod is still there", |scene| {
+        ("the remaining instance does not serve", |scene| scene.pod(0).ready = false),
+        ("its own volume is deleted with its pod", |scene| scene.pod(0).volume_end = Some(VolumeEnd::Deleted)),
+        ("the pod still exists", |scene| {
             for ordinal in [1, 2] {
                 scene.observed.pods.push(observed(&pod(ordinal, false)));
             }
         }),
-        ("the StatefulSet is scaled by another hand", |scene| scene.observed.stateful_set = Some(set(0))),
-        ("its controller has not seen the spec", |scene| {
+        ("the StatefulSet is scaled by another client", |scene| scene.observed.stateful_set = Some(set(0))),
+        ("its controller has not observed the spec", |scene| {
             scene.observed.stateful_set.as_mut().expect("a set").metadata.generation = Some(8);
         }),
         ("the spec keeps volumes", |scene| scene.database = database(MINIMAL)),
-        ("no declared scale-down took the instances away", |scene| {
+        ("no declared scale-down removed the instances", |scene| {
             scene.observed.volume_claims = (0..3).map(claim).collect();
         }),
     ];
@@ -166,7 +166,7 @@ fn no_volume_goes_unless_all_that_stay_serve_and_one_leads() {
         change(&mut scene);
         assert_eq!(scene.next_removal(), None, "{why}");
     }
-    // Commits wait for a standby, and none that stays is recorded.
+    // Commits wait for a standby, and no remaining one is recorded.
     let mut scene = Scene::of(2, 2);
     scene.observed.volume_claims = (0..3).map(claim).collect();
     scene.observed.volume_claims[2].annotations_mut().insert(ANNOTATION_GIVEN_UP.to_owned(), "true".to_owned());
@@ -178,15 +178,15 @@ fn no_volume_goes_unless_all_that_stay_serve_and_one_leads() {
 }
 
 #[test]
-fn the_only_copy_is_not_touched_and_the_way_out_is_told() {
+fn the_only_copy_is_kept_and_the_remedy_is_reported() {
     for end in [VolumeEnd::Deleted, VolumeEnd::Missing, VolumeEnd::Lost] {
         let mut scene = Scene::of(1, 1);
         scene.pod(0).volume_end = Some(end);
         let decision = scene.decide();
         assert_eq!((replaced(&decision), decision.keep_pods), (None, true));
-        let told = scene.only_copy().expect("words");
-        assert!(told.contains("set spec.instances to 2") && told.contains("data-chat-db-0"), "{told}");
-        // Another template, and even a pod that runs nothing any more.
+        let message = scene.only_copy().expect("a message");
+        assert!(message.contains("set spec.instances to 2") && message.contains("data-chat-db-0"), "{message}");
+        // Another template, and even a pod without a running container.
         scene.revision = "newer";
         assert_eq!(replaced(&scene.decide()), None);
         (scene.pod(0).ready, scene.pod(0).report) = (false, None);
@@ -201,28 +201,28 @@ fn with_another_copy_the_instance_gets_a_new_volume() {
     scene.pod(0).volume_end = Some(VolumeEnd::Deleted);
     let decision = scene.decide();
     assert_eq!((successor(&decision), replaced(&decision)), (Some("chat-db-1"), None));
-    assert_eq!(decision.under_way.expect("a word").reason, "VolumeTerminating");
+    assert_eq!(decision.under_way.expect("a condition").reason, "VolumeTerminating");
     assert_eq!(scene.only_copy(), None);
     scene.lead(2, 1);
     assert_eq!(replaced(&scene.decide()), Some("chat-db-0"));
     scene.pod(1).ready = false;
     assert_eq!(replaced(&scene.decide()), None);
-    assert!(scene.only_copy().is_some(), "the one that leads now is not ready");
+    assert!(scene.only_copy().is_some(), "the present leader is not ready");
     scene.pod(1).ready = true;
     scene.pod(0).volume_end = Some(VolumeEnd::Lost);
     assert_eq!(replaced(&scene.decide()), None, "another pod could not mount it");
 }
 
 #[test]
-fn the_lead_does_not_go_to_an_instance_whose_volume_ends() {
+fn an_instance_whose_volume_is_deleted_with_its_pod_gets_no_lead() {
     let mut scene = Scene::of(2, 2);
     for ordinal in 0..2 {
         scene.pod(ordinal).volume_end = Some(VolumeEnd::Deleted);
     }
     let decision = scene.decide();
     assert_eq!((successor(&decision), replaced(&decision), decision.keep_pods), (None, None, true));
-    assert!(scene.only_copy().expect("words").contains("set spec.instances to 3"));
-    // A third, which has a volume that lasts: then the replica, then the lead, then the former primary.
+    assert!(scene.only_copy().expect("a message").contains("set spec.instances to 3"));
+    // A third with a permanent volume: then the replica, the switchover, the former primary.
     scene.database.instances = 3;
     scene.lead(3, 0);
     assert_eq!((scene.only_copy(), replaced(&scene.decide())), (None, Some("chat-db-1")));
@@ -231,27 +231,27 @@ fn the_lead_does_not_go_to_an_instance_whose_volume_ends() {
 }
 
 #[test]
-fn nobody_is_taken_away_while_the_volume_of_one_that_stays_ends() {
+fn no_instance_is_removed_while_a_remaining_one_loses_its_volume() {
     let mut scene = Scene::of(1, 2);
     scene.report(0).synchronous_standbys = vec![];
     assert_eq!(scene.decide().replicas, 1);
     scene.pod(0).volume_end = Some(VolumeEnd::Deleted);
     let decision = scene.decide();
     assert_eq!((decision.replicas, decision.members), (2, 2));
-    assert!(decision.under_way.expect("a word").message.contains("set spec.instances back to 2"));
+    assert!(decision.under_way.expect("a condition").message.contains("set spec.instances back to 2"));
     scene.pod(0).volume_end = None;
     scene.pod(1).volume_end = Some(VolumeEnd::Deleted);
-    assert_eq!(scene.decide().replicas, 1, "the volume of one that goes is no matter");
+    assert_eq!(scene.decide().replicas, 1, "the volume of an instance to remove does not matter");
 }
 
 #[test]
-fn a_pod_whose_successor_would_be_refused_is_kept_and_others_with_it() {
+fn a_pod_is_kept_if_its_replacement_would_be_refused() {
     let mut scene = Scene::of(3, 3);
     (scene.revision, scene.refused) = ("newer", Some("no PriorityClass with name nonsense was found"));
     let decision = scene.decide();
     assert_eq!((replaced(&decision), successor(&decision)), (None, None));
-    let told = decision.refused.expect("words");
-    assert!(told.contains("chat-db-2 is kept") && told.contains("no PriorityClass"), "{told}");
+    let message = decision.refused.expect("a message");
+    assert!(message.contains("chat-db-2 is kept") && message.contains("no PriorityClass"), "{message}");
     scene.refused = None;
     let decision = scene.decide();
     assert_eq!((replaced(&decision), &decision.refused), (Some("chat-db-2"), &None));
@@ -261,7 +261,7 @@ async fn at_rest(yaml: &str) -> World {
     let mut world = World::new();
     world.create(yaml);
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
     world
 }
 
@@ -279,10 +279,7 @@ async fn a_set_that_would_remove_volumes_is_changed_before_it_is_scaled() {
         let sent = world.settle().await;
         let set = |call: &&String| call.ends_with("statefulsets chat-db");
         let sent: Vec<_> = sent.iter().filter(set).map(String::as_str).collect();
-        // In between the fields of the creation are made our own, which changes nothing of it.
-        let last = if paused { "MERGE statefulsets chat-db" } else { "APPLY statefulsets chat-db" };
-        assert_eq!((sent.first(), sent.last()), (Some(&"MERGE statefulsets chat-db"), Some(&last)), "{sent:?}");
-        assert!(!paused || sent.len() == 1, "{sent:?}");
+        assert_eq!(sent, vec!["MERGE statefulsets chat-db"; if paused { 1 } else { 2 }]);
         let live = world.get("statefulsets", "chat-db").expect("the set");
         assert_eq!(live["spec"]["persistentVolumeClaimRetentionPolicy"]["whenScaled"], "Retain");
         assert_eq!(live["spec"]["replicas"], i32::from(!paused));
@@ -290,7 +287,7 @@ async fn a_set_that_would_remove_volumes_is_changed_before_it_is_scaled() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_deleted_is_told_also_while_paused() {
+async fn a_deleted_claim_is_reported_also_while_paused() {
     let mut world = at_rest(MINIMAL).await;
     let claim = object("persistentvolumeclaims", "data-chat-db-0");
     {
@@ -299,9 +296,9 @@ async fn a_claim_that_is_deleted_is_told_also_while_paused() {
         store.delete(&claim, &Value::Null).expect("a deletion");
     }
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True VolumeTerminating");
-    assert_eq!(world.told(kind::READY), "False VolumeTerminating");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available");
+    assert_eq!(world.condition(kind::STALLED), "True VolumeTerminating");
+    assert_eq!(world.condition(kind::READY), "False VolumeTerminating");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
     assert!(world.get("poddisruptionbudgets", "chat-db-primary").is_some(), "no drain may evict the pod");
     world.edit(|resource| resource["spec"]["paused"] = true.into());
     world.settle().await;
@@ -320,32 +317,32 @@ fn empty(ordinal: i32) -> Pod {
 }
 
 #[test]
-fn a_person_is_asked_who_led_last_where_nobody_knows() {
+fn an_unknown_last_leader_is_a_question_for_a_person() {
     let names = Names::new("messaging", "chat");
     let mut observation = Observation { system_identifier: Some("7000".to_owned()), ..Observation::default() };
-    let told = |observation: &Observation| crate::operator::instances::lost::nobody_knows(observation, &names);
+    let condition = |observation: &Observation| crate::operator::instances::lost::leader_unknown(observation, &names);
     observation.holders = vec!["chat-db-0".to_owned()];
-    assert!(told(&observation).is_none(), "it may lead");
+    assert!(condition(&observation).is_none(), "it may lead");
     observation.holders = vec![crate::operator::instances::patroni_state::NOBODY.to_owned()];
-    let word = told(&observation).expect("a word");
-    assert!(word.message.contains("kubectl annotate configmap chat-db-sync"), "{}", word.message);
+    let state = condition(&observation).expect("a condition");
+    assert!(state.message.contains("kubectl annotate configmap chat-db-sync"), "{}", state.message);
     observation.lease_lives = true;
-    assert!(told(&observation).is_none(), "somebody leads");
+    assert!(condition(&observation).is_none(), "there is a leader");
 }
 
-/// The StatefulSet's controller makes a new claim at once, and its agent waits for a leader.
+/// The StatefulSet's controller creates a new claim at once, and its agent waits for a leader.
 #[tokio::test]
-async fn volumes_that_were_made_anew_and_are_empty_are_lost_data() {
+async fn recreated_empty_volumes_are_lost_data() {
     let mut world = at_rest(MINIMAL).await;
     world.put_pod(empty(0));
     world.settle().await;
-    assert_eq!(world.told(kind::STALLED), "True DataLost");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "False DataLost");
-    let told = world.message(kind::STALLED);
-    assert!(told.contains("chat-db-0") && told.contains("restore"), "{told}");
+    assert_eq!(world.condition(kind::STALLED), "True DataLost");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "False DataLost");
+    let message = world.message(kind::STALLED);
+    assert!(message.contains("chat-db-0") && message.contains("restore"), "{message}");
     // It is restored, and serves.
     world.settle_all().await;
-    assert_eq!(world.told(kind::READY), "True Ready");
+    assert_eq!(world.condition(kind::READY), "True Ready");
 }
 
 #[test]
@@ -355,36 +352,48 @@ fn data_is_not_lost_while_one_instance_has_it_or_may_have_it() {
     observation.volume_claims = (0..2).map(claim).collect();
     observation.pods = vec![observed(&empty(0))];
     let lost = |observation: &Observation| crate::operator::instances::lost::lost(observation, &names, 2).is_some();
-    assert!(!lost(&observation), "of the second nothing is known");
+    assert!(!lost(&observation), "the second one is unknown");
     observation.pods.push(observed(&pod(1, false)));
     assert!(!lost(&observation));
     observation.pods[1] = observed(&empty(1));
     assert!(lost(&observation));
     observation.system_identifier = None;
-    assert!(!lost(&observation), "it is being made");
-    // Only the first had every acknowledged row.
+    assert!(!lost(&observation), "it is being created");
+    // Only the first had every acknowledged commit.
     (observation.system_identifier, observation.pods[1]) = (Some("7000".to_owned()), observed(&pod(1, false)));
     observation.holders = vec!["chat-db-0".to_owned()];
     assert!(lost(&observation));
     observation.holders.push("chat-db-1".to_owned());
     assert!(!lost(&observation), "the second is promoted");
     observation.holders = vec!["chat-db-2".to_owned()];
-    assert!(!lost(&observation), "it may come back");
+    assert!(!lost(&observation), "it may return");
 }
 
 #[tokio::test]
-async fn the_words_of_the_api_server_are_kept() {
+async fn the_message_of_the_api_server_is_kept() {
     let world = at_rest(MINIMAL).await;
     assert_eq!(world.refusal("chat-db-0").await.expect("an answer"), None);
     world.api.store().refuse("pods", Some("no PriorityClass with name nonsense was found"));
-    let told = world.refusal("chat-db-0").await.expect("an answer").expect("words");
-    assert!(told.contains("no PriorityClass with name nonsense"), "{told}");
+    let message = world.refusal("chat-db-0").await.expect("an answer").expect("a message");
+    assert!(message.contains("no PriorityClass with name nonsense"), "{message}");
     assert!(world.get("pods", "chat-db-0-dry-run").is_none());
 }
 
-/// The pod that runs could be lost at any moment: it must come back as it is.
+/// A quota of volume claims refuses no pod.
 #[tokio::test]
-async fn a_template_whose_pods_would_be_refused_does_not_come_into_the_set() {
+async fn a_refused_missing_volume_claim_is_reported() {
+    let world = at_rest(MINIMAL).await;
+    let quota = "persistentvolumeclaims \"data-chat-db-1\" is forbidden: exceeded quota: team";
+    world.api.store().refuse("persistentvolumeclaims", Some(quota));
+    let message = world.claim_refusal("chat-db-1", &[claim(0)]).await.expect("an answer").expect("a message");
+    assert!(message.contains(quota) && message.contains("data-chat-db-1"), "{message}");
+    assert_eq!(world.claim_refusal("chat-db-0", &[claim(0)]).await.expect("an answer"), None, "it exists");
+    assert!(world.get("persistentvolumeclaims", "data-chat-db-1").is_none());
+}
+
+/// The running pod could be lost at any time: it must be recreated unchanged.
+#[tokio::test]
+async fn a_template_whose_pods_would_be_refused_is_not_applied() {
     let mut world = at_rest(MINIMAL).await;
     world.api.store().refuse("pods", Some("no PriorityClass with name nonsense was found"));
     world.edit(|resource| resource["spec"]["scheduling"]["priorityClassName"] = "nonsense".into());
@@ -394,13 +403,13 @@ async fn a_template_whose_pods_would_be_refused_does_not_come_into_the_set() {
         set["spec"]["template"]["spec"]["priorityClassName"].clone()
     };
     assert_eq!(class(&world), Value::Null);
-    assert_eq!(world.told(kind::STALLED), "True PodRefused");
-    assert_eq!(world.told(kind::READY), "False PodRefused");
-    assert_eq!(world.told(kind::DATABASE_AVAILABLE), "True Available");
-    let told = world.message(kind::STALLED);
-    assert!(told.contains("no PriorityClass with name nonsense was found"), "{told}");
+    assert_eq!(world.condition(kind::STALLED), "True PodRefused");
+    assert_eq!(world.condition(kind::READY), "False PodRefused");
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
+    let message = world.message(kind::STALLED);
+    assert!(message.contains("no PriorityClass with name nonsense was found"), "{message}");
     world.api.store().refuse("pods", None);
     world.settle().await;
     assert_eq!(class(&world), "nonsense");
-    assert_eq!(world.told(kind::STALLED), "False NotStalled");
+    assert_eq!(world.condition(kind::STALLED), "False NotStalled");
 }

@@ -1,12 +1,12 @@
-//! A world for the operator: an API server and a Vault in memory, and the parts that are
-//! not the operator's: the StatefulSet controller, the agents, the Job controller.
+//! The operator's environment: an API server and a Vault in memory, and simulations of the
+//! StatefulSet controller, the agents and the Job controller.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Reporter;
@@ -25,7 +25,7 @@ use crate::api::ServiceDatabase;
 use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map};
 use crate::contract::certificates::{Authorities, FILES, fingerprint};
 use crate::contract::desired::{Desired, KEY};
-use crate::contract::records::{MigratorRecord, Pending, Runtime};
+use crate::contract::records::{MigratorRecord, Pending, Runtime, Versions};
 use crate::contract::report::{LedgerReport, Report};
 use crate::operator::apply::object::ANNOTATION_APPLIED;
 use crate::operator::context::Context;
@@ -44,9 +44,9 @@ use crate::vault::client::Requests;
 /// The namespace of everything here.
 pub const NAMESPACE: &str = "messaging";
 
-/// How often the operator may be called before it must have come to rest.
+/// The maximum number of reconciles until nothing is sent.
 const PATIENCE: usize = 20;
-/// What the operator watches, besides pods and the resource.
+/// The kinds that the operator watches, besides pods and the resource.
 const WATCHED: [&str; 10] = [
     "statefulsets",
     "jobs",
@@ -60,28 +60,30 @@ const WATCHED: [&str; 10] = [
     "persistentvolumeclaims",
 ];
 
-/// One ServiceDatabase `chat` and all around it.
+/// One ServiceDatabase `chat` and its environment.
 pub struct World {
     pub api: ApiServer,
     pub vault: MemoryVault,
     pub faults: Faults,
-    /// What the primary's agent says of the ledger.
+    /// The ledger in the report of the primary's agent.
     pub ledger: Option<LedgerReport>,
     pods: Store<Pod>,
     writer: Writer<Pod>,
     watched: BTreeMap<Key, (String, String)>,
-    /// Patroni's ConfigMaps, as the watch saw them last.
+    /// Patroni's ConfigMaps at the last event of the watch.
     patronis: BTreeMap<Key, ObjectMeta>,
     clock: Clock,
-    /// The credentials that the agent promoted last, and when.
+    /// The last promoted credentials, and when.
     promoted: i64,
     rotated_at: Timestamp,
-    /// What the agents report of their certificates.
+    /// The versions of the records that the agent reports as proved.
+    pub proved: Option<Versions>,
+    /// The fingerprint of the certificates in the agents' reports.
     certificates: Option<String>,
     context: Arc<Context>,
 }
 
-/// The time, which passes when a test says so.
+/// The time, set by the tests.
 #[derive(Clone)]
 struct Clock(Arc<Mutex<Timestamp>>);
 
@@ -92,7 +94,7 @@ impl Clock {
 }
 
 impl World {
-    /// A world with nothing in it, and an operator that has just started.
+    /// An empty world, and an operator that has just started.
     pub fn new() -> Self {
         let faults = Faults::default();
         let (api, vault) = (ApiServer::new(faults.clone()), MemoryVault::new(faults.clone()));
@@ -116,33 +118,34 @@ impl World {
             clock,
             promoted,
             rotated_at,
+            proved: None,
             certificates,
             context,
         }
     }
 
-    /// Starts the operator anew: it remembers nothing.
+    /// Restarts the operator, with an empty cache.
     pub fn restart(&mut self) {
         self.context = operator(&self.api, &self.vault, &self.pods, &self.clock);
     }
 
-    /// Lets time pass, and what was remembered grow old with it.
+    /// Lets time pass, also for the cache.
     pub fn pass(&mut self, time: SignedDuration) {
         *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner) += time;
         self.restart();
     }
 
-    /// What the operator counts.
+    /// The operator's metrics.
     pub fn metrics(&self) -> String {
         self.context.metrics.render().expect("metrics")
     }
 
-    /// Lets the probe find that Vault is back.
+    /// Lets the probe find Vault available again.
     pub fn vault_is_back(&self) {
-        self.context.cache.extend_trust_in_vault_objects();
+        self.context.cache.renew_vault_objects();
     }
 
-    /// Applies YAML as a person does.
+    /// Creates an object from YAML, as a user does.
     pub fn create(&self, yaml: &str) {
         let object: Value = serde_yaml::from_str(yaml).expect("YAML");
         let plural = match object["kind"].as_str().expect("a kind") {
@@ -153,7 +156,7 @@ impl World {
         self.api.store().create(&key(&plural, NAMESPACE, name), object, "kubectl").expect("a new object");
     }
 
-    /// One reconcile, of the resource as it is now.
+    /// One reconcile, with the current resource.
     pub async fn reconcile(&self) -> Result<Action, Error> {
         let resource =
             self.get("servicedatabases", "chat").map(|object| serde_json::from_value(object).expect("a resource"));
@@ -163,26 +166,26 @@ impl World {
         }
     }
 
-    /// One reconcile, of the resource as it was read some time ago.
+    /// One reconcile, with an earlier version of the resource.
     pub async fn reconcile_as_read(&self, resource: ServiceDatabase) -> Result<Action, Error> {
         reconcile(Arc::new(resource), self.context.clone()).await
     }
 
-    /// Removes from Vault what deleted resources left there.
+    /// Removes the objects of deleted resources from Vault.
     pub async fn sweep(&self) -> Result<(), Error> {
         sweep(&self.context).await
     }
 
-    /// Reconciles until nothing is sent any more, and starts the operator anew where it
-    /// crashes. Returns what was sent, to Kubernetes and to Vault.
+    /// Reconciles until nothing is sent, and restarts the operator after crashes. Returns the calls
+    /// to Kubernetes and Vault.
     pub async fn settle(&mut self) -> Vec<String> {
-        // The probe has asked Vault meanwhile.
+        // The probe has queried Vault meanwhile.
         self.context.cache.invalidate_vault_answer();
         self.faults.take_journal();
         let mut sent = Vec::new();
         for _ in 0..PATIENCE {
             let _ = self.reconcile().await;
-            self.tell_watches();
+            self.send_watch_events();
             let journal = self.faults.take_journal();
             let quiet = journal.is_empty();
             sent.extend(journal);
@@ -192,12 +195,12 @@ impl World {
                 return sent;
             }
         }
-        panic!("the operator does not come to rest: {sent:#?}");
+        panic!("the operator does not stop sending: {sent:#?}");
     }
 
-    /// Tells the operator what its watches would: versions of the objects that it watches, and
-    /// that some are gone.
-    pub fn tell_watches(&mut self) {
+    /// Sends the operator the events of its watches: versions of the watched objects, and
+    /// deletions.
+    pub fn send_watch_events(&mut self) {
         let (mut now, mut patronis) = (BTreeMap::new(), BTreeMap::new());
         for (key, object) in self.api.store().all() {
             if key.0 == "configmaps" && service_of_patroni_config_map(&key.2).is_some() {
@@ -207,7 +210,7 @@ impl World {
                 now.insert(key.clone(), (text(&object["kind"]), text(&object["metadata"]["resourceVersion"])));
             }
         }
-        self.tell_of_patronis(patronis);
+        self.send_patroni_events(patronis);
         for ((_, namespace, name), (kind, _)) in self.watched.iter().filter(|(key, _)| !now.contains_key(key)) {
             self.context.cache.invalidate(namespace, kind, name, Some("deleted"));
         }
@@ -217,7 +220,7 @@ impl World {
         self.watched = now;
     }
 
-    fn tell_of_patronis(&mut self, now: BTreeMap<Key, ObjectMeta>) {
+    fn send_patroni_events(&mut self, now: BTreeMap<Key, ObjectMeta>) {
         let cache = &self.context.cache;
         for (key, before) in &self.patronis {
             let (_, namespace, name) = key;
@@ -231,15 +234,15 @@ impl World {
         self.patronis = now;
     }
 
-    /// Lets the operator and everybody else work until all is at rest.
+    /// Runs the operator and the simulations until nothing is sent.
     pub async fn settle_all(&mut self) {
         self.settle().await;
         self.run_pods();
         self.settle().await;
     }
 
-    /// Plays the StatefulSet controller, the volumes' provisioner and the agents: pods run,
-    /// the first is the primary, and what is pending in Vault is proved and promoted.
+    /// Simulates the StatefulSet controller, the volumes' provisioner and the agents: pods run, the
+    /// first is the primary, and pending credentials in Vault are proved and promoted.
     pub fn run_pods(&mut self) {
         let Some(set) = self.get("statefulsets", "chat-db") else { return };
         let names = names();
@@ -267,20 +270,28 @@ impl World {
         }
     }
 
-    /// Puts a pod in the place of the one of its name.
+    /// Replaces the pod of the same name.
     pub fn put_pod(&mut self, pod: Pod) {
         self.writer.apply_watcher_event(&Event::Apply(pod));
     }
 
-    /// Asks the API server for a pod in the place of this one.
+    /// A dry run of a replacement of this pod.
     pub async fn refusal(&self, pod: &str) -> Result<Option<String>, Error> {
         let database = validate(&self.resource(), &options()).expect("a spec that can be planned");
         let template = plan::template(&database, &options());
         admission::refusal(&self.context.client, &database, &template, None, pod).await
     }
 
-    /// Plays the kubelet and the agents: the pods have loaded what their Secret holds, and the
-    /// record in Vault has the authorities that the desired state says.
+    /// A dry run of the volume claim of a pod, with these existing claims.
+    pub async fn claim_refusal(&self, pod: &str, claims: &[PersistentVolumeClaim]) -> Result<Option<String>, Error> {
+        let database = validate(&self.resource(), &options()).expect("a spec that can be planned");
+        let set = self.get("statefulsets", "chat-db").expect("the set");
+        let set = serde_json::from_value(set).expect("a StatefulSet");
+        admission::claim_refusal(&self.context.client, &database, &set, claims, pod).await
+    }
+
+    /// Simulates the kubelet and the agents: the pods have loaded their Secret, and the record in
+    /// Vault has the authorities of the desired state.
     pub fn load_certificates(&mut self) {
         let secret = self.get("secrets", &names().tls_secret()).expect("the pods' Secret");
         let secret: Secret = serde_json::from_value(secret).expect("a Secret");
@@ -296,14 +307,26 @@ impl World {
         self.run_pods();
     }
 
-    /// The authorities that the agents are told.
+    /// The versions of the records in Vault.
+    pub fn versions(&self) -> Versions {
+        let (kv, names) = (self.vault.content().kv, names().vault("dev"));
+        Versions { runtime: kv[&names.runtime()].version, migrator: kv[&names.migrator_record()].version }
+    }
+
+    /// The versions that the agents must prove again.
+    pub fn to_prove(&self) -> Option<Versions> {
+        let desired = self.get("configmaps", &names().desired()).expect("the desired state");
+        serde_json::from_str::<Desired>(desired["data"][KEY].as_str().expect("a document")).expect("JSON").prove
+    }
+
+    /// The authorities in the desired state.
     pub fn desired_authorities(&self) -> Authorities {
         let desired = self.get("configmaps", &names().desired()).expect("the desired state");
         let desired: Desired = serde_json::from_str(desired["data"][KEY].as_str().expect("a document")).expect("JSON");
         Authorities::from_pem(&desired.authorities.unwrap_or_default())
     }
 
-    /// Ends the pods, and with the last of them a StatefulSet that waits for that.
+    /// Ends the pods, and with the last one a StatefulSet that waits for them.
     pub fn end_pods(&mut self) {
         for pod in self.pods.state() {
             self.writer.apply_watcher_event(&Event::Delete(pod.as_ref().clone()));
@@ -323,13 +346,14 @@ impl World {
         report.certificates = self.certificates.clone();
         if let Some(credentials) = &mut report.credentials {
             (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
+            credentials.versions = self.proved;
             report.ledger = self.ledger.clone();
             report.synchronous_standbys = standbys;
         }
         annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
     }
 
-    /// Returns the generation that `runtime` holds then.
+    /// Returns the new generation in `runtime`.
     fn promote(&mut self) -> i64 {
         let vault_names = names().vault("dev");
         let mut generation = 0;
@@ -369,7 +393,7 @@ impl World {
         if promoted {
             (self.promoted, self.rotated_at) = (generation, now);
         }
-        // What was promoted is remembered in the database, too.
+        // The database records the promotion, too.
         self.promoted
     }
 
@@ -379,18 +403,18 @@ impl World {
         });
     }
 
-    /// Changes the resource as a person does.
+    /// Changes the resource as a user does.
     pub fn edit(&self, change: impl FnOnce(&mut Value)) {
         self.api.store().edit(&object("servicedatabases", "chat"), change);
     }
 
-    /// An object as it is.
+    /// A stored object.
     pub fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.api.store().get(&object(plural, name)).ok()
     }
 
     /// Status and reason of a condition of the resource, as `True Ready`.
-    pub fn told(&self, kind: &str) -> String {
+    pub fn condition(&self, kind: &str) -> String {
         let conditions = self.resource().status.map(|status| status.conditions).unwrap_or_default();
         let condition = conditions.into_iter().find(|condition| condition.type_ == kind);
         condition.map_or_else(|| "nothing".to_owned(), |condition| format!("{} {}", condition.status, condition.reason))
@@ -402,14 +426,13 @@ impl World {
         conditions.into_iter().find(|condition| condition.type_ == kind).map(|found| found.message).unwrap_or_default()
     }
 
-    /// The resource as it is.
+    /// The stored resource.
     pub fn resource(&self) -> ServiceDatabase {
         let object = self.get("servicedatabases", "chat").expect("the resource");
         serde_json::from_value(object).expect("a resource")
     }
 
-    /// All that is, in Kubernetes and in Vault, but for versions, times, events and what is
-    /// random.
+    /// The content of Kubernetes and Vault, without versions, times, events and random values.
     pub fn snapshot(&self) -> BTreeMap<String, Value> {
         let mut all = BTreeMap::new();
         for ((plural, _, name), object) in self.api.store().all() {

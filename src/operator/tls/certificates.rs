@@ -1,4 +1,4 @@
-//! A certificate authority per ServiceDatabase, and what it signs.
+//! A certificate authority per ServiceDatabase, and its certificates.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -12,11 +12,11 @@ use x509_parser::pem::parse_x509_pem;
 
 use crate::api::names::{Names, PostgresNames};
 
-/// How long the authority is good for.
+/// The lifetime of the authority.
 const AUTHORITY_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
-/// How long what it signs is good for.
+/// The lifetime of the certificates that it signs.
 pub const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// Clocks differ: certificates are good from a little before they are made.
+/// Clocks differ: certificates are valid from shortly before their creation.
 const BACKDATE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A certificate and its key, PEM.
@@ -28,7 +28,7 @@ pub struct Pair {
     pub key: SecretString,
 }
 
-/// Whom a certificate is for.
+/// The subject of a certificate.
 pub enum Subject {
     /// The server: the names of the Services, and of the pods by the headless one.
     Server,
@@ -36,19 +36,19 @@ pub enum Subject {
     Client(&'static str),
 }
 
-/// The clients that certificates are made for, by the name of their files.
+/// The clients with certificates, by the name of their files.
 pub const CLIENTS: [&str; 3] = [PostgresNames::REPLICATOR, PostgresNames::REWINDER, "patroni"];
 
 /// A new authority.
 ///
 /// # Errors
-/// If a key cannot be made.
+/// If a key cannot be generated.
 pub fn authority(names: &Names, now: Timestamp) -> Result<Pair, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, format!("{}/{}", names.namespace, names.base()));
-    // While one authority replaces another, clients know both: by their names as by their keys.
+    // While one authority replaces another, clients know both: names and keys must differ.
     parameters.distinguished_name.push(DnType::OrganizationalUnitName, format!("since {now}"));
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -56,10 +56,10 @@ pub fn authority(names: &Names, now: Timestamp) -> Result<Pair, rcgen::Error> {
     Ok(Pair { certificate: parameters.self_signed(&key)?.pem(), key: key.serialize_pem().into() })
 }
 
-/// A certificate that the authority signs. It ends with the authority, if that ends sooner.
+/// A certificate that the authority signs. It expires with the authority, if that is sooner.
 ///
 /// # Errors
-/// If a key cannot be made, or the authority is not readable.
+/// If a key cannot be generated, or the authority is not readable.
 pub fn leaf(names: &Names, subject: &Subject, authority: &Pair, now: Timestamp) -> Result<Pair, rcgen::Error> {
     let authority_key = KeyPair::from_pem(authority.key.expose_secret())?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, authority_key)?;
@@ -78,18 +78,18 @@ pub fn leaf(names: &Names, subject: &Subject, authority: &Pair, now: Timestamp) 
     Ok(Pair { certificate: parameters.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem().into() })
 }
 
-/// How long a certificate that this authority signs now is good for.
+/// The lifetime of a certificate that this authority signs now.
 fn leaf_lifetime(authority: &Pair, now: Timestamp) -> SignedDuration {
     let left = not_after(&authority.certificate).map(|end| end.duration_since(now));
     left.map_or(LEAF_LIFETIME, |left| left.min(LEAF_LIFETIME))
 }
 
-/// When a certificate ends; none if it is not readable.
+/// When a certificate expires; none if it is not readable.
 pub fn not_after(certificate: &str) -> Option<Timestamp> {
     read(certificate, |certificate| Timestamp::from_second(certificate.validity().not_after.timestamp()).ok())
 }
 
-/// Whether a certificate is one of an authority.
+/// Whether a certificate is that of an authority.
 pub fn is_authority(certificate: &str) -> bool {
     read(certificate, |certificate| Some(certificate.is_ca())).unwrap_or(false)
 }
@@ -114,7 +114,7 @@ fn read<T>(certificate: &str, look: impl FnOnce(&X509Certificate<'_>) -> Option<
     look(&pem.parse_x509().ok()?)
 }
 
-/// Members reach one another by address and check the authority alone; clients check the
+/// Members connect to one another by address and check only the authority; clients check the
 /// Service's name.
 fn server_hosts(names: &Names) -> Vec<String> {
     let mut hosts = Vec::new();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_and_signatures_are_told_from_others() {
+    fn pairs_and_signatures_are_verified() {
         let names = Names::new("games", "chat");
         let now = Timestamp::now();
         let (one, two) = (authority(&names, now).expect("one"), authority(&names, now).expect("two"));

@@ -1,4 +1,4 @@
-//! The certificates of one database: what is asked for, and whether they are looked at now.
+//! The certificates of one database: the request, and whether they are checked now.
 
 use jiff::Timestamp;
 
@@ -15,11 +15,11 @@ pub fn answered(resource: &ServiceDatabase) -> Option<String> {
     resource.status.as_ref()?.certificates.as_ref()?.renew_request.clone()
 }
 
-/// Keeps the authority and the certificates; returns how they are, if they were looked at, and the
-/// authorities that clients shall know, PEM. They are looked at until status tells of them.
+/// Maintains the authority and the certificates; returns their state, if they were checked, and the
+/// authorities for clients, PEM. They are checked until status reports them.
 ///
 /// # Errors
-/// Whatever the API server or Vault said.
+/// Any error of the API server or Vault.
 pub async fn certify(
     context: &Context,
     resource: &ServiceDatabase,
@@ -29,12 +29,12 @@ pub async fn certify(
 ) -> Result<(Option<Certified>, String), Error> {
     let uid = &database.owner.uid;
     let known = resource.status.as_ref().and_then(|status| status.certificates.as_ref());
-    let told = known.is_some_and(|known| known.not_after.is_some());
+    let reported = known.is_some_and(|known| known.not_after.is_some());
     let answered = answered(resource);
     let request = database.new_authority.clone().filter(|request| Some(&request.token) != answered.as_ref());
     let under_way = known.and_then(|known| known.change.as_ref()?.request.as_ref());
-    let seen = request.as_ref().is_none_or(|request| under_way == Some(&request.token));
-    if let Some(authorities) = context.cache.certificates(uid, now).filter(|_| told && seen) {
+    let known_to_status = request.as_ref().is_none_or(|request| under_way == Some(&request.token));
+    if let Some(authorities) = context.cache.certificates(uid, now).filter(|_| reported && known_to_status) {
         return Ok((None, authorities));
     }
     let asked = served::Asked {
@@ -43,7 +43,7 @@ pub async fn certify(
         overlap: authority::overlap(database.rotation_period.and_then(|period| period.try_into().ok())),
         paused: false,
         pods: &observed.pods,
-        remembered: observed.authorities(uid),
+        recorded: observed.authorities(uid),
         binding: database.binding_secret.as_deref(),
     };
     let certified = served::ensure(context, &database.owner, &asked).await?;
@@ -54,7 +54,7 @@ pub async fn certify(
         context.cache.record_certificates(uid, authorities.clone(), certified.due);
     }
     if certified.is_publishing() {
-        // It repeats the record, which is about to hold another authority, too.
+        // It is a copy of the record, which is about to get another authority, too.
         context.cache.invalidate_binding(uid);
     }
     Ok((Some(certified), authorities))

@@ -1,4 +1,4 @@
-//! The certificate authority of a database, and what it signs.
+//! The certificate authority of a database, and its certificates.
 
 pub mod authority;
 mod certificates;

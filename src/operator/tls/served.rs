@@ -1,5 +1,5 @@
-//! The Secrets with the authority's key (no pod mounts it) and with the pods' certificates:
-//! reads them, takes the steps of [`crate::operator::tls::authority`], and tells how they are.
+//! The Secrets with the authority's key (no pod mounts it) and with the pods' certificates: reads
+//! them, executes the steps of [`crate::operator::tls::authority`], and reports their state.
 
 use std::str;
 
@@ -23,14 +23,14 @@ use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::observe::pods::DatabasePod;
 
-/// The authority outlives the resource with the data: clients that know it still trust the
-/// server after an adoption.
+/// The authority is kept with the data: clients that know it still trust the server after an
+/// adoption.
 pub const AUTHORITY: Ownership = Ownership::Stamped;
-/// Annotation: until when the certificates are good.
+/// Annotation: until when the certificates are valid.
 const ANNOTATION_NOT_AFTER: &str = "servicedb.dev/not-after";
-/// Annotation of the authority's Secret: the change that is under way, as JSON.
+/// Annotation of the authority's Secret: the current change, as JSON.
 const ANNOTATION_NOTES: &str = "servicedb.dev/authority";
-/// Steps of one reconcile: more than any change has between two waits.
+/// The maximum number of steps in a reconcile: more than any change has between two waits.
 const STEPS: usize = 12;
 
 /// The keys of the pods' Secret: certificate and key of each.
@@ -41,53 +41,53 @@ const LEAVES: [(&str, &str, Subject); 4] = [
     ("patroni.crt", "patroni.key", Subject::Client(CLIENTS[2])),
 ];
 
-/// What is asked of the certificates.
+/// The inputs for the certificates.
 pub struct Asked<'a> {
     /// The request for a new authority, in annotations.
     pub request: Option<Request>,
-    /// The last request that status reports as done: the Secret that records it may be lost.
+    /// The last request that status reports as completed: the Secret that records it may be lost.
     pub answered: Option<String>,
     /// How long clients have to read a new authority.
     pub overlap: SignedDuration,
-    /// Whether the database is left as it is.
+    /// Whether the database is not to be changed.
     pub paused: bool,
     /// The database pods.
     pub pods: &'a [DatabasePod],
-    /// The authorities that the desired state says.
-    pub remembered: Authorities,
-    /// The Secret with the credentials, where one is wanted.
+    /// The authorities in the desired state.
+    pub recorded: Authorities,
+    /// The Secret with the credentials, if declared.
     pub binding: Option<&'a str>,
 }
 
-/// How the certificates are.
+/// The state of the certificates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Certified {
-    /// The authorities that clients shall know.
+    /// The authorities for clients.
     pub authorities: Authorities,
     /// For status.
     pub status: CertificatesStatus,
-    /// The fingerprint of what the pods' Secret holds.
+    /// The fingerprint of the pods' Secret.
     pub fingerprint: String,
-    /// Why the certificates cannot be renewed, if they cannot, and nothing is done about it.
+    /// Why the certificates cannot be renewed, if a person must act.
     pub lost: Option<String>,
-    /// When there is something to do.
+    /// When an action is due.
     pub due: Option<Timestamp>,
-    /// Whether something is waited for that does not come with time.
+    /// Whether an event is awaited, besides time.
     pub waits: bool,
 }
 
 impl Certified {
-    /// Whether a new authority is being brought to everybody.
+    /// Whether a new authority is being published.
     pub fn is_publishing(&self) -> bool {
         self.status.change.as_ref().is_some_and(|change| change.phase == AuthorityPhase::Publishing)
     }
 }
 
-/// Sees to it that the authority and the certificates are there and not about to end, and takes
-/// a change of the authority as far as it can go now.
+/// Creates the authority and the certificates, renews them before they expire, and advances a change
+/// of the authority as far as possible.
 ///
 /// # Errors
-/// If a Secret is somebody else's, or the API server refuses.
+/// If a Secret belongs to another owner, or the API server refuses.
 pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Result<Certified, Error> {
     let (client, names) = (&context.client, &owner.names);
     let (ca_secret, tls_secret) = (names.ca_secret(), names.tls_secret());
@@ -96,14 +96,17 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
         secrets::read(client, owner, &tls_secret, &Ownership::Controlled),
     )?;
     let now = context.now();
-    let members: Vec<_> = asked.pods.iter().filter(|pod| !pod.going).filter_map(member).collect();
+    let members: Vec<_> = asked.pods.iter().filter(|pod| !pod.terminating).filter_map(member).collect();
     let mut state = load(stored.as_ref(), served.as_ref(), asked);
-    // Only while a new authority is brought to everybody is it a question what they have.
+    // The published authorities are read only while a new authority is being published.
     let publishing = |state: &State| {
         state.next.is_some() && state.notes.change.as_ref().is_some_and(|change| change.published_at.is_none())
     };
-    let published =
-        if publishing(&state) && !asked.paused { Some(look(context, owner, asked.binding).await) } else { None };
+    let published = if publishing(&state) && !asked.paused {
+        Some(read_published(context, owner, asked.binding).await)
+    } else {
+        None
+    };
     let situation = Situation {
         now,
         request: asked.request.as_ref(),
@@ -119,7 +122,7 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
             _ => None,
         };
         match &step {
-            Step::Rest(rest) => return Ok(tell(owner, stored.is_some(), &state, rest, now)),
+            Step::Rest(rest) => return Ok(describe(owner, stored.is_some(), &state, rest, now)),
             Step::Sign(authorities) => {
                 let Some(signer) = &state.signer else { break };
                 let content = signed(owner, signer, authorities, now)?;
@@ -134,26 +137,26 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
                 served = Some(write_served(context, owner, &content, served.as_ref()).await?);
             }
             step => {
-                tell_log(step);
+                log_step(step);
                 let next = state.clone().after(step, fresh, now);
                 stored = Some(write_stored(context, owner, &next, stored.as_ref()).await?);
             }
         }
         state = load(stored.as_ref(), served.as_ref(), asked);
     }
-    // The next reconcile goes on.
+    // The next reconcile continues.
     let rest = Rest { waits_for: Some("the next step".to_owned()), ..Rest::default() };
-    Ok(tell(owner, stored.is_some(), &state, &rest, now))
+    Ok(describe(owner, stored.is_some(), &state, &rest, now))
 }
 
-/// Changes of the authority are rare, and people look for them.
-fn tell_log(step: &Step) {
+/// Changes of the authority are rare and relevant for users.
+fn log_step(step: &Step) {
     let what = match step {
-        Step::Create(_) => "the first certificate authority is made",
-        Step::Announce(_) => "a new certificate authority is made, to be published beside the present one",
+        Step::Create(_) => "created the first certificate authority",
+        Step::Announce(_) => "created a new certificate authority, to be published beside the present one",
         Step::Introduce(_) => "the certificate authority's Secret has another authority, which is published first",
         Step::Switch => "the new certificate authority signs the certificates from now on",
-        Step::Retire => "the former certificate authority is trusted no more",
+        Step::Retire => "the former certificate authority is no longer trusted",
         Step::Note(_) | Step::Sign(_) | Step::Trust(_) | Step::Rest(_) => return,
     };
     tracing::info!("{what}");
@@ -165,7 +168,7 @@ fn tell_log(step: &Step) {
 /// of the pods, by which a replacement of one of them would be refused.
 pub async fn prompt(context: &Context, owner: &Owner, pods: &[DatabasePod], served: &str) {
     let loaded = |pod: &DatabasePod| pod.report.as_ref().and_then(|report| report.certificates.clone());
-    let has_others = |pod: &&DatabasePod| !pod.going && loaded(pod).is_some_and(|loaded| loaded != served);
+    let has_others = |pod: &&DatabasePod| !pod.terminating && loaded(pod).is_some_and(|loaded| loaded != served);
     let lagging: Vec<_> = pods.iter().filter(has_others).collect();
     if lagging.is_empty() || !context.cache.may_prompt(&owner.uid, served) {
         return;
@@ -175,24 +178,24 @@ pub async fn prompt(context: &Context, owner: &Owner, pods: &[DatabasePod], serv
     for pod in lagging {
         let patch = json!({"metadata": {"uid": pod.uid, "annotations": {ANNOTATION_CERTIFICATES: asked_at}}});
         if let Err(error) = api.patch(&pod.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            tracing::debug!(pod = pod.name, %error, "the kubelet cannot be prompted");
+            tracing::debug!(pod = pod.name, %error, "failed to prompt the kubelet");
         }
     }
 }
 
-/// An instance that runs. One that does not reads the files when it starts.
+/// A running instance. Others read the files when they start.
 fn member(pod: &DatabasePod) -> Option<Member> {
     let report = pod.report.as_ref()?;
     Some(Member { name: pod.name.clone(), certificates: report.certificates.clone() })
 }
 
-/// What clients can read. A place that cannot be looked at is one that does not hold it.
-async fn look(context: &Context, owner: &Owner, binding: Option<&str>) -> Vec<Published> {
+/// The authorities that clients can read. A place that cannot be read counts as outdated.
+async fn read_published(context: &Context, owner: &Owner, binding: Option<&str>) -> Vec<Published> {
     let path = owner.names.vault(&context.options.cluster_id).runtime();
     let record = match context.vault.read_kv(&path).await {
         Ok(record) => record,
         Err(error) => {
-            tracing::debug!(%error, path, "the record cannot be looked at");
+            tracing::debug!(%error, path, "the record cannot be read");
             None
         }
     };
@@ -210,16 +213,16 @@ async fn look(context: &Context, owner: &Owner, binding: Option<&str>) -> Vec<Pu
     places
 }
 
-/// What the Secrets hold. What is damaged counts as missing.
+/// The content of the Secrets. Damaged content counts as missing.
 fn load(stored: Option<&Secret>, served: Option<&Secret>, asked: &Asked<'_>) -> State {
-    let remembered = &asked.remembered;
+    let recorded = &asked.recorded;
     let bundle = |secret: Option<&Secret>, key: &str| {
         secret
             .map(|secret| readable(secrets::text(secret, key).unwrap_or_default().expose_secret()))
             .unwrap_or_default()
     };
     let in_served = bundle(served, "ca.crt");
-    let known = in_served.and(remembered);
+    let known = in_served.and(recorded);
     let pair = |certificate: &str, key: &str| pair(stored?, certificate, key, &known);
     let (signer, next) = (pair("ca.crt", "ca.key"), pair("next.crt", "next.key"));
     let noted = stored.and_then(|secret| serde_json::from_str(secret.annotations().get(ANNOTATION_NOTES)?).ok());
@@ -227,7 +230,7 @@ fn load(stored: Option<&Secret>, served: Option<&Secret>, asked: &Asked<'_>) -> 
     notes.answered = notes.answered.or_else(|| asked.answered.clone());
     let pairs =
         [&signer, &next].into_iter().flatten().fold(Authorities::default(), |all, pair| all.and(&pair.authorities()));
-    // One whose key is lost is still trusted.
+    // An authority whose key is lost is still trusted.
     let others = ["ca.crt", "next.crt", "trusted.crt"]
         .iter()
         .fold(Authorities::default(), |all, key| all.and(&bundle(stored, key)));
@@ -237,7 +240,7 @@ fn load(stored: Option<&Secret>, served: Option<&Secret>, asked: &Asked<'_>) -> 
         next,
         notes,
         served: Served::default(),
-        remembered: remembered.clone(),
+        recorded: recorded.clone(),
     };
     if let Some(served) = served {
         let candidates = state.trusted().and(&known);
@@ -252,7 +255,7 @@ fn load(stored: Option<&Secret>, served: Option<&Secret>, asked: &Asked<'_>) -> 
     state
 }
 
-/// The authorities in a text that can be read as such.
+/// The readable authorities in a text.
 fn readable(text: &str) -> Authorities {
     let readable = |authorities: Authorities| {
         let good = authorities.iter().filter(|certificate| certificates::is_authority(certificate));
@@ -261,8 +264,8 @@ fn readable(text: &str) -> Authorities {
     readable(Authorities::from_pem(text))
 }
 
-/// A pair that is whole, or can be made so: who has the key finds the certificate again among
-/// those that are known.
+/// A complete pair, or one that can be completed: a key's certificate is searched among the known
+/// ones.
 fn pair(secret: &Secret, certificate: &str, key: &str, known: &Authorities) -> Option<Pair> {
     let key = secrets::text(secret, key)?;
     let held = readable(secrets::text(secret, certificate).unwrap_or_default().expose_secret());
@@ -271,7 +274,7 @@ fn pair(secret: &Secret, certificate: &str, key: &str, known: &Authorities) -> O
     pairs.into_iter().find(certificates::belong_together)
 }
 
-/// The certificates, if they are whole.
+/// The certificates, if they are complete.
 fn leaves(secret: &Secret, candidates: &Authorities) -> Option<Leaves> {
     let mut all = Vec::new();
     for (certificate, key, _) in &LEAVES {
@@ -295,7 +298,7 @@ fn served_fingerprint(secret: &Secret) -> String {
     fingerprint(FILES.map(held))
 }
 
-/// Certificates by an authority.
+/// Certificates signed by an authority.
 fn signed(owner: &Owner, signer: &Pair, authorities: &Authorities, now: Timestamp) -> Result<Content, Error> {
     let mut content = Content::from([("ca.crt", authorities.to_pem().into())]);
     for (certificate, key, subject) in &LEAVES {
@@ -350,8 +353,8 @@ async fn write_stored(context: &Context, owner: &Owner, state: &State, live: Opt
     secrets::write(&context.client, owner, &wanted, live).await
 }
 
-/// How things are once nothing is to be done.
-fn tell(owner: &Owner, is_there: bool, state: &State, rest: &Rest, now: Timestamp) -> Certified {
+/// The state when no action is due.
+fn describe(owner: &Owner, is_there: bool, state: &State, rest: &Rest, now: Timestamp) -> Certified {
     let names = &owner.names;
     let not_after = state.served.leaves.as_ref().map(|leaves| leaves.not_after);
     let change = state.notes.change.as_ref().map(|change| {
@@ -380,19 +383,19 @@ fn tell(owner: &Owner, is_there: bool, state: &State, rest: &Rest, now: Timestam
         }
     });
     let lost = (rest.lost && change.is_none()).then(|| {
-        let problem = if is_there { "has no key that its certificate belongs to" } else { "is gone" };
+        let problem = if is_there { "has no key that matches its certificate" } else { "is missing" };
         let end = not_after.map(|end| end.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
         let due = rest.due.unwrap_or(now).strftime("%Y-%m-%d");
         format!(
-            "the Secret {secret} with the certificate authority {problem}: the certificates serve until {end}, and cannot \
-             be renewed. Restore the Secret, or let another authority take its place, without an outage: kubectl \
-             servicedb renew-authority {name} -n {namespace}. From {due} that happens by itself",
+            "the Secret {secret} with the certificate authority {problem}: the certificates are valid until {end}, and cannot \
+             be renewed. Restore the Secret, or replace the authority without an outage: kubectl \
+             servicedb renew-authority {name} -n {namespace}. From {due} on it is replaced automatically",
             secret = names.ca_secret(),
             name = names.name,
             namespace = names.namespace,
         )
     });
-    // Where the pods' Secret is gone, clients can learn what it will hold before it does.
+    // If the pods' Secret is missing, clients can read the new authority before it is recreated.
     let authorities = if lost.is_some() {
         state.known().and(&state.others)
     } else if state.served.authorities.is_empty() {

@@ -1,5 +1,5 @@
-//! Reads what an overview is made of. Only the resource itself must be readable: who may not
-//! read pods, volumes or events sees the rest, and is told what is missing.
+//! Reads the data of an overview. Only the resource itself must be readable: a user without rights
+//! to pods, volumes or events sees the rest, and a list of the missing parts.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
@@ -10,7 +10,7 @@ use super::overview::Overview;
 use crate::api::names::{LABEL_NAME, LABEL_SCOPE, Names};
 use crate::plugin::connection::{self, PluginError};
 
-/// Everything about one database.
+/// Reads all data of one database.
 pub async fn collect(client: &Client, namespace: &str, name: &str) -> Result<Overview, PluginError> {
     let resource = connection::read(client, namespace, name).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);

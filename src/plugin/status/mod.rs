@@ -13,7 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::args::{Connection, Output};
 use super::connection::{self, PluginError};
 
-/// Prints what there is to know about one database.
+/// Prints the overview of one database.
 pub async fn run(connection: &Connection, name: &str, output: Output) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connection::connect(connection).await?;
     let overview = collect::collect(&client, &namespace, name).await?;

@@ -1,5 +1,5 @@
-//! What is known about one database, as one document: `-o json` prints it, the tables are
-//! made from it, and its field names are an interface.
+//! The overview of one database, as one document: `-o json` prints it, the tables are derived from
+//! it, and its field names are an interface.
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -14,7 +14,7 @@ use crate::api::{
 use crate::contract::report::{Phase, Report, Trouble};
 use crate::plugin::psql::is_ready;
 
-/// How many events are shown.
+/// The number of shown events.
 const EVENTS: usize = 10;
 
 /// One database.
@@ -24,7 +24,7 @@ pub struct Overview {
     pub name: String,
     pub namespace: String,
     pub created_at: Option<Timestamp>,
-    /// While it is being deleted: since when, and what that waits for.
+    /// During deletion: its start, and the reason why it waits.
     pub deleted_at: Option<Timestamp>,
     pub deletion_waits_for: Option<String>,
     pub deletion_policy: DeletionPolicy,
@@ -32,7 +32,7 @@ pub struct Overview {
     pub generation: Option<i64>,
     pub observed_generation: Option<i64>,
     pub database: String,
-    /// The server's version, or the declared one as long as no server has told its own.
+    /// The server's version, or the declared one until a server has reported its own.
     pub postgres_version: String,
     pub primary: Option<String>,
     pub endpoints: Option<Endpoints>,
@@ -59,7 +59,7 @@ pub struct Overview {
 #[serde(rename_all = "camelCase")]
 pub struct Instance {
     pub pod: String,
-    /// As Patroni's label says.
+    /// From Patroni's label.
     pub role: Option<String>,
     pub ready: bool,
     /// The pod's phase, or why it is not running.
@@ -67,17 +67,17 @@ pub struct Instance {
     pub node: Option<String>,
     pub created_at: Option<Timestamp>,
     pub restarts: i32,
-    /// What the agent says, if it is this pod's agent.
+    /// The agent's report, if it is from this pod's agent.
     pub agent: Option<Agent>,
 }
 
-/// The agent's word on its instance.
+/// The agent's report of its instance.
 #[derive(Serialize, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Agent {
     pub phase: Phase,
     pub timeline: Option<u32>,
-    /// How far a replica is behind, rounded up to a power of two; 0 is less than 1 MiB.
+    /// A replica's lag in bytes, rounded up to a power of two; 0 is less than 1 MiB.
     pub lag_bucket_bytes: Option<u64>,
     pub restart_pending: bool,
     pub trouble: Option<Trouble>,
@@ -109,7 +109,7 @@ pub struct Event {
 }
 
 impl Overview {
-    /// What the resource itself says; the rest is empty.
+    /// The data of the resource itself; the rest is empty.
     pub fn new(resource: ServiceDatabase) -> Self {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         let spec = resource.spec;
@@ -122,7 +122,8 @@ impl Overview {
             deletion_policy: spec.deletion_policy,
             paused: spec.paused,
             generation: resource.metadata.generation,
-            observed_generation: status.observed_generation,
+            // -1 is the default of the CRD: no status was written.
+            observed_generation: status.observed_generation.filter(|generation| *generation >= 0),
             database: status.database.or(spec.database).unwrap_or(default_database),
             postgres_version: status.postgres_version.unwrap_or(spec.postgres.version),
             primary: status.primary,
@@ -182,7 +183,7 @@ fn instance(pod: &core::Pod) -> Instance {
     }
 }
 
-/// The phase, or the word that explains more: as kubectl's own STATUS column does it.
+/// The phase, or a more specific reason, like kubectl's STATUS column.
 fn pod_status(pod: &core::Pod, containers: &[core::ContainerStatus]) -> String {
     if pod.metadata.deletion_timestamp.is_some() {
         return "Terminating".to_owned();
@@ -203,7 +204,7 @@ fn pod_status(pod: &core::Pod, containers: &[core::ContainerStatus]) -> String {
     }
 }
 
-/// The agent's report; one of an earlier pod of this name counts for nothing.
+/// The agent's report; one of an earlier pod of this name is ignored.
 fn agent(pod: &core::Pod) -> Option<Agent> {
     let report: Report = serde_json::from_str(pod.annotations().get(ANNOTATION_REPORT)?).ok()?;
     (pod.uid()? == report.pod_uid).then_some(Agent {
@@ -234,7 +235,7 @@ fn quantity(quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) 
     quantity.0.clone()
 }
 
-/// An event; what recorders of either API leave out is taken from where the other writes it.
+/// An event; a field that one API's recorders omit is taken from the other API's field.
 fn event(event: core::Event) -> Event {
     let (kind, name) = (event.involved_object.kind, event.involved_object.name);
     let series = event.series.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! An overview as text for people.
+//! An overview as text.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
@@ -34,16 +34,16 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
             lines.add("Ready", &format!("{}, {} (for {since})", ready.status, ready.reason));
             lines.add("", &ready.message);
         }
-        None => lines.add("Ready", "Unknown: no operator has looked at this resource yet; is it running?"),
+        None => lines.add("Ready", "Unknown: no operator has processed this resource yet; check that it is running"),
     }
-    // Asking for deletion raises the generation too, and is no change of spec.
+    // A deletion request increases the generation too, and is not a change of spec.
     let behind = overview.observed_generation.is_some() && overview.observed_generation < overview.generation;
     if behind && overview.deleted_at.is_none() {
-        lines.add("", "The operator has not yet looked at the last change of spec.");
+        lines.add("", "The operator has not yet processed the last change of spec.");
     }
     if let Some(deleted_at) = overview.deleted_at {
         let waits_for = overview.deletion_waits_for.as_deref().map(|what| format!("; it waits for {what}"));
-        lines.add("Deletion", &format!("asked for {} ago{}", age(deleted_at, now), waits_for.unwrap_or_default()));
+        lines.add("Deletion", &format!("requested {} ago{}", age(deleted_at, now), waits_for.unwrap_or_default()));
     }
     lines.add("Database", &format!("{} on PostgreSQL {}", overview.database, overview.postgres_version));
     lines.add("Primary", overview.primary.as_deref().unwrap_or("none"));
@@ -65,7 +65,7 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
     Some(lines.text)
 }
 
-/// The conditions that are not as they should be; Ready is in the summary.
+/// The abnormal conditions; Ready is in the summary.
 fn conditions(overview: &Overview, now: Timestamp) -> Option<String> {
     let odd: Vec<&Condition> =
         overview.conditions.iter().filter(|it| it.type_ != conditions::READY && !is_as_it_should_be(it)).collect();
@@ -76,15 +76,22 @@ fn conditions(overview: &Overview, now: Timestamp) -> Option<String> {
         let message = if ready == Some(it.message.as_str()) { "as Ready" } else { it.message.as_str() };
         table.row([it.type_.clone(), it.status.clone(), it.reason.clone(), since, message.to_owned()]);
     }
-    (!odd.is_empty()).then(|| format!("Conditions that are not as they should be\n{}", table.render()))
+    (!odd.is_empty()).then(|| format!("Abnormal conditions\n{}", table.render()))
 }
 
-fn is_as_it_should_be(condition: &Condition) -> bool {
+pub(super) fn is_as_it_should_be(condition: &Condition) -> bool {
+    use conditions::reason::{ASYNCHRONOUS, SINGLE_INSTANCE};
     let good = match condition.type_.as_str() {
-        conditions::RECONCILING | conditions::STALLED | conditions::ROLLOUT_PENDING => "False",
+        conditions::RECONCILING
+        | conditions::STALLED
+        | conditions::ROLLOUT_PENDING
+        | conditions::SCHEMA_DRIFT
+        | conditions::VOLUME_NEARLY_FULL
+        | conditions::COLLATIONS_CHANGED => "False",
         _ => "True",
     };
-    condition.status == good
+    // The spec declares no synchronous replication.
+    condition.status == good || [SINGLE_INSTANCE, ASYNCHRONOUS].contains(&condition.reason.as_str())
 }
 
 fn instances(overview: &Overview, now: Timestamp) -> Option<String> {
@@ -129,7 +136,7 @@ fn agent(instance: &Instance) -> String {
     if agent.restart_pending { format!("{phase}, restart pending") } else { phase.to_owned() }
 }
 
-/// A bucket of lag: an upper bound in the unit that leaves the fewest digits.
+/// A bucket of lag: an upper bound in the unit with the fewest digits.
 fn lag(bytes: u64) -> String {
     match bytes {
         ..0x10_0000 => "< 1Mi".to_owned(),
@@ -162,7 +169,7 @@ fn credentials(overview: &Overview, now: Timestamp) -> Option<String> {
     let rotated = credentials.rotated_at.as_ref().map(|at| format!(", rotated {} ago", age(at.0, now)));
     lines.add("Generation", &format!("{}{}", credentials.generation, rotated.unwrap_or_default()));
     if let Some(sessions) = credentials.old_sessions.filter(|sessions| *sessions > 0) {
-        lines.add("Old sessions", &format!("{sessions}, of the login that was replaced"));
+        lines.add("Old sessions", &format!("{sessions}, with the replaced login"));
     }
     if let Some(path) = &credentials.vault_path {
         lines.add("Vault path", path);
@@ -175,7 +182,7 @@ fn credentials(overview: &Overview, now: Timestamp) -> Option<String> {
 
 fn migrations(overview: &Overview, now: Timestamp) -> Option<String> {
     let Some(source) = &overview.migrations_config_map else {
-        return Some("Migrations: none are declared\n".to_owned());
+        return Some("Migrations: none declared\n".to_owned());
     };
     let version = overview.schema_version.as_deref().map(|version| format!("schema {version}, "));
     let counts = overview.migrations.clone().unwrap_or_default();
@@ -223,14 +230,14 @@ fn events(overview: &Overview, now: Timestamp) -> Option<String> {
 
 fn not_read(overview: &Overview) -> Option<String> {
     let lines: String = overview.not_read.iter().map(|part| format!("  {}\n", plain(part))).collect();
-    (!lines.is_empty()).then(|| format!("Not shown, since it could not be read\n{lines}"))
+    (!lines.is_empty()).then(|| format!("Not shown, because reading failed\n{lines}"))
 }
 
 fn condition<'a>(overview: &'a Overview, kind: &str) -> Option<&'a Condition> {
     overview.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Lines of a label and a value.
+/// Lines with a label and a value.
 #[derive(Default)]
 struct Lines {
     text: String,
@@ -238,7 +245,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Adds a line; one without a label continues the line before.
+    /// Adds a line; one without a label continues the previous line.
     fn add(&mut self, label: &str, value: &str) {
         let label = if label.is_empty() { String::new() } else { format!("{label}:") };
         let width = 18 - self.indent.len();

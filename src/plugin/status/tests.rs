@@ -139,6 +139,20 @@ fn a_healthy_database() {
     insta::assert_snapshot!(render(&healthy(), now()));
 }
 
+/// A person sees conditions that need attention, and no others.
+#[test]
+fn conditions_that_are_bad_when_true_are_shown_when_true() {
+    for kind in ["SchemaDrift", "VolumeNearlyFull", "CollationsChanged", "Stalled", "RolloutPending"] {
+        let shown = |status: &str| {
+            let mut overview = healthy();
+            overview.conditions.retain(|condition| condition.type_ != kind);
+            overview.conditions.push(read(condition(kind, status, "Reason", "the message")));
+            render(&overview, now()).contains("the message")
+        };
+        assert!(shown("True") && !shown("False"), "{kind}");
+    }
+}
+
 #[test]
 fn the_document_for_programs() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&healthy()).expect("a document"));
@@ -207,4 +221,19 @@ fn a_database_on_its_way_out() {
     let mut last = pod(0, "primary", report(0, json!({ "phase": "stopping" })));
     last["metadata"]["deletionTimestamp"] = json!("2026-03-01T11:58:00Z");
     insta::assert_snapshot!(render(&Overview::new(read(object)).with_pods(&[read(last)]), now()));
+}
+
+#[test]
+fn a_declared_state_is_no_problem() {
+    let conditions = json!([
+        condition("Ready", "True", "Ready", "the database serves as declared"),
+        condition("SynchronousReplication", "False", "SingleInstance", "there is one instance"),
+        condition("VolumeNearlyFull", "False", "VolumeHasRoom", ""),
+        condition("SchemaDrift", "False", "SchemaMatches", "")
+    ]);
+    for condition in conditions.as_array().expect("conditions") {
+        assert!(super::render::is_as_it_should_be(&read(condition.clone())), "{condition}");
+    }
+    let streams_not = condition("SynchronousReplication", "False", "NoStandby", "no replica streams");
+    assert!(!super::render::is_as_it_should_be(&read(streams_not)));
 }

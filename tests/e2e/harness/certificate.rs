@@ -1,8 +1,8 @@
-//! Certificates of a throw-away authority.
+//! Certificates of a temporary authority.
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// A server's certificate and key, and the authority that nobody else knows.
+/// A server's certificate and key, and their authority.
 pub struct Signed {
     /// The authority, PEM.
     pub authority: String,

@@ -20,7 +20,7 @@ pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 
 static CLUSTER: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
 
-/// The cluster, its Vault, and what the operator there was installed with.
+/// The cluster, its Vault, and the operator's settings.
 pub struct Cluster {
     /// The Kubernetes API, as an administrator.
     pub client: Client,
@@ -49,7 +49,7 @@ impl Cluster {
 }
 
 async fn connect() -> Result<Cluster, String> {
-    // Another test may have installed it: one is as good as the other.
+    // Another test may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let path = kubeconfig();
     let mut config = config().await?;

@@ -10,7 +10,7 @@ use servicedb::api::ServiceDatabase;
 use super::sandbox::Sandbox;
 use super::wait::until;
 
-/// A small ServiceDatabase, with more of spec laid over it.
+/// A small ServiceDatabase, with another spec merged over it.
 pub fn database(name: &str, spec: Value) -> Value {
     let mut object = json!({
         "apiVersion": "servicedb.dev/v1alpha1",
@@ -36,7 +36,7 @@ pub fn service_account(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
 }
 
-/// Lays one JSON document over another.
+/// Merges one JSON document over another.
 pub fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -53,7 +53,7 @@ pub fn condition<'a>(database: &'a ServiceDatabase, kind: &str) -> Option<&'a Co
     database.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// What a ServiceDatabase says of itself, in a line.
+/// The status of a ServiceDatabase, in one line.
 pub fn describe(database: &ServiceDatabase) -> String {
     let Some(status) = &database.status else { return "no status yet".to_owned() };
     let conditions = status.conditions.iter().map(|condition| {
@@ -64,7 +64,7 @@ pub fn describe(database: &ServiceDatabase) -> String {
 }
 
 impl Sandbox {
-    /// A ServiceDatabase as it is.
+    /// Reads a ServiceDatabase.
     pub async fn get(&self, name: &str) -> ServiceDatabase {
         self.api::<ServiceDatabase>().get(name).await.unwrap_or_else(|error| panic!("reading {name}: {error}"))
     }

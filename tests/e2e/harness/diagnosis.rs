@@ -1,4 +1,4 @@
-//! What a failed test shows: the resources, their pods, events and logs.
+//! The diagnostics of a failed test: the resources, their pods, events and logs.
 
 use std::fmt::Write as _;
 
@@ -11,27 +11,37 @@ use super::operator::Operator;
 use super::sandbox::Sandbox;
 
 /// How many lines of a log are shown.
-const TAIL: i64 = 30;
+const TAIL: i64 = 150;
 
-/// Everything of a namespace that helps; never a Secret.
+/// Prints the relevant objects of a namespace, the most telling first; never a Secret.
 pub async fn of(sandbox: &Sandbox) -> String {
     let mut text = format!("\n===== {} =====\n", sandbox.namespace);
     let all = ListParams::default();
-    for mut database in sandbox.api::<ServiceDatabase>().list(&all).await.into_iter().flatten() {
-        database.metadata.managed_fields = None;
-        let _ = writeln!(text, "--- ServiceDatabase\n{}", serde_yaml::to_string(&database).unwrap_or_default());
+    let databases = sandbox.api::<ServiceDatabase>().list(&all).await.map(|list| list.items).unwrap_or_default();
+    for database in &databases {
+        for condition in database.status.iter().flat_map(|status| &status.conditions) {
+            let (name, message) = (database.name_any(), &condition.message);
+            let _ = writeln!(text, "{name}: {} {} {}: {message}", condition.type_, condition.status, condition.reason);
+        }
     }
-    for event in sandbox.api::<Event>().list(&all).await.into_iter().flatten() {
+    let mut events = sandbox.api::<Event>().list(&all).await.map(|list| list.items).unwrap_or_default();
+    events.sort_by_key(last_seen);
+    for event in &events {
         let object = &event.involved_object;
         let _ = writeln!(
             text,
-            "event {} {}: {}: {}",
+            "{} {} {}: {}: {}",
+            last_seen(event).unwrap_or_default(),
             object.kind.as_deref().unwrap_or_default(),
             object.name.as_deref().unwrap_or_default(),
             event.reason.as_deref().unwrap_or_default(),
             event.message.as_deref().unwrap_or_default(),
         );
     }
+    let log = Operator::of(sandbox.cluster).logs(None).await;
+    let mentions: Vec<_> = log.lines().filter(|line| line.contains(&sandbox.namespace)).collect();
+    let from = mentions.len().saturating_sub(TAIL as usize);
+    let _ = writeln!(text, "--- the operator's log on this namespace\n{}", mentions[from..].join("\n"));
     for pod in sandbox.api::<Pod>().list(&all).await.into_iter().flatten() {
         let status = pod.status.clone().unwrap_or_default();
         let containers = serde_json::to_string(&status.container_statuses).unwrap_or_default();
@@ -44,9 +54,20 @@ pub async fn of(sandbox: &Sandbox) -> String {
             }
         }
     }
-    let log = Operator::of(sandbox.cluster).logs(None).await;
-    let mentions: Vec<_> = log.lines().filter(|line| line.contains(&sandbox.namespace)).collect();
-    let from = mentions.len().saturating_sub(TAIL as usize);
-    let _ = writeln!(text, "--- the operator's log on this namespace\n{}\n=====", mentions[from..].join("\n"));
+    for mut database in databases {
+        database.metadata.managed_fields = None;
+        let _ = writeln!(text, "--- ServiceDatabase\n{}", serde_yaml::to_string(&database).unwrap_or_default());
+    }
+    text.push_str("=====\n");
     text
+}
+
+/// When an event was last observed, as text that sorts by time.
+fn last_seen(event: &Event) -> Option<String> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+    let single = event.event_time.as_ref();
+    let time = series.or(single).map(|time| time.0.to_string());
+    let classic = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref()).map(|time| time.0.to_string());
+    // To the second, since the two kinds differ below it.
+    Some(time.max(classic)?.chars().take(19).collect())
 }

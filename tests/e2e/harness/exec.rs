@@ -1,4 +1,4 @@
-//! Commands, as a person gives them: kubectl, into a database's container, and its plugin.
+//! A user's commands: kubectl exec into a database's container, and the plugin.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

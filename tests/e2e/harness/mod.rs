@@ -1,4 +1,4 @@
-//! What every test stands on: the cluster, a namespace, bounded waits, Vault, PostgreSQL.
+//! The test harness: the cluster, a namespace, bounded waits, Vault, PostgreSQL.
 
 mod certificate;
 pub mod cluster;
@@ -9,6 +9,7 @@ pub mod objects;
 pub mod operator;
 mod pods;
 pub mod postgres;
+mod restore;
 mod sandbox;
 mod vault;
 mod wait;
@@ -19,17 +20,17 @@ pub use cluster::Cluster;
 pub use database::{condition, config_map, database, describe, service_account};
 pub use exec::plugin;
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
-pub use pods::is_ready;
-pub use postgres::{column, login_at, run, sqlstate};
+pub use pods::{is_ready, pod_uid};
+pub use postgres::{column, dump_command, login_at, run, sqlstate};
+pub use restore::then_restore;
 pub use sandbox::{Sandbox, alone, shared};
 pub use vault::{Vault, authority as vault_authority};
 pub use wait::until;
-pub use writer::{NOTES, Writer};
+pub use writer::{NOTES, Writer, with_notes};
 
 use std::time::Duration;
 
-/// How long a database may take to be Ready before it never will be: how fast it should be
-/// is the bench's, and a machine may be busy.
+/// Timeout of a database's Ready: the bench measures the speed, and a machine may be busy.
 pub const READY: Duration = Duration::from_secs(180);
 /// The same for a change that needs no new pod.
-pub const SOON: Duration = Duration::from_secs(90);
+pub const SOON: Duration = Duration::from_secs(180);

@@ -36,6 +36,7 @@ pub fn objects(sandbox: &Sandbox, kind: &str) -> Api<DynamicObject> {
         "Role" | "RoleBinding" => ("rbac.authorization.k8s.io", format!("{}s", kind.to_lowercase())),
         "NetworkPolicy" => ("networking.k8s.io", "networkpolicies".to_owned()),
         "PodDisruptionBudget" => ("policy", "poddisruptionbudgets".to_owned()),
+        "StatefulSet" => ("apps", "statefulsets".to_owned()),
         _ => ("", format!("{}s", kind.to_lowercase())),
     };
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), &plural);

@@ -43,14 +43,14 @@ impl Operator {
         Api::namespaced(self.cluster.client.clone(), NAMESPACE)
     }
 
-    /// The operator's pods that are not on their way out.
+    /// The operator's pods that are not terminating.
     pub async fn pods(&self) -> Vec<Pod> {
         let parameters = ListParams::default().labels("app.kubernetes.io/component=operator");
         let pods = self.api::<Pod>().list(&parameters).await.expect("the operator's pods");
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
     }
 
-    /// How often the operator's containers were restarted.
+    /// The number of restarts of the operator's containers.
     pub async fn restarts(&self) -> i32 {
         let pods = self.pods().await;
         let statuses = pods.iter().filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());
@@ -82,6 +82,11 @@ impl Operator {
         self.api()
     }
 
+    /// A setting in the operator's environment.
+    pub async fn setting(&self, name: &str) -> Option<String> {
+        setting(&self.api::<Deployment>().get(NAME).await.expect("the operator's Deployment"), name)
+    }
+
     /// Changes a setting in the operator's environment, and waits for an operator that has it.
     pub async fn set(&self, name: &str, value: &str) {
         let deployments: Api<Deployment> = self.api();
@@ -92,7 +97,7 @@ impl Operator {
         self.patch_environment(before, serde_json::json!({"name": name, "value": value})).await;
     }
 
-    /// Takes a setting out of the operator's environment, and waits for an operator without it.
+    /// Removes a setting from the operator's environment, and waits for an operator without it.
     pub async fn unset(&self, name: &str) {
         let before = self.api::<Deployment>().get(NAME).await.expect("the operator's Deployment");
         if setting(&before, name).is_some() {

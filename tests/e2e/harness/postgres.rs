@@ -104,7 +104,7 @@ pub async fn login_at(address: IpAddr, host: &str, credentials: &Credentials) ->
 pub fn sqlstate(error: &ConnectError) -> Option<String> {
     match error {
         ConnectError::Postgres { source, .. } => source.code().map(|code| code.code().to_owned()),
-        ConnectError::Socket { .. } | ConnectError::Authority { .. } => None,
+        ConnectError::Socket { .. } | ConnectError::Authority { .. } | ConnectError::Unanswered { .. } => None,
     }
 }
 
@@ -140,6 +140,16 @@ async fn answer(connection: &Connection, sql: &str) -> Result<Vec<SimpleQueryMes
         Ok(Err(error)) => Err(Refusal::from(&error)),
         Err(_) => Err(Refusal { sqlstate: None, constraint: None, message: "no answer in time".to_owned() }),
     }
+}
+
+/// The documented `pg_dump` (docs/migrations.md) as the application, as a command in its primary's
+/// container.
+pub fn dump_command(credentials: &Credentials) -> String {
+    format!(
+        "PGPASSWORD='{}' pg_dump --no-owner --no-privileges --exclude-schema='servicedb*' \
+         'host=127.0.0.1 user={} dbname={} sslmode=require'",
+        credentials.password, credentials.user, credentials.database
+    )
 }
 
 /// Why a statement failed.

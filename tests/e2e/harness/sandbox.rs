@@ -1,4 +1,4 @@
-//! A test's place: a namespace of its own, removed at the end, and told of on failure.
+//! A test's sandbox: a separate namespace, removed at the end, with diagnostics on failure.
 
 use std::fs::OpenOptions;
 use std::future::Future;
@@ -21,18 +21,19 @@ use super::cluster::{Cluster, RUNTIME};
 use super::diagnosis;
 use super::vault::Vault;
 
-/// How many tests work at once: two cores bear some databases that start, not dozens.
-static AT_WORK: Semaphore = Semaphore::const_new(4);
-/// Tests that disturb the whole cluster hold this alone.
+/// How many tests run at once: two cores starve the instances of more, and a primary that cannot
+/// renew its lease for 15 s is stopped.
+static AT_WORK: Semaphore = Semaphore::const_new(3);
+/// Tests that disturb the whole cluster hold this exclusively.
 static WHOLE_CLUSTER: RwLock<()> = RwLock::const_new(());
-/// How many shared tests work or wait for their turn.
+/// The number of shared tests that run or wait.
 static SHARED: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
-/// How long a test may take in all, whatever it waits for.
+/// Timeout of a test.
 const LONGEST: Duration = Duration::from_secs(900);
 /// How long the deletion of a test's databases may take.
 const CLEAN_UP: Duration = Duration::from_secs(180);
 
-/// A test's place in the cluster.
+/// A test's sandbox in the cluster.
 pub struct Sandbox {
     /// The cluster.
     pub cluster: &'static Cluster,
@@ -40,7 +41,7 @@ pub struct Sandbox {
     pub namespace: String,
 }
 
-/// Runs a test beside others.
+/// Runs a test in parallel with others.
 pub fn shared<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
     RUNTIME.block_on(async {
         let _counted = Counted::new();
@@ -57,7 +58,7 @@ pub fn alone<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox
         let mut shared = SHARED.subscribe();
         let _lock = loop {
             shared.wait_for(|tests| *tests == 0).await.expect("the count is never dropped");
-            // Where one test ends, the next begins a moment later.
+            // The next test starts shortly after one has ended.
             tokio::time::sleep(Duration::from_millis(200)).await;
             let lock = WHOLE_CLUSTER.write().await;
             if *shared.borrow() == 0 {
@@ -68,7 +69,7 @@ pub fn alone<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox
     });
 }
 
-/// A shared test that works or waits for its turn.
+/// A shared test that runs or waits.
 struct Counted;
 
 impl Counted {
@@ -108,7 +109,7 @@ async fn run<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox
     }
 }
 
-/// Notes how long a test took: the slow ones are worth knowing.
+/// Records the duration of a test.
 fn note_time(name: &str, took: Duration) {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-times.txt");
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
@@ -123,7 +124,7 @@ impl Sandbox {
         let object: Namespace = serde_json::from_value(json!({
             "metadata": {
                 "name": namespace,
-                // What the databases' pods promise, the API server holds them to.
+                // The API server enforces the restricted profile.
                 "labels": {"servicedb.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "restricted"},
             },
         }))
@@ -161,7 +162,7 @@ impl Sandbox {
     /// Creates an object from its JSON, as `kubectl create --validate=strict` does.
     ///
     /// # Errors
-    /// What the API server said.
+    /// Any error of the API server.
     pub async fn try_create(&self, object: Value) -> Result<DynamicObject, kube::Error> {
         let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));

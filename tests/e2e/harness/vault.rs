@@ -1,5 +1,5 @@
-//! Vault as the tests see it: over plain HTTP requests, so that what the product's own client
-//! does is not tested by itself.
+//! The tests' Vault client: plain HTTP requests, so that the product's own client is not used to
+//! test itself.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Vault {
     root: String,
 }
 
-/// What `make cluster` wrote of Vault, or the environment's `VAULT_*`.
+/// Vault's settings from `make cluster`, or the environment's `VAULT_*`.
 fn setting(name: &str) -> Option<String> {
     let given = std::env::var(name).ok().filter(|value| !value.is_empty());
     let written = std::fs::read_to_string(dev_file("vault.env")).unwrap_or_default();
@@ -35,7 +35,7 @@ pub fn authority() -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What Vault answered.
+/// An answer of Vault.
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -106,7 +106,7 @@ impl Vault {
         self.ask(method, path, Some(&self.root), body).await.expect("an answer of Vault")
     }
 
-    /// What is at a path, or none.
+    /// The object at a path, or none.
     pub async fn read(&self, path: &str) -> Option<Value> {
         let answer = self.root(Method::GET, path, None).await;
         match answer.status {
@@ -149,7 +149,7 @@ impl Vault {
         assert!(answer.status < 300, "Vault: writing {path} gave HTTP {}", answer.status);
     }
 
-    /// Deletes as root; what is not there is fine.
+    /// Deletes as root; a missing object is not an error.
     pub async fn delete(&self, path: &str) {
         self.root(Method::DELETE, path, None).await;
     }
@@ -192,7 +192,7 @@ impl Vault {
         assert!(answer.status < 300, "sealing Vault gave HTTP {}", answer.status);
     }
 
-    /// The key that unseals Vault. Read before sealing: without it nobody must seal.
+    /// The key that unseals Vault. Read before sealing: without it Vault must not be sealed.
     pub fn unseal_key() -> String {
         let path: PathBuf = dev_file("vault-init.json");
         let beside = std::env::var_os("VAULT_CACERT")

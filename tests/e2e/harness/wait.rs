@@ -1,15 +1,15 @@
-//! Bounded waiting: no test sleeps and hopes.
+//! Bounded waiting: tests poll with a timeout instead of sleeping.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two looks. Short beside what is waited for, long beside what a look costs.
+/// The polling interval: short compared with the wait, long compared with the cost of a poll.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
-/// Looks until `look` is satisfied, and returns what it found. What it says instead (`Err`)
-/// is what the failure shows when the time is over.
+/// Polls until `look` returns `Ok`, and returns its value. On timeout, the last `Err` is the
+/// failure's message.
 ///
 /// # Panics
 /// If it is not satisfied within `bound`.

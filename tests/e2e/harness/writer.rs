@@ -5,18 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::READY;
+use super::database::{config_map, database};
 use super::postgres::{column, run};
 use super::sandbox::Sandbox;
 use super::wait::until;
 
-/// The migration that makes the table which [`Writer`] writes into.
+/// The migration that creates the table of [`Writer`].
 pub const NOTES: (&str, &str) = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);");
 
-/// A client that writes rows one by one, connects again when it is cut off, and keeps what
-/// the server acknowledged.
+/// Creates the database `shop` with the table of [`Writer`], and waits for Ready.
+pub async fn with_notes(sandbox: &Sandbox, mut spec: Value) {
+    sandbox.create(config_map("migrations", &[NOTES])).await;
+    spec["migrations"] = json!({"source": {"configMap": {"name": "migrations"}}});
+    sandbox.create(database("shop", spec)).await;
+    sandbox.ready("shop", READY).await;
+}
+
+/// A client that writes rows one by one, reconnects when it is disconnected, and records the
+/// acknowledged rows.
 pub struct Writer {
     stop: Arc<AtomicBool>,
     broke: Arc<AtomicBool>,
@@ -39,7 +49,7 @@ impl Writer {
                     continue;
                 };
                 while !stopped.load(Ordering::Relaxed) {
-                    // A row of unknown fate is never tried again under the same id.
+                    // A row with an unknown result is never retried with the same id.
                     id += 1;
                     match run(&connection, &format!("INSERT INTO notes VALUES ({id}, 'row {id}')")).await {
                         Ok(_) => acknowledged.lock().expect("the rows").push(id),
@@ -48,7 +58,7 @@ impl Writer {
                             break;
                         }
                     }
-                    // Some hundred rows a second are enough, and leave the machine to the others.
+                    // About a hundred rows a second are enough, and leave the machine to other tests.
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
@@ -56,7 +66,7 @@ impl Writer {
         Self { stop, broke, rows, task }
     }
 
-    /// How many rows the server has acknowledged.
+    /// The number of acknowledged rows.
     pub fn acknowledged(&self) -> usize {
         self.rows.lock().expect("the rows").len()
     }
@@ -66,7 +76,7 @@ impl Writer {
         self.broke.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more rows are acknowledged.
+    /// Waits until this number of further rows is acknowledged.
     pub async fn goes_on(&self, rows: usize) {
         let wanted = self.acknowledged() + rows;
         until("the client writes", READY, || async {
@@ -76,7 +86,7 @@ impl Writer {
         .await;
     }
 
-    /// Ends it, and sees to it that every acknowledged row is there.
+    /// Ends it, and asserts that every acknowledged row exists.
     pub async fn all_are_there(self, sandbox: &Sandbox, name: &str) {
         let acknowledged = self.stop().await;
         let connection = sandbox.connect(name).await;
@@ -86,7 +96,7 @@ impl Writer {
         assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acknowledged.len());
     }
 
-    /// Ends it; the ids of the acknowledged rows.
+    /// Ends it, and returns the ids of the acknowledged rows.
     pub async fn stop(self) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("the writing client");

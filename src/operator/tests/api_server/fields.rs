@@ -1,9 +1,8 @@
-//! Field managers: who set which field, kept in `metadata.managedFields` as a real server
-//! does, and server-side apply on them.
+//! Field managers, stored in `metadata.managedFields` as by a real server, and server-side apply.
 
 use serde_json::{Map, Value, json};
 
-/// The fields of metadata that nobody owns.
+/// The fields of metadata without an owner.
 const UNOWNED: [&str; 8] = [
     "name",
     "namespace",
@@ -60,15 +59,15 @@ pub fn set(object: &mut Value, manager: &str, operation: &str, subresource: Opti
     }
 }
 
-/// What was made by a first apply belongs to the applier.
+/// Fields that were created by a first apply belong to the applier.
 pub fn rename_update_to_apply(object: &mut Value, manager: &str) {
     if let Some(entry) = entries(object).iter_mut().find(|entry| is(entry, manager, "Update", None)) {
         entry["operation"] = "Apply".into();
     }
 }
 
-/// Server-side apply, forced: what the manager applied before and leaves out now goes,
-/// unless another manager owns it too; the rest becomes as it says.
+/// Server-side apply, forced: fields that the manager applied before and omits now are removed,
+/// unless another manager owns them too; the others are set.
 pub fn apply(live: &mut Value, config: &Value, manager: &str, subresource: Option<&str>) {
     let owned = of(config);
     let mut others = Vec::new();
@@ -130,7 +129,7 @@ fn is(entry: &Value, manager: &str, operation: &str, subresource: Option<&str>) 
 }
 
 #[test]
-fn a_field_that_leaves_the_config_goes_and_anothers_stays() {
+fn a_field_removed_from_the_config_is_removed_and_fields_of_others_are_kept() {
     let mut live = json!({"apiVersion": "v1", "metadata": {}, "data": {"theirs": "1"}});
     let owned = of(&live);
     set(&mut live, "kubectl", "Update", None, owned);

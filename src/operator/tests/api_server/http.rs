@@ -1,4 +1,4 @@
-//! The wire: from an HTTP request to the store and back.
+//! HTTP requests and responses of the store.
 
 use http::{Method, Request, Response};
 use kube::Client;
@@ -36,7 +36,7 @@ pub fn client(server: &ApiServer) -> Client {
     Client::new(service, "default")
 }
 
-/// None means that no answer arrives.
+/// None: no answer arrives.
 async fn serve(server: &ApiServer, request: Request<Body>) -> Option<Response<Body>> {
     let (parts, body) = request.into_parts();
     let bytes = body.collect_bytes().await.expect("a body");

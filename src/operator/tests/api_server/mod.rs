@@ -2,11 +2,11 @@
 //!
 //! It knows GET, LIST with label selectors (`key`, `!key`, `key=value`), POST, PUT, PATCH
 //! (server-side apply, merge) with and without `/status`, and DELETE; resourceVersion, uid,
-//! generation, preconditions, finalizers, field managers, deletion in the foreground, and
-//! garbage collection of what a resource controlled. Every request is recorded.
+//! generation, preconditions, finalizers, field managers, deletion in the foreground, and garbage
+//! collection of controlled objects. Every request is recorded.
 //!
-//! Its limits: no schema, no defaults but a Service's and a StatefulSet's few, no admission,
-//! no watches; apply treats every list as atomic, and always forces.
+//! Its limits: no schema, few defaults (of a Service and a StatefulSet), no admission, no watches;
+//! apply treats every list as atomic, and always forces.
 
 mod fields;
 mod http;
@@ -22,7 +22,7 @@ use store::Store;
 
 use crate::operator::tests::faults::Faults;
 
-/// Of which kind an object is, and where: plural, namespace, name.
+/// The key of an object: plural, namespace, name.
 pub type Key = (String, String, String);
 
 /// One request, as it was received.
@@ -30,16 +30,16 @@ pub type Key = (String, String, String);
 pub struct Recorded {
     /// GET, LIST, POST, DRY-RUN, PUT, APPLY, MERGE, DELETE.
     pub verb: &'static str,
-    /// The kind's plural, with `/status` where the subresource was meant.
+    /// The kind's plural, with `/status` for the subresource.
     pub resource: String,
     /// The object's name; empty for a list.
     pub name: String,
-    /// What was sent.
+    /// The body.
     pub body: Value,
 }
 
 impl Recorded {
-    /// Whether it could change something.
+    /// Whether it can change an object.
     pub fn mutates(&self) -> bool {
         !["GET", "LIST", "DRY-RUN"].contains(&self.verb)
     }
@@ -60,22 +60,22 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// An empty server, whose mutating requests may be made to fail.
+    /// An empty server, whose mutating requests can be made to fail.
     pub fn new(faults: Faults) -> Self {
         Self { store: Arc::default(), requests: Arc::default(), lateness: Arc::default(), faults }
     }
 
-    /// Changes the store behind the operator's back.
+    /// The store, for changes by other clients.
     pub fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The requests since this was asked last.
+    /// The requests since the last call.
     pub fn take_requests(&self) -> Vec<Recorded> {
         std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on what a request changes is done at once, and answered only after a while.
+    /// From now on changes are executed at once and answered after this delay.
     pub fn answer_changes_after(&self, delay: Duration) {
         *self.lateness.lock().unwrap_or_else(PoisonError::into_inner) = delay;
     }

@@ -1,4 +1,4 @@
-//! What is stored, and what each verb does to it.
+//! The stored objects, and the effect of each verb.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use super::fields;
 pub struct Refusal {
     /// The HTTP status.
     pub code: u16,
-    /// The reason by which clients know it.
+    /// The reason, for clients.
     pub reason: &'static str,
-    /// For people.
+    /// The message, for people.
     pub message: String,
 }
 
-/// What a verb gives.
+/// The result of a verb.
 pub type Answer = Result<Value, Refusal>;
 
-/// How a patch is meant.
+/// The type of a patch.
 pub enum PatchKind<'a> {
     /// Server-side apply, by this manager.
     Apply(&'a str),
@@ -36,7 +36,12 @@ pub struct Store {
     version: u64,
     uids: u64,
     refusals: BTreeMap<String, String>,
+    unpatchable: Option<Key>,
+    webhook: Option<(String, Edit)>,
 }
+
+/// A change of an object.
+pub type Edit = fn(&mut Value);
 
 impl Store {
     /// An object.
@@ -56,7 +61,7 @@ impl Store {
         &self.objects
     }
 
-    /// Refuses new objects of a kind from now on, with these words, or none any more.
+    /// From now on refuses new objects of a kind with this message; none: accepts them again.
     pub fn refuse(&mut self, plural: &str, words: Option<&str>) {
         match words {
             Some(words) => self.refusals.insert(plural.to_owned(), words.to_owned()),
@@ -64,7 +69,18 @@ impl Store {
         };
     }
 
-    /// What a dry run of a creation says.
+    /// From now on refuses every change of an object, as of an immutable field.
+    pub fn refuse_changes(&mut self, key: Option<Key>) {
+        self.unpatchable = key;
+    }
+
+    /// From now on changes each object of a kind when it is created or patched, as an admission
+    /// webhook.
+    pub fn admit_with(&mut self, plural: &str, webhook: Edit) {
+        self.webhook = Some((plural.to_owned(), webhook));
+    }
+
+    /// The result of a dry run of a creation.
     pub fn admit(&self, plural: &str, object: Value) -> Answer {
         match self.refusals.get(plural) {
             Some(words) => Err(refusal(403, "Forbidden", words.clone())),
@@ -72,7 +88,7 @@ impl Store {
         }
     }
 
-    /// Makes an object; a uid that it has is kept, which lets a fixture choose one.
+    /// Creates an object; a given uid is kept, so that a fixture can choose one.
     pub fn create(&mut self, key: &Key, mut object: Value, manager: &str) -> Answer {
         if self.objects.contains_key(key) {
             return Err(refusal(409, "AlreadyExists", format!("{} {:?} already exists", key.0, key.2)));
@@ -93,14 +109,14 @@ impl Store {
         self.put(key, object)
     }
 
-    /// Replaces an object, if it is still of the version that it names.
+    /// Replaces an object, if it still has the given version.
     pub fn replace(&mut self, key: &Key, object: Value) -> Answer {
         let live = self.get(key)?;
         check_preconditions(key, &live, &object["metadata"])?;
         self.put(key, object)
     }
 
-    /// Changes an object; only apply makes one that is not there.
+    /// Changes an object; only apply creates a missing one.
     pub fn patch(&mut self, key: &Key, patch: &Value, kind: PatchKind<'_>, status: bool) -> Answer {
         let live = match (self.get(key), &kind) {
             (Ok(live), _) => live,
@@ -113,17 +129,23 @@ impl Store {
             (Err(refusal), _) => return Err(refusal),
         };
         check_preconditions(key, &live, &patch["metadata"])?;
+        if self.unpatchable.as_ref() == Some(key) {
+            return Err(refusal(422, "Invalid", format!("{} {:?}: the field is immutable", key.0, key.2)));
+        }
         let mut changed = live.clone();
         match kind {
             PatchKind::Apply(manager) => fields::apply(&mut changed, patch, manager, status.then_some("status")),
             PatchKind::Merge => merge_patch(&mut changed, patch),
         }
-        // What is whose: status is written through /status alone, everything else not.
+        // Status is written only through /status, and everything else only without it.
         let kept = if status { &["spec", "data"][..] } else { &["status"][..] };
         for part in kept {
             changed[*part] = live[*part].clone();
         }
         prune(&mut changed);
+        if let Some((_, webhook)) = self.webhook.as_ref().filter(|(plural, _)| *plural == key.0) {
+            webhook(&mut changed);
+        }
         if changed["spec"] != live["spec"] {
             let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
             changed["metadata"]["generation"] = (generation + 1).into();
@@ -132,7 +154,7 @@ impl Store {
         self.put(key, changed)
     }
 
-    /// Deletes an object, or marks it where a finalizer or its dependents hold it.
+    /// Deletes an object, or marks it if a finalizer or its dependents block the deletion.
     pub fn delete(&mut self, key: &Key, options: &Value) -> Answer {
         let mut live = self.get(key)?;
         check_preconditions(key, &live, &options["preconditions"])?;
@@ -151,7 +173,7 @@ impl Store {
         self.put(key, live)
     }
 
-    /// Changes an object behind everybody's back; status and spec alike.
+    /// Changes an object as another client, status and spec.
     pub fn edit(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
         let mut object = self.get(key).expect("an object to edit");
         let before = object["spec"].clone();
@@ -163,8 +185,8 @@ impl Store {
         self.put(key, object).expect("an object to edit");
     }
 
-    /// Stores an object under a new version if it differs; removes it if nothing holds it
-    /// any more, and with it what it controlled.
+    /// Stores an object with a new version if it differs; removes it, with the objects that it
+    /// controls, if nothing blocks its deletion.
     fn put(&mut self, key: &Key, mut object: Value) -> Answer {
         let metadata = &object["metadata"];
         let held = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
@@ -197,7 +219,7 @@ impl Store {
 fn check_preconditions(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal> {
     for (field, name) in [("uid", "uid"), ("resourceVersion", "resource version")] {
         if !wanted[field].is_null() && wanted[field] != live["metadata"][field] {
-            return Err(refusal(409, "Conflict", format!("{} {:?}: the {name} is another", key.0, key.2)));
+            return Err(refusal(409, "Conflict", format!("{} {:?}: the {name} differs", key.0, key.2)));
         }
     }
     Ok(())
@@ -218,14 +240,14 @@ fn merge_patch(into: &mut Value, patch: &Value) {
     }
 }
 
-/// Removes the nulls that indexing left behind.
+/// Removes the nulls that indexing created.
 fn prune(object: &mut Value) {
     if let Some(map) = object.as_object_mut() {
         map.retain(|_, value| !value.is_null());
     }
 }
 
-/// The kinds of fields that a real server adds, which must not look like drift.
+/// Adds fields as a real server does, which must not count as drift.
 fn set_defaults(plural: &str, object: &mut Value) {
     let mut default = |pointer: &[&str], value: Value| {
         let field = pointer.iter().fold(&mut *object, |at, step| &mut at[*step]);
@@ -243,7 +265,7 @@ fn set_defaults(plural: &str, object: &mut Value) {
             default(&["spec", "revisionHistoryLimit"], 10.into());
             default(&["spec", "template", "spec", "dnsPolicy"], "ClusterFirst".into());
             default(&["spec", "template", "spec", "restartPolicy"], "Always".into());
-            // Its controller is quick: it has seen every change.
+            // Its controller has observed every change.
             let generation = object["metadata"]["generation"].clone();
             object["status"] = json!({"replicas": 0, "observedGeneration": generation});
         }

@@ -1,15 +1,15 @@
-//! The life of a database's certificate authority: which step is next, from what the two Secrets
-//! hold, what the instances have loaded and what clients can read. Pure: the driver is
-//! [`crate::operator::tls::served`].
+//! The lifecycle of a database's certificate authority: computes the next step from the content of
+//! the two Secrets, the certificates that instances have loaded and the authorities that clients can
+//! read. Pure: the driver is [`crate::operator::tls::served`].
 //!
-//! An authority is replaced in this order, and each step is one write, so that a crash between
-//! two of them is followed by the next one:
+//! An authority is replaced in these steps, each a single write, so that after a crash the next step
+//! follows:
 //!
-//! 1. the new authority is made and kept beside the present one, which goes on signing;
+//! 1. the new authority is created and stored beside the present one, which keeps signing;
 //! 2. both are published: to the instances, to the records in Vault, to the Secret with the
 //!    credentials;
 //! 3. clients have time to read them; then the new one signs the certificates;
-//! 4. once every instance has loaded these, and after the same time again, the former one goes.
+//! 4. once every instance has loaded these, and after the same time again, the former one is removed.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -17,53 +17,54 @@ use serde::{Deserialize, Serialize};
 use super::certificates::{LEAF_LIFETIME, Pair, not_after};
 use crate::contract::certificates::Authorities;
 
-/// How long before their end certificates are renewed. So long, too, before their end a lost
-/// authority is replaced without being asked: that must not end in certificates that have ended.
+/// How long before their expiry certificates are renewed. At this time, too, a lost authority is
+/// replaced without a request, so that the certificates do not expire.
 pub const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(60 * 24);
-/// How long before its end an authority is replaced: what it signs until then has its whole life.
+/// How long before its expiry an authority is replaced: certificates signed until then have their
+/// full lifetime.
 const RENEW_AUTHORITY_BEFORE: SignedDuration = SignedDuration::from_hours(400 * 24);
-/// How long clients have to read a new authority, unless they must read new credentials less
-/// often, or a person says otherwise.
+/// How long clients have to read a new authority, unless they must read new credentials less often,
+/// or the request sets another time.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// A lost authority is replaced before the certificates end, however rarely clients read.
+/// A lost authority is replaced before the certificates expire, however rarely clients read.
 const LONGEST_OVERLAP: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Certificates that end so soon are replaced although not everybody knows the new authority.
+/// Certificates that expire this soon are replaced even if not all clients know the new authority.
 const LAST_MOMENT: SignedDuration = SignedDuration::from_hours(24);
-/// How long clients have where certificates and key are gone: no pod can start meanwhile.
+/// How long clients have if certificates and key are missing: no pod can start meanwhile.
 const WITHOUT_CERTIFICATES: SignedDuration = SignedDuration::from_secs(60);
-/// After so long a pod has the files, whose agent is of a version that does not report them.
+/// After this time a pod whose agent does not report its files is assumed to have them.
 const WITHOUT_REPORT: SignedDuration = SignedDuration::from_mins(5);
 
-/// How long clients have to read a new authority: as long as they have for new credentials.
+/// How long clients have to read a new authority: the same time as for new credentials.
 pub fn overlap(rotation_period: Option<SignedDuration>) -> SignedDuration {
     rotation_period.map_or(OVERLAP, |period| period.clamp(OVERLAP, LONGEST_OVERLAP))
 }
 
-/// What the two Secrets hold, as far as it is of use.
+/// The valid content of the two Secrets.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// The authority that signs; none if there is none, or its key is lost.
     pub signer: Option<Pair>,
     /// The one that will sign.
     pub next: Option<Pair>,
-    /// Others that are trusted: former ones, and one whose key is lost.
+    /// Other trusted authorities: former ones, and one whose key is lost.
     pub others: Authorities,
-    /// The change that is under way, and what was asked.
+    /// The current change, and the last request.
     pub notes: Notes,
-    /// What the pods have.
+    /// The content of the pods' Secret.
     pub served: Served,
-    /// What they had before that was lost: what the desired state says.
-    pub remembered: Authorities,
+    /// The authorities in the desired state, in case the Secrets are lost.
+    pub recorded: Authorities,
 }
 
-/// What is noted beside the keys.
+/// The state that is stored beside the keys.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Notes {
-    /// The change that is under way.
+    /// The current change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
-    /// The request that was done last.
+    /// The last completed request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<String>,
 }
@@ -72,20 +73,20 @@ pub struct Notes {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// The request that it answers, if it was asked for.
+    /// The request that it answers, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// How long each of the two waits is, in seconds.
+    /// The length of each of the two waits, in seconds.
     pub overlap_seconds: i64,
-    /// When it began.
+    /// When it started.
     pub begun_at: Timestamp,
-    /// Since when everybody can read the new authority.
+    /// Since when all instances and clients can read the new authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Timestamp>,
     /// Since when it signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_at: Option<Timestamp>,
-    /// Since when every instance has loaded what it signed.
+    /// Since when every instance has loaded the certificates that it signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded_at: Option<Timestamp>,
 }
@@ -95,44 +96,44 @@ pub struct Change {
 pub struct Served {
     /// The authorities in it.
     pub authorities: Authorities,
-    /// Whether there is something else among them.
+    /// Whether there is other content among them.
     pub blurred: bool,
     /// The certificates; none if one is missing, unreadable or without its key.
     pub leaves: Option<Leaves>,
-    /// What identifies the content, as agents report it.
+    /// The fingerprint of the content, as agents report it.
     pub fingerprint: String,
 }
 
-/// Certificates that are whole.
+/// A complete set of certificates.
 #[derive(Clone, Debug)]
 pub struct Leaves {
-    /// The authority that signed all of them; none if it is not known.
+    /// The authority that signed all of them; none if it is unknown.
     pub authority: Option<String>,
-    /// When the first of them ends.
+    /// When the first of them expires.
     pub not_after: Timestamp,
 }
 
-/// The shortest time that a person may give clients.
+/// The shortest time that a request may set for clients.
 const SHORTEST_OVERLAP: SignedDuration = SignedDuration::from_secs(30);
 
-/// What is asked for.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The token of the annotation.
     pub token: String,
-    /// How long clients shall have.
+    /// How long clients have.
     pub overlap: Option<SignedDuration>,
 }
 
 impl Request {
-    /// A request, with a time that is neither too short for the steps between nor too long for
-    /// the certificates.
+    /// A request, with a time that is neither too short for the steps in between nor too long for the
+    /// certificates.
     pub fn new(token: String, overlap: Option<SignedDuration>) -> Self {
         Self { token, overlap: overlap.map(|overlap| overlap.clamp(SHORTEST_OVERLAP, LONGEST_OVERLAP)) }
     }
 }
 
-/// An instance, and what it has loaded.
+/// An instance, and the certificates that it has loaded.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The pod.
@@ -146,62 +147,62 @@ pub struct Member {
 pub struct Published {
     /// Such as `the Vault record …`.
     pub place: String,
-    /// What it holds; none if it is not there.
+    /// Its content; none if it does not exist.
     pub authorities: Option<Authorities>,
 }
 
-/// What else the next step depends on.
+/// The other inputs of the next step.
 pub struct Situation<'a> {
     /// Now.
     pub now: Timestamp,
-    /// What is asked for.
+    /// The request.
     pub request: Option<&'a Request>,
-    /// How long clients have, where the request does not say.
+    /// How long clients have, if the request does not set it.
     pub overlap: SignedDuration,
-    /// Whether the database is left as it is: only what would end is renewed.
+    /// Whether the database is not to be changed: then only expiring certificates are renewed.
     pub paused: bool,
-    /// The instances that run.
+    /// The running instances.
     pub members: &'a [Member],
-    /// What clients can read; none if that was not looked at, or could not be.
+    /// The authorities that clients can read; none if that was not or could not be read.
     pub published: Option<&'a [Published]>,
 }
 
 /// The next step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Make the first authority.
+    /// Create the first authority.
     Create(Notes),
-    /// Make the next authority.
+    /// Create the next authority.
     Announce(Change),
-    /// Take the pair that signs, which nobody knows, for the next one.
+    /// Publish the present signer, which is not trusted yet, as the next authority.
     Introduce(Change),
-    /// Write something down, such as that all know the next authority.
+    /// Record a state, such as the complete publication of the next authority.
     Note(Notes),
-    /// Let the next authority be the one that signs.
+    /// Make the next authority the signer.
     Switch,
     /// Sign certificates, and trust these authorities.
     Sign(Authorities),
-    /// Trust these authorities; the certificates stay.
+    /// Trust these authorities; the certificates are kept.
     Trust(Authorities),
-    /// Forget the former authorities.
+    /// Remove the former authorities.
     Retire,
-    /// Nothing to be done now.
+    /// No action is due.
     Rest(Rest),
 }
 
-/// Why nothing is to be done now.
+/// Why no action is due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rest {
     /// Whether the authority's key is lost.
     pub lost: bool,
-    /// When there is something to do.
+    /// When an action is due.
     pub due: Option<Timestamp>,
-    /// What is waited for that does not come with time.
+    /// The awaited event, besides time.
     pub waits_for: Option<String>,
 }
 
 impl State {
-    /// The authorities that are trusted.
+    /// The trusted authorities.
     pub fn trusted(&self) -> Authorities {
         let pairs = [&self.signer, &self.next].into_iter().flatten();
         pairs.fold(self.others.clone(), |all, pair| all.and(&pair.authorities()))
@@ -209,11 +210,11 @@ impl State {
 
     /// The authorities that instances and clients know.
     pub fn known(&self) -> &Authorities {
-        if self.served.authorities.is_empty() { &self.remembered } else { &self.served.authorities }
+        if self.served.authorities.is_empty() { &self.recorded } else { &self.served.authorities }
     }
 
-    /// The state after a step that is written to the authority's own Secret. `fresh` is a new
-    /// pair, for the steps that make one.
+    /// The state after a step that is written to the authority's own Secret. `fresh` is a new pair,
+    /// for the steps that create one.
     #[must_use]
     pub fn after(mut self, step: &Step, fresh: Option<Pair>, now: Timestamp) -> Self {
         match step {
@@ -252,7 +253,7 @@ impl State {
             return self.while_announced(next, situation);
         }
         let Some(signer) = &self.signer else { return self.while_lost(situation) };
-        // Where both Secrets were lost, it signs before it is in a file; it was announced all the same.
+        // If both Secrets were lost, it signs before it is in a file, but after it was announced.
         let announced = self.notes.change.as_ref().is_some_and(|change| change.switched_at.is_some());
         let is_known = known.include(&signer.authorities()) || (announced && self.others.include(known));
         if !known.is_empty() && !is_known {
@@ -264,11 +265,11 @@ impl State {
     /// There is no key to sign with.
     fn while_lost(&self, situation: &Situation<'_>) -> Step {
         if self.known().is_empty() && self.others.is_empty() {
-            // The first one answers whatever was asked before it.
+            // The first one answers all earlier requests.
             let answered = situation.request.map(|request| request.token.clone());
             return Step::Create(Notes { change: None, answered });
         }
-        // Without certificates no pod starts.
+        // Without certificates no pod can start.
         let Some(leaves) = &self.served.leaves else { return Step::Announce(self.change(situation, None)) };
         let trusted = self.known().and(&self.others);
         if !self.served.trusts(&trusted) {
@@ -282,12 +283,12 @@ impl State {
         }
     }
 
-    /// A next authority is there.
+    /// A next authority exists.
     fn while_announced(&self, next: &Pair, situation: &Situation<'_>) -> Step {
         let now = situation.now;
         let change = self.notes.change.clone().unwrap_or_else(|| self.change(situation, None));
         if let Some(request) = self.asked(situation).filter(|_| !situation.paused) {
-            // Whoever asks meanwhile gets the one that is on its way, and sets its pace.
+            // A request during the change is answered by it, and sets its overlap.
             let asked = self.change(situation, Some(request));
             let change = Change { request: asked.request, overlap_seconds: asked.overlap_seconds, ..change };
             return Step::Note(Notes { change: Some(change), ..self.notes.clone() });
@@ -322,7 +323,7 @@ impl State {
             Step::Rest(Rest { lost: self.signer.is_none(), due: Some(due), waits_for })
         };
         if situation.paused {
-            return rest(None, Some("spec.paused, or a spec that cannot be planned".to_owned()));
+            return rest(None, Some("spec.paused to be false, or a valid spec".to_owned()));
         }
         let lagging = self.lagging(situation, change.begun_at);
         match change.published_at {
@@ -344,10 +345,10 @@ impl State {
         }
     }
 
-    /// The authority that shall sign does.
+    /// The intended authority signs.
     fn while_signing(&self, signer: &Pair, situation: &Situation<'_>) -> Step {
         let (now, own) = (situation.now, signer.authorities());
-        // Trusted for no reason that is written down: somebody restored a Secret of another time.
+        // Trusted without a recorded reason: an old Secret was restored.
         let strays = self.trusted().and(&self.served.authorities).without(&own);
         let switched = self.notes.change.as_ref();
         let leaves_at = switched.and_then(|change| Some(after(change.loaded_at?, change.overlap())));
@@ -375,7 +376,7 @@ impl State {
                     Some(waits_for) => rest(renew_at, Some(waits_for)),
                     None => note(Change { loaded_at: Some(now), ..change.clone() }),
                 },
-                // The next one's key is gone before it has signed: it needs another one.
+                // The next one's key was lost before it signed: another one is needed.
                 (None, None) => Step::Announce(Change { begun_at: now, published_at: None, ..change.clone() }),
             },
             None if !strays.is_empty() => note(Change { switched_at: Some(now), ..self.change(situation, None) }),
@@ -392,7 +393,7 @@ impl State {
         }
     }
 
-    /// The request, if nothing answers it yet.
+    /// The request, if it is not answered yet.
     fn asked<'a>(&self, situation: &Situation<'a>) -> Option<&'a Request> {
         let of_change = self.notes.change.as_ref().and_then(|change| change.request.as_ref());
         situation.request.filter(|request| ![of_change, self.notes.answered.as_ref()].contains(&Some(&request.token)))
@@ -410,7 +411,7 @@ impl State {
         }
     }
 
-    /// The first instance that has not loaded what the Secret holds.
+    /// The first instance that has not loaded the Secret's content.
     fn lagging(&self, situation: &Situation<'_>, since: Timestamp) -> Option<String> {
         let has_it = |member: &&Member| match &member.certificates {
             Some(loaded) => *loaded == self.served.fingerprint,
@@ -422,7 +423,9 @@ impl State {
 
     /// The first place from which clients cannot read all authorities.
     fn unpublished(&self, situation: &Situation<'_>) -> Option<String> {
-        let Some(places) = situation.published else { return Some("a look at what clients can read".to_owned()) };
+        let Some(places) = situation.published else {
+            return Some("the authorities that clients can read to be checked".to_owned());
+        };
         let trusted = self.trusted();
         let holds = |place: &&Published| place.authorities.as_ref().is_some_and(|held| held.include(&trusted));
         let place = places.iter().find(|place| !holds(place))?;
@@ -443,13 +446,13 @@ impl Change {
 }
 
 impl Pair {
-    /// The pair's certificate, as authorities are compared.
+    /// The pair's certificate, in the form in which authorities are compared.
     pub fn authorities(&self) -> Authorities {
         Authorities::from_pem(&self.certificate)
     }
 }
 
-/// Whether certificates end soon, and new ones would end later.
+/// Whether certificates expire soon, and new ones would expire later.
 fn ends_soon(leaves: &Leaves, signer: &Pair, now: Timestamp) -> bool {
     let renewed = after(now, LEAF_LIFETIME).min(not_after(&signer.certificate).unwrap_or(Timestamp::MAX));
     now >= before(leaves.not_after, RENEW_BEFORE) && before(renewed, LAST_MOMENT) > leaves.not_after

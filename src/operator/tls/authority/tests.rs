@@ -1,5 +1,5 @@
-//! Whole lives of an authority: each step is taken as if the operator had crashed after it, and
-//! after each step nobody who reads the record is locked out.
+//! Complete lifecycles of an authority: the operator crashes after each step, and after each step
+//! every client that has read the record can connect.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use crate::operator::tls::certificates;
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// A database as the operator, the instances and the clients see it.
+/// A database from the view of the operator, the instances and the clients.
 struct Life {
     state: State,
     now: Timestamp,
     paused: bool,
     request: Option<Request>,
-    /// What the instances trust, and by whom the certificate is that they present.
+    /// The authorities that each instance trusts, and the signer of its certificate.
     members: Vec<(Authorities, Option<String>, String)>,
-    /// What clients read, and since when each authority is there.
+    /// The authorities in the record, and since when.
     record: Authorities,
     /// Clients that read the record once, and never again.
     read_once: Vec<Authorities>,
@@ -26,7 +26,7 @@ struct Life {
 }
 
 impl Life {
-    /// A database that has just been made.
+    /// A new database.
     fn new() -> Self {
         let now = "2026-06-01T00:00:00Z".parse().expect("a time");
         let mut life = Self {
@@ -62,7 +62,7 @@ impl Life {
         })
     }
 
-    /// Takes one step, as the driver does; returns whether there was one.
+    /// Executes one step, as the driver does; returns whether there was one.
     fn step(&mut self) -> bool {
         let step = self.next_step();
         let fresh = || certificates::authority(&Names::new("games", "chat"), self.now).expect("an authority");
@@ -98,7 +98,7 @@ impl Life {
         true
     }
 
-    /// The operator works until it rests.
+    /// The operator executes steps until no action is due.
     fn work(&mut self) {
         for _ in 0..20 {
             if !self.step() {
@@ -106,10 +106,10 @@ impl Life {
             }
             self.check();
         }
-        panic!("it does not come to rest: {:?}", self.steps);
+        panic!("the steps do not end: {:?}", self.steps);
     }
 
-    /// One instance loads what the Secret holds.
+    /// One instance loads the Secret's content.
     fn load(&mut self, member: usize) {
         let served = &self.state.served;
         let signed_by = served.leaves.as_ref().and_then(|leaves| leaves.authority.clone());
@@ -131,7 +131,8 @@ impl Life {
         self.now = after(self.now, time);
     }
 
-    /// Whoever reads the record can connect to every instance, and the instances to one another.
+    /// Every client that has read the record can connect to every instance, and the instances to
+    /// one another.
     fn check(&self) {
         let presented: BTreeSet<_> = self.members.iter().filter_map(|(_, signed_by, _)| signed_by.clone()).collect();
         for authority in presented.iter().map(|authority| Authorities::from_pem(authority)) {
@@ -166,7 +167,7 @@ impl Life {
         self.state.served.leaves.as_ref().and_then(|leaves| leaves.authority.clone()).expect("an authority")
     }
 
-    /// From a new authority that was announced to the end of the former one.
+    /// From the announcement of a new authority to the removal of the former one.
     fn see_through(&mut self, former: &str) {
         // One instance after the other, the record in between, and the operator at each point.
         self.load(0);
@@ -175,14 +176,14 @@ impl Life {
         self.work();
         assert!(
             self.state.notes.change.as_ref().is_some_and(|change| change.published_at.is_none()),
-            "one has not loaded"
+            "one instance has not loaded"
         );
         self.load(1);
         self.work();
         self.read_once.push(self.record.clone());
         self.pass(OVERLAP - MINUTE);
         self.work();
-        assert_eq!(self.signed_by(), former, "clients have their whole time");
+        assert_eq!(self.signed_by(), former, "clients have the complete time");
         // The certificates may have been renewed meanwhile.
         (0..2).for_each(|member| self.load(member));
         self.pass(MINUTE);
@@ -214,7 +215,7 @@ fn a_new_database_has_one_authority_and_rests() {
 }
 
 #[test]
-fn an_authority_that_is_asked_for_comes_without_locking_anybody_out() {
+fn a_requested_authority_is_introduced_without_an_outage() {
     let mut life = Life::new();
     let former = life.signed_by();
     life.ask("monday");
@@ -228,7 +229,7 @@ fn an_authority_that_is_asked_for_comes_without_locking_anybody_out() {
 }
 
 #[test]
-fn an_authority_is_replaced_before_it_ends_and_certificates_before_they_do() {
+fn an_authority_and_certificates_are_replaced_before_they_expire() {
     let mut life = Life::new();
     let former = life.signed_by();
     let mut years = 0;
@@ -246,7 +247,7 @@ fn an_authority_is_replaced_before_it_ends_and_certificates_before_they_do() {
 }
 
 #[test]
-fn a_lost_authority_changes_nothing_until_it_is_asked_for() {
+fn a_lost_authority_changes_nothing_until_a_new_one_is_requested() {
     let mut life = Life::new();
     let former = life.signed_by();
     life.lose_authority();
@@ -254,7 +255,7 @@ fn a_lost_authority_changes_nothing_until_it_is_asked_for() {
     life.pass(DAY * 200);
     life.work();
     assert_eq!(life.steps, Vec::<&str>::new());
-    let Step::Rest(rest) = life.next_step() else { panic!("nothing is to be done") };
+    let Step::Rest(rest) = life.next_step() else { panic!("no action is due") };
     assert!(rest.lost);
     life.ask("monday");
     life.work();
@@ -263,7 +264,7 @@ fn a_lost_authority_changes_nothing_until_it_is_asked_for() {
 }
 
 #[test]
-fn a_lost_authority_is_replaced_in_time_by_itself() {
+fn a_lost_authority_is_replaced_in_time_automatically() {
     for paused in [false, true] {
         let mut life = Life::new();
         let former = life.signed_by();
@@ -273,7 +274,7 @@ fn a_lost_authority_is_replaced_in_time_by_itself() {
         life.work();
         assert_eq!(life.steps, ["announce", "trust"], "paused: {paused}");
         if paused {
-            // What would end goes on all the same.
+            // Certificates that would expire are still renewed.
             life.everybody_reads();
             life.pass(DAY * 58 + SignedDuration::from_hours(1));
             life.work();
@@ -296,9 +297,9 @@ fn a_restored_authority_signs_again() {
     assert!(matches!(life.next_step(), Step::Rest(Rest { lost: false, .. })));
 }
 
-/// The Secret of another time, or of somebody's own making.
+/// An old Secret, or one from another source.
 #[test]
-fn an_authority_that_nobody_knows_is_published_before_it_signs() {
+fn an_unknown_authority_is_published_before_it_signs() {
     let mut life = Life::new();
     let former = life.signed_by();
     let other = certificates::authority(&Names::new("games", "chat"), life.now).expect("an authority");
@@ -310,7 +311,7 @@ fn an_authority_that_nobody_knows_is_published_before_it_signs() {
 }
 
 #[test]
-fn lost_in_the_midst_of_a_change_it_is_still_trusted() {
+fn an_authority_lost_during_a_change_is_still_trusted() {
     for (lost_after, asked_again) in [("announce", true), ("switch", true), ("note", true)] {
         let mut life = Life::new();
         life.ask("monday");
@@ -337,7 +338,7 @@ fn lost_in_the_midst_of_a_change_it_is_still_trusted() {
 }
 
 #[test]
-fn certificates_that_are_gone_come_back_at_once() {
+fn missing_certificates_are_recreated_at_once() {
     let mut life = Life::new();
     let former = life.signed_by();
     life.state.served = Served::default();
@@ -345,14 +346,14 @@ fn certificates_that_are_gone_come_back_at_once() {
     assert_eq!((life.steps.as_slice(), life.signed_by()), (&["sign"][..], former));
 }
 
-/// Both Secrets deleted: the agents were told the authorities, and what they have loaded serves
-/// on until the record has the new one, or for a minute.
+/// Both Secrets deleted: the agents have the authorities in the desired state, and the loaded
+/// certificates are used until the record has the new authority, or for a minute.
 #[test]
-fn both_gone_leave_clients_the_time_that_there_is() {
+fn after_a_loss_of_both_secrets_clients_have_the_remaining_time() {
     let mut life = Life::new();
     let former = life.state.trusted();
     life.lose_authority();
-    (life.state.remembered, life.state.served) = (former.clone(), Served::default());
+    (life.state.recorded, life.state.served) = (former.clone(), Served::default());
     life.work();
     assert_eq!(life.steps, ["announce"]);
     life.record = life.state.trusted();
@@ -363,7 +364,7 @@ fn both_gone_leave_clients_the_time_that_there_is() {
 
     let mut life = Life::new();
     life.lose_authority();
-    (life.state.remembered, life.state.served) = (former, Served::default());
+    (life.state.recorded, life.state.served) = (former, Served::default());
     life.record = Authorities::default();
     for member in &mut life.members {
         *member = Default::default();
@@ -371,11 +372,11 @@ fn both_gone_leave_clients_the_time_that_there_is() {
     life.work();
     life.pass(MINUTE);
     life.work();
-    assert_eq!(life.steps, ["announce", "switch", "sign"], "Vault is away, and pods must be able to start");
+    assert_eq!(life.steps, ["announce", "switch", "sign"], "Vault is unavailable, and pods must be able to start");
 }
 
 #[test]
-fn a_pause_stops_what_is_asked_for() {
+fn a_pause_stops_a_requested_change() {
     let mut life = Life::new();
     life.paused = true;
     life.ask("monday");
@@ -391,7 +392,7 @@ fn a_pause_stops_what_is_asked_for() {
 }
 
 #[test]
-fn who_asks_meanwhile_sets_the_pace_of_the_one_that_is_on_its_way() {
+fn a_request_during_a_change_sets_its_overlap() {
     let mut life = Life::new();
     life.ask("monday");
     life.work();
@@ -410,9 +411,9 @@ fn who_asks_meanwhile_sets_the_pace_of_the_one_that_is_on_its_way() {
     assert_eq!(life.state.notes.answered.as_deref(), Some("tuesday"));
 }
 
-/// An agent of a version that reports nothing has what the kubelet has brought it after a while.
+/// An agent whose version does not report its files is assumed to have them after some time.
 #[test]
-fn an_agent_that_does_not_report_is_given_time() {
+fn an_agent_that_does_not_report_gets_time() {
     let mut life = Life::new();
     life.ask("monday");
     life.work();

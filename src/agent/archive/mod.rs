@@ -1,0 +1,293 @@
+//! Continuous archiving. Every instance keeps pgBackRest's configuration, so that whoever is promoted
+//! archives at once; the leader creates the stanza, reports how far the archive is, and gives WAL up
+//! before it fills the volume.
+
+mod catch_up;
+mod config;
+mod progress;
+mod stanza;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::desired::{self, DesiredState};
+use super::ensure;
+use super::records::{RecordsError, Source};
+use super::report::Reporter;
+use crate::backoff::{Backoff, jittered};
+use crate::contract::backup::Place;
+use crate::contract::pod::PGDATA;
+use config::Secrets;
+use progress::Progress;
+
+/// Interval between two reads of the keys in Vault: keys that are refused are read again at once.
+const KEYS_INTERVAL: Duration = Duration::from_secs(3600);
+/// The same while nothing can be archived: the keys may have been rotated.
+const KEYS_INTERVAL_ON_FAILURE: Duration = Duration::from_secs(30);
+/// Interval between two looks at the archive's progress.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Timeout of the checkpoint that removes WAL which was given up.
+const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
+/// The error of a command that another one keeps from a lock.
+const LOCKED: &str = "[050]";
+
+/// The archive of this instance; cheap to clone.
+#[derive(Clone)]
+pub struct Archive {
+    desired: DesiredState,
+    access: watch::Receiver<Access>,
+    /// Whether the leader cannot archive: the keys are then read again soon.
+    fails: watch::Sender<bool>,
+}
+
+/// The access to a store.
+#[derive(Clone)]
+enum Access {
+    /// It is not known yet, or nothing is to be archived.
+    Unknown,
+    /// The keys cannot be read, or are no keys.
+    Failed(String),
+    /// The configuration opens it.
+    Open(Arc<Opened>),
+}
+
+/// A store that the configuration opens.
+struct Opened {
+    place: Place,
+    secrets: Secrets,
+    written: Instant,
+}
+
+impl Access {
+    fn opened(&self, place: &Place) -> Option<Arc<Opened>> {
+        match self {
+            Self::Open(opened) if opened.place == *place => Some(opened.clone()),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConfigureError {
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error("the record {0} does not exist in Vault")]
+    Missing(String),
+    #[error("{0}")]
+    Content(String),
+    #[error("pgBackRest's configuration cannot be written: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Keeps the configuration of this instance from now on.
+pub fn follow(desired: DesiredState, records: Source) -> Archive {
+    let (configured, access) = watch::channel(Access::Unknown);
+    let fails = watch::Sender::new(false);
+    tokio::spawn(keep_configured(desired.clone(), records, configured, fails.subscribe()));
+    Archive { desired, access, fails }
+}
+
+async fn keep_configured(
+    mut state: DesiredState,
+    records: Source,
+    configured: watch::Sender<Access>,
+    mut fails: watch::Receiver<bool>,
+) {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+    loop {
+        let Some(place) = desired::first(&mut state).await.archive.clone() else {
+            if let Err(error) = config::remove() {
+                tracing::warn!(%error, "pgBackRest's configuration cannot be removed");
+            }
+            configured.send_replace(Access::Unknown);
+            desired::changed(&mut state).await;
+            continue;
+        };
+        let is_open = configured.borrow().opened(&place).is_some();
+        let wait = match configure(&records, &place).await {
+            Ok((secrets, changed)) => {
+                backoff.reset();
+                if changed {
+                    tracing::info!(store = place.name, "the configuration of the WAL archive was written");
+                }
+                // The file outlives a restart of the container.
+                if changed || !is_open {
+                    let opened = Opened { place: place.clone(), secrets, written: Instant::now() };
+                    configured.send_replace(Access::Open(Arc::new(opened)));
+                }
+                jittered(if *fails.borrow_and_update() { KEYS_INTERVAL_ON_FAILURE } else { KEYS_INTERVAL })
+            }
+            Err(error) => {
+                tracing::warn!(%error, store = place.name, "the keys of the store cannot be read; trying again");
+                if !is_open {
+                    configured.send_replace(Access::Failed(error.to_string()));
+                }
+                backoff.step()
+            }
+        };
+        tokio::select! {
+            () = another_place(&mut state, &place) => backoff.reset(),
+            () = tokio::time::sleep(wait) => {}
+            Ok(()) = fails.changed() => {}
+        }
+    }
+}
+
+/// Waits until the desired state names another place.
+async fn another_place(state: &mut DesiredState, place: &Place) {
+    while desired::first(state).await.archive.as_ref() == Some(place) {
+        desired::changed(state).await;
+    }
+}
+
+/// Reads the keys and writes the configuration; returns them, and whether it differs from the one
+/// before.
+async fn configure(records: &Source, place: &Place) -> Result<(Secrets, bool), ConfigureError> {
+    let vault = records.open().await?.vault;
+    let read = async |path: &str| {
+        let record = vault.read_kv(path).await.map_err(RecordsError::from)?;
+        record.ok_or_else(|| ConfigureError::Missing(path.to_owned()))
+    };
+    let (keys, passphrase) = tokio::try_join!(read(&place.store.keys.vault_path), read(&place.passphrase))?;
+    let secrets = Secrets::of(place, &keys.data, &passphrase.data).map_err(ConfigureError::Content)?;
+    let changed = config::write(place, &secrets)?;
+    Ok((secrets, changed))
+}
+
+/// The state of the stanza, pgBackRest's record of a database in a store.
+#[derive(Clone, Debug)]
+enum Stanza {
+    /// It is being created or compared.
+    Pending,
+    /// Nothing can be archived.
+    Failed(String),
+    /// It exists. Where the archive was empty, since when.
+    Ready(Option<Timestamp>),
+}
+
+impl Archive {
+    /// Archives for as long as this pod leads.
+    pub async fn keep(self, reporter: &Reporter) {
+        let mut state = self.desired.clone();
+        // A leader that lost the lead while it gave WAL up may have dropped some since it leads again.
+        let gap = progress::Marker::take();
+        loop {
+            let Some(place) = desired::first(&mut state).await.archive.clone() else {
+                self.fails.send_replace(false);
+                reporter.update(|report| report.archive = None);
+                desired::changed(&mut state).await;
+                continue;
+            };
+            let (stanza, known) = watch::channel(Stanza::Pending);
+            // Neither waits for the other: a store that does not answer must not keep the volume from being watched.
+            let work = async {
+                tokio::join!(self.create_stanza(&place, stanza), self.watch_progress(&place, known, gap, reporter))
+            };
+            tokio::select! {
+                _ = work => {}
+                () = another_place(&mut state, &place) => {}
+            }
+        }
+    }
+
+    /// Creates the stanza, unless it exists: then its record is compared with this database. Afterwards what a
+    /// former leader has not archived is archived from here.
+    async fn create_stanza(&self, place: &Place, stanza: watch::Sender<Stanza>) {
+        let mut access = self.access.clone();
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        loop {
+            let Some(opened) = access.borrow_and_update().opened(place) else {
+                if access.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let created = async {
+                stanza::create().await?;
+                stanza::newest().await
+            };
+            match created.await {
+                Ok(newest) => {
+                    match catch_up::mark(&Path::new(PGDATA).join("pg_wal/archive_status"), newest.as_deref()) {
+                        Ok(0) => {}
+                        Ok(count) => tracing::info!(count, "archiving what a former leader may not have archived"),
+                        Err(error) => tracing::warn!(%error, "the state of WAL segments cannot be read"),
+                    }
+                    stanza.send_replace(Stanza::Ready(newest.is_none().then(Timestamp::now)));
+                    return;
+                }
+                Err(error) => {
+                    let error = opened.secrets.redact(&error);
+                    tracing::warn!(error, store = place.name, "the archive cannot be created; trying again");
+                    // Another command of pgBackRest runs, such as a push: the archive is there.
+                    if !error.starts_with(LOCKED) {
+                        stanza.send_replace(Stanza::Failed(error));
+                    }
+                }
+            }
+            tokio::select! {
+                () = backoff.wait() => {}
+                Ok(()) = access.changed() => backoff.reset(),
+            }
+        }
+    }
+
+    async fn watch_progress(
+        &self,
+        place: &Place,
+        stanza: watch::Receiver<Stanza>,
+        gap: Option<Timestamp>,
+        reporter: &Reporter,
+    ) {
+        let mut progress = Progress::new(gap);
+        loop {
+            let access = self.access.borrow().clone();
+            let opened = access.opened(place);
+            let refused = match (&access, stanza.borrow().clone()) {
+                (Access::Failed(error), _) => Some(error.clone()),
+                (_, Stanza::Failed(error)) => Some(error),
+                (_, Stanza::Ready(since)) => {
+                    progress.counts_since(since);
+                    None
+                }
+                (_, Stanza::Pending) => None,
+            };
+            let read = tokio::time::timeout(INTERVAL, async {
+                let connection = ensure::connect("postgres").await.map_err(|error| error.to_string())?;
+                progress.read_statistics(&connection.client, opened.as_ref().map(|opened| opened.written)).await
+            });
+            if let Ok(Err(error)) = read.await {
+                tracing::debug!(error, "the statistics of the archiver cannot be read");
+            }
+            match progress.look(refused.is_some() || opened.is_none()) {
+                Ok(true) => free_wal().await,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the WAL that waits for the archive cannot be counted"),
+            }
+            let redact =
+                |text: &str| opened.as_ref().map_or_else(|| text.to_owned(), |opened| opened.secrets.redact(text));
+            let mut report = progress.report(&place.name, redact);
+            report.failure = refused.or(report.failure);
+            let now = report.failure.is_some();
+            self.fails.send_if_modified(|before| std::mem::replace(before, now) != now);
+            reporter.update(|before| before.archive = Some(report));
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// PostgreSQL removes WAL at a checkpoint.
+async fn free_wal() {
+    let checkpoint = async {
+        let connection = ensure::connect("postgres").await.map_err(|error| error.to_string())?;
+        connection.client.batch_execute("CHECKPOINT").await.map_err(|error| crate::postgres::describe(&error))
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(CHECKPOINT_LIMIT, checkpoint).await {
+        tracing::warn!(error, "no checkpoint removes the WAL that was given up");
+    }
+}

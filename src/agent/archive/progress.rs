@@ -1,0 +1,266 @@
+//! How far the archive is: PostgreSQL's own statistics, and the segments that wait.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+use super::stanza::LONGEST_ERROR;
+use crate::agent::volume;
+use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA};
+use crate::contract::report::ArchiveReport;
+use crate::postgres::describe;
+
+/// WAL that waits because the store is slow is given up only when it takes this share of the volume.
+const SHARE: u64 = 8;
+/// The free space below which WAL that cannot be archived is given up, so that the server lives: a tenth of the
+/// volume, but no more than this, unless it is less than [`LEAST_SHARE`] of the volume. A database may write
+/// much of it between two looks.
+const ROOM: u64 = 2 << 30;
+/// See [`ROOM`].
+const LEAST_SHARE: u64 = 50;
+/// The size of a segment, in bytes.
+const SEGMENT: u64 = 16 << 20;
+/// The report names a newer segment at most this often, so that it does not change with every one.
+const REPORTED: SignedDuration = SignedDuration::from_mins(5);
+/// So many looks in a row must find a failure until it is reported: a segment is tried again.
+const SIGHTINGS: u32 = 2;
+
+const QUERY: &str = "
+    SELECT last_archived_time, last_failed_time,
+           last_failed_time IS NOT NULL AND (last_archived_time IS NULL OR last_failed_time > last_archived_time) AS failing
+    FROM pg_catalog.pg_stat_archiver";
+
+/// The file that makes WAL count as archived ([`ARCHIVE_GIVEN_UP`]). It is removed with the value, as the lead
+/// ends: no later leader may drop WAL for it.
+pub struct Marker(PathBuf);
+
+impl Marker {
+    fn new() -> Self {
+        Self(PathBuf::from(ARCHIVE_GIVEN_UP))
+    }
+
+    /// Removes the marker of an earlier lead; returns now if there was one.
+    pub fn take() -> Option<Timestamp> {
+        std::fs::remove_file(ARCHIVE_GIVEN_UP).is_ok().then(Timestamp::now)
+    }
+
+    fn exists(&self) -> bool {
+        self.0.exists()
+    }
+
+    fn set(&self) -> std::io::Result<()> {
+        if let Some(folder) = self.0.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(&self.0, "")
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        std::fs::remove_file(&self.0)
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        let _ = self.remove();
+    }
+}
+
+/// The observed state of the archive.
+pub struct Progress {
+    marker: Marker,
+    /// Since when archived segments count; none: always.
+    since: Option<Timestamp>,
+    archived_at: Option<Timestamp>,
+    reported_at: Option<Timestamp>,
+    waiting: u32,
+    failures: u32,
+    failure: Option<String>,
+    given_up_at: Option<Timestamp>,
+}
+
+impl Progress {
+    /// Nothing is known yet but, perhaps, a gap.
+    pub fn new(given_up_at: Option<Timestamp>) -> Self {
+        Self {
+            marker: Marker::new(),
+            since: None,
+            archived_at: None,
+            reported_at: None,
+            waiting: 0,
+            failures: 0,
+            failure: None,
+            given_up_at,
+        }
+    }
+
+    /// Segments that were archived before, elsewhere or nowhere, do not count.
+    pub fn counts_since(&mut self, since: Option<Timestamp>) {
+        self.since = since;
+    }
+
+    /// Reads PostgreSQL's statistics. `configured` is when the configuration was written: an earlier failure
+    /// says nothing of it.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn read_statistics(&mut self, client: &Client, configured: Option<Instant>) -> Result<(), String> {
+        let row = client.query_one(QUERY, &[]).await.map_err(|error| describe(&error))?;
+        let time = |column: &str| -> Option<Timestamp> {
+            let time: Option<std::time::SystemTime> = row.get(column);
+            Timestamp::try_from(time?).ok()
+        };
+        self.archived_at = time("last_archived_time").filter(|at| self.since.is_none_or(|since| *at > since));
+        let age = configured.map_or(Duration::ZERO, |configured| configured.elapsed());
+        let configured = Timestamp::now() - SignedDuration::try_from(age).unwrap_or_default();
+        let failed = row.get::<_, bool>("failing") && time("last_failed_time").is_some_and(|at| at > configured);
+        self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
+        if !failed {
+            self.failure = None;
+        } else if self.failure.is_none() {
+            self.failure = Some(last_error().unwrap_or_else(|| "a WAL segment cannot be archived".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Counts waiting segments, and gives them up where they fill the volume; returns whether that began now.
+    /// It needs no server, since one that is busy is when it matters. `refused`: nothing can be archived.
+    ///
+    /// # Errors
+    /// If the volume cannot be read or the marker not be written.
+    pub fn look(&mut self, refused: bool) -> std::io::Result<bool> {
+        self.waiting = waiting(&Path::new(PGDATA).join("pg_wal/archive_status"))?;
+        let (free, size) = (volume::free()?, volume::size()?);
+        self.give_up(refused, free, size)
+    }
+
+    /// Archives again once none waits.
+    fn give_up(&mut self, refused: bool, free: u64, size: u64) -> std::io::Result<bool> {
+        let is_stuck = refused || self.failures >= SIGHTINGS || u64::from(self.waiting) * SEGMENT >= size / SHARE;
+        let room = (size / 10).min(ROOM).max(size / LEAST_SHARE);
+        if free < room && self.waiting > 0 && is_stuck {
+            self.given_up_at = Some(Timestamp::now());
+            let begins = !self.marker.exists();
+            self.marker.set()?;
+            if begins {
+                let segments = self.waiting;
+                tracing::warn!(segments, "the volume is nearly full: WAL that cannot be archived is given up");
+            }
+            return Ok(begins);
+        }
+        if self.waiting == 0 && self.marker.exists() {
+            self.marker.remove()?;
+            tracing::info!("WAL is archived again; the archive lacks the WAL that was given up");
+        }
+        Ok(false)
+    }
+
+    /// The report; a text of pgBackRest passes `redact`.
+    pub fn report(&mut self, store: &str, redact: impl Fn(&str) -> String) -> ArchiveReport {
+        let is_newer = |newest: Timestamp| self.reported_at.is_none_or(|at| newest.duration_since(at) >= REPORTED);
+        if self.archived_at.is_some_and(is_newer) {
+            self.reported_at = self.archived_at;
+        }
+        ArchiveReport {
+            store: store.to_owned(),
+            archived_at: self.reported_at,
+            // A power of two, rounded up.
+            waiting: if self.waiting < 4 { 0 } else { self.waiting.checked_next_power_of_two().unwrap_or(u32::MAX) },
+            failure: self.failure.as_deref().filter(|_| self.failures >= SIGHTINGS).map(redact),
+            given_up_at: self.given_up_at,
+        }
+    }
+}
+
+/// The number of segments that wait for the archive.
+fn waiting(folder: &Path) -> std::io::Result<u32> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder)? {
+        count += u32::from(entry?.file_name().to_string_lossy().ends_with(".ready"));
+    }
+    Ok(count)
+}
+
+/// The error of the segment that failed first, which asynchronous archiving leaves in its spool.
+fn last_error() -> Option<String> {
+    let folder = Path::new("/tmp/pgbackrest/archive").join(super::config::STANZA).join("out");
+    let mut errors: Vec<_> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "error"))
+        .collect();
+    errors.sort();
+    // The first line is pgBackRest's code.
+    let text = std::fs::read_to_string(errors.first()?).ok()?;
+    let (code, message) = text.split_once('\n')?;
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(format!("[{code}]: {}", message.chars().take(LONGEST_ERROR).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_changes_at_most_every_five_minutes_while_all_is_well() {
+        let start = Timestamp::UNIX_EPOCH;
+        let mut progress = Progress { archived_at: Some(start), ..Progress::new(None) };
+        let first = progress.report("main", str::to_owned);
+        assert_eq!((first.archived_at, first.waiting, first.failure.clone()), (Some(start), 0, None));
+        progress.archived_at = Some(start + SignedDuration::from_mins(1));
+        progress.waiting = 3;
+        assert_eq!(progress.report("main", str::to_owned), first);
+        progress.archived_at = Some(start + REPORTED);
+        assert_ne!(progress.report("main", str::to_owned), first);
+    }
+
+    #[test]
+    fn wal_is_given_up_only_where_it_cannot_be_archived_and_fills_the_volume() {
+        const GB: u64 = 1 << 30;
+        let marker = std::env::temp_dir().join(format!("servicedb-given-up-{}", std::process::id()));
+        let mut progress = Progress { waiting: 1, marker: Marker(marker.clone()), ..Progress::new(None) };
+        let look = |progress: &mut Progress, refused, free| {
+            progress.give_up(refused, free, 8 * GB).expect("a marker");
+            marker.exists()
+        };
+        assert!(!look(&mut progress, false, GB / 4), "data fills the volume, and the archive keeps up");
+        assert!(!look(&mut progress, true, GB), "there is room");
+        assert!(look(&mut progress, true, GB / 4), "without keys nothing is archived");
+        assert!(look(&mut progress, false, 2 * GB), "until none waits");
+        progress.waiting = 0;
+        assert!(!look(&mut progress, true, GB / 4));
+        (progress.waiting, progress.failures) = (1, SIGHTINGS);
+        assert!(look(&mut progress, false, GB / 4));
+        (progress.waiting, progress.failures) = (0, 0);
+        assert!(!look(&mut progress, false, GB / 4));
+        progress.waiting = 64;
+        assert!(look(&mut progress, false, GB / 4), "the store is too slow");
+        assert!(progress.given_up_at.is_some());
+        drop(progress);
+        assert!(!marker.exists(), "a later leader drops nothing for it");
+    }
+
+    #[test]
+    fn a_large_volume_keeps_little_of_it_free_for_wal() {
+        const GB: u64 = 1 << 30;
+        let marker = std::env::temp_dir().join(format!("servicedb-room-{}", std::process::id()));
+        let mut progress = Progress { waiting: 1, marker: Marker(marker), ..Progress::new(None) };
+        for (size, room) in [(GB, GB / 10), (20 * GB, 2 * GB), (1000 * GB, 20 * GB)] {
+            assert!(!progress.give_up(true, room, size).expect("a marker") && !progress.marker.exists(), "{size}");
+            assert!(progress.give_up(true, room - 1, size).expect("a marker"), "{size}");
+            progress.marker.remove().expect("the marker");
+        }
+    }
+
+    #[test]
+    fn one_failed_try_is_not_reported() {
+        let mut progress = Progress { failures: 1, failure: Some("key".into()), waiting: 5, ..Progress::new(None) };
+        assert_eq!(progress.report("main", str::to_owned).failure, None);
+        progress.failures = SIGHTINGS;
+        let report = progress.report("main", |text| text.replace("key", "…"));
+        assert_eq!((report.failure.as_deref(), report.waiting), (Some("…"), 8));
+    }
+}

@@ -1,0 +1,78 @@
+//! The table `servicedb.credentials`: the last promoted generation, as this database has it. It is
+//! readable without Vault.
+
+use k8s_openapi::jiff::Timestamp;
+use tokio_postgres::Client;
+
+use super::error::CredentialsError;
+use crate::api::names::PostgresNames;
+use crate::contract::report::CredentialsReport;
+
+/// The generation that was promoted last.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn remembered(client: &Client) -> Result<Option<CredentialsReport>, CredentialsError> {
+    let row = client
+        .query_opt(
+            "SELECT generation, (EXTRACT(epoch FROM rotated_at) * 1000000)::bigint FROM servicedb.credentials",
+            &[],
+        )
+        .await?;
+    Ok(row.map(|row| CredentialsReport {
+        generation: row.get(0),
+        rotated_at: Timestamp::from_microsecond(row.get(1)).unwrap_or_default(),
+        versions: None,
+    }))
+}
+
+/// Records a promoted generation; `logins` is the [`fingerprint`] of the logins that were proved.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn remember(client: &Client, promoted: &CredentialsReport, logins: &str) -> Result<(), CredentialsError> {
+    client
+        .execute(
+            "INSERT INTO servicedb.credentials AS known (only_row, generation, rotated_at, logins)
+             VALUES (true, $1, pg_catalog.to_timestamp($2::float8), $3)
+             ON CONFLICT (only_row) DO UPDATE
+             SET generation = excluded.generation, rotated_at = excluded.rotated_at, logins = excluded.logins
+             WHERE known.generation <> excluded.generation OR known.logins IS DISTINCT FROM excluded.logins",
+            // Seconds are enough for a time that people read.
+            &[&promoted.generation, &(promoted.rotated_at.as_second() as f64), &logins],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Whether the logins of this generation are as they were proved. If so, a record whose login is refused
+/// is wrong; otherwise the server is: after a failover that lost the last change, or where somebody set
+/// a password by hand.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn are_as_proved(client: &Client, names: &PostgresNames, generation: i64) -> Result<bool, CredentialsError> {
+    let known = client
+        .query_opt("SELECT logins FROM servicedb.credentials WHERE generation = $1", &[&generation])
+        .await?
+        .and_then(|row| row.get::<_, Option<String>>(0));
+    Ok(known.is_some() && known == Some(fingerprint(client, names, generation).await?))
+}
+
+/// A fingerprint of the logins as the server has them: it changes when somebody changes a
+/// password, a validity or the right to log in.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn fingerprint(client: &Client, names: &PostgresNames, generation: i64) -> Result<String, CredentialsError> {
+    let logins = [names.login(generation), names.migrator_login(generation)];
+    let row = client
+        .query_one(
+            "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(COALESCE(pg_catalog.string_agg(
+                    pg_catalog.concat_ws(' ', rolname, rolpassword, rolcanlogin, rolvaliduntil), ',' ORDER BY rolname
+             ), ''), 'UTF8')), 'hex') FROM pg_catalog.pg_authid WHERE rolname = ANY ($1)",
+            &[&logins.as_slice()],
+        )
+        .await?;
+    Ok(row.get(0))
+}

@@ -1,0 +1,232 @@
+//! Where backups and archived WAL go: a store that the platform names, and the place of one
+//! database in it. Keys and passphrases are in Vault; only their paths are in here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A key that names a store: lower-case letters, digits and `-`.
+const LONGEST_NAME: usize = 40;
+
+/// The fields of a store, and of its parts.
+const KNOWN: [(&str, &[&str]); 3] = [
+    ("", &["s3", "keys"]),
+    ("s3", &["endpoint", "region", "bucket", "prefix", "uriStyle", "ca"]),
+    ("keys", &["vaultPath", "accessKeyIdField", "secretAccessKeyField"]),
+];
+
+/// The stores of an installation, by name.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Stores(pub BTreeMap<String, Store>);
+
+/// A store for backups.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Store {
+    /// An S3 bucket.
+    pub s3: S3,
+    /// The record in Vault with its keys.
+    pub keys: Keys,
+}
+
+/// An S3 bucket.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct S3 {
+    /// The address, such as `https://s3.eu-central-1.amazonaws.com`.
+    pub endpoint: String,
+    /// The region.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The folder in the bucket; empty for its root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// Whether the bucket is part of the host name or of the path.
+    #[serde(default)]
+    pub uri_style: UriStyle,
+    /// The authority that signed the certificate of the endpoint, PEM; empty: one of the system's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ca: String,
+}
+
+/// How requests name the bucket.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum UriStyle {
+    /// As part of the host name.
+    #[default]
+    Host,
+    /// As the first part of the path.
+    Path,
+}
+
+/// A record of the KV mount that holds the keys of a store.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Keys {
+    /// Its path in the mount.
+    pub vault_path: String,
+    /// The field with the access key's id.
+    #[serde(default = "access_key_id")]
+    pub access_key_id_field: String,
+    /// The field with the secret access key.
+    #[serde(default = "secret_access_key")]
+    pub secret_access_key_field: String,
+}
+
+fn access_key_id() -> String {
+    "access-key-id".to_owned()
+}
+
+fn secret_access_key() -> String {
+    "secret-access-key".to_owned()
+}
+
+/// The place of a database in a store.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// The store's name.
+    pub name: String,
+    /// The store.
+    pub store: Store,
+    /// The folder of the database in the bucket, absolute. It contains the resource's uid, so that a
+    /// re-created database never writes into the archive of an earlier one.
+    pub path: String,
+    /// The record in Vault's KV mount with the passphrase, in the field [`PASSPHRASE`].
+    pub passphrase: String,
+}
+
+/// The field of the record with the passphrase.
+pub const PASSPHRASE: &str = "passphrase";
+
+impl Stores {
+    /// Reads the stores as the chart writes them.
+    ///
+    /// # Errors
+    /// The name of the store, the field, and the way out.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let given: Value = serde_json::from_str(text).map_err(|error| format!("backup.stores: {error}"))?;
+        for (name, store) in given.as_object().into_iter().flatten() {
+            // Not by the types, which agents read, too: an older agent must ignore a newer field.
+            for (part, known) in KNOWN {
+                let fields = if part.is_empty() { Some(store) } else { store.get(part) };
+                let mut fields = fields.and_then(Value::as_object).into_iter().flat_map(serde_json::Map::keys);
+                if let Some(unknown) = fields.find(|field| !known.contains(&field.as_str())) {
+                    return Err(format!(
+                        "backup.stores.{name}: unknown field {unknown:?}; known are {}",
+                        known.join(", ")
+                    ));
+                }
+            }
+        }
+        let stores: Self = serde_json::from_value(given).map_err(|error| format!("backup.stores: {error}"))?;
+        for (name, store) in &stores.0 {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(allowed) {
+                return Err(format!("backup.stores.{name}: a name has 1 to 40 lower-case letters, digits and '-'"));
+            }
+            store.check().map_err(|problem| format!("backup.stores.{name}.{problem}"))?;
+        }
+        Ok(stores)
+    }
+}
+
+impl Store {
+    fn check(&self) -> Result<(), String> {
+        let s3 = &self.s3;
+        s3.host().ok_or("s3.endpoint: an https:// address is needed, such as https://s3.example.com:9000")?;
+        for (field, value) in
+            [("s3.region", &s3.region), ("s3.bucket", &s3.bucket), ("keys.vaultPath", &self.keys.vault_path)]
+        {
+            if value.is_empty() {
+                return Err(format!("{field} is missing"));
+            }
+        }
+        // Each of these is a line of pgBackRest's configuration, or a path in a policy.
+        let parts = [&s3.endpoint, &s3.region, &s3.bucket, &s3.prefix, &self.keys.vault_path];
+        let fits = |text: &str| {
+            text.chars().all(|c| c.is_ascii_graphic() && !"\"*+{}".contains(c))
+                && !text.split('/').any(|part| part == "..")
+        };
+        match parts.into_iter().find(|part| !fits(part)) {
+            Some(part) => Err(format!("{part:?} has a character that is not allowed here, or the part '..'")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl S3 {
+    /// The endpoint's host and port.
+    pub fn host(&self) -> Option<(String, u16)> {
+        let uri: http::Uri = self.endpoint.parse().ok()?;
+        if uri.scheme_str() != Some("https") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return None;
+        }
+        Some((uri.host()?.to_owned(), uri.port_u16().unwrap_or(443)))
+    }
+}
+
+#[cfg(test)]
+impl Place {
+    /// A place in a store `main`, for tests to change.
+    pub fn sample() -> Self {
+        let stores = r#"{"main": {
+            "s3": {"endpoint": "https://s3.store.svc:7070", "region": "local", "bucket": "backups", "uriStyle": "path", "ca": "PEM"},
+            "keys": {"vaultPath": "backups/main"}
+        }}"#;
+        let stores = Stores::parse(stores).expect("stores");
+        Self {
+            name: "main".into(),
+            store: stores.0["main"].clone(),
+            path: "/dev/messaging/chat/u".into(),
+            passphrase: "dev/messaging/chat/backup/u".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut serde_json::Value)) -> String {
+        let mut store = serde_json::to_value(Place::sample().store).expect("a store");
+        change(&mut store);
+        Stores::parse(&serde_json::json!({"main": store}).to_string()).expect_err("a refusal")
+    }
+
+    #[test]
+    fn a_store_that_cannot_work_is_refused_by_name_and_field() {
+        for endpoint in ["http://s3", "s3.example.com", "https://s3/folder", "https://"] {
+            let said = refused(|store| store["s3"]["endpoint"] = endpoint.into());
+            assert!(said.contains("backup.stores.main.s3.endpoint"), "{endpoint}: {said}");
+        }
+        assert!(refused(|store| store["s3"]["bucket"] = "".into()).contains("s3.bucket is missing"));
+        assert!(refused(|store| store["s3"]["prefix"] = "a/../b".into()).contains("'..'"));
+        assert!(refused(|store| store["s3"]["region"] = "a\nrepo1-s3-key=x".into()).contains("not allowed"));
+        assert!(refused(|store| store["keys"]["vaultPath"] = "backups/*".into()).contains("not allowed"));
+        assert!(refused(|store| store["gcs"] = "x".into()).contains("unknown field"));
+        assert!(Stores::parse(r#"{"Main": {}}"#).is_err());
+        assert_eq!(Stores::parse("{}"), Ok(Stores::default()));
+    }
+
+    #[test]
+    fn an_agent_ignores_what_a_newer_operator_adds() {
+        let mut place = serde_json::to_value(Place::sample()).expect("a place");
+        for part in ["", "/store", "/store/s3", "/store/keys"] {
+            place.pointer_mut(part).expect("a part")["newer"] = "x".into();
+        }
+        assert_eq!(serde_json::from_value::<Place>(place).expect("a place"), Place::sample());
+    }
+
+    #[test]
+    fn the_port_is_the_endpoints_or_that_of_https() {
+        let mut s3 = Place::sample().store.s3;
+        assert_eq!(s3.host(), Some(("s3.store.svc".to_owned(), 7070)));
+        s3.endpoint = "https://s3.eu-central-1.amazonaws.com".into();
+        assert_eq!(s3.host(), Some(("s3.eu-central-1.amazonaws.com".to_owned(), 443)));
+    }
+}

@@ -1,0 +1,383 @@
+//! The acting part of a reconcile: Vault and certificates, the decision on the instances, the objects, the
+//! Secret with the credentials, the migrations.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+
+use super::apply::delete_observed;
+use super::apply::failures::Failures;
+use super::apply::object::Owner;
+use super::context::Context;
+use super::context::error::Error;
+use super::credentials::vault_sync::Prepared;
+use super::credentials::{binding, vault_sync};
+use super::instances::{
+    self, Decision, Members, Situation, Template, admission, eviction, given_up, growth, patroni_state,
+};
+use super::lifecycle::{adopt, deletion};
+use super::migrations::progress::{Declared, Progress};
+use super::migrations::{self, drift};
+use super::observe::pods::DatabasePod;
+use super::observe::{self, Observation};
+use super::plan::{self, Inputs};
+use super::status::condition::ConditionState;
+use super::status::{Findings, InstancesFindings, is_applied};
+use super::tls::certify::certify;
+use super::tls::served;
+use super::validate::Database;
+use crate::api::conditions::{self as kind, reason};
+use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::vault::VaultError;
+
+/// While a pod waits for its mounts, observations of Secrets older than this are repeated.
+const RECHECK_WHILE_MOUNTING: Duration = Duration::from_secs(5);
+
+/// Brings the cluster and Vault one step nearer to the declared state; records what it finds in `findings`.
+///
+/// # Errors
+/// The first error that lasts: the other steps that do not depend on it were taken.
+pub async fn act(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    declared: &Declared,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    // a. Leftovers of an earlier resource without volumes are removed.
+    let has_volumes = observed.own_claims(&database.owner.uid).next().is_some();
+    adopt::label_claims(context, database, observed).await?;
+    if observed.foreign_config && !has_volumes {
+        deletion::remove_stamped_leftovers(context, database).await?;
+    }
+    // b. Vault, and concurrently the certificates, which do not need it.
+    let mut failures = Failures::default();
+    let (prepared, authorities) = secrets(context, database, observed, findings, &mut failures).await?;
+    let Some(prepared) = prepared else { return failures.first() };
+    findings.credentials = prepared.credentials.clone();
+
+    // c. Decide which instance is changed next, and the template.
+    let status = findings.resource.status.clone().unwrap_or_default();
+    let choice = choose(context, database, observed, &status, findings).await?;
+
+    // d. Apply all objects, the workload last.
+    let mut volumes = growth::grow(&context.client, database, observed, choice.calm).await?;
+    let prepared = (prepared, authorities);
+    apply(context, database, observed, prepared, &choice, &mut volumes, &mut failures).await?;
+    if failures.is_unanswered() {
+        return failures.first();
+    }
+    for (pod, answer) in eviction::answers(&choice.situation, &choice.decision) {
+        failures.note(eviction::write_answer(context, database, pod, answer.as_deref()).await);
+    }
+    if let Some(certified) = &findings.certificates {
+        served::prompt(context, &database.owner, &observed.pods, &certified.fingerprint).await;
+    }
+    let Choice { decision, template, .. } = choice;
+    findings.instances = Some(InstancesFindings { decision, pending: template.pending, volumes: volumes.difference });
+
+    // e. The Secret with the credentials, if declared.
+    failures.note(bind(context, database, observed, findings).await);
+
+    // f. The migrations, once there is a primary whose credentials were proved.
+    migrate(context, database, observed, declared, findings).await?;
+    failures.first()
+}
+
+/// Vault's objects and the certificates. Only objects that were read are recorded as observed: Secrets expire,
+/// and are also read for that. The value is none where Vault is away and the database does not exist yet.
+async fn secrets(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    findings: &mut Findings<'_>,
+    failures: &mut Failures,
+) -> Result<(Option<Prepared>, String), Error> {
+    if observed.pods.iter().any(|pod| pod.mounting) {
+        // Secrets are not watched: one may be missing if a pod does not start.
+        context.cache.invalidate_secrets_older_than(&database.owner.uid, RECHECK_WHILE_MOUNTING);
+    }
+    let exists = observed.own_set(&database.owner.uid).is_some();
+    let unseen = !context.cache.secrets_recorded(&database.owner.uid);
+    let (vault, certified) = tokio::join!(
+        vault_sync::sync(context, database, observed, unseen),
+        certify(context, findings.resource, database, observed, findings.now)
+    );
+    let known = observed.authorities(&database.owner.uid).to_pem();
+    let (certified, authorities) = match certified {
+        Ok(certified) => certified,
+        // A running database has its certificates; its other objects are maintained.
+        Err(error) if exists => {
+            failures.note(Err(error));
+            (None, known)
+        }
+        Err(error) => return Err(error),
+    };
+    findings.certificates = certified;
+    let prepared = match vault {
+        Ok(prepared) => {
+            if unseen {
+                context.cache.record_secrets(&database.owner.uid);
+            }
+            findings.vault = Some(ConditionState::yes(reason::AVAILABLE, "Vault answers"));
+            Some(prepared)
+        }
+        Err(Error::Vault(error)) => {
+            note_vault(context, &database.owner.uid, &error, findings);
+            // A database with role_ids continues without Vault.
+            vault_sync::recorded(observed)
+        }
+        Err(error) if exists => {
+            failures.note(Err(error));
+            vault_sync::recorded(observed)
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((prepared, authorities))
+}
+
+/// The decision on the instances.
+struct Choice<'a> {
+    situation: Situation<'a>,
+    decision: Decision,
+    template: Template,
+    live: Option<&'a StatefulSet>,
+    /// Whether no other change is in progress: only then the StatefulSet is recreated.
+    calm: bool,
+}
+
+async fn choose<'a>(
+    context: &Context,
+    database: &'a Database,
+    observed: &'a Observation,
+    status: &'a ServiceDatabaseStatus,
+    findings: &mut Findings<'_>,
+) -> Result<Choice<'a>, Error> {
+    let live = observed.own_set(&database.owner.uid);
+    let mut template = instances::choose(database, &context.options, live, observed.template.as_ref());
+    // A template whose pods would be refused is not applied to the StatefulSet: a lost pod is then
+    // recreated from the former one.
+    let held = admission::hold_back(&context.client, database, live, observed, &mut template.body).await?;
+    let stored = context.cache.stored_generation(&database.owner, "StatefulSet", &database.names().base());
+    let update = live.filter(|live| instances::is_live(&template.body, live, stored));
+    let situation = Situation {
+        database,
+        observed,
+        status,
+        revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
+        refused: None,
+        now: findings.now,
+    };
+    let mut decision = instances::decide(&situation);
+    if let Some(pod) = &decision.replace
+        && let Some(refusal) = admission::refusal(&context.client, database, &template.body, live, &pod.name).await?
+    {
+        let refused = Some(refusal.as_str());
+        decision = instances::decide(&Situation { refused, ..situation.clone() });
+    }
+    let is_held = held.is_some();
+    let missing = match update {
+        Some(live) => {
+            let before = is_reported_refused(findings.resource, kind::STALLED) && held.is_none();
+            admission::missing(context, database, &template.body, live, observed, before).await?
+        }
+        None => None,
+    };
+    let only_copy = Members::new(observed, database.names(), database.instances).condition();
+    let refused = decision.refused.clone().or(missing).or(held);
+    findings.stalled = only_copy.or_else(|| Some(ConditionState::yes(reason::POD_REFUSED, refused?)));
+    if live.is_some() && update.is_none() && decision.under_way.is_none() {
+        let message = "the StatefulSet's controller has not observed the template of the pods yet";
+        decision.under_way = Some(ConditionState::no(reason::ROLLING_OUT, message));
+    }
+    let calm = decision.order.is_none()
+        && decision.replicas == database.instances
+        && live.and_then(declared_replicas) == Some(database.instances)
+        && !is_held;
+    Ok(Choice { situation, decision, template, live, calm })
+}
+
+async fn apply(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    (prepared, authorities): (Prepared, String),
+    choice: &Choice<'_>,
+    volumes: &mut growth::Volumes,
+    failures: &mut Failures,
+) -> Result<(), Error> {
+    let Choice { decision, template, live, .. } = choice;
+    let live = *live;
+    let has_volumes = observed.own_claims(&database.owner.uid).next().is_some();
+    let vault_ca = context.vault_ca.now();
+    let first = plan::config::document(database, &prepared.credentials);
+    let patroni = patroni_state::contents(database.names(), &patroni_state::Known::from(observed, &first), |name| {
+        context.cache.deleted(&database.names().namespace, name, &database.owner.uid)
+    });
+    let inputs = Inputs {
+        patroni: &patroni,
+        has_volumes,
+        system_identifier: observed.system_identifier.as_deref(),
+        options: &context.options,
+        vault_ca: vault_ca.as_deref(),
+        role_ids: prepared.role_ids,
+        credentials: &prepared.credentials,
+        authorities: Some(authorities).filter(|authorities| !authorities.is_empty()),
+        decision,
+        template: &template.body,
+        volume_bytes: growth::smallest(database, observed),
+    };
+    let supporting = plan::supporting(database, &inputs);
+    // Objects are removed last, and only if their replacements exist.
+    let (present, absent): (Vec<_>, Vec<_>) = supporting.iter().partition(|planned| planned.present);
+    failures.apply_all(context, &database.owner, present).await;
+    if failures.is_unanswered() {
+        return Ok(());
+    }
+    if failures.is_empty() {
+        failures.apply_all(context, &database.owner, absent).await;
+    }
+    if observed.lacks_initialize {
+        failures.note(patroni_state::record_system_identifier(context, database, observed).await);
+    }
+    // Never grant rights to a ServiceAccount, or by a Role, of another owner.
+    if !failures.has_conflict() {
+        failures.apply_all(context, &database.owner, [&plan::binding(database)]).await;
+    }
+    // Only if all objects that the next StatefulSet needs exist: without a StatefulSet a lost pod
+    // is not recreated.
+    if failures.is_empty()
+        && volumes.must_renew
+        && let Some(live) = live
+    {
+        growth::renew(&context.client, database, live).await?;
+        volumes.set_is_deleted = true;
+    }
+    // Scale only after the agents' desired state and the budgets were applied.
+    let scaled = failures.is_empty();
+    if !volumes.set_is_deleted
+        && let Some(replicas) = if scaled { Some(decision.replicas) } else { live.and_then(declared_replicas) }
+    {
+        if scaled {
+            given_up::mark(&context.client, database, observed, decision).await?;
+        }
+        let (volume_size, volume_uid) = (&volumes.size, volumes.uid.as_str());
+        let workload = plan::WorkloadInputs { template: &template.body, replicas, volume_size, volume_uid };
+        failures.apply_all(context, &database.owner, [&plan::workload(database, &workload)]).await;
+    }
+    if failures.is_empty() {
+        if let Some(pod) = &decision.replace {
+            replace(context, &database.owner, pod).await?;
+        }
+        given_up::remove_next(&context.client, database, observed, decision).await?;
+    }
+    Ok(())
+}
+
+async fn migrate(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    declared: &Declared,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    let report = observed.primary().and_then(|pod| pod.report.as_ref());
+    let proved =
+        report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
+    let applied = is_applied(findings.resource, declared.revision());
+    let refused = is_reported_refused(findings.resource, kind::MIGRATIONS_APPLIED);
+    let progress = migrations::advance(context, database, declared, proved, (applied, refused), findings.now).await?;
+    match &progress {
+        Progress::Applied => {
+            // An error affects neither the database nor its status.
+            match drift::advance(context, findings.resource, database, declared, findings.now).await {
+                Ok(drift) => findings.drift = drift,
+                Err(error) => {
+                    tracing::warn!(%error, "the schema cannot be compared with its migrations; retrying");
+                }
+            }
+        }
+        Progress::NotDeclared => findings.drift = None,
+        _ => {}
+    }
+    findings.progress = Some(progress);
+    Ok(())
+}
+
+/// Records a failure of Vault in the findings and the cache.
+fn note_vault(context: &Context, uid: &str, error: &VaultError, findings: &mut Findings<'_>) {
+    vault_sync::handle_failure(context, uid, error);
+    findings.vault = Some(ConditionState::no(error.reason(), error.to_string()));
+}
+
+/// Maintains the Secret with the credentials, and removes the one of an earlier spec.
+async fn bind(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    let before = findings.binding.take();
+    let wanted = database.binding_secret.as_ref();
+    if let Some(before) = before.as_ref().filter(|before| Some(*before) != wanted) {
+        binding::remove(context, database, before).await?;
+    }
+    let credentials = observed.primary().and_then(|pod| pod.report.as_ref()?.credentials.as_ref());
+    let Some(wanted) = wanted else { return Ok(()) };
+    // Its earlier content remains valid if it cannot be checked now.
+    findings.binding = before.filter(|before| before == wanted);
+    let Some(proved) = credentials.map(|credentials| credentials.generation).filter(|proved| *proved > 0) else {
+        return Ok(());
+    };
+    let uid = &database.owner.uid;
+    if context.cache.binding_recorded(uid, wanted, proved) {
+        findings.binding = Some(wanted.clone());
+        return Ok(());
+    }
+    match binding::ensure(context, database, wanted, proved).await {
+        Ok(true) => {
+            context.cache.record_binding(uid, wanted, proved);
+            findings.binding = Some(wanted.clone());
+            Ok(())
+        }
+        Ok(false) => Ok(()),
+        Err(error @ Error::Record(_)) => {
+            context.cache.record_credentials_damaged(uid, true);
+            Err(error)
+        }
+        Err(Error::Vault(error)) => {
+            note_vault(context, uid, &error, findings);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The number of pods in the StatefulSet's spec.
+fn declared_replicas(set: &StatefulSet) -> Option<i32> {
+    set.spec.as_ref()?.replicas
+}
+
+/// Whether a condition in status says that the API server refuses a pod.
+fn is_reported_refused(resource: &ServiceDatabase, kind: &str) -> bool {
+    let mut conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == kind && condition.reason == reason::POD_REFUSED)
+}
+
+/// Deletes a pod, to be recreated from the present template; only the pod that was observed.
+///
+/// If it has changed since (it may be the primary now), the next reconcile decides again.
+async fn replace(context: &Context, owner: &Owner, pod: &DatabasePod) -> Result<(), Error> {
+    let namespace = &owner.names.namespace;
+    if observe::volume_end_now(&context.client, &owner.names, pod).await? != pod.volume_end {
+        // The claim was deleted since: its volume would go with the pod.
+        return Ok(());
+    }
+    tracing::info!(pod = pod.name, "replacing a pod whose template has changed");
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
+    delete_observed(&api, &pod.name, DeleteParams::default(), preconditions).await
+}

@@ -1,0 +1,126 @@
+//! Continuous archiving into the object store of the local cluster.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use servicedb::api::ServiceDatabase;
+
+use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, shared, until, with_notes};
+
+const PGBACKREST: &str = "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db";
+
+async fn exec(sandbox: &Sandbox, pod: &str, script: &str) -> String {
+    let output = sandbox.exec(pod, script).await;
+    assert!(output.status.success(), "{pod}: {script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// The newest segment of each timeline in the store.
+async fn archived(sandbox: &Sandbox, pod: &str) -> Vec<String> {
+    let info = exec(sandbox, pod, &format!("{PGBACKREST} info --output=json")).await;
+    let info: Value = serde_json::from_str(&info).expect("JSON");
+    let archives = info[0]["archive"].as_array().cloned().unwrap_or_default();
+    archives.iter().filter_map(|archive| archive["max"].as_str().map(str::to_owned)).collect()
+}
+
+/// Ends a segment and waits until it is in the store; returns its name.
+async fn archive_a_segment(sandbox: &Sandbox, pod: &str) -> String {
+    let switch = "psql -XqAtc \"SELECT pg_walfile_name(pg_switch_wal())\"";
+    let segment = exec(sandbox, pod, switch).await;
+    until("the segment is in the store", SOON, || async {
+        let found = archived(sandbox, pod).await;
+        if found.iter().any(|newest| *newest >= segment) { Ok(()) } else { Err(format!("{segment}: {found:?}")) }
+    })
+    .await;
+    segment
+}
+
+/// The positions in WAL of all segments in the store, in units of a segment, whatever their timeline.
+async fn positions(sandbox: &Sandbox, pod: &str) -> BTreeSet<u64> {
+    let list =
+        exec(sandbox, pod, "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf repo-ls --recurse archive/db")
+            .await;
+    let segments = list.lines().filter_map(|line| {
+        let name = line.rsplit('/').next()?;
+        let is_segment = name.len() > 25 && name.as_bytes()[24] == b'-';
+        let number = |range| u64::from_str_radix(name.get(range)?, 16).ok();
+        is_segment.then(|| Some(number(8..16)? * 256 + number(16..24)?))?
+    });
+    segments.collect()
+}
+
+async fn scale_store(sandbox: &Sandbox, replicas: i32) {
+    let store: Api<StatefulSet> = Api::namespaced(sandbox.cluster.client.clone(), "store");
+    let patch = json!({"spec": {"replicas": replicas}});
+    store.patch("store", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("the store is scaled");
+}
+
+/// WAL is archived from the first minute, on each timeline, by whoever leads; a store that is away
+/// costs nothing but the archive, which has every segment once it is back.
+#[test]
+fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
+    if !Cluster::is_local() {
+        // It stops the store.
+        return;
+    }
+    shared("archive", async |sandbox| {
+        with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        writer.goes_on(20).await;
+        let first = sandbox.primary("shop").await;
+        let segment = archive_a_segment(&sandbox, &first).await;
+        let told = sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", SOON).await;
+        assert!(told.message.contains("store main"), "{}", told.message);
+
+        let switched = plugin(&sandbox, &["switchover", "shop"]).await;
+        assert!(switched.status.success(), "{}", String::from_utf8_lossy(&switched.stderr));
+        let second = sandbox.primary("shop").await;
+        assert_ne!(second, first);
+        writer.goes_on(20).await;
+        let next = archive_a_segment(&sandbox, &second).await;
+        assert!(next[..8] > segment[..8], "{next} is of a later timeline than {segment}");
+
+        scale_store(&sandbox, 0).await;
+        exec(&sandbox, &second, "psql -XqAtc 'SELECT pg_switch_wal()'").await;
+        let told = sandbox.condition("shop", "ContinuousArchiving", "False", "ArchivingFailed", READY).await;
+        assert!(told.message.contains("store main"), "{}", told.message);
+        writer.goes_on(20).await;
+        let found = sandbox.get("shop").await;
+        assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
+        // The primary fails with segments that only its volume has as waiting.
+        let at_once = DeleteParams::default().grace_period(0);
+        sandbox.api::<Pod>().delete(&second, &at_once).await.expect("the primary deleted");
+        writer.goes_on(20).await;
+        scale_store(&sandbox, 1).await;
+        sandbox.ready("shop", READY).await;
+        let third = sandbox.primary("shop").await;
+        archive_a_segment(&sandbox, &third).await;
+        sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", READY).await;
+        let positions = positions(&sandbox, &third).await;
+        let (first, last) = (positions.first().expect("a segment"), positions.last().expect("a segment"));
+        let missing: Vec<_> = (*first..*last).filter(|position| !positions.contains(position)).collect();
+        assert!(missing.is_empty(), "of {first} to {last} the archive lacks {missing:?}");
+        let waiting = exec(
+            &sandbox,
+            &third,
+            "psql -XqAtc \"SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'\"",
+        )
+        .await;
+        assert_eq!(waiting, "0");
+        writer.all_are_there(&sandbox, "shop").await;
+
+        // Turned off, nothing fails and no key stays in the pods.
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"backup": {"enabled": false}}})).await;
+        until("the pods have no key any more", SOON, || async {
+            let found =
+                sandbox.exec(&third, "ls /run/servicedb/archive && exit 1; psql -XqAtc 'SHOW archive_command'").await;
+            let command = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+            if found.status.success() && command == "/bin/true" { Ok(()) } else { Err(command) }
+        })
+        .await;
+    });
+}
