@@ -23,6 +23,12 @@ enum Command {
         #[command(subcommand)]
         part: Option<MigratePart>,
     },
+    /// Back the database up, once.
+    #[cfg(unix)]
+    Backup,
+    /// List the backups in the store, in a database pod.
+    #[cfg(unix)]
+    Backups,
     /// Check Vault, credentials and PostgreSQL once, in a database pod.
     #[cfg(unix)]
     Check,
@@ -80,6 +86,10 @@ fn main() -> ExitCode {
                 Some(MigratePart::Drift) => servicedb::migrate::drift::run().await,
             },
             #[cfg(unix)]
+            Command::Backup => servicedb::backup::run().await,
+            #[cfg(unix)]
+            Command::Backups => servicedb::backup::list().await,
+            #[cfg(unix)]
             Command::Check => servicedb::check::run().await,
             Command::VaultCheck(options) => servicedb::operator::checks::vault(*options).await,
             Command::UninstallCheck => servicedb::operator::checks::uninstall().await,
@@ -109,7 +119,7 @@ fn print<E: std::fmt::Display>(text: Result<String, E>) -> ExitCode {
 fn log_filter(command: &Command) -> tracing_subscriber::EnvFilter {
     let usual = match command {
         #[cfg(unix)]
-        Command::Check => "warn",
+        Command::Check | Command::Backups => "warn",
         _ => "info,kube=warn",
     };
     let wanted = std::env::var("SERVICEDB_LOG").unwrap_or_else(|_| usual.to_owned());

@@ -16,6 +16,7 @@ use super::environment::Environment;
 use super::files;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
+use super::restore;
 use super::settings::{self, succeed};
 use crate::api::conditions::reason;
 use crate::backoff::Backoff;
@@ -121,7 +122,8 @@ impl Initialiser<'_> {
                 return Ok(());
             };
             tracing::error!("{problem}");
-            self.reporter.trouble(Area::Server, Some((reason::INVALID_SPEC, problem)));
+            let reason = if desired.restore.is_some() { reason::RESTORE_FAILED } else { reason::INVALID_SPEC };
+            self.reporter.trouble(Area::Server, Some((reason, problem)));
             tokio::select! {
                 () = backoff.wait() => {}
                 () = desired::changed(&mut changes) => {}
@@ -135,6 +137,12 @@ impl Initialiser<'_> {
     /// One attempt; the inner error is the message of the program that failed.
     async fn attempt(&self, desired: &Desired) -> std::io::Result<Result<(), String>> {
         files::remove_tree(Path::new(PGDATA_NEW))?;
+        if let Some(restore) = &desired.restore {
+            return Ok(restore::run(self.environment, self.records, desired, restore).await.map(|restored| {
+                tracing::info!(restored, "the database was restored");
+                self.reporter.update(|report| report.restored = Some(restored));
+            }));
+        }
         if let Err(problem) = succeed(Command::new("initdb").args(INITDB).args(INITDB_LOCALE)).await? {
             return Ok(Err(format!("initdb failed: {problem}")));
         }

@@ -34,6 +34,7 @@ mod reader;
 mod rebuild;
 mod records;
 mod report;
+mod restore;
 mod secret_id;
 mod server;
 mod sessions;

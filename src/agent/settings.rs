@@ -33,6 +33,17 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
 }
 
+/// The same for a folder that was restored, whose settings were another database's.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn write_restored(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
+    let folder = Path::new(PGDATA_NEW);
+    let base = std::iter::once(format!("include '{BASE}'"));
+    let lines: Vec<_> = base.chain(lines(environment, desired)).collect();
+    std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
+}
+
 /// Checks whether PostgreSQL would start with the desired settings; the inner error is its message. A reload
 /// of the running server would not show it: Patroni drops invalid settings, and reports them only in its log.
 ///

@@ -39,6 +39,9 @@ documented! {
     /// WAL is archived to the store for backups. It is set for databases with a store. It does not
     /// affect Ready.
     CONTINUOUS_ARCHIVING = "ContinuousArchiving";
+    /// The store has a backup that is not older than the schedule allows. It is set for databases
+    /// with a store. It does not affect Ready.
+    BACKED_UP = "BackedUp";
     /// The sort order of text may have changed: the version of a collation differs from the one
     /// with which the indexes were built. It is set after the first occurrence. It does not affect
     /// Ready.
@@ -67,6 +70,18 @@ pub mod reason {
         ARCHIVING = "Archiving";
         /// Of ContinuousArchiving: the store cannot be written. WAL is kept on the volume.
         ARCHIVING_FAILED = "ArchivingFailed";
+        /// Of BackedUp: the backups are as scheduled.
+        BACKED_UP = "BackedUp";
+        /// Of BackedUp, and of an event: the last backup failed; it is retried.
+        BACKUP_FAILED = "BackupFailed";
+        /// Of BackedUp: a scheduled backup did not start, or WAL was given up since the newest one.
+        BACKUP_OVERDUE = "BackupOverdue";
+        /// Of an event: a backup is in the store.
+        BACKUP_COMPLETED = "BackupCompleted";
+        /// `spec.bootstrap.restore` cannot be done as declared.
+        RESTORE_REFUSED = "RestoreRefused";
+        /// The backup of `spec.bootstrap.restore` could not be restored; it is retried.
+        RESTORE_FAILED = "RestoreFailed";
         /// `spec.paused` is true.
         PAUSED = "Paused";
         /// There was no primary yet.

@@ -20,12 +20,12 @@ pub use migrations::{
 };
 pub use pod_metadata::PodMetadata;
 pub use spec::{
-    BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec,
-    PostgresSpec, ReplicationSpec, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
+    BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec,
+    PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
     UpdatePolicy,
 };
 pub use status::{
-    AuthorityChange, AuthorityPhase, BindingStatus, CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints,
+    AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints,
     HeldStatement, MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval,
-    PendingRollout, PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus,
+    PendingRollout, PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup,
 };

@@ -59,6 +59,11 @@ documented! {
     /// instance, one after another; the request is complete when `status.restart` has the same
     /// token and the state `Done`.
     ANNOTATION_RESTART = "servicedb.dev/restart";
+    /// Annotation of a ServiceDatabase: a token that requests a backup. The request is complete when
+    /// `status.backup.lastRun` has the same token and another state than `Running`.
+    ANNOTATION_BACKUP = "servicedb.dev/backup";
+    /// Annotation of a ServiceDatabase: `Full` if the requested backup shall be a full one.
+    ANNOTATION_BACKUP_TYPE = "servicedb.dev/backup-type";
     /// Annotation of a ServiceDatabase: a token that requests a new certificate authority. The
     /// request is in progress when `status.certificates.change.request` has the same token, and
     /// complete when `status.certificates.renewRequest` has it.
@@ -151,6 +156,11 @@ impl Names {
     /// The Job that checks for schema drift.
     pub fn drift_job(&self) -> String {
         self.with("drift")
+    }
+
+    /// The Job of the backup that starts at this time, in seconds since 1970.
+    pub fn backup_job(&self, second: i64) -> String {
+        self.with(&format!("backup-{second}"))
     }
 
     /// The PodDisruptionBudget of the primary.
@@ -342,6 +352,7 @@ mod tests {
     fn the_longest_name_keeps_every_child_within_a_label() {
         let names = Names::new("n".repeat(63), "s".repeat(40));
         assert!(names.migration_job("0123456789abcdef").len() <= 63);
+        assert!(names.backup_job(9_999_999_999).len() <= 63);
         assert!(names.volume_claim(8).len() <= 63);
         assert!(names.replicas_service().len() <= 63);
         let roles = names.postgres(&"d".repeat(50));

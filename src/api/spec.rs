@@ -257,7 +257,7 @@ pub struct ExtensionSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSpec {
-    /// Whether WAL is archived to a store.
+    /// Whether WAL is archived to a store and backups are made.
     #[serde(default = "default_true")]
     pub enabled: bool,
 
@@ -266,12 +266,54 @@ pub struct BackupSpec {
     #[schemars(length(min = 1, max = 40))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+
+    /// When backups start.
+    #[serde(default)]
+    pub schedule: BackupScheduleSpec,
+
+    /// For how many days the database can be recovered to any moment, 1 to 3650. Older backups, and
+    /// WAL that only they need, are deleted after the next backup.
+    #[serde(default = "default_retention_days")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 3650").message("spec.backup.retentionDays must be from 1 to 3650"))]
+    pub retention_days: i32,
+
+    /// CPU and memory of the backup Job's container. Default: requests of 100m and 128Mi, limits of
+    /// 2 CPUs and 1Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// When backups start: cron expressions with five fields. `H` in a field stands for a value that
+/// depends on the resource.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupScheduleSpec {
+    /// Full backups. Default: on Sunday, at a time from 00:00 to 06:00 UTC that depends on the
+    /// resource.
+    #[schemars(length(min = 1, max = 100))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full: Option<String>,
+
+    /// Incremental backups; empty: none. Default: as for full ones, on the other days.
+    #[schemars(length(max = 100))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incremental: Option<String>,
+
+    /// Time zone of the expressions, such as `Europe/Berlin`. Default: UTC.
+    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 impl Default for BackupSpec {
     fn default() -> Self {
-        Self { enabled: true, store: None }
+        let schedule = BackupScheduleSpec::default();
+        Self { enabled: true, store: None, schedule, retention_days: default_retention_days(), resources: None }
     }
+}
+
+fn default_retention_days() -> i32 {
+    14
 }
 
 /// The volume of each instance.
@@ -408,6 +450,79 @@ pub struct BootstrapSpec {
     /// instead of stopping with `RetainedDataFound`. Without them it has no effect.
     #[serde(default)]
     pub adopt: bool,
+
+    /// The backup from which a new database is restored, instead of an empty one. Once the database
+    /// exists it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreSpec>,
+}
+
+/// A restore into a new database.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreSpec {
+    /// The database to restore.
+    pub source: RestoreSource,
+
+    /// The state to restore. Default: the newest that the store has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RestoreTarget>,
+}
+
+/// The database to restore: a ServiceDatabase of this namespace by its name, or one that was deleted
+/// by its folder in a store.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new("has(self.name) != has(self.path)")
+        .message("spec.bootstrap.restore.source needs either name, or path (of a deleted database, as its status.backup.path was)"),
+    validation = Rule::new("has(self.path) || !has(self.store)")
+        .message("spec.bootstrap.restore.source.store belongs to path: with name, the store is the one of that database")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreSource {
+    /// A ServiceDatabase of this namespace.
+    #[schemars(length(min = 1, max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+
+    /// The installation's store that has the folder. Default: the installation's default store.
+    #[schemars(length(min = 1, max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+
+    /// The folder of a deleted database in the store: what `status.backup.path` was. It must be one
+    /// of this namespace.
+    #[schemars(length(min = 1, max = 1024))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// The state to restore.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new("(has(self.time) ? 1 : 0) + (has(self.lsn) ? 1 : 0) + (has(self.immediate) && self.immediate ? 1 : 0) == 1")
+        .message("spec.bootstrap.restore.target needs exactly one of time, lsn and immediate: true")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreTarget {
+    /// Everything that was committed before this time, as RFC 3339 with its offset, such as
+    /// `2026-11-29T10:15:00Z`.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$')")
+        .message("spec.bootstrap.restore.target.time must be RFC 3339 with its offset from UTC, such as 2026-11-29T10:15:00Z"))]
+    #[schemars(length(min = 1, max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+
+    /// Everything up to this position in WAL, as `pg_current_wal_lsn()` returns it.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$')")
+        .message("spec.bootstrap.restore.target.lsn must be a position in WAL, such as 0/3000148"))]
+    #[schemars(length(min = 3, max = 17))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lsn: Option<String>,
+
+    /// The newest backup alone, without the WAL after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub immediate: bool,
 }
 
 /// When another version of the operator or its images replaces the pods.

@@ -19,7 +19,7 @@ pub struct ServiceDatabaseStatus {
 
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
     /// CertificatesReady, VaultReachable, SynchronousReplication, RolloutPending; with a store for
-    /// backups ContinuousArchiving; and, once they were found or checked, SchemaDrift,
+    /// backups ContinuousArchiving and BackedUp; and, once they were found or checked, SchemaDrift,
     /// VolumeNearlyFull and CollationsChanged.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -89,6 +89,10 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RequestStatus>,
 
+    /// What `spec.bootstrap.restore` restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
+
     /// Reason why the deletion of the resource waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_waits_for: Option<String>,
@@ -108,6 +112,83 @@ pub struct BackupStatus {
     /// Time of the last WAL that was given up because it filled the volume: the archive has a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up_at: Option<Time>,
+    /// First moment to which the database can be recovered: the end of the oldest backup. The last
+    /// one is that of the newest WAL in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recoverable_from: Option<Time>,
+    /// Newest full backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_full: Option<StoredBackup>,
+    /// Newest backup of any type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<StoredBackup>,
+    /// Number of backups in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// Size of the backups in the store, in bytes, without WAL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<i64>,
+    /// Last backup Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<BackupRunStatus>,
+    /// Time of the next scheduled backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Time>,
+}
+
+/// A backup in the store.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredBackup {
+    /// Name in the store.
+    pub label: String,
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: BackupType,
+    /// When it started.
+    pub started_at: Time,
+    /// When it ended.
+    pub finished_at: Time,
+    /// Size of the database, in bytes.
+    pub database_bytes: i64,
+    /// What it takes in the store beside the backups that it stands on, in bytes.
+    pub stored_bytes: i64,
+}
+
+/// The type of a backup.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackupType {
+    /// Everything.
+    Full,
+    /// What changed since the backup before.
+    Incremental,
+}
+
+/// A backup Job.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRunStatus {
+    /// Name of the Job.
+    pub job: String,
+    /// Type of the backup.
+    #[serde(rename = "type")]
+    pub kind: BackupType,
+    /// State.
+    pub state: RequestState,
+    /// When it was created.
+    pub started_at: Time,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Cause of the failure, or what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Number of Jobs that failed one after another, this one included.
+    #[serde(default)]
+    pub failures: u32,
+    /// Token of the last `servicedb.dev/backup` annotation that was processed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// Changes of the pods by another version of the operator or its images.

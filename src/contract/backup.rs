@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -98,6 +99,43 @@ pub struct Place {
     pub path: String,
     /// The record in Vault's KV mount with the passphrase, in the field [`PASSPHRASE`].
     pub passphrase: String,
+}
+
+/// A restore of another database's backup into a new one.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// The place of the other database.
+    pub place: Place,
+    /// The service that it belonged to, which its logins are named after.
+    pub service: String,
+    /// The state to restore.
+    pub target: Target,
+}
+
+/// A state to restore.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// The newest that the store has.
+    Latest,
+    /// Everything that was committed before this time.
+    Time(Timestamp),
+    /// Everything up to this position in WAL.
+    Lsn(String),
+    /// The newest backup alone.
+    Immediate,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Latest => formatter.write_str("the newest state"),
+            Self::Time(time) => write!(formatter, "the state of {time}"),
+            Self::Lsn(lsn) => write!(formatter, "the state at the WAL position {lsn}"),
+            Self::Immediate => formatter.write_str("the newest backup"),
+        }
+    }
 }
 
 /// The field of the record with the passphrase.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::backup::Place;
+use super::backup::{Place, Restore};
 use super::memory::Bound;
 use super::order::Order;
 use super::records::Versions;
@@ -76,6 +76,22 @@ pub struct Desired {
     /// Where WAL is archived; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Place>,
+    /// What the first instance restores instead of an empty database; absent once it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+    /// The last backup Job; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupRun>,
+}
+
+/// A backup Job, as agents need to know it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRun {
+    /// The Job's name.
+    pub job: String,
+    /// Whether it runs: the agents then serve it the data directory.
+    pub runs: bool,
 }
 
 #[cfg(test)]
@@ -102,6 +118,8 @@ impl Desired {
             system_identifier: None,
             authorities: None,
             archive: None,
+            backup: None,
+            restore: None,
         }
     }
 }

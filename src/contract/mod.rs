@@ -3,6 +3,7 @@
 //! agent two versions apart are compatible.
 
 pub mod backup;
+pub mod backup_job;
 pub mod certificates;
 pub mod desired;
 pub mod memory;

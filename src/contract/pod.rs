@@ -25,6 +25,8 @@ pub const ARCHIVE_DIR: &str = "/run/servicedb/archive";
 /// The agent creates it when WAL that waits for the archive fills the volume: segments then count as
 /// archived, and PostgreSQL removes them.
 pub const ARCHIVE_GIVEN_UP: &str = "/run/servicedb/archive/given-up";
+/// In [`RUN_DIR`]: the configuration of pgBackRest's server, which serves the data directory to a backup Job.
+pub const BACKUP_SERVER_FILE: &str = "/run/servicedb/backup-server.conf";
 /// PostgreSQL's `archive_command`. Without the configuration it fails, and WAL waits.
 pub const ARCHIVE_COMMAND: &str = "test -e /run/servicedb/archive/given-up || exec pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db archive-push \"%p\"";
 
@@ -76,6 +78,9 @@ pub const PATRONI_PORT: u16 = 8008;
 /// The agent's probes: `GET /livez` and `GET /readyz`, plain HTTP.
 pub const AGENT_PORT: u16 = 8010;
 
+/// pgBackRest's server, TLS with client certificates, while a backup Job runs.
+pub const BACKUP_PORT: u16 = 8432;
+
 /// The query of `GET /livez` that is answered once the instance is ready, or after [`START_SECONDS`].
 /// An agent that does not know it answers at once.
 pub const STARTED: &str = "started";
@@ -110,6 +115,9 @@ pub const ENV_VERSION_QUERY: &str = "SERVICEDB_VERSION_QUERY";
 pub const ENV_EXTENSIONS: &str = "SERVICEDB_EXTENSIONS";
 /// In checks for drift: the server's search path as the spec sets it; not set without it.
 pub const ENV_SEARCH_PATH: &str = "SERVICEDB_SEARCH_PATH";
+
+/// Environment of backup Jobs, as JSON (`contract::backup_job::BackupJob`).
+pub const ENV_BACKUP: &str = "SERVICEDB_BACKUP";
 
 /// The uid and gid of `postgres` in the database image.
 pub const POSTGRES_UID: i64 = 999;

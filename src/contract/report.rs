@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::order::OrderReport;
 use super::records::Versions;
-use crate::api::MigrationRecord;
+use crate::api::{BackupType, MigrationRecord};
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
@@ -96,6 +96,9 @@ pub struct Report {
     /// Of the leader: the state of the WAL archive; absent where WAL is not archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveReport>,
+    /// What this agent restored in place of an empty database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
     /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -251,6 +254,50 @@ pub struct ArchiveReport {
     /// When WAL was last given up, because it filled the volume: the archive has a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up_at: Option<Timestamp>,
+    /// The backups in the store; absent before they were read, and from an agent that does not read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<Catalogue>,
+}
+
+/// The backups of a database in a store.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Catalogue {
+    /// The last backup Job that had ended when it was read ([`super::desired::BackupRun::job`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The number of backups.
+    pub count: u32,
+    /// Their size in the store, in bytes, without WAL.
+    pub stored_bytes: u64,
+    /// The end of the oldest one: the first moment to which the database can be recovered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recoverable_from: Option<Timestamp>,
+    /// The newest full one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_full: Option<CatalogueEntry>,
+    /// The newest one of any type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<CatalogueEntry>,
+}
+
+/// A backup in a store.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogueEntry {
+    /// Its name in the store.
+    pub label: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: BackupType,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// The size of the database, in bytes.
+    pub database_bytes: u64,
+    /// What it takes in the store beside the backups that it stands on, in bytes.
+    pub stored_bytes: u64,
 }
 
 /// A problem of an instance.
@@ -293,6 +340,7 @@ impl Report {
             certificates: None,
             undone: None,
             archive: None,
+            restored: None,
             trouble: None,
         }
     }

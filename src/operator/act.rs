@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, Preconditions};
 use super::apply::delete_observed;
 use super::apply::failures::Failures;
 use super::apply::object::Owner;
+use super::backups;
 use super::context::Context;
 use super::context::error::Error;
 use super::credentials::vault_sync::Prepared;
@@ -30,6 +31,7 @@ use super::tls::certify::certify;
 use super::tls::served;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
+use crate::contract::desired::BackupRun;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::vault::VaultError;
 
@@ -63,10 +65,18 @@ pub async fn act(
     let status = findings.resource.status.clone().unwrap_or_default();
     let choice = choose(context, database, observed, &status, findings).await?;
 
+    let backups = backups::decide(context, database, observed, findings.backups.clone(), findings.now).await;
+    match backups {
+        Ok(state) => findings.backups = state,
+        // An error affects neither the database nor its status.
+        Err(error) => tracing::warn!(%error, "the state of the backups cannot be read; retrying"),
+    }
+
     // d. Apply all objects, the workload last.
     let mut volumes = growth::grow(&context.client, database, observed, choice.calm).await?;
     let prepared = (prepared, authorities);
-    apply(context, database, observed, prepared, &choice, &mut volumes, &mut failures).await?;
+    let run = findings.backups.run();
+    apply(context, database, observed, (prepared, run), &choice, &mut volumes, &mut failures).await?;
     if failures.is_unanswered() {
         return failures.first();
     }
@@ -82,7 +92,14 @@ pub async fn act(
     // e. The Secret with the credentials, if declared.
     failures.note(bind(context, database, observed, findings).await);
 
-    // f. The migrations, once there is a primary whose credentials were proved.
+    // f. The backup that was decided on.
+    if failures.is_empty()
+        && let Err(error) = backups::start(context, database, &findings.backups).await
+    {
+        tracing::warn!(%error, "the Job of a backup cannot be created; retrying");
+    }
+
+    // g. The migrations, once there is a primary whose credentials were proved.
     migrate(context, database, observed, declared, findings).await?;
     failures.first()
 }
@@ -204,7 +221,7 @@ async fn apply(
     context: &Context,
     database: &Database,
     observed: &Observation,
-    (prepared, authorities): (Prepared, String),
+    ((prepared, authorities), backup): ((Prepared, String), Option<BackupRun>),
     choice: &Choice<'_>,
     volumes: &mut growth::Volumes,
     failures: &mut Failures,
@@ -229,6 +246,7 @@ async fn apply(
         decision,
         template: &template.body,
         volume_bytes: growth::smallest(database, observed),
+        backup,
     };
     let supporting = plan::supporting(database, &inputs);
     // Objects are removed last, and only if their replacements exist.

@@ -6,12 +6,13 @@
 //! [`status`] are pure. [`observe`] reads, [`apply`] writes objects. Each concern has its own
 //! module, which begins with its decision: [`instances`] (rolling updates, scaling, volumes,
 //! requests), [`credentials`] (generations, Vault's objects, secret_ids, the Secret with the
-//! credentials), [`tls`] (the certificate authority), [`migrations`], [`lifecycle`] (deletion,
+//! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`lifecycle`] (deletion,
 //! objects that it left in Vault, adoption). [`process`] runs the controller; [`context`] is shared
 //! by all reconciles. Imports among these files have one direction (`tests/layout.rs`).
 
 mod act;
 mod apply;
+mod backups;
 mod context;
 mod credentials;
 mod held;

@@ -9,12 +9,13 @@ use kube::runtime::controller::Action;
 
 use super::act::act;
 use super::apply::object::Owner;
+use super::backups;
 use super::context::Context;
 use super::context::error::Error;
 use super::credentials::DesiredCredentials;
 use super::held::{keep_alive, paused, retained};
 use super::instances::{given_up, lost};
-use super::lifecycle::{adopt, deletion};
+use super::lifecycle::{adopt, deletion, restore};
 use super::migrations;
 use super::observe;
 use super::status::condition::ConditionState;
@@ -69,9 +70,10 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         declared: None,
         drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
         instances: None,
+        backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
         now: context.now(),
     };
-    let database = match validate(&resource, &context.options) {
+    let mut database = match validate(&resource, &context.options) {
         Ok(database) => database,
         Err(invalid) => {
             findings.stalled = Some(ConditionState::yes(invalid.reason, invalid.message));
@@ -80,6 +82,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
             return Ok(resync(&context));
         }
     };
+    let restore = restore::resolve(&context, resource.spec.bootstrap.restore.as_ref(), &database, &observed).await?;
+    database.restore = restore.as_ref().ok().cloned().flatten();
     findings.database = Some(&database);
     if resource.spec.paused {
         findings.stalled = Some(ConditionState::yes(reason::PAUSED, paused(&database, &observed)));
@@ -109,6 +113,12 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     if let Some(state) = retained(&database, &observed) {
         findings.stalled = Some(state);
         keep_alive(&context, &database.owner, &observed, &mut findings).await;
+        report(&context, &findings).await?;
+        return Ok(Action::requeue(jittered(WAITING)));
+    }
+
+    if let Err(refused) = restore {
+        findings.stalled = Some(ConditionState::yes(refused.reason, refused.message));
         report(&context, &findings).await?;
         return Ok(Action::requeue(jittered(WAITING)));
     }
@@ -150,7 +160,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     Ok(if ready && !vault_failing && !waits {
         let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
-        Action::requeue(resync.min(due).min(findings.certificates_due_in().unwrap_or(resync)))
+        let backup = findings.backup_due_in().unwrap_or(resync);
+        Action::requeue(resync.min(due).min(findings.certificates_due_in().unwrap_or(resync)).min(backup))
     } else {
         Action::requeue(jittered(WAITING))
     })

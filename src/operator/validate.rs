@@ -10,21 +10,23 @@ use kube::ResourceExt;
 
 use crate::api::conditions::reason;
 use crate::api::names::{
-    ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_CHECK_DRIFT,
+    ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_BACKUP,
+    ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT,
     ANNOTATION_REISSUE, ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER,
     ANNOTATION_SWITCHOVER_TO, Names, PostgresNames, VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
-    Approval, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata, SchedulingSpec,
+    Approval, BackupType, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata, SchedulingSpec,
     SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
 use crate::contract;
-use crate::contract::backup::Place;
+use crate::contract::backup::{Place, Restore, Store};
 use crate::contract::desired::{Memory, Requests};
 use crate::contract::migration::{Policy, hash};
 use crate::operator::apply::object::Owner;
 use crate::operator::apply::quantity;
+use crate::operator::backups::schedule::Schedule;
 use crate::operator::context::options::Options;
 use crate::operator::tls::authority::Request as AuthorityRequest;
 
@@ -91,6 +93,10 @@ pub struct Database {
     pub new_authority: Option<AuthorityRequest>,
     /// Where WAL is archived.
     pub archive: Option<Place>,
+    /// What a new database is restored from; resolved where the database does not exist yet.
+    pub restore: Option<Restore>,
+    /// The backups there.
+    pub backups: Backups,
     /// The generation of the resource: a failed attempt for it is not repeated.
     pub generation: i64,
 }
@@ -219,7 +225,38 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         restart: token(resource, ANNOTATION_RESTART),
         new_authority: new_authority(resource),
         archive: archive(resource, options)?,
+        restore: None,
+        backups: backups(resource)?,
         generation: resource.metadata.generation.unwrap_or_default(),
+    })
+}
+
+/// The backups of a database.
+#[derive(Clone, Debug)]
+pub struct Backups {
+    /// When they start.
+    pub schedule: Schedule,
+    /// For how many days the database can be recovered.
+    pub retention_days: u32,
+    /// CPU and memory of their Jobs, as declared.
+    pub resources: Option<ResourceRequirements>,
+    /// The requested backup, from annotations: its token, and its type.
+    pub request: Option<(String, BackupType)>,
+}
+
+fn backups(resource: &ServiceDatabase) -> Result<Backups, Invalid> {
+    let spec = &resource.spec.backup;
+    let uid = resource.uid().unwrap_or_default();
+    let is_full = token(resource, ANNOTATION_BACKUP_TYPE).as_deref() == Some("Full");
+    let kind = if is_full { BackupType::Full } else { BackupType::Incremental };
+    Ok(Backups {
+        schedule: Schedule::of(&spec.schedule, &uid).map_err(invalid)?,
+        retention_days: u32::try_from(spec.retention_days)
+            .ok()
+            .filter(|days| *days > 0)
+            .ok_or_else(|| invalid("spec.backup.retentionDays must be from 1 to 3650".to_owned()))?,
+        resources: spec.resources.clone(),
+        request: token(resource, ANNOTATION_BACKUP).map(|token| (token, kind)),
     })
 }
 
@@ -234,16 +271,21 @@ fn archive(resource: &ServiceDatabase, options: &Options) -> Result<Option<Place
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(invalid(format!("spec.backup.store is {name}, and this installation has the stores: {known}")));
     };
-    let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any()).vault(&options.cluster_id);
-    let uid = resource.uid().unwrap_or_default();
+    let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
+    Ok(Some(place(&names, &resource.uid().unwrap_or_default(), (name, store), &options.cluster_id)))
+}
+
+/// The place in a store of the resource with these names and this uid.
+pub fn place(names: &Names, uid: &str, (name, store): (&str, &Store), cluster_id: &str) -> Place {
+    let names = names.vault(cluster_id);
     let prefix = store.s3.prefix.trim_matches('/');
     let folder = format!("{}/{uid}", names.folder());
-    Ok(Some(Place {
-        name: name.clone(),
+    Place {
+        name: name.to_owned(),
         store: store.clone(),
         path: if prefix.is_empty() { format!("/{folder}") } else { format!("/{prefix}/{folder}") },
-        passphrase: names.backup_passphrase(&uid),
-    }))
+        passphrase: names.backup_passphrase(uid),
+    }
 }
 
 /// The declaration of the migrations.

@@ -129,6 +129,22 @@ pub enum Command {
         /// The ServiceDatabase.
         name: String,
     },
+    /// Back the database up now, and follow it to its end.
+    Backup {
+        /// The ServiceDatabase.
+        name: String,
+        /// A full backup; default: what changed since the last one.
+        #[arg(long)]
+        full: bool,
+        /// How long to wait, in seconds; 0: do not wait.
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
+    },
+    /// List the backups that the store has.
+    Backups {
+        /// The ServiceDatabase.
+        name: String,
+    },
     /// Open psql in the primary's pod, as the owner of the database.
     Psql {
         /// The ServiceDatabase.

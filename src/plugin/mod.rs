@@ -1,10 +1,11 @@
 //! `kubectl servicedb`: status, migrations and their approval, drift, rotation of credentials and of the
-//! certificate authority, switchover, restart, rollout, and psql in the primary. Runs on any system that
+//! certificate authority, switchover, restart, rollout, backups, and psql in the primary. Runs on any system that
 //! kubectl runs on, with the user's own rights.
 
 mod age;
 mod approve;
 mod args;
+mod backup;
 mod check;
 mod confirm;
 mod connection;
@@ -55,6 +56,10 @@ pub async fn run() -> ExitCode {
         }
         Command::Rollout { name, yes } => rollout::run(&args.connection, &name, yes).await,
         Command::Check { name } => check::run(&args.connection, &name).await,
+        Command::Backup { name, full, timeout } => {
+            backup::run(&args.connection, &name, full, Duration::from_secs(timeout)).await
+        }
+        Command::Backups { name } => backup::list(&args.connection, &name).await,
         Command::Psql { name, superuser, arguments } => psql::run(&args.connection, &name, superuser, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

@@ -36,6 +36,7 @@ backup:
       s3: {endpoint: https://s3.example.com, region: eu-central-1, bucket: backups, prefix: production, uriStyle: path}
       keys: {vaultPath: backups/main}
   defaultStore: main
+  concurrency: 3
 ";
 
 const APPROLE: &str = "vault: {auth: {method: approle, approleSecret: operator-approle}}";

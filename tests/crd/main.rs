@@ -74,7 +74,7 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
             "resources": {},
             "scheduling": {},
             "credentials": {},
-            "backup": { "enabled": true },
+            "backup": { "enabled": true, "schedule": {}, "retentionDays": 14 },
             "bootstrap": { "adopt": false },
             "deletionPolicy": "Retain",
             "updatePolicy": "Manual",

@@ -49,6 +49,8 @@
   {{- end }}
   value: {{ . | quote }}
 {{- end }}
+- name: SERVICEDB_BACKUP_CONCURRENCY
+  value: {{ .Values.backup.concurrency | quote }}
 - name: SERVICEDB_CONCURRENCY
   value: {{ int .Values.concurrency | quote }}
 - name: SERVICEDB_RESYNC_SECONDS

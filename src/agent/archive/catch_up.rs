@@ -5,6 +5,8 @@
 use std::fs::rename;
 use std::path::Path;
 
+use crate::pgbackrest::info::position;
+
 /// Lets PostgreSQL archive the segments after the newest in the archive, and the timelines' histories; returns
 /// their number. An archive that is empty begins here: it gets the histories alone.
 ///
@@ -23,12 +25,6 @@ pub fn mark(folder: &Path, newest: Option<&str>) -> std::io::Result<u32> {
         }
     }
     Ok(marked)
-}
-
-/// The position of a segment in WAL, without its timeline; none if it is no segment.
-pub fn position(segment: &str) -> Option<&str> {
-    let is_segment = segment.len() == 24 && segment.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_segment.then(|| &segment[8..])
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 //! archives at once; the leader creates the stanza, reports how far the archive is, and gives WAL up
 //! before it fills the volume.
 
+mod catalogue;
 mod catch_up;
-mod config;
 mod progress;
-mod stanza;
+mod server;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,8 +21,10 @@ use super::records::{RecordsError, Source};
 use super::report::Reporter;
 use crate::backoff::{Backoff, jittered};
 use crate::contract::backup::Place;
-use crate::contract::pod::PGDATA;
-use config::Secrets;
+use crate::contract::pod::{ARCHIVE_DIR, PGDATA};
+use crate::contract::report::Catalogue;
+use crate::pgbackrest::secrets::{Secrets, SecretsError};
+use crate::pgbackrest::{command, config};
 use progress::Progress;
 
 /// Interval between two reads of the keys in Vault: keys that are refused are read again at once.
@@ -31,6 +33,13 @@ const KEYS_INTERVAL: Duration = Duration::from_secs(3600);
 const KEYS_INTERVAL_ON_FAILURE: Duration = Duration::from_secs(30);
 /// Interval between two looks at the archive's progress.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Options of the agents' commands. Segments are pushed beside PostgreSQL; how long it waits for one, in seconds,
+/// is short, since at a shutdown it tries three times, and nobody leads meanwhile.
+const OPTIONS: &str = "archive-async=y
+
+[global:archive-push]
+archive-timeout=30
+";
 /// Timeout of the checkpoint that removes WAL which was given up.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
 /// The error of a command that another one keeps from a lock.
@@ -76,10 +85,8 @@ impl Access {
 enum ConfigureError {
     #[error(transparent)]
     Records(#[from] RecordsError),
-    #[error("the record {0} does not exist in Vault")]
-    Missing(String),
-    #[error("{0}")]
-    Content(String),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     #[error("pgBackRest's configuration cannot be written: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -89,6 +96,7 @@ pub fn follow(desired: DesiredState, records: Source) -> Archive {
     let (configured, access) = watch::channel(Access::Unknown);
     let fails = watch::Sender::new(false);
     tokio::spawn(keep_configured(desired.clone(), records, configured, fails.subscribe()));
+    tokio::spawn(server::follow(desired.clone()));
     Archive { desired, access, fails }
 }
 
@@ -149,13 +157,9 @@ async fn another_place(state: &mut DesiredState, place: &Place) {
 /// before.
 async fn configure(records: &Source, place: &Place) -> Result<(Secrets, bool), ConfigureError> {
     let vault = records.open().await?.vault;
-    let read = async |path: &str| {
-        let record = vault.read_kv(path).await.map_err(RecordsError::from)?;
-        record.ok_or_else(|| ConfigureError::Missing(path.to_owned()))
-    };
-    let (keys, passphrase) = tokio::try_join!(read(&place.store.keys.vault_path), read(&place.passphrase))?;
-    let secrets = Secrets::of(place, &keys.data, &passphrase.data).map_err(ConfigureError::Content)?;
-    let changed = config::write(place, &secrets)?;
+    let secrets = Secrets::read(&*vault, place).await?;
+    let config = config::Config { place, options: OPTIONS, database: &config::local() };
+    let changed = config.write(Path::new(ARCHIVE_DIR), &secrets)?;
     Ok((secrets, changed))
 }
 
@@ -185,8 +189,13 @@ impl Archive {
             };
             let (stanza, known) = watch::channel(Stanza::Pending);
             // Neither waits for the other: a store that does not answer must not keep the volume from being watched.
+            let (read, catalogue) = watch::channel(None);
             let work = async {
-                tokio::join!(self.create_stanza(&place, stanza), self.watch_progress(&place, known, gap, reporter))
+                tokio::join!(
+                    self.create_stanza(&place, stanza),
+                    catalogue::keep(self.desired.clone(), known.clone(), read),
+                    self.watch_progress(&place, (known, catalogue), gap, reporter)
+                )
             };
             tokio::select! {
                 _ = work => {}
@@ -208,8 +217,8 @@ impl Archive {
                 continue;
             };
             let created = async {
-                stanza::create().await?;
-                stanza::newest().await
+                command::create_stanza(&config::path()).await?;
+                Ok::<_, String>(command::info(&config::path()).await?.newest_segment)
             };
             match created.await {
                 Ok(newest) => {
@@ -240,7 +249,7 @@ impl Archive {
     async fn watch_progress(
         &self,
         place: &Place,
-        stanza: watch::Receiver<Stanza>,
+        (stanza, catalogue): (watch::Receiver<Stanza>, watch::Receiver<Option<Catalogue>>),
         gap: Option<Timestamp>,
         reporter: &Reporter,
     ) {
@@ -273,6 +282,7 @@ impl Archive {
                 |text: &str| opened.as_ref().map_or_else(|| text.to_owned(), |opened| opened.secrets.redact(text));
             let mut report = progress.report(&place.name, redact);
             report.failure = refused.or(report.failure);
+            report.catalogue.clone_from(&catalogue.borrow());
             let now = report.failure.is_some();
             self.fails.send_if_modified(|before| std::mem::replace(before, now) != now);
             reporter.update(|before| before.archive = Some(report));

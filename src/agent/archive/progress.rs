@@ -7,10 +7,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use super::stanza::LONGEST_ERROR;
 use crate::agent::volume;
 use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA};
 use crate::contract::report::ArchiveReport;
+use crate::pgbackrest::command::LONGEST_ERROR;
+use crate::pgbackrest::config::SPOOL;
+use crate::pgbackrest::STANZA;
 use crate::postgres::describe;
 
 /// WAL that waits because the store is slow is given up only when it takes this share of the volume.
@@ -171,6 +173,7 @@ impl Progress {
             waiting: if self.waiting < 4 { 0 } else { self.waiting.checked_next_power_of_two().unwrap_or(u32::MAX) },
             failure: self.failure.as_deref().filter(|_| self.failures >= SIGHTINGS).map(redact),
             given_up_at: self.given_up_at,
+            catalogue: None,
         }
     }
 }
@@ -186,7 +189,7 @@ fn waiting(folder: &Path) -> std::io::Result<u32> {
 
 /// The error of the segment that failed first, which asynchronous archiving leaves in its spool.
 fn last_error() -> Option<String> {
-    let folder = Path::new("/tmp/pgbackrest/archive").join(super::config::STANZA).join("out");
+    let folder = Path::new(SPOOL).join("archive").join(STANZA).join("out");
     let mut errors: Vec<_> = std::fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))

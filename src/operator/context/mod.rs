@@ -18,6 +18,7 @@ use kube::{Client, ResourceExt};
 use tokio::sync::{OnceCell, RwLock, watch};
 
 use crate::api::names::{LABEL_SCOPE, Names};
+use crate::operator::backups::slots::Slots;
 use crate::operator::context::cache::Cache;
 use crate::operator::context::metrics::Metrics;
 use crate::operator::context::options::Options;
@@ -50,6 +51,8 @@ pub struct Context {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// The reporter of events.
     pub reporter: Reporter,
+    /// The backups that run.
+    pub backups: Slots,
     /// Metrics.
     pub metrics: Metrics,
     /// The cache of observed state between reconciles.

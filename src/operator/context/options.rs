@@ -102,6 +102,9 @@ pub struct Options {
     /// The store of databases whose spec names none; without it they are not backed up.
     #[arg(long, env = "SERVICEDB_BACKUP_DEFAULT_STORE")]
     pub backup_default_store: Option<String>,
+    /// How many backups run at once on one store.
+    #[arg(long, env = "SERVICEDB_BACKUP_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub backup_concurrency: u16,
 
     /// How many ServiceDatabases are reconciled at once.
     #[arg(long, env = "SERVICEDB_CONCURRENCY", default_value_t = 8)]

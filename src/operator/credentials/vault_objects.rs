@@ -119,11 +119,14 @@ async fn ensure_claim(context: &Context, database: &Database, claim: &BTreeMap<S
 fn wanted(context: &Context, database: &Database) -> Wanted {
     let names = &database.vault;
     let mounts = Mounts { kv: &context.options.vault_kv_mount };
-    let of_store: Vec<_> = database
+    let mut of_store: Vec<_> = database
         .archive
         .iter()
+        .chain(database.restore.iter().map(|restore| &restore.place))
         .flat_map(|place| [place.store.keys.vault_path.as_str(), place.passphrase.as_str()])
         .collect();
+    of_store.sort_unstable();
+    of_store.dedup();
     let approle = |name: String| AppRole {
         policies: vec![name.clone()],
         name,

@@ -67,6 +67,7 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     if !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         let uid = resource.uid().unwrap_or_default();
         context.cache.remove(&uid);
+        context.backups.release(&uid);
         context.metrics.gone(&uid);
         return Ok(Action::await_change());
     }

@@ -3,3 +3,4 @@
 pub mod adopt;
 pub mod deletion;
 pub mod orphans;
+pub mod restore;

@@ -75,6 +75,14 @@ impl JobPods {
         self.0.iter().find_map(outcome)
     }
 
+    /// The termination message of the newest one that has ended.
+    pub fn message(&self) -> Option<&str> {
+        self.0
+            .iter()
+            .flat_map(statuses)
+            .find_map(|status| status.state.as_ref()?.terminated.as_ref()?.message.as_deref())
+    }
+
     /// The problem of the newest one, while it has not ended.
     pub fn hindrance(&self, now: Timestamp) -> Option<Hindrance> {
         let pod = self.0.first()?;

@@ -39,6 +39,7 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         instances: decision.members,
         system_identifier: inputs.system_identifier.map(str::to_owned),
         volume_bytes: inputs.volume_bytes,
+        backup: inputs.backup.clone(),
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -73,6 +74,9 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         system_identifier: None,
         authorities: None,
         archive: database.archive.clone(),
+        backup: None,
+        // Only before the database exists.
+        restore: database.restore.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::contract::desired::BackupRun;
 use crate::operator::apply::object::Annotations;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
@@ -32,4 +33,6 @@ pub struct Inputs<'a> {
     pub system_identifier: Option<&'a str>,
     /// The size of the smallest volume, in bytes.
     pub volume_bytes: Option<u64>,
+    /// The last backup Job.
+    pub backup: Option<BackupRun>,
 }

@@ -2,6 +2,7 @@
 //! order of dependencies; the workload is last.
 
 mod access;
+pub mod backup;
 pub mod config;
 pub mod drift;
 mod inputs;
@@ -34,7 +35,7 @@ pub fn supporting(database: &Database, inputs: &Inputs<'_>) -> Vec<Planned> {
         network::primary_service(database),
         network::replicas_service(database),
         network::peers_service(database),
-        network::policy(database, inputs.options),
+        network::policy(database, inputs.options, inputs.backup.as_ref().is_some_and(|run| run.runs)),
     ];
     objects.extend(config::patroni(database, inputs));
     objects.extend(budgets(database, inputs.decision));

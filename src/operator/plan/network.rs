@@ -6,7 +6,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
-use crate::contract::pod::{AGENT_PORT, PATRONI_PORT, POSTGRES_PORT};
+use super::backup;
+use crate::contract::pod::{AGENT_PORT, BACKUP_PORT, PATRONI_PORT, POSTGRES_PORT};
 use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
@@ -42,9 +43,9 @@ pub fn peers_service(database: &Database) -> Planned {
     )
 }
 
-/// Ingress from the declared clients, the members, the migration Job and monitoring. Egress is not
-/// restricted: that would cut Patroni off from the API server.
-pub fn policy(database: &Database, options: &Options) -> Planned {
+/// Ingress from the declared clients, the members, the migration Job, monitoring, and, while one runs, the
+/// backup Job. Egress is not restricted: that would cut Patroni off from the API server.
+pub fn policy(database: &Database, options: &Options, backup_runs: bool) -> Planned {
     let names = database.names();
     let members = json!({"podSelector": {"matchLabels": {LABEL_SCOPE: names.base()}}});
     let migrator =
@@ -56,6 +57,10 @@ pub fn policy(database: &Database, options: &Options) -> Planned {
         json!({"from": postgres, "ports": [tcp(POSTGRES_PORT)]}),
         json!({"from": [members], "ports": [tcp(PATRONI_PORT)]}),
     ];
+    if backup_runs {
+        let job = json!({"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": backup::COMPONENT}});
+        rules.push(json!({"from": [{"podSelector": job}], "ports": [tcp(BACKUP_PORT)]}));
+    }
     if !options.monitoring_namespaces.is_empty() {
         let namespaces =
             json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});

@@ -20,6 +20,7 @@ use super::http::{self, Probes};
 use super::leader::Candidate;
 use super::nodes;
 use crate::api::ServiceDatabase;
+use crate::operator::backups::slots::Slots;
 use crate::operator::context::Context;
 use crate::operator::context::cache::Cache;
 use crate::operator::context::metrics::Metrics;
@@ -83,6 +84,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
         pods,
         pods_filled: OnceCell::new(),
         draining: nodes::start(&client),
+        backups: Slots::new(options.backup_concurrency.into(), Timestamp::now()),
         metrics: metrics.clone(),
         cache: Cache::new(Duration::from_secs(options.resync_seconds).mul_f64(0.9)),
         options: options.clone(),

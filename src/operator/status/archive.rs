@@ -1,12 +1,9 @@
 //! The WAL archive in status.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
 use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
-use crate::api::status::BackupStatus;
 use crate::contract::report::{ArchiveReport, Report};
 
 /// Whether WAL is archived continuously; none where it is not archived at all.
@@ -48,29 +45,7 @@ fn decide(archive: &ArchiveReport) -> ConditionState {
     }
 }
 
-fn report_of<'a>(report: Option<&'a Report>, store: &str) -> Option<&'a ArchiveReport> {
+/// The report of the archive in this store.
+pub fn report_of<'a>(report: Option<&'a Report>, store: &str) -> Option<&'a ArchiveReport> {
     report?.archive.as_ref().filter(|archive| archive.store == store)
-}
-
-/// `status.backup`.
-pub fn status(
-    findings: &Findings<'_>,
-    report: Option<&Report>,
-    previous: Option<BackupStatus>,
-) -> Option<BackupStatus> {
-    let Some(database) = findings.database else { return previous };
-    let place = database.archive.as_ref()?;
-    let before = previous.filter(|before| before.store == place.name && before.path == place.path);
-    let archive = report_of(report, &place.name);
-    let newest = |reported: Option<jiff::Timestamp>, before: Option<Time>| match (reported, before) {
-        (Some(reported), Some(before)) => Some(Time(reported.max(before.0))),
-        (reported, before) => reported.map(Time).or(before),
-    };
-    let (archived_at, given_up_at) = before.map(|before| (before.archived_at, before.given_up_at)).unwrap_or_default();
-    Some(BackupStatus {
-        store: place.name.clone(),
-        path: place.path.clone(),
-        archived_at: newest(archive.and_then(|archive| archive.archived_at), archived_at),
-        given_up_at: newest(archive.and_then(|archive| archive.given_up_at), given_up_at),
-    })
 }

@@ -1,10 +1,13 @@
 //! The input from which status is computed.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::condition::ConditionState;
 use crate::api::{DriftStatus, PendingRollout, ServiceDatabase};
+use crate::operator::backups;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
 use crate::operator::instances::situation::Decision;
@@ -41,6 +44,8 @@ pub struct Findings<'a> {
     pub declared: Option<&'a Declared>,
     /// The last known drift of the schema.
     pub drift: Option<DriftStatus>,
+    /// The backups.
+    pub backups: backups::State,
     /// The decision about the instances; none if none was made.
     pub instances: Option<InstancesFindings>,
     /// Now.
@@ -48,6 +53,12 @@ pub struct Findings<'a> {
 }
 
 impl Findings<'_> {
+    /// How long until a backup is to start; none if no time is known.
+    pub fn backup_due_in(&self) -> Option<Duration> {
+        let due = self.backups.next_at?.duration_since(self.now);
+        Some(Duration::try_from(due).unwrap_or_default() + Duration::from_secs(1))
+    }
+
     /// The StatefulSet, if another client scaled it to no pods.
     pub fn scaled_away(&self) -> Option<String> {
         let set = self.observed.own_set(self.resource.metadata.uid.as_deref()?)?;

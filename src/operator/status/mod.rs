@@ -1,6 +1,7 @@
 //! Computes status from the observed and the applied state. Pure.
 
 mod archive;
+mod backups;
 mod certificates;
 mod collations;
 pub mod condition;
@@ -70,7 +71,9 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let filling = instances::nearly_full(findings, &previous).map(|state| (kind::VOLUME_NEARLY_FULL, state));
     let collations = collations::changed(report, &previous).map(|state| (kind::COLLATIONS_CHANGED, state));
     let archiving = archive::continuous(findings, report, &previous).map(|state| (kind::CONTINUOUS_ARCHIVING, state));
-    let states = states.into_iter().chain(drift).chain(filling).chain(collations).chain(archiving);
+    let backup = backups::status(findings, report, previous.backup.clone());
+    let backed_up = backups::backed_up(findings, backup.as_ref(), &previous).map(|state| (kind::BACKED_UP, state));
+    let states = states.into_iter().chain(drift).chain(filling).chain(collations).chain(archiving).chain(backed_up);
     let mut conditions: Vec<_> =
         states.map(|(kind, state)| condition(kind, state, &previous, generation, findings.now)).collect();
     if findings.progress.is_none() {
@@ -95,7 +98,8 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .database
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
-        backup: archive::status(findings, report, previous.backup),
+        backup,
+        restored: restored(observed).or(previous.restored),
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
@@ -326,6 +330,11 @@ fn ready(
         Some(larger) => ConditionState::yes(reason::READY, format!("the database serves as declared; {larger}")),
         None => ConditionState::yes(reason::READY, "the database serves as declared"),
     }
+}
+
+/// What the first instance restored in place of an empty database.
+fn restored(observed: &Observation) -> Option<String> {
+    observed.pods.iter().find_map(|pod| pod.report.as_ref()?.restored.clone())
 }
 
 fn ready_instances(findings: &Findings<'_>) -> usize {

@@ -119,6 +119,7 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         authorities: None,
         template: &Value::Null,
         volume_bytes: database.volume_bytes,
+        backup: None,
         options,
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },

@@ -31,6 +31,8 @@ pub struct Scene {
     pub progress: Option<Progress>,
     pub declared: Option<Declared>,
     pub drift: Option<DriftStatus>,
+    /// The backups.
+    pub backups: crate::operator::backups::State,
     pub volumes: Option<ConditionState>,
     pub now: Timestamp,
 }
@@ -49,6 +51,7 @@ impl Scene {
             progress: Some(Progress::NotDeclared),
             declared: None,
             drift: None,
+            backups: Default::default(),
             volumes: None,
             now: time("2026-03-01T12:00:00.75Z"),
         }
@@ -83,6 +86,7 @@ impl Scene {
             progress: self.progress.clone(),
             declared: self.declared.as_ref(),
             drift: self.drift.clone(),
+            backups: self.backups.clone(),
             instances: self.volumes.clone().map(|state| InstancesFindings {
                 decision: Decision::default(),
                 pending: None,

@@ -28,6 +28,7 @@ use crate::contract::desired::{Desired, KEY};
 use crate::contract::records::{MigratorRecord, Pending, Runtime, Versions};
 use crate::contract::report::{LedgerReport, Report};
 use crate::operator::apply::object::ANNOTATION_APPLIED;
+use crate::operator::backups::slots::Slots;
 use crate::operator::context::Context;
 use crate::operator::context::cache::Cache;
 use crate::operator::context::error::Error;
@@ -483,6 +484,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
         pods: vec![pods.clone()],
         pods_filled: tokio::sync::OnceCell::new(),
         draining: tokio::sync::watch::channel(Arc::default()).1,
+        backups: Slots::new(2, Timestamp::UNIX_EPOCH),
         metrics: Metrics::new(&Requests::default()),
         cache: Cache::new(Duration::from_secs(540)),
     })

@@ -1,0 +1,98 @@
+//! pgBackRest's server, which serves the data directory of this instance to a backup Job over TLS: only while
+//! one runs, and only to the client certificate of the members.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use crate::agent::desired::{self, DesiredState};
+use crate::api::names::PostgresNames;
+use crate::backoff::Backoff;
+use crate::contract::pod::{BACKUP_PORT, BACKUP_SERVER_FILE, TLS_DIR};
+use crate::pgbackrest::config::SPOOL;
+use crate::pgbackrest::STANZA;
+
+/// How long it may take to stop.
+const STOPS: Duration = Duration::from_secs(10);
+
+/// Runs the server whenever a backup Job runs.
+pub async fn follow(mut state: DesiredState) {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+    loop {
+        let runs = desired::first(&mut state).await.backup.as_ref().is_some_and(|run| run.runs);
+        if !runs {
+            desired::changed(&mut state).await;
+            continue;
+        }
+        match start() {
+            Ok(server) => {
+                tracing::info!("serving the data directory to a backup Job");
+                backoff.reset();
+                if until_over(&mut state, server).await {
+                    continue;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "pgBackRest's server cannot be started; trying again"),
+        }
+        backoff.wait().await;
+    }
+}
+
+fn start() -> std::io::Result<Child> {
+    std::fs::write(BACKUP_SERVER_FILE, text())?;
+    let mut command = Command::new("pgbackrest");
+    command.arg(format!("--config={BACKUP_SERVER_FILE}")).arg("server").stdin(Stdio::null()).kill_on_drop(true);
+    command.spawn()
+}
+
+/// Waits until no Job runs any more; returns false if the server ended before.
+async fn until_over(state: &mut DesiredState, mut server: Child) -> bool {
+    let over = async {
+        while desired::first(state).await.backup.as_ref().is_some_and(|run| run.runs) {
+            desired::changed(state).await;
+        }
+    };
+    tokio::select! {
+        ended = server.wait() => {
+            tracing::warn!(status = ?ended, "pgBackRest's server ended; starting it again");
+            false
+        }
+        () = over => {
+            stop(server).await;
+            true
+        }
+    }
+}
+
+/// It ends with its connections' processes at SIGTERM; killed, it would leave them.
+async fn stop(mut server: Child) {
+    if let Some(pid) = server.id().and_then(|pid| i32::try_from(pid).ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    if tokio::time::timeout(STOPS, server.wait()).await.is_err() {
+        let _ = server.kill().await;
+    }
+}
+
+/// Connections are accepted on every address: the NetworkPolicy and the certificate decide who may connect.
+fn text() -> String {
+    format!(
+        "[global]
+tls-server-address=*
+tls-server-port={BACKUP_PORT}
+tls-server-cert-file={TLS_DIR}/server.crt
+tls-server-key-file={TLS_DIR}/server.key
+tls-server-ca-file={TLS_DIR}/ca.crt
+tls-server-auth={}={STANZA}
+lock-path={SPOOL}
+spool-path={SPOOL}
+log-level-console=off
+log-level-file=off
+log-level-stderr=error
+",
+        PostgresNames::REPLICATOR
+    )
+}

@@ -1,0 +1,60 @@
+//! A restored database gets the names of the service that it now belongs to, and its former logins none: the
+//! credentials are new.
+
+use tokio_postgres::Client;
+
+use super::recovery::SOCKET;
+use crate::agent::ensure;
+use crate::api::names::{Names, PostgresNames};
+use crate::postgres::{describe, ident};
+
+/// Renames the database and its roles, and takes the former passwords away.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn take_over(service: &str, own: &PostgresNames) -> Result<(), String> {
+    let connection = ensure::connect_at(SOCKET, "postgres").await.map_err(|error| error.to_string())?;
+    let client = &connection.client;
+    let former = Names::new("", service).postgres(&database(client).await?);
+    let mut statements = String::from("BEGIN; DELETE FROM servicedb.credentials;");
+    let logins = (1..=2).flat_map(|generation| {
+        [
+            (former.login(generation), own.login(generation)),
+            (former.migrator_login(generation), own.migrator_login(generation)),
+        ]
+    });
+    for (before, now) in logins {
+        if has_role(client, &before).await? {
+            statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&before));
+            statements += &format!("ALTER ROLE {} RESET ALL;", ident(&before));
+            statements += &renamed("ROLE", &before, &now);
+        }
+    }
+    for (before, now) in [(former.owner(), own.owner()), (former.app(), own.app())] {
+        statements += &renamed("ROLE", &before, &now);
+    }
+    statements += &renamed("DATABASE", &former.database, &own.database);
+    client.batch_execute(&(statements + "COMMIT;")).await.map_err(|error| describe(&error))
+}
+
+fn renamed(kind: &str, before: &str, now: &str) -> String {
+    if before == now {
+        return String::new();
+    }
+    format!("ALTER {kind} {} RENAME TO {};", ident(before), ident(now))
+}
+
+/// The name of the restored database: beside PostgreSQL's own there is one.
+async fn database(client: &Client) -> Result<String, String> {
+    let query = "SELECT datname::text FROM pg_catalog.pg_database WHERE NOT datistemplate AND datname <> 'postgres'";
+    let found = client.query(query, &[]).await.map_err(|error| describe(&error))?;
+    match &found[..] {
+        [row] => Ok(row.get(0)),
+        _ => Err(format!("the backup has {} databases beside PostgreSQL's own, and one is expected", found.len())),
+    }
+}
+
+async fn has_role(client: &Client, role: &str) -> Result<bool, String> {
+    let query = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1";
+    client.query_opt(query, &[&role]).await.map(|row| row.is_some()).map_err(|error| describe(&error))
+}

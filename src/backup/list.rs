@@ -1,0 +1,40 @@
+//! `servicedb backups`: what the store has, in a database pod.
+
+use std::process::ExitCode;
+
+use crate::pgbackrest::{command, config};
+
+/// Prints a line for each backup in the store, the oldest first.
+pub async fn list() -> ExitCode {
+    if !config::path().exists() {
+        eprintln!("this instance has no access to a store: see the condition ContinuousArchiving");
+        return ExitCode::FAILURE;
+    }
+    let info = match command::info(&config::path()).await {
+        Ok(info) => info,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{:<34} {:<12} {:<20} {:<20} {:>14} {:>14}", "NAME", "TYPE", "STARTED", "FINISHED", "DATABASE", "STORED");
+    for backup in &info.backups {
+        println!(
+            "{:<34} {:<12} {:<20} {:<20} {:>14} {:>14}",
+            backup.label,
+            format!("{:?}", backup.kind),
+            backup.started_at.to_string(),
+            backup.finished_at.to_string(),
+            backup.database_bytes,
+            backup.stored_bytes
+        );
+    }
+    match (info.backups.first(), &info.newest_segment) {
+        (Some(first), Some(segment)) => {
+            println!("recoverable from {}, to the end of the WAL segment {segment}", first.finished_at);
+        }
+        (None, _) => println!("no backup: nothing can be recovered"),
+        (Some(_), None) => println!("no WAL: only the backups themselves can be restored"),
+    }
+    ExitCode::SUCCESS
+}

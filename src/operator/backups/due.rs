@@ -1,0 +1,171 @@
+//! Whether a backup is due. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::schedule::Schedule;
+use crate::api::{BackupRunStatus, BackupType, RequestState};
+use crate::contract::report::Catalogue;
+
+/// The pause after the first failure, which doubles with each further one.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+/// The longest pause.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// How long the leader may take to read the store after a backup.
+const READS: SignedDuration = SignedDuration::from_mins(10);
+
+/// What the decision depends on.
+pub struct Known<'a> {
+    /// When backups start.
+    pub schedule: &'a Schedule,
+    /// The backups in the store; none while they are not known.
+    pub catalogue: Option<&'a Catalogue>,
+    /// When WAL was last given up.
+    pub given_up_at: Option<Timestamp>,
+    /// The last Job.
+    pub last: Option<&'a BackupRunStatus>,
+    /// A request that no Job has answered: its token, and the type.
+    pub request: Option<(&'a str, BackupType)>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The decision.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing to start before this time; none: before something changes.
+    Later(Option<Timestamp>),
+    /// A backup of this type is due.
+    Now(BackupType),
+}
+
+/// Decides. A Job that still runs is not asked about.
+pub fn decide(known: &Known<'_>) -> Due {
+    let Some(catalogue) = known.catalogue else { return Due::Later(None) };
+    let ended = known.last.and_then(|last| Some((last, last.finished_at.as_ref()?.0)));
+    if let Some((_, kind)) = known.request {
+        return Due::Now(kind);
+    }
+    if let Some((last, at)) = ended {
+        let unread = last.state == RequestState::Done && catalogue.after.as_ref() != Some(&last.job);
+        let until = match last.state {
+            RequestState::Failed => at + pause(last.failures),
+            _ if unread => at + READS,
+            _ => at,
+        };
+        if known.now < until {
+            return Due::Later(Some(until));
+        }
+    }
+    let (Some(full), Some(newest)) = (&catalogue.newest_full, &catalogue.newest) else {
+        return Due::Now(BackupType::Full);
+    };
+    // No restore goes beyond a gap.
+    let gap = known.given_up_at.is_some_and(|at| at > full.started_at);
+    let passed = |next: Option<Timestamp>| next.is_some_and(|next| next <= known.now);
+    if gap || passed(known.schedule.full_after(full.started_at)) {
+        Due::Now(BackupType::Full)
+    } else if passed(known.schedule.incremental_after(newest.started_at)) {
+        Due::Now(BackupType::Incremental)
+    } else {
+        Due::Later(known.schedule.after(known.now))
+    }
+}
+
+fn pause(failures: u32) -> SignedDuration {
+    let factor = 1_i32.checked_shl(failures.saturating_sub(1)).filter(|factor| *factor > 0).unwrap_or(i32::MAX);
+    FIRST_PAUSE.checked_mul(factor).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::api::BackupScheduleSpec;
+    use crate::contract::report::CatalogueEntry;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn entry(kind: BackupType, started: &str) -> CatalogueEntry {
+        let started_at = at(started);
+        CatalogueEntry { label: "x".into(), kind, started_at, finished_at: started_at, database_bytes: 1, stored_bytes: 1 }
+    }
+
+    fn catalogue(full: &str, newest: Option<&str>) -> Catalogue {
+        let full = entry(BackupType::Full, full);
+        let newest = newest.map_or(full.clone(), |newest| entry(BackupType::Incremental, newest));
+        Catalogue { newest_full: Some(full), newest: Some(newest), ..Catalogue::default() }
+    }
+
+    fn run(state: RequestState, finished: &str, failures: u32) -> BackupRunStatus {
+        BackupRunStatus {
+            job: "chat-db-backup-1".into(),
+            kind: BackupType::Full,
+            state,
+            started_at: Time(at(finished)),
+            finished_at: Some(Time(at(finished))),
+            message: None,
+            failures,
+            request: None,
+        }
+    }
+
+    /// Decides on Wednesday at noon, with a schedule at three.
+    fn due(catalogue: Option<&Catalogue>, last: Option<&BackupRunStatus>, given_up: Option<&str>) -> Due {
+        let spec = BackupScheduleSpec {
+            full: Some("0 3 * * SUN".into()),
+            incremental: Some("0 3 * * MON-SAT".into()),
+            time_zone: None,
+        };
+        let schedule = Schedule::of(&spec, "u").expect("a schedule");
+        let (given_up_at, now) = (given_up.map(at), at("2026-11-25T12:00:00Z"));
+        decide(&Known { schedule: &schedule, catalogue, given_up_at, last, request: None, now })
+    }
+
+    #[test]
+    fn a_store_without_a_full_backup_gets_one_at_once() {
+        assert_eq!(due(None, None, None), Due::Later(None), "nothing is known");
+        assert_eq!(due(Some(&Catalogue::default()), None, None), Due::Now(BackupType::Full));
+    }
+
+    #[test]
+    fn a_backup_is_due_when_a_scheduled_time_has_passed_since_the_last() {
+        let next = Due::Later(Some(at("2026-11-26T03:00:00Z")));
+        let made = catalogue("2026-11-22T03:00:10Z", Some("2026-11-25T03:00:05Z"));
+        assert_eq!(due(Some(&made), None, None), next);
+        let missed = catalogue("2026-11-22T03:00:10Z", Some("2026-11-24T03:00:05Z"));
+        assert_eq!(due(Some(&missed), None, None), Due::Now(BackupType::Incremental));
+        let old = catalogue("2026-11-15T03:00:10Z", Some("2026-11-25T03:00:05Z"));
+        assert_eq!(due(Some(&old), None, None), Due::Now(BackupType::Full), "Sunday's full one is missing");
+    }
+
+    #[test]
+    fn a_gap_in_the_archive_makes_a_full_backup_due() {
+        let made = catalogue("2026-11-22T03:00:10Z", Some("2026-11-25T03:00:05Z"));
+        assert_eq!(due(Some(&made), None, Some("2026-11-25T04:00:00Z")), Due::Now(BackupType::Full));
+        assert!(matches!(due(Some(&made), None, Some("2026-11-21T04:00:00Z")), Due::Later(_)));
+    }
+
+    #[test]
+    fn a_failure_is_followed_by_a_pause_that_grows_to_an_hour() {
+        let nothing = Catalogue::default();
+        let failed = |failures| run(RequestState::Failed, "2026-11-25T11:59:30Z", failures);
+        let until = |text| Due::Later(Some(at(text)));
+        assert_eq!(due(Some(&nothing), Some(&failed(1)), None), until("2026-11-25T12:00:30Z"));
+        assert_eq!(due(Some(&nothing), Some(&failed(3)), None), until("2026-11-25T12:03:30Z"));
+        assert_eq!(due(Some(&nothing), Some(&failed(40)), None), until("2026-11-25T12:59:30Z"));
+        let long_ago = run(RequestState::Failed, "2026-11-25T10:00:00Z", 40);
+        assert_eq!(due(Some(&nothing), Some(&long_ago), None), Due::Now(BackupType::Full));
+    }
+
+    #[test]
+    fn nothing_starts_until_the_last_backup_is_seen_in_the_store() {
+        let done = run(RequestState::Done, "2026-11-25T11:59:00Z", 0);
+        let mut read = Catalogue::default();
+        assert_eq!(due(Some(&read), Some(&done), None), Due::Later(Some(at("2026-11-25T12:09:00Z"))));
+        read.after = Some(done.job.clone());
+        assert_eq!(due(Some(&read), Some(&done), None), Due::Now(BackupType::Full), "it is not in the store");
+    }
+}

@@ -1,0 +1,137 @@
+//! When scheduled backups start: cron expressions, in a time zone.
+
+use cronexpr::{Crontab, MakeTimestamp, ParseOptions};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::api::BackupScheduleSpec;
+use crate::operator::apply::object::short_hash;
+
+/// The schedule of a database.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    full: Crontab,
+    incremental: Option<Crontab>,
+}
+
+/// Without expressions, a full backup is made on Sunday and an incremental one on each other day, at a minute
+/// in these hours (UTC) that depends on the resource: not all databases of an installation at once.
+const NIGHT_HOURS: u64 = 6;
+
+impl Schedule {
+    /// Reads the schedule of the resource with this uid.
+    ///
+    /// # Errors
+    /// The field, and the problem.
+    pub fn of(spec: &BackupScheduleSpec, uid: &str) -> Result<Self, String> {
+        let hash = u64::from_str_radix(&short_hash(&json!(uid)), 16).unwrap_or_default();
+        let (minute, hour) = (hash % 60, hash / 60 % NIGHT_HOURS);
+        // For `H` in an expression, as in Jenkins.
+        let mut options = ParseOptions::default();
+        options.hashed_value = Some(hash);
+        let declared = spec.time_zone.as_deref().unwrap_or("UTC");
+        let read = |field: &str, given: Option<&str>, days: &str| {
+            let (expression, zone) = match given {
+                Some(given) => (given.to_owned(), declared),
+                None => (format!("{minute} {hour} * * {days}"), "UTC"),
+            };
+            if expression.split_whitespace().count() != 5 {
+                return Err(format!(
+                    "spec.backup.schedule.{field} is {expression:?}: a cron expression has five fields (minute, hour, \
+                     day of month, month, day of week), such as \"0 3 * * SUN\"; the time zone is \
+                     spec.backup.schedule.timeZone"
+                ));
+            }
+            let read = cronexpr::parse_crontab_with(&format!("{expression} {zone}"), options);
+            // Its error draws the expression over several lines.
+            let read = read.map_err(|error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+            read.map_err(|error| format!("spec.backup.schedule.{field} is {expression:?} in {zone}: {error}"))
+        };
+        Ok(Self {
+            full: read("full", spec.full.as_deref(), "SUN")?,
+            incremental: match spec.incremental.as_deref() {
+                Some("") => None,
+                given => Some(read("incremental", given, "MON-SAT")?),
+            },
+        })
+    }
+
+    /// The first full backup after a time; none if the expression has no further date.
+    pub fn full_after(&self, time: Timestamp) -> Option<Timestamp> {
+        next(&self.full, time)
+    }
+
+    /// The first incremental backup after a time.
+    pub fn incremental_after(&self, time: Timestamp) -> Option<Timestamp> {
+        next(self.incremental.as_ref()?, time)
+    }
+
+    /// The first backup of any type after a time.
+    pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
+        [self.full_after(time), self.incremental_after(time)].into_iter().flatten().min()
+    }
+}
+
+fn next(crontab: &Crontab, time: Timestamp) -> Option<Timestamp> {
+    crontab.find_next(MakeTimestamp(time)).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(full: Option<&str>, incremental: Option<&str>, zone: Option<&str>) -> Result<Schedule, String> {
+        let text = |given: Option<&str>| given.map(str::to_owned);
+        let spec = BackupScheduleSpec { full: text(full), incremental: text(incremental), time_zone: text(zone) };
+        Schedule::of(&spec, "0c1d")
+    }
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn without_expressions_databases_differ_in_their_minute_of_the_night() {
+        let spec = BackupScheduleSpec::default();
+        let (one, two) = (Schedule::of(&spec, "a").expect("one"), Schedule::of(&spec, "b").expect("two"));
+        // A Saturday.
+        let now = time("2026-11-28T12:00:00Z");
+        let (full, other) = (one.full_after(now).expect("a time"), two.full_after(now).expect("a time"));
+        assert_ne!(full, other);
+        assert!(full < time("2026-11-29T06:00:00Z"), "{full}");
+        let incremental = one.incremental_after(now).expect("a time");
+        assert_eq!(incremental, full + jiff::SignedDuration::from_hours(24), "Sunday has the full one");
+        assert_eq!(one.after(now), Some(full));
+    }
+
+    #[test]
+    fn expressions_are_of_their_time_zone() {
+        let found = schedule(Some("30 2 * * SUN"), Some("30 2 * * MON-SAT"), Some("Europe/Berlin")).expect("a schedule");
+        assert_eq!(found.full_after(time("2026-11-28T12:00:00Z")), Some(time("2026-11-29T01:30:00Z")));
+        let never = schedule(None, Some(""), None).expect("a schedule");
+        assert_eq!(never.incremental_after(time("2026-11-28T12:00:00Z")), None);
+    }
+
+    #[test]
+    fn a_time_that_the_clocks_skip_is_not_lost() {
+        let found = schedule(Some("30 2 * * *"), None, Some("Europe/Berlin")).expect("a schedule");
+        let (day, next) = (time("2026-03-28T12:00:00Z"), found.full_after(time("2026-03-28T12:00:00Z")));
+        let next = next.expect("a time");
+        assert!(next > day && next < day + jiff::SignedDuration::from_hours(37), "{next}");
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_field() {
+        for (full, zone) in [
+            (Some("0 3 * *"), None),
+            (Some("0 3 * * 8"), None),
+            (Some("61 3 * * *"), None),
+            (Some("@daily"), None),
+            (Some("0 3 * * * UTC"), None),
+            (Some("0 3 30 2 *"), Some("Europe/Atlantis")),
+        ] {
+            let said = schedule(full, None, zone).expect_err("a refusal");
+            assert!(said.starts_with("spec.backup.schedule.full is ") && !said.contains('\n'), "{said}");
+        }
+    }
+}

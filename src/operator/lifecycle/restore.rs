@@ -1,0 +1,215 @@
+//! What a new database is restored from: checked before anything is made.
+
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+
+use crate::api::conditions::reason;
+use crate::api::names::Names;
+use crate::api::{RestoreSource, RestoreSpec, RestoreTarget, ServiceDatabase};
+use crate::contract::backup::{Restore, Target};
+use crate::operator::context::Context;
+use crate::operator::context::error::Error;
+use crate::operator::context::options::Options;
+use crate::operator::observe::Observation;
+use crate::operator::validate::{Database, Invalid, place};
+
+const FIELD: &str = "spec.bootstrap.restore";
+
+/// Resolves the restore that the spec declares, if the database does not exist yet. What was resolved once
+/// holds: the other database may be deleted meanwhile.
+///
+/// # Errors
+/// Any error of the API server; the inner one is a refusal.
+pub async fn resolve(
+    context: &Context,
+    spec: Option<&RestoreSpec>,
+    database: &Database,
+    observed: &Observation,
+) -> Result<Result<Option<Restore>, Invalid>, Error> {
+    let Some(spec) = spec.filter(|_| !observed.initialized()) else { return Ok(Ok(None)) };
+    let before = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    if let Some(restore) = before.and_then(|desired| desired.restore.clone()) {
+        return Ok(Ok(Some(restore)));
+    }
+    let target = match target(spec.target.as_ref()) {
+        Ok(target) => target,
+        Err(message) => return Ok(Err(refused(message))),
+    };
+    let RestoreSource { name, store, path } = &spec.source;
+    Ok(match (name, path) {
+        (Some(name), _) => {
+            let api: Api<ServiceDatabase> =
+                Api::namespaced(context.client.clone(), &database.names().namespace);
+            let source = api.get_opt(name).await?;
+            let source = source.filter(|source| source.uid().as_ref() != Some(&database.owner.uid));
+            match source {
+                Some(source) => of_resource(&context.options, &source, target, context.now()),
+                None => Err(refused(format!(
+                    "{FIELD}.source.name is {name}, which is no other ServiceDatabase of this namespace: for one that \
+                     was deleted, give its folder in the store as path"
+                ))),
+            }
+        }
+        (None, Some(path)) => of_path(&context.options, database.names(), store.as_deref(), path, target),
+        (None, None) => Err(refused(format!("{FIELD}.source needs name or path"))),
+    }
+    .map(Some))
+}
+
+fn refused(message: String) -> Invalid {
+    Invalid { reason: reason::RESTORE_REFUSED, message }
+}
+
+/// The target, whose fields the rules of the CRD have checked.
+fn target(spec: Option<&RestoreTarget>) -> Result<Target, String> {
+    let Some(spec) = spec else { return Ok(Target::Latest) };
+    match (&spec.time, &spec.lsn, spec.immediate) {
+        (Some(time), None, false) => {
+            let parsed = time.parse().map_err(|error| format!("{FIELD}.target.time is {time}: {error}"))?;
+            Ok(Target::Time(parsed))
+        }
+        (None, Some(lsn), false) => Ok(Target::Lsn(lsn.clone())),
+        (None, None, true) => Ok(Target::Immediate),
+        _ => Err(format!("{FIELD}.target needs exactly one of time, lsn and immediate: true")),
+    }
+}
+
+/// The restore of a ServiceDatabase that exists.
+fn of_resource(
+    options: &Options,
+    source: &ServiceDatabase,
+    target: Target,
+    now: Timestamp,
+) -> Result<Restore, Invalid> {
+    let name = source.name_any();
+    let names = Names::new(source.namespace().unwrap_or_default(), &name);
+    let backup = source.status.as_ref().and_then(|status| status.backup.as_ref());
+    let Some((backup, from)) = backup.and_then(|backup| Some((backup, backup.recoverable_from.as_ref()?.0))) else {
+        return Err(refused(format!(
+            "{FIELD}.source.name is {name}, which has no backup in a store: see its conditions BackedUp and \
+             ContinuousArchiving"
+        )));
+    };
+    if let Target::Time(time) = target
+        && (time < from || time > now)
+    {
+        return Err(refused(format!(
+            "{FIELD}.target.time is {time}, but {name} can be recovered from {from} on, until now ({now}), as far as \
+             its WAL is archived"
+        )));
+    }
+    let Some(store) = options.backup_stores.0.get(&backup.store) else {
+        return Err(refused(format!("{FIELD}: {name} is in the store {}, which this installation lacks", backup.store)));
+    };
+    // Not the path in status, which other hands may have written.
+    let place = place(&names, &source.uid().unwrap_or_default(), (&backup.store, store), &options.cluster_id);
+    Ok(Restore { place, service: name, target })
+}
+
+/// The restore of a database that was deleted: of this cluster and namespace, as the folder says, since the
+/// store's keys open every other folder, too.
+fn of_path(
+    options: &Options,
+    own: &Names,
+    store: Option<&str>,
+    path: &str,
+    target: Target,
+) -> Result<Restore, Invalid> {
+    let Some(name) = store.or(options.backup_default_store.as_deref()) else {
+        return Err(refused(format!("{FIELD}.source.store is missing, and this installation has no default store")));
+    };
+    let Some(store) = options.backup_stores.0.get(name) else {
+        return Err(refused(format!("{FIELD}.source.store is {name}, which this installation lacks")));
+    };
+    let parts: Vec<_> = path.trim_matches('/').rsplitn(3, '/').collect();
+    let place = match parts[..] {
+        [uid, service, _] if is_name(uid) && is_name(service) => {
+            let names = Names::new(&own.namespace, service);
+            let place = place(&names, uid, (name, store), &options.cluster_id);
+            // Every part but the last two is what this namespace's folders begin with.
+            (place.path.trim_matches('/') == path.trim_matches('/')).then_some((place, service))
+        }
+        _ => None,
+    };
+    let Some((place, service)) = place else {
+        let example = place_example(options, own, (name, store));
+        return Err(refused(format!(
+            "{FIELD}.source.path is {path:?}, which is no folder of this namespace in the store {name}: it has the \
+             form {example}"
+        )));
+    };
+    Ok(Restore { place, service: service.to_owned(), target })
+}
+
+fn place_example(options: &Options, own: &Names, store: (&str, &crate::contract::backup::Store)) -> String {
+    place(&Names::new(&own.namespace, "NAME"), "UID", store, &options.cluster_id).path
+}
+
+/// Whether a text can be a resource's name or uid: nothing else becomes part of a path or a policy.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::backup::{Place, Stores};
+    use crate::operator::tests::fixtures;
+
+    fn installation() -> Options {
+        let store = Place::sample().store;
+        let stores = Stores([("main".to_owned(), store)].into());
+        Options { backup_stores: stores, cluster_id: "dev".into(), ..fixtures::options() }
+    }
+
+    fn by_path(path: &str) -> Result<Restore, Invalid> {
+        of_path(&installation(), &Names::new("messaging", "copy"), Some("main"), path, Target::Latest)
+    }
+
+    #[test]
+    fn a_folder_of_this_namespace_names_its_service_and_its_passphrase() {
+        let found = by_path("/dev/messaging/chat/0c1d-2").expect("a folder of this namespace");
+        assert_eq!((found.service.as_str(), found.place.path.as_str()), ("chat", "/dev/messaging/chat/0c1d-2"));
+        assert_eq!(found.place.passphrase, "dev/messaging/chat/backup/0c1d-2");
+    }
+
+    #[test]
+    fn no_team_reads_the_archive_of_another_by_its_path() {
+        for path in [
+            "/dev/other/chat/0c1d",
+            "/dev/messaging/../other/chat/0c1d",
+            "/dev/messaging/chat/..",
+            "/prod/messaging/chat/0c1d",
+            "/dev/messaging/chat/0c1d/more",
+            "/messaging/chat/0c1d",
+            "chat/0c1d",
+            "/dev/messaging/chat/*",
+            "",
+        ] {
+            let said = by_path(path).expect_err(path).message;
+            assert!(said.contains("spec.bootstrap.restore.source.path") && said.contains("/dev/messaging/NAME/UID"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_time_outside_of_the_window_is_refused_with_it() {
+        let mut source = fixtures::resource(fixtures::MINIMAL);
+        let refused = |source: &ServiceDatabase, time: &str| {
+            let target = Target::Time(time.parse().expect("a time"));
+            let now = "2026-11-29T12:00:00Z".parse().expect("a time");
+            of_resource(&installation(), source, target, now)
+        };
+        let said = refused(&source, "2026-11-29T11:00:00Z").expect_err("no backup").message;
+        assert!(said.contains("has no backup"), "{said}");
+        let backup = serde_json::json!({"backup": {
+            "store": "main", "path": "/elsewhere", "recoverableFrom": "2026-11-29T10:00:00Z",
+        }});
+        source.status = serde_json::from_value(backup).expect("a status");
+        for time in ["2026-11-29T09:59:59Z", "2026-11-29T12:00:01Z", "2026-11-29T12:30:00+00:00"] {
+            let said = refused(&source, time).expect_err(time).message;
+            assert!(said.contains("2026-11-29T10:00:00Z"), "{said}");
+        }
+        let restore = refused(&source, "2026-11-29T13:00:00+02:00").expect("a time of the window");
+        assert!(restore.place.path.starts_with("/dev/"), "{}", restore.place.path);
+    }
+}

@@ -1,0 +1,111 @@
+//! The backups in status.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::archive::report_of;
+use super::condition::{ConditionState, held, seconds};
+use super::findings::Findings;
+use crate::api::conditions::{self as kind, reason};
+use crate::api::{BackupStatus, RequestState, ServiceDatabaseStatus, StoredBackup};
+use crate::contract::report::{CatalogueEntry, Report};
+
+/// How late a backup may be, at least.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
+
+/// `status.backup`.
+pub fn status(
+    findings: &Findings<'_>,
+    report: Option<&Report>,
+    previous: Option<BackupStatus>,
+) -> Option<BackupStatus> {
+    let Some(database) = findings.database else { return previous };
+    let place = database.archive.as_ref()?;
+    // What is known of another place does not hold for this one.
+    let before = previous.filter(|before| before.store == place.name && before.path == place.path);
+    let before = before.unwrap_or_else(|| BackupStatus {
+        store: place.name.clone(),
+        path: place.path.clone(),
+        ..BackupStatus::default()
+    });
+    let archive = report_of(report, &place.name);
+    let newest = |reported: Option<Timestamp>, before: Option<Time>| match (reported, before) {
+        (Some(reported), Some(before)) => Some(Time(reported.max(before.0))),
+        (reported, before) => reported.map(Time).or(before),
+    };
+    let mut status = BackupStatus {
+        archived_at: newest(archive.and_then(|archive| archive.archived_at), before.archived_at.clone()),
+        given_up_at: newest(archive.and_then(|archive| archive.given_up_at), before.given_up_at.clone()),
+        last_run: findings.backups.last.clone(),
+        next_at: findings.backups.next_at.map(|at| Time(seconds(at))),
+        ..before
+    };
+    if let Some(catalogue) = archive.and_then(|archive| archive.catalogue.as_ref()) {
+        status.recoverable_from = catalogue.recoverable_from.map(Time);
+        status.newest_full = catalogue.newest_full.as_ref().map(stored);
+        status.newest = catalogue.newest.as_ref().map(stored);
+        status.count = Some(catalogue.count);
+        status.stored_bytes = Some(bytes(catalogue.stored_bytes));
+    }
+    Some(status)
+}
+
+fn stored(entry: &CatalogueEntry) -> StoredBackup {
+    StoredBackup {
+        label: entry.label.clone(),
+        kind: entry.kind,
+        started_at: Time(entry.started_at),
+        finished_at: Time(entry.finished_at),
+        database_bytes: bytes(entry.database_bytes),
+        stored_bytes: bytes(entry.stored_bytes),
+    }
+}
+
+fn bytes(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Whether the backups are as scheduled; none without a store.
+pub fn backed_up(
+    findings: &Findings<'_>,
+    status: Option<&BackupStatus>,
+    previous: &ServiceDatabaseStatus,
+) -> Option<ConditionState> {
+    let Some(database) = findings.database else { return held(previous, kind::BACKED_UP) };
+    let (status, schedule) = (status?, &database.backups.schedule);
+    let last = status.last_run.as_ref();
+    let said = last.and_then(|last| last.message.as_deref());
+    let Some(newest) = &status.newest else {
+        return Some(match last {
+            Some(last) if last.state == RequestState::Failed => {
+                let message = format!("there is no backup, and the last Job failed: {}", said.unwrap_or_default());
+                ConditionState::no(reason::BACKUP_FAILED, message)
+            }
+            _ => {
+                let waits = said.map(|said| format!(": {said}")).unwrap_or_default();
+                ConditionState::no(reason::PROGRESSING, format!("there is no backup yet{waits}"))
+            }
+        });
+    };
+    let from = status.recoverable_from.as_ref().map_or(newest.finished_at.0, |from| from.0);
+    let have = format!("the newest backup ended at {}; the database can be recovered from {from} on", newest.finished_at.0);
+    if status.given_up_at.as_ref().is_some_and(|at| at.0 > newest.finished_at.0) {
+        let message = format!("WAL was given up after the newest backup, so a full one is due; {have}, to that gap");
+        return Some(ConditionState::no(reason::BACKUP_OVERDUE, message));
+    }
+    if let Some(last) = last.filter(|last| last.state == RequestState::Failed) {
+        let message = format!("the last backup failed ({}): {}; {have}", last.job, said.unwrap_or_default());
+        return Some(ConditionState::no(reason::BACKUP_FAILED, message));
+    }
+    let due = schedule.after(newest.started_at.0);
+    let next = due.and_then(|due| schedule.after(due));
+    let missed = |(due, next): (Timestamp, Timestamp)| {
+        findings.now >= next && findings.now.duration_since(due) > LATE
+    };
+    if due.zip(next).is_some_and(missed) {
+        let waits = said.map(|said| format!(" ({said})")).unwrap_or_default();
+        let message = format!("the backup of {} is overdue{waits}; {have}", due.unwrap_or_default());
+        return Some(ConditionState::no(reason::BACKUP_OVERDUE, message));
+    }
+    Some(ConditionState::yes(reason::BACKED_UP, have))
+}

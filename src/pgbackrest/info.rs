@@ -1,0 +1,185 @@
+//! What a store has of a database, from the output of `pgbackrest info`.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::api::BackupType;
+
+/// The code of a stanza that does not exist.
+const NO_STANZA: i32 = 1;
+/// The code of a stanza without a backup.
+const NO_BACKUP: i32 = 2;
+
+/// What a store has of a database.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// The newest segment in the archive, on any timeline.
+    pub newest_segment: Option<String>,
+    /// The backups that can be restored, the oldest first.
+    pub backups: Vec<Backup>,
+}
+
+/// A backup in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Its name, such as `20261128-030000F`.
+    pub label: String,
+    /// Its type.
+    pub kind: BackupType,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended: the first moment to which it can be recovered.
+    pub finished_at: Timestamp,
+    /// The size of the database, in bytes.
+    pub database_bytes: u64,
+    /// What it takes in the store beside the backups that it stands on, in bytes.
+    pub stored_bytes: u64,
+    /// The first segment that a restore needs.
+    pub first_segment: String,
+    /// The position in WAL at its end, from which on it is consistent.
+    pub last_position: String,
+}
+
+#[derive(Deserialize)]
+struct Stanza {
+    #[serde(default)]
+    archive: Vec<Archive>,
+    #[serde(default)]
+    backup: Vec<RawBackup>,
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    code: i32,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Archive {
+    max: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawBackup {
+    label: String,
+    #[serde(rename = "type")]
+    kind: String,
+    timestamp: Times,
+    info: Sizes,
+    archive: Segments,
+    lsn: Positions,
+}
+
+#[derive(Deserialize)]
+struct Positions {
+    stop: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Times {
+    start: i64,
+    stop: i64,
+}
+
+#[derive(Deserialize)]
+struct Sizes {
+    size: u64,
+    repository: Repository,
+}
+
+#[derive(Deserialize)]
+struct Repository {
+    delta: u64,
+}
+
+#[derive(Deserialize)]
+struct Segments {
+    start: Option<String>,
+}
+
+/// Reads the output, in which pgBackRest reports a store that cannot be read, too.
+///
+/// # Errors
+/// The store's, or what is not understood.
+pub fn parse(text: &str) -> Result<Info, String> {
+    let stanzas: Vec<Stanza> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let Some(stanza) = stanzas.into_iter().next() else { return Ok(Info::default()) };
+    if ![0, NO_STANZA, NO_BACKUP].contains(&stanza.status.code) {
+        let message = stanza.status.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        return Err(message.chars().take(super::command::LONGEST_ERROR).collect());
+    }
+    let segments = stanza.archive.into_iter().filter_map(|archive| archive.max);
+    let newest_segment = segments.max_by_key(|segment| position(segment).map(str::to_owned));
+    let mut backups = Vec::new();
+    for raw in stanza.backup {
+        let time = |seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string());
+        // Without its first segment, as after an aborted one, nothing can be restored.
+        let (Some(first_segment), Some(last_position)) = (raw.archive.start, raw.lsn.stop) else { continue };
+        backups.push(Backup {
+            kind: if raw.kind == "full" { BackupType::Full } else { BackupType::Incremental },
+            label: raw.label,
+            started_at: time(raw.timestamp.start)?,
+            finished_at: time(raw.timestamp.stop)?,
+            database_bytes: raw.info.size,
+            stored_bytes: raw.info.repository.delta,
+            first_segment,
+            last_position,
+        });
+    }
+    backups.sort_by_key(|backup| backup.finished_at);
+    Ok(Info { newest_segment, backups })
+}
+
+/// The position of a segment in WAL, without its timeline; none if it is no segment.
+pub fn position(segment: &str) -> Option<&str> {
+    let is_segment = segment.len() == 24 && segment.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_segment.then(|| &segment[8..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_segment_is_that_of_the_latest_position_on_any_timeline() {
+        let info = r#"[{"archive": [
+            {"database": {"id": 1}, "id": "17-1", "min": "000000010000000000000001", "max": "000000020000000000000004"},
+            {"id": "17-1", "min": "000000010000000000000001", "max": "000000010000000000000009"}
+        ], "status": {"code": 2, "message": "no valid backups"}}]"#;
+        let found = parse(info).expect("JSON");
+        assert_eq!(found.newest_segment.as_deref(), Some("000000010000000000000009"));
+        assert!(found.backups.is_empty());
+        assert_eq!(parse("[]"), Ok(Info::default()));
+        assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_read_is_no_empty_one() {
+        let info = r#"[{"name": "db", "status": {"code": 99, "message": "other\n   unable to read"}}]"#;
+        assert_eq!(parse(info), Err("other unable to read".to_owned()));
+    }
+
+    #[test]
+    fn backups_are_in_the_order_of_their_ends() {
+        let backup = |label: &str, kind: &str, stop: i64| {
+            format!(
+                r#"{{"label": "{label}", "type": "{kind}", "timestamp": {{"start": {}, "stop": {stop}}},
+                    "info": {{"size": 31, "delta": 3, "repository": {{"delta": 4}}}},
+                    "archive": {{"start": "000000010000000000000002", "stop": "000000010000000000000002"}},
+                    "lsn": {{"start": "0/2000028", "stop": "0/2000158"}}}}"#,
+                stop - 5
+            )
+        };
+        let info = format!(
+            r#"[{{"archive": [], "status": {{"code": 0}}, "backup": [{}, {}]}}]"#,
+            backup("20261128-030000F_20261129-030000I", "incr", 200),
+            backup("20261128-030000F", "full", 100)
+        );
+        let found = parse(&info).expect("JSON").backups;
+        let kinds: Vec<_> = found.iter().map(|backup| (backup.kind, backup.finished_at.as_second())).collect();
+        assert_eq!(kinds, [(BackupType::Full, 100), (BackupType::Incremental, 200)]);
+        assert_eq!((found[0].started_at.as_second(), found[0].database_bytes, found[0].stored_bytes), (95, 31, 4));
+    }
+}

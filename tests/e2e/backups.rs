@@ -1,0 +1,101 @@
+//! Base backups into the object store of the local cluster.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+use servicedb::api::{BackupRunStatus, BackupStatus, BackupType, RequestState, ServiceDatabase};
+
+use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, shared, until, with_notes};
+
+async fn backup(sandbox: &Sandbox) -> BackupStatus {
+    let status = sandbox.get("shop").await.status.expect("a status");
+    status.backup.expect("a database with a store")
+}
+
+/// Waits until the last Job is one that fits.
+async fn run(sandbox: &Sandbox, what: &str, fits: impl Fn(&BackupRunStatus) -> bool) -> BackupRunStatus {
+    until(what, READY, || async {
+        let last = backup(sandbox).await.last_run;
+        last.clone().filter(&fits).ok_or_else(|| format!("{last:?}"))
+    })
+    .await
+}
+
+/// Whether the NetworkPolicy lets a backup Job in.
+async fn is_open(sandbox: &Sandbox) -> bool {
+    let policy = sandbox.api::<NetworkPolicy>().get("shop-db").await.expect("the policy");
+    serde_json::to_string(&policy.spec).expect("JSON").contains("8432")
+}
+
+/// A database with a store gets a full backup without a word of its team, and another whenever one is asked
+/// for; a Job that is lost is not "running" for ever.
+#[test]
+fn a_database_with_a_store_is_backed_up() {
+    if !Cluster::is_local() {
+        return;
+    }
+    shared("backups", async |sandbox| {
+        with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
+        let told = sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        assert!(told.message.contains("can be recovered from"), "{}", told.message);
+        let first = backup(&sandbox).await;
+        let (full, last) = (first.newest_full.expect("a full one"), first.last_run.expect("a Job"));
+        assert_eq!((first.count, full.kind, last.state), (Some(1), BackupType::Full, RequestState::Done));
+        assert!(first.next_at.is_some() && full.database_bytes > full.stored_bytes, "{full:?}");
+
+        // Nobody but a Job that runs is let in, and nothing serves it longer.
+        assert!(!is_open(&sandbox).await);
+        // 0x20F0 is 8432, and 0A a socket that listens.
+        for pod in ["shop-db-0", "shop-db-1"] {
+            until("no server runs any more", SOON, || async {
+                let found = sandbox.exec(pod, "! grep -qs ':20F0 .* 0A ' /proc/net/tcp /proc/net/tcp6").await;
+                if found.status.success() { Ok(()) } else { Err(pod.to_owned()) }
+            })
+            .await;
+        }
+        let job = sandbox.api::<Job>().get(&last.job).await.expect("the Job is kept for its log");
+        let spec = serde_json::to_string(&job).expect("JSON");
+        assert!(!spec.contains("secret-access-key\":\""), "{spec}");
+
+        // From the replica, while the primary is written to.
+        let writer = Writer::start(sandbox.clone(), "shop");
+        writer.goes_on(20).await;
+        let asked = plugin(&sandbox, &["backup", "shop"]).await;
+        let (out, error) = (String::from_utf8_lossy(&asked.stdout), String::from_utf8_lossy(&asked.stderr));
+        assert!(asked.status.success() && out.contains("is in the store: Incremental"), "{out}{error}");
+        writer.goes_on(20).await;
+        let listed = plugin(&sandbox, &["backups", "shop"]).await;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(listed.contains(&full.label) && listed.contains("Incremental"), "{listed}");
+
+        // A Job that somebody deletes has failed, and is followed by another.
+        let asked = plugin(&sandbox, &["backup", "shop", "--full", "--timeout", "0"]).await;
+        assert!(asked.status.success());
+        let lost = run(&sandbox, "a Job runs", |run| run.state == RequestState::Running).await;
+        sandbox.api::<Job>().delete(&lost.job, &DeleteParams::background()).await.expect("a deletion");
+        let after = run(&sandbox, "it has ended", |run| run.state != RequestState::Running).await;
+        // It may have been faster than the deletion.
+        if after.state == RequestState::Failed {
+            assert!(after.message.expect("a message").contains("was deleted"));
+            sandbox.condition("shop", "BackedUp", "False", "BackupFailed", SOON).await;
+        }
+        let asked = plugin(&sandbox, &["backup", "shop", "--full"]).await;
+        let error = String::from_utf8_lossy(&asked.stderr);
+        assert!(asked.status.success(), "{error}");
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", SOON).await;
+        let jobs = sandbox.api::<Job>().list(&ListParams::default()).await.expect("Jobs").items;
+        let backups = jobs.iter().filter(|job| job.metadata.name.as_ref().is_some_and(|name| name.contains("backup")));
+        assert_eq!(backups.count(), 1, "Jobs that have ended do not pile up");
+        let found = sandbox.get("shop").await;
+        assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
+
+        // Nonsense is refused by its field, and the database goes on.
+        let nonsense = json!({"spec": {"backup": {"schedule": {"full": "at night"}}}});
+        sandbox.patch::<ServiceDatabase>("shop", &nonsense).await;
+        let told = sandbox.condition("shop", "Stalled", "True", "InvalidSpec", SOON).await;
+        assert!(told.message.contains("spec.backup.schedule.full"), "{}", told.message);
+        writer.goes_on(20).await;
+        writer.all_are_there(&sandbox, "shop").await;
+    });
+}

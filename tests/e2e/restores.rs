@@ -1,0 +1,135 @@
+//! Restores from the object store of the local cluster into new databases.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use servicedb::api::ServiceDatabase;
+
+use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, until, with_notes};
+
+async fn psql(sandbox: &Sandbox, service: &str, statement: &str) -> String {
+    let pod = sandbox.primary(service).await;
+    let output = sandbox.exec(&pod, &format!("psql -XqAt -d {}_db -c \"{statement}\"", service.replace('-', "_"))).await;
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Creates a database that is restored.
+async fn restore(sandbox: &Sandbox, name: &str, source: Value, target: Value) {
+    let restore = if target.is_null() { json!({"source": source}) } else { json!({"source": source, "target": target}) };
+    let spec = json!({"storage": {"size": "1Gi"}, "backup": {"store": "main"}, "bootstrap": {"restore": restore}});
+    sandbox.create(database(name, spec)).await;
+}
+
+/// A moment of a database that is written to.
+struct Moment {
+    time: Timestamp,
+    /// The number of rows that were acknowledged before it.
+    rows: u64,
+}
+
+impl Moment {
+    async fn of(writer: &Writer) -> Self {
+        writer.goes_on(20).await;
+        let rows = writer.acknowledged() as u64;
+        let moment = Self { time: Timestamp::now(), rows };
+        // PostgreSQL's time of a commit is before its acknowledgement.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        moment
+    }
+
+    fn target(&self) -> Value {
+        json!({"time": self.time.to_string().replace('Z', "+00:00")})
+    }
+}
+
+/// Ends a segment and waits until it is in the store.
+async fn archive(sandbox: &Sandbox) {
+    let segment = psql(sandbox, "shop", "SELECT pg_walfile_name(pg_switch_wal())").await;
+    let pod = sandbox.primary("shop").await;
+    let info = "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db info";
+    until("the segment is in the store", SOON, || async {
+        let found = sandbox.exec(&pod, info).await;
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        if found.contains(&segment) { Ok(()) } else { Err(format!("{segment}: {found}")) }
+    })
+    .await;
+}
+
+/// A row is lost by mistake, and comes back: a new database has each row that was acknowledged before the chosen
+/// moment, and none that was sent after it, whoever led meanwhile. It has its own names, logins and archive.
+#[test]
+fn a_new_database_has_the_state_of_a_chosen_moment() {
+    if !Cluster::is_local() {
+        return;
+    }
+    shared("restores", async |sandbox| {
+        with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        let first = Moment::of(&writer).await;
+        writer.goes_on(20).await;
+        let switched = plugin(&sandbox, &["switchover", "shop"]).await;
+        assert!(switched.status.success(), "{}", String::from_utf8_lossy(&switched.stderr));
+        let second = Moment::of(&writer).await;
+        let lsn = psql(&sandbox, "shop", "SELECT pg_current_wal_lsn()").await;
+        writer.goes_on(20).await;
+        let written = writer.stop().await.len() as u64;
+        archive(&sandbox).await;
+
+        // Before the first backup nothing can be recovered, and nothing is made.
+        let from = sandbox.get("shop").await.status.and_then(|status| status.backup?.recoverable_from).expect("a window");
+        let early = json!({"time": (from.0 - Duration::from_secs(1)).to_string()});
+        restore(&sandbox, "too-early", json!({"name": "shop"}), early).await;
+        let refused = sandbox.condition("too-early", "Stalled", "True", "RestoreRefused", SOON).await;
+        assert!(refused.message.contains(&from.0.to_string()), "{}", refused.message);
+        assert!(sandbox.pods("too-early").await.is_empty());
+        sandbox.delete::<ServiceDatabase>("too-early").await;
+
+        let moments = [("one", &first), ("two", &second)];
+        for (name, moment) in moments {
+            restore(&sandbox, name, json!({"name": "shop"}), moment.target()).await;
+        }
+        restore(&sandbox, "by-lsn", json!({"name": "shop"}), json!({"lsn": lsn})).await;
+        for (name, moment) in moments {
+            sandbox.ready(name, READY).await;
+            // By the credentials in Vault, which are its own.
+            let connection = sandbox.connect(name).await;
+            let ids = column(&connection, "SELECT id FROM notes ORDER BY id").await.expect("the rows");
+            let newest: u64 = ids.last().map_or(0, |id| id.parse().expect("a number"));
+            let rows = moment.rows;
+            assert!(ids.len() as u64 >= rows, "{name}: {} rows, and {rows} were acknowledged", ids.len());
+            // One may have been on its way.
+            assert!(newest <= ids.len() as u64 + 2 && ids.len() as u64 <= rows + 1, "{name}: {newest}, {rows}");
+        }
+        sandbox.ready("by-lsn", READY).await;
+        assert!(psql(&sandbox, "by-lsn", "SELECT count(*) FROM notes").await.parse::<u64>().expect("a number") < written);
+        let told = sandbox.get("two").await.status.and_then(|status| status.restored).expect("what was restored");
+        assert!(told.contains("of shop was restored from the backup"), "{told}");
+
+        // Nothing of the other database lets anybody in.
+        let logins = psql(&sandbox, "two", "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_authid WHERE rolname LIKE 'shop%'").await;
+        assert_eq!(logins, "");
+        let owner = psql(&sandbox, "two", "SELECT tableowner FROM pg_tables WHERE tablename = 'notes'").await;
+        assert_eq!(owner, "two_db_owner");
+
+        // It archives to a place of its own, and can be restored itself; the other one goes on as if nothing was.
+        sandbox.condition("two", "BackedUp", "True", "BackedUp", READY).await;
+        psql(&sandbox, "two", "CREATE TABLE public.later (id int)").await;
+        let backed_up = plugin(&sandbox, &["backup", "two"]).await;
+        assert!(backed_up.status.success(), "{}", String::from_utf8_lossy(&backed_up.stderr));
+        restore(&sandbox, "of-two", json!({"name": "two"}), json!({"immediate": true})).await;
+        sandbox.ready("of-two", READY).await;
+        assert_eq!(psql(&sandbox, "of-two", "SELECT count(*) FROM public.later").await, "0");
+
+        // A database that was deleted comes back by its folder.
+        let path = sandbox.get("shop").await.status.and_then(|status| status.backup).expect("a place").path;
+        sandbox.delete::<ServiceDatabase>("shop").await;
+        sandbox.gone("shop", READY).await;
+        restore(&sandbox, "back", json!({"store": "main", "path": path}), Value::Null).await;
+        sandbox.ready("back", READY).await;
+        let rows: u64 = psql(&sandbox, "back", "SELECT count(*) FROM notes").await.parse().expect("a number");
+        assert!(rows >= written, "{rows} of {written}");
+    });
+}
