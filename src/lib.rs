@@ -32,4 +32,6 @@ pub mod postgres;
 #[cfg(unix)]
 pub mod reference;
 #[cfg(unix)]
+mod restore;
+#[cfg(unix)]
 pub mod vault;

@@ -26,6 +26,9 @@ enum Command {
     /// Back the database up, once.
     #[cfg(unix)]
     Backup,
+    /// Restore the newest backup into this pod's volume, and check it, once.
+    #[cfg(unix)]
+    VerifyBackup,
     /// List the backups in the store, in a database pod.
     #[cfg(unix)]
     Backups,
@@ -87,6 +90,8 @@ fn main() -> ExitCode {
             },
             #[cfg(unix)]
             Command::Backup => servicedb::backup::run().await,
+            #[cfg(unix)]
+            Command::VerifyBackup => servicedb::backup::verify().await,
             #[cfg(unix)]
             Command::Backups => servicedb::backup::list().await,
             #[cfg(unix)]

@@ -114,7 +114,9 @@ impl Initialiser<'_> {
     async fn initdb(&self, mut desired: Arc<Desired>) -> std::io::Result<()> {
         let mut changes = self.desired.clone();
         changes.mark_unchanged();
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        // A restore fetches the whole database.
+        let (first, longest) = if desired.restore.is_some() { (10, 600) } else { (1, 60) };
+        let mut backoff = Backoff::new(Duration::from_secs(first), Duration::from_secs(longest));
         loop {
             self.reporter.update(|report| report.phase = Phase::Initializing);
             let Err(problem) = self.attempt(&desired).await? else {
@@ -138,6 +140,9 @@ impl Initialiser<'_> {
     async fn attempt(&self, desired: &Desired) -> std::io::Result<Result<(), String>> {
         files::remove_tree(Path::new(PGDATA_NEW))?;
         if let Some(restore) = &desired.restore {
+            if let Err(problem) = settings::check_change(self.environment, desired).await? {
+                return Ok(Err(problem));
+            }
             return Ok(restore::run(self.environment, self.records, desired, restore).await.map(|restored| {
                 tracing::info!(restored, "the database was restored");
                 self.reporter.update(|report| report.restored = Some(restored));

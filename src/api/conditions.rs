@@ -42,6 +42,10 @@ documented! {
     /// The store has a backup that is not older than the schedule allows. It is set for databases
     /// with a store. It does not affect Ready.
     BACKED_UP = "BackedUp";
+    /// The newest test of a backup, by restoring and checking it, succeeded and is not older than the
+    /// schedule allows. It is set for databases with a store, unless the schedule has no tests. It does
+    /// not affect Ready.
+    RESTORE_VERIFIED = "RestoreVerified";
     /// The sort order of text may have changed: the version of a collation differs from the one
     /// with which the indexes were built. It is set after the first occurrence. It does not affect
     /// Ready.
@@ -72,12 +76,18 @@ pub mod reason {
         ARCHIVING_FAILED = "ArchivingFailed";
         /// Of BackedUp: the backups are as scheduled.
         BACKED_UP = "BackedUp";
-        /// Of BackedUp, and of an event: the last backup failed; it is retried.
+        /// Of BackedUp: the last backup failed; it is retried.
         BACKUP_FAILED = "BackupFailed";
         /// Of BackedUp: a scheduled backup did not start, or WAL was given up since the newest one.
         BACKUP_OVERDUE = "BackupOverdue";
         /// Of an event: a backup is in the store.
         BACKUP_COMPLETED = "BackupCompleted";
+        /// Of RestoreVerified: a backup was restored and checked.
+        RESTORE_VERIFIED = "RestoreVerified";
+        /// Of RestoreVerified: the last test of a backup failed; it is repeated.
+        VERIFICATION_FAILED = "VerificationFailed";
+        /// Of RestoreVerified: a scheduled test did not run.
+        VERIFICATION_OVERDUE = "VerificationOverdue";
         /// `spec.bootstrap.restore` cannot be done as declared.
         RESTORE_REFUSED = "RestoreRefused";
         /// The backup of `spec.bootstrap.restore` could not be restored; it is retried.

@@ -20,12 +20,13 @@ pub use migrations::{
 };
 pub use pod_metadata::PodMetadata;
 pub use spec::{
-    BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec,
-    PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec,
-    UpdatePolicy,
+    BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy,
+    ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy,
+    SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
 };
 pub use status::{
-    AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints,
-    HeldStatement, MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval,
-    PendingRollout, PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup,
+    AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CertificatesStatus,
+    CredentialsStatus, DriftStatus, Endpoints, HeldStatement, JobRun, MigrationAction, MigrationPlan, MigrationRecord,
+    MigrationState, MigrationsStatus, PendingApproval, PendingRollout, PlannedMigration, RequestState, RequestStatus,
+    ServiceDatabaseStatus, StoredBackup, VerifiedBackup,
 };

@@ -64,6 +64,9 @@ documented! {
     ANNOTATION_BACKUP = "servicedb.dev/backup";
     /// Annotation of a ServiceDatabase: `Full` if the requested backup shall be a full one.
     ANNOTATION_BACKUP_TYPE = "servicedb.dev/backup-type";
+    /// Annotation of a ServiceDatabase: a token that requests a test of the newest backup. The request is
+    /// complete when `status.backup.lastVerification` has the same token and another state than `Running`.
+    ANNOTATION_VERIFY_BACKUP = "servicedb.dev/verify-backup";
     /// Annotation of a ServiceDatabase: a token that requests a new certificate authority. The
     /// request is in progress when `status.certificates.change.request` has the same token, and
     /// complete when `status.certificates.renewRequest` has it.
@@ -161,6 +164,11 @@ impl Names {
     /// The Job of the backup that starts at this time, in seconds since 1970.
     pub fn backup_job(&self, second: i64) -> String {
         self.with(&format!("backup-{second}"))
+    }
+
+    /// The Job of the test of a backup that starts at this time, in seconds since 1970.
+    pub fn verification_job(&self, second: i64) -> String {
+        self.with(&format!("verify-{second}"))
     }
 
     /// The PodDisruptionBudget of the primary.

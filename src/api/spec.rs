@@ -299,6 +299,12 @@ pub struct BackupScheduleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incremental: Option<String>,
 
+    /// Tests of the newest backup; empty: none. Default: on Monday, at a time from 06:00 to 12:00 UTC
+    /// that depends on the resource. The first one follows the first backup.
+    #[schemars(length(max = 100))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<String>,
+
     /// Time zone of the expressions, such as `Europe/Berlin`. Default: UTC.
     #[schemars(length(min = 1, max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -507,7 +513,7 @@ pub struct RestoreSource {
 pub struct RestoreTarget {
     /// Everything that was committed before this time, as RFC 3339 with its offset, such as
     /// `2026-11-29T10:15:00Z`.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$')")
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$')")
         .message("spec.bootstrap.restore.target.time must be RFC 3339 with its offset from UTC, such as 2026-11-29T10:15:00Z"))]
     #[schemars(length(min = 1, max = 40))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

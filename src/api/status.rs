@@ -19,7 +19,7 @@ pub struct ServiceDatabaseStatus {
 
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
     /// CertificatesReady, VaultReachable, SynchronousReplication, RolloutPending; with a store for
-    /// backups ContinuousArchiving and BackedUp; and, once they were found or checked, SchemaDrift,
+    /// backups ContinuousArchiving, BackedUp and RestoreVerified; and, once they were found or checked, SchemaDrift,
     /// VolumeNearlyFull and CollationsChanged.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -134,6 +134,29 @@ pub struct BackupStatus {
     /// Time of the next scheduled backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<Time>,
+    /// Last test of a backup: it was restored and checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<VerifiedBackup>,
+    /// Last Job that tests a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_verification: Option<JobRun>,
+}
+
+/// A backup that was restored and checked.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedBackup {
+    /// Name of the backup in the store.
+    pub label: String,
+    /// When the test ended.
+    pub at: Time,
+    /// Time of the last transaction in it, as PostgreSQL logged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_until: Option<String>,
+    /// Duration of the restore with its recovery, in seconds: the measured recovery time.
+    pub restore_seconds: i64,
+    /// Duration of the checks, in seconds.
+    pub check_seconds: i64,
 }
 
 /// A backup in the store.
@@ -168,11 +191,20 @@ pub enum BackupType {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupRunStatus {
-    /// Name of the Job.
-    pub job: String,
     /// Type of the backup.
     #[serde(rename = "type")]
     pub kind: BackupType,
+    /// The Job.
+    #[serde(flatten)]
+    pub run: JobRun,
+}
+
+/// A Job, and its result.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobRun {
+    /// Name of the Job.
+    pub job: String,
     /// State.
     pub state: RequestState,
     /// When it was created.
@@ -186,7 +218,7 @@ pub struct BackupRunStatus {
     /// Number of Jobs that failed one after another, this one included.
     #[serde(default)]
     pub failures: u32,
-    /// Token of the last `servicedb.dev/backup` annotation that was processed.
+    /// Token of the last annotation (`servicedb.dev/backup`, `servicedb.dev/verify-backup`) that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }

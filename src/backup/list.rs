@@ -12,8 +12,9 @@ pub async fn list() -> ExitCode {
     }
     let info = match command::info(&config::path()).await {
         Ok(info) => info,
-        Err(error) => {
-            eprintln!("{error}");
+        // Its text may quote a key, and goes to a person's terminal.
+        Err(_) => {
+            eprintln!("the store cannot be read: see the condition ContinuousArchiving");
             return ExitCode::FAILURE;
         }
     };

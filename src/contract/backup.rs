@@ -111,6 +111,9 @@ pub struct Restore {
     pub service: String,
     /// The state to restore.
     pub target: Target,
+    /// Identifies the declaration that this follows from.
+    #[serde(default)]
+    pub declared: String,
 }
 
 /// A state to restore.

@@ -1,5 +1,5 @@
-//! Operator to backup Job, as JSON in its environment, and back: the container's termination message. Neither
-//! contains a secret.
+//! Operator to the Jobs that make and test backups, as JSON in their environment, and back: the container's
+//! termination message. Neither contains a secret.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,40 @@ pub struct BackupJob {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupOutcome {
+    /// Why it failed; absent if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A test of the newest backup.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationJob {
+    /// Where it is.
+    pub place: Place,
+    /// The database's name.
+    pub database: String,
+    /// PostgreSQL's system identifier, which the restored server must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+}
+
+/// The result.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationOutcome {
+    /// The backup that was restored; absent if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// When the last transaction in it was committed, as PostgreSQL logged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_until: Option<String>,
+    /// How long the restore with its recovery took, in seconds.
+    #[serde(default)]
+    pub restore_seconds: u64,
+    /// How long the checks took, in seconds.
+    #[serde(default)]
+    pub check_seconds: u64,
     /// Why it failed; absent if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

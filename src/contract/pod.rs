@@ -71,6 +71,9 @@ pub const SESSION_CA: &str = "ca.crt";
 /// The folder of the scratch server of a drift check, an emptyDir.
 pub const SCRATCH_DIR: &str = "/run/servicedb/scratch";
 
+/// The size of a segment of WAL, in bytes: initdb's default.
+pub const WAL_SEGMENT: u64 = 16 << 20;
+
 /// PostgreSQL's port.
 pub const POSTGRES_PORT: u16 = 5432;
 /// Patroni's REST API, TLS.
@@ -118,6 +121,9 @@ pub const ENV_SEARCH_PATH: &str = "SERVICEDB_SEARCH_PATH";
 
 /// Environment of backup Jobs, as JSON (`contract::backup_job::BackupJob`).
 pub const ENV_BACKUP: &str = "SERVICEDB_BACKUP";
+
+/// Environment of Jobs that test a backup, as JSON (`contract::backup_job::VerificationJob`).
+pub const ENV_VERIFICATION: &str = "SERVICEDB_VERIFICATION";
 
 /// The uid and gid of `postgres` in the database image.
 pub const POSTGRES_UID: i64 = 999;

@@ -31,8 +31,8 @@ use super::tls::certify::certify;
 use super::tls::served;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
-use crate::contract::desired::BackupRun;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::contract::desired::BackupRun;
 use crate::vault::VaultError;
 
 /// While a pod waits for its mounts, observations of Secrets older than this are repeated.
@@ -65,8 +65,8 @@ pub async fn act(
     let status = findings.resource.status.clone().unwrap_or_default();
     let choice = choose(context, database, observed, &status, findings).await?;
 
-    let backups = backups::decide(context, database, observed, findings.backups.clone(), findings.now).await;
-    match backups {
+    let recorded = findings.backups.clone();
+    match Box::pin(backups::decide(context, database, observed, recorded, findings.now)).await {
         Ok(state) => findings.backups = state,
         // An error affects neither the database nor its status.
         Err(error) => tracing::warn!(%error, "the state of the backups cannot be read; retrying"),
@@ -94,7 +94,7 @@ pub async fn act(
 
     // f. The backup that was decided on.
     if failures.is_empty()
-        && let Err(error) = backups::start(context, database, &findings.backups).await
+        && let Err(error) = Box::pin(backups::start(context, database, observed, &mut findings.backups)).await
     {
         tracing::warn!(%error, "the Job of a backup cannot be created; retrying");
     }

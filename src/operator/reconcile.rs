@@ -82,7 +82,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
             return Ok(resync(&context));
         }
     };
-    let restore = restore::resolve(&context, resource.spec.bootstrap.restore.as_ref(), &database, &observed).await?;
+    let declared = resource.spec.bootstrap.restore.as_ref();
+    let restore = Box::pin(restore::resolve(&context, declared, &database, &observed)).await?;
     database.restore = restore.as_ref().ok().cloned().flatten();
     findings.database = Some(&database);
     if resource.spec.paused {
@@ -126,7 +127,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     // 5. Act.
     let declared = migrations::declared(&context, &database).await?;
     findings.declared = Some(&declared);
-    let made = act(&context, &database, &observed, &declared, &mut findings).await;
+    // On the heap: the future of a reconcile must fit on the stack of a thread, in a development build, too.
+    let made = Box::pin(act(&context, &database, &observed, &declared, &mut findings)).await;
 
     // 6. Report.
     let outcome = match made {

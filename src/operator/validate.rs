@@ -11,14 +11,14 @@ use kube::ResourceExt;
 use crate::api::conditions::reason;
 use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_BACKUP,
-    ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT,
-    ANNOTATION_REISSUE, ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER,
-    ANNOTATION_SWITCHOVER_TO, Names, PostgresNames, VaultNames,
+    ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART,
+    ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_VERIFY_BACKUP, Names, PostgresNames,
+    VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
-    Approval, BackupType, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata, SchedulingSpec,
-    SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
+    Approval, BackupType, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata,
+    SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store};
@@ -242,6 +242,8 @@ pub struct Backups {
     pub resources: Option<ResourceRequirements>,
     /// The requested backup, from annotations: its token, and its type.
     pub request: Option<(String, BackupType)>,
+    /// The requested test of a backup, from an annotation.
+    pub verification_request: Option<String>,
 }
 
 fn backups(resource: &ServiceDatabase) -> Result<Backups, Invalid> {
@@ -257,6 +259,7 @@ fn backups(resource: &ServiceDatabase) -> Result<Backups, Invalid> {
             .ok_or_else(|| invalid("spec.backup.retentionDays must be from 1 to 3650".to_owned()))?,
         resources: spec.resources.clone(),
         request: token(resource, ANNOTATION_BACKUP).map(|token| (token, kind)),
+        verification_request: token(resource, ANNOTATION_VERIFY_BACKUP),
     })
 }
 

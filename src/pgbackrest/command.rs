@@ -11,8 +11,10 @@ use super::info::{Info, parse};
 
 /// How long a command may take that only reads or writes some records.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Characters of an error that are kept.
-pub const LONGEST_ERROR: usize = 400;
+/// Characters of an error that are kept, once it has no secret any more.
+pub const LONGEST_ERROR: usize = 500;
+/// Characters of an error before that.
+const LONGEST_TEXT: usize = 4000;
 
 /// Creates the stanza, unless it exists: then its record is compared with this database.
 ///
@@ -59,8 +61,8 @@ pub async fn run(config: &Path, name: &str, options: &[&str]) -> Result<String, 
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = command.output().await;
-    let output = output
-        .map_err(|error| Failure { code: None, message: format!("pgbackrest cannot be run: {error}") })?;
+    let output =
+        output.map_err(|error| Failure { code: None, message: format!("pgbackrest cannot be run: {error}") })?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -74,7 +76,7 @@ fn words(text: &str, status: ExitStatus) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines.skip_while(|line| !line.contains("ERROR:")).take(4).collect::<Vec<_>>().join(" ");
     let error = error.split_once("ERROR: ").map_or(error.as_str(), |(_, error)| error);
-    let error: String = error.chars().take(LONGEST_ERROR).collect();
+    let error: String = error.chars().take(LONGEST_TEXT).collect();
     if error.is_empty() { format!("pgbackrest failed without a message ({status})") } else { error }
 }
 
@@ -90,6 +92,6 @@ mod tests {
         let text = "P00  ERROR: [039]: HTTP request failed with 403 (Forbidden):\n            *** Path/Query ***:\n            GET /backups/\n";
         assert_eq!(words(text), "[039]: HTTP request failed with 403 (Forbidden): *** Path/Query ***: GET /backups/");
         assert!(words("").starts_with("pgbackrest failed without a message"));
-        assert!(words(&format!("ERROR: {}", "x".repeat(9000))).len() <= LONGEST_ERROR);
+        assert!(words(&format!("ERROR: {}", "x".repeat(9000))).len() <= LONGEST_TEXT);
     }
 }

@@ -13,7 +13,7 @@ const NO_BACKUP: i32 = 2;
 /// What a store has of a database.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Info {
-    /// The newest segment in the archive, on any timeline.
+    /// The newest segment in the archive, of the latest timeline.
     pub newest_segment: Option<String>,
     /// The backups that can be restored, the oldest first.
     pub backups: Vec<Backup>,
@@ -108,10 +108,10 @@ pub fn parse(text: &str) -> Result<Info, String> {
     let Some(stanza) = stanzas.into_iter().next() else { return Ok(Info::default()) };
     if ![0, NO_STANZA, NO_BACKUP].contains(&stanza.status.code) {
         let message = stanza.status.message.split_whitespace().collect::<Vec<_>>().join(" ");
-        return Err(message.chars().take(super::command::LONGEST_ERROR).collect());
+        return Err(message);
     }
     let segments = stanza.archive.into_iter().filter_map(|archive| archive.max);
-    let newest_segment = segments.max_by_key(|segment| position(segment).map(str::to_owned));
+    let newest_segment = segments.max();
     let mut backups = Vec::new();
     for raw in stanza.backup {
         let time = |seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string());
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_segment_is_that_of_the_latest_position_on_any_timeline() {
+    fn the_newest_segment_is_that_of_the_latest_timeline() {
         let info = r#"[{"archive": [
             {"database": {"id": 1}, "id": "17-1", "min": "000000010000000000000001", "max": "000000020000000000000004"},
             {"id": "17-1", "min": "000000010000000000000001", "max": "000000010000000000000009"}
         ], "status": {"code": 2, "message": "no valid backups"}}]"#;
         let found = parse(info).expect("JSON");
-        assert_eq!(found.newest_segment.as_deref(), Some("000000010000000000000009"));
+        assert_eq!(found.newest_segment.as_deref(), Some("000000020000000000000004"));
         assert!(found.backups.is_empty());
         assert_eq!(parse("[]"), Ok(Info::default()));
         assert!(parse("").is_err());

@@ -3,6 +3,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::command::LONGEST_ERROR;
 use crate::contract::backup::{PASSPHRASE, Place};
 use crate::contract::records::Data;
 use crate::vault::{Vault, VaultError};
@@ -63,10 +64,11 @@ impl Secrets {
         })
     }
 
-    /// Replaces each of them in a text of pgBackRest: some of its errors quote the access key's id.
+    /// Replaces each of them in a text of pgBackRest, and cuts it: some of its errors quote the access key's id.
     pub fn redact(&self, text: &str) -> String {
         let secrets = [&self.access_key_id, &self.secret_access_key, &self.passphrase];
-        secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "…"))
+        let text = secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "…"));
+        text.chars().take(LONGEST_ERROR).collect()
     }
 }
 

@@ -140,6 +140,14 @@ pub enum Command {
         #[arg(long, default_value_t = 3600)]
         timeout: u64,
     },
+    /// Restore the newest backup into a volume of its own and check it, now.
+    VerifyBackup {
+        /// The ServiceDatabase.
+        name: String,
+        /// How long to wait, in seconds; 0: do not wait.
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
+    },
     /// List the backups that the store has.
     Backups {
         /// The ServiceDatabase.

@@ -1,5 +1,5 @@
-//! `kubectl servicedb backup`: requests a backup, and follows it to its end; `kubectl servicedb backups` lists
-//! what the store has.
+//! `kubectl servicedb backup` and `verify-backup`: request a backup, or a test of the newest one, and follow the Job
+//! to its end; `kubectl servicedb backups` lists what the store has.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,27 +9,79 @@ use tokio::time::Instant;
 use super::args::Connection;
 use super::connection::{self, PluginError, annotate, connect, read};
 use super::psql;
-use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_TYPE};
-use crate::api::{BackupRunStatus, BackupStatus, RequestState, ServiceDatabase};
+use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_TYPE, ANNOTATION_VERIFY_BACKUP};
+use crate::api::{BackupStatus, JobRun, RequestState, ServiceDatabase};
 
 /// The interval at which status is read.
 const POLL: Duration = Duration::from_millis(500);
-/// How long the leader may take to read the store after the Job.
+/// How long the leader may take to read the store after a backup.
 const READS: Duration = Duration::from_secs(60);
 
-/// Requests a backup, and waits for its end, if there is a time to wait.
+/// The request.
+#[derive(Clone, Copy, Debug)]
+pub enum Request {
+    /// A backup, full or incremental.
+    Backup {
+        /// Whether it is a full one.
+        full: bool,
+    },
+    /// A test of the newest backup.
+    Verification,
+}
+
+impl Request {
+    fn annotations(self, token: &str) -> Vec<(&'static str, Option<String>)> {
+        match self {
+            // A type of an earlier request does not apply to this one.
+            Self::Backup { full } => vec![
+                (ANNOTATION_BACKUP, Some(token.to_owned())),
+                (ANNOTATION_BACKUP_TYPE, full.then(|| "Full".to_owned())),
+            ],
+            Self::Verification => vec![(ANNOTATION_VERIFY_BACKUP, Some(token.to_owned()))],
+        }
+    }
+
+    fn answer<'a>(self, resource: &'a ServiceDatabase, token: &str) -> Option<&'a JobRun> {
+        let backup = backup(resource)?;
+        let run = match self {
+            Self::Backup { .. } => backup.last_run.as_ref().map(|last| &last.run),
+            Self::Verification => backup.last_verification.as_ref(),
+        };
+        run.filter(|run| run.request.as_deref() == Some(token))
+    }
+
+    /// What status says of a Job that succeeded; none before it does.
+    fn result(self, resource: &ServiceDatabase, run: &JobRun) -> Option<String> {
+        let backup = backup(resource)?;
+        match self {
+            Self::Backup { .. } => {
+                let newest = backup.newest.as_ref().filter(|newest| newest.finished_at.0 >= run.started_at.0)?;
+                Some(format!("{} is in the store: {:?}, {} bytes", newest.label, newest.kind, newest.stored_bytes))
+            }
+            Self::Verification => {
+                let verified = backup.verified.as_ref()?;
+                Some(format!(
+                    "{} was restored in {} s and checked in {} s",
+                    verified.label, verified.restore_seconds, verified.check_seconds
+                ))
+            }
+        }
+    }
+}
+
+/// Sends the request, and waits for its end, if there is a time to wait.
 ///
 /// # Errors
 /// If the resource cannot be read or changed.
 pub async fn run(
     connection: &Connection,
     name: &str,
-    full: bool,
+    request: Request,
     timeout: Duration,
 ) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
-    if resource.status.as_ref().and_then(|status| status.backup.as_ref()).is_none() {
+    if backup(&resource).is_none() {
         eprintln!(
             "error: {name} has no store for backups: see spec.backup, and backup.stores of the installation \
              (docs/backups.md)"
@@ -37,9 +89,7 @@ pub async fn run(
         return Ok(ExitCode::FAILURE);
     }
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
-    let kind = full.then(|| "Full".to_owned());
-    let asked = [(ANNOTATION_BACKUP, Some(token.clone())), (ANNOTATION_BACKUP_TYPE, kind)];
-    annotate(&client, &namespace, name, &asked).await?;
+    annotate(&client, &namespace, name, &request.annotations(&token)).await?;
     if timeout.is_zero() {
         println!("requested; kubectl servicedb status {name} shows its progress");
         return Ok(ExitCode::SUCCESS);
@@ -48,7 +98,7 @@ pub async fn run(
     let mut shown = String::new();
     let run = loop {
         let resource = read(&client, &namespace, name).await?;
-        let run = answer(&resource, &token);
+        let run = request.answer(&resource, &token);
         if let Some(run) = run.filter(|run| run.state != RequestState::Running) {
             break run.clone();
         }
@@ -58,7 +108,7 @@ pub async fn run(
             shown = now;
         }
         if Instant::now() >= deadline {
-            let state = run.map_or_else(|| waits(&resource), |run| format!("the Job {} runs", run.job));
+            let state = run.map_or_else(|| waits(&resource), progress);
             eprintln!("error: no result within {} s: {state}; the request is kept", timeout.as_secs());
             return Ok(ExitCode::FAILURE);
         }
@@ -71,9 +121,8 @@ pub async fn run(
     let deadline = Instant::now() + READS;
     loop {
         let resource = read(&client, &namespace, name).await?;
-        let newest = backup(&resource).and_then(|backup| backup.newest.as_ref());
-        if let Some(newest) = newest.filter(|newest| newest.finished_at.0 >= run.started_at.0) {
-            println!("{} is in the store: {:?}, {} bytes", newest.label, newest.kind, newest.stored_bytes);
+        if let Some(result) = request.result(&resource, &run) {
+            println!("{result}");
             return Ok(ExitCode::SUCCESS);
         }
         if Instant::now() >= deadline {
@@ -88,13 +137,9 @@ fn backup(resource: &ServiceDatabase) -> Option<&BackupStatus> {
     resource.status.as_ref()?.backup.as_ref()
 }
 
-fn answer<'a>(resource: &'a ServiceDatabase, token: &str) -> Option<&'a BackupRunStatus> {
-    backup(resource)?.last_run.as_ref().filter(|run| run.request.as_deref() == Some(token))
-}
-
-fn progress(run: &BackupRunStatus) -> String {
+fn progress(run: &JobRun) -> String {
     let waits = run.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
-    format!("the Job {} runs ({:?}){waits}", run.job, run.kind)
+    format!("the Job {} runs{waits}", run.job)
 }
 
 /// Why no Job was created for the request.

@@ -57,7 +57,11 @@ pub async fn run() -> ExitCode {
         Command::Rollout { name, yes } => rollout::run(&args.connection, &name, yes).await,
         Command::Check { name } => check::run(&args.connection, &name).await,
         Command::Backup { name, full, timeout } => {
-            backup::run(&args.connection, &name, full, Duration::from_secs(timeout)).await
+            let request = backup::Request::Backup { full };
+            backup::run(&args.connection, &name, request, Duration::from_secs(timeout)).await
+        }
+        Command::VerifyBackup { name, timeout } => {
+            backup::run(&args.connection, &name, backup::Request::Verification, Duration::from_secs(timeout)).await
         }
         Command::Backups { name } => backup::list(&args.connection, &name).await,
         Command::Psql { name, superuser, arguments } => psql::run(&args.connection, &name, superuser, &arguments).await,

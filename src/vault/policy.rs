@@ -53,11 +53,13 @@ fn metadata(mounts: &Mounts, record: &str) -> String {
 }
 
 fn render(rules: impl IntoIterator<Item = (String, Capabilities)>) -> String {
+    // A path is never a pattern, and never ends its quotes.
+    let is_plain = |path: &str| path.chars().all(|c| c.is_ascii_graphic() && !"\"\\*+{}".contains(c));
     let rule = |(path, capabilities): (String, Capabilities)| {
         let capabilities: Vec<_> = capabilities.iter().map(|capability| format!("\"{capability}\"")).collect();
         format!("path \"{path}\" {{\n  capabilities = [{}]\n}}\n", capabilities.join(", "))
     };
-    rules.into_iter().map(rule).collect::<Vec<_>>().join("\n")
+    rules.into_iter().filter(|(path, _)| is_plain(path)).map(rule).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -108,6 +110,13 @@ path "team/kv/metadata/dev/messaging/chat/migrator" {
     fn the_instance_reads_the_records_of_its_store() {
         let text = instance(&MOUNTS, &names(), &["backups/main"]);
         assert!(text.ends_with("\npath \"team/kv/data/backups/main\" {\n  capabilities = [\"read\"]\n}\n"), "{text}");
+    }
+
+    #[test]
+    fn a_path_that_is_a_pattern_or_ends_its_quotes_is_left_out() {
+        for path in ["backups/*", "a/+/b", "x\" { capabilities = [\"sudo\"] } path \"y"] {
+            assert_eq!(instance(&MOUNTS, &names(), &[path]), instance(&MOUNTS, &names(), &[]), "{path}");
+        }
     }
 
     #[test]

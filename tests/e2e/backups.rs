@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
-use servicedb::api::{BackupRunStatus, BackupStatus, BackupType, RequestState, ServiceDatabase};
+use servicedb::api::{BackupStatus, BackupType, JobRun, RequestState, ServiceDatabase};
 
 use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, shared, until, with_notes};
 
@@ -14,9 +14,9 @@ async fn backup(sandbox: &Sandbox) -> BackupStatus {
 }
 
 /// Waits until the last Job is one that fits.
-async fn run(sandbox: &Sandbox, what: &str, fits: impl Fn(&BackupRunStatus) -> bool) -> BackupRunStatus {
+async fn run(sandbox: &Sandbox, what: &str, fits: impl Fn(&JobRun) -> bool) -> JobRun {
     until(what, READY, || async {
-        let last = backup(sandbox).await.last_run;
+        let last = backup(sandbox).await.last_run.map(|last| last.run);
         last.clone().filter(&fits).ok_or_else(|| format!("{last:?}"))
     })
     .await
@@ -40,7 +40,7 @@ fn a_database_with_a_store_is_backed_up() {
         let told = sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
         assert!(told.message.contains("can be recovered from"), "{}", told.message);
         let first = backup(&sandbox).await;
-        let (full, last) = (first.newest_full.expect("a full one"), first.last_run.expect("a Job"));
+        let (full, last) = (first.newest_full.expect("a full one"), first.last_run.expect("a Job").run);
         assert_eq!((first.count, full.kind, last.state), (Some(1), BackupType::Full, RequestState::Done));
         assert!(first.next_at.is_some() && full.database_bytes > full.stored_bytes, "{full:?}");
 
@@ -97,5 +97,53 @@ fn a_database_with_a_store_is_backed_up() {
         assert!(told.message.contains("spec.backup.schedule.full"), "{}", told.message);
         writer.goes_on(20).await;
         writer.all_are_there(&sandbox, "shop").await;
+    });
+}
+
+/// Overwrites a part of a relation's first page on the primary's volume.
+async fn damage(sandbox: &Sandbox, relation: &str) {
+    let pod = sandbox.primary("shop").await;
+    let script = format!(
+        "psql -Xq -d shop_db -c CHECKPOINT && cd /var/lib/postgresql/data/pgdata && \
+         dd if=/dev/zero of=$(psql -XqAt -d shop_db -c \"SELECT pg_relation_filepath('{relation}')\") bs=64 seek=100 \
+         count=4 conv=notrunc 2>/dev/null"
+    );
+    let output = sandbox.exec(&pod, &script).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A backup is proved by restoring it: what is damaged in it, a table or an index, is found before anybody needs it.
+#[test]
+fn backups_are_proved_by_restoring_them() {
+    if !Cluster::is_local() {
+        return;
+    }
+    shared("verified", async |sandbox| {
+        with_notes(&sandbox, json!({"backup": {"store": "main"}})).await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        writer.goes_on(500).await;
+        writer.all_are_there(&sandbox, "shop").await;
+        let told = sandbox.condition("shop", "RestoreVerified", "True", "RestoreVerified", READY).await;
+        assert!(told.message.contains("was restored"), "{}", told.message);
+        let verified = backup(&sandbox).await.verified.expect("a tested backup");
+        assert!(verified.restore_seconds < 120, "{verified:?}");
+
+        for relation in ["notes_pkey", "notes"] {
+            damage(&sandbox, relation).await;
+            let asked = plugin(&sandbox, &["backup", "shop", "--full"]).await;
+            assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+            let asked = plugin(&sandbox, &["verify-backup", "shop"]).await;
+            let error = String::from_utf8_lossy(&asked.stderr);
+            assert!(!asked.status.success() && error.contains("damaged"), "{relation}: {error}");
+            let told = sandbox.condition("shop", "RestoreVerified", "False", "VerificationFailed", SOON).await;
+            assert!(told.message.contains("damaged"), "{}", told.message);
+            if relation == "notes_pkey" {
+                let pod = sandbox.primary("shop").await;
+                let output = sandbox.exec(&pod, "psql -Xq -d shop_db -c 'REINDEX INDEX notes_pkey'").await;
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        let found = sandbox.get("shop").await;
+        assert_eq!(condition(&found, "BackedUp").expect("a condition").status, "True", "{}", describe(&found));
     });
 }

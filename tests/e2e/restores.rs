@@ -10,14 +10,16 @@ use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, column, database, pl
 
 async fn psql(sandbox: &Sandbox, service: &str, statement: &str) -> String {
     let pod = sandbox.primary(service).await;
-    let output = sandbox.exec(&pod, &format!("psql -XqAt -d {}_db -c \"{statement}\"", service.replace('-', "_"))).await;
+    let output =
+        sandbox.exec(&pod, &format!("psql -XqAt -d {}_db -c \"{statement}\"", service.replace('-', "_"))).await;
     assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// Creates a database that is restored.
 async fn restore(sandbox: &Sandbox, name: &str, source: Value, target: Value) {
-    let restore = if target.is_null() { json!({"source": source}) } else { json!({"source": source, "target": target}) };
+    let restore =
+        if target.is_null() { json!({"source": source}) } else { json!({"source": source, "target": target}) };
     let spec = json!({"storage": {"size": "1Gi"}, "backup": {"store": "main"}, "bootstrap": {"restore": restore}});
     sandbox.create(database(name, spec)).await;
 }
@@ -79,7 +81,8 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
         archive(&sandbox).await;
 
         // Before the first backup nothing can be recovered, and nothing is made.
-        let from = sandbox.get("shop").await.status.and_then(|status| status.backup?.recoverable_from).expect("a window");
+        let from =
+            sandbox.get("shop").await.status.and_then(|status| status.backup?.recoverable_from).expect("a window");
         let early = json!({"time": (from.0 - Duration::from_secs(1)).to_string()});
         restore(&sandbox, "too-early", json!({"name": "shop"}), early).await;
         let refused = sandbox.condition("too-early", "Stalled", "True", "RestoreRefused", SOON).await;
@@ -104,12 +107,19 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
             assert!(newest <= ids.len() as u64 + 2 && ids.len() as u64 <= rows + 1, "{name}: {newest}, {rows}");
         }
         sandbox.ready("by-lsn", READY).await;
-        assert!(psql(&sandbox, "by-lsn", "SELECT count(*) FROM notes").await.parse::<u64>().expect("a number") < written);
+        assert!(
+            psql(&sandbox, "by-lsn", "SELECT count(*) FROM notes").await.parse::<u64>().expect("a number") < written
+        );
         let told = sandbox.get("two").await.status.and_then(|status| status.restored).expect("what was restored");
         assert!(told.contains("of shop was restored from the backup"), "{told}");
 
         // Nothing of the other database lets anybody in.
-        let logins = psql(&sandbox, "two", "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_authid WHERE rolname LIKE 'shop%'").await;
+        let logins = psql(
+            &sandbox,
+            "two",
+            "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_authid WHERE rolname LIKE 'shop%'",
+        )
+        .await;
         assert_eq!(logins, "");
         let owner = psql(&sandbox, "two", "SELECT tableowner FROM pg_tables WHERE tablename = 'notes'").await;
         assert_eq!(owner, "two_db_owner");

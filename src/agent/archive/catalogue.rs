@@ -31,12 +31,19 @@ pub async fn keep(
             Ok(info) => {
                 backoff.reset();
                 let read = Some(of(&info, ended.clone()));
-                catalogue.send_if_modified(|before| *before != read && { *before = read; true });
+                catalogue.send_if_modified(|before| {
+                    *before != read && {
+                        *before = read;
+                        true
+                    }
+                });
                 jittered(INTERVAL)
             }
             Err(error) => {
-                // It may quote a key.
-                tracing::debug!(error, "the backups in the store cannot be read; trying again");
+                // Its text may quote a key.
+                tracing::debug!(length = error.len(), "the backups in the store cannot be read; trying again");
+                // Nothing is decided by what may have changed.
+                catalogue.send_replace(None);
                 backoff.step()
             }
         };

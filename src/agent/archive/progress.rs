@@ -10,9 +10,8 @@ use tokio_postgres::Client;
 use crate::agent::volume;
 use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA};
 use crate::contract::report::ArchiveReport;
-use crate::pgbackrest::command::LONGEST_ERROR;
-use crate::pgbackrest::config::SPOOL;
 use crate::pgbackrest::STANZA;
+use crate::pgbackrest::config::SPOOL;
 use crate::postgres::describe;
 
 /// WAL that waits because the store is slow is given up only when it takes this share of the volume.
@@ -200,7 +199,7 @@ fn last_error() -> Option<String> {
     let text = std::fs::read_to_string(errors.first()?).ok()?;
     let (code, message) = text.split_once('\n')?;
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    Some(format!("[{code}]: {}", message.chars().take(LONGEST_ERROR).collect::<String>()))
+    Some(format!("[{code}]: {}", message))
 }
 
 #[cfg(test)]

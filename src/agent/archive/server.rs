@@ -7,13 +7,14 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 use crate::agent::desired::{self, DesiredState};
 use crate::api::names::PostgresNames;
 use crate::backoff::Backoff;
 use crate::contract::pod::{BACKUP_PORT, BACKUP_SERVER_FILE, TLS_DIR};
-use crate::pgbackrest::config::SPOOL;
 use crate::pgbackrest::STANZA;
+use crate::pgbackrest::config::SPOOL;
 
 /// How long it may take to stop.
 const STOPS: Duration = Duration::from_secs(10);
@@ -30,9 +31,13 @@ pub async fn follow(mut state: DesiredState) {
         match start() {
             Ok(server) => {
                 tracing::info!("serving the data directory to a backup Job");
-                backoff.reset();
+                let started = Instant::now();
                 if until_over(&mut state, server).await {
+                    backoff.reset();
                     continue;
+                }
+                if started.elapsed() > STOPS {
+                    backoff.reset();
                 }
             }
             Err(error) => tracing::warn!(%error, "pgBackRest's server cannot be started; trying again"),

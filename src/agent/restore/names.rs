@@ -3,10 +3,10 @@
 
 use tokio_postgres::Client;
 
-use super::recovery::SOCKET;
 use crate::agent::ensure;
 use crate::api::names::{Names, PostgresNames};
 use crate::postgres::{describe, ident};
+use crate::restore::recovery::SOCKET;
 
 /// Renames the database and its roles, and takes the former passwords away.
 ///
@@ -46,7 +46,9 @@ fn renamed(kind: &str, before: &str, now: &str) -> String {
 
 /// The name of the restored database: beside PostgreSQL's own there is one.
 async fn database(client: &Client) -> Result<String, String> {
-    let query = "SELECT datname::text FROM pg_catalog.pg_database WHERE NOT datistemplate AND datname <> 'postgres'";
+    // By their names: an owner may make a template of the own one.
+    let query = "SELECT datname::text FROM pg_catalog.pg_database
+                 WHERE datname <> ALL (ARRAY['postgres', 'template0', 'template1'])";
     let found = client.query(query, &[]).await.map_err(|error| describe(&error))?;
     match &found[..] {
         [row] => Ok(row.get(0)),

@@ -1,15 +1,21 @@
-//! Whether a backup is due. Pure.
+//! Whether a backup or a test of one is due. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::Schedule;
-use crate::api::{BackupRunStatus, BackupType, RequestState};
-use crate::contract::report::Catalogue;
+use crate::api::{BackupType, JobRun, RequestState};
+use crate::contract::report::{Catalogue, CatalogueEntry};
 
 /// The pause after the first failure, which doubles with each further one.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 /// The longest pause.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// The same of tests, each of which restores the whole database.
+const LONGEST_PAUSE_OF_TESTS: SignedDuration = SignedDuration::from_hours(24);
+/// How long nothing must have been given up before a full backup is made for a gap.
+const GAP_ENDS: SignedDuration = SignedDuration::from_mins(5);
+/// The time between two full backups that are made for gaps.
+const BETWEEN_GAPS: SignedDuration = SignedDuration::from_hours(1);
 /// How long the leader may take to read the store after a backup.
 const READS: SignedDuration = SignedDuration::from_mins(10);
 
@@ -22,9 +28,9 @@ pub struct Known<'a> {
     /// When WAL was last given up.
     pub given_up_at: Option<Timestamp>,
     /// The last Job.
-    pub last: Option<&'a BackupRunStatus>,
-    /// A request that no Job has answered: its token, and the type.
-    pub request: Option<(&'a str, BackupType)>,
+    pub last: Option<&'a JobRun>,
+    /// The type that is requested, if no Job has answered the request.
+    pub request: Option<BackupType>,
     /// Now.
     pub now: Timestamp,
 }
@@ -42,13 +48,13 @@ pub enum Due {
 pub fn decide(known: &Known<'_>) -> Due {
     let Some(catalogue) = known.catalogue else { return Due::Later(None) };
     let ended = known.last.and_then(|last| Some((last, last.finished_at.as_ref()?.0)));
-    if let Some((_, kind)) = known.request {
+    if let Some(kind) = known.request {
         return Due::Now(kind);
     }
     if let Some((last, at)) = ended {
         let unread = last.state == RequestState::Done && catalogue.after.as_ref() != Some(&last.job);
         let until = match last.state {
-            RequestState::Failed => at + pause(last.failures),
+            RequestState::Failed => at + pause(last.failures, LONGEST_PAUSE),
             _ if unread => at + READS,
             _ => at,
         };
@@ -59,8 +65,15 @@ pub fn decide(known: &Known<'_>) -> Due {
     let (Some(full), Some(newest)) = (&catalogue.newest_full, &catalogue.newest) else {
         return Due::Now(BackupType::Full);
     };
-    // No restore goes beyond a gap.
-    let gap = known.given_up_at.is_some_and(|at| at > full.started_at);
+    // No restore goes beyond a gap. A store that is too slow makes one after another: not so many backups.
+    let age = |at: Timestamp| known.now.duration_since(at);
+    let gap = known.given_up_at.filter(|at| *at > full.started_at);
+    if let Some(at) = gap
+        && (age(at) < GAP_ENDS || age(full.started_at) < BETWEEN_GAPS)
+    {
+        return Due::Later(Some((at + GAP_ENDS).max(full.started_at + BETWEEN_GAPS)));
+    }
+    let gap = gap.is_some();
     let passed = |next: Option<Timestamp>| next.is_some_and(|next| next <= known.now);
     if gap || passed(known.schedule.full_after(full.started_at)) {
         Due::Now(BackupType::Full)
@@ -71,9 +84,43 @@ pub fn decide(known: &Known<'_>) -> Due {
     }
 }
 
-fn pause(failures: u32) -> SignedDuration {
+/// What the decision about a test depends on.
+pub struct Tested<'a> {
+    /// When tests start.
+    pub schedule: &'a Schedule,
+    /// The newest backup.
+    pub newest: Option<&'a CatalogueEntry>,
+    /// When a test last succeeded.
+    pub verified_at: Option<Timestamp>,
+    /// The last Job.
+    pub last: Option<&'a JobRun>,
+    /// Whether a test is requested that no Job has answered.
+    pub is_asked_for: bool,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Decides whether a test is due: the first follows the first backup.
+pub fn verification(tested: &Tested<'_>) -> Due {
+    let Some(newest) = tested.newest else { return Due::Later(None) };
+    if tested.is_asked_for {
+        return Due::Now(newest.kind);
+    }
+    if !tested.schedule.verifies() {
+        return Due::Later(None);
+    }
+    let failed = tested.last.filter(|last| last.state == RequestState::Failed);
+    if let Some((last, at)) = failed.and_then(|last| Some((last, last.finished_at.as_ref()?.0))) {
+        let until = at + pause(last.failures, LONGEST_PAUSE_OF_TESTS);
+        return if tested.now < until { Due::Later(Some(until)) } else { Due::Now(newest.kind) };
+    }
+    let due = tested.verified_at.map_or(Some(tested.now), |at| tested.schedule.verification_after(at));
+    if due.is_some_and(|due| due <= tested.now) { Due::Now(newest.kind) } else { Due::Later(due) }
+}
+
+fn pause(failures: u32, longest: SignedDuration) -> SignedDuration {
     let factor = 1_i32.checked_shl(failures.saturating_sub(1)).filter(|factor| *factor > 0).unwrap_or(i32::MAX);
-    FIRST_PAUSE.checked_mul(factor).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+    FIRST_PAUSE.checked_mul(factor).map_or(longest, |pause| pause.min(longest))
 }
 
 #[cfg(test)]
@@ -90,7 +137,14 @@ mod tests {
 
     fn entry(kind: BackupType, started: &str) -> CatalogueEntry {
         let started_at = at(started);
-        CatalogueEntry { label: "x".into(), kind, started_at, finished_at: started_at, database_bytes: 1, stored_bytes: 1 }
+        CatalogueEntry {
+            label: "x".into(),
+            kind,
+            started_at,
+            finished_at: started_at,
+            database_bytes: 1,
+            stored_bytes: 1,
+        }
     }
 
     fn catalogue(full: &str, newest: Option<&str>) -> Catalogue {
@@ -99,10 +153,9 @@ mod tests {
         Catalogue { newest_full: Some(full), newest: Some(newest), ..Catalogue::default() }
     }
 
-    fn run(state: RequestState, finished: &str, failures: u32) -> BackupRunStatus {
-        BackupRunStatus {
+    fn run(state: RequestState, finished: &str, failures: u32) -> JobRun {
+        JobRun {
             job: "chat-db-backup-1".into(),
-            kind: BackupType::Full,
             state,
             started_at: Time(at(finished)),
             finished_at: Some(Time(at(finished))),
@@ -113,10 +166,11 @@ mod tests {
     }
 
     /// Decides on Wednesday at noon, with a schedule at three.
-    fn due(catalogue: Option<&Catalogue>, last: Option<&BackupRunStatus>, given_up: Option<&str>) -> Due {
+    fn due(catalogue: Option<&Catalogue>, last: Option<&JobRun>, given_up: Option<&str>) -> Due {
         let spec = BackupScheduleSpec {
             full: Some("0 3 * * SUN".into()),
             incremental: Some("0 3 * * MON-SAT".into()),
+            verification: None,
             time_zone: None,
         };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
@@ -167,5 +221,24 @@ mod tests {
         assert_eq!(due(Some(&read), Some(&done), None), Due::Later(Some(at("2026-11-25T12:09:00Z"))));
         read.after = Some(done.job.clone());
         assert_eq!(due(Some(&read), Some(&done), None), Due::Now(BackupType::Full), "it is not in the store");
+    }
+
+    #[test]
+    fn a_test_follows_the_first_backup_and_then_the_schedule() {
+        let spec = BackupScheduleSpec { verification: Some("0 6 * * MON".into()), ..BackupScheduleSpec::default() };
+        let schedule = Schedule::of(&spec, "u").expect("a schedule");
+        let newest = entry(BackupType::Full, "2026-11-22T03:00:10Z");
+        let due = |newest, verified: Option<&str>, last: Option<&JobRun>| {
+            let now = at("2026-11-25T12:00:00Z");
+            let verified_at = verified.map(at);
+            verification(&Tested { schedule: &schedule, newest, verified_at, last, is_asked_for: false, now })
+        };
+        assert_eq!(due(None, None, None), Due::Later(None), "there is nothing to test");
+        assert_eq!(due(Some(&newest), None, None), Due::Now(BackupType::Full));
+        assert_eq!(due(Some(&newest), Some("2026-11-20T06:10:00Z"), None), Due::Now(BackupType::Full), "Monday passed");
+        let next = Due::Later(Some(at("2026-11-30T06:00:00Z")));
+        assert_eq!(due(Some(&newest), Some("2026-11-23T06:10:00Z"), None), next);
+        let failed = run(RequestState::Failed, "2026-11-25T11:00:00Z", 9);
+        assert_eq!(due(Some(&newest), None, Some(&failed)), Due::Later(Some(at("2026-11-25T15:16:00Z"))));
     }
 }

@@ -1,63 +1,82 @@
-//! Base backups: whether one is due, its Job, and the result. What is in the store is read by the leader's
-//! agent; a Job's result only says whether it failed, and why.
+//! Base backups and their tests: whether one is due, its Job, and the result. What is in the store is read by the
+//! leader's agent; the result of a backup's Job only says whether it failed, and why.
 
 mod due;
+mod run;
 pub mod schedule;
 pub mod slots;
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::batch::v1::Job;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
-use kube::api::{Api, ListParams};
 
-use super::apply::{apply_uncached, delete_exactly};
 use super::context::Context;
-use super::migrations::job_pods::JobPods;
-use super::observe::{JobState, Observation, ended, stands};
+use super::observe::Observation;
 use super::plan::backup;
-use super::validate::{Backups, Database};
-use crate::api::names::LABEL_NAME;
-use crate::api::{BackupRunStatus, BackupType, RequestState, ServiceDatabaseStatus};
-use crate::contract::backup_job::BackupOutcome;
+use super::validate::Database;
+use crate::api::{BackupRunStatus, JobRun, RequestState, ServiceDatabaseStatus, VerifiedBackup};
+use crate::contract::backup_job::{BackupOutcome, VerificationOutcome};
 use crate::contract::desired::BackupRun;
-use crate::operator::apply::object::{controller_uid, erased};
+use crate::contract::report::ArchiveReport;
 use crate::operator::context::error::Error;
 use due::{Due, Known};
-
-/// How long a Job may lack a pod: its controller creates it at once.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
 /// The backups of one database in this reconcile.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// The last Job.
+    /// The last Job of a backup.
     pub last: Option<BackupRunStatus>,
     /// When a backup is to start next.
     pub next_at: Option<Timestamp>,
-    /// Whether the Job is still to be created.
-    start: bool,
+    /// The last Job of a test.
+    pub last_verification: Option<JobRun>,
+    /// The last backup whose test succeeded.
+    pub verified: Option<VerifiedBackup>,
+    /// When to look again; no part of status.
+    pub again_at: Option<Timestamp>,
+    /// When WAL was last given up, as status has it.
+    given_up_at: Option<Timestamp>,
+    /// The Job that is to be created.
+    start: Option<Start>,
+}
+
+/// A Job that is to be created.
+#[derive(Clone, Debug)]
+enum Start {
+    Backup(BackupRunStatus),
+    Verification(JobRun),
 }
 
 impl State {
     /// The state in status.
     pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
-        let backup = status.backup.as_ref();
+        let Some(backup) = &status.backup else { return Self::default() };
         Self {
-            last: backup.and_then(|backup| backup.last_run.clone()),
-            next_at: backup.and_then(|backup| Some(backup.next_at.as_ref()?.0)),
-            start: false,
+            last: backup.last_run.clone(),
+            next_at: backup.next_at.as_ref().map(|at| at.0),
+            last_verification: backup.last_verification.clone(),
+            verified: backup.verified.clone(),
+            again_at: None,
+            given_up_at: backup.given_up_at.as_ref().map(|at| at.0),
+            start: None,
         }
     }
 
-    /// The last Job, as agents need to know it.
+    /// The last Job of a backup, or the one that is to be created, as agents need to know it.
     pub fn run(&self) -> Option<BackupRun> {
-        let last = self.last.as_ref()?;
-        Some(BackupRun { job: last.job.clone(), runs: last.state == RequestState::Running })
+        let run = match &self.start {
+            Some(Start::Backup(run)) => run,
+            _ => self.last.as_ref()?,
+        };
+        Some(BackupRun { job: run.run.job.clone(), runs: run.run.state == RequestState::Running })
+    }
+
+    fn is_running(&self) -> (bool, bool) {
+        let runs = |run: &JobRun| run.state == RequestState::Running;
+        (self.last.as_ref().is_some_and(|last| runs(&last.run)), self.last_verification.as_ref().is_some_and(runs))
     }
 }
 
-/// Decides whether a backup starts, and reads the result of one that runs.
+/// Decides whether a Job starts, and reads the result of those that run.
 ///
 /// # Errors
 /// Any error of the API server.
@@ -69,160 +88,171 @@ pub async fn decide(
     now: Timestamp,
 ) -> Result<State, Error> {
     let uid = &database.owner.uid;
-    let (Some(place), backups) = (&database.archive, &database.backups) else {
+    let Some(place) = &database.archive else {
         context.backups.release(uid);
         return Ok(State { next_at: None, ..recorded });
     };
-    let State { last, .. } = recorded;
-    let last = match last {
-        Some(last) if last.state == RequestState::Running => Some(follow(context, database, last, now).await?),
-        last => last,
-    };
-    if last.as_ref().is_some_and(|last| last.state == RequestState::Running) {
-        context.backups.hold(uid, &place.name);
-        return Ok(State { last, next_at: None, start: false });
+    let mut state = State { next_at: None, ..recorded };
+    find_unknown(context, database, observed, &mut state).await?;
+    follow(context, database, &mut state, now).await?;
+    let (backs_up, verifies) = state.is_running();
+    if backs_up || verifies {
+        context.backups.hold(uid, &place.name, now);
+        // Nothing else may tell of a Job that does not start.
+        state.again_at = Some(now + slots::WAIT);
+    } else {
+        context.backups.release(uid);
     }
-    context.backups.release(uid);
     let archive = observed.primary().and_then(|primary| primary.report.as_ref()?.archive.as_ref());
-    let archive = archive.filter(|archive| archive.store == place.name);
-    let due = due::decide(&Known {
-        schedule: &backups.schedule,
-        catalogue: archive.filter(|archive| archive.failure.is_none()).and_then(|archive| archive.catalogue.as_ref()),
-        given_up_at: archive.and_then(|archive| archive.given_up_at),
-        last: last.as_ref(),
-        request: request(backups, last.as_ref()),
-        now,
-    });
-    let kind = match due {
-        Due::Later(next_at) => return Ok(State { last, next_at, start: false }),
-        Due::Now(kind) => kind,
+    let archive = archive.filter(|archive| archive.store == place.name && archive.failure.is_none());
+    let Some(archive) = archive.filter(|_| !backs_up) else { return Ok(state) };
+    let earlier = |one: Option<Timestamp>, other: Option<Timestamp>| [one, other].into_iter().flatten().min();
+    let start = match choose(database, &state, archive, now) {
+        (Due::Now(kind), _) => Some(kind),
+        (Due::Later(next_at), verification) => {
+            state.again_at = earlier(state.again_at, next_at);
+            state.next_at = next_at;
+            match verification {
+                Due::Now(_) if !verifies => None,
+                Due::Now(_) => return Ok(state),
+                Due::Later(next) => {
+                    state.again_at = earlier(state.again_at, next);
+                    return Ok(state);
+                }
+            }
+        }
     };
-    // An operator that ended before status had the Job left it.
-    if let Some(found) = running(context, database).await? {
-        context.backups.hold(uid, &place.name);
-        let last = BackupRunStatus { failures: failures(last.as_ref()), ..found };
-        return Ok(State { last: Some(last), next_at: None, start: false });
-    }
     if !context.backups.take(uid, &place.name, now) {
-        return Ok(State { last, next_at: Some(now + slots::WAIT), start: false });
+        state.again_at = Some(now + slots::WAIT);
+        return Ok(state);
     }
-    let run = BackupRunStatus {
-        job: database.names().backup_job(now.as_second()),
-        kind,
-        state: RequestState::Running,
-        started_at: Time(crate::operator::status::condition::seconds(now)),
-        finished_at: None,
-        message: None,
-        failures: failures(last.as_ref()),
-        request: backups.request.as_ref().map(|(token, _)| token.clone()),
+    let (names, backups) = (database.names(), &database.backups);
+    state.start = Some(if let Some(kind) = start {
+        let failures = state.last.as_ref().map_or(0, |last| last.run.failures);
+        let request = backups.request.as_ref().map(|(token, _)| token.clone());
+        let run = run::starting(names.backup_job(now.as_second()), failures, request, now);
+        Start::Backup(BackupRunStatus { kind, run })
+    } else {
+        let failures = state.last_verification.as_ref().map_or(0, |last| last.failures);
+        let request = backups.verification_request.clone();
+        Start::Verification(run::starting(names.verification_job(now.as_second()), failures, request, now))
+    });
+    Ok(state)
+}
+
+/// Whether a backup is due, and whether a test is.
+fn choose(database: &Database, state: &State, archive: &ArchiveReport, now: Timestamp) -> (Due, Due) {
+    let backups = &database.backups;
+    let last = state.last.as_ref();
+    let request = backups.request.as_ref().map(|(token, kind)| (token.as_str(), *kind));
+    let answered = last.and_then(|last| last.run.request.as_deref());
+    let known = Known {
+        schedule: &backups.schedule,
+        catalogue: archive.catalogue.as_ref(),
+        // The report of an agent that has just started has no earlier gap.
+        given_up_at: archive.given_up_at.max(state.given_up_at),
+        last: last.map(|last| &last.run),
+        request: request.filter(|(token, _)| answered != Some(token)).map(|(_, kind)| kind),
+        now,
     };
-    Ok(State { last: Some(run), next_at: None, start: true })
-}
-
-/// Creates the Job that was decided on. Those before it are removed: their pods' logs were there to be read.
-///
-/// # Errors
-/// Any error of the API server.
-pub async fn start(context: &Context, database: &Database, state: &State) -> Result<(), Error> {
-    let (Some(run), Some(place)) = (state.last.as_ref().filter(|_| state.start), &database.archive) else {
-        return Ok(());
+    let request = backups.verification_request.as_ref();
+    let answered = state.last_verification.as_ref().and_then(|last| last.request.as_ref());
+    let tested = due::Tested {
+        schedule: &backups.schedule,
+        newest: archive.catalogue.as_ref().and_then(|catalogue| catalogue.newest.as_ref()),
+        verified_at: state.verified.as_ref().map(|verified| verified.at.0),
+        last: state.last_verification.as_ref(),
+        is_asked_for: request.is_some() && request != answered,
+        now,
     };
-    remove_ended(context, database).await?;
-    tracing::info!(job = run.job, kind = ?run.kind, store = place.name, "starting a backup");
-    let planned = backup::job(database, &context.options, place, run);
-    apply_uncached(context, &database.owner, &planned).await.map(drop)
+    (due::decide(&known), due::verification(&tested))
 }
 
-fn failures(last: Option<&BackupRunStatus>) -> u32 {
-    last.map_or(0, |last| last.failures)
-}
-
-/// The request that no Job has answered.
-fn request<'a>(backups: &'a Backups, last: Option<&BackupRunStatus>) -> Option<(&'a str, BackupType)> {
-    let (token, kind) = backups.request.as_ref()?;
-    (last.and_then(|last| last.request.as_ref()) != Some(token)).then_some((token, *kind))
-}
-
-/// The state of the Job that status says runs.
-async fn follow(
+/// A Job that status does not know: an operator that ended before status had it left it. The desired state of the
+/// agents names that of a backup; a test is looked for where none is known to run.
+async fn find_unknown(
     context: &Context,
     database: &Database,
-    run: BackupRunStatus,
-    now: Timestamp,
-) -> Result<BackupRunStatus, Error> {
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &database.names().namespace);
-    let Some(job) = api.get_opt(&run.job).await? else {
-        return Ok(failed(run, now, "the Job was deleted before it ended".to_owned()));
-    };
-    let pods = async || JobPods::of(&context.client, database.names(), &run.job).await;
-    Ok(match stands(&job) {
-        JobState::Succeeded(at) => BackupRunStatus {
-            state: RequestState::Done,
-            finished_at: Some(Time(at)),
-            message: None,
-            failures: 0,
-            ..run
-        },
-        JobState::Failed(job) => {
-            let said = pods().await?.message().and_then(|text| serde_json::from_str::<BackupOutcome>(text).ok());
-            let reason = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let reason = reason.into_iter().find(|condition| condition.type_ == "Failed");
-            let reason = reason.and_then(|failed| failed.message.clone()).unwrap_or_default();
-            let message = said.and_then(|outcome| outcome.failure);
-            let message = message.unwrap_or_else(|| format!("the Job {} failed: {reason}", run.job));
-            failed(run, ended(&job, now), message)
-        }
-        JobState::Running(_) | JobState::Absent => {
-            let pods = pods().await?;
-            let lacks_pod = pods.is_empty() && now.duration_since(run.started_at.0) > PATIENCE;
-            let refused = || format!("the Job has no pod: kubectl describe job {} shows why", run.job);
-            let hindrance = pods.hindrance(now).map(|hindrance| hindrance.message);
-            let message = hindrance.or_else(|| lacks_pod.then(refused));
-            BackupRunStatus { message, ..run }
-        }
-    })
-}
-
-fn failed(run: BackupRunStatus, at: Timestamp, message: String) -> BackupRunStatus {
-    tracing::warn!(job = run.job, message, "a backup failed");
-    BackupRunStatus {
-        state: RequestState::Failed,
-        finished_at: Some(Time(at)),
-        message: Some(message),
-        failures: run.failures.saturating_add(1),
-        ..run
-    }
-}
-
-/// A Job of this resource that status does not know, and that has not ended.
-async fn running(context: &Context, database: &Database) -> Result<Option<BackupRunStatus>, Error> {
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &database.names().namespace);
-    let jobs = api.list(&ListParams::default().labels(&selector(database))).await?.items;
-    let ours = |job: &&Job| controller_uid(&job.metadata) == Some(&database.owner.uid);
-    let running = jobs.iter().filter(ours).find(|job| matches!(stands(job), JobState::Running(_)));
-    Ok(running.map(|job| BackupRunStatus {
-        job: job.name_any(),
-        kind: backup::kind(job),
-        state: RequestState::Running,
-        started_at: job.creation_timestamp().unwrap_or(Time(context.now())),
-        finished_at: None,
-        message: None,
-        failures: 0,
-        request: database.backups.request.as_ref().map(|(token, _)| token.clone()),
-    }))
-}
-
-async fn remove_ended(context: &Context, database: &Database) -> Result<(), Error> {
-    let api = erased::<Job>(&context.client, &database.names().namespace);
-    for live in api.list(&ListParams::default().labels(&selector(database))).await?.items {
-        if controller_uid(&live.metadata) == Some(database.owner.uid.as_str()) {
-            delete_exactly(&api, &live).await?;
-        }
+    observed: &Observation,
+    state: &mut State,
+) -> Result<(), Error> {
+    let (backs_up, _) = state.is_running();
+    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let desired = desired.and_then(|desired| desired.backup.as_ref()).filter(|run| run.runs);
+    let known = state.last.as_ref().map(|last| last.run.job.as_str());
+    if let Some(run) = desired.filter(|run| !backs_up && known != Some(&run.job))
+        && let Some(job) = run::read(context, database, &run.job).await?
+    {
+        let failures = state.last.as_ref().map_or(0, |last| last.run.failures);
+        state.last = Some(BackupRunStatus { kind: backup::kind(&job), run: run::found(&job, failures) });
     }
     Ok(())
 }
 
-fn selector(database: &Database) -> String {
-    format!("{LABEL_NAME}={},app.kubernetes.io/component={}", database.names().name, backup::COMPONENT)
+/// Creates the Job that was decided on, in place of those before it: their pods' logs were there to be read. What cannot
+/// be created has failed, and is tried again like any other.
+///
+/// # Errors
+/// Any error of the API server.
+pub async fn start(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    state: &mut State,
+) -> Result<(), Error> {
+    let (Some(start), Some(place)) = (state.start.take(), &database.archive) else { return Ok(()) };
+    let (component, planned) = match &start {
+        Start::Backup(run) => (backup::COMPONENT, backup::job(database, &context.options, place, run)),
+        Start::Verification(run) => {
+            let identifier = observed.system_identifier.as_deref();
+            (backup::VERIFICATION, backup::verification(database, &context.options, place, identifier, run))
+        }
+    };
+    tracing::info!(job = planned.name, store = place.name, "starting a Job");
+    let created = run::replace(context, database, component, &planned).await;
+    let refused = match &created {
+        // The API server may have created it nevertheless: the next reconcile finds it.
+        Err(error) if !error.is_refusal() => return created,
+        created => created.as_ref().err().map(ToString::to_string),
+    };
+    let recorded = |mut run: JobRun| {
+        if let Some(refused) = refused {
+            run::fail(&mut run, context.now(), format!("the API server refuses the Job: {refused}"));
+        }
+        run
+    };
+    match start {
+        Start::Backup(BackupRunStatus { kind, run }) => {
+            state.last = Some(BackupRunStatus { kind, run: recorded(run) });
+        }
+        Start::Verification(run) => state.last_verification = Some(recorded(run)),
+    }
+    Ok(())
 }
 
+/// Reads the state of the Jobs that status says run.
+async fn follow(context: &Context, database: &Database, state: &mut State, now: Timestamp) -> Result<(), Error> {
+    if let Some(last) = state.last.as_mut().filter(|last| last.run.state == RequestState::Running) {
+        let said = |text: &str| serde_json::from_str::<BackupOutcome>(text).ok()?.failure;
+        run::follow(context, database, &mut last.run, now, said).await?;
+    }
+    let Some(last) = state.last_verification.as_mut().filter(|last| last.state == RequestState::Running) else {
+        return Ok(());
+    };
+    let mut outcome = None;
+    let said = |text: &str| {
+        outcome = serde_json::from_str::<VerificationOutcome>(text).ok();
+        outcome.as_ref()?.failure.clone()
+    };
+    run::follow(context, database, last, now, said).await?;
+    let seconds = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    if last.state == RequestState::Done
+        && let Some(VerificationOutcome { label: Some(label), recovered_until, restore_seconds, check_seconds, .. }) =
+            outcome
+    {
+        let at = last.finished_at.clone().unwrap_or(Time(now));
+        let (restore_seconds, check_seconds) = (seconds(restore_seconds), seconds(check_seconds));
+        state.verified = Some(VerifiedBackup { label, at, recovered_until, restore_seconds, check_seconds });
+    }
+    Ok(())
+}

@@ -12,11 +12,14 @@ use crate::operator::apply::object::short_hash;
 pub struct Schedule {
     full: Crontab,
     incremental: Option<Crontab>,
+    verification: Option<Crontab>,
 }
 
 /// Without expressions, a full backup is made on Sunday and an incremental one on each other day, at a minute
 /// in these hours (UTC) that depends on the resource: not all databases of an installation at once.
 const NIGHT_HOURS: u64 = 6;
+/// The field of tests of backups.
+const VERIFICATION: &str = "verification";
 
 impl Schedule {
     /// Reads the schedule of the resource with this uid.
@@ -33,7 +36,11 @@ impl Schedule {
         let read = |field: &str, given: Option<&str>, days: &str| {
             let (expression, zone) = match given {
                 Some(given) => (given.to_owned(), declared),
-                None => (format!("{minute} {hour} * * {days}"), "UTC"),
+                None => {
+                    // Tests of backups follow the backups of Sunday.
+                    let hour = if field == VERIFICATION { hour + NIGHT_HOURS } else { hour };
+                    (format!("{minute} {hour} * * {days}"), "UTC")
+                }
             };
             if expression.split_whitespace().count() != 5 {
                 return Err(format!(
@@ -47,12 +54,14 @@ impl Schedule {
             let read = read.map_err(|error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
             read.map_err(|error| format!("spec.backup.schedule.{field} is {expression:?} in {zone}: {error}"))
         };
+        let optional = |field: &str, given: Option<&str>, days: &str| match given {
+            Some("") => Ok(None),
+            given => read(field, given, days).map(Some),
+        };
         Ok(Self {
             full: read("full", spec.full.as_deref(), "SUN")?,
-            incremental: match spec.incremental.as_deref() {
-                Some("") => None,
-                given => Some(read("incremental", given, "MON-SAT")?),
-            },
+            incremental: optional("incremental", spec.incremental.as_deref(), "MON-SAT")?,
+            verification: optional(VERIFICATION, spec.verification.as_deref(), "MON")?,
         })
     }
 
@@ -64,6 +73,16 @@ impl Schedule {
     /// The first incremental backup after a time.
     pub fn incremental_after(&self, time: Timestamp) -> Option<Timestamp> {
         next(self.incremental.as_ref()?, time)
+    }
+
+    /// Whether backups are tested.
+    pub fn verifies(&self) -> bool {
+        self.verification.is_some()
+    }
+
+    /// The first test of a backup after a time.
+    pub fn verification_after(&self, time: Timestamp) -> Option<Timestamp> {
+        next(self.verification.as_ref()?, time)
     }
 
     /// The first backup of any type after a time.
@@ -82,7 +101,12 @@ mod tests {
 
     fn schedule(full: Option<&str>, incremental: Option<&str>, zone: Option<&str>) -> Result<Schedule, String> {
         let text = |given: Option<&str>| given.map(str::to_owned);
-        let spec = BackupScheduleSpec { full: text(full), incremental: text(incremental), time_zone: text(zone) };
+        let spec = BackupScheduleSpec {
+            full: text(full),
+            incremental: text(incremental),
+            verification: None,
+            time_zone: text(zone),
+        };
         Schedule::of(&spec, "0c1d")
     }
 
@@ -106,7 +130,8 @@ mod tests {
 
     #[test]
     fn expressions_are_of_their_time_zone() {
-        let found = schedule(Some("30 2 * * SUN"), Some("30 2 * * MON-SAT"), Some("Europe/Berlin")).expect("a schedule");
+        let found =
+            schedule(Some("30 2 * * SUN"), Some("30 2 * * MON-SAT"), Some("Europe/Berlin")).expect("a schedule");
         assert_eq!(found.full_after(time("2026-11-28T12:00:00Z")), Some(time("2026-11-29T01:30:00Z")));
         let never = schedule(None, Some(""), None).expect("a schedule");
         assert_eq!(never.incremental_after(time("2026-11-28T12:00:00Z")), None);

@@ -80,6 +80,12 @@ impl Error {
         matches!(self, Self::Kubernetes(kube::Error::Api(answer)) if answer.code == 422)
     }
 
+    /// Whether the API server refuses a request for what it is, such as by a quota, a policy or a missing right.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Kubernetes(kube::Error::Api(answer)) = self else { return false };
+        (400..500).contains(&answer.code) && ![408, 409, 429].contains(&answer.code)
+    }
+
     /// Whether the API server creates no objects in a namespace because it is being deleted or
     /// missing.
     pub fn is_of_terminating_namespace(&self) -> bool {

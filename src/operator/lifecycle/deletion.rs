@@ -67,12 +67,12 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
     if !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         let uid = resource.uid().unwrap_or_default();
         context.cache.remove(&uid);
-        context.backups.release(&uid);
         context.metrics.gone(&uid);
         return Ok(Action::await_change());
     }
     let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
     let uid = resource.uid().unwrap_or_default();
+    context.backups.release(&uid);
     let deletion = Deletion { context, names: &names, uid: &uid };
 
     // 1. Delete the Jobs and the pods, and wait until they are gone: a running pod could write again.

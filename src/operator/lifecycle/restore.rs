@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
+use serde_json::json;
 
 use crate::api::conditions::reason;
 use crate::api::names::Names;
 use crate::api::{RestoreSource, RestoreSpec, RestoreTarget, ServiceDatabase};
 use crate::contract::backup::{Restore, Target};
+use crate::operator::apply::object::short_hash;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::options::Options;
@@ -27,19 +29,23 @@ pub async fn resolve(
     observed: &Observation,
 ) -> Result<Result<Option<Restore>, Invalid>, Error> {
     let Some(spec) = spec.filter(|_| !observed.initialized()) else { return Ok(Ok(None)) };
-    let before = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
-    if let Some(restore) = before.and_then(|desired| desired.restore.clone()) {
-        return Ok(Ok(Some(restore)));
-    }
     let target = match target(spec.target.as_ref()) {
         Ok(target) => target,
         Err(message) => return Ok(Err(refused(message))),
     };
+    let declared = short_hash(&json!(spec));
+    let before = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let before = before.and_then(|desired| desired.restore.as_ref()).filter(|before| before.declared == declared);
+    if let Some(before) = before {
+        // Only what was chosen: others may write to the ConfigMap, and what follows from it is a right in Vault.
+        let (store, path) = (Some(before.place.name.as_str()), before.place.path.as_str());
+        return Ok(of_path(&context.options, database.names(), store, path, target)
+            .map(|restore| Some(Restore { declared, ..restore })));
+    }
     let RestoreSource { name, store, path } = &spec.source;
     Ok(match (name, path) {
         (Some(name), _) => {
-            let api: Api<ServiceDatabase> =
-                Api::namespaced(context.client.clone(), &database.names().namespace);
+            let api: Api<ServiceDatabase> = Api::namespaced(context.client.clone(), &database.names().namespace);
             let source = api.get_opt(name).await?;
             let source = source.filter(|source| source.uid().as_ref() != Some(&database.owner.uid));
             match source {
@@ -53,7 +59,7 @@ pub async fn resolve(
         (None, Some(path)) => of_path(&context.options, database.names(), store.as_deref(), path, target),
         (None, None) => Err(refused(format!("{FIELD}.source needs name or path"))),
     }
-    .map(Some))
+    .map(|restore| Some(Restore { declared, ..restore })))
 }
 
 fn refused(message: String) -> Invalid {
@@ -94,16 +100,29 @@ fn of_resource(
         && (time < from || time > now)
     {
         return Err(refused(format!(
-            "{FIELD}.target.time is {time}, but {name} can be recovered from {from} on, until now ({now}), as far as \
-             its WAL is archived"
+            "{FIELD}.target.time is {time}, but {name} can be recovered from {from} on, until now, as far as its WAL is \
+             archived"
+        )));
+    }
+    let gap = backup.given_up_at.as_ref().map(|at| at.0);
+    let full = backup.newest_full.as_ref().map(|full| full.started_at.0);
+    if let (Target::Time(time), Some(gap)) = (&target, gap)
+        && full.is_some_and(|full| full < gap)
+        && *time > gap
+    {
+        return Err(refused(format!(
+            "{FIELD}.target.time is {time}, but WAL of {name} was given up at {gap}, and there is no full backup after it"
         )));
     }
     let Some(store) = options.backup_stores.0.get(&backup.store) else {
-        return Err(refused(format!("{FIELD}: {name} is in the store {}, which this installation lacks", backup.store)));
+        return Err(refused(format!(
+            "{FIELD}: {name} is in the store {}, which this installation lacks",
+            backup.store
+        )));
     };
     // Not the path in status, which other hands may have written.
     let place = place(&names, &source.uid().unwrap_or_default(), (&backup.store, store), &options.cluster_id);
-    Ok(Restore { place, service: name, target })
+    Ok(Restore { place, service: name, target, declared: String::new() })
 }
 
 /// The restore of a database that was deleted: of this cluster and namespace, as the folder says, since the
@@ -138,7 +157,7 @@ fn of_path(
              form {example}"
         )));
     };
-    Ok(Restore { place, service: service.to_owned(), target })
+    Ok(Restore { place, service: service.to_owned(), target, declared: String::new() })
 }
 
 fn place_example(options: &Options, own: &Names, store: (&str, &crate::contract::backup::Store)) -> String {
@@ -187,7 +206,10 @@ mod tests {
             "",
         ] {
             let said = by_path(path).expect_err(path).message;
-            assert!(said.contains("spec.bootstrap.restore.source.path") && said.contains("/dev/messaging/NAME/UID"), "{said}");
+            assert!(
+                said.contains("spec.bootstrap.restore.source.path") && said.contains("/dev/messaging/NAME/UID"),
+                "{said}"
+            );
         }
     }
 

@@ -1,15 +1,15 @@
-//! The Job of a backup.
+//! The Jobs that make and test backups.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::job::{literal, place};
+use super::job::{add, literal, place};
 use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::names::{Names, PostgresNames};
-use crate::api::{BackupRunStatus, BackupType};
+use crate::api::{BackupRunStatus, BackupType, JobRun};
 use crate::contract::backup::Place;
-use crate::contract::backup_job::BackupJob;
+use crate::contract::backup_job::{BackupJob, VerificationJob};
 use crate::contract::pod;
 use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
@@ -17,22 +17,70 @@ use crate::operator::validate::Database;
 
 /// The component in the labels of the Jobs and their pods.
 pub const COMPONENT: &str = "backup";
+/// The same of the Jobs that test a backup.
+pub const VERIFICATION: &str = "verification";
 /// Annotation of a Job: the type of its backup.
 const ANNOTATION_TYPE: &str = "servicedb.dev/type";
 /// How long a backup may take, in seconds.
 const DEADLINE_SECONDS: i64 = 24 * 3600;
 
-/// The Job. It is not retried by its controller: the operator decides when another one starts.
+/// The Job of a backup. It is not retried by its controller: the operator decides when another one starts.
 pub fn job(database: &Database, options: &Options, store: &Place, run: &BackupRunStatus) -> Planned {
-    let labels = json!({"app.kubernetes.io/component": COMPONENT});
+    let annotations = json!({ANNOTATION_TYPE: format!("{:?}", run.kind)});
+    let containers = json!([container(database, options, store, run.kind)]);
+    let volumes = volumes(database.names());
+    planned(database, options, (run.run.job.clone(), COMPONENT), &annotations, (containers, volumes))
+}
+
+/// The Job of a test of the newest backup.
+pub fn verification(
+    database: &Database,
+    options: &Options,
+    store: &Place,
+    system_identifier: Option<&str>,
+    run: &JobRun,
+) -> Planned {
+    let verification = VerificationJob {
+        place: store.clone(),
+        database: database.postgres.database.clone(),
+        system_identifier: system_identifier.map(str::to_owned),
+    };
+    let order = json!({"name": pod::ENV_VERIFICATION, "value": literal(&json!(verification).to_string())});
+    let mut container = base(database, options, "verify", "verify-backup", order);
+    for (name, path) in [("data", pod::VOLUME), ("shm", "/dev/shm")] {
+        add(&mut container, "volumeMounts", json!({"name": name, "mountPath": path}));
+    }
+    let mut claim = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": database.storage.size}},
+    });
+    if let Some(class) = &database.storage.storage_class_name {
+        claim["storageClassName"] = class.clone().into();
+    }
+    let mut volumes = access(database.names());
+    // It goes with the pod.
+    volumes.push(json!({"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}));
+    volumes.push(json!({"name": "shm", "emptyDir": {"medium": "Memory"}}));
+    let name = (run.job.clone(), VERIFICATION);
+    planned(database, options, name, &json!({}), (json!([container]), volumes.into()))
+}
+
+fn planned(
+    database: &Database,
+    options: &Options,
+    (name, component): (String, &str),
+    annotations: &Value,
+    (containers, volumes): (Value, Value),
+) -> Planned {
+    let labels = json!({"app.kubernetes.io/component": component});
     let mut spec = json!({
         "serviceAccountName": database.names().migrator(),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "restartPolicy": "Never",
         "securityContext": pod_security(options),
-        "containers": [container(database, options, store, run.kind)],
-        "volumes": volumes(database.names()),
+        "containers": containers,
+        "volumes": volumes,
     });
     if !options.image_pull_secrets.is_empty() {
         spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
@@ -40,9 +88,9 @@ pub fn job(database: &Database, options: &Options, store: &Place, run: &BackupRu
     place(&mut spec, database);
     Planned::new::<Job>(
         &database.owner,
-        run.job.clone(),
+        name,
         json!({
-            "metadata": {"labels": labels, "annotations": {ANNOTATION_TYPE: format!("{:?}", run.kind)}},
+            "metadata": {"labels": labels, "annotations": annotations},
             "spec": {
                 "backoffLimit": 0,
                 "activeDeadlineSeconds": DEADLINE_SECONDS,
@@ -67,14 +115,22 @@ fn container(database: &Database, options: &Options, store: &Place, kind: Backup
         hosts: (0..database.instances).map(host).collect(),
         retention_days: database.backups.retention_days,
     };
+    // A document of strings and numbers always has a JSON form.
+    let order = serde_json::to_string(&backup).unwrap_or_default();
+    let order = json!({"name": pod::ENV_BACKUP, "value": literal(&order)});
+    let mut container = base(database, options, "backup", "backup", order);
+    add(&mut container, "volumeMounts", json!({"name": "tls", "mountPath": pod::TLS_DIR, "readOnly": true}));
+    container
+}
+
+fn base(database: &Database, options: &Options, name: &str, command: &str, order: Value) -> Value {
     let resources = database.backups.resources.as_ref().map_or_else(default_resources, |declared| json!(declared));
     json!({
-        "name": "backup",
+        "name": name,
         "image": database.image,
         "imagePullPolicy": options.image_pull_policy,
-        "command": ["/usr/bin/tini", "--", "/usr/local/bin/servicedb", "backup"],
-        // A document of strings and numbers always has a JSON form.
-        "env": [{"name": pod::ENV_BACKUP, "value": literal(&serde_json::to_string(&backup).unwrap_or_default())}],
+        "command": ["/usr/bin/tini", "--", "/usr/local/bin/servicedb", command],
+        "env": [order],
         "resources": resources,
         "securityContext": container_security(),
         "terminationMessagePolicy": "File",
@@ -83,7 +139,6 @@ fn container(database: &Database, options: &Options, store: &Place, kind: Backup
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "vault", "mountPath": pod::VAULT_DIR, "readOnly": true},
             {"name": "secret-id", "mountPath": pod::SECRET_ID_DIR, "readOnly": true},
-            {"name": "tls", "mountPath": pod::TLS_DIR, "readOnly": true},
         ],
     })
 }
@@ -94,13 +149,19 @@ fn volumes(names: &Names) -> Value {
     let client = PostgresNames::REPLICATOR;
     let files = ["ca.crt".to_owned(), format!("{client}.crt"), format!("{client}.key")];
     let files: Vec<_> = files.iter().map(|file| json!({"key": file, "path": file})).collect();
-    json!([
-        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-        {"name": "tmp", "emptyDir": {}},
-        {"name": "vault", "configMap": {"name": names.instance_approle(), "defaultMode": 0o440}},
-        {"name": "secret-id", "secret": {"secretName": names.instance_approle(), "defaultMode": 0o440}},
-        {"name": "tls", "secret": {"secretName": names.tls_secret(), "defaultMode": 0o440, "items": files}},
-    ])
+    let mut volumes = access(names);
+    let tls = json!({"secretName": names.tls_secret(), "defaultMode": 0o440, "items": files});
+    volumes.push(json!({"name": "tls", "secret": tls}));
+    volumes.into()
+}
+
+fn access(names: &Names) -> Vec<Value> {
+    vec![
+        json!({"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}),
+        json!({"name": "tmp", "emptyDir": {}}),
+        json!({"name": "vault", "configMap": {"name": names.instance_approle(), "defaultMode": 0o440}}),
+        json!({"name": "secret-id", "secret": {"secretName": names.instance_approle(), "defaultMode": 0o440}}),
+    ]
 }
 
 fn default_resources() -> Value {

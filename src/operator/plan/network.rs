@@ -5,8 +5,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
-use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
 use super::backup;
+use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::pod::{AGENT_PORT, BACKUP_PORT, PATRONI_PORT, POSTGRES_PORT};
 use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;

@@ -38,6 +38,8 @@ pub fn status(
         given_up_at: newest(archive.and_then(|archive| archive.given_up_at), before.given_up_at.clone()),
         last_run: findings.backups.last.clone(),
         next_at: findings.backups.next_at.map(|at| Time(seconds(at))),
+        last_verification: findings.backups.last_verification.clone(),
+        verified: findings.backups.verified.clone(),
         ..before
     };
     if let Some(catalogue) = archive.and_then(|archive| archive.catalogue.as_ref()) {
@@ -73,7 +75,7 @@ pub fn backed_up(
 ) -> Option<ConditionState> {
     let Some(database) = findings.database else { return held(previous, kind::BACKED_UP) };
     let (status, schedule) = (status?, &database.backups.schedule);
-    let last = status.last_run.as_ref();
+    let last = status.last_run.as_ref().map(|last| &last.run);
     let said = last.and_then(|last| last.message.as_deref());
     let Some(newest) = &status.newest else {
         return Some(match last {
@@ -88,7 +90,8 @@ pub fn backed_up(
         });
     };
     let from = status.recoverable_from.as_ref().map_or(newest.finished_at.0, |from| from.0);
-    let have = format!("the newest backup ended at {}; the database can be recovered from {from} on", newest.finished_at.0);
+    let have =
+        format!("the newest backup ended at {}; the database can be recovered from {from} on", newest.finished_at.0);
     if status.given_up_at.as_ref().is_some_and(|at| at.0 > newest.finished_at.0) {
         let message = format!("WAL was given up after the newest backup, so a full one is due; {have}, to that gap");
         return Some(ConditionState::no(reason::BACKUP_OVERDUE, message));
@@ -99,13 +102,52 @@ pub fn backed_up(
     }
     let due = schedule.after(newest.started_at.0);
     let next = due.and_then(|due| schedule.after(due));
-    let missed = |(due, next): (Timestamp, Timestamp)| {
-        findings.now >= next && findings.now.duration_since(due) > LATE
-    };
+    let missed = |(due, next): (Timestamp, Timestamp)| findings.now >= next && findings.now.duration_since(due) > LATE;
     if due.zip(next).is_some_and(missed) {
         let waits = said.map(|said| format!(" ({said})")).unwrap_or_default();
         let message = format!("the backup of {} is overdue{waits}; {have}", due.unwrap_or_default());
         return Some(ConditionState::no(reason::BACKUP_OVERDUE, message));
     }
     Some(ConditionState::yes(reason::BACKED_UP, have))
+}
+
+/// Whether a backup was restored and checked as scheduled; none without a store or without tests.
+pub fn verified(
+    findings: &Findings<'_>,
+    status: Option<&BackupStatus>,
+    previous: &ServiceDatabaseStatus,
+) -> Option<ConditionState> {
+    let Some(database) = findings.database else { return held(previous, kind::RESTORE_VERIFIED) };
+    let (status, schedule) = (status?, &database.backups.schedule);
+    let last = status.last_verification.as_ref();
+    if !schedule.verifies() && last.is_none() {
+        return None;
+    }
+    let have = match &status.verified {
+        None => "no backup was restored and checked yet".to_owned(),
+        Some(verified) => {
+            let until = verified.recovered_until.as_ref();
+            let until = until.map(|time| format!(", up to a transaction of {time}")).unwrap_or_default();
+            format!(
+                "{} was restored{until} and checked at {}, in {} and {} s",
+                verified.label, verified.at.0, verified.restore_seconds, verified.check_seconds
+            )
+        }
+    };
+    if let Some(last) = last.filter(|last| last.state == RequestState::Failed) {
+        let said = last.message.as_deref().unwrap_or_default();
+        let message = format!("the last test failed ({}): {said}; {have}", last.job);
+        return Some(ConditionState::no(reason::VERIFICATION_FAILED, message));
+    }
+    let Some(verified) = &status.verified else {
+        let waits = last.and_then(|last| last.message.as_ref()).map(|said| format!(": {said}")).unwrap_or_default();
+        return Some(ConditionState::no(reason::PROGRESSING, format!("{have}{waits}")));
+    };
+    let due = schedule.verification_after(verified.at.0);
+    let next = due.and_then(|due| schedule.verification_after(due));
+    if next.is_some_and(|next| findings.now >= next) {
+        let message = format!("the test of {} is overdue; {have}", due.unwrap_or_default());
+        return Some(ConditionState::no(reason::VERIFICATION_OVERDUE, message));
+    }
+    Some(ConditionState::yes(reason::RESTORE_VERIFIED, have))
 }

@@ -53,9 +53,9 @@ pub struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    /// How long until a backup is to start; none if no time is known.
+    /// How long until the backups are to be looked at again; none if no time is known.
     pub fn backup_due_in(&self) -> Option<Duration> {
-        let due = self.backups.next_at?.duration_since(self.now);
+        let due = self.backups.again_at?.duration_since(self.now);
         Some(Duration::try_from(due).unwrap_or_default() + Duration::from_secs(1))
     }
 

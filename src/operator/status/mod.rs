@@ -73,7 +73,15 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let archiving = archive::continuous(findings, report, &previous).map(|state| (kind::CONTINUOUS_ARCHIVING, state));
     let backup = backups::status(findings, report, previous.backup.clone());
     let backed_up = backups::backed_up(findings, backup.as_ref(), &previous).map(|state| (kind::BACKED_UP, state));
-    let states = states.into_iter().chain(drift).chain(filling).chain(collations).chain(archiving).chain(backed_up);
+    let verified = backups::verified(findings, backup.as_ref(), &previous).map(|state| (kind::RESTORE_VERIFIED, state));
+    let states = states
+        .into_iter()
+        .chain(drift)
+        .chain(filling)
+        .chain(collations)
+        .chain(archiving)
+        .chain(backed_up)
+        .chain(verified);
     let mut conditions: Vec<_> =
         states.map(|(kind, state)| condition(kind, state, &previous, generation, findings.now)).collect();
     if findings.progress.is_none() {

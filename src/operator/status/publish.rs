@@ -13,7 +13,9 @@ use serde_json::json;
 use super::{Findings, compute};
 use crate::api::conditions as kind;
 use crate::api::names::FIELD_MANAGER;
-use crate::api::{MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{
+    MigrationRecord, MigrationState, MigrationsStatus, RequestState, ServiceDatabase, ServiceDatabaseStatus,
+};
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::metrics::Metrics;
@@ -72,7 +74,8 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
     }
     let primary = primary_changed(context, resource, &previous, status);
     let larger = volumes_larger(resource, &previous, status);
-    let events = [rotated(&previous, status), schema_changed(&previous, status), primary, larger];
+    let backup = backed_up(&previous, status);
+    let events = [rotated(&previous, status), schema_changed(&previous, status), primary, larger, backup];
     for event in events.into_iter().flatten() {
         emit(context, resource, event).await;
     }
@@ -101,6 +104,21 @@ fn rotated(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Opt
              rotation"
         )),
         action: "Rotate".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for a backup that is in the store. A failed one is the reason of BackedUp.
+fn backed_up(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let run = |status: &ServiceDatabaseStatus| status.backup.as_ref()?.last_run.clone();
+    let last = run(now).filter(|last| last.run.state == RequestState::Done)?;
+    let is_known =
+        run(previous).is_some_and(|before| before.run.job == last.run.job && before.run.state == RequestState::Done);
+    (!is_known).then(|| Event {
+        type_: EventType::Normal,
+        reason: kind::reason::BACKUP_COMPLETED.to_owned(),
+        note: Some(format!("the Job {} has made a backup ({:?})", last.run.job, last.kind)),
+        action: "BackUp".to_owned(),
         secondary: None,
     })
 }

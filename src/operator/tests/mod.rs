@@ -9,6 +9,7 @@ mod adoption;
 mod api_server;
 mod archive;
 mod authority;
+mod backups;
 mod binding;
 mod crashes;
 mod deletion;

@@ -26,7 +26,7 @@ use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map}
 use crate::contract::certificates::{Authorities, FILES, fingerprint};
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::records::{MigratorRecord, Pending, Runtime, Versions};
-use crate::contract::report::{LedgerReport, Report};
+use crate::contract::report::{ArchiveReport, LedgerReport, Report};
 use crate::operator::apply::object::ANNOTATION_APPLIED;
 use crate::operator::backups::slots::Slots;
 use crate::operator::context::Context;
@@ -79,6 +79,8 @@ pub struct World {
     rotated_at: Timestamp,
     /// The versions of the records that the agent reports as proved.
     pub proved: Option<Versions>,
+    /// The archive in the report of the primary's agent.
+    pub archive: Option<ArchiveReport>,
     /// The fingerprint of the certificates in the agents' reports.
     certificates: Option<String>,
     context: Arc<Context>,
@@ -121,6 +123,7 @@ impl World {
             rotated_at,
             proved: None,
             certificates,
+            archive: None,
             context,
         }
     }
@@ -128,6 +131,11 @@ impl World {
     /// Restarts the operator, with an empty cache.
     pub fn restart(&mut self) {
         self.context = operator(&self.api, &self.vault, &self.pods, &self.clock);
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Lets time pass, also for the cache.
@@ -350,6 +358,7 @@ impl World {
             credentials.versions = self.proved;
             report.ledger = self.ledger.clone();
             report.synchronous_standbys = standbys;
+            report.archive = self.archive.clone();
         }
         annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
     }

@@ -93,6 +93,7 @@ impl Store {
         if self.objects.contains_key(key) {
             return Err(refusal(409, "AlreadyExists", format!("{} {:?} already exists", key.0, key.2)));
         }
+        self.admit(&key.0, Value::Null)?;
         self.uids += 1;
         let owned = fields::of(&object);
         let metadata = &mut object["metadata"];

@@ -1,0 +1,119 @@
+//! A Job of this resource's backups: its creation, its progress, its result.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+
+use crate::api::names::LABEL_NAME;
+use crate::api::{JobRun, RequestState};
+use crate::operator::apply::object::{Planned, controller_uid, erased};
+use crate::operator::apply::{apply_uncached, delete, delete_exactly};
+use crate::operator::context::Context;
+use crate::operator::context::error::Error;
+use crate::operator::migrations::job_pods::JobPods;
+use crate::operator::observe::{JobState, ended, stands};
+use crate::operator::validate::Database;
+
+/// How long a Job may lack a pod: its controller creates it at once.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+
+/// How long a Job may lack a running container.
+const STARTS: SignedDuration = SignedDuration::from_mins(15);
+
+/// A Job that starts now.
+pub fn starting(job: String, failures: u32, request: Option<String>, now: Timestamp) -> JobRun {
+    let started_at = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    JobRun { job, state: RequestState::Running, started_at, finished_at: None, message: None, failures, request }
+}
+
+/// A Job that was found.
+pub fn found(job: &Job, failures: u32) -> JobRun {
+    let created = job.creation_timestamp().map_or_else(Timestamp::now, |time| time.0);
+    starting(job.name_any(), failures, None, created)
+}
+
+/// Reads the state of a Job that runs, according to status. `said` takes the failure from the termination message of
+/// its pod.
+///
+/// # Errors
+/// Any error of the API server.
+pub async fn follow(
+    context: &Context,
+    database: &Database,
+    run: &mut JobRun,
+    now: Timestamp,
+    mut said: impl FnMut(&str) -> Option<String>,
+) -> Result<(), Error> {
+    let Some(job) = read(context, database, &run.job).await? else {
+        fail(run, now, "the Job was deleted before it ended".to_owned());
+        return Ok(());
+    };
+    let pods = JobPods::of(&context.client, database.names(), &run.job).await?;
+    match stands(&job) {
+        JobState::Succeeded(at) => {
+            let _ = pods.message().and_then(said);
+            (run.state, run.finished_at) = (RequestState::Done, Some(Time(at)));
+            (run.message, run.failures) = (None, 0);
+        }
+        JobState::Failed(job) => {
+            let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let failed = conditions.into_iter().find(|condition| condition.type_ == "Failed");
+            let reason = failed.and_then(|failed| failed.message.clone()).unwrap_or_default();
+            let message = pods.message().and_then(&mut said);
+            let message = message.unwrap_or_else(|| format!("the Job {} failed: {reason}", run.job));
+            fail(run, ended(&job, now), message);
+        }
+        JobState::Running(_) | JobState::Absent => {
+            let lacks_pod = pods.is_empty() && now.duration_since(run.started_at.0) > PATIENCE;
+            let refused = || format!("the Job has no pod: kubectl describe job {} shows why", run.job);
+            let hindrance = pods.hindrance(now).map(|hindrance| hindrance.message);
+            run.message = hindrance.or_else(|| lacks_pod.then(refused));
+            // It holds up others.
+            if !pods.has_started() && now.duration_since(run.started_at.0) > STARTS {
+                let planned = Planned::new::<Job>(&database.owner, run.job.clone(), serde_json::json!({}));
+                delete(&context.client, &database.owner, &planned).await?;
+                let message = run.message.take().unwrap_or_else(|| "its pod does not start".to_owned());
+                fail(run, now, format!("the Job did not start within {} minutes: {message}", STARTS.as_mins()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Records a failure.
+pub fn fail(run: &mut JobRun, at: Timestamp, message: String) {
+    tracing::warn!(job = run.job, message, "a Job of the backups failed");
+    (run.state, run.finished_at) = (RequestState::Failed, Some(Time(at)));
+    run.message = Some(message);
+    run.failures = run.failures.saturating_add(1);
+}
+
+/// A Job of this resource, if it exists.
+///
+/// # Errors
+/// Any error of the API server.
+pub async fn read(context: &Context, database: &Database, name: &str) -> Result<Option<Job>, Error> {
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let job = api.get_opt(name).await?;
+    Ok(job.filter(|job| controller_uid(&job.metadata) == Some(database.owner.uid.as_str())))
+}
+
+/// Creates a Job in place of those of its component.
+///
+/// # Errors
+/// Any error of the API server.
+pub async fn replace(context: &Context, database: &Database, component: &str, planned: &Planned) -> Result<(), Error> {
+    let api = erased::<Job>(&context.client, &database.names().namespace);
+    for live in api.list(&ListParams::default().labels(&selector(database, component))).await?.items {
+        if controller_uid(&live.metadata) == Some(database.owner.uid.as_str()) {
+            delete_exactly(&api, &live).await?;
+        }
+    }
+    apply_uncached(context, &database.owner, planned).await.map(drop)
+}
+
+fn selector(database: &Database, component: &str) -> String {
+    format!("{LABEL_NAME}={},app.kubernetes.io/component={component}", database.names().name)
+}

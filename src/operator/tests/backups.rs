@@ -1,0 +1,240 @@
+//! Base backups: when a Job starts, who may read meanwhile, and what follows its end.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::fixtures::MINIMAL;
+use super::world::{World, object};
+use crate::api::conditions as kind;
+use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_TYPE};
+use crate::api::{BackupType, JobRun, RequestState};
+use crate::contract::desired::{Desired, KEY};
+use crate::contract::report::{ArchiveReport, Catalogue, CatalogueEntry};
+
+const WITH_STORE: &str = "  backup: {store: main, schedule: {verification: ''}}\n";
+
+/// A database whose leader archives, and has read an empty store.
+async fn archiving() -> World {
+    let mut world = World::new();
+    world.create(&format!("{MINIMAL}{WITH_STORE}"));
+    world.settle_all().await;
+    read(&mut world, Catalogue::default()).await;
+    world
+}
+
+/// The leader has read this in the store.
+async fn read(world: &mut World, catalogue: Catalogue) {
+    let archive = ArchiveReport {
+        store: "main".into(),
+        archived_at: Some(world.now()),
+        waiting: 0,
+        failure: None,
+        given_up_at: None,
+        catalogue: Some(catalogue),
+    };
+    world.archive = Some(archive);
+    world.run_pods();
+    // An operator that has just started may not know which other backups run.
+    world.pass(SignedDuration::from_secs(40));
+    world.settle().await;
+}
+
+/// What the leader reads after a Job that succeeded.
+fn after(world: &World, job: &str) -> Catalogue {
+    let now = world.now();
+    let entry = CatalogueEntry {
+        label: "20260601-000000F".into(),
+        kind: BackupType::Full,
+        started_at: now,
+        finished_at: now,
+        database_bytes: 30,
+        stored_bytes: 4,
+    };
+    Catalogue {
+        after: Some(job.to_owned()),
+        count: 1,
+        stored_bytes: 4,
+        recoverable_from: Some(now),
+        newest_full: Some(entry.clone()),
+        newest: Some(entry),
+    }
+}
+
+fn last(world: &World) -> Option<JobRun> {
+    Some(world.resource().status?.backup?.last_run?.run)
+}
+
+fn kind_of_last(world: &World) -> Option<BackupType> {
+    Some(world.resource().status?.backup?.last_run?.kind)
+}
+
+fn jobs(world: &World) -> Vec<String> {
+    world.api.store().all().keys().filter(|key| key.0 == "jobs").map(|key| key.2.clone()).collect()
+}
+
+/// Whether agents serve, and the NetworkPolicy lets a Job in.
+fn serves(world: &World) -> (bool, bool) {
+    let map = world.get("configmaps", "chat-db-desired").expect("the desired state");
+    let desired: Desired = serde_json::from_str(map["data"][KEY].as_str().expect("a document")).expect("JSON");
+    let policy = world.get("networkpolicies", "chat-db").expect("a policy");
+    (desired.backup.is_some_and(|run| run.runs), policy["spec"].to_string().contains("8432"))
+}
+
+fn end(world: &World, job: &str, kind: &str) {
+    let condition = json!({"type": kind, "status": "True", "lastTransitionTime": world.now(), "message": "m"});
+    world.api.store().edit(&object("jobs", job), |job| {
+        job["status"] = json!({"conditions": [condition], "completionTime": "2026-06-01T00:01:00Z"});
+    });
+}
+
+#[tokio::test]
+async fn a_job_starts_by_itself_and_is_served_only_while_it_runs() {
+    let mut world = archiving().await;
+    let run = last(&world).expect("a Job");
+    assert_eq!((kind_of_last(&world), run.state), (Some(BackupType::Full), RequestState::Running));
+    assert_eq!((jobs(&world), serves(&world)), (vec![run.job.clone()], (true, true)));
+    assert_eq!(world.condition(kind::BACKED_UP), "False Progressing");
+    let job = world.get("jobs", &run.job).expect("the Job").to_string();
+    assert!(!job.contains("secret_access_key\":\"") && job.contains("backups/main"), "{job}");
+
+    end(&world, &run.job, "Complete");
+    world.settle().await;
+    assert_eq!(last(&world).expect("a Job").state, RequestState::Done);
+    assert_eq!(serves(&world), (false, false));
+    // Nothing starts before the leader has read the store.
+    world.pass(SignedDuration::from_mins(2));
+    world.settle().await;
+    assert_eq!(jobs(&world), [run.job.clone()]);
+
+    let catalogue = after(&world, &run.job);
+    read(&mut world, catalogue).await;
+    assert_eq!(world.condition(kind::BACKED_UP), "True BackedUp");
+    assert_eq!(last(&world).expect("a Job").job, run.job);
+    assert_eq!(world.condition(kind::READY), "True Ready");
+}
+
+#[tokio::test]
+async fn a_job_that_failed_or_is_gone_is_followed_by_another_after_a_pause() {
+    let mut world = archiving().await;
+    let first = last(&world).expect("a Job").job;
+    end(&world, &first, "Failed");
+    world.settle().await;
+    let failed = last(&world).expect("a Job");
+    assert_eq!((failed.state, failed.failures), (RequestState::Failed, 1));
+    assert_eq!(world.condition(kind::BACKED_UP), "False BackupFailed");
+    assert_eq!((jobs(&world), serves(&world)), (vec![first.clone()], (false, false)));
+
+    world.pass(SignedDuration::from_secs(61));
+    world.settle().await;
+    let second = last(&world).expect("a Job");
+    assert_eq!((second.state, jobs(&world)), (RequestState::Running, vec![second.job.clone()]));
+    assert_ne!(second.job, first);
+    let _ = world.api.store().delete(&object("jobs", &second.job), &json!({}));
+    world.settle().await;
+    let lost = last(&world).expect("a Job");
+    assert_eq!((lost.state, lost.failures), (RequestState::Failed, 2));
+    assert!(lost.message.expect("a message").contains("was deleted"));
+}
+
+#[tokio::test]
+async fn an_operator_that_was_killed_before_status_had_the_job_starts_no_other() {
+    let mut world = archiving().await;
+    let run = last(&world).expect("a Job");
+    let now = world.now();
+    world.api.store().edit(&object("jobs", &run.job), |job| job["metadata"]["creationTimestamp"] = json!(now));
+    world.edit(|resource| resource["status"]["backup"]["lastRun"] = Value::Null);
+    world.restart();
+    world.settle().await;
+    assert_eq!(last(&world).map(|last| last.job), Some(run.job.clone()));
+    assert_eq!(jobs(&world), [run.job]);
+}
+
+#[tokio::test]
+async fn a_request_is_answered_by_a_job_of_its_own() {
+    let mut world = archiving().await;
+    let first = last(&world).expect("a Job").job;
+    end(&world, &first, "Complete");
+    world.settle().await;
+    let catalogue = after(&world, &first);
+    read(&mut world, catalogue).await;
+    world.edit(|resource| {
+        resource["metadata"]["annotations"] = json!({ANNOTATION_BACKUP: "t1", ANNOTATION_BACKUP_TYPE: "Full"});
+    });
+    world.settle().await;
+    let asked = last(&world).expect("a Job");
+    assert_eq!(
+        (asked.request.as_deref(), kind_of_last(&world), asked.state),
+        (Some("t1"), Some(BackupType::Full), RequestState::Running)
+    );
+    end(&world, &asked.job, "Complete");
+    world.pass(SignedDuration::from_mins(20));
+    world.settle().await;
+    assert_eq!(last(&world).expect("a Job").job, asked.job, "it is answered once");
+}
+
+#[tokio::test]
+async fn a_nonsensical_schedule_is_refused_by_its_field() {
+    let mut world = archiving().await;
+    world.edit(|resource| resource["spec"]["backup"]["schedule"] = json!({"full": "at night"}));
+    world.settle().await;
+    assert_eq!(world.condition(kind::STALLED), "True InvalidSpec");
+    assert!(world.message(kind::STALLED).contains("spec.backup.schedule.full"));
+    assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
+}
+
+#[tokio::test]
+async fn a_job_that_the_api_server_refuses_has_failed_with_its_words() {
+    let mut world = World::new();
+    world.create(&format!("{MINIMAL}{WITH_STORE}"));
+    world.settle_all().await;
+    world.api.store().refuse("jobs", Some("exceeded quota: jobs"));
+    read(&mut world, Catalogue::default()).await;
+    let refused = last(&world).expect("a Job");
+    assert_eq!((refused.state, refused.failures), (RequestState::Failed, 1));
+    assert!(refused.message.expect("a message").contains("exceeded quota"));
+    assert_eq!((serves(&world), world.condition(kind::READY)), ((false, false), "True Ready".to_owned()));
+    world.api.store().refuse("jobs", None);
+    world.pass(SignedDuration::from_secs(61));
+    world.settle().await;
+    assert_eq!(last(&world).expect("a Job").state, RequestState::Running);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_start_is_given_up() {
+    let mut world = archiving().await;
+    let run = last(&world).expect("a Job");
+    world.pass(SignedDuration::from_mins(16));
+    world.settle().await;
+    let given_up = last(&world).expect("a Job");
+    assert_eq!((given_up.state, given_up.job.as_str()), (RequestState::Failed, run.job.as_str()));
+    assert!(given_up.message.expect("a message").contains("did not start"));
+    assert!(!serves(&world).0);
+}
+
+#[tokio::test]
+async fn a_test_follows_the_first_backup_and_reports_how_long_it_took() {
+    let mut world = archiving().await;
+    let first = last(&world).expect("a Job").job;
+    end(&world, &first, "Complete");
+    world.settle().await;
+    world.edit(|resource| resource["spec"]["backup"]["schedule"] = json!({}));
+    let catalogue = after(&world, &first);
+    read(&mut world, catalogue).await;
+    let tested = |world: &World| world.resource().status?.backup?.last_verification;
+    let run = tested(&world).expect("a Job");
+    assert_eq!(
+        (run.state, world.condition(kind::RESTORE_VERIFIED)),
+        (RequestState::Running, "False Progressing".into())
+    );
+    let job = world.get("jobs", &run.job).expect("the Job");
+    let claim =
+        &job["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes").iter().find(|it| it["name"] == "data");
+    assert!(claim.expect("a volume")["ephemeral"].is_object(), "the running database's volumes are not touched");
+    end(&world, &run.job, "Failed");
+    world.settle().await;
+    assert_eq!(world.condition(kind::RESTORE_VERIFIED), "False VerificationFailed");
+    assert_eq!(
+        (world.condition(kind::BACKED_UP), world.condition(kind::READY)),
+        ("True BackedUp".into(), "True Ready".into())
+    );
+}

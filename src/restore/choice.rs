@@ -1,0 +1,147 @@
+//! Which backup a restore begins with, and where it ends.
+
+use k8s_openapi::jiff::tz::TimeZone;
+
+use crate::contract::backup::Target;
+use crate::contract::pod::WAL_SEGMENT as SEGMENT;
+use crate::pgbackrest::info::{Backup, Info};
+
+/// The backups to begin with, the best first: the newest that ended before the target. Named, since pgBackRest chooses
+/// by its own reading of the time.
+///
+/// # Errors
+/// If none did.
+pub fn candidates<'a>(info: &'a Info, target: &Target) -> Result<Vec<&'a Backup>, String> {
+    let fits = |backup: &&Backup| match target {
+        Target::Latest | Target::Immediate => true,
+        Target::Time(time) => backup.finished_at <= *time,
+        Target::Lsn(lsn) => position(&backup.last_position).is_some_and(|stop| Some(stop) <= position(lsn)),
+    };
+    let Some(first) = info.backups.first() else { return Err("the store has no backup there".to_owned()) };
+    let mut fitting: Vec<_> = info.backups.iter().rev().filter(fits).collect();
+    if fitting.is_empty() {
+        return Err(format!(
+            "no backup in the store ended before {target}: the first moment is {}, at the WAL position {}",
+            first.finished_at, first.last_position
+        ));
+    }
+    if *target == Target::Immediate {
+        fitting.truncate(1);
+    }
+    Ok(fitting)
+}
+
+/// Checks that recovery did not end before the newest segment of the archive.
+///
+/// # Errors
+/// If a segment in between is missing.
+pub fn check_end(ended: Option<&str>, info: &Info) -> Result<(), String> {
+    let newest = info.newest_segment.as_deref().and_then(number);
+    let (Some(ended), Some(newest)) = (ended, newest) else { return Ok(()) };
+    if position(ended).is_some_and(|position| position / SEGMENT < newest) {
+        return Err(format!(
+            "the archive has a gap: recovery ended at {ended}, and the store has later WAL, up to the segment {}",
+            info.newest_segment.as_deref().unwrap_or_default()
+        ));
+    }
+    Ok(())
+}
+
+/// The number of a segment in WAL.
+fn number(segment: &str) -> Option<u64> {
+    let position = crate::pgbackrest::info::position(segment)?;
+    let (log, of_log) = position.split_at(8);
+    let per_log = (1 << 32) / SEGMENT;
+    Some(u64::from_str_radix(log, 16).ok()? * per_log + u64::from_str_radix(of_log, 16).ok()?)
+}
+
+/// A position in WAL as a number.
+fn position(lsn: &str) -> Option<u64> {
+    let (high, low) = lsn.split_once('/')?;
+    Some((u64::from_str_radix(high, 16).ok()? << 32) + u64::from_str_radix(low, 16).ok()?)
+}
+
+/// The options for a target. The latest timeline has every failover of the other database.
+pub fn options(target: &Target) -> Vec<String> {
+    let (kind, position) = match target {
+        Target::Latest => ("default", None),
+        Target::Immediate => ("immediate", None),
+        Target::Lsn(lsn) => ("lsn", Some(lsn.clone())),
+        Target::Time(time) => {
+            // With its offset: pgBackRest and PostgreSQL would each take their own zone otherwise.
+            let time = time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.6f+00").to_string();
+            ("time", Some(time))
+        }
+    };
+    let mut options = vec![format!("--type={kind}")];
+    // A backup alone is of the timeline on which it was made.
+    if *target != Target::Immediate {
+        options.push("--target-timeline=latest".to_owned());
+    }
+    options.extend(position.map(|position| format!("--target={position}")));
+    if kind != "default" {
+        options.push("--target-action=promote".to_owned());
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::BackupType;
+    use crate::pgbackrest::info::Backup;
+
+    fn info() -> Info {
+        let backup = |label: &str, end: &str, last: &str| Backup {
+            label: label.to_owned(),
+            kind: BackupType::Full,
+            started_at: end.parse().expect("a time"),
+            finished_at: end.parse().expect("a time"),
+            database_bytes: 1,
+            stored_bytes: 1,
+            first_segment: String::new(),
+            last_position: last.to_owned(),
+        };
+        let backups = vec![
+            backup("one", "2026-11-29T03:00:10Z", "0/3000100"),
+            backup("two", "2026-11-29T09:00:10Z", "1/A000000"),
+        ];
+        Info { newest_segment: None, backups }
+    }
+
+    #[test]
+    fn the_set_is_the_newest_that_ended_before_the_target() {
+        let info = info();
+        let of = |target: &Target| {
+            candidates(&info, target).map(|found| found.iter().map(|set| set.label.clone()).collect::<Vec<_>>())
+        };
+        let time = |text: &str| Target::Time(text.parse().expect("a time"));
+        assert_eq!(of(&Target::Latest), Ok(vec!["two".into(), "one".into()]));
+        assert_eq!(of(&Target::Immediate), Ok(vec!["two".into()]));
+        assert_eq!(of(&time("2026-11-29T09:00:09Z")), Ok(vec!["one".into()]));
+        assert_eq!(of(&time("2026-11-29T09:00:10Z")).map(|found| found[0].clone()), Ok("two".into()));
+        assert_eq!(of(&Target::Lsn("0/FFFFFFFF".into())), Ok(vec!["one".into()]));
+        assert_eq!(of(&Target::Lsn("1/A000000".into())).map(|found| found[0].clone()), Ok("two".into()));
+        let said = of(&time("2026-11-29T03:00:09Z")).expect_err("before the first");
+        assert!(said.contains("2026-11-29T03:00:10Z") && said.contains("0/3000100"), "{said}");
+        assert!(candidates(&Info::default(), &Target::Latest).is_err());
+    }
+
+    #[test]
+    fn an_end_before_the_newest_segment_is_a_gap() {
+        let info = |newest: &str| Info { newest_segment: Some(newest.to_owned()), backups: Vec::new() };
+        let newest = info("000000020000000100000005");
+        assert_eq!(check_end(Some("1/5000028"), &newest), Ok(()));
+        assert_eq!(check_end(Some("1/6000028"), &newest), Ok(()));
+        let said = check_end(Some("1/4FFFFF8"), &newest).expect_err("a gap");
+        assert!(said.contains("1/4FFFFF8") && said.contains("000000020000000100000005"), "{said}");
+    }
+
+    #[test]
+    fn a_time_has_its_offset_and_its_fraction() {
+        let target = Target::Time("2026-11-29T12:00:00.25+02:00".parse().expect("a time"));
+        let options = options(&target);
+        assert!(options.contains(&"--target=2026-11-29 10:00:00.250000+00".to_owned()), "{options:?}");
+        assert!(options.contains(&"--target-timeline=latest".to_owned()), "{options:?}");
+    }
+}

@@ -1,0 +1,154 @@
+//! The restore of a backup into a folder beside PGDATA, and PostgreSQL's recovery there: for a new database, and for
+//! the test of a backup.
+
+mod choice;
+pub mod recovery;
+
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::contract::backup::{Place, Target};
+use crate::contract::pod::PGDATA_NEW;
+use crate::pgbackrest::command;
+use crate::pgbackrest::config::Config;
+use crate::pgbackrest::info::Info;
+use crate::pgbackrest::secrets::Secrets;
+use recovery::{Ended, Server};
+
+/// The configuration, with the keys of the store: in the pod's memory, and removed at the end.
+const FOLDER: &str = "/run/servicedb/restore";
+/// How long a commit may take to be in the archive. A segment is ended a minute after its first write, but after a
+/// clean start PostgreSQL may wait for the first checkpoint, which is due after five.
+const ARCHIVED_WITHIN: SignedDuration = SignedDuration::from_mins(7);
+/// PostgreSQL's error for a backup that is no ancestor of the timeline to recover to.
+const OTHER_BRANCH: &str = "is not a child of this server's history";
+/// Interval between two looks at the archive.
+const POLL: Duration = Duration::from_secs(10);
+
+/// What was restored.
+pub struct Restored {
+    /// The name of the backup.
+    pub set: String,
+    /// When the last transaction in it was committed, as PostgreSQL logged it.
+    pub until: Option<String>,
+    /// Whether the target was reached; otherwise the archive ended before it.
+    pub reached: bool,
+    /// The server on the restored folder.
+    pub server: Server,
+}
+
+/// A restore into [`PGDATA_NEW`].
+pub struct Restore<'a, Settings: Fn() -> std::io::Result<()>> {
+    /// The place of the backup.
+    pub place: &'a Place,
+    /// What to recover to.
+    pub target: &'a Target,
+    /// What opens the store.
+    pub secrets: &'a Secrets,
+    /// The free space of the volume, in bytes.
+    pub free: u64,
+    /// Writes `postgresql.conf`.
+    pub settings: Settings,
+}
+
+impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
+    /// Restores, and runs a server there to the end of recovery; it is still running afterwards.
+    ///
+    /// # Errors
+    /// The problem, without any secret.
+    pub async fn run(&self) -> Result<Restored, String> {
+        let database = format!("pg1-path={PGDATA_NEW}\n");
+        let config = Config { place: self.place, options: "", database: &database };
+        config.write(Path::new(FOLDER), self.secrets).map_err(|error| format!("the configuration: {error}"))?;
+        let restored = self.recovered(&Path::new(FOLDER).join("pgbackrest.conf")).await;
+        if let Err(error) = std::fs::remove_dir_all(FOLDER) {
+            tracing::warn!(%error, folder = FOLDER, "the configuration of the restore cannot be removed");
+        }
+        restored.map_err(|error| self.secrets.redact(&error))
+    }
+
+    async fn recovered(&self, config: &Path) -> Result<Restored, String> {
+        let info = command::info(config).await?;
+        let mut problem = None;
+        for backup in choice::candidates(&info, self.target)? {
+            let (free, needed) = (self.free, backup.database_bytes);
+            if needed > free {
+                return Err(format!(
+                    "the backup {} has {needed} bytes, and the volume has {free} free: set a larger spec.storage.size",
+                    backup.label
+                ));
+            }
+            match self.from(config, &info, &backup.label).await {
+                // It was made on a branch that was left: one before the fork leads to the target.
+                Err(error) if error.contains(OTHER_BRANCH) => {
+                    tracing::warn!(set = backup.label, error, "the backup is of another branch; trying an older one");
+                    problem = Some(error);
+                }
+                ended => return ended,
+            }
+        }
+        Err(problem.unwrap_or_else(|| "no backup fits".to_owned()))
+    }
+
+    async fn from(&self, config: &Path, info: &Info, set: &str) -> Result<Restored, String> {
+        let target = self.target;
+        tracing::info!(set, %target, store = self.place.name, path = self.place.path, "restoring a backup");
+        let (server, replayed, reached) = match (self.attempt(config, set, target).await?, target) {
+            (Ended::Promoted(server, replayed), Target::Latest) => {
+                choice::check_end(replayed.position.as_deref(), info)?;
+                (server, replayed, true)
+            }
+            (Ended::Promoted(server, replayed), _) => (server, replayed, true),
+            // The other database wrote nothing since the target's time, or what it wrote is not archived yet. The
+            // server has ended: once it is certain that nothing is missing, the same again to where it ended, and not
+            // further, since WAL may have been archived meanwhile.
+            (Ended::BeforeTarget(replayed), Target::Time(time)) => {
+                choice::check_end(replayed.position.as_deref(), info)?;
+                if until_archived(config, info, *time).await? {
+                    return Err("WAL was archived meanwhile".to_owned());
+                }
+                let Some(position) = replayed.position else {
+                    return Err("PostgreSQL replayed nothing".to_owned());
+                };
+                tracing::info!(position, "the archive ends before the target: restoring up to there");
+                match self.attempt(config, set, &Target::Lsn(position)).await? {
+                    Ended::Promoted(server, replayed) => (server, replayed, false),
+                    Ended::BeforeTarget(_) => return Err("PostgreSQL ended before the end of the archive".to_owned()),
+                }
+            }
+            (Ended::BeforeTarget(_), target) => {
+                return Err(format!("the archive ends before {target}: choose an earlier target"));
+            }
+        };
+        Ok(Restored { set: set.to_owned(), until: replayed.until, reached, server })
+    }
+
+    async fn attempt(&self, config: &Path, set: &str, target: &Target) -> Result<Ended, String> {
+        let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+        match std::fs::remove_dir_all(PGDATA_NEW) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("the folder")(error)),
+            _ => {}
+        }
+        let mut options = choice::options(target);
+        options.push(format!("--set={set}"));
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        command::run(config, "restore", &options).await.map_err(|failure| failure.message)?;
+        (self.settings)().map_err(io("the settings"))?;
+        recovery::run(config).await
+    }
+}
+
+/// Waits until everything from before a time is in the archive; returns whether something was added since `info`.
+async fn until_archived(config: &Path, info: &Info, time: Timestamp) -> Result<bool, String> {
+    loop {
+        if command::info(config).await?.newest_segment != info.newest_segment {
+            return Ok(true);
+        }
+        if Timestamp::now() >= time + ARCHIVED_WITHIN {
+            return Ok(false);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
