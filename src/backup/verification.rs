@@ -92,7 +92,8 @@ async fn check(job: &VerificationJob) -> Result<(), String> {
     // Every table and index, against each other. A damaged page fails its checksum when it is read.
     let checked = Command::new("pg_amcheck")
         .args(["--host", SOCKET, "--username", PostgresNames::READER, "--no-password", "--heapallindexed"])
-        .args(["--maintenance-db", &job.database, "--database", &job.database])
+        // By its position: with --database it would connect to another one for the list.
+        .arg(&job.database)
         .env("PGOPTIONS", immune::READER)
         .stdin(Stdio::null())
         .kill_on_drop(true)

@@ -104,7 +104,7 @@ async fn a_job_starts_by_itself_and_is_served_only_while_it_runs() {
     // Nothing starts before the leader has read the store.
     world.pass(SignedDuration::from_mins(2));
     world.settle().await;
-    assert_eq!(jobs(&world), [run.job.clone()]);
+    assert_eq!(jobs(&world), std::slice::from_ref(&run.job));
 
     let catalogue = after(&world, &run.job);
     read(&mut world, catalogue).await;
