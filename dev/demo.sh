@@ -189,6 +189,41 @@ if ((disturbed)) || [[ $(wc -l <"$work/before") != $(wc -l <"$work/after") ]]; t
   fail "another database than chat was disturbed: see the table"
 fi
 
+# An installation of yours may have no store.
+if [[ -s $DEV/store.env ]]; then
+  act 'A row is deleted by mistake, and comes back from a backup' \
+    "kubectl -n $N get sdb chat -o jsonpath='{.status.backup}'" "kubectl servicedb backups chat -n $N" "kubectl -n $N logs chat-back-db-0"
+  try kubectl -n "$N" patch sdb chat --type=merge -p '{"spec":{"backup":{"store":"main"}}}'
+  say "the first backup starts by itself, once WAL is archived"
+  try kubectl -n "$N" wait --for=condition=BackedUp sdb/chat --timeout=300s
+  say "a message that the backup does not have, and right after it, a mistake"
+  as_owner() { kubectl servicedb psql chat -n "$N" -- -qAtc "$1"; }
+  channel=$(cat /proc/sys/kernel/random/uuid)
+  conversation 1 5 | in_chat /chat/sql.sh >/dev/null
+  messages=$(as_owner 'SELECT count(*) FROM chat_messages')
+  sleep 1
+  moment=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
+  sleep 1
+  show "kubectl servicedb psql chat -n $N -- -c 'DELETE FROM chat_messages'"
+  as_owner 'DELETE FROM chat_messages'
+  say "$(as_owner 'SELECT count(*) FROM chat_messages') messages of $messages are left; a minute after its first write a segment of WAL is archived"
+  show "kubectl apply -f - # chat-back: chat as it was at $moment"
+  kubectl apply -f - <<YAML
+apiVersion: servicedb.dev/v1alpha1
+kind: ServiceDatabase
+metadata: {name: chat-back, namespace: $N}
+spec:
+  storage: {size: 1Gi}
+  bootstrap: {restore: {source: {name: chat}, target: {time: "$moment"}}}
+YAML
+  try kubectl -n "$N" wait --for=condition=Ready sdb/chat-back --timeout=300s
+  k get sdb chat-back -o 'jsonpath={.status.restored}{"\n"}'
+  found=$(kubectl servicedb psql chat-back -n "$N" -- -qAtc 'SELECT count(*) FROM chat_messages')
+  say "chat-back has $found messages; what is missing can be copied back, as with pg_dump -t"
+  [[ $found == "$messages" ]] || fail "chat-back has $found messages, and chat had $messages"
+  try kubectl -n "$N" delete sdb chat-back --wait=false
+fi
+
 printf '\n%s── done in %s s ──%s\n' "$bold" "$(seconds "$begun" "$EPOCHREALTIME")" "$plain"
 cat <<NEXT
 To continue by hand:

@@ -11,6 +11,9 @@ mod verification;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 pub use list::list;
 pub use verification::run as verify;
@@ -20,9 +23,16 @@ use crate::contract::backup_job::{BackupJob, BackupOutcome};
 use crate::contract::pod::{ARCHIVE_DIR, ENV_BACKUP};
 use crate::pgbackrest::command::{self, Failure};
 use crate::pgbackrest::config::{self, Config};
+use crate::pgbackrest::secrets::Secrets;
 
 /// pgBackRest's code for what did not come in time, such as the replay of a standby.
 const STANDBY_LAGS: i32 = 82;
+/// pgBackRest's code where none of the instances is the primary.
+const NO_PRIMARY_FOUND: i32 = 56;
+/// How long there may be none.
+const NO_PRIMARY: Duration = Duration::from_secs(300);
+/// The pause between two attempts.
+const BETWEEN: Duration = Duration::from_secs(5);
 
 /// Makes the backup, and writes the outcome as the termination message.
 pub async fn run() -> ExitCode {
@@ -37,7 +47,22 @@ pub async fn run() -> ExitCode {
 async fn back_up() -> Result<(), String> {
     let job: BackupJob = job::read(ENV_BACKUP)?;
     let secrets = job::secrets(&job.place).await?;
-    let serving = hosts::serving(&job.hosts).await?;
+    let until = Instant::now() + NO_PRIMARY;
+    loop {
+        match attempt(&job, &secrets).await {
+            // A failover, or the primary's agent does not serve yet.
+            Err(Failure { code: Some(NO_PRIMARY_FOUND), message }) if Instant::now() < until => {
+                tracing::warn!(message, "no primary is among the instances; trying again");
+                tokio::time::sleep(BETWEEN).await;
+            }
+            Err(failure) => return Err(secrets.redact(&failure.message)),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+async fn attempt(job: &BackupJob, secrets: &Secrets) -> Result<(), Failure> {
+    let serving = hosts::serving(&job.hosts).await.map_err(|message| Failure { code: None, message })?;
     let options = format!(
         "repo1-retention-full-type=time
 repo1-retention-full={}
@@ -48,7 +73,8 @@ backup-standby=prefer
         job.retention_days
     );
     let config = Config { place: &job.place, options: &options, database: &hosts::stanza(&serving) };
-    config.write(Path::new(ARCHIVE_DIR), &secrets).map_err(|error| format!("the configuration: {error}"))?;
+    let written = config.write(Path::new(ARCHIVE_DIR), secrets);
+    written.map_err(|error| Failure { code: None, message: format!("the configuration: {error}") })?;
     let kind = match job.kind {
         BackupType::Full => "--type=full",
         BackupType::Incremental => "--type=incr",
@@ -61,5 +87,5 @@ backup-standby=prefer
         }
         done => done,
     };
-    done.map(drop).map_err(|failure| secrets.redact(&failure.message))
+    done.map(drop)
 }

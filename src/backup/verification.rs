@@ -46,7 +46,8 @@ async fn verify(outcome: &mut VerificationOutcome) -> Result<(), String> {
     let free = nix::sys::statvfs::statvfs(VOLUME).map_err(|error| format!("the volume: {error}"))?;
     let free = free.blocks_available() * free.fragment_size();
     let (place, target) = (&job.place, &Target::Latest);
-    let restored = restore::Restore { place, target, secrets: &secrets, free, settings }.run().await?;
+    let restored = restore::Restore { place, target, secrets: &secrets, free, refuses_damage: true, settings };
+    let restored = restored.run().await?;
     outcome.restore_seconds = started.elapsed().as_secs();
     outcome.label = Some(restored.set);
     outcome.recovered_until = restored.until;

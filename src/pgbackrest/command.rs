@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::STANZA;
-use super::info::{Info, parse};
+use super::info::{Info, parse, position};
 
 /// How long a command may take that only reads or writes some records.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -33,6 +33,36 @@ pub async fn info(config: &Path) -> Result<Info, String> {
     parse(&text).map_err(|error| format!("pgbackrest info: {error}"))
 }
 
+/// The newest segment in the archive that is of an earlier timeline (eight hexadecimal digits); none if there is none.
+///
+/// # Errors
+/// What pgBackRest wrote; it may quote a key.
+pub async fn newest_before(config: &Path, timeline: &str) -> Result<Option<String>, String> {
+    // A folder for each incarnation of the database, such as 17-1, in it one for each 256 segments of a timeline.
+    let root = format!("archive/{STANZA}");
+    let number = |name: &str| name.rsplit_once('-').and_then(|(_, id)| id.parse::<u32>().ok());
+    let ids = list(config, &root).await?;
+    let Some(id) = ids.iter().filter(|name| number(name).is_some()).max_by_key(|name| number(name)) else {
+        return Ok(None);
+    };
+    let is_former = |name: &&String| name.len() == 16 && name.get(..8).is_some_and(|of| of < timeline);
+    let folders = list(config, &format!("{root}/{id}")).await?;
+    let Some(folder) = folders.iter().filter(is_former).max() else { return Ok(None) };
+    let segments = list(config, &format!("{root}/{id}/{folder}")).await?;
+    Ok(segments
+        .iter()
+        .filter_map(|name| name.get(..24))
+        .filter(|name| position(name).is_some())
+        .max()
+        .map(str::to_owned))
+}
+
+/// The names in a folder of the store.
+async fn list(config: &Path, folder: &str) -> Result<Vec<String>, String> {
+    let text = within(LIMIT, execute(config, &["--log-level-stderr=error", "repo-ls", folder])).await?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
 async fn within(limit: Duration, run: impl Future<Output = Result<String, Failure>>) -> Result<String, String> {
     let run = tokio::time::timeout(limit, run).await;
     run.map_err(|_| format!("pgbackrest took longer than {} s", limit.as_secs()))?.map_err(|failure| failure.message)
@@ -52,14 +82,15 @@ pub struct Failure {
 /// # Errors
 /// pgBackRest's.
 pub async fn run(config: &Path, name: &str, options: &[&str]) -> Result<String, Failure> {
+    let stanza = format!("--stanza={STANZA}");
+    let arguments: Vec<_> =
+        [&*stanza, "--log-level-stderr=error"].iter().chain(options).chain([&name]).copied().collect();
+    execute(config, &arguments).await
+}
+
+async fn execute(config: &Path, arguments: &[&str]) -> Result<String, Failure> {
     let mut command = Command::new("pgbackrest");
-    command
-        .arg(format!("--config={}", config.display()))
-        .args([&format!("--stanza={STANZA}"), "--log-level-stderr=error"])
-        .args(options)
-        .arg(name)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+    command.arg(format!("--config={}", config.display())).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await;
     let output =
         output.map_err(|error| Failure { code: None, message: format!("pgbackrest cannot be run: {error}") })?;

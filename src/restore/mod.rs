@@ -15,7 +15,7 @@ use crate::pgbackrest::command;
 use crate::pgbackrest::config::Config;
 use crate::pgbackrest::info::Info;
 use crate::pgbackrest::secrets::Secrets;
-use recovery::{Ended, Server};
+use recovery::{Ended, Replayed, Server};
 
 /// The configuration, with the keys of the store: in the pod's memory, and removed at the end.
 const FOLDER: &str = "/run/servicedb/restore";
@@ -49,6 +49,9 @@ pub struct Restore<'a, Settings: Fn() -> std::io::Result<()>> {
     pub secrets: &'a Secrets,
     /// The free space of the volume, in bytes.
     pub free: u64,
+    /// Whether a page with a wrong checksum, which the backup copied, is an error. It would keep people from all the
+    /// rest (pgBackRest 2.60, findings/).
+    pub refuses_damage: bool,
     /// Writes `postgresql.conf`.
     pub settings: Settings,
 }
@@ -80,7 +83,7 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
                     backup.label
                 ));
             }
-            match self.from(config, &info, &backup.label).await {
+            match self.from(config, &backup.label).await {
                 // It was made on a branch that was left: one before the fork leads to the target.
                 Err(error) if error.contains(OTHER_BRANCH) => {
                     tracing::warn!(set = backup.label, error, "the backup is of another branch; trying an older one");
@@ -92,37 +95,44 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
         Err(problem.unwrap_or_else(|| "no backup fits".to_owned()))
     }
 
-    async fn from(&self, config: &Path, info: &Info, set: &str) -> Result<Restored, String> {
+    async fn from(&self, config: &Path, set: &str) -> Result<Restored, String> {
         let target = self.target;
         tracing::info!(set, %target, store = self.place.name, path = self.place.path, "restoring a backup");
-        let (server, replayed, reached) = match (self.attempt(config, set, target).await?, target) {
-            (Ended::Promoted(server, replayed), Target::Latest) => {
-                choice::check_end(replayed.position.as_deref(), info)?;
-                (server, replayed, true)
-            }
-            (Ended::Promoted(server, replayed), _) => (server, replayed, true),
+        let restored = |server, replayed: Replayed, reached| Restored {
+            set: set.to_owned(),
+            until: replayed.until,
+            reached,
+            server,
+        };
+        loop {
+            // Before the attempt: what is archived meanwhile may be in it or not.
+            let info = command::info(config).await?;
+            let (replayed, time) = match (self.attempt(config, set, target).await?, target) {
+                (Ended::Promoted(server, replayed), Target::Latest) => {
+                    choice::check_end(replayed.position.as_deref(), &info)?;
+                    return Ok(restored(server, replayed, true));
+                }
+                (Ended::Promoted(server, replayed), _) => return Ok(restored(server, replayed, true)),
+                (Ended::BeforeTarget(replayed), Target::Time(time)) => (replayed, time),
+                (Ended::BeforeTarget(_), target) => {
+                    return Err(format!("the archive ends before {target}: choose an earlier target"));
+                }
+            };
             // The other database wrote nothing since the target's time, or what it wrote is not archived yet. The
             // server has ended: once it is certain that nothing is missing, the same again to where it ended, and not
             // further, since WAL may have been archived meanwhile.
-            (Ended::BeforeTarget(replayed), Target::Time(time)) => {
-                choice::check_end(replayed.position.as_deref(), info)?;
-                if until_archived(config, info, *time).await? {
-                    return Err("WAL was archived meanwhile".to_owned());
-                }
-                let Some(position) = replayed.position else {
-                    return Err("PostgreSQL replayed nothing".to_owned());
-                };
-                tracing::info!(position, "the archive ends before the target: restoring up to there");
-                match self.attempt(config, set, &Target::Lsn(position)).await? {
-                    Ended::Promoted(server, replayed) => (server, replayed, false),
-                    Ended::BeforeTarget(_) => return Err("PostgreSQL ended before the end of the archive".to_owned()),
-                }
+            choice::check_end(replayed.position.as_deref(), &info)?;
+            if until_archived(config, &info, *time).await? {
+                tracing::info!("WAL was archived meanwhile: trying again");
+                continue;
             }
-            (Ended::BeforeTarget(_), target) => {
-                return Err(format!("the archive ends before {target}: choose an earlier target"));
-            }
-        };
-        Ok(Restored { set: set.to_owned(), until: replayed.until, reached, server })
+            let position = replayed.position.ok_or("PostgreSQL replayed nothing")?;
+            tracing::info!(position, "the archive ends before the target: restoring up to there");
+            return match self.attempt(config, set, &Target::Lsn(position)).await? {
+                Ended::Promoted(server, replayed) => Ok(restored(server, replayed, false)),
+                Ended::BeforeTarget(_) => Err("PostgreSQL ended before the end of the archive".to_owned()),
+            };
+        }
     }
 
     async fn attempt(&self, config: &Path, set: &str, target: &Target) -> Result<Ended, String> {
@@ -133,6 +143,7 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
         }
         let mut options = choice::options(target);
         options.push(format!("--set={set}"));
+        options.push(format!("--checksum-page-error={}", if self.refuses_damage { 'y' } else { 'n' }));
         let options: Vec<_> = options.iter().map(String::as_str).collect();
         command::run(config, "restore", &options).await.map_err(|failure| failure.message)?;
         (self.settings)().map_err(io("the settings"))?;

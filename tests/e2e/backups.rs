@@ -6,7 +6,9 @@ use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use servicedb::api::{BackupStatus, BackupType, JobRun, RequestState, ServiceDatabase};
 
-use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, shared, until, with_notes};
+use crate::harness::{
+    Cluster, READY, SOON, Sandbox, Writer, condition, database, describe, plugin, shared, until, with_notes,
+};
 
 async fn backup(sandbox: &Sandbox) -> BackupStatus {
     let status = sandbox.get("shop").await.status.expect("a status");
@@ -146,5 +148,10 @@ fn backups_are_proved_by_restoring_them() {
         }
         let found = sandbox.get("shop").await;
         assert_eq!(condition(&found, "BackedUp").expect("a condition").status, "True", "{}", describe(&found));
+
+        // A damaged page does not keep anybody from the rest.
+        let spec = json!({"storage": {"size": "1Gi"}, "bootstrap": {"restore": {"source": {"name": "shop"}}}});
+        sandbox.create(database("rescued", spec)).await;
+        sandbox.ready("rescued", READY).await;
     });
 }

@@ -218,11 +218,16 @@ impl Archive {
             };
             let created = async {
                 command::create_stanza(&config::path()).await?;
-                Ok::<_, String>(command::info(&config::path()).await?.newest_segment)
+                let timeline = timeline().await?;
+                let newest = command::info(&config::path()).await?.newest_segment;
+                // Not the newest of all: this leader archives already.
+                let former = command::newest_before(&config::path(), &timeline).await?;
+                Ok::<_, String>((newest, timeline, former))
             };
             match created.await {
-                Ok(newest) => {
-                    match catch_up::mark(&Path::new(PGDATA).join("pg_wal/archive_status"), newest.as_deref()) {
+                Ok((newest, own, former)) => {
+                    let folder = Path::new(PGDATA).join("pg_wal/archive_status");
+                    match catch_up::mark(&folder, &own, former.as_deref()) {
                         Ok(0) => {}
                         Ok(count) => tracing::info!(count, "archiving what a former leader may not have archived"),
                         Err(error) => tracing::warn!(%error, "the state of WAL segments cannot be read"),
@@ -289,6 +294,14 @@ impl Archive {
             tokio::time::sleep(INTERVAL).await;
         }
     }
+}
+
+/// The timeline of this leader, as the names of its segments begin.
+async fn timeline() -> Result<String, String> {
+    let connection = ensure::connect("postgres").await.map_err(|error| error.to_string())?;
+    let query = "SELECT pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)";
+    let row = connection.client.query_one(query, &[]).await.map_err(|error| crate::postgres::describe(&error))?;
+    Ok(row.get(0))
 }
 
 /// PostgreSQL removes WAL at a checkpoint.

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::pgbackrest::STANZA;
 use crate::pgbackrest::config::SPOOL;
 
 /// How long it may take to stop.
-const STOPS: Duration = Duration::from_secs(10);
+const STOPS: Duration = Duration::from_secs(5);
 
 /// Runs the server whenever a backup Job runs.
 pub async fn follow(mut state: DesiredState) {
@@ -49,7 +49,12 @@ pub async fn follow(mut state: DesiredState) {
 fn start() -> std::io::Result<Child> {
     std::fs::write(BACKUP_SERVER_FILE, text())?;
     let mut command = Command::new("pgbackrest");
-    command.arg(format!("--config={BACKUP_SERVER_FILE}")).arg("server").stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .arg(format!("--config={BACKUP_SERVER_FILE}"))
+        .arg("server")
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
     command.spawn()
 }
 
@@ -72,14 +77,16 @@ async fn until_over(state: &mut DesiredState, mut server: Child) -> bool {
     }
 }
 
-/// It ends with its connections' processes at SIGTERM; killed, it would leave them.
+/// Ends it with the processes of its connections, which would keep its port otherwise.
 async fn stop(mut server: Child) {
-    if let Some(pid) = server.id().and_then(|pid| i32::try_from(pid).ok()) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    }
+    let group = server.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let signal = |signal| group.is_some_and(|group| killpg(group, signal).is_ok());
+    signal(Signal::SIGTERM);
     if tokio::time::timeout(STOPS, server.wait()).await.is_err() {
-        let _ = server.kill().await;
+        tracing::warn!("pgBackRest's server does not stop; killing it");
     }
+    signal(Signal::SIGKILL);
+    let _ = server.wait().await;
 }
 
 /// Connections are accepted on every address: the NetworkPolicy and the certificate decide who may connect.

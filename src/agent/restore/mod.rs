@@ -33,7 +33,8 @@ pub async fn run(
     let free = volume::free().map_err(|error| format!("the volume: {error}"))?;
     let settings = || settings::write_restored(environment, desired);
     let (place, target) = (&restore.place, &restore.target);
-    let restored = restore::Restore { place, target, secrets: &secrets, free, settings }.run().await?;
+    let restored = restore::Restore { place, target, secrets: &secrets, free, refuses_damage: false, settings };
+    let restored = restored.run().await?;
     names::take_over(&restore.service, &environment.names.postgres(&desired.database)).await?;
     restored.server.stop().await?;
     let folder = Path::new(PGDATA_NEW);
