@@ -94,6 +94,13 @@ fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
         // The primary fails with segments that only its volume has as waiting.
         let at_once = DeleteParams::default().grace_period(0);
         sandbox.api::<Pod>().delete(&second, &at_once).await.expect("the primary deleted");
+        // Status may still tell of the time before.
+        until("another instance leads", READY, || async {
+            let found = sandbox.get("shop").await;
+            let primary = found.status.as_ref().and_then(|status| status.primary.clone());
+            if primary.is_some() && primary.as_ref() != Some(&second) { Ok(()) } else { Err(describe(&found)) }
+        })
+        .await;
         writer.goes_on(20).await;
         scale_store(&sandbox, 1).await;
         sandbox.ready("shop", READY).await;
