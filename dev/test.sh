@@ -57,7 +57,7 @@ show() {
     /^---- .* stdout ----$/ {shown = 0; print; next}
     /^failures:$/ {listing = seen++; next}
     listing && NF {print}
-    !listing && NF && shown++ < 60 {print substr($0, 1, 1000)}')
+    !listing && NF && shown++ < 110 {print substr($0, 1, 1000)}')
   ((${#relevant[@]})) || mapfile -t relevant < <(sed -n '/^error/,/^$/p' "$log" | head -n 80)
   ((${#relevant[@]})) || mapfile -t relevant < <(tail -n 30 "$log")
   printf '    %s\n' "${relevant[@]}" "the whole log: $log"

@@ -233,6 +233,38 @@ const RESERVED_LABEL: &str = "spec.podMetadata.labels sets a key that is reserve
 fn the_rest() -> Vec<Row> {
     vec![
         (
+            "a restore to a time",
+            "bootstrap: {restore: {source: {name: game}, target: {time: '2026-11-29T10:15:00.5+01:00'}}}",
+            Accepted,
+        ),
+        (
+            "a restore of a deleted database",
+            "bootstrap: {restore: {source: {store: main, path: /prod/dev/games/game/0c1d}}}",
+            Accepted,
+        ),
+        ("a restore from nothing", "bootstrap: {restore: {source: {}}}", Refused("source needs either name, or path")),
+        (
+            "a store beside a name",
+            "bootstrap: {restore: {source: {name: game, store: main}}}",
+            Refused("source.store belongs to path"),
+        ),
+        (
+            "a time without its offset",
+            "bootstrap: {restore: {source: {name: game}, target: {time: '2026-11-29 10:15:00'}}}",
+            Refused("RFC 3339 with its offset"),
+        ),
+        (
+            "a position in WAL that is none",
+            "bootstrap: {restore: {source: {name: game}, target: {lsn: latest}}}",
+            Refused("target.lsn must be a position in WAL"),
+        ),
+        (
+            "two targets",
+            "bootstrap: {restore: {source: {name: game}, target: {lsn: 0/3000148, immediate: true}}}",
+            Refused("target needs exactly one of"),
+        ),
+        ("no retention", "backup: {retentionDays: 0}", Refused("spec.backup.retentionDays must be from 1 to 3650")),
+        (
             "labels and annotations of pods",
             "podMetadata: {labels: {team: games, app.kubernetes.io/part-of: shop, empty: ''}, annotations: {example.com/owner: 'Ann O. Ther'}}",
             Accepted,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Stanza;
+use super::stanza::Stanza;
 use crate::agent::desired::{self, DesiredState};
 use crate::backoff::{Backoff, jittered};
 use crate::contract::report::{Catalogue, CatalogueEntry};

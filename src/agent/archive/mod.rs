@@ -6,6 +6,7 @@ mod catalogue;
 mod catch_up;
 mod progress;
 mod server;
+mod stanza;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::contract::report::Catalogue;
 use crate::pgbackrest::secrets::{Secrets, SecretsError};
 use crate::pgbackrest::{command, config};
 use progress::Progress;
+use stanza::Stanza;
 
 /// Interval between two reads of the keys in Vault: keys that are refused are read again at once.
 const KEYS_INTERVAL: Duration = Duration::from_secs(3600);
@@ -161,17 +163,6 @@ async fn configure(records: &Source, place: &Place) -> Result<(Secrets, bool), C
     let config = config::Config { place, options: OPTIONS, database: &config::local() };
     let changed = config.write(Path::new(ARCHIVE_DIR), &secrets)?;
     Ok((secrets, changed))
-}
-
-/// The state of the stanza, pgBackRest's record of a database in a store.
-#[derive(Clone, Debug)]
-enum Stanza {
-    /// It is being created or compared.
-    Pending,
-    /// Nothing can be archived.
-    Failed(String),
-    /// It exists. Where the archive was empty, since when.
-    Ready(Option<Timestamp>),
 }
 
 impl Archive {

@@ -6,12 +6,28 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::{ListParams, LogParams};
 use servicedb::api::ServiceDatabase;
+use servicedb::api::names::{ANNOTATION_REPORT, LABEL_SCOPE};
 
 use super::operator::Operator;
 use super::sandbox::Sandbox;
 
 /// How many lines of a log are shown.
 const TAIL: i64 = 150;
+/// How many of them come first, of each database pod: a summary of a run shows only the beginning.
+const BRIEF: usize = 14;
+/// Lines of these logs that tell nothing.
+const NOISE: [&str; 3] = ["checkpoint", "HINT:", "connection received"];
+/// Reasons of events of every start.
+const USUAL: [&str; 8] = [
+    "Created",
+    "ExternalProvisioning",
+    "Provisioning",
+    "ProvisioningSucceeded",
+    "Pulled",
+    "Scheduled",
+    "Started",
+    "SuccessfulCreate",
+];
 
 /// Prints the relevant objects of a namespace, the most telling first; never a Secret.
 pub async fn of(sandbox: &Sandbox) -> String {
@@ -24,9 +40,21 @@ pub async fn of(sandbox: &Sandbox) -> String {
             let _ = writeln!(text, "{name}: {} {} {}: {message}", condition.type_, condition.status, condition.reason);
         }
     }
+    let pods: Vec<_> = sandbox.api::<Pod>().list(&all).await.into_iter().flatten().collect();
+    for pod in pods.iter().filter(|pod| pod.labels().contains_key(LABEL_SCOPE)) {
+        let report = pod.annotations().get(ANNOTATION_REPORT).map(String::as_str).unwrap_or_default();
+        let _ = writeln!(text, "{}: {report}", pod.name_any());
+        let parameters = LogParams { tail_lines: Some(TAIL), ..LogParams::default() };
+        let log = sandbox.api::<Pod>().logs(&pod.name_any(), &parameters).await.unwrap_or_default();
+        let telling: Vec<_> = log.lines().filter(|line| !NOISE.iter().any(|noise| line.contains(noise))).collect();
+        for line in &telling[telling.len().saturating_sub(BRIEF)..] {
+            let _ = writeln!(text, "  {}", line.chars().take(240).collect::<String>());
+        }
+    }
     let mut events = sandbox.api::<Event>().list(&all).await.map(|list| list.items).unwrap_or_default();
     events.sort_by_key(last_seen);
-    for event in &events {
+    let is_usual = |event: &Event| event.reason.as_deref().is_some_and(|reason| USUAL.contains(&reason));
+    for event in events.iter().filter(|event| !is_usual(event)) {
         let object = &event.involved_object;
         let _ = writeln!(
             text,
@@ -42,7 +70,7 @@ pub async fn of(sandbox: &Sandbox) -> String {
     let mentions: Vec<_> = log.lines().filter(|line| line.contains(&sandbox.namespace)).collect();
     let from = mentions.len().saturating_sub(TAIL as usize);
     let _ = writeln!(text, "--- the operator's log on this namespace\n{}", mentions[from..].join("\n"));
-    for pod in sandbox.api::<Pod>().list(&all).await.into_iter().flatten() {
+    for pod in pods {
         let status = pod.status.clone().unwrap_or_default();
         let containers = serde_json::to_string(&status.container_statuses).unwrap_or_default();
         let _ = writeln!(text, "--- pod {} {}: {containers}", pod.name_any(), status.phase.unwrap_or_default());
