@@ -126,6 +126,8 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.postgresVersion", priority = 1),
     printcolumn(name = "Vault path", type_ = "string", json_path = ".status.credentials.vaultPath", priority = 1),
+    printcolumn(name = "Backup", type_ = "date", json_path = ".status.backup.newest.finishedAt", priority = 1),
+    printcolumn(name = "Verified", type_ = "date", json_path = ".status.backup.verified.at", priority = 1),
     printcolumn(name = "Rotated", type_ = "date", json_path = ".status.credentials.rotatedAt", priority = 1)
 )]
 #[x_kube(
@@ -506,8 +508,8 @@ pub struct RestoreSource {
 /// The state to restore.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[x_kube(
-    validation = Rule::new("(has(self.time) ? 1 : 0) + (has(self.lsn) ? 1 : 0) + (has(self.immediate) && self.immediate ? 1 : 0) == 1")
-        .message("spec.bootstrap.restore.target needs exactly one of time, lsn and immediate: true")
+    validation = Rule::new("(has(self.time) ? 1 : 0) + (has(self.lsn) ? 1 : 0) + (has(self.name) ? 1 : 0) + (has(self.immediate) && self.immediate ? 1 : 0) == 1")
+        .message("spec.bootstrap.restore.target needs exactly one of time, lsn, name and immediate: true")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreTarget {
@@ -525,6 +527,13 @@ pub struct RestoreTarget {
     #[schemars(length(min = 3, max = 17))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lsn: Option<String>,
+
+    /// The state that `kubectl servicedb restore-point` named so; the first of this name.
+    #[x_kube(validation = Rule::new("self.matches('^[a-zA-Z0-9._-]+$')")
+        .message("spec.bootstrap.restore.target.name has letters, digits, '.', '_' and '-'"))]
+    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 
     /// The newest backup alone, without the WAL after it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -126,6 +126,8 @@ pub enum Target {
     Time(Timestamp),
     /// Everything up to this position in WAL.
     Lsn(String),
+    /// The state that was named so.
+    Name(String),
     /// The newest backup alone.
     Immediate,
 }
@@ -136,6 +138,7 @@ impl std::fmt::Display for Target {
             Self::Latest => formatter.write_str("the newest state"),
             Self::Time(time) => write!(formatter, "the state of {time}"),
             Self::Lsn(lsn) => write!(formatter, "the state at the WAL position {lsn}"),
+            Self::Name(name) => write!(formatter, "the state that was named {name}"),
             Self::Immediate => formatter.write_str("the newest backup"),
         }
     }

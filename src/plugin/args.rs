@@ -153,6 +153,14 @@ pub enum Command {
         /// The ServiceDatabase.
         name: String,
     },
+    /// Name the present state, as a target of a later restore (spec.bootstrap.restore.target.name).
+    RestorePoint {
+        /// The ServiceDatabase.
+        name: String,
+        /// The name of the state; a restore stops at the first one of this name.
+        #[arg(value_parser = super::restore_point::word)]
+        word: String,
+    },
     /// Open psql in the primary's pod, as the owner of the database.
     Psql {
         /// The ServiceDatabase.

@@ -13,7 +13,7 @@ use crate::pgbackrest::info::{Backup, Info};
 /// If none did.
 pub fn candidates<'a>(info: &'a Info, target: &Target) -> Result<Vec<&'a Backup>, String> {
     let fits = |backup: &&Backup| match target {
-        Target::Latest | Target::Immediate => true,
+        Target::Latest | Target::Name(_) | Target::Immediate => true,
         Target::Time(time) => backup.finished_at <= *time,
         Target::Lsn(lsn) => position(&backup.last_position).is_some_and(|stop| Some(stop) <= position(lsn)),
     };
@@ -67,6 +67,7 @@ pub fn options(target: &Target) -> Vec<String> {
         Target::Latest => ("default", None),
         Target::Immediate => ("immediate", None),
         Target::Lsn(lsn) => ("lsn", Some(lsn.clone())),
+        Target::Name(name) => ("name", Some(name.clone())),
         Target::Time(time) => {
             // With its offset: pgBackRest and PostgreSQL would each take their own zone otherwise.
             let time = time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.6f+00").to_string();

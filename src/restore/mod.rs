@@ -24,6 +24,8 @@ const FOLDER: &str = "/run/servicedb/restore";
 const ARCHIVED_WITHIN: SignedDuration = SignedDuration::from_mins(7);
 /// PostgreSQL's error for a backup that is no ancestor of the timeline to recover to.
 const OTHER_BRANCH: &str = "is not a child of this server's history";
+/// The error for a target that the archive does not have.
+const BEFORE: &str = "the archive ends before";
 /// Interval between two looks at the archive.
 const POLL: Duration = Duration::from_secs(10);
 
@@ -74,7 +76,7 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
 
     async fn recovered(&self, config: &Path) -> Result<Restored, String> {
         let info = command::info(config).await?;
-        let mut problem = None;
+        let (mut problem, is_named) = (None, matches!(self.target, Target::Name(_)));
         for backup in choice::candidates(&info, self.target)? {
             let (free, needed) = (self.free, backup.database_bytes);
             if needed > free {
@@ -85,8 +87,13 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
             }
             match self.from(config, &backup.label).await {
                 // It was made on a branch that was left: one before the fork leads to the target.
-                Err(error) if error.contains(OTHER_BRANCH) => {
-                    tracing::warn!(set = backup.label, error, "the backup is of another branch; trying an older one");
+                // Or it was made after the state was named.
+                Err(error) if error.contains(OTHER_BRANCH) || (is_named && error.contains(BEFORE)) => {
+                    tracing::warn!(
+                        set = backup.label,
+                        error,
+                        "this backup does not lead to the target; trying an older one"
+                    );
                     problem = Some(error);
                 }
                 ended => return ended,
@@ -115,7 +122,7 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
                 (Ended::Promoted(server, replayed), _) => return Ok(restored(server, replayed, true)),
                 (Ended::BeforeTarget(replayed), Target::Time(time)) => (replayed, time),
                 (Ended::BeforeTarget(_), target) => {
-                    return Err(format!("the archive ends before {target}: choose an earlier target"));
+                    return Err(format!("{BEFORE} {target}: choose another target"));
                 }
             };
             // The other database wrote nothing since the target's time, or what it wrote is not archived yet. The

@@ -242,6 +242,12 @@ fn the_rest() -> Vec<Row> {
             "bootstrap: {restore: {source: {store: main, path: /prod/dev/games/game/0c1d}}}",
             Accepted,
         ),
+        ("a restore to a name", "bootstrap: {restore: {source: {name: game}, target: {name: before-1.2}}}", Accepted),
+        (
+            "a name that ends its quotes",
+            "bootstrap: {restore: {source: {name: game}, target: {name: \"a'b\"}}}",
+            Refused("target.name has letters"),
+        ),
         ("a restore from nothing", "bootstrap: {restore: {source: {}}}", Refused("source needs either name, or path")),
         (
             "a store beside a name",

@@ -9,7 +9,9 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, shared, until, with_notes};
+use crate::harness::{
+    Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, pod_uid, shared, until, with_notes,
+};
 
 const PGBACKREST: &str = "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db";
 
@@ -92,18 +94,24 @@ fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
         let found = sandbox.get("shop").await;
         assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
         // The primary fails with segments that only its volume has as waiting.
+        let before = pod_uid(&sandbox, &second).await;
         let at_once = DeleteParams::default().grace_period(0);
         sandbox.api::<Pod>().delete(&second, &at_once).await.expect("the primary deleted");
         // Status may still tell of the time before.
-        until("another instance leads", READY, || async {
-            let found = sandbox.get("shop").await;
-            let primary = found.status.as_ref().and_then(|status| status.primary.clone());
-            if primary.is_some() && primary.as_ref() != Some(&second) { Ok(()) } else { Err(describe(&found)) }
+        until("it is another pod", READY, || async {
+            let now = pod_uid(&sandbox, &second).await;
+            if now != before { Ok(()) } else { Err(format!("{now:?}")) }
         })
         .await;
         writer.goes_on(20).await;
         scale_store(&sandbox, 1).await;
         sandbox.ready("shop", READY).await;
+        until("a primary ends a segment", SOON, || async {
+            let pod = sandbox.primary("shop").await;
+            let ended = sandbox.exec(&pod, "psql -XqAtc 'SELECT pg_switch_wal()'").await;
+            if ended.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ended.stderr).into_owned()) }
+        })
+        .await;
         let third = sandbox.primary("shop").await;
         archive_a_segment(&sandbox, &third).await;
         sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", READY).await;

@@ -76,6 +76,9 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
         assert!(switched.status.success(), "{}", String::from_utf8_lossy(&switched.stderr));
         let second = Moment::of(&writer).await;
         let lsn = psql(&sandbox, "shop", "SELECT pg_current_wal_lsn()").await;
+        let named = plugin(&sandbox, &["restore-point", "shop", "before-it"]).await;
+        let (out, error) = (String::from_utf8_lossy(&named.stdout), String::from_utf8_lossy(&named.stderr));
+        assert!(named.status.success() && out.contains("before-it is the state at"), "{out}{error}");
         writer.goes_on(20).await;
         let written = writer.stop().await.len() as u64;
         archive(&sandbox).await;
@@ -95,6 +98,7 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
             restore(&sandbox, name, json!({"name": "shop"}), moment.target()).await;
         }
         restore(&sandbox, "by-lsn", json!({"name": "shop"}), json!({"lsn": lsn})).await;
+        restore(&sandbox, "by-name", json!({"name": "shop"}), json!({"name": "before-it"})).await;
         for (name, moment) in moments {
             sandbox.ready(name, READY).await;
             // By the credentials in Vault, which are its own.
@@ -106,10 +110,11 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
             // One may have been on its way.
             assert!(newest <= ids.len() as u64 + 2 && ids.len() as u64 <= rows + 1, "{name}: {newest}, {rows}");
         }
-        sandbox.ready("by-lsn", READY).await;
-        assert!(
-            psql(&sandbox, "by-lsn", "SELECT count(*) FROM notes").await.parse::<u64>().expect("a number") < written
-        );
+        for name in ["by-lsn", "by-name"] {
+            sandbox.ready(name, READY).await;
+            let rows: u64 = psql(&sandbox, name, "SELECT count(*) FROM notes").await.parse().expect("a number");
+            assert!(second.rows <= rows && rows < written, "{name}: {} <= {rows} < {written}", second.rows);
+        }
         let told = sandbox.get("two").await.status.and_then(|status| status.restored).expect("what was restored");
         assert!(told.contains("of shop was restored from the backup"), "{told}");
 

@@ -46,6 +46,8 @@ archive-timeout=30
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
 /// The error of a command that another one keeps from a lock.
 const LOCKED: &str = "[050]";
+/// The pause after it.
+const UNLOCKS: Duration = Duration::from_secs(2);
 
 /// The archive of this instance; cheap to clone.
 #[derive(Clone)]
@@ -229,10 +231,12 @@ impl Archive {
                 Err(error) => {
                     let error = opened.secrets.redact(&error);
                     tracing::warn!(error, store = place.name, "the archive cannot be created; trying again");
-                    // Another command of pgBackRest runs, such as a push: the archive is there.
-                    if !error.starts_with(LOCKED) {
-                        stanza.send_replace(Stanza::Failed(error));
+                    // Another command of pgBackRest runs, such as a push, and lets it in between two of them.
+                    if error.starts_with(LOCKED) {
+                        tokio::time::sleep(UNLOCKS).await;
+                        continue;
                     }
+                    stanza.send_replace(Stanza::Failed(error));
                 }
             }
             tokio::select! {

@@ -69,14 +69,15 @@ fn refused(message: String) -> Invalid {
 /// The target, whose fields the rules of the CRD have checked.
 fn target(spec: Option<&RestoreTarget>) -> Result<Target, String> {
     let Some(spec) = spec else { return Ok(Target::Latest) };
-    match (&spec.time, &spec.lsn, spec.immediate) {
-        (Some(time), None, false) => {
+    match (&spec.time, &spec.lsn, &spec.name, spec.immediate) {
+        (Some(time), None, None, false) => {
             let parsed = time.parse().map_err(|error| format!("{FIELD}.target.time is {time}: {error}"))?;
             Ok(Target::Time(parsed))
         }
-        (None, Some(lsn), false) => Ok(Target::Lsn(lsn.clone())),
-        (None, None, true) => Ok(Target::Immediate),
-        _ => Err(format!("{FIELD}.target needs exactly one of time, lsn and immediate: true")),
+        (None, Some(lsn), None, false) => Ok(Target::Lsn(lsn.clone())),
+        (None, None, Some(name), false) => Ok(Target::Name(name.clone())),
+        (None, None, None, true) => Ok(Target::Immediate),
+        _ => Err(format!("{FIELD}.target needs exactly one of time, lsn, name and immediate: true")),
     }
 }
 
