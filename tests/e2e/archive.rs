@@ -1,16 +1,16 @@
 //! Continuous archiving into the object store of the local cluster.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
 use crate::harness::{
-    Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, pod_uid, shared, until, with_notes,
+    Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, pod_uid, shared, store, then_restore, until,
+    with_notes,
 };
 
 const PGBACKREST: &str = "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db";
@@ -55,12 +55,6 @@ async fn positions(sandbox: &Sandbox, pod: &str) -> BTreeSet<u64> {
     segments.collect()
 }
 
-async fn scale_store(sandbox: &Sandbox, replicas: i32) {
-    let store: Api<StatefulSet> = Api::namespaced(sandbox.cluster.client.clone(), "store");
-    let patch = json!({"spec": {"replicas": replicas}});
-    store.patch("store", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("the store is scaled");
-}
-
 /// WAL is archived from the first minute, on each timeline, by whoever leads; a store that is away
 /// costs nothing but the archive, which has every segment once it is back.
 #[test]
@@ -69,73 +63,80 @@ fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
         // It stops the store.
         return;
     }
-    shared("archive", async |sandbox| {
-        with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
-        let writer = Writer::start(sandbox.clone(), "shop");
-        writer.goes_on(20).await;
-        let first = sandbox.primary("shop").await;
-        let segment = archive_a_segment(&sandbox, &first).await;
-        let told = sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", SOON).await;
-        assert!(told.message.contains("store main"), "{}", told.message);
+    let _store = store::alone();
+    shared("archive", async |sandbox| then_restore(outage(&sandbox), store::scale(&sandbox, 1)).await);
+}
 
-        let switched = plugin(&sandbox, &["switchover", "shop"]).await;
-        assert!(switched.status.success(), "{}", String::from_utf8_lossy(&switched.stderr));
-        let second = sandbox.primary("shop").await;
-        assert_ne!(second, first);
-        writer.goes_on(20).await;
-        let next = archive_a_segment(&sandbox, &second).await;
-        assert!(next[..8] > segment[..8], "{next} is of a later timeline than {segment}");
+async fn outage(sandbox: &Arc<Sandbox>) {
+    with_notes(sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
+    let writer = Writer::start(sandbox.clone(), "shop");
+    writer.goes_on(20).await;
+    let first = sandbox.primary("shop").await;
+    let segment = archive_a_segment(sandbox, &first).await;
+    let told = sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", SOON).await;
+    assert!(told.message.contains("store main"), "{}", told.message);
 
-        scale_store(&sandbox, 0).await;
-        exec(&sandbox, &second, "psql -XqAtc 'SELECT pg_switch_wal()'").await;
-        let told = sandbox.condition("shop", "ContinuousArchiving", "False", "ArchivingFailed", READY).await;
-        assert!(told.message.contains("store main"), "{}", told.message);
-        writer.goes_on(20).await;
-        let found = sandbox.get("shop").await;
-        assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
-        // The primary fails with segments that only its volume has as waiting.
-        let before = pod_uid(&sandbox, &second).await;
-        let at_once = DeleteParams::default().grace_period(0);
-        sandbox.api::<Pod>().delete(&second, &at_once).await.expect("the primary deleted");
-        // Status may still tell of the time before.
-        until("it is another pod", READY, || async {
-            let now = pod_uid(&sandbox, &second).await;
-            if now != before { Ok(()) } else { Err(format!("{now:?}")) }
-        })
-        .await;
-        writer.goes_on(20).await;
-        scale_store(&sandbox, 1).await;
-        sandbox.ready("shop", READY).await;
-        until("a primary ends a segment", SOON, || async {
-            let pod = sandbox.primary("shop").await;
-            let ended = sandbox.exec(&pod, "psql -XqAtc 'SELECT pg_switch_wal()'").await;
-            if ended.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ended.stderr).into_owned()) }
-        })
-        .await;
-        let third = sandbox.primary("shop").await;
-        archive_a_segment(&sandbox, &third).await;
-        sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", READY).await;
-        let positions = positions(&sandbox, &third).await;
+    let switched = plugin(sandbox, &["switchover", "shop"]).await;
+    assert!(switched.status.success(), "{}", String::from_utf8_lossy(&switched.stderr));
+    let second = sandbox.primary("shop").await;
+    assert_ne!(second, first);
+    writer.goes_on(20).await;
+    let next = archive_a_segment(sandbox, &second).await;
+    assert!(next[..8] > segment[..8], "{next} is of a later timeline than {segment}");
+
+    store::scale(sandbox, 0).await;
+    exec(sandbox, &second, "psql -XqAtc 'SELECT pg_switch_wal()'").await;
+    let told = sandbox.condition("shop", "ContinuousArchiving", "False", "ArchivingFailed", READY).await;
+    assert!(told.message.contains("store main"), "{}", told.message);
+    writer.goes_on(20).await;
+    let found = sandbox.get("shop").await;
+    assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
+    // The primary fails with segments that only its volume has as waiting.
+    let before = pod_uid(sandbox, &second).await;
+    let at_once = DeleteParams::default().grace_period(0);
+    sandbox.api::<Pod>().delete(&second, &at_once).await.expect("the primary deleted");
+    // Status may still tell of the time before.
+    until("it is another pod", READY, || async {
+        let now = pod_uid(sandbox, &second).await;
+        if now != before { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    writer.goes_on(20).await;
+    store::scale(sandbox, 1).await;
+    sandbox.ready("shop", READY).await;
+    until("a primary ends a segment", SOON, || async {
+        let pod = sandbox.primary("shop").await;
+        let ended = sandbox.exec(&pod, "psql -XqAtc 'SELECT pg_switch_wal()'").await;
+        if ended.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ended.stderr).into_owned()) }
+    })
+    .await;
+    let third = sandbox.primary("shop").await;
+    archive_a_segment(sandbox, &third).await;
+    sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", READY).await;
+    // The new leader archives what the former ones did not, beside its own.
+    until("no segment is missing", SOON, || async {
+        let positions = positions(sandbox, &third).await;
         let (first, last) = (positions.first().expect("a segment"), positions.last().expect("a segment"));
         let missing: Vec<_> = (*first..*last).filter(|position| !positions.contains(position)).collect();
-        assert!(missing.is_empty(), "of {first} to {last} the archive lacks {missing:?}");
-        let waiting = exec(
-            &sandbox,
-            &third,
-            "psql -XqAtc \"SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'\"",
-        )
-        .await;
-        assert_eq!(waiting, "0");
-        writer.all_are_there(&sandbox, "shop").await;
+        if missing.is_empty() { Ok(()) } else { Err(format!("of {first} to {last} the archive lacks {missing:?}")) }
+    })
+    .await;
+    let waiting = exec(
+        sandbox,
+        &third,
+        "psql -XqAtc \"SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'\"",
+    )
+    .await;
+    assert_eq!(waiting, "0");
+    writer.all_are_there(sandbox, "shop").await;
 
-        // Turned off, nothing fails and no key stays in the pods.
-        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"backup": {"enabled": false}}})).await;
-        until("the pods have no key any more", SOON, || async {
-            let found =
-                sandbox.exec(&third, "ls /run/servicedb/archive && exit 1; psql -XqAtc 'SHOW archive_command'").await;
-            let command = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-            if found.status.success() && command == "/bin/true" { Ok(()) } else { Err(command) }
-        })
-        .await;
-    });
+    // Turned off, nothing fails and no key stays in the pods.
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"backup": {"enabled": false}}})).await;
+    until("the pods have no key any more", SOON, || async {
+        let found =
+            sandbox.exec(&third, "ls /run/servicedb/archive && exit 1; psql -XqAtc 'SHOW archive_command'").await;
+        let command = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        if found.status.success() && command == "/bin/true" { Ok(()) } else { Err(command) }
+    })
+    .await;
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use servicedb::api::{BackupStatus, BackupType, JobRun, RequestState, ServiceDatabase};
 
 use crate::harness::{
-    Cluster, READY, SOON, Sandbox, Writer, condition, database, describe, plugin, shared, until, with_notes,
+    Cluster, READY, SOON, Sandbox, Writer, condition, database, describe, plugin, shared, store, until, with_notes,
 };
 
 async fn backup(sandbox: &Sandbox) -> BackupStatus {
@@ -37,6 +37,7 @@ fn a_database_with_a_store_is_backed_up() {
     if !Cluster::is_local() {
         return;
     }
+    let _store = store::used();
     shared("backups", async |sandbox| {
         with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
         let told = sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
@@ -120,6 +121,7 @@ fn backups_are_proved_by_restoring_them() {
     if !Cluster::is_local() {
         return;
     }
+    let _store = store::used();
     shared("verified", async |sandbox| {
         with_notes(&sandbox, json!({"backup": {"store": "main"}})).await;
         let writer = Writer::start(sandbox.clone(), "shop");

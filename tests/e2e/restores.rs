@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, until, with_notes};
+use crate::harness::{
+    Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, store, until, with_notes,
+};
 
 async fn psql(sandbox: &Sandbox, service: &str, statement: &str) -> String {
     let pod = sandbox.primary(service).await;
@@ -66,6 +68,7 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
     if !Cluster::is_local() {
         return;
     }
+    let _store = store::used();
     shared("restores", async |sandbox| {
         with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
         sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;

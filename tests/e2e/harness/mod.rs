@@ -11,6 +11,7 @@ mod pods;
 pub mod postgres;
 mod restore;
 mod sandbox;
+pub mod store;
 mod vault;
 mod wait;
 mod writer;
