@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
 use super::overview::{Instance, Overview};
-use crate::api::{DeletionPolicy, MigrationState, conditions};
+use crate::api::{BackupStatus, DeletionPolicy, MigrationState, conditions};
 use crate::contract::report::Phase;
 use crate::plugin::age::{age, duration};
 use crate::plugin::table::{Table, plain};
@@ -53,6 +53,11 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
             lines.add("", &format!("{replicas} (replicas)"));
         }
     }
+    if let Some(backup) = &overview.backup {
+        for (n, line) in backups(backup, now).iter().enumerate() {
+            lines.add(if n == 0 { "Backups" } else { "" }, line);
+        }
+    }
     if let Some(created_at) = overview.created_at {
         lines.add("Age", &age(created_at, now));
     }
@@ -63,6 +68,25 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
     lines.add("Deletion policy", policy);
     lines.add("Paused", if overview.paused { "yes: the operator changes nothing" } else { "no" });
     Some(lines.text)
+}
+
+/// What the store has, and when it was proved.
+fn backups(backup: &BackupStatus, now: Timestamp) -> Vec<String> {
+    let mut lines = vec![match (&backup.newest, &backup.recoverable_from) {
+        (Some(newest), Some(from)) => format!(
+            "the newest ({:?}) is {} old, in the store {}; recoverable from {} on",
+            newest.kind,
+            age(newest.finished_at.0, now),
+            backup.store,
+            from.0
+        ),
+        _ => format!("none yet, in the store {}", backup.store),
+    }];
+    if let Some(verified) = &backup.verified {
+        let (age, seconds) = (age(verified.at.0, now), verified.restore_seconds);
+        lines.push(format!("the last tested restore was {age} ago and took {seconds} s"));
+    }
+    lines
 }
 
 /// The abnormal conditions; Ready is in the summary.

@@ -237,3 +237,24 @@ fn a_declared_state_is_no_problem() {
     let streams_not = condition("SynchronousReplication", "False", "NoStandby", "no replica streams");
     assert!(!super::render::is_as_it_should_be(&read(streams_not)));
 }
+
+#[test]
+fn the_summary_says_how_old_the_newest_backup_is_and_when_one_was_tested() {
+    let summary = |backup: Value| {
+        let spec = json!({"storage": {"size": "1Gi"}});
+        render(&Overview::new(read(resource(spec, json!({"backup": backup})))), now())
+    };
+    assert!(summary(json!({"store": "main", "path": "/p"})).contains("none yet, in the store main"));
+    let backup = json!({
+        "store": "main", "path": "/p", "recoverableFrom": "2026-02-20T03:00:00Z",
+        "newest": {
+            "label": "20260301-030000F", "type": "Full", "startedAt": "2026-03-01T09:59:00Z",
+            "finishedAt": "2026-03-01T10:00:00Z", "databaseBytes": 30, "storedBytes": 4,
+        },
+        "verified": {"label": "20260301-030000F", "at": "2026-03-01T11:00:00Z", "restoreSeconds": 9, "checkSeconds": 2},
+    });
+    let text = summary(backup);
+    for part in ["(Full) is 120m old, in the store main", "recoverable from 2026-02-20T03:00:00Z on", "took 9 s"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
