@@ -5,6 +5,7 @@
 mod catalogue;
 mod catch_up;
 mod progress;
+mod segment;
 mod server;
 mod stanza;
 
@@ -27,6 +28,7 @@ use crate::contract::report::Catalogue;
 use crate::pgbackrest::secrets::{Secrets, SecretsError};
 use crate::pgbackrest::{command, config};
 use progress::Progress;
+use segment::Segment;
 use stanza::Stanza;
 
 /// Interval between two reads of the keys in Vault: keys that are refused are read again at once.
@@ -253,7 +255,7 @@ impl Archive {
         gap: Option<Timestamp>,
         reporter: &Reporter,
     ) {
-        let mut progress = Progress::new(gap);
+        let (mut progress, mut segment) = (Progress::new(gap), Segment::default());
         loop {
             let access = self.access.borrow().clone();
             let opened = access.opened(place);
@@ -268,6 +270,7 @@ impl Archive {
             };
             let read = tokio::time::timeout(INTERVAL, async {
                 let connection = ensure::connect("postgres").await.map_err(|error| error.to_string())?;
+                segment.end_if_late(&connection.client).await?;
                 progress.read_statistics(&connection.client, opened.as_ref().map(|opened| opened.written)).await
             });
             if let Ok(Err(error)) = read.await {
