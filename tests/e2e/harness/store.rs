@@ -13,13 +13,11 @@ static STORE: RwLock<()> = RwLock::new(());
 
 /// Keeps the store running until the value is dropped. To be called before the test takes its turn, which others
 /// would wait for.
-#[must_use]
 pub fn used() -> RwLockReadGuard<'static, ()> {
     STORE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until nobody uses the store, and keeps others from it until the value is dropped.
-#[must_use]
 pub fn alone() -> RwLockWriteGuard<'static, ()> {
     STORE.write().unwrap_or_else(PoisonError::into_inner)
 }
