@@ -145,11 +145,21 @@ refused() {
     return 1
   fi
 }
+# Where the cluster enforces NetworkPolicies, the pod does not even reach the server.
+reaches() { in_chat timeout 3 bash -c "</dev/tcp/game-db.$N.svc/5432" </dev/null 2>/dev/null; }
+let_in=0
+if ! reaches; then
+  say "its NetworkPolicy lets in the pods of its own clients alone; for a moment, chat's pods are let in, too:"
+  try kubectl -n "$N" patch sdb game --type=json -p '[{"op": "add", "path": "/spec/clients/-", "value": {"serviceAccountName": "visitor", "podSelector": {"matchLabels": {"app": "chat"}}}}]'
+  let_in=1
+  wait_for 60 "chat's pod reaches game-db" reaches
+fi
 refused "host=game-db.$N.svc" "dbname=game_db"
 say "its certificate is of another authority than chat's; and a client that does not look at it:"
 refused "host=game-db.$N.svc" "dbname=game_db" "sslmode=require" "sslrootcert="
 say "nor does chat's own server let it see more than chat_db:"
 refused "dbname=postgres"
+((let_in == 0)) || kubectl apply -k examples/game-platform >/dev/null
 
 act "A database's pod is deleted: the data stays, the others do not notice" \
   "kubectl -n $N describe pod chat-db-0" "kubectl -n $N logs chat-db-0" "kubectl -n $N describe sdb chat"
@@ -214,6 +224,7 @@ kind: ServiceDatabase
 metadata: {name: chat-back, namespace: $N}
 spec:
   storage: {size: 1Gi}
+  deletionPolicy: Delete
   bootstrap: {restore: {source: {name: chat}, target: {time: "$moment"}}}
 YAML
   try kubectl -n "$N" wait --for=condition=Ready sdb/chat-back --timeout=300s
