@@ -210,19 +210,21 @@ pub async fn start(
     };
     tracing::info!(job = planned.name, store = place.name, "starting a Job");
     let created = run::replace(context, database, component, &planned).await;
-    let refused = match &created {
+    let (refused, found) = match created {
         // The API server may have created it nevertheless: the next reconcile finds it.
-        Err(error) if !error.is_refusal() => return created,
-        created => created.as_ref().err().map(ToString::to_string),
+        Err(error) if !error.is_refusal() => return Err(error),
+        Err(error) => (Some(error.to_string()), None),
+        Ok(found) => (None, found),
     };
     let recorded = |mut run: JobRun| {
-        if let Some(refused) = refused {
+        if let Some(refused) = &refused {
             run::fail(&mut run, context.now(), format!("the API server refuses the Job: {refused}"));
         }
-        run
+        found.as_ref().map_or_else(|| run.clone(), |found| run::found(found, run.failures))
     };
     match start {
         Start::Backup(BackupRunStatus { kind, run }) => {
+            let kind = found.as_ref().map_or(kind, backup::kind);
             state.last = Some(BackupRunStatus { kind, run: recorded(run) });
         }
         Start::Verification(run) => state.last_verification = Some(recorded(run)),

@@ -8,12 +8,13 @@ use kube::api::{Api, ListParams};
 
 use crate::api::names::LABEL_NAME;
 use crate::api::{JobRun, RequestState};
-use crate::operator::apply::object::{Planned, controller_uid, erased};
-use crate::operator::apply::{apply_uncached, delete, delete_exactly};
+use crate::operator::apply::object::{Planned, controller_uid};
+use crate::operator::apply::{apply_uncached, delete};
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::migrations::job_pods::JobPods;
 use crate::operator::observe::{JobState, ended, stands};
+use crate::operator::plan::backup;
 use crate::operator::validate::Database;
 
 /// How long a Job may lack a pod: its controller creates it at once.
@@ -31,7 +32,7 @@ pub fn starting(job: String, failures: u32, request: Option<String>, now: Timest
 /// A Job that was found.
 pub fn found(job: &Job, failures: u32) -> JobRun {
     let created = job.creation_timestamp().map_or_else(Timestamp::now, |time| time.0);
-    starting(job.name_any(), failures, None, created)
+    starting(job.name_any(), failures, backup::request(job), created)
 }
 
 /// Reads the state of a Job that runs, according to status. `said` takes the failure from the termination message of
@@ -100,18 +101,31 @@ pub async fn read(context: &Context, database: &Database, name: &str) -> Result<
     Ok(job.filter(|job| controller_uid(&job.metadata) == Some(database.owner.uid.as_str())))
 }
 
-/// Creates a Job in place of those of its component.
+/// Creates a Job in place of those of its component that have ended. One that has not is kept and returned: the resource
+/// that this operator read may be older than its own last status.
 ///
 /// # Errors
 /// Any error of the API server.
-pub async fn replace(context: &Context, database: &Database, component: &str, planned: &Planned) -> Result<(), Error> {
-    let api = erased::<Job>(&context.client, &database.names().namespace);
-    for live in api.list(&ListParams::default().labels(&selector(database, component))).await?.items {
-        if controller_uid(&live.metadata) == Some(database.owner.uid.as_str()) {
-            delete_exactly(&api, &live).await?;
-        }
+pub async fn replace(
+    context: &Context,
+    database: &Database,
+    component: &str,
+    planned: &Planned,
+) -> Result<Option<Job>, Error> {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    let ours = |job: &Job| controller_uid(&job.metadata) == Some(database.owner.uid.as_str());
+    let jobs = jobs.list(&ListParams::default().labels(&selector(database, component))).await?.items;
+    let (running, ended): (Vec<_>, Vec<_>) =
+        jobs.into_iter().filter(ours).partition(|job| matches!(stands(job), JobState::Running(_)));
+    if let Some(job) = running.into_iter().next() {
+        return Ok(Some(job));
     }
-    apply_uncached(context, &database.owner, planned).await.map(drop)
+    for job in ended {
+        let planned = Planned::new::<Job>(&database.owner, job.name_any(), serde_json::json!({}));
+        delete(&context.client, &database.owner, &planned).await?;
+    }
+    apply_uncached(context, &database.owner, planned).await?;
+    Ok(None)
 }
 
 fn selector(database: &Database, component: &str) -> String {

@@ -21,12 +21,15 @@ pub const COMPONENT: &str = "backup";
 pub const VERIFICATION: &str = "verification";
 /// Annotation of a Job: the type of its backup.
 const ANNOTATION_TYPE: &str = "servicedb.dev/type";
+/// Annotation of a Job: the token of the last request when it was created.
+const ANNOTATION_REQUEST: &str = "servicedb.dev/request";
 /// How long a backup may take, in seconds.
 const DEADLINE_SECONDS: i64 = 24 * 3600;
 
 /// The Job of a backup. It is not retried by its controller: the operator decides when another one starts.
 pub fn job(database: &Database, options: &Options, store: &Place, run: &BackupRunStatus) -> Planned {
-    let annotations = json!({ANNOTATION_TYPE: format!("{:?}", run.kind)});
+    let mut annotations = of_request(&run.run);
+    annotations[ANNOTATION_TYPE] = format!("{:?}", run.kind).into();
     let containers = json!([container(database, options, store, run.kind)]);
     let volumes = volumes(database.names());
     planned(database, options, (run.run.job.clone(), COMPONENT), &annotations, (containers, volumes))
@@ -62,7 +65,7 @@ pub fn verification(
     volumes.push(json!({"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}));
     volumes.push(json!({"name": "shm", "emptyDir": {"medium": "Memory"}}));
     let name = (run.job.clone(), VERIFICATION);
-    planned(database, options, name, &json!({}), (json!([container]), volumes.into()))
+    planned(database, options, name, &of_request(run), (json!([container]), volumes.into()))
 }
 
 fn planned(
@@ -98,6 +101,15 @@ fn planned(
             },
         }),
     )
+}
+
+fn of_request(run: &JobRun) -> Value {
+    run.request.as_ref().map_or_else(|| json!({}), |token| json!({ANNOTATION_REQUEST: token}))
+}
+
+/// The token of the last request when a Job was created.
+pub fn request(job: &Job) -> Option<String> {
+    job.annotations().get(ANNOTATION_REQUEST).cloned()
 }
 
 /// The type of a Job's backup.

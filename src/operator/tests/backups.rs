@@ -238,3 +238,23 @@ async fn a_test_follows_the_first_backup_and_reports_how_long_it_took() {
         ("True BackedUp".into(), "True Ready".into())
     );
 }
+
+#[tokio::test]
+async fn a_reconcile_that_read_an_older_status_does_not_replace_the_job_that_runs() {
+    let mut world = archiving().await;
+    let first = last(&world).expect("a Job").job;
+    end(&world, &first, "Complete");
+    world.settle().await;
+    world.edit(|resource| resource["spec"]["backup"]["schedule"] = json!({}));
+    let catalogue = after(&world, &first);
+    read(&mut world, catalogue).await;
+    let tested = |world: &World| world.resource().status.and_then(|status| status.backup?.last_verification);
+    let run = tested(&world).expect("a Job");
+    world.pass(SignedDuration::from_secs(1));
+    let now = world.now();
+    world.api.store().edit(&object("jobs", &run.job), |job| job["metadata"]["creationTimestamp"] = json!(now));
+    world.edit(|resource| resource["status"]["backup"]["lastVerification"] = Value::Null);
+    world.settle().await;
+    assert_eq!(tested(&world).map(|run| run.job), Some(run.job.clone()));
+    assert!(jobs(&world).contains(&run.job) && jobs(&world).len() == 2, "{:?}", jobs(&world));
+}
