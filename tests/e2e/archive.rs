@@ -121,13 +121,12 @@ async fn outage(sandbox: &Arc<Sandbox>) {
         if missing.is_empty() { Ok(()) } else { Err(format!("of {first} to {last} the archive lacks {missing:?}")) }
     })
     .await;
-    let waiting = exec(
-        sandbox,
-        &third,
-        "psql -XqAtc \"SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'\"",
-    )
+    until("nothing waits", SOON, || async {
+        let query = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
+        let waiting = exec(sandbox, &third, &format!("psql -XqAtc \"{query}\"")).await;
+        if waiting == "0" { Ok(()) } else { Err(waiting) }
+    })
     .await;
-    assert_eq!(waiting, "0");
     writer.all_are_there(sandbox, "shop").await;
 
     // Turned off, nothing fails and no key stays in the pods.
