@@ -22,6 +22,8 @@ pub mod backup;
 #[cfg(unix)]
 pub mod check;
 #[cfg(unix)]
+mod files;
+#[cfg(unix)]
 pub mod migrate;
 #[cfg(unix)]
 pub mod operator;

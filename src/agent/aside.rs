@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::desired::DesiredState;
-use super::files;
 use super::rebuild;
 use super::server::{Facts, FactsWatch};
 use super::volume;
 use crate::contract::pod::{PGDATA_KEPT, PGDATA_REMOVING};
+use crate::files;
 
 /// Interval between two checks.
 const INTERVAL: Duration = Duration::from_secs(5);

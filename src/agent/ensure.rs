@@ -316,7 +316,11 @@ pub async fn login(
     execute(client, &what, "COMMIT").await
 }
 
-async fn has_role(client: &Client, role: &str) -> Result<bool, EnsureError> {
+/// Whether a role exists.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn has_role(client: &Client, role: &str) -> Result<bool, EnsureError> {
     client
         .query_opt("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", &[&role])
         .await

@@ -13,7 +13,6 @@ use tokio::process::Command;
 
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
-use super::files;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
 use super::restore;
@@ -23,6 +22,7 @@ use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA, PGDATA_NEW, VOLUME};
 use crate::contract::report::Phase;
+use crate::files;
 use crate::postgres::INITDB_LOCALE;
 
 /// Timeout of a request to the API server.

@@ -15,7 +15,6 @@ mod dynamic;
 pub mod ensure;
 mod environment;
 pub mod extensions;
-mod files;
 mod first_start;
 mod handover;
 mod initialise;

@@ -12,6 +12,7 @@ use nix::sys::statvfs::statvfs;
 use super::report::{Area, Reporter};
 use crate::api::conditions::reason;
 use crate::contract::pod::VOLUME;
+use crate::files;
 
 /// Interval between two checks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -69,8 +70,7 @@ pub fn used() -> nix::Result<u8> {
 /// # Errors
 /// If the file system cannot be read.
 pub fn free() -> nix::Result<u64> {
-    let volume = statvfs(VOLUME)?;
-    Ok(volume.blocks_available().saturating_mul(volume.fragment_size()))
+    files::free(Path::new(VOLUME))
 }
 
 /// The size of the volume, in bytes.

@@ -10,11 +10,10 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::contract::backup::Place;
+use crate::contract::pod::TERMINATION_LOG;
 use crate::pgbackrest::secrets::Secrets;
 use crate::vault::pod;
 
-/// Where the kubelet reads the result.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 /// How long Vault may be away.
 const VAULT_PATIENCE: Duration = Duration::from_secs(120);
 

@@ -12,7 +12,7 @@ use super::job;
 use crate::api::names::PostgresNames;
 use crate::contract::backup::Target;
 use crate::contract::backup_job::{VerificationJob, VerificationOutcome};
-use crate::contract::pod::{ENV_VERIFICATION, PGDATA_NEW, VOLUME};
+use crate::contract::pod::{ENV_VERIFICATION, PGDATA_NEW};
 use crate::postgres::{describe, ident, immune, over_socket};
 use crate::restore::{self, recovery::SOCKET};
 
@@ -43,10 +43,8 @@ async fn verify(outcome: &mut VerificationOutcome) -> Result<(), String> {
     let job: VerificationJob = job::read(ENV_VERIFICATION)?;
     let secrets = job::secrets(&job.place).await?;
     let started = Instant::now();
-    let free = nix::sys::statvfs::statvfs(VOLUME).map_err(|error| format!("the volume: {error}"))?;
-    let free = free.blocks_available() * free.fragment_size();
     let (place, target) = (&job.place, &Target::Latest);
-    let restored = restore::Restore { place, target, secrets: &secrets, free, refuses_damage: true, settings };
+    let restored = restore::Restore { place, target, secrets: &secrets, refuses_damage: true, settings };
     let restored = restored.run().await?;
     outcome.restore_seconds = started.elapsed().as_secs();
     outcome.label = Some(restored.set);

@@ -74,6 +74,9 @@ pub const SCRATCH_DIR: &str = "/run/servicedb/scratch";
 /// The size of a segment of WAL, in bytes: initdb's default.
 pub const WAL_SEGMENT: u64 = 16 << 20;
 
+/// Where the kubelet reads the result of a Job's container.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+
 /// PostgreSQL's port.
 pub const POSTGRES_PORT: u16 = 5432;
 /// Patroni's REST API, TLS.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::environment::{Job, session_name};
-use super::outcome::{self, Stopped, TERMINATION_LOG, one_line};
+use super::outcome::{self, Stopped, one_line};
 use super::patience::Patience;
 use super::source::MigrationSet;
 use super::stop::{Stop, listen, stop};
 use super::{Done, Run};
 use crate::api::conditions::reason;
 use crate::contract::migration::Outcome;
+use crate::contract::pod::TERMINATION_LOG;
 use crate::postgres::{TlsLogin, cancel_over_tls};
 
 /// How long a cancelled statement may take to end.

@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use crate::api::conditions::reason;
 use crate::contract::migration::{Failure, Outcome};
+use crate::contract::pod::TERMINATION_LOG;
 use crate::migrate::source::SourceError;
 
-/// The file from which the kubelet reads the termination message.
-pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The kubelet's size limit of the message.
 const TERMINATION_LIMIT: usize = 4096;
 /// The maximum number of bytes that JSON takes for one, as in `\u0001`.

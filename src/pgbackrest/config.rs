@@ -11,6 +11,7 @@ use super::STANZA;
 use super::secrets::Secrets;
 use crate::contract::backup::{Place, UriStyle};
 use crate::contract::pod::{ARCHIVE_DIR, PGDATA, SOCKET_DIR};
+use crate::files;
 
 /// Where asynchronous commands keep their state, and every command its locks.
 pub const SPOOL: &str = "/tmp/pgbackrest";
@@ -20,9 +21,14 @@ const CA: &str = "ca.crt";
 /// The configuration's file in its folder.
 const FILE: &str = "pgbackrest.conf";
 
+/// The path of the configuration in a folder.
+pub fn in_folder(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
 /// The path of a pod's configuration.
 pub fn path() -> PathBuf {
-    Path::new(ARCHIVE_DIR).join(FILE)
+    in_folder(Path::new(ARCHIVE_DIR))
 }
 
 /// A configuration without its secrets.
@@ -50,7 +56,7 @@ impl Config<'_> {
         replace(&folder.join(CA), &self.place.store.s3.ca)?;
         let text = self.text(folder, secrets);
         let text = text.ok_or_else(|| std::io::Error::other("the store's endpoint is not an address"))?;
-        let (path, text) = (folder.join(FILE), text.expose_secret());
+        let (path, text) = (in_folder(folder), text.expose_secret());
         if std::fs::read_to_string(&path).is_ok_and(|before| before == *text) {
             return Ok(false);
         }
@@ -111,10 +117,7 @@ log-level-stderr=off
 /// # Errors
 /// If it cannot be removed.
 pub fn remove() -> std::io::Result<()> {
-    match std::fs::remove_dir_all(ARCHIVE_DIR) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::remove_tree(Path::new(ARCHIVE_DIR))
 }
 
 /// A program that reads it meanwhile sees the file before or after.

@@ -34,8 +34,6 @@ pub struct Backup {
     pub database_bytes: u64,
     /// What it takes in the store beside the backups that it stands on, in bytes.
     pub stored_bytes: u64,
-    /// The first segment that a restore needs.
-    pub first_segment: String,
     /// The position in WAL at its end, from which on it is consistent.
     pub last_position: String,
 }
@@ -116,7 +114,7 @@ pub fn parse(text: &str) -> Result<Info, String> {
     for raw in stanza.backup {
         let time = |seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string());
         // Without its first segment, as after an aborted one, nothing can be restored.
-        let (Some(first_segment), Some(last_position)) = (raw.archive.start, raw.lsn.stop) else { continue };
+        let (Some(_), Some(last_position)) = (raw.archive.start, raw.lsn.stop) else { continue };
         backups.push(Backup {
             kind: if raw.kind == "full" { BackupType::Full } else { BackupType::Incremental },
             label: raw.label,
@@ -124,7 +122,6 @@ pub fn parse(text: &str) -> Result<Info, String> {
             finished_at: time(raw.timestamp.stop)?,
             database_bytes: raw.info.size,
             stored_bytes: raw.info.repository.delta,
-            first_segment,
             last_position,
         });
     }

@@ -100,7 +100,6 @@ mod tests {
             finished_at: end.parse().expect("a time"),
             database_bytes: 1,
             stored_bytes: 1,
-            first_segment: String::new(),
             last_position: last.to_owned(),
         };
         let backups = vec![

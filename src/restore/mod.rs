@@ -10,9 +10,10 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::contract::backup::{Place, Target};
-use crate::contract::pod::PGDATA_NEW;
+use crate::contract::pod::{PGDATA_NEW, VOLUME};
+use crate::files;
 use crate::pgbackrest::command;
-use crate::pgbackrest::config::Config;
+use crate::pgbackrest::config::{self, Config};
 use crate::pgbackrest::info::Info;
 use crate::pgbackrest::secrets::Secrets;
 use recovery::{Ended, Replayed, Server};
@@ -49,8 +50,6 @@ pub struct Restore<'a, Settings: Fn() -> std::io::Result<()>> {
     pub target: &'a Target,
     /// What opens the store.
     pub secrets: &'a Secrets,
-    /// The free space of the volume, in bytes.
-    pub free: u64,
     /// Whether a page with a wrong checksum, which the backup copied, is an error. It would keep people from all the
     /// rest (pgBackRest 2.60, findings/).
     pub refuses_damage: bool,
@@ -67,7 +66,7 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
         let database = format!("pg1-path={PGDATA_NEW}\n");
         let config = Config { place: self.place, options: "", database: &database };
         config.write(Path::new(FOLDER), self.secrets).map_err(|error| format!("the configuration: {error}"))?;
-        let restored = self.recovered(&Path::new(FOLDER).join("pgbackrest.conf")).await;
+        let restored = self.recovered(&config::in_folder(Path::new(FOLDER))).await;
         if let Err(error) = std::fs::remove_dir_all(FOLDER) {
             tracing::warn!(%error, folder = FOLDER, "the configuration of the restore cannot be removed");
         }
@@ -76,9 +75,10 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
 
     async fn recovered(&self, config: &Path) -> Result<Restored, String> {
         let info = command::info(config).await?;
+        let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
         let (mut problem, is_named) = (None, matches!(self.target, Target::Name(_)));
         for backup in choice::candidates(&info, self.target)? {
-            let (free, needed) = (self.free, backup.database_bytes);
+            let needed = backup.database_bytes;
             if needed > free {
                 return Err(format!(
                     "the backup {} has {needed} bytes, and the volume has {free} free: set a larger spec.storage.size",
@@ -144,10 +144,7 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
 
     async fn attempt(&self, config: &Path, set: &str, target: &Target) -> Result<Ended, String> {
         let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-        match std::fs::remove_dir_all(PGDATA_NEW) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("the folder")(error)),
-            _ => {}
-        }
+        files::remove_tree(Path::new(PGDATA_NEW)).map_err(io("the folder"))?;
         let mut options = choice::options(target);
         options.push(format!("--set={set}"));
         options.push(format!("--checksum-page-error={}", if self.refuses_damage { 'y' } else { 'n' }));

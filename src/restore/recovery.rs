@@ -15,6 +15,7 @@ use tokio::time::interval;
 
 use crate::api::names::PostgresNames;
 use crate::contract::pod::PGDATA_NEW;
+use crate::files;
 use crate::pgbackrest::STANZA;
 use crate::postgres::over_socket;
 
@@ -91,10 +92,8 @@ fn restore_command(config: &Path) -> String {
 pub async fn run(config: &Path) -> Result<Ended, String> {
     let io = |error: std::io::Error| format!("PostgreSQL cannot be started: {error}");
     // A lock of a server that was killed would name a process that is another one now.
-    match std::fs::remove_dir_all(SOCKET) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => std::fs::create_dir_all(SOCKET).map_err(io)?,
-    }
+    files::remove_tree(Path::new(SOCKET)).map_err(io)?;
+    std::fs::create_dir_all(SOCKET).map_err(io)?;
     let logins = format!("local all postgres peer\nlocal all {} trust\n", PostgresNames::READER);
     std::fs::write(Path::new(SOCKET).join("pg_hba.conf"), logins).map_err(io)?;
     std::fs::write(Path::new(SOCKET).join("pg_ident.conf"), "").map_err(io)?;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::environment::Environment;
 use super::records::Source;
-use super::{settings, volume};
+use super::settings;
 use crate::contract::backup::Restore;
 use crate::contract::desired::Desired;
 use crate::contract::pod::PGDATA_NEW;
@@ -30,10 +30,9 @@ pub async fn run(
 ) -> Result<String, String> {
     let vault = records.open().await.map_err(|error| error.to_string())?.vault;
     let secrets = Secrets::read(&*vault, &restore.place).await.map_err(|error| error.to_string())?;
-    let free = volume::free().map_err(|error| format!("the volume: {error}"))?;
     let settings = || settings::write_restored(environment, desired);
     let (place, target) = (&restore.place, &restore.target);
-    let restored = restore::Restore { place, target, secrets: &secrets, free, refuses_damage: false, settings };
+    let restored = restore::Restore { place, target, secrets: &secrets, refuses_damage: false, settings };
     let restored = restored.run().await?;
     names::take_over(&restore.service, &environment.names.postgres(&desired.database)).await?;
     restored.server.stop().await?;

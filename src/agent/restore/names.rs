@@ -24,7 +24,7 @@ pub async fn take_over(service: &str, own: &PostgresNames) -> Result<(), String>
         ]
     });
     for (before, now) in logins {
-        if has_role(client, &before).await? {
+        if ensure::has_role(client, &before).await.map_err(|error| error.to_string())? {
             statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&before));
             statements += &format!("ALTER ROLE {} RESET ALL;", ident(&before));
             statements += &renamed("ROLE", &before, &now);
@@ -54,9 +54,4 @@ async fn database(client: &Client) -> Result<String, String> {
         [row] => Ok(row.get(0)),
         _ => Err(format!("the backup has {} databases beside PostgreSQL's own, and one is expected", found.len())),
     }
-}
-
-async fn has_role(client: &Client, role: &str) -> Result<bool, String> {
-    let query = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1";
-    client.query_opt(query, &[&role]).await.map(|row| row.is_some()).map_err(|error| describe(&error))
 }

@@ -169,7 +169,7 @@ fn choose(database: &Database, state: &State, archive: &ArchiveReport, now: Time
 }
 
 /// A Job that status does not know: an operator that ended before status had it left it. The desired state of the
-/// agents names that of a backup; a test is looked for where none is known to run.
+/// agents names that of a backup; a test is found where the next one is created.
 async fn find_unknown(
     context: &Context,
     database: &Database,

@@ -8,11 +8,12 @@ use kube::api::{Api, ListParams};
 
 use crate::api::names::LABEL_NAME;
 use crate::api::{JobRun, RequestState};
+use crate::operator::apply::apply_uncached;
 use crate::operator::apply::object::{Planned, controller_uid};
-use crate::operator::apply::{apply_uncached, delete};
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::migrations::job_pods::JobPods;
+use crate::operator::migrations::remove_job;
 use crate::operator::observe::{JobState, ended, stands};
 use crate::operator::plan::backup;
 use crate::operator::validate::Database;
@@ -73,8 +74,7 @@ pub async fn follow(
             run.message = hindrance.or_else(|| lacks_pod.then(refused));
             // It holds up others.
             if !pods.has_started() && now.duration_since(run.started_at.0) > STARTS {
-                let planned = Planned::new::<Job>(&database.owner, run.job.clone(), serde_json::json!({}));
-                delete(&context.client, &database.owner, &planned).await?;
+                remove_job(context, database, &run.job).await?;
                 let message = run.message.take().unwrap_or_else(|| "its pod does not start".to_owned());
                 fail(run, now, format!("the Job did not start within {} minutes: {message}", STARTS.as_mins()));
             }
@@ -121,8 +121,7 @@ pub async fn replace(
         return Ok(Some(job));
     }
     for job in ended {
-        let planned = Planned::new::<Job>(&database.owner, job.name_any(), serde_json::json!({}));
-        delete(&context.client, &database.owner, &planned).await?;
+        remove_job(context, database, &job.name_any()).await?;
     }
     apply_uncached(context, &database.owner, planned).await?;
     Ok(None)

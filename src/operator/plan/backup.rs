@@ -4,8 +4,8 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::job::{add, literal, place};
-use super::workload::{container_security, pod_metadata, pod_security};
+use super::job::{add, literal, pod_spec};
+use super::workload::{container_security, pod_metadata};
 use crate::api::names::{Names, PostgresNames};
 use crate::api::{BackupRunStatus, BackupType, JobRun};
 use crate::contract::backup::Place;
@@ -30,7 +30,7 @@ const DEADLINE_SECONDS: i64 = 24 * 3600;
 pub fn job(database: &Database, options: &Options, store: &Place, run: &BackupRunStatus) -> Planned {
     let mut annotations = of_request(&run.run);
     annotations[ANNOTATION_TYPE] = format!("{:?}", run.kind).into();
-    let containers = json!([container(database, options, store, run.kind)]);
+    let containers = vec![container(database, options, store, run.kind)];
     let volumes = volumes(database.names());
     planned(database, options, (run.run.job.clone(), COMPONENT), &annotations, (containers, volumes))
 }
@@ -65,7 +65,7 @@ pub fn verification(
     volumes.push(json!({"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}));
     volumes.push(json!({"name": "shm", "emptyDir": {"medium": "Memory"}}));
     let name = (run.job.clone(), VERIFICATION);
-    planned(database, options, name, &of_request(run), (json!([container]), volumes.into()))
+    planned(database, options, name, &of_request(run), (vec![container], volumes))
 }
 
 fn planned(
@@ -73,22 +73,13 @@ fn planned(
     options: &Options,
     (name, component): (String, &str),
     annotations: &Value,
-    (containers, volumes): (Value, Value),
+    (containers, volumes): (Vec<Value>, Vec<Value>),
 ) -> Planned {
     let labels = json!({"app.kubernetes.io/component": component});
-    let mut spec = json!({
-        "serviceAccountName": database.names().migrator(),
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "restartPolicy": "Never",
-        "securityContext": pod_security(options),
-        "containers": containers,
-        "volumes": volumes,
-    });
+    let mut spec = pod_spec(database, options, containers, volumes);
     if !options.image_pull_secrets.is_empty() {
         spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
     }
-    place(&mut spec, database);
     Planned::new::<Job>(
         &database.owner,
         name,
@@ -157,14 +148,14 @@ fn base(database: &Database, options: &Options, name: &str, command: &str, order
 
 /// It reads the whole database, so it has the rights of the instances, and of their certificates only what it
 /// needs.
-fn volumes(names: &Names) -> Value {
+fn volumes(names: &Names) -> Vec<Value> {
     let client = PostgresNames::REPLICATOR;
     let files = ["ca.crt".to_owned(), format!("{client}.crt"), format!("{client}.key")];
     let files: Vec<_> = files.iter().map(|file| json!({"key": file, "path": file})).collect();
     let mut volumes = access(names);
     let tls = json!({"secretName": names.tls_secret(), "defaultMode": 0o440, "items": files});
     volumes.push(json!({"name": "tls", "secret": tls}));
-    volumes.into()
+    volumes
 }
 
 fn access(names: &Names) -> Vec<Value> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::workload::{affinity_to_nodes, container_security};
+use super::workload::{affinity_to_nodes, container_security, pod_security};
 use crate::contract::migration::Policy;
 use crate::contract::pod;
 use crate::operator::apply::object::short_hash;
@@ -38,9 +38,24 @@ pub fn set_resources(spec: &mut Value, migrations: &Migrations) {
     }
 }
 
+/// The spec of a Job's pod, which is scheduled like the database's instances.
+pub fn pod_spec(database: &Database, options: &Options, containers: Vec<Value>, volumes: Vec<Value>) -> Value {
+    let mut spec = json!({
+        "serviceAccountName": database.names().migrator(),
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "restartPolicy": "Never",
+        "securityContext": pod_security(options),
+        "containers": containers,
+        "volumes": volumes,
+    });
+    place(&mut spec, database);
+    spec
+}
+
 /// Schedules the pod like the database's instances: their node affinity, tolerations and priority,
 /// without their pod affinity.
-pub fn place(spec: &mut Value, database: &Database) {
+fn place(spec: &mut Value, database: &Database) {
     let scheduling = &database.scheduling;
     if let Some(affinity) = affinity_to_nodes(scheduling) {
         spec["affinity"] = affinity;

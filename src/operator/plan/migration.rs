@@ -7,9 +7,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use super::drift;
-use super::job::{ANNOTATION_POD, EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal, place, pod_id, set_resources};
+use super::job::{
+    ANNOTATION_POD, EXIT_PERMANENT, JobPod, Ours, add, in_vain, literal, pod_id, pod_spec, set_resources,
+};
 use super::tool;
-use super::workload::{container_security, pod_metadata, pod_security};
+use super::workload::{container_security, pod_metadata};
 use crate::api::ImageSource;
 use crate::api::names::ANNOTATION_CHECK_DRIFT;
 use crate::contract::migration;
@@ -130,15 +132,7 @@ fn template(
     pod: JobPod,
     secrets: Vec<Value>,
 ) -> Value {
-    let mut spec = json!({
-        "serviceAccountName": database.names().migrator(),
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "restartPolicy": "Never",
-        "securityContext": pod_security(options),
-        "containers": pod.containers,
-        "volumes": pod.volumes,
-    });
+    let mut spec = pod_spec(database, options, pod.containers, pod.volumes);
     if !pod.init_containers.is_empty() {
         spec["initContainers"] = pod.init_containers.into();
     }
@@ -146,7 +140,6 @@ fn template(
         spec["imagePullSecrets"] = secrets.into();
     }
     set_resources(&mut spec, migrations);
-    place(&mut spec, database);
     json!({"metadata": pod_metadata(database, json!({"app.kubernetes.io/component": COMPONENT})), "spec": spec})
 }
 

@@ -39,6 +39,18 @@ async fn read(world: &mut World, catalogue: Catalogue) {
     world.settle().await;
 }
 
+/// A database with a backup that is being tested.
+async fn testing() -> World {
+    let mut world = archiving().await;
+    let first = last(&world).expect("a Job").job;
+    end(&world, &first, "Complete");
+    world.settle().await;
+    world.edit(|resource| resource["spec"]["backup"]["schedule"] = json!({}));
+    let catalogue = after(&world, &first);
+    read(&mut world, catalogue).await;
+    world
+}
+
 /// What the leader reads after a Job that succeeded.
 fn after(world: &World, job: &str) -> Catalogue {
     let now = world.now();
@@ -213,13 +225,7 @@ async fn a_job_that_does_not_start_is_given_up() {
 
 #[tokio::test]
 async fn a_test_follows_the_first_backup_and_reports_how_long_it_took() {
-    let mut world = archiving().await;
-    let first = last(&world).expect("a Job").job;
-    end(&world, &first, "Complete");
-    world.settle().await;
-    world.edit(|resource| resource["spec"]["backup"]["schedule"] = json!({}));
-    let catalogue = after(&world, &first);
-    read(&mut world, catalogue).await;
+    let mut world = testing().await;
     let tested = |world: &World| world.resource().status?.backup?.last_verification;
     let run = tested(&world).expect("a Job");
     assert_eq!(
@@ -241,13 +247,7 @@ async fn a_test_follows_the_first_backup_and_reports_how_long_it_took() {
 
 #[tokio::test]
 async fn a_reconcile_that_read_an_older_status_does_not_replace_the_job_that_runs() {
-    let mut world = archiving().await;
-    let first = last(&world).expect("a Job").job;
-    end(&world, &first, "Complete");
-    world.settle().await;
-    world.edit(|resource| resource["spec"]["backup"]["schedule"] = json!({}));
-    let catalogue = after(&world, &first);
-    read(&mut world, catalogue).await;
+    let mut world = testing().await;
     let tested = |world: &World| world.resource().status.and_then(|status| status.backup?.last_verification);
     let run = tested(&world).expect("a Job");
     world.pass(SignedDuration::from_secs(1));

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::sys::statvfs::statvfs;
+
 /// Removes a folder with its content. A missing folder is no error.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
@@ -32,6 +34,15 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// longer.
 pub fn write_out(path: &Path) -> io::Result<()> {
     Ok(nix::unistd::syncfs(&File::open(path)?)?)
+}
+
+/// The space of the volume of a path that may still be used, in bytes.
+///
+/// # Errors
+/// If the file system cannot be read.
+pub fn free(path: &Path) -> nix::Result<u64> {
+    let volume = statvfs(path)?;
+    Ok(volume.blocks_available().saturating_mul(volume.fragment_size()))
 }
 
 /// Closes PGDATA to its group: fsGroup opens it at every mount, and PostgreSQL refuses it then.
