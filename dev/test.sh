@@ -49,15 +49,19 @@ count() {
   (($3 == 0)) || show
 }
 
-# The relevant output of a failed step; the full log is in the file. For tests: the first
-# lines of each, so that a long output of one does not hide the next.
+# The relevant output of a failed step; the full log is in the file. For tests: why each
+# failed, and then the first lines of each, so that a long output of one does not hide the next.
 show() {
   local -a relevant
   mapfile -t relevant < <(sed -n '/^failures:$/,$p' "$log" | awk '
     /^---- .* stdout ----$/ {shown = 0; print; next}
+    /^failures:$/ {if (seen++) exit}
+    NF && shown++ < 6 {print substr($0, 1, 600)}'
+    sed -n '/^failures:$/,$p' "$log" | awk '
+    /^---- .* stdout ----$/ {shown = 0; print; next}
     /^failures:$/ {listing = seen++; next}
     listing && NF {print}
-    !listing && NF && shown++ < 110 {print substr($0, 1, 1000)}')
+    !listing && NF && shown++ < 90 {print substr($0, 1, 600)}')
   ((${#relevant[@]})) || mapfile -t relevant < <(sed -n '/^error/,/^$/p' "$log" | head -n 80)
   ((${#relevant[@]})) || mapfile -t relevant < <(tail -n 30 "$log")
   printf '    %s\n' "${relevant[@]}" "the whole log: $log"

@@ -83,7 +83,11 @@ async fn watch_changes(
     }
 }
 
-fn parse(config_map: &ConfigMap) -> Result<Desired, String> {
+/// Reads the state from its ConfigMap.
+///
+/// # Errors
+/// If it is none.
+pub fn parse(config_map: &ConfigMap) -> Result<Desired, String> {
     let text = text(config_map).ok_or_else(|| format!("the ConfigMap has no key {KEY}"))?;
     serde_json::from_str(text).map_err(|error| error.to_string())
 }

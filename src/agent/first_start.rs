@@ -1,6 +1,7 @@
-//! The first start of a database that this agent has just initialised: by the agent, while Patroni
-//! is still loading. Patroni then finds a running primary and adopts it, and the first
-//! replica finds the role that it streams with.
+//! The first start of a database that this agent has just initialised, or restored in place: by the agent, while
+//! Patroni is still loading. Patroni then finds a running primary and adopts it, and the first replica finds the
+//! role that it streams with. After a restore in place Patroni would not promote it: by its record of the leader's
+//! position the instance lacks WAL.
 
 use std::process::Stdio;
 use std::time::Duration;

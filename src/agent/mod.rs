@@ -47,7 +47,8 @@ mod volume;
 mod wal_on_leader;
 mod watchdog;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -63,19 +64,37 @@ use patroni::process::{Handle, Prepared, Request};
 use patroni::rest;
 use probes::Readiness;
 use report::{Area, Reporter};
+use restore::in_place::{self, Start};
 use state::State;
 
 use crate::contract::report::{Phase, Role};
 
 /// Runs until the kubelet stops the pod.
 pub async fn run() -> ExitCode {
-    match Agent::start().await {
+    let ended = match Agent::start().await {
         Ok((agent, end)) => agent.run(end).await,
         Err(error) => {
             tracing::error!(%error, "the agent cannot start");
+            Ended::With(ExitCode::FAILURE)
+        }
+    };
+    match ended {
+        Ended::With(code) => code,
+        Ended::ToStartAgain => {
+            // In place of this process: the kubelet would wait longer before each restart of the container.
+            let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+            tracing::error!(%error, "the agent cannot start again");
             ExitCode::FAILURE
         }
     }
+}
+
+/// How the agent ended.
+enum Ended {
+    /// For good.
+    With(ExitCode),
+    /// PostgreSQL had to stop for a restore in place.
+    ToStartAgain,
 }
 
 /// An error that only a change or a restart of the pod resolves.
@@ -141,7 +160,7 @@ impl Agent {
         Ok((Self { environment, client, own, reporter, readiness, desired, records, archive }, end))
     }
 
-    async fn run(self, mut end: End) -> ExitCode {
+    async fn run(self, mut end: End) -> Ended {
         // 4. Lock the volume; load Patroni meanwhile, which takes longer than initdb.
         // 5. Initialise the database, if this pod is the one to do it.
         let prepared = tokio::select! {
@@ -151,14 +170,14 @@ impl Agent {
             } => prepared,
             () = end.received() => {
                 self.reporter.update(|report| report.phase = Phase::Stopping);
-                return ExitCode::SUCCESS;
+                return Ended::With(ExitCode::SUCCESS);
             }
         };
         let (_volume, (prepared, leaving)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "the database cannot be prepared");
-                return ExitCode::FAILURE;
+                return Ended::With(ExitCode::FAILURE);
             }
         };
         // 6. Let Patroni run it, under the watchdog.
@@ -169,17 +188,23 @@ impl Agent {
         tokio::spawn(dynamic::repair(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), leaving));
+        let (environment, reporter) = (self.environment.clone(), self.reporter.clone());
+        tokio::spawn(in_place::follow(environment, self.desired.clone(), self.records.clone(), reporter.clone()));
+        let held = in_place::must_stop(self.environment.pod.clone(), self.desired.clone(), reporter);
         // 7. Follow its state, and do the leader's work while it leads.
-        tokio::select! {
-            () = self.follow(&patroni) => {}
-            () = end.received() => {}
-        }
+        let starts_again = tokio::select! {
+            () = self.follow(&patroni) => false,
+            () = end.received() => false,
+            () = held => true,
+        };
         // 8. Shut down.
-        self.stop(patroni, patroni_ended).await
+        let code = self.stop(patroni, patroni_ended).await;
+        if starts_again { Ended::ToStartAgain } else { Ended::With(code) }
     }
 
     /// Patroni, and whether its configuration says that this instance is about to be removed.
     async fn prepare(&self) -> std::io::Result<(Prepared, bool)> {
+        let start = in_place::settle(&self.environment, self.client.clone(), &self.desired, &self.reporter).await?;
         let prepared = Prepared::new()?;
         let initialiser = Initialiser {
             environment: &self.environment,
@@ -192,7 +217,7 @@ impl Agent {
         let desired = desired::first(&mut self.desired.clone()).await;
         patroni::config::write(&self.environment, &desired)?;
         self.reporter.update(|report| report.phase = Phase::StartingPostgres);
-        if data_directory == DataDirectory::Initialised {
+        if data_directory == DataDirectory::Initialised || start == Start::Restored {
             first_start::run().await;
         }
         Ok((prepared, self.environment.is_leaving(&desired)))

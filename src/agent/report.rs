@@ -17,8 +17,9 @@ use super::environment::Environment;
 use super::pod::OwnPod;
 use crate::api::names::ANNOTATION_REPORT;
 use crate::backoff::Backoff;
+use crate::contract::in_place::InPlaceState;
 use crate::contract::order::OrderId;
-use crate::contract::report::{Report, Trouble, VaultHealth};
+use crate::contract::report::{Report, Role, Trouble, VaultHealth};
 use crate::vault::VaultError;
 
 /// Changes within this time are written together.
@@ -75,6 +76,23 @@ impl Reporter {
     /// Whether the report has the answer to this order.
     pub fn has_answered(&self, order: &OrderId) -> bool {
         self.current.borrow().order.as_ref().is_some_and(|answered| answered.id == *order)
+    }
+
+    /// The reported state of this restore in place.
+    pub fn in_place(&self, id: &str) -> Option<InPlaceState> {
+        self.current
+            .borrow()
+            .in_place
+            .as_ref()
+            .filter(|reported| reported.id == id)
+            .map(|reported| reported.state.clone())
+    }
+
+    /// Resolves once this instance is reported as the primary.
+    pub async fn leads(&self) {
+        let mut current = self.current.subscribe();
+        // The sender is this value's own.
+        let _ = current.wait_for(|report| report.role == Some(Role::Primary)).await;
     }
 
     /// Sets or clears the trouble of one area.

@@ -37,8 +37,7 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn write_restored(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
-    let folder = Path::new(PGDATA_NEW);
+pub fn write_restored(environment: &Environment, desired: &Desired, folder: &Path) -> std::io::Result<()> {
     let base = std::iter::once(format!("include '{BASE}'"));
     let lines: Vec<_> = base.chain(lines(environment, desired)).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")

@@ -92,6 +92,11 @@ pub mod reason {
         RESTORE_REFUSED = "RestoreRefused";
         /// The backup of `spec.bootstrap.restore` could not be restored; it is retried.
         RESTORE_FAILED = "RestoreFailed";
+        /// A restore in place replaces the database; nothing else is changed meanwhile.
+        RESTORING = "Restoring";
+        /// Of MigrationsApplied: a restore in place brought back a state before them, and they are not
+        /// applied again by themselves.
+        RESTORED_BEFORE = "RestoredBefore";
         /// `spec.paused` is true.
         PAUSED = "Paused";
         /// There was no primary yet.

@@ -26,7 +26,7 @@ pub use spec::{
 };
 pub use status::{
     AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CertificatesStatus,
-    CredentialsStatus, DriftStatus, Endpoints, HeldStatement, JobRun, MigrationAction, MigrationPlan, MigrationRecord,
-    MigrationState, MigrationsStatus, PendingApproval, PendingRollout, PlannedMigration, RequestState, RequestStatus,
-    ServiceDatabaseStatus, StoredBackup, VerifiedBackup,
+    CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun, LeftTimeline, MigrationAction,
+    MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout,
+    PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, VerifiedBackup,
 };

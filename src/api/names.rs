@@ -67,6 +67,13 @@ documented! {
     /// Annotation of a ServiceDatabase: a token that requests a test of the newest backup. The request is
     /// complete when `status.backup.lastVerification` has the same token and another state than `Running`.
     ANNOTATION_VERIFY_BACKUP = "servicedb.dev/verify-backup";
+    /// Annotation of a ServiceDatabase: a token that requests a restore in place, to the state in
+    /// `servicedb.dev/restore-to`: everything that was committed after that state is left. The request is
+    /// complete when `status.restore` has the same token and another state than `Running`.
+    ANNOTATION_RESTORE = "servicedb.dev/restore";
+    /// Annotation of a ServiceDatabase: the state of the requested restore, as JSON with the fields of
+    /// `spec.bootstrap.restore.target`, such as `{"time": "2026-11-29T10:15:00Z"}`.
+    ANNOTATION_RESTORE_TO = "servicedb.dev/restore-to";
     /// Annotation of a ServiceDatabase: a token that requests a new certificate authority. The
     /// request is in progress when `status.certificates.change.request` has the same token, and
     /// complete when `status.certificates.renewRequest` has it.

@@ -279,6 +279,17 @@ pub struct BackupSpec {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3650").message("spec.backup.retentionDays must be from 1 to 3650"))]
     pub retention_days: i32,
 
+    /// The number of full backups that are kept, with those that stand on them and the WAL since the oldest,
+    /// 1 to 1000. It replaces `retentionDays`.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 1000").message("spec.backup.retentionFullBackups must be from 1 to 1000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_full_backups: Option<i32>,
+
+    /// Other namespaces in which this database may be restored into a new one, by its name.
+    #[schemars(length(max = 50), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub restorable_in: Vec<String>,
+
     /// CPU and memory of the backup Job's container. Default: requests of 100m and 128Mi, limits of
     /// 2 CPUs and 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -316,7 +327,15 @@ pub struct BackupScheduleSpec {
 impl Default for BackupSpec {
     fn default() -> Self {
         let schedule = BackupScheduleSpec::default();
-        Self { enabled: true, store: None, schedule, retention_days: default_retention_days(), resources: None }
+        Self {
+            enabled: true,
+            store: None,
+            schedule,
+            retention_days: default_retention_days(),
+            retention_full_backups: None,
+            restorable_in: Vec::new(),
+            resources: None,
+        }
     }
 }
 
@@ -483,15 +502,22 @@ pub struct RestoreSpec {
 #[x_kube(
     validation = Rule::new("has(self.name) != has(self.path)")
         .message("spec.bootstrap.restore.source needs either name, or path (of a deleted database, as its status.backup.path was)"),
+    validation = Rule::new("has(self.name) || !has(self.namespace)")
+        .message("spec.bootstrap.restore.source.namespace belongs to name: a path has its namespace in it"),
     validation = Rule::new("has(self.path) || !has(self.store)")
         .message("spec.bootstrap.restore.source.store belongs to path: with name, the store is the one of that database")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSource {
-    /// A ServiceDatabase of this namespace.
+    /// A ServiceDatabase, of this namespace unless `namespace` is set.
     #[schemars(length(min = 1, max = 40))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+
+    /// The namespace of that ServiceDatabase, whose `spec.backup.restorableIn` must name this one.
+    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 
     /// The installation's store that has the folder. Default: the installation's default store.
     #[schemars(length(min = 1, max = 40))]
@@ -499,7 +525,7 @@ pub struct RestoreSource {
     pub store: Option<String>,
 
     /// The folder of a deleted database in the store: what `status.backup.path` was. It must be one
-    /// of this namespace.
+    /// of this namespace, or one that the installation allows this namespace (`backup.restoreFrom`).
     #[schemars(length(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -538,6 +564,12 @@ pub struct RestoreTarget {
     /// The newest backup alone, without the WAL after it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub immediate: bool,
+
+    /// The timeline on which the state lies. Default: the one of that time, as far as the source's
+    /// `status.backup.leftTimelines` tells, otherwise the latest.
+    #[schemars(range(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<i64>,
 }
 
 /// When another version of the operator or its images replaces the pods.

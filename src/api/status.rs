@@ -89,6 +89,9 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RequestStatus>,
 
+    /// Last requested restore in place, and its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<InPlaceRestore>,
     /// What `spec.bootstrap.restore` restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
@@ -134,12 +137,42 @@ pub struct BackupStatus {
     /// Time of the next scheduled backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<Time>,
+    /// The last 20 timelines that restores in place have left, the oldest first: each can be recovered
+    /// until then.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub left_timelines: Vec<LeftTimeline>,
     /// Last test of a backup: it was restored and checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<VerifiedBackup>,
     /// Last Job that tests a backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_verification: Option<JobRun>,
+}
+
+/// A timeline that a restore in place has left.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftTimeline {
+    /// The timeline.
+    pub timeline: i64,
+    /// Its last moment.
+    pub left_at: Time,
+    /// The timeline with which the database continued.
+    pub continued_as: i64,
+}
+
+/// A restore in place.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct InPlaceRestore {
+    /// The request, from an annotation.
+    #[serde(flatten)]
+    pub run: RequestStatus,
+    /// The migrations that were applied before it. They are not applied again while the annotation
+    /// exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations_before: Option<String>,
 }
 
 /// A backup that was restored and checked.

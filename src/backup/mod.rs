@@ -64,13 +64,11 @@ async fn back_up() -> Result<(), String> {
 async fn attempt(job: &BackupJob, secrets: &Secrets) -> Result<(), Failure> {
     let serving = hosts::serving(&job.hosts).await.map_err(|message| Failure { code: None, message })?;
     let options = format!(
-        "repo1-retention-full-type=time
-repo1-retention-full={}
-start-fast=y
+        "{}start-fast=y
 archive-timeout=300
 backup-standby=prefer
 ",
-        job.retention_days
+        job.retention()
     );
     let config = Config { place: &job.place, options: &options, database: &hosts::stanza(&serving) };
     let written = config.write(Path::new(ARCHIVE_DIR), secrets);

@@ -14,7 +14,7 @@ use crate::contract::backup::Target;
 use crate::contract::backup_job::{VerificationJob, VerificationOutcome};
 use crate::contract::pod::{ENV_VERIFICATION, PGDATA_NEW};
 use crate::postgres::{describe, ident, immune, over_socket};
-use crate::restore::{self, recovery::SOCKET};
+use crate::restore::{self, recovery, recovery::SOCKET};
 
 /// The schema of the extension that checks, in the restored database.
 const SCHEMA: &str = "servicedb_verification";
@@ -44,7 +44,16 @@ async fn verify(outcome: &mut VerificationOutcome) -> Result<(), String> {
     let secrets = job::secrets(&job.place).await?;
     let started = Instant::now();
     let (place, target) = (&job.place, &Target::Latest);
-    let restored = restore::Restore { place, target, secrets: &secrets, refuses_damage: true, settings };
+    let restored = restore::Restore {
+        folder: Path::new(PGDATA_NEW),
+        spare: 0,
+        place,
+        target,
+        timeline: None,
+        secrets: &secrets,
+        refuses_damage: true,
+        settings: recovery::write_settings,
+    };
     let restored = restored.run().await?;
     outcome.restore_seconds = started.elapsed().as_secs();
     outcome.label = Some(restored.set);
@@ -54,25 +63,6 @@ async fn verify(outcome: &mut VerificationOutcome) -> Result<(), String> {
     restored.server.stop().await?;
     outcome.check_seconds = started.elapsed().as_secs();
     Ok(())
-}
-
-/// Settings for a server that only recovers and is checked. Recovery needs as many prepared transactions as the
-/// database may have.
-fn settings() -> std::io::Result<()> {
-    let control = std::process::Command::new("pg_controldata").arg(PGDATA_NEW).stdin(Stdio::null()).output()?;
-    let control = String::from_utf8_lossy(&control.stdout).into_owned();
-    let prepared = control.lines().find_map(|line| line.strip_prefix("max_prepared_xacts setting:"));
-    let prepared = prepared.map_or("0", str::trim);
-    let lines = format!(
-        "include_if_exists 'postgresql.base.conf'
-shared_buffers = '64MB'
-max_connections = '20'
-max_prepared_transactions = '{prepared}'
-max_wal_size = '1GB'
-autovacuum = 'off'
-"
-    );
-    std::fs::write(Path::new(PGDATA_NEW).join("postgresql.conf"), lines)
 }
 
 async fn check(job: &VerificationJob) -> Result<(), String> {

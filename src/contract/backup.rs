@@ -111,6 +111,9 @@ pub struct Restore {
     pub service: String,
     /// The state to restore.
     pub target: Target,
+    /// The timeline of the target; absent: the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<u32>,
     /// Identifies the declaration that this follows from.
     #[serde(default)]
     pub declared: String,
@@ -142,6 +145,57 @@ impl std::fmt::Display for Target {
             Self::Immediate => formatter.write_str("the newest backup"),
         }
     }
+}
+
+/// Folders in stores that the platform allows namespaces to restore from, beside the folders of their own databases.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct ForeignFolders(pub Vec<ForeignFolder>);
+
+/// A folder of another cluster or namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForeignFolder {
+    /// The store's name.
+    pub store: String,
+    /// The folder, `<prefix>/<cluster id>/<namespace>/<name>/<uid>`.
+    pub path: String,
+    /// The record of the KV mount with its passphrase.
+    pub passphrase_vault_path: String,
+    /// The namespaces that may restore it.
+    pub namespaces: Vec<String>,
+}
+
+impl ForeignFolders {
+    /// Reads the list as the chart writes it.
+    ///
+    /// # Errors
+    /// The entry, the field, and the way out.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let folders: Self = serde_json::from_str(text).map_err(|error| format!("backup.restoreFrom: {error}"))?;
+        for (index, folder) in folders.0.iter().enumerate() {
+            let parts = folder.path.trim_matches('/').split('/').collect::<Vec<_>>();
+            if parts.len() < 4 || parts.iter().any(|part| part.is_empty()) || !is_plain(&folder.path) {
+                return Err(format!(
+                    "backup.restoreFrom[{index}].path is {:?}: it has the form \
+                     <prefix>/<cluster id>/<namespace>/<name>/<uid>",
+                    folder.path
+                ));
+            }
+            if folder.passphrase_vault_path.is_empty() || !is_plain(&folder.passphrase_vault_path) {
+                return Err(format!("backup.restoreFrom[{index}].passphraseVaultPath is no path of a record"));
+            }
+            if folder.namespaces.is_empty() {
+                return Err(format!("backup.restoreFrom[{index}].namespaces is empty: name who may restore it"));
+            }
+        }
+        Ok(folders)
+    }
+}
+
+/// Whether a text can be part of a line of pgBackRest's configuration, and of a path in a policy.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_graphic() && !"\"*+{}".contains(c)) && !text.split('/').any(|part| part == "..")
 }
 
 /// The field of the record with the passphrase.
@@ -190,13 +244,8 @@ impl Store {
                 return Err(format!("{field} is missing"));
             }
         }
-        // Each of these is a line of pgBackRest's configuration, or a path in a policy.
         let parts = [&s3.endpoint, &s3.region, &s3.bucket, &s3.prefix, &self.keys.vault_path];
-        let fits = |text: &str| {
-            text.chars().all(|c| c.is_ascii_graphic() && !"\"*+{}".contains(c))
-                && !text.split('/').any(|part| part == "..")
-        };
-        match parts.into_iter().find(|part| !fits(part)) {
+        match parts.into_iter().find(|part| !is_plain(part)) {
             Some(part) => Err(format!("{part:?} has a character that is not allowed here, or the part '..'")),
             None => Ok(()),
         }
@@ -255,6 +304,31 @@ mod tests {
         assert!(refused(|store| store["gcs"] = "x".into()).contains("unknown field"));
         assert!(Stores::parse(r#"{"Main": {}}"#).is_err());
         assert_eq!(Stores::parse("{}"), Ok(Stores::default()));
+    }
+
+    #[test]
+    fn a_folder_to_restore_from_is_whole_and_names_who_may() {
+        let entry = |path: &str, passphrase: &str, namespaces: &[&str]| {
+            ForeignFolders::parse(
+                &serde_json::json!([{
+                    "store": "main", "path": path, "passphraseVaultPath": passphrase, "namespaces": namespaces,
+                }])
+                .to_string(),
+            )
+        };
+        assert!(entry("/prod/messaging/chat/0c1d", "prod/messaging/chat/backup/0c1d", &["messaging"]).is_ok());
+        for (path, passphrase, namespaces, field) in [
+            ("/prod/messaging/chat", "p", &["messaging"][..], "path"),
+            ("/prod/../chat/0c1d", "p", &["messaging"], "path"),
+            ("/prod/messaging/chat/*", "p", &["messaging"], "path"),
+            ("/prod/messaging/chat/0c1d", "", &["messaging"], "passphraseVaultPath"),
+            ("/prod/messaging/chat/0c1d", "+/x", &["messaging"], "passphraseVaultPath"),
+            ("/prod/messaging/chat/0c1d", "p", &[], "namespaces"),
+        ] {
+            let said = entry(path, passphrase, namespaces).expect_err(path);
+            assert!(said.contains("backup.restoreFrom[0]") && said.contains(field), "{said}");
+        }
+        assert!(ForeignFolders::parse(r#"[{"store": "main", "paths": "x"}]"#).is_err());
     }
 
     #[test]

@@ -20,6 +20,20 @@ pub struct BackupJob {
     /// For how many days the database can be recovered: older backups, and WAL that only they need, are
     /// deleted afterwards.
     pub retention_days: u32,
+    /// How many full backups are kept instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_full_backups: Option<u32>,
+}
+
+impl BackupJob {
+    /// pgBackRest's options for what is kept.
+    pub fn retention(&self) -> String {
+        let (kind, number) = match self.retention_full_backups {
+            Some(number) => ("count", number),
+            None => ("time", self.retention_days),
+        };
+        format!("repo1-retention-full-type={kind}\nrepo1-retention-full={number}\n")
+    }
 }
 
 /// The result.

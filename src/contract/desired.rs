@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::backup::{Place, Restore};
+use super::in_place::{Branch, InPlace};
 use super::memory::Bound;
 use super::order::Order;
 use super::records::Versions;
@@ -82,6 +83,12 @@ pub struct Desired {
     /// The last backup Job; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupRun>,
+    /// The restore in place that is in progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<InPlace>,
+    /// Since the last restore in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Branch>,
 }
 
 /// A backup Job, as agents need to know it.
@@ -120,6 +127,8 @@ impl Desired {
             archive: None,
             backup: None,
             restore: None,
+            in_place: None,
+            branch: None,
         }
     }
 }

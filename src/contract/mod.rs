@@ -6,6 +6,7 @@ pub mod backup;
 pub mod backup_job;
 pub mod certificates;
 pub mod desired;
+pub mod in_place;
 pub mod memory;
 pub mod migration;
 pub mod order;

@@ -8,6 +8,8 @@ pub const VOLUME: &str = "/var/lib/postgresql/data";
 pub const PGDATA: &str = "/var/lib/postgresql/data/pgdata";
 /// The folder in which initdb works, until it is renamed to [`PGDATA`].
 pub const PGDATA_NEW: &str = "/var/lib/postgresql/data/pgdata.new";
+/// The folder in which a restore in place prepares the next data directory; after the switch it has the former one.
+pub const PGDATA_RESTORED: &str = "/var/lib/postgresql/data/pgdata.restored";
 /// A data directory that is kept beside its clone (`agent::aside`, aside.py).
 pub const PGDATA_KEPT: &str = "/var/lib/postgresql/data/pgdata.kept";
 /// [`PGDATA_KEPT`] while it is removed: part of its files may be gone.

@@ -5,6 +5,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::in_place::InPlaceReport;
 use super::order::OrderReport;
 use super::records::Versions;
 use crate::api::{BackupType, MigrationRecord};
@@ -99,6 +100,9 @@ pub struct Report {
     /// What this agent restored in place of an empty database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
+    /// This agent's part in the last restore in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<InPlaceReport>,
     /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -341,6 +345,7 @@ impl Report {
             undone: None,
             archive: None,
             restored: None,
+            in_place: None,
             trouble: None,
         }
     }

@@ -16,6 +16,7 @@ use super::context::Context;
 use super::context::error::Error;
 use super::credentials::vault_sync::Prepared;
 use super::credentials::{binding, vault_sync};
+use super::instances::situation::Restoring;
 use super::instances::{
     self, Decision, Members, Situation, Template, admission, eviction, given_up, growth, patroni_state,
 };
@@ -25,14 +26,17 @@ use super::migrations::{self, drift};
 use super::observe::pods::DatabasePod;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
+use super::restores::in_place;
 use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
 use super::tls::certify::certify;
 use super::tls::served;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
+use crate::api::names::ANNOTATION_RESTORE;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::BackupRun;
+use crate::contract::report::Report;
 use crate::vault::VaultError;
 
 /// While a pod waits for its mounts, observations of Secrets older than this are repeated.
@@ -63,9 +67,10 @@ pub async fn act(
 
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
+    findings.in_place = restore_in_place(database, observed, declared, &status, findings);
     let choice = choose(context, database, observed, &status, findings).await?;
 
-    let recorded = findings.backups.clone();
+    let recorded = (findings.backups.clone(), findings.in_place.desired.is_none());
     match Box::pin(backups::decide(context, database, observed, recorded, findings.now)).await {
         Ok(state) => findings.backups = state,
         // An error affects neither the database nor its status.
@@ -75,8 +80,8 @@ pub async fn act(
     // d. Apply all objects, the workload last.
     let mut volumes = growth::grow(&context.client, database, observed, choice.calm).await?;
     let prepared = (prepared, authorities);
-    let run = findings.backups.run();
-    apply(context, database, observed, (prepared, run), &choice, &mut volumes, &mut failures).await?;
+    let long_work = LongWork { backup: findings.backups.run(), restore: &findings.in_place };
+    apply(context, database, observed, (prepared, long_work), &choice, &mut volumes, &mut failures).await?;
     if failures.is_unanswered() {
         return failures.first();
     }
@@ -100,7 +105,9 @@ pub async fn act(
     }
 
     // g. The migrations, once there is a primary whose credentials were proved.
-    migrate(context, database, observed, declared, findings).await?;
+    if findings.in_place.desired.is_none() {
+        migrate(context, database, observed, declared, findings).await?;
+    }
     failures.first()
 }
 
@@ -156,6 +163,42 @@ async fn secrets(
     Ok((prepared, authorities))
 }
 
+/// What takes long, beside the orders for the instances.
+struct LongWork<'a> {
+    backup: Option<BackupRun>,
+    restore: &'a in_place::State,
+}
+
+/// The restore in place: its next stage, or its result.
+fn restore_in_place(
+    database: &Database,
+    observed: &Observation,
+    declared: &Declared,
+    status: &ServiceDatabaseStatus,
+    findings: &Findings<'_>,
+) -> in_place::State {
+    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let goal = goal(database, declared);
+    let known = in_place::Known {
+        request: database.in_place.as_ref(),
+        name: &database.names().name,
+        backup: status.backup.as_ref().filter(|_| database.archive.is_some()),
+        desired: desired.and_then(|desired| desired.in_place.as_ref()),
+        branch: desired.and_then(|desired| desired.branch.as_ref()),
+        pods: &observed.pods,
+        primary: observed.primary(),
+        is_busy: desired.is_some_and(|desired| desired.order.is_some()),
+        migrations: goal.as_deref(),
+        now: findings.now,
+    };
+    in_place::decide(&known, findings.in_place.clone())
+}
+
+/// The declared migrations and their target, as the ledger names them.
+fn goal(database: &Database, declared: &Declared) -> Option<String> {
+    Some(database.migrations.as_ref()?.policy.goal(declared.revision()?))
+}
+
 /// The decision on the instances.
 struct Choice<'a> {
     situation: Situation<'a>,
@@ -186,6 +229,7 @@ async fn choose<'a>(
         status,
         revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
         refused: None,
+        restoring: findings.in_place.desired.as_ref().map(|_| Restoring { why: findings.in_place.stops_instances() }),
         now: findings.now,
     };
     let mut decision = instances::decide(&situation);
@@ -213,6 +257,7 @@ async fn choose<'a>(
     let calm = decision.order.is_none()
         && decision.replicas == database.instances
         && live.and_then(declared_replicas) == Some(database.instances)
+        && findings.in_place.desired.is_none()
         && !is_held;
     Ok(Choice { situation, decision, template, live, calm })
 }
@@ -221,7 +266,7 @@ async fn apply(
     context: &Context,
     database: &Database,
     observed: &Observation,
-    ((prepared, authorities), backup): ((Prepared, String), Option<BackupRun>),
+    ((prepared, authorities), long_work): ((Prepared, String), LongWork<'_>),
     choice: &Choice<'_>,
     volumes: &mut growth::Volumes,
     failures: &mut Failures,
@@ -246,7 +291,9 @@ async fn apply(
         decision,
         template: &template.body,
         volume_bytes: growth::smallest(database, observed),
-        backup,
+        backup: long_work.backup,
+        in_place: long_work.restore.desired.clone(),
+        branch: long_work.restore.branch.clone(),
     };
     let supporting = plan::supporting(database, &inputs);
     // Objects are removed last, and only if their replacements exist.
@@ -306,6 +353,10 @@ async fn migrate(
     let proved =
         report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
     let applied = is_applied(findings.resource, declared.revision());
+    if let Some(held) = held_after_restore(database, declared, report, applied, &findings.in_place) {
+        findings.progress = Some(held);
+        return Ok(());
+    }
     let refused = is_reported_refused(findings.resource, kind::MIGRATIONS_APPLIED);
     let progress = migrations::advance(context, database, declared, proved, (applied, refused), findings.now).await?;
     match &progress {
@@ -323,6 +374,31 @@ async fn migrate(
     }
     findings.progress = Some(progress);
     Ok(())
+}
+
+/// Migrations that a restore in place has undone: to apply them again could repeat what it was for.
+fn held_after_restore(
+    database: &Database,
+    declared: &Declared,
+    report: Option<&Report>,
+    applied: bool,
+    restored: &in_place::State,
+) -> Option<Progress> {
+    let goal = goal(database, declared).filter(|goal| restored.holds_migrations(database.in_place.as_ref(), goal))?;
+    let ledger = report.and_then(|report| report.ledger.as_ref());
+    let is_there = ledger.map_or(applied, |ledger| ledger.revision.as_ref() == Some(&goal));
+    if is_there {
+        return None;
+    }
+    let version = ledger.and_then(|ledger| ledger.schema_version());
+    let version = version.map(|version| format!(" (version {version})")).unwrap_or_default();
+    let message = format!(
+        "the restore in place brought back a schema{version} from before the declared migrations; they are not applied \
+         again by themselves: change the source or spec.migrations.targetVersion, or, to apply them again, kubectl \
+         annotate servicedatabase {} {ANNOTATION_RESTORE}-",
+        database.names().name
+    );
+    Some(Progress::Waiting { reason: reason::RESTORED_BEFORE, message })
 }
 
 /// Records a failure of Vault in the findings and the cache.

@@ -6,7 +6,7 @@
 //! [`status`] are pure. [`observe`] reads, [`apply`] writes objects. Each concern has its own
 //! module, which begins with its decision: [`instances`] (rolling updates, scaling, volumes,
 //! requests), [`credentials`] (generations, Vault's objects, secret_ids, the Secret with the
-//! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`lifecycle`] (deletion,
+//! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`restores`], [`lifecycle`] (deletion,
 //! objects that it left in Vault, adoption). [`process`] runs the controller; [`context`] is shared
 //! by all reconciles. Imports among these files have one direction (`tests/layout.rs`).
 
@@ -23,6 +23,7 @@ mod observe;
 mod plan;
 mod process;
 mod reconcile;
+mod restores;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -15,9 +15,10 @@ use super::context::error::Error;
 use super::credentials::DesiredCredentials;
 use super::held::{keep_alive, paused, retained};
 use super::instances::{given_up, lost};
-use super::lifecycle::{adopt, deletion, restore};
+use super::lifecycle::{adopt, deletion};
 use super::migrations;
 use super::observe;
+use super::restores::{bootstrap, in_place};
 use super::status::condition::ConditionState;
 use super::status::{Findings, publish};
 use super::validate::validate;
@@ -71,6 +72,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
         instances: None,
         backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
+        in_place: in_place::State::recorded(&resource.status.clone().unwrap_or_default()),
         now: context.now(),
     };
     let mut database = match validate(&resource, &context.options) {
@@ -83,7 +85,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         }
     };
     let declared = resource.spec.bootstrap.restore.as_ref();
-    let restore = Box::pin(restore::resolve(&context, declared, &database, &observed)).await?;
+    let restore = Box::pin(bootstrap::resolve(&context, declared, &database, &observed)).await?;
     database.restore = restore.as_ref().ok().cloned().flatten();
     findings.database = Some(&database);
     if resource.spec.paused {

@@ -12,8 +12,8 @@ use crate::api::conditions::reason;
 use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_BACKUP,
     ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART,
-    ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_VERIFY_BACKUP, Names, PostgresNames,
-    VaultNames,
+    ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO,
+    ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
@@ -21,13 +21,14 @@ use crate::api::{
     SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
 use crate::contract;
-use crate::contract::backup::{Place, Restore, Store};
+use crate::contract::backup::{Place, Restore, Store, Target};
 use crate::contract::desired::{Memory, Requests};
 use crate::contract::migration::{Policy, hash};
 use crate::operator::apply::object::Owner;
 use crate::operator::apply::quantity;
 use crate::operator::backups::schedule::Schedule;
 use crate::operator::context::options::Options;
+use crate::operator::restores::target;
 use crate::operator::tls::authority::Request as AuthorityRequest;
 
 /// A ServiceDatabase whose every value was checked and resolved.
@@ -97,6 +98,8 @@ pub struct Database {
     pub restore: Option<Restore>,
     /// The backups there.
     pub backups: Backups,
+    /// The requested restore in place, from annotations.
+    pub in_place: Option<RestoreRequest>,
     /// The generation of the resource: a failed attempt for it is not repeated.
     pub generation: i64,
 }
@@ -227,8 +230,29 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         archive: archive(resource, options)?,
         restore: None,
         backups: backups(resource)?,
+        in_place: restore_request(resource),
         generation: resource.metadata.generation.unwrap_or_default(),
     })
+}
+
+/// A requested restore in place.
+#[derive(Clone, Debug)]
+pub struct RestoreRequest {
+    /// The token.
+    pub token: String,
+    /// The state to restore and its timeline, or why it is unknown.
+    pub target: Result<(Target, Option<u32>), String>,
+}
+
+fn restore_request(resource: &ServiceDatabase) -> Option<RestoreRequest> {
+    let token = token(resource, ANNOTATION_RESTORE)?;
+    let target = match resource.annotations().get(ANNOTATION_RESTORE_TO) {
+        None => Err(format!("the annotation {ANNOTATION_RESTORE_TO} is missing: it names the state to restore")),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| format!("the annotation {ANNOTATION_RESTORE_TO} is {text:?}: {error}"))
+            .and_then(|target| target::parse(Some(&target), ANNOTATION_RESTORE_TO)),
+    };
+    Some(RestoreRequest { token, target })
 }
 
 /// The backups of a database.
@@ -238,6 +262,8 @@ pub struct Backups {
     pub schedule: Schedule,
     /// For how many days the database can be recovered.
     pub retention_days: u32,
+    /// How many full backups are kept instead.
+    pub retention_full_backups: Option<u32>,
     /// CPU and memory of their Jobs, as declared.
     pub resources: Option<ResourceRequirements>,
     /// The requested backup, from annotations: its token, and its type.
@@ -257,6 +283,11 @@ fn backups(resource: &ServiceDatabase) -> Result<Backups, Invalid> {
             .ok()
             .filter(|days| *days > 0)
             .ok_or_else(|| invalid("spec.backup.retentionDays must be from 1 to 3650".to_owned()))?,
+        retention_full_backups: match spec.retention_full_backups.map(u32::try_from) {
+            None => None,
+            Some(Ok(number)) if number > 0 => Some(number),
+            Some(_) => return Err(invalid("spec.backup.retentionFullBackups must be from 1 to 1000".to_owned())),
+        },
         resources: spec.resources.clone(),
         request: token(resource, ANNOTATION_BACKUP).map(|token| (token, kind)),
         verification_request: token(resource, ANNOTATION_VERIFY_BACKUP),

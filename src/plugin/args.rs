@@ -153,6 +153,23 @@ pub enum Command {
         /// The ServiceDatabase.
         name: String,
     },
+    /// Put the database back to an earlier state, in place. Everything that was committed after it is left; the
+    /// store keeps it. Instances are unavailable for seconds, at the end.
+    Restore {
+        /// The ServiceDatabase.
+        name: String,
+        #[command(flatten)]
+        target: RestoreTo,
+        /// The timeline of the state; default: the one that was alive then.
+        #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+        timeline: Option<i64>,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// How long to wait, in seconds; 0: do not wait.
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
+    },
     /// Name the present state, as a target of a later restore (spec.bootstrap.restore.target.name).
     RestorePoint {
         /// The ServiceDatabase.
@@ -173,6 +190,24 @@ pub enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// The state to restore.
+#[derive(clap::Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct RestoreTo {
+    /// Everything that was committed before this time, with its offset from UTC: 2026-11-29T10:15:00Z.
+    #[arg(long, value_parser = super::restore::time)]
+    pub to: Option<String>,
+    /// Everything up to this position in WAL.
+    #[arg(long)]
+    pub lsn: Option<String>,
+    /// The state that `restore-point` named so.
+    #[arg(long, value_parser = super::restore_point::word)]
+    pub point: Option<String>,
+    /// The newest backup alone, without the WAL after it.
+    #[arg(long)]
+    pub immediate: bool,
 }
 
 /// The output format.

@@ -14,6 +14,7 @@ mod migrations;
 mod psql;
 mod renew_authority;
 mod request;
+mod restore;
 mod restore_point;
 mod rollout;
 mod rotate;
@@ -65,6 +66,10 @@ pub async fn run() -> ExitCode {
             backup::run(&args.connection, &name, backup::Request::Verification, Duration::from_secs(timeout)).await
         }
         Command::Backups { name } => backup::list(&args.connection, &name).await,
+        Command::Restore { name, target, timeline, yes, timeout } => {
+            let target = restore::target(target, timeline);
+            restore::run(&args.connection, &name, &target, yes, Duration::from_secs(timeout)).await
+        }
         Command::RestorePoint { name, word } => restore_point::run(&args.connection, &name, &word).await,
         Command::Psql { name, superuser, arguments } => psql::run(&args.connection, &name, superuser, &arguments).await,
     };

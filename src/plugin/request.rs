@@ -1,4 +1,4 @@
-//! `kubectl servicedb switchover` and `restart`: sends the request, and waits for the result in status.
+//! `kubectl servicedb switchover`, `restart` and `restore`: sends the request, and waits for the result in status.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
-use crate::api::names::{ANNOTATION_RESTART, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO};
-use crate::api::{RequestState, RequestStatus, ServiceDatabase};
+use crate::api::names::{
+    ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO,
+};
+use crate::api::{RequestState, RequestStatus, RestoreTarget, ServiceDatabase};
 
 /// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(250);
@@ -19,6 +21,8 @@ pub enum Request {
     Switchover(Option<String>),
     /// A restart of PostgreSQL on every instance.
     Restart,
+    /// A restore in place.
+    Restore(RestoreTarget),
 }
 
 impl Request {
@@ -29,6 +33,10 @@ impl Request {
                 vec![(ANNOTATION_SWITCHOVER, Some(token.to_owned())), (ANNOTATION_SWITCHOVER_TO, to.clone())]
             }
             Self::Restart => vec![(ANNOTATION_RESTART, Some(token.to_owned()))],
+            Self::Restore(target) => {
+                let target = serde_json::json!(target).to_string();
+                vec![(ANNOTATION_RESTORE, Some(token.to_owned())), (ANNOTATION_RESTORE_TO, Some(target))]
+            }
         }
     }
 
@@ -37,8 +45,17 @@ impl Request {
         let answer = match self {
             Self::Switchover(_) => status.switchover.as_ref(),
             Self::Restart => status.restart.as_ref(),
+            Self::Restore(_) => status.restore.as_ref().map(|restore| &restore.run),
         };
         answer.filter(|answer| answer.request == token)
+    }
+
+    /// The progress of a request that is not answered yet.
+    fn progress(&self, resource: &ServiceDatabase, answer: Option<&RequestStatus>) -> Option<String> {
+        match self {
+            Self::Switchover(_) | Self::Restart => ready_message(&resource.status.as_ref()?.conditions),
+            Self::Restore(_) => answer?.message.clone(),
+        }
     }
 }
 
@@ -58,7 +75,7 @@ pub async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + timeout;
-    let mut shown = resource.status.and_then(|status| ready_message(&status.conditions));
+    let mut shown = request.progress(&resource, None);
     loop {
         let resource = read(&client, &namespace, name).await?;
         let answer = request.answer(&resource, &token);
@@ -71,7 +88,7 @@ pub async fn run(
             eprintln!("error: {message}");
             return Ok(ExitCode::FAILURE);
         }
-        let now = resource.status.as_ref().and_then(|status| ready_message(&status.conditions));
+        let now = request.progress(&resource, answer);
         if now != shown {
             if let Some(now) = now.as_ref().filter(|_| answer.is_some()) {
                 println!("{now}");

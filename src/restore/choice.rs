@@ -62,7 +62,7 @@ fn position(lsn: &str) -> Option<u64> {
 }
 
 /// The options for a target. The latest timeline has every failover of the other database.
-pub fn options(target: &Target) -> Vec<String> {
+pub fn options(target: &Target, timeline: Option<u32>) -> Vec<String> {
     let (kind, position) = match target {
         Target::Latest => ("default", None),
         Target::Immediate => ("immediate", None),
@@ -77,7 +77,10 @@ pub fn options(target: &Target) -> Vec<String> {
     let mut options = vec![format!("--type={kind}")];
     // A backup alone is of the timeline on which it was made.
     if *target != Target::Immediate {
-        options.push("--target-timeline=latest".to_owned());
+        options.push(match timeline {
+            Some(timeline) => format!("--target-timeline={timeline}"),
+            None => "--target-timeline=latest".to_owned(),
+        });
     }
     options.extend(position.map(|position| format!("--target={position}")));
     if kind != "default" {
@@ -140,8 +143,10 @@ mod tests {
     #[test]
     fn a_time_has_its_offset_and_its_fraction() {
         let target = Target::Time("2026-11-29T12:00:00.25+02:00".parse().expect("a time"));
-        let options = options(&target);
+        let options = options(&target, None);
         assert!(options.contains(&"--target=2026-11-29 10:00:00.250000+00".to_owned()), "{options:?}");
         assert!(options.contains(&"--target-timeline=latest".to_owned()), "{options:?}");
+        let options = super::options(&target, Some(10));
+        assert!(options.contains(&"--target-timeline=10".to_owned()), "decimal, as PostgreSQL reads it: {options:?}");
     }
 }

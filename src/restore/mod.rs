@@ -2,6 +2,7 @@
 //! the test of a backup.
 
 mod choice;
+pub mod control;
 pub mod recovery;
 
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::contract::backup::{Place, Target};
-use crate::contract::pod::{PGDATA_NEW, VOLUME};
+use crate::contract::pod::VOLUME;
 use crate::files;
 use crate::pgbackrest::command;
 use crate::pgbackrest::config::{self, Config};
@@ -42,28 +43,34 @@ pub struct Restored {
     pub server: Server,
 }
 
-/// A restore into [`PGDATA_NEW`].
-pub struct Restore<'a, Settings: Fn() -> std::io::Result<()>> {
+/// A restore into a folder of the volume.
+pub struct Restore<'a, Settings: Fn(&Path) -> std::io::Result<()>> {
+    /// The folder; its content is removed.
+    pub folder: &'a Path,
+    /// Bytes of the volume that must remain free.
+    pub spare: u64,
     /// The place of the backup.
     pub place: &'a Place,
     /// What to recover to.
     pub target: &'a Target,
+    /// The timeline of the target; none: the latest.
+    pub timeline: Option<u32>,
     /// What opens the store.
     pub secrets: &'a Secrets,
     /// Whether a page with a wrong checksum, which the backup copied, is an error. It would keep people from all the
     /// rest (pgBackRest 2.60, findings/).
     pub refuses_damage: bool,
-    /// Writes `postgresql.conf`.
+    /// Writes `postgresql.conf` into the folder.
     pub settings: Settings,
 }
 
-impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
+impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
     /// Restores, and runs a server there to the end of recovery; it is still running afterwards.
     ///
     /// # Errors
     /// The problem, without any secret.
     pub async fn run(&self) -> Result<Restored, String> {
-        let database = format!("pg1-path={PGDATA_NEW}\n");
+        let database = format!("pg1-path={}\n", self.folder.display());
         let config = Config { place: self.place, options: "", database: &database };
         config.write(Path::new(FOLDER), self.secrets).map_err(|error| format!("the configuration: {error}"))?;
         let restored = self.recovered(&config::in_folder(Path::new(FOLDER))).await;
@@ -79,9 +86,12 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
         let (mut problem, is_named) = (None, matches!(self.target, Target::Name(_)));
         for backup in choice::candidates(&info, self.target)? {
             let needed = backup.database_bytes;
-            if needed > free {
+            if needed.saturating_add(self.spare) > free {
+                let spare =
+                    if self.spare == 0 { String::new() } else { format!(", of which {} must remain free", self.spare) };
                 return Err(format!(
-                    "the backup {} has {needed} bytes, and the volume has {free} free: set a larger spec.storage.size",
+                    "the backup {} has {needed} bytes, and the volume has {free} bytes free{spare}: set a larger \
+                     spec.storage.size",
                     backup.label
                 ));
             }
@@ -116,7 +126,9 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
             let info = command::info(config).await?;
             let (replayed, time) = match (self.attempt(config, set, target).await?, target) {
                 (Ended::Promoted(server, replayed), Target::Latest) => {
-                    choice::check_end(replayed.position.as_deref(), &info)?;
+                    if !is_left(self.timeline, &info) {
+                        choice::check_end(replayed.position.as_deref(), &info)?;
+                    }
                     return Ok(restored(server, replayed, true));
                 }
                 (Ended::Promoted(server, replayed), _) => return Ok(restored(server, replayed, true)),
@@ -128,8 +140,11 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
             // The other database wrote nothing since the target's time, or what it wrote is not archived yet. The
             // server has ended: once it is certain that nothing is missing, the same again to where it ended, and not
             // further, since WAL may have been archived meanwhile.
-            choice::check_end(replayed.position.as_deref(), &info)?;
-            if until_archived(config, &info, *time).await? {
+            let left = is_left(self.timeline, &info);
+            if !left {
+                choice::check_end(replayed.position.as_deref(), &info)?;
+            }
+            if !left && until_archived(config, &info, *time).await? {
                 tracing::info!("WAL was archived meanwhile: trying again");
                 continue;
             }
@@ -144,15 +159,22 @@ impl<Settings: Fn() -> std::io::Result<()>> Restore<'_, Settings> {
 
     async fn attempt(&self, config: &Path, set: &str, target: &Target) -> Result<Ended, String> {
         let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-        files::remove_tree(Path::new(PGDATA_NEW)).map_err(io("the folder"))?;
-        let mut options = choice::options(target);
+        files::remove_tree(self.folder).map_err(io("the folder"))?;
+        let mut options = choice::options(target, self.timeline);
         options.push(format!("--set={set}"));
         options.push(format!("--checksum-page-error={}", if self.refuses_damage { 'y' } else { 'n' }));
         let options: Vec<_> = options.iter().map(String::as_str).collect();
         command::run(config, "restore", &options).await.map_err(|failure| failure.message)?;
-        (self.settings)().map_err(io("the settings"))?;
-        recovery::run(config).await
+        (self.settings)(self.folder).map_err(io("the settings"))?;
+        recovery::run(config, self.folder).await
     }
+}
+
+/// Whether a timeline is an earlier one than the archive's latest: nothing is added to it any more, and the newest segment
+/// of the archive says nothing of its end.
+fn is_left(timeline: Option<u32>, info: &Info) -> bool {
+    let newest = info.newest_segment.as_ref().and_then(|segment| u32::from_str_radix(segment.get(..8)?, 16).ok());
+    timeline.zip(newest).is_some_and(|(timeline, newest)| timeline < newest)
 }
 
 /// Waits until everything from before a time is in the archive; returns whether something was added since `info`.
@@ -165,5 +187,19 @@ async fn until_archived(config: &Path, info: &Info, time: Timestamp) -> Result<b
             return Ok(false);
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_is_left_once_the_archive_has_a_later_one() {
+        let info = Info { newest_segment: Some("0000000B0000000100000005".to_owned()), ..Info::default() };
+        assert!(is_left(Some(10), &info));
+        assert!(!is_left(Some(11), &info));
+        assert!(!is_left(None, &info), "the latest");
+        assert!(!is_left(Some(10), &Info::default()));
     }
 }

@@ -14,10 +14,10 @@ use tokio::process::{Child, Command};
 use tokio::time::interval;
 
 use crate::api::names::PostgresNames;
-use crate::contract::pod::PGDATA_NEW;
 use crate::files;
 use crate::pgbackrest::STANZA;
 use crate::postgres::over_socket;
+use crate::restore::control;
 
 /// The folder of its socket.
 pub const SOCKET: &str = "/run/servicedb/restore-socket";
@@ -85,11 +85,30 @@ fn restore_command(config: &Path) -> String {
     )
 }
 
-/// Runs the server until recovery has ended. It takes as long as the WAL needs; a kill of the pod ends it.
+/// Writes settings for a server that only recovers: with little memory, and as many prepared transactions as the
+/// database may have.
+///
+/// # Errors
+/// If `pg_control` cannot be read, or the file cannot be written.
+pub fn write_settings(folder: &Path) -> std::io::Result<()> {
+    let prepared = control::read(folder).map_err(std::io::Error::other)?.prepared_transactions;
+    let lines = format!(
+        "include_if_exists 'postgresql.base.conf'
+shared_buffers = '64MB'
+max_connections = '20'
+max_prepared_transactions = '{prepared}'
+max_wal_size = '1GB'
+autovacuum = 'off'
+"
+    );
+    std::fs::write(folder.join("postgresql.conf"), lines)
+}
+
+/// Runs the server on a folder until recovery has ended. It takes as long as the WAL needs; a kill of the pod ends it.
 ///
 /// # Errors
 /// What PostgreSQL logged, if it ended.
-pub async fn run(config: &Path) -> Result<Ended, String> {
+pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
     let io = |error: std::io::Error| format!("PostgreSQL cannot be started: {error}");
     // A lock of a server that was killed would name a process that is another one now.
     files::remove_tree(Path::new(SOCKET)).map_err(io)?;
@@ -97,9 +116,9 @@ pub async fn run(config: &Path) -> Result<Ended, String> {
     let logins = format!("local all postgres peer\nlocal all {} trust\n", PostgresNames::READER);
     std::fs::write(Path::new(SOCKET).join("pg_hba.conf"), logins).map_err(io)?;
     std::fs::write(Path::new(SOCKET).join("pg_ident.conf"), "").map_err(io)?;
-    std::fs::set_permissions(PGDATA_NEW, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
     let mut command = Command::new("postgres");
-    command.arg("-D").arg(PGDATA_NEW).arg("-c").arg(restore_command(config));
+    command.arg("-D").arg(folder).arg("-c").arg(restore_command(config));
     for setting in SETTINGS {
         command.arg("-c").arg(setting);
     }

@@ -36,6 +36,7 @@ backup:
       s3: {endpoint: https://s3.example.com, region: eu-central-1, bucket: backups, prefix: production, uriStyle: path}
       keys: {vaultPath: backups/main}
   defaultStore: main
+  restoreFrom: [{store: main, path: /prod/a/b/c, passphraseVaultPath: prod/a/b/backup/c, namespaces: [staging]}]
   concurrency: 3
 ";
 

@@ -248,6 +248,17 @@ fn the_rest() -> Vec<Row> {
             "bootstrap: {restore: {source: {name: game}, target: {name: \"a'b\"}}}",
             Refused("target.name has letters"),
         ),
+        ("a restore of another namespace", "bootstrap: {restore: {source: {name: game, namespace: games}}}", Accepted),
+        (
+            "a namespace of a folder",
+            "bootstrap: {restore: {source: {store: main, path: /prod/dev/games/game/0c1d, namespace: games}}}",
+            Refused("namespace belongs to name"),
+        ),
+        (
+            "a timeline that is none",
+            "bootstrap: {restore: {source: {name: game}, target: {lsn: 0/3000148, timeline: 0}}}",
+            Refused("timeline"),
+        ),
         ("a restore from nothing", "bootstrap: {restore: {source: {}}}", Refused("source needs either name, or path")),
         (
             "a store beside a name",
@@ -269,6 +280,7 @@ fn the_rest() -> Vec<Row> {
             "bootstrap: {restore: {source: {name: game}, target: {lsn: 0/3000148, immediate: true}}}",
             Refused("target needs exactly one of"),
         ),
+        ("no full backup kept", "backup: {retentionFullBackups: 0}", Refused("spec.backup.retentionFullBackups must be from 1 to 1000")),
         ("no retention", "backup: {retentionDays: 0}", Refused("spec.backup.retentionDays must be from 1 to 3650")),
         (
             "labels and annotations of pods",

@@ -35,6 +35,7 @@ mod provisioning;
 mod refused_pods;
 mod replicas;
 mod restores;
+mod restores_in_place;
 mod rollout;
 mod rotation;
 mod scaling;

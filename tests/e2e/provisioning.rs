@@ -71,7 +71,20 @@ async fn columns_tell(sandbox: &Sandbox, name: &str, uid: &str) {
         table["columnDefinitions"].as_array().expect("columns").iter().map(|column| &column["name"]).collect();
     assert_eq!(
         names,
-        ["Name", "Ready", "Reason", "Instances", "Primary", "Schema", "Age", "Version", "Vault path", "Rotated"],
+        [
+            "Name",
+            "Ready",
+            "Reason",
+            "Instances",
+            "Primary",
+            "Schema",
+            "Age",
+            "Version",
+            "Vault path",
+            "Backup",
+            "Verified",
+            "Rotated"
+        ],
         "the columns of {uid}"
     );
     let cells = table["rows"][0]["cells"].as_array().expect("cells");

@@ -31,13 +31,20 @@ struct Moment {
     time: Timestamp,
     /// The number of rows that were acknowledged before it.
     rows: u64,
+    /// The most rows that were committed before it: those that were acknowledged right after it, and one on its way.
+    most: u64,
+    /// The highest id that may have been sent before it.
+    newest: u64,
 }
 
 impl Moment {
     async fn of(writer: &Writer) -> Self {
         writer.goes_on(20).await;
         let rows = writer.acknowledged() as u64;
-        let moment = Self { time: Timestamp::now(), rows };
+        let time = Timestamp::now();
+        // This thread may have stood still between the two.
+        let (most, newest) = (writer.acknowledged() as u64 + 1, writer.newest() + 1);
+        let moment = Self { time, rows, most, newest };
         // PostgreSQL's time of a commit is before its acknowledgement.
         tokio::time::sleep(Duration::from_millis(20)).await;
         moment
@@ -107,11 +114,10 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
             // By the credentials in Vault, which are its own.
             let connection = sandbox.connect(name).await;
             let ids = column(&connection, "SELECT id FROM notes ORDER BY id").await.expect("the rows");
-            let newest: u64 = ids.last().map_or(0, |id| id.parse().expect("a number"));
-            let rows = moment.rows;
-            assert!(ids.len() as u64 >= rows, "{name}: {} rows, and {rows} were acknowledged", ids.len());
-            // One may have been on its way.
-            assert!(newest <= ids.len() as u64 + 2 && ids.len() as u64 <= rows + 1, "{name}: {newest}, {rows}");
+            let last: u64 = ids.last().map_or(0, |id| id.parse().expect("a number"));
+            let (rows, most, found) = (moment.rows, moment.most, ids.len() as u64);
+            assert!(rows <= found && found <= most, "{name}: {rows} <= {found} <= {most}");
+            assert!(last <= moment.newest, "{name}: {last} <= {}", moment.newest);
         }
         for name in ["by-lsn", "by-name"] {
             sandbox.ready(name, READY).await;

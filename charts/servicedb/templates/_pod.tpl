@@ -49,6 +49,15 @@
   {{- end }}
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.backup.restoreFrom }}
+- name: SERVICEDB_BACKUP_RESTORE_FROM
+  {{- range . }}
+  {{- if not (hasKey $.Values.backup.stores .store) }}
+  {{- fail (printf "backup.restoreFrom names the store %q, which is not one of backup.stores" .store) }}
+  {{- end }}
+  {{- end }}
+  value: {{ toJson . | quote }}
+{{- end }}
 - name: SERVICEDB_BACKUP_CONCURRENCY
   value: {{ .Values.backup.concurrency | quote }}
 - name: SERVICEDB_CONCURRENCY

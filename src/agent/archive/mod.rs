@@ -27,6 +27,8 @@ use crate::contract::pod::{ARCHIVE_DIR, PGDATA};
 use crate::contract::report::Catalogue;
 use crate::pgbackrest::secrets::{Secrets, SecretsError};
 use crate::pgbackrest::{command, config};
+pub use progress::room;
+
 use progress::Progress;
 use segment::Segment;
 use stanza::Stanza;

@@ -29,6 +29,11 @@ const REPORTED: SignedDuration = SignedDuration::from_mins(5);
 /// So many looks in a row must find a failure until it is reported: a segment is tried again.
 const SIGHTINGS: u32 = 2;
 
+/// The bytes of a volume of this size that are kept free: WAL that cannot be archived is given up below.
+pub fn room(size: u64) -> u64 {
+    (size / 10).min(ROOM).max(size / LEAST_SHARE)
+}
+
 const QUERY: &str = "
     SELECT last_archived_time, last_failed_time,
            last_failed_time IS NOT NULL AND (last_archived_time IS NULL OR last_failed_time > last_archived_time) AS failing
@@ -141,8 +146,7 @@ impl Progress {
     /// Archives again once none waits.
     fn give_up(&mut self, refused: bool, free: u64, size: u64) -> std::io::Result<bool> {
         let is_stuck = refused || self.failures >= SIGHTINGS || u64::from(self.waiting) * SEGMENT >= size / SHARE;
-        let room = (size / 10).min(ROOM).max(size / LEAST_SHARE);
-        if free < room && self.waiting > 0 && is_stuck {
+        if free < room(size) && self.waiting > 0 && is_stuck {
             self.given_up_at = Some(Timestamp::now());
             let begins = !self.marker.exists();
             self.marker.set()?;

@@ -2,6 +2,7 @@
 //! where PostgreSQL recovers to the target, and the database then gets its own names. A kill at any point
 //! leaves nothing.
 
+pub mod in_place;
 mod names;
 
 use std::path::Path;
@@ -9,11 +10,11 @@ use std::path::Path;
 use super::environment::Environment;
 use super::records::Source;
 use super::settings;
-use crate::contract::backup::Restore;
+use crate::contract::backup::{Restore, Target};
 use crate::contract::desired::Desired;
 use crate::contract::pod::PGDATA_NEW;
 use crate::pgbackrest::secrets::Secrets;
-use crate::restore;
+use crate::restore::{self, Restored};
 
 /// What Patroni and PostgreSQL keep in a data directory about the database that it was.
 const LEFT_BEHIND: [&str; 3] = ["patroni.dynamic.json", "backup_label.old", "tablespace_map.old"];
@@ -30,13 +31,28 @@ pub async fn run(
 ) -> Result<String, String> {
     let vault = records.open().await.map_err(|error| error.to_string())?.vault;
     let secrets = Secrets::read(&*vault, &restore.place).await.map_err(|error| error.to_string())?;
-    let settings = || settings::write_restored(environment, desired);
+    let folder = Path::new(PGDATA_NEW);
     let (place, target) = (&restore.place, &restore.target);
-    let restored = restore::Restore { place, target, secrets: &secrets, refuses_damage: false, settings };
+    let restored = restore::Restore {
+        folder,
+        spare: 0,
+        place,
+        target,
+        timeline: restore.timeline,
+        secrets: &secrets,
+        refuses_damage: false,
+        settings: |folder: &Path| settings::write_restored(environment, desired, folder),
+    };
     let restored = restored.run().await?;
     names::take_over(&restore.service, &environment.names.postgres(&desired.database)).await?;
+    let summary = summary(&restore.service, target, &restored);
     restored.server.stop().await?;
-    let folder = Path::new(PGDATA_NEW);
+    leave_behind(folder)?;
+    Ok(summary)
+}
+
+/// Removes what was of the database before, and of the recovery.
+fn leave_behind(folder: &Path) -> Result<(), String> {
     for file in LEFT_BEHIND {
         match std::fs::remove_file(folder.join(file)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(format!("{file}: {error}")),
@@ -44,10 +60,12 @@ pub async fn run(
         }
     }
     // It has the settings of the recovery.
-    std::fs::write(folder.join("postgresql.auto.conf"), "")
-        .map_err(|error| format!("postgresql.auto.conf: {error}"))?;
-    let until = restored.until.map(|time| format!("; the last transaction in it was committed at {time}"));
-    let (service, set) = (&restore.service, &restored.set);
+    std::fs::write(folder.join("postgresql.auto.conf"), "").map_err(|error| format!("postgresql.auto.conf: {error}"))
+}
+
+fn summary(service: &str, target: &Target, restored: &Restored) -> String {
+    let until = restored.until.as_ref().map(|time| format!("; the last transaction in it was committed at {time}"));
+    let set = &restored.set;
     let end = if restored.reached { "" } else { "; its archive ends before that" };
-    Ok(format!("{target} of {service} was restored from the backup {set}{end}{}", until.unwrap_or_default()))
+    format!("{target} of {service} was restored from the backup {set}{end}{}", until.unwrap_or_default())
 }

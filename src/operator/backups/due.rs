@@ -27,6 +27,8 @@ pub struct Known<'a> {
     pub catalogue: Option<&'a Catalogue>,
     /// When WAL was last given up.
     pub given_up_at: Option<Timestamp>,
+    /// When a restore in place last left a timeline: what is archived since continues no backup from before.
+    pub left_at: Option<Timestamp>,
     /// The last Job.
     pub last: Option<&'a JobRun>,
     /// The type that is requested, if no Job has answered the request.
@@ -48,8 +50,10 @@ pub enum Due {
 pub fn decide(known: &Known<'_>) -> Due {
     let Some(catalogue) = known.catalogue else { return Due::Later(None) };
     let ended = known.last.and_then(|last| Some((last, last.finished_at.as_ref()?.0)));
+    let newest_full = catalogue.newest_full.as_ref().map(|full| full.started_at);
+    let is_left = known.left_at.is_some_and(|left| newest_full.is_none_or(|full| full < left));
     if let Some(kind) = known.request {
-        return Due::Now(kind);
+        return Due::Now(if is_left { BackupType::Full } else { kind });
     }
     if let Some((last, at)) = ended {
         let unread = last.state == RequestState::Done && catalogue.after.as_ref() != Some(&last.job);
@@ -65,6 +69,9 @@ pub fn decide(known: &Known<'_>) -> Due {
     let (Some(full), Some(newest)) = (&catalogue.newest_full, &catalogue.newest) else {
         return Due::Now(BackupType::Full);
     };
+    if is_left {
+        return Due::Now(BackupType::Full);
+    }
     // No restore goes beyond a gap. A store that is too slow makes one after another: not so many backups.
     let age = |at: Timestamp| known.now.duration_since(at);
     let gap = known.given_up_at.filter(|at| *at > full.started_at);
@@ -175,7 +182,7 @@ mod tests {
         };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
         let (given_up_at, now) = (given_up.map(at), at("2026-11-25T12:00:00Z"));
-        decide(&Known { schedule: &schedule, catalogue, given_up_at, last, request: None, now })
+        decide(&Known { schedule: &schedule, catalogue, given_up_at, left_at: None, last, request: None, now })
     }
 
     #[test]
@@ -200,6 +207,36 @@ mod tests {
         let made = catalogue("2026-11-22T03:00:10Z", Some("2026-11-25T03:00:05Z"));
         assert_eq!(due(Some(&made), None, Some("2026-11-25T04:00:00Z")), Due::Now(BackupType::Full));
         assert!(matches!(due(Some(&made), None, Some("2026-11-21T04:00:00Z")), Due::Later(_)));
+    }
+
+    #[test]
+    fn a_full_backup_follows_a_restore_in_place() {
+        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let schedule = Schedule::of(&spec, "u").expect("a schedule");
+        let made = catalogue("2026-11-22T03:00:10Z", None);
+        let (left_at, now) = (Some(at("2026-11-25T11:59:59Z")), at("2026-11-25T12:00:00Z"));
+        let known = Known {
+            schedule: &schedule,
+            catalogue: Some(&made),
+            given_up_at: None,
+            left_at,
+            last: None,
+            request: Some(BackupType::Incremental),
+            now,
+        };
+        assert_eq!(decide(&known), Due::Now(BackupType::Full), "an incremental one would stand on the left state");
+        assert_eq!(decide(&Known { request: None, ..known }), Due::Now(BackupType::Full));
+        let made = catalogue("2026-11-25T11:59:59Z", None);
+        let known = Known {
+            schedule: &schedule,
+            catalogue: Some(&made),
+            given_up_at: None,
+            left_at,
+            last: None,
+            request: None,
+            now,
+        };
+        assert!(matches!(decide(&known), Due::Later(_)));
     }
 
     #[test]

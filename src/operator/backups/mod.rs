@@ -35,6 +35,8 @@ pub struct State {
     pub again_at: Option<Timestamp>,
     /// When WAL was last given up, as status has it.
     given_up_at: Option<Timestamp>,
+    /// When a restore in place last left a timeline, as status has it.
+    left_at: Option<Timestamp>,
     /// The Job that is to be created.
     start: Option<Start>,
 }
@@ -57,6 +59,7 @@ impl State {
             verified: backup.verified.clone(),
             again_at: None,
             given_up_at: backup.given_up_at.as_ref().map(|at| at.0),
+            left_at: backup.left_timelines.last().map(|left| left.left_at.0),
             start: None,
         }
     }
@@ -76,7 +79,7 @@ impl State {
     }
 }
 
-/// Decides whether a Job starts, and reads the result of those that run.
+/// Decides whether a Job starts, where one may, and reads the result of those that run.
 ///
 /// # Errors
 /// Any error of the API server.
@@ -84,7 +87,7 @@ pub async fn decide(
     context: &Context,
     database: &Database,
     observed: &Observation,
-    recorded: State,
+    (recorded, may_start): (State, bool),
     now: Timestamp,
 ) -> Result<State, Error> {
     let uid = &database.owner.uid;
@@ -105,7 +108,7 @@ pub async fn decide(
     }
     let archive = observed.primary().and_then(|primary| primary.report.as_ref()?.archive.as_ref());
     let archive = archive.filter(|archive| archive.store == place.name && archive.failure.is_none());
-    let Some(archive) = archive.filter(|_| !backs_up) else { return Ok(state) };
+    let Some(archive) = archive.filter(|_| !backs_up && may_start) else { return Ok(state) };
     let earlier = |one: Option<Timestamp>, other: Option<Timestamp>| [one, other].into_iter().flatten().min();
     let start = match choose(database, &state, archive, now) {
         (Due::Now(kind), _) => Some(kind),
@@ -151,6 +154,7 @@ fn choose(database: &Database, state: &State, archive: &ArchiveReport, now: Time
         catalogue: archive.catalogue.as_ref(),
         // The report of an agent that has just started has no earlier gap.
         given_up_at: archive.given_up_at.max(state.given_up_at),
+        left_at: state.left_at,
         last: last.map(|last| &last.run),
         request: request.filter(|(token, _)| answered != Some(token)).map(|(_, kind)| kind),
         now,

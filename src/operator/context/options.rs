@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::contract::backup::Stores;
+use crate::contract::backup::{ForeignFolders, Stores};
 
 /// The operator's settings. They contain no secret: credentials are in files that they name.
 #[derive(clap::Args, Clone, Debug)]
@@ -102,6 +102,9 @@ pub struct Options {
     /// The store of databases whose spec names none; without it they are not backed up.
     #[arg(long, env = "SERVICEDB_BACKUP_DEFAULT_STORE")]
     pub backup_default_store: Option<String>,
+    /// Folders of other clusters or namespaces to restore from, as JSON: `backup.restoreFrom` of the chart.
+    #[arg(long, env = "SERVICEDB_BACKUP_RESTORE_FROM", default_value = "[]", value_parser = ForeignFolders::parse)]
+    pub backup_restore_from: ForeignFolders,
     /// How many backups run at once on one store.
     #[arg(long, env = "SERVICEDB_BACKUP_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     pub backup_concurrency: u16,

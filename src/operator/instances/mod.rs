@@ -40,6 +40,14 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         restart: situation.status.restart.clone(),
         ..Decision::default()
     };
+    if let Some(restoring) = &situation.restoring {
+        let before = situation.observed.desired.as_ref().map(|desired| desired.instances);
+        decision.replicas = situation.live().max(1);
+        decision.members = before.unwrap_or(situation.database.instances);
+        decision.keep_pods = true;
+        decision.under_way = restoring.why.clone().map(|why| ConditionState::no(reason::RESTORING, why));
+        return decision;
+    }
     let order_state = situation.order_state();
     // Users' requests first: they are answered even if other changes are pending.
     requests::switchover(situation, &order_state, &mut decision);

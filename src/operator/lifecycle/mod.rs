@@ -3,4 +3,3 @@
 pub mod adopt;
 pub mod deletion;
 pub mod orphans;
-pub mod restore;

@@ -257,6 +257,27 @@ fn trouble(reason: &str, message: String) -> Trouble {
 }
 
 #[cfg(test)]
+impl DatabasePod {
+    /// A ready pod whose agent has just started, for tests to change.
+    pub fn sample(name: &str) -> Self {
+        let report = Report::starting(name.to_owned(), Timestamp::UNIX_EPOCH);
+        let pod = serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "name": name, "uid": name, "annotations": {ANNOTATION_REPORT: serde_json::json!(report).to_string()},
+            },
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{
+                    "name": "database", "ready": true, "restartCount": 0, "image": "i", "imageID": "i",
+                    "state": {"running": {"startedAt": "1970-01-01T00:00:00Z"}},
+                }],
+            },
+        }));
+        Self::from(&pod.expect("a pod"), Timestamp::UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

@@ -117,6 +117,7 @@ fn container(database: &Database, options: &Options, store: &Place, kind: Backup
         kind,
         hosts: (0..database.instances).map(host).collect(),
         retention_days: database.backups.retention_days,
+        retention_full_backups: database.backups.retention_full_backups,
     };
     // A document of strings and numbers always has a JSON form.
     let order = serde_json::to_string(&backup).unwrap_or_default();

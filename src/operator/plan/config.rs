@@ -40,6 +40,8 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         system_identifier: inputs.system_identifier.map(str::to_owned),
         volume_bytes: inputs.volume_bytes,
         backup: inputs.backup.clone(),
+        in_place: inputs.in_place.clone(),
+        branch: inputs.branch.clone(),
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -75,6 +77,8 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         authorities: None,
         archive: database.archive.clone(),
         backup: None,
+        in_place: None,
+        branch: None,
         // Only before the database exists.
         restore: database.restore.clone(),
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::contract::desired::BackupRun;
+use crate::contract::in_place::{Branch, InPlace};
 use crate::operator::apply::object::Annotations;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
@@ -35,4 +36,8 @@ pub struct Inputs<'a> {
     pub volume_bytes: Option<u64>,
     /// The last backup Job.
     pub backup: Option<BackupRun>,
+    /// The restore in place that is in progress.
+    pub in_place: Option<InPlace>,
+    /// Since the last restore in place.
+    pub branch: Option<Branch>,
 }

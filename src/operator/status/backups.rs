@@ -40,6 +40,7 @@ pub fn status(
         next_at: findings.backups.next_at.map(|at| Time(seconds(at))),
         last_verification: findings.backups.last_verification.clone(),
         verified: findings.backups.verified.clone(),
+        left_timelines: findings.in_place.left.clone(),
         ..before
     };
     if let Some(catalogue) = archive.and_then(|archive| archive.catalogue.as_ref()) {

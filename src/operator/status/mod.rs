@@ -107,6 +107,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
         backup,
+        restore: findings.in_place.status.clone(),
         restored: restored(observed).or(previous.restored),
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),

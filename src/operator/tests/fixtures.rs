@@ -120,6 +120,8 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         template: &Value::Null,
         volume_bytes: database.volume_bytes,
         backup: None,
+        in_place: None,
+        branch: None,
         options,
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },

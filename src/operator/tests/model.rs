@@ -294,6 +294,7 @@ impl Model {
             status: &self.status,
             revision: Some(&revision),
             refused: None,
+            restoring: None,
             now: self.now,
         });
         let inputs = Inputs { decision: &decision, ..inputs(&database, &OPTIONS) };

@@ -74,6 +74,7 @@ impl Scene {
             status: &self.status,
             revision: self.revision,
             refused: self.refused,
+            restoring: None,
             now: self.now,
         })
     }
@@ -433,6 +434,7 @@ fn answer(scene: &Scene, ordinal: i32) -> Option<String> {
         status: &scene.status,
         revision: scene.revision,
         refused: scene.refused,
+        restoring: None,
         now: scene.now,
     };
     let name = format!("chat-db-{ordinal}");

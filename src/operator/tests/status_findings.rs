@@ -15,6 +15,7 @@ use crate::operator::instances::Decision;
 use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
+use crate::operator::restores::in_place;
 use crate::operator::status::condition::ConditionState;
 use crate::operator::status::{Findings, InstancesFindings, compute};
 use crate::operator::validate::validate;
@@ -87,6 +88,7 @@ impl Scene {
             declared: self.declared.as_ref(),
             drift: self.drift.clone(),
             backups: self.backups.clone(),
+            in_place: in_place::State::default(),
             instances: self.volumes.clone().map(|state| InstancesFindings {
                 decision: Decision::default(),
                 pending: None,

@@ -71,6 +71,11 @@ impl Writer {
         self.rows.lock().expect("the rows").len()
     }
 
+    /// The id of the last acknowledged row.
+    pub fn newest(&self) -> u64 {
+        self.rows.lock().expect("the rows").last().copied().unwrap_or_default()
+    }
+
     /// Whether a write failed.
     pub fn broke(&self) -> bool {
         self.broke.load(Ordering::Relaxed)

@@ -6,16 +6,20 @@ use serde_json::json;
 
 use crate::api::conditions::reason;
 use crate::api::names::Names;
-use crate::api::{RestoreSource, RestoreSpec, RestoreTarget, ServiceDatabase};
-use crate::contract::backup::{Restore, Target};
+use crate::api::{RestoreSource, RestoreSpec, ServiceDatabase};
+use crate::contract::backup::{ForeignFolder, Place, Restore, Target};
 use crate::operator::apply::object::short_hash;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::options::Options;
 use crate::operator::observe::Observation;
+use crate::operator::restores::target::{check, parse};
 use crate::operator::validate::{Database, Invalid, place};
 
 const FIELD: &str = "spec.bootstrap.restore";
+const TARGET: &str = "spec.bootstrap.restore.target";
+/// The target, and its timeline.
+type Wanted = (Target, Option<u32>);
 
 /// Resolves the restore that the spec declares, if the database does not exist yet. What was resolved once
 /// holds: the other database may be deleted meanwhile.
@@ -29,28 +33,39 @@ pub async fn resolve(
     observed: &Observation,
 ) -> Result<Result<Option<Restore>, Invalid>, Error> {
     let Some(spec) = spec.filter(|_| !observed.initialized()) else { return Ok(Ok(None)) };
-    let target = match target(spec.target.as_ref()) {
+    let target = match parse(spec.target.as_ref(), TARGET) {
         Ok(target) => target,
         Err(message) => return Ok(Err(refused(message))),
     };
     let declared = short_hash(&json!(spec));
     let before = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
     let before = before.and_then(|desired| desired.restore.as_ref()).filter(|before| before.declared == declared);
-    if let Some(before) = before {
+    if let Some(before) = before
+        && spec.source.namespace.as_ref().is_none_or(|namespace| *namespace == database.names().namespace)
+    {
         // Only what was chosen: others may write to the ConfigMap, and what follows from it is a right in Vault.
         let (store, path) = (Some(before.place.name.as_str()), before.place.path.as_str());
         return Ok(of_path(&context.options, database.names(), store, path, target)
-            .map(|restore| Some(Restore { declared, ..restore })));
+            .map(|restore| Some(Restore { declared, timeline: before.timeline, ..restore })));
     }
-    let RestoreSource { name, store, path } = &spec.source;
+    let RestoreSource { name, namespace, store, path } = &spec.source;
     Ok(match (name, path) {
         (Some(name), _) => {
-            let api: Api<ServiceDatabase> = Api::namespaced(context.client.clone(), &database.names().namespace);
+            let own = &database.names().namespace;
+            let namespace = namespace.as_ref().unwrap_or(own);
+            let api: Api<ServiceDatabase> = Api::namespaced(context.client.clone(), namespace);
             let source = api.get_opt(name).await?;
             let source = source.filter(|source| source.uid().as_ref() != Some(&database.owner.uid));
             match source {
-                Some(source) => of_resource(&context.options, &source, target, context.now()),
-                None => Err(refused(format!(
+                Some(source) if namespace == own || source.spec.backup.restorable_in.contains(own) => {
+                    of_resource(&context.options, &source, target, context.now())
+                }
+                // Whether it exists is not told to a namespace that it does not allow.
+                _ if namespace != own => Err(refused(format!(
+                    "{FIELD}.source is {name} of the namespace {namespace}: there is no such ServiceDatabase, or its \
+                     spec.backup.restorableIn does not name {own}"
+                ))),
+                _ => Err(refused(format!(
                     "{FIELD}.source.name is {name}, which is no other ServiceDatabase of this namespace: for one that \
                      was deleted, give its folder in the store as path"
                 ))),
@@ -66,55 +81,19 @@ fn refused(message: String) -> Invalid {
     Invalid { reason: reason::RESTORE_REFUSED, message }
 }
 
-/// The target, whose fields the rules of the CRD have checked.
-fn target(spec: Option<&RestoreTarget>) -> Result<Target, String> {
-    let Some(spec) = spec else { return Ok(Target::Latest) };
-    match (&spec.time, &spec.lsn, &spec.name, spec.immediate) {
-        (Some(time), None, None, false) => {
-            let parsed = time.parse().map_err(|error| format!("{FIELD}.target.time is {time}: {error}"))?;
-            Ok(Target::Time(parsed))
-        }
-        (None, Some(lsn), None, false) => Ok(Target::Lsn(lsn.clone())),
-        (None, None, Some(name), false) => Ok(Target::Name(name.clone())),
-        (None, None, None, true) => Ok(Target::Immediate),
-        _ => Err(format!("{FIELD}.target needs exactly one of time, lsn, name and immediate: true")),
-    }
-}
-
 /// The restore of a ServiceDatabase that exists.
 fn of_resource(
     options: &Options,
     source: &ServiceDatabase,
-    target: Target,
+    target: Wanted,
     now: Timestamp,
 ) -> Result<Restore, Invalid> {
     let name = source.name_any();
     let names = Names::new(source.namespace().unwrap_or_default(), &name);
     let backup = source.status.as_ref().and_then(|status| status.backup.as_ref());
-    let Some((backup, from)) = backup.and_then(|backup| Some((backup, backup.recoverable_from.as_ref()?.0))) else {
-        return Err(refused(format!(
-            "{FIELD}.source.name is {name}, which has no backup in a store: see its conditions BackedUp and \
-             ContinuousArchiving"
-        )));
-    };
-    if let Target::Time(time) = target
-        && (time < from || time > now)
-    {
-        return Err(refused(format!(
-            "{FIELD}.target.time is {time}, but {name} can be recovered from {from} on, until now, as far as its WAL is \
-             archived"
-        )));
-    }
-    let gap = backup.given_up_at.as_ref().map(|at| at.0);
-    let full = backup.newest_full.as_ref().map(|full| full.started_at.0);
-    if let (Target::Time(time), Some(gap)) = (&target, gap)
-        && full.is_some_and(|full| full < gap)
-        && *time > gap
-    {
-        return Err(refused(format!(
-            "{FIELD}.target.time is {time}, but WAL of {name} was given up at {gap}, and there is no full backup after it"
-        )));
-    }
+    let refusal = |message: String| refused(format!("{FIELD}.source.name is {name}: {message}"));
+    let timeline = check(backup, (&target.0, target.1), (&name, TARGET), now).map_err(refusal)?;
+    let Some(backup) = backup else { return Err(refusal("it has no store".to_owned())) };
     let Some(store) = options.backup_stores.0.get(&backup.store) else {
         return Err(refused(format!(
             "{FIELD}: {name} is in the store {}, which this installation lacks",
@@ -123,7 +102,7 @@ fn of_resource(
     };
     // Not the path in status, which other hands may have written.
     let place = place(&names, &source.uid().unwrap_or_default(), (&backup.store, store), &options.cluster_id);
-    Ok(Restore { place, service: name, target, declared: String::new() })
+    Ok(Restore { place, service: name, target: target.0, timeline, declared: String::new() })
 }
 
 /// The restore of a database that was deleted: of this cluster and namespace, as the folder says, since the
@@ -133,7 +112,7 @@ fn of_path(
     own: &Names,
     store: Option<&str>,
     path: &str,
-    target: Target,
+    target: Wanted,
 ) -> Result<Restore, Invalid> {
     let Some(name) = store.or(options.backup_default_store.as_deref()) else {
         return Err(refused(format!("{FIELD}.source.store is missing, and this installation has no default store")));
@@ -151,14 +130,30 @@ fn of_path(
         }
         _ => None,
     };
-    let Some((place, service)) = place else {
+    let foreign = || {
+        let same = |folder: &&ForeignFolder| {
+            folder.store == name
+                && folder.path.trim_matches('/') == path.trim_matches('/')
+                && folder.namespaces.contains(&own.namespace)
+        };
+        let folder = options.backup_restore_from.0.iter().find(same)?;
+        let place = Place {
+            name: name.to_owned(),
+            store: store.clone(),
+            path: format!("/{}", folder.path.trim_matches('/')),
+            passphrase: folder.passphrase_vault_path.trim_matches('/').to_owned(),
+        };
+        Some((place, *parts.get(1).filter(|service| is_name(service))?))
+    };
+    let Some((place, service)) = place.or_else(foreign) else {
         let example = place_example(options, own, (name, store));
         return Err(refused(format!(
-            "{FIELD}.source.path is {path:?}, which is no folder of this namespace in the store {name}: it has the \
-             form {example}"
+            "{FIELD}.source.path is {path:?}, which is no folder of this namespace in the store {name} (they \
+             have the form {example}), and none that the installation allows it (backup.restoreFrom)"
         )));
     };
-    Ok(Restore { place, service: service.to_owned(), target, declared: String::new() })
+    let (target, timeline) = target;
+    Ok(Restore { place, service: service.to_owned(), target, timeline, declared: String::new() })
 }
 
 fn place_example(options: &Options, own: &Names, store: (&str, &crate::contract::backup::Store)) -> String {
@@ -173,7 +168,7 @@ fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::backup::{Place, Stores};
+    use crate::contract::backup::{ForeignFolders, Place, Stores};
     use crate::operator::tests::fixtures;
 
     fn installation() -> Options {
@@ -183,7 +178,7 @@ mod tests {
     }
 
     fn by_path(path: &str) -> Result<Restore, Invalid> {
-        of_path(&installation(), &Names::new("messaging", "copy"), Some("main"), path, Target::Latest)
+        of_path(&installation(), &Names::new("messaging", "copy"), Some("main"), path, (Target::Latest, None))
     }
 
     #[test]
@@ -215,12 +210,33 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_another_cluster_needs_the_platforms_word_for_this_namespace() {
+        let path = "/prod/other/chat/0c1d";
+        let allowed = |namespace: &str| {
+            let folder = ForeignFolder {
+                store: "main".into(),
+                path: path.into(),
+                passphrase_vault_path: "prod/other/chat/backup/0c1d".into(),
+                namespaces: vec![namespace.into()],
+            };
+            let options = Options { backup_restore_from: ForeignFolders(vec![folder]), ..installation() };
+            let target = (Target::Latest, Some(7));
+            of_path(&options, &Names::new("messaging", "copy"), Some("main"), path, target)
+        };
+        let found = allowed("messaging").expect("an allowed folder");
+        assert_eq!((found.service.as_str(), found.place.path.as_str()), ("chat", path));
+        assert_eq!((found.place.passphrase.as_str(), found.timeline), ("prod/other/chat/backup/0c1d", Some(7)));
+        let said = allowed("games").expect_err("another namespace's").message;
+        assert!(said.contains("backup.restoreFrom"), "{said}");
+    }
+
+    #[test]
     fn a_time_outside_of_the_window_is_refused_with_it() {
         let mut source = fixtures::resource(fixtures::MINIMAL);
         let refused = |source: &ServiceDatabase, time: &str| {
             let target = Target::Time(time.parse().expect("a time"));
             let now = "2026-11-29T12:00:00Z".parse().expect("a time");
-            of_resource(&installation(), source, target, now)
+            of_resource(&installation(), source, (target, None), now)
         };
         let said = refused(&source, "2026-11-29T11:00:00Z").expect_err("no backup").message;
         assert!(said.contains("has no backup"), "{said}");

@@ -1,0 +1,98 @@
+//! A restore in place: the operator names its stage in the desired state, the agents report how far they are.
+//!
+//! The leader restores into a folder beside its data directory while it serves ([`Stage::Prepare`]), the others stop
+//! ([`Stage::Hold`]), and the leader starts on the restored folder ([`Stage::Switch`]). What the others have is of the
+//! state that was left, by its timeline ([`Branch`]): they clone the leader.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::backup::Target;
+
+/// A restore in place that is in progress.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct InPlace {
+    /// Identifies this attempt among all that the database ever gets.
+    pub id: String,
+    /// The pod whose data directory is replaced: the leader's.
+    pub pod: String,
+    /// The state to restore.
+    pub target: Target,
+    /// The timeline of the target; absent: the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<u32>,
+    /// The timeline that is left, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaves: Option<u32>,
+    /// The stage.
+    pub stage: Stage,
+    /// When the stage began.
+    pub since: Timestamp,
+}
+
+/// The stage of a restore in place.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// The pod restores beside its data directory, and serves.
+    Prepare,
+    /// The other pods stop PostgreSQL.
+    Hold,
+    /// The pod stops PostgreSQL, replaces its data directory, and starts.
+    Switch,
+}
+
+/// The branch of the database's history that holds since the last restore in place.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Branch {
+    /// [`InPlace::id`] of that restore.
+    pub id: String,
+    /// Its first timeline. A data directory of an earlier one is of the state that was left.
+    pub timeline: u32,
+    /// The timeline that was left.
+    pub left: u32,
+    /// When it was left.
+    pub at: Timestamp,
+}
+
+/// An agent's part in a restore in place.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct InPlaceReport {
+    /// [`InPlace::id`].
+    pub id: String,
+    /// How far it is.
+    pub state: InPlaceState,
+}
+
+/// How far an agent is with a restore in place.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum InPlaceState {
+    /// The restored folder is complete.
+    Prepared(Prepared),
+    /// PostgreSQL of this pod is stopped.
+    Held,
+    /// The data directory is the restored one.
+    Switched {
+        /// Since when: everything of the former one was committed before, everything of this one after it.
+        at: Timestamp,
+    },
+    /// It failed, and nothing of the running database was changed.
+    Failed {
+        /// The problem, and what to do.
+        message: String,
+    },
+}
+
+/// A restored folder, as the file in it describes it, too.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Prepared {
+    /// What was restored, for people.
+    pub summary: String,
+    /// Its timeline.
+    pub timeline: u32,
+}

@@ -1,0 +1,469 @@
+//! A restore in place, on request: its stages, and its result. Each stage is in the desired state of the agents, so
+//! no state is lost with the operator; until the last one nothing of the running database is changed.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::names::ANNOTATION_RESTORE_TO;
+use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
+use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage};
+use crate::operator::observe::pods::DatabasePod;
+use crate::operator::restores::target;
+use crate::operator::status::condition::seconds;
+use crate::operator::validate::RestoreRequest;
+
+/// How long the other instances may take to stop.
+const HOLD_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
+/// The number of left timelines that status keeps.
+const KEPT: usize = 20;
+
+/// The input of a decision.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The request.
+    pub request: Option<&'a RestoreRequest>,
+    /// The database's name.
+    pub name: &'a str,
+    /// The backups in status.
+    pub backup: Option<&'a BackupStatus>,
+    /// The stage that the agents know.
+    pub desired: Option<&'a InPlace>,
+    /// The branch that the agents know.
+    pub branch: Option<&'a Branch>,
+    /// The pods.
+    pub pods: &'a [DatabasePod],
+    /// The primary.
+    pub primary: Option<&'a DatabasePod>,
+    /// Whether an agent executes an order.
+    pub is_busy: bool,
+    /// The migrations that are declared, as the ledger names them.
+    pub migrations: Option<&'a str>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The restore in place of one database in this reconcile.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The last request, and its result.
+    pub status: Option<InPlaceRestore>,
+    /// The stage for the agents.
+    pub desired: Option<InPlace>,
+    /// The branch of history that holds, for the agents.
+    pub branch: Option<Branch>,
+    /// The timelines that restores in place have left.
+    pub left: Vec<LeftTimeline>,
+}
+
+impl State {
+    /// The state in status.
+    pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
+        let left = status.backup.as_ref().map(|backup| backup.left_timelines.clone()).unwrap_or_default();
+        Self { status: status.restore.clone(), desired: None, branch: left.last().and_then(recorded), left }
+    }
+
+    /// Why the instances do not serve as declared; none if they do.
+    pub fn stops_instances(&self) -> Option<String> {
+        let in_place = self.desired.as_ref().filter(|in_place| in_place.stage != Stage::Prepare)?;
+        Some(format!("{} is being replaced by a state from the archive (status.restore)", in_place.pod))
+    }
+
+    /// Whether these migrations were applied before the restored state, and are not to be applied again by themselves.
+    pub fn holds_migrations(&self, request: Option<&RestoreRequest>, migrations: &str) -> bool {
+        let Some(status) = &self.status else { return false };
+        status.run.state == RequestState::Done
+            && request.is_some_and(|request| request.token == status.run.request)
+            && status.migrations_before.as_deref() == Some(migrations)
+    }
+}
+
+/// The branch as status has it, in case that the agents' document was lost.
+fn recorded(left: &LeftTimeline) -> Option<Branch> {
+    Some(Branch {
+        id: String::new(),
+        timeline: u32::try_from(left.continued_as).ok()?,
+        left: u32::try_from(left.timeline).ok()?,
+        at: left.left_at.0,
+    })
+}
+
+/// Decides on the next stage.
+pub fn decide(known: &Known<'_>, recorded: State) -> State {
+    let branch = known.branch.cloned().or(recorded.branch);
+    let mut state = State { desired: known.desired.cloned(), branch, ..recorded };
+    let is_switching = state.desired.as_ref().is_some_and(|in_place| in_place.stage == Stage::Switch);
+    let token = known.request.map(|request| request.token.as_str());
+    let status = state.status.clone();
+    match status.filter(|status| status.run.state == RequestState::Running) {
+        // From the last stage on only the agent knows which state the volume has.
+        Some(running) if is_switching || token == Some(&running.run.request) => {
+            state.status = Some(running);
+            advance(known, &mut state);
+        }
+        Some(_) => {
+            state.desired = None;
+            end(&mut state, RequestState::Failed, "the annotation was removed or changed".to_owned());
+        }
+        None => match (known.request, &state.status) {
+            (Some(request), before) if before.as_ref().is_none_or(|before| before.run.request != request.token) => {
+                state.status = Some(begun(request, known));
+                advance(known, &mut state);
+            }
+            // An operator that ended before status had the result, or status of another one.
+            _ if is_switching => advance(known, &mut state),
+            _ => state.desired = None,
+        },
+    }
+    state
+}
+
+fn begun(request: &RestoreRequest, known: &Known<'_>) -> InPlaceRestore {
+    InPlaceRestore {
+        run: RequestStatus {
+            request: request.token.clone(),
+            state: RequestState::Running,
+            started_at: Time(seconds(known.now)),
+            message: None,
+        },
+        migrations_before: known.migrations.map(str::to_owned),
+    }
+}
+
+fn end(state: &mut State, result: RequestState, message: String) {
+    if let Some(status) = &mut state.status {
+        (status.run.state, status.run.message) = (result, Some(message));
+    }
+}
+
+fn tell(state: &mut State, message: String) {
+    if let Some(status) = &mut state.status {
+        status.run.message = Some(message);
+    }
+}
+
+fn fail(state: &mut State, message: String) {
+    state.desired = None;
+    end(state, RequestState::Failed, message);
+}
+
+fn advance(known: &Known<'_>, state: &mut State) {
+    let Some(current) = state.desired.clone() else {
+        let token = state.status.as_ref().map(|status| format!("{} ", status.run.request)).unwrap_or_default();
+        // An operator that ended before status had the result.
+        return match state.branch.clone().filter(|branch| branch.id.starts_with(&token)) {
+            Some(branch) => done(known, state, &branch),
+            None => start(known, state),
+        };
+    };
+    let pod = known.pods.iter().find(|pod| pod.name == current.pod);
+    let reported = |pod: &DatabasePod| {
+        let reported = pod.report.as_ref()?.in_place.clone()?;
+        Some(reported.state).filter(|_| reported.id == current.id)
+    };
+    let answer = pod.and_then(reported);
+    if let Some(InPlaceState::Failed { message }) = &answer {
+        return fail(state, format!("{message}; nothing was changed"));
+    }
+    let leads = known.primary.map(|primary| primary.name.as_str());
+    // Until the switch, another primary has other WAL than what was prepared.
+    if current.stage != Stage::Switch && leads.is_some_and(|leads| leads != current.pod) {
+        state.desired = None;
+        return start(known, state);
+    }
+    match (current.stage, answer) {
+        (Stage::Prepare, Some(InPlaceState::Prepared(prepared))) => {
+            let Some(timeline) = known.primary.and_then(|primary| primary.report.as_ref()?.timeline) else {
+                return tell(state, "waiting for a primary".to_owned());
+            };
+            if prepared.timeline <= timeline {
+                // The instance was promoted again meanwhile, by a restart.
+                state.desired = None;
+                return start(known, state);
+            }
+            tell(state, format!("{}; the other instances are being stopped", prepared.summary));
+            state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, leaves: Some(timeline), ..current });
+        }
+        (Stage::Prepare, _) => tell(state, format!("{} restores beside the running database", current.pod)),
+        (Stage::Hold, _) => {
+            let runs: Vec<_> = known
+                .pods
+                .iter()
+                .filter(|pod| pod.name != current.pod && reported(pod) != Some(InPlaceState::Held))
+                .map(|pod| pod.name.as_str())
+                .collect();
+            if runs.is_empty() {
+                state.desired = Some(InPlace { stage: Stage::Switch, since: known.now, ..current });
+            } else if known.now.duration_since(current.since) > HOLD_PATIENCE {
+                let message = format!(
+                    "{} did not stop within {} s, and could continue with the state that is to be left; nothing was \
+                     changed",
+                    runs.join(", "),
+                    HOLD_PATIENCE.as_secs()
+                );
+                fail(state, message);
+            }
+        }
+        (Stage::Switch, Some(InPlaceState::Switched { at })) if leads == Some(&current.pod) => {
+            let timeline = known.primary.and_then(|primary| primary.report.as_ref()?.timeline);
+            let Some((timeline, left)) = timeline.zip(current.leaves).filter(|(timeline, left)| left < timeline) else {
+                return;
+            };
+            let branch = Branch { id: current.id, timeline, left, at: rounded_up(at) };
+            state.desired = None;
+            state.branch = Some(branch.clone());
+            done(known, state, &branch);
+        }
+        (Stage::Switch, _) => {}
+    }
+}
+
+fn start(known: &Known<'_>, state: &mut State) {
+    let target = match known.request.map(|request| request.target.clone()) {
+        Some(Ok(target)) => target,
+        Some(Err(message)) => return fail(state, message),
+        None => return fail(state, "the annotation was removed".to_owned()),
+    };
+    let (target, timeline) = target;
+    let checked = target::check(known.backup, (&target, timeline), (known.name, ANNOTATION_RESTORE_TO), known.now);
+    let timeline = match checked {
+        Ok(timeline) => timeline,
+        Err(message) => return fail(state, message),
+    };
+    let Some(primary) = known.primary.filter(|_| !known.is_busy) else {
+        let waits = if known.is_busy { "an order that is in progress" } else { "a primary" };
+        return tell(state, format!("waiting for {waits}"));
+    };
+    let token = state.status.as_ref().map(|status| status.run.request.as_str()).unwrap_or_default();
+    state.desired = Some(InPlace {
+        // Another attempt has another id, so that no report of an earlier one counts.
+        id: format!("{token} {}", known.now),
+        pod: primary.name.clone(),
+        target,
+        timeline,
+        stage: Stage::Prepare,
+        since: known.now,
+        leaves: None,
+    });
+    let message = format!("{} restores beside the running database", primary.name);
+    tell(state, message);
+}
+
+/// Status has whole seconds; starting the server takes longer than what is added.
+fn rounded_up(at: Timestamp) -> Timestamp {
+    let second = seconds(at);
+    if second == at { at } else { second + SignedDuration::from_secs(1) }
+}
+
+fn done(known: &Known<'_>, state: &mut State, branch: &Branch) {
+    let left =
+        LeftTimeline { timeline: branch.left.into(), left_at: Time(branch.at), continued_as: branch.timeline.into() };
+    if state.left.last() != Some(&left) {
+        state.left.push(left);
+        let surplus = state.left.len().saturating_sub(KEPT);
+        state.left.drain(..surplus);
+    }
+    let what = state.status.as_ref().and_then(|status| status.run.message.clone()).unwrap_or_default();
+    let what = what.split("; the other instances").next().unwrap_or_default().to_owned();
+    let message = format!(
+        "{what}; the way back: kubectl servicedb restore {} --to {} restores the state that was left",
+        known.name, branch.at
+    );
+    end(state, RequestState::Done, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::backup::Target;
+    use crate::contract::in_place::{InPlaceReport, Prepared};
+    use crate::contract::report::Role;
+
+    /// A database of two instances, whose restore is decided on step by step.
+    struct Scene {
+        request: Option<RestoreRequest>,
+        pods: Vec<DatabasePod>,
+        leader: usize,
+        state: State,
+        now: Timestamp,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let target = Target::Time("2026-11-29T11:00:00Z".parse().expect("a time"));
+            let mut pods = vec![DatabasePod::sample("chat-db-0"), DatabasePod::sample("chat-db-1")];
+            for (pod, role) in pods.iter_mut().zip([Role::Primary, Role::Replica]) {
+                let report = pod.report.as_mut().expect("a report");
+                (report.role, report.timeline) = (Some(role), Some(3));
+            }
+            Self {
+                request: Some(RestoreRequest { token: "t".into(), target: Ok((target, None)) }),
+                pods,
+                leader: 0,
+                state: State::default(),
+                now: "2026-11-29T12:00:00Z".parse().expect("a time"),
+            }
+        }
+
+        fn step(&mut self) -> &State {
+            let backup: BackupStatus = serde_json::from_value(serde_json::json!({
+                "store": "main", "path": "/x", "recoverableFrom": "2026-11-29T10:00:00Z",
+            }))
+            .expect("a status");
+            let (desired, branch) = (self.state.desired.clone(), self.state.branch.clone());
+            let known = Known {
+                request: self.request.as_ref(),
+                name: "chat",
+                backup: Some(&backup),
+                desired: desired.as_ref(),
+                branch: branch.as_ref(),
+                pods: &self.pods,
+                primary: Some(&self.pods[self.leader]),
+                is_busy: false,
+                migrations: Some("goal"),
+                now: self.now,
+            };
+            self.state = decide(&known, self.state.clone());
+            &self.state
+        }
+
+        fn report(&mut self, pod: usize, state: InPlaceState) {
+            let id = self.state.desired.as_ref().expect("a stage").id.clone();
+            self.pods[pod].report.as_mut().expect("a report").in_place = Some(InPlaceReport { id, state });
+        }
+
+        fn prepared(&mut self) {
+            self.step();
+            let prepared = Prepared { summary: "the state of 11:00 was restored".into(), timeline: 4 };
+            self.report(self.leader, InPlaceState::Prepared(prepared));
+        }
+
+        fn stage(&self) -> Option<Stage> {
+            self.state.desired.as_ref().map(|in_place| in_place.stage)
+        }
+
+        fn result(&self) -> (RequestState, String) {
+            let run = &self.state.status.as_ref().expect("a result").run;
+            (run.state, run.message.clone().unwrap_or_default())
+        }
+    }
+
+    #[test]
+    fn the_leader_prepares_the_others_stop_and_then_it_switches() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        assert_eq!((scene.stage(), scene.state.stops_instances()), (Some(Stage::Prepare), None), "it serves");
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Hold));
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Hold), "chat-db-1 could still be promoted");
+        assert!(scene.state.stops_instances().is_some());
+        scene.report(1, InPlaceState::Held);
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Switch));
+        scene.report(0, InPlaceState::Switched { at: scene.now });
+        scene.pods[0].report.as_mut().expect("a report").timeline = Some(4);
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Done));
+        assert!(
+            scene.result().1.contains("kubectl servicedb restore chat --to 2026-11-29T12:00:00Z"),
+            "{:?}",
+            scene.result()
+        );
+        assert_eq!(scene.state.branch.as_ref().map(|branch| (branch.left, branch.timeline)), Some((3, 4)));
+        assert_eq!((scene.state.left[0].timeline, scene.state.left[0].continued_as), (3, 4));
+        assert!(scene.state.holds_migrations(scene.request.as_ref(), "goal"));
+        assert!(!scene.state.holds_migrations(scene.request.as_ref(), "another goal"), "a changed source is applied");
+        assert!(!scene.state.holds_migrations(None, "goal"), "the annotation was removed");
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Done), "once");
+    }
+
+    #[test]
+    fn a_failover_before_the_switch_begins_again_on_the_new_primary() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.step();
+        let first = scene.state.desired.clone().expect("a stage");
+        scene.leader = 1;
+        scene.step();
+        let second = scene.state.desired.clone().expect("a stage");
+        assert_eq!((second.stage, second.pod.as_str()), (Stage::Prepare, "chat-db-1"));
+        scene.now += SignedDuration::from_secs(1);
+        assert_eq!(first.stage, Stage::Hold);
+    }
+
+    #[test]
+    fn a_primary_that_was_promoted_again_prepares_again() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.pods[0].report.as_mut().expect("a report").timeline = Some(4);
+        scene.now += SignedDuration::from_secs(1);
+        let before = scene.state.desired.clone().expect("a stage").id;
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Prepare), "the database took the prepared timeline itself");
+        assert_ne!(scene.state.desired.as_ref().expect("a stage").id, before);
+    }
+
+    #[test]
+    fn an_instance_that_does_not_stop_ends_it_and_so_does_a_removed_annotation_until_the_switch() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.step();
+        scene.now += HOLD_PATIENCE + SignedDuration::from_secs(1);
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+        assert!(scene.result().1.contains("chat-db-1 did not stop"), "{:?}", scene.result());
+
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.step();
+        let request = scene.request.take();
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+
+        let mut scene = Scene { request, ..Scene::new() };
+        scene.prepared();
+        scene.step();
+        scene.report(1, InPlaceState::Held);
+        scene.step();
+        scene.request = None;
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Switch), "only the agent knows which state the volume has");
+        scene.report(0, InPlaceState::Failed { message: "no".into() });
+        scene.step();
+        assert_eq!((scene.stage(), scene.result()), (None, (RequestState::Failed, "no; nothing was changed".into())));
+    }
+
+    #[test]
+    fn a_target_outside_of_the_window_or_that_is_none_begins_nothing() {
+        let mut scene = Scene::new();
+        let early = Target::Time("2026-11-29T09:00:00Z".parse().expect("a time"));
+        scene.request = Some(RestoreRequest { token: "t".into(), target: Ok((early, None)) });
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+        assert!(scene.result().1.contains("2026-11-29T10:00:00Z"), "{:?}", scene.result());
+        scene.request = Some(RestoreRequest { token: "u".into(), target: Err("not one".into()) });
+        scene.step();
+        assert_eq!(scene.result(), (RequestState::Failed, "not one".into()));
+    }
+
+    #[test]
+    fn an_operator_that_ended_before_status_was_written_goes_on_from_the_desired_state() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.step();
+        scene.report(1, InPlaceState::Held);
+        scene.step();
+        scene.state = State { desired: scene.state.desired.clone(), ..State::default() };
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (Some(Stage::Switch), RequestState::Running));
+        let before = scene.state.clone();
+        scene.report(0, InPlaceState::Switched { at: scene.now });
+        scene.pods[0].report.as_mut().expect("a report").timeline = Some(4);
+        let branch = scene.step().branch.clone();
+        scene.state = State { branch, desired: None, ..before };
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Done), "and restores nothing once more");
+        assert_eq!(scene.state.left.len(), 1);
+    }
+}
