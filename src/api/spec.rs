@@ -286,7 +286,7 @@ pub struct BackupSpec {
     pub retention_full_backups: Option<i32>,
 
     /// Other namespaces in which this database may be restored into a new one, by its name.
-    #[schemars(length(max = 50), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(schema_with = "restorable_in_schema")]
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub restorable_in: Vec<String>,
 
@@ -643,6 +643,16 @@ fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 "message": "spec.postgres.parameters: a value must not have control characters"
             }
         ]
+    })
+}
+
+fn restorable_in_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "description": "Other namespaces in which this database may be restored into a new one, by its name.",
+        "items": { "type": "string", "description": "A namespace.", "minLength": 1, "maxLength": 63 },
+        "maxItems": 50,
+        "x-kubernetes-list-type": "set",
     })
 }
 
