@@ -253,7 +253,7 @@ async fn locales(client: &Client) -> Result<(), EnsureError> {
 /// (`debug_print_…`), statistics, errors, lock waits, `pgaudit`, `auto_explain`. `track_activities`
 /// keeps the statement out of the activity that another session's deadlock report and the
 /// postmaster's report of a crash quote. The others apply in case a library raises the level.
-const UNLOGGED: &str = "BEGIN; SET LOCAL log_min_messages = 'panic'; SET LOCAL client_min_messages = 'error'; \
+pub const UNLOGGED: &str = "BEGIN; SET LOCAL log_min_messages = 'panic'; SET LOCAL client_min_messages = 'error'; \
                         SET LOCAL track_activities = off; \
                         SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
                         SET LOCAL log_min_duration_sample = -1; SET LOCAL log_transaction_sample_rate = 0; \

@@ -34,7 +34,8 @@ pub async fn prepare(environment: &Environment, client: kube::Client) -> Instant
     began + division.shutdown
 }
 
-async fn checkpoint() {
+/// Writes the dirty pages, if this is a primary.
+pub async fn checkpoint() {
     let result: Result<(), String> = async {
         let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.map_err(|e| e.to_string())?;
         let query = "SELECT pg_catalog.pg_is_in_recovery()";

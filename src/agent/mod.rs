@@ -51,6 +51,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use nix::sys::signal::{self as signals, kill};
+use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -81,6 +83,10 @@ pub async fn run() -> ExitCode {
     match ended {
         Ended::With(code) => code,
         Ended::ToStartAgain => {
+            // What this process started would go on without anybody who knows it; the end of the container would end it.
+            if let Err(error) = kill(Pid::from_raw(-1), signals::Signal::SIGKILL) {
+                tracing::debug!(%error, "no other process was ended");
+            }
             // In place of this process: the kubelet would wait longer before each restart of the container.
             let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
             tracing::error!(%error, "the agent cannot start again");
@@ -197,9 +203,13 @@ impl Agent {
             () = end.received() => false,
             () = held => true,
         };
-        // 8. Shut down.
+        // 8. Shut down. For a restore in place nobody limits the time; a shutdown that is broken off would end it.
+        if starts_again {
+            handover::checkpoint().await;
+        }
         let code = self.stop(patroni, patroni_ended).await;
-        if starts_again { Ended::ToStartAgain } else { Ended::With(code) }
+        let is_over = tokio::time::timeout(Duration::ZERO, end.received()).await.is_ok();
+        if starts_again && !is_over { Ended::ToStartAgain } else { Ended::With(code) }
     }
 
     /// Patroni, and whether its configuration says that this instance is about to be removed.

@@ -22,9 +22,8 @@ pub struct InPlace {
     /// The timeline of the target; absent: the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<u32>,
-    /// The timeline that is left, once it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leaves: Option<u32>,
+    /// The store that the state comes from, and that keeps what is left.
+    pub store: String,
     /// The stage.
     pub stage: Stage,
     /// When the stage began.
@@ -76,15 +75,24 @@ pub enum InPlaceState {
     /// PostgreSQL of this pod is stopped.
     Held,
     /// The data directory is the restored one.
-    Switched {
-        /// Since when: everything of the former one was committed before, everything of this one after it.
-        at: Timestamp,
-    },
+    Switched(Switched),
     /// It failed, and nothing of the running database was changed.
     Failed {
         /// The problem, and what to do.
         message: String,
     },
+}
+
+/// The exchange of the data directories.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Switched {
+    /// When: everything of the former directory was committed before, everything of the restored one after it.
+    pub at: Timestamp,
+    /// The timeline of the former directory.
+    pub left: u32,
+    /// The first timeline of the restored one.
+    pub timeline: u32,
 }
 
 /// A restored folder, as the file in it describes it, too.

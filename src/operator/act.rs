@@ -36,6 +36,7 @@ use crate::api::conditions::{self as kind, reason};
 use crate::api::names::ANNOTATION_RESTORE;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::BackupRun;
+use crate::contract::in_place::Stage;
 use crate::contract::report::Report;
 use crate::vault::VaultError;
 
@@ -105,8 +106,11 @@ pub async fn act(
     }
 
     // g. The migrations, once there is a primary whose credentials were proved.
-    if findings.in_place.desired.is_none() {
-        migrate(context, database, observed, declared, findings).await?;
+    match findings.in_place.desired.as_ref().map(|in_place| in_place.stage) {
+        None => migrate(context, database, observed, declared, findings).await?,
+        Some(Stage::Prepare) => {}
+        // One that runs would connect again, and apply to the restored database what was undone.
+        Some(Stage::Hold | Stage::Switch) => migrations::stop(context, database).await?,
     }
     failures.first()
 }
@@ -182,7 +186,8 @@ fn restore_in_place(
     let known = in_place::Known {
         request: database.in_place.as_ref(),
         name: &database.names().name,
-        backup: status.backup.as_ref().filter(|_| database.archive.is_some()),
+        backup: status.backup.as_ref(),
+        store: database.archive.as_ref().map(|place| place.name.as_str()),
         desired: desired.and_then(|desired| desired.in_place.as_ref()),
         branch: desired.and_then(|desired| desired.branch.as_ref()),
         pods: &observed.pods,
@@ -229,7 +234,11 @@ async fn choose<'a>(
         status,
         revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
         refused: None,
-        restoring: findings.in_place.desired.as_ref().map(|_| Restoring { why: findings.in_place.stops_instances() }),
+        restoring: findings
+            .in_place
+            .desired
+            .as_ref()
+            .map(|in_place| Restoring { why: findings.in_place.stops_instances(), pod: in_place.pod.clone() }),
         now: findings.now,
     };
     let mut decision = instances::decide(&situation);

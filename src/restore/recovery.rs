@@ -63,12 +63,14 @@ impl Replayed {
 
 /// Settings of this server. Nobody connects but this process; WAL that it writes waits until the database archives
 /// to its own place; and replicas are waited for by nobody.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "listen_addresses=",
     "unix_socket_directories=/run/servicedb/restore-socket",
     "hba_file=/run/servicedb/restore-socket/pg_hba.conf",
     "ident_file=/run/servicedb/restore-socket/pg_ident.conf",
     "hot_standby=off",
+    // Only then PostgreSQL marks the history of the new timeline for the archive.
+    "archive_mode=on",
     "archive_command=/bin/false",
     "synchronous_standby_names=",
     "ssl=off",

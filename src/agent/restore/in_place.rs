@@ -12,7 +12,7 @@ use kube::Api;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 
-use super::{leave_behind, summary};
+use super::{leave_behind, logins, summary};
 use crate::agent::archive;
 use crate::agent::desired::{self, DesiredState};
 use crate::agent::environment::Environment;
@@ -21,8 +21,10 @@ use crate::agent::report::Reporter;
 use crate::agent::settings;
 use crate::agent::volume;
 use crate::contract::desired::Desired;
-use crate::contract::in_place::{InPlace, InPlaceReport, InPlaceState, Prepared, Stage};
-use crate::contract::pod::{PGDATA, PGDATA_REMOVING, PGDATA_RESTORED, SOCKET_DIR};
+use crate::contract::in_place::{InPlace, InPlaceReport, InPlaceState, Prepared, Stage, Switched};
+use crate::contract::pod::{
+    ARCHIVE_GIVEN_UP, PGDATA, PGDATA_KEPT, PGDATA_REMOVING, PGDATA_RESTORED, SOCKET_DIR, VOLUME,
+};
 use crate::files;
 use crate::pgbackrest::secrets::Secrets;
 use crate::postgres::over_socket;
@@ -33,7 +35,7 @@ const MARK: &str = "servicedb.restored.json";
 /// Timeout of the read of the desired state at the start. Without the API server nobody is promoted, so what is known
 /// from before suffices then.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pause between two attempts to remove the former data directory.
+/// The pause between two attempts to remove the former data directory, and between two looks at the room.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// The content of [`MARK`].
@@ -42,7 +44,7 @@ struct Mark {
     id: String,
     prepared: Prepared,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    switched_at: Option<Timestamp>,
+    switched: Option<Switched>,
 }
 
 /// What a pod has to do in a stage.
@@ -102,11 +104,18 @@ pub async fn settle(
             }
             Part::Switch(in_place) => {
                 return Ok(match switch(&in_place.id) {
-                    Ok(at) => {
-                        report(reporter, &in_place.id, InPlaceState::Switched { at });
+                    Ok(switched) => {
+                        report(reporter, &in_place.id, InPlaceState::Switched(switched));
+                        if let Err(error) = make_primary(Path::new(PGDATA)) {
+                            tracing::warn!(%error, "the restored instance may start as a replica");
+                        }
                         Start::Restored
                     }
                     Err(message) => {
+                        // A later attempt must not succeed: the operator may have seen this one's failure.
+                        if let Err(error) = withdraw(Path::new(PGDATA_RESTORED)) {
+                            tracing::warn!(%error, "the mark of the restored folder cannot be removed");
+                        }
                         tracing::error!(message, "the data directory is not replaced");
                         report(reporter, &in_place.id, InPlaceState::Failed { message });
                         Start::Usual
@@ -136,8 +145,8 @@ async fn read(environment: &Environment, client: kube::Client) -> Option<Desired
     desired::parse(&config_map).ok()
 }
 
-/// Removes a data directory of a state that a restore in place has left: it is in the archive, and Patroni would try
-/// to continue with it.
+/// Sets a data directory of a state that a restore in place has left aside: it is in the archive, and Patroni would try
+/// to continue with it. It is removed as one that was replaced by a clone (`agent::aside`).
 fn remove_left(branch: Option<u32>) -> std::io::Result<()> {
     let folder = Path::new(PGDATA);
     let Some(branch) = branch.filter(|_| folder.exists()) else { return Ok(()) };
@@ -145,13 +154,16 @@ fn remove_left(branch: Option<u32>) -> std::io::Result<()> {
         Ok(control) if control.timeline < branch => {
             tracing::warn!(
                 timeline = control.timeline,
-                "removing the data directory: it is of the state before the last restore in place, which began the \
-                 timeline {branch}"
+                "setting the data directory aside: it is of the state before the last restore in place, which began \
+                 the timeline {branch}"
             );
-            let removing = Path::new(PGDATA_REMOVING);
+            let (kept, removing) = (Path::new(PGDATA_KEPT), Path::new(PGDATA_REMOVING));
             files::remove_tree(removing)?;
-            files::rename(folder, removing)?;
-            files::remove_tree(removing)
+            if kept.exists() {
+                files::rename(kept, removing)?;
+                files::remove_tree(removing)?;
+            }
+            files::rename(folder, kept)
         }
         Ok(_) => Ok(()),
         Err(problem) => {
@@ -162,27 +174,50 @@ fn remove_left(branch: Option<u32>) -> std::io::Result<()> {
 }
 
 /// Makes the restored folder the data directory, unless it is already; returns since when it is.
-fn switch(id: &str) -> Result<Timestamp, String> {
+fn switch(id: &str) -> Result<Switched, String> {
     let (current, restored) = (Path::new(PGDATA), Path::new(PGDATA_RESTORED));
-    if let Some(at) = read_mark(current).filter(|mark| mark.id == id).and_then(|mark| mark.switched_at) {
-        return Ok(at);
+    if let Some(switched) = read_mark(current).filter(|mark| mark.id == id).and_then(|mark| mark.switched) {
+        return Ok(switched);
+    }
+    if !current.exists() && !restored.exists() {
+        return Err("the volume of this instance is empty, so the others continue with the former state".to_owned());
     }
     let Some(mut mark) = read_mark(restored).filter(|mark| mark.id == id) else {
         return Err(format!("{PGDATA_RESTORED} is not the folder of this restore: request it again"));
     };
     let control = control::read(current)?;
     check_left(&control, mark.prepared.timeline, waiting(current).map_err(|error| format!("pg_wal: {error}"))?)?;
-    let at = Timestamp::now();
-    mark.switched_at = Some(at);
+    let switched = Switched { at: Timestamp::now(), left: control.timeline, timeline: mark.prepared.timeline };
+    mark.switched = Some(switched.clone());
     write_mark(restored, &mark).map_err(|error| format!("{PGDATA_RESTORED}: {error}"))?;
     renameat2(AT_FDCWD, restored, AT_FDCWD, current, RenameFlags::RENAME_EXCHANGE)
         .map_err(|error| format!("the file system of the volume cannot exchange two folders: {error}"))?;
+    // From here on it is done, whatever fails.
     let parent = current.parent().unwrap_or(current);
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(|error| format!("{}: {error}", parent.display()))?;
+    if let Err(error) = File::open(parent).and_then(|parent| parent.sync_all()) {
+        tracing::warn!(%error, "the exchange of the folders may not be durable yet");
+    }
     tracing::info!(mark.prepared.summary, timeline = mark.prepared.timeline, "the data directory is replaced");
-    Ok(at)
+    Ok(switched)
+}
+
+/// Removes the mark of a restored folder: it does not become the data directory.
+fn withdraw(restored: &Path) -> std::io::Result<()> {
+    remove_file(&restored.join(MARK))
+}
+
+/// Lets the restored instance start as the primary, although Patroni may have made it a replica since: no other one
+/// runs.
+fn make_primary(folder: &Path) -> std::io::Result<()> {
+    remove_file(&folder.join("standby.signal"))?;
+    remove_file(&folder.join("recovery.signal"))
+}
+
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that the way back exists: everything of the state that is left is in the archive.
@@ -193,6 +228,11 @@ fn check_left(control: &control::Control, restored: u32, waiting: usize) -> Resu
                     once the database is available"
                 .to_owned(),
         );
+    }
+    if Path::new(ARCHIVE_GIVEN_UP).exists() {
+        return Err("WAL is being given up, so there would be no way back: see ContinuousArchiving, and request the \
+                    restore again"
+            .to_owned());
     }
     if waiting > 0 {
         return Err(format!(
@@ -234,13 +274,19 @@ fn report(reporter: &Reporter, id: &str, state: InPlaceState) {
 
 /// Resolves when PostgreSQL of this pod has to stop for a restore in place.
 pub async fn must_stop(pod: String, mut state: DesiredState, reporter: Reporter) {
+    // Of a state that was left, if the branch that holds began later: this instance was away.
+    let timeline = control::read(Path::new(PGDATA)).ok().map(|control| control.timeline);
     loop {
         let current = desired::first(&mut state).await;
+        let branch = current.branch.as_ref().map(|branch| branch.timeline);
+        if timeline.zip(branch).is_some_and(|(timeline, branch)| timeline < branch) && current.in_place.is_none() {
+            return;
+        }
         match part(current.in_place.as_ref(), &pod) {
             Part::Hold(_) => return,
             Part::Switch(in_place) => match reporter.in_place(&in_place.id) {
                 // It was tried.
-                Some(InPlaceState::Switched { .. } | InPlaceState::Failed { .. }) => {}
+                Some(InPlaceState::Switched(_) | InPlaceState::Failed { .. }) => {}
                 _ => return,
             },
             Part::None | Part::Prepare(_) => {}
@@ -258,13 +304,19 @@ pub async fn follow(environment: Environment, mut state: DesiredState, records: 
                 let mut changes = state.clone();
                 let prepared = async {
                     reporter.leads().await;
-                    prepare(&environment, &records, &current, in_place).await
+                    tokio::select! {
+                        prepared = prepare(&environment, &records, &current, in_place) => prepared,
+                        full = until_full() => Err(full),
+                    }
                 };
                 tokio::select! {
                     prepared = prepared => {
                         let state = match prepared {
                             Ok(prepared) => InPlaceState::Prepared(prepared),
                             Err(message) => {
+                                if let Err(error) = files::remove_tree(Path::new(PGDATA_RESTORED)) {
+                                    tracing::warn!(%error, "{PGDATA_RESTORED} cannot be removed");
+                                }
                                 tracing::error!(message, "the restore in place failed");
                                 InPlaceState::Failed { message }
                             }
@@ -311,6 +363,21 @@ async fn other(state: &mut DesiredState, in_place: &InPlace) {
     }
 }
 
+/// Resolves when the restore leaves the running database too little room.
+async fn until_full() -> String {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        if let (Ok(free), Ok(size)) = (files::free(Path::new(VOLUME)), volume::size())
+            && free < archive::room(size)
+        {
+            return format!(
+                "the volume has {free} bytes free beside the restored state, so WAL of the running database would be \
+                 given up: set a larger spec.storage.size"
+            );
+        }
+    }
+}
+
 async fn prepare(
     environment: &Environment,
     records: &Source,
@@ -337,12 +404,13 @@ async fn prepare(
         settings: recovery::write_settings,
     };
     let restored = restored.run().await?;
+    logins::keep(&environment.names.postgres(&desired.database)).await?;
     let summary = summary(&environment.names.name, target, &restored);
     restored.server.stop().await?;
     leave_behind(folder)?;
     settings::write_restored(environment, desired, folder).map_err(|error| format!("the settings: {error}"))?;
     let prepared = Prepared { summary, timeline: control::read(folder)?.timeline };
-    let mark = Mark { id: in_place.id.clone(), prepared, switched_at: None };
+    let mark = Mark { id: in_place.id.clone(), prepared, switched: None };
     write_mark(folder, &mark).map_err(|error| format!("{PGDATA_RESTORED}: {error}"))?;
     tracing::info!(mark.prepared.summary, timeline = mark.prepared.timeline, "the restore in place is prepared");
     Ok(mark.prepared)
@@ -366,7 +434,7 @@ mod tests {
             pod: "chat-db-0".into(),
             target: Target::Latest,
             timeline: None,
-            leaves: None,
+            store: "main".into(),
             stage,
             since,
         }

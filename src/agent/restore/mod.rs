@@ -3,6 +3,7 @@
 //! leaves nothing.
 
 pub mod in_place;
+mod logins;
 mod names;
 
 use std::path::Path;

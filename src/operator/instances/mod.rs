@@ -42,8 +42,10 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     };
     if let Some(restoring) = &situation.restoring {
         let before = situation.observed.desired.as_ref().map(|desired| desired.instances);
-        decision.replicas = situation.live().max(1);
         decision.members = before.unwrap_or(situation.database.instances);
+        let ordinal = situation.database.names().ordinal(&restoring.pod).unwrap_or_default();
+        // Whoever scaled the StatefulSet meanwhile: without this pod nobody leads.
+        decision.replicas = situation.live().max(decision.members).max(ordinal + 1);
         decision.keep_pods = true;
         decision.under_way = restoring.why.clone().map(|why| ConditionState::no(reason::RESTORING, why));
         return decision;

@@ -40,6 +40,8 @@ pub struct Situation<'a> {
 pub struct Restoring {
     /// Why the instances do not serve as declared; none while they do.
     pub why: Option<String>,
+    /// The pod whose data directory is replaced.
+    pub pod: String,
 }
 
 /// The next step.

@@ -292,6 +292,14 @@ pub async fn remove_job(context: &Context, database: &Database, name: &str) -> R
     delete(&context.client, &database.owner, &named).await.map(drop)
 }
 
+/// Stops every run.
+///
+/// # Errors
+/// Any error of the API server.
+pub async fn stop(context: &Context, database: &Database) -> Result<(), Error> {
+    remove_others(context, database, &[]).await
+}
+
 /// Removes Jobs and ConfigMaps of other runs. A Job may be stopped in the middle of a file: one in a
 /// transaction leaves nothing, and the ledger has the start of one without.
 async fn remove_others(context: &Context, database: &Database, kept: &[String]) -> Result<(), Error> {

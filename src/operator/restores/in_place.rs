@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::names::ANNOTATION_RESTORE_TO;
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
-use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage};
+use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::restores::target;
 use crate::operator::status::condition::seconds;
@@ -14,6 +14,8 @@ use crate::operator::validate::RestoreRequest;
 
 /// How long the other instances may take to stop.
 const HOLD_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
+/// How long the switch may take before status has the way out.
+const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// The number of left timelines that status keeps.
 const KEPT: usize = 20;
 
@@ -26,6 +28,8 @@ pub struct Known<'a> {
     pub name: &'a str,
     /// The backups in status.
     pub backup: Option<&'a BackupStatus>,
+    /// The name of the declared store.
+    pub store: Option<&'a str>,
     /// The stage that the agents know.
     pub desired: Option<&'a InPlace>,
     /// The branch that the agents know.
@@ -149,9 +153,13 @@ fn fail(state: &mut State, message: String) {
 fn advance(known: &Known<'_>, state: &mut State) {
     let Some(current) = state.desired.clone() else {
         let token = state.status.as_ref().map(|status| format!("{} ", status.run.request)).unwrap_or_default();
-        // An operator that ended before status had the result.
-        return match state.branch.clone().filter(|branch| branch.id.starts_with(&token)) {
-            Some(branch) => done(known, state, &branch),
+        let started_at = state.status.as_ref().map(|status| status.run.started_at.0);
+        let is_of_this =
+            |branch: &Branch| branch.id.starts_with(&token) && started_at.is_some_and(|at| branch.at >= at);
+        // An operator that ended before status had the result; or somebody removed the stage.
+        let branch = state.branch.clone().filter(is_of_this);
+        return match branch.or_else(|| known.pods.iter().find_map(switched).filter(is_of_this)) {
+            Some(branch) => finish(known, state, branch),
             None => start(known, state),
         };
     };
@@ -165,6 +173,11 @@ fn advance(known: &Known<'_>, state: &mut State) {
         return fail(state, format!("{message}; nothing was changed"));
     }
     let leads = known.primary.map(|primary| primary.name.as_str());
+    if current.stage != Stage::Switch
+        && let Some(problem) = no_way_back(known, &current)
+    {
+        return fail(state, format!("{problem}; nothing was changed"));
+    }
     // Until the switch, another primary has other WAL than what was prepared.
     if current.stage != Stage::Switch && leads.is_some_and(|leads| leads != current.pod) {
         state.desired = None;
@@ -172,16 +185,14 @@ fn advance(known: &Known<'_>, state: &mut State) {
     }
     match (current.stage, answer) {
         (Stage::Prepare, Some(InPlaceState::Prepared(prepared))) => {
-            let Some(timeline) = known.primary.and_then(|primary| primary.report.as_ref()?.timeline) else {
-                return tell(state, "waiting for a primary".to_owned());
-            };
-            if prepared.timeline <= timeline {
+            let timeline = known.primary.and_then(|primary| primary.report.as_ref()?.timeline);
+            if timeline.is_some_and(|timeline| prepared.timeline <= timeline) {
                 // The instance was promoted again meanwhile, by a restart.
                 state.desired = None;
                 return start(known, state);
             }
             tell(state, format!("{}; the other instances are being stopped", prepared.summary));
-            state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, leaves: Some(timeline), ..current });
+            state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, ..current });
         }
         (Stage::Prepare, _) => tell(state, format!("{} restores beside the running database", current.pod)),
         (Stage::Hold, _) => {
@@ -191,30 +202,75 @@ fn advance(known: &Known<'_>, state: &mut State) {
                 .filter(|pod| pod.name != current.pod && reported(pod) != Some(InPlaceState::Held))
                 .map(|pod| pod.name.as_str())
                 .collect();
-            if runs.is_empty() {
+            if runs.is_empty() && leads == Some(&current.pod) {
                 state.desired = Some(InPlace { stage: Stage::Switch, since: known.now, ..current });
             } else if known.now.duration_since(current.since) > HOLD_PATIENCE {
-                let message = format!(
-                    "{} did not stop within {} s, and could continue with the state that is to be left; nothing was \
-                     changed",
-                    runs.join(", "),
-                    HOLD_PATIENCE.as_secs()
-                );
-                fail(state, message);
+                let who = if runs.is_empty() { "no instance leads any more, ".to_owned() } else { waits_for(&runs) };
+                fail(state, format!("{who}; nothing was changed"));
             }
         }
-        (Stage::Switch, Some(InPlaceState::Switched { at })) if leads == Some(&current.pod) => {
-            let timeline = known.primary.and_then(|primary| primary.report.as_ref()?.timeline);
-            let Some((timeline, left)) = timeline.zip(current.leaves).filter(|(timeline, left)| left < timeline) else {
-                return;
-            };
-            let branch = Branch { id: current.id, timeline, left, at: rounded_up(at) };
-            state.desired = None;
-            state.branch = Some(branch.clone());
-            done(known, state, &branch);
+        (Stage::Switch, Some(InPlaceState::Switched(_))) if leads == Some(&current.pod) => {
+            if let Some(branch) = pod.and_then(switched) {
+                finish(known, state, branch);
+            }
         }
-        (Stage::Switch, _) => {}
+        (Stage::Switch, answer) => {
+            let since = known.now.duration_since(current.since);
+            if since > SWITCH_PATIENCE {
+                tell(state, stuck(&current, answer.is_some(), since));
+            }
+        }
     }
+}
+
+/// Why what is left could not be restored from the store.
+fn no_way_back(known: &Known<'_>, current: &InPlace) -> Option<String> {
+    if known.store != Some(current.store.as_str()) {
+        return Some(format!("spec.backup changed, and the restore began with the store {}", current.store));
+    }
+    let backup = known.backup?;
+    let gap = backup.given_up_at.as_ref()?.0;
+    let is_open = backup.newest_full.as_ref().is_none_or(|full| full.started_at.0 < gap);
+    is_open
+        .then(|| format!("WAL was given up at {gap}, and there is no full backup after it: back the database up first"))
+}
+
+fn waits_for(runs: &[&str]) -> String {
+    format!(
+        "{} did not stop within {} s, and could continue with the state that is to be left: if its node is gone, delete \
+         the pod (kubectl delete pod --force), and request the restore again",
+        runs.join(", "),
+        HOLD_PATIENCE.as_secs()
+    )
+}
+
+/// The switch lasts, since its pod does not lead: only its volume has the answer.
+fn stuck(current: &InPlace, has_switched: bool, since: SignedDuration) -> String {
+    let pod = &current.pod;
+    let state = if has_switched {
+        "its data directory is the restored one, and it does not lead"
+    } else {
+        "it has not reported since"
+    };
+    format!(
+        "{pod} replaces its data directory since {} s: {state}; see kubectl logs {pod} -c database. If its volume is lost, \
+         delete its PersistentVolumeClaim and the pod: the other instances then continue with the state from before the \
+         restore",
+        since.as_secs()
+    )
+}
+
+/// The branch that a pod began.
+fn switched(pod: &DatabasePod) -> Option<Branch> {
+    let reported = pod.report.as_ref()?.in_place.clone()?;
+    let InPlaceState::Switched(Switched { at, left, timeline }) = reported.state else { return None };
+    Some(Branch { id: reported.id, timeline, left, at: rounded_up(at) })
+}
+
+fn finish(known: &Known<'_>, state: &mut State, branch: Branch) {
+    state.desired = None;
+    state.branch = Some(branch.clone());
+    done(known, state, &branch);
 }
 
 fn start(known: &Known<'_>, state: &mut State) {
@@ -224,11 +280,19 @@ fn start(known: &Known<'_>, state: &mut State) {
         None => return fail(state, "the annotation was removed".to_owned()),
     };
     let (target, timeline) = target;
+    let Some(store) = known.store else {
+        return fail(state, format!("{} has no store: see spec.backup", known.name));
+    };
     let checked = target::check(known.backup, (&target, timeline), (known.name, ANNOTATION_RESTORE_TO), known.now);
     let timeline = match checked {
         Ok(timeline) => timeline,
         Err(message) => return fail(state, message),
     };
+    let silent: Vec<_> = known.pods.iter().filter(|pod| pod.report.is_none()).map(|pod| pod.name.as_str()).collect();
+    if !silent.is_empty() {
+        let silent = silent.join(", ");
+        return tell(state, format!("waiting for {silent}, which cannot be stopped: its agent does not report"));
+    }
     let Some(primary) = known.primary.filter(|_| !known.is_busy) else {
         let waits = if known.is_busy { "an order that is in progress" } else { "a primary" };
         return tell(state, format!("waiting for {waits}"));
@@ -242,7 +306,7 @@ fn start(known: &Known<'_>, state: &mut State) {
         timeline,
         stage: Stage::Prepare,
         since: known.now,
-        leaves: None,
+        store: store.to_owned(),
     });
     let message = format!("{} restores beside the running database", primary.name);
     tell(state, message);
@@ -314,6 +378,7 @@ mod tests {
                 request: self.request.as_ref(),
                 name: "chat",
                 backup: Some(&backup),
+                store: Some("main"),
                 desired: desired.as_ref(),
                 branch: branch.as_ref(),
                 pods: &self.pods,
@@ -347,6 +412,10 @@ mod tests {
         }
     }
 
+    fn switched_now(at: Timestamp) -> InPlaceState {
+        InPlaceState::Switched(Switched { at, left: 3, timeline: 4 })
+    }
+
     #[test]
     fn the_leader_prepares_the_others_stop_and_then_it_switches() {
         let mut scene = Scene::new();
@@ -360,7 +429,7 @@ mod tests {
         scene.report(1, InPlaceState::Held);
         scene.step();
         assert_eq!(scene.stage(), Some(Stage::Switch));
-        scene.report(0, InPlaceState::Switched { at: scene.now });
+        scene.report(0, switched_now(scene.now));
         scene.pods[0].report.as_mut().expect("a report").timeline = Some(4);
         scene.step();
         assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Done));
@@ -458,7 +527,7 @@ mod tests {
         scene.step();
         assert_eq!((scene.stage(), scene.result().0), (Some(Stage::Switch), RequestState::Running));
         let before = scene.state.clone();
-        scene.report(0, InPlaceState::Switched { at: scene.now });
+        scene.report(0, switched_now(scene.now));
         scene.pods[0].report.as_mut().expect("a report").timeline = Some(4);
         let branch = scene.step().branch.clone();
         scene.state = State { branch, desired: None, ..before };

@@ -264,7 +264,13 @@ fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Conditi
         // Unreadable or missing files need a change by a person, as does a quota or a policy that
         // refuses the Job's pod.
         Some(Progress::Waiting { reason, message } | Progress::Hindered { reason, message })
-            if [reason::INVALID_MIGRATIONS, reason::CONFIG_MAP_NOT_FOUND, reason::POD_REFUSED].contains(reason) =>
+            if [
+                reason::INVALID_MIGRATIONS,
+                reason::CONFIG_MAP_NOT_FOUND,
+                reason::POD_REFUSED,
+                reason::RESTORED_BEFORE,
+            ]
+            .contains(reason) =>
         {
             ConditionState::yes(reason, message.clone())
         }

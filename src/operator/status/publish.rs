@@ -294,9 +294,18 @@ fn holds(condition: &Condition) -> bool {
 /// Whether migrations failed or were refused, and do not only wait.
 fn is_failure(reason: &str) -> bool {
     use kind::reason::{
-        APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED, POD_REFUSED, UNSCHEDULABLE,
+        APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED, POD_REFUSED, RESTORED_BEFORE,
+        UNSCHEDULABLE,
     };
-    let waits = [APPROVAL_REQUIRED, CONFIG_MAP_NOT_FOUND, DRY_RUN, IMAGE_PULL_FAILED, POD_REFUSED, UNSCHEDULABLE];
+    let waits = [
+        APPROVAL_REQUIRED,
+        CONFIG_MAP_NOT_FOUND,
+        DRY_RUN,
+        IMAGE_PULL_FAILED,
+        POD_REFUSED,
+        RESTORED_BEFORE,
+        UNSCHEDULABLE,
+    ];
     !waits.contains(&reason) && !is_waiting(reason)
 }
 

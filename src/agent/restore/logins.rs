@@ -1,0 +1,42 @@
+//! The logins of services after a restore in place: those of the running database. A password that was retired since the
+//! restored state does not come back, and one that services use now goes on to work.
+
+use tokio_postgres::Client;
+
+use crate::agent::ensure;
+use crate::api::names::PostgresNames;
+use crate::contract::pod::SOCKET_DIR;
+use crate::postgres::{describe, ident, literal};
+use crate::restore::recovery::SOCKET;
+
+/// The stored verifiers of logins that may log in.
+const QUERY: &str = "SELECT rolname::text, rolpassword FROM pg_catalog.pg_authid
+                     WHERE rolname = ANY ($1) AND rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256$%'";
+
+/// Gives the logins of the restored server the verifiers of the running one, and no password to those that it does
+/// not have. A login that is missing is created when the credentials are proved.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn keep(names: &PostgresNames) -> Result<(), String> {
+    let connect = async |socket| ensure::connect_at(socket, "postgres").await.map_err(|error| error.to_string());
+    let (running, restored) = (connect(SOCKET_DIR).await?, connect(SOCKET).await?);
+    let logins: Vec<_> =
+        (1..=2).flat_map(|generation| [names.login(generation), names.migrator_login(generation)]).collect();
+    let verifiers = read(&running.client, &logins).await?;
+    // A failed statement would be logged, with the verifier in it.
+    let mut statements = ensure::UNLOGGED.to_owned();
+    for (login, verifier) in &read(&restored.client, &logins).await? {
+        match verifiers.iter().find(|(name, _)| name == login) {
+            Some((_, now)) if now == verifier => {}
+            Some((_, now)) => statements += &format!("ALTER ROLE {} PASSWORD {};", ident(login), literal(now)),
+            None => statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(login)),
+        }
+    }
+    restored.client.batch_execute(&(statements + "COMMIT;")).await.map_err(|error| describe(&error))
+}
+
+async fn read(client: &Client, logins: &[String]) -> Result<Vec<(String, String)>, String> {
+    let rows = client.query(QUERY, &[&logins]).await.map_err(|error| describe(&error))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
