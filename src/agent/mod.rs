@@ -157,7 +157,7 @@ impl Agent {
         probes::serve(probed, metrics.router()).await?;
         // 3. Watch the desired state.
         let desired = desired::follow(&environment, client.clone());
-        metrics.follow(desired.clone());
+        metrics.follow(desired.clone(), metrics::capacity::follow(desired.clone(), reporter.clone()));
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         let archive = archive::follow(desired.clone(), records.clone());

@@ -55,7 +55,7 @@ pub const SUPERUSER: &str = concat!(
      -c session_replication_role=origin -c session_preload_libraries= -c local_preload_libraries= \
      -c client_min_messages=warning -c standard_conforming_strings=on -c default_table_access_method=heap \
      -c jit=off -c quote_all_identifiers=off -c DateStyle=ISO,MDY -c IntervalStyle=postgres -c TimeZone=UTC \
-     -c bytea_output=hex -c extra_float_digits=1"
+     -c bytea_output=hex -c extra_float_digits=1 -c pgaudit.log=none"
 );
 
 /// For the sessions in which a standby receives WAL; other settings do not apply to them. PostgreSQL

@@ -4,6 +4,7 @@
 //! A scrape costs the database at most one collection in [`KEPT`], however many ask: those who ask meanwhile get
 //! the same page. Nothing else in the agent waits for it.
 
+pub mod capacity;
 mod cluster;
 mod instance;
 mod ours;
@@ -27,6 +28,7 @@ use axum::routing::get;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 
+use self::capacity::CapacityWatch;
 use self::instance::Instance;
 use self::session::{Collected, Session};
 use self::text::{CONTENT_TYPE, Family, Kind};
@@ -53,6 +55,7 @@ struct Inner {
     report: watch::Receiver<Report>,
     readiness: watch::Receiver<Readiness>,
     desired: OnceLock<DesiredState>,
+    capacity: OnceLock<CapacityWatch>,
     promotions: AtomicU64,
     waiting: Semaphore,
     scraper: Mutex<Scraper>,
@@ -66,6 +69,7 @@ impl Metrics {
             report: report.clone(),
             readiness,
             desired: OnceLock::new(),
+            capacity: OnceLock::new(),
             promotions: AtomicU64::new(0),
             waiting: Semaphore::new(WAITING),
             scraper: Mutex::new(Scraper::new(SOCKET_DIR)),
@@ -77,10 +81,10 @@ impl Metrics {
         metrics
     }
 
-    /// Takes the desired state, which names the database.
-    pub fn follow(&self, desired: DesiredState) {
-        // It is taken once.
+    /// Takes the desired state, which names the database, and the growth of the database; once.
+    pub fn follow(&self, desired: DesiredState, capacity: CapacityWatch) {
         _ = self.0.desired.set(desired);
+        _ = self.0.capacity.set(capacity);
     }
 
     /// The page; none if too many wait for it.
@@ -123,7 +127,10 @@ impl Metrics {
             certificates: Path::new(TLS_DIR),
             volume: volume::size().ok().zip(volume::free().ok()),
         };
-        instance.families()
+        let mut families = instance.families();
+        let capacity = self.0.capacity.get().and_then(|capacity| capacity.borrow().clone());
+        families.extend(capacity.iter().flat_map(|capacity| capacity::families(capacity)));
+        families
     }
 
     async fn count_promotions(self, mut report: watch::Receiver<Report>) {

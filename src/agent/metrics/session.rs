@@ -1,16 +1,18 @@
 //! Sessions of the monitoring login, one in `postgres` and one in the tenant's database. They stay open while
 //! somebody scrapes: a new session costs the server more than a whole scrape.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::Statement;
 
 use super::query::{Collector, KEPT, run};
-use super::settings;
 use super::text::Family;
+use super::{settings, tables};
 use crate::api::names::PostgresNames;
+use crate::contract::capacity::Sample;
 use crate::postgres::{ConnectError, Connection, describe, immune, over_socket_with};
 
 /// Timeout of the connection.
@@ -122,6 +124,25 @@ impl Session {
         };
         let result = timeout_at(deadline, reading).await.unwrap_or(Err(SessionError::TooLong));
         Collected { name: "settings", took: begin.elapsed(), result }
+    }
+
+    /// The sizes of the database and of its largest tables, for the history of its growth.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub async fn sizes(&self) -> Result<Sample, SessionError> {
+        let client = &self.connection.client;
+        let row = client.query_one(tables::SIZE, &[]).await?;
+        let mut sample = Sample {
+            at: Timestamp::now(),
+            database_bytes: row.try_get(0)?,
+            wal_position: row.try_get(1)?,
+            tables: BTreeMap::new(),
+        };
+        for row in client.query(tables::LARGEST, &[]).await? {
+            sample.tables.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        Ok(sample)
     }
 
     async fn run(&mut self, collector: &Collector) -> Result<Vec<Family>, SessionError> {

@@ -24,6 +24,22 @@ macro_rules! chosen {
 
 const TABLE: &[&str] = &["datname", "schemaname", "relname"];
 
+/// The size of the database, and the position of WAL.
+pub const SIZE: &str =
+    "SELECT pg_database_size(current_database()), (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_lsn() END - '0/0')::int8";
+
+/// The largest tables with their indexes, by the sizes that the last `VACUUM` or `ANALYZE` saw; none is locked.
+pub const LARGEST: &str = "\
+    SELECT \"left\"(n.nspname || '.' || c.relname, 127),
+           ((c.relpages + coalesce(t.relpages, 0) + coalesce(sum(i.relpages), 0))
+            * current_setting('block_size')::int8)::int8
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+         LEFT JOIN pg_index x ON x.indrelid = c.oid LEFT JOIN pg_class i ON i.oid = x.indexrelid
+    WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+          AND n.nspname !~ '^pg_toast'
+    GROUP BY 1, c.relpages, t.relpages ORDER BY 2 DESC LIMIT 10";
+
 const STATISTICS: Query = Query {
     since: 0,
     opens_files: false,
