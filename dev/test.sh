@@ -186,6 +186,13 @@ if [[ $what == all ]]; then
   installed=$((images || code))
   check 'PostgreSQL for the tests' postgres_programs
   check 'manifests, as a dry run' manifests
+  check 'alerts, by promtool' dev/test-alerts.sh rules
+  if ((installed == 0)); then
+    check 'dashboards and alerts, in Prometheus' dev/test-alerts.sh live
+    echo "    a part of the faults: make test-alerts has all"
+  else
+    not_run 'dashboards and alerts, in Prometheus' "not run: the operator is not installed"
+  fi
   mapfile -t targets < <(test_targets)
   for target in "${targets[@]}"; do
     if [[ $target == @(e2e|faults)* ]] && ((installed != 0)); then

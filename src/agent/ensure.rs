@@ -25,6 +25,8 @@ const SESSION: &str = "SET search_path = pg_catalog; SET lock_timeout = '5s'; SE
 /// The maximum number of the reader's sessions: those that a tenant's code keeps busy take no
 /// connections from others.
 const READERS: i32 = 10;
+/// The maximum number of the sessions that read statistics: the agent's two, and those of people.
+const MONITORS: i32 = 8;
 /// The relations of the ledger.
 const LEDGER: [&str; 2] = ["migrations", "revision"];
 
@@ -94,6 +96,7 @@ pub async fn everything(
     own_records(client).await?;
     group_roles(client, names).await?;
     local_logins(client, names).await?;
+    statement_statistics(client).await?;
     database(client, names).await?;
     drop(connection);
 
@@ -129,6 +132,22 @@ async fn own_records(client: &Client) -> Result<(), EnsureError> {
     execute(client, "the agent's own records", statements).await
 }
 
+/// The statistics of statements, of all databases: in `postgres`, where no tenant sees them. The library is
+/// preloaded in every server of the database image.
+async fn statement_statistics(client: &Client) -> Result<(), EnsureError> {
+    let what = "the statistics of statements";
+    let available = client
+        .query_opt("SELECT 1 FROM pg_catalog.pg_available_extensions WHERE name = 'pg_stat_statements'", &[])
+        .await
+        .map_err(|source| EnsureError::Statement { what: what.to_owned(), source })?;
+    if available.is_none() {
+        return Ok(());
+    }
+    let statements = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA public;
+                      ALTER EXTENSION pg_stat_statements UPDATE;";
+    execute(client, what, statements).await
+}
+
 async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
     for role in [names.owner(), names.app()] {
         if !has_role(client, &role).await? {
@@ -143,18 +162,21 @@ async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), Ensur
 /// over TCP.
 async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
     let mut statements = String::new();
-    for (role, limit) in [(PostgresNames::READER, READERS), (PostgresNames::AS_OWNER, -1)] {
+    let monitor = PostgresNames::MONITOR;
+    for (role, limit) in [(PostgresNames::READER, READERS), (PostgresNames::AS_OWNER, -1), (monitor, MONITORS)] {
         if !has_role(client, role).await? {
             statements += &format!("CREATE ROLE {role};");
         }
         // Inheritance is a property of the member.
+        let inherit = if role == monitor { "INHERIT" } else { "NOINHERIT" };
         statements += &format!(
-            "ALTER ROLE {role} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+            "ALTER ROLE {role} LOGIN {inherit} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
                  CONNECTION LIMIT {limit} PASSWORD NULL VALID UNTIL 'infinity';
              ALTER ROLE {role} RESET ALL;"
         );
     }
     statements += &format!("GRANT {} TO {};", ident(&names.owner()), PostgresNames::AS_OWNER);
+    statements += &format!("GRANT pg_monitor TO {monitor}; GRANT CONNECT ON DATABASE postgres TO {monitor};");
     execute(client, "the local logins", &statements).await
 }
 
@@ -174,9 +196,11 @@ async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
          ALTER DATABASE {database} ALLOW_CONNECTIONS true;
          REVOKE ALL ON DATABASE {database} FROM PUBLIC;
          GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app};
-         GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner};
+         GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner}, {monitor};
          ALTER ROLE {reader} IN DATABASE {database} RESET ALL;
-         ALTER ROLE {as_owner} IN DATABASE {database} RESET ALL;",
+         ALTER ROLE {as_owner} IN DATABASE {database} RESET ALL;
+         ALTER ROLE {monitor} IN DATABASE {database} RESET ALL;",
+        monitor = PostgresNames::MONITOR,
         reader = PostgresNames::READER,
         as_owner = PostgresNames::AS_OWNER,
     );

@@ -24,6 +24,7 @@ mod lease;
 pub mod ledger;
 mod member;
 mod memory;
+pub mod metrics;
 mod orders;
 mod patroni;
 mod pod;
@@ -62,6 +63,7 @@ use desired::DesiredState;
 use environment::Environment;
 use initialise::{DataDirectory, Initialiser};
 use leader::Leader;
+use metrics::Metrics;
 use patroni::process::{Handle, Prepared, Request};
 use patroni::rest;
 use probes::Readiness;
@@ -157,9 +159,11 @@ impl Agent {
         tokio::spawn(secret_id::follow(reporter.clone()));
         tokio::spawn(volume::follow(environment.pod.clone(), reporter.clone()));
         let (readiness, probed) = watch::channel(Some("the agent has started"));
-        probes::serve(probed).await?;
+        let metrics = Metrics::new(reporter.follow(), probed.clone());
+        probes::serve(probed, metrics.router()).await?;
         // 3. Watch the desired state.
         let desired = desired::follow(&environment, client.clone());
+        metrics.follow(desired.clone(), metrics::capacity::follow(desired.clone(), reporter.clone()));
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         let archive = archive::follow(desired.clone(), records.clone());

@@ -1,5 +1,6 @@
 //! The kubelet's probes: `/livez` is the state of the agent, `/readyz` that of PostgreSQL over the open local
-//! connection, `/livez?started` the end of a start. None depends on Vault or on the API server.
+//! connection, `/livez?started` the end of a start. None depends on Vault or on the API server. Beside them, at the
+//! same port, `/metrics`.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -16,11 +17,11 @@ use crate::contract::pod::{AGENT_PORT, START_SECONDS, STARTED};
 /// The reason for which the instance is not ready; none if it is ready.
 pub type Readiness = Option<&'static str>;
 
-/// Serves the probes from now on.
+/// Serves the probes and the metrics from now on.
 ///
 /// # Errors
 /// If the port cannot be bound.
-pub async fn serve(readiness: watch::Receiver<Readiness>) -> std::io::Result<()> {
+pub async fn serve(readiness: watch::Receiver<Readiness>, metrics: Router) -> std::io::Result<()> {
     let listener = match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT))).await {
         Ok(listener) => listener,
         // A kernel without IPv6.
@@ -29,7 +30,7 @@ pub async fn serve(readiness: watch::Receiver<Readiness>) -> std::io::Result<()>
         })?,
     };
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router(readiness)).await {
+        if let Err(error) = axum::serve(listener, router(readiness).merge(metrics)).await {
             tracing::error!(%error, "the listener of the probes ended");
         }
     });

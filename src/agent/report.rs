@@ -64,6 +64,11 @@ impl Reporter {
         Self { current, troubles: Arc::default() }
     }
 
+    /// Follows the report.
+    pub fn follow(&self) -> watch::Receiver<Report> {
+        self.current.subscribe()
+    }
+
     /// Changes the report; nothing is written if nothing differs after it.
     pub fn update(&self, change: impl FnOnce(&mut Report)) {
         self.current.send_if_modified(|report| {

@@ -10,6 +10,7 @@ pub mod conditions;
 pub mod crd;
 pub mod migrations;
 pub mod names;
+pub mod observation;
 pub mod pod_metadata;
 pub mod spec;
 pub mod status;
@@ -18,6 +19,7 @@ pub use migrations::{
     Approval, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
     SecretReference, ToolSource,
 };
+pub use observation::{AuditClass, AuditSpec, MonitoringSpec};
 pub use pod_metadata::PodMetadata;
 pub use spec::{
     BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy,
@@ -25,8 +27,8 @@ pub use spec::{
     SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
 };
 pub use status::{
-    AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CertificatesStatus,
-    CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun, LeftTimeline, MigrationAction,
-    MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout,
-    PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, VerifiedBackup,
+    AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CapacityStatus,
+    CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun, LeftTimeline,
+    MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout,
+    PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity, VerifiedBackup,
 };

@@ -292,6 +292,9 @@ impl PostgresNames {
     /// The login of the agent and of people who act as the owner, on the local socket: a member of
     /// the owner's role, not a superuser.
     pub const AS_OWNER: &'static str = "servicedb_local";
+    /// The login that reads the server's statistics, on the local socket: a member of `pg_monitor` and of nothing
+    /// else.
+    pub const MONITOR: &'static str = "servicedb_monitor";
     /// The schema of the migrations' ledger, which the application cannot write.
     pub const LEDGER_SCHEMA: &'static str = "servicedb";
     /// The schema of extensions whose scripts must not use a tenant's objects. It belongs to the

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::migrations::MigrationsSpec;
 use super::nulls::null_as_default;
+use super::observation::{AuditSpec, MonitoringSpec};
 use super::pod_metadata::PodMetadata;
 use super::status::ServiceDatabaseStatus;
 
@@ -196,6 +197,14 @@ pub struct ServiceDatabaseSpec {
     /// Backups, if the installation has a store for them.
     #[serde(default)]
     pub backup: BackupSpec,
+
+    /// What the server logs of slow statements.
+    #[serde(default)]
+    pub monitoring: MonitoringSpec,
+
+    /// Statements that the server logs for an audit.
+    #[serde(default)]
+    pub audit: AuditSpec,
 
     /// Initialisation, if a deleted resource of this name left data.
     #[serde(default)]

@@ -64,6 +64,10 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
 
+    /// Sizes and growth, as the primary measured them within the last hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CapacityStatus>,
+
     /// The certificates and their authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificatesStatus>,
@@ -99,6 +103,53 @@ pub struct ServiceDatabaseStatus {
     /// Reason why the deletion of the resource waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_waits_for: Option<String>,
+}
+
+/// Sizes and growth, in bytes. A growth is absent until the samples of its window are there.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CapacityStatus {
+    /// When they were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Time>,
+    /// Size of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_bytes: Option<i64>,
+    /// Growth of the database in a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_day_bytes: Option<i64>,
+    /// Growth of the database in a week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_week_bytes: Option<i64>,
+    /// WAL that was written in a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal_day_bytes: Option<i64>,
+    /// WAL that was written in a week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal_week_bytes: Option<i64>,
+    /// Days until the primary's volume is full, as the database grew; absent if it does not grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_full_in_days: Option<i64>,
+    /// The largest tables with their indexes, the largest first.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub tables: Vec<TableCapacity>,
+}
+
+/// Size and growth of a table with its indexes, in bytes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TableCapacity {
+    /// Schema and name.
+    pub name: String,
+    /// Size.
+    pub bytes: i64,
+    /// Growth in a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_bytes: Option<i64>,
+    /// Growth in a week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub week_bytes: Option<i64>,
 }
 
 /// State of the backups.

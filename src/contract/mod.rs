@@ -4,9 +4,11 @@
 
 pub mod backup;
 pub mod backup_job;
+pub mod capacity;
 pub mod certificates;
 pub mod desired;
 pub mod in_place;
+pub mod logged;
 pub mod memory;
 pub mod migration;
 pub mod order;

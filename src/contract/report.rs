@@ -5,6 +5,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::capacity::Capacity;
 use super::in_place::InPlaceReport;
 use super::order::OrderReport;
 use super::records::Versions;
@@ -103,6 +104,9 @@ pub struct Report {
     /// This agent's part in the last restore in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<InPlaceReport>,
+    /// How the database grows; absent before the first sample, and from an agent that takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -346,6 +350,7 @@ impl Report {
             archive: None,
             restored: None,
             in_place: None,
+            capacity: None,
             trouble: None,
         }
     }

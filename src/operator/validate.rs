@@ -23,6 +23,7 @@ use crate::api::{
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
 use crate::contract::desired::{Memory, Requests};
+use crate::contract::logged;
 use crate::contract::migration::{Policy, hash};
 use crate::operator::apply::object::Owner;
 use crate::operator::apply::quantity;
@@ -155,6 +156,12 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             "spec.postgres.parameters sets {name}, which Servicedb or Patroni owns: remove it"
         )));
     }
+    if spec.postgres.parameters.contains_key(logged::AUDIT) && !spec.audit.is_empty() {
+        return Err(invalid(format!(
+            "spec.postgres.parameters sets {}, which spec.audit.classes sets, too: keep one of them",
+            logged::AUDIT
+        )));
+    }
     let waits = |value: &String| ["on", "remote_write", "remote_apply"].contains(&value.as_str());
     if spec.postgres.parameters.get("synchronous_commit").is_some_and(|value| !waits(value)) {
         return Err(invalid(
@@ -203,7 +210,11 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         owner: Owner { uid: resource.uid().unwrap_or_default(), names },
         instances: spec.instances,
         image: image.clone(),
-        parameters: spec.postgres.parameters.clone(),
+        parameters: {
+            let mut parameters = logged::settings(&spec.monitoring, &spec.audit);
+            parameters.extend(spec.postgres.parameters.clone());
+            parameters
+        },
         extensions: spec.postgres.extensions.iter().map(|extension| extension.name.clone()).collect(),
         storage: spec.storage.clone(),
         synchronous: spec.replication.synchronous,

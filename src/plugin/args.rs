@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::queries::By;
+
 /// Inspect and operate ServiceDatabases.
 #[derive(Parser, Debug)]
 #[command(name = "kubectl-servicedb", bin_name = "kubectl servicedb", version)]
@@ -177,6 +179,40 @@ pub enum Command {
         /// The name of the state; a restore stops at the first one of this name.
         #[arg(value_parser = super::restore_point::word)]
         word: String,
+    },
+    /// Show the statements that took most, of all that were run since the statistics began.
+    Queries {
+        /// The ServiceDatabase.
+        name: String,
+        /// What they are ordered by.
+        #[arg(long, value_enum, default_value_t = By::Total)]
+        by: By,
+        /// How many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
+        limit: u16,
+        /// The pod of an instance; default: the primary's.
+        #[arg(long)]
+        pod: Option<String>,
+        /// Begin the statistics anew, as the superuser.
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Show the sessions: how many there are of each login, who waits for whose lock, and the open
+    /// transactions.
+    Activity {
+        /// The ServiceDatabase.
+        name: String,
+        /// The pod of an instance; default: the primary's.
+        #[arg(long)]
+        pod: Option<String>,
+    },
+    /// Show the databases of the namespace, or the work of one of them with graphs, every two seconds.
+    Top {
+        /// The ServiceDatabase; default: all of the namespace, from their status.
+        name: Option<String>,
+        /// Once, as where the output is no terminal.
+        #[arg(long)]
+        once: bool,
     },
     /// Open psql in the primary's pod, as the owner of the database.
     Psql {

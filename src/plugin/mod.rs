@@ -2,6 +2,7 @@
 //! certificate authority, switchover, restart, rollout, backups, and psql in the primary. Runs on any system that
 //! kubectl runs on, with the user's own rights.
 
+mod activity;
 mod age;
 mod approve;
 mod args;
@@ -12,14 +13,17 @@ mod connection;
 mod drift;
 mod migrations;
 mod psql;
+mod queries;
 mod renew_authority;
 mod request;
 mod restore;
 mod restore_point;
 mod rollout;
 mod rotate;
+mod statistics;
 mod status;
 mod table;
+mod top;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -71,6 +75,11 @@ pub async fn run() -> ExitCode {
             restore::run(&args.connection, &name, &target, yes, Duration::from_secs(timeout)).await
         }
         Command::RestorePoint { name, word } => restore_point::run(&args.connection, &name, &word).await,
+        Command::Queries { name, by, limit, pod, reset } => {
+            queries::run(&args.connection, &name, pod, by, limit, reset).await
+        }
+        Command::Activity { name, pod } => activity::run(&args.connection, &name, pod).await,
+        Command::Top { name, once } => top::run(&args.connection, name.as_deref(), once).await,
         Command::Psql { name, superuser, arguments } => psql::run(&args.connection, &name, superuser, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

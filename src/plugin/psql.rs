@@ -34,6 +34,10 @@ pub enum Login {
     Owner,
     /// The superuser.
     Superuser,
+    /// Who may only read statistics, in the database `postgres`.
+    Monitor,
+    /// The superuser in the database `postgres`, where no tenant has an object.
+    Cluster,
 }
 
 impl Login {
@@ -46,7 +50,16 @@ impl Login {
             ),
             Self::Owner => (PostgresNames::AS_OWNER, format!("{} -c role={}", immune::MIGRATOR, names.owner())),
             // A database's owner may set another role for all its sessions.
-            Self::Superuser => ("postgres", immune::PERSON.to_owned()),
+            Self::Superuser | Self::Cluster => ("postgres", immune::PERSON.to_owned()),
+            Self::Monitor => (PostgresNames::MONITOR, immune::MONITOR.to_owned()),
+        }
+    }
+
+    /// The database.
+    fn database(self, names: &PostgresNames) -> &str {
+        match self {
+            Self::Reader { .. } | Self::Owner | Self::Superuser => &names.database,
+            Self::Monitor | Self::Cluster => "postgres",
         }
     }
 }
@@ -117,14 +130,27 @@ pub async fn command(
     terminal: bool,
     arguments: &[OsString],
 ) -> Result<tokio::process::Command, PluginError> {
+    let pod = find_primary(client, &Names::new(namespace, resource.name_any()), resource).await?;
+    Ok(command_in(connection, namespace, resource, &pod, login, terminal, arguments))
+}
+
+/// The kubectl command that runs psql in a pod of the database.
+pub fn command_in(
+    connection: &Connection,
+    namespace: &str,
+    resource: &ServiceDatabase,
+    pod: &str,
+    login: Login,
+    terminal: bool,
+    arguments: &[OsString],
+) -> tokio::process::Command {
     let names = Names::new(namespace, resource.name_any());
-    let pod = find_primary(client, &names, resource).await?;
     let database = resource.status.as_ref().and_then(|status| status.database.clone());
     let database = database.or(resource.spec.database.clone()).unwrap_or_else(|| names.default_database());
     let mut command = tokio::process::Command::new(program());
     let names = names.postgres(&database);
-    command.args(kubectl_arguments(connection, namespace, &pod, &names, login, terminal, arguments));
-    Ok(command)
+    command.args(kubectl_arguments(connection, namespace, pod, &names, login, terminal, arguments));
+    command
 }
 
 /// kubectl, or the program in KUBECTL.
@@ -194,7 +220,7 @@ fn kubectl_arguments(
         all.extend(["timeout".to_owned(), (seconds + 1).to_string()].map(Into::into));
     }
     let (role, options) = login.role_and_options(names);
-    let target = format!("dbname={} options={}", names.database, immune::in_conninfo(&options));
+    let target = format!("dbname={} options={}", login.database(names), immune::in_conninfo(&options));
     all.extend(["psql", "-h", SOCKET_DIR, "-U", role, "-d", &target, "-v", history].map(Into::into));
     all.extend(arguments.iter().cloned());
     all

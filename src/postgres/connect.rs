@@ -257,6 +257,21 @@ pub async fn over_socket_as(
     connect_locally(config.user(user), immune::MIGRATOR, directory, user).await
 }
 
+/// The same with startup options of the caller: one of [`super::immune`], or none.
+///
+/// # Errors
+/// If the server refuses or does not run.
+pub async fn over_socket_with(
+    directory: &str,
+    database: &str,
+    user: &str,
+    application_name: &str,
+    options: &str,
+) -> Result<Connection, ConnectError> {
+    let mut config = local(directory, database, application_name);
+    connect_locally(config.user(user), options, directory, user).await
+}
+
 async fn connect_locally(
     config: &mut Config,
     options: &str,

@@ -32,6 +32,15 @@ pub const READER: &str = concat!(
      -c client_connection_check_interval=1s"
 );
 
+/// For the session that reads statistics in a tenant's database: no object of the tenant is found by an unqualified
+/// name, and neither a lock nor a slow catalog holds it for long.
+pub const MONITOR: &str = concat!(
+    any_login!(),
+    " -c local_preload_libraries= -c search_path=pg_catalog -c role=none -c client_min_messages=error \
+     -c client_connection_check_interval=1s -c statement_timeout=4s -c lock_timeout=500ms -c jit=off \
+     -c max_parallel_workers_per_gather=0"
+);
+
 /// For users who log in as the superuser: a tenant's setting neither prevents the login nor changes
 /// the role.
 pub const PERSON: &str =
@@ -46,7 +55,7 @@ pub const SUPERUSER: &str = concat!(
      -c session_replication_role=origin -c session_preload_libraries= -c local_preload_libraries= \
      -c client_min_messages=warning -c standard_conforming_strings=on -c default_table_access_method=heap \
      -c jit=off -c quote_all_identifiers=off -c DateStyle=ISO,MDY -c IntervalStyle=postgres -c TimeZone=UTC \
-     -c bytea_output=hex -c extra_float_digits=1"
+     -c bytea_output=hex -c extra_float_digits=1 -c pgaudit.log=none"
 );
 
 /// For the sessions in which a standby receives WAL; other settings do not apply to them. PostgreSQL
@@ -73,7 +82,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_could_end_or_refuse_a_session_is_forced() {
-        for options in [ANY_LOGIN, MIGRATOR, READER, PERSON, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, PERSON, SUPERUSER] {
             for name in [
                 "statement_timeout",
                 "lock_timeout",
@@ -103,7 +112,7 @@ mod tests {
 
     #[test]
     fn options_are_separated_by_spaces_that_are_not_escaped() {
-        for options in [ANY_LOGIN, MIGRATOR, READER, PERSON, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, PERSON, SUPERUSER] {
             let rest = options.replace("\\ ", "");
             assert!(rest.split(' ').all(|word| word == "-c" || word.contains('=')), "{rest}");
             assert!(!options.contains("  "), "{options}");

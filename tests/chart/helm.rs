@@ -81,6 +81,12 @@ impl Rendered {
         names
     }
 
+    /// The object of a kind and name.
+    pub fn object(&self, kind: &str, name: &str) -> Value {
+        let found = self.of_kind(kind).find(|object| text(&object["metadata"]["name"]) == name);
+        found.unwrap_or_else(|| panic!("there is no {kind} {name}")).clone()
+    }
+
     /// The operator's Deployment.
     pub fn deployment(&self) -> &Value {
         self.of_kind("Deployment").next().expect("a Deployment")

@@ -24,7 +24,12 @@ vault:
     -----END CERTIFICATE-----
 postgres: {imagePullSecrets: [registry]}
 imagePullSecrets: [{name: registry}]
-metrics: {serviceMonitor: {enabled: true}}
+metrics:
+  serviceMonitor: {enabled: true}
+  podMonitor: {enabled: true, labels: {release: monitoring}}
+  podAnnotations: true
+  rules: {enabled: true, runbookUrl: https://docs.example.com/alerts}
+  dashboards: {enabled: true}
 networkPolicy: {enabled: true, from: [{podSelector: {}}]}
 priorityClassName: system-cluster-critical
 podAnnotations: {example.com/team: data}
@@ -329,6 +334,53 @@ vault: {kvMount: kv, approleMount: pods, kubernetesMount: k8s, auth: {role: sdb-
     ] {
         assert!(notes.contains(&format!(" {name}={value} \\\n")), "{name}: {notes}");
         assert!(setup.contains(&format!("{name}=${{{name}")), "vault-setup.sh does not read {name}");
+    }
+}
+
+#[test]
+fn each_alert_has_its_section_and_both_its_cases() {
+    let rendered = render(EVERYTHING);
+    let rules = rendered.object("PrometheusRule", "servicedb");
+    let docs = include_str!("../../docs/alerts.md");
+    let cases: Value = serde_yaml::from_str(include_str!("../alerts/rules.yaml")).expect("the cases of the rules");
+    let cases: Vec<_> = cases["tests"].as_sequence().expect("cases").iter().map(|case| text(&case["name"])).collect();
+    let groups = rules["spec"]["groups"].as_sequence().expect("groups").iter();
+    let mut names = Vec::new();
+    for rule in groups.flat_map(|group| group["rules"].as_sequence().expect("rules")) {
+        let name = text(&rule["alert"]);
+        assert!(docs.contains(&format!("\n### {name}\n")), "docs/alerts.md has no section {name}");
+        let url = format!("https://docs.example.com/alerts#{}", name.to_lowercase());
+        assert_eq!(text(&rule["annotations"]["runbook_url"]), url);
+        assert!(["critical", "warning", "info"].contains(&text(&rule["labels"]["severity"]).as_str()), "{name}");
+        for case in ["fires", "does not fire"] {
+            assert!(
+                cases.contains(&format!("{name} {case}")),
+                "tests/alerts/rules.yaml lacks a case in which {name} {case}"
+            );
+        }
+        names.push(name);
+    }
+    let sections = docs.lines().filter_map(|line| line.strip_prefix("### "));
+    assert_eq!(sections.map(str::to_owned).collect::<Vec<_>>(), names, "a section without an alert");
+}
+
+#[test]
+fn databases_are_found_by_prometheus_where_the_chart_says() {
+    let rendered = render("metrics: {podMonitor: {enabled: true}}");
+    let monitor = rendered.object("PodMonitor", "servicedb-databases");
+    assert_eq!(monitor["spec"]["namespaceSelector"]["any"], Value::Bool(true));
+    let monitor = render(EVERYTHING).object("PodMonitor", "servicedb-databases");
+    let namespaces = monitor["spec"]["namespaceSelector"]["matchNames"].as_sequence().expect("namespaces").len();
+    assert_eq!(namespaces, 2, "those that the operator watches");
+    for kind in ["PodMonitor", "PrometheusRule", "ServiceMonitor"] {
+        assert_eq!(render("").names(kind), [""; 0], "{kind} needs a CustomResourceDefinition that may be missing");
+    }
+    let dashboards = render(EVERYTHING);
+    for name in ["fleet", "database"] {
+        let dashboard = dashboards.object("ConfigMap", &format!("servicedb-dashboard-{name}"));
+        let content = text(&dashboard["data"][format!("servicedb-{name}.json")]);
+        let content: serde_json::Value = serde_json::from_str(&content).expect("JSON");
+        assert!(content["panels"].as_array().is_some_and(|panels| panels.len() > 12));
     }
 }
 

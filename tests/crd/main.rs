@@ -75,6 +75,8 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
             "scheduling": {},
             "credentials": {},
             "backup": { "enabled": true, "schedule": {}, "retentionDays": 14 },
+            "monitoring": {},
+            "audit": {},
             "bootstrap": { "adopt": false },
             "deletionPolicy": "Retain",
             "updatePolicy": "Manual",

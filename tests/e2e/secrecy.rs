@@ -36,6 +36,8 @@ fn no_secret_shows_anywhere() {
                 "log_min_error_statement": "debug5", "log_min_messages": "debug1", "log_parser_stats": "on",
                 "debug_print_parse": "on", "debug_print_rewritten": "on", "debug_print_plan": "on",
             }},
+            "monitoring": {"slowQuerySeconds": 1},
+            "audit": {"classes": ["Read", "Write", "Function", "Role", "Ddl", "Misc"]},
         });
         sandbox.create(database("shop", spec)).await;
         let ready = sandbox.ready("shop", READY).await;

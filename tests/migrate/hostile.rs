@@ -15,10 +15,10 @@ use servicedb::plugin::LEDGER_SCRIPT;
 use crate::server::{Server, Session};
 use crate::{query, set};
 
-const TRAPS: &str = include_str!("traps.sql");
+pub const TRAPS: &str = include_str!("traps.sql");
 
 /// The server of these tests, found by its socket as the agent finds its own.
-fn server() -> &'static Server {
+pub fn server() -> &'static Server {
     Server::on_socket()
 }
 
@@ -37,7 +37,7 @@ async fn promote(names: &PostgresNames, extensions: &[&str]) -> Vec<String> {
 }
 
 /// A database as the agent creates it, and a session of its owner.
-async fn tenant(database: &str, extensions: &[&str]) -> (PostgresNames, Session) {
+pub async fn tenant(database: &str, extensions: &[&str]) -> (PostgresNames, Session) {
     let names = names(database);
     assert_eq!(promote(&names, extensions).await, [""; 0]);
     let owner = owner(&names).await;
@@ -50,7 +50,7 @@ const ROWS: &str = "INSERT INTO servicedb.migrations (version, name, status, che
                     VALUES (1, 'first', 'completed', 'c', 1), (2, 'second', 'pending', 'c', NULL);
                     INSERT INTO servicedb.revision (revision) VALUES ('r');";
 
-async fn owner(names: &PostgresNames) -> Session {
+pub async fn owner(names: &PostgresNames) -> Session {
     let session = server().connect(&names.database, PostgresNames::AS_OWNER).await;
     let statements = format!("SET ROLE {}; SET search_path = public", names.owner());
     session.client.batch_execute(&statements).await.expect("the owner's role");
@@ -58,12 +58,12 @@ async fn owner(names: &PostgresNames) -> Session {
 }
 
 /// The log lines of the traps of a database.
-fn sprung(names: &PostgresNames) -> Vec<String> {
+pub fn sprung(names: &PostgresNames) -> Vec<String> {
     let marks = [format!("@{} ", names.database), "trap \"".to_owned()];
     server().log().lines().filter(|line| marks.iter().all(|mark| line.contains(mark))).map(str::to_owned).collect()
 }
 
-fn none_was_a_superuser(sprung: &[String]) {
+pub fn none_was_a_superuser(sprung: &[String]) {
     for line in sprung {
         assert!(line.ends_with("superuser: f"), "a tenant's code ran as a superuser: {line}");
     }

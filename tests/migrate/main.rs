@@ -5,9 +5,12 @@ mod approvals;
 mod collations;
 mod drift;
 mod examples;
+#[path = "../e2e/exposition.rs"]
+mod exposition;
 mod failures;
 mod hostile;
 mod interruptions;
+mod metrics;
 mod no_transaction;
 mod refusals;
 mod rollbacks;

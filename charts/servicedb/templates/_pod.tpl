@@ -38,6 +38,10 @@
 - name: SERVICEDB_MONITORING_NAMESPACES
   value: {{ join "," . | quote }}
 {{- end }}
+{{- if .Values.metrics.podAnnotations }}
+- name: SERVICEDB_SCRAPE_ANNOTATIONS
+  value: "true"
+{{- end }}
 {{- with .Values.backup.stores }}
 - name: SERVICEDB_BACKUP_STORES
   value: {{ toJson . | quote }}

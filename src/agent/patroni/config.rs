@@ -131,11 +131,13 @@ fn local(environment: &Environment, leaving: bool) -> Value {
 fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
     let (database, app, owner) = (&names.database, names.app(), names.owner());
-    let ours = format!("{},{}", PostgresNames::READER, PostgresNames::AS_OWNER);
+    let monitor = PostgresNames::MONITOR;
+    let ours = format!("{},{},{monitor}", PostgresNames::READER, PostgresNames::AS_OWNER);
     vec![
         "local all postgres peer".to_owned(),
         format!("local replication {replicator} peer map={LOCAL_MAP}"),
         format!("local \"{database}\" {ours} peer map={LOCAL_MAP}"),
+        format!("local postgres {monitor} peer map={LOCAL_MAP}"),
         // A tenant's code that runs as one of these roles could set its password, and one of them is a
         // member of the owner.
         format!("host all {ours} all reject"),
@@ -150,7 +152,7 @@ fn hba(names: &PostgresNames) -> Vec<String> {
 
 /// The lines of `pg_ident.conf`.
 fn ident() -> Vec<String> {
-    let roles = [PostgresNames::REPLICATOR, PostgresNames::READER, PostgresNames::AS_OWNER];
+    let roles = [PostgresNames::REPLICATOR, PostgresNames::READER, PostgresNames::AS_OWNER, PostgresNames::MONITOR];
     roles.map(|role| format!("{LOCAL_MAP} postgres {role}")).to_vec()
 }
 
@@ -200,7 +202,7 @@ mod tests {
             lines.iter().position(|line| names_it(&line)).expect("a line")
         };
         let members = lines.iter().position(|line| line.contains("+\"chat_db_owner\"")).expect("a line");
-        for role in [PostgresNames::READER, PostgresNames::AS_OWNER] {
+        for role in [PostgresNames::READER, PostgresNames::AS_OWNER, PostgresNames::MONITOR] {
             assert!(first(role) < members && lines[first(role)].ends_with(" reject"), "{lines:?}");
             assert!(ident().iter().any(|line| line.ends_with(role)), "{role} has no line in pg_ident.conf");
         }

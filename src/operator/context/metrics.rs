@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::resources::Resources;
 use crate::operator::apply::object::Change;
 use crate::vault::client::Requests;
 
@@ -27,6 +28,8 @@ pub struct Metrics {
     leader: Gauge,
     outdated: Gauge,
     ready: Arc<Mutex<HashMap<String, bool>>>,
+    /// Of each resource.
+    pub resources: Resources,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -84,6 +87,8 @@ impl Metrics {
         let help = "1 while the CustomResourceDefinition is older than this operator";
         registry.register("definition_outdated", help, outdated.clone());
         let migrations = Migrations::in_registry(&mut registry);
+        let resources = Resources::default();
+        registry.register_collector(Box::new(resources.clone()));
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -94,6 +99,7 @@ impl Metrics {
             leader,
             outdated,
             ready: Arc::default(),
+            resources,
         }
     }
 
@@ -137,6 +143,7 @@ impl Metrics {
 
     /// Removes a deleted resource.
     pub fn gone(&self, uid: &str) {
+        self.resources.gone(uid);
         self.change(|all| {
             all.remove(uid);
         });

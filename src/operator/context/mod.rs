@@ -4,6 +4,7 @@ pub mod cache;
 pub mod error;
 pub mod metrics;
 pub mod options;
+mod resources;
 pub mod vault_ca;
 
 use std::collections::BTreeSet;

@@ -96,6 +96,10 @@ pub struct Options {
     #[arg(long, env = "SERVICEDB_MONITORING_NAMESPACES", value_delimiter = ',')]
     pub monitoring_namespaces: Vec<String>,
 
+    /// Whether database pods have annotations by which a Prometheus without its operator finds their metrics.
+    #[arg(long, env = "SERVICEDB_SCRAPE_ANNOTATIONS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub scrape_annotations: bool,
+
     /// The stores for backups, as JSON: `backup.stores` of the chart.
     #[arg(long, env = "SERVICEDB_BACKUP_STORES", default_value = "{}", value_parser = Stores::parse)]
     pub backup_stores: Stores,

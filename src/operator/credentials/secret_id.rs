@@ -58,7 +58,7 @@ impl Users {
 }
 
 /// Ensures that a role's Secret has a valid secret_id below its maximum age, and that Vault has no
-/// other except the previous one, for as long as a pod may use that.
+/// other except the previous one, for as long as a pod may use that. Returns when it expires.
 ///
 /// # Errors
 /// If Vault or the API server refuses, or the Secret belongs to another owner.
@@ -68,7 +68,7 @@ pub async fn ensure(
     owner: &Owner,
     role: &Role<'_>,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<Timestamp, Error> {
     let live = secrets::read(client, owner, &role.secret, &Ownership::Controlled).await?;
     let alive = vault.list_secret_id_accessors(&role.name).await?;
     let annotation = |key: &str| live.as_ref()?.annotations().get(key).filter(|value| !value.is_empty());
@@ -86,7 +86,7 @@ pub async fn ensure(
     let young = age.is_some_and(|age| age < RENEW_AFTER);
     let held = live.as_ref().is_some_and(|secret| secrets::text(secret, pod::SECRET_ID).is_some());
     if young && held && current.is_some() && annotation(ANNOTATION_ROLE_ID).is_some_and(|known| known == role.id) {
-        return Ok(());
+        return Ok(made_at.unwrap_or(now) + SECRET_ID_LIFETIME);
     }
     // The metadata appears in Vault's audit log, so it contains no secret.
     let metadata = BTreeMap::from([("uid".to_owned(), owner.uid.clone())]);
@@ -107,5 +107,6 @@ pub async fn ensure(
         annotations: &annotations,
         exact: false,
     };
-    secrets::write(client, owner, &wanted, live.as_ref()).await.map(drop)
+    secrets::write(client, owner, &wanted, live.as_ref()).await?;
+    Ok(now + SECRET_ID_LIFETIME)
 }

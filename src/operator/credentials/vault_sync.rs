@@ -105,11 +105,14 @@ async fn ensure_secret_ids(
         id: &role_ids.migrator,
         users: Users::Jobs,
     };
-    let ensure = |role| async move {
-        secret_id::ensure(&context.client, context.vault.as_ref(), owner, &role, context.now()).await
+    let ensure = |of, role| async move {
+        let expires_at =
+            secret_id::ensure(&context.client, context.vault.as_ref(), owner, &role, context.now()).await?;
+        context.metrics.resources.secret_id(&owner.uid, of, expires_at);
+        Ok(())
     };
     // Run both to their end: a secret_id whose Secret is not written, because the other failed,
     // would add one more to Vault with each attempt.
-    let (for_instance, for_migrator) = tokio::join!(ensure(instance), ensure(migrator));
+    let (for_instance, for_migrator) = tokio::join!(ensure("instance", instance), ensure("migrator", migrator));
     for_instance.and(for_migrator)
 }

@@ -85,7 +85,14 @@ pub fn template(database: &Database, options: &Options) -> Value {
     if let Some(class) = &scheduling.priority_class_name {
         spec["priorityClassName"] = class.clone().into();
     }
-    json!({"metadata": pod_metadata(database, labels), "spec": spec})
+    let mut metadata = pod_metadata(database, labels);
+    if options.scrape_annotations {
+        let port = pod::AGENT_PORT.to_string();
+        for (key, value) in [("scrape", "true"), ("port", port.as_str()), ("path", "/metrics")] {
+            metadata["annotations"][format!("prometheus.io/{key}")] = value.into();
+        }
+    }
+    json!({"metadata": metadata, "spec": spec})
 }
 
 /// The metadata of a pod: the labels of the database's objects, the given labels, and the declared

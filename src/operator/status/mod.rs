@@ -2,6 +2,7 @@
 
 mod archive;
 mod backups;
+mod capacity;
 mod certificates;
 mod collations;
 pub mod condition;
@@ -108,6 +109,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .or(previous.credentials),
         backup,
         restore: findings.in_place.status.clone(),
+        capacity: capacity::status(report, previous.capacity),
         restored: restored(observed).or(previous.restored),
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),

@@ -37,7 +37,10 @@ pub async fn status(context: &Context, findings: &Findings<'_>) -> Result<bool, 
         emit(context, findings.resource, event).await;
     }
     let ready = status.conditions.iter().any(|condition| condition.type_ == kind::READY && condition.status == "True");
-    context.metrics.observed(&findings.resource.uid().unwrap_or_default(), ready);
+    let (resource, uid) = (findings.resource, findings.resource.uid().unwrap_or_default());
+    context.metrics.observed(&uid, ready);
+    let namespace = resource.namespace().unwrap_or_default();
+    context.metrics.resources.observed(&uid, &namespace, &resource.name_any(), &status);
     Ok(ready)
 }
 

@@ -1,0 +1,306 @@
+//! The metrics of an instance, at `/metrics` of the agent's port: those of `prometheus-postgres-exporter`, by its
+//! names, and Servicedb's own. docs/monitoring.md lists them.
+//!
+//! A scrape costs the database at most one collection in [`KEPT`], however many ask: those who ask meanwhile get
+//! the same page. Nothing else in the agent waits for it.
+
+pub mod capacity;
+mod cluster;
+mod instance;
+mod ours;
+pub mod query;
+mod session;
+mod settings;
+mod tables;
+mod text;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::time::Instant;
+
+use self::capacity::CapacityWatch;
+use self::instance::Instance;
+use self::session::{Collected, Session};
+use self::text::{CONTENT_TYPE, Family, Kind};
+use super::desired::DesiredState;
+use super::probes::Readiness;
+use super::volume;
+use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
+use crate::contract::report::{Report, Role};
+
+/// How long a page is the answer to every request.
+pub const KEPT: Duration = Duration::from_secs(5);
+/// The longest collection: shorter than Prometheus' own limit of ten seconds.
+const LONGEST: Duration = Duration::from_secs(8);
+/// How long the sessions stay open after the last scrape.
+const IDLE: Duration = Duration::from_secs(300);
+/// The requests that may wait at once; more are refused.
+const WAITING: usize = 64;
+
+/// The metrics of this instance; cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    report: watch::Receiver<Report>,
+    readiness: watch::Receiver<Readiness>,
+    desired: OnceLock<DesiredState>,
+    capacity: OnceLock<CapacityWatch>,
+    promotions: AtomicU64,
+    waiting: Semaphore,
+    scraper: Mutex<Scraper>,
+    scraped: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl Metrics {
+    /// Metrics of the agent with this report. The server's follow once the desired state is known.
+    pub fn new(report: watch::Receiver<Report>, readiness: watch::Receiver<Readiness>) -> Self {
+        let inner = Inner {
+            report: report.clone(),
+            readiness,
+            desired: OnceLock::new(),
+            capacity: OnceLock::new(),
+            promotions: AtomicU64::new(0),
+            waiting: Semaphore::new(WAITING),
+            scraper: Mutex::new(Scraper::new(SOCKET_DIR)),
+            scraped: Mutex::new(None),
+        };
+        let metrics = Self(Arc::new(inner));
+        tokio::spawn(metrics.clone().count_promotions(report));
+        tokio::spawn(metrics.clone().close_idle());
+        metrics
+    }
+
+    /// Takes the desired state, which names the database, and the growth of the database; once.
+    pub fn follow(&self, desired: DesiredState, capacity: CapacityWatch) {
+        _ = self.0.desired.set(desired);
+        _ = self.0.capacity.set(capacity);
+    }
+
+    /// The page; none if too many wait for it.
+    pub async fn page(&self) -> Option<Bytes> {
+        let _place = self.0.waiting.try_acquire().ok()?;
+        // A task of its own: a client that hangs up does not break a collection off, whose session would then have
+        // a query under way.
+        let metrics = self.clone();
+        tokio::spawn(async move { metrics.current().await }).await.ok()
+    }
+
+    /// `GET /metrics`.
+    pub fn router(&self) -> Router {
+        Router::new().route("/metrics", get(answer)).with_state(self.clone())
+    }
+
+    async fn current(&self) -> Bytes {
+        let mut scraped = self.0.scraped.lock().await;
+        if let Some((at, page)) = scraped.as_ref()
+            && at.elapsed() < KEPT
+        {
+            return page.clone();
+        }
+        let database = self.0.desired.get().and_then(|desired| Some(desired.borrow().as_ref()?.database.clone()));
+        let families = self.0.scraper.lock().await.collect(database.as_deref()).await;
+        let mut page = String::new();
+        self.own().iter().chain(&families).for_each(|family| family.write(&mut page));
+        let page = Bytes::from(page);
+        *scraped = Some((Instant::now(), page.clone()));
+        page
+    }
+
+    /// What the agent knows itself.
+    fn own(&self) -> Vec<Family> {
+        let (report, ready) = (self.0.report.borrow().clone(), *self.0.readiness.borrow());
+        let instance = Instance {
+            report: &report,
+            ready: &ready,
+            promotions: self.0.promotions.load(Ordering::Relaxed),
+            certificates: Path::new(TLS_DIR),
+            volume: volume::size().ok().zip(volume::free().ok()),
+        };
+        let mut families = instance.families();
+        let capacity = self.0.capacity.get().and_then(|capacity| capacity.borrow().clone());
+        families.extend(capacity.iter().flat_map(|capacity| capacity::families(capacity)));
+        families
+    }
+
+    async fn count_promotions(self, mut report: watch::Receiver<Report>) {
+        let mut last = None;
+        loop {
+            let role = report.borrow_and_update().role;
+            if (last, role) == (Some(Role::Replica), Some(Role::Primary)) {
+                self.0.promotions.fetch_add(1, Ordering::Relaxed);
+            }
+            last = role.or(last);
+            if report.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn close_idle(self) {
+        loop {
+            tokio::time::sleep(IDLE).await;
+            let mut scraped = self.0.scraped.lock().await;
+            if scraped.as_ref().is_some_and(|(at, _)| at.elapsed() >= IDLE) {
+                *scraped = None;
+                self.0.scraper.lock().await.close();
+            }
+        }
+    }
+}
+
+async fn answer(State(metrics): State<Metrics>) -> Response {
+    match metrics.page().await {
+        Some(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for the metrics").into_response(),
+    }
+}
+
+/// The sessions, and what is counted of the scrapes.
+pub struct Scraper {
+    socket: String,
+    cluster: Option<Session>,
+    tenant: Option<(String, Session)>,
+    scrapes: u64,
+}
+
+impl Scraper {
+    /// A scraper of the server whose socket is in this folder.
+    pub fn new(socket: &str) -> Self {
+        Self { socket: socket.to_owned(), cluster: None, tenant: None, scrapes: 0 }
+    }
+
+    /// Ends the sessions.
+    pub fn close(&mut self) {
+        self.cluster = None;
+        self.tenant = None;
+    }
+
+    /// Reads all metrics of the server; those of tables if the database is known.
+    pub async fn collect(&mut self, database: Option<&str>) -> Vec<Family> {
+        let begin = Instant::now();
+        let deadline = begin + LONGEST;
+        self.scrapes += 1;
+        let mut collected = self.of_cluster(deadline).await;
+        let up = collected.is_some();
+        if up && let Some(database) = database {
+            let tables = self.of_tenant(database, deadline).await;
+            collected.get_or_insert_default().extend(tables);
+        }
+        self.families(up, collected.unwrap_or_default(), begin.elapsed())
+    }
+
+    /// None without a session.
+    async fn of_cluster(&mut self, deadline: Instant) -> Option<Vec<Collected>> {
+        let open = self.cluster.take().filter(|session| !session.is_closed());
+        let mut session = match open {
+            Some(session) => session,
+            None => match Session::of_cluster(&self.socket).await {
+                Ok(session) => session,
+                Err(error) => {
+                    tracing::debug!(%error, "the server's metrics cannot be read");
+                    return None;
+                }
+            },
+        };
+        let mut collected = session.collect(cluster::COLLECTORS, deadline).await;
+        collected.extend(session.collect(ours::COLLECTORS, deadline).await);
+        collected.push(session.settings(deadline).await);
+        // A session that hung is not used again.
+        self.cluster = (Instant::now() < deadline).then_some(session);
+        Some(collected)
+    }
+
+    async fn of_tenant(&mut self, database: &str, deadline: Instant) -> Vec<Collected> {
+        let open = self.tenant.take().filter(|(of, session)| of == database && !session.is_closed());
+        let mut session = match open {
+            Some((_, session)) => session,
+            None => match Session::of_tenant(&self.socket, database).await {
+                Ok(session) => session,
+                Err(error) => {
+                    tracing::debug!(%error, database, "the metrics of tables cannot be read");
+                    let failed = |collector: &query::Collector| Collected {
+                        name: collector.name,
+                        took: Duration::ZERO,
+                        result: Err(session::SessionError::TooLong),
+                    };
+                    return tables::COLLECTORS.iter().map(failed).collect();
+                }
+            },
+        };
+        let collected = session.collect(tables::COLLECTORS, deadline).await;
+        self.tenant = (Instant::now() < deadline).then(|| (database.to_owned(), session));
+        collected
+    }
+
+    fn families(&self, up: bool, collected: Vec<Collected>, took: Duration) -> Vec<Family> {
+        let mut success = Family::new(
+            "pg_scrape_collector_success",
+            Kind::Gauge,
+            "postgres_exporter: Whether a collector succeeded.",
+        );
+        let mut duration = Family::new(
+            "pg_scrape_collector_duration_seconds",
+            Kind::Gauge,
+            "postgres_exporter: Duration of a collector scrape.",
+        );
+        let mut failed = !up;
+        let mut families = Vec::new();
+        for Collected { name, took, result } in collected {
+            success.sample([("collector", name)], f64::from(u8::from(result.is_ok())));
+            duration.sample([("collector", name)], took.as_secs_f64());
+            match result {
+                Ok(found) => families.extend(found),
+                Err(error) => {
+                    failed = true;
+                    tracing::debug!(%error, collector = name, "metrics cannot be read");
+                }
+            }
+        }
+        let flag = |value: bool| f64::from(u8::from(value));
+        let gauge = |name, help, value| Family::single(name, Kind::Gauge, help, value);
+        families.extend([
+            success,
+            duration,
+            gauge(
+                "pg_up",
+                "Whether the last scrape of metrics from PostgreSQL was able to connect to the server (1 for yes, 0 for no).",
+                flag(up),
+            ),
+            gauge(
+                "pg_exporter_last_scrape_error",
+                "Whether the last scrape of metrics from PostgreSQL resulted in an error (1 for error, 0 for success).",
+                flag(failed),
+            ),
+            gauge(
+                "pg_exporter_last_scrape_duration_seconds",
+                "Duration of the last scrape of metrics from PostgreSQL.",
+                took.as_secs_f64(),
+            ),
+            Family::single(
+                "pg_exporter_scrapes_total",
+                Kind::Counter,
+                "Total number of times PostgreSQL was scraped for metrics.",
+                self.scrapes as f64,
+            ),
+        ]);
+        families
+    }
+}
+
+/// All metrics of a server as a page, for tests and measurements.
+pub async fn page_of(scraper: &mut Scraper, database: &str) -> String {
+    let mut page = String::new();
+    scraper.collect(Some(database)).await.iter().for_each(|family| family.write(&mut page));
+    page
+}
