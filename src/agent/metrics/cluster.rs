@@ -312,14 +312,15 @@ const STAT_REPLICATION: Query = Query {
     values: &[
         gauge("pg_stat_replication_pg_current_wal_lsn_bytes", "WAL position in bytes"),
         gauge("pg_stat_replication_pg_wal_lsn_diff", "Lag in bytes between master and slave"),
+        untyped("pg_stat_replication_reply_time", "Unknown metric from pg_stat_replication"),
     ],
-    // The view has no slot_name: the exporter's label is empty, too.
+    // The view has no slot_name: the exporter's label has the view's first column, the process id.
     sql: concat!(
-        "SELECT application_name, host(client_addr), state, NULL::text, coalesce(pg_wal_lsn_diff(",
+        "SELECT application_name, host(client_addr), state, pid::text, coalesce(pg_wal_lsn_diff(",
         position!(),
         ", '0/0')::float8, 'NaN'), coalesce(pg_wal_lsn_diff(",
         position!(),
-        ", replay_lsn)::float8, 'NaN') FROM pg_stat_replication"
+        ", replay_lsn)::float8, 'NaN'), extract(epoch FROM reply_time)::float8 FROM pg_stat_replication"
     ),
 };
 
