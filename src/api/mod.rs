@@ -11,6 +11,7 @@ pub mod crd;
 pub mod migrations;
 pub mod names;
 pub mod pod_metadata;
+pub mod pooler;
 pub mod spec;
 pub mod status;
 
@@ -19,6 +20,7 @@ pub use migrations::{
     SecretReference, ToolSource,
 };
 pub use pod_metadata::PodMetadata;
+pub use pooler::{HoldStatus, OnTimeout, PlannedChangesSpec, PoolMode, PoolerSpec, PoolerStatus};
 pub use spec::{
     BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy,
     ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy,

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::nulls::null_as_default;
+use super::pooler::PoolerStatus;
 
 /// The last observed state.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -63,6 +64,10 @@ pub struct ServiceDatabaseStatus {
     /// The backups; absent without a store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
+
+    /// The pooler; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerStatus>,
 
     /// The certificates and their authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -333,6 +338,12 @@ pub struct Endpoints {
     /// Replicas, for reads; absent with one instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<String>,
+    /// Pooler, for reads and writes; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<String>,
+    /// Read-only pooler; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler_replicas: Option<String>,
 }
 
 /// State of the migrations; the complete list is the ledger in the database.

@@ -43,7 +43,14 @@ migrations:
   source: {SOURCE}
   dependsOn: [{name: other, minimumVersion: 1}]
   resources: {requests: {memory: 64Mi}, limits: {memory: 128Mi}}
-clients: [{serviceAccountName: chat, podSelector: {matchLabels: {app: chat}}}]
+clients: [{serviceAccountName: chat, podSelector: {matchLabels: {app: chat}}, direct: false}]
+pooler:
+  instances: 3
+  poolSize: 5
+  replicas: true
+  parameters: {query_timeout: '30'}
+  resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
+  plannedChanges: {holdSeconds: 3, onTimeout: Postpone}
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}}
 backup: {enabled: true, store: main, schedule: {full: 0 3 * * SUN, incremental: 0 3 * * MON-SAT, timeZone: UTC}, retentionDays: 7, retentionFullBackups: 4, restorableIn: [staging], resources: {requests: {cpu: 100m}, limits: {cpu: 1}}}
 bootstrap: {adopt: true, restore: {source: {name: game, namespace: games}, target: {lsn: 0/1, timeline: 2}}}
