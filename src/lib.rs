@@ -3,7 +3,7 @@
 //! Reading order: [`api`] is the resource that users write and read; [`contract`] has the
 //! documents between the parts; [`operator`] turns resources into Kubernetes and Vault objects
 //! and observations into status; [`agent`] runs in every database pod; [`migrate`] is the
-//! migration Job; [`backup`] is the backup Job; [`check`] tests Vault, credentials and PostgreSQL once; [`vault`] and
+//! migration Job; [`backup`] is the backup Job; [`pooler`] is the parent of PgBouncer; [`check`] tests Vault, credentials and PostgreSQL once; [`vault`] and
 //! [`postgres`] are the clients of Vault and PostgreSQL; [`plugin`] is `kubectl servicedb`;
 //! [`reference`] generates the reference page.
 
@@ -29,6 +29,8 @@ pub mod migrate;
 pub mod operator;
 #[cfg(unix)]
 mod pgbackrest;
+#[cfg(unix)]
+pub mod pooler;
 #[cfg(unix)]
 pub mod postgres;
 #[cfg(unix)]

@@ -17,7 +17,14 @@ enum Command {
     Operator(Box<servicedb::operator::Options>),
     /// Run in a database pod: initialise, supervise Patroni, probe, report.
     #[cfg(unix)]
-    Agent,
+    Agent {
+        /// Run in a pooler pod instead, as the parent of PgBouncer.
+        #[arg(long)]
+        pooler: bool,
+    },
+    /// List the pools of this pooler pod.
+    #[cfg(unix)]
+    Pools,
     /// Apply the pending migrations, once; or a part of that, around a team's own tool.
     Migrate {
         #[command(subcommand)]
@@ -80,7 +87,11 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Operator(options) => servicedb::operator::run(*options).await,
             #[cfg(unix)]
-            Command::Agent => servicedb::agent::run().await,
+            Command::Agent { pooler: false } => servicedb::agent::run().await,
+            #[cfg(unix)]
+            Command::Agent { pooler: true } => servicedb::pooler::run().await,
+            #[cfg(unix)]
+            Command::Pools => servicedb::pooler::list().await,
             Command::Migrate { part } => match part {
                 None => servicedb::migrate::run().await,
                 Some(MigratePart::Hold) => servicedb::migrate::hold().await,
@@ -124,7 +135,7 @@ fn print<E: std::fmt::Display>(text: Result<String, E>) -> ExitCode {
 fn log_filter(command: &Command) -> tracing_subscriber::EnvFilter {
     let usual = match command {
         #[cfg(unix)]
-        Command::Check | Command::Backups => "warn",
+        Command::Check | Command::Backups | Command::Pools => "warn",
         _ => "info,kube=warn",
     };
     let wanted = std::env::var("SERVICEDB_LOG").unwrap_or_else(|_| usual.to_owned());

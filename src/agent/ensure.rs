@@ -106,6 +106,47 @@ pub async fn everything(
     extensions::install(&connection.client, socket, names, declared, found).await
 }
 
+/// Ensures the pooler's login, with the function that returns a login's verifier to it alone; without a pooler,
+/// that there is neither. Both are in the database `postgres`, where no tenant can connect.
+///
+/// The function honours `NOLOGIN` and `VALID UNTIL`, as PostgreSQL does for its own logins, and never returns the
+/// verifier of a superuser or of a role for replication.
+///
+/// # Errors
+/// If the server does not run or refuses.
+pub async fn pooler(socket: &str, is_declared: bool) -> Result<(), EnsureError> {
+    let connection = connect_at(socket, "postgres").await?;
+    let client = &connection.client;
+    let (role, function) = (PostgresNames::POOLER, PostgresNames::POOLER_FUNCTION);
+    let exists = has_role(client, role).await?;
+    if !is_declared {
+        let statements = format!("DROP FUNCTION IF EXISTS {function}(text); ALTER ROLE {role} NOLOGIN;");
+        return if exists { execute(client, "the removal of the pooler's login", &statements).await } else { Ok(()) };
+    }
+    own_records(client).await?;
+    let create = if exists { String::new() } else { format!("CREATE ROLE {role} NOLOGIN;") };
+    let statements = format!(
+        "BEGIN; {create}
+         CREATE OR REPLACE FUNCTION {function}(login text) RETURNS TABLE (usename text, passwd text)
+         LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
+         AS $$
+             SELECT rolname::text, rolpassword FROM pg_catalog.pg_authid
+             WHERE rolname = login AND rolcanlogin AND NOT rolsuper AND NOT rolreplication
+               AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())
+               AND rolpassword LIKE 'SCRAM-SHA-256$%'
+         $$;
+         REVOKE ALL ON FUNCTION {function}(text) FROM PUBLIC;
+         GRANT USAGE ON SCHEMA servicedb TO {role};
+         GRANT EXECUTE ON FUNCTION {function}(text) TO {role};
+         GRANT CONNECT ON DATABASE postgres TO {role};
+         ALTER ROLE {role} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+             CONNECTION LIMIT -1 PASSWORD NULL VALID UNTIL 'infinity';
+         ALTER ROLE {role} RESET ALL;
+         COMMIT;"
+    );
+    execute(client, "the pooler's login", &statements).await
+}
+
 /// Ensures the extensions only: another attempt at those that [`everything`] could not create.
 ///
 /// # Errors

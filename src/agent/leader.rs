@@ -25,7 +25,7 @@ use super::{dynamic, slots};
 use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::backoff::Backoff;
-use crate::contract::desired::Desired;
+use crate::contract::desired::{Desired, Pooler};
 use crate::contract::pod::{PROVE_FILE, SOCKET_DIR};
 use crate::contract::records::Versions;
 use crate::contract::report::CredentialsReport;
@@ -50,6 +50,8 @@ struct Verified {
     logins: String,
     /// The authorities of the server's certificate, which the records name.
     authorities: Option<String>,
+    /// The pooler that the record names.
+    pooler: Option<Pooler>,
 }
 
 impl Verified {
@@ -57,6 +59,7 @@ impl Verified {
     fn satisfies(&self, desired: &Desired) -> bool {
         self.wanted == desired.credential_generation
             && self.prove == desired.prove
+            && self.pooler == desired.pooler
             && !self.has_other_authorities(desired)
     }
 
@@ -154,7 +157,12 @@ impl Leader {
         let (mut done, mut problems) = (None, Vec::new());
         loop {
             let desired = desired::first(&mut state).await;
-            let wanted = Some((desired.database.clone(), desired.extensions.clone(), desired.application_creates));
+            let wanted = Some((
+                desired.database.clone(),
+                desired.extensions.clone(),
+                desired.application_creates,
+                desired.pooler.is_some(),
+            ));
             let names = self.environment.names.postgres(&desired.database);
             let result = if done == wanted {
                 tokio::select! {
@@ -164,7 +172,10 @@ impl Leader {
                 ensure::declared_extensions(SOCKET_DIR, &names, &desired.extensions).await
             } else {
                 let (extensions, creates) = (&desired.extensions, desired.application_creates);
-                ensure::everything(SOCKET_DIR, &names, extensions, &Places::new(), creates).await
+                match ensure::pooler(SOCKET_DIR, desired.pooler.is_some()).await {
+                    Ok(()) => ensure::everything(SOCKET_DIR, &names, extensions, &Places::new(), creates).await,
+                    Err(error) => Err(error),
+                }
             };
             match result {
                 Ok(found) => {
@@ -239,6 +250,7 @@ impl Leader {
             generation: report.generation,
             logins: fingerprint(client, &names, report.generation).await?,
             authorities: authorities(desired).ok(),
+            pooler: desired.pooler.clone(),
         };
         self.reporter.update(|report_of_pod| report_of_pod.credentials = Some(report));
         Ok(verified)

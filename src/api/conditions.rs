@@ -107,6 +107,12 @@ pub mod reason {
         SWITCHING_OVER = "SwitchingOver";
         /// Fewer instances are ready than declared.
         INSTANCES_NOT_READY = "InstancesNotReady";
+        /// No pod of the pooler serves.
+        POOLER_NOT_READY = "PoolerNotReady";
+        /// A transaction in the pooler did not end in time, and a planned change was put off.
+        CHANGE_POSTPONED = "ChangePostponed";
+        /// Of events: a transaction in the pooler did not end in time, and queries were not held.
+        HOLD_GIVEN_UP = "HoldGivenUp";
         /// A parameter waits for a restart of PostgreSQL.
         RESTART_PENDING = "RestartPending";
         /// Instances are replaced, one after another: the pod template has changed.

@@ -21,6 +21,7 @@ pub(crate) const EMBEDDED: &[&[&str]] = &[
     &["spec", "backup", "resources"],
     &["spec", "clients", "[]", "podSelector"],
     &["spec", "migrations", "resources"],
+    &["spec", "pooler", "resources"],
     &["spec", "resources"],
     &["spec", "scheduling", "affinity"],
     &["spec", "scheduling", "tolerations"],
@@ -70,7 +71,12 @@ fn complete(root: &mut JSONSchemaProps) {
         }
     }
     // Claims name entries of a pod's resourceClaims, which the spec does not have.
-    for path in [&["spec", "resources"][..], &["spec", "backup", "resources"], &["spec", "migrations", "resources"]] {
+    for path in [
+        &["spec", "resources"][..],
+        &["spec", "backup", "resources"],
+        &["spec", "migrations", "resources"],
+        &["spec", "pooler", "resources"],
+    ] {
         if let Some(properties) = at(root, path).and_then(|schema| schema.properties.as_mut()) {
             properties.remove("claims");
         }

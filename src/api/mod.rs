@@ -12,6 +12,7 @@ pub mod migrations;
 pub mod names;
 pub mod observation;
 pub mod pod_metadata;
+pub mod pooler;
 pub mod spec;
 pub mod status;
 
@@ -21,6 +22,7 @@ pub use migrations::{
 };
 pub use observation::{AuditClass, AuditSpec, MonitoringSpec};
 pub use pod_metadata::PodMetadata;
+pub use pooler::{HoldStatus, OnTimeout, PlannedChangesSpec, PoolMode, PoolerSpec, PoolerStatus};
 pub use spec::{
     BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy,
     ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy,

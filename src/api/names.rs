@@ -183,6 +183,43 @@ impl Names {
         self.with("primary")
     }
 
+    /// The pooler: its Deployment, Service, ServiceAccount, Role, RoleBinding, NetworkPolicy and
+    /// PodDisruptionBudget.
+    pub fn pooler(&self) -> String {
+        self.with("pooler")
+    }
+
+    /// The read-only pooler: its Deployment, Service and PodDisruptionBudget.
+    pub fn replicas_pooler(&self) -> String {
+        self.with("pooler-replicas")
+    }
+
+    /// The headless Service by which the pods of the pooler, or of the read-only one, find one
+    /// another.
+    pub fn pooler_peers(&self, replicas: bool) -> String {
+        self.with(if replicas { "pooler-ro-peers" } else { "pooler-peers" })
+    }
+
+    /// The ConfigMap with the orders to the pooler's pods (see `contract::pooler`).
+    pub fn pooler_orders(&self) -> String {
+        self.with("pooler-orders")
+    }
+
+    /// The ConfigMap with the reports of the pooler's pods.
+    pub fn pooler_reports(&self) -> String {
+        self.with("pooler-reports")
+    }
+
+    /// The Secret with the pooler's certificates.
+    pub fn pooler_tls_secret(&self) -> String {
+        self.with("pooler-tls")
+    }
+
+    /// The host name of a pooler, as clients use it.
+    pub fn pooler_host(&self, pooler: &str) -> String {
+        format!("{pooler}.{}.svc", self.namespace)
+    }
+
     /// The pod of an ordinal.
     pub fn pod(&self, ordinal: i32) -> String {
         self.with(&ordinal.to_string())
@@ -295,6 +332,10 @@ impl PostgresNames {
     /// The login that reads the server's statistics, on the local socket: a member of `pg_monitor` and of nothing
     /// else.
     pub const MONITOR: &'static str = "servicedb_monitor";
+    /// The login of the pooler, by client certificate, in the database `postgres` alone.
+    pub const POOLER: &'static str = "servicedb_pooler";
+    /// The function that returns a login's verifier to the pooler, in the database `postgres`.
+    pub const POOLER_FUNCTION: &'static str = "servicedb.pooler_verifier";
     /// The schema of the migrations' ledger, which the application cannot write.
     pub const LEDGER_SCHEMA: &'static str = "servicedb";
     /// The schema of extensions whose scripts must not use a tenant's objects. It belongs to the
@@ -373,6 +414,7 @@ mod tests {
         assert!(names.backup_job(9_999_999_999).len() <= 63);
         assert!(names.volume_claim(8).len() <= 63);
         assert!(names.replicas_service().len() <= 63);
+        assert!(names.pooler_peers(true).len() <= 63);
         let roles = names.postgres(&"d".repeat(50));
         for role in [roles.owner(), roles.app(), roles.login(1), roles.migrator_login(2)] {
             assert!(role.len() <= 63, "{role} is longer than PostgreSQL keeps");

@@ -16,6 +16,7 @@ use super::migrations::MigrationsSpec;
 use super::nulls::null_as_default;
 use super::observation::{AuditSpec, MonitoringSpec};
 use super::pod_metadata::PodMetadata;
+use super::pooler::PoolerSpec;
 use super::status::ServiceDatabaseStatus;
 
 /// Parameters that a spec may not set: Patroni or the agent own them, they make the server run code
@@ -193,6 +194,10 @@ pub struct ServiceDatabaseSpec {
     /// The credentials of the application and of the migrations.
     #[serde(default)]
     pub credentials: CredentialsSpec,
+
+    /// Connection pooling, in pods of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerSpec>,
 
     /// Backups, if the installation has a store for them.
     #[serde(default)]
@@ -448,6 +453,10 @@ pub struct ClientSpec {
     /// this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
+
+    /// Whether these pods may connect to the instances, too, where there is a pooler.
+    #[serde(default = "default_true")]
+    pub direct: bool,
 }
 
 /// The credentials of the application and of the migrations.

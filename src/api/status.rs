@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::nulls::null_as_default;
+use super::pooler::PoolerStatus;
 
 /// The last observed state.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -67,6 +68,10 @@ pub struct ServiceDatabaseStatus {
     /// Sizes and growth, as the primary measured them within the last hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<CapacityStatus>,
+
+    /// The pooler; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerStatus>,
 
     /// The certificates and their authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -384,6 +389,12 @@ pub struct Endpoints {
     /// Replicas, for reads; absent with one instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<String>,
+    /// Pooler, for reads and writes; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<String>,
+    /// Read-only pooler; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler_replicas: Option<String>,
 }
 
 /// State of the migrations; the complete list is the ledger in the database.

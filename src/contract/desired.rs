@@ -74,6 +74,9 @@ pub struct Desired {
     /// here before the pods' own files have it. Absent if the operator has not read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<String>,
+    /// The pooler; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<Pooler>,
     /// Where WAL is archived; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Place>,
@@ -89,6 +92,14 @@ pub struct Desired {
     /// Since the last restore in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Branch>,
+}
+
+/// The pooler, as agents need to know it: its role may log in, and the record has its host.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Pooler {
+    /// The host name that clients use for it.
+    pub host: String,
 }
 
 /// A backup Job, as agents need to know it.
@@ -124,6 +135,7 @@ impl Desired {
             primary_host: "h".into(),
             system_identifier: None,
             authorities: None,
+            pooler: None,
             archive: None,
             backup: None,
             restore: None,

@@ -14,6 +14,7 @@ pub mod migration;
 pub mod order;
 pub mod patroni;
 pub mod pod;
+pub mod pooler;
 pub mod records;
 pub mod report;
 pub mod setting;

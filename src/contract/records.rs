@@ -161,6 +161,8 @@ pub struct Runtime<'a> {
     pub database: &'a str,
     /// The primary's host name.
     pub host: &'a str,
+    /// The pooler's host name, where there is a pooler.
+    pub pooler: Option<&'a str>,
     /// The database's certificate authority, PEM.
     pub ca: &'a str,
 }
@@ -171,7 +173,9 @@ impl Runtime<'_> {
         let password = self.login.password.expose_secret();
         let key = |suffix: &str| format!("{}_DB_{suffix}", self.key_prefix);
         let (user, host, database, port) = (&self.login.user, self.host, self.database, super::pod::POSTGRES_PORT);
-        Data::from([
+        // Passwords consist of letters and digits only, so the URL needs no escaping.
+        let url = |host: &str| format!("postgresql://{user}:{password}@{host}:{port}/{database}?sslmode=verify-full");
+        let mut data = Data::from([
             (GENERATION.to_owned(), self.generation.to_string()),
             (UID.to_owned(), self.uid.to_owned()),
             (key("USER"), user.clone()),
@@ -179,11 +183,15 @@ impl Runtime<'_> {
             (key("NAME"), database.to_owned()),
             (key("HOST"), host.to_owned()),
             (key("PORT"), port.to_string()),
-            // Passwords consist of letters and digits only, so the URL needs no escaping.
-            (key("URL"), format!("postgresql://{user}:{password}@{host}:{port}/{database}?sslmode=verify-full")),
+            (key("URL"), url(host)),
             (key("SSLMODE"), "verify-full".to_owned()),
             (key("CA"), self.ca.to_owned()),
-        ])
+        ]);
+        if let Some(pooler) = self.pooler {
+            data.insert(key("POOLER_HOST"), pooler.to_owned());
+            data.insert(key("POOLER_URL"), url(pooler));
+        }
+        data
     }
 
     /// The uid of the ServiceDatabase that a runtime record was promoted for.

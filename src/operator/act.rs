@@ -26,6 +26,7 @@ use super::migrations::{self, drift};
 use super::observe::pods::DatabasePod;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
+use super::pooler;
 use super::restores::in_place;
 use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
@@ -69,7 +70,9 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    let choice = choose(context, database, observed, &status, findings).await?;
+    let mut choice = choose(context, database, observed, &status, findings).await?;
+    let (before, now) = (status.pooler.as_ref(), findings.now);
+    let pooler = pooler::advance(context, database, observed, before, &mut choice.decision, now).await?;
 
     let recorded = (findings.backups.clone(), findings.in_place.desired.is_none());
     match Box::pin(backups::decide(context, database, observed, recorded, findings.now)).await {
@@ -83,6 +86,8 @@ pub async fn act(
     let prepared = (prepared, authorities);
     let long_work = LongWork { backup: findings.backups.run(), restore: &findings.in_place };
     apply(context, database, observed, (prepared, long_work), &choice, &mut volumes, &mut failures).await?;
+    pooler.apply(context, database, (findings.certificates.is_some(), findings.now), &mut failures).await;
+    findings.pooler = Some(pooler);
     if failures.is_unanswered() {
         return failures.first();
     }
@@ -436,6 +441,11 @@ async fn bind(
         return Ok(());
     };
     let uid = &database.owner.uid;
+    let in_record = observed.desired.as_ref().is_some_and(|desired| desired.pooler.is_some());
+    if in_record != database.pooler.is_some() {
+        // The record is about to change.
+        context.cache.invalidate_binding(uid);
+    }
     if context.cache.binding_recorded(uid, wanted, proved) {
         findings.binding = Some(wanted.clone());
         return Ok(());

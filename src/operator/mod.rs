@@ -21,6 +21,7 @@ mod lifecycle;
 mod migrations;
 mod observe;
 mod plan;
+mod pooler;
 mod process;
 mod reconcile;
 mod restores;

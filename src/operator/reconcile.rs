@@ -71,6 +71,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         declared: None,
         drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
         instances: None,
+        pooler: None,
         backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
         in_place: in_place::State::recorded(&resource.status.clone().unwrap_or_default()),
         now: context.now(),
@@ -161,6 +162,10 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let waits = findings.instances.as_ref().is_some_and(|instances| instances.decision.order.is_some())
         || observed.primary().is_some_and(|primary| observed.drains(primary))
         || findings.certificates.as_ref().is_some_and(|certified| certified.waits);
+    let pooler = findings.pooler.as_ref().and_then(|pooler| pooler.again_in);
+    if let Some(soon) = pooler {
+        return Ok(Action::requeue(soon));
+    }
     Ok(if ready && !vault_failing && !waits {
         let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));

@@ -18,7 +18,7 @@ use crate::api::names::{
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, BackupType, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata,
-    SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
+    PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -29,6 +29,7 @@ use crate::operator::apply::object::Owner;
 use crate::operator::apply::quantity;
 use crate::operator::backups::schedule::Schedule;
 use crate::operator::context::options::Options;
+use crate::operator::pooler::spec as pooler;
 use crate::operator::restores::target;
 use crate::operator::tls::authority::Request as AuthorityRequest;
 
@@ -101,6 +102,8 @@ pub struct Database {
     pub backups: Backups,
     /// The requested restore in place, from annotations.
     pub in_place: Option<RestoreRequest>,
+    /// The pooler.
+    pub pooler: Option<PoolerSpec>,
     /// The generation of the resource: a failed attempt for it is not repeated.
     pub generation: i64,
 }
@@ -242,6 +245,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         restore: None,
         backups: backups(resource)?,
         in_place: restore_request(resource),
+        pooler: pooler::check(spec).map_err(invalid)?,
         generation: resource.metadata.generation.unwrap_or_default(),
     })
 }

@@ -131,6 +131,12 @@ pub enum Command {
         /// The ServiceDatabase.
         name: String,
     },
+    /// Show the pools of each pod of the pooler: clients, clients that wait, connections to
+    /// PostgreSQL.
+    Pooler {
+        /// The ServiceDatabase.
+        name: String,
+    },
     /// Back the database up now, and follow it to its end.
     Backup {
         /// The ServiceDatabase.

@@ -12,6 +12,7 @@ mod confirm;
 mod connection;
 mod drift;
 mod migrations;
+mod pooler;
 mod psql;
 mod queries;
 mod renew_authority;
@@ -69,6 +70,7 @@ pub async fn run() -> ExitCode {
         Command::VerifyBackup { name, timeout } => {
             backup::run(&args.connection, &name, backup::Request::Verification, Duration::from_secs(timeout)).await
         }
+        Command::Pooler { name } => pooler::run(&args.connection, &name).await,
         Command::Backups { name } => backup::list(&args.connection, &name).await,
         Command::Restore { name, target, timeline, yes, timeout } => {
             let target = restore::target(target, timeline);

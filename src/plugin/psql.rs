@@ -102,10 +102,21 @@ pub async fn in_primary(
     program_and_arguments: &[&str],
 ) -> Result<tokio::process::Command, PluginError> {
     let pod = find_primary(client, &Names::new(namespace, resource.name_any()), resource).await?;
+    Ok(in_pod(connection, namespace, &pod, CONTAINER, program_and_arguments))
+}
+
+/// kubectl, which runs a program without input in a container of a pod.
+pub fn in_pod(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    program_and_arguments: &[&str],
+) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program());
-    command.args(cluster(connection)).args(["--namespace", namespace, "exec", &pod, "--container", CONTAINER, "--"]);
+    command.args(cluster(connection)).args(["--namespace", namespace, "exec", pod, "--container", container, "--"]);
     command.args(program_and_arguments);
-    Ok(command)
+    command
 }
 
 /// The arguments that make kubectl use the same cluster.

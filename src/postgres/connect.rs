@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -207,6 +207,64 @@ async fn in_time<T>(
     }
 }
 
+/// A login by client certificate, over TCP with TLS; the server's certificate must name the host.
+pub struct CertificateLogin<'a> {
+    /// The host name.
+    pub host: &'a str,
+    /// The port.
+    pub port: u16,
+    /// The database.
+    pub database: &'a str,
+    /// The role, which the certificate names.
+    pub user: &'a str,
+    /// The certificate, PEM.
+    pub certificate: &'a [u8],
+    /// Its key, PEM.
+    pub key: &'a SecretString,
+    /// The authority, PEM.
+    pub ca: &'a str,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: &'a str,
+    /// Startup options: one of [`super::immune`].
+    pub options: &'static str,
+}
+
+/// Connects over TCP with a client certificate, within this time.
+///
+/// # Errors
+/// If a certificate is not readable, or the server refuses, does not run or does not answer in time.
+pub async fn by_certificate(login: &CertificateLogin<'_>, patience: Duration) -> Result<Connection, ConnectError> {
+    let target = format!("{}:{}", login.host, login.port);
+    let unreadable = |problem: String| ConnectError::Authority { target: target.clone(), problem };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(login.certificate).collect();
+    let chain = chain.map_err(|error| unreadable(error.to_string()))?;
+    // The error names no content.
+    let key = PrivateKeyDer::from_pem_slice(login.key.expose_secret().as_bytes());
+    let key = key.map_err(|_| unreadable("the client's key is not PEM".to_owned()))?;
+    let config = trusting(login.ca, &unreadable)?.with_client_auth_cert(chain, key);
+    let tls = MakeRustlsConnect::new(config.map_err(|error| unreadable(error.to_string()))?);
+    let mut config = Config::new();
+    config
+        .host(login.host)
+        .port(login.port)
+        .dbname(login.database)
+        .user(login.user)
+        .application_name(login.application_name)
+        .options(login.options)
+        .ssl_mode(tokio_postgres::config::SslMode::Require)
+        .connect_timeout(patience)
+        .tcp_user_timeout(patience);
+    let connected = tokio::time::timeout(patience, in_time(config.connect(tls), &target, login.user)).await;
+    let unanswered = || ConnectError::Unanswered { target: target.clone(), user: login.user.to_owned() };
+    let (client, connection) = connected.map_err(|_| unanswered())??;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = describe(&error), "a PostgreSQL connection ended");
+        }
+    });
+    Ok(Connection { client, driver })
+}
+
 /// Requests that the server cancels the running statement of a connection of this login. The
 /// result of that statement shows whether it did.
 ///
@@ -220,8 +278,16 @@ pub async fn cancel_over_tls(login: &TlsLogin<'_>, client: &Client) -> Result<()
 fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
     let authority =
         |problem: String| ConnectError::Authority { target: format!("{}:{}", login.host, login.port), problem };
+    Ok(MakeRustlsConnect::new(trusting(login.ca, &authority)?.with_no_client_auth()))
+}
+
+/// A TLS client that trusts these authorities, PEM.
+fn trusting(
+    ca: &str,
+    authority: &impl Fn(String) -> ConnectError,
+) -> Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>, ConnectError> {
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(login.ca.as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         let certificate = certificate.map_err(|error| authority(error.to_string()))?;
         roots.add(certificate).map_err(|error| authority(error.to_string()))?;
     }
@@ -229,9 +295,8 @@ fn tls(login: &TlsLogin<'_>) -> Result<MakeRustlsConnect, ConnectError> {
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| authority(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+        .with_root_certificates(roots);
+    Ok(config)
 }
 
 /// Connects over the local socket as the superuser `postgres`, by peer authentication.
@@ -301,6 +366,22 @@ async fn with_options(
 /// Whether a server refused a startup option that only later versions support.
 pub(super) fn is_before_17(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_OBJECT)
+}
+
+/// Connects to the admin console of a PgBouncer on its local socket, as the user of this name.
+///
+/// # Errors
+/// If PgBouncer refuses or does not run.
+pub async fn local_console(directory: &str, port: u16, name: &str) -> Result<Connection, ConnectError> {
+    let mut config = Config::new();
+    config.host(directory).port(port).dbname(name).user(name).connect_timeout(CONNECT_TIMEOUT);
+    let (client, connection) = in_time(config.connect(NoTls), directory, name).await?;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = describe(&error), "a connection to the console ended");
+        }
+    });
+    Ok(Connection { client, driver })
 }
 
 /// Connects over the local socket as a role, and listens on a channel: each notification is a

@@ -8,8 +8,8 @@ mod scram;
 
 pub use bounded::bounded_over_socket;
 pub use connect::{
-    ConnectError, Connection, TlsLogin, cancel_over_tls, describe, listen, over_socket, over_socket_as,
-    over_socket_with, over_tls,
+    CertificateLogin, ConnectError, Connection, TlsLogin, by_certificate, cancel_over_tls, describe, listen,
+    local_console, over_socket, over_socket_as, over_socket_with, over_tls,
 };
 pub use quote::{ident, literal};
 pub use scram::{generate_password, scram_verifier};

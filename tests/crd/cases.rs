@@ -50,11 +50,37 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(names().into_iter().map(|(what, name, expected)| Case { what, name, spec: "{}".into(), expected }));
-    for (what, spec, expected) in [postgres(), storage(), the_rest()].concat() {
+    for (what, spec, expected) in [postgres(), storage(), pooler(), the_rest()].concat() {
         cases.push(Case { what, name: "chat", spec: spec.to_owned(), expected });
     }
     cases.extend(bounds().into_iter().map(|(what, spec, expected)| Case { what, name: "chat", spec, expected }));
     cases
+}
+
+fn pooler() -> Vec<(&'static str, &'static str, Expected)> {
+    let session = "needs spec.pooler.mode Transaction";
+    vec![
+        ("a pooler", "pooler: {}", Accepted),
+        ("no pods of the pooler", "pooler: {instances: 0}", Refused("spec.pooler.instances must be from 1 to 16")),
+        ("a hundred pods", "pooler: {instances: 100}", Refused("spec.pooler.instances must be from 1 to 16")),
+        ("an empty pool", "pooler: {poolSize: 0}", Refused("spec.pooler.poolSize must be from 1")),
+        ("no clients", "pooler: {maxClientConnections: 0}", Refused("spec.pooler.maxClientConnections must be from 1")),
+        ("session mode", "pooler: {mode: Session}", Accepted),
+        (
+            "session mode with held changes",
+            "pooler: {mode: Session, plannedChanges: {holdSeconds: 3}}",
+            Refused(session),
+        ),
+        ("session mode without held changes", "pooler: {mode: Session, plannedChanges: {holdSeconds: 0}}", Accepted),
+        ("a long hold", "pooler: {plannedChanges: {holdSeconds: 61}}", Refused("must be from 0 to 60")),
+        ("an allowed parameter", "pooler: {parameters: {query_timeout: '30'}}", Accepted),
+        ("an owned parameter", "pooler: {parameters: {auth_type: trust}}", Refused("spec.pooler.parameters sets")),
+        (
+            "a line break in a parameter",
+            "pooler: {parameters: {query_timeout: \"1\\nauth_type=trust\"}}",
+            Refused("a value has letters"),
+        ),
+    ]
 }
 
 const NAME: &str = "metadata.name is the service's name";

@@ -43,7 +43,14 @@ migrations:
   source: {SOURCE}
   dependsOn: [{name: other, minimumVersion: 1}]
   resources: {requests: {memory: 64Mi}, limits: {memory: 128Mi}}
-clients: [{serviceAccountName: chat, podSelector: {matchLabels: {app: chat}}}]
+clients: [{serviceAccountName: chat, podSelector: {matchLabels: {app: chat}}, direct: false}]
+pooler:
+  instances: 3
+  poolSize: 5
+  replicas: true
+  parameters: {query_timeout: '30'}
+  resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
+  plannedChanges: {holdSeconds: 3, onTimeout: Postpone}
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}}
 monitoring: {slowQuerySeconds: 5}
 audit: {classes: [Ddl, Role]}

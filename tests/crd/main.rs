@@ -84,6 +84,19 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
         })
     );
     // A part that is given keeps its other defaults, and a null means the same as a field left out.
+    let pooler = json!({ "storage": { "size": "1Gi" }, "pooler": {} });
+    let created = cluster.create("chat", &pooler, "Strict", true).await.expect("a pooler");
+    assert_eq!(
+        created["spec"]["pooler"],
+        json!({
+            "instances": 2,
+            "mode": "Transaction",
+            "maxClientConnections": 1000,
+            "poolSize": 20,
+            "replicas": false,
+            "plannedChanges": { "onTimeout": "Proceed" },
+        })
+    );
     let spec = json!({
         "storage": { "size": "1Gi", "storageClassName": null },
         "database": null,

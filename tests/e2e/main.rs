@@ -33,6 +33,7 @@ mod nodes;
 mod object_loss;
 mod ownership;
 mod parameters;
+mod pooler;
 mod provisioning;
 mod refused_pods;
 mod replicas;

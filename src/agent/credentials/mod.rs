@@ -252,6 +252,7 @@ impl Run<'_> {
             login,
             database: &self.desired.database,
             host: &self.desired.primary_host,
+            pooler: self.desired.pooler.as_ref().map(|pooler| pooler.host.as_str()),
             ca,
         }
         .to_data();
@@ -389,7 +390,17 @@ mod tests {
 
     fn runtime(generation: i64, uid: &str) -> Data {
         let login = Login { user: "chat_a".into(), password: "p".to_owned().into(), verifier: "v".to_owned().into() };
-        Runtime { key_prefix: "CHAT", generation, uid, login: &login, database: "chat_db", host: "h", ca: "" }.to_data()
+        Runtime {
+            key_prefix: "CHAT",
+            generation,
+            uid,
+            login: &login,
+            database: "chat_db",
+            host: "h",
+            pooler: None,
+            ca: "",
+        }
+        .to_data()
     }
 
     #[test]

@@ -130,6 +130,7 @@ fn local(environment: &Environment, leaving: bool) -> Value {
 /// `+role` matches its members, so a rotation changes nothing here.
 fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
+    let pooler = PostgresNames::POOLER;
     let (database, app, owner) = (&names.database, names.app(), names.owner());
     let monitor = PostgresNames::MONITOR;
     let ours = format!("{},{},{monitor}", PostgresNames::READER, PostgresNames::AS_OWNER);
@@ -143,6 +144,8 @@ fn hba(names: &PostgresNames) -> Vec<String> {
         format!("host all {ours} all reject"),
         format!("hostssl replication {replicator} all cert"),
         format!("hostssl postgres {rewinder} all cert"),
+        format!("hostssl postgres {pooler} all cert"),
+        format!("host all {pooler} all reject"),
         format!("hostssl \"{database}\" +\"{app}\" all scram-sha-256"),
         format!("hostssl \"{database}\" +\"{owner}\" all scram-sha-256"),
         "local all all reject".to_owned(),

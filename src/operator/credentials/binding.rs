@@ -2,7 +2,7 @@
 //! Provisioned Service of servicebinding.io. It is a copy of the runtime record.
 
 use k8s_openapi::api::core::v1::Secret;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::contract::records::Runtime;
@@ -28,6 +28,9 @@ const KEYS: [(&str, &str); 7] = [
     ("ca.crt", "CA"),
 ];
 
+/// The same, where there is a pooler.
+const POOLER_KEYS: [(&str, &str); 2] = [("pooler-host", "POOLER_HOST"), ("pooler-uri", "POOLER_URL")];
+
 /// Copies Vault's runtime record to the Secret that the spec names, once the record has the proved
 /// generation; returns whether the Secret is up to date.
 ///
@@ -47,9 +50,16 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
     for (key, suffix) in KEYS {
         content.insert(key, Runtime::value_of(&record.data, &prefix, suffix)?);
     }
+    for (key, suffix) in POOLER_KEYS {
+        if let Ok(value) = Runtime::value_of(&record.data, &prefix, suffix) {
+            content.insert(key, value);
+        }
+    }
+    // The leader's agent adds the pooler to the record, or removes it, once it has read the desired state.
+    let is_current = content.contains_key(POOLER_KEYS[0].0) == database.pooler.is_some();
     // The record also changes within a generation, when the authority is replaced.
     if live.as_ref().is_some_and(|secret| holds(secret, &content)) {
-        return Ok(true);
+        return Ok(is_current);
     }
     let annotations = [(ANNOTATION_GENERATION, generation.to_string())];
     let wanted = Wanted {
@@ -61,13 +71,16 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
         exact: false,
     };
     secrets::write(client, owner, &wanted, live.as_ref()).await?;
-    Ok(true)
+    Ok(is_current)
 }
 
 /// Whether a Secret has all of this content.
 fn holds(secret: &Secret, content: &Content) -> bool {
     let text = |key: &str| secrets::text(secret, key);
-    content.iter().all(|(key, value)| text(key).is_some_and(|held| held.expose_secret() == value.expose_secret()))
+    let same =
+        |key: &str, value: &SecretString| text(key).is_some_and(|held| held.expose_secret() == value.expose_secret());
+    let is_left = |(key, _): &(&str, &str)| !content.contains_key(key) && text(key).is_some();
+    content.iter().all(|(key, value)| same(key, value)) && !POOLER_KEYS.iter().any(is_left)
 }
 
 /// Removes the Secret that an earlier spec named, if it belongs to the resource.

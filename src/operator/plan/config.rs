@@ -75,6 +75,10 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         primary_host: database.names().primary_host(),
         system_identifier: None,
         authorities: None,
+        pooler: database.pooler.as_ref().map(|_| {
+            let names = database.names();
+            desired::Pooler { host: names.pooler_host(&names.pooler()) }
+        }),
         archive: database.archive.clone(),
         backup: None,
         in_place: None,

@@ -9,6 +9,7 @@ mod inputs;
 pub mod job;
 pub mod migration;
 mod network;
+pub mod pooler;
 pub mod tool;
 mod workload;
 

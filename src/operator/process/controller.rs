@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, future, stream};
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -76,6 +76,7 @@ async fn controller(
     // All applied kinds except Secrets, which the operator may neither list nor watch.
     controller
         .reconcile_on(watches::objects::<StatefulSet>(&context, namespace))
+        .reconcile_on(watches::objects::<Deployment>(&context, namespace))
         .reconcile_on(watches::objects::<Job>(&context, namespace))
         .reconcile_on(watches::objects::<Service>(&context, namespace))
         .reconcile_on(watches::objects::<NetworkPolicy>(&context, namespace))

@@ -13,6 +13,7 @@ use crate::operator::credentials::DesiredCredentials;
 use crate::operator::instances::situation::Decision;
 use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
+use crate::operator::pooler;
 use crate::operator::restores::in_place;
 use crate::operator::tls::served::Certified;
 use crate::operator::validate::Database;
@@ -49,6 +50,8 @@ pub struct Findings<'a> {
     pub backups: backups::State,
     /// The restore in place.
     pub in_place: in_place::State,
+    /// The pooler; none if it was not read.
+    pub pooler: Option<pooler::State>,
     /// The decision about the instances; none if none was made.
     pub instances: Option<InstancesFindings>,
     /// Now.

@@ -111,6 +111,10 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         restore: findings.in_place.status.clone(),
         capacity: capacity::status(report, previous.capacity),
         restored: restored(observed).or(previous.restored),
+        pooler: match &findings.pooler {
+            Some(pooler) => pooler.status.clone(),
+            None => previous.pooler,
+        },
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
@@ -325,6 +329,9 @@ fn ready(
             None => ConditionState::no(reason::INSTANCES_NOT_READY, format!("{ready} of {wanted} instances are ready")),
         };
     }
+    if let Some(trouble) = findings.pooler.as_ref().and_then(|pooler| pooler.trouble.as_ref()) {
+        return trouble.clone();
+    }
     // Declared as synchronous, but commits are on one volume only.
     if synchronous.reason == reason::NO_STANDBY {
         return synchronous.clone();
@@ -361,10 +368,14 @@ fn ready_instances(findings: &Findings<'_>) -> usize {
 }
 
 fn endpoints(database: &Database) -> Endpoints {
-    let names = database.names();
+    let (names, pooler) = (database.names(), database.pooler.as_ref());
     Endpoints {
         primary: format!("{}:{POSTGRES_PORT}", names.primary_host()),
         replicas: (database.instances > 1).then(|| format!("{}:{POSTGRES_PORT}", names.replicas_host())),
+        pooler: pooler.map(|_| format!("{}:{POSTGRES_PORT}", names.pooler_host(&names.pooler()))),
+        pooler_replicas: pooler
+            .filter(|pooler| pooler.replicas)
+            .map(|_| format!("{}:{POSTGRES_PORT}", names.pooler_host(&names.replicas_pooler()))),
     }
 }
 

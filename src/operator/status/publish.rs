@@ -78,7 +78,14 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
     let primary = primary_changed(context, resource, &previous, status);
     let larger = volumes_larger(resource, &previous, status);
     let backup = backed_up(&previous, status);
-    let events = [rotated(&previous, status), schema_changed(&previous, status), primary, larger, backup];
+    let events = [
+        rotated(&previous, status),
+        schema_changed(&previous, status),
+        primary,
+        larger,
+        backup,
+        not_held(&previous, status),
+    ];
     for event in events.into_iter().flatten() {
         emit(context, resource, event).await;
     }
@@ -122,6 +129,19 @@ fn backed_up(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> O
         reason: kind::reason::BACKUP_COMPLETED.to_owned(),
         note: Some(format!("the Job {} has made a backup ({:?})", last.run.job, last.kind)),
         action: "BackUp".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for a planned change for which queries could not be held.
+fn not_held(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let last = |status: &ServiceDatabaseStatus| status.pooler.as_ref()?.last_hold.clone();
+    let hold = last(now).filter(|hold| hold.message.is_some() && last(previous).as_ref() != Some(hold))?;
+    Some(Event {
+        type_: EventType::Warning,
+        reason: kind::reason::HOLD_GIVEN_UP.to_owned(),
+        note: Some(shortened(format!("{}: {}", hold.change, hold.message.unwrap_or_default()))),
+        action: "Reconcile".to_owned(),
         secondary: None,
     })
 }

@@ -23,6 +23,7 @@ mod model;
 mod objects;
 mod plan;
 mod pod_security;
+mod pooler;
 mod provisioning;
 mod rolling;
 mod rotation;

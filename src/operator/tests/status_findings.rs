@@ -89,6 +89,7 @@ impl Scene {
             drift: self.drift.clone(),
             backups: self.backups.clone(),
             in_place: in_place::State::default(),
+            pooler: None,
             instances: self.volumes.clone().map(|state| InstancesFindings {
                 decision: Decision::default(),
                 pending: None,

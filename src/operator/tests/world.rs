@@ -375,6 +375,7 @@ impl World {
                 let login = &pending.app;
                 promoted = true;
                 let runtime = Runtime {
+                    pooler: None,
                     key_prefix: "CHAT",
                     generation: pending.generation,
                     uid: &uid,

@@ -32,6 +32,8 @@ pub struct Pair {
 pub enum Subject {
     /// The server: the names of the Services, and of the pods by the headless one.
     Server,
+    /// The pooler, as its clients know it: the names of its Services.
+    Pooler,
     /// A client that logs in to PostgreSQL as this role, or to Patroni's REST API.
     Client(&'static str),
 }
@@ -66,6 +68,7 @@ pub fn leaf(names: &Names, subject: &Subject, authority: &Pair, now: Timestamp) 
     let key = KeyPair::generate()?;
     let (common_name, hosts, usage) = match subject {
         Subject::Server => (names.base(), server_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
+        Subject::Pooler => (names.pooler(), pooler_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
         Subject::Client(name) => ((*name).to_owned(), Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
     };
     let mut parameters = CertificateParams::new(hosts)?;
@@ -125,6 +128,14 @@ fn server_hosts(names: &Names) -> Vec<String> {
     }
     hosts.extend([names.base(), names.replicas_service(), "localhost".to_owned(), "127.0.0.1".to_owned()]);
     hosts
+}
+
+fn pooler_hosts(names: &Names) -> Vec<String> {
+    let services = [names.pooler(), names.replicas_pooler()];
+    let hosts = services.iter().flat_map(|service| {
+        ["", ".svc", ".svc.cluster.local"].map(|suffix| format!("{service}.{}{suffix}", names.namespace))
+    });
+    hosts.chain(services.clone()).chain(["localhost".to_owned()]).collect()
 }
 
 fn validity(parameters: &mut CertificateParams, now: Timestamp, lifetime: SignedDuration) {

@@ -1,6 +1,6 @@
 //! The certificate authority of a database, and its certificates.
 
 pub mod authority;
-mod certificates;
+pub mod certificates;
 pub mod certify;
 pub mod served;

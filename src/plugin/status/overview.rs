@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
 use crate::api::{
-    BackupStatus, CredentialsStatus, DeletionPolicy, Endpoints, MigrationsStatus, PendingRollout, RequestStatus,
-    ServiceDatabase,
+    BackupStatus, CredentialsStatus, DeletionPolicy, Endpoints, MigrationsStatus, PendingRollout, PoolerStatus,
+    RequestStatus, ServiceDatabase,
 };
 use crate::contract::report::{Phase, Report, Trouble};
 use crate::plugin::psql::is_ready;
@@ -43,6 +43,7 @@ pub struct Overview {
     pub instances: Vec<Instance>,
     pub volumes: Vec<Volume>,
     pub credentials: Option<CredentialsStatus>,
+    pub pooler: Option<PoolerStatus>,
     pub backup: Option<BackupStatus>,
     pub migrations: Option<MigrationsStatus>,
     pub rollout: Option<PendingRollout>,
@@ -137,6 +138,7 @@ impl Overview {
             volumes: Vec::new(),
             credentials: status.credentials,
             migrations: status.migrations,
+            pooler: status.pooler,
             backup: status.backup,
             rollout: status.rollout,
             switchover: status.switchover,

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
 use super::overview::{Instance, Overview};
-use crate::api::{BackupStatus, DeletionPolicy, MigrationState, conditions};
+use crate::api::{BackupStatus, DeletionPolicy, MigrationState, PoolerStatus, conditions};
 use crate::contract::report::Phase;
 use crate::plugin::age::{age, duration};
 use crate::plugin::table::{Table, plain};
@@ -53,6 +53,11 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
             lines.add("", &format!("{replicas} (replicas)"));
         }
     }
+    if let Some(pooler) = &overview.pooler {
+        for (n, line) in poolers(overview, pooler, now).iter().enumerate() {
+            lines.add(if n == 0 { "Pooler" } else { "" }, line);
+        }
+    }
     if let Some(backup) = &overview.backup {
         for (n, line) in backups(backup, now).iter().enumerate() {
             lines.add(if n == 0 { "Backups" } else { "" }, line);
@@ -68,6 +73,31 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
     lines.add("Deletion policy", policy);
     lines.add("Paused", if overview.paused { "yes: the operator changes nothing" } else { "no" });
     Some(lines.text)
+}
+
+/// The pooler's pods with their address, and the last planned change.
+fn poolers(overview: &Overview, pooler: &PoolerStatus, now: Timestamp) -> Vec<String> {
+    let endpoints = overview.endpoints.as_ref();
+    let line = |ready: &str, address: Option<&String>| match address {
+        Some(address) => format!("{ready} pods ready, {address}"),
+        None => format!("{ready} pods ready"),
+    };
+    let mut lines = Vec::new();
+    if let Some(ready) = &pooler.instances {
+        lines.push(line(ready, endpoints.and_then(|endpoints| endpoints.pooler.as_ref())));
+    }
+    if let Some(ready) = &pooler.replica_instances {
+        lines.push(format!("{} (replicas)", line(ready, endpoints.and_then(|it| it.pooler_replicas.as_ref()))));
+    }
+    if let Some(hold) = &pooler.last_hold {
+        let how = match &hold.message {
+            Some(message) => message.as_str(),
+            None if hold.held => "queries were held",
+            None => "queries are being held",
+        };
+        lines.push(format!("{}, {} ago: {how}", hold.change, age(hold.started_at.0, now)));
+    }
+    lines
 }
 
 /// What the store has, and when it was proved.

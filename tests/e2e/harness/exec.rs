@@ -9,6 +9,11 @@ use super::sandbox::Sandbox;
 impl Sandbox {
     /// Runs a shell script in a database's container to its end.
     pub async fn exec(&self, pod: &str, script: &str) -> Output {
+        self.exec_in(pod, "database", script).await
+    }
+
+    /// Runs a shell script in a container to its end.
+    pub async fn exec_in(&self, pod: &str, container: &str, script: &str) -> Output {
         let built = dev_file("bin/kubectl");
         let mut command = Command::new(if built.exists() { built } else { PathBuf::from("kubectl") });
         if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
@@ -17,18 +22,7 @@ impl Sandbox {
         if let Some(context) = context() {
             command.args(["--context", &context]);
         }
-        command.args([
-            "--namespace",
-            &self.namespace,
-            "exec",
-            pod,
-            "--container",
-            "database",
-            "--",
-            "sh",
-            "-c",
-            script,
-        ]);
+        command.args(["--namespace", &self.namespace, "exec", pod, "--container", container, "--", "sh", "-c", script]);
         let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread of kubectl");
         ran.expect("kubectl runs; `make tools` builds it")
     }

@@ -140,6 +140,21 @@ impl Cache {
         self.known(uid, |entries| entries.credentials.certificates = None);
     }
 
+    /// Whether the pooler's certificates were recently observed.
+    pub fn pooler_certificates_recorded(&self, uid: &str) -> bool {
+        self.known(uid, |entries| entries.credentials.pooler.is_some_and(|at| at.elapsed() < self.lifetime))
+    }
+
+    /// Records that the pooler's certificates are in the desired state.
+    pub fn record_pooler_certificates(&self, uid: &str) {
+        self.with(uid, |entries| entries.credentials.pooler = Some(Instant::now()));
+    }
+
+    /// Invalidates the observation of the pooler's certificates.
+    pub fn invalidate_pooler_certificates(&self, uid: &str) {
+        self.known(uid, |entries| entries.credentials.pooler = None);
+    }
+
     /// Whether `pending` was observed with this generation.
     pub fn pending_recorded(&self, uid: &str, generation: i64) -> bool {
         self.known(uid, |entries| entries.credentials.pending == Some(generation))

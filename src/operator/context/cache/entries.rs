@@ -55,6 +55,8 @@ pub struct Credentials {
     pub certificates: Option<VerifiedCertificates>,
     /// The certificates that kubelets were last prompted to update, and when.
     pub prompted: Option<(String, Instant)>,
+    /// When the pooler's certificates were observed.
+    pub pooler: Option<Instant>,
     pub pending: Option<i64>,
     pub damaged: bool,
     pub binding: Option<(String, i64, Instant)>,

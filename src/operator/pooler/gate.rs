@@ -1,0 +1,206 @@
+//! Decides whether a planned change is made now: first every pod of the pooler holds its queries.
+//!
+//! Half of the time of a hold is for the transactions under way, the other half for the change. If a pod does not
+//! hold its queries in time, the hold is given up, and the change is made anyway or put off.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::observe::Observed;
+use crate::api::{OnTimeout, PoolerSpec};
+use crate::contract::pooler::{Hold, HoldState, VERSION};
+
+/// How long a change that was put off waits.
+const POSTPONED: SignedDuration = SignedDuration::from_secs(60);
+
+/// A planned change that interrupts clients.
+pub struct Change {
+    /// Its name, for people; it identifies the change, too.
+    pub name: String,
+    /// Whether its order was given to an agent.
+    pub ordered: bool,
+}
+
+/// The result.
+#[derive(Debug, PartialEq)]
+pub struct Gate {
+    /// The order for the pods.
+    pub hold: Option<Hold>,
+    /// Whether the change is made now.
+    pub passes: bool,
+    /// When to decide again, at the latest.
+    pub again_in: Option<Duration>,
+    /// Why the queries are not held, or the change waits.
+    pub message: Option<String>,
+}
+
+impl Gate {
+    fn open(hold: Option<Hold>) -> Self {
+        let message = hold.as_ref().and_then(|hold| hold.given_up.clone());
+        Self { hold, passes: true, again_in: None, message }
+    }
+
+    fn closed(hold: Hold, again_in: SignedDuration) -> Self {
+        let message = hold.given_up.clone();
+        let again_in = Duration::try_from(again_in).unwrap_or_default() + Duration::from_millis(20);
+        Self { hold: Some(hold), passes: false, again_in: Some(again_in), message }
+    }
+}
+
+/// Decides on a change.
+pub fn decide(spec: &PoolerSpec, change: Option<&Change>, found: &Observed, now: Timestamp) -> Gate {
+    let time = spec.hold_seconds();
+    let Some(change) = change.filter(|_| time > 0) else { return Gate::open(None) };
+    let whole = SignedDuration::from_secs(i64::try_from(time).unwrap_or_default());
+    let known = found.hold.clone().filter(|hold| hold.change == change.name);
+    let age = |hold: &Hold| now.duration_since(hold.issued_at);
+    if change.ordered {
+        return Gate::open(known.filter(|hold| age(hold) < whole));
+    }
+    match known {
+        Some(hold) if hold.given_up.is_some() => match spec.planned_changes.on_timeout {
+            OnTimeout::Proceed if age(&hold) < POSTPONED => Gate::open(Some(hold)),
+            OnTimeout::Postpone if age(&hold) < POSTPONED => {
+                let rest = POSTPONED - age(&hold);
+                Gate::closed(hold, rest)
+            }
+            _ => begin(change, time, found, now),
+        },
+        Some(hold) if age(&hold) < whole => {
+            let waiting = waiting(found, &hold.id);
+            let patience = whole / 2;
+            if waiting.is_empty() {
+                Gate::open(Some(hold))
+            } else if age(&hold) < patience {
+                let rest = patience - age(&hold);
+                Gate::closed(hold, rest)
+            } else {
+                give_up(spec, hold, &waiting, patience)
+            }
+        }
+        _ => begin(change, time, found, now),
+    }
+}
+
+fn begin(change: &Change, seconds: u64, found: &Observed, now: Timestamp) -> Gate {
+    let id = format!("{}-{}", change.name.replace(' ', "-"), now.as_millisecond());
+    let change = change.name.clone();
+    if waiting(found, &id).is_empty() {
+        // There is no pod that could have clients.
+        return Gate::open(None);
+    }
+    let hold = Hold { version: VERSION, id, change, issued_at: now, seconds, given_up: None };
+    let patience = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or_default()) / 2;
+    Gate::closed(hold, patience)
+}
+
+fn give_up(spec: &PoolerSpec, hold: Hold, waiting: &[&str], patience: SignedDuration) -> Gate {
+    let next = match spec.planned_changes.on_timeout {
+        OnTimeout::Proceed => "the change is made, and cuts them",
+        OnTimeout::Postpone => "the change is put off for a minute",
+    };
+    let message = format!(
+        "transactions of {} did not end within {:.1} s (half of spec.pooler.plannedChanges.holdSeconds): {next}",
+        waiting.join(", "),
+        patience.as_secs_f64()
+    );
+    let hold = Hold { given_up: Some(message), ..hold };
+    match spec.planned_changes.on_timeout {
+        OnTimeout::Proceed => Gate::open(Some(hold)),
+        OnTimeout::Postpone => Gate::closed(hold, POSTPONED),
+    }
+}
+
+/// The pods that do not hold their queries for this order.
+fn waiting<'a>(found: &'a Observed, id: &str) -> Vec<&'a str> {
+    let holds = |pod: &&super::observe::PoolerPod| {
+        let hold = pod.report.as_ref().and_then(|report| report.hold.as_ref());
+        !hold.is_some_and(|hold| hold.id == id && hold.state == HoldState::Held)
+    };
+    found.pods.iter().filter(holds).map(|pod| pod.name.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::pooler::{HoldReport, PodReport};
+    use crate::operator::pooler::observe::PoolerPod;
+
+    fn change(ordered: bool) -> Change {
+        Change { name: "switchover of chat-db-0".to_owned(), ordered }
+    }
+
+    fn found(hold: Option<&Hold>, held: &[bool]) -> Observed {
+        let id = hold.map(|hold| hold.id.clone()).unwrap_or_default();
+        let pod = |(number, held): (usize, &bool)| PoolerPod {
+            name: format!("pooler-{number}"),
+            report: Some(PodReport {
+                version: 1,
+                uid: "u".into(),
+                trouble: None,
+                hold: held.then(|| HoldReport { id: id.clone(), state: HoldState::Held }),
+            }),
+        };
+        Observed { hold: hold.cloned(), pods: held.iter().enumerate().map(pod).collect(), ..Observed::default() }
+    }
+
+    fn at(seconds: f64) -> Timestamp {
+        Timestamp::from_second(1_000_000).expect("a time") + SignedDuration::from_secs_f64(seconds)
+    }
+
+    fn begun(spec: &PoolerSpec) -> Hold {
+        let gate = decide(spec, Some(&change(false)), &found(None, &[false, false]), at(0.0));
+        assert!(!gate.passes);
+        gate.hold.expect("an order")
+    }
+
+    #[test]
+    fn a_change_is_made_once_every_pod_holds_its_queries() {
+        let spec = PoolerSpec::default();
+        let hold = begun(&spec);
+        let after =
+            |held: &[bool], seconds| decide(&spec, Some(&change(false)), &found(Some(&hold), held), at(seconds));
+        assert!(!after(&[true, false], 0.1).passes);
+        let passed = after(&[true, true], 0.2);
+        assert!(passed.passes && passed.hold.as_ref() == Some(&hold) && passed.message.is_none());
+        // While the lead changes, the order stands, and not longer than its time.
+        let while_ordered =
+            |seconds| decide(&spec, Some(&change(true)), &found(Some(&hold), &[true, true]), at(seconds)).hold;
+        assert_eq!(while_ordered(1.0), Some(hold.clone()));
+        assert_eq!(while_ordered(5.0), None);
+        assert_eq!(decide(&spec, None, &found(Some(&hold), &[true, true]), at(1.0)), Gate::open(None));
+    }
+
+    #[test]
+    fn a_long_transaction_is_cut_or_puts_the_change_off() {
+        let mut spec = PoolerSpec::default();
+        let hold = begun(&spec);
+        let late = |spec: &PoolerSpec| decide(spec, Some(&change(false)), &found(Some(&hold), &[true, false]), at(2.6));
+        let cut = late(&spec);
+        assert!(cut.passes && cut.message.as_ref().is_some_and(|why| why.contains("pooler-1")), "{cut:?}");
+        spec.planned_changes.on_timeout = OnTimeout::Postpone;
+        let put_off = late(&spec);
+        assert!(!put_off.passes && put_off.hold.as_ref().is_some_and(|hold| hold.given_up.is_some()), "{put_off:?}");
+        let again =
+            |seconds| decide(&spec, Some(&change(false)), &found(put_off.hold.as_ref(), &[false, false]), at(seconds));
+        assert_eq!(again(30.0).hold, put_off.hold);
+        assert_ne!(again(61.0).hold.expect("another order").id, hold.id);
+    }
+
+    #[test]
+    fn an_operator_that_was_away_never_uses_an_old_hold() {
+        let spec = PoolerSpec::default();
+        let hold = begun(&spec);
+        let gate = decide(&spec, Some(&change(false)), &found(Some(&hold), &[true, true]), at(7.0));
+        assert!(!gate.passes && gate.hold.expect("another order").id != hold.id);
+    }
+
+    #[test]
+    fn nothing_is_held_in_session_mode_or_without_pods() {
+        let mut spec = PoolerSpec { mode: crate::api::PoolMode::Session, ..PoolerSpec::default() };
+        assert_eq!(decide(&spec, Some(&change(false)), &found(None, &[false]), at(0.0)), Gate::open(None));
+        spec.mode = crate::api::PoolMode::Transaction;
+        assert_eq!(decide(&spec, Some(&change(false)), &found(None, &[]), at(0.0)), Gate::open(None));
+    }
+}

@@ -1,0 +1,53 @@
+//! Checks `spec.pooler`.
+
+use crate::api::pooler::{MAXIMUM_POOLERS, POOLER_PARAMETERS};
+use crate::api::{PoolMode, PoolerSpec, ServiceDatabaseSpec};
+
+/// PostgreSQL's `max_connections` where the spec sets none.
+const DEFAULT_MAX_CONNECTIONS: i64 = 100;
+/// Connections to an instance that are not the pooler's: three for superusers, the agent's, those of
+/// replicas, migrations and backups, and some for clients that connect directly.
+const OTHER_CONNECTIONS: i64 = 15;
+/// Connections of a pooler's pod for the look-up of logins.
+const LOOKUPS: i64 = 2;
+
+/// The pooler. The server connections of all its pods, one of them being replaced, must fit into
+/// `max_connections` beside those of the instance itself.
+///
+/// # Errors
+/// The field, the problem, and the remedy.
+pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
+    let Some(pooler) = &spec.pooler else { return Ok(None) };
+    if !(1..=MAXIMUM_POOLERS).contains(&pooler.instances) {
+        return Err(format!("spec.pooler.instances must be from 1 to {MAXIMUM_POOLERS}"));
+    }
+    if let Some(name) = pooler.parameters.keys().find(|name| !POOLER_PARAMETERS.contains(&name.as_str())) {
+        return Err(format!(
+            "spec.pooler.parameters sets {name}, which Servicedb owns or PgBouncer does not have: remove it"
+        ));
+    }
+    if pooler.mode == PoolMode::Session && pooler.hold_seconds() > 0 {
+        return Err("spec.pooler.plannedChanges.holdSeconds needs spec.pooler.mode Transaction: a session never ends \
+                    by itself, so a pause would wait for it"
+            .to_owned());
+    }
+    if pooler.replicas && spec.instances < 2 {
+        return Err("spec.pooler.replicas needs at least two instances: spec.instances is 1".to_owned());
+    }
+    let declared = spec.postgres.parameters.get("max_connections").and_then(|value| value.trim().parse::<i64>().ok());
+    let maximum = declared.unwrap_or(DEFAULT_MAX_CONNECTIONS);
+    let (pods, each) = (i64::from(pooler.instances) + 1, i64::from(pooler.pool_size) + LOOKUPS);
+    let (wanted, room) = (pods * each, maximum - OTHER_CONNECTIONS);
+    if wanted > room {
+        return Err(format!(
+            "spec.pooler.poolSize is {size}, and the pods could open {wanted} connections together: {pods} pods (one \
+             more while they are replaced) of {size} and {LOOKUPS} for logins. max_connections is {maximum}, of which \
+             {OTHER_CONNECTIONS} are for Servicedb, replicas and migrations, so {room} remain: set poolSize to at most \
+             {fits}, or max_connections to at least {needed}",
+            size = pooler.pool_size,
+            fits = (room / pods - LOOKUPS).max(0),
+            needed = wanted + OTHER_CONNECTIONS,
+        ));
+    }
+    Ok(Some(pooler.clone()))
+}

@@ -1,0 +1,199 @@
+//! Holds queries during a planned change: transactions under way end, new ones wait, the lead changes, and
+//! they go to the new server. A pause always ends: by itself when the server is another one, when the order
+//! is withdrawn, and in any case after the order's time, which a process of its own enforces even if this one
+//! hangs.
+//!
+//! A server that is lost is waited for in the same way: PgBouncer alone would refuse each query from its first
+//! failed login on, until one succeeds.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::console::Console;
+use super::environment::Environment;
+use super::orders::Orders;
+use super::probes::State;
+use super::process::Handle;
+use super::report::Reporter;
+use super::server::{Identity, Monitor, identity};
+use crate::contract::pooler::{Hold, HoldReport, HoldState};
+
+/// Interval between two looks at PgBouncer, or at the server.
+const POLL: Duration = Duration::from_millis(20);
+/// How long the server may take to answer.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// How long queries wait for a server that was lost. Longer than a failover within the lease (20 s).
+const OUTAGE: Duration = Duration::from_secs(30);
+
+/// Follows the orders, and the server, from now on.
+pub async fn follow(
+    environment: Environment,
+    mut orders: watch::Receiver<Orders>,
+    pooler: Handle,
+    reporter: Reporter,
+    state: watch::Sender<State>,
+) {
+    let mut last: Option<String> = None;
+    let mut monitor = Monitor::default();
+    let holding = Holding { environment: &environment, pooler: &pooler, reporter: &reporter, state: &state };
+    loop {
+        let hold = orders.borrow_and_update().hold.clone();
+        if let Some(hold) = hold.filter(|hold| is_due(hold, last.as_deref(), Timestamp::now())) {
+            last = Some(hold.id.clone());
+            holding.execute(&hold, &mut orders).await;
+            monitor.forget();
+            continue;
+        }
+        tokio::select! {
+            changed = orders.changed() => if changed.is_err() { return },
+            () = monitor.lost(&environment) => holding.wait_for_a_server().await,
+        }
+    }
+}
+
+/// Whether an order is to be executed: not one that was, that was given up, or that is from the past, as
+/// after a restart of this process.
+fn is_due(hold: &Hold, last: Option<&str>, now: Timestamp) -> bool {
+    let time = SignedDuration::from_secs(i64::try_from(hold.seconds).unwrap_or(i64::MAX));
+    let age = now.duration_since(hold.issued_at);
+    last != Some(hold.id.as_str()) && hold.given_up.is_none() && age < time
+}
+
+struct Holding<'a> {
+    environment: &'a Environment,
+    pooler: &'a Handle,
+    reporter: &'a Reporter,
+    state: &'a watch::Sender<State>,
+}
+
+impl Holding<'_> {
+    async fn execute(&self, hold: &Hold, orders: &mut watch::Receiver<Orders>) {
+        let time = Duration::from_secs(hold.seconds);
+        let until = Instant::now() + time;
+        let report = |state: HoldState| {
+            self.reporter.update(|report| report.hold = Some(HoldReport { id: hold.id.clone(), state }));
+        };
+        // Without this process no pause: nothing else ends it if this one hangs.
+        let Some(mut end) = self.end_after(time) else { return report(HoldState::Resumed) };
+        let before = identity(self.environment, ANSWER).await.ok();
+        tracing::info!(change = hold.change, "holding queries");
+        let began = Instant::now();
+        self.pooler.pause();
+        self.state.send_modify(|state| state.holds = true);
+        let mut is_held = false;
+        let why = loop {
+            if Instant::now() >= until {
+                break "the time is over";
+            }
+            if orders.borrow().hold.as_ref().is_none_or(|now| now.id != hold.id || now.given_up.is_some()) {
+                break "the order is withdrawn";
+            }
+            if !is_held && is_quiet().await {
+                is_held = true;
+                report(HoldState::Held);
+                tracing::info!(milliseconds = began.elapsed().as_millis(), "no transaction is left");
+            }
+            if is_held && self.has_changed(before.as_ref()).await {
+                break "another server leads";
+            }
+            tokio::time::sleep(POLL).await;
+        };
+        self.pooler.resume();
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.state.send_modify(|state| {
+            state.holds = false;
+            state.held_count += 1;
+            state.held_milliseconds += milliseconds;
+        });
+        tracing::info!(change = hold.change, milliseconds, why, "queries are served again");
+        if let Err(error) = end.start_kill() {
+            tracing::debug!(%error, "the process that ends the pause has ended");
+        }
+        report(HoldState::Resumed);
+        // The zombie would stay as long as this process runs.
+        tokio::spawn(async move { end.wait().await });
+    }
+
+    /// Holds queries until a server accepts writes again.
+    async fn wait_for_a_server(&self) {
+        let Some(mut end) = self.end_after(OUTAGE) else { return };
+        tracing::warn!("the server is lost; queries wait for the next one");
+        let began = Instant::now();
+        self.pooler.pause();
+        self.state.send_modify(|state| state.holds = true);
+        let is_back = async {
+            while !matches!(identity(self.environment, ANSWER).await, Ok(Identity { read_only: false, .. })) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let is_back = tokio::time::timeout(OUTAGE, is_back).await.is_ok();
+        self.pooler.resume();
+        self.state.send_modify(|state| state.holds = false);
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(milliseconds, is_back, "queries are served again");
+        if let Err(error) = end.start_kill() {
+            tracing::debug!(%error, "the process that ends the pause has ended");
+        }
+        tokio::spawn(async move { end.wait().await });
+    }
+
+    /// Whether another server accepts writes than before the change.
+    async fn has_changed(&self, before: Option<&Identity>) -> bool {
+        match identity(self.environment, ANSWER).await {
+            Ok(now) => !now.read_only && before.is_some_and(|before| *before != now),
+            Err(_) => false,
+        }
+    }
+
+    /// A process that ends the pause after this time, whatever happens to this one.
+    fn end_after(&self, time: Duration) -> Option<Child> {
+        let id = self.pooler.id()?;
+        let started = Command::new("sh")
+            .args(["-c", "sleep \"$0\" && kill -USR2 \"$1\"", &time.as_secs().to_string(), &id.to_string()])
+            .stdin(Stdio::null())
+            .spawn();
+        started.inspect_err(|error| tracing::error!(%error, "queries are not held: the pause could not be ended")).ok()
+    }
+}
+
+/// Whether no server connection is left: each is closed when its transaction has ended.
+async fn is_quiet() -> bool {
+    let servers = async { Console::open().await?.table("SHOW SERVERS").await };
+    match servers.await {
+        Ok(servers) => servers.is_empty(),
+        Err(error) => {
+            tracing::debug!(error, "the server connections cannot be counted");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_executed_once_and_never_from_the_past() {
+        let now = Timestamp::now();
+        let hold = |age: i64, given_up: Option<&str>| Hold {
+            version: 1,
+            id: "7".into(),
+            change: "switchover of chat-db-0".into(),
+            issued_at: now - SignedDuration::from_secs(age),
+            seconds: 5,
+            given_up: given_up.map(str::to_owned),
+        };
+        assert!(is_due(&hold(0, None), None, now));
+        assert!(is_due(&hold(-1, None), None, now), "the operator's clock may be ahead");
+        assert!(is_due(&hold(0, None), Some("6"), now));
+        assert!(!is_due(&hold(0, None), Some("7"), now));
+        assert!(!is_due(&hold(5, None), None, now));
+        assert!(!is_due(&hold(0, Some("a transaction")), None, now));
+    }
+}
