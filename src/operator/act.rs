@@ -63,16 +63,16 @@ pub async fn act(
     }
     // b. Vault, and concurrently the certificates, which do not need it.
     let mut failures = Failures::default();
-    let (prepared, authorities) = secrets(context, database, observed, findings, &mut failures).await?;
+    let (prepared, authorities) = Box::pin(secrets(context, database, observed, findings, &mut failures)).await?;
     let Some(prepared) = prepared else { return failures.first() };
     findings.credentials = prepared.credentials.clone();
 
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    let mut choice = choose(context, database, observed, &status, findings).await?;
+    let mut choice = Box::pin(choose(context, database, observed, &status, findings)).await?;
     let (before, now) = (status.pooler.as_ref(), findings.now);
-    let pooler = pooler::advance(context, database, observed, before, &mut choice.decision, now).await?;
+    let pooler = Box::pin(pooler::advance(context, database, observed, before, &mut choice.decision, now)).await?;
 
     let recorded = (findings.backups.clone(), findings.in_place.desired.is_none());
     match Box::pin(backups::decide(context, database, observed, recorded, findings.now)).await {
@@ -85,8 +85,8 @@ pub async fn act(
     let mut volumes = growth::grow(&context.client, database, observed, choice.calm).await?;
     let prepared = (prepared, authorities);
     let long_work = LongWork { backup: findings.backups.run(), restore: &findings.in_place };
-    apply(context, database, observed, (prepared, long_work), &choice, &mut volumes, &mut failures).await?;
-    pooler.apply(context, database, (findings.certificates.is_some(), findings.now), &mut failures).await;
+    Box::pin(apply(context, database, observed, (prepared, long_work), &choice, &mut volumes, &mut failures)).await?;
+    Box::pin(pooler.apply(context, database, (findings.certificates.is_some(), findings.now), &mut failures)).await;
     findings.pooler = Some(pooler);
     if failures.is_unanswered() {
         return failures.first();
@@ -101,7 +101,7 @@ pub async fn act(
     findings.instances = Some(InstancesFindings { decision, pending: template.pending, volumes: volumes.difference });
 
     // e. The Secret with the credentials, if declared.
-    failures.note(bind(context, database, observed, findings).await);
+    failures.note(Box::pin(bind(context, database, observed, findings)).await);
 
     // f. The backup that was decided on.
     if failures.is_empty()
@@ -112,10 +112,10 @@ pub async fn act(
 
     // g. The migrations, once there is a primary whose credentials were proved.
     match findings.in_place.desired.as_ref().map(|in_place| in_place.stage) {
-        None => migrate(context, database, observed, declared, findings).await?,
+        None => Box::pin(migrate(context, database, observed, declared, findings)).await?,
         Some(Stage::Prepare) => {}
         // One that runs would connect again, and apply to the restored database what was undone.
-        Some(Stage::Hold | Stage::Switch) => migrations::stop(context, database).await?,
+        Some(Stage::Hold | Stage::Switch) => Box::pin(migrations::stop(context, database)).await?,
     }
     failures.first()
 }
