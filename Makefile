@@ -13,7 +13,7 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test test-alerts test-faults test-image bench soak changes fleet clean distclean
+.PHONY: help cluster images tools install demo test test-alerts test-tools test-faults test-image bench soak changes fleet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-faults: install ## a fault at every mutating request, for hours; continues 
 
 test-alerts: install ## every query of the dashboards and rules in a Prometheus, and faults that each make their alert fire
 	@dev/test-alerts.sh
+
+test-tools: ## other migration tools and Servicedb on the same folders; builds the tools from their registries
+	@dev/test-tools.sh
 
 test-image: install ## local cluster only: a database moves from an image on Debian trixie to the present one
 	@dev/test-image.sh

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Row};
 use super::reader::{self, ReadError};
 use super::report::Reporter;
 use crate::api::names::PostgresNames;
-use crate::api::{MigrationRecord, MigrationState};
+use crate::api::{MigrationRecord, MigrationState, SchemaVersion};
 use crate::contract::migration::LEDGER_CHANNEL;
 use crate::contract::pod::SOCKET_DIR;
 use crate::contract::report::LedgerReport;
@@ -70,34 +70,50 @@ async fn read(client: &Client) -> Result<LedgerReport, tokio_postgres::Error> {
     if !client.query_one(exists, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(LedgerReport::default());
     }
+    // A ledger of an earlier version has numbers alone.
+    let columns = "SELECT count(*) = 2 FROM pg_attribute WHERE attrelid = to_regclass('servicedb.migrations')
+                   AND attname IN ('version_text', 'ordinal')";
+    let (text, ordinal) = if client.query_one(columns, &[]).await?.try_get::<_, bool>(0)? {
+        ("COALESCE(version_text::text, version::text)", "COALESCE(ordinal::text, lpad(version::text, 20, '0'))")
+    } else {
+        ("version::text", "lpad(version::text, 20, '0')")
+    };
     let head = client
         .query_one(
-            "SELECT count(*) FILTER (WHERE status::text = 'completed'), count(*) FILTER (WHERE status::text = 'failed'),
-                    max(version::int8) FILTER (WHERE status::text = 'completed'),
+            &format!(
+                "SELECT count(*) FILTER (WHERE status::text = 'completed'), count(*) FILTER (WHERE status::text = 'failed'),
+                    (SELECT \"left\"({text}, 200) FROM servicedb.migrations
+                     WHERE status::text = 'completed' AND {text} NOT LIKE 'R\\_\\_%' ORDER BY {ordinal} COLLATE \"C\" DESC LIMIT 1),
                     (SELECT \"left\"(revision::text, 200) FROM servicedb.revision LIMIT 1),
                     (SELECT \"left\"(to_jsonb(r) ->> 'version', 200) FROM servicedb.revision r LIMIT 1),
-                    count(*) FILTER (WHERE status::text <> 'completed')
-             FROM servicedb.migrations",
+                    count(*) FILTER (WHERE status::text <> 'completed'),
+                    (SELECT \"left\"(to_jsonb(r) ->> 'source', 4000) FROM servicedb.revision r LIMIT 1)
+             FROM servicedb.migrations"
+            ),
             &[],
         )
         .await?;
     let rows = client
         .query(
-            "SELECT version::int8, \"left\"(name::text, 255), \"left\"(status::text, 20),
+            &format!(
+                "SELECT \"left\"({text}, 200), \"left\"(name::text, 255), \"left\"(status::text, 20),
                     (EXTRACT(epoch FROM started_at::timestamptz) * 1000000)::int8, duration_ms::int8,
                     \"left\"(error::text, 500)
-             FROM servicedb.migrations ORDER BY version::int8 DESC LIMIT 20",
+             FROM servicedb.migrations ORDER BY {ordinal} COLLATE \"C\" DESC LIMIT 20"
+            ),
             &[],
         )
         .await?;
     Ok(LedgerReport {
         applied: head.try_get(0)?,
         failed: head.try_get(1)?,
-        version: head.try_get(2)?,
+        version: head.try_get::<_, Option<String>>(2)?.map(SchemaVersion::new),
         revision: head.try_get(3)?,
         // Through JSON, since a ledger of an earlier version has no such column.
         tool_version: head.try_get(4)?,
         pending: head.try_get(5)?,
+        // It is the tenant's; what is not readable is none.
+        source: head.try_get::<_, Option<String>>(6)?.and_then(|json| serde_json::from_str(&json).ok()),
         recent: rows.iter().map(record).collect::<Result<_, _>>()?,
     })
 }
@@ -105,7 +121,7 @@ async fn read(client: &Client) -> Result<LedgerReport, tokio_postgres::Error> {
 fn record(row: &Row) -> Result<MigrationRecord, tokio_postgres::Error> {
     let started_at: Option<i64> = row.try_get(3)?;
     Ok(MigrationRecord {
-        version: row.try_get(0)?,
+        version: SchemaVersion::new(row.try_get::<_, String>(0)?),
         name: row.try_get(1)?,
         state: state(row.try_get(2)?),
         started_at: started_at.and_then(|at| Timestamp::from_microsecond(at).ok()).map(Time),

@@ -153,7 +153,15 @@ fn tidy(schema: &mut JSONSchemaProps) {
         *description =
             description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
     }
+    if schema.x_kubernetes_int_or_string == Some(true) {
+        schema.any_of = Some(int_or_string());
+    }
     each_child(schema, &mut tidy);
+}
+
+/// The two types of a field that takes either.
+fn int_or_string() -> Vec<JSONSchemaProps> {
+    ["integer", "string"].map(|kind| JSONSchemaProps { type_: Some(kind.to_owned()), ..Default::default() }).to_vec()
 }
 
 /// Adds bounds to an embedded type, and shortens its descriptions.
@@ -161,11 +169,7 @@ fn bound(schema: &mut JSONSchemaProps) {
     shorten(schema);
     if schema.x_kubernetes_int_or_string == Some(true) {
         schema.description = None;
-        schema.any_of = Some(
-            ["integer", "string"]
-                .map(|kind| JSONSchemaProps { type_: Some(kind.to_owned()), ..Default::default() })
-                .to_vec(),
-        );
+        schema.any_of = Some(int_or_string());
         schema.pattern = Some(QUANTITY_PATTERN.to_owned());
         schema.max_length = Some(64);
     }

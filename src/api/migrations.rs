@@ -5,25 +5,31 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::format::MigrationFormat;
 use super::nulls::null_as_default;
+use super::version::SchemaVersion;
 
 /// The schema's migrations.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("!has(self.rollback) || self.rollback != 'Allow' || has(self.targetVersion)")
     .message("spec.migrations.rollback Allow needs an explicit spec.migrations.targetVersion: only a lower target rolls back"))]
-#[x_kube(validation = Rule::new("!has(self.targetVersion) || !has(self.baselineVersion) || self.baselineVersion <= self.targetVersion")
+#[x_kube(validation = Rule::new("!has(self.targetVersion) || !has(self.baselineVersion) || type(self.baselineVersion) != int || type(self.targetVersion) != int || self.baselineVersion <= self.targetVersion")
     .message("spec.migrations.baselineVersion must not be above spec.migrations.targetVersion"))]
-#[x_kube(validation = Rule::new("!has(self.source.job) || (!has(self.targetVersion) && !has(self.baselineVersion) && (!has(self.rollback) || self.rollback == 'Refuse') && (!has(self.outOfOrder) || self.outOfOrder == 'Refuse') && (!has(self.dryRun) || !self.dryRun))")
-    .message("spec.migrations with source.job takes no targetVersion, rollback, outOfOrder, baselineVersion or dryRun: command and args control the tool"))]
+#[x_kube(validation = Rule::new("!has(self.baseline) || self.baseline == 'Version' || !has(self.baselineVersion)")
+    .message("spec.migrations.baseline FromTool reads the versions from the tool's own table: remove spec.migrations.baselineVersion"))]
+#[x_kube(validation = Rule::new("!has(self.source.job) || (!has(self.targetVersion) && !has(self.baselineVersion) && (!has(self.rollback) || self.rollback == 'Refuse') && (!has(self.outOfOrder) || self.outOfOrder == 'Refuse') && (!has(self.dryRun) || !self.dryRun) && (!has(self.baseline) || self.baseline == 'Version'))")
+    .message("spec.migrations with source.job takes no targetVersion, rollback, outOfOrder, baseline, baselineVersion or dryRun: command and args control the tool"))]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationsSpec {
     /// Source of the migrations.
     pub source: MigrationSource,
 
-    /// Target version of the schema. Default: the newest. 0: no migration.
+    /// Target version of the schema: a number, or a text as the files write it ("1.2"). Default:
+    /// the newest. 0: no migration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.targetVersion must not be negative"))]
-    pub target_version: Option<i64>,
+    #[x_kube(validation = Rule::new("type(self) != int || self >= 0").message("spec.migrations.targetVersion must not be negative"))]
+    #[x_kube(validation = Rule::new("type(self) == int || self.size() > 0").message("spec.migrations.targetVersion must not be empty"))]
+    pub target_version: Option<SchemaVersion>,
 
     /// Whether migrations above an explicit lower `targetVersion` are rolled back, newest first,
     /// with the down files recorded when they were applied.
@@ -37,8 +43,15 @@ pub struct MigrationsSpec {
     /// For a schema that another tool migrated: an empty ledger records migrations up to this
     /// version as applied, without running them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.baselineVersion must not be negative"))]
-    pub baseline_version: Option<i64>,
+    #[x_kube(validation = Rule::new("type(self) != int || self >= 0").message("spec.migrations.baselineVersion must not be negative"))]
+    #[x_kube(validation = Rule::new("type(self) == int || self.size() > 0").message("spec.migrations.baselineVersion must not be empty"))]
+    pub baseline_version: Option<SchemaVersion>,
+
+    /// Where an empty ledger finds the migrations that another tool has applied: `Version` is
+    /// `baselineVersion`, `FromTool` is the tool's own table (`schema_migrations`,
+    /// `flyway_schema_history` …), which is only read.
+    #[serde(default)]
+    pub baseline: Baseline,
 
     /// Whether to report the plan in `status.migrations.plan` and run nothing.
     #[serde(default)]
@@ -89,6 +102,16 @@ pub enum Permission {
     Allow,
 }
 
+/// The migrations that another tool has applied before.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Baseline {
+    /// Those up to `baselineVersion`; none without it.
+    #[default]
+    Version,
+    /// Those in the table of the tool that `source.format` names.
+    FromTool,
+}
+
 /// Whether migrations need approval.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Approval {
@@ -107,8 +130,9 @@ pub struct SchemaDependency {
     #[schemars(length(min = 1, max = 40))]
     pub name: String,
     /// Minimum version of its schema.
-    #[x_kube(validation = Rule::new("self >= 0").message("spec.migrations.dependsOn[].minimumVersion must not be negative"))]
-    pub minimum_version: i64,
+    #[x_kube(validation = Rule::new("type(self) != int || self >= 0").message("spec.migrations.dependsOn[].minimumVersion must not be negative"))]
+    #[x_kube(validation = Rule::new("type(self) == int || self.size() > 0").message("spec.migrations.dependsOn[].minimumVersion must not be empty"))]
+    pub minimum_version: SchemaVersion,
 }
 
 fn default_lock_timeout() -> i64 {
@@ -123,9 +147,8 @@ fn default_statement_timeout() -> i64 {
     3600
 }
 
-/// Source of the migrations: exactly one member is set. Files are named `<version>_<name>.up.sql`
-/// with an optional `<version>_<name>.down.sql`, or `V<version>__<name>.sql` with
-/// `U<version>__<name>.sql`, or are `up.sql` and `down.sql` in a folder `<version>_<name>`.
+/// Source of the migrations: exactly one of `configMap`, `configMaps`, `image` and `job` is set.
+/// Files have the names and marks of Servicedb or of another tool (`format`).
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("[has(self.configMap), has(self.configMaps), has(self.image), has(self.job)].filter(set, set).size() == 1")
     .message("spec.migrations.source must name exactly one source: configMap, configMaps, image or job"))]
@@ -143,6 +166,11 @@ pub struct MigrationSource {
     /// An image with a folder of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageSource>,
+
+    /// The tool whose files these are. `Auto` recognises it by the names and marks of the files
+    /// (`status.migrations.format`).
+    #[serde(default)]
+    pub format: MigrationFormat,
 
     /// The team's own tool, such as Alembic or goose, in its own image.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ mod nulls;
 
 pub mod conditions;
 pub mod crd;
+pub mod format;
 pub mod migrations;
 pub mod names;
 pub mod observation;
@@ -15,9 +16,11 @@ pub mod pod_metadata;
 pub mod pooler;
 pub mod spec;
 pub mod status;
+pub mod version;
 
+pub use format::MigrationFormat;
 pub use migrations::{
-    Approval, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
+    Approval, Baseline, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
     SecretReference, ToolSource,
 };
 pub use observation::{AuditClass, AuditSpec, MonitoringSpec};
@@ -34,3 +37,4 @@ pub use status::{
     MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout,
     PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity, VerifiedBackup,
 };
+pub use version::SchemaVersion;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nulls::null_as_default;
 use super::pooler::PoolerStatus;
+use super::version::SchemaVersion;
 
 /// The last observed state.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -404,6 +405,16 @@ pub struct MigrationsStatus {
     /// Hash of the declared migrations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The tool whose files these are, as declared or as recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Files that are not migrations and were passed over: the first 12 names.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
+    pub ignored: Vec<String>,
+    /// How many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored_count: Option<i64>,
     /// Number of completed migrations.
     #[serde(default)]
     pub applied: i64,
@@ -415,7 +426,7 @@ pub struct MigrationsStatus {
     pub failed: i64,
     /// The last 20, newest first.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["version"]))]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub recent: Vec<MigrationRecord>,
     /// With `spec.migrations.dryRun`: the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -480,7 +491,7 @@ pub struct MigrationPlan {
 #[serde(rename_all = "camelCase")]
 pub struct PlannedMigration {
     /// Version of the migration.
-    pub version: i64,
+    pub version: SchemaVersion,
     /// Name of the migration, at most 100 characters.
     pub name: String,
     /// Planned action.
@@ -502,8 +513,8 @@ pub enum MigrationAction {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationRecord {
-    /// Version: an integer, or a timestamp written as one.
-    pub version: i64,
+    /// Version: a number, or a text in the formats that have others.
+    pub version: SchemaVersion,
     /// Name, from the file's name.
     pub name: String,
     /// State of the migration.

@@ -12,6 +12,7 @@ pub mod logged;
 pub mod memory;
 pub mod migration;
 pub mod order;
+pub mod pack;
 pub mod patroni;
 pub mod pod;
 pub mod pooler;

@@ -9,7 +9,8 @@ use super::capacity::Capacity;
 use super::in_place::InPlaceReport;
 use super::order::OrderReport;
 use super::records::Versions;
-use crate::api::{BackupType, MigrationRecord};
+use crate::api::{BackupType, MigrationRecord, SchemaVersion};
+use crate::contract::migration::{SourceReport, TEXT_VERSIONS};
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
@@ -173,7 +174,10 @@ pub struct LedgerReport {
     pub revision: Option<String>,
     /// The newest completed version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<i64>,
+    pub version: Option<SchemaVersion>,
+    /// The source of the migrations, if the ledger has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceReport>,
     /// The schema's version according to a team's own tool, if one has migrated it; empty if
     /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,7 +199,12 @@ impl LedgerReport {
     pub fn schema_version(&self) -> Option<String> {
         match &self.tool_version {
             Some(version) => Some(version.clone()).filter(|version| !version.is_empty()),
-            None => self.version.map(|version| version.to_string()),
+            // An agent that only knows numbers reports that of a text.
+            None => self
+                .version
+                .as_ref()
+                .filter(|version| version.number().is_none_or(|number| number < TEXT_VERSIONS))
+                .map(ToString::to_string),
         }
     }
 }

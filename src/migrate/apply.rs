@@ -11,7 +11,7 @@ use super::lexer::{self, Statement};
 use super::outcome::{Stopped, one_line};
 use super::session::{Limits, Settings};
 use super::source::Mode;
-use super::step::Step;
+use super::step::{Direction, Step};
 use super::stop::Stop;
 use super::{ledger, source};
 use crate::api::conditions::reason;
@@ -54,7 +54,7 @@ impl Applier<'_> {
     pub async fn apply(&self, step: &Step<'_>) -> Result<(), Stopped> {
         let statements = lexer::statements(step.sql).map_err(|error| {
             let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(step.file), error.message);
-            stopped.failure.line = Some(error.line);
+            (stopped.failure.line, stopped.failure.reverting) = (Some(error.line), step.direction == Direction::Down);
             stopped
         })?;
         // A person may have changed the ledger's copy of a down file. COPY from the client would leave
@@ -62,7 +62,8 @@ impl Applier<'_> {
         for statement in &statements {
             if let Some(problem) = source::forbidden(statement) {
                 let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(step.file), problem);
-                stopped.failure.line = Some(statement.line);
+                let reverting = step.direction == Direction::Down;
+                (stopped.failure.line, stopped.failure.reverting) = (Some(statement.line), reverting);
                 return Err(stopped);
             }
         }
@@ -246,6 +247,7 @@ fn failure(step: &Step<'_>, db: &DbError, place: &Place<'_>, done: &str) -> Fail
         reason: reason::MIGRATION_FAILED.to_owned(),
         file: Some(step.file.to_owned()),
         line,
+        reverting: step.direction == Direction::Down,
         sqlstate: Some(db.code().code().to_owned()),
         message: format!("{message}; {done}"),
         transient: is_conflict(db.code()) || is_servers_trouble(db.code()),

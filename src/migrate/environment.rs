@@ -145,7 +145,7 @@ impl Job {
     /// # Errors
     /// If a file cannot be read, or is not a migration.
     pub fn files(&self) -> Result<MigrationSet, Stopped> {
-        files::read(self.image_folder.as_deref().unwrap_or(Path::new(pod::MIGRATIONS_DIR)))
+        files::read(self.image_folder.as_deref().unwrap_or(Path::new(pod::MIGRATIONS_DIR)), self.policy.format)
     }
 }
 

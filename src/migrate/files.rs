@@ -1,38 +1,48 @@
 //! Reads the folder with the migrations: a ConfigMap's volume, or a folder from an image.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::outcome::Stopped;
 use super::source::{self, MigrationSet};
+use crate::api::MigrationFormat;
 use crate::api::conditions::reason;
+use crate::contract::pack;
 use crate::contract::pod::IMAGE_DIR;
 
 /// The size limit of a folder, in bytes: a larger one does not contain only migrations.
 const LIMIT: u64 = 64 << 20;
+/// How deep folders may be in one another: a link may lead in a circle.
+const DEPTH: usize = 8;
 
-/// Reads a folder's files, and those in its folders, as migrations. Names that start with a dot are
-/// skipped: the kubelet's own entries (each file of a ConfigMap is a symbolic link into one of
-/// them), and `.gitkeep`.
+/// Reads a folder's files, and those in its folders, as migrations; a packed folder is unpacked first.
+/// Names that start with a dot are skipped: the kubelet's own entries (each file of a ConfigMap is a
+/// symbolic link into one of them), and `.gitkeep`.
 ///
 /// # Errors
 /// If a file cannot be read, or is not a migration.
-pub fn read(folder: &Path) -> Result<MigrationSet, Stopped> {
+pub fn read(folder: &Path, format: MigrationFormat) -> Result<MigrationSet, Stopped> {
     // A folder that is itself a link cannot lead out of its image.
     let mount = Path::new(IMAGE_DIR);
     let root = if folder.starts_with(mount) { mount } else { folder };
     let root = root.canonicalize().map_err(|error| failed(folder, &error))?;
-    let mut files = Vec::new();
+    let mut files = BTreeMap::new();
     let mut left = LIMIT;
-    for (name, path) in entries(folder)? {
-        if path.is_dir() {
-            for (file, path) in entries(&path)? {
-                files.push((format!("{name}/{file}"), content(&root, &path, &mut left)?));
+    let mut folders = vec![(folder.to_path_buf(), String::new(), 0)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        for (name, path) in entries(&folder)? {
+            let name = format!("{prefix}{name}");
+            if !path.is_dir() {
+                files.insert(name, content(&root, &path, &mut left)?);
+            } else if depth < DEPTH {
+                folders.push((path, format!("{name}/"), depth + 1));
             }
-        } else {
-            files.push((name, content(&root, &path, &mut left)?));
         }
     }
-    Ok(source::parse(files)?)
+    let files = pack::unpack(files).map_err(|error| {
+        Stopped::refused(reason::INVALID_MIGRATIONS, None, format!("the packed folder cannot be read: {error}"))
+    })?;
+    Ok(source::read(files, format)?)
 }
 
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, Stopped> {
@@ -90,7 +100,12 @@ mod tests {
         }
 
         fn names(&self) -> Vec<String> {
-            read(&self.0).expect("migrations").migrations.into_iter().map(|migration| migration.up.name).collect()
+            read(&self.0, MigrationFormat::Auto)
+                .expect("migrations")
+                .migrations
+                .into_iter()
+                .map(|migration| migration.up.name)
+                .collect()
         }
     }
 
@@ -123,7 +138,7 @@ mod tests {
     fn a_link_out_of_the_folder_is_not_followed() {
         let folder = Folder::new("links");
         symlink("/etc/hostname", folder.0.join("1_a.up.sql")).expect("a link");
-        let stopped = read(&folder.0).expect_err("refused");
+        let stopped = read(&folder.0, MigrationFormat::Auto).expect_err("refused");
         assert!(stopped.failure.message.contains("neither a file nor a link"), "{}", stopped.failure.message);
         assert!(!stopped.failure.transient);
     }

@@ -6,10 +6,11 @@
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::outcome::cut;
-use super::source::{Migration, Mode, mode};
+use super::source::{Migration, MigrationSet, Mode, mode};
 use super::step::{Direction, Step};
-use crate::api::MigrationState;
-use crate::contract::migration::{LEDGER_CHANNEL, LEDGER_DDL};
+use super::version::{Version, padded};
+use crate::api::{MigrationState, SchemaVersion};
+use crate::contract::migration::{LEDGER_CHANNEL, LEDGER_DDL, SourceReport};
 use crate::postgres::literal;
 
 /// How many bytes of an error the ledger keeps: it also goes into the resource's status.
@@ -26,13 +27,34 @@ pub struct Ledger {
     pub revision: Option<String>,
     /// Whether a team's own tool migrated the schema.
     pub by_tool: bool,
+    /// The source of the migrations that were run last.
+    pub source: Option<SourceReport>,
+}
+
+impl Ledger {
+    /// Whether no migration was ever completed in it: the schema may be another tool's.
+    pub fn is_untouched(&self) -> bool {
+        let completed = self.rows.iter().any(|row| row.state == MigrationState::Completed);
+        !completed && (self.revision.is_none() || self.by_tool)
+    }
+
+    /// Gives the rows the places that the versions have in a set: another file may be in between by
+    /// now.
+    pub fn arrange(&mut self, set: &MigrationSet) {
+        for row in &mut self.rows {
+            if let Some(ordinal) = set.place(&row.version).filter(|ordinal| *ordinal != row.version.ordinal) {
+                (row.version.ordinal, row.moved) = (ordinal, true);
+            }
+        }
+        self.rows.sort_by(|one, other| one.version.cmp(&other.version));
+    }
 }
 
 /// One migration in the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Its version.
-    pub version: i64,
+    pub version: Version,
     /// Its name.
     pub name: String,
     /// Its state.
@@ -45,6 +67,8 @@ pub struct Row {
     pub half_reverted: bool,
     /// Whether the ledger has an error for it.
     pub has_error: bool,
+    /// Whether its place is another one than the ledger has.
+    pub moved: bool,
 }
 
 /// Creates the ledger if it is missing, and reads it.
@@ -52,7 +76,7 @@ pub struct Row {
 /// # Errors
 /// Any error of the server.
 pub async fn open(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
-    read(client, LEDGER_DDL).await
+    read(client, LEDGER_DDL, TODAY).await
 }
 
 /// Reads the ledger, which may not exist; changes nothing.
@@ -60,11 +84,13 @@ pub async fn open(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
 /// # Errors
 /// Any error of the server.
 pub async fn look(client: &Client) -> Result<Ledger, tokio_postgres::Error> {
-    let there = client
-        .query_one("SELECT pg_catalog.to_regclass('servicedb.migrations') IS NOT NULL", &[])
-        .await?
-        .get::<_, bool>(0);
-    if there { read(client, "").await } else { Ok(Ledger::default()) }
+    let columns = "SELECT attname::pg_catalog.text FROM pg_catalog.pg_attribute \
+                   WHERE attrelid = pg_catalog.to_regclass('servicedb.migrations') AND attname IN ('version', 'version_text')";
+    match client.query(columns, &[]).await?.len() {
+        0 => Ok(Ledger::default()),
+        1 => read(client, "", EARLIER).await,
+        _ => read(client, "", TODAY).await,
+    }
 }
 
 /// The last completed revision, from a ledger of any version.
@@ -76,26 +102,34 @@ pub async fn revision(client: &Client) -> Result<Option<String>, tokio_postgres:
     Ok(row.map(|row| row.get(0)))
 }
 
+/// The columns that a ledger of an earlier version lacks.
+const TODAY: &str = "version_text, ordinal, down_mode";
+/// In their place.
+const EARLIER: &str = "NULL, NULL, NULL";
+
 /// Reads it after these statements, in one round trip.
-async fn read(client: &Client, first: &str) -> Result<Ledger, tokio_postgres::Error> {
+async fn read(client: &Client, first: &str, columns: &str) -> Result<Ledger, tokio_postgres::Error> {
     // Of a down file, which may be long, only the first line, which sets how it is run.
     let statements = format!(
         "{first}\n\
          SELECT version, name, status, checksum, pg_catalog.split_part(down_sql, E'\\n', 1), error = '{ROLLING_BACK}', \
-         error IS NOT NULL \
-         FROM servicedb.migrations ORDER BY version;\n\
-         SELECT revision, pg_catalog.to_jsonb(r) ->> 'version' IS NOT NULL FROM servicedb.revision r"
+         error IS NOT NULL, {columns} \
+         FROM servicedb.migrations;\n\
+         SELECT revision, pg_catalog.to_jsonb(r) ->> 'version' IS NOT NULL, pg_catalog.to_jsonb(r) ->> 'source' \
+         FROM servicedb.revision r"
     );
     let mut ledger = Ledger::default();
     for message in client.simple_query(&statements).await? {
         let SimpleQueryMessage::Row(row) = message else { continue };
-        if row.len() == 2 {
+        if row.len() == 3 {
             ledger.revision = row.get(0).map(str::to_owned);
             ledger.by_tool = row.get(1) == Some("t");
+            ledger.source = row.get(2).and_then(|json| serde_json::from_str(json).ok());
         } else {
             ledger.rows.extend(read_row(&row));
         }
     }
+    ledger.rows.sort_by(|one, other| one.version.cmp(&other.version));
     Ok(ledger)
 }
 
@@ -107,23 +141,43 @@ fn read_row(row: &SimpleQueryRow) -> Option<Row> {
         "failed" => MigrationState::Failed,
         _ => MigrationState::Pending,
     };
-    let version = row.get(0)?.parse().ok()?;
+    let number = row.get(0)?;
+    let text = SchemaVersion::new(row.get(7).unwrap_or(number));
+    let ordinal = row.get(8).map_or_else(|| padded(number), str::to_owned);
+    let down = row.get(4).map(mode).map(|by_line| stored_mode(row.get(9)).unwrap_or(by_line));
     Some(Row {
-        version,
+        version: Version { number: number.parse().ok()?, text, ordinal },
         name: row.get(1)?.to_owned(),
         state,
         checksum: row.get(3)?.to_owned(),
-        down: row.get(4).map(mode),
+        down,
         half_reverted: state == MigrationState::Completed && row.get(5) == Some("t"),
         has_error: row.get(6) == Some("t"),
+        moved: false,
     })
+}
+
+/// How a down file is run, as the ledger writes it; a transaction is the default.
+fn stored_mode(text: Option<&str>) -> Option<Mode> {
+    text.filter(|text| !text.is_empty()).map(|text| mode(&format!("-- {text}")))
+}
+
+/// What [`stored_mode`] reads.
+fn mode_text(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Transaction => "NULL",
+        Mode::NoTransaction { idempotent: false } => "'no-transaction'",
+        Mode::NoTransaction { idempotent: true } => "'no-transaction idempotent'",
+    }
 }
 
 /// A down file stored in the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DownFile {
     /// The version that it reverts.
-    pub version: i64,
+    pub version: Version,
+    /// How it is run.
+    pub mode: Mode,
     /// Its name.
     pub name: String,
     /// Its text.
@@ -136,10 +190,11 @@ pub struct DownFile {
 /// Any error of the server; a migration without one is an error, too.
 pub async fn down_files(client: &Client, rows: &[&Row]) -> Result<Vec<DownFile>, tokio_postgres::Error> {
     let mut files = Vec::with_capacity(rows.len());
-    for version in rows.iter().map(|row| row.version) {
+    for row in rows {
         let query = "SELECT down_file, down_sql FROM servicedb.migrations WHERE version = $1 AND down_sql IS NOT NULL";
-        let row = client.query_one(query, &[&version]).await?;
-        files.push(DownFile { version, name: row.get(0), sql: row.get(1) });
+        let stored = client.query_one(query, &[&row.version.number]).await?;
+        let (version, mode) = (row.version.clone(), row.down.unwrap_or(Mode::Transaction));
+        files.push(DownFile { version, mode, name: stored.get(0), sql: stored.get(1) });
     }
     Ok(files)
 }
@@ -148,15 +203,34 @@ pub async fn down_files(client: &Client, rows: &[&Row]) -> Result<Vec<DownFile>,
 pub fn announce(migrations: &[&Migration]) -> String {
     let values = |migration: &&Migration| {
         let (name, checksum) = (literal(&migration.name), literal(&migration.up.checksum));
-        format!("({}, {name}, {checksum}, 'pending')", migration.version)
+        format!("({}, {name}, {checksum}, 'pending', {})", migration.version.number, placed(&migration.version))
     };
     let rows: Vec<String> = migrations.iter().map(values).collect();
-    format!("INSERT INTO servicedb.migrations (version, name, checksum, status) VALUES\n{};\n", rows.join(",\n"))
+    format!(
+        "INSERT INTO servicedb.migrations (version, name, checksum, status, version_text, ordinal) VALUES\n{};\n",
+        rows.join(",\n")
+    )
+}
+
+/// The text and the place of a version, as values of a row.
+fn placed(version: &Version) -> String {
+    format!("{}, {}", literal(version.text.as_str()), literal(&version.ordinal))
 }
 
 /// The statements that remove migrations that were recorded and never completed.
 pub fn withdraw(versions: &[i64]) -> String {
     format!("DELETE FROM servicedb.migrations WHERE status <> 'completed' AND version IN ({});\n", list(versions))
+}
+
+/// The statements that record another place of versions.
+pub fn move_to(versions: &[&Version]) -> String {
+    let rows: Vec<String> =
+        versions.iter().map(|version| format!("({}, {})", version.number, placed(version))).collect();
+    format!(
+        "UPDATE servicedb.migrations AS m SET version_text = v.version_text, ordinal = v.ordinal \
+         FROM (VALUES {}) AS v (version, version_text, ordinal) WHERE m.version = v.version;\n",
+        rows.join(", ")
+    )
 }
 
 /// The statements that clear the error of completed migrations.
@@ -187,7 +261,7 @@ pub fn begun(step: &Step<'_>) -> String {
     let mark = match step.direction {
         Direction::Up(migration) => upsert(migration, "executing", "duration_ms = NULL"),
         Direction::Down => {
-            format!("UPDATE servicedb.migrations SET error = '{ROLLING_BACK}' WHERE version = {};", step.version)
+            format!("UPDATE servicedb.migrations SET error = '{ROLLING_BACK}' WHERE version = {};", step.version.number)
         }
     };
     format!("{mark} {}", notify())
@@ -199,14 +273,18 @@ fn upsert(migration: &Migration, status: &str, more: &str) -> String {
         None => ("NULL".to_owned(), "NULL".to_owned()),
     };
     format!(
-        "INSERT INTO servicedb.migrations (version, name, checksum, status, down_file, down_sql) \
-         VALUES ({}, {}, {}, '{status}', {down_file}, {down_sql}) \
+        "INSERT INTO servicedb.migrations (version, name, checksum, status, down_file, down_sql, down_mode, version_text, \
+         ordinal) \
+         VALUES ({}, {}, {}, '{status}', {down_file}, {down_sql}, {}, {}) \
          ON CONFLICT (version) DO UPDATE SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, \
          status = EXCLUDED.status, down_file = EXCLUDED.down_file, down_sql = EXCLUDED.down_sql, \
+         down_mode = EXCLUDED.down_mode, version_text = EXCLUDED.version_text, ordinal = EXCLUDED.ordinal, \
          started_at = pg_catalog.clock_timestamp(), error = NULL, {more};",
-        migration.version,
+        migration.version.number,
         literal(&migration.name),
         literal(&migration.up.checksum),
+        mode_text(migration.down_mode),
+        placed(&migration.version),
     )
 }
 
@@ -217,9 +295,9 @@ pub fn done(step: &Step<'_>) -> String {
             "UPDATE servicedb.migrations SET status = 'completed', error = NULL, duration_ms = \
              (extract(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000)::pg_catalog.int8 \
              WHERE version = {};",
-            step.version
+            step.version.number
         ),
-        Direction::Down => format!("DELETE FROM servicedb.migrations WHERE version = {};", step.version),
+        Direction::Down => format!("DELETE FROM servicedb.migrations WHERE version = {};", step.version.number),
     };
     format!("{mark} {}", notify())
 }
@@ -230,19 +308,21 @@ pub fn failed(step: &Step<'_>, error: &str, duration_ms: u64) -> String {
     let error = literal(&cut(error, ERROR_LIMIT));
     let mark = match step.direction {
         Direction::Up(migration) => format!(
-            "INSERT INTO servicedb.migrations (version, name, checksum, status, error, started_at, duration_ms) \
+            "INSERT INTO servicedb.migrations (version, name, checksum, status, error, started_at, duration_ms, \
+             version_text, ordinal) \
              VALUES ({version}, {name}, {checksum}, 'failed', {error}, \
-             pg_catalog.clock_timestamp() - interval '{duration_ms} milliseconds', {duration_ms}) \
+             pg_catalog.clock_timestamp() - interval '{duration_ms} milliseconds', {duration_ms}, {placed}) \
              ON CONFLICT (version) DO UPDATE SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, \
              status = EXCLUDED.status, error = EXCLUDED.error, started_at = EXCLUDED.started_at, \
              duration_ms = EXCLUDED.duration_ms;",
-            version = migration.version,
+            version = migration.version.number,
+            placed = placed(&migration.version),
             name = literal(&migration.name),
             checksum = literal(&migration.up.checksum),
         ),
         // Without a transaction it may be partly reverted: then the mark is kept.
         Direction::Down if step.mode == Mode::Transaction => {
-            format!("UPDATE servicedb.migrations SET error = {error} WHERE version = {};", step.version)
+            format!("UPDATE servicedb.migrations SET error = {error} WHERE version = {};", step.version.number)
         }
         Direction::Down => String::new(),
     };
@@ -256,7 +336,7 @@ pub fn postponed(step: &Step<'_>) -> String {
         Direction::Up(_) => "status = 'pending', duration_ms = NULL",
         Direction::Down => "error = NULL",
     };
-    format!("UPDATE servicedb.migrations SET {change} WHERE version = {}; {}", step.version, notify())
+    format!("UPDATE servicedb.migrations SET {change} WHERE version = {}; {}", step.version.number, notify())
 }
 
 /// The statement that records that no revision is complete. The row is kept: it distinguishes a
@@ -267,12 +347,16 @@ pub fn incomplete() -> &'static str {
 
 /// The statements that record that a revision has reached its target. `version` is the schema's
 /// version according to a team's own tool, empty if unknown; with migrations from files the rows
-/// have it.
-pub fn complete_revision(goal: &str, version: Option<&str>) -> String {
-    let (goal, version) = (literal(goal), version.map_or_else(|| "NULL".to_owned(), literal));
+/// have it, and `source` describes them.
+pub fn complete_revision(goal: &str, version: Option<&str>, source: Option<&SourceReport>) -> String {
+    let text = |text: Option<&str>| text.map_or_else(|| "NULL".to_owned(), literal);
+    // A document of strings and numbers can always be serialised.
+    let source = source.map(|source| serde_json::to_string(source).unwrap_or_default());
+    let (goal, version, source) = (literal(goal), text(version), text(source.as_deref()));
     format!(
-        "INSERT INTO servicedb.revision (revision, version) VALUES ({goal}, {version}) ON CONFLICT (only_row) DO UPDATE \
-         SET revision = EXCLUDED.revision, version = EXCLUDED.version, completed_at = pg_catalog.clock_timestamp(); {}",
+        "INSERT INTO servicedb.revision (revision, version, source) VALUES ({goal}, {version}, {source}) \
+         ON CONFLICT (only_row) DO UPDATE SET revision = EXCLUDED.revision, version = EXCLUDED.version, \
+         source = EXCLUDED.source, completed_at = pg_catalog.clock_timestamp(); {}",
         notify()
     )
 }

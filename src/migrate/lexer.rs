@@ -24,6 +24,11 @@ impl Statement<'_> {
         self.words.len() >= words.len() && same(&self.words[..words.len()], words)
     }
 
+    /// Whether the statement is these words and nothing else.
+    pub fn is(&self, words: &[&str]) -> bool {
+        self.words.len() == words.len() && same(&self.words, words)
+    }
+
     /// Whether these words follow one another somewhere in the statement.
     pub fn contains(&self, words: &[&str]) -> bool {
         self.words.windows(words.len()).any(|window| same(window, words))

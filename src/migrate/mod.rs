@@ -13,6 +13,7 @@ mod classify;
 pub mod drift;
 mod environment;
 mod files;
+mod formats;
 mod job;
 pub mod ledger;
 mod lexer;
@@ -23,7 +24,11 @@ mod session;
 pub mod source;
 mod step;
 mod stop;
+mod takeover;
 mod tool;
+pub mod version;
+
+use std::collections::HashSet;
 
 use tokio_postgres::Client;
 
@@ -87,8 +92,14 @@ pub async fn migrate(
 
     // 2. Compare the ledger with the set; refuse before the first statement.
     let ledger = if policy.dry_run { ledger::look(client).await } else { ledger::open(client).await };
-    let ledger = ledger.map_err(session::unavailable)?;
-    let plan = plan::plan(set, &ledger, policy)?;
+    let mut ledger = ledger.map_err(session::unavailable)?;
+    ledger.arrange(set);
+    let known = if policy.baseline_from_tool && ledger.is_untouched() {
+        takeover::applied(client, set).await?
+    } else {
+        HashSet::new()
+    };
+    let plan = plan::plan_with(set, &ledger, policy, &known)?;
     if policy.dry_run {
         done.plan = Some(plan.shown());
         return Ok(());
@@ -127,7 +138,7 @@ pub async fn migrate(
     // 6. Record the revision.
     let goal = policy.goal(run.revision);
     if !plan.is_empty() || ledger.revision.as_deref() != Some(&goal) {
-        let statements = ledger::complete_revision(&goal, None);
+        let statements = ledger::complete_revision(&goal, None, Some(&set.report()));
         client.batch_execute(&statements).await.map_err(session::unavailable)?;
     }
     Ok(())
@@ -141,6 +152,6 @@ async fn run_step(applier: &Applier<'_>, step: &Step<'_>) -> Result<(), Stopped>
     applier.apply(step).await?;
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let done = if step.direction == Direction::Down { "rolled back" } else { "applied" };
-    tracing::info!(file = step.file, version = step.version, duration_ms, "{done}");
+    tracing::info!(file = step.file, version = %step.version, duration_ms, "{done}");
     Ok(())
 }

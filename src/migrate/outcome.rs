@@ -58,7 +58,7 @@ impl Stopped {
 
     fn new(reason: &str, file: Option<&str>, message: String, transient: bool) -> Self {
         let file = file.map(str::to_owned);
-        let failure = Failure { reason: reason.to_owned(), file, line: None, sqlstate: None, message, transient };
+        let failure = Failure { reason: reason.to_owned(), file, message, transient, ..Failure::default() };
         Self { failure, reconnect: false }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
             line: Some(7),
             sqlstate: Some("42P01".to_owned()),
             message,
-            transient: false,
+            ..Failure::default()
         };
         Outcome { revision: "r".repeat(64), applied: 1, failure: Some(failure), ..Outcome::default() }
     }

@@ -1,11 +1,15 @@
 //! The plan of a run: compares a set of migrations, the ledger and the declared policy.
 
+use std::collections::{HashMap, HashSet};
+
 use super::ledger::{self, Ledger, Row};
 use super::outcome::{Stopped, cut};
-use super::source::{Migration, MigrationSet, Mode};
+use super::source::{Kind, Migration, MigrationSet, Mode, Target, is_repeatable};
+use super::version::Version;
 use crate::api::conditions::reason;
-use crate::api::{MigrationAction, MigrationPlan, MigrationState, PlannedMigration};
+use crate::api::{MigrationAction, MigrationPlan, MigrationState, PlannedMigration, SchemaVersion};
 use crate::contract::migration::Policy;
+use crate::postgres::literal;
 
 /// How many steps of a plan are shown, and how long a name may be.
 const STEPS: usize = 20;
@@ -28,47 +32,55 @@ pub struct Plan<'a> {
     withdrawn: Vec<i64>,
     /// Completed versions that are kept, and whose rollback left only an error.
     whole: Vec<i64>,
+    /// Versions whose place is another one than the ledger has.
+    moved: Vec<&'a Version>,
 }
 
-/// Compares a set of migrations with the ledger.
+/// Compares a set of migrations with the ledger, whose rows have the places of the set
+/// ([`Ledger::arrange`]). `known` are the migrations that another tool has applied, by its own account.
 ///
 /// # Errors
 /// If the two contradict one another, or the declaration needs an operation that is not allowed:
 /// then nothing may run.
-pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> Result<Plan<'a>, Stopped> {
-    let in_source = |version: i64| set.migrations.iter().find(|migration| migration.version == version);
-    let in_ledger = |version: i64| ledger.rows.iter().find(|row| row.version == version);
+pub fn plan_with<'a>(
+    set: &'a MigrationSet,
+    ledger: &'a Ledger,
+    policy: &Policy,
+    known: &HashSet<i64>,
+) -> Result<Plan<'a>, Stopped> {
+    let sources: HashMap<i64, &Migration> =
+        set.migrations.iter().map(|migration| (migration.version.number, migration)).collect();
+    let rows: HashMap<i64, &Row> = ledger.rows.iter().map(|row| (row.version.number, row)).collect();
+    let in_source = |version: &Version| sources.get(&version.number).copied();
+    let in_ledger = |version: &Version| rows.get(&version.number).copied();
+    let target = set.target(policy).map_err(|declared| refuse_target(&declared, set))?;
     let completed = || ledger.rows.iter().filter(|row| row.state == MigrationState::Completed);
-    let staying = || completed().filter(|row| policy.wants(row.version));
+    let staying = || completed().filter(|row| target.wants(&row.version));
 
     // An idempotent down file can be run to its end, but cannot be reverted.
     let may_be_half = |row: &&Row| {
-        row.half_reverted && (is_bare(row.down) || (policy.wants(row.version) && row.down != Some(Mode::Transaction)))
+        row.half_reverted && (is_bare(row.down) || (target.wants(&row.version) && row.down != Some(Mode::Transaction)))
     };
     if let Some(row) = completed().find(may_be_half) {
         return Err(refuse_half_reverted(row));
     }
-    if let Some(target) = policy.target_version.filter(|target| *target > 0 && in_source(*target).is_none()) {
+    let baseline = declared_baseline(set, policy, &target)?;
+    let above = |migration: &&Migration| known.contains(&migration.version.number) && !target.wants(&migration.version);
+    if let Some(migration) = set.migrations.iter().filter(|one| one.kind != Kind::Repeatable).find(above) {
         let message = format!(
-            "spec.migrations.targetVersion is {target}, and no migration has this version; the newest is {}",
-            set.newest_version()
-        );
-        return Err(Stopped::refused(reason::TARGET_VERSION_NOT_FOUND, None, message));
-    }
-    if let (Some(baseline), Some(target)) = (policy.baseline_version, policy.target_version)
-        && baseline > target
-    {
-        let message = format!(
-            "spec.migrations.baselineVersion is {baseline}, above spec.migrations.targetVersion {target}: lower \
-             the baseline or raise the target"
+            "spec.migrations.baseline is FromTool, and the tool has applied version {}, above \
+             spec.migrations.targetVersion: raise or remove the target",
+            migration.version
         );
         return Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message));
     }
-    let reverts: Vec<&Row> = completed().rev().filter(|row| !policy.wants(row.version)).collect();
+    let reverts: Vec<&Row> =
+        completed().rev().filter(|row| !target.wants(&row.version) && !is_repeatable(&row.version)).collect();
     may_revert(&reverts, policy)?;
 
     for row in staying() {
-        if let Some(migration) = in_source(row.version).filter(|migration| !migration.up.has_checksum(&row.checksum)) {
+        let edited = |migration: &&Migration| !migration.up.has_checksum(&row.checksum);
+        if let Some(migration) = in_source(&row.version).filter(|one| one.kind != Kind::Repeatable).filter(edited) {
             let message = format!(
                 "this migration was applied and its file was edited afterwards: restore the file as it was applied \
                  (its SHA-256 then was {}, with LF line ends), and put the change into a new migration",
@@ -77,60 +89,122 @@ pub fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> R
             return Err(Stopped::refused(reason::CHECKSUM_MISMATCH, Some(&migration.up.name), message));
         }
     }
-    let newest_staying = staying().next_back().map(|row| row.version);
-    let missing: Vec<&Row> = staying().filter(|row| in_source(row.version).is_none()).collect();
+    // A repeatable migration has no place among the versions.
+    let versions = || staying().filter(|row| !is_repeatable(&row.version));
+    let newest_staying = versions().next_back().map(|row| &row.version);
+    let missing: Vec<&Row> = versions().filter(|row| in_source(&row.version).is_none()).collect();
     if !missing.is_empty() {
-        return Err(refuse_missing(&missing, newest_staying, set.newest_version()));
+        return Err(refuse_missing(&missing, newest_staying, set, ledger));
     }
 
     // A schema that was migrated by another tool: only if the ledger has never had an entry.
-    let untouched = completed().next().is_none() && (ledger.revision.is_none() || ledger.by_tool);
-    let known_until = policy.baseline_version.filter(|_| untouched).unwrap_or(i64::MIN);
-    let (baseline, wanted): (Vec<&Migration>, Vec<&Migration>) = set
-        .migrations
-        .iter()
-        .filter(|migration| policy.wants(migration.version))
-        .partition(|migration| migration.version <= known_until);
-    let pending: Vec<&Migration> = wanted
-        .into_iter()
-        .filter(|migration| in_ledger(migration.version).is_none_or(|row| row.state != MigrationState::Completed))
-        .collect();
-    if let (Some(first), Some(newest), false) = (pending.first(), newest_staying, policy.allow_out_of_order)
-        && first.version < newest
+    let untouched = ledger.is_untouched();
+    let known_until = baseline.filter(|_| untouched);
+    // A baseline migration replaces those up to it, if it is the first that runs.
+    let begun = |migration: &&Migration| in_ledger(&migration.version).is_some();
+    let candidates = || set.migrations.iter().rev().filter(|migration| migration.kind == Kind::Baseline);
+    let first = candidates().find(begun).or_else(|| {
+        candidates().find(|migration| {
+            untouched && known_until.is_none() && known.is_empty() && target.wants(&migration.version)
+        })
+    });
+    let replaced = |migration: &Migration| match (migration.kind, first) {
+        (Kind::Baseline, Some(first)) => migration.version != first.version,
+        (Kind::Baseline, None) => true,
+        (_, Some(first)) => migration.version < first.version,
+        (_, None) => false,
+    };
+    let (baseline, wanted): (Vec<&Migration>, Vec<&Migration>) =
+        set.migrations.iter().filter(|migration| target.wants(&migration.version) && !replaced(migration)).partition(
+            |migration| {
+                known.contains(&migration.version.number)
+                    || known_until.as_ref().is_some_and(|until| migration.version <= *until)
+            },
+        );
+    let done = |migration: &Migration| {
+        in_ledger(&migration.version).is_some_and(|row| {
+            row.state == MigrationState::Completed
+                && (migration.kind != Kind::Repeatable || migration.up.has_checksum(&row.checksum))
+        })
+    };
+    let pending: Vec<&Migration> = wanted.into_iter().filter(|migration| !done(migration)).collect();
+    let by_tool = baseline.iter().map(|migration| &migration.version).filter(|version| !is_repeatable(version)).max();
+    let newest = newest_staying.max(by_tool);
+    if let (Some(first), Some(newest), false) = (pending.first(), newest, policy.allow_out_of_order)
+        && first.kind != Kind::Repeatable
+        && first.version < *newest
     {
         let message = format!(
-            "version {} was never applied, but the newer version {newest} was: give the migration a version above \
+            "version {} was never applied, but the newer version {newest} was{}: give the migration a version above \
              {newest}, or set spec.migrations.outOfOrder: Allow to apply it now",
-            first.version
+            first.version, set.late
         );
         return Err(Stopped::refused(reason::OUT_OF_ORDER, Some(&first.up.name), message));
     }
     // Those above the target, too: a partly applied one is not the target.
-    for migration in set.migrations.iter().filter(|migration| migration.version > known_until) {
-        if let Some(row) = in_ledger(migration.version).filter(|row| may_be_half_done(migration, row)) {
+    let unknown = |migration: &&Migration| {
+        !known.contains(&migration.version.number)
+            && known_until.as_ref().is_none_or(|until| migration.version > *until)
+    };
+    for migration in set.migrations.iter().filter(unknown) {
+        if let Some(row) = in_ledger(&migration.version).filter(|row| may_be_half_done(migration, row)) {
             return Err(refuse_half_done(migration, row));
         }
     }
-    let wanted = |version: i64| policy.wants(version) && in_source(version).is_some();
+    if let Some(doubt) = pending.iter().find_map(|migration| migration.doubt.clone()) {
+        return Err(doubt.into());
+    }
+    let wanted = |version: &Version| target.wants(version) && in_source(version).is_some_and(|one| !replaced(one));
     Ok(Plan {
-        unknown: pending.iter().copied().filter(|migration| in_ledger(migration.version).is_none()).collect(),
+        unknown: pending.iter().copied().filter(|migration| in_ledger(&migration.version).is_none()).collect(),
         withdrawn: ledger
             .rows
             .iter()
-            .filter(|row| row.state != MigrationState::Completed && !wanted(row.version))
-            .map(|row| row.version)
+            .filter(|row| row.state != MigrationState::Completed && !wanted(&row.version))
+            .map(|row| row.version.number)
             .collect(),
-        whole: staying().filter(|row| row.has_error).map(|row| row.version).collect(),
+        whole: staying().filter(|row| row.has_error).map(|row| row.version.number).collect(),
+        moved: ledger.rows.iter().filter(|row| row.moved).map(|row| &row.version).collect(),
         reverts,
         baseline,
         pending,
     })
 }
 
+fn refuse_target(declared: &SchemaVersion, set: &MigrationSet) -> Stopped {
+    let message = format!(
+        "spec.migrations.targetVersion is {declared}, and no migration has this version; the newest is {}",
+        set.newest_version()
+    );
+    Stopped::refused(reason::TARGET_VERSION_NOT_FOUND, None, message)
+}
+
+/// The version up to which another tool has applied the migrations, as declared.
+fn declared_baseline(set: &MigrationSet, policy: &Policy, target: &Target) -> Result<Option<Version>, Stopped> {
+    let Some(declared) = policy.baseline_version.as_ref().filter(|declared| !declared.is_none()) else {
+        return Ok(None);
+    };
+    let refused = |message: String| Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message));
+    let Some(baseline) = set.version(declared) else {
+        return refused(format!(
+            "spec.migrations.baselineVersion is {declared}, and no migration has this version; the newest is {}",
+            set.newest_version()
+        ));
+    };
+    if !target.wants(&baseline) {
+        let target = policy.target_version.as_ref().map(ToString::to_string).unwrap_or_default();
+        return refused(format!(
+            "spec.migrations.baselineVersion is {declared}, above spec.migrations.targetVersion {target}: lower the \
+             baseline or raise the target"
+        ));
+    }
+    Ok(Some(baseline))
+}
+
 /// Nothing is rolled back without an explicit request, and no rollback is started that cannot be
 /// completed.
 fn may_revert(reverts: &[&Row], policy: &Policy) -> Result<(), Stopped> {
-    let (Some(newest), Some(target)) = (reverts.first(), policy.target_version) else { return Ok(()) };
+    let (Some(newest), Some(target)) = (reverts.first(), &policy.target_version) else { return Ok(()) };
     if !policy.allow_rollback {
         let message = format!(
             "the schema has version {}, above spec.migrations.targetVersion {target}: set spec.migrations.rollback: \
@@ -160,9 +234,26 @@ fn named(rows: &[&Row]) -> String {
     names.join(", ")
 }
 
-fn refuse_missing(missing: &[&Row], newest_completed: Option<i64>, newest_in_source: i64) -> Stopped {
+fn refuse_missing(
+    missing: &[&Row],
+    newest_completed: Option<&Version>,
+    set: &MigrationSet,
+    ledger: &Ledger,
+) -> Stopped {
     let names = named(missing);
-    if newest_completed.is_some_and(|newest| newest > newest_in_source) {
+    let before =
+        ledger.source.as_ref().map(|source| source.format.as_str()).filter(|format| *format != set.format.name());
+    if let Some(before) = before {
+        let message = format!(
+            "applied to the database and missing in the source: {names}. They were applied from files of {before}, and \
+             these are read as files of {}: name the tool in spec.migrations.source.format, or put the files back",
+            set.format.name()
+        );
+        return Stopped::refused(reason::MIGRATIONS_MISSING, None, message);
+    }
+    let newest_in_source = set.newest_version();
+    let is_ahead = newest_completed > set.newest();
+    if is_ahead {
         let message = format!(
             "the database is ahead of the source, whose newest version is {newest_in_source}; applied and not in the \
              source: {names}. Declare the migrations that belong to this database; to roll back, set \
@@ -194,10 +285,18 @@ fn refuse_half_done(migration: &Migration, row: &Row) -> Stopped {
         "this migration runs without a transaction and {happened}, so it may be half done. Inspect the result; then \
          make it safe to run again (IF NOT EXISTS, DROP INDEX CONCURRENTLY IF EXISTS first) with the first line \
          '-- no-transaction idempotent'; or, if all of it is there, run: \
-         UPDATE servicedb.migrations SET status = 'completed' WHERE version = {}",
-        migration.version
+         UPDATE servicedb.migrations SET status = 'completed' WHERE {}",
+        of_version(&migration.version)
     );
     Stopped::refused(reason::MIGRATION_FAILED, Some(&migration.up.name), message)
+}
+
+/// The condition of a row of the ledger.
+fn of_version(version: &Version) -> String {
+    match version.text.number() {
+        Some(number) => format!("version = {number}"),
+        None => format!("version_text = {}", literal(version.text.as_str())),
+    }
 }
 
 /// Whether a file may be partly applied: it runs without a transaction, and is not marked as
@@ -210,10 +309,11 @@ fn refuse_half_reverted(row: &Row) -> Stopped {
     let message = format!(
         "the down file of version {version} ({}) runs without a transaction and did not finish, so the \
          migration may be half reverted. Inspect the result; then complete or revert it by hand, and run: \
-         UPDATE servicedb.migrations SET error = NULL WHERE version = {version} if the migration is there, or: DELETE \
-         FROM servicedb.migrations WHERE version = {version} if it is gone",
+         UPDATE servicedb.migrations SET error = NULL WHERE {this} if the migration is there, or: DELETE \
+         FROM servicedb.migrations WHERE {this} if it is gone",
         row.name,
-        version = row.version
+        version = row.version,
+        this = of_version(&row.version)
     );
     Stopped::refused(reason::MIGRATION_FAILED, None, message)
 }
@@ -233,6 +333,9 @@ impl Plan<'_> {
         if !self.withdrawn.is_empty() {
             statements += &ledger::withdraw(&self.withdrawn);
         }
+        if !self.moved.is_empty() {
+            statements += &ledger::move_to(&self.moved);
+        }
         if !self.whole.is_empty() {
             statements += &ledger::whole_again(&self.whole);
         }
@@ -248,9 +351,13 @@ impl Plan<'_> {
     /// A summary: the counts, and the first steps.
     pub fn shown(&self) -> MigrationPlan {
         let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
-        let step = |version: i64, name: &str, action| PlannedMigration { version, name: cut(name, NAME), action };
-        let reverts = self.reverts.iter().map(|row| step(row.version, &row.name, MigrationAction::RollBack));
-        let of = |action| move |migration: &&Migration| step(migration.version, &migration.name, action);
+        let step = |version: &Version, name: &str, action| PlannedMigration {
+            version: version.text.clone(),
+            name: cut(name, NAME),
+            action,
+        };
+        let reverts = self.reverts.iter().map(|row| step(&row.version, &row.name, MigrationAction::RollBack));
+        let of = |action| move |migration: &&Migration| step(&migration.version, &migration.name, action);
         let baseline = self.baseline.iter().map(of(MigrationAction::Record));
         let pending = self.pending.iter().map(of(MigrationAction::Apply));
         MigrationPlan {
@@ -269,6 +376,10 @@ mod tests {
     use super::*;
     use crate::migrate::source;
 
+    fn plan<'a>(set: &'a MigrationSet, ledger: &'a Ledger, policy: &Policy) -> Result<Plan<'a>, Stopped> {
+        plan_with(set, ledger, policy, &HashSet::new())
+    }
+
     fn set(files: &[(&str, &str)]) -> MigrationSet {
         let files = files.iter().map(|(name, sql)| (format!("{name}.up.sql"), sql.as_bytes().to_vec()));
         source::parse(files).expect("valid migrations")
@@ -276,9 +387,11 @@ mod tests {
 
     /// A ledger of these states, with the checksums of the set.
     fn ledger(set: &MigrationSet, states: &[(i64, MigrationState)]) -> Ledger {
-        let checksum = |version| set.migrations.iter().find(|m| m.version == version).map(|m| m.up.checksum.clone());
+        let checksum =
+            |version| set.migrations.iter().find(|m| m.version.number == version).map(|m| m.up.checksum.clone());
         let row = |(version, state): &(i64, MigrationState)| Row {
-            version: *version,
+            version: Version::of_number(*version),
+            moved: false,
             name: format!("m{version}"),
             state: *state,
             checksum: checksum(*version).unwrap_or_default(),
@@ -290,7 +403,7 @@ mod tests {
     }
 
     fn versions(plan: &Plan<'_>) -> Vec<i64> {
-        plan.pending.iter().map(|migration| migration.version).collect()
+        plan.pending.iter().map(|migration| migration.version.number).collect()
     }
 
     #[test]
@@ -375,10 +488,13 @@ mod tests {
     #[test]
     fn migrations_above_the_target_are_rolled_back_if_allowed_and_possible() {
         let set = set(&[("1_a", "1"), ("2_b", "2"), ("3_c", "3"), ("4_d", "4")]);
-        let policy =
-            |target, allow| Policy { target_version: Some(target), allow_rollback: allow, ..Policy::default() };
+        let policy = |target: i64, allow| Policy {
+            target_version: Some(target.into()),
+            allow_rollback: allow,
+            ..Policy::default()
+        };
         let mut all = ledger(&set, &[(1, Completed), (2, Completed), (3, Completed), (9, Completed), (10, Failed)]);
-        let newest_first = |plan: &Plan<'_>| plan.reverts.iter().map(|row| row.version).collect::<Vec<_>>();
+        let newest_first = |plan: &Plan<'_>| plan.reverts.iter().map(|row| row.version.number).collect::<Vec<_>>();
 
         let refused = plan(&set, &all, &policy(2, false)).expect_err("not allowed").failure;
         assert_eq!(refused.reason, reason::ROLLBACK_REFUSED);
@@ -406,10 +522,10 @@ mod tests {
     #[test]
     fn a_target_a_baseline_and_an_order_that_is_allowed() {
         let set = set(&[("1_a", "1"), ("2_b", "2"), ("3_c", "3")]);
-        let to_two = Policy { target_version: Some(2), ..Policy::default() };
+        let to_two = Policy { target_version: Some(2.into()), ..Policy::default() };
         assert_eq!(versions(&plan(&set, &Ledger::default(), &to_two).expect("a plan")), [1, 2]);
 
-        let from_two = Policy { baseline_version: Some(2), ..Policy::default() };
+        let from_two = Policy { baseline_version: Some(2.into()), ..Policy::default() };
         let empty = Ledger::default();
         let first = plan(&set, &empty, &from_two).expect("a plan");
         assert_eq!((versions(&first), first.baseline.len()), (vec![3], 2));
@@ -428,7 +544,7 @@ mod tests {
     #[test]
     fn a_partly_applied_migration_is_never_the_target() {
         let set = set(&[("1_a", "1"), ("2_b", "-- no-transaction\nSELECT 2")]);
-        let to_one = Policy { target_version: Some(1), ..Policy::default() };
+        let to_one = Policy { target_version: Some(1.into()), ..Policy::default() };
         for state in [Executing, Failed] {
             let refused = plan(&set, &ledger(&set, &[(1, Completed), (2, state)]), &to_one).expect_err("half done");
             assert!(refused.failure.message.contains("half done"), "{:?}", refused.failure);
@@ -437,7 +553,7 @@ mod tests {
         let mut begun = ledger(&set, &[(1, Completed)]);
         begun.rows[0].down = Some(Mode::NoTransaction { idempotent: true });
         begun.rows[0].half_reverted = true;
-        let back = Policy { target_version: Some(0), allow_rollback: true, ..Policy::default() };
+        let back = Policy { target_version: Some(0.into()), allow_rollback: true, ..Policy::default() };
         assert_eq!(plan(&set, &begun, &back).expect("it continues").reverts.len(), 1);
         assert!(plan(&set, &begun, &to_one).is_err());
     }
@@ -445,15 +561,15 @@ mod tests {
     #[test]
     fn a_baseline_is_for_a_schema_that_the_ledger_never_knew() {
         let set = set(&[("1_a", "1"), ("2_b", "2")]);
-        let policy = Policy { baseline_version: Some(1), ..Policy::default() };
-        let rolled_back = Ledger { rows: Vec::new(), revision: Some(String::new()), by_tool: false };
+        let policy = Policy { baseline_version: Some(1.into()), ..Policy::default() };
+        let rolled_back = Ledger { rows: Vec::new(), revision: Some(String::new()), ..Ledger::default() };
         assert_eq!(versions(&plan(&set, &rolled_back, &policy).expect("a plan")), [1, 2], "there is nothing to record");
         let by_tool = Ledger { by_tool: true, ..rolled_back };
         assert_eq!(versions(&plan(&set, &by_tool, &policy).expect("a plan")), [2], "the tool's part is recorded");
         // A first attempt without it has failed, which is how users notice.
         let failed = ledger(&set, &[(1, Failed), (2, Pending)]);
         assert_eq!(plan(&set, &failed, &policy).expect("a plan").baseline.len(), 1);
-        let below = Policy { target_version: Some(0), ..policy };
+        let below = Policy { target_version: Some(0.into()), ..policy };
         assert!(plan(&set, &Ledger::default(), &below).is_err());
     }
 }

@@ -1,14 +1,19 @@
-//! Parses a set of files as an ordered list of migrations. It does no I/O: the operator validates
-//! a ConfigMap with it before it creates a Job, and the Job parses the same files.
+//! A set of files as an ordered list of migrations, whatever tool they were written for ([`super::formats`]).
+//! It does no I/O: the operator validates a ConfigMap with it before it creates a Job, and the Job
+//! parses the same files.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::lexer::{self, Statement};
+use super::formats;
+use super::lexer::Statement;
+use super::version::{Scheme, Version};
 use crate::api::conditions::reason;
-use crate::contract::migration::hash;
+use crate::api::{MigrationFormat, SchemaVersion};
+use crate::contract::migration::{IGNORED, IGNORED_NAME, Policy, SourceReport, hash};
+use crate::migrate::outcome::cut;
 
 /// The first line of a file that is run outside of a transaction.
 const NO_TRANSACTION: &str = "no-transaction";
@@ -16,21 +21,140 @@ const NO_TRANSACTION: &str = "no-transaction";
 const IDEMPOTENT: &str = "idempotent";
 
 /// The byte order mark that some editors write.
-const BYTE_ORDER_MARK: char = '\u{feff}';
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The migrations of one revision, in the order of their versions; never empty.
+/// The migrations of one revision, in execution order; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationSet {
     /// The hash of all file names and contents, hexadecimal.
     pub revision: String,
     /// The migrations, the lowest version first.
     pub migrations: Vec<Migration>,
+    /// The tool whose files these are; never `Auto`.
+    pub format: MigrationFormat,
+    /// How the place of a version follows from its text.
+    pub scheme: Scheme,
+    /// The files that are no migrations and were passed over, by name.
+    pub ignored: Vec<String>,
+    /// What the tool does with a late file, for a message.
+    pub late: &'static str,
+    /// The places of the migrations in the list, by their numbers.
+    index: HashMap<i64, usize>,
 }
 
 impl MigrationSet {
-    /// The newest version.
-    pub fn newest_version(&self) -> i64 {
-        self.migrations.last().map_or(0, |migration| migration.version)
+    /// A set of migrations of different versions, in execution order.
+    pub(super) fn new(
+        format: MigrationFormat,
+        scheme: Scheme,
+        migrations: Vec<Migration>,
+        ignored: Vec<String>,
+    ) -> Self {
+        let index = migrations.iter().enumerate().map(|(at, migration)| (migration.version.number, at)).collect();
+        let revision = revision(format, &migrations);
+        Self { revision, migrations, format, scheme, ignored, late: formats::late(format), index }
+    }
+
+    /// The newest version; of those that have an order.
+    pub fn newest(&self) -> Option<&Version> {
+        self.migrations.iter().rev().find(|migration| migration.kind != Kind::Repeatable).map(|one| &one.version)
+    }
+
+    /// The text of the newest version.
+    pub fn newest_version(&self) -> SchemaVersion {
+        self.newest().map_or(SchemaVersion::from(0), |version| version.text.clone())
+    }
+
+    /// The version that a declared one means: that of a migration, or one between them. A text may
+    /// leave out the name that is part of the version, as in `0003` for `0003_users`.
+    pub fn version(&self, declared: &SchemaVersion) -> Option<Version> {
+        let text = declared.as_str();
+        let meant = self.scheme.version(text);
+        let number =
+            meant.as_ref().map_or_else(|| Version::new(declared.clone(), String::new()).number, |one| one.number);
+        if let Some(at) = self.index.get(&number) {
+            return Some(self.migrations[*at].version.clone());
+        }
+        let begins = |one: &&Migration| {
+            one.version.text.as_str().strip_prefix(text).is_some_and(|rest| rest.starts_with(['_', '-']))
+        };
+        let mut beginning = self.migrations.iter().filter(begins);
+        match (beginning.next(), beginning.next()) {
+            (Some(one), None) => Some(one.version.clone()),
+            _ => meant,
+        }
+    }
+
+    /// The place of a version among these; none if it is unknown.
+    pub fn place(&self, version: &Version) -> Option<String> {
+        if let Some(at) = self.index.get(&version.number) {
+            return Some(self.migrations[*at].version.ordinal.clone());
+        }
+        self.scheme.version(version.text.as_str()).map(|version| version.ordinal)
+    }
+
+    /// The migration of a version.
+    pub fn of(&self, number: i64) -> Option<&Migration> {
+        self.index.get(&number).map(|at| &self.migrations[*at])
+    }
+
+    /// The migrations that a policy wants.
+    ///
+    /// # Errors
+    /// The target, if no migration has this version.
+    pub fn target(&self, policy: &Policy) -> Result<Target, SchemaVersion> {
+        let Some(declared) = &policy.target_version else { return Ok(Target::Newest) };
+        if declared.is_none() {
+            return Ok(Target::Nothing);
+        }
+        let version = self.version(declared).filter(|version| self.index.contains_key(&version.number));
+        let version = version.ok_or_else(|| declared.clone())?;
+        Ok(Target::UpTo { is_newest: self.newest() == Some(&version), version })
+    }
+
+    /// The same, for a database in which it is run only to see what it makes: there nothing that was
+    /// applied before must be doubted.
+    pub fn undoubted(&self) -> Self {
+        let mut set = self.clone();
+        set.migrations.iter_mut().for_each(|migration| migration.doubt = None);
+        set
+    }
+
+    /// A description for the ledger.
+    pub fn report(&self) -> SourceReport {
+        SourceReport {
+            format: self.format.name().to_owned(),
+            ignored: self.ignored.iter().take(IGNORED).map(|name| cut(name, IGNORED_NAME)).collect(),
+            ignored_count: i64::try_from(self.ignored.len()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// The migrations that the schema shall have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// All.
+    Newest,
+    /// None.
+    Nothing,
+    /// Those up to a version, which may be the newest.
+    UpTo {
+        /// The version.
+        version: Version,
+        /// Whether no migration is newer: then the repeatable ones are wanted, too.
+        is_newest: bool,
+    },
+}
+
+impl Target {
+    /// Whether a version belongs to it.
+    pub fn wants(&self, version: &Version) -> bool {
+        match self {
+            Self::Newest => true,
+            Self::Nothing => false,
+            Self::UpTo { is_newest, .. } if is_repeatable(version) => *is_newest,
+            Self::UpTo { version: target, .. } => version <= target,
+        }
     }
 }
 
@@ -38,15 +162,42 @@ impl MigrationSet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migration {
     /// Its version.
-    pub version: i64,
+    pub version: Version,
     /// Its name: what follows the version in the file's name.
     pub name: String,
+    /// When it is run.
+    pub kind: Kind,
     /// The file that applies it.
     pub up: MigrationFile,
     /// How the up file is run.
     pub mode: Mode,
     /// The file that reverts it.
     pub down: Option<MigrationFile>,
+    /// How the down file is run.
+    pub down_mode: Mode,
+    /// Why it must not be applied; one that is applied already is none the worse for it.
+    pub doubt: Option<SourceError>,
+    /// Its name in the tool's own table, if that follows from no other part.
+    pub key: Option<String>,
+}
+
+/// When a migration is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Once, at its place.
+    Versioned,
+    /// After all others, and again when its text has changed.
+    Repeatable,
+    /// Once, on an empty database, in place of those up to its version.
+    Baseline,
+}
+
+/// The start of the text of a repeatable migration's version.
+pub(super) const REPEATABLE: &str = "R__";
+
+/// Whether a version is that of a repeatable migration.
+pub fn is_repeatable(version: &Version) -> bool {
+    version.text.as_str().starts_with(REPEATABLE)
 }
 
 /// How a migration is run.
@@ -92,7 +243,7 @@ impl MigrationFile {
 }
 
 /// A text with LF at the end of each line, the last one too.
-fn unix_lines(sql: &str) -> String {
+pub(super) fn unix_lines(sql: &str) -> String {
     let mut lines = sql.replace("\r\n", "\n");
     if !lines.ends_with('\n') {
         lines.push('\n');
@@ -100,7 +251,7 @@ fn unix_lines(sql: &str) -> String {
     lines
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
@@ -131,15 +282,15 @@ impl SourceError {
         reason::INVALID_MIGRATIONS
     }
 
-    fn set(message: impl Into<String>) -> Self {
+    pub(super) fn set(message: impl Into<String>) -> Self {
         Self { file: None, line: None, message: message.into() }
     }
 
-    fn file(file: &str, message: impl Into<String>) -> Self {
+    pub(super) fn file(file: &str, message: impl Into<String>) -> Self {
         Self { file: Some(file.to_owned()), line: None, message: message.into() }
     }
 
-    fn line(file: &str, line: u32, message: impl Into<String>) -> Self {
+    pub(super) fn line(file: &str, line: u32, message: impl Into<String>) -> Self {
         Self { file: Some(file.to_owned()), line: Some(line), message: message.into() }
     }
 }
@@ -156,140 +307,23 @@ impl fmt::Display for SourceError {
 
 impl std::error::Error for SourceError {}
 
-/// Parses files as migrations: names and contents, in any order.
+/// Parses files as migrations: names and contents, in any order. The tool is recognised.
 ///
 /// # Errors
 /// If there is none, or one of them is not a migration; the first by name is reported.
 pub fn parse(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<MigrationSet, SourceError> {
-    let files: BTreeMap<String, Vec<u8>> = files.into_iter().collect();
-    let mut ups: BTreeMap<i64, (String, MigrationFile)> = BTreeMap::new();
-    let mut downs: BTreeMap<i64, (String, MigrationFile)> = BTreeMap::new();
-    for (file_name, content) in files {
-        let FileName { version, name, direction } = file_name_parts(&file_name)?;
-        let sql = text(&file_name, content)?;
-        let read = MigrationFile { checksum: sha256(unix_lines(&sql).as_bytes()), sql, name: file_name.clone() };
-        check(&read)?;
-        let side = match direction {
-            Direction::Up => &mut ups,
-            Direction::Down => &mut downs,
-        };
-        if let Some((_, first)) = side.insert(version, (name, read)) {
-            let message =
-                format!("version {version} is taken by {}: give each migration a version of its own", first.name);
-            return Err(SourceError::file(&file_name, message));
-        }
-    }
-
-    let mut migrations = Vec::with_capacity(ups.len());
-    for (version, (name, up)) in ups {
-        let down = match downs.remove(&version) {
-            Some((down_name, down)) if down_name != name => {
-                let message = format!("it reverts version {version}, but the file that applies it is {}", up.name);
-                return Err(SourceError::file(&down.name, message));
-            }
-            down => down.map(|(_, file)| file),
-        };
-        migrations.push(Migration { version, name, mode: mode(&up.sql), up, down });
-    }
-    if let Some((version, (_, down))) = downs.pop_first() {
-        return Err(SourceError::file(
-            &down.name,
-            format!("no .up.sql file applies version {version}, which this file reverts"),
-        ));
-    }
-    if migrations.is_empty() {
-        return Err(SourceError::set("there are no migrations: expected files <version>_<name>.up.sql"));
-    }
-    Ok(MigrationSet { revision: revision(&migrations), migrations })
+    read(files, MigrationFormat::Auto)
 }
 
-enum Direction {
-    Up,
-    Down,
-}
-
-struct FileName {
-    version: i64,
-    name: String,
-    direction: Direction,
-}
-
-fn file_name_parts(file_name: &str) -> Result<FileName, SourceError> {
-    let refuse = |problem: &str| {
-        let message = format!(
-            "{problem}: a migration's file is named <version>_<name>.up.sql, such as 0001_create_users.up.sql, or \
-             V<version>__<name>.sql, such as V1__create_users.sql, or is up.sql in a folder <version>_<name>"
-        );
-        Err(SourceError::file(file_name, message))
-    };
-    let folder = file_name.split_once('/');
-    let (stem, direction, separator) = if let Some((folder, file)) = folder {
-        match file {
-            "up.sql" => (folder, Direction::Up, "_"),
-            "down.sql" => (folder, Direction::Down, "_"),
-            _ => return refuse("a migration's folder has only up.sql and down.sql"),
-        }
-    } else if let Some(stem) = file_name.strip_suffix(".up.sql") {
-        (stem, Direction::Up, "_")
-    } else if let Some(stem) = file_name.strip_suffix(".down.sql") {
-        (stem, Direction::Down, "_")
-    } else if let Some(stem) = file_name.strip_suffix(".sql")
-        && let Some((prefix @ ("V" | "U"), stem)) = stem.split_at_checked(1)
-    {
-        (stem, if prefix == "V" { Direction::Up } else { Direction::Down }, "__")
-    } else {
-        return refuse("it ends neither with .up.sql nor with .down.sql, and does not begin with V or U");
-    };
-    let Some((digits, name)) = stem.split_once(separator) else {
-        return refuse(&format!("it has no '{separator}' between version and name"));
-    };
-    // Folders of other tools write a timestamp in parts, as in 2026-01-02-030405.
-    let digits = if folder.is_some() { &digits.replace('-', "") } else { digits };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return refuse("its version is not a whole number");
-    }
-    let Ok(version) = digits.parse::<i64>() else {
-        return refuse("its version is too large (the largest is 9223372036854775807)");
-    };
-    if version == 0 {
-        return refuse("version 0 is the schema without any migration");
-    }
-    if name.is_empty() {
-        return refuse("it has no name after the version");
-    }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) {
-        return refuse("its name has characters other than letters, digits, '_', '-' and '.'");
-    }
-    Ok(FileName { version, name: name.to_owned(), direction })
-}
-
-fn text(file_name: &str, content: Vec<u8>) -> Result<String, SourceError> {
-    let line_at =
-        |bytes: &[u8]| u32::try_from(bytes.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX);
-    if let Some(position) = content.iter().position(|byte| *byte == 0) {
-        let message = "it contains a NUL byte: it is not text (saved as UTF-16?); save it as UTF-8";
-        return Err(SourceError::line(file_name, line_at(&content[..position]), message));
-    }
-    let sql = String::from_utf8(content).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        SourceError::line(file_name, line_at(&error.as_bytes()[..valid]), "it is not UTF-8: save it as UTF-8")
-    })?;
-    Ok(match sql.strip_prefix(BYTE_ORDER_MARK) {
-        Some(rest) => rest.to_owned(),
-        None => sql,
-    })
-}
-
-/// Refuses statements that would leave the file's transaction or session.
-fn check(file: &MigrationFile) -> Result<(), SourceError> {
-    let statements =
-        lexer::statements(&file.sql).map_err(|error| SourceError::line(&file.name, error.line, error.message))?;
-    for statement in &statements {
-        if let Some(problem) = forbidden(statement) {
-            return Err(SourceError::line(&file.name, statement.line, problem));
-        }
-    }
-    Ok(())
+/// Parses files of a tool as migrations: names and contents, in any order.
+///
+/// # Errors
+/// If there is none, one of them is not a migration, or they do not fit together.
+pub fn read(
+    files: impl IntoIterator<Item = (String, Vec<u8>)>,
+    format: MigrationFormat,
+) -> Result<MigrationSet, SourceError> {
+    formats::read(files.into_iter().collect(), format)
 }
 
 /// The reason why a statement must not run in a session that holds the migration lock, if there is one.
@@ -329,11 +363,15 @@ pub fn mode(sql: &str) -> Mode {
 }
 
 /// Names are hashed with an end mark and contents by their own hashes, so different sets have
-/// different inputs of the hash.
-fn revision(migrations: &[Migration]) -> String {
+/// different inputs of the hash. The layout of Servicedb itself has the hash of versions that knew no
+/// other.
+fn revision(format: MigrationFormat, migrations: &[Migration]) -> String {
     let files = migrations.iter().flat_map(|migration| std::iter::once(&migration.up).chain(&migration.down));
-    let parts: Vec<&str> = files.flat_map(|file| [file.name.as_str(), &file.checksum]).collect();
-    hash(&parts)
+    let parts = files.flat_map(|file| [file.name.as_str(), &file.checksum]);
+    match format {
+        MigrationFormat::Servicedb => hash(&parts.collect::<Vec<_>>()),
+        other => hash(&std::iter::once(other.name()).chain(parts).collect::<Vec<_>>()),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -345,7 +383,8 @@ mod tests {
     use super::*;
 
     fn set(files: &[(&str, &str)]) -> Result<MigrationSet, SourceError> {
-        parse(files.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec())))
+        let files = files.iter().map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec()));
+        read(files, MigrationFormat::Servicedb)
     }
 
     #[test]
@@ -377,7 +416,8 @@ mod tests {
             ("3_mixed.up.sql", "SELECT 3"),
         ])
         .expect("valid");
-        let read: Vec<_> = set.migrations.iter().map(|m| (m.version, m.name.as_str(), m.down.is_some())).collect();
+        let read: Vec<_> =
+            set.migrations.iter().map(|m| (m.version.number, m.name.as_str(), m.down.is_some())).collect();
         assert_eq!(read, [(1, "create", false), (2, "add_index", true), (3, "mixed", false)]);
     }
 
@@ -389,7 +429,8 @@ mod tests {
             ("1_first/up.sql", "SELECT 1"),
         ])
         .expect("valid");
-        let read: Vec<_> = set.migrations.iter().map(|m| (m.version, m.name.as_str(), m.down.is_some())).collect();
+        let read: Vec<_> =
+            set.migrations.iter().map(|m| (m.version.number, m.name.as_str(), m.down.is_some())).collect();
         assert_eq!(read, [(1, "first", false), (20_260_102_030_405, "users", true)]);
     }
 
@@ -403,9 +444,9 @@ mod tests {
             ("20260102030405_d.up.sql", ""),
         ])
         .expect("valid");
-        let versions: Vec<i64> = set.migrations.iter().map(|migration| migration.version).collect();
+        let versions: Vec<i64> = set.migrations.iter().map(|migration| migration.version.number).collect();
         assert_eq!(versions, [1, 2, 10, 20_260_102_030_405]);
-        assert_eq!(set.newest_version(), 20_260_102_030_405);
+        assert_eq!(set.newest_version(), 20_260_102_030_405.into());
         assert_eq!(set.migrations[1].name, "b.x-y");
         assert_eq!(set.migrations[1].down.as_ref().expect("kept").name, "0002_b.x-y.down.sql");
     }
@@ -449,9 +490,10 @@ mod tests {
     fn bad_files_are_named() {
         let cases: &[(&[(&str, &str)], &str)] = &[
             (&[], "there are no migrations"),
-            (&[("README.md", "")], "README.md: it ends neither"),
+            (&[("README.md", ""), ("1_a/notes.txt", ""), ("data/1.sql", "")], "there are no migrations"),
             (&[("1_a.sql", "")], "1_a.sql: it ends neither"),
-            (&[("1_a/notes.txt", "")], "1_a/notes.txt: a migration's folder has"),
+            (&[("1_a/notes.sql", "")], "1_a/notes.sql: a migration's folder has"),
+            (&[("1_a.up.pgsql", "")], "1_a.up.pgsql: it ends neither"),
             (&[("2026-1_a.up.sql", "")], "2026-1_a.up.sql: its version is not"),
             (&[("1_a.UP.sql", "")], "1_a.UP.sql: it ends neither"),
             (&[("x_a.up.sql", "")], "x_a.up.sql: its version is not a whole number"),

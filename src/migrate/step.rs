@@ -1,7 +1,8 @@
 //! One file to run: a migration's up file, or its stored down file.
 
 use super::ledger::DownFile;
-use super::source::{Migration, Mode, mode};
+use super::source::{Migration, Mode};
+use super::version::Version;
 
 /// A file and its migration.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -9,7 +10,7 @@ pub struct Step<'a> {
     /// Whether it applies the migration or reverts it.
     pub direction: Direction<'a>,
     /// The migration's version.
-    pub version: i64,
+    pub version: &'a Version,
     /// The file's name.
     pub file: &'a str,
     /// Its text.
@@ -32,7 +33,7 @@ impl<'a> Step<'a> {
     pub fn up(migration: &'a Migration) -> Self {
         Self {
             direction: Direction::Up(migration),
-            version: migration.version,
+            version: &migration.version,
             file: &migration.up.name,
             sql: &migration.up.sql,
             mode: migration.mode,
@@ -42,6 +43,6 @@ impl<'a> Step<'a> {
     /// Reverts a migration.
     pub fn down(file: &'a DownFile) -> Self {
         let (name, sql) = (&file.name, &file.sql);
-        Self { direction: Direction::Down, version: file.version, file: name, sql, mode: mode(sql) }
+        Self { direction: Direction::Down, version: &file.version, file: name, sql, mode: file.mode }
     }
 }

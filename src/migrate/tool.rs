@@ -182,7 +182,7 @@ async fn record_once(job: &Job) -> Result<(), Stopped> {
         Some(query) => version(client, &query).await?.unwrap_or_default(),
         None => String::new(),
     };
-    let statements = ledger::complete_revision(&job.policy.goal(&job.revision), Some(&version));
+    let statements = ledger::complete_revision(&job.policy.goal(&job.revision), Some(&version), None);
     client.batch_execute(&statements).await.map_err(session::unavailable)?;
     tracing::info!(version, "the tool has succeeded and is recorded in the ledger");
     Ok(())

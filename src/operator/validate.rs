@@ -17,7 +17,7 @@ use crate::api::names::{
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
-    Approval, BackupType, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata,
+    Approval, BackupType, Baseline, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata,
     PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
 };
 use crate::contract;
@@ -425,10 +425,12 @@ fn migrations(spec: &MigrationsSpec, resource: &ServiceDatabase) -> Result<Migra
         u32::try_from(seconds).map_err(|_| invalid(format!("spec.migrations.{field} is out of its bounds: {seconds}")))
     };
     let policy = Policy {
-        target_version: spec.target_version,
+        target_version: spec.target_version.clone(),
         allow_rollback: spec.rollback == Permission::Allow,
         allow_out_of_order: spec.out_of_order == Permission::Allow,
-        baseline_version: spec.baseline_version,
+        baseline_version: spec.baseline_version.clone(),
+        baseline_from_tool: spec.baseline == Baseline::FromTool,
+        format: spec.source.format,
         dry_run: spec.dry_run,
         manual_approval,
         approved: approved.cloned(),

@@ -69,13 +69,17 @@ pub enum Command {
         timeout: u64,
     },
     /// Show every migration in the database's ledger: state, start, duration, whether it can be
-    /// rolled back, and its error.
+    /// rolled back, and its error. Or push a folder of migrations.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Migrations {
         /// The ServiceDatabase.
-        name: String,
+        #[arg(required = true)]
+        name: Option<String>,
         /// Continue until the running migrations have ended; the exit code is their result.
         #[arg(short, long)]
         follow: bool,
+        #[command(subcommand)]
+        action: Option<MigrationsAction>,
     },
     /// Show the statements of the migrations that wait for approval, and approve them: these
     /// files, to this target, and nothing else.
@@ -252,6 +256,19 @@ pub struct RestoreTo {
     pub immediate: bool,
 }
 
+/// What to do with migrations instead of showing them.
+#[derive(Subcommand, Debug)]
+pub enum MigrationsAction {
+    /// Pack a folder, compressed, into as many ConfigMaps as it takes, and name them as the source of
+    /// the migrations.
+    Push {
+        /// The ServiceDatabase.
+        name: String,
+        /// The folder of migrations, as their tool has it.
+        folder: PathBuf,
+    },
+}
+
 /// The output format.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -274,6 +291,21 @@ mod tests {
             assert_eq!(args.connection.namespace.as_deref(), Some("games"), "{line}");
             assert!(matches!(args.command, Command::Status { name, output: Output::Json } if name == "chat"), "{line}");
         }
+    }
+
+    #[test]
+    fn migrations_are_shown_or_pushed() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' ')).map(|args| args.command);
+        let shown = parse("x migrations chat --follow").expect("shown");
+        assert!(
+            matches!(shown, Command::Migrations { name: Some(name), follow: true, action: None } if name == "chat")
+        );
+        let pushed = parse("x migrations push chat db/migrations -n games").expect("pushed");
+        let Command::Migrations { action: Some(MigrationsAction::Push { name, folder }), .. } = pushed else {
+            panic!("{pushed:?}")
+        };
+        assert_eq!((name.as_str(), folder), ("chat", PathBuf::from("db/migrations")));
+        assert!(parse("x migrations").is_err() && parse("x migrations push chat").is_err());
     }
 
     #[test]

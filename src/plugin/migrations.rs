@@ -17,7 +17,7 @@ use super::psql;
 use super::table::{Table, plain};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::PostgresNames;
-use crate::api::{MigrationRecord, MigrationState, ServiceDatabase};
+use crate::api::{MigrationRecord, MigrationState, SchemaVersion, ServiceDatabase};
 
 /// The interval at which a run is polled.
 const POLL: Duration = Duration::from_secs(1);
@@ -35,17 +35,21 @@ BEGIN READ ONLY;
 SELECT to_regclass('servicedb.migrations') IS NOT NULL AS there \\gset
 \\if :there
 SELECT json_agg(m) FROM (
-    SELECT version::int8, \"left\"(name::text, 255) AS name, \"left\"(status::text, 20) AS status,
+    SELECT \"left\"(COALESCE(more ->> 'version_text', version::text), 200) AS version,
+           \"left\"(name::text, 255) AS name, \"left\"(status::text, 20) AS status,
            started_at::timestamptz, duration_ms::int8, \"left\"(error::text, 1000) AS error,
-           down_sql IS NOT NULL AS reversible
-    FROM servicedb.migrations ORDER BY version::int8 DESC LIMIT 10000) m;
+           reversible
+    FROM (SELECT version, name, status, started_at, duration_ms, error, down_sql IS NOT NULL AS reversible,
+                 to_jsonb(t) - 'down_sql' - 'error' AS more
+          FROM servicedb.migrations t) l
+    ORDER BY COALESCE(more ->> 'ordinal', lpad(version::text, 20, '0')) COLLATE \"C\" DESC LIMIT 10000) m;
 \\endif
 ";
 
 /// A row of the ledger.
 #[derive(Deserialize, Debug)]
 struct Row {
-    version: i64,
+    version: SchemaVersion,
     name: String,
     status: String,
     started_at: Timestamp,
@@ -164,9 +168,9 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     table.render()
 }
 
-fn states(resource: &ServiceDatabase) -> BTreeMap<i64, String> {
+fn states(resource: &ServiceDatabase) -> BTreeMap<SchemaVersion, String> {
     let recent = resource.status.iter().flat_map(|status| &status.migrations).flat_map(|migrations| &migrations.recent);
-    recent.map(|record| (record.version, line(record))).collect()
+    recent.map(|record| (record.version.clone(), line(record))).collect()
 }
 
 fn line(record: &MigrationRecord) -> String {

@@ -14,6 +14,7 @@ mod drift;
 mod migrations;
 mod pooler;
 mod psql;
+mod push;
 mod queries;
 mod renew_authority;
 mod request;
@@ -33,7 +34,7 @@ use clap::{CommandFactory, Parser};
 
 pub use migrations::LEDGER_SCRIPT;
 
-use args::{Args, Command};
+use args::{Args, Command, MigrationsAction};
 use connection::PluginError;
 
 /// Runs the command.
@@ -51,7 +52,12 @@ pub async fn run() -> ExitCode {
             let request = renew_authority::Request { overlap, timeout: Duration::from_secs(timeout) };
             renew_authority::run(&args.connection, &name, &request).await
         }
-        Command::Migrations { name, follow } => migrations::run(&args.connection, &name, follow).await,
+        Command::Migrations { action: Some(MigrationsAction::Push { name, folder }), .. } => {
+            push::run(&args.connection, &name, &folder).await
+        }
+        Command::Migrations { name, follow, action: None } => {
+            migrations::run(&args.connection, &name.unwrap_or_default(), follow).await
+        }
         Command::Approve { name, yes } => approve::run(&args.connection, &name, yes).await,
         Command::Drift { name, timeout } => drift::run(&args.connection, &name, Duration::from_secs(timeout)).await,
         Command::Switchover { name, to, timeout } => {

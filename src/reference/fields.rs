@@ -91,7 +91,8 @@ fn kind(path: &str, field: &JSONSchemaProps) -> String {
         return list(name);
     }
     if field.x_kubernetes_int_or_string == Some(true) {
-        return "quantity".to_owned();
+        let version = path.to_ascii_lowercase().ends_with("version");
+        return if version { "integer or string" } else { "quantity" }.to_owned();
     }
     if let Some(values) = &field.enum_ {
         return values.iter().filter_map(|value| value.0.as_str()).map(code).collect::<Vec<_>>().join(", ");

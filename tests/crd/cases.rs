@@ -449,6 +449,42 @@ fn the_rest() -> Vec<Row> {
             Refused("spec.migrations.targetVersion must not be negative"),
         ),
         (
+            "versions that are texts",
+            "migrations: {source: {configMap: {name: a}, format: Flyway}, targetVersion: '1.10', baselineVersion: '1.2', \
+             dependsOn: [{name: auth, minimumVersion: '00000000000000'}]}",
+            Accepted,
+        ),
+        (
+            "a version with a fraction, which has lost what was written",
+            "migrations: {source: {configMap: {name: a}}, targetVersion: 1.10}",
+            Refused("spec.migrations.targetVersion: Invalid value"),
+        ),
+        (
+            "an empty version",
+            "migrations: {source: {configMap: {name: a}}, targetVersion: ''}",
+            Refused("spec.migrations.targetVersion must not be empty"),
+        ),
+        (
+            "a minimum below none",
+            "migrations: {source: {configMap: {name: a}}, dependsOn: [{name: auth, minimumVersion: -1}]}",
+            Refused("spec.migrations.dependsOn[].minimumVersion must not be negative"),
+        ),
+        (
+            "a tool's own table",
+            "migrations: {source: {image: {reference: team/app:1}, format: Diesel}, baseline: FromTool}",
+            Accepted,
+        ),
+        (
+            "a tool's own table and a version",
+            "migrations: {source: {configMap: {name: a}}, baseline: FromTool, baselineVersion: 3}",
+            Refused("spec.migrations.baseline FromTool reads the versions from the tool's own table"),
+        ),
+        (
+            "an unknown tool",
+            "migrations: {source: {configMap: {name: a}, format: Liquibase}}",
+            Refused("spec.migrations.source.format: Unsupported value"),
+        ),
+        (
             "a wait for locks without end",
             "migrations: {source: {configMap: {name: a}}, lockTimeoutSeconds: 0}",
             Refused("spec.migrations.lockTimeoutSeconds must be from 1 to 3600"),

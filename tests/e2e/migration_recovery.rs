@@ -23,7 +23,10 @@ async fn begun(sandbox: &Sandbox, instances: i32) {
     let executing = |found: &ServiceDatabase| {
         let migrations = found.status.as_ref().and_then(|status| status.migrations.as_ref());
         migrations.is_some_and(|migrations| {
-            migrations.recent.iter().any(|record| record.version == 2 && record.state == MigrationState::Executing)
+            migrations
+                .recent
+                .iter()
+                .any(|record| record.version == 2.into() && record.state == MigrationState::Executing)
         })
     };
     sandbox.wait("the second migration runs", "shop", READY, executing).await;

@@ -52,7 +52,7 @@ fn a_migration_that_fails_is_told_and_a_mended_one_goes_on() {
         let migrations = status.migrations.expect("migrations");
         assert_eq!((migrations.applied, migrations.pending), (1, 1));
         let record =
-            migrations.recent.iter().find(|record| record.version == 2).expect("the failed migration in status");
+            migrations.recent.iter().find(|record| record.version == 2.into()).expect("the failed migration in status");
         assert_eq!(record.state, MigrationState::Failed);
         assert!(record.error.as_deref().is_some_and(|error| error.contains("42P01")), "{record:?}");
         // It serves, and nothing of the failed file is left.

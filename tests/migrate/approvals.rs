@@ -35,7 +35,7 @@ async fn nothing_runs_before_it_is_approved() {
     let down = ("3_c.down.sql".to_owned(), b"DROP TABLE c".to_vec());
     let migrations = source::parse(ups.chain([down])).expect("valid migrations");
     assert_eq!(run_as(&database, &migrations, &asked).await.1, None);
-    let back = Policy { target_version: Some(2), allow_rollback: true, ..asked };
+    let back = Policy { target_version: Some(2.into()), allow_rollback: true, ..asked };
     let (done, failure) = run_as(&database, &migrations, &back).await;
     assert_eq!(failure.map(|failure| failure.reason).as_deref(), Some(reason::APPROVAL_REQUIRED));
     assert_eq!(done.approval.map(|approval| approval.statements[0].file.clone()).as_deref(), Some("3_c.down.sql"));

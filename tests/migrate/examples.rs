@@ -44,9 +44,10 @@ async fn every_example_applies_rolls_back_a_version_at_a_time_and_applies_again(
         assert_eq!(query(&admin, &foreign).await, Vec::<String>::new(), "{folder}");
 
         let whole = catalog(&admin.client).await.expect("the catalog");
-        let below = set.migrations.iter().rev().skip(1).map(|migration| migration.version).chain([0]);
+        let below =
+            set.migrations.iter().rev().skip(1).map(|migration| migration.version.text.clone()).chain([0.into()]);
         for target in below {
-            let policy = Policy { target_version: Some(target), allow_rollback: true, ..Policy::default() };
+            let policy = Policy { target_version: Some(target.clone()), allow_rollback: true, ..Policy::default() };
             let (done, failure) = run_as(&database, &set, &policy).await;
             assert_eq!((done.rolled_back, failure), (1, None), "{folder} back to {target}");
         }

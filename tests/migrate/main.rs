@@ -10,6 +10,7 @@ mod exposition;
 mod failures;
 mod hostile;
 mod interruptions;
+mod layouts;
 mod metrics;
 mod no_transaction;
 mod refusals;

@@ -109,6 +109,11 @@ impl Server {
         Database { server: self, name: name.to_owned() }
     }
 
+    /// The URL of a database for a login.
+    pub fn url(&self, database: &str, user: &str) -> String {
+        format!("postgres://{user}@{}:{}/{database}", self.host, self.port)
+    }
+
     /// Runs psql as a user's shell would.
     pub fn psql(&self, database: &str) -> Command {
         let mut command = Command::new(self.bin.join("psql"));

@@ -63,7 +63,8 @@ pub async fn catalog(job: &Job, set: &MigrationSet, found: &Places, stop: &Stop)
     let connection = over_socket_as(SOCKET_DIR, database, LOGIN, "servicedb drift")
         .await
         .map_err(|error| failed(&error.to_string()))?;
-    let policy = Policy { target_version: job.policy.target_version, ..Policy::default() };
+    let policy = Policy { target_version: job.policy.target_version.clone(), ..Policy::default() };
+    let set = &set.undoubted();
     let run = Run { owner: &owner, set, revision: &set.revision, policy: &policy };
     let mut done = Done::default();
     migrate(&connection.client, run, &job.limits(), stop, &mut done).await.map_err(|mut stopped| {

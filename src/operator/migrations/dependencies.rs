@@ -6,7 +6,8 @@ use kube::Api;
 
 use super::progress::Progress;
 use crate::api::conditions::reason;
-use crate::api::{SchemaDependency, ServiceDatabase};
+use crate::api::{SchemaDependency, SchemaVersion, ServiceDatabase};
+use crate::migrate::version::Scheme;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
@@ -33,10 +34,10 @@ pub async fn unmet(
     }
     for SchemaDependency { name, minimum_version } in depends_on {
         let found = api.get_opt(name).await?;
-        let version = found.as_ref().and_then(|found| found.status.as_ref()?.schema_version.clone());
-        // A schema without migrations has version 0.
-        let has = version.as_ref().map_or(Some(0), |version| version.parse::<i64>().ok());
-        if found.is_some() && has.is_some_and(|has| has >= *minimum_version) {
+        let status = found.as_ref().and_then(|found| found.status.as_ref());
+        let version = status.and_then(|status| status.schema_version.clone());
+        let format = status.and_then(|status| status.migrations.as_ref()?.format.as_deref());
+        if found.is_some() && reaches(version.as_deref(), minimum_version, format) {
             continue;
         }
         let has = match (&found, version) {
@@ -48,6 +49,23 @@ pub async fn unmet(
         return Ok(Some(Progress::Waiting { reason: reason::DEPENDENCY_NOT_READY, message }));
     }
     Ok(None)
+}
+
+/// Whether a schema has a minimum version, in the order of the tool whose files it is made from.
+fn reaches(version: Option<&str>, minimum: &SchemaVersion, format: Option<&str>) -> bool {
+    // A schema without migrations has version 0.
+    let Some(version) = version else { return minimum.is_none() };
+    if minimum.is_none() || version == minimum.as_str() {
+        return true;
+    }
+    let scheme = match format {
+        Some("Diesel" | "Dbmate" | "Supabase" | "Atlas" | "Prisma" | "Drizzle") => Scheme::Text,
+        _ => Scheme::Parts,
+    };
+    match (scheme.version(version), scheme.version(minimum.as_str())) {
+        (Some(has), Some(minimum)) => has >= minimum,
+        _ => false,
+    }
 }
 
 /// A path from this database back to itself, if there is one.

@@ -23,6 +23,7 @@ use crate::api::PendingApproval;
 use crate::api::conditions::reason;
 use crate::api::names::LABEL_NAME;
 use crate::contract::migration::{Failure, Outcome};
+use crate::contract::pack;
 use crate::contract::report::Report;
 use crate::migrate::approval;
 use crate::migrate::source;
@@ -66,18 +67,18 @@ pub async fn declared(context: &Context, database: &Database) -> Result<Declared
         }
         parts.push(contents);
     }
-    let files = parts.iter().flatten().map(|(name, content)| (name.clone(), content.clone()));
-    Ok(match source::parse(files) {
-        // Content that is not UTF-8 was refused, in either field.
-        Ok(set) => {
-            let text = |(name, bytes)| Some((name, String::from_utf8(bytes).ok()?));
-            let parts = parts.into_iter().map(|part| part.into_iter().filter_map(text).collect()).collect();
-            Declared::Set { set, parts }
-        }
-        Err(error) => {
-            let message = format!("ConfigMap {}: {error}", config_maps.join(", "));
-            Declared::Unreadable { reason: error.reason(), message }
-        }
+    let files = parts.iter().flatten().map(|(name, content)| (name.clone(), content.clone())).collect();
+    let unreadable = |reason, error: &dyn std::fmt::Display| {
+        let message = format!("ConfigMap {}: {error}", config_maps.join(", "));
+        Declared::Unreadable { reason, message }
+    };
+    let files = match pack::unpack(files) {
+        Ok(files) => files,
+        Err(error) => return Ok(unreadable(reason::INVALID_MIGRATIONS, &error)),
+    };
+    Ok(match source::read(files, migrations.policy.format) {
+        Ok(set) => Declared::Set { set, parts },
+        Err(error) => unreadable(error.reason(), &error),
     })
 }
 
@@ -191,9 +192,9 @@ fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval>
 /// Reasons in the spec itself, which a changed spec resolves.
 const BY_SPEC: [&str; 2] = [reason::ROLLBACK_REFUSED, reason::TARGET_VERSION_NOT_FOUND];
 
-/// Whether a file reverts a migration.
-fn is_down(file: &str) -> bool {
-    file.ends_with("down.sql") || file.starts_with('U')
+/// Whether the file that failed reverts a migration. A Job of an earlier version does not say so.
+fn is_down(failure: &Failure) -> bool {
+    failure.reverting || failure.file.as_ref().is_some_and(|file| file.ends_with("down.sql"))
 }
 
 async fn after_failure(
@@ -225,7 +226,7 @@ async fn after_failure(
             };
             let again = if BY_SPEC.contains(&failure.reason.as_str()) {
                 String::new()
-            } else if failure.file.as_ref().is_some_and(|file| is_down(file)) {
+            } else if is_down(&failure) {
                 format!(
                     " (the ledger's copy was run: raise spec.migrations.targetVersion and revert it by a new \
                      migration, or correct the copy, docs/migrations.md, and kubectl delete job {name})"

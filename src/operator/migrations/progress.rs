@@ -21,7 +21,7 @@ pub enum Declared {
         /// The migrations.
         set: MigrationSet,
         /// The files, by ConfigMap.
-        parts: Vec<BTreeMap<String, String>>,
+        parts: Vec<BTreeMap<String, Vec<u8>>>,
     },
     /// A source that only the Job can read; this hash identifies it.
     Unread(String),

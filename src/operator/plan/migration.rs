@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
@@ -34,10 +35,16 @@ const COPY_LIMIT: &str = "128Mi";
 /// The names of the ConfigMaps with one revision: as many as in the declaration, since one has at
 /// most 1 MiB, and none if the operator does not read the files. The names depend on the content,
 /// since the ConfigMaps are immutable.
-pub fn copies(database: &Database, revision: &str, parts: &[BTreeMap<String, String>]) -> Vec<String> {
+pub fn copies(database: &Database, revision: &str, parts: &[BTreeMap<String, Vec<u8>>]) -> Vec<String> {
     let names = database.names();
     match parts {
         [] => Vec::new(),
+        // What the revision does not follow, the name must: an immutable ConfigMap keeps its content.
+        parts if parts.iter().flat_map(BTreeMap::keys).any(|file| !file.ends_with(".sql")) => {
+            let contents = parts.iter().flatten().flat_map(|(file, content)| [file.as_bytes(), content.as_slice()]);
+            let content = migration::hash_of(contents);
+            (0..parts.len()).map(|part| format!("{}-{part}", names.migrations_config_map(&content))).collect()
+        }
         [_] => vec![names.migrations_config_map(revision)],
         parts => {
             let split: Vec<Vec<&str>> = parts.iter().map(|part| part.keys().map(String::as_str).collect()).collect();
@@ -49,17 +56,20 @@ pub fn copies(database: &Database, revision: &str, parts: &[BTreeMap<String, Str
 
 /// One revision of the migrations, as it was when the Job was created: immutable, so that the Job
 /// reads the files that were checked.
-pub fn config_maps(database: &Database, names: &[String], parts: &[BTreeMap<String, String>]) -> Vec<Planned> {
-    let planned = |(name, files): (&String, &BTreeMap<String, String>)| {
-        Planned::new::<ConfigMap>(
-            &database.owner,
-            name.clone(),
-            json!({
-                "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
-                "immutable": true,
-                "data": files,
-            }),
-        )
+pub fn config_maps(database: &Database, names: &[String], parts: &[BTreeMap<String, Vec<u8>>]) -> Vec<Planned> {
+    let planned = |(name, files): (&String, &BTreeMap<String, Vec<u8>>)| {
+        let mut config_map = json!({
+            "metadata": {"labels": {"app.kubernetes.io/component": COMPONENT}},
+            "immutable": true,
+        });
+        for (file, content) in files {
+            // What is no text has a field of its own, in base64.
+            match std::str::from_utf8(content) {
+                Ok(text) => config_map["data"][file] = text.into(),
+                Err(_) => config_map["binaryData"][file] = json!(ByteString(content.clone())),
+            }
+        }
+        Planned::new::<ConfigMap>(&database.owner, name.clone(), config_map)
     };
     names.iter().zip(parts).map(planned).collect()
 }

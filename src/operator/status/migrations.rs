@@ -1,17 +1,21 @@
 //! The migrations in status.
 
+use std::collections::HashMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{
-    DriftStatus, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, ServiceDatabase,
+    DriftStatus, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, SchemaVersion, ServiceDatabase,
     ServiceDatabaseStatus,
 };
+use crate::contract::migration::ledger_number;
 use crate::contract::report::LedgerReport;
 use crate::migrate::approval;
-use crate::migrate::source::MigrationSet;
+use crate::migrate::source::{Kind, MigrationSet};
+use crate::migrate::version::Version;
 use crate::operator::migrations::progress::{Declared, Progress};
 
 /// How many migrations status shows.
@@ -48,7 +52,7 @@ pub fn is_applied(resource: &ServiceDatabase, revision: Option<&str>) -> bool {
 }
 
 fn reached(findings: &Findings<'_>) -> String {
-    match findings.resource.spec.migrations.as_ref().and_then(|migrations| migrations.target_version) {
+    match findings.resource.spec.migrations.as_ref().and_then(|migrations| migrations.target_version.as_ref()) {
         None => "every declared migration is applied".to_owned(),
         Some(target) => format!("the schema is at its target, version {target}"),
     }
@@ -108,6 +112,7 @@ pub fn status(
         let unknown = || MigrationsStatus { pending: declared, ..MigrationsStatus::default() };
         let mut status = previous.unwrap_or_else(unknown);
         status.revision = Some(revision.to_owned());
+        status.format = set.map(|set| set.format.name().to_owned()).or(status.format);
         (status.plan, status.approval) = (plan, approval);
         return Some(status);
     };
@@ -117,10 +122,21 @@ pub fn status(
         None => (ledger.pending, Vec::new()),
     };
     let mut recent: Vec<_> = ledger.recent.iter().cloned().chain(waiting).collect();
-    recent.sort_by_key(|record| std::cmp::Reverse(record.version));
+    if let Some(set) = set {
+        // The ledger's own order is that of the files when they were applied.
+        recent.sort_by_cached_key(|record| std::cmp::Reverse(place(set, &record.version)));
+    }
     recent.truncate(RECENT);
+    let source = set.map(MigrationSet::report).or_else(|| ledger.source.clone());
+    let (format, ignored, ignored_count) = match source {
+        Some(source) => (Some(source.format), source.ignored, source.ignored_count),
+        None => (None, Vec::new(), 0),
+    };
     Some(MigrationsStatus {
         revision: Some(revision.to_owned()),
+        format,
+        ignored,
+        ignored_count: Some(ignored_count).filter(|count| *count > 0),
         applied: ledger.applied,
         pending,
         failed: ledger.failed,
@@ -130,25 +146,39 @@ pub fn status(
     })
 }
 
+/// Where a version stands in the order of a set.
+fn place(set: &MigrationSet, version: &SchemaVersion) -> Version {
+    let version = Version::new(version.clone(), String::new());
+    let ordinal = set.place(&version).unwrap_or_default();
+    Version { ordinal, ..version }
+}
+
 /// The number of migrations of a set that are not completed, and those of them that are not in the
 /// ledger.
 fn pending(findings: &Findings<'_>, set: &MigrationSet, ledger: &LedgerReport) -> (i64, Vec<MigrationRecord>) {
-    let known = |version: i64| ledger.recent.iter().find(|record| record.version == version);
+    // An agent that only knows numbers reports those of the ledger.
+    let recent: HashMap<i64, &MigrationRecord> =
+        ledger.recent.iter().map(|record| (ledger_number(&record.version), record)).collect();
+    let known = |version: &Version| recent.get(&version.number).copied();
     // The ledger's list is bounded too: a version below its head that is not in it is applied.
-    let head = ledger.version.unwrap_or(i64::MIN);
+    let head = ledger.version.as_ref().map(|head| place(set, head));
     let declared = findings.database.and_then(|database| database.migrations.as_ref());
+    let target = declared.and_then(|declared| set.target(&declared.policy).ok());
     let pending: Vec<_> = set
         .migrations
         .iter()
-        .filter(|migration| declared.is_none_or(|declared| declared.policy.wants(migration.version)))
-        .filter(|migration| match known(migration.version) {
-            Some(record) => record.state != MigrationState::Completed,
-            None => migration.version > head,
+        .filter(|migration| target.as_ref().is_none_or(|target| target.wants(&migration.version)))
+        .filter(|migration| match (migration.kind, known(&migration.version)) {
+            (_, Some(record)) => record.state != MigrationState::Completed,
+            (Kind::Versioned, None) => head.as_ref().is_none_or(|head| migration.version > *head),
+            // One in place of others is for an empty database.
+            (Kind::Baseline, None) => false,
+            (Kind::Repeatable, None) => ledger.revision.as_deref() != Some(&set.revision),
         })
         .collect();
     let waiting =
-        pending.iter().filter(|migration| known(migration.version).is_none()).map(|migration| MigrationRecord {
-            version: migration.version,
+        pending.iter().filter(|migration| known(&migration.version).is_none()).map(|migration| MigrationRecord {
+            version: migration.version.text.clone(),
             name: migration.name.clone(),
             state: MigrationState::Pending,
             started_at: None,

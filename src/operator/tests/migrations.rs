@@ -1,11 +1,15 @@
 //! The migrations: when the Job is created, and the effect of its result.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::world::{World, names, object};
 use crate::api::conditions as kind;
 use crate::api::names::ANNOTATION_ROTATE;
 use crate::contract::migration::{Failure, Outcome};
+use crate::contract::pack::pack;
 use crate::contract::report::LedgerReport;
 
 /// A team's migrations.
@@ -36,7 +40,7 @@ pub fn finish_job(world: &mut World) {
     let variables = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("an environment");
     let revision = variables.iter().find(|variable| variable["name"] == "SERVICEDB_REVISION").expect("a revision");
     let revision = revision["value"].as_str().map(str::to_owned);
-    world.ledger = Some(LedgerReport { revision, version: Some(2), applied: 2, ..LedgerReport::default() });
+    world.ledger = Some(LedgerReport { revision, version: Some(2.into()), applied: 2, ..LedgerReport::default() });
     world.run_pods();
 }
 
@@ -86,6 +90,7 @@ fn permanent() -> Failure {
         file: Some("0002_index.up.sql".to_owned()),
         line: Some(3),
         sqlstate: Some("42P01".to_owned()),
+        reverting: false,
         message: "relation \"messages\" does not exist".to_owned(),
         transient: false,
     }
@@ -148,6 +153,46 @@ async fn files_of_binary_data_are_part_of_the_revision() {
     let job = job(&world).expect("a Job");
     let copy = world.get("configmaps", &copies(&job)[0]).expect("the revision");
     assert_eq!(copy["data"]["0002_index.up.sql"], "CREATE INDEX ON messages (id);");
+}
+
+/// A pushed folder has names that a ConfigMap cannot have, and is unpacked by the Job, too.
+#[tokio::test]
+async fn a_packed_folder_is_copied_as_it_is() {
+    let mut world = World::new();
+    let folder = [
+        ("00000000000000_diesel_initial_setup/up.sql", "SELECT 1;"),
+        ("2026-01-02-030405-0000_a table/up.sql", "CREATE TABLE t (id int);"),
+        ("README.md", "# Migrations"),
+    ];
+    let files = folder.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).into();
+    let parts = pack(&files).expect("packed").into_iter();
+    let parts: BTreeMap<String, ByteString> = parts.map(|(key, bytes)| (key, ByteString(bytes))).collect();
+    world.create(
+        &json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-migrations"}, "binaryData": parts,
+        })
+        .to_string(),
+    );
+    world.create(WITH_MIGRATIONS);
+    world.settle_all().await;
+    let job = job(&world).expect("a Job");
+    let copy = world.get("configmaps", &copies(&job)[0]).expect("the revision");
+    assert_eq!(copy["binaryData"], json!(parts));
+    assert!(copy.get("data").is_none());
+    finish_job(&mut world);
+    world.settle().await;
+    let status = world.resource().status.and_then(|status| status.migrations).expect("the migrations");
+    assert_eq!((status.format.as_deref(), status.ignored), (Some("Diesel"), vec!["README.md".to_owned()]));
+
+    // A part that is missing.
+    world.api.store().edit(&object("configmaps", "chat-migrations"), |map| {
+        let whole = map["binaryData"].as_object_mut().expect("parts");
+        let part = whole.values().next().cloned().expect("a part");
+        *whole = [("servicedb-migrations.tar.gz.1-of-2".to_owned(), part)].into_iter().collect();
+    });
+    world.settle().await;
+    assert_eq!(world.condition(kind::READY), "False InvalidMigrations");
+    assert!(world.message(kind::READY).contains("part 2 of 2 of the packed folder is missing"));
 }
 
 #[tokio::test]
@@ -422,7 +467,7 @@ async fn migrations_are_counted_once_and_reported_by_events() {
     let metrics = world.metrics();
     assert!(metrics.contains("servicedb_migrations_applied_total 2"), "{metrics}");
     world.ledger.as_mut().expect("a ledger").applied = 1;
-    world.ledger.as_mut().expect("a ledger").version = Some(1);
+    world.ledger.as_mut().expect("a ledger").version = Some(1.into());
     world.run_pods();
     world.settle().await;
     assert!(world.metrics().contains("servicedb_migrations_rolled_back_total 1"), "{}", world.metrics());

@@ -35,7 +35,7 @@ fn workload(database: &Database, options: &Options) -> Planned {
 
 /// All objects that are planned for a database, in the order in which they are applied.
 fn everything(database: &Database, options: &Options) -> Vec<Planned> {
-    let files = BTreeMap::from([("0001_create.up.sql".to_owned(), "CREATE TABLE t (id int);".to_owned())]);
+    let files = BTreeMap::from([("0001_create.up.sql".to_owned(), b"CREATE TABLE t (id int);".to_vec())]);
     let mut objects = plan::supporting(database, &inputs(database, options));
     objects.retain(|planned| planned.present);
     objects.push(plan::binding(database));

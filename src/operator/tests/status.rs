@@ -48,13 +48,20 @@ fn files(versions: std::ops::RangeInclusive<i64>) -> source::MigrationSet {
 }
 
 fn record(version: i64, state: MigrationState) -> MigrationRecord {
-    MigrationRecord { version, name: "step".to_owned(), state, started_at: None, duration_ms: Some(3), error: None }
+    MigrationRecord {
+        version: version.into(),
+        name: "step".to_owned(),
+        state,
+        started_at: None,
+        duration_ms: Some(3),
+        error: None,
+    }
 }
 
 fn ledger(revision: &str, version: i64, recent: Vec<MigrationRecord>) -> LedgerReport {
     LedgerReport {
         revision: Some(revision.to_owned()),
-        version: Some(version),
+        version: Some(version.into()),
         applied: version,
         recent,
         ..LedgerReport::default()
@@ -448,7 +455,7 @@ fn the_list_of_migrations_is_bounded_and_newest_first() {
     scene.progress = Some(Progress::Running);
     let migrations = scene.status().migrations.expect("migrations");
     assert_eq!((migrations.applied, migrations.pending, migrations.failed), (40, 10, 0));
-    let versions: Vec<_> = migrations.recent.iter().map(|record| record.version).collect();
+    let versions: Vec<_> = migrations.recent.iter().filter_map(|record| record.version.number()).collect();
     assert_eq!(versions, (31..=50).rev().collect::<Vec<_>>());
     let pending = migrations.recent.iter().filter(|record| record.state == MigrationState::Pending).count();
     assert_eq!(pending, 10);
@@ -478,7 +485,7 @@ fn a_failed_migration_is_shown_with_its_error() {
     });
     let migrations = scene.status().migrations.expect("migrations");
     assert_eq!((migrations.applied, migrations.pending, migrations.failed), (1, 2, 1), "2 will be retried");
-    assert_eq!(migrations.recent.iter().map(|record| record.version).collect::<Vec<_>>(), [3, 2, 1]);
+    assert_eq!(migrations.recent.iter().filter_map(|record| record.version.number()).collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!(migrations.recent[1], failed);
 }
 

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs migration tools and Servicedb on the same folders and compares what they leave: the catalogue, the
+# order, and the take-over of the tool's own table (tests/migrate/layouts). Builds the tools from their
+# registries into target/tools, which takes about half an hour the first time.
+#   test-tools.sh              all
+#   test-tools.sh goose sqlx   these
+#   RECORD=1 test-tools.sh     writes the order that each tool ran into tests/migrate/layouts/expected
+# Needs Go, Node, Java with Maven, Rust and, as the tests, a PostgreSQL server.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=$PWD/target/tools
+mkdir -p "$tools/bin"
+export GOBIN=$tools/bin
+export VERSION_goose="goose 3.30.1" VERSION_golang_migrate="golang-migrate 4.20.1" VERSION_dbmate="dbmate 2.37.0"
+export VERSION_tern="tern 2.3.4" VERSION_sql_migrate="sql-migrate 1.8.1" VERSION_diesel="Diesel 2.3.14"
+export VERSION_sqlx="sqlx-cli 0.9.0" VERSION_refinery="refinery 0.10.0" VERSION_flyway="Flyway 13.12.1"
+export VERSION_prisma="Prisma 7.10.1" VERSION_drizzle="drizzle-orm 0.45.4"
+
+# gently COMMAND…: at the lowest priority.
+gently() { nice -n 19 "$@"; }
+crate() { CARGO_TARGET_DIR=$tools/target gently cargo install --quiet --locked --root "$tools" "$@"; }
+
+build() {
+  case $1 in
+    goose) gently go install -tags "no_clickhouse no_libsql no_mssql no_mysql no_sqlite3 no_vertica no_ydb no_starrocks" github.com/pressly/goose/v3/cmd/goose@v3.30.1 ;;
+    golang_migrate) gently go install -tags postgres github.com/golang-migrate/migrate/v4/cmd/migrate@v4.20.1 ;;
+    dbmate) gently go install github.com/amacneil/dbmate/v2@v2.37.0 ;;
+    tern) gently go install github.com/jackc/tern/v2@v2.3.4 ;;
+    sql_migrate) gently go install github.com/rubenv/sql-migrate/sql-migrate@v1.8.1 ;;
+    diesel) crate diesel_cli@2.3.14 --no-default-features --features postgres-bundled ;;
+    sqlx) crate sqlx-cli@0.9.0 --no-default-features --features postgres,rustls ;;
+    refinery) crate refinery_cli@0.10.0 --no-default-features --features postgresql ;;
+    flyway)
+      cat >"$tools/pom.xml" <<'XML'
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion><groupId>tools</groupId><artifactId>tools</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.flywaydb</groupId><artifactId>flyway-database-postgresql</artifactId><version>13.12.1</version></dependency>
+    <dependency><groupId>org.postgresql</groupId><artifactId>postgresql</artifactId><version>42.7.8</version></dependency>
+  </dependencies>
+</project>
+XML
+      (cd "$tools" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=flyway)
+      ;;
+    prisma | drizzle)
+      mkdir -p "$tools/node"
+      (cd "$tools/node" && npm init -y >/dev/null &&
+        npm install --no-audit --no-fund --silent prisma@7 drizzle-orm@0.45.4 drizzle-kit@0.31 pg@8)
+      ;;
+    *) echo "unknown tool: $1" >&2 && return 2 ;;
+  esac
+}
+
+there() {
+  case $1 in
+    flyway) [[ -d $tools/flyway ]] ;;
+    prisma | drizzle) [[ -d $tools/node/node_modules/drizzle-orm ]] ;;
+    golang_migrate) [[ -x $tools/bin/migrate ]] ;;
+    sql_migrate) [[ -x $tools/bin/sql-migrate ]] ;;
+    *) [[ -x $tools/bin/$1 ]] ;;
+  esac
+}
+
+all=(goose golang_migrate dbmate tern sql_migrate flyway prisma drizzle sqlx refinery diesel)
+if (($#)); then all=("$@"); fi
+for tool in "${all[@]}"; do
+  there "$tool" || { echo "==> building $tool" && build "$tool"; }
+done
+[[ ${BUILD_ONLY:-} ]] && exit
+for tool in "${all[@]}"; do
+  TOOLS=$tools ONLY=$tool cargo test --test migrate -- --ignored --exact --nocapture \
+    layouts::tools::the_tools_leave_the_same_and_their_tables_are_taken_over
+done

@@ -1,0 +1,184 @@
+//! `kubectl servicedb migrations push`: packs a folder of migrations into ConfigMaps, and names them in
+//! the resource.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::args::Connection;
+use super::connection::{PluginError, connect, read};
+use crate::api::ServiceDatabase;
+use crate::contract::pack::{LIMIT, pack};
+
+/// The label of the ConfigMaps: the ServiceDatabase whose migrations they have.
+const LABEL: &str = "servicedb.dev/pushed-for";
+/// How many characters of the hash are in a name.
+const HASH: usize = 10;
+
+/// Packs the folder, creates the ConfigMaps, and names them in the resource.
+pub async fn run(connection: &Connection, name: &str, folder: &Path) -> Result<ExitCode, PluginError> {
+    let files = files(folder).map_err(|error| PluginError::Output(format!("{}: {error}", folder.display())))?;
+    if files.is_empty() {
+        return Err(PluginError::Output(format!("{} has no files", folder.display())));
+    }
+    let count = files.len();
+    let parts = pack(&files).map_err(|error| PluginError::Output(format!("{}: {error}", folder.display())))?;
+    let (client, namespace) = connect(connection).await?;
+    let resource = read(&client, &namespace, name).await?;
+    let former: Vec<String> = named(&resource);
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let config_maps = config_maps(name, parts);
+    for config_map in &config_maps {
+        create(&api, config_map).await?;
+    }
+    let names: Vec<String> = config_maps.iter().map(ResourceExt::name_any).collect();
+    point(&client, &namespace, name, &names).await?;
+    println!(
+        "{count} files are in {} ConfigMap{}: {}",
+        names.len(),
+        if names.len() == 1 { "" } else { "s" },
+        names.join(", ")
+    );
+    // An operator that still reads the former spec needs its ConfigMaps.
+    let kept = |config_map: &str| names.iter().chain(&former).any(|name| name == config_map);
+    remove_others(&api, name, kept).await?;
+    println!("kubectl servicedb migrations {name} --follow shows the run");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The ConfigMaps that a resource names.
+fn named(resource: &ServiceDatabase) -> Vec<String> {
+    let source = resource.spec.migrations.iter().map(|migrations| &migrations.source);
+    source.flat_map(|source| source.references().map(|reference| reference.name.clone())).collect()
+}
+
+/// The files of a folder and its folders, by their paths; names that start with a dot are left out.
+fn files(folder: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let mut left = LIMIT;
+    let mut folders = vec![(folder.to_path_buf(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(std::io::Error::other(format!("{} has a name that is not UTF-8", folder.display())));
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            // Links are followed, as by kubectl create configmap.
+            let metadata = std::fs::metadata(entry.path())?;
+            if metadata.is_dir() {
+                // A link to a folder may lead in a circle.
+                if entry.file_type()?.is_dir() {
+                    folders.push((entry.path(), format!("{path}/")));
+                }
+                continue;
+            }
+            left = left.checked_sub(metadata.len()).ok_or_else(|| {
+                std::io::Error::other(format!("it has more than {} MiB: keep data out of it", LIMIT >> 20))
+            })?;
+            files.insert(path, std::fs::read(entry.path())?);
+        }
+    }
+    Ok(files)
+}
+
+/// A ConfigMap for each part; the names follow the content, since another one is another set of
+/// migrations.
+fn config_maps(name: &str, parts: Vec<(String, Vec<u8>)>) -> Vec<ConfigMap> {
+    let mut hasher = Sha256::new();
+    for (key, content) in &parts {
+        hasher.update(key.as_bytes());
+        hasher.update(content);
+    }
+    let hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let config_map = |(at, (key, content)): (usize, (String, Vec<u8>))| ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}-migrations-{}-{}", &hash[..HASH], at + 1)),
+            labels: Some([(LABEL.to_owned(), name.to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        binary_data: Some([(key, ByteString(content))].into()),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
+    parts.into_iter().enumerate().map(config_map).collect()
+}
+
+async fn create(api: &Api<ConfigMap>, config_map: &ConfigMap) -> Result<(), PluginError> {
+    match api.create(&PostParams::default(), config_map).await {
+        Ok(_) => Ok(()),
+        // Its name follows its content, and it cannot be changed.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(PluginError::kubernetes(format!("creating the ConfigMap {}", config_map.name_any()), error)),
+    }
+}
+
+/// The patch that names the ConfigMaps, in place of another source. The format is kept.
+fn source(names: &[String]) -> Value {
+    let references: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+    let source = json!({"configMaps": references, "configMap": null, "image": null, "job": null});
+    json!({"spec": {"migrations": {"source": source}}})
+}
+
+async fn point(client: &Client, namespace: &str, name: &str, names: &[String]) -> Result<(), PluginError> {
+    let api: Api<ServiceDatabase> = Api::namespaced(client.clone(), namespace);
+    let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&source(names))).await;
+    patched.map(drop).map_err(|error| {
+        PluginError::kubernetes(format!("naming the ConfigMaps in the ServiceDatabase {namespace}/{name}"), error)
+    })
+}
+
+async fn remove_others(api: &Api<ConfigMap>, name: &str, kept: impl Fn(&str) -> bool) -> Result<(), PluginError> {
+    let labels = ListParams::default().labels(&format!("{LABEL}={name}"));
+    let listed =
+        api.list(&labels).await.map_err(|error| PluginError::kubernetes("listing former ConfigMaps", error))?;
+    for config_map in listed.items.iter().filter(|config_map| !kept(&config_map.name_any())) {
+        let removed = api.delete(&config_map.name_any(), &DeleteParams::default()).await;
+        removed.map_err(|error| PluginError::kubernetes(format!("removing {}", config_map.name_any()), error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::pack::unpack;
+
+    #[test]
+    fn a_folder_is_packed_with_its_folders_and_without_what_begins_with_a_dot() {
+        let folder = std::env::temp_dir().join(format!("servicedb-push-{}", std::process::id()));
+        for (path, text) in [("1_a b/up.sql", "SELECT 1"), ("2_b.sql", "SELECT 2"), (".git/HEAD", "x")] {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        }
+        let found = files(&folder).expect("readable");
+        std::fs::remove_dir_all(&folder).expect("removed");
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["1_a b/up.sql", "2_b.sql"]);
+
+        let made = config_maps("chat", pack(&found).expect("packed"));
+        let again = config_maps("chat", pack(&found).expect("packed"));
+        assert_eq!(made, again, "the same content has the same name");
+        let parts = made.iter().flat_map(|one| one.binary_data.clone().unwrap_or_default());
+        assert_eq!(unpack(parts.map(|(key, bytes)| (key, bytes.0)).collect()).expect("unpacked"), found);
+        assert!(made[0].name_any().starts_with("chat-migrations-") && made[0].name_any().ends_with("-1"));
+    }
+
+    #[test]
+    fn another_source_is_replaced_and_the_format_kept() {
+        let patch = source(&["a".to_owned()]);
+        let source = &patch["spec"]["migrations"]["source"];
+        assert_eq!(source["configMaps"], json!([{"name": "a"}]));
+        assert!(source["image"].is_null() && source.get("format").is_none());
+    }
+}

@@ -1,0 +1,102 @@
+//! How long a thousand files of each layout take to read and plan, beside Servicedb's own.
+
+use std::time::{Duration, Instant};
+
+use servicedb::api::MigrationFormat;
+use servicedb::migrate::source;
+
+const COUNT: usize = 1000;
+/// The limit of the ratio to Servicedb's own layout.
+const LIMIT: f64 = 1.2;
+const ROUNDS: usize = 15;
+
+type Files = Vec<(String, Vec<u8>)>;
+
+fn sql(n: usize) -> String {
+    format!(
+        "CREATE TABLE t{n} (\n  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n  name text NOT NULL DEFAULT 'a;b'\n);\n\
+         CREATE INDEX t{n}_name ON t{n} (name);\nINSERT INTO t{n} (name) VALUES ('{n}');\n"
+    )
+}
+
+fn down(n: usize) -> String {
+    format!("DROP TABLE t{n};\n")
+}
+
+/// Two files of each migration, up and down.
+fn pairs(name: impl Fn(usize, &str) -> String) -> Files {
+    (1..=COUNT).flat_map(|n| [(name(n, "up"), sql(n).into_bytes()), (name(n, "down"), down(n).into_bytes())]).collect()
+}
+
+/// One file of each migration.
+fn files(one: impl Fn(usize) -> (String, String)) -> Files {
+    (1..=COUNT).map(one).map(|(name, text)| (name, text.into_bytes())).collect()
+}
+
+fn layouts() -> Vec<(MigrationFormat, bool, Files)> {
+    let own = || pairs(|n, side| format!("{n:05}_t.{side}.sql"));
+    let marked = |up: &'static str, below: &'static str| {
+        files(move |n| (format!("{n:05}_t.sql"), format!("{up}\n{}\n{below}\n{}", sql(n), down(n))))
+    };
+    let mut drizzle =
+        files(|n| (format!("{n:04}_t.sql"), sql(n).replace(";\nCREATE", ";\n--> statement-breakpoint\nCREATE")));
+    let entries: Vec<String> = (1..=COUNT).map(|n| format!("{{\"tag\": \"{n:04}_t\", \"when\": {n}}}")).collect();
+    drizzle.push((
+        "meta/_journal.json".to_owned(),
+        format!("{{\"entries\": [\n{}\n]}}", entries.join(",\n")).into_bytes(),
+    ));
+    let undo = |n, side: &str| format!("{}1.{n}__t.sql", if side == "up" { 'V' } else { 'U' });
+    vec![
+        // Each with as much text as the layout that it is compared with: both directions, or up alone.
+        (MigrationFormat::Servicedb, true, own()),
+        (MigrationFormat::Diesel, true, pairs(|n, side| format!("2019-01-01-{n:06}_t/{side}.sql"))),
+        (MigrationFormat::GolangMigrate, true, own()),
+        (MigrationFormat::Goose, true, marked("-- +goose Up", "-- +goose Down")),
+        (MigrationFormat::Dbmate, true, marked("-- migrate:up", "-- migrate:down")),
+        (MigrationFormat::SqlMigrate, true, marked("-- +migrate Up", "-- +migrate Down")),
+        (MigrationFormat::Tern, true, marked("", "---- create above / drop below ----")),
+        (MigrationFormat::Flyway, true, pairs(undo)),
+        (MigrationFormat::Servicedb, false, files(|n| (format!("{n:05}_t.up.sql"), sql(n)))),
+        (MigrationFormat::Sqlx, false, files(|n| (format!("{n:05}_t.sql"), sql(n)))),
+        (MigrationFormat::Refinery, false, files(|n| (format!("V{n}__t.sql"), sql(n)))),
+        (MigrationFormat::Prisma, false, files(|n| (format!("{n:014}_t/migration.sql"), sql(n)))),
+        (MigrationFormat::Supabase, false, files(|n| (format!("{n:014}_t.sql"), sql(n)))),
+        (MigrationFormat::Atlas, false, files(|n| (format!("{n:014}_t.sql"), sql(n)))),
+        (MigrationFormat::Drizzle, false, drizzle),
+    ]
+}
+
+fn read(files: &Files, format: MigrationFormat) -> Duration {
+    let files = files.clone();
+    let started = Instant::now();
+    let set = source::read(files, format).expect("valid");
+    let took = started.elapsed();
+    assert_eq!(set.migrations.len(), COUNT, "{format:?}");
+    took
+}
+
+/// A measurement: `cargo test --release --test migrate -- --ignored --nocapture thousand_files`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn a_thousand_files_of_each_layout_beside_servicedbs_own() {
+    let layouts = layouts();
+    // All in each round, so that a busy moment does not fall on one of them.
+    let mut best = vec![Duration::MAX; layouts.len()];
+    for _ in 0..ROUNDS {
+        for (best, (format, _, files)) in best.iter_mut().zip(&layouts) {
+            *best = (*best).min(read(files, *format));
+        }
+    }
+    let own = |both| {
+        layouts.iter().position(|one| one.0 == MigrationFormat::Servicedb && one.1 == both).expect("it is there")
+    };
+    let mut over = Vec::new();
+    for (took, (format, both, _)) in best.iter().zip(&layouts) {
+        let ratio = took.as_secs_f64() / best[own(*both)].as_secs_f64();
+        println!("{:<14} {:>8.2} ms, ratio {ratio:.2}", format.name(), took.as_secs_f64() * 1000.0);
+        if ratio > LIMIT {
+            over.push(format.name());
+        }
+    }
+    assert_eq!(over, Vec::<&str>::new(), "above {LIMIT}");
+}
