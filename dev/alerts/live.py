@@ -3,7 +3,6 @@ faults make exactly their alert fire, and clear."""
 
 import argparse
 import json
-import os
 import re
 import secrets
 import shutil
@@ -21,8 +20,8 @@ NAME = "observed"
 PORT = 9095
 # Panels that are empty while all is well, or without a store for backups.
 EMPTY = {"Conditions that do not hold", "Age of the newest backup", "Age of the last tested restore"}
-# What only a database with a store has.
-OF_A_STORE = {"servicedb_archive_failing"}
+# What only a database with a store or a pooler has.
+OF_OTHERS = {"servicedb_archive_failing", "servicedb_pooler_longest_wait_seconds", "servicedb_pooler_holding"}
 # Limits of a test, instead of hours and minutes.
 SHORT = {
     "ServicedbLongTransaction": ("> 3600", "> 25"),
@@ -71,6 +70,18 @@ def primary():
     return kubectl("-n", namespace, "get", "sdb", NAME, "-o", "jsonpath={.status.primary}")
 
 
+def memory():
+    """Proportional set size of the agent and of the sessions that read metrics, in kB."""
+    script = r'''for p in /proc/[0-9]*; do
+      line=$(tr '\0' ' ' <$p/cmdline 2>/dev/null)
+      case $line in
+      '/usr/local/bin/servicedb agent '*) echo agent $(awk '/^Pss:/ {print $2}' $p/smaps_rollup);;
+      'postgres: '*servicedb_monitor*) echo session $(awk '/^Pss:/ {print $2}' $p/smaps_rollup);;
+      esac
+    done'''
+    return ", ".join(execute(script).split("\n")[:-1])
+
+
 def psql(statement):
     return f"""PGOPTIONS='-c role={NAME}_db_owner' psql -X -q -h /run/postgresql -U servicedb_local -d {NAME}_db -c "{statement}" """
 
@@ -97,30 +108,26 @@ def firing():
     return {alert["labels"]["alertname"] for alert in of_it if alert["state"] == "firing"}
 
 
+def targets(of, selector, port):
+    """The pods with the labels that the chart's monitors give them. Debian's Prometheus cannot discover them itself:
+    it is built without Kubernetes' client."""
+    pods = json.loads(kubectl("-n", of, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    for pod in pods:
+        labels = {"namespace": of, "pod": pod["metadata"]["name"]}
+        name = pod["metadata"]["labels"].get("servicedb.dev/name")
+        yield {"targets": [f"{pod['status']['podIP']}:{port}"], "labels": labels | ({"servicedb": name} if name else {})}
+
+
 def configuration(folder):
-    """As the chart's PodMonitor and ServiceMonitor have it."""
-    discovery = lambda role_namespace: [
-        {"role": "pod", "kubeconfig_file": os.environ["KUBECONFIG"], "namespaces": {"names": [role_namespace]}}
-    ]
-    port = lambda name: {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": name, "action": "keep"}
-    component = lambda name: {
-        "source_labels": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"], "regex": name, "action": "keep",
-    }
-    label = lambda source, target: {"source_labels": [f"__meta_kubernetes_{source}"], "target_label": target}
-    names = [label("namespace", "namespace"), label("pod_name", "pod")]
     jobs = [
         {
             "job_name": "databases",
-            "kubernetes_sd_configs": discovery(namespace),
-            "relabel_configs": [
-                component("database"), port("agent"), *names, label("pod_label_servicedb_dev_name", "servicedb"),
-            ],
+            "static_configs": list(targets(namespace, "app.kubernetes.io/component=database", 8010)),
         },
         {
             "job_name": "operator",
             "honor_labels": True,
-            "kubernetes_sd_configs": discovery("servicedb-system"),
-            "relabel_configs": [component("operator"), port("http"), *names],
+            "static_configs": list(targets("servicedb-system", "app.kubernetes.io/component=operator", 8080)),
         },
     ]
     text = open(f"{options.root}/charts/servicedb/files/rules.yaml").read()
@@ -167,7 +174,7 @@ def check_queries():
     for name, expression in yaml_rules.expressions(open(f"{options.root}/charts/servicedb/files/rules.yaml").read()):
         query(expression)
         for metric in sorted(set(re.findall(r"\b(?:servicedb|pg)_[a-z_0-9]+", expression))):
-            if metric not in OF_A_STORE and not query(f"count({metric})"):
+            if metric not in OF_OTHERS and not query(f"count({metric})"):
                 sys.exit(f"{name} goes by {metric}, which nothing has")
         passed += 1
 
@@ -230,6 +237,7 @@ def main():
         bench_options = f"PGOPTIONS='-c role={NAME}_db_owner' pgbench -h /run/postgresql -U servicedb_local"
         execute(f"{bench_options} -q -i -s 1 {NAME}_db")
         bench = execute(f"{bench_options} -n -c 2 -T 1200 -R 40 {NAME}_db", wait=False)
+        before = memory()
         configuration(folder)
         prometheus = start(folder)
         until("the first scrapes", 60, lambda: (
@@ -238,6 +246,7 @@ def main():
         # Rates need two scrapes that differ, and a page is kept for five seconds.
         time.sleep(25)
         check_queries()
+        print(f"memory in kB, before the first scrape: {before}; after some thirty: {memory()}", flush=True)
         if firing():
             sys.exit(f"nothing is wrong, and these fire: {firing()}")
         faults()

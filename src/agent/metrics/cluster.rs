@@ -320,7 +320,7 @@ const STAT_REPLICATION: Query = Query {
         position!(),
         ", '0/0')::float8, 'NaN'), coalesce(pg_wal_lsn_diff(",
         position!(),
-        ", replay_lsn)::float8, 'NaN'), floor(extract(epoch FROM reply_time))::float8 FROM pg_stat_replication"
+        ", replay_lsn)::float8, 'NaN'), trunc(extract(epoch FROM reply_time))::float8 FROM pg_stat_replication"
     ),
 };
 
