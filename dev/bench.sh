@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures the time from apply to Ready against the floor, in one run: a bare StatefulSet that
 # runs initdb. Prints a table, which is kept in target/dev/bench.md. Then measures the time
-# without writes after a fault (outage.sh).
-#   bench.sh                 all, about ten minutes, and half an hour for the faults
-#   bench.sh --no-outage     without the faults
+# without writes after a fault (outage.sh), and before that the pooler (pooler.sh).
+#   bench.sh                 all, about twenty minutes, and half an hour for the faults
+#   bench.sh --no-outage     without the faults and the pooler
 #   bench.sh --trace         the phases of one database's start
 #   bench.sh --samples 1     a quick run
 set -euo pipefail
@@ -32,4 +32,7 @@ while (($#)); do
   (($# == 0)) || shift
 done
 python3 bench/bench.py --image "$IMAGE_REPOSITORY/postgres:$IMAGE_TAG" --output "$DEV" ${given[@]+"${given[@]}"}
-((outage == 0)) || exec ./outage.sh
+if ((outage)); then
+  ./pooler.sh
+  exec ./outage.sh
+fi

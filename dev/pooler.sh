@@ -73,7 +73,7 @@ bench "$direct" 'pgbench -q -i -s 1 --no-vacuum 2>&1 && psql -qc "CREATE TABLE w
 # The bare one, beside the pooler's own.
 pooler=$(in_namespace get pod -l app.kubernetes.io/component=pooler -o jsonpath='{.items[0].metadata.name}')
 address=$(in_namespace get pod "$pooler" -o jsonpath='{.status.podIP}')
-in_namespace exec "$pooler" -- sh -c 'mkdir -p /run/servicedb/bare && sed "s/^listen_port = .*/listen_port = 6433/; s|^unix_socket_dir = .*|unix_socket_dir = /run/servicedb/bare|; s/^peer_id = .*/peer_id = 0/; /^\[peers\]/,/^\[pgbouncer\]/{/ = host/d}" /run/servicedb/pgbouncer.ini >/run/servicedb/bare.ini && (pgbouncer -q /run/servicedb/bare.ini >/dev/null 2>&1 &) && sleep 1'
+in_namespace exec "$pooler" -- sh -c 'mkdir -p /run/servicedb/bare && sed "s/^listen_port = .*/listen_port = 6433/; s|^unix_socket_dir = .*|unix_socket_dir = /run/servicedb/bare|; s/^peer_id = .*/peer_id = 0/; /^\[peers\]/,/^\[pgbouncer\]/{/ = host/d}" /run/servicedb/pgbouncer.ini >/run/servicedb/bare.ini && { pgbouncer -q /run/servicedb/bare.ini >/dev/null 2>&1 & echo $! >/run/servicedb/bare.pid; } && sleep 1'
 # To both by address, so that they differ in nothing else.
 bare=$address:6433 ours=$address:6432
 
@@ -90,19 +90,22 @@ for ((sample = 0; sample < samples; sample++)); do
     rate "${!who}" -f /tmp/read.sql -C -c 8 -j 2 >>"$DEV/pooler-connect-$who.txt.new"
   done
 done
+# The median of the ratios of each sample: both of a sample met the same load of the machine.
+ratios() { paste "$DEV/pooler-$1.txt.new" "$DEV/pooler-$2.txt.new" | awk '{print $1 / $2}' | median | xargs printf '%.2f'; }
 of() { median <"$DEV/pooler-$1.txt.new"; }
 
 # Memory: proportional set size in KiB with a thousand idle clients, of each PgBouncer and of its parent.
-memory() { in_namespace exec "$pooler" -- sh -c "for p in \$(pidof $1); do awk -v p=\$p '/^Pss:/ {print p, \$2}' /proc/\$p/smaps_rollup; done"; }
+pid_ours='$(pidof pgbouncer | tr " " "\n" | grep -vx "$(cat /run/servicedb/bare.pid)")' pid_bare='$(cat /run/servicedb/bare.pid)'
+pid_parent='$(pidof servicedb)'
+memory() { in_namespace exec "$pooler" -- sh -c "for p in $1; do cat /proc/\$p/smaps_rollup; done" | awk '/^Pss:/ {sum += $2} END {print sum}'; }
 for who in ours bare; do
-  bench "${!who}" 'timeout 25 pgbench -n -f /tmp/idle.sql -c 1000 -j 2 -t 1 >/dev/null 2>&1 || true' &
-  sleep 20
-  memory pgbouncer | sort -n >"$DEV/pooler-memory-$who.txt.new"
+  bench "${!who}" 'timeout 40 pgbench -n -f /tmp/idle.sql -c 1000 -j 2 -t 1 >/dev/null 2>&1 || true' &
+  sleep 30
+  process=pid_$who
+  memory "${!process}" >"$DEV/pooler-memory-$who.txt.new"
   wait
 done
-parent=$(memory servicedb | awk '{sum += $2} END {print sum}')
-# The bare one was started later.
-own=$(awk 'NR == 1 {print $2}' "$DEV/pooler-memory-ours.txt.new") other=$(awk 'END {print $2}' "$DEV/pooler-memory-bare.txt.new")
+parent=$(memory "$pid_parent") own=$(of memory-ours) other=$(of memory-bare)
 
 # Planned switchovers under 64 clients, a third with each protocol: the longest transaction of each.
 bench "$pooled" 'rm -f /tmp/log.*; for m in simple extended prepared; do pgbench -n -f /tmp/write.sql -M $m -c 21 -j 1 -R 100 -T 100000 -l --log-prefix=/tmp/log.$m >/tmp/out.$m 2>&1 & done; wait' &
@@ -116,7 +119,8 @@ for ((number = 0; number < switchovers; number++)); do
   # Columns of the log: client, transaction, microseconds, script, second, microsecond, lag.
   client "cat /tmp/log.*" | awk -v since="$since" '$5 >= since && $3 > longest {longest = $3} END {printf "%.3f\n", longest / 1e6}' >>"$DEV/pooler-stall.txt.new"
 done
-client 'kill -INT $(pidof pgbench) || true'
+# A shell has its background processes ignore SIGINT.
+client 'kill $(pidof pgbench) || true'
 wait "$load" || true
 failed=$(client "cat /tmp/out.*" | grep -c 'aborted\|ERROR\|FATAL' || true)
 
@@ -126,9 +130,9 @@ failed=$(client "cat /tmp/out.*" | grep -c 'aborted\|ERROR\|FATAL' || true)
   echo "| longest query in a planned switchover, median of $switchovers | $(of stall) s |"
   echo "| … worst | $(sort -n "$DEV/pooler-stall.txt.new" | tail -n 1) s |"
   echo "| … errors | $failed |"
-  echo "| throughput, 16 clients, -S prepared, against a bare PgBouncer | $(ratio "$(of ours)" "$(of bare)") |"
-  echo "| … against direct connections | $(ratio "$(of ours)" "$(of direct)") |"
-  echo "| new connections a second, against direct ones | $(ratio "$(of connect-pooled)" "$(of connect-direct)") |"
+  echo "| throughput, 16 clients, -S prepared, against a bare PgBouncer | $(ratios ours bare) |"
+  echo "| … against direct connections | $(ratios ours direct) |"
+  echo "| new connections a second, against direct ones | $(ratios connect-pooled connect-direct) |"
   echo "| PgBouncer's memory with 1000 idle clients, against a bare one | $(ratio "$own" "$other") ($own KiB) |"
   echo "| memory of its parent | $parent KiB |"
 } | tee "$DEV/pooler.md"

@@ -20,13 +20,15 @@ use super::orders::Orders;
 use super::probes::State;
 use super::process::Handle;
 use super::report::Reporter;
-use super::server::{Identity, Monitor, identity};
+use super::server::{Identity, Monitor, accepts_writes, identity};
 use crate::contract::pooler::{Hold, HoldReport, HoldState};
 
 /// Interval between two looks at PgBouncer, or at the server.
 const POLL: Duration = Duration::from_millis(20);
-/// How long the server may take to answer.
+/// How long the server may take to answer during a planned change.
 const ANSWER: Duration = Duration::from_millis(500);
+/// The same after a failure: a slow server must not count as none.
+const LATE_ANSWER: Duration = Duration::from_secs(2);
 
 /// How long queries wait for a server that was lost. Longer than a failover within the lease (20 s).
 const OUTAGE: Duration = Duration::from_secs(30);
@@ -128,7 +130,7 @@ impl Holding<'_> {
         self.pooler.pause();
         self.state.send_modify(|state| state.holds = true);
         let is_back = async {
-            while !matches!(identity(self.environment, ANSWER).await, Ok(Identity { read_only: false, .. })) {
+            while !accepts_writes(self.environment, LATE_ANSWER).await {
                 tokio::time::sleep(POLL).await;
             }
         };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_postgres::error::SqlState;
 
 use super::environment::Environment;
 use super::probes::State;
@@ -22,7 +23,7 @@ const WATCHED: Duration = Duration::from_millis(50);
 const BEATS: u32 = 20;
 /// Interval between two attempts at a server that is not there.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long a server may take to answer before it counts as lost.
+/// How long an answer is waited for.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// A running server. Another process, or one on another instance, is another one.
@@ -67,7 +68,15 @@ pub async fn identity(environment: &Environment, patience: Duration) -> Result<I
     Ok(Identity { read_only: row.get(0), address: row.get(1), started_at: row.get(2) })
 }
 
-/// Notices that the server is lost: by the end of a connection, or by silence.
+/// Whether a server accepts writes. One whose connections are all used is there, too.
+pub async fn accepts_writes(environment: &Environment, patience: Duration) -> bool {
+    match identity(environment, patience).await {
+        Ok(identity) => !identity.read_only,
+        Err(error) => error.contains(SqlState::TOO_MANY_CONNECTIONS.code()),
+    }
+}
+
+/// Notices that the server is lost: by the end of a connection.
 #[derive(Default)]
 pub struct Monitor {
     connection: Option<Connection>,
@@ -90,8 +99,12 @@ impl Monitor {
                 continue;
             };
             beats = beats.wrapping_add(1);
-            let due = beats.is_multiple_of(BEATS);
-            if connection.is_closed() || (due && !answers(connection).await) {
+            if beats.is_multiple_of(BEATS) {
+                // The answer does not matter, a slow server is there; but data that a lost peer does not
+                // acknowledge closes the connection.
+                let _ = tokio::time::timeout(SILENCE, connection.client.simple_query("")).await;
+            }
+            if connection.is_closed() {
                 self.connection = None;
                 return;
             }
@@ -102,10 +115,6 @@ impl Monitor {
     pub fn forget(&mut self) {
         self.connection = None;
     }
-}
-
-async fn answers(connection: &Connection) -> bool {
-    matches!(tokio::time::timeout(SILENCE, connection.client.simple_query("")).await, Ok(Ok(_)))
 }
 
 /// Proves once that logins can be looked up: until then the pod is not ready. Later failures are those of

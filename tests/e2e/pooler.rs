@@ -13,12 +13,13 @@ use servicedb::api::names::{ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER};
 use servicedb::postgres::Connection;
 use tokio::time::Instant;
 
-use crate::harness::{Load, READY, SOON, Sandbox, login_at, plugin, run, shared, until, with_notes};
+use crate::harness::{Load, READY, SOON, Sandbox, counter, login_at, plugin, run, shared, until, with_notes};
 
-async fn ask(sandbox: &Sandbox, arguments: &[&str]) {
+async fn ask(sandbox: &Sandbox, arguments: &[&str]) -> String {
     let output = plugin(sandbox, arguments).await;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{arguments:?}: {said}");
+    said
 }
 
 async fn set(sandbox: &Sandbox, spec: Value) {
@@ -87,6 +88,7 @@ fn planned_changes_cannot_be_seen_through_the_pooler() {
         println!("restart: {:?}", load.longest());
         rotate(&sandbox, "one").await;
         load.goes_on(100).await;
+        seen(&sandbox, &credentials.user).await;
         let found = load.stop().await;
         println!("{} transactions, {} logins, {:?}", found.acknowledged.len(), found.logins, found.longest);
         assert!(found.failures.is_empty(), "{:?}", found.failures);
@@ -94,6 +96,28 @@ fn planned_changes_cannot_be_seen_through_the_pooler() {
 
         removed(&sandbox).await;
     });
+}
+
+/// The pools are in `kubectl servicedb pooler`, in the status, and in the metrics of the pods.
+async fn seen(sandbox: &Sandbox, user: &str) {
+    let pools = ask(sandbox, &["pooler", "shop"]).await;
+    assert!(pools.contains(user) && pools.contains("queries were held"), "{pools}");
+    let status = ask(sandbox, &["status", "shop"]).await;
+    assert!(status.contains("2/2 pods ready"), "{status}");
+    let mut held = 0.0;
+    for pod in poolers(sandbox).await {
+        let pod = sandbox.api::<Pod>().get(&pod).await.expect("the pod");
+        let address = pod.status.and_then(|status| status.pod_ip).expect("its address");
+        let metrics = reqwest::get(format!("http://{address}:8010/metrics")).await.expect("the metrics");
+        let metrics = metrics.text().await.expect("their text");
+        assert!(
+            metrics.contains(&format!(r#"servicedb_pooler_clients{{database="shop_db",user="{user}""#)),
+            "{metrics}"
+        );
+        held += counter(&metrics, "servicedb_pooler_holds_total");
+    }
+    // Three switchovers, and the one of the restart, in each of two pods.
+    assert!(held >= 8.0, "{held} holds");
 }
 
 /// Without `spec.pooler` nothing of it is left.
@@ -229,6 +253,11 @@ fn pooler_pods_end_without_an_error_for_new_connections() {
         let credentials = sandbox.credentials("shop").await;
         let load = Load::start(address, &host, &credentials, 6);
         load.goes_on(50).await;
+        // A single instance is restarted in place.
+        ask(&sandbox, &["restart", "shop"]).await;
+        load.goes_on(50).await;
+        println!("restart of a single instance: {:?}", load.longest());
+        assert!(load.failures().is_empty(), "{:?}", load.failures());
         for pod in poolers(&sandbox).await {
             sandbox.delete::<Pod>(&pod).await;
             until("another pod serves", READY, || async {

@@ -83,6 +83,11 @@ impl Load {
         .await;
     }
 
+    /// The failed logins and transactions so far.
+    pub fn failures(&self) -> BTreeMap<String, usize> {
+        self.found.failures.lock().expect("the failures").clone()
+    }
+
     /// The longest transaction or login since the last call.
     pub fn longest(&self) -> Duration {
         Duration::from_micros(self.found.longest_micros.swap(0, Ordering::Relaxed))
