@@ -32,7 +32,8 @@ while (($#)); do
   (($# == 0)) || shift
 done
 python3 bench/bench.py --image "$IMAGE_REPOSITORY/postgres:$IMAGE_TAG" --output "$DEV" ${given[@]+"${given[@]}"}
-if ((outage)); then
-  ./pooler.sh
-  exec ./outage.sh
-fi
+((outage)) || exit 0
+./pooler.sh
+# A thousand migrations of each tool's layout, read beside Servicedb's own.
+(cd "$ROOT" && cargo test --quiet --release --test migrate -- --ignored --nocapture thousand_files)
+exec ./outage.sh

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 tools=$PWD/target/tools
 mkdir -p "$tools/bin"
 export GOBIN=$tools/bin
-export VERSION_goose="goose 3.30.1" VERSION_golang_migrate="golang-migrate 4.20.1" VERSION_dbmate="dbmate 2.37.0"
+export VERSION_goose="goose 3.30.1" VERSION_golang_migrate="golang-migrate 4.20.1" VERSION_dbmate="dbmate 2.36.0"
 export VERSION_tern="tern 2.3.4" VERSION_sql_migrate="sql-migrate 1.8.1" VERSION_diesel="Diesel 2.3.14"
 export VERSION_sqlx="sqlx-cli 0.9.0" VERSION_refinery="refinery 0.10.0" VERSION_flyway="Flyway 13.12.1"
 export VERSION_prisma="Prisma 7.10.1" VERSION_drizzle="drizzle-orm 0.45.4"
@@ -24,7 +24,6 @@ build() {
   case $1 in
     goose) gently go install -tags "no_clickhouse no_libsql no_mssql no_mysql no_sqlite3 no_vertica no_ydb no_starrocks" github.com/pressly/goose/v3/cmd/goose@v3.30.1 ;;
     golang_migrate) gently go install -tags postgres github.com/golang-migrate/migrate/v4/cmd/migrate@v4.20.1 ;;
-    dbmate) gently go install github.com/amacneil/dbmate/v2@v2.37.0 ;;
     tern) gently go install github.com/jackc/tern/v2@v2.3.4 ;;
     sql_migrate) gently go install github.com/rubenv/sql-migrate/sql-migrate@v1.8.1 ;;
     diesel) crate diesel_cli@2.3.14 --no-default-features --features postgres-bundled ;;
@@ -42,10 +41,10 @@ build() {
 XML
       (cd "$tools" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=flyway)
       ;;
-    prisma | drizzle)
+    prisma | drizzle | dbmate)
       mkdir -p "$tools/node"
       (cd "$tools/node" && npm init -y >/dev/null &&
-        npm install --no-audit --no-fund --silent prisma@7 drizzle-orm@0.45.4 drizzle-kit@0.31 pg@8)
+        npm install --no-audit --no-fund --silent prisma@7.10.1 drizzle-orm@0.45.4 pg@8 dbmate@2.36.0)
       ;;
     *) echo "unknown tool: $1" >&2 && return 2 ;;
   esac
@@ -54,7 +53,7 @@ XML
 there() {
   case $1 in
     flyway) [[ -d $tools/flyway ]] ;;
-    prisma | drizzle) [[ -d $tools/node/node_modules/drizzle-orm ]] ;;
+    prisma | drizzle | dbmate) [[ -d $tools/node/node_modules/drizzle-orm ]] ;;
     golang_migrate) [[ -x $tools/bin/migrate ]] ;;
     sql_migrate) [[ -x $tools/bin/sql-migrate ]] ;;
     *) [[ -x $tools/bin/$1 ]] ;;
