@@ -101,6 +101,8 @@ pub struct HoldReport {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum HoldState {
+    /// The order is taken, and transactions are under way.
+    Waiting,
     /// No transaction is under way, and queries wait.
     Held,
     /// Queries are served again.

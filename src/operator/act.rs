@@ -72,7 +72,7 @@ pub async fn act(
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings)).await?;
     let (before, now) = (status.pooler.as_ref(), findings.now);
-    let pooler = Box::pin(pooler::advance(context, database, observed, before, &mut choice.decision, now)).await?;
+    let mut pooler = Box::pin(pooler::advance(context, database, observed, before, &mut choice.decision, now)).await?;
 
     let recorded = (findings.backups.clone(), findings.in_place.desired.is_none());
     match Box::pin(backups::decide(context, database, observed, recorded, findings.now)).await {

@@ -23,6 +23,8 @@ use super::report::Reporter;
 use super::server::{Identity, Monitor, accepts_writes, identity};
 use crate::contract::pooler::{Hold, HoldReport, HoldState};
 
+/// Age of an order from which on it is from the past, whatever the clocks.
+const LATEST: SignedDuration = SignedDuration::from_secs(60);
 /// Interval between two looks at PgBouncer, or at the server.
 const POLL: Duration = Duration::from_millis(20);
 /// How long the server may take to answer during a planned change.
@@ -62,9 +64,9 @@ pub async fn follow(
 /// Whether an order is to be executed: not one that was, that was given up, or that is from the past, as
 /// after a restart of this process.
 fn is_due(hold: &Hold, last: Option<&str>, now: Timestamp) -> bool {
-    let time = SignedDuration::from_secs(i64::try_from(hold.seconds).unwrap_or(i64::MAX));
+    // Not its own time, which this pod's clock may be ahead of: a pause ends by this pod's measure anyway.
     let age = now.duration_since(hold.issued_at);
-    last != Some(hold.id.as_str()) && hold.given_up.is_none() && age < time
+    last != Some(hold.id.as_str()) && hold.given_up.is_none() && age < LATEST
 }
 
 struct Holding<'a> {
@@ -88,6 +90,7 @@ impl Holding<'_> {
         let began = Instant::now();
         self.pooler.pause();
         self.state.send_modify(|state| state.holds = true);
+        report(HoldState::Waiting);
         let mut is_held = false;
         let why = loop {
             if Instant::now() >= until {

@@ -1,6 +1,7 @@
 //! PgBouncer's process: restarted when it ends, or when it does not answer; told by signals, which need no
 //! connection.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -101,7 +102,9 @@ async fn run(running: watch::Sender<Option<Pid>>, state: watch::Sender<State>) {
 }
 
 fn start() -> std::io::Result<Child> {
-    // A socket of an earlier process would count as another PgBouncer that runs.
+    // A connection is an open file, and container runtimes allow about a thousand unless asked for more.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Command::new("pgbouncer").arg("-q").arg(config::path()).kill_on_drop(true).spawn()
 }
 

@@ -2,8 +2,10 @@
 //! Provisioned Service of servicebinding.io. It is a copy of the runtime record.
 
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::contract::records::Runtime;
 use crate::operator::apply::delete;
@@ -70,7 +72,16 @@ pub async fn ensure(context: &Context, database: &Database, name: &str, proved: 
         annotations: &annotations,
         exact: false,
     };
-    secrets::write(client, owner, &wanted, live.as_ref()).await?;
+    let written = secrets::write(client, owner, &wanted, live.as_ref()).await?;
+    let is_left = |key: &&str| !content.contains_key(*key) && secrets::text(&written, key).is_some();
+    let left: Vec<_> = POOLER_KEYS.map(|(key, _)| key).into_iter().filter(is_left).collect();
+    if !left.is_empty() {
+        // Server-side apply keeps a key that was in the Secret when it was created; others may be somebody else's.
+        let api: Api<Secret> = Api::namespaced(client.clone(), &owner.names.namespace);
+        let data: serde_json::Map<_, _> = left.into_iter().map(|key| (key.to_owned(), Value::Null)).collect();
+        let patch = json!({"metadata": {"uid": written.uid()}, "data": data});
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    }
     Ok(is_current)
 }
 

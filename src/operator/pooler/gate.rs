@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::observe::Observed;
+use super::observe::{Observed, PoolerPod};
 use crate::api::{OnTimeout, PoolerSpec};
 use crate::contract::pooler::{Hold, HoldState, VERSION};
 
@@ -67,12 +67,14 @@ pub fn decide(spec: &PoolerSpec, change: Option<&Change>, found: &Observed, now:
             }
             _ => begin(change, time, found, now),
         },
-        Some(hold) if age(&hold) < whole => {
+        // Never again at once, also where this comes late: clients would be held time after time.
+        Some(hold) if age(&hold) < POSTPONED => {
             let waiting = waiting(found, &hold.id);
             let patience = whole / 2;
-            if waiting.is_empty() {
+            let in_time = age(&hold) < patience;
+            if waiting.is_empty() && in_time {
                 Gate::open(Some(hold))
-            } else if age(&hold) < patience {
+            } else if in_time {
                 let rest = patience - age(&hold);
                 Gate::closed(hold, rest)
             } else {
@@ -95,16 +97,25 @@ fn begin(change: &Change, seconds: u64, found: &Observed, now: Timestamp) -> Gat
     Gate::closed(hold, patience)
 }
 
-fn give_up(spec: &PoolerSpec, hold: Hold, waiting: &[&str], patience: SignedDuration) -> Gate {
+fn give_up(spec: &PoolerSpec, hold: Hold, waiting: &[Waiting<'_>], patience: SignedDuration) -> Gate {
     let next = match spec.planned_changes.on_timeout {
         OnTimeout::Proceed => "the change is made, and cuts them",
         OnTimeout::Postpone => "the change is put off for a minute",
     };
-    let message = format!(
-        "transactions of {} did not end within {:.1} s (half of spec.pooler.plannedChanges.holdSeconds): {next}",
-        waiting.join(", "),
-        patience.as_secs_f64()
-    );
+    let seconds = patience.as_secs_f64();
+    let within = format!("within {seconds:.1} s (half of spec.pooler.plannedChanges.holdSeconds)");
+    let names =
+        |busy: bool| -> Vec<&str> { waiting.iter().filter(|pod| pod.is_busy == busy).map(|pod| pod.name).collect() };
+    let (busy, silent) = (names(true), names(false));
+    // A pod that does not answer at all, as one on a node that is gone, puts nothing off.
+    if busy.is_empty() {
+        let why = match silent.is_empty() {
+            true => format!("the change was not made {within} after the queries were held"),
+            false => format!("{} did not answer {within}", silent.join(", ")),
+        };
+        return Gate::open(Some(Hold { given_up: Some(format!("{why}: the change is made")), ..hold }));
+    }
+    let message = format!("transactions of {} did not end {within}: {next}", busy.join(", "));
     let hold = Hold { given_up: Some(message), ..hold };
     match spec.planned_changes.on_timeout {
         OnTimeout::Proceed => Gate::open(Some(hold)),
@@ -112,20 +123,27 @@ fn give_up(spec: &PoolerSpec, hold: Hold, waiting: &[&str], patience: SignedDura
     }
 }
 
+/// A pod that does not hold its queries.
+struct Waiting<'a> {
+    name: &'a str,
+    /// Whether it has taken the order, and waits for the end of transactions.
+    is_busy: bool,
+}
+
 /// The pods that do not hold their queries for this order.
-fn waiting<'a>(found: &'a Observed, id: &str) -> Vec<&'a str> {
-    let holds = |pod: &&super::observe::PoolerPod| {
-        let hold = pod.report.as_ref().and_then(|report| report.hold.as_ref());
-        !hold.is_some_and(|hold| hold.id == id && hold.state == HoldState::Held)
+fn waiting<'a>(found: &'a Observed, id: &str) -> Vec<Waiting<'a>> {
+    let state = |pod: &PoolerPod| Some(pod.report.as_ref()?.hold.as_ref().filter(|hold| hold.id == id)?.state);
+    let waiting = |pod: &'a PoolerPod| match state(pod) {
+        Some(HoldState::Held) => None,
+        state => Some(Waiting { name: &pod.name, is_busy: state == Some(HoldState::Waiting) }),
     };
-    found.pods.iter().filter(holds).map(|pod| pod.name.as_str()).collect()
+    found.pods.iter().filter_map(waiting).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::contract::pooler::{HoldReport, PodReport};
-    use crate::operator::pooler::observe::PoolerPod;
 
     fn change(ordered: bool) -> Change {
         Change { name: "switchover of chat-db-0".to_owned(), ordered }
@@ -139,7 +157,10 @@ mod tests {
                 version: 1,
                 uid: "u".into(),
                 trouble: None,
-                hold: held.then(|| HoldReport { id: id.clone(), state: HoldState::Held }),
+                hold: Some(HoldReport {
+                    id: id.clone(),
+                    state: if *held { HoldState::Held } else { HoldState::Waiting },
+                }),
             }),
         };
         Observed { hold: hold.cloned(), pods: held.iter().enumerate().map(pod).collect(), ..Observed::default() }
@@ -189,11 +210,29 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_that_was_away_never_uses_an_old_hold() {
+    fn an_operator_that_was_away_does_not_hold_clients_again_at_once() {
         let spec = PoolerSpec::default();
         let hold = begun(&spec);
-        let gate = decide(&spec, Some(&change(false)), &found(Some(&hold), &[true, true]), at(7.0));
+        let later = |seconds| decide(&spec, Some(&change(false)), &found(Some(&hold), &[true, true]), at(seconds));
+        for seconds in [2.6, 4.9, 7.0] {
+            let gate = later(seconds);
+            let hold = gate.hold.expect("the order");
+            assert!(gate.passes && hold.given_up.is_some_and(|why| why.contains("was not made")), "{seconds}");
+        }
+        let gate = later(61.0);
         assert!(!gate.passes && gate.hold.expect("another order").id != hold.id);
+    }
+
+    #[test]
+    fn a_pod_that_does_not_answer_puts_nothing_off() {
+        let mut spec = PoolerSpec::default();
+        spec.planned_changes.on_timeout = OnTimeout::Postpone;
+        let hold = begun(&spec);
+        let mut silent = found(Some(&hold), &[true, false]);
+        silent.pods[1].report = None;
+        let gate = decide(&spec, Some(&change(false)), &silent, at(2.6));
+        assert!(gate.passes, "{gate:?}");
+        assert!(gate.message.is_some_and(|why| why.contains("pooler-1 did not answer")));
     }
 
     #[test]

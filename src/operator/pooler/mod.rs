@@ -45,7 +45,7 @@ impl State {
     /// Applies the pooler's objects; without a declared one, removes those that may exist. `certified` is whether
     /// the authority was looked at in this reconcile.
     pub async fn apply(
-        &self,
+        &mut self,
         context: &Context,
         database: &Database,
         (certified, now): (bool, Timestamp),
@@ -62,6 +62,9 @@ impl State {
         failures.apply_all(context, &database.owner, &objects).await;
         if !failures.has_conflict() {
             failures.apply_all(context, &database.owner, [&plan::pooler::binding(database)]).await;
+        }
+        if database.pooler.is_none() && failures.is_empty() {
+            self.status = None;
         }
     }
 }
@@ -81,10 +84,14 @@ pub async fn advance(
 ) -> Result<State, Error> {
     let known_to_agents = observed.desired.as_ref().is_some_and(|desired| desired.pooler.is_some());
     let Some(spec) = &database.pooler else {
-        return Ok(State { exists: known_to_agents || previous.is_some(), ..State::default() });
+        // Status has it until all of it is removed.
+        let exists = known_to_agents || previous.is_some();
+        return Ok(State { exists, status: previous.cloned(), ..State::default() });
     };
     let change = change(observed, decision);
     let found = observe::observe(context, database, change.is_some()).await?;
+    // The time of the decision, not of the beginning of the reconcile: a hold is short.
+    let now = context.now().max(now);
     let Gate { hold, passes, again_in, message } = gate::decide(spec, change.as_ref(), &found, now);
     let status = status(spec.replicas, &found, previous, (hold.as_ref(), passes, message.clone()));
     if !passes {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -14,6 +15,9 @@ use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::plan::pooler::COMPONENT;
 use crate::operator::validate::Database;
+
+/// How long after its grace period a pod may still be there.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The observed state.
 #[derive(Default)]
@@ -92,7 +96,7 @@ pub async fn observe(context: &Context, database: &Database, changing: bool) -> 
         pods = listed
             .iter()
             .filter(of_primary)
-            .filter(|pod| is_serving(pod))
+            .filter(|pod| is_serving(pod, context.now()))
             .map(|pod| pod.name_any())
             .map(|name| {
                 let report = report(&name);
@@ -109,11 +113,13 @@ pub async fn observe(context: &Context, database: &Database, changing: bool) -> 
     })
 }
 
-/// Whether a pod may have clients: it runs, and was ready, or ends.
-fn is_serving(pod: &Pod) -> bool {
+/// Whether a pod may have clients: it runs, and was ready, or ends. One whose time to end is over is on a node that
+/// is gone.
+fn is_serving(pod: &Pod, now: Timestamp) -> bool {
     let Some(status) = &pod.status else { return false };
     let ready = status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
-    status.phase.as_deref() == Some("Running") && (ready || pod.metadata.deletion_timestamp.is_some())
+    let ends = pod.metadata.deletion_timestamp.as_ref().map(|at| at.0);
+    status.phase.as_deref() == Some("Running") && ends.map_or(ready, |at| now < at + OVERDUE)
 }
 
 /// Removes the reports of pods that are gone: a killed one could not.

@@ -8,8 +8,8 @@ const DEFAULT_MAX_CONNECTIONS: i64 = 100;
 /// Connections to an instance that are not the pooler's: three for superusers, the agent's, those of
 /// replicas, migrations and backups, and some for clients that connect directly.
 const OTHER_CONNECTIONS: i64 = 15;
-/// Connections of a pooler's pod for the look-up of logins.
-const LOOKUPS: i64 = 2;
+/// Connections of a pooler's pod for the look-up of logins, and for its look at the server.
+const LOOKUPS: i64 = 4;
 
 /// The pooler. The server connections of all its pods, one of them being replaced, must fit into
 /// `max_connections` beside those of the instance itself.
@@ -26,6 +26,12 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
             "spec.pooler.parameters sets {name}, which Servicedb owns or PgBouncer does not have: remove it"
         ));
     }
+    if let Some((name, value)) = pooler.parameters.iter().find(|(name, value)| !is_valid(name, value)) {
+        return Err(format!(
+            "spec.pooler.parameters sets {name} to {value:?}, with which PgBouncer would not start: a number is needed \
+             (seconds may have a fraction)"
+        ));
+    }
     if pooler.mode == PoolMode::Session && pooler.hold_seconds() > 0 {
         return Err("spec.pooler.plannedChanges.holdSeconds needs spec.pooler.mode Transaction: a session never ends \
                     by itself, so a pause would wait for it"
@@ -36,7 +42,9 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
     }
     let declared = spec.postgres.parameters.get("max_connections").and_then(|value| value.trim().parse::<i64>().ok());
     let maximum = declared.unwrap_or(DEFAULT_MAX_CONNECTIONS);
-    let (pods, each) = (i64::from(pooler.instances) + 1, i64::from(pooler.pool_size) + LOOKUPS);
+    // After a switchover the connections of the read-only pods lead to the primary, until they are old.
+    let poolers = if pooler.replicas { 2 } else { 1 };
+    let (pods, each) = ((i64::from(pooler.instances) + 1) * poolers, i64::from(pooler.pool_size) + LOOKUPS);
     let (wanted, room) = (pods * each, maximum - OTHER_CONNECTIONS);
     if wanted > room {
         return Err(format!(
@@ -50,4 +58,28 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
         ));
     }
     Ok(Some(pooler.clone()))
+}
+
+/// Whether PgBouncer starts with a value: all parameters that a spec may set are numbers, but these.
+fn is_valid(name: &str, value: &str) -> bool {
+    match name {
+        "ignore_startup_parameters" | "track_extra_parameters" => true,
+        _ => !value.is_empty() && value.parse::<f64>().is_ok_and(|number| number >= 0.0 && number.is_finite()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_valid;
+
+    #[test]
+    fn a_value_with_which_pgbouncer_would_not_start_is_found() {
+        for (name, value) in [("query_timeout", "30"), ("server_lifetime", "0.5"), ("log_connections", "1")] {
+            assert!(is_valid(name, value), "{name} {value}");
+        }
+        for (name, value) in [("query_timeout", "abc"), ("min_pool_size", ""), ("server_lifetime", "-1")] {
+            assert!(!is_valid(name, value), "{name} {value}");
+        }
+        assert!(is_valid("track_extra_parameters", "IntervalStyle, search_path"));
+    }
 }
