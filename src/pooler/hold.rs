@@ -198,7 +198,8 @@ mod tests {
         assert!(is_due(&hold(-1, None), None, now), "the operator's clock may be ahead");
         assert!(is_due(&hold(0, None), Some("6"), now));
         assert!(!is_due(&hold(0, None), Some("7"), now));
-        assert!(!is_due(&hold(5, None), None, now));
+        assert!(is_due(&hold(5, None), None, now), "the clock of this pod may be ahead");
+        assert!(!is_due(&hold(60, None), None, now));
         assert!(!is_due(&hold(0, Some("a transaction")), None, now));
     }
 }

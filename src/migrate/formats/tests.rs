@@ -288,7 +288,6 @@ fn drizzle_goes_by_its_journal() {
 
 #[test]
 fn atlas_compares_its_sums() {
-    // Made by `atlas migrate hash` 1.2.3; tests/migrate/fixtures has more of them.
     let sum = atlas::tests::sum(&[("1_a.sql", "SELECT 1;\n"), ("2_b.sql", "SELECT 2;\n")]);
     let list = [("1_a.sql", "SELECT 1;\r\n"), ("2_b.sql", "-- atlas:txmode none\n\nVACUUM;\n"), ("atlas.sum", &sum)];
     refused(&list, "atlas.sum:3: the sum of 2_b.sql is another one");

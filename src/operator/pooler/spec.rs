@@ -42,9 +42,7 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
     }
     let declared = spec.postgres.parameters.get("max_connections").and_then(|value| value.trim().parse::<i64>().ok());
     let maximum = declared.unwrap_or(DEFAULT_MAX_CONNECTIONS);
-    // After a switchover the connections of the read-only pods lead to the primary, until they are old.
-    let poolers = if pooler.replicas { 2 } else { 1 };
-    let (pods, each) = ((i64::from(pooler.instances) + 1) * poolers, i64::from(pooler.pool_size) + LOOKUPS);
+    let (pods, each) = (i64::from(pooler.instances) + 1, i64::from(pooler.pool_size) + LOOKUPS);
     let (wanted, room) = (pods * each, maximum - OTHER_CONNECTIONS);
     if wanted > room {
         return Err(format!(

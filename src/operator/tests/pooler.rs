@@ -83,12 +83,12 @@ fn a_pool_that_does_not_fit_is_refused_with_the_numbers() {
     };
     let large = || PoolerSpec { pool_size: 60, ..PoolerSpec::default() };
     let message = refused(large(), json!({})).expect("a refusal");
-    for part in ["186 connections", "3 pods", "max_connections is 100", "85 remain", "at most 26", "at least 201"] {
+    for part in ["192 connections", "3 pods", "max_connections is 100", "85 remain", "at most 24", "at least 207"] {
         assert!(message.contains(part), "{part} is missing: {message}");
     }
-    assert_eq!(refused(large(), json!({"max_connections": "201"})), None);
-    assert!(refused(large(), json!({"max_connections": "200"})).is_some());
-    let exact = PoolerSpec { pool_size: 26, ..PoolerSpec::default() };
+    assert_eq!(refused(large(), json!({"max_connections": "207"})), None);
+    assert!(refused(large(), json!({"max_connections": "206"})).is_some());
+    let exact = PoolerSpec { pool_size: 24, ..PoolerSpec::default() };
     assert_eq!(refused(exact, json!({})), None);
 }
 
