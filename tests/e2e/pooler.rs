@@ -281,7 +281,7 @@ fn pooler_pods_end_without_an_error_for_new_connections() {
         // What the pods cannot serve is refused with the numbers; what they lack is told.
         set(&sandbox, json!({"pooler": {"poolSize": 60}})).await;
         let message = sandbox.condition("shop", "Stalled", "True", "InvalidSpec", SOON).await.message;
-        assert!(message.contains("186 connections") && message.contains("max_connections is 100"), "{message}");
+        assert!(message.contains("192 connections") && message.contains("max_connections is 100"), "{message}");
         let session =
             json!({"spec": {"pooler": {"mode": "Session", "poolSize": 8, "plannedChanges": {"holdSeconds": 3}}}});
         let api = sandbox.api::<ServiceDatabase>();
