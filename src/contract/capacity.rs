@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 /// The interval between two samples.
 pub const INTERVAL: SignedDuration = SignedDuration::from_hours(1);
+/// Days beyond which nobody plans.
+const LONGEST_FORECAST: i64 = 3650;
 /// How long samples are kept: a week and a day.
 const KEPT: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// The windows of the growth.
@@ -111,7 +113,7 @@ impl History {
             database,
             wal: Growth { bytes: 0, ..of(&|sample| Some(sample.wal_position)) },
             tables: tables.collect(),
-            full_in_days: free.zip(a_day).map(|(free, a_day)| free / a_day),
+            full_in_days: free.zip(a_day).and_then(|(free, a_day)| steps(free / a_day)),
         })
     }
 
@@ -124,6 +126,12 @@ impl History {
         let difference = value(last)? - value(first)?;
         (covered >= COVERED).then_some((difference as f64 / covered) as i64)
     }
+}
+
+/// Days in steps of a tenth, so that status does not change with every file; none beyond ten years.
+fn steps(days: i64) -> Option<i64> {
+    let step = 10_i64.pow(days.max(1).ilog10().saturating_sub(1));
+    (days <= LONGEST_FORECAST).then_some(days / step * step)
 }
 
 #[cfg(test)]
@@ -158,6 +166,12 @@ mod tests {
         let week = week.capacity(Some(24_000)).expect("samples");
         assert_eq!(week.database.week, Some(16_800));
         assert_eq!(week.tables["public.a"].week, Some(1680));
+    }
+
+    #[test]
+    fn a_forecast_has_two_digits_and_an_end() {
+        assert_eq!([0, 9, 99, 123, 3649].map(steps), [Some(0), Some(9), Some(99), Some(120), Some(3600)]);
+        assert_eq!(steps(3651), None);
     }
 
     #[test]

@@ -17,6 +17,10 @@ const PART: usize = 700 << 10;
 pub const PARTS: usize = 16;
 /// The largest size of the files together: the operator reads them with little memory.
 pub const LIMIT: u64 = 8 << 20;
+/// The largest size of one file: that of a ConfigMap, which held files until there were packs.
+const FILE: u64 = 1 << 20;
+/// The largest size of the archive: each file has a header of half a KiB, or three of them.
+const ARCHIVE: u64 = 2 * LIMIT;
 
 /// Packs files, by their paths in the folder: the parts, in order, by their keys. The same files always
 /// give the same parts.
@@ -27,6 +31,13 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<(String, V
     let size: u64 = files.values().map(|content| content.len() as u64).sum();
     if size > LIMIT {
         return Err(too_large(format!("the folder has more than {} MiB: keep data out of it", LIMIT >> 20)));
+    }
+    if let Some((path, _)) = files.iter().find(|(_, content)| content.len() as u64 > FILE) {
+        return Err(too_large(format!("{path} has more than {} MiB: keep data out of it", FILE >> 20)));
+    }
+    let headers = files.keys().map(|path| if path.len() > 100 { 2048 + path.len() as u64 } else { 1024 });
+    if size + headers.sum::<u64>() > ARCHIVE - 4096 {
+        return Err(too_large(format!("the folder has {} files, more than are read: use an image", files.len())));
     }
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
     for (path, content) in files {
@@ -69,23 +80,37 @@ pub fn unpack(files: BTreeMap<String, Vec<u8>>) -> std::io::Result<BTreeMap<Stri
     let bytes: Vec<u8> = parts.into_values().flatten().copied().collect();
     let mut unpacked = BTreeMap::new();
     let mut left = LIMIT;
-    // What follows the end of the archive is read, too, but not kept.
-    let mut archive = tar::Archive::new(GzDecoder::new(bytes.as_slice()).take(2 * LIMIT));
+    let mut archive = tar::Archive::new(GzDecoder::new(bytes.as_slice()).take(ARCHIVE));
     for entry in archive.entries()? {
         let entry = entry?;
-        if !entry.header().entry_type().is_file() {
+        let kind = entry.header().entry_type();
+        if kind.is_dir() {
             continue;
         }
         let path = entry.path()?.to_str().ok_or_else(|| invalid("a name is not UTF-8".to_owned()))?.to_owned();
         if path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(invalid(format!("{path} is no path in a folder")));
         }
+        if !kind.is_file() {
+            return Err(invalid(format!("{path} is a link or no file")));
+        }
         let mut content = Vec::new();
-        let read = entry.take(left + 1).read_to_end(&mut content)? as u64;
+        let read = entry.take(left.min(FILE) + 1).read_to_end(&mut content)? as u64;
+        if read > FILE {
+            return Err(too_large(format!("{path} has more than {} MiB", FILE >> 20)));
+        }
         left = left
             .checked_sub(read)
             .ok_or_else(|| too_large(format!("the packed folder has more than {} MiB", LIMIT >> 20)))?;
-        unpacked.insert(path, content);
+        if unpacked.insert(path.clone(), content).is_some() {
+            return Err(invalid(format!("{path} is in the packed folder twice")));
+        }
+    }
+    // To its end, where its checksum is; what is cut off would otherwise look like the end of the archive.
+    let mut rest = archive.into_inner();
+    std::io::copy(&mut rest, &mut std::io::sink())?;
+    if rest.limit() == 0 {
+        return Err(too_large("the packed folder has more files than are read: use an image".to_owned()));
     }
     Ok(unpacked)
 }
@@ -118,7 +143,7 @@ mod tests {
             state ^= state << 17;
             state.to_le_bytes()[3]
         })
-        .take(1_500_000)
+        .take(1_000_000)
         .collect();
         let long = format!("2026-01-01-000000_{}/up.sql", "a name with spaces ".repeat(9));
         [("1_a/up.sql".to_owned(), b"SELECT 1".to_vec()), (long, noise), ("e/m/p.sql".to_owned(), Vec::new())].into()
@@ -162,6 +187,8 @@ mod tests {
         archive.append_data(&mut header, "1_a.up.sql", zeros.as_slice()).expect("written");
         let bytes = archive.into_inner().and_then(GzEncoder::finish).expect("written");
         let error = unpack([(format!("{KEY}1-of-1"), bytes)].into()).expect_err("too large").to_string();
-        assert_eq!(error, "the packed folder has more than 8 MiB");
+        assert_eq!(error, "1_a.up.sql has more than 1 MiB");
+        let many: BTreeMap<_, _> = (0..20_000).map(|number| (format!("{number}_a.up.sql"), Vec::new())).collect();
+        assert!(pack(&many).expect_err("too many").to_string().contains("20000 files"));
     }
 }

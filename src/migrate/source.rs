@@ -85,6 +85,13 @@ impl MigrationSet {
         }
     }
 
+    /// The number of the migration that has exactly this version.
+    pub fn exact(&self, text: &str) -> Option<i64> {
+        let meant = self.scheme.version(text).map(|version| version.number);
+        let number = meant.unwrap_or_else(|| Version::new(text.to_owned().into(), String::new()).number);
+        self.index.contains_key(&number).then_some(number)
+    }
+
     /// The place of a version among these; none if it is unknown.
     pub fn place(&self, version: &Version) -> Option<String> {
         if let Some(at) = self.index.get(&version.number) {

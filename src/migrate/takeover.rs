@@ -147,9 +147,15 @@ impl Read<'_> {
                 if second == Some("t") {
                     return Err(self.unfinished(version, "migrate force sets its state when you have"));
                 }
+                // The table has the last version alone: all before it count as applied.
+                drop(self.one(version));
                 self.up_to(version);
             }
-            (MigrationFormat::Tern, Some(version)) => self.up_to(version),
+            (MigrationFormat::Tern, Some("0")) => {}
+            (MigrationFormat::Tern, Some(version)) => {
+                drop(self.one(version));
+                self.up_to(version);
+            }
             // The last row of a version counts; the first of all is version 0.
             (MigrationFormat::Goose, Some(version)) if version != "0" => match (second, self.number(version)) {
                 (Some("t"), _) => drop(self.one(version)),
@@ -223,14 +229,14 @@ impl Read<'_> {
         Ok(())
     }
 
-    /// The number of a version in the ledger.
+    /// The number of a version that the source has.
     fn number(&self, text: &str) -> Option<i64> {
-        self.set.version(&text.to_owned().into()).map(|version| version.number)
+        self.set.exact(text)
     }
 
     /// Records one version as applied.
     fn one(&mut self, text: &str) -> Option<i64> {
-        match self.number(text).filter(|number| self.set.of(*number).is_some()) {
+        match self.number(text) {
             Some(number) => {
                 self.applied.insert(number);
                 Some(number)

@@ -17,8 +17,9 @@ use crate::api::names::{
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
-    Approval, BackupType, Baseline, ClientSpec, ImageSource, MigrationSource, MigrationsSpec, Permission, PodMetadata,
-    PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource, UpdatePolicy,
+    Approval, BackupType, Baseline, ClientSpec, ImageSource, MigrationFormat, MigrationSource, MigrationsSpec,
+    Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource,
+    UpdatePolicy,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -424,6 +425,13 @@ fn migrations(spec: &MigrationsSpec, resource: &ServiceDatabase) -> Result<Migra
     let seconds = |field: &str, seconds: i64| {
         u32::try_from(seconds).map_err(|_| invalid(format!("spec.migrations.{field} is out of its bounds: {seconds}")))
     };
+    if spec.baseline == Baseline::FromTool && spec.source.format == MigrationFormat::Auto {
+        return Err(invalid(
+            "spec.migrations.baseline FromTool needs spec.migrations.source.format: files of several tools have the same \
+             names, and their tables differ"
+                .to_owned(),
+        ));
+    }
     let policy = Policy {
         target_version: spec.target_version.clone(),
         allow_rollback: spec.rollback == Permission::Allow,

@@ -89,8 +89,9 @@ fn render(sessions: &[Session]) -> String {
     text
 }
 
-/// The sessions that wait for locks below those that they wait for. One that waits for several is below each; a
-/// deadlock, which the server ends within a second, is shown from its lowest process on.
+/// The sessions that wait for locks below those that they wait for, each once: one that waits for several is below the
+/// last of them, since in a queue everybody waits for all before. A deadlock, which the server ends within a second, is
+/// shown from its lowest process on.
 fn tree(sessions: &[Session]) -> String {
     let of = |pid: i32| sessions.iter().find(|session| session.pid == pid);
     let waiting: BTreeSet<i32> =
@@ -100,9 +101,9 @@ fn tree(sessions: &[Session]) -> String {
     if roots.is_empty() {
         roots.extend(holders.first());
     }
-    let mut text = String::new();
+    let (mut text, mut printed) = (String::new(), BTreeSet::new());
     for root in roots {
-        branch(root, 0, &mut vec![], &of, sessions, &mut text);
+        branch(root, 0, &mut printed, &of, sessions, &mut text);
     }
     text
 }
@@ -110,7 +111,7 @@ fn tree(sessions: &[Session]) -> String {
 fn branch<'a>(
     pid: i32,
     depth: usize,
-    above: &mut Vec<i32>,
+    printed: &mut BTreeSet<i32>,
     of: &impl Fn(i32) -> Option<&'a Session>,
     sessions: &[Session],
     text: &mut String,
@@ -130,13 +131,16 @@ fn branch<'a>(
         None => format!("{pid}, a process of the server"),
     };
     text.push_str(&format!("{indent}{mark}{line}\n"));
-    above.push(pid);
+    if !printed.insert(pid) {
+        return;
+    }
     for session in sessions.iter().filter(|session| session.blocked_by.contains(&pid)) {
-        if !above.contains(&session.pid) {
-            branch(session.pid, depth + 1, above, of, sessions, text);
+        // Below the last one that it waits for: the others are printed by then.
+        let nearest = session.blocked_by.iter().all(|blocker| printed.contains(blocker));
+        if nearest && !printed.contains(&session.pid) {
+            branch(session.pid, depth + 1, printed, of, sessions, text);
         }
     }
-    above.pop();
 }
 
 fn short(text: &str) -> String {
@@ -181,10 +185,16 @@ mod tests {
                 "  10 chat_a idle in transaction, open 5.0 s: statement of 10",
                 "    └ 11 chat_a active, open 5.0 s: statement of 11",
                 "      └ 12 chat_a active, open 5.0 s: statement of 12",
-                "    └ 12 chat_a active, open 5.0 s: statement of 12",
             ]
         );
         assert!(!render(&sessions).contains("statement of 13"), "an idle session is only counted");
+    }
+
+    #[test]
+    fn a_queue_in_which_each_waits_for_all_before_has_a_line_for_each() {
+        let blocked: Vec<Vec<i32>> = (1..=60).map(|pid| (1..pid).collect()).collect();
+        let sessions: Vec<_> = (1..).zip(&blocked).map(|(pid, before)| session(pid, "active", before)).collect();
+        assert_eq!(tree(&sessions).lines().count(), 60);
     }
 
     #[test]

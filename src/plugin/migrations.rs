@@ -182,7 +182,7 @@ fn line(record: &MigrationRecord) -> String {
     };
     let took = record.duration_ms.map(|took| format!(" in {}", duration(took))).unwrap_or_default();
     let error = record.error.as_ref().map(|error| format!(": {}", plain(error))).unwrap_or_default();
-    format!("{} {} {state}{took}{error}", record.version, plain(&record.name))
+    format!("{} {} {state}{took}{error}", plain(&record.version.to_string()), plain(&record.name))
 }
 
 fn condition<'a>(resource: &'a ServiceDatabase, kind: &str) -> Option<&'a Condition> {

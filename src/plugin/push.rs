@@ -74,14 +74,15 @@ fn files(folder: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
                 continue;
             }
             let path = format!("{prefix}{name}");
-            // Links are followed, as by kubectl create configmap.
-            let metadata = std::fs::metadata(entry.path())?;
+            let metadata = entry.metadata()?;
             if metadata.is_dir() {
-                // A link to a folder may lead in a circle.
-                if entry.file_type()?.is_dir() {
-                    folders.push((entry.path(), format!("{path}/")));
-                }
+                folders.push((entry.path(), format!("{path}/")));
                 continue;
+            }
+            if !metadata.is_file() {
+                // A link may lead to what nobody means to show, such as a key.
+                let message = format!("{path} is a link or no file: put the file itself there, or remove it");
+                return Err(std::io::Error::other(message));
             }
             left = left.checked_sub(metadata.len()).ok_or_else(|| {
                 std::io::Error::other(format!("it has more than {} MiB: keep data out of it", LIMIT >> 20))

@@ -66,6 +66,11 @@ fn compare(folder: &Folder, drafts: &[Draft]) -> Result<(), SourceError> {
     if let Some(file) = files.iter().find(|file| !listed.iter().any(|(_, name, _)| name == *file)) {
         return Err(SourceError::file(file, format!("{SUM} does not name this file; {remedy}")));
     }
+    let mut names: Vec<&str> = listed.iter().map(|(_, name, _)| *name).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(SourceError::file(SUM, format!("it names {} twice; {remedy}", pair[0])));
+    }
     let (mut exact, mut unix) = (Sha256::new(), Sha256::new());
     for (line, name, sum) in listed {
         let bytes = folder.bytes(name);

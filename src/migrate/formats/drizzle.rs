@@ -47,11 +47,16 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     // As long as before, so that the rest keeps its place.
     let semicolon = format!("{:<1$}", ";", BREAK.len());
     let mut times: HashMap<i64, &Entry> = HashMap::new();
+    let mut tags: HashSet<&str> = HashSet::new();
     for (index, entry) in journal.entries.iter().enumerate() {
         let file = format!("{}.sql", entry.tag);
         if !folder.has(&file) {
             let message =
                 format!("it names {}, and there is no file {file}: put the file back, or remove the entry", entry.tag);
+            return Err(SourceError::line(JOURNAL, at(&text, &entry.tag), message));
+        }
+        if !tags.insert(entry.tag.as_str()) {
+            let message = format!("it names {} twice: remove one of the entries", entry.tag);
             return Err(SourceError::line(JOURNAL, at(&text, &entry.tag), message));
         }
         if let Some(before) = times.insert(entry.when, entry) {

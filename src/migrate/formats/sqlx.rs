@@ -25,6 +25,11 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             return Err(SourceError::file(file, message));
         };
         let sql = folder.text(file)?;
+        if let Some(line) = other_direction(&sql) {
+            let message = "this line looks like the mark of a part that reverts, of a tool that is not known here: sqlx \
+                           would run the whole file. Give the parts files of their own, .up.sql and .down.sql";
+            return Err(SourceError::line(file, line, message));
+        }
         let run = if sql.starts_with(BARE) { Run::Query } else { TRANSACTION };
         let part = Part { file: file.to_owned(), sql, sum: None, run };
         let (name, side) = if let Some(name) = rest.strip_suffix(".down.sql") {
@@ -46,4 +51,37 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         return Err(SourceError::file(&down.file, message));
     }
     Ok(Layout { drafts, scheme: Scheme::Number, ignored })
+}
+
+/// The line of a comment that consists of words with which tools mark the part of a file that reverts.
+fn other_direction(sql: &str) -> Option<u32> {
+    const MARKS: [&str; 3] = ["down", "undo", "rollback"];
+    const BESIDE: [&str; 8] = ["migration", "migrate", "micrate", "rambler", "shmig", "sql", "section", "script"];
+    let is_mark = |line: &str| {
+        let Some(comment) = line.trim_start().strip_prefix("--") else { return false };
+        let lower = comment.to_ascii_lowercase();
+        let words: Vec<&str> =
+            lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        words.iter().any(|word| MARKS.contains(word))
+            && words.iter().all(|word| MARKS.contains(word) || BESIDE.contains(word))
+    };
+    let at = sql.lines().position(is_mark)?;
+    u32::try_from(at + 1).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::other_direction;
+
+    #[test]
+    fn a_mark_of_the_part_that_reverts_is_found() {
+        for sql in
+            ["CREATE TABLE a ();\n-- Down Migration\nDROP TABLE a;", "x;\n-- //@UNDO\ny;", "x;\n -- +micrate Down\n"]
+        {
+            assert_eq!(other_direction(sql), Some(2), "{sql}");
+        }
+        for sql in ["-- slows down the import\nx;", "SELECT 'down';", "-- the rollback of 2019 left these rows"] {
+            assert_eq!(other_direction(sql), None, "{sql}");
+        }
+    }
 }

@@ -133,7 +133,7 @@ pub fn synchronous(
         }
         // During a change of the primary it is unknown.
         None => held(previous, kind::SYNCHRONOUS_REPLICATION)
-            .unwrap_or_else(|| ConditionState::no(reason::NO_STANDBY, "no instance is the primary yet")),
+            .unwrap_or_else(|| ConditionState::no(reason::INITIALIZING, "no instance is the primary yet")),
         Some([]) => {
             let message = "no replica streams: commits do not wait for one, and are only on the primary's volume";
             ConditionState::no(reason::NO_STANDBY, message)

@@ -238,7 +238,7 @@ fn migrations(overview: &Overview, now: Timestamp) -> Option<String> {
     let Some(source) = &overview.migrations_config_map else {
         return Some("Migrations: none declared\n".to_owned());
     };
-    let version = overview.schema_version.as_deref().map(|version| format!("schema {version}, "));
+    let version = overview.schema_version.as_deref().map(|version| format!("schema {}, ", plain(version)));
     let counts = overview.migrations.clone().unwrap_or_default();
     let mut text = format!(
         "Migrations: {}{} applied, {} pending, {} failed, from the ConfigMap {source}\n",

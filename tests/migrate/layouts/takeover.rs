@@ -33,6 +33,24 @@ async fn take(database: &Database, format: MigrationFormat, files: &[(&str, &str
     }
 }
 
+/// A later release brings the version: it would run a second time.
+#[tokio::test]
+async fn a_version_that_the_source_lacks_is_refused() {
+    let table =
+        "CREATE TABLE schema_migrations (version bigint, dirty bool); INSERT INTO schema_migrations VALUES (12, false)";
+    let database = with_table("take_newer", table).await;
+    let files = [("1_a.up.sql", "CREATE TABLE t1 ()"), ("10_b.up.sql", "CREATE TABLE t10 ()")];
+    let failure = take(&database, MigrationFormat::GolangMigrate, &files).await.expect_err("12 is not in the source");
+    assert!(failure.message.contains("12"), "{}", failure.message);
+
+    let table = "CREATE TABLE gorp_migrations (id text, applied_at timestamptz);
+                 INSERT INTO gorp_migrations VALUES ('1_users.sql', now())";
+    let database = with_table("take_other_name", table).await;
+    let files = [("1_users_index.sql", "-- +migrate Up\nCREATE TABLE t1 ();")];
+    let failure = take(&database, MigrationFormat::SqlMigrate, &files).await.expect_err("another migration");
+    assert!(failure.message.contains("1_users"), "{}", failure.message);
+}
+
 const GOOSE: &str = "-- +goose Up\nCREATE TABLE t1 (id int);\n";
 
 #[tokio::test]
