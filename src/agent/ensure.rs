@@ -216,10 +216,6 @@ async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), Ensu
              ALTER ROLE {role} RESET ALL;"
         );
     }
-    for role in [PostgresNames::READER, monitor] {
-        // Servicedb's own work is no work of the service.
-        statements += &format!("ALTER ROLE {role} SET pgaudit.log = 'none';");
-    }
     statements += &format!("GRANT {} TO {};", ident(&names.owner()), PostgresNames::AS_OWNER);
     statements += &format!("GRANT pg_monitor TO {monitor}; GRANT CONNECT ON DATABASE postgres TO {monitor};");
     execute(client, "the local logins", &statements).await

@@ -88,7 +88,7 @@ impl MigrationSet {
     /// The number of the migration that has exactly this version.
     pub fn exact(&self, text: &str) -> Option<i64> {
         let meant = self.scheme.version(text).map(|version| version.number);
-        let number = meant.unwrap_or_else(|| Version::new(text.to_owned().into(), String::new()).number);
+        let number = meant.unwrap_or_else(|| Version::new(SchemaVersion::new(text), String::new()).number);
         self.index.contains_key(&number).then_some(number)
     }
 
