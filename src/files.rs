@@ -15,6 +15,14 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a file. A missing file is no error.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes everything under `new` durable, then renames it to `name`.
 pub fn commit_tree(new: &Path, name: &Path) -> io::Result<()> {
     write_out(new)?;

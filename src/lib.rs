@@ -3,9 +3,9 @@
 //! Reading order: [`api`] is the resource that users write and read; [`contract`] has the
 //! documents between the parts; [`operator`] turns resources into Kubernetes and Vault objects
 //! and observations into status; [`agent`] runs in every database pod; [`migrate`] is the
-//! migration Job; [`backup`] is the backup Job; [`pooler`] is the parent of PgBouncer; [`check`] tests Vault, credentials and PostgreSQL once; [`vault`] and
-//! [`postgres`] are the clients of Vault and PostgreSQL; [`plugin`] is `kubectl servicedb`;
-//! [`reference`] generates the reference page.
+//! migration Job; [`backup`] is the backup Job; [`pooler`] is the parent of PgBouncer; [`check`] tests Vault,
+//! credentials and PostgreSQL once; [`vault`] and [`postgres`] are the clients of Vault and PostgreSQL; [`plugin`] is
+//! `kubectl servicedb`; [`reference`] generates the reference page.
 
 pub mod api;
 pub mod contract;
@@ -21,6 +21,8 @@ mod backoff;
 pub mod backup;
 #[cfg(unix)]
 pub mod check;
+#[cfg(unix)]
+mod config_map;
 #[cfg(unix)]
 mod files;
 #[cfg(unix)]

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::watch;
 
 use super::environment::Environment;
-use crate::backoff::Backoff;
+use crate::config_map;
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::pod::VOLUME;
+
+/// The longest pause between two attempts to watch it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The last known state; none before the first.
 pub type DesiredState = watch::Receiver<Option<Arc<Desired>>>;
@@ -53,34 +54,19 @@ async fn watch_changes(
     copy: PathBuf,
     sender: watch::Sender<Option<Arc<Desired>>>,
 ) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-    let selected = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(config_maps, selected).boxed();
-    while let Some(event) = events.next().await {
-        let config_map = match event {
-            Ok(Event::Apply(config_map) | Event::InitApply(config_map)) => config_map,
-            // An operator that is being replaced may delete and recreate it; the last known state holds until
-            // then.
-            Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {
-                backoff.reset();
-                continue;
+    let of = name.clone();
+    config_map::follow(config_maps, name, LONGEST_PAUSE, |config_map| match parse(&config_map) {
+        Ok(desired) => {
+            if sender.borrow().as_deref() != Some(&desired) {
+                keep_copy(&copy, &config_map);
+                sender.send_replace(Some(Arc::new(desired)));
             }
-            Err(error) => {
-                tracing::warn!(%error, name, "the watch of the desired state was interrupted; retrying");
-                backoff.wait().await;
-                continue;
-            }
-        };
-        match parse(&config_map) {
-            Ok(desired) => {
-                if sender.borrow().as_deref() != Some(&desired) {
-                    keep_copy(&copy, &config_map);
-                    sender.send_replace(Some(Arc::new(desired)));
-                }
-            }
-            Err(problem) => tracing::error!(name, problem, "the desired state is invalid; keeping the last known one"),
         }
-    }
+        Err(problem) => {
+            tracing::error!(name = of, problem, "the desired state is invalid; keeping the last known one");
+        }
+    })
+    .await;
 }
 
 /// Reads the state from its ConfigMap.

@@ -18,6 +18,7 @@ use super::{ledger, lexer, session, source};
 use crate::api::conditions::reason;
 use crate::contract::migration::Outcome;
 use crate::contract::pod;
+use crate::files;
 use crate::postgres::{Connection, describe, immune};
 
 /// The interval of checks of the session with the lock, and their timeout.
@@ -93,10 +94,7 @@ async fn still_held(client: &Client, statement: &str) -> Result<(), Stopped> {
 }
 
 fn remove_service_file() -> std::io::Result<()> {
-    match std::fs::remove_file(Path::new(pod::SESSION_DIR).join(pod::SERVICE_FILE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::remove_file(&Path::new(pod::SESSION_DIR).join(pod::SERVICE_FILE))
 }
 
 fn unwritable(error: &std::io::Error) -> Stopped {

@@ -4,16 +4,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::environment::Environment;
-use crate::backoff::Backoff;
+use crate::config_map;
 use crate::contract::pooler::{HOLD_KEY, Hold, ORDERS_DIR, SETTINGS_KEY, Settings};
+
+/// The longest pause between two attempts to watch them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The last known orders.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,22 +50,7 @@ pub async fn first(orders: &mut watch::Receiver<Orders>) -> Settings {
 }
 
 async fn watch_changes(config_maps: Api<ConfigMap>, name: String, sender: watch::Sender<Orders>) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    let selected = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(config_maps, selected).boxed();
-    while let Some(event) = events.next().await {
-        let config_map = match event {
-            Ok(Event::Apply(config_map) | Event::InitApply(config_map)) => config_map,
-            Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {
-                backoff.reset();
-                continue;
-            }
-            Err(error) => {
-                tracing::warn!(%error, name, "the watch of the orders was interrupted; retrying");
-                backoff.wait().await;
-                continue;
-            }
-        };
+    config_map::follow(config_maps, name, LONGEST_PAUSE, |config_map| {
         let settings = parse::<Settings>(&config_map, SETTINGS_KEY);
         let hold = parse(&config_map, HOLD_KEY);
         sender.send_if_modified(|known| {
@@ -73,7 +59,8 @@ async fn watch_changes(config_maps: Api<ConfigMap>, name: String, sender: watch:
             *known = now;
             changed
         });
-    }
+    })
+    .await;
 }
 
 fn parse<T: DeserializeOwned>(config_map: &ConfigMap, key: &str) -> Option<T> {

@@ -80,10 +80,10 @@ pub enum Start {
 }
 
 /// Waits, before anything of the data directory is used, while this instance is to stand still; exchanges the data
-/// directory if it is to; and removes one of a state that was left.
+/// directory if it is to; and sets one of a state that was left aside.
 ///
 /// # Errors
-/// If the data directory of a left state cannot be removed.
+/// If the data directory of a left state cannot be set aside.
 pub async fn settle(
     environment: &Environment,
     client: kube::Client,
@@ -113,7 +113,7 @@ pub async fn settle(
                     }
                     Err(message) => {
                         // A later attempt must not succeed: the operator may have seen this one's failure.
-                        if let Err(error) = withdraw(Path::new(PGDATA_RESTORED)) {
+                        if let Err(error) = files::remove_file(&Path::new(PGDATA_RESTORED).join(MARK)) {
                             tracing::warn!(%error, "the mark of the restored folder cannot be removed");
                         }
                         tracing::error!(message, "the data directory is not replaced");
@@ -129,7 +129,7 @@ pub async fn settle(
                 return Ok(Start::Usual);
             }
             Part::None => {
-                remove_left(current.branch.as_ref().map(|branch| branch.timeline))?;
+                set_left_aside(current.branch.as_ref().map(|branch| branch.timeline))?;
                 return Ok(Start::Usual);
             }
         }
@@ -147,7 +147,7 @@ async fn read(environment: &Environment, client: kube::Client) -> Option<Desired
 
 /// Sets a data directory of a state that a restore in place has left aside: it is in the archive, and Patroni would try
 /// to continue with it. It is removed as one that was replaced by a clone (`agent::aside`).
-fn remove_left(branch: Option<u32>) -> std::io::Result<()> {
+fn set_left_aside(branch: Option<u32>) -> std::io::Result<()> {
     let folder = Path::new(PGDATA);
     let Some(branch) = branch.filter(|_| folder.exists()) else { return Ok(()) };
     match control::read(folder) {
@@ -201,23 +201,11 @@ fn switch(id: &str) -> Result<Switched, String> {
     Ok(switched)
 }
 
-/// Removes the mark of a restored folder: it does not become the data directory.
-fn withdraw(restored: &Path) -> std::io::Result<()> {
-    remove_file(&restored.join(MARK))
-}
-
 /// Lets the restored instance start as the primary, although Patroni may have made it a replica since: no other one
 /// runs.
 fn make_primary(folder: &Path) -> std::io::Result<()> {
-    remove_file(&folder.join("standby.signal"))?;
-    remove_file(&folder.join("recovery.signal"))
-}
-
-fn remove_file(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::remove_file(&folder.join("standby.signal"))?;
+    files::remove_file(&folder.join("recovery.signal"))
 }
 
 /// Checks that the way back exists: everything of the state that is left is in the archive.

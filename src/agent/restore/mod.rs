@@ -14,6 +14,7 @@ use super::settings;
 use crate::contract::backup::{Restore, Target};
 use crate::contract::desired::Desired;
 use crate::contract::pod::PGDATA_NEW;
+use crate::files;
 use crate::pgbackrest::secrets::Secrets;
 use crate::restore::{self, Restored};
 
@@ -55,10 +56,7 @@ pub async fn run(
 /// Removes what was of the database before, and of the recovery.
 fn leave_behind(folder: &Path) -> Result<(), String> {
     for file in LEFT_BEHIND {
-        match std::fs::remove_file(folder.join(file)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(format!("{file}: {error}")),
-            _ => {}
-        }
+        files::remove_file(&folder.join(file)).map_err(|error| format!("{file}: {error}"))?;
     }
     // It has the settings of the recovery.
     std::fs::write(folder.join("postgresql.auto.conf"), "").map_err(|error| format!("postgresql.auto.conf: {error}"))

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::folder::{Folder, is_sql, strip_ending};
-use super::{Draft, Kind, Layout, NO_TRANSACTION, Part, Scheme, TRANSACTION, Version};
+use super::{Draft, Layout, NO_TRANSACTION, Part, Scheme, TRANSACTION, Version};
 use crate::api::SchemaVersion;
 use crate::migrate::source::SourceError;
 
@@ -28,15 +28,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         let (version, name) = stem.split_once('_').unwrap_or((stem, ""));
         let version = Version::new(SchemaVersion::new(version), file.to_owned());
         let part = Part { file: file.to_owned(), sql, sum: None, run };
-        drafts.push(Draft {
-            version,
-            name: name.to_owned(),
-            kind: Kind::Versioned,
-            up: part,
-            down: None,
-            doubt: None,
-            key: None,
-        });
+        drafts.push(Draft::up_only(version, name.to_owned(), part));
     }
     if folder.has(SUM) {
         compare(folder, &drafts)?;

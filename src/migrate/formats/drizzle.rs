@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::folder::{Folder, is_sql, leading_digits};
 use super::marks::line_of;
-use super::{Draft, Kind, Layout, Part, Scheme, TRANSACTION, Version};
+use super::{Draft, Layout, Part, Scheme, TRANSACTION, Version};
 use crate::api::SchemaVersion;
 use crate::migrate::source::SourceError;
 use crate::migrate::version::padded;
@@ -72,15 +72,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         let part = Part { file, sql, sum: Some(written), run: TRANSACTION };
         let name = leading_digits(&entry.tag).1.trim_start_matches('_').to_owned();
         let version = Version::new(SchemaVersion::new(&entry.tag), padded(&index.to_string()));
-        drafts.push(Draft {
-            version,
-            name,
-            kind: Kind::Versioned,
-            up: part,
-            down: None,
-            doubt: None,
-            key: Some(entry.when.to_string()),
-        });
+        drafts.push(Draft { key: Some(entry.when.to_string()), ..Draft::up_only(version, name, part) });
     }
     let files: HashSet<&str> = drafts.iter().map(|draft| draft.up.file.as_str()).collect();
     let listed = |file: &str| files.contains(file);

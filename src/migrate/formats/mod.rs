@@ -44,6 +44,13 @@ struct Draft {
     key: Option<String>,
 }
 
+impl Draft {
+    /// A migration that nothing reverts.
+    fn up_only(version: Version, name: String, up: Part) -> Self {
+        Self { version, name, kind: Kind::Versioned, up, down: None, doubt: None, key: None }
+    }
+}
+
 /// A direction of a migration.
 struct Part {
     /// The file that has it.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::folder::{Folder, leading_digits};
-use super::{Draft, Kind, Layout, Part, Run, Scheme, Version};
+use super::{Draft, Layout, Part, Run, Scheme, Version};
 use crate::api::SchemaVersion;
 use crate::migrate::source::SourceError;
 
@@ -32,15 +32,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         let (_, title) = leading_digits(name);
         let title = title.trim_start_matches('_').to_owned();
         let version = Version::new(SchemaVersion::new(name), collated(name));
-        drafts.push(Draft {
-            version,
-            name: title,
-            kind: Kind::Versioned,
-            up: part,
-            down: None,
-            doubt: None,
-            key: None,
-        });
+        drafts.push(Draft::up_only(version, title, part));
     }
     if let Some(name) = without.iter().find(|name| !folder.has(&format!("{name}/{FILE}"))) {
         let message =

@@ -2,7 +2,7 @@
 //! migration that may be applied late.
 
 use super::folder::{Folder, base, leading_digits};
-use super::{Draft, Kind, Layout, Part, Scheme, TRANSACTION};
+use super::{Draft, Layout, Part, Scheme, TRANSACTION};
 use crate::migrate::source::SourceError;
 
 /// Reads it.
@@ -27,15 +27,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         let version = Scheme::Number.version(digits);
         let version = version.ok_or_else(|| SourceError::file(file, "its version is too large"))?;
         let part = Part { file: file.to_owned(), sql: folder.text(file)?, sum: None, run: TRANSACTION };
-        drafts.push(Draft {
-            version,
-            name: name.to_owned(),
-            kind: Kind::Versioned,
-            up: part,
-            down: None,
-            doubt: None,
-            key: None,
-        });
+        drafts.push(Draft::up_only(version, name.to_owned(), part));
     }
     Ok(Layout { drafts, scheme: Scheme::Number, ignored })
 }

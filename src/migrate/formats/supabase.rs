@@ -1,7 +1,7 @@
 //! Supabase: `<digits>_<name>.sql`, in the order of the digits as text.
 
 use super::folder::{Folder, is_sql, leading_digits, strip_ending};
-use super::{Draft, Kind, Layout, Part, Run, Scheme};
+use super::{Draft, Layout, Part, Run, Scheme};
 use crate::migrate::source::SourceError;
 
 /// Reads it.
@@ -17,15 +17,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             continue;
         };
         let part = Part { file: file.to_owned(), sql: folder.text(file)?, sum: None, run: Run::Query };
-        drafts.push(Draft {
-            version,
-            name: name.to_owned(),
-            kind: Kind::Versioned,
-            up: part,
-            down: None,
-            doubt: None,
-            key: None,
-        });
+        drafts.push(Draft::up_only(version, name.to_owned(), part));
     }
     Ok(Layout { drafts, scheme: Scheme::Text, ignored })
 }

@@ -16,6 +16,8 @@ use crate::operator::validate::RestoreRequest;
 const HOLD_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
 /// How long the switch may take before status has the way out.
 const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+/// What follows in a message while the others stop, and not in the result.
+const STOPPING: &str = "; the other instances are being stopped";
 /// The number of left timelines that status keeps.
 const KEPT: usize = 20;
 
@@ -191,7 +193,7 @@ fn advance(known: &Known<'_>, state: &mut State) {
                 state.desired = None;
                 return start(known, state);
             }
-            tell(state, format!("{}; the other instances are being stopped", prepared.summary));
+            tell(state, format!("{}{STOPPING}", prepared.summary));
             state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, ..current });
         }
         (Stage::Prepare, _) => tell(state, format!("{} restores beside the running database", current.pod)),
@@ -327,7 +329,7 @@ fn done(known: &Known<'_>, state: &mut State, branch: &Branch) {
         state.left.drain(..surplus);
     }
     let what = state.status.as_ref().and_then(|status| status.run.message.clone()).unwrap_or_default();
-    let what = what.split("; the other instances").next().unwrap_or_default().to_owned();
+    let what = what.strip_suffix(STOPPING).unwrap_or(&what);
     let message = format!(
         "{what}; the way back: kubectl servicedb restore {} --to {} restores the state that was left",
         known.name, branch.at
