@@ -11,11 +11,16 @@ use serde_json::Value;
 const LONGEST_NAME: usize = 40;
 
 /// The fields of a store, and of its parts.
-const KNOWN: [(&str, &[&str]); 3] = [
-    ("", &["s3", "keys"]),
-    ("s3", &["endpoint", "region", "bucket", "prefix", "uriStyle", "ca"]),
-    ("keys", &["vaultPath", "accessKeyIdField", "secretAccessKeyField"]),
+const KNOWN: [(&str, &[&str]); 5] = [
+    ("", &["s3", "gcs", "azure", "keys"]),
+    ("s3", &["endpoint", "region", "bucket", "prefix", "uriStyle", "ca", "identity"]),
+    ("gcs", &["endpoint", "bucket", "prefix", "ca"]),
+    ("azure", &["endpoint", "account", "container", "prefix", "uriStyle", "ca", "keyType"]),
+    ("keys", &["vaultPath", "accessKeyIdField", "secretAccessKeyField", "keyField"]),
 ];
+/// Where Google Cloud Storage and Azure Blob Storage are, unless a store says so.
+const GCS: &str = "https://storage.googleapis.com";
+const AZURE: &str = "https://blob.core.windows.net";
 
 /// The stores of an installation, by name.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -26,10 +31,24 @@ pub struct Stores(pub BTreeMap<String, Store>);
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Store {
-    /// An S3 bucket.
-    pub s3: S3,
-    /// The record in Vault with its keys.
-    pub keys: Keys,
+    /// Where it is.
+    #[serde(flatten)]
+    pub service: Service,
+    /// The record in Vault with its keys. Absent: the identity of the node or pod gives access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Keys>,
+}
+
+/// A service that stores objects.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Service {
+    /// Amazon S3, or a service that is compatible with it.
+    S3(S3),
+    /// Google Cloud Storage.
+    Gcs(Gcs),
+    /// Azure Blob Storage.
+    Azure(Azure),
 }
 
 /// An S3 bucket.
@@ -51,9 +70,75 @@ pub struct S3 {
     /// The authority that signed the certificate of the endpoint, PEM; empty: one of the system's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ca: String,
+    /// Whose identity gives access, for a store without keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
-/// How requests name the bucket.
+/// A bucket of Google Cloud Storage.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Gcs {
+    /// The address.
+    #[serde(default = "gcs_endpoint")]
+    pub endpoint: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The folder in the bucket; empty for its root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// As [`S3::ca`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ca: String,
+}
+
+/// A container of Azure Blob Storage.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Azure {
+    /// The address, without the account.
+    #[serde(default = "azure_endpoint")]
+    pub endpoint: String,
+    /// The storage account.
+    pub account: String,
+    /// The container.
+    pub container: String,
+    /// The folder in the container; empty for its root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// Whether the account is part of the host name or of the path.
+    #[serde(default)]
+    pub uri_style: UriStyle,
+    /// As [`S3::ca`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ca: String,
+    /// The kind of its key.
+    #[serde(default)]
+    pub key_type: AzureKey,
+}
+
+/// The identity of a workload in Amazon's cloud.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Identity {
+    /// The role of the node, from its metadata service.
+    Node,
+    /// The role that is associated with the pod's ServiceAccount (EKS Pod Identity).
+    Pod,
+}
+
+/// The kind of a key of Azure.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AzureKey {
+    /// A key of the storage account.
+    #[default]
+    Shared,
+    /// A shared access signature.
+    Sas,
+}
+
+/// How requests name the bucket or account.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum UriStyle {
@@ -76,6 +161,18 @@ pub struct Keys {
     /// The field with the secret access key.
     #[serde(default = "secret_access_key")]
     pub secret_access_key_field: String,
+    /// The field with the key of a store that has one alone: for Google's cloud the JSON document of a service
+    /// account's key, for Azure a key of the account or a shared access signature.
+    #[serde(default = "key")]
+    pub key_field: String,
+}
+
+fn gcs_endpoint() -> String {
+    GCS.to_owned()
+}
+
+fn azure_endpoint() -> String {
+    AZURE.to_owned()
 }
 
 fn access_key_id() -> String {
@@ -84,6 +181,10 @@ fn access_key_id() -> String {
 
 fn secret_access_key() -> String {
     "secret-access-key".to_owned()
+}
+
+fn key() -> String {
+    "key".to_owned()
 }
 
 /// The place of a database in a store.
@@ -209,6 +310,11 @@ impl Stores {
     pub fn parse(text: &str) -> Result<Self, String> {
         let given: Value = serde_json::from_str(text).map_err(|error| format!("backup.stores: {error}"))?;
         for (name, store) in given.as_object().into_iter().flatten() {
+            let kinds =
+                ["s3", "gcs", "azure"].into_iter().filter(|kind| store.get(kind).is_some_and(|part| !part.is_null()));
+            if kinds.count() != 1 {
+                return Err(format!("backup.stores.{name}: set exactly one of s3, gcs and azure"));
+            }
             // Not by the types, which agents read, too: an older agent must ignore a newer field.
             for (part, known) in KNOWN {
                 let fields = if part.is_empty() { Some(store) } else { store.get(part) };
@@ -235,16 +341,30 @@ impl Stores {
 
 impl Store {
     fn check(&self) -> Result<(), String> {
-        let s3 = &self.s3;
-        s3.host().ok_or("s3.endpoint: an https:// address is needed, such as https://s3.example.com:9000")?;
-        for (field, value) in
-            [("s3.region", &s3.region), ("s3.bucket", &s3.bucket), ("keys.vaultPath", &self.keys.vault_path)]
-        {
-            if value.is_empty() {
-                return Err(format!("{field} is missing"));
-            }
+        let named = self.service.named();
+        let kind = self.service.kind();
+        host(self.service.endpoint()).ok_or_else(|| {
+            format!("{kind}.endpoint: an https:// address is needed, such as https://s3.example.com:9000")
+        })?;
+        if let Some((field, _)) = named.iter().find(|(_, value)| value.is_empty()) {
+            return Err(format!("{kind}.{field} is missing"));
         }
-        let parts = [&s3.endpoint, &s3.region, &s3.bucket, &s3.prefix, &self.keys.vault_path];
+        let identity = match &self.service {
+            Service::S3(s3) => Some(s3.identity),
+            _ => None,
+        };
+        match (&self.keys, identity) {
+            (Some(keys), _) if keys.vault_path.is_empty() => return Err("keys.vaultPath is missing".to_owned()),
+            (Some(_), Some(Some(_))) => {
+                return Err("s3.identity has no effect with keys: leave out one of them".to_owned());
+            }
+            (None, Some(None)) => {
+                return Err("keys is missing; or set s3.identity to node or pod, whose role gives access".to_owned());
+            }
+            _ => {}
+        }
+        let keys = self.keys.as_ref().map_or("", |keys| &keys.vault_path);
+        let parts = named.iter().map(|(_, value)| *value).chain([self.service.endpoint(), self.service.prefix(), keys]);
         match parts.into_iter().find(|part| !is_plain(part)) {
             Some(part) => Err(format!("{part:?} has a character that is not allowed here, or the part '..'")),
             None => Ok(()),
@@ -252,15 +372,60 @@ impl Store {
     }
 }
 
-impl S3 {
-    /// The endpoint's host and port.
-    pub fn host(&self) -> Option<(String, u16)> {
-        let uri: http::Uri = self.endpoint.parse().ok()?;
-        if uri.scheme_str() != Some("https") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return None;
+impl Service {
+    /// Its field.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::S3(_) => "s3",
+            Self::Gcs(_) => "gcs",
+            Self::Azure(_) => "azure",
         }
-        Some((uri.host()?.to_owned(), uri.port_u16().unwrap_or(443)))
     }
+
+    /// The fields that may not be empty.
+    fn named(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::S3(s3) => vec![("region", &s3.region), ("bucket", &s3.bucket)],
+            Self::Gcs(gcs) => vec![("bucket", &gcs.bucket)],
+            Self::Azure(azure) => vec![("account", &azure.account), ("container", &azure.container)],
+        }
+    }
+
+    /// The address.
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Self::S3(s3) => &s3.endpoint,
+            Self::Gcs(gcs) => &gcs.endpoint,
+            Self::Azure(azure) => &azure.endpoint,
+        }
+    }
+
+    /// The folder; empty for the root.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::S3(s3) => &s3.prefix,
+            Self::Gcs(gcs) => &gcs.prefix,
+            Self::Azure(azure) => &azure.prefix,
+        }
+    }
+
+    /// The authority that signed the certificate of the endpoint, PEM; empty: one of the system's.
+    pub fn ca(&self) -> &str {
+        match self {
+            Self::S3(s3) => &s3.ca,
+            Self::Gcs(gcs) => &gcs.ca,
+            Self::Azure(azure) => &azure.ca,
+        }
+    }
+}
+
+/// Host and port of an address.
+pub fn host(endpoint: &str) -> Option<(String, u16)> {
+    let uri: http::Uri = endpoint.parse().ok()?;
+    if uri.scheme_str() != Some("https") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return None;
+    }
+    Some((uri.host()?.to_owned(), uri.port_u16().unwrap_or(443)))
 }
 
 #[cfg(test)]
@@ -301,7 +466,14 @@ mod tests {
         assert!(refused(|store| store["s3"]["prefix"] = "a/../b".into()).contains("'..'"));
         assert!(refused(|store| store["s3"]["region"] = "a\nrepo1-s3-key=x".into()).contains("not allowed"));
         assert!(refused(|store| store["keys"]["vaultPath"] = "backups/*".into()).contains("not allowed"));
-        assert!(refused(|store| store["gcs"] = "x".into()).contains("unknown field"));
+        assert!(refused(|store| store["other"] = "x".into()).contains("unknown field"));
+        assert!(refused(|store| store["s3"]["other"] = "x".into()).contains("unknown field"));
+        assert!(refused(|store| store["gcs"] = serde_json::json!({"bucket": "b"})).contains("exactly one"));
+        assert!(
+            refused(|store| drop(store.as_object_mut().and_then(|store| store.remove("keys")))).contains("s3.identity")
+        );
+        assert!(refused(|store| store["s3"]["identity"] = "node".into()).contains("no effect"));
+        assert!(refused(|store| store["s3"]["identity"] = "other".into()).contains("other"));
         assert!(Stores::parse(r#"{"Main": {}}"#).is_err());
         assert_eq!(Stores::parse("{}"), Ok(Stores::default()));
     }
@@ -342,9 +514,29 @@ mod tests {
 
     #[test]
     fn the_port_is_the_endpoints_or_that_of_https() {
-        let mut s3 = Place::sample().store.s3;
-        assert_eq!(s3.host(), Some(("s3.store.svc".to_owned(), 7070)));
-        s3.endpoint = "https://s3.eu-central-1.amazonaws.com".into();
-        assert_eq!(s3.host(), Some(("s3.eu-central-1.amazonaws.com".to_owned(), 443)));
+        assert_eq!(host("https://s3.store.svc:7070"), Some(("s3.store.svc".to_owned(), 7070)));
+        let amazon = "s3.eu-central-1.amazonaws.com";
+        assert_eq!(host(&format!("https://{amazon}")), Some((amazon.to_owned(), 443)));
+    }
+
+    #[test]
+    fn each_service_is_named_by_what_it_needs() {
+        let parse = |store: serde_json::Value| Stores::parse(&serde_json::json!({"other": store}).to_string());
+        let with_keys = |part: &str, fields: serde_json::Value| {
+            parse(serde_json::json!({part: fields, "keys": {"vaultPath": "backups/other"}}))
+        };
+        let stores = with_keys("gcs", serde_json::json!({"bucket": "b"})).expect("a store");
+        assert_eq!(stores.0["other"].service.endpoint(), GCS);
+        assert!(parse(serde_json::json!({"gcs": {"bucket": "b"}})).is_ok(), "by the identity of the pod");
+        let said = with_keys("gcs", serde_json::json!({"bucket": ""})).expect_err("a refusal");
+        assert!(said.contains("backup.stores.other.gcs.bucket is missing"), "{said}");
+        let azure = serde_json::json!({"account": "a", "container": "c", "keyType": "sas", "uriStyle": "path"});
+        let stores = with_keys("azure", azure).expect("a store");
+        assert_eq!(stores.0["other"].service.endpoint(), AZURE);
+        assert!(with_keys("azure", serde_json::json!({"account": "a"})).is_err());
+        let written = serde_json::to_value(&stores).expect("a document");
+        assert_eq!(Stores::parse(&written.to_string()), Ok(stores));
+        let role = serde_json::json!({"endpoint": "https://s3", "region": "r", "bucket": "b", "identity": "pod"});
+        assert!(parse(serde_json::json!({"s3": role})).is_ok());
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::STANZA;
-use super::secrets::Secrets;
-use crate::contract::backup::{Place, UriStyle};
+use super::secrets::{Keys, Secrets};
+use crate::contract::backup::{AzureKey, Identity, Place, Service, UriStyle, host};
 use crate::contract::pod::{ARCHIVE_DIR, PGDATA, SOCKET_DIR};
 use crate::files;
 
@@ -17,6 +17,8 @@ use crate::files;
 pub const SPOOL: &str = "/tmp/pgbackrest";
 /// In the folder: the authority of the store's certificate.
 const CA: &str = "ca.crt";
+/// In the folder: the key of a service account, which pgBackRest reads from a file.
+const KEY: &str = "key.json";
 
 /// The configuration's file in its folder.
 const FILE: &str = "pgbackrest.conf";
@@ -53,45 +55,32 @@ impl Config<'_> {
     /// If a file cannot be written, or the store's address is not one.
     pub fn write(&self, folder: &Path, secrets: &Secrets) -> std::io::Result<bool> {
         std::fs::create_dir_all(folder)?;
-        replace(&folder.join(CA), &self.place.store.s3.ca)?;
+        replace(&folder.join(CA), self.place.store.service.ca())?;
+        let key_changed = match &secrets.keys {
+            Keys::ServiceAccount(key) => replace_if_other(&folder.join(KEY), key.expose_secret())?,
+            _ => false,
+        };
         let text = self.text(folder, secrets);
         let text = text.ok_or_else(|| std::io::Error::other("the store's endpoint is not an address"))?;
-        let (path, text) = (in_folder(folder), text.expose_secret());
-        if std::fs::read_to_string(&path).is_ok_and(|before| before == *text) {
-            return Ok(false);
-        }
-        replace(&path, text)?;
-        Ok(true)
+        Ok(replace_if_other(&in_folder(folder), text.expose_secret())? || key_changed)
     }
 
     fn text(&self, folder: &Path, secrets: &Secrets) -> Option<SecretString> {
-        let s3 = &self.place.store.s3;
-        let (host, port) = s3.host()?;
-        let style = match s3.uri_style {
-            UriStyle::Host => "host",
-            UriStyle::Path => "path",
-        };
-        let ca = if s3.ca.is_empty() {
+        let service = &self.place.store.service;
+        let (host, port) = host(service.endpoint())?;
+        let ca = if service.ca().is_empty() {
             String::new()
         } else {
             format!("repo1-storage-ca-file={}\n", folder.join(CA).display())
         };
-        let (id, key) = (secrets.access_key_id.expose_secret(), secrets.secret_access_key.expose_secret());
         let passphrase = secrets.passphrase.expose_secret();
-        let (region, bucket, path) = (&s3.region, &s3.bucket, &self.place.path);
+        let (repository, path) = (repository(service, &host, folder, &secrets.keys), &self.place.path);
         let (options, database) = (self.options, self.database);
         Some(
             format!(
                 "[global]
-repo1-type=s3
-repo1-s3-endpoint={host}
-repo1-storage-port={port}
-{ca}repo1-s3-uri-style={style}
-repo1-s3-region={region}
-repo1-s3-bucket={bucket}
-repo1-s3-key={id}
-repo1-s3-key-secret={key}
-repo1-path={path}
+{repository}repo1-storage-port={port}
+{ca}repo1-path={path}
 repo1-cipher-type=aes-256-cbc
 repo1-cipher-pass={passphrase}
 repo1-bundle=y
@@ -112,12 +101,74 @@ log-level-stderr=off
     }
 }
 
+/// The lines that name the service and open it.
+fn repository(service: &Service, host: &str, folder: &Path, keys: &Keys) -> String {
+    let style = |style: UriStyle| match style {
+        UriStyle::Host => "host",
+        UriStyle::Path => "path",
+    };
+    match service {
+        Service::S3(s3) => {
+            let keys = match keys {
+                Keys::Pair { id, secret } => {
+                    format!("repo1-s3-key={}\nrepo1-s3-key-secret={}\n", id.expose_secret(), secret.expose_secret())
+                }
+                _ if s3.identity == Some(Identity::Pod) => "repo1-s3-key-type=pod-id\n".to_owned(),
+                _ => "repo1-s3-key-type=auto\n".to_owned(),
+            };
+            let (region, bucket, style) = (&s3.region, &s3.bucket, style(s3.uri_style));
+            format!(
+                "repo1-type=s3
+repo1-s3-endpoint={host}
+repo1-s3-uri-style={style}
+repo1-s3-region={region}
+repo1-s3-bucket={bucket}
+{keys}"
+            )
+        }
+        Service::Gcs(gcs) => {
+            let key = match keys {
+                Keys::ServiceAccount(_) => format!("repo1-gcs-key={}\n", folder.join(KEY).display()),
+                _ => "repo1-gcs-key-type=auto\n".to_owned(),
+            };
+            format!("repo1-type=gcs\nrepo1-gcs-endpoint={host}\nrepo1-gcs-bucket={}\n{key}", gcs.bucket)
+        }
+        Service::Azure(azure) => {
+            let key = match (keys, azure.key_type) {
+                (Keys::Azure(key), AzureKey::Shared) => format!("repo1-azure-key={}\n", key.expose_secret()),
+                (Keys::Azure(key), AzureKey::Sas) => {
+                    format!("repo1-azure-key-type=sas\nrepo1-azure-key={}\n", key.expose_secret())
+                }
+                _ => "repo1-azure-key-type=auto\n".to_owned(),
+            };
+            let (account, container, style) = (&azure.account, &azure.container, style(azure.uri_style));
+            format!(
+                "repo1-type=azure
+repo1-azure-endpoint={host}
+repo1-azure-uri-style={style}
+repo1-azure-account={account}
+repo1-azure-container={container}
+{key}"
+            )
+        }
+    }
+}
+
 /// Removes it: nothing is archived any more.
 ///
 /// # Errors
 /// If it cannot be removed.
 pub fn remove() -> std::io::Result<()> {
     files::remove_tree(Path::new(ARCHIVE_DIR))
+}
+
+/// Returns whether the file had another content, or did not exist.
+fn replace_if_other(path: &Path, text: &str) -> std::io::Result<bool> {
+    if std::fs::read_to_string(path).is_ok_and(|before| before == text) {
+        return Ok(false);
+    }
+    replace(path, text)?;
+    Ok(true)
 }
 
 /// A program that reads it meanwhile sees the file before or after.
@@ -149,5 +200,37 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn each_service_has_its_options_and_nothing_of_another() {
+        let lines = |store: serde_json::Value, keys: Keys| -> Vec<String> {
+            let store = serde_json::from_value(store).expect("a store");
+            let place = Place { store, ..Place::sample() };
+            let secrets = Secrets { keys, ..sample() };
+            let config = Config { place: &place, options: "", database: &local() };
+            let text = config.text(Path::new(ARCHIVE_DIR), &secrets).expect("a configuration");
+            text.expose_secret().lines().map(str::to_owned).collect()
+        };
+        let account = lines(serde_json::json!({"gcs": {"bucket": "b"}}), Keys::ServiceAccount("{}".into()));
+        for line in [
+            "repo1-type=gcs",
+            "repo1-gcs-endpoint=storage.googleapis.com",
+            "repo1-gcs-key=/run/servicedb/archive/key.json",
+        ] {
+            assert!(account.iter().any(|found| found == line), "{line}: {account:?}");
+        }
+        let own = lines(serde_json::json!({"gcs": {"bucket": "b"}}), Keys::Identity);
+        assert!(own.contains(&"repo1-gcs-key-type=auto".to_owned()) && !own.iter().any(|line| line.contains("s3")));
+        let azure = serde_json::json!({"azure": {"account": "a", "container": "c", "keyType": "sas"}});
+        let azure = lines(azure, Keys::Azure("?sv=1".into()));
+        for line in
+            ["repo1-azure-account=a", "repo1-azure-key-type=sas", "repo1-azure-key=?sv=1", "repo1-storage-port=443"]
+        {
+            assert!(azure.iter().any(|found| found == line), "{line}: {azure:?}");
+        }
+        let s3 = serde_json::json!({"endpoint": "https://s3", "region": "r", "bucket": "b", "identity": "pod"});
+        let s3 = lines(serde_json::json!({"s3": s3}), Keys::Identity);
+        assert!(s3.contains(&"repo1-s3-key-type=pod-id".to_owned()), "{s3:?}");
     }
 }

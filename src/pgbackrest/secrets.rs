@@ -4,15 +4,26 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::command::LONGEST_ERROR;
-use crate::contract::backup::{PASSPHRASE, Place};
+use crate::contract::backup::{PASSPHRASE, Place, Service};
 use crate::contract::records::Data;
 use crate::vault::{Vault, VaultError};
 
 /// What opens a store.
 pub struct Secrets {
-    pub(super) access_key_id: SecretString,
-    pub(super) secret_access_key: SecretString,
+    pub(super) keys: Keys,
     pub(super) passphrase: SecretString,
+}
+
+/// The keys of a store.
+pub(super) enum Keys {
+    /// An access key of S3.
+    Pair { id: SecretString, secret: SecretString },
+    /// The key of a service account of Google's cloud, a JSON document.
+    ServiceAccount(SecretString),
+    /// A key or a shared access signature of Azure.
+    Azure(SecretString),
+    /// None: the identity of the node or pod gives access.
+    Identity,
 }
 
 /// The error of reading them.
@@ -39,8 +50,14 @@ impl Secrets {
             let record = vault.read_kv(path).await?;
             record.ok_or_else(|| SecretsError::Missing(path.to_owned()))
         };
-        let (keys, passphrase) = tokio::try_join!(read(&place.store.keys.vault_path), read(&place.passphrase))?;
-        Self::of(place, &keys.data, &passphrase.data).map_err(SecretsError::Content)
+        let keys = async {
+            match &place.store.keys {
+                Some(keys) => Ok(read(&keys.vault_path).await?.data),
+                None => Ok(Data::default()),
+            }
+        };
+        let (keys, passphrase) = tokio::try_join!(keys, read(&place.passphrase))?;
+        Self::of(place, &keys, &passphrase.data).map_err(SecretsError::Content)
     }
 
     /// Takes them from the two records in Vault.
@@ -51,25 +68,67 @@ impl Secrets {
         let get = |record: &str, data: &Data, field: &str| -> Result<SecretString, String> {
             let value = data.get(field).filter(|value| !value.is_empty());
             let value = value.ok_or_else(|| format!("the record {record} in Vault has no field {field}"))?;
-            if value.contains(['\n', '\r']) {
-                return Err(format!("the field {field} of the record {record} in Vault has a line break"));
-            }
             Ok(value.clone().into())
         };
-        let from = &place.store.keys;
-        Ok(Self {
-            access_key_id: get(&from.vault_path, keys, &from.access_key_id_field)?,
-            secret_access_key: get(&from.vault_path, keys, &from.secret_access_key_field)?,
-            passphrase: get(&place.passphrase, passphrase, PASSPHRASE)?,
-        })
+        // A line of pgBackRest's configuration.
+        let line = |record: &str, data: &Data, field: &str| -> Result<SecretString, String> {
+            let value = get(record, data, field)?;
+            if value.expose_secret().contains(['\n', '\r']) {
+                return Err(format!("the field {field} of the record {record} in Vault has a line break"));
+            }
+            Ok(value)
+        };
+        let keys = match (&place.store.keys, &place.store.service) {
+            (None, _) => Keys::Identity,
+            (Some(from), Service::S3(_)) => Keys::Pair {
+                id: line(&from.vault_path, keys, &from.access_key_id_field)?,
+                secret: line(&from.vault_path, keys, &from.secret_access_key_field)?,
+            },
+            (Some(from), Service::Gcs(_)) => {
+                let key = get(&from.vault_path, keys, &from.key_field)?;
+                private_key(&key).ok_or_else(|| {
+                    format!(
+                        "the field {} of the record {} in Vault is no key of a service account (a JSON document with \
+                         private_key, client_email and token_uri)",
+                        from.key_field, from.vault_path
+                    )
+                })?;
+                Keys::ServiceAccount(key)
+            }
+            (Some(from), Service::Azure(_)) => Keys::Azure(line(&from.vault_path, keys, &from.key_field)?),
+        };
+        Ok(Self { keys, passphrase: line(&place.passphrase, passphrase, PASSPHRASE)? })
     }
 
     /// Replaces each of them in a text of pgBackRest, and cuts it: some of its errors quote the access key's id.
     pub fn redact(&self, text: &str) -> String {
-        let secrets = [&self.access_key_id, &self.secret_access_key, &self.passphrase];
-        let text = secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "…"));
+        let private;
+        let keys = match &self.keys {
+            Keys::Pair { id, secret } => vec![id, secret],
+            Keys::Azure(key) => vec![key],
+            Keys::ServiceAccount(key) => {
+                private = private_key(key);
+                std::iter::once(key).chain(&private).collect()
+            }
+            Keys::Identity => Vec::new(),
+        };
+        let secrets = keys.into_iter().chain([&self.passphrase]);
+        let text = secrets.fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "…"));
         text.chars().take(LONGEST_ERROR).collect()
     }
+}
+
+/// The private key in the key of a service account, if it is one.
+fn private_key(key: &SecretString) -> Option<SecretString> {
+    #[derive(serde::Deserialize)]
+    struct Key {
+        private_key: String,
+        #[serde(rename = "client_email")]
+        _client_email: String,
+        #[serde(rename = "token_uri")]
+        _token_uri: String,
+    }
+    serde_json::from_str::<Key>(key.expose_secret()).ok().map(|key| key.private_key.into())
 }
 
 #[cfg(test)]
@@ -95,6 +154,18 @@ pub mod tests {
         let keys = data(&[("access-key-id", "a"), ("secret-access-key", "b\nrepo1-path=/")]);
         let broken = Secrets::of(&place, &keys, &passphrase).err().expect("a refusal");
         assert!(broken.contains("line break") && !broken.contains("repo1-path"), "{broken}");
+    }
+
+    #[test]
+    fn a_service_accounts_key_is_a_document() {
+        let store = serde_json::json!({"gcs": {"bucket": "b"}, "keys": {"vaultPath": "backups/gcs"}});
+        let place = Place { store: serde_json::from_value(store).expect("a store"), ..Place::sample() };
+        let of = |key: &str| Secrets::of(&place, &data(&[("key", key)]), &data(&[("passphrase", "p")]));
+        let said = of("AKIA1").err().expect("a refusal");
+        assert!(said.contains("backups/gcs") && said.contains("service account") && !said.contains("AKIA1"), "{said}");
+        let key = serde_json::json!({"private_key": "of the account", "client_email": "e", "token_uri": "https://t"});
+        let secrets = of(&serde_json::to_string_pretty(&key).expect("a document")).ok().expect("secrets");
+        assert_eq!(secrets.redact("cannot sign with of the account"), "cannot sign with …");
     }
 
     #[test]

@@ -40,6 +40,9 @@ backup:
     main:
       s3: {endpoint: https://s3.example.com, region: eu-central-1, bucket: backups, prefix: production, uriStyle: path}
       keys: {vaultPath: backups/main}
+    google: {gcs: {bucket: backups}, keys: {vaultPath: backups/google, keyField: key}}
+    azure: {azure: {account: acme, container: backups, keyType: sas, uriStyle: path}, keys: {vaultPath: backups/azure}}
+    own: {s3: {endpoint: https://s3.example.com, region: eu-central-1, bucket: backups, identity: pod}}
   defaultStore: main
   restoreFrom: [{store: main, path: /prod/a/b/c, passphraseVaultPath: prod/a/b/backup/c, namespaces: [staging]}]
   concurrency: 3

@@ -123,7 +123,10 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         .archive
         .iter()
         .chain(database.restore.iter().map(|restore| &restore.place))
-        .flat_map(|place| [place.store.keys.vault_path.as_str(), place.passphrase.as_str()])
+        .flat_map(|place| {
+            let keys = place.store.keys.as_ref().map(|keys| keys.vault_path.as_str());
+            keys.into_iter().chain([place.passphrase.as_str()])
+        })
         .collect();
     of_store.sort_unstable();
     of_store.dedup();
