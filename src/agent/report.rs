@@ -36,6 +36,8 @@ pub enum Area {
     Volume,
     /// A PostgreSQL that stands still.
     Stall,
+    /// Writes that are refused, lest WAL fills the volume.
+    Writes,
     /// Memory: PostgreSQL ends when it runs out.
     Memory,
     /// PostgreSQL and Patroni.
@@ -119,7 +121,7 @@ impl Reporter {
 
     /// Clears the parts that only a leader reports.
     pub fn forget_leading(&self) {
-        for area in [Area::Credentials, Area::Ensure, Area::Settings] {
+        for area in [Area::Writes, Area::Credentials, Area::Ensure, Area::Settings] {
             self.trouble(area, None);
         }
         self.update(|report| report.vault = None);

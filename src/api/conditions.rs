@@ -146,6 +146,9 @@ pub mod reason {
         VOLUME_LARGER = "VolumeLarger";
         /// A volume is full.
         VOLUME_FULL = "VolumeFull";
+        /// WAL that cannot be archived fills the volume, and sessions are read-only until there is room
+        /// (spec.backup.whenVolumeFills).
+        WRITES_STOPPED = "WritesStopped";
         /// A volume claim was deleted or has lost its volume: the data is lost when the pod ends.
         VOLUME_TERMINATING = "VolumeTerminating";
         /// The API server refuses a pod, of an instance or of a Job, or its volume claim: a quota,

@@ -29,7 +29,7 @@ pub use pooler::{HoldStatus, OnTimeout, PlannedChangesSpec, PoolMode, PoolerSpec
 pub use spec::{
     BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy,
     ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy,
-    SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
+    SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy, WhenVolumeFills,
 };
 pub use status::{
     AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CapacityStatus,

@@ -299,6 +299,10 @@ pub struct BackupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_full_backups: Option<i32>,
 
+    /// What happens when WAL that cannot be archived fills the volume of the primary.
+    #[serde(default)]
+    pub when_volume_fills: WhenVolumeFills,
+
     /// Other namespaces in which this database may be restored into a new one, by its name.
     #[schemars(schema_with = "restorable_in_schema")]
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
@@ -308,6 +312,17 @@ pub struct BackupSpec {
     /// 2 CPUs and 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+}
+
+/// What happens when WAL that cannot be archived fills a volume.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenVolumeFills {
+    /// The WAL is given up: the archive has a gap, and a full backup follows.
+    #[default]
+    GiveUpArchive,
+    /// Sessions are read-only until there is room. WAL is given up only when half of the rest of the volume is
+    /// used all the same.
+    StopWrites,
 }
 
 /// When backups start: cron expressions with five fields. `H` in a field stands for a value that
@@ -347,6 +362,7 @@ impl Default for BackupSpec {
             schedule,
             retention_days: default_retention_days(),
             retention_full_backups: None,
+            when_volume_fills: WhenVolumeFills::default(),
             restorable_in: Vec::new(),
             resources: None,
         }

@@ -9,7 +9,9 @@ use tokio::process::Command;
 use tokio_postgres::Client;
 
 use super::job;
+use crate::agent::ledger;
 use crate::api::names::PostgresNames;
+use crate::api::{MigrationRecord, MigrationState};
 use crate::contract::backup::Target;
 use crate::contract::backup_job::{VerificationJob, VerificationOutcome};
 use crate::contract::pod::{ENV_VERIFICATION, PGDATA_NEW};
@@ -74,6 +76,7 @@ async fn check(job: &VerificationJob) -> Result<(), String> {
         return Err(format!("the backup is of another database: its system identifier is {found}, and not {wanted}"));
     }
     drop(connection);
+    check_ledger(job).await?;
     let connection = over_socket(SOCKET, &job.database, "servicedb verification").await;
     let connection = connection.map_err(|error| format!("the database {}: {error}", job.database))?;
     prepare(&connection.client).await.map_err(|error| describe(&error))?;
@@ -100,6 +103,20 @@ async fn check(job: &VerificationJob) -> Result<(), String> {
     } else {
         format!("the restored database cannot be checked: {said}")
     })
+}
+
+/// The migrations are the part of the data that Servicedb knows: what was applied long ago must be there.
+async fn check_ledger(job: &VerificationJob) -> Result<(), String> {
+    let Some(applied) = &job.applied else { return Ok(()) };
+    let ledger = ledger::look(SOCKET, &job.database).await.map_err(|error| format!("the restored ledger: {error}"))?;
+    let is_there = |record: &MigrationRecord| record.version == *applied && record.state == MigrationState::Completed;
+    if ledger.recent.iter().any(is_there) {
+        return Ok(());
+    }
+    let end = ledger.version.map_or_else(|| "has no migration".to_owned(), |version| format!("ends with {version}"));
+    Err(format!(
+        "the restored database lacks the migration {applied}, which was applied over an hour ago: its ledger {end}"
+    ))
 }
 
 /// Lets a login that is no superuser check: functions of the tenant in its indexes have no right then.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::backup::Place;
-use crate::api::BackupType;
+use crate::api::{BackupType, SchemaVersion};
 
 /// A backup to make.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub struct VerificationJob {
     /// PostgreSQL's system identifier, which the restored server must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
+    /// A migration that the restored ledger must have as completed: the newest one that was applied long
+    /// enough before for its WAL to be in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<SchemaVersion>,
 }
 
 /// The result.

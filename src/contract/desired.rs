@@ -10,6 +10,7 @@ use super::in_place::{Branch, InPlace};
 use super::memory::Bound;
 use super::order::Order;
 use super::records::Versions;
+use crate::api::WhenVolumeFills;
 
 /// The key of the ConfigMap.
 pub const KEY: &str = "desired.json";
@@ -80,6 +81,9 @@ pub struct Desired {
     /// Where WAL is archived; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Place>,
+    /// What happens when WAL that cannot be archived fills the volume.
+    #[serde(default)]
+    pub when_volume_fills: WhenVolumeFills,
     /// What the first instance restores instead of an empty database; absent once it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
@@ -137,6 +141,7 @@ impl Desired {
             authorities: None,
             pooler: None,
             archive: None,
+            when_volume_fills: WhenVolumeFills::default(),
             backup: None,
             restore: None,
             in_place: None,

@@ -89,7 +89,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let restore = Box::pin(bootstrap::resolve(&context, declared, &database, &observed)).await?;
     database.restore = restore.as_ref().ok().cloned().flatten();
     findings.database = Some(&database);
-    if resource.spec.paused {
+    if resource.spec.paused && !in_place::is_switching(observed.desired.as_ref()) {
         findings.stalled = Some(ConditionState::yes(reason::PAUSED, paused(&database, &observed)));
         keep_alive(&context, &database.owner, &observed, &mut findings).await;
         report(&context, &findings).await?;

@@ -19,7 +19,7 @@ use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, BackupType, Baseline, ClientSpec, ImageSource, MigrationFormat, MigrationSource, MigrationsSpec,
     Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource,
-    UpdatePolicy,
+    UpdatePolicy, WhenVolumeFills,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -280,6 +280,8 @@ pub struct Backups {
     pub retention_days: u32,
     /// How many full backups are kept instead.
     pub retention_full_backups: Option<u32>,
+    /// What happens when WAL that cannot be archived fills the volume.
+    pub when_volume_fills: WhenVolumeFills,
     /// CPU and memory of their Jobs, as declared.
     pub resources: Option<ResourceRequirements>,
     /// The requested backup, from annotations: its token, and its type.
@@ -304,6 +306,7 @@ fn backups(resource: &ServiceDatabase) -> Result<Backups, Invalid> {
             Some(Ok(number)) if number > 0 => Some(number),
             Some(_) => return Err(invalid("spec.backup.retentionFullBackups must be from 1 to 1000".to_owned())),
         },
+        when_volume_fills: spec.when_volume_fills,
         resources: spec.resources.clone(),
         request: token(resource, ANNOTATION_BACKUP).map(|token| (token, kind)),
         verification_request: token(resource, ANNOTATION_VERIFY_BACKUP),
@@ -328,7 +331,7 @@ fn archive(resource: &ServiceDatabase, options: &Options) -> Result<Option<Place
 /// The place in a store of the resource with these names and this uid.
 pub fn place(names: &Names, uid: &str, (name, store): (&str, &Store), cluster_id: &str) -> Place {
     let names = names.vault(cluster_id);
-    let prefix = store.s3.prefix.trim_matches('/');
+    let prefix = store.service.prefix().trim_matches('/');
     let folder = format!("{}/{uid}", names.folder());
     Place {
         name: name.to_owned(),

@@ -8,6 +8,7 @@ mod progress;
 mod segment;
 mod server;
 mod stanza;
+mod writes;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use progress::room;
 use progress::Progress;
 use segment::Segment;
 use stanza::Stanza;
+use writes::Writes;
 
 /// Interval between two reads of the keys in Vault: keys that are refused are read again at once.
 const KEYS_INTERVAL: Duration = Duration::from_secs(3600);
@@ -181,6 +183,8 @@ impl Archive {
             let Some(place) = desired::first(&mut state).await.archive.clone() else {
                 self.fails.send_replace(false);
                 reporter.update(|report| report.archive = None);
+                // An archive that filled the volume may have been turned off for it.
+                Writes::new(reporter).follow(None).await;
                 desired::changed(&mut state).await;
                 continue;
             };
@@ -258,6 +262,7 @@ impl Archive {
         reporter: &Reporter,
     ) {
         let (mut progress, mut segment) = (Progress::new(gap), Segment::default());
+        let mut writes = Writes::new(reporter);
         loop {
             let access = self.access.borrow().clone();
             let opened = access.opened(place);
@@ -278,9 +283,14 @@ impl Archive {
             if let Ok(Err(error)) = read.await {
                 tracing::debug!(error, "the statistics of the archiver cannot be read");
             }
-            match progress.look(refused.is_some() || opened.is_none()) {
-                Ok(true) => free_wal().await,
-                Ok(false) => {}
+            let policy = desired::first(&mut self.desired.clone()).await.when_volume_fills;
+            match progress.look(refused.is_some() || opened.is_none(), policy) {
+                Ok(look) => {
+                    writes.follow(look.stops_writes.then_some(place.name.as_str())).await;
+                    if look.gives_up {
+                        free_wal().await;
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "the WAL that waits for the archive cannot be counted"),
             }
             let redact =

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use crate::agent::volume;
+use crate::api::WhenVolumeFills;
 use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA};
 use crate::contract::report::ArchiveReport;
 use crate::pgbackrest::STANZA;
@@ -86,6 +87,16 @@ pub struct Progress {
     failures: u32,
     failure: Option<String>,
     given_up_at: Option<Timestamp>,
+    stops_writes: bool,
+}
+
+/// The result of a look at the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// WAL is given up, from now on.
+    pub gives_up: bool,
+    /// Writes are to be refused.
+    pub stops_writes: bool,
 }
 
 impl Progress {
@@ -100,6 +111,7 @@ impl Progress {
             failures: 0,
             failure: None,
             given_up_at,
+            stops_writes: false,
         }
     }
 
@@ -132,21 +144,31 @@ impl Progress {
         Ok(())
     }
 
-    /// Counts waiting segments, and gives them up where they fill the volume; returns whether that began now.
-    /// It needs no server, since one that is busy is when it matters. `refused`: nothing can be archived.
+    /// Counts waiting segments, and decides what happens where they fill the volume. It needs no server, since one that is busy is when it matters. `refused`: nothing can be archived.
     ///
     /// # Errors
     /// If the volume cannot be read or the marker not be written.
-    pub fn look(&mut self, refused: bool) -> std::io::Result<bool> {
+    pub fn look(&mut self, refused: bool, policy: WhenVolumeFills) -> std::io::Result<Look> {
         self.waiting = waiting(&Path::new(PGDATA).join("pg_wal/archive_status"))?;
         let (free, size) = (volume::free()?, volume::size()?);
-        self.give_up(refused, free, size)
+        self.decide(refused, policy, (free, size))
     }
 
-    /// Archives again once none waits.
-    fn give_up(&mut self, refused: bool, free: u64, size: u64) -> std::io::Result<bool> {
-        let is_stuck = refused || self.failures >= SIGHTINGS || u64::from(self.waiting) * SEGMENT >= size / SHARE;
-        if free < room(size) && self.waiting > 0 && is_stuck {
+    fn decide(&mut self, refused: bool, policy: WhenVolumeFills, (free, size): (u64, u64)) -> std::io::Result<Look> {
+        let room = room(size);
+        let stuck = refused || self.failures >= SIGHTINGS || u64::from(self.waiting) * SEGMENT >= size / SHARE;
+        // Once refused, until there is a quarter more room.
+        let fills = free < room && stuck || self.stops_writes && free < room.saturating_add(room / 4);
+        self.stops_writes = policy == WhenVolumeFills::StopWrites && self.waiting > 0 && fills;
+        // A session may ask for writes nevertheless, and a server that crashes for lack of room serves nobody.
+        let limit = if policy == WhenVolumeFills::StopWrites { room / 2 } else { room };
+        let gives_up = self.give_up(self.waiting > 0 && stuck && free < limit)?;
+        Ok(Look { gives_up, stops_writes: self.stops_writes })
+    }
+
+    /// Gives WAL up; returns whether that began now. Archives again once none waits.
+    fn give_up(&mut self, must: bool) -> std::io::Result<bool> {
+        if must {
             self.given_up_at = Some(Timestamp::now());
             let begins = !self.marker.exists();
             self.marker.set()?;
@@ -229,7 +251,8 @@ mod tests {
         let marker = std::env::temp_dir().join(format!("servicedb-given-up-{}", std::process::id()));
         let mut progress = Progress { waiting: 1, marker: Marker(marker.clone()), ..Progress::new(None) };
         let look = |progress: &mut Progress, refused, free| {
-            progress.give_up(refused, free, 8 * GB).expect("a marker");
+            let policy = WhenVolumeFills::GiveUpArchive;
+            assert!(!progress.decide(refused, policy, (free, 8 * GB)).expect("a marker").stops_writes);
             marker.exists()
         };
         assert!(!look(&mut progress, false, GB / 4), "data fills the volume, and the archive keeps up");
@@ -255,10 +278,34 @@ mod tests {
         let marker = std::env::temp_dir().join(format!("servicedb-room-{}", std::process::id()));
         let mut progress = Progress { waiting: 1, marker: Marker(marker), ..Progress::new(None) };
         for (size, room) in [(GB, GB / 10), (20 * GB, 2 * GB), (1000 * GB, 20 * GB)] {
-            assert!(!progress.give_up(true, room, size).expect("a marker") && !progress.marker.exists(), "{size}");
-            assert!(progress.give_up(true, room - 1, size).expect("a marker"), "{size}");
+            let mut gives_up = |free| {
+                let policy = WhenVolumeFills::GiveUpArchive;
+                progress.decide(true, policy, (free, size)).expect("a marker").gives_up
+            };
+            assert!(!gives_up(room) && gives_up(room - 1), "{size}");
             progress.marker.remove().expect("the marker");
         }
+    }
+
+    #[test]
+    fn writes_stop_before_wal_is_given_up_and_resume_with_room_to_spare() {
+        const GB: u64 = 1 << 30;
+        let marker = std::env::temp_dir().join(format!("servicedb-stops-{}", std::process::id()));
+        let mut progress = Progress { waiting: 1, marker: Marker(marker), ..Progress::new(None) };
+        let mut look = |refused, tenths: u64| {
+            let room = (tenths * GB / 10, 20 * GB);
+            let look = progress.decide(refused, WhenVolumeFills::StopWrites, room).expect("a marker");
+            (look.stops_writes, progress.marker.exists())
+        };
+        assert_eq!(look(true, 21), (false, false), "there is room");
+        assert_eq!(look(true, 19), (true, false));
+        assert_eq!(look(false, 24), (true, false), "the store is back, and the room is not");
+        assert_eq!(look(true, 26), (false, false));
+        assert_eq!(look(false, 19), (false, false), "the archive keeps up: data fills the volume");
+        assert_eq!(look(true, 9), (true, true), "the last resort");
+        progress.waiting = 0;
+        let look = progress.decide(true, WhenVolumeFills::StopWrites, (GB, 20 * GB)).expect("a marker");
+        assert!(!look.stops_writes && !progress.marker.exists(), "nothing waits");
     }
 
     #[test]

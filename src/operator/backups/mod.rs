@@ -6,19 +6,25 @@ mod run;
 pub mod schedule;
 pub mod slots;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::context::Context;
 use super::observe::Observation;
 use super::plan::backup;
 use super::validate::Database;
-use crate::api::{BackupRunStatus, JobRun, RequestState, ServiceDatabaseStatus, VerifiedBackup};
+use crate::api::{
+    BackupRunStatus, JobRun, MigrationRecord, MigrationState, RequestState, SchemaVersion, ServiceDatabaseStatus,
+    VerifiedBackup,
+};
 use crate::contract::backup_job::{BackupOutcome, VerificationOutcome};
 use crate::contract::desired::BackupRun;
 use crate::contract::report::ArchiveReport;
 use crate::operator::context::error::Error;
 use due::{Due, Known};
+
+/// How long ago a migration was applied that a restored ledger must have.
+const ARCHIVED: SignedDuration = SignedDuration::from_hours(1);
 
 /// The backups of one database in this reconcile.
 #[derive(Clone, Debug, Default)]
@@ -208,8 +214,10 @@ pub async fn start(
     let (component, planned) = match &start {
         Start::Backup(run) => (backup::COMPONENT, backup::job(database, &context.options, place, run)),
         Start::Verification(run) => {
-            let identifier = observed.system_identifier.as_deref();
-            (backup::VERIFICATION, backup::verification(database, &context.options, place, identifier, run))
+            let ledger = observed.primary().and_then(|primary| primary.report.as_ref()?.ledger.as_ref());
+            let applied = ledger.and_then(|ledger| long_applied(&ledger.recent, context.now()));
+            let expected = (observed.system_identifier.as_deref(), applied);
+            (backup::VERIFICATION, backup::verification(database, &context.options, place, expected, run))
         }
     };
     tracing::info!(job = planned.name, store = place.name, "starting a Job");
@@ -234,6 +242,15 @@ pub async fn start(
         Start::Verification(run) => state.last_verification = Some(recorded(run)),
     }
     Ok(())
+}
+
+/// The newest migration that the archive has: WAL of the last hour may still wait for it.
+fn long_applied(recent: &[MigrationRecord], now: Timestamp) -> Option<SchemaVersion> {
+    let is_old = |record: &&MigrationRecord| {
+        let started = record.started_at.as_ref();
+        record.state == MigrationState::Completed && started.is_some_and(|at| now.duration_since(at.0) > ARCHIVED)
+    };
+    recent.iter().find(is_old).map(|record| record.version.clone())
 }
 
 /// Reads the state of the Jobs that status says run.
@@ -261,4 +278,30 @@ async fn follow(context: &Context, database: &Database, state: &mut State, now: 
         state.verified = Some(VerifiedBackup { label, at, recovered_until, restore_seconds, check_seconds });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restored_ledger_must_have_what_was_applied_an_hour_before() {
+        let now: Timestamp = "2026-11-29T12:00:00Z".parse().expect("a time");
+        let record = |version: i64, minutes: i64, state| MigrationRecord {
+            version: version.into(),
+            started_at: Some(Time(now - SignedDuration::from_mins(minutes))),
+            state,
+            name: String::new(),
+            duration_ms: None,
+            error: None,
+        };
+        let recent = [
+            record(9, 5, MigrationState::Completed),
+            record(8, 90, MigrationState::Failed),
+            record(7, 120, MigrationState::Completed),
+            record(6, 130, MigrationState::Completed),
+        ];
+        assert_eq!(long_applied(&recent, now), Some(7.into()));
+        assert_eq!(long_applied(&recent[..2], now), None);
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::job::{add, literal, pod_spec};
 use super::workload::{container_security, pod_metadata};
 use crate::api::names::{Names, PostgresNames};
-use crate::api::{BackupRunStatus, BackupType, JobRun};
+use crate::api::{BackupRunStatus, BackupType, JobRun, SchemaVersion};
 use crate::contract::backup::Place;
 use crate::contract::backup_job::{BackupJob, VerificationJob};
 use crate::contract::pod;
@@ -40,13 +40,14 @@ pub fn verification(
     database: &Database,
     options: &Options,
     store: &Place,
-    system_identifier: Option<&str>,
+    (system_identifier, applied): (Option<&str>, Option<SchemaVersion>),
     run: &JobRun,
 ) -> Planned {
     let verification = VerificationJob {
         place: store.clone(),
         database: database.postgres.database.clone(),
         system_identifier: system_identifier.map(str::to_owned),
+        applied,
     };
     let order = json!({"name": pod::ENV_VERIFICATION, "value": literal(&json!(verification).to_string())});
     let mut container = base(database, options, "verify", "verify-backup", order);

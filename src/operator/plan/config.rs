@@ -80,6 +80,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
             desired::Pooler { host: names.pooler_host(&names.pooler()) }
         }),
         archive: database.archive.clone(),
+        when_volume_fills: database.backups.when_volume_fills,
         backup: None,
         in_place: None,
         branch: None,

@@ -45,9 +45,10 @@ pub fn waits_for_a_person(findings: &Findings<'_>) -> Option<ConditionState> {
     volumes.or_else(|| refused().map(|refused| ConditionState::yes(&refused.reason, refused.message.clone())))
 }
 
-/// Reports a full volume: the next write fails.
+/// Reports a full volume: the next write fails, or is refused before that.
 pub fn full(findings: &Findings<'_>) -> Option<ConditionState> {
-    let trouble = findings.observed.trouble().filter(|trouble| trouble.reason == reason::VOLUME_FULL)?;
+    let reasons = [reason::VOLUME_FULL, reason::WRITES_STOPPED];
+    let trouble = findings.observed.trouble().filter(|trouble| reasons.contains(&&*trouble.reason))?;
     Some(ConditionState::no(&trouble.reason, trouble.message))
 }
 
