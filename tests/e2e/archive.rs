@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
+use servicedb::contract::pod::VOLUME;
 
 use crate::harness::{
     Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, pod_uid, shared, store, then_restore, until,
@@ -67,6 +68,28 @@ fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
     shared("archive", async |sandbox| then_restore(outage(&sandbox), store::scale(&sandbox, 1)).await);
 }
 
+/// While WAL waits for a store that is away, a volume that fills makes sessions read-only, and room lets them write.
+async fn writes_stop_and_resume(sandbox: &Arc<Sandbox>, primary: &str) {
+    let decide = |what: &'static str| {
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"backup": {"whenVolumeFills": what}}}))
+    };
+    decide("StopWrites").await;
+    // Less than a tenth of the volume is left, and more than a twentieth.
+    let fill = format!(
+        "cd {VOLUME} && size=$(df --output=size -B1 . | tail -1) && free=$(df --output=avail -B1 . | tail -1) \
+         && fallocate -l $((free - size / 100 * 8)) ballast"
+    );
+    exec(sandbox, primary, &fill).await;
+    let told = sandbox.condition("shop", "Ready", "False", "WritesStopped", SOON).await;
+    assert!(told.message.contains("store main") && told.message.contains("spec.storage.size"), "{}", told.message);
+    let read_only = "psql -XqAtc 'SHOW default_transaction_read_only'";
+    assert_eq!(exec(sandbox, primary, read_only).await, "on");
+    exec(sandbox, primary, &format!("rm {VOLUME}/ballast")).await;
+    sandbox.ready("shop", SOON).await;
+    assert_eq!(exec(sandbox, primary, read_only).await, "off");
+    decide("GiveUpArchive").await;
+}
+
 async fn outage(sandbox: &Arc<Sandbox>) {
     with_notes(sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
     let writer = Writer::start(sandbox.clone(), "shop");
@@ -91,6 +114,8 @@ async fn outage(sandbox: &Arc<Sandbox>) {
     writer.goes_on(20).await;
     let found = sandbox.get("shop").await;
     assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
+    writes_stop_and_resume(sandbox, &second).await;
+    writer.goes_on(20).await;
     // The primary fails with segments that only its volume has as waiting.
     let before = pod_uid(sandbox, &second).await;
     let at_once = DeleteParams::default().grace_period(0);
