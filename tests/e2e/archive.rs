@@ -70,8 +70,9 @@ fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
 
 /// While WAL waits for a store that is away, a volume that fills makes sessions read-only, and room lets them write.
 async fn writes_stop_and_resume(sandbox: &Arc<Sandbox>, primary: &str) {
-    let decide = |what: &'static str| {
-        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"backup": {"whenVolumeFills": what}}}))
+    let decide = async |what: &str| {
+        let change = json!({"spec": {"backup": {"whenVolumeFills": what}}});
+        sandbox.patch::<ServiceDatabase>("shop", &change).await;
     };
     decide("StopWrites").await;
     // Less than a tenth of the volume is left, and more than a twentieth.
