@@ -36,6 +36,9 @@ enum Command {
     /// Restore the newest backup into this pod's volume, and check it, once.
     #[cfg(unix)]
     VerifyBackup,
+    /// Remove the archive and the backups of a deleted resource, once.
+    #[cfg(unix)]
+    RemoveBackups,
     /// List the backups in the store, in a database pod.
     #[cfg(unix)]
     Backups,
@@ -103,6 +106,8 @@ fn main() -> ExitCode {
             Command::Backup => servicedb::backup::run().await,
             #[cfg(unix)]
             Command::VerifyBackup => servicedb::backup::verify().await,
+            #[cfg(unix)]
+            Command::RemoveBackups => servicedb::backup::remove().await,
             #[cfg(unix)]
             Command::Backups => servicedb::backup::list().await,
             #[cfg(unix)]

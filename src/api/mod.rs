@@ -27,9 +27,10 @@ pub use observation::{AuditClass, AuditSpec, MonitoringSpec};
 pub use pod_metadata::PodMetadata;
 pub use pooler::{HoldStatus, OnTimeout, PlannedChangesSpec, PoolMode, PoolerSpec, PoolerStatus};
 pub use spec::{
-    BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy,
-    ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy,
-    SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy, WhenVolumeFills,
+    BackupDeletionPolicy, BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec,
+    CredentialsSpec, DeletionPolicy, ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec,
+    RestoreTarget, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
+    WhenVolumeFills,
 };
 pub use status::{
     AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CapacityStatus,

@@ -178,6 +178,11 @@ impl Names {
         self.with(&format!("verify-{second}"))
     }
 
+    /// The Job that removes the backups of a deleted resource.
+    pub fn backup_removal_job(&self) -> String {
+        self.with("backup-removal")
+    }
+
     /// The PodDisruptionBudget of the primary.
     pub fn primary_budget(&self) -> String {
         self.with("primary")

@@ -303,6 +303,10 @@ pub struct BackupSpec {
     #[serde(default)]
     pub when_volume_fills: WhenVolumeFills,
 
+    /// Whether the store keeps WAL and backups when the resource is deleted with `deletionPolicy: Delete`.
+    #[serde(default)]
+    pub deletion_policy: BackupDeletionPolicy,
+
     /// Other namespaces in which this database may be restored into a new one, by its name.
     #[schemars(schema_with = "restorable_in_schema")]
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
@@ -323,6 +327,16 @@ pub enum WhenVolumeFills {
     /// Sessions are read-only until there is room. WAL is given up only when half of the rest of the volume is
     /// used all the same.
     StopWrites,
+}
+
+/// Whether a store keeps WAL and backups of a deleted resource.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackupDeletionPolicy {
+    /// They are kept, whatever `spec.deletionPolicy` is.
+    #[default]
+    Retain,
+    /// They are deleted with the data, if `spec.deletionPolicy` is `Delete`.
+    Delete,
 }
 
 /// When backups start: cron expressions with five fields. `H` in a field stands for a value that
@@ -363,6 +377,7 @@ impl Default for BackupSpec {
             retention_days: default_retention_days(),
             retention_full_backups: None,
             when_volume_fills: WhenVolumeFills::default(),
+            deletion_policy: BackupDeletionPolicy::default(),
             restorable_in: Vec::new(),
             resources: None,
         }

@@ -7,6 +7,7 @@
 mod hosts;
 mod job;
 mod list;
+mod removal;
 mod verification;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use list::list;
+pub use removal::run as remove;
 pub use verification::run as verify;
 
 use crate::api::BackupType;

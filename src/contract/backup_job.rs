@@ -45,6 +45,14 @@ pub struct BackupOutcome {
     pub failure: Option<String>,
 }
 
+/// The removal of everything that a deleted resource has in a store. Its result is a [`BackupOutcome`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRemovalJob {
+    /// Where it is.
+    pub place: Place,
+}
+
 /// A test of the newest backup.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

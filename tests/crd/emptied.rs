@@ -54,7 +54,7 @@ pooler:
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}}
 monitoring: {slowQuerySeconds: 5}
 audit: {classes: [Ddl, Role]}
-backup: {enabled: true, store: main, schedule: {full: 0 3 * * SUN, incremental: 0 3 * * MON-SAT, timeZone: UTC}, retentionDays: 7, retentionFullBackups: 4, whenVolumeFills: StopWrites, restorableIn: [staging], resources: {requests: {cpu: 100m}, limits: {cpu: 1}}}
+backup: {enabled: true, store: main, schedule: {full: 0 3 * * SUN, incremental: 0 3 * * MON-SAT, timeZone: UTC}, retentionDays: 7, retentionFullBackups: 4, whenVolumeFills: StopWrites, deletionPolicy: Delete, restorableIn: [staging], resources: {requests: {cpu: 100m}, limits: {cpu: 1}}}
 bootstrap: {adopt: true, restore: {source: {name: game, namespace: games}, target: {lsn: 0/1, timeline: 2}}}
 ";
 

@@ -74,7 +74,7 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
             "resources": {},
             "scheduling": {},
             "credentials": {},
-            "backup": { "enabled": true, "schedule": {}, "retentionDays": 14, "whenVolumeFills": "GiveUpArchive" },
+            "backup": { "enabled": true, "schedule": {}, "retentionDays": 14, "whenVolumeFills": "GiveUpArchive", "deletionPolicy": "Retain" },
             "monitoring": {},
             "audit": {},
             "bootstrap": { "adopt": false },

@@ -100,6 +100,20 @@ fn a_database_with_a_store_is_backed_up() {
         assert!(told.message.contains("spec.backup.schedule.full"), "{}", told.message);
         writer.goes_on(20).await;
         writer.all_are_there(&sandbox, "shop").await;
+
+        // Where two fields say so, the backups go with the resource.
+        let path = backup(&sandbox).await.path;
+        let policies =
+            json!({"deletionPolicy": "Delete", "backup": {"deletionPolicy": "Delete", "schedule": {"full": null}}});
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": policies})).await;
+        sandbox.ready("shop", READY).await;
+        sandbox.delete::<ServiceDatabase>("shop").await;
+        sandbox.gone("shop", READY).await;
+        sandbox
+            .create(database("late", json!({"bootstrap": {"restore": {"source": {"path": path, "store": "main"}}}})))
+            .await;
+        let told = sandbox.condition("late", "Ready", "False", "RestoreFailed", READY).await;
+        assert!(told.message.contains("no backup"), "{}", told.message);
     });
 }
 

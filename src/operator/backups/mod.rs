@@ -2,6 +2,7 @@
 //! leader's agent; the result of a backup's Job only says whether it failed, and why.
 
 mod due;
+pub mod removal;
 mod run;
 pub mod schedule;
 pub mod slots;

@@ -18,10 +18,11 @@ use super::orphans::{Orphan, leave_vault};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::{FINALIZER, LABEL_NAME, Names};
 use crate::api::spec::MAXIMUM_INSTANCES;
-use crate::api::{DeletionPolicy, ServiceDatabase};
+use crate::api::{BackupDeletionPolicy, DeletionPolicy, ServiceDatabase};
 use crate::backoff::jittered;
 use crate::operator::apply::object::{Owner, controller_uid, erased, stamped_uid};
 use crate::operator::apply::{delete_exactly, delete_observed};
+use crate::operator::backups::removal::{self, Removal};
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::instances::given_up;
@@ -94,7 +95,25 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
         Err(error) if is_forbidden(&error) && deletion.namespace_is_ending().await? => {}
         Err(error) => return Err(error),
     }
-    // 2. Remove the access to Vault. The records follow the policy.
+    // 2. Remove the backups, if two fields say so, while their Job still has access to Vault.
+    if policy == DeletionPolicy::Delete && resource.spec.backup.deletion_policy == BackupDeletionPolicy::Delete {
+        let deadline = Duration::from_secs(context.options.deletion_deadline_seconds);
+        match removal::remove(context, resource).await {
+            Ok(Removal::Done) => {}
+            Ok(Removal::Waits(waiting)) if is_over(resource, deadline, context.now()) => {
+                tracing::warn!(waiting, "the resource is deleted, and its backups stay in the store");
+            }
+            Ok(Removal::Waits(waiting)) => {
+                let seconds = deadline.as_secs();
+                return wait(context, resource, format!("{waiting}; after {seconds} s they stay in the store")).await;
+            }
+            Err(error) if is_forbidden(&error) && deletion.namespace_is_ending().await? => {
+                tracing::warn!("the namespace is deleted, and the backups stay in the store");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // 3. Remove the access to Vault. The records follow the policy.
     let orphan = Orphan { uid: uid.clone(), deletion_policy: policy };
     if let Err(error) = leave_vault(context, &names, &orphan).await {
         let deadline = Duration::from_secs(context.options.deletion_deadline_seconds);
@@ -108,14 +127,14 @@ pub async fn clean_up(context: &Context, resource: &ServiceDatabase) -> Result<A
         orphans::record(context, &names, &orphan).await?;
         tracing::warn!(%error, "deleted while Vault is unavailable; its objects in Vault are removed later");
     }
-    // 3. Volumes, Patroni's ConfigMaps and the authority are kept together or deleted together.
+    // 4. Volumes, Patroni's ConfigMaps and the authority are kept together or deleted together.
     if policy == DeletionPolicy::Delete {
         match deletion.delete_data().await {
             Err(error) if is_forbidden(&error) && deletion.namespace_is_ending().await? => {}
             result => result?,
         }
     }
-    // 4. Everything else is garbage-collected with the resource.
+    // 5. Everything else is garbage-collected with the resource.
     let remaining: Vec<_> = resource.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     set_finalizers(&context.client, resource, &remaining).await?;
     context.cache.remove(&uid);
@@ -182,7 +201,8 @@ impl Deletion<'_> {
     async fn stop_jobs(&self) -> Result<(), Error> {
         let api = self.api::<Job>();
         for job in self.labelled(&api).await? {
-            if controller_uid(&job.metadata) == Some(self.uid) {
+            let removes_backups = job.name_any() == self.names.backup_removal_job();
+            if controller_uid(&job.metadata) == Some(self.uid) && !removes_backups {
                 delete_exactly(&api, &job).await?;
             }
         }

@@ -9,7 +9,7 @@ use super::workload::{container_security, pod_metadata};
 use crate::api::names::{Names, PostgresNames};
 use crate::api::{BackupRunStatus, BackupType, JobRun, SchemaVersion};
 use crate::contract::backup::Place;
-use crate::contract::backup_job::{BackupJob, VerificationJob};
+use crate::contract::backup_job::{BackupJob, BackupRemovalJob, VerificationJob};
 use crate::contract::pod;
 use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
@@ -19,6 +19,8 @@ use crate::operator::validate::Database;
 pub const COMPONENT: &str = "backup";
 /// The same of the Jobs that test a backup.
 pub const VERIFICATION: &str = "verification";
+/// The same of the Job that removes the backups of a deleted resource.
+pub const REMOVAL: &str = "backup-removal";
 /// Annotation of a Job: the type of its backup.
 const ANNOTATION_TYPE: &str = "servicedb.dev/type";
 /// Annotation of a Job: the token of the last request when it was created.
@@ -67,6 +69,15 @@ pub fn verification(
     volumes.push(json!({"name": "shm", "emptyDir": {"medium": "Memory"}}));
     let name = (run.job.clone(), VERIFICATION);
     planned(database, options, name, &of_request(run), (vec![container], volumes))
+}
+
+/// The Job that removes the archive and the backups of a deleted resource.
+pub fn removal(database: &Database, options: &Options, store: &Place) -> Planned {
+    let removal = BackupRemovalJob { place: store.clone() };
+    let order = json!({"name": pod::ENV_BACKUP, "value": literal(&json!(removal).to_string())});
+    let container = base(database, options, "remove", "remove-backups", order);
+    let name = (database.names().backup_removal_job(), REMOVAL);
+    planned(database, options, name, &json!({}), (vec![container], access(database.names())))
 }
 
 fn planned(

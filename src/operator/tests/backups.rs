@@ -258,3 +258,55 @@ async fn a_reconcile_that_read_an_older_status_does_not_replace_the_job_that_run
     assert_eq!(tested(&world).map(|run| run.job), Some(run.job.clone()));
     assert!(jobs(&world).contains(&run.job) && jobs(&world).len() == 2, "{:?}", jobs(&world));
 }
+
+/// A deleted resource whose pods have ended.
+async fn deleted(policies: (&str, &str)) -> World {
+    let mut world = archiving().await;
+    world.edit(|resource| {
+        resource["spec"]["deletionPolicy"] = policies.0.into();
+        resource["spec"]["backup"]["deletionPolicy"] = policies.1.into();
+    });
+    world.settle().await;
+    world.api.store().delete(&object("servicedatabases", "chat"), &Value::Null).expect("a deletion");
+    world.settle().await;
+    world.end_pods();
+    world.settle().await;
+    world
+}
+
+const REMOVAL: &str = "chat-db-backup-removal";
+
+#[tokio::test]
+async fn backups_go_only_if_two_fields_say_so_and_while_their_job_has_access() {
+    for policies in [("Retain", "Delete"), ("Delete", "Retain")] {
+        let world = deleted(policies).await;
+        assert!(
+            world.get("servicedatabases", "chat").is_none() && world.get("jobs", REMOVAL).is_none(),
+            "{policies:?}"
+        );
+    }
+    let mut world = deleted(("Delete", "Delete")).await;
+    let job = world.get("jobs", REMOVAL).expect("a Job").to_string();
+    assert!(job.contains("remove-backups") && job.contains("backups/main"), "{job}");
+    let waits = world.resource().status.and_then(|status| status.deletion_waits_for).unwrap_or_default();
+    assert!(waits.contains(REMOVAL), "{waits}");
+    assert!(!world.vault.content().approles.is_empty(), "the Job reads the keys");
+    end(&world, REMOVAL, "Failed");
+    world.pass(SignedDuration::from_secs(5));
+    world.settle().await;
+    assert!(world.get("jobs", REMOVAL).is_some(), "it is tried again");
+    end(&world, REMOVAL, "Complete");
+    world.pass(SignedDuration::from_secs(5));
+    world.settle().await;
+    assert!(world.get("servicedatabases", "chat").is_none());
+    assert!(world.vault.content().approles.is_empty());
+}
+
+#[tokio::test]
+async fn a_removal_that_does_not_end_keeps_the_backups_and_nothing_else() {
+    let mut world = deleted(("Delete", "Delete")).await;
+    assert!(world.get("jobs", REMOVAL).is_some());
+    world.pass(SignedDuration::from_hours(2));
+    world.settle().await;
+    assert!(world.get("servicedatabases", "chat").is_none());
+}
