@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 
 use super::args::Connection;
@@ -160,5 +161,42 @@ pub async fn list(connection: &Connection, name: &str) -> Result<ExitCode, Plugi
     let (client, namespace) = connection::connect(connection).await?;
     let resource = connection::read(&client, &namespace, name).await?;
     let mut command = psql::in_primary(connection, &client, &namespace, &resource, &["servicedb", "backups"]).await?;
-    psql::end_with(&mut command).await
+    let ended = psql::end_with(&mut command).await;
+    let backup = resource.status.as_ref().and_then(|status| status.backup.as_ref());
+    for line in backup.map(left_windows).unwrap_or_default() {
+        println!("{line}");
+    }
+    ended
+}
+
+/// The timelines that restores in place have left, each with the moments to which it can be recovered.
+fn left_windows(backup: &BackupStatus) -> Vec<String> {
+    let Some(Time(from)) = backup.recoverable_from else { return Vec::new() };
+    let left = backup.left_timelines.iter().filter(|left| left.left_at.0 > from);
+    left.map(|left| {
+        format!("timeline {}, which was left: recoverable from {from} to {}", left.timeline, left.left_at.0)
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_left_timeline_is_recoverable_as_long_as_a_backup_leads_to_it() {
+        let backup = |from: &str| -> BackupStatus {
+            serde_json::from_value(serde_json::json!({
+                "store": "main", "path": "/x", "recoverableFrom": from,
+                "leftTimelines": [{"timeline": 2, "leftAt": "2026-11-29T12:00:00Z", "continuedAs": 3}],
+            }))
+            .expect("a status")
+        };
+        let lines = left_windows(&backup("2026-11-29T11:00:00Z"));
+        assert_eq!(
+            lines,
+            ["timeline 2, which was left: recoverable from 2026-11-29T11:00:00Z to 2026-11-29T12:00:00Z"]
+        );
+        assert!(left_windows(&backup("2026-11-29T13:00:00Z")).is_empty());
+    }
 }

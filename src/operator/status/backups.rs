@@ -7,7 +7,7 @@ use super::archive::report_of;
 use super::condition::{ConditionState, held, seconds};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
-use crate::api::{BackupStatus, RequestState, ServiceDatabaseStatus, StoredBackup};
+use crate::api::{BackupStatus, LeftTimeline, RequestState, ServiceDatabaseStatus, StoredBackup};
 use crate::contract::report::{CatalogueEntry, Report};
 
 /// How late a backup may be, at least.
@@ -50,7 +50,16 @@ pub fn status(
         status.count = Some(catalogue.count);
         status.stored_bytes = Some(bytes(catalogue.stored_bytes));
     }
+    status.left_timelines = recoverable(status.left_timelines, status.recoverable_from.as_ref());
     Some(status)
+}
+
+/// The timelines to which a backup still leads, and the last one, from which the instances' own branch is known.
+fn recoverable(left: Vec<LeftTimeline>, from: Option<&Time>) -> Vec<LeftTimeline> {
+    let last = left.len().saturating_sub(1);
+    let stays =
+        |(index, left): &(usize, LeftTimeline)| *index == last || from.is_none_or(|from| left.left_at.0 > from.0);
+    left.into_iter().enumerate().filter(stays).map(|(_, left)| left).collect()
 }
 
 fn stored(entry: &CatalogueEntry) -> StoredBackup {
@@ -151,4 +160,25 @@ pub fn verified(
         return Some(ConditionState::no(reason::VERIFICATION_OVERDUE, message));
     }
     Some(ConditionState::yes(reason::RESTORE_VERIFIED, have))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_left_timeline_is_listed_as_long_as_a_backup_leads_to_it_and_the_last_one_always() {
+        let at = |text: &str| Time(text.parse().expect("a time"));
+        let left = |timeline, text| LeftTimeline { timeline, left_at: at(text), continued_as: timeline + 1 };
+        let all =
+            vec![left(1, "2026-11-01T00:00:00Z"), left(2, "2026-11-10T00:00:00Z"), left(3, "2026-11-12T00:00:00Z")];
+        let timelines = |from: Option<&str>| -> Vec<i64> {
+            let from = from.map(at);
+            recoverable(all.clone(), from.as_ref()).into_iter().map(|left| left.timeline).collect()
+        };
+        assert_eq!(timelines(None), [1, 2, 3]);
+        assert_eq!(timelines(Some("2026-11-05T00:00:00Z")), [2, 3]);
+        assert_eq!(timelines(Some("2026-11-29T00:00:00Z")), [3]);
+        assert!(recoverable(Vec::new(), None).is_empty());
+    }
 }
