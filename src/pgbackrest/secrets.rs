@@ -164,7 +164,7 @@ pub mod tests {
         let said = of("AKIA1").err().expect("a refusal");
         assert!(said.contains("backups/gcs") && said.contains("service account") && !said.contains("AKIA1"), "{said}");
         let key = serde_json::json!({"private_key": "of the account", "client_email": "e", "token_uri": "https://t"});
-        let secrets = of(&serde_json::to_string_pretty(&key).expect("a document")).ok().expect("secrets");
+        let Ok(secrets) = of(&serde_json::to_string_pretty(&key).expect("a document")) else { panic!("no secrets") };
         assert_eq!(secrets.redact("cannot sign with of the account"), "cannot sign with …");
     }
 
