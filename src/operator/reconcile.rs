@@ -162,18 +162,16 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let waits = findings.instances.as_ref().is_some_and(|instances| instances.decision.order.is_some())
         || observed.primary().is_some_and(|primary| observed.drains(primary))
         || findings.certificates.as_ref().is_some_and(|certified| certified.waits);
-    let pooler = findings.pooler.as_ref().and_then(|pooler| pooler.again_in);
-    if let Some(soon) = pooler {
-        return Ok(Action::requeue(soon));
-    }
-    Ok(if ready && !vault_failing && !waits {
+    let requeue = if ready && !vault_failing && !waits {
         let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
         let backup = findings.backup_due_in().unwrap_or(resync);
-        Action::requeue(resync.min(due).min(findings.certificates_due_in().unwrap_or(resync)).min(backup))
+        resync.min(due).min(findings.certificates_due_in().unwrap_or(resync)).min(backup)
     } else {
-        Action::requeue(jittered(WAITING))
-    })
+        jittered(WAITING)
+    };
+    let pooler = findings.pooler.as_ref().and_then(|pooler| pooler.again_in);
+    Ok(Action::requeue(pooler.map_or(requeue, |soon| soon.min(requeue))))
 }
 
 /// Writes the status, and returns whether the resource is Ready. After an error, the next reconcile

@@ -113,7 +113,7 @@ impl Holding<'_> {
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.send_modify(|state| {
             state.holds = false;
-            state.held_count += 1;
+            state.held_count += u64::from(is_held);
             state.held_milliseconds += milliseconds;
         });
         tracing::info!(change = hold.change, milliseconds, why, "queries are served again");
