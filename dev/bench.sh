@@ -3,7 +3,8 @@
 # runs initdb. Prints a table, which is kept in target/dev/bench.md. Then measures the time
 # without writes after a fault (outage.sh), and before that the pooler (pooler.sh).
 #   bench.sh                 all, about twenty minutes, and half an hour for the faults
-#   bench.sh --no-outage     without the faults and the pooler
+#   bench.sh --no-outage     without the faults, the pooler and the backups
+#   bench.sh --backups       archiving, backup and restore alone: about fifteen minutes (local cluster only)
 #   bench.sh --trace         the phases of one database's start
 #   bench.sh --samples 1     a quick run
 set -euo pipefail
@@ -19,11 +20,15 @@ if ! command -v python3 >/dev/null; then
 fi
 # No bytecode into the working tree.
 export PYTHONDONTWRITEBYTECODE=1
+backups() {
+  python3 bench/backups.py --image "$IMAGE_REPOSITORY/postgres:$IMAGE_TAG" --storage "$CACHE/buildah" --output "$DEV"
+}
 outage=1
 given=()
 while (($#)); do
   case $1 in
   --no-outage) outage=0 ;;
+  --backups) backups; exit ;;
   --trace | -h | --help) outage=0 given+=("$1") ;;
   --samples) export OUTAGE_SAMPLES=${2:-} && given+=("$1" "${2:-}") && shift ;;
   --samples=*) export OUTAGE_SAMPLES=${1#*=} && given+=("$1") ;;
@@ -34,6 +39,7 @@ done
 python3 bench/bench.py --image "$IMAGE_REPOSITORY/postgres:$IMAGE_TAG" --output "$DEV" ${given[@]+"${given[@]}"}
 ((outage)) || exit 0
 ./pooler.sh
+[[ -n ${CONTEXT:-} ]] || backups
 # A thousand migrations of each tool's layout, read beside Servicedb's own.
 (cd "$ROOT" && cargo test --quiet --release --test migrate -- --ignored --nocapture thousand_files)
 exec ./outage.sh

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 
-BARMAN = ["barman==3.19.1", "boto3", "psycopg2-binary", "zstandard"]
+# barman asks for psycopg2, which has no wheel; psycopg2-binary is the same module.
+BARMAN, MODULES = "barman==3.19.1", ["boto3", "psycopg2-binary", "zstandard"]
 BIN = "/usr/lib/postgresql/17/bin"
 DATA, RESTORED = "/bench/data", "/bench/restored"
 BUCKET, HOST = "bench", "s3.store.svc:7070"
@@ -69,7 +70,7 @@ class Machine:
         self.container = self.host(*self.buildah, "from", arguments.image).strip()
         self.root = pathlib.Path(self.host(*self.buildah, "mount", self.container).strip())
         self.keys = dict(line.split("=", 1) for line in (self.output / "store.env").read_text().split())
-        self.mounts = []
+        self.mounts, self.prepared = [], False
 
     @staticmethod
     def host(*command):
@@ -90,8 +91,9 @@ class Machine:
         shutil.copy(self.output / "store-ca.crt", work / "ca.crt")
         (work / "floor.py").write_text(FLOOR)
         version = self.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])", user="root").strip()
-        self.host(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work / "python"), "--python-version", version,
-                  "--only-binary=:all:", "--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_28_x86_64", *BARMAN)
+        for names in [["--no-deps", BARMAN], MODULES]:
+            self.host(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work / "python"), "--python-version", version,
+                      "--only-binary=:all:", "--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_28_x86_64", *names)
         self.host("chown", "-R", "999:999", str(work))
         (work / "pgbackrest.conf").write_text(f"""[global]
 repo1-type=s3
@@ -124,6 +126,7 @@ pg1-socket-path=/bench
 pg1-user=postgres
 """)
         self.host("chown", "999:999", str(work / "pgbackrest.conf"))
+        self.prepared = True
 
     def run(self, *command, user="postgres", check=True):
         environment = {
@@ -133,7 +136,7 @@ pg1-user=postgres
             "AWS_DEFAULT_REGION": "us-east-1", "AWS_CA_BUNDLE": "/bench/ca.crt", "PGBACKREST_CONFIG": "/bench/pgbackrest.conf",
             "PGBACKREST_STANZA": "db", "TMPDIR": "/bench",
         }
-        wrapped = ["chroot", f"--userspec={user}", str(self.root), *command]
+        wrapped = ["/usr/sbin/chroot", f"--userspec={user}", str(self.root), *command]
         done = subprocess.run(wrapped, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, check=False)
         if check and done.returncode:
             raise SystemExit(f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -161,16 +164,20 @@ pg1-user=postgres
             file.write(f"{name} = '{value}'\n")
 
     def end(self):
-        self.run("pg_ctl", "-D", DATA, "-m", "immediate", "stop", check=False)
+        if self.prepared:
+            self.run("pg_ctl", "-D", DATA, "-m", "immediate", "stop", check=False)
+            self.empty_store()
+        for mount in reversed(self.mounts):
+            subprocess.run(["umount", "-l", mount], check=False)
+        subprocess.run([*self.buildah, "rm", self.container], check=False, stdout=subprocess.DEVNULL)
+        shutil.rmtree(self.output / "bench-backups", ignore_errors=True)
+
+    def empty_store(self):
         try:
             self.python(f"import boto3, os\nb = boto3.resource('s3', endpoint_url=os.environ['ENDPOINT']).Bucket('{BUCKET}')\n"
                         "b.objects.all().delete(); b.delete()")
         except SystemExit as error:
             print(error, file=sys.stderr)
-        for mount in reversed(self.mounts):
-            subprocess.run(["umount", "-l", mount], check=False)
-        subprocess.run([*self.buildah, "rm", self.container], check=False, stdout=subprocess.DEVNULL)
-        shutil.rmtree(self.output / "bench-backups", ignore_errors=True)
 
 
 def barman(machine, command, *arguments):

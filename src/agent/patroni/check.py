@@ -1,5 +1,5 @@
 """Runs when the image is built. An image fails to build if the launcher's hooks in Patroni
-(launcher.py, lease.py, aside.py, quiet.py) were not made for its Patroni, or if it lacks a library,
+(launcher.py, lease.py, election.py, aside.py, quiet.py) were not made for its Patroni, or if it lacks a library,
 a time zone or a collation that is documented. Written for Patroni 4.1; 4.0 passes, too."""
 
 import ast
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import types
 import unittest
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import patroni.__main__
 import patroni.api
 import patroni.config
+import patroni.daemon
 import patroni.dcs.kubernetes as kubernetes
 import patroni.ha
 import patroni.postgresql
@@ -29,6 +31,7 @@ from patroni.postgresql.mpp import Null
 
 sys.path.insert(0, str(Path(__file__).parent))
 import aside  # noqa: E402
+import election  # noqa: E402
 import lease  # noqa: E402
 import quiet  # noqa: E402
 
@@ -126,6 +129,13 @@ class Shapes(unittest.TestCase):
             for key in ("'renewTime': now", "'acquireTime'", "'transitions'"):
                 self.assertIn(key, inspect.getsource(renews))
 
+    def test_what_an_election_is_decided_on(self):
+        reads = source_of(kubernetes.Kubernetes._cluster_from_nodes)
+        for name in ("_leader_resource_version", "_leader_observed_record", "_leader_observed_time"):
+            self.assertIn(f"self.{name} = ", reads)
+        self.assertIn("self._leader_resource_version", source_of(kubernetes.Kubernetes.attempt_to_acquire_leader))
+        self.assertIn("self._run_cycle()", source_of(patroni.daemon.AbstractPatroniDaemon.run))
+
 
 class Launcher(unittest.TestCase):
     """The launcher as the agent writes it, on this Python and this Patroni."""
@@ -136,7 +146,7 @@ class Launcher(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.launcher = Path(folder.name) / "patroni.py"
-        parts = ("lease.py", "aside.py", "quiet.py", "launcher.py")
+        parts = ("lease.py", "election.py", "aside.py", "quiet.py", "launcher.py")
         self.launcher.write_text("".join((here / part).read_text() for part in parts))
 
     def run_python(self, *arguments):
@@ -256,7 +266,7 @@ def member(server, name="chat-db-0"):
     dcs._retry = kubernetes.Retry(
         deadline=7, max_delay=1, max_tries=-1, retry_exceptions=kubernetes.KubernetesRetriableException
     )
-    dcs._leader_observed_record, dcs._leader_resource_version = {}, None
+    dcs._leader_observed_record, dcs._leader_resource_version, dcs._leader_observed_time = {}, None, None
     dcs._build_retain_slots = lambda cluster, slots: None
     return dcs
 
@@ -266,6 +276,53 @@ def load(dcs, server):
     dcs._kinds[dcs.leader_path] = server.object()
     dcs._leader_observed_record = dict(server.annotations)
     dcs._leader_resource_version = str(server.version)
+
+
+class Elections(unittest.TestCase):
+    """The hook, and requests to the REST API while a member decides that it may lead."""
+
+    def setUp(self):
+        self.server = Server()
+        self.server.annotations = {"leader": "", "renewTime": "", "acquireTime": "", "transitions": "3", "ttl": "20"}
+        self.dcs = member(self.server, "chat-db-1")
+
+    def read(self):
+        found = self.server.object()
+        self.dcs._kinds[self.dcs.leader_path] = found
+        return self.dcs._cluster_from_nodes("", {self.dcs.leader_path: found}, [])
+
+    def request(self):
+        thread = threading.Thread(target=self.read)
+        thread.start()
+        thread.join()
+
+    def write(self, **annotations):
+        self.server.annotations.update(annotations)
+        self.server.version += 1
+
+    def test_nobody_takes_the_lease_from_one_that_has_just_got_it(self):
+        self.assertEqual(self.read().leader_name, "")
+        self.write(leader="chat-db-2", renewTime="now", acquireTime="now", transitions="4")
+        self.request()
+        self.assertFalse(self.dcs.attempt_to_acquire_leader())
+        self.assertEqual((self.server.written, self.server.annotations["leader"]), (0, "chat-db-2"))
+        self.assertEqual(self.read().leader_name, "chat-db-2")
+
+    def test_a_lease_that_was_taken_and_released_meanwhile_is_decided_on_again(self):
+        self.read()
+        self.write(leader="chat-db-2", renewTime="now", acquireTime="now", transitions="4")
+        self.request()
+        self.write(leader="", renewTime="then")
+        self.request()
+        self.assertFalse(self.dcs.attempt_to_acquire_leader())
+        self.read()
+        self.assertTrue(self.dcs.attempt_to_acquire_leader())
+        self.assertEqual(self.server.annotations["leader"], "chat-db-1")
+
+    def test_a_request_alone_keeps_nobody_from_the_lease(self):
+        self.read()
+        self.request()
+        self.assertTrue(self.dcs.attempt_to_acquire_leader())
 
 
 class Leases(unittest.TestCase):
@@ -419,4 +476,5 @@ class Logs(unittest.TestCase):
 if __name__ == "__main__":
     if "--without-hook" not in sys.argv:
         lease.keep_own_lease(kubernetes)
+        election.decide_on_one_reading(kubernetes)
     unittest.main(argv=sys.argv[:1])

@@ -20,8 +20,13 @@ use crate::postgres::immune;
 
 /// Loads Patroni's modules, which takes most of its start, and runs it after a line of input. It is written
 /// to a file, since the child by which Patroni starts PostgreSQL loads it, too.
-const LAUNCHER: &str =
-    concat!(include_str!("lease.py"), include_str!("aside.py"), include_str!("quiet.py"), include_str!("launcher.py"));
+const LAUNCHER: &str = concat!(
+    include_str!("lease.py"),
+    include_str!("election.py"),
+    include_str!("aside.py"),
+    include_str!("quiet.py"),
+    include_str!("launcher.py")
+);
 /// A process that ran for this long did not fail at its start.
 const STARTED: Duration = Duration::from_secs(30);
 
