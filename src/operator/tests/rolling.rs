@@ -74,6 +74,7 @@ impl Scene {
             status: &self.status,
             revision: self.revision,
             refused: self.refused,
+            holds_rollout: false,
             restoring: None,
             now: self.now,
         })
@@ -434,6 +435,7 @@ fn answer(scene: &Scene, ordinal: i32) -> Option<String> {
         status: &scene.status,
         revision: scene.revision,
         refused: scene.refused,
+        holds_rollout: false,
         restoring: None,
         now: scene.now,
     };
