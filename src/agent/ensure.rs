@@ -225,11 +225,15 @@ async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), Ensu
              ALTER ROLE {role} RESET ALL;"
         );
     }
+    // Servicedb's own work is no work of the service. People work as the owner.
+    for role in [PostgresNames::READER, monitor, maintainer] {
+        statements += &format!("ALTER ROLE {role} SET pgaudit.log = 'none';");
+    }
     let owner = ident(&names.owner());
     statements += &format!("GRANT {owner} TO {};", PostgresNames::AS_OWNER);
     statements += &format!("GRANT pg_monitor TO {monitor}; GRANT CONNECT ON DATABASE postgres TO {monitor};");
     // `pg_maintain` alone reaches no table: its schema needs USAGE, which the owner has.
-    statements += &format!("GRANT {owner} TO {maintainer} WITH INHERIT TRUE;");
+    statements += &format!("GRANT {owner} TO {maintainer};");
     // PostgreSQL has it since version 17.
     if has_role(client, "pg_maintain").await? {
         statements += &format!("GRANT pg_maintain TO {maintainer};");

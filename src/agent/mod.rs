@@ -22,7 +22,7 @@ mod lag;
 mod leader;
 mod lease;
 pub mod ledger;
-mod maintenance;
+pub mod maintenance;
 mod member;
 mod memory;
 pub mod metrics;

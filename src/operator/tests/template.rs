@@ -54,6 +54,26 @@ fn another_version_changes_nothing_without_approval_and_reports_the_changes() {
     assert_eq!(choose(&updated(&automatic), &options(), Some(&live), None, false).body, taken.body);
 }
 
+#[test]
+fn an_update_waits_for_a_window_or_an_approval() {
+    let mut database = database(MINIMAL);
+    database.update_policy = UpdatePolicy::Window;
+    let live = set(&choose(&database, &options(), None, None, false).body);
+    let chosen = |database: &Database, in_window| choose(&updated(database), &options(), Some(&live), None, in_window);
+    let waits = chosen(&database, false);
+    let id = waits.pending.clone().expect("a pending update").id;
+    assert_eq!(waits.begun, None);
+    let begins = chosen(&database, true);
+    assert!(begins.pending.is_none() && begins.body != waits.body);
+    assert_eq!(begins.begun, Some(id.clone()));
+    database.approved_rollout = Some(id);
+    let approved = chosen(&database, false);
+    assert!(approved.pending.is_none() && approved.begun.is_none() && approved.body == begins.body);
+    // With the other policies a window changes nothing.
+    (database.update_policy, database.approved_rollout) = (UpdatePolicy::Manual, None);
+    assert!(chosen(&database, true).pending.is_some());
+}
+
 /// While the StatefulSet is recreated with another volume size, there is none.
 #[test]
 fn an_update_is_not_applied_without_approval_while_there_is_no_set() {
