@@ -27,6 +27,10 @@ const SESSION: &str = "SET search_path = pg_catalog; SET lock_timeout = '5s'; SE
 const READERS: i32 = 10;
 /// The maximum number of the sessions that read statistics: the agent's two, and those of people.
 const MONITORS: i32 = 8;
+/// The maximum number of the maintaining login's sessions: one works, one removes what a broken-off one left.
+const MAINTAINERS: i32 = 4;
+/// The columns of the planner's statistics from which the size of an index is estimated: widths, and no values.
+const WIDTHS: &str = "starelid, staattnum, stainherit, stanullfrac, stawidth";
 /// The relations of the ledger.
 const LEDGER: [&str; 2] = ["migrations", "revision"];
 
@@ -203,21 +207,37 @@ async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), Ensur
 /// over TCP.
 async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
     let mut statements = String::new();
-    let monitor = PostgresNames::MONITOR;
-    for (role, limit) in [(PostgresNames::READER, READERS), (PostgresNames::AS_OWNER, -1), (monitor, MONITORS)] {
+    let (monitor, maintainer) = (PostgresNames::MONITOR, PostgresNames::MAINTAINER);
+    for (role, limit) in [
+        (PostgresNames::READER, READERS),
+        (PostgresNames::AS_OWNER, -1),
+        (monitor, MONITORS),
+        (maintainer, MAINTAINERS),
+    ] {
         if !has_role(client, role).await? {
             statements += &format!("CREATE ROLE {role};");
         }
         // Inheritance is a property of the member.
-        let inherit = if role == monitor { "INHERIT" } else { "NOINHERIT" };
+        let inherit = if [monitor, maintainer].contains(&role) { "INHERIT" } else { "NOINHERIT" };
         statements += &format!(
             "ALTER ROLE {role} LOGIN {inherit} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
                  CONNECTION LIMIT {limit} PASSWORD NULL VALID UNTIL 'infinity';
              ALTER ROLE {role} RESET ALL;"
         );
     }
-    statements += &format!("GRANT {} TO {};", ident(&names.owner()), PostgresNames::AS_OWNER);
+    // Servicedb's own work is no work of the service. People work as the owner.
+    for role in [PostgresNames::READER, monitor, maintainer] {
+        statements += &format!("ALTER ROLE {role} SET pgaudit.log = 'none';");
+    }
+    let owner = ident(&names.owner());
+    statements += &format!("GRANT {owner} TO {};", PostgresNames::AS_OWNER);
     statements += &format!("GRANT pg_monitor TO {monitor}; GRANT CONNECT ON DATABASE postgres TO {monitor};");
+    // `pg_maintain` alone reaches no table: its schema needs USAGE, which the owner has.
+    statements += &format!("GRANT {owner} TO {maintainer};");
+    // PostgreSQL has it since version 17.
+    if has_role(client, "pg_maintain").await? {
+        statements += &format!("GRANT pg_maintain TO {maintainer};");
+    }
     execute(client, "the local logins", &statements).await
 }
 
@@ -237,10 +257,12 @@ async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
          ALTER DATABASE {database} ALLOW_CONNECTIONS true;
          REVOKE ALL ON DATABASE {database} FROM PUBLIC;
          GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app};
-         GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner}, {monitor};
+         GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner}, {monitor}, {maintainer};
          ALTER ROLE {reader} IN DATABASE {database} RESET ALL;
          ALTER ROLE {as_owner} IN DATABASE {database} RESET ALL;
-         ALTER ROLE {monitor} IN DATABASE {database} RESET ALL;",
+         ALTER ROLE {monitor} IN DATABASE {database} RESET ALL;
+         ALTER ROLE {maintainer} IN DATABASE {database} RESET ALL;",
+        maintainer = PostgresNames::MAINTAINER,
         monitor = PostgresNames::MONITOR,
         reader = PostgresNames::READER,
         as_owner = PostgresNames::AS_OWNER,
@@ -256,7 +278,7 @@ async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
 /// migration revokes them, since a service may create at each start.
 async fn contents(client: &Client, names: &PostgresNames, application_creates: bool) -> Result<(), EnsureError> {
     let (owner, app, ledger) = (ident(&names.owner()), ident(&names.app()), PostgresNames::LEDGER_SCHEMA);
-    let reader = PostgresNames::READER;
+    let (reader, monitor) = (PostgresNames::READER, PostgresNames::MONITOR);
     let what = format!("rights in database {}", names.database);
     let failed = |source| EnsureError::Statement { what: what.clone(), source };
     let present = client
@@ -274,6 +296,7 @@ async fn contents(client: &Client, names: &PostgresNames, application_creates: b
          CREATE SCHEMA IF NOT EXISTS {ledger} AUTHORIZATION {owner};
          REVOKE ALL ON SCHEMA {ledger} FROM PUBLIC, {app};
          GRANT USAGE ON SCHEMA {ledger} TO {reader};
+         GRANT SELECT ({WIDTHS}) ON pg_catalog.pg_statistic TO {monitor};
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {ledger} GRANT SELECT ON TABLES TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SCHEMAS TO {app};
          ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app};

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(70);
 const SIZE: usize = 1 << 20;
 
 /// A condition on a schema `n`: only a superuser owns it or may create in it.
-const IS_GUARDED: &str = "(SELECT r.rolsuper FROM pg_roles r WHERE r.oid = n.nspowner)
+pub(super) const IS_GUARDED: &str = "(SELECT r.rolsuper FROM pg_roles r WHERE r.oid = n.nspowner)
     AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) x LEFT JOIN pg_roles g ON g.oid = x.grantee
                     WHERE x.privilege_type = 'CREATE' AND g.rolsuper IS NOT TRUE)";
 

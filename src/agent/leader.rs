@@ -2,6 +2,7 @@
 //! rights, credentials, the ledger. Every step is idempotent, and is dropped at any point when the lead
 //! is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -18,6 +19,8 @@ use super::ensure;
 use super::environment::Environment;
 use super::extensions::Places;
 use super::ledger;
+use super::maintenance::Keeper;
+use super::maintenance::plan::Found;
 use super::patroni::rest;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
@@ -97,6 +100,8 @@ pub struct Leader {
     pub reporter: Reporter,
     /// The archive of WAL.
     pub archive: Archive,
+    /// What the maintenance found, for the metrics.
+    pub found: watch::Sender<Arc<Vec<Found>>>,
 }
 
 impl Leader {
@@ -112,7 +117,8 @@ impl Leader {
             self.keep_ensured(ensured),
             self.keep_credentials(is_ensured.clone()),
             self.keep_ledger(is_ensured.clone()),
-            self.keep_collations(is_ensured),
+            self.keep_collations(is_ensured.clone()),
+            self.keep_maintained(is_ensured),
             self.archive.clone().keep(&self.reporter),
         );
     }
@@ -310,6 +316,18 @@ impl Leader {
             }
             backoff.wait().await;
         }
+    }
+
+    /// Maintains the database, when and as declared.
+    async fn keep_maintained(&self, mut ensured: watch::Receiver<bool>) {
+        let _ = ensured.wait_for(|ensured| *ensured).await;
+        let keeper = Keeper {
+            names: self.environment.names.clone(),
+            desired: self.desired.clone(),
+            reporter: self.reporter.clone(),
+            found: self.found.clone(),
+        };
+        keeper.keep().await;
     }
 
     /// Keeps the report of collations whose version has changed.

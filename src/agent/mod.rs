@@ -22,6 +22,7 @@ mod lag;
 mod leader;
 mod lease;
 pub mod ledger;
+pub mod maintenance;
 mod member;
 mod memory;
 pub mod metrics;
@@ -50,6 +51,7 @@ mod watchdog;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{self as signals, kill};
@@ -63,7 +65,7 @@ use desired::DesiredState;
 use environment::Environment;
 use initialise::{DataDirectory, Initialiser};
 use leader::Leader;
-use metrics::Metrics;
+use metrics::{Followed, Metrics};
 use patroni::process::{Handle, Prepared, Request};
 use patroni::rest;
 use probes::Readiness;
@@ -127,6 +129,7 @@ struct Agent {
     desired: DesiredState,
     records: records::Source,
     archive: Archive,
+    found: watch::Sender<Arc<Vec<maintenance::plan::Found>>>,
 }
 
 /// The signals by which the kubelet ends the container.
@@ -163,11 +166,13 @@ impl Agent {
         probes::serve(probed, metrics.router()).await?;
         // 3. Watch the desired state.
         let desired = desired::follow(&environment, client.clone());
-        metrics.follow(desired.clone(), metrics::capacity::follow(desired.clone(), reporter.clone()));
+        let (found, known) = watch::channel(Arc::default());
+        let capacity = metrics::capacity::follow(desired.clone(), reporter.clone());
+        metrics.follow(Followed { desired: desired.clone(), capacity, maintenance: known });
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         let archive = archive::follow(desired.clone(), records.clone());
-        Ok((Self { environment, client, own, reporter, readiness, desired, records, archive }, end))
+        Ok((Self { environment, client, own, reporter, readiness, desired, records, archive, found }, end))
     }
 
     async fn run(self, mut end: End) -> Ended {
@@ -313,6 +318,7 @@ impl Agent {
             records: self.records.clone(),
             reporter: self.reporter.clone(),
             archive: self.archive.clone(),
+            found: self.found.clone(),
         }
     }
 

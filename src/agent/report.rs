@@ -124,7 +124,7 @@ impl Reporter {
         for area in [Area::Writes, Area::Credentials, Area::Ensure, Area::Settings] {
             self.trouble(area, None);
         }
-        self.update(|report| report.vault = None);
+        self.update(|report| (report.vault, report.maintenance) = (None, None));
     }
 
     /// Reports the result of an access to Vault.

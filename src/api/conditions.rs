@@ -82,6 +82,8 @@ pub mod reason {
         BACKUP_OVERDUE = "BackupOverdue";
         /// Of an event: a backup is in the store.
         BACKUP_COMPLETED = "BackupCompleted";
+        /// Of an event: a run of the maintenance has ended.
+        MAINTENANCE_ENDED = "MaintenanceEnded";
         /// Of RestoreVerified: a backup was restored and checked.
         RESTORE_VERIFIED = "RestoreVerified";
         /// Of RestoreVerified: the last test of a backup failed; it is repeated.
@@ -123,6 +125,8 @@ pub mod reason {
         SCALING_DOWN = "ScalingDown";
         /// Another version would change the pods, and waits for approval.
         APPROVAL_PENDING = "ApprovalPending";
+        /// Another version changes the pods, and waits for the next maintenance window.
+        WAITING_FOR_WINDOW = "WaitingForWindow";
         /// The pods have this version's template, or are being replaced.
         UP_TO_DATE = "UpToDate";
         /// Of SynchronousReplication: a replica has every commit.

@@ -9,6 +9,7 @@ mod nulls;
 pub mod conditions;
 pub mod crd;
 pub mod format;
+pub mod maintenance;
 pub mod migrations;
 pub mod names;
 pub mod observation;
@@ -19,6 +20,10 @@ pub mod status;
 pub mod version;
 
 pub use format::MigrationFormat;
+pub use maintenance::{
+    MaintenanceAction, MaintenanceDone, MaintenanceItem, MaintenanceRun, MaintenanceSpec, MaintenanceStatus,
+    MaintenanceWindow, ReindexSpec, WindowRollout,
+};
 pub use migrations::{
     Approval, Baseline, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
     SecretReference, ToolSource,

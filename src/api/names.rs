@@ -67,6 +67,9 @@ documented! {
     /// Annotation of a ServiceDatabase: a token that requests a test of the newest backup. The request is
     /// complete when `status.backup.lastVerification` has the same token and another state than `Running`.
     ANNOTATION_VERIFY_BACKUP = "servicedb.dev/verify-backup";
+    /// Annotation of a ServiceDatabase: a token that requests a run of the maintenance now. The request is complete
+    /// when `status.maintenance.request` has the same token and another state than `Running`.
+    ANNOTATION_MAINTAIN = "servicedb.dev/maintain";
     /// Annotation of a ServiceDatabase: a token that requests a restore in place, to the state in
     /// `servicedb.dev/restore-to`: everything that was committed after that state is left. The request is
     /// complete when `status.restore` has the same token and another state than `Running`.
@@ -337,6 +340,9 @@ impl PostgresNames {
     /// The login that reads the server's statistics, on the local socket: a member of `pg_monitor` and of nothing
     /// else.
     pub const MONITOR: &'static str = "servicedb_monitor";
+    /// The login that maintains the tenant's database, on the local socket: a member of `pg_maintain` and of the
+    /// owner's role, not a superuser.
+    pub const MAINTAINER: &'static str = "servicedb_maintainer";
     /// The login of the pooler, by client certificate, in the database `postgres` alone.
     pub const POOLER: &'static str = "servicedb_pooler";
     /// The function that returns a login's verifier to the pooler, in the database `postgres`.

@@ -12,6 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::maintenance::MaintenanceSpec;
 use super::migrations::MigrationsSpec;
 use super::nulls::null_as_default;
 use super::observation::{AuditSpec, MonitoringSpec};
@@ -136,7 +137,9 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
     validation = Rule::new("has(self.database) == has(oldSelf.database) && (!has(self.database) || self.database == oldSelf.database)")
         .message("spec.database cannot be changed: it names the database that holds the data"),
     validation = Rule::new("self.postgres.version == oldSelf.postgres.version")
-        .message("spec.postgres.version cannot be changed: a major upgrade of an existing database is not supported yet")
+        .message("spec.postgres.version cannot be changed: a major upgrade of an existing database is not supported yet"),
+    validation = Rule::new("self.updatePolicy != 'Window' || (has(self.maintenance) && has(self.maintenance.windows) && self.maintenance.windows.size() > 0)")
+        .message("spec.updatePolicy is Window, which needs a window in spec.maintenance.windows")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceDatabaseSpec {
@@ -211,6 +214,10 @@ pub struct ServiceDatabaseSpec {
     #[serde(default)]
     pub audit: AuditSpec,
 
+    /// Maintenance: `VACUUM`, statistics, bloated indexes, extensions.
+    #[serde(default)]
+    pub maintenance: MaintenanceSpec,
+
     /// Initialisation, if a deleted resource of this name left data.
     #[serde(default)]
     pub bootstrap: BootstrapSpec,
@@ -221,7 +228,8 @@ pub struct ServiceDatabaseSpec {
     pub deletion_policy: DeletionPolicy,
 
     /// Whether another version of the operator or its images replaces the pods after an approval
-    /// (`Manual`, the default; `RolloutPending` lists the changes) or at once (`Automatic`).
+    /// (`Manual`, the default; `RolloutPending` lists the changes), in the next window of
+    /// `spec.maintenance` (`Window`), or at once (`Automatic`).
     #[serde(default)]
     pub update_policy: UpdatePolicy,
 
@@ -627,6 +635,8 @@ pub enum UpdatePolicy {
     /// After an approval.
     #[default]
     Manual,
+    /// In the next window of `spec.maintenance`, or after an approval.
+    Window,
     /// At once: the replicas, then a switchover, then the former primary.
     Automatic,
 }

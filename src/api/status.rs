@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::maintenance::MaintenanceStatus;
 use super::nulls::null_as_default;
 use super::pooler::PoolerStatus;
 use super::version::SchemaVersion;
@@ -69,6 +70,10 @@ pub struct ServiceDatabaseStatus {
     /// Sizes and growth, as the primary measured them within the last hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<CapacityStatus>,
+
+    /// The maintenance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceStatus>,
 
     /// The pooler; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::{Place, Restore};
 use super::in_place::{Branch, InPlace};
+use super::maintenance::Maintenance;
 use super::memory::Bound;
 use super::order::Order;
 use super::records::Versions;
@@ -96,6 +97,9 @@ pub struct Desired {
     /// Since the last restore in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Branch>,
+    /// The maintenance; absent from an operator that knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
 }
 
 /// The pooler, as agents need to know it: its role may log in, and the record has its host.
@@ -146,6 +150,7 @@ impl Desired {
             restore: None,
             in_place: None,
             branch: None,
+            maintenance: None,
         }
     }
 }

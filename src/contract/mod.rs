@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod desired;
 pub mod in_place;
 pub mod logged;
+pub mod maintenance;
 pub mod memory;
 pub mod migration;
 pub mod order;

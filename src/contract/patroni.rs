@@ -67,6 +67,8 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
         ("track_commit_timestamp", "off"),
         ("log_line_prefix", "%m [%p] %q%u@%d "),
         ("log_checkpoints", "off"),
+        // The text of such a statement may have a secret, and each has its own.
+        ("pg_stat_statements.track_utility", "off"),
         // A standby whose node failed sends nothing: commits wait for it for this long (the server's
         // default of a minute would be a minute without writes).
         ("wal_sender_timeout", "10s"),

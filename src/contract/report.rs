@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
 use super::in_place::InPlaceReport;
+use super::maintenance::MaintenanceReport;
 use super::order::OrderReport;
 use super::records::Versions;
 use crate::api::{BackupType, MigrationRecord, SchemaVersion};
@@ -108,6 +109,9 @@ pub struct Report {
     /// How the database grows; absent before the first sample, and from an agent that takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+    /// Of the leader: the maintenance; absent before what is due was read, and from an agent that reads nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceReport>,
     /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -360,6 +364,7 @@ impl Report {
             restored: None,
             in_place: None,
             capacity: None,
+            maintenance: None,
             trouble: None,
         }
     }

@@ -21,6 +21,8 @@ use super::instances::{
     self, Decision, Members, Situation, Template, admission, eviction, given_up, growth, patroni_state,
 };
 use super::lifecycle::{adopt, deletion};
+use super::maintenance::exclusion::Beside;
+use super::maintenance::{self, rollout};
 use super::migrations::progress::{Declared, Progress};
 use super::migrations::{self, drift};
 use super::observe::pods::DatabasePod;
@@ -35,9 +37,10 @@ use super::tls::served;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::ANNOTATION_RESTORE;
-use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{PendingRollout, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::BackupRun;
 use crate::contract::in_place::Stage;
+use crate::contract::maintenance::Maintenance;
 use crate::contract::report::Report;
 use crate::vault::VaultError;
 
@@ -70,7 +73,8 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    let mut choice = Box::pin(choose(context, database, observed, &status, findings)).await?;
+    let mut beside = beside(database, observed, declared, &status, findings);
+    let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
     let (before, now) = (status.pooler.as_ref(), findings.now);
     let mut pooler = Box::pin(pooler::advance(context, database, observed, before, &mut choice.decision, now)).await?;
 
@@ -81,10 +85,14 @@ pub async fn act(
         Err(error) => tracing::warn!(%error, "the state of the backups cannot be read; retrying"),
     }
 
+    beside.changes = choice.decision.change();
+    findings.maintenance = maintain(database, observed, &choice, &beside, findings);
+
     // d. Apply all objects, the workload last.
     let mut volumes = growth::grow(&context.client, database, observed, choice.calm).await?;
     let prepared = (prepared, authorities);
-    let long_work = LongWork { backup: findings.backups.run(), restore: &findings.in_place };
+    let maintenance = findings.maintenance.desired.clone();
+    let long_work = LongWork { backup: findings.backups.run(), restore: &findings.in_place, maintenance };
     Box::pin(apply(context, database, observed, (prepared, long_work), &choice, &mut volumes, &mut failures)).await?;
     Box::pin(pooler.apply(context, database, (findings.certificates.is_some(), findings.now), &mut failures)).await;
     findings.pooler = Some(pooler);
@@ -97,8 +105,9 @@ pub async fn act(
     if let Some(certified) = &findings.certificates {
         served::prompt(context, &database.owner, &observed.pods, &certified.fingerprint).await;
     }
-    let Choice { decision, template, .. } = choice;
-    findings.instances = Some(InstancesFindings { decision, pending: template.pending, volumes: volumes.difference });
+    let Choice { decision, template, held, .. } = choice;
+    let pending = template.pending.or(held);
+    findings.instances = Some(InstancesFindings { decision, pending, volumes: volumes.difference });
 
     // e. The Secret with the credentials, if declared.
     failures.note(Box::pin(bind(context, database, observed, findings)).await);
@@ -176,6 +185,69 @@ async fn secrets(
 struct LongWork<'a> {
     backup: Option<BackupRun>,
     restore: &'a in_place::State,
+    maintenance: Maintenance,
+}
+
+/// What goes on beside the maintenance, but for the changes of the instances, which are not decided yet.
+fn beside(
+    database: &Database,
+    observed: &Observation,
+    declared: &Declared,
+    status: &ServiceDatabaseStatus,
+    findings: &Findings<'_>,
+) -> Beside {
+    let condition = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
+    // These wait for a person, or for another database.
+    let waits = condition(kind::STALLED).is_some_and(|stalled| stalled.status == "True")
+        || condition(kind::MIGRATIONS_APPLIED).is_some_and(|state| state.reason == reason::DEPENDENCY_NOT_READY);
+    let ledger = observed.primary().and_then(|primary| primary.report.as_ref()?.ledger.as_ref());
+    let is_behind = goal(database, declared).is_some_and(|goal| {
+        let applied = || is_applied(findings.resource, declared.revision());
+        !ledger.map_or_else(applied, |ledger| ledger.revision.as_ref() == Some(&goal))
+    });
+    Beside {
+        has_primary: observed.primary().is_some(),
+        restores: findings.in_place.desired.is_some(),
+        changes: None,
+        migrates: is_behind && !waits,
+        backs_up: findings.backups.run().is_some_and(|run| run.runs),
+    }
+}
+
+/// The maintenance: whether a run is open for the leader's agent, and what status says.
+fn maintain(
+    database: &Database,
+    observed: &Observation,
+    choice: &Choice<'_>,
+    beside: &Beside,
+    findings: &Findings<'_>,
+) -> maintenance::State {
+    let mut state = maintenance::decide(&maintenance::Known {
+        declared: &database.maintenance,
+        recorded: findings.maintenance.clone(),
+        report: observed.primary().and_then(|primary| primary.report.as_ref()?.maintenance.as_ref()),
+        hindrance: beside.hindrance(),
+        now: findings.now,
+    });
+    let situation = &choice.situation;
+    let follows = |pod: &DatabasePod| pod.revision.as_deref() == situation.revision;
+    let is_finished = situation.revision.is_some()
+        && choice.template.begun.is_none()
+        && i32::try_from(situation.members().filter(|pod| follows(pod)).count()) == Ok(database.instances);
+    let known = waiting_rollout(database, findings, beside);
+    state.status.rollout = rollout::next(&known, choice.template.begun.clone(), is_finished, findings.now);
+    state
+}
+
+/// A rollout that a window began, as far as it is not finished.
+fn waiting_rollout<'a>(database: &'a Database, findings: &'a Findings<'_>, beside: &Beside) -> rollout::Known<'a> {
+    let opening = database.maintenance.windows.open_at(findings.now);
+    rollout::Known {
+        policy: database.update_policy,
+        admits: beside.admits_rollout(opening, findings.now),
+        recorded: findings.maintenance.rollout(),
+        approved: database.approved_rollout.as_deref(),
+    }
 }
 
 /// The restore in place: its next stage, or its result.
@@ -215,6 +287,8 @@ struct Choice<'a> {
     decision: Decision,
     template: Template,
     live: Option<&'a StatefulSet>,
+    /// The rest of a rollout that a window began, which waits for the next one.
+    held: Option<PendingRollout>,
     /// Whether no other change is in progress: only then the StatefulSet is recreated.
     calm: bool,
 }
@@ -225,9 +299,17 @@ async fn choose<'a>(
     observed: &'a Observation,
     status: &'a ServiceDatabaseStatus,
     findings: &mut Findings<'_>,
+    beside: &Beside,
 ) -> Result<Choice<'a>, Error> {
     let live = observed.own_set(&database.owner.uid);
-    let mut template = instances::choose(database, &context.options, live, observed.template.as_ref());
+    let waiting = waiting_rollout(database, findings, beside);
+    let kept = observed.template.as_ref();
+    let mut template = instances::choose(database, &context.options, live, kept, waiting.admits);
+    let holds_rollout = rollout::is_held(&waiting);
+    let rest = waiting.recorded.filter(|_| holds_rollout).map(|rollout| PendingRollout {
+        id: rollout.id.clone(),
+        changes: vec!["the rest of the instances, as the window ended before all were replaced".to_owned()],
+    });
     // A template whose pods would be refused is not applied to the StatefulSet: a lost pod is then
     // recreated from the former one.
     let held = admission::hold_back(&context.client, database, live, observed, &mut template.body).await?;
@@ -239,6 +321,7 @@ async fn choose<'a>(
         status,
         revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
         refused: None,
+        holds_rollout,
         restoring: findings
             .in_place
             .desired
@@ -273,7 +356,7 @@ async fn choose<'a>(
         && live.and_then(declared_replicas) == Some(database.instances)
         && findings.in_place.desired.is_none()
         && !is_held;
-    Ok(Choice { situation, decision, template, live, calm })
+    Ok(Choice { situation, decision, template, live, held: rest, calm })
 }
 
 async fn apply(
@@ -308,6 +391,7 @@ async fn apply(
         backup: long_work.backup,
         in_place: long_work.restore.desired.clone(),
         branch: long_work.restore.branch.clone(),
+        maintenance: long_work.maintenance,
     };
     let supporting = plan::supporting(database, &inputs);
     // Objects are removed last, and only if their replacements exist.

@@ -6,7 +6,8 @@
 //! [`status`] are pure. [`observe`] reads, [`apply`] writes objects. Each concern has its own
 //! module, which begins with its decision: [`instances`] (rolling updates, scaling, volumes,
 //! requests), [`credentials`] (generations, Vault's objects, secret_ids, the Secret with the
-//! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`restores`], [`lifecycle`] (deletion,
+//! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`restores`],
+//! [`maintenance`] (windows, what excludes their work, rollouts that wait for them), [`lifecycle`] (deletion,
 //! objects that it left in Vault, adoption). [`process`] runs the controller; [`context`] is shared
 //! by all reconciles. Imports among these files have one direction (`tests/layout.rs`).
 
@@ -15,9 +16,11 @@ mod apply;
 mod backups;
 mod context;
 mod credentials;
+mod cron;
 mod held;
 mod instances;
 mod lifecycle;
+mod maintenance;
 mod migrations;
 mod observe;
 mod plan;

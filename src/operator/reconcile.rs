@@ -16,6 +16,7 @@ use super::credentials::DesiredCredentials;
 use super::held::{keep_alive, paused, retained};
 use super::instances::{given_up, lost};
 use super::lifecycle::{adopt, deletion};
+use super::maintenance;
 use super::migrations;
 use super::observe;
 use super::restores::{bootstrap, in_place};
@@ -73,6 +74,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         instances: None,
         pooler: None,
         backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
+        maintenance: maintenance::State::recorded(&resource.status.clone().unwrap_or_default()),
         in_place: in_place::State::recorded(&resource.status.clone().unwrap_or_default()),
         now: context.now(),
     };
@@ -166,7 +168,9 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         let resync = resync_time(&context);
         let due = findings.credentials.due_in.map_or(resync, |due| due + Duration::from_secs(1));
         let backup = findings.backup_due_in().unwrap_or(resync);
-        resync.min(due).min(findings.certificates_due_in().unwrap_or(resync)).min(backup)
+        let maintenance = findings.maintenance_due_in().unwrap_or(resync);
+        let certificates = findings.certificates_due_in().unwrap_or(resync);
+        resync.min(due).min(certificates).min(backup).min(maintenance)
     } else {
         jittered(WAITING)
     };

@@ -11,9 +11,9 @@ use kube::ResourceExt;
 use crate::api::conditions::reason;
 use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_BACKUP,
-    ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_REISSUE, ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART,
-    ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO,
-    ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
+    ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_MAINTAIN, ANNOTATION_REISSUE,
+    ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_ROTATE,
+    ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
@@ -25,11 +25,14 @@ use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
 use crate::contract::desired::{Memory, Requests};
 use crate::contract::logged;
+use crate::contract::maintenance::Tasks;
 use crate::contract::migration::{Policy, hash};
 use crate::operator::apply::object::Owner;
 use crate::operator::apply::quantity;
 use crate::operator::backups::schedule::Schedule;
 use crate::operator::context::options::Options;
+use crate::operator::maintenance;
+use crate::operator::maintenance::windows::Windows;
 use crate::operator::pooler::spec as pooler;
 use crate::operator::restores::target;
 use crate::operator::tls::authority::Request as AuthorityRequest;
@@ -103,6 +106,8 @@ pub struct Database {
     pub backups: Backups,
     /// The requested restore in place, from annotations.
     pub in_place: Option<RestoreRequest>,
+    /// The maintenance.
+    pub maintenance: maintenance::Declared,
     /// The pooler.
     pub pooler: Option<PoolerSpec>,
     /// The generation of the resource: a failed attempt for it is not repeated.
@@ -246,8 +251,34 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         restore: None,
         backups: backups(resource)?,
         in_place: restore_request(resource),
+        maintenance: maintenance(resource)?,
         pooler: pooler::check(spec).map_err(invalid)?,
         generation: resource.metadata.generation.unwrap_or_default(),
+    })
+}
+
+/// The declared maintenance, and the request for a run.
+fn maintenance(resource: &ServiceDatabase) -> Result<maintenance::Declared, Invalid> {
+    let spec = &resource.spec.maintenance;
+    if spec.windows.is_empty() && resource.spec.update_policy == UpdatePolicy::Window {
+        return Err(invalid(
+            "spec.updatePolicy is Window, and spec.maintenance.windows has no window: add one, or choose another policy"
+                .to_owned(),
+        ));
+    }
+    let percent = u8::try_from(spec.reindex.bloat_percent).ok().filter(|percent| (10..=95).contains(percent));
+    let percent =
+        percent.ok_or_else(|| invalid("spec.maintenance.reindex.bloatPercent must be from 10 to 95".to_owned()))?;
+    Ok(maintenance::Declared {
+        windows: Windows::of(&spec.windows, &resource.uid().unwrap_or_default()).map_err(invalid)?,
+        tasks: Tasks {
+            vacuum: spec.vacuum,
+            analyze: spec.analyze,
+            freeze: spec.freeze,
+            reindex_percent: spec.reindex.enabled.then_some(percent),
+            update_extensions: spec.update_extensions,
+        },
+        request: token(resource, ANNOTATION_MAINTAIN),
     })
 }
 

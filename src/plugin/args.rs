@@ -190,6 +190,17 @@ pub enum Command {
         #[arg(value_parser = super::restore_point::word)]
         word: String,
     },
+    /// Show the maintenance windows, what is due and what was done.
+    Maintenance {
+        /// The ServiceDatabase.
+        name: String,
+        /// Do what is due now, in no window, and follow it to its end.
+        #[arg(long)]
+        now: bool,
+        /// With --now: how long to wait, in seconds; 0: do not wait.
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
+    },
     /// Show the statements that took most, of all that were run since the statistics began.
     Queries {
         /// The ServiceDatabase.

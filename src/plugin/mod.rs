@@ -11,6 +11,7 @@ mod check;
 mod confirm;
 mod connection;
 mod drift;
+mod maintenance;
 mod migrations;
 mod pooler;
 mod psql;
@@ -83,6 +84,9 @@ pub async fn run() -> ExitCode {
             restore::run(&args.connection, &name, &target, yes, Duration::from_secs(timeout)).await
         }
         Command::RestorePoint { name, word } => restore_point::run(&args.connection, &name, &word).await,
+        Command::Maintenance { name, now, timeout } => {
+            maintenance::run(&args.connection, &name, now, Duration::from_secs(timeout)).await
+        }
         Command::Queries { name, by, limit, pod, reset } => {
             queries::run(&args.connection, &name, pod, by, limit, reset).await
         }

@@ -1,4 +1,4 @@
-//! `kubectl servicedb switchover`, `restart` and `restore`: sends the request, and waits for the result in status.
+//! `kubectl servicedb switchover`, `restart`, `restore` and `maintenance --now`: sends the request, and waits for the result in status.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{
-    ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO,
+    ANNOTATION_MAINTAIN, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_SWITCHOVER,
+    ANNOTATION_SWITCHOVER_TO,
 };
 use crate::api::{RequestState, RequestStatus, RestoreTarget, ServiceDatabase};
 
@@ -23,6 +24,8 @@ pub enum Request {
     Restart,
     /// A restore in place.
     Restore(RestoreTarget),
+    /// A run of the maintenance.
+    Maintenance,
 }
 
 impl Request {
@@ -33,6 +36,7 @@ impl Request {
                 vec![(ANNOTATION_SWITCHOVER, Some(token.to_owned())), (ANNOTATION_SWITCHOVER_TO, to.clone())]
             }
             Self::Restart => vec![(ANNOTATION_RESTART, Some(token.to_owned()))],
+            Self::Maintenance => vec![(ANNOTATION_MAINTAIN, Some(token.to_owned()))],
             Self::Restore(target) => {
                 let target = serde_json::json!(target).to_string();
                 vec![(ANNOTATION_RESTORE, Some(token.to_owned())), (ANNOTATION_RESTORE_TO, Some(target))]
@@ -45,6 +49,7 @@ impl Request {
         let answer = match self {
             Self::Switchover(_) => status.switchover.as_ref(),
             Self::Restart => status.restart.as_ref(),
+            Self::Maintenance => status.maintenance.as_ref()?.request.as_ref(),
             Self::Restore(_) => status.restore.as_ref().map(|restore| &restore.run),
         };
         answer.filter(|answer| answer.request == token)
@@ -55,6 +60,10 @@ impl Request {
         match self {
             Self::Switchover(_) | Self::Restart => ready_message(&resource.status.as_ref()?.conditions),
             Self::Restore(_) => answer?.message.clone(),
+            Self::Maintenance => {
+                let waits = resource.status.as_ref()?.maintenance.as_ref()?.waits_for.clone();
+                waits.map(|why| format!("waiting: {why}")).or_else(|| answer?.message.clone())
+            }
         }
     }
 }

@@ -41,6 +41,16 @@ pub const MONITOR: &str = concat!(
      -c max_parallel_workers_per_gather=0"
 );
 
+/// For the sessions that maintain a tenant's database: gently, one process at a time, and without waiting for a
+/// replica. A statement has the limit that its session sets.
+pub const MAINTAINER: &str = concat!(
+    any_login!(),
+    " -c local_preload_libraries= -c search_path=pg_catalog -c role=none -c client_min_messages=error \
+     -c client_connection_check_interval=1s -c lock_timeout=5s -c jit=off -c synchronous_commit=local \
+     -c max_parallel_workers_per_gather=0 -c max_parallel_maintenance_workers=0 -c vacuum_cost_delay=2ms \
+     -c vacuum_cost_limit=2000"
+);
+
 /// For users who log in as the superuser: a tenant's setting neither prevents the login nor changes
 /// the role.
 pub const PERSON: &str =
@@ -82,7 +92,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_could_end_or_refuse_a_session_is_forced() {
-        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, PERSON, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, MAINTAINER, PERSON, SUPERUSER] {
             for name in [
                 "statement_timeout",
                 "lock_timeout",
@@ -112,7 +122,7 @@ mod tests {
 
     #[test]
     fn options_are_separated_by_spaces_that_are_not_escaped() {
-        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, PERSON, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, MAINTAINER, PERSON, SUPERUSER] {
             let rest = options.replace("\\ ", "");
             assert!(rest.split(' ').all(|word| word == "-c" || word.contains('=')), "{rest}");
             assert!(!options.contains("  "), "{options}");

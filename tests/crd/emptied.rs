@@ -54,6 +54,8 @@ pooler:
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}}
 monitoring: {slowQuerySeconds: 5}
 audit: {classes: [Ddl, Role]}
+maintenance: {windows: [{schedule: 0 3 * * SUN, durationMinutes: 60, timeZone: UTC}], vacuum: true, analyze: true, freeze: true, reindex: {enabled: true, bloatPercent: 60}, updateExtensions: true}
+updatePolicy: Window
 backup: {enabled: true, store: main, schedule: {full: 0 3 * * SUN, incremental: 0 3 * * MON-SAT, timeZone: UTC}, retentionDays: 7, retentionFullBackups: 4, whenVolumeFills: StopWrites, deletionPolicy: Delete, restorableIn: [staging], resources: {requests: {cpu: 100m}, limits: {cpu: 1}}}
 bootstrap: {adopt: true, restore: {source: {name: game, namespace: games}, target: {lsn: 0/1, timeline: 2}}}
 ";

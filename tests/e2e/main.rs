@@ -24,6 +24,7 @@ mod immune;
 mod initialisation;
 mod isolation;
 mod kept_volumes;
+mod maintenance;
 mod metrics;
 mod migration_images;
 mod migration_recovery;

@@ -11,6 +11,7 @@ mod failures;
 mod hostile;
 mod interruptions;
 mod layouts;
+mod maintenance;
 mod metrics;
 mod no_transaction;
 mod refusals;

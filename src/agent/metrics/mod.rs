@@ -7,6 +7,7 @@
 pub mod capacity;
 mod cluster;
 mod instance;
+mod maintenance;
 mod ours;
 pub mod query;
 mod session;
@@ -33,6 +34,7 @@ use self::instance::Instance;
 use self::session::{Collected, Session};
 use self::text::{CONTENT_TYPE, Family, Kind};
 use super::desired::DesiredState;
+use super::maintenance::FoundWatch;
 use super::probes::Readiness;
 use super::volume;
 use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
@@ -47,6 +49,16 @@ const IDLE: Duration = Duration::from_secs(300);
 /// The requests that may wait at once; more are refused.
 const WAITING: usize = 64;
 
+/// What other parts of the agent know.
+pub struct Followed {
+    /// The desired state, which names the database.
+    pub desired: DesiredState,
+    /// The growth of the database.
+    pub capacity: CapacityWatch,
+    /// What the maintenance found.
+    pub maintenance: FoundWatch,
+}
+
 /// The metrics of this instance; cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -54,8 +66,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     report: watch::Receiver<Report>,
     readiness: watch::Receiver<Readiness>,
-    desired: OnceLock<DesiredState>,
-    capacity: OnceLock<CapacityWatch>,
+    followed: OnceLock<Followed>,
     promotions: AtomicU64,
     waiting: Semaphore,
     scraper: Mutex<Scraper>,
@@ -68,8 +79,7 @@ impl Metrics {
         let inner = Inner {
             report: report.clone(),
             readiness,
-            desired: OnceLock::new(),
-            capacity: OnceLock::new(),
+            followed: OnceLock::new(),
             promotions: AtomicU64::new(0),
             waiting: Semaphore::new(WAITING),
             scraper: Mutex::new(Scraper::new(SOCKET_DIR)),
@@ -81,10 +91,9 @@ impl Metrics {
         metrics
     }
 
-    /// Takes the desired state, which names the database, and the growth of the database; once.
-    pub fn follow(&self, desired: DesiredState, capacity: CapacityWatch) {
-        _ = self.0.desired.set(desired);
-        _ = self.0.capacity.set(capacity);
+    /// Takes what other parts of the agent know; once.
+    pub fn follow(&self, followed: Followed) {
+        _ = self.0.followed.set(followed);
     }
 
     /// The page; none if too many wait for it.
@@ -108,7 +117,7 @@ impl Metrics {
         {
             return page.clone();
         }
-        let database = self.0.desired.get().and_then(|desired| Some(desired.borrow().as_ref()?.database.clone()));
+        let database = self.0.followed.get().and_then(|known| Some(known.desired.borrow().as_ref()?.database.clone()));
         let families = self.0.scraper.lock().await.collect(database.as_deref()).await;
         let mut page = String::new();
         self.own().iter().chain(&families).for_each(|family| family.write(&mut page));
@@ -128,8 +137,10 @@ impl Metrics {
             volume: volume::size().ok().zip(volume::free().ok()),
         };
         let mut families = instance.families();
-        let capacity = self.0.capacity.get().and_then(|capacity| capacity.borrow().clone());
+        let Some(followed) = self.0.followed.get() else { return families };
+        let capacity = followed.capacity.borrow().clone();
         families.extend(capacity.iter().flat_map(|capacity| capacity::families(capacity)));
+        families.extend(maintenance::families(report.maintenance.as_ref(), &followed.maintenance.borrow()));
         families
     }
 

@@ -133,7 +133,8 @@ fn hba(names: &PostgresNames) -> Vec<String> {
     let pooler = PostgresNames::POOLER;
     let (database, app, owner) = (&names.database, names.app(), names.owner());
     let monitor = PostgresNames::MONITOR;
-    let ours = format!("{},{},{monitor}", PostgresNames::READER, PostgresNames::AS_OWNER);
+    let (reader, maintainer) = (PostgresNames::READER, PostgresNames::MAINTAINER);
+    let ours = format!("{reader},{},{monitor},{maintainer}", PostgresNames::AS_OWNER);
     vec![
         "local all postgres peer".to_owned(),
         format!("local replication {replicator} peer map={LOCAL_MAP}"),
@@ -155,7 +156,13 @@ fn hba(names: &PostgresNames) -> Vec<String> {
 
 /// The lines of `pg_ident.conf`.
 fn ident() -> Vec<String> {
-    let roles = [PostgresNames::REPLICATOR, PostgresNames::READER, PostgresNames::AS_OWNER, PostgresNames::MONITOR];
+    let roles = [
+        PostgresNames::REPLICATOR,
+        PostgresNames::READER,
+        PostgresNames::AS_OWNER,
+        PostgresNames::MONITOR,
+        PostgresNames::MAINTAINER,
+    ];
     roles.map(|role| format!("{LOCAL_MAP} postgres {role}")).to_vec()
 }
 
@@ -205,7 +212,8 @@ mod tests {
             lines.iter().position(|line| names_it(&line)).expect("a line")
         };
         let members = lines.iter().position(|line| line.contains("+\"chat_db_owner\"")).expect("a line");
-        for role in [PostgresNames::READER, PostgresNames::AS_OWNER, PostgresNames::MONITOR] {
+        let (monitor, maintainer) = (PostgresNames::MONITOR, PostgresNames::MAINTAINER);
+        for role in [PostgresNames::READER, PostgresNames::AS_OWNER, monitor, maintainer] {
             assert!(first(role) < members && lines[first(role)].ends_with(" reject"), "{lines:?}");
             assert!(ident().iter().any(|line| line.ends_with(role)), "{role} has no line in pg_ident.conf");
         }

@@ -1,18 +1,16 @@
 //! When scheduled backups start: cron expressions, in a time zone.
 
-use cronexpr::{Crontab, MakeTimestamp, ParseOptions};
 use jiff::Timestamp;
-use serde_json::json;
 
 use crate::api::BackupScheduleSpec;
-use crate::operator::apply::object::short_hash;
+use crate::operator::cron::{Cron, hash};
 
 /// The schedule of a database.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    full: Crontab,
-    incremental: Option<Crontab>,
-    verification: Option<Crontab>,
+    full: Cron,
+    incremental: Option<Cron>,
+    verification: Option<Cron>,
 }
 
 /// Without expressions, a full backup is made on Sunday and an incremental one on each other day, at a minute
@@ -27,11 +25,8 @@ impl Schedule {
     /// # Errors
     /// The field, and the problem.
     pub fn of(spec: &BackupScheduleSpec, uid: &str) -> Result<Self, String> {
-        let hash = u64::from_str_radix(&short_hash(&json!(uid)), 16).unwrap_or_default();
+        let hash = hash(uid);
         let (minute, hour) = (hash % 60, hash / 60 % NIGHT_HOURS);
-        // For `H` in an expression, as in Jenkins.
-        let mut options = ParseOptions::default();
-        options.hashed_value = Some(hash);
         let declared = spec.time_zone.as_deref().unwrap_or("UTC");
         let read = |field: &str, given: Option<&str>, days: &str| {
             let (expression, zone) = match given {
@@ -42,17 +37,8 @@ impl Schedule {
                     (format!("{minute} {hour} * * {days}"), "UTC")
                 }
             };
-            if expression.split_whitespace().count() != 5 {
-                return Err(format!(
-                    "spec.backup.schedule.{field} is {expression:?}: a cron expression has five fields (minute, hour, \
-                     day of month, month, day of week), such as \"0 3 * * SUN\"; the time zone is \
-                     spec.backup.schedule.timeZone"
-                ));
-            }
-            let read = cronexpr::parse_crontab_with(&format!("{expression} {zone}"), options);
-            // Its error draws the expression over several lines.
-            let read = read.map_err(|error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
-            read.map_err(|error| format!("spec.backup.schedule.{field} is {expression:?} in {zone}: {error}"))
+            let field = format!("spec.backup.schedule.{field}");
+            Cron::read((&field, &expression), ("spec.backup.schedule.timeZone", zone), hash)
         };
         let optional = |field: &str, given: Option<&str>, days: &str| match given {
             Some("") => Ok(None),
@@ -67,12 +53,12 @@ impl Schedule {
 
     /// The first full backup after a time; none if the expression has no further date.
     pub fn full_after(&self, time: Timestamp) -> Option<Timestamp> {
-        next(&self.full, time)
+        self.full.after(time)
     }
 
     /// The first incremental backup after a time.
     pub fn incremental_after(&self, time: Timestamp) -> Option<Timestamp> {
-        next(self.incremental.as_ref()?, time)
+        self.incremental.as_ref()?.after(time)
     }
 
     /// Whether backups are tested.
@@ -82,17 +68,13 @@ impl Schedule {
 
     /// The first test of a backup after a time.
     pub fn verification_after(&self, time: Timestamp) -> Option<Timestamp> {
-        next(self.verification.as_ref()?, time)
+        self.verification.as_ref()?.after(time)
     }
 
     /// The first backup of any type after a time.
     pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
         [self.full_after(time), self.incremental_after(time)].into_iter().flatten().min()
     }
-}
-
-fn next(crontab: &Crontab, time: Timestamp) -> Option<Timestamp> {
-    crontab.find_next(MakeTimestamp(time)).ok().map(|zoned| zoned.timestamp())
 }
 
 #[cfg(test)]

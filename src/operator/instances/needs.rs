@@ -177,7 +177,8 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
         return Some(restart);
     }
     let outdated = situation.revision.is_some_and(|now| pod.revision.as_deref().is_some_and(|made_of| made_of != now));
-    if outdated {
+    // One that does not serve is replaced whenever it helps.
+    if outdated && !(situation.holds_rollout && serves(pod)) {
         return Some(Need::Replacement);
     }
     let Some(report) = &pod.report else { return pod.volume_end.map(|_| Need::Volume) };

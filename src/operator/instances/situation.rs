@@ -29,6 +29,8 @@ pub struct Situation<'a> {
     /// Why the API server would refuse a pod of the present template; none if it accepts one, or no
     /// dry run was made.
     pub refused: Option<&'a str>,
+    /// Whether a rollout that a window began waits for the next one.
+    pub holds_rollout: bool,
     /// Whether a restore in place is in progress, which excludes every other change.
     pub restoring: Option<Restoring>,
     /// Now.
@@ -65,6 +67,18 @@ pub struct Decision {
     pub switchover: Option<RequestStatus>,
     /// The last requested restart.
     pub restart: Option<RequestStatus>,
+}
+
+impl Decision {
+    /// The change of the instances that is in progress; none if there is none.
+    pub fn change(&self) -> Option<String> {
+        let order = self.order.as_ref().map(|order| match &order.action {
+            Action::Switchover { from, to } => format!("{from} hands the lead over to {to}"),
+            Action::Restart { pod } => format!("PostgreSQL of {pod} is being restarted"),
+        });
+        let replaced = || self.replace.as_ref().map(|pod| format!("{} is being replaced", pod.name));
+        self.under_way.as_ref().map(|state| state.message.clone()).or(order).or_else(replaced)
+    }
 }
 
 /// The state of the current order.

@@ -27,14 +27,22 @@ const OF_SPEC: [&str; 4] = ["affinity", "priorityClassName", "tolerations", "top
 pub struct Template {
     /// The template that is applied.
     pub body: Value,
-    /// The changes that wait for approval.
+    /// The changes that wait for approval, or for a window.
     pub pending: Option<PendingRollout>,
+    /// The identifier of the update that is taken because a window is open.
+    pub begun: Option<String>,
 }
 
 /// Chooses the template, given the live StatefulSet, or the template that is recorded for the time
 /// without one. The recorded one is also used if the annotation of the StatefulSet was removed: its
-/// template may have been changed too.
-pub fn choose(database: &Database, options: &Options, live: Option<&StatefulSet>, kept: Option<&Value>) -> Template {
+/// template may have been changed too. `in_window`: whether a window admits an update.
+pub fn choose(
+    database: &Database,
+    options: &Options,
+    live: Option<&StatefulSet>,
+    kept: Option<&Value>,
+    in_window: bool,
+) -> Template {
     let ours = plan::template(database, options);
     let accepted =
         live.and_then(written).or_else(|| kept.cloned()).or_else(|| live.and_then(|live| found(live, &ours))).map(
@@ -47,14 +55,17 @@ pub fn choose(database: &Database, options: &Options, live: Option<&StatefulSet>
         Some(accepted) if accepted != ours => {
             let id = id(&ours);
             if database.update_policy == UpdatePolicy::Automatic || database.approved_rollout.as_ref() == Some(&id) {
-                return Template { body: ours, pending: None };
+                return Template { body: ours, pending: None, begun: None };
+            }
+            if database.update_policy == UpdatePolicy::Window && in_window {
+                return Template { body: ours, pending: None, begun: Some(id) };
             }
             let mut changes = Vec::new();
             differences("", &accepted, &ours, &mut changes);
             changes.truncate(REPORTED);
-            Template { body: accepted, pending: Some(PendingRollout { id, changes }) }
+            Template { body: accepted, pending: Some(PendingRollout { id, changes }), begun: None }
         }
-        _ => Template { body: ours, pending: None },
+        _ => Template { body: ours, pending: None, begun: None },
     }
 }
 

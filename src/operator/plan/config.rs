@@ -42,6 +42,7 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         backup: inputs.backup.clone(),
         in_place: inputs.in_place.clone(),
         branch: inputs.branch.clone(),
+        maintenance: Some(inputs.maintenance.clone()),
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -84,6 +85,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         backup: None,
         in_place: None,
         branch: None,
+        maintenance: None,
         // Only before the database exists.
         restore: database.restore.clone(),
     }

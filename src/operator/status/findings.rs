@@ -11,6 +11,7 @@ use crate::operator::backups;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
 use crate::operator::instances::situation::Decision;
+use crate::operator::maintenance;
 use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
 use crate::operator::pooler;
@@ -48,6 +49,8 @@ pub struct Findings<'a> {
     pub drift: Option<DriftStatus>,
     /// The backups.
     pub backups: backups::State,
+    /// The maintenance.
+    pub maintenance: maintenance::State,
     /// The restore in place.
     pub in_place: in_place::State,
     /// The pooler; none if it was not read.
@@ -63,6 +66,12 @@ impl Findings<'_> {
     pub fn backup_due_in(&self) -> Option<Duration> {
         let due = self.backups.again_at?.duration_since(self.now);
         Some(Duration::try_from(due).unwrap_or_default() + Duration::from_secs(1))
+    }
+
+    /// How long until the maintenance is to be looked at again, as when a window opens; none if no time is known.
+    pub fn maintenance_due_in(&self) -> Option<Duration> {
+        let due = self.maintenance.again_at?.duration_since(self.now);
+        Some(Duration::try_from(due).unwrap_or_default() + Duration::from_millis(100))
     }
 
     /// The StatefulSet, if another client scaled it to no pods.

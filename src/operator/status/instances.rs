@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
-use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{ServiceDatabase, ServiceDatabaseStatus, UpdatePolicy};
 use crate::contract::memory::advice;
 use crate::contract::order::Action;
 use crate::contract::report::{Report, Trouble};
@@ -160,6 +160,16 @@ pub fn rollout_pending(findings: &Findings<'_>, previous: &ServiceDatabaseStatus
     match &instances.pending {
         None => ConditionState::no(reason::UP_TO_DATE, ""),
         Some(pending) => {
+            if findings.database.is_some_and(|database| database.update_policy == UpdatePolicy::Window) {
+                let next = findings.maintenance.status.next_window.as_ref();
+                let next = next.map(|next| format!(" at {}", next.0)).unwrap_or_default();
+                let message = format!(
+                    "this version of the operator changes the pods ({}) in the next window{next}; kubectl servicedb rollout \
+                     starts it now",
+                    pending.changes.join("; ")
+                );
+                return ConditionState::yes(reason::WAITING_FOR_WINDOW, message);
+            }
             let message = format!(
                 "this version of the operator would change the pods ({}): kubectl servicedb rollout approves it, \
                  replicas are replaced first; spec.updatePolicy: Automatic needs no approval",

@@ -22,7 +22,7 @@ use super::observe::Observation;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::Names;
-use crate::api::{BindingStatus, CredentialsStatus, Endpoints, ServiceDatabaseStatus};
+use crate::api::{BindingStatus, CredentialsStatus, Endpoints, MaintenanceStatus, ServiceDatabaseStatus};
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
 use crate::migrate::approval;
@@ -110,6 +110,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         backup,
         restore: findings.in_place.status.clone(),
         capacity: capacity::status(report, previous.capacity),
+        maintenance: maintenance(findings),
         restored: restored(observed).or(previous.restored),
         pooler: match &findings.pooler {
             Some(pooler) => pooler.status.clone(),
@@ -354,6 +355,11 @@ fn ready(
         Some(larger) => ConditionState::yes(reason::READY, format!("the database serves as declared; {larger}")),
         None => ConditionState::yes(reason::READY, "the database serves as declared"),
     }
+}
+
+/// The maintenance; absent while nothing is known of it.
+fn maintenance(findings: &Findings<'_>) -> Option<MaintenanceStatus> {
+    Some(findings.maintenance.status.clone()).filter(|status| *status != MaintenanceStatus::default())
 }
 
 /// What the first instance restored in place of an empty database.

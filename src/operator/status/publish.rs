@@ -19,6 +19,7 @@ use crate::api::{
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::metrics::Metrics;
+use crate::operator::maintenance::NOTHING_DONE;
 
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
@@ -85,6 +86,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         larger,
         backup,
         not_held(&previous, status),
+        maintained(&previous, status),
     ];
     for event in events.into_iter().flatten() {
         emit(context, resource, event).await;
@@ -129,6 +131,22 @@ fn backed_up(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> O
         reason: kind::reason::BACKUP_COMPLETED.to_owned(),
         note: Some(format!("the Job {} has made a backup ({:?})", last.run.job, last.kind)),
         action: "BackUp".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for a run of the maintenance that has ended with something done.
+fn maintained(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let run = |status: &ServiceDatabaseStatus| status.maintenance.as_ref()?.last_run.clone();
+    let last = run(now).filter(|last| last.state != RequestState::Running)?;
+    let is_known = run(previous)
+        .is_some_and(|before| before.started_at == last.started_at && before.state != RequestState::Running);
+    let is_idle = last.message.as_deref().is_some_and(|message| message.starts_with(NOTHING_DONE));
+    (!is_known && !(is_idle && last.state == RequestState::Done)).then(|| Event {
+        type_: if last.state == RequestState::Done { EventType::Normal } else { EventType::Warning },
+        reason: kind::reason::MAINTENANCE_ENDED.to_owned(),
+        note: Some(shortened(last.message.unwrap_or_default())),
+        action: "Maintain".to_owned(),
         secondary: None,
     })
 }

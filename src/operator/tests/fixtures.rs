@@ -6,6 +6,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use crate::api::ServiceDatabase;
+use crate::contract::maintenance::Maintenance;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
 use crate::operator::credentials::role_ids::RoleIds;
@@ -122,6 +123,7 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         backup: None,
         in_place: None,
         branch: None,
+        maintenance: Maintenance::default(),
         options,
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },

@@ -294,6 +294,7 @@ impl Model {
             status: &self.status,
             revision: Some(&revision),
             refused: None,
+            holds_rollout: false,
             restoring: None,
             now: self.now,
         });

@@ -23,6 +23,7 @@ struct Scene {
     status: ServiceDatabaseStatus,
     revision: Option<&'static str>,
     refused: Option<&'static str>,
+    holds_rollout: bool,
     now: Timestamp,
 }
 
@@ -36,6 +37,7 @@ impl Scene {
             status: ServiceDatabaseStatus::default(),
             revision: Some("new"),
             refused: None,
+            holds_rollout: false,
             now: time("2026-03-01T12:00:00Z"),
         };
         scene.run(instances, 0);
@@ -74,6 +76,7 @@ impl Scene {
             status: &self.status,
             revision: self.revision,
             refused: self.refused,
+            holds_rollout: self.holds_rollout,
             restoring: None,
             now: self.now,
         })
@@ -128,6 +131,20 @@ fn restart(decision: &Decision) -> Option<&str> {
 
 fn replaced(decision: &Decision) -> Option<&str> {
     decision.replace.as_ref().map(|pod| pod.name.as_str())
+}
+
+/// The window that began the rollout is over.
+#[test]
+fn a_rollout_that_its_window_did_not_finish_stops_except_for_what_does_not_serve() {
+    let mut scene = Scene::of(3);
+    scene.outdate();
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-2"));
+    scene.holds_rollout = true;
+    let held = scene.decide();
+    assert_eq!((replaced(&held), held.order, held.under_way), (None, None, None));
+    scene.observed.pods[1].ready = false;
+    scene.observed.pods[1].node = None;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "it does not serve as it is");
 }
 
 #[test]
@@ -434,6 +451,7 @@ fn answer(scene: &Scene, ordinal: i32) -> Option<String> {
         status: &scene.status,
         revision: scene.revision,
         refused: scene.refused,
+        holds_rollout: false,
         restoring: None,
         now: scene.now,
     };

@@ -12,6 +12,7 @@ use crate::migrate::source::MigrationSet;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
 use crate::operator::instances::Decision;
+use crate::operator::maintenance;
 use crate::operator::migrations::progress::{Declared, Progress};
 use crate::operator::observe::Observation;
 use crate::operator::observe::pods::DatabasePod;
@@ -88,6 +89,7 @@ impl Scene {
             declared: self.declared.as_ref(),
             drift: self.drift.clone(),
             backups: self.backups.clone(),
+            maintenance: maintenance::State::recorded(&self.resource.status.clone().unwrap_or_default()),
             in_place: in_place::State::default(),
             pooler: None,
             instances: self.volumes.clone().map(|state| InstancesFindings {

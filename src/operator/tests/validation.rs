@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fixtures::{FULL, MINIMAL, database, options, resource};
 use crate::api::conditions::reason;
 use crate::api::spec::RESERVED_PARAMETERS;
-use crate::api::{PodMetadata, ServiceDatabase, ServiceDatabaseStatus};
+use crate::api::{MaintenanceWindow, PodMetadata, ServiceDatabase, ServiceDatabaseStatus, UpdatePolicy};
 use crate::contract::migration::Policy;
 use crate::operator::validate::{Invalid, Source, validate};
 
@@ -153,4 +153,30 @@ fn defaults_are_resolved() {
     let migrations = full.migrations.expect("migrations");
     assert!(matches!(migrations.source, Source::ConfigMaps(names) if names == ["match-maker-migrations"]));
     assert_eq!((migrations.policy, migrations.drift_check), (Policy::default(), Some(Duration::from_secs(86400))));
+}
+
+#[test]
+fn a_bad_maintenance_is_refused_with_its_field() {
+    let window = |schedule: &str, duration_minutes| MaintenanceWindow {
+        schedule: schedule.to_owned(),
+        duration_minutes,
+        time_zone: None,
+    };
+    for (windows, field) in [
+        (vec![window("0 3 * *", 60)], "spec.maintenance.windows[0].schedule"),
+        (vec![window("0 3 * * *", 60), window("0 9 * * *", 0)], "spec.maintenance.windows[1].durationMinutes"),
+        (vec![window("0 3 * * *", 60), window("30 3 * * *", 60)], "overlap"),
+    ] {
+        let invalid = refused(|resource| resource.spec.maintenance.windows = windows);
+        assert_eq!(invalid.reason, reason::INVALID_SPEC);
+        assert!(invalid.message.contains(field), "{}", invalid.message);
+    }
+    let invalid = refused(|resource| resource.spec.maintenance.reindex.bloat_percent = 5);
+    assert!(invalid.message.contains("spec.maintenance.reindex.bloatPercent"), "{}", invalid.message);
+    let invalid = refused(|resource| resource.spec.update_policy = UpdatePolicy::Window);
+    assert!(invalid.message.contains("spec.maintenance.windows"), "{}", invalid.message);
+    accepted(|resource| {
+        resource.spec.update_policy = UpdatePolicy::Window;
+        resource.spec.maintenance.windows = vec![window("H 3 * * SUN", 120)];
+    });
 }

@@ -76,6 +76,7 @@ impl Scene {
             status: &ServiceDatabaseStatus::default(),
             revision: Some(self.revision),
             refused: self.refused,
+            holds_rollout: false,
             restoring: None,
             now: time("2026-03-01T12:00:00Z"),
         })
