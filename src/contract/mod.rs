@@ -20,4 +20,5 @@ pub mod records;
 pub mod report;
 pub mod setting;
 pub mod shutdown;
+pub mod upgrade;
 pub mod wal;

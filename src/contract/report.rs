@@ -9,6 +9,7 @@ use super::capacity::Capacity;
 use super::in_place::InPlaceReport;
 use super::order::OrderReport;
 use super::records::Versions;
+use super::upgrade::UpgradeReport;
 use crate::api::{BackupType, MigrationRecord, SchemaVersion};
 use crate::contract::migration::{SourceReport, TEXT_VERSIONS};
 
@@ -105,6 +106,12 @@ pub struct Report {
     /// This agent's part in the last restore in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<InPlaceReport>,
+    /// The major versions that the image of this pod has; empty from an agent that knows one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub majors: Vec<u16>,
+    /// This agent's part in the last major upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeReport>,
     /// How the database grows; absent before the first sample, and from an agent that takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
@@ -359,6 +366,8 @@ impl Report {
             archive: None,
             restored: None,
             in_place: None,
+            majors: Vec::new(),
+            upgrade: None,
             capacity: None,
             trouble: None,
         }

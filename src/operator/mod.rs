@@ -6,8 +6,8 @@
 //! [`status`] are pure. [`observe`] reads, [`apply`] writes objects. Each concern has its own
 //! module, which begins with its decision: [`instances`] (rolling updates, scaling, volumes,
 //! requests), [`credentials`] (generations, Vault's objects, secret_ids, the Secret with the
-//! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`restores`], [`lifecycle`] (deletion,
-//! objects that it left in Vault, adoption). [`process`] runs the controller; [`context`] is shared
+//! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`restores`], [`upgrades`], [`lifecycle`] (deletion,
+//! objects that it left in Vault, adoption). [`version`] resolves the major version. [`process`] runs the controller; [`context`] is shared
 //! by all reconciles. Imports among these files have one direction (`tests/layout.rs`).
 
 mod act;
@@ -29,7 +29,9 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upgrades;
 mod validate;
+mod version;
 
 pub use context::options::Options;
 pub use process::checks;

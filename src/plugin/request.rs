@@ -1,4 +1,4 @@
-//! `kubectl servicedb switchover`, `restart` and `restore`: sends the request, and waits for the result in status.
+//! `kubectl servicedb switchover`, `restart`, `restore` and `upgrade`: sends the request, and waits for the result in status.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{
     ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO,
+    ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION,
 };
-use crate::api::{RequestState, RequestStatus, RestoreTarget, ServiceDatabase};
+use crate::api::{RequestState, RequestStatus, RestoreTarget, ServiceDatabase, UpgradeAction};
 
 /// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(250);
@@ -23,6 +24,8 @@ pub enum Request {
     Restart,
     /// A restore in place.
     Restore(RestoreTarget),
+    /// A step of a major upgrade.
+    Upgrade(UpgradeAction),
 }
 
 impl Request {
@@ -37,6 +40,10 @@ impl Request {
                 let target = serde_json::json!(target).to_string();
                 vec![(ANNOTATION_RESTORE, Some(token.to_owned())), (ANNOTATION_RESTORE_TO, Some(target))]
             }
+            Self::Upgrade(action) => {
+                let action = Some(format!("{action:?}"));
+                vec![(ANNOTATION_UPGRADE, Some(token.to_owned())), (ANNOTATION_UPGRADE_ACTION, action)]
+            }
         }
     }
 
@@ -46,6 +53,7 @@ impl Request {
             Self::Switchover(_) => status.switchover.as_ref(),
             Self::Restart => status.restart.as_ref(),
             Self::Restore(_) => status.restore.as_ref().map(|restore| &restore.run),
+            Self::Upgrade(_) => status.upgrade.as_ref().and_then(|upgrade| upgrade.last_request.as_ref()),
         };
         answer.filter(|answer| answer.request == token)
     }
@@ -54,7 +62,7 @@ impl Request {
     fn progress(&self, resource: &ServiceDatabase, answer: Option<&RequestStatus>) -> Option<String> {
         match self {
             Self::Switchover(_) | Self::Restart => ready_message(&resource.status.as_ref()?.conditions),
-            Self::Restore(_) => answer?.message.clone(),
+            Self::Restore(_) | Self::Upgrade(_) => answer?.message.clone(),
         }
     }
 }

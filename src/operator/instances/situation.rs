@@ -29,15 +29,17 @@ pub struct Situation<'a> {
     /// Why the API server would refuse a pod of the present template; none if it accepts one, or no
     /// dry run was made.
     pub refused: Option<&'a str>,
-    /// Whether a restore in place is in progress, which excludes every other change.
+    /// Whether a restore in place or a major upgrade is in progress, which excludes every other change.
     pub restoring: Option<Restoring>,
     /// Now.
     pub now: Timestamp,
 }
 
-/// A restore in place that is in progress.
+/// A restore in place or a major upgrade that is in progress.
 #[derive(Clone)]
 pub struct Restoring {
+    /// The reason of a condition for it.
+    pub reason: &'static str,
     /// Why the instances do not serve as declared; none while they do.
     pub why: Option<String>,
     /// The pod whose data directory is replaced.

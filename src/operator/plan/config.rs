@@ -42,6 +42,10 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         backup: inputs.backup.clone(),
         in_place: inputs.in_place.clone(),
         branch: inputs.branch.clone(),
+        // Status may not have it yet.
+        postgres_major: Some(inputs.lineage.as_ref().map_or(database.major, |lineage| lineage.major)),
+        upgrade: inputs.upgrade.clone(),
+        lineage: inputs.lineage.clone(),
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -57,6 +61,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         version: desired::VERSION,
         uid: database.owner.uid.clone(),
         database: database.postgres.database.clone(),
+        postgres_major: Some(database.major),
         instances: database.instances,
         parameters: database.parameters.clone(),
         volume_bytes: database.volume_bytes,
@@ -83,6 +88,8 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         backup: None,
         in_place: None,
         branch: None,
+        upgrade: None,
+        lineage: None,
         // Only before the database exists.
         restore: database.restore.clone(),
     }

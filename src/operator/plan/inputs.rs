@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::contract::desired::BackupRun;
 use crate::contract::in_place::{Branch, InPlace};
+use crate::contract::upgrade::{Lineage, Upgrade};
 use crate::operator::apply::object::Annotations;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
@@ -40,4 +41,8 @@ pub struct Inputs<'a> {
     pub in_place: Option<InPlace>,
     /// Since the last restore in place.
     pub branch: Option<Branch>,
+    /// The major upgrade that is in progress.
+    pub upgrade: Option<Upgrade>,
+    /// Since the last major upgrade.
+    pub lineage: Option<Lineage>,
 }

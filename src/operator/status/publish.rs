@@ -15,6 +15,7 @@ use crate::api::conditions as kind;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::{
     MigrationRecord, MigrationState, MigrationsStatus, RequestState, ServiceDatabase, ServiceDatabaseStatus,
+    UpgradePhase,
 };
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
@@ -85,6 +86,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         larger,
         backup,
         not_held(&previous, status),
+        upgraded(&previous, status),
     ];
     for event in events.into_iter().flatten() {
         emit(context, resource, event).await;
@@ -129,6 +131,19 @@ fn backed_up(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> O
         reason: kind::reason::BACKUP_COMPLETED.to_owned(),
         note: Some(format!("the Job {} has made a backup ({:?})", last.run.job, last.kind)),
         action: "BackUp".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for another phase of a major upgrade.
+fn upgraded(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let upgrade = now.upgrade.as_ref()?;
+    let before = previous.upgrade.as_ref().map(|before| (before.phase, before.to));
+    (before != Some((upgrade.phase, upgrade.to))).then(|| Event {
+        type_: if upgrade.phase == UpgradePhase::Failed { EventType::Warning } else { EventType::Normal },
+        reason: kind::reason::UPGRADE_ADVANCED.to_owned(),
+        note: Some(upgrade.message.clone().unwrap_or_default().chars().take(LONGEST_NOTE).collect()),
+        action: "Upgrade".to_owned(),
         secondary: None,
     })
 }
