@@ -62,7 +62,8 @@ RUN groupadd --system --gid 999 postgres \
  && python3 -m compileall -q /usr/lib/python3 /usr/lib/python3.* \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale /usr/share/i18n \
       /usr/lib/postgresql/*/lib/bitcode /etc/postgresql/* /etc/apt/sources.list.d/servicedb.list
-ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# Clients of the newest version work with every server; the agent runs servers by their path.
+ENV PATH=/usr/lib/postgresql/18/bin:/usr/lib/postgresql/17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # What the agent relies on: its hooks in Patroni, preloaded libraries, zones and
 # collations. An image in which one of them does not hold fails here.
 COPY src/agent/patroni/*.py /tmp/patroni/

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::postgres::servers;
+
 /// Timeout of `pg_controldata`.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -63,7 +65,7 @@ fn unreadable(folder: &Path) -> Option<String> {
 }
 
 async fn control_data(folder: &Path) -> Option<String> {
-    let mut command = Command::new("pg_controldata");
+    let mut command = Command::new(servers::program_of(folder, "pg_controldata"));
     command.arg("-D").arg(folder).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     Some(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))

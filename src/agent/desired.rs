@@ -17,6 +17,9 @@ use crate::contract::pod::VOLUME;
 /// The longest pause between two attempts to watch it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Timeout of a single read of it.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The last known state; none before the first.
 pub type DesiredState = watch::Receiver<Option<Arc<Desired>>>;
 
@@ -28,6 +31,15 @@ pub fn follow(environment: &Environment, client: kube::Client) -> DesiredState {
     let config_maps = Api::namespaced(client, &environment.names.namespace);
     tokio::spawn(watch_changes(config_maps, name, copy, sender));
     receiver
+}
+
+/// Reads the present state; none if the API server does not answer at once: without it nobody is promoted, so that what
+/// is known from before suffices.
+pub async fn read(environment: &Environment, client: kube::Client) -> Option<Desired> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client, &environment.names.namespace);
+    let name = environment.names.desired();
+    let config_map = tokio::time::timeout(READ_TIMEOUT, config_maps.get(&name)).await.ok()?.ok()?;
+    parse(&config_map).ok()
 }
 
 /// Waits for the first known state.

@@ -3,6 +3,7 @@
 //! role that it streams with. After a restore in place Patroni would not promote it: by its record of the leader's
 //! position the instance lacks WAL.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::process::Command;
 
 use super::ensure;
 use crate::contract::pod::PGDATA;
+use crate::postgres::servers;
 
 /// Timeout; after it Patroni starts PostgreSQL, as at any other start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +29,7 @@ pub async fn run() {
 }
 
 async fn start() -> Result<(), String> {
-    let status = Command::new("pg_ctl")
+    let status = Command::new(servers::program_of(Path::new(PGDATA), "pg_ctl"))
         .args(["start", "--no-wait", "--silent", "--pgdata", PGDATA])
         .stdin(Stdio::null())
         .status()

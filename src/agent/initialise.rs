@@ -23,7 +23,7 @@ use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA, PGDATA_NEW, VOLUME};
 use crate::contract::report::Phase;
 use crate::files;
-use crate::postgres::INITDB_LOCALE;
+use crate::postgres::{INITDB_LOCALE, servers};
 
 /// Timeout of a request to the API server.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -148,7 +148,14 @@ impl Initialiser<'_> {
                 self.reporter.update(|report| report.restored = Some(restored));
             }));
         }
-        if let Err(problem) = succeed(Command::new("initdb").args(INITDB).args(INITDB_LOCALE)).await? {
+        if let Err(problem) = succeed(
+            Command::new(servers::program(desired.major(), "initdb"))
+                .args(["--pgdata", PGDATA_NEW])
+                .args(INITDB)
+                .args(INITDB_LOCALE),
+        )
+        .await?
+        {
             return Ok(Err(format!("initdb failed: {problem}")));
         }
         settings::write_first(self.environment, desired)?;
@@ -190,9 +197,8 @@ impl Initialiser<'_> {
     }
 }
 
-const INITDB: [&str; 7] = [
-    "--pgdata",
-    PGDATA_NEW,
+/// Options of initdb, without the folder and the locale.
+pub const INITDB: [&str; 5] = [
     "--username=postgres",
     "--data-checksums",
     "--auth=reject",

@@ -45,6 +45,8 @@ mod stall;
 mod standby;
 mod state;
 pub mod statement;
+mod upgrade;
+mod version;
 mod volume;
 mod wal_on_leader;
 mod watchdog;
@@ -103,7 +105,7 @@ pub async fn run() -> ExitCode {
 enum Ended {
     /// For good.
     With(ExitCode),
-    /// PostgreSQL had to stop for a restore in place.
+    /// PostgreSQL had to stop for a restore in place or a major upgrade, or is of another version than its data.
     ToStartAgain,
 }
 
@@ -130,6 +132,14 @@ struct Agent {
     records: records::Source,
     archive: Archive,
     found: watch::Sender<Arc<Vec<maintenance::plan::Found>>>,
+}
+
+/// What this instance was started as.
+struct Started {
+    /// Whether it is about to be removed.
+    leaving: bool,
+    /// The major version of its programs.
+    major: u16,
 }
 
 /// The signals by which the kubelet ends the container.
@@ -188,7 +198,7 @@ impl Agent {
                 return Ended::With(ExitCode::SUCCESS);
             }
         };
-        let (_volume, (prepared, leaving)) = match prepared {
+        let (_volume, (prepared, start)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "the database cannot be prepared");
@@ -202,17 +212,22 @@ impl Agent {
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(dynamic::repair(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
-        tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), leaving));
+        tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), start.leaving));
         let (environment, reporter) = (self.environment.clone(), self.reporter.clone());
         tokio::spawn(in_place::follow(environment, self.desired.clone(), self.records.clone(), reporter.clone()));
-        let held = in_place::must_stop(self.environment.pod.clone(), self.desired.clone(), reporter);
+        let held = in_place::must_stop(self.environment.pod.clone(), self.desired.clone(), reporter.clone());
+        tokio::spawn(upgrade::follow(self.environment.clone(), self.desired.clone(), reporter.clone()));
+        let upgraded = upgrade::must_stop(self.environment.pod.clone(), self.desired.clone(), reporter);
+        let another_version = version::is_another(start.major, self.desired.clone());
         // 7. Follow its state, and do the leader's work while it leads.
         let starts_again = tokio::select! {
             () = self.follow(&patroni) => false,
             () = end.received() => false,
             () = held => true,
+            () = upgraded => true,
+            () = another_version => true,
         };
-        // 8. Shut down. For a restore in place nobody limits the time; a shutdown that is broken off would end it.
+        // 8. Shut down. For a restore in place or an upgrade nobody limits the time; a shutdown that is broken off would end it.
         if starts_again {
             handover::checkpoint().await;
         }
@@ -221,9 +236,11 @@ impl Agent {
         if starts_again && !is_over { Ended::ToStartAgain } else { Ended::With(code) }
     }
 
-    /// Patroni, and whether its configuration says that this instance is about to be removed.
-    async fn prepare(&self) -> std::io::Result<(Prepared, bool)> {
-        let start = in_place::settle(&self.environment, self.client.clone(), &self.desired, &self.reporter).await?;
+    /// Patroni, and what its configuration says.
+    async fn prepare(&self) -> std::io::Result<(Prepared, Started)> {
+        let restored = in_place::settle(&self.environment, self.client.clone(), &self.desired, &self.reporter).await?;
+        let upgraded = upgrade::settle(&self.environment, &self.client, &self.desired, &self.reporter).await?;
+        let is_primary = [restored, upgraded].contains(&Start::Restored);
         let prepared = Prepared::new()?;
         let initialiser = Initialiser {
             environment: &self.environment,
@@ -236,10 +253,11 @@ impl Agent {
         let desired = desired::first(&mut self.desired.clone()).await;
         patroni::config::write(&self.environment, &desired)?;
         self.reporter.update(|report| report.phase = Phase::StartingPostgres);
-        if data_directory == DataDirectory::Initialised || start == Start::Restored {
+        if data_directory == DataDirectory::Initialised || is_primary {
             first_start::run().await;
         }
-        Ok((prepared, self.environment.is_leaving(&desired)))
+        let major = patroni::config::major(&desired);
+        Ok((prepared, Started { leaving: self.environment.is_leaving(&desired), major }))
     }
 
     async fn follow(&self, patroni: &Handle) {

@@ -20,6 +20,8 @@ use crate::backoff::Backoff;
 use crate::contract::in_place::InPlaceState;
 use crate::contract::order::OrderId;
 use crate::contract::report::{Report, Role, Trouble, VaultHealth};
+use crate::contract::upgrade::UpgradeState;
+use crate::postgres::servers;
 use crate::vault::VaultError;
 
 /// Changes within this time are written together.
@@ -60,7 +62,9 @@ pub struct Reporter {
 impl Reporter {
     /// Starts to write this pod's report, in the phase of the start.
     pub fn start(environment: &Environment, client: kube::Client, own: OwnPod) -> Self {
-        let (current, changes) = watch::channel(Report::starting(environment.uid.clone(), Timestamp::now()));
+        let starting =
+            Report { majors: servers::majors(), ..Report::starting(environment.uid.clone(), Timestamp::now()) };
+        let (current, changes) = watch::channel(starting);
         let pods = Api::namespaced(client, &environment.names.namespace);
         tokio::spawn(write_changes(pods, environment.pod.clone(), changes, own));
         Self { current, troubles: Arc::default() }
@@ -93,6 +97,22 @@ impl Reporter {
             .as_ref()
             .filter(|reported| reported.id == id)
             .map(|reported| reported.state.clone())
+    }
+
+    /// The reported state of this major upgrade.
+    pub fn upgrade(&self, id: &str) -> Option<UpgradeState> {
+        self.current
+            .borrow()
+            .upgrade
+            .as_ref()
+            .filter(|reported| reported.id == id)
+            .map(|reported| reported.state.clone())
+    }
+
+    /// Whether this process has exchanged the data directory for that of another major version.
+    pub fn has_switched(&self) -> bool {
+        let current = self.current.borrow();
+        current.upgrade.as_ref().is_some_and(|reported| matches!(reported.state, UpgradeState::Switched(_)))
     }
 
     /// Resolves once this instance is reported as the primary.

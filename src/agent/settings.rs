@@ -14,6 +14,7 @@ use crate::contract::desired::Desired;
 use crate::contract::patroni::parameters;
 use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT, RUN_DIR};
 use crate::contract::setting::MB;
+use crate::postgres::servers;
 
 /// PostgreSQL computes no runtime setting without it.
 const CONTROL_FILE: &str = "global/pg_control";
@@ -75,14 +76,15 @@ pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(
     }
     let refused = |problem| format!("PostgreSQL does not accept spec.postgres.parameters: {problem}");
     // Reads all settings and prints one, before it reads any data.
-    if let Err(problem) = print(folder, "max_connections").await? {
+    let server = servers::program(servers::major_of(folder).unwrap_or_else(|| desired.major()), "postgres");
+    if let Err(problem) = print(&server, folder, "max_connections").await? {
         return Ok(Err(refused(problem)));
     }
     if !folder.join(CONTROL_FILE).exists() {
         return Ok(Ok(()));
     }
     // Computes it from all settings, and allocates nothing.
-    let megabytes = match print(folder, "shared_memory_size").await? {
+    let megabytes = match print(&server, folder, "shared_memory_size").await? {
         Ok(printed) => printed.trim().parse::<u64>().unwrap_or_default(),
         Err(problem) => return Ok(Err(refused(problem))),
     };
@@ -95,8 +97,8 @@ pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(
 }
 
 /// The value of a setting with the files of a folder; the inner error is the message of `postgres`.
-async fn print(folder: &Path, setting: &str) -> std::io::Result<Result<String, String>> {
-    let mut command = Command::new("postgres");
+async fn print(server: &Path, folder: &Path, setting: &str) -> std::io::Result<Result<String, String>> {
+    let mut command = Command::new(server);
     command.arg("-D").arg(folder).args(["-C", setting]);
     run(&mut command).await
 }

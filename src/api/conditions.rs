@@ -96,6 +96,10 @@ pub mod reason {
         RESTORE_FAILED = "RestoreFailed";
         /// A restore in place replaces the database; nothing else is changed meanwhile.
         RESTORING = "Restoring";
+        /// A major upgrade, or the way back, exchanges the database; nothing else is changed meanwhile.
+        UPGRADING = "Upgrading";
+        /// Of events: a major upgrade has another phase.
+        UPGRADE_ADVANCED = "UpgradeAdvanced";
         /// Of MigrationsApplied: a restore in place brought back a state before them, and they are not
         /// applied again by themselves.
         RESTORED_BEFORE = "RestoredBefore";

@@ -41,6 +41,7 @@ pub use status::{
     AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CapacityStatus,
     CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun, LeftTimeline,
     MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout,
-    PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity, VerifiedBackup,
+    PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity, UpgradeAction,
+    UpgradePhase, UpgradeStatus, VerifiedBackup,
 };
 pub use version::SchemaVersion;

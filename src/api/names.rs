@@ -77,6 +77,12 @@ documented! {
     /// Annotation of a ServiceDatabase: the state of the requested restore, as JSON with the fields of
     /// `spec.bootstrap.restore.target`, such as `{"time": "2026-11-29T10:15:00Z"}`.
     ANNOTATION_RESTORE_TO = "servicedb.dev/restore-to";
+    /// Annotation of a ServiceDatabase: a token that requests what `servicedb.dev/upgrade-action` says. The request is
+    /// complete when `status.upgrade.lastRequest` has the same token and another state than `Running`.
+    ANNOTATION_UPGRADE = "servicedb.dev/upgrade";
+    /// Annotation of a ServiceDatabase: `Check` rehearses the upgrade that `spec.postgres.version` declares, `Start` makes
+    /// it, `Back` returns to the data from before it, `Finish` removes that data.
+    ANNOTATION_UPGRADE_ACTION = "servicedb.dev/upgrade-action";
     /// Annotation of a ServiceDatabase: a token that requests a new certificate authority. The
     /// request is in progress when `status.certificates.change.request` has the same token, and
     /// complete when `status.certificates.renewRequest` has it.

@@ -40,6 +40,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "hba_file",
     "hot_standby",
     "ident_file",
+    "idle_replication_slot_timeout",
     "ignore_checksum_failure",
     "ignore_invalid_pages",
     "include",
@@ -53,6 +54,7 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "log_directory",
     "log_filename",
     "logging_collector",
+    "oauth_validator_libraries",
     "password_encryption",
     "plperl.on_init",
     "plperl.on_plperl_init",
@@ -119,6 +121,8 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
         .message("metadata.name must not be 'pg' or start with 'pg-': PostgreSQL reserves role names that start with pg_"),
     validation = Rule::new("!has(self.status) || !has(self.status.volumeSize) || !isQuantity(string(self.spec.storage.size)) || !isQuantity(string(self.status.volumeSize)) || string(self.spec.storage.size) == string(oldSelf.spec.storage.size) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(self.status.volumeSize))) >= 0")
         .message("spec.storage.size must not be below the size of the volumes (status.volumeSize): a volume cannot shrink"),
+    validation = Rule::new("!has(self.status) || !has(self.status.postgresMajor) || !has(self.spec.postgres) || !has(self.spec.postgres.version) || (has(oldSelf.spec.postgres) && has(oldSelf.spec.postgres.version) && self.spec.postgres.version == oldSelf.spec.postgres.version) || !self.spec.postgres.version.matches('^[1-9][0-9]$') || int(self.spec.postgres.version) >= self.status.postgresMajor")
+        .message("spec.postgres.version must not be below the major version of the data (status.postgresMajor): PostgreSQL cannot go back to an earlier version; to move to one, dump the database and load it into a new ServiceDatabase"),
     validation = Rule::new("!has(self.spec.credentials) || !has(self.spec.credentials.secret) || !self.spec.credentials.secret.name.startsWith(self.metadata.name + '-db')")
         .message("spec.credentials.secret.name must not begin with the resource's name and '-db': these names are reserved for the operator"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
@@ -136,8 +140,6 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
 #[x_kube(
     validation = Rule::new("has(self.database) == has(oldSelf.database) && (!has(self.database) || self.database == oldSelf.database)")
         .message("spec.database cannot be changed: it names the database that holds the data"),
-    validation = Rule::new("self.postgres.version == oldSelf.postgres.version")
-        .message("spec.postgres.version cannot be changed: a major upgrade of an existing database is not supported yet"),
     validation = Rule::new("self.updatePolicy != 'Window' || (has(self.maintenance) && has(self.maintenance.windows) && self.maintenance.windows.size() > 0)")
         .message("spec.updatePolicy is Window, which needs a window in spec.maintenance.windows")
 )]
@@ -240,14 +242,15 @@ pub struct ServiceDatabaseSpec {
 }
 
 /// The PostgreSQL server.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresSpec {
-    /// The major version.
-    #[serde(default = "default_version")]
+    /// The major version. Default: of a new database 18, of an existing one that of its data. A higher one than that of
+    /// the data upgrades it (docs/upgrades.md).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]$')").message("spec.postgres.version must be a major version, such as \"17\""))]
     #[schemars(length(max = 16))]
-    pub version: String,
+    pub version: Option<String>,
 
     /// Settings for `postgresql.conf`. Reserved ones are refused: Patroni or the agent sets them,
     /// they run code, or they let a crash lose data.
@@ -259,12 +262,6 @@ pub struct PostgresSpec {
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub extensions: Vec<ExtensionSpec>,
-}
-
-impl Default for PostgresSpec {
-    fn default() -> Self {
-        Self { version: default_version(), parameters: BTreeMap::new(), extensions: Vec::new() }
-    }
 }
 
 /// An extension to create in the database.
@@ -655,10 +652,6 @@ fn default_instances() -> i32 {
     1
 }
 
-fn default_version() -> String {
-    "17".to_owned()
-}
-
 fn default_true() -> bool {
     true
 }
@@ -696,6 +689,10 @@ fn parameters_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
             {
                 "rule": "['max_connections', 'max_locks_per_transaction'].all(name, !(name in self) || !self[name].matches('^[0-9]{1,9}$') || int(self[name]) >= (name == 'max_connections' ? 25 : 32))",
                 "message": "spec.postgres.parameters: max_connections must be at least 25, and max_locks_per_transaction at least 32: Patroni refuses lower values"
+            },
+            {
+                "rule": "!('io_method' in self) || self['io_method'].lowerAscii() != 'io_uring'",
+                "message": "spec.postgres.parameters: io_method must be worker or sync: the pods' seccomp profile refuses the system calls of io_uring, and PostgreSQL would not start"
             },
             {
                 "rule": "self.all(name, self[name].matches('^[^\\\\x00-\\\\x1f\\\\x7f]*$'))",

@@ -36,6 +36,10 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_version: Option<String>,
 
+    /// Major version of the data. It changes by an upgrade alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_major: Option<i32>,
+
     /// Pod of the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
@@ -107,6 +111,9 @@ pub struct ServiceDatabaseStatus {
     /// Last requested restore in place, and its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<InPlaceRestore>,
+    /// The last major upgrade, or the one that is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
     /// What `spec.bootstrap.restore` restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
@@ -235,6 +242,95 @@ pub struct InPlaceRestore {
     /// exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations_before: Option<String>,
+}
+
+/// A major upgrade.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeStatus {
+    /// Major version before it.
+    pub from: i32,
+    /// Major version after it.
+    pub to: i32,
+    /// How far it is.
+    pub phase: UpgradePhase,
+    /// What happens, or what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What was requested last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<UpgradeAction>,
+    /// The last request, from an annotation, and its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_request: Option<RequestStatus>,
+    /// How long the last rehearsal took from the copy to the start of the new server, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal_seconds: Option<i64>,
+    /// When the data directories were exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched_at: Option<Time>,
+    /// The pod that keeps the data directory from before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<String>,
+    /// PostgreSQL's system identifier of the data that was left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_system_identifier: Option<String>,
+    /// PostgreSQL's system identifier since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+}
+
+impl UpgradeStatus {
+    /// One that was not requested yet.
+    pub fn pending(from: i32, to: i32) -> Self {
+        Self {
+            from,
+            to,
+            phase: UpgradePhase::Pending,
+            message: None,
+            action: None,
+            last_request: None,
+            rehearsal_seconds: None,
+            switched_at: None,
+            kept_by: None,
+            left_system_identifier: None,
+            system_identifier: None,
+        }
+    }
+}
+
+/// How far a major upgrade is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradePhase {
+    /// The spec declares it, and it waits for a request.
+    Pending,
+    /// A copy is being upgraded; the database serves.
+    Rehearsing,
+    /// The other instances stop.
+    Stopping,
+    /// The primary exchanges its data directory.
+    Switching,
+    /// The database is of the new version, and the data from before is kept.
+    Upgraded,
+    /// The data from before is removed.
+    Finished,
+    /// The database is that from before again.
+    TakenBack,
+    /// It failed, and nothing was changed.
+    Failed,
+}
+
+/// What is requested of a major upgrade.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeAction {
+    /// The rehearsal alone.
+    Check,
+    /// The upgrade, after a rehearsal.
+    Start,
+    /// The data from before it.
+    Back,
+    /// The removal of that data.
+    Finish,
 }
 
 /// A backup that was restored and checked.

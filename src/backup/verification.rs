@@ -15,7 +15,7 @@ use crate::api::{MigrationRecord, MigrationState};
 use crate::contract::backup::Target;
 use crate::contract::backup_job::{VerificationJob, VerificationOutcome};
 use crate::contract::pod::{ENV_VERIFICATION, PGDATA_NEW};
-use crate::postgres::{describe, ident, immune, over_socket};
+use crate::postgres::{describe, ident, immune, over_socket, servers};
 use crate::restore::{self, recovery, recovery::SOCKET};
 
 /// The schema of the extension that checks, in the restored database.
@@ -82,7 +82,7 @@ async fn check(job: &VerificationJob) -> Result<(), String> {
     prepare(&connection.client).await.map_err(|error| describe(&error))?;
     drop(connection);
     // Every table and index, against each other. A damaged page fails its checksum when it is read.
-    let checked = Command::new("pg_amcheck")
+    let checked = Command::new(servers::program_of(Path::new(PGDATA_NEW), "pg_amcheck"))
         .args(["--host", SOCKET, "--username", PostgresNames::READER, "--no-password", "--heapallindexed"])
         // By its position: with --database it would connect to another one for the list.
         .arg(&job.database)

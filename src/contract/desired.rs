@@ -11,7 +11,9 @@ use super::maintenance::Maintenance;
 use super::memory::Bound;
 use super::order::Order;
 use super::records::Versions;
+use super::upgrade::{Lineage, Upgrade};
 use crate::api::WhenVolumeFills;
+use crate::postgres::servers;
 
 /// The key of the ConfigMap.
 pub const KEY: &str = "desired.json";
@@ -28,6 +30,10 @@ pub struct Desired {
     pub uid: String,
     /// The database's name.
     pub database: String,
+    /// The major version of the data; of a database that does not exist yet, that of its first initialisation. Absent
+    /// from an operator that knew one version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_major: Option<u16>,
     /// The declared number of instances. An instance with a higher ordinal is about to be removed: it
     /// is neither a synchronous standby nor a candidate for the lead.
     pub instances: i32,
@@ -100,6 +106,12 @@ pub struct Desired {
     /// The maintenance; absent from an operator that knows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
+    /// The major upgrade that is in progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+    /// Since the last major upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 /// The pooler, as agents need to know it: its role may log in, and the record has its host.
@@ -120,6 +132,13 @@ pub struct BackupRun {
     pub runs: bool,
 }
 
+impl Desired {
+    /// The major version of the data.
+    pub fn major(&self) -> u16 {
+        self.postgres_major.unwrap_or(servers::FIRST)
+    }
+}
+
 #[cfg(test)]
 impl Desired {
     /// The state of a database `chat_db` of three instances, for tests to change.
@@ -128,6 +147,7 @@ impl Desired {
             version: VERSION,
             uid: "u".into(),
             database: "chat_db".into(),
+            postgres_major: None,
             instances: 3,
             parameters: BTreeMap::new(),
             volume_bytes: None,
@@ -151,6 +171,8 @@ impl Desired {
             in_place: None,
             branch: None,
             maintenance: None,
+            upgrade: None,
+            lineage: None,
         }
     }
 }

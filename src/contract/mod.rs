@@ -21,4 +21,5 @@ pub mod records;
 pub mod report;
 pub mod setting;
 pub mod shutdown;
+pub mod upgrade;
 pub mod wal;

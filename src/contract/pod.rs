@@ -14,6 +14,14 @@ pub const PGDATA_RESTORED: &str = "/var/lib/postgresql/data/pgdata.restored";
 pub const PGDATA_KEPT: &str = "/var/lib/postgresql/data/pgdata.kept";
 /// [`PGDATA_KEPT`] while it is removed: part of its files may be gone.
 pub const PGDATA_REMOVING: &str = "/var/lib/postgresql/data/pgdata.removing";
+/// The copy of a data directory from which an upgrade is made.
+pub const PGDATA_COPIED: &str = "/var/lib/postgresql/data/pgdata.copied";
+/// The folder in which an upgrade makes the next data directory.
+pub const PGDATA_UPGRADED: &str = "/var/lib/postgresql/data/pgdata.upgraded";
+/// The data directory from before the last upgrade, untouched since its server stopped.
+pub const PGDATA_FORMER: &str = "/var/lib/postgresql/data/pgdata.former";
+/// The id of an upgrade that failed on this volume: it is not tried again.
+pub const UPGRADE_FAILED: &str = "/var/lib/postgresql/data/upgrade.failed";
 /// The folder of PostgreSQL's local socket, an emptyDir in memory.
 pub const SOCKET_DIR: &str = "/run/postgresql";
 /// The agent's scratch folder, an emptyDir in memory: Patroni's configuration is written here.

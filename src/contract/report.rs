@@ -10,6 +10,7 @@ use super::in_place::InPlaceReport;
 use super::maintenance::MaintenanceReport;
 use super::order::OrderReport;
 use super::records::Versions;
+use super::upgrade::UpgradeReport;
 use crate::api::{BackupType, MigrationRecord, SchemaVersion};
 use crate::contract::migration::{SourceReport, TEXT_VERSIONS};
 
@@ -106,6 +107,12 @@ pub struct Report {
     /// This agent's part in the last restore in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<InPlaceReport>,
+    /// The major versions that the image of this pod has; empty from an agent that knows one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub majors: Vec<u16>,
+    /// This agent's part in the last major upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeReport>,
     /// How the database grows; absent before the first sample, and from an agent that takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
@@ -363,6 +370,8 @@ impl Report {
             archive: None,
             restored: None,
             in_place: None,
+            majors: Vec::new(),
+            upgrade: None,
             capacity: None,
             maintenance: None,
             trouble: None,

@@ -34,6 +34,7 @@ use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
 use super::tls::certify::certify;
 use super::tls::served;
+use super::upgrades;
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::ANNOTATION_RESTORE;
@@ -73,12 +74,15 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
+    findings.upgrade = upgrade(database, observed, findings);
+    findings.backups.note_upgrade(findings.upgrade.left_at());
     let mut beside = beside(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
     let (before, now) = (status.pooler.as_ref(), findings.now);
     let mut pooler = Box::pin(pooler::advance(context, database, observed, before, &mut choice.decision, now)).await?;
 
-    let recorded = (findings.backups.clone(), findings.in_place.desired.is_none());
+    let is_calm = findings.in_place.desired.is_none() && findings.upgrade.desired.is_none();
+    let recorded = (findings.backups.clone(), is_calm);
     match Box::pin(backups::decide(context, database, observed, recorded, findings.now)).await {
         Ok(state) => findings.backups = state,
         // An error affects neither the database nor its status.
@@ -92,7 +96,8 @@ pub async fn act(
     let mut volumes = growth::grow(&context.client, database, observed, choice.calm).await?;
     let prepared = (prepared, authorities);
     let maintenance = findings.maintenance.desired.clone();
-    let long_work = LongWork { backup: findings.backups.run(), restore: &findings.in_place, maintenance };
+    let (restore, upgrade) = (&findings.in_place, &findings.upgrade);
+    let long_work = LongWork { backup: findings.backups.run(), restore, upgrade, maintenance };
     Box::pin(apply(context, database, observed, (prepared, long_work), &choice, &mut volumes, &mut failures)).await?;
     Box::pin(pooler.apply(context, database, (findings.certificates.is_some(), findings.now), &mut failures)).await;
     findings.pooler = Some(pooler);
@@ -121,6 +126,8 @@ pub async fn act(
 
     // g. The migrations, once there is a primary whose credentials were proved.
     match findings.in_place.desired.as_ref().map(|in_place| in_place.stage) {
+        // One that runs would keep the primary from stopping.
+        None if findings.upgrade.stops_instances().is_some() => Box::pin(migrations::stop(context, database)).await?,
         None => Box::pin(migrate(context, database, observed, declared, findings)).await?,
         Some(Stage::Prepare) => {}
         // One that runs would connect again, and apply to the restored database what was undone.
@@ -185,6 +192,7 @@ async fn secrets(
 struct LongWork<'a> {
     backup: Option<BackupRun>,
     restore: &'a in_place::State,
+    upgrade: &'a upgrades::State,
     maintenance: Maintenance,
 }
 
@@ -207,7 +215,7 @@ fn beside(
     });
     Beside {
         has_primary: observed.primary().is_some(),
-        restores: findings.in_place.desired.is_some(),
+        restores: findings.in_place.desired.is_some() || findings.upgrade.desired.is_some(),
         changes: None,
         migrates: is_behind && !waits,
         backs_up: findings.backups.run().is_some_and(|run| run.runs),
@@ -269,11 +277,51 @@ fn restore_in_place(
         branch: desired.and_then(|desired| desired.branch.as_ref()),
         pods: &observed.pods,
         primary: observed.primary(),
-        is_busy: desired.is_some_and(|desired| desired.order.is_some()),
+        is_busy: desired.is_some_and(|desired| desired.order.is_some() || desired.upgrade.is_some()),
         migrations: goal.as_deref(),
         now: findings.now,
     };
     in_place::decide(&known, findings.in_place.clone())
+}
+
+/// The major upgrade: its next stage, or its result.
+fn upgrade(database: &Database, observed: &Observation, findings: &Findings<'_>) -> upgrades::State {
+    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let busy = if findings.in_place.desired.is_some() {
+        Some("a restore in place that is in progress")
+    } else if desired.is_some_and(|desired| desired.order.is_some()) {
+        Some("an order that is in progress")
+    } else if findings.backups.run().is_some_and(|backup| backup.runs) {
+        Some("a backup that is in progress")
+    } else {
+        None
+    };
+    let known = upgrades::Known {
+        request: database.upgrade.as_ref(),
+        name: &database.names().name,
+        major: database.major,
+        upgrade_to: database.upgrade_to,
+        policy: database.update_policy,
+        generation: database.generation,
+        desired: desired.and_then(|desired| desired.upgrade.as_ref()),
+        lineage: desired.and_then(|desired| desired.lineage.as_ref()),
+        pods: &observed.pods,
+        primary: observed.primary(),
+        busy,
+        now: findings.now,
+    };
+    upgrades::decide(&known, findings.upgrade.clone())
+}
+
+/// What keeps every other change of the instances back.
+fn exclusive(findings: &Findings<'_>) -> Option<Restoring> {
+    if let Some(in_place) = &findings.in_place.desired {
+        let why = findings.in_place.stops_instances();
+        return Some(Restoring { reason: reason::RESTORING, why, pod: in_place.pod.clone() });
+    }
+    let upgrade = findings.upgrade.desired.as_ref()?;
+    let why = findings.upgrade.stops_instances();
+    Some(Restoring { reason: reason::UPGRADING, why, pod: upgrade.pod.clone() })
 }
 
 /// The declared migrations and their target, as the ledger names them.
@@ -322,11 +370,7 @@ async fn choose<'a>(
         revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
         refused: None,
         holds_rollout,
-        restoring: findings
-            .in_place
-            .desired
-            .as_ref()
-            .map(|in_place| Restoring { why: findings.in_place.stops_instances(), pod: in_place.pod.clone() }),
+        restoring: exclusive(findings),
         now: findings.now,
     };
     let mut decision = instances::decide(&situation);
@@ -355,6 +399,7 @@ async fn choose<'a>(
         && decision.replicas == database.instances
         && live.and_then(declared_replicas) == Some(database.instances)
         && findings.in_place.desired.is_none()
+        && findings.upgrade.desired.is_none()
         && !is_held;
     Ok(Choice { situation, decision, template, live, held: rest, calm })
 }
@@ -392,6 +437,8 @@ async fn apply(
         in_place: long_work.restore.desired.clone(),
         branch: long_work.restore.branch.clone(),
         maintenance: long_work.maintenance,
+        upgrade: long_work.upgrade.desired.clone(),
+        lineage: long_work.upgrade.lineage.clone(),
     };
     let supporting = plan::supporting(database, &inputs);
     // Objects are removed last, and only if their replacements exist.

@@ -7,8 +7,9 @@
 //! module, which begins with its decision: [`instances`] (rolling updates, scaling, volumes,
 //! requests), [`credentials`] (generations, Vault's objects, secret_ids, the Secret with the
 //! credentials), [`tls`] (the certificate authority), [`migrations`], [`backups`], [`restores`],
-//! [`maintenance`] (windows, what excludes their work, rollouts that wait for them), [`lifecycle`] (deletion,
-//! objects that it left in Vault, adoption). [`process`] runs the controller; [`context`] is shared
+//! [`upgrades`], [`maintenance`] (windows, what excludes their work, rollouts that wait for them), [`lifecycle`]
+//! (deletion, objects that it left in Vault, adoption). [`version`] resolves the major version. [`process`] runs the
+//! controller; [`context`] is shared
 //! by all reconciles. Imports among these files have one direction (`tests/layout.rs`).
 
 mod act;
@@ -32,7 +33,9 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upgrades;
 mod validate;
+mod version;
 
 pub use context::options::Options;
 pub use process::checks;

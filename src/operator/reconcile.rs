@@ -22,6 +22,7 @@ use super::observe;
 use super::restores::{bootstrap, in_place};
 use super::status::condition::ConditionState;
 use super::status::{Findings, publish};
+use super::upgrades;
 use super::validate::validate;
 use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
@@ -76,6 +77,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
         maintenance: maintenance::State::recorded(&resource.status.clone().unwrap_or_default()),
         in_place: in_place::State::recorded(&resource.status.clone().unwrap_or_default()),
+        upgrade: upgrades::State::recorded(&resource.status.clone().unwrap_or_default()),
         now: context.now(),
     };
     let mut database = match validate(&resource, &context.options) {

@@ -13,13 +13,14 @@ use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_BACKUP,
     ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_MAINTAIN, ANNOTATION_REISSUE,
     ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_ROTATE,
-    ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
+    ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION,
+    ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, BackupType, Baseline, ClientSpec, ImageSource, MigrationFormat, MigrationSource, MigrationsSpec,
     Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource,
-    UpdatePolicy, WhenVolumeFills,
+    UpdatePolicy, UpgradeAction, WhenVolumeFills,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -36,6 +37,7 @@ use crate::operator::maintenance::windows::Windows;
 use crate::operator::pooler::spec as pooler;
 use crate::operator::restores::target;
 use crate::operator::tls::authority::Request as AuthorityRequest;
+use crate::operator::version::{self, Version};
 
 /// A ServiceDatabase whose every value was checked and resolved.
 #[derive(Clone, Debug)]
@@ -48,7 +50,11 @@ pub struct Database {
     pub vault: VaultNames,
     /// The number of instances.
     pub instances: i32,
-    /// The image of the declared version.
+    /// The major version of the data; of a database that does not exist yet, that of its first initialisation.
+    pub major: u16,
+    /// The higher major version that the spec declares.
+    pub upgrade_to: Option<u16>,
+    /// The image of the data's version.
     pub image: String,
     /// Settings of the server.
     pub parameters: BTreeMap<String, String>,
@@ -108,6 +114,8 @@ pub struct Database {
     pub in_place: Option<RestoreRequest>,
     /// The maintenance.
     pub maintenance: maintenance::Declared,
+    /// The request about a major upgrade, from annotations.
+    pub upgrade: Option<UpgradeRequest>,
     /// The pooler.
     pub pooler: Option<PoolerSpec>,
     /// The generation of the resource: a failed attempt for it is not repeated.
@@ -202,23 +210,24 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
     if let Some(volume) = volume_bytes {
         contract::wal::check(&spec.postgres.parameters, volume).map_err(invalid)?;
     }
-    let image = options.postgres_images.iter().find(|(version, _)| *version == spec.postgres.version);
-    let Some((_, image)) = image else {
-        let known = options.postgres_images.iter().map(|(version, _)| version.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Invalid {
-            reason: reason::UNSUPPORTED_VERSION,
-            message: format!(
-                "spec.postgres.version is {}, and this installation has images for: {known}",
-                spec.postgres.version
-            ),
-        });
-    };
+    let is_uring = |value: &String| value.eq_ignore_ascii_case("io_uring");
+    if spec.postgres.parameters.get("io_method").is_some_and(is_uring) {
+        return Err(invalid(
+            "spec.postgres.parameters: io_method must be worker or sync: the pods' seccomp profile refuses the system \
+             calls of io_uring, and PostgreSQL would not start"
+                .to_owned(),
+        ));
+    }
+    let Version { major, upgrade_to, image } = version::resolve(resource, &options.postgres_images)
+        .map_err(|(reason, message)| Invalid { reason, message })?;
     Ok(Database {
         postgres: names.postgres(&database),
         vault: names.vault(&options.cluster_id),
         owner: Owner { uid: resource.uid().unwrap_or_default(), names },
         instances: spec.instances,
-        image: image.clone(),
+        major,
+        upgrade_to,
+        image,
         parameters: {
             let mut parameters = logged::settings(&spec.monitoring, &spec.audit);
             parameters.extend(spec.postgres.parameters.clone());
@@ -252,6 +261,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         backups: backups(resource)?,
         in_place: restore_request(resource),
         maintenance: maintenance(resource)?,
+        upgrade: upgrade_request(resource),
         pooler: pooler::check(spec).map_err(invalid)?,
         generation: resource.metadata.generation.unwrap_or_default(),
     })
@@ -300,6 +310,24 @@ fn restore_request(resource: &ServiceDatabase) -> Option<RestoreRequest> {
             .and_then(|target| target::parse(Some(&target), ANNOTATION_RESTORE_TO)),
     };
     Some(RestoreRequest { token, target })
+}
+
+/// A request about a major upgrade.
+#[derive(Clone, Debug)]
+pub struct UpgradeRequest {
+    /// The token.
+    pub token: String,
+    /// What is requested, or why it is unknown.
+    pub action: Result<UpgradeAction, String>,
+}
+
+fn upgrade_request(resource: &ServiceDatabase) -> Option<UpgradeRequest> {
+    let token = token(resource, ANNOTATION_UPGRADE)?;
+    let text = resource.annotations().get(ANNOTATION_UPGRADE_ACTION).map(String::as_str).unwrap_or_default();
+    let action = serde_json::from_value(text.into()).map_err(|_| {
+        format!("the annotation {ANNOTATION_UPGRADE_ACTION} is {text:?}: it must be Check, Start, Back or Finish")
+    });
+    Some(UpgradeRequest { token, action })
 }
 
 /// The backups of a database.

@@ -24,6 +24,14 @@ pub async fn create_stanza(config: &Path) -> Result<(), String> {
     within(LIMIT, run(config, "stanza-create", &[])).await.map(drop)
 }
 
+/// Adds this database to the stanza, after a major upgrade or the way back: its record is of the former one.
+///
+/// # Errors
+/// What pgBackRest wrote; it may quote a key.
+pub async fn upgrade_stanza(config: &Path) -> Result<(), String> {
+    within(LIMIT, run(config, "stanza-upgrade", &[])).await.map(drop)
+}
+
 /// What the store has.
 ///
 /// # Errors

@@ -56,6 +56,8 @@ struct Status {
 
 #[derive(Deserialize)]
 struct Archive {
+    #[serde(default)]
+    id: String,
     max: Option<String>,
 }
 
@@ -108,8 +110,10 @@ pub fn parse(text: &str) -> Result<Info, String> {
         let message = stanza.status.message.split_whitespace().collect::<Vec<_>>().join(" ");
         return Err(message);
     }
-    let segments = stanza.archive.into_iter().filter_map(|archive| archive.max);
-    let newest_segment = segments.max();
+    // Of the present incarnation: a major upgrade begins again with the first timeline.
+    let number = |archive: &Archive| archive.id.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+    let newest = stanza.archive.into_iter().max_by_key(|archive| (number(archive), archive.max.clone()));
+    let newest_segment = newest.and_then(|archive| archive.max);
     let mut backups = Vec::new();
     for raw in stanza.backup {
         let time = |seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string());
@@ -148,6 +152,13 @@ mod tests {
         let found = parse(info).expect("JSON");
         assert_eq!(found.newest_segment.as_deref(), Some("000000020000000000000004"));
         assert!(found.backups.is_empty());
+        let upgraded = info.replacen(
+            "[{\"archive\": [",
+            "[{\"archive\": [{\"id\": \"18-2\", \"max\": \"000000010000000000000005\"},",
+            1,
+        );
+        let found = parse(&upgraded).expect("JSON");
+        assert_eq!(found.newest_segment.as_deref(), Some("000000010000000000000005"), "of the upgraded database");
         assert_eq!(parse("[]"), Ok(Info::default()));
         assert!(parse("").is_err());
     }

@@ -128,6 +128,20 @@ pub enum Command {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Upgrade to the major version in spec.postgres.version: a copy is upgraded first, then the database, which is
+    /// unavailable meanwhile.
+    Upgrade {
+        /// The ServiceDatabase.
+        name: String,
+        #[command(flatten)]
+        step: UpgradeStep,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// How long to wait, in seconds; 0: do not wait.
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
+    },
     /// Check Vault, the record with the credentials and the login with them in the primary's pod, one
     /// line each; the exit code is 1 if a step fails. A record whose login PostgreSQL refuses is
     /// proved and written again within half a minute.
@@ -247,6 +261,21 @@ pub enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// Another step of an upgrade than to make it.
+#[derive(clap::Args, Clone, Copy, Debug)]
+#[group(multiple = false)]
+pub struct UpgradeStep {
+    /// Upgrade a copy alone, and tell how long it takes or what stops it.
+    #[arg(long)]
+    pub check: bool,
+    /// Return to the data from before the upgrade. What was written since is lost.
+    #[arg(long)]
+    pub back: bool,
+    /// Remove the data from before the upgrade: there is no way back then.
+    #[arg(long)]
+    pub finish: bool,
 }
 
 /// The state to restore.

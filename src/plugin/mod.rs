@@ -1,5 +1,5 @@
 //! `kubectl servicedb`: status, migrations and their approval, drift, rotation of credentials and of the
-//! certificate authority, switchover, restart, rollout, backups, and psql in the primary. Runs on any system that
+//! certificate authority, switchover, restart, rollout, major upgrades, backups, and psql in the primary. Runs on any system that
 //! kubectl runs on, with the user's own rights.
 
 mod activity;
@@ -27,6 +27,7 @@ mod statistics;
 mod status;
 mod table;
 mod top;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -69,6 +70,9 @@ pub async fn run() -> ExitCode {
             request::run(&args.connection, &name, &request::Request::Restart, Duration::from_secs(timeout)).await
         }
         Command::Rollout { name, yes } => rollout::run(&args.connection, &name, yes).await,
+        Command::Upgrade { name, step, yes, timeout } => {
+            upgrade::run(&args.connection, &name, upgrade::action(step), yes, Duration::from_secs(timeout)).await
+        }
         Command::Check { name } => check::run(&args.connection, &name).await,
         Command::Backup { name, full, timeout } => {
             let request = backup::Request::Backup { full };

@@ -1,4 +1,5 @@
-//! `kubectl servicedb switchover`, `restart`, `restore` and `maintenance --now`: sends the request, and waits for the result in status.
+//! `kubectl servicedb switchover`, `restart`, `restore`, `upgrade` and `maintenance --now`: sends the request, and waits
+//! for the result in status.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{
     ANNOTATION_MAINTAIN, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_SWITCHOVER,
-    ANNOTATION_SWITCHOVER_TO,
+    ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION,
 };
-use crate::api::{RequestState, RequestStatus, RestoreTarget, ServiceDatabase};
+use crate::api::{RequestState, RequestStatus, RestoreTarget, ServiceDatabase, UpgradeAction};
 
 /// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(250);
@@ -26,6 +27,8 @@ pub enum Request {
     Restore(RestoreTarget),
     /// A run of the maintenance.
     Maintenance,
+    /// A step of a major upgrade.
+    Upgrade(UpgradeAction),
 }
 
 impl Request {
@@ -41,6 +44,10 @@ impl Request {
                 let target = serde_json::json!(target).to_string();
                 vec![(ANNOTATION_RESTORE, Some(token.to_owned())), (ANNOTATION_RESTORE_TO, Some(target))]
             }
+            Self::Upgrade(action) => {
+                let action = Some(format!("{action:?}"));
+                vec![(ANNOTATION_UPGRADE, Some(token.to_owned())), (ANNOTATION_UPGRADE_ACTION, action)]
+            }
         }
     }
 
@@ -51,6 +58,7 @@ impl Request {
             Self::Restart => status.restart.as_ref(),
             Self::Maintenance => status.maintenance.as_ref()?.request.as_ref(),
             Self::Restore(_) => status.restore.as_ref().map(|restore| &restore.run),
+            Self::Upgrade(_) => status.upgrade.as_ref().and_then(|upgrade| upgrade.last_request.as_ref()),
         };
         answer.filter(|answer| answer.request == token)
     }
@@ -59,7 +67,7 @@ impl Request {
     fn progress(&self, resource: &ServiceDatabase, answer: Option<&RequestStatus>) -> Option<String> {
         match self {
             Self::Switchover(_) | Self::Restart => ready_message(&resource.status.as_ref()?.conditions),
-            Self::Restore(_) => answer?.message.clone(),
+            Self::Restore(_) | Self::Upgrade(_) => answer?.message.clone(),
             Self::Maintenance => {
                 let waits = resource.status.as_ref()?.maintenance.as_ref()?.waits_for.clone();
                 waits.map(|why| format!("waiting: {why}")).or_else(|| answer?.message.clone())

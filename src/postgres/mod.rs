@@ -5,6 +5,7 @@ mod connect;
 pub mod immune;
 mod quote;
 mod scram;
+pub mod servers;
 
 pub use bounded::bounded_over_socket;
 pub use connect::{

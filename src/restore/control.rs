@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::postgres::servers;
+
 /// `pg_control` of a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
@@ -12,6 +14,8 @@ pub struct Control {
     pub is_shut_down: bool,
     /// The most prepared transactions, as recovery needs them.
     pub prepared_transactions: u32,
+    /// The system identifier.
+    pub system_identifier: String,
     /// The position of the last checkpoint in WAL.
     pub checkpoint: String,
 }
@@ -21,7 +25,7 @@ pub struct Control {
 /// # Errors
 /// If `pg_controldata` cannot be run, or the folder is no data directory.
 pub fn read(folder: &Path) -> Result<Control, String> {
-    let output = std::process::Command::new("pg_controldata")
+    let output = std::process::Command::new(servers::program_of(folder, "pg_controldata"))
         .arg(folder)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
@@ -43,6 +47,7 @@ fn parse(text: &str) -> Result<Control, String> {
         timeline: number("Latest checkpoint's TimeLineID")?,
         is_shut_down: value("Database cluster state")? == "shut down",
         prepared_transactions: number("max_prepared_xacts setting")?,
+        system_identifier: value("Database system identifier")?.to_owned(),
         checkpoint: value("Latest checkpoint location")?.to_owned(),
     })
 }
@@ -53,6 +58,7 @@ mod tests {
 
     const PRINTED: &str = "\
 pg_control version number:            1700
+Database system identifier:           7500000000000000000
 Database cluster state:               shut down
 Latest checkpoint location:           0/5000028
 Latest checkpoint's REDO location:    0/5000028
@@ -63,8 +69,13 @@ max_prepared_xacts setting:           7
 
     #[test]
     fn the_fields_are_read_by_their_labels() {
-        let wanted =
-            Control { timeline: 12, is_shut_down: true, prepared_transactions: 7, checkpoint: "0/5000028".to_owned() };
+        let wanted = Control {
+            timeline: 12,
+            is_shut_down: true,
+            prepared_transactions: 7,
+            system_identifier: "7500000000000000000".to_owned(),
+            checkpoint: "0/5000028".to_owned(),
+        };
         assert_eq!(parse(PRINTED), Ok(wanted));
         let crashed = PRINTED.replace("shut down", "in production");
         assert_eq!(parse(&crashed).map(|control| control.is_shut_down), Ok(false));

@@ -16,7 +16,7 @@ use tokio::time::interval;
 use crate::api::names::PostgresNames;
 use crate::files;
 use crate::pgbackrest::STANZA;
-use crate::postgres::over_socket;
+use crate::postgres::{over_socket, servers};
 use crate::restore::control;
 
 /// The folder of its socket.
@@ -119,7 +119,7 @@ pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
     std::fs::write(Path::new(SOCKET).join("pg_hba.conf"), logins).map_err(io)?;
     std::fs::write(Path::new(SOCKET).join("pg_ident.conf"), "").map_err(io)?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
-    let mut command = Command::new("postgres");
+    let mut command = Command::new(servers::program_of(folder, "postgres"));
     command.arg("-D").arg(folder).arg("-c").arg(restore_command(config));
     for setting in SETTINGS {
         command.arg("-c").arg(setting);

@@ -196,7 +196,10 @@ fn every_setting_of_the_operator_is_reachable_and_reads_back() {
         let options = options(&command, &env);
         assert_eq!(options.cluster_id, "test");
         assert_eq!(options.vault_address, "https://vault.vault.svc:8200");
-        assert_eq!(options.postgres_images[0].0, "17");
+        assert_eq!(
+            options.postgres_images.iter().map(|(version, _)| version.as_str()).collect::<Vec<_>>(),
+            ["17", "18"]
+        );
     }
     assert!(missing.is_empty(), "no value of the chart sets {missing:?}");
 }

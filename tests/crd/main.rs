@@ -68,7 +68,7 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
         created["spec"],
         json!({
             "instances": 1,
-            "postgres": { "version": "17" },
+            "postgres": {},
             "storage": { "size": "1Gi", "scaleDownPolicy": "Retain" },
             "replication": { "synchronous": true, "maximumLagBytes": 16777216 },
             "resources": {},
@@ -106,7 +106,7 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
         "migrations": null
     });
     let created = cluster.create("chat", &spec, "Strict", true).await.expect("nulls");
-    assert_eq!(created["spec"]["postgres"], json!({ "version": "17", "parameters": { "work_mem": "8MB" } }));
+    assert_eq!(created["spec"]["postgres"], json!({ "parameters": { "work_mem": "8MB" } }));
     assert_eq!(created["spec"]["replication"], json!({ "synchronous": true, "maximumLagBytes": 1 }));
     assert_eq!(created["spec"]["instances"], json!(1));
     assert_eq!(created["spec"].get("database"), None, "database was null and is kept");

@@ -30,13 +30,13 @@ fn change(what: &'static str, patch: &'static str, expected: Expected) -> Change
 }
 
 const DATABASE: &str = "spec.database cannot be changed";
-const VERSION: &str = "spec.postgres.version cannot be changed";
+const VERSION: &str = "spec.postgres.version must not be below the major version of the data";
 const CLASS: &str = "spec.storage.storageClassName cannot be changed";
 const SIZE: &str = "spec.storage.size must not be below the size of the volumes";
 
 /// The status of the volumes that the operator would set for each resource here.
 pub fn status() -> Value {
-    json!({ "volumeSize": "1Gi" })
+    json!({ "volumeSize": "1Gi", "postgresMajor": 18 })
 }
 
 /// A resource with only the required fields. It is paused, so that a running operator creates
@@ -48,8 +48,9 @@ pub fn plain() -> Base {
         changes: vec![
             change("the database's default is written out", "database: plain_db", Refused(DATABASE)),
             change("the database gets another name", "database: other", Refused(DATABASE)),
-            change("the default version is written out", "postgres: {version: '17'}", Accepted),
-            change("another version", "postgres: {version: '18'}", Refused(VERSION)),
+            change("the version of the data is written out", "postgres: {version: '18'}", Accepted),
+            change("a higher version", "postgres: {version: '19'}", Accepted),
+            change("a lower version", "postgres: {version: '17'}", Refused(VERSION)),
             change("postgres is left out", "postgres: null", Accepted),
             change("a storage class is set", "storage: {storageClassName: fast}", Refused(CLASS)),
             change("the volume shrinks", "storage: {size: 512Mi}", Refused(SIZE)),
@@ -87,7 +88,7 @@ pub fn explicit() -> Base {
         spec: json!({
             "paused": true,
             "database": "chat",
-            "postgres": { "version": "17" },
+            "postgres": { "version": "18" },
             "storage": { "size": "1073741824", "storageClassName": "fast" },
             "migrations": { "source": { "configMap": { "name": "m" } } },
             "clients": [{ "serviceAccountName": "chat" }]

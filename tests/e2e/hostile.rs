@@ -191,7 +191,7 @@ fn what_names_the_data_never_changes() {
         for (patch, field) in [
             (json!({"spec": {"database": "other_db"}}), "spec.database"),
             (json!({"spec": {"database": null}}), "spec.database"),
-            (json!({"spec": {"postgres": {"version": "18"}}}), "spec.postgres.version"),
+            (json!({"spec": {"postgres": {"version": "16"}}}), "spec.postgres.version"),
         ] {
             let changed = api.patch("shop", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&patch)).await;
             match changed {

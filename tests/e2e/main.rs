@@ -50,6 +50,7 @@ mod storage_growth;
 mod survival;
 mod switchover;
 mod targets;
+mod upgrades;
 mod vault_away;
 mod vault_changes;
 mod wal_budget;

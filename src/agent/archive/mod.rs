@@ -28,6 +28,7 @@ use crate::contract::pod::{ARCHIVE_DIR, PGDATA};
 use crate::contract::report::Catalogue;
 use crate::pgbackrest::secrets::{Secrets, SecretsError};
 use crate::pgbackrest::{command, config};
+use crate::restore::control;
 pub use progress::room;
 
 use progress::Progress;
@@ -52,7 +53,9 @@ archive-timeout=30
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
 /// The error of a command that another one keeps from a lock.
 const LOCKED: &str = "[050]";
-/// The pause after it.
+/// The error of a stanza that is of another database.
+const OTHER_DATABASE: &str = "[028]";
+/// The pause after the former.
 const UNLOCKS: Duration = Duration::from_secs(2);
 
 /// The archive of this instance; cheap to clone.
@@ -218,7 +221,7 @@ impl Archive {
                 continue;
             };
             let created = async {
-                command::create_stanza(&config::path()).await?;
+                self.compare_stanza().await?;
                 let timeline = timeline().await?;
                 let newest = command::info(&config::path()).await?.newest_segment;
                 // Not the newest of all: this leader archives already.
@@ -252,6 +255,19 @@ impl Archive {
                 Ok(()) = access.changed() => backoff.reset(),
             }
         }
+    }
+
+    /// Creates the stanza or compares its record with this database, which may be another one since a major upgrade.
+    async fn compare_stanza(&self) -> Result<(), String> {
+        let Err(error) = command::create_stanza(&config::path()).await else { return Ok(()) };
+        let desired = desired::first(&mut self.desired.clone()).await;
+        let own = control::read(Path::new(PGDATA))?.system_identifier;
+        let is_upgraded = desired.lineage.as_ref().is_some_and(|lineage| lineage.current == own);
+        if !is_upgraded || !error.starts_with(OTHER_DATABASE) {
+            return Err(error);
+        }
+        tracing::info!("the archive is upgraded: it is of the database from before a major upgrade");
+        command::upgrade_stanza(&config::path()).await
     }
 
     async fn watch_progress(

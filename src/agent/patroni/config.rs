@@ -12,7 +12,7 @@ use crate::agent::environment::Environment;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
-use crate::postgres::PRELOADED;
+use crate::postgres::{PRELOADED, servers};
 
 /// The user map by which the operating system's user `postgres` may use these roles on the socket.
 const LOCAL_MAP: &str = "servicedb";
@@ -39,7 +39,13 @@ pub fn write(environment: &Environment, desired: &Desired) -> std::io::Result<()
     std::fs::write(Path::new(RUN_DIR).join(HBA), lines(hba(&environment.names.postgres(&desired.database))))?;
     std::fs::write(Path::new(RUN_DIR).join(IDENT), lines(ident()))?;
     // JSON is valid YAML, and quotes every string.
-    std::fs::write(path(), format!("{:#}\n", local(environment, environment.is_leaving(desired))))
+    let local = local(environment, major(desired), environment.is_leaving(desired));
+    std::fs::write(path(), format!("{local:#}\n"))
+}
+
+/// The major version of the server that runs here: that of the data, or of the data that is to be cloned.
+pub fn major(desired: &Desired) -> u16 {
+    servers::major_of(Path::new(PGDATA)).unwrap_or_else(|| desired.major())
 }
 
 /// The settings of the local configuration, which the members do not share.
@@ -56,7 +62,7 @@ pub fn own_settings() -> [(&'static str, String); 4] {
     ]
 }
 
-fn local(environment: &Environment, leaving: bool) -> Value {
+fn local(environment: &Environment, major: u16, leaving: bool) -> Value {
     let tls = |file: &str| format!("{TLS_DIR}/{file}");
     let by_certificate = |role: &str| {
         json!({
@@ -105,6 +111,8 @@ fn local(environment: &Environment, leaving: bool) -> Value {
             "listen": format!("*:{POSTGRES_PORT}"),
             "connect_address": environment.address(POSTGRES_PORT),
             "data_dir": PGDATA,
+            // Empty: from the search path.
+            "bin_dir": servers::programs(major).unwrap_or_default(),
             "pgpass": format!("{RUN_DIR}/pgpass"),
             "use_unix_socket": true,
             "use_unix_socket_repl": true,
@@ -182,14 +190,14 @@ mod tests {
 
     #[test]
     fn patroni_never_bootstraps_and_has_no_password() {
-        let config = local(&environment(), false);
+        let config = local(&environment(), 17, false);
         assert!(config.get("bootstrap").is_none());
         assert!(!config.to_string().to_lowercase().contains("password"));
     }
 
     #[test]
     fn preloaded_libraries_belong_to_the_image_and_wait_for_no_restart() {
-        let local = local(&environment(), false);
+        let local = local(&environment(), 17, false);
         assert_eq!(local["postgresql"]["parameters"]["shared_preload_libraries"], PRELOADED);
         let shared = crate::contract::patroni::parameters(&Desired::sample());
         assert!(!shared.contains_key("shared_preload_libraries"), "an agent of an older image would remove it");

@@ -6,9 +6,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +30,6 @@ use crate::restore::{self, control, recovery};
 
 /// The file in a restored folder that says which restore it is of.
 const MARK: &str = "servicedb.restored.json";
-/// Timeout of the read of the desired state at the start. Without the API server nobody is promoted, so what is known
-/// from before suffices then.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two attempts to remove the former data directory, and between two looks at the room.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -92,7 +87,7 @@ pub async fn settle(
 ) -> std::io::Result<Start> {
     let mut state = state.clone();
     // The copy on the volume may be older than a restore that began meanwhile.
-    let mut current = match read(environment, client).await {
+    let mut current = match desired::read(environment, client).await {
         Some(fresh) => std::sync::Arc::new(fresh),
         None => desired::first(&mut state).await,
     };
@@ -136,13 +131,6 @@ pub async fn settle(
         desired::changed(&mut state).await;
         current = desired::first(&mut state).await;
     }
-}
-
-async fn read(environment: &Environment, client: kube::Client) -> Option<Desired> {
-    let config_maps: Api<ConfigMap> = Api::namespaced(client, &environment.names.namespace);
-    let name = environment.names.desired();
-    let config_map = tokio::time::timeout(READ_TIMEOUT, config_maps.get(&name)).await.ok()?.ok()?;
-    desired::parse(&config_map).ok()
 }
 
 /// Sets a data directory of a state that a restore in place has left aside: it is in the archive, and Patroni would try
@@ -397,7 +385,13 @@ async fn prepare(
     restored.server.stop().await?;
     leave_behind(folder)?;
     settings::write_restored(environment, desired, folder).map_err(|error| format!("the settings: {error}"))?;
-    let prepared = Prepared { summary, timeline: control::read(folder)?.timeline };
+    let (restored, running) = (control::read(folder)?, control::read(Path::new(PGDATA))?);
+    if restored.system_identifier != running.system_identifier {
+        return Err("that state is from before the last major upgrade: restore it into a new database with \
+                    spec.bootstrap.restore (docs/upgrades.md)"
+            .to_owned());
+    }
+    let prepared = Prepared { summary, timeline: restored.timeline };
     let mark = Mark { id: in_place.id.clone(), prepared, switched: None };
     write_mark(folder, &mark).map_err(|error| format!("{PGDATA_RESTORED}: {error}"))?;
     tracing::info!(mark.prepared.summary, timeline = mark.prepared.timeline, "the restore in place is prepared");
@@ -449,6 +443,7 @@ mod tests {
             timeline,
             is_shut_down,
             prepared_transactions: 0,
+            system_identifier: "7".to_owned(),
             checkpoint: "0/5000028".to_owned(),
         };
         assert_eq!(check_left(&control(3, true), 4, 0), Ok(()));

@@ -18,7 +18,7 @@ use super::{ledger, session};
 use crate::agent::extensions::{Places, places};
 use crate::api::conditions::reason;
 use crate::contract::migration::{DriftFound, Outcome};
-use crate::postgres::describe;
+use crate::postgres::{describe, servers};
 
 use compare::{Catalog, differences};
 
@@ -62,21 +62,24 @@ pub async fn run() -> ExitCode {
 }
 
 async fn look(job: &Job, stop: &Stop) -> Result<DriftFound, Stopped> {
-    let found = insist(async || extensions_of_live(job).await).await?;
-    let declared = scratch::catalog(job, &job.files()?, &found, stop).await?;
+    let (found, major) = insist(async || live(job).await).await?;
+    let declared = scratch::catalog(job, &job.files()?, (&found, major), stop).await?;
     insist(async || compare_with_live(job, &declared).await).await
 }
 
-/// The schemas of the live database's extensions: a database of an earlier version has them all in
-/// `public`.
-async fn extensions_of_live(job: &Job) -> Result<Places, Stopped> {
-    if job.extensions.is_empty() {
-        return Ok(Places::new());
-    }
+/// The schemas of the live database's extensions, since a database of an earlier version has them all in `public`; and
+/// its major version.
+async fn live(job: &Job) -> Result<(Places, u16), Stopped> {
     let (_, connection) = job.connect().await?;
     let client = &connection.client;
     session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
-    places(client).await.map_err(session::unavailable)
+    let version = "SELECT pg_catalog.current_setting('server_version')";
+    let row = client.query_one(version, &[]).await.map_err(session::unavailable)?;
+    let major = servers::major(row.get(0)).unwrap_or(servers::NEWEST);
+    if job.extensions.is_empty() {
+        return Ok((Places::new(), major));
+    }
+    Ok((places(client).await.map_err(session::unavailable)?, major))
 }
 
 async fn compare_with_live(job: &Job, declared: &Catalog) -> Result<DriftFound, Stopped> {

@@ -19,7 +19,7 @@ use crate::migrate::outcome::Stopped;
 use crate::migrate::source::MigrationSet;
 use crate::migrate::stop::Stop;
 use crate::migrate::{Done, Run, migrate};
-use crate::postgres::{INITDB_LOCALE, PRELOADED, ident, over_socket, over_socket_as};
+use crate::postgres::{INITDB_LOCALE, PRELOADED, ident, over_socket, over_socket_as, servers};
 
 /// The login in the migrator's role.
 const LOGIN: &str = "servicedb_scratch";
@@ -38,12 +38,18 @@ const SETTINGS: [&str; 9] = [
     "log_min_error_statement=panic",
 ];
 
-/// The catalog that results from the migrations, with the extensions in the schemas that were found.
+/// The catalog that results from the migrations, with the extensions in the schemas that were found, on a server of the
+/// live one's major version: another one has other entries.
 ///
 /// # Errors
 /// If the server does not start, or a migration fails on it.
-pub async fn catalog(job: &Job, set: &MigrationSet, found: &Places, stop: &Stop) -> Result<Catalog, Stopped> {
-    let _server = start(&search_path(job.search_path.as_deref())).await?;
+pub async fn catalog(
+    job: &Job,
+    set: &MigrationSet,
+    (found, major): (&Places, u16),
+    stop: &Stop,
+) -> Result<Catalog, Stopped> {
+    let _server = start(major, &search_path(job.search_path.as_deref())).await?;
     let problems = ensure::everything(SOCKET_DIR, &job.names, &job.extensions, found, false)
         .await
         .map_err(|error| failed(&error.to_string()))?;
@@ -75,11 +81,11 @@ pub async fn catalog(job: &Job, set: &MigrationSet, found: &Places, stop: &Stop)
     super::catalog(&connection.client).await
 }
 
-async fn start(search_path: &str) -> Result<Child, Stopped> {
+async fn start(major: u16, search_path: &str) -> Result<Child, Stopped> {
     let data = Path::new(SCRATCH_DIR).join("pgdata");
     // A previous container of this pod may have started it.
     let _ = tokio::fs::remove_dir_all(&data).await;
-    let made = Command::new("initdb")
+    let made = Command::new(servers::program(major, "initdb"))
         .arg("--pgdata")
         .arg(&data)
         .args(["--username=postgres", "--auth=trust", "--no-sync", "--no-instructions"])
@@ -92,7 +98,7 @@ async fn start(search_path: &str) -> Result<Child, Stopped> {
     if !made.success() {
         return Err(failed(&format!("initdb ended with {made}; see the Job's log")));
     }
-    let mut command = Command::new("postgres");
+    let mut command = Command::new(servers::program(major, "postgres"));
     command.arg("-D").arg(&data).args(["-k", SOCKET_DIR]);
     for setting in SETTINGS {
         command.args(["-c", setting]);

@@ -71,6 +71,11 @@ impl State {
         }
     }
 
+    /// Notes that the database became another one at this time, by a major upgrade: no backup from before is continued.
+    pub fn note_upgrade(&mut self, at: Option<Timestamp>) {
+        self.left_at = self.left_at.max(at);
+    }
+
     /// The last Job of a backup, or the one that is to be created, as agents need to know it.
     pub fn run(&self) -> Option<BackupRun> {
         let run = match &self.start {

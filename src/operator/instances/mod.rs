@@ -47,7 +47,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         // Whoever scaled the StatefulSet meanwhile: without this pod nobody leads.
         decision.replicas = situation.live().max(decision.members).max(ordinal + 1);
         decision.keep_pods = true;
-        decision.under_way = restoring.why.clone().map(|why| ConditionState::no(reason::RESTORING, why));
+        decision.under_way = restoring.why.clone().map(|why| ConditionState::no(restoring.reason, why));
         return decision;
     }
     let order_state = situation.order_state();

@@ -31,15 +31,17 @@ pub struct Situation<'a> {
     pub refused: Option<&'a str>,
     /// Whether a rollout that a window began waits for the next one.
     pub holds_rollout: bool,
-    /// Whether a restore in place is in progress, which excludes every other change.
+    /// Whether a restore in place or a major upgrade is in progress, which excludes every other change.
     pub restoring: Option<Restoring>,
     /// Now.
     pub now: Timestamp,
 }
 
-/// A restore in place that is in progress.
+/// A restore in place or a major upgrade that is in progress.
 #[derive(Clone)]
 pub struct Restoring {
+    /// The reason of a condition for it.
+    pub reason: &'static str,
     /// Why the instances do not serve as declared; none while they do.
     pub why: Option<String>,
     /// The pod whose data directory is replaced.

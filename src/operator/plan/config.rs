@@ -43,6 +43,10 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         in_place: inputs.in_place.clone(),
         branch: inputs.branch.clone(),
         maintenance: Some(inputs.maintenance.clone()),
+        // Status may not have it yet.
+        postgres_major: Some(inputs.lineage.as_ref().map_or(database.major, |lineage| lineage.major)),
+        upgrade: inputs.upgrade.clone(),
+        lineage: inputs.lineage.clone(),
         ..document(database, inputs.credentials)
     };
     let body = json!({
@@ -58,6 +62,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         version: desired::VERSION,
         uid: database.owner.uid.clone(),
         database: database.postgres.database.clone(),
+        postgres_major: Some(database.major),
         instances: database.instances,
         parameters: database.parameters.clone(),
         volume_bytes: database.volume_bytes,
@@ -86,6 +91,8 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         in_place: None,
         branch: None,
         maintenance: None,
+        upgrade: None,
+        lineage: None,
         // Only before the database exists.
         restore: database.restore.clone(),
     }

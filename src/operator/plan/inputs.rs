@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::contract::desired::BackupRun;
 use crate::contract::in_place::{Branch, InPlace};
 use crate::contract::maintenance::Maintenance;
+use crate::contract::upgrade::{Lineage, Upgrade};
 use crate::operator::apply::object::Annotations;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
@@ -43,4 +44,8 @@ pub struct Inputs<'a> {
     pub branch: Option<Branch>,
     /// The maintenance.
     pub maintenance: Maintenance,
+    /// The major upgrade that is in progress.
+    pub upgrade: Option<Upgrade>,
+    /// Since the last major upgrade.
+    pub lineage: Option<Lineage>,
 }

@@ -17,6 +17,7 @@ use crate::operator::observe::Observation;
 use crate::operator::pooler;
 use crate::operator::restores::in_place;
 use crate::operator::tls::served::Certified;
+use crate::operator::upgrades;
 use crate::operator::validate::Database;
 
 /// The findings of one reconcile.
@@ -53,6 +54,8 @@ pub struct Findings<'a> {
     pub maintenance: maintenance::State,
     /// The restore in place.
     pub in_place: in_place::State,
+    /// The major upgrade.
+    pub upgrade: upgrades::State,
     /// The pooler; none if it was not read.
     pub pooler: Option<pooler::State>,
     /// The decision about the instances; none if none was made.

@@ -20,6 +20,7 @@ use kube::ResourceExt;
 
 use super::observe::Observation;
 use super::validate::Database;
+use super::version;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::Names;
 use crate::api::{BindingStatus, CredentialsStatus, Endpoints, MaintenanceStatus, ServiceDatabaseStatus};
@@ -28,6 +29,7 @@ use crate::contract::report::Report;
 use crate::migrate::approval;
 use crate::operator::migrations::progress::Progress;
 use crate::operator::observe::pods::DatabasePod;
+use crate::postgres::servers;
 use condition::{ConditionState, condition, held, seconds};
 
 /// An election that takes longer than this waits for a missing instance.
@@ -67,6 +69,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         (kind::SYNCHRONOUS_REPLICATION, synchronous),
         (kind::ROLLOUT_PENDING, instances::rollout_pending(findings, &previous)),
     ];
+    let postgres_major = major(findings, report, &previous);
     let generation = findings.resource.metadata.generation;
     let drift = findings.drift.as_ref().map(|drift| (kind::SCHEMA_DRIFT, migrations::drifted(drift)));
     let filling = instances::nearly_full(findings, &previous).map(|state| (kind::VOLUME_NEARLY_FULL, state));
@@ -94,6 +97,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         conditions,
         database: findings.database.map(|database| database.postgres.database.clone()).or(previous.database),
         postgres_version: report.and_then(|report| report.postgres_version.clone()).or(previous.postgres_version),
+        postgres_major,
         primary: primary.or_else(|| observed.primary_without_report()).map(|pod| pod.name.clone()),
         instances: Some(format!("{}/{instances}", ready_instances(findings))),
         schema_version: match ledger {
@@ -109,6 +113,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .or(previous.credentials),
         backup,
         restore: findings.in_place.status.clone(),
+        upgrade: findings.upgrade.status.clone(),
         capacity: capacity::status(report, previous.capacity),
         maintenance: maintenance(findings),
         restored: restored(observed).or(previous.restored),
@@ -360,6 +365,13 @@ fn ready(
 /// The maintenance; absent while nothing is known of it.
 fn maintenance(findings: &Findings<'_>) -> Option<MaintenanceStatus> {
     Some(findings.maintenance.status.clone()).filter(|status| *status != MaintenanceStatus::default())
+}
+
+/// The major version of the data: the primary's, or the pinned one.
+fn major(findings: &Findings<'_>, report: Option<&Report>, previous: &ServiceDatabaseStatus) -> Option<i32> {
+    let reported = report.and_then(|report| servers::major(report.postgres_version.as_deref()?));
+    let resolved = || findings.database.map(|database| database.major);
+    reported.or_else(resolved).or_else(|| version::pinned(previous)).map(i32::from)
 }
 
 /// What the first instance restored in place of an empty database.

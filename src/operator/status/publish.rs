@@ -15,6 +15,7 @@ use crate::api::conditions as kind;
 use crate::api::names::FIELD_MANAGER;
 use crate::api::{
     MigrationRecord, MigrationState, MigrationsStatus, RequestState, ServiceDatabase, ServiceDatabaseStatus,
+    UpgradePhase,
 };
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
@@ -87,6 +88,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         backup,
         not_held(&previous, status),
         maintained(&previous, status),
+        upgraded(&previous, status),
     ];
     for event in events.into_iter().flatten() {
         emit(context, resource, event).await;
@@ -147,6 +149,19 @@ fn maintained(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> 
         reason: kind::reason::MAINTENANCE_ENDED.to_owned(),
         note: Some(shortened(last.message.unwrap_or_default())),
         action: "Maintain".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for another phase of a major upgrade.
+fn upgraded(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let upgrade = now.upgrade.as_ref()?;
+    let before = previous.upgrade.as_ref().map(|before| (before.phase, before.to));
+    (before != Some((upgrade.phase, upgrade.to))).then(|| Event {
+        type_: if upgrade.phase == UpgradePhase::Failed { EventType::Warning } else { EventType::Normal },
+        reason: kind::reason::UPGRADE_ADVANCED.to_owned(),
+        note: Some(upgrade.message.clone().unwrap_or_default().chars().take(LONGEST_NOTE).collect()),
+        action: "Upgrade".to_owned(),
         secondary: None,
     })
 }

@@ -124,6 +124,8 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         in_place: None,
         branch: None,
         maintenance: Maintenance::default(),
+        upgrade: None,
+        lineage: None,
         options,
         vault_ca: Some("the authority of Vault"),
         role_ids: RoleIds { instance: "role-id-of-instance".to_owned(), migrator: "role-id-of-migrator".to_owned() },

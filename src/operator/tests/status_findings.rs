@@ -19,6 +19,7 @@ use crate::operator::observe::pods::DatabasePod;
 use crate::operator::restores::in_place;
 use crate::operator::status::condition::ConditionState;
 use crate::operator::status::{Findings, InstancesFindings, compute};
+use crate::operator::upgrades;
 use crate::operator::validate::validate;
 
 /// Everything that [`Findings`] borrows.
@@ -91,6 +92,7 @@ impl Scene {
             backups: self.backups.clone(),
             maintenance: maintenance::State::recorded(&self.resource.status.clone().unwrap_or_default()),
             in_place: in_place::State::default(),
+            upgrade: upgrades::State::default(),
             pooler: None,
             instances: self.volumes.clone().map(|state| InstancesFindings {
                 decision: Decision::default(),

@@ -111,12 +111,12 @@ fn a_version_without_an_image_is_refused_and_the_others_are_named() {
     let mut options = options();
     options.postgres_images.push(("18".to_owned(), "registry.example/servicedb-postgres:18".to_owned()));
     let mut resource = resource(MINIMAL);
-    resource.spec.postgres.version = "9".to_owned();
+    resource.spec.postgres.version = Some("9".to_owned());
     let invalid = validate(&resource, &options).expect_err("no image");
     assert_eq!(invalid.reason, reason::UNSUPPORTED_VERSION);
     assert!(invalid.message.contains("spec.postgres.version"), "{}", invalid.message);
     assert!(invalid.message.contains("17, 18"), "{}", invalid.message);
-    resource.spec.postgres.version = "18".to_owned();
+    resource.spec.postgres.version = Some("18".to_owned());
     let database = validate(&resource, &options).expect("an image");
     assert_eq!(database.image, "registry.example/servicedb-postgres:18");
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
 use crate::api::{
     BackupStatus, CredentialsStatus, DeletionPolicy, Endpoints, MigrationsStatus, PendingRollout, PoolerStatus,
-    RequestStatus, ServiceDatabase,
+    RequestStatus, ServiceDatabase, UpgradeStatus,
 };
 use crate::contract::report::{Phase, Report, Trouble};
 use crate::plugin::psql::is_ready;
@@ -47,6 +47,7 @@ pub struct Overview {
     pub backup: Option<BackupStatus>,
     pub migrations: Option<MigrationsStatus>,
     pub rollout: Option<PendingRollout>,
+    pub upgrade: Option<UpgradeStatus>,
     pub switchover: Option<RequestStatus>,
     pub restart: Option<RequestStatus>,
     /// The ConfigMap that spec declares as the migrations' source.
@@ -128,7 +129,7 @@ impl Overview {
             // -1 is the default of the CRD: no status was written.
             observed_generation: status.observed_generation.filter(|generation| *generation >= 0),
             database: status.database.or(spec.database).unwrap_or(default_database),
-            postgres_version: status.postgres_version.unwrap_or(spec.postgres.version),
+            postgres_version: status.postgres_version.or(spec.postgres.version).unwrap_or_default(),
             primary: status.primary,
             endpoints: status.endpoints,
             declared_instances: spec.instances,
@@ -141,6 +142,7 @@ impl Overview {
             pooler: status.pooler,
             backup: status.backup,
             rollout: status.rollout,
+            upgrade: status.upgrade,
             switchover: status.switchover,
             restart: status.restart,
             migrations_config_map: spec.migrations.and_then(|it| it.source.config_map).map(|it| it.name),

@@ -46,6 +46,9 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
         lines.add("Deletion", &format!("requested {} ago{}", age(deleted_at, now), waits_for.unwrap_or_default()));
     }
     lines.add("Database", &format!("{} on PostgreSQL {}", overview.database, overview.postgres_version));
+    if let Some(message) = overview.upgrade.as_ref().and_then(|upgrade| upgrade.message.as_deref()) {
+        lines.add("Upgrade", message);
+    }
     lines.add("Primary", overview.primary.as_deref().unwrap_or("none"));
     if let Some(endpoints) = &overview.endpoints {
         lines.add("Endpoints", &format!("{} (primary)", endpoints.primary));

@@ -1,0 +1,332 @@
+//! A major upgrade, on the side of an agent (docs/decisions/0066). The leader rehearses it on a copy while it serves.
+//! Then the others stop, and the leader upgrades a copy of its data directory and exchanges the two directories in one
+//! call of the file system: a kill at any point leaves either the former database or the upgraded one. The former
+//! directory is not touched, so that it is the way back.
+
+mod build;
+mod private;
+mod switch;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::desired::{self, DesiredState};
+use super::environment::Environment;
+use super::report::Reporter;
+use super::restore::in_place::Start;
+use super::volume;
+use crate::api::names::PostgresNames;
+use crate::contract::desired::Desired;
+use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_KEPT, PGDATA_REMOVING, SOCKET_DIR, VOLUME};
+use crate::contract::upgrade::{Rehearsed, Stage, Upgrade, UpgradeReport, UpgradeState};
+use crate::files;
+use crate::postgres::{immune, servers};
+use crate::restore::control;
+
+/// The pause between two attempts to write to the volume or to the API server.
+const RETRY: Duration = Duration::from_secs(2);
+/// The share of the volume that must stay free beside the copy, in percent: the database writes on.
+const SPARE: u64 = 10;
+
+/// What a pod has to do in a stage.
+#[derive(Debug, PartialEq)]
+enum Part<'a> {
+    /// Nothing.
+    None,
+    /// To rehearse, if it has not, and to serve.
+    Rehearse(&'a Upgrade),
+    /// To stop.
+    Hold(&'a Upgrade),
+    /// To start on the other data directory.
+    Switch(&'a Upgrade),
+}
+
+fn part<'a>(upgrade: Option<&'a Upgrade>, pod: &str) -> Part<'a> {
+    let Some(upgrade) = upgrade else { return Part::None };
+    match (upgrade.stage, upgrade.pod == pod) {
+        (Stage::Rehearse, false) => Part::None,
+        (Stage::Rehearse | Stage::Hold, true) => Part::Rehearse(upgrade),
+        (Stage::Hold | Stage::Switch, false) => Part::Hold(upgrade),
+        (Stage::Switch, true) => Part::Switch(upgrade),
+    }
+}
+
+/// Waits, before anything of the data directory is used, while this instance is to stand still; exchanges the data
+/// directory if it is to; and sets one of the data that was left aside.
+///
+/// # Errors
+/// If a data directory cannot be set aside.
+pub async fn settle(
+    environment: &Environment,
+    client: &kube::Client,
+    state: &DesiredState,
+    reporter: &Reporter,
+) -> std::io::Result<Start> {
+    let mut state = state.clone();
+    // The copy on the volume may be older than an upgrade that began meanwhile.
+    let mut current = match desired::read(environment, client.clone()).await {
+        Some(fresh) => std::sync::Arc::new(fresh),
+        None => desired::first(&mut state).await,
+    };
+    loop {
+        match part(current.upgrade.as_ref(), &environment.pod) {
+            Part::Hold(upgrade) => {
+                tracing::info!(id = upgrade.id, "standing still for a major upgrade");
+                report(reporter, &upgrade.id, UpgradeState::Held);
+            }
+            Part::Switch(upgrade) => {
+                return Ok(match switch::switch(environment, &current, upgrade).await {
+                    Ok(lineage) => {
+                        // Patroni refuses data of another identifier.
+                        switch::record_identifier(environment, client, &lineage.current).await;
+                        report(reporter, &upgrade.id, UpgradeState::Switched(lineage));
+                        Start::Restored
+                    }
+                    Err(message) => {
+                        tracing::error!(message, "the major upgrade failed; the former data directory is used");
+                        report(reporter, &upgrade.id, UpgradeState::Failed { message });
+                        Start::Usual
+                    }
+                });
+            }
+            Part::Rehearse(_) | Part::None => {
+                set_left_aside(&current)?;
+                return Ok(Start::Usual);
+            }
+        }
+        desired::changed(&mut state).await;
+        current = desired::first(&mut state).await;
+    }
+}
+
+/// The system identifier of the data directory.
+fn identifier() -> Option<String> {
+    control::read(Path::new(PGDATA)).ok().map(|control| control.system_identifier)
+}
+
+/// Whether a data directory is of the data that an upgrade, or the way back, has left.
+fn is_left(identifier: Option<&String>, current: &Desired) -> bool {
+    identifier.is_some() && identifier == current.lineage.as_ref().map(|lineage| &lineage.left)
+}
+
+/// Sets a data directory that was left aside. It is removed as one that was replaced by a clone (`agent::aside`).
+fn set_left_aside(current: &Desired) -> std::io::Result<()> {
+    if current.lineage.is_none() || !is_left(identifier().as_ref(), current) {
+        return Ok(());
+    }
+    tracing::warn!("setting the data directory aside: it is of the data that the last major upgrade has left");
+    let (kept, removing) = (Path::new(PGDATA_KEPT), Path::new(PGDATA_REMOVING));
+    files::remove_tree(removing)?;
+    if kept.exists() {
+        files::rename(kept, removing)?;
+        files::remove_tree(removing)?;
+    }
+    files::rename(Path::new(PGDATA), kept)
+}
+
+fn report(reporter: &Reporter, id: &str, state: UpgradeState) {
+    reporter.update(|report| report.upgrade = Some(UpgradeReport { id: id.to_owned(), state }));
+}
+
+/// Resolves when PostgreSQL of this pod has to stop for a major upgrade.
+pub async fn must_stop(pod: String, mut state: DesiredState, reporter: Reporter) {
+    let own = identifier();
+    loop {
+        let current = desired::first(&mut state).await;
+        match part(current.upgrade.as_ref(), &pod) {
+            Part::Hold(_) => return,
+            Part::Switch(upgrade) => match reporter.upgrade(&upgrade.id) {
+                // It was tried.
+                Some(UpgradeState::Switched(_) | UpgradeState::Failed { .. }) => {}
+                _ => return,
+            },
+            // This instance was away.
+            Part::None if is_left(own.as_ref(), &current) => return,
+            Part::None | Part::Rehearse(_) => {}
+        }
+        desired::changed(&mut state).await;
+    }
+}
+
+/// Rehearses upgrades while this instance serves, and removes what they leave.
+pub async fn follow(environment: Environment, mut state: DesiredState, reporter: Reporter) {
+    if reporter.has_switched() {
+        tokio::spawn(analyze(reporter.clone()));
+    }
+    loop {
+        let current = desired::first(&mut state).await;
+        match part(current.upgrade.as_ref(), &environment.pod) {
+            Part::Rehearse(upgrade) if !upgrade.is_back() && reporter.upgrade(&upgrade.id).is_none() => {
+                let mut changes = state.clone();
+                let rehearsed = async {
+                    reporter.leads().await;
+                    tokio::select! {
+                        rehearsed = rehearse(&environment, &current, upgrade) => rehearsed,
+                        full = until_full() => Err(full),
+                    }
+                };
+                let ended = tokio::select! {
+                    rehearsed = rehearsed => Some(rehearsed),
+                    () = other(&mut changes, upgrade) => None,
+                };
+                if let Err(error) = build::clear() {
+                    tracing::warn!(%error, "the copy of the rehearsal cannot be removed");
+                }
+                match ended {
+                    Some(Ok(rehearsed)) => report(&reporter, &upgrade.id, UpgradeState::Rehearsed(rehearsed)),
+                    Some(Err(message)) => {
+                        tracing::error!(message, "the rehearsal of the major upgrade failed");
+                        report(&reporter, &upgrade.id, UpgradeState::Failed { message });
+                    }
+                    None => continue,
+                }
+            }
+            Part::None => {
+                if let Err(error) = tidy(&current, &environment.pod) {
+                    tracing::warn!(%error, "what a major upgrade left cannot be removed; retrying");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        desired::changed(&mut state).await;
+    }
+}
+
+/// Collects the statistics that an upgrade does not keep: those on expressions and on several columns.
+async fn analyze(reporter: Reporter) {
+    reporter.leads().await;
+    let mut command = tokio::process::Command::new(servers::program_of(Path::new(PGDATA), "vacuumdb"));
+    command.args(["--host", SOCKET_DIR, "--username=postgres", "--no-password", "--all", "--analyze-only"]);
+    // A tenant's settings for sessions do not apply.
+    command.arg("--missing-stats-only").env("PGOPTIONS", immune::PERSON).stdin(Stdio::null()).kill_on_drop(true);
+    match command.output().await {
+        Ok(output) if output.status.success() => tracing::info!("the statistics are complete after the upgrade"),
+        Ok(output) => tracing::warn!(
+            error = %String::from_utf8_lossy(&output.stderr).trim(),
+            "statistics are missing after the upgrade, until autovacuum collects them"
+        ),
+        Err(error) => tracing::warn!(%error, "vacuumdb cannot be run"),
+    }
+}
+
+/// Removes the copies, and the former data directory once it is given up.
+fn tidy(current: &Desired, pod: &str) -> std::io::Result<()> {
+    build::clear()?;
+    let former = Path::new(PGDATA_FORMER);
+    // Only where the operator knows of the upgrade.
+    let is_given_up = current.lineage.as_ref().is_some_and(|lineage| lineage.kept_by.as_deref() != Some(pod));
+    if !is_given_up || !former.exists() {
+        return Ok(());
+    }
+    tracing::info!("removing {PGDATA_FORMER}");
+    let removing = Path::new(PGDATA_REMOVING);
+    files::remove_tree(removing)?;
+    // Under another name: a part of it never looks like a whole one.
+    files::rename(former, removing)?;
+    files::remove_tree(removing)
+}
+
+/// Resolves when another upgrade is desired, or none.
+async fn other(state: &mut DesiredState, upgrade: &Upgrade) {
+    loop {
+        let current = desired::first(state).await;
+        if current.upgrade.as_ref().is_none_or(|now| now.id != upgrade.id) {
+            return;
+        }
+        desired::changed(state).await;
+    }
+}
+
+/// Resolves when the copy leaves the running database too little room.
+async fn until_full() -> String {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        if let Err(problem) = has_room(0) {
+            return problem;
+        }
+    }
+}
+
+/// Whether the volume has room for so many bytes.
+fn has_room(bytes: u64) -> Result<(), String> {
+    let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
+    let size = volume::size().map_err(|error| format!("the volume: {error}"))?;
+    if free >= bytes.saturating_add(size / 100 * SPARE) {
+        return Ok(());
+    }
+    Err(format!(
+        "the volume has {free} bytes free, and an upgrade needs room for a copy of the data beside it ({bytes} bytes) and \
+         for {SPARE} % of the volume: set a larger spec.storage.size"
+    ))
+}
+
+/// The size of a data directory on its volume, in bytes.
+async fn size_of(folder: &Path) -> Result<u64, String> {
+    let output = tokio::process::Command::new("du").args(["--summarize", "--block-size=1"]).arg(folder).output().await;
+    let output = output.map_err(|error| format!("du: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).ok_or_else(|| format!("du: {text:?}"))
+}
+
+/// Upgrades a copy of the running database.
+async fn rehearse(environment: &Environment, current: &Desired, upgrade: &Upgrade) -> Result<Rehearsed, String> {
+    tracing::info!(from = upgrade.from, to = upgrade.to, "rehearsing a major upgrade on a copy of the database");
+    build::clear().map_err(|error| format!("the volume: {error}"))?;
+    has_room(size_of(Path::new(PGDATA)).await?)?;
+    let copied = Instant::now();
+    build::back_up(SOCKET_DIR, PostgresNames::REPLICATOR, upgrade.from).await?;
+    let copying = copied.elapsed();
+    let started = Instant::now();
+    let built = build::upgrade(environment, current, upgrade.from, upgrade.to).await?;
+    let seconds = (copying + started.elapsed()).as_secs() + 1;
+    tracing::info!(seconds, "the major upgrade was rehearsed");
+    Ok(Rehearsed { seconds, upgrade_seconds: built.upgrade.as_secs() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::upgrade::Lineage;
+
+    fn upgrade(stage: Stage) -> Upgrade {
+        let since = "2026-11-29T12:00:00Z".parse().expect("a time");
+        Upgrade { id: "i".into(), pod: "chat-db-0".into(), from: 17, to: 18, stage, since, limit_seconds: 60 }
+    }
+
+    #[test]
+    fn the_others_stand_still_from_the_second_stage_on_and_the_leader_in_the_third() {
+        let stages = [Stage::Rehearse, Stage::Hold, Stage::Switch].map(upgrade);
+        let [rehearse, hold, switch] = &stages;
+        assert_eq!(part(None, "chat-db-0"), Part::None);
+        assert_eq!(
+            stages.each_ref().map(|it| part(Some(it), "chat-db-0")),
+            [Part::Rehearse(rehearse), Part::Rehearse(hold), Part::Switch(switch)]
+        );
+        assert_eq!(
+            stages.each_ref().map(|it| part(Some(it), "chat-db-1")),
+            [Part::None, Part::Hold(hold), Part::Hold(switch)]
+        );
+        assert!(!rehearse.is_back() && Upgrade { from: 18, to: 17, ..rehearse.clone() }.is_back());
+    }
+
+    #[test]
+    fn only_data_of_the_identifier_that_was_left_is_set_aside() {
+        let lineage = |left: &str| Lineage {
+            id: "i".into(),
+            at: "2026-11-29T12:00:00Z".parse().expect("a time"),
+            left: left.into(),
+            current: "8".into(),
+            major: 18,
+            kept_by: None,
+        };
+        let desired = |left| Desired { lineage: Some(lineage(left)), ..Desired::sample() };
+        let own = "7".to_owned();
+        assert!(is_left(Some(&own), &desired("7")));
+        assert!(!is_left(Some(&own), &desired("6")), "restored or adopted: kept");
+        assert!(!is_left(None, &desired("7")), "no data");
+        assert!(!is_left(Some(&own), &Desired::sample()));
+    }
+}

@@ -1,0 +1,163 @@
+//! The exchange of the data directories: nothing of the present one is changed before, and after it everything is done.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use serde_json::json;
+
+use super::{build, has_room, size_of};
+use crate::agent::environment::Environment;
+use crate::backoff::Backoff;
+use crate::contract::desired::Desired;
+use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_UPGRADED, UPGRADE_FAILED};
+use crate::contract::upgrade::{Lineage, Upgrade};
+use crate::files;
+use crate::postgres::servers;
+use crate::restore::control;
+
+/// The file in a data directory that says which upgrade it is of.
+const MARK: &str = "servicedb.upgraded.json";
+/// Patroni's key for the system identifier.
+const INITIALIZE: &str = "initialize";
+/// Timeout of a write to the API server.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Makes the other data directory the present one, unless it is already.
+///
+/// # Errors
+/// Why nothing was changed.
+pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgrade) -> Result<Lineage, String> {
+    let (current, former) = (Path::new(PGDATA), Path::new(PGDATA_FORMER));
+    if let Some(lineage) = read_mark(current).filter(|mark| mark.id == upgrade.id) {
+        keep_former(&lineage);
+        return Ok(lineage);
+    }
+    let failed = Path::new(UPGRADE_FAILED);
+    if std::fs::read_to_string(failed).is_ok_and(|id| id == upgrade.id) {
+        return Err("it was tried before, and failed: see the log of the pod".to_owned());
+    }
+    let other = if upgrade.is_back() { former } else { Path::new(PGDATA_UPGRADED) };
+    let made = async {
+        let left = control::read(current)?;
+        if !left.is_shut_down {
+            return Err(
+                "PostgreSQL was not shut down cleanly: request it again, once the database is available".to_owned()
+            );
+        }
+        let waiting = waiting(current).map_err(|error| format!("pg_wal: {error}"))?;
+        if waiting > 0 {
+            return Err(format!(
+                "{waiting} files of WAL could not be archived, so a restore could not reach the end of the former data: see \
+                 ContinuousArchiving, and request it again"
+            ));
+        }
+        let identifier = if upgrade.is_back() {
+            check_former(former, upgrade.to)?
+        } else {
+            let limit = Duration::from_secs(upgrade.limit_seconds);
+            let built = tokio::time::timeout(limit, make(environment, desired, upgrade)).await;
+            built.unwrap_or_else(|_| Err(format!("it took longer than {} s", limit.as_secs())))?
+        };
+        let lineage = Lineage {
+            id: upgrade.id.clone(),
+            at: Timestamp::now(),
+            left: left.system_identifier,
+            current: identifier,
+            major: upgrade.to,
+            kept_by: (!upgrade.is_back()).then(|| environment.pod.clone()),
+        };
+        let mark = serde_json::to_vec(&lineage).map_err(|error| error.to_string())?;
+        let written = std::fs::write(other.join(MARK), mark).and_then(|()| files::write_out(other));
+        written.map_err(|error| format!("{}: {error}", other.display()))?;
+        Ok(lineage)
+    };
+    let lineage = match made.await {
+        Ok(lineage) => lineage,
+        Err(message) => {
+            // A later attempt must not succeed: the operator may have seen this one's failure.
+            if let Err(error) = std::fs::write(failed, &upgrade.id) {
+                tracing::warn!(%error, "{UPGRADE_FAILED} cannot be written");
+            }
+            if let Err(error) = build::clear() {
+                tracing::warn!(%error, "the copies of the upgrade cannot be removed");
+            }
+            return Err(message);
+        }
+    };
+    renameat2(AT_FDCWD, other, AT_FDCWD, current, RenameFlags::RENAME_EXCHANGE)
+        .map_err(|error| format!("the file system of the volume cannot exchange two folders: {error}"))?;
+    // From here on it is done, whatever fails.
+    let parent = current.parent().unwrap_or(current);
+    if let Err(error) = File::open(parent).and_then(|parent| parent.sync_all()) {
+        tracing::warn!(%error, "the exchange of the folders may not be durable yet");
+    }
+    tracing::info!(from = upgrade.from, to = upgrade.to, "the data directory is exchanged");
+    keep_former(&lineage);
+    Ok(lineage)
+}
+
+/// Upgrades a copy; returns the identifier of the new directory.
+async fn make(environment: &Environment, desired: &Desired, upgrade: &Upgrade) -> Result<String, String> {
+    let current = Path::new(PGDATA);
+    build::clear().map_err(|error| format!("the volume: {error}"))?;
+    // One from an earlier upgrade that was not finished.
+    has_room(size_of(current).await?)?;
+    build::copy(current).await?;
+    Ok(build::upgrade(environment, desired, upgrade.from, upgrade.to).await?.system_identifier)
+}
+
+/// Checks the former data directory; returns its identifier.
+fn check_former(former: &Path, major: u16) -> Result<String, String> {
+    if servers::major_of(former) != Some(major) {
+        return Err(format!("this pod has no data directory of PostgreSQL {major} in {PGDATA_FORMER}"));
+    }
+    let control = control::read(former)?;
+    if !control.is_shut_down {
+        return Err(format!("{PGDATA_FORMER} is not as its server left it"));
+    }
+    Ok(control.system_identifier)
+}
+
+/// Gives the directory that was left its name after an upgrade. That of the way back has it, and is removed.
+fn keep_former(lineage: &Lineage) {
+    let (left, former) = (Path::new(PGDATA_UPGRADED), Path::new(PGDATA_FORMER));
+    let is_left = control::read(left).is_ok_and(|control| control.system_identifier == lineage.left);
+    if !is_left {
+        return;
+    }
+    if let Err(error) = files::remove_tree(former).and_then(|()| files::rename(left, former)) {
+        tracing::error!(%error, "{PGDATA_UPGRADED} cannot be renamed to {PGDATA_FORMER}");
+    }
+}
+
+/// Writes the identifier to Patroni's ConfigMap, however long it takes: without it nobody would lead.
+pub async fn record_identifier(environment: &Environment, client: &kube::Client, identifier: &str) {
+    let [config, ..] = environment.names.patroni_config_maps();
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &environment.names.namespace);
+    let patch = json!({"metadata": {"annotations": {INITIALIZE: identifier}}});
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        match tokio::time::timeout(ANSWER, api.patch(&config, &PatchParams::default(), &Patch::Merge(&patch))).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => tracing::warn!(%error, config, "the system identifier cannot be recorded; retrying"),
+            Err(_) => tracing::warn!(config, "the API server does not answer; retrying"),
+        }
+        backoff.wait().await;
+    }
+}
+
+fn read_mark(folder: &Path) -> Option<Lineage> {
+    serde_json::from_slice(&std::fs::read(folder.join(MARK)).ok()?).ok()
+}
+
+/// The number of files of WAL that wait for the archive.
+fn waiting(folder: &Path) -> std::io::Result<usize> {
+    let entries = std::fs::read_dir(folder.join("pg_wal/archive_status"))?;
+    Ok(entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "ready")).count())
+}

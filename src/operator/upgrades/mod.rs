@@ -1,0 +1,460 @@
+//! Major upgrades: when one begins, its stages, and the way back. Each stage is in the desired state of the agents, so
+//! no state is lost with the operator; until the last one nothing of the running database is changed.
+
+#[cfg(test)]
+mod tests;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::{
+    RequestState, RequestStatus, ServiceDatabaseStatus, UpdatePolicy, UpgradeAction, UpgradePhase, UpgradeStatus,
+};
+use crate::contract::upgrade::{Lineage, Stage, Upgrade, UpgradeState};
+use crate::operator::observe::pods::DatabasePod;
+use crate::operator::status::condition::seconds;
+use crate::operator::validate::UpgradeRequest;
+use crate::operator::version;
+
+/// How long the other instances may take to stop.
+const HOLD_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
+/// The shortest time for the last stage, in seconds: a volume is slower at times than in the rehearsal.
+const SHORTEST_LIMIT: u64 = 120;
+/// How many times as long as the rehearsal it may take.
+const LIMIT_FACTOR: u64 = 5;
+/// How long after that limit status has the way out.
+const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// The input of a decision.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The request.
+    pub request: Option<&'a UpgradeRequest>,
+    /// The database's name.
+    pub name: &'a str,
+    /// The major version of the data.
+    pub major: u16,
+    /// The higher one that the spec declares.
+    pub upgrade_to: Option<u16>,
+    /// Whether an upgrade waits for a request.
+    pub policy: UpdatePolicy,
+    /// The generation of the resource.
+    pub generation: i64,
+    /// The stage that the agents know.
+    pub desired: Option<&'a Upgrade>,
+    /// The lineage that the agents know.
+    pub lineage: Option<&'a Lineage>,
+    /// The pods.
+    pub pods: &'a [DatabasePod],
+    /// The primary.
+    pub primary: Option<&'a DatabasePod>,
+    /// What is in progress that an upgrade waits for.
+    pub busy: Option<&'static str>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The upgrade of one database in this reconcile.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The last or the pending one.
+    pub status: Option<UpgradeStatus>,
+    /// The stage for the agents.
+    pub desired: Option<Upgrade>,
+    /// The data that holds, for the agents.
+    pub lineage: Option<Lineage>,
+}
+
+impl State {
+    /// The state in status.
+    pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
+        let major = version::pinned(status);
+        let lineage = status.upgrade.as_ref().zip(major).and_then(|(upgrade, major)| recorded(upgrade, major));
+        Self { status: status.upgrade.clone(), desired: None, lineage }
+    }
+
+    /// Why the instances do not serve as declared; none if they do.
+    pub fn stops_instances(&self) -> Option<String> {
+        let upgrade = self.desired.as_ref().filter(|upgrade| upgrade.stage != Stage::Rehearse)?;
+        let what = if upgrade.is_back() { "goes back" } else { "is being upgraded" };
+        Some(format!("{} {what} from PostgreSQL {} to {} (status.upgrade)", upgrade.pod, upgrade.from, upgrade.to))
+    }
+
+    /// When the data became that of another system identifier: no earlier backup is continued.
+    pub fn left_at(&self) -> Option<Timestamp> {
+        self.lineage.as_ref().map(|lineage| lineage.at)
+    }
+}
+
+/// The lineage as status has it, in case that the agents' document was lost.
+fn recorded(status: &UpgradeStatus, major: u16) -> Option<Lineage> {
+    Some(Lineage {
+        id: String::new(),
+        at: status.switched_at.as_ref()?.0,
+        left: status.left_system_identifier.clone()?,
+        current: status.system_identifier.clone()?,
+        major,
+        kept_by: status.kept_by.clone(),
+    })
+}
+
+/// Decides on the next stage.
+pub fn decide(known: &Known<'_>, recorded: State) -> State {
+    let mut state = State {
+        desired: known.desired.cloned(),
+        lineage: known.lineage.cloned().or(recorded.lineage),
+        status: recorded.status,
+    };
+    let last = state.status.as_ref().and_then(|status| status.last_request.clone());
+    let runs = last.as_ref().is_some_and(|last| last.state == RequestState::Running);
+    let is_switching = state.desired.as_ref().is_some_and(|upgrade| upgrade.stage == Stage::Switch);
+    let asked = known.request.filter(|request| last.as_ref().is_none_or(|last| last.request != request.token));
+    if is_switching || (runs && asked.is_none()) {
+        // From the last stage on only the agent knows which data the volume has.
+        advance(known, &mut state);
+    } else if runs {
+        fail(&mut state, "another one was requested meanwhile".to_owned());
+        state.desired = None;
+    } else if let Some(request) = asked {
+        begin(known, &mut state, &request.token, &request.action);
+    } else {
+        state.desired = None;
+        offer(known, &mut state);
+    }
+    state
+}
+
+/// Names the upgrade that the spec declares, or begins it where the policy says so.
+fn offer(known: &Known<'_>, state: &mut State) {
+    let Some(to) = known.upgrade_to else {
+        // Withdrawn, or done.
+        state.status.take_if(|status| status.phase == UpgradePhase::Pending);
+        return;
+    };
+    let (name, from) = (known.name, known.major);
+    let is_of_this = |status: &&UpgradeStatus| (status.from, status.to) == (i32::from(from), i32::from(to));
+    let before = state.status.as_ref().filter(is_of_this);
+    // A failed one is not repeated for the same spec, nor one that was taken back.
+    let token = format!("automatic {}", known.generation);
+    let was_tried = before.is_some_and(|before| before.phase != UpgradePhase::Pending);
+    if known.policy == UpdatePolicy::Automatic && !was_tried && !is_kept(state) {
+        return begin(known, state, &token, &Ok(UpgradeAction::Start));
+    }
+    if before.is_some() {
+        return;
+    }
+    let message = format!(
+        "the data is of PostgreSQL {from}, and spec.postgres.version is {to}: kubectl servicedb upgrade {name} --check \
+         rehearses the upgrade on a copy, and kubectl servicedb upgrade {name} makes it; the database is unavailable \
+         meanwhile"
+    );
+    let former = state.status.take().filter(|_| state.lineage.is_some());
+    state.status = Some(UpgradeStatus { message: Some(message), ..former_or_new(former, from, to) });
+}
+
+/// A pending upgrade; what is known of the one before stays.
+fn former_or_new(former: Option<UpgradeStatus>, from: u16, to: u16) -> UpgradeStatus {
+    let former = former.unwrap_or_else(|| UpgradeStatus::pending(0, 0));
+    UpgradeStatus { last_request: former.last_request, ..UpgradeStatus::pending(i32::from(from), i32::from(to)) }
+}
+
+fn is_kept(state: &State) -> bool {
+    state.lineage.as_ref().is_some_and(|lineage| lineage.kept_by.is_some())
+}
+
+fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<UpgradeAction, String>) {
+    let run = RequestStatus {
+        request: token.to_owned(),
+        state: RequestState::Running,
+        started_at: Time(seconds(known.now)),
+        message: None,
+    };
+    let (from, to) = (known.major, known.upgrade_to.unwrap_or(known.major));
+    let mut status = state.status.take().unwrap_or_else(|| UpgradeStatus::pending(i32::from(from), i32::from(to)));
+    status.last_request = Some(run);
+    status.action = action.as_ref().ok().copied();
+    state.status = Some(status);
+    match action {
+        Err(message) => answer(state, RequestState::Failed, message.clone()),
+        Ok(UpgradeAction::Check | UpgradeAction::Start) => {
+            if known.upgrade_to.is_none() {
+                let message = format!(
+                    "the data is of PostgreSQL {from}, and spec.postgres.version names no higher version: set it first"
+                );
+                return answer(state, RequestState::Failed, message);
+            }
+            if is_kept(state) {
+                let name = known.name;
+                let message = format!(
+                    "the data from before the last upgrade is still kept: kubectl servicedb upgrade {name} --finish removes it"
+                );
+                return answer(state, RequestState::Failed, message);
+            }
+            if let Some(status) = &mut state.status {
+                (status.from, status.to, status.phase) = (i32::from(from), i32::from(to), UpgradePhase::Rehearsing);
+            }
+            start(known, state);
+        }
+        Ok(UpgradeAction::Back) => start(known, state),
+        Ok(UpgradeAction::Finish) => finish(known, state),
+    }
+}
+
+/// Gives the former data up.
+fn finish(known: &Known<'_>, state: &mut State) {
+    let Some(lineage) = state.lineage.as_mut().filter(|lineage| lineage.kept_by.is_some()) else {
+        return answer(state, RequestState::Failed, format!("{} keeps no data from before an upgrade", known.name));
+    };
+    let pod = lineage.kept_by.take().unwrap_or_default();
+    if let Some(status) = &mut state.status {
+        (status.phase, status.kept_by) = (UpgradePhase::Finished, None);
+    }
+    answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
+}
+
+fn answer(state: &mut State, result: RequestState, message: String) {
+    let Some(status) = &mut state.status else { return };
+    if let Some(last) = &mut status.last_request {
+        (last.state, last.message) = (result, Some(message.clone()));
+    }
+    status.message = Some(message);
+}
+
+fn tell(state: &mut State, message: String) {
+    answer(state, RequestState::Running, message);
+}
+
+/// Ends what is in progress: the phase before it holds again.
+fn fail(state: &mut State, message: String) {
+    state.desired = None;
+    if let Some(status) = &mut state.status {
+        status.phase = match status.action {
+            Some(UpgradeAction::Back) => UpgradePhase::Upgraded,
+            _ => UpgradePhase::Failed,
+        };
+    }
+    answer(state, RequestState::Failed, format!("{message}; nothing was changed"));
+}
+
+fn action(state: &State) -> Option<UpgradeAction> {
+    state.status.as_ref()?.action
+}
+
+fn token(state: &State) -> Option<&RequestStatus> {
+    state.status.as_ref()?.last_request.as_ref()
+}
+
+/// Begins the first stage as soon as nothing is in its way.
+fn start(known: &Known<'_>, state: &mut State) {
+    let is_back = action(state) == Some(UpgradeAction::Back);
+    let silent: Vec<_> = known.pods.iter().filter(|pod| pod.report.is_none()).map(|pod| pod.name.as_str()).collect();
+    if !silent.is_empty() {
+        let silent = silent.join(", ");
+        return tell(state, format!("waiting for {silent}, which cannot be stopped: its agent does not report"));
+    }
+    let Some(primary) = known.primary.filter(|_| known.busy.is_none()) else {
+        return tell(state, format!("waiting for {}", known.busy.unwrap_or("a primary")));
+    };
+    let (from, to, stage) = if is_back {
+        let name = known.name;
+        let kept = state.lineage.clone().and_then(|lineage| Some((lineage.kept_by?, lineage.major)));
+        let Some((pod, major)) = kept else {
+            return answer(state, RequestState::Failed, format!("{name} keeps no data from before an upgrade"));
+        };
+        if pod != primary.name {
+            let message = format!(
+                "the data from before the upgrade is on {pod}, which is not the primary: kubectl servicedb switchover {name} \
+                 --to {pod}, and request it again"
+            );
+            return answer(state, RequestState::Failed, message);
+        }
+        let before = state.status.as_ref().and_then(|status| u16::try_from(status.from).ok()).unwrap_or_default();
+        (major, before, Stage::Hold)
+    } else {
+        let Some(to) = known.upgrade_to else {
+            return fail(state, "spec.postgres.version was changed meanwhile".to_owned());
+        };
+        (known.major, to, Stage::Rehearse)
+    };
+    let lacks = |pod: &&DatabasePod| {
+        pod.report.as_ref().is_none_or(|report| [from, to].iter().any(|major| !report.majors.contains(major)))
+    };
+    if let Some(pod) = known.pods.iter().find(lacks) {
+        let message = format!(
+            "the image of {} has not both PostgreSQL {from} and {to}: set postgres.images of the chart to one that has, and \
+             approve the rollout (kubectl servicedb rollout {})",
+            pod.name, known.name
+        );
+        return fail(state, message);
+    }
+    let request = token(state).map(|last| last.request.clone()).unwrap_or_default();
+    let message = match stage {
+        Stage::Rehearse => format!("{} upgrades a copy of its data, and serves", primary.name),
+        _ => "the other instances are being stopped".to_owned(),
+    };
+    state.desired = Some(Upgrade {
+        // Another attempt has another id, so that no report of an earlier one counts.
+        id: format!("{request} {}", known.now),
+        pod: primary.name.clone(),
+        from,
+        to,
+        stage,
+        since: known.now,
+        limit_seconds: SHORTEST_LIMIT,
+    });
+    if let Some(status) = state.status.as_mut().filter(|_| stage == Stage::Hold) {
+        status.phase = UpgradePhase::Stopping;
+    }
+    tell(state, message);
+}
+
+fn advance(known: &Known<'_>, state: &mut State) {
+    let Some(current) = state.desired.clone() else {
+        // An operator that ended before status had the result; or somebody removed the stage.
+        let begun = token(state).map(|last| (format!("{} ", last.request), last.started_at.0));
+        let is_of_this = |lineage: &Lineage| {
+            begun.as_ref().is_some_and(|(token, at)| lineage.id.starts_with(token) && lineage.at >= *at)
+        };
+        let lineage = state.lineage.clone().filter(is_of_this);
+        return match lineage.or_else(|| known.pods.iter().find_map(switched).filter(is_of_this)) {
+            Some(lineage) => done(known, state, lineage),
+            None => start(known, state),
+        };
+    };
+    let pod = known.pods.iter().find(|pod| pod.name == current.pod);
+    let reported = |pod: &DatabasePod| {
+        let reported = pod.report.as_ref()?.upgrade.clone()?;
+        Some(reported.state).filter(|_| reported.id == current.id)
+    };
+    let answered = pod.and_then(reported);
+    if let Some(UpgradeState::Failed { message }) = &answered {
+        return fail(state, message.clone());
+    }
+    let leads = known.primary.map(|primary| primary.name.as_str());
+    if current.stage != Stage::Switch {
+        if !current.is_back() && known.upgrade_to != Some(current.to) {
+            return fail(state, "spec.postgres.version was changed meanwhile".to_owned());
+        }
+        // Another primary has other data than what was rehearsed.
+        if leads.is_some_and(|leads| leads != current.pod) {
+            state.desired = None;
+            return start(known, state);
+        }
+    }
+    match (current.stage, answered) {
+        (Stage::Rehearse, Some(UpgradeState::Rehearsed(rehearsed))) => {
+            let seconds = rehearsed.seconds;
+            if let Some(status) = &mut state.status {
+                status.rehearsal_seconds = i64::try_from(seconds).ok();
+            }
+            let message = format!(
+                "a copy was upgraded to PostgreSQL {} in {seconds} s, of which pg_upgrade took {} s: the database will be \
+                 unavailable for about as long",
+                current.to, rehearsed.upgrade_seconds
+            );
+            if action(state) == Some(UpgradeAction::Check) {
+                state.desired = None;
+                if let Some(status) = &mut state.status {
+                    status.phase = UpgradePhase::Pending;
+                }
+                let message = format!("{message}; kubectl servicedb upgrade {} makes the upgrade", known.name);
+                return answer(state, RequestState::Done, message);
+            }
+            if let Some(status) = &mut state.status {
+                status.phase = UpgradePhase::Stopping;
+            }
+            tell(state, format!("{message}; the other instances are being stopped"));
+            let limit_seconds = SHORTEST_LIMIT.max(seconds.saturating_mul(LIMIT_FACTOR));
+            state.desired = Some(Upgrade { stage: Stage::Hold, since: known.now, limit_seconds, ..current });
+        }
+        (Stage::Rehearse, _) => {}
+        (Stage::Hold, _) => {
+            let runs: Vec<_> = known
+                .pods
+                .iter()
+                .filter(|pod| pod.name != current.pod && reported(pod) != Some(UpgradeState::Held))
+                .map(|pod| pod.name.as_str())
+                .collect();
+            if runs.is_empty() && leads == Some(&current.pod) {
+                if let Some(status) = &mut state.status {
+                    status.phase = UpgradePhase::Switching;
+                }
+                tell(state, format!("{} exchanges its data directory", current.pod));
+                state.desired = Some(Upgrade { stage: Stage::Switch, since: known.now, ..current });
+            } else if known.now.duration_since(current.since) > HOLD_PATIENCE {
+                let who = if runs.is_empty() {
+                    "no instance leads any more".to_owned()
+                } else {
+                    format!(
+                        "{} did not stop within {} s, and could continue with the former data: if its node is gone, delete \
+                         the pod (kubectl delete pod --force), and request the upgrade again",
+                        runs.join(", "),
+                        HOLD_PATIENCE.as_secs()
+                    )
+                };
+                fail(state, who);
+            }
+        }
+        (Stage::Switch, Some(UpgradeState::Switched(lineage))) if leads == Some(&current.pod) => {
+            done(known, state, lineage);
+        }
+        (Stage::Switch, answered) => {
+            let since = known.now.duration_since(current.since);
+            let limit = SignedDuration::from_secs(i64::try_from(current.limit_seconds).unwrap_or(i64::MAX / 4));
+            if since > limit + SWITCH_PATIENCE {
+                tell(state, stuck(&current, answered.is_some(), since));
+            }
+        }
+    }
+}
+
+/// The switch lasts, since its pod does not lead: only its volume has the answer.
+fn stuck(current: &Upgrade, has_switched: bool, since: SignedDuration) -> String {
+    let pod = &current.pod;
+    let state = if has_switched {
+        format!("its data directory is that of PostgreSQL {}, and it does not lead", current.to)
+    } else {
+        "it has not reported since".to_owned()
+    };
+    format!(
+        "{pod} exchanges its data directory since {} s: {state}; see kubectl logs {pod} -c database. If its volume is lost, \
+         delete its PersistentVolumeClaim and the pod: the other instances then continue with the former data",
+        since.as_secs()
+    )
+}
+
+/// The lineage that a pod began.
+fn switched(pod: &DatabasePod) -> Option<Lineage> {
+    let reported = pod.report.as_ref()?.upgrade.clone()?;
+    let UpgradeState::Switched(lineage) = reported.state else { return None };
+    Some(lineage)
+}
+
+fn done(known: &Known<'_>, state: &mut State, lineage: Lineage) {
+    state.desired = None;
+    let name = known.name;
+    let is_back = action(state) == Some(UpgradeAction::Back);
+    let at = lineage.at;
+    if let Some(status) = &mut state.status {
+        status.phase = if is_back { UpgradePhase::TakenBack } else { UpgradePhase::Upgraded };
+        status.switched_at = Some(Time(seconds(at)));
+        status.left_system_identifier = Some(lineage.left.clone());
+        status.system_identifier = Some(lineage.current.clone());
+        status.kept_by = lineage.kept_by.clone();
+    }
+    let major = lineage.major;
+    let message = if is_back {
+        format!(
+            "the database is again that of PostgreSQL {major} from before the upgrade: set spec.postgres.version to \
+             \"{major}\", or remove it; otherwise an upgrade is pending again"
+        )
+    } else {
+        format!(
+            "the database is of PostgreSQL {major} since {at}; {} keeps the data from before: kubectl servicedb upgrade {name} \
+             --back returns to it, and loses what was written since; --finish removes it",
+            lineage.kept_by.as_deref().unwrap_or_default()
+        )
+    };
+    state.lineage = Some(lineage);
+    answer(state, RequestState::Done, message);
+}

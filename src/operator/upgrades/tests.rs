@@ -1,0 +1,255 @@
+use super::*;
+use crate::contract::report::Role;
+use crate::contract::upgrade::{Rehearsed, UpgradeReport};
+
+/// A database of two instances, whose upgrade is decided on step by step.
+struct Scene {
+    request: Option<UpgradeRequest>,
+    upgrade_to: Option<u16>,
+    major: u16,
+    policy: UpdatePolicy,
+    pods: Vec<DatabasePod>,
+    leader: usize,
+    state: State,
+    now: Timestamp,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut pods = vec![DatabasePod::sample("chat-db-0"), DatabasePod::sample("chat-db-1")];
+        for (pod, role) in pods.iter_mut().zip([Role::Primary, Role::Replica]) {
+            let report = pod.report.as_mut().expect("a report");
+            (report.role, report.majors) = (Some(role), vec![17, 18]);
+        }
+        Self {
+            request: None,
+            upgrade_to: Some(18),
+            major: 17,
+            policy: UpdatePolicy::Manual,
+            pods,
+            leader: 0,
+            state: State::default(),
+            now: "2026-11-29T12:00:00Z".parse().expect("a time"),
+        }
+    }
+
+    fn ask(&mut self, token: &str, action: UpgradeAction) {
+        self.request = Some(UpgradeRequest { token: token.to_owned(), action: Ok(action) });
+        self.step();
+    }
+
+    fn step(&mut self) {
+        let (desired, lineage) = (self.state.desired.clone(), self.state.lineage.clone());
+        let known = Known {
+            request: self.request.as_ref(),
+            name: "chat",
+            major: self.major,
+            upgrade_to: self.upgrade_to,
+            policy: self.policy,
+            generation: 2,
+            desired: desired.as_ref(),
+            lineage: lineage.as_ref(),
+            pods: &self.pods,
+            primary: Some(&self.pods[self.leader]),
+            busy: None,
+            now: self.now,
+        };
+        self.state = decide(&known, self.state.clone());
+    }
+
+    fn report(&mut self, pod: usize, state: UpgradeState) {
+        let id = self.state.desired.as_ref().expect("a stage").id.clone();
+        self.pods[pod].report.as_mut().expect("a report").upgrade = Some(UpgradeReport { id, state });
+        self.step();
+    }
+
+    fn rehearsed(&mut self) {
+        self.report(self.leader, UpgradeState::Rehearsed(Rehearsed { seconds: 40, upgrade_seconds: 9 }));
+    }
+
+    fn switched(&mut self, left: &str, current: &str) {
+        let upgrade = self.state.desired.clone().expect("a stage");
+        let lineage = Lineage {
+            id: upgrade.id.clone(),
+            at: self.now,
+            left: left.to_owned(),
+            current: current.to_owned(),
+            major: upgrade.to,
+            kept_by: (!upgrade.is_back()).then(|| upgrade.pod.clone()),
+        };
+        self.report(self.leader, UpgradeState::Switched(lineage));
+    }
+
+    fn upgraded() -> Self {
+        let mut scene = Self::new();
+        scene.ask("t", UpgradeAction::Start);
+        scene.rehearsed();
+        scene.report(1, UpgradeState::Held);
+        scene.switched("7", "8");
+        (scene.major, scene.upgrade_to) = (18, None);
+        scene.now += SignedDuration::from_secs(60);
+        scene.step();
+        scene
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.state.desired.as_ref().map(|upgrade| upgrade.stage)
+    }
+
+    fn phase(&self) -> UpgradePhase {
+        self.state.status.as_ref().expect("a status").phase
+    }
+
+    fn result(&self) -> (RequestState, String) {
+        let last = self.state.status.as_ref().and_then(|status| status.last_request.clone()).expect("a request");
+        (last.state, last.message.unwrap_or_default())
+    }
+}
+
+#[test]
+fn a_higher_version_waits_for_a_request_and_says_so() {
+    let mut scene = Scene::new();
+    scene.step();
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Pending));
+    let message = scene.state.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default();
+    assert!(message.contains("kubectl servicedb upgrade chat --check"), "{message}");
+    scene.upgrade_to = None;
+    scene.step();
+    assert_eq!(scene.state.status, None, "withdrawn");
+    scene.ask("t", UpgradeAction::Start);
+    assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed), "to what?");
+}
+
+#[test]
+fn a_check_is_the_rehearsal_alone() {
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Check);
+    assert_eq!((scene.stage(), scene.phase()), (Some(Stage::Rehearse), UpgradePhase::Rehearsing));
+    assert_eq!(scene.state.stops_instances(), None, "it serves");
+    scene.rehearsed();
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Pending, RequestState::Done));
+    assert!(scene.result().1.contains("in 40 s, of which pg_upgrade took 9 s"), "{:?}", scene.result());
+    scene.step();
+    assert_eq!(scene.stage(), None, "once");
+    scene.ask("u", UpgradeAction::Check);
+    scene.report(0, UpgradeState::Failed { message: "the type abstime".into() });
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Failed, RequestState::Failed));
+    assert_eq!(scene.result().1, "the type abstime; nothing was changed");
+}
+
+#[test]
+fn the_leader_rehearses_the_others_stop_and_then_it_switches() {
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Start);
+    scene.rehearsed();
+    assert_eq!((scene.stage(), scene.phase()), (Some(Stage::Hold), UpgradePhase::Stopping));
+    assert_eq!(scene.state.desired.as_ref().map(|upgrade| upgrade.limit_seconds), Some(200));
+    scene.step();
+    assert_eq!(scene.stage(), Some(Stage::Hold), "chat-db-1 could still be promoted");
+    assert!(scene.state.stops_instances().is_some());
+    scene.report(1, UpgradeState::Held);
+    assert_eq!((scene.stage(), scene.phase()), (Some(Stage::Switch), UpgradePhase::Switching));
+    scene.switched("7", "8");
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Upgraded, RequestState::Done));
+    let lineage = scene.state.lineage.clone().expect("a lineage");
+    assert_eq!((lineage.left.as_str(), lineage.current.as_str(), lineage.major), ("7", "8", 18));
+    assert_eq!(lineage.kept_by.as_deref(), Some("chat-db-0"));
+    // Status alone has it, too.
+    let status = ServiceDatabaseStatus {
+        upgrade: scene.state.status.clone(),
+        postgres_major: Some(18),
+        ..ServiceDatabaseStatus::default()
+    };
+    let recorded = State::recorded(&status).lineage.expect("a lineage");
+    assert_eq!(Lineage { id: String::new(), ..lineage }, recorded);
+}
+
+#[test]
+fn the_way_back_loses_what_was_written_and_only_where_the_data_is() {
+    let mut scene = Scene::upgraded();
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Upgraded));
+    scene.leader = 1;
+    scene.ask("back", UpgradeAction::Back);
+    assert_eq!(scene.result().0, RequestState::Failed);
+    assert!(scene.result().1.contains("kubectl servicedb switchover chat --to chat-db-0"), "{:?}", scene.result());
+    scene.leader = 0;
+    scene.ask("back again", UpgradeAction::Back);
+    let upgrade = scene.state.desired.clone().expect("a stage");
+    assert_eq!((upgrade.stage, upgrade.from, upgrade.to, upgrade.is_back()), (Stage::Hold, 18, 17, true));
+    scene.report(1, UpgradeState::Held);
+    scene.switched("8", "7");
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::TakenBack, RequestState::Done));
+    let lineage = scene.state.lineage.clone().expect("a lineage");
+    assert_eq!((lineage.left.as_str(), lineage.major, lineage.kept_by), ("8", 17, None));
+    assert!(scene.result().1.contains("set spec.postgres.version to \"17\""), "{:?}", scene.result());
+    // The field still asks for it.
+    (scene.major, scene.upgrade_to, scene.policy) = (17, Some(18), UpdatePolicy::Automatic);
+    scene.step();
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::TakenBack), "not by itself again");
+    scene.ask("once more", UpgradeAction::Start);
+    assert_eq!(scene.stage(), Some(Stage::Rehearse));
+}
+
+#[test]
+fn the_former_data_is_given_up_by_a_word() {
+    let mut scene = Scene::upgraded();
+    scene.ask("f", UpgradeAction::Finish);
+    assert_eq!((scene.phase(), scene.result().0), (UpgradePhase::Finished, RequestState::Done));
+    assert_eq!(scene.state.lineage.as_ref().map(|lineage| lineage.kept_by.clone()), Some(None));
+    scene.ask("b", UpgradeAction::Back);
+    assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+    assert_eq!(scene.phase(), UpgradePhase::Finished);
+}
+
+#[test]
+fn an_automatic_upgrade_begins_by_itself_and_is_not_repeated() {
+    let mut scene = Scene { policy: UpdatePolicy::Automatic, ..Scene::new() };
+    scene.step();
+    assert_eq!(scene.stage(), Some(Stage::Rehearse));
+    scene.report(0, UpgradeState::Failed { message: "no".into() });
+    scene.step();
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Failed));
+}
+
+#[test]
+fn an_instance_that_does_not_stop_or_another_leader_or_another_spec_ends_or_repeats_it() {
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Start);
+    scene.rehearsed();
+    scene.now += HOLD_PATIENCE + SignedDuration::from_secs(1);
+    scene.step();
+    assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+    assert!(scene.result().1.contains("chat-db-1 did not stop"), "{:?}", scene.result());
+
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Start);
+    scene.rehearsed();
+    scene.leader = 1;
+    scene.step();
+    let again = scene.state.desired.clone().expect("a stage");
+    assert_eq!((again.stage, again.pod.as_str()), (Stage::Rehearse, "chat-db-1"), "it has rehearsed nothing");
+    scene.upgrade_to = None;
+    scene.step();
+    assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+
+    let mut scene = Scene::new();
+    scene.pods[1].report.as_mut().expect("a report").majors = vec![17];
+    scene.ask("t", UpgradeAction::Start);
+    assert!(scene.result().1.contains("the image of chat-db-1 has not both"), "{:?}", scene.result());
+}
+
+#[test]
+fn an_operator_that_ended_before_status_was_written_goes_on_from_the_desired_state() {
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Start);
+    scene.rehearsed();
+    scene.report(1, UpgradeState::Held);
+    let before = scene.state.clone();
+    scene.now += SignedDuration::from_secs(3);
+    scene.switched("7", "8");
+    // The agents' document has the result, status does not.
+    let lineage = scene.state.lineage.clone();
+    scene.state = State { lineage, desired: None, ..before };
+    scene.step();
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Upgraded), "and upgrades nothing once more");
+}

@@ -1,0 +1,175 @@
+//! PostgreSQL 18, and major upgrades from 17 with the way back.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use servicedb::api::{ServiceDatabase, UpgradePhase};
+
+use crate::harness::{
+    Cluster, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, run, shared, store, until, with_notes,
+};
+
+/// Runs the plugin, which must succeed; returns what it said.
+async fn ask(sandbox: &Sandbox, arguments: &[&str]) -> String {
+    let output = plugin(sandbox, arguments).await;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    said
+}
+
+/// Waits until both instances serve, with this major version.
+async fn whole(sandbox: &Sandbox, version: &str) {
+    until(&format!("both instances serve with {version}"), READY, || async {
+        let status = sandbox.get("shop").await.status.unwrap_or_default();
+        let synchronous =
+            status.conditions.iter().any(|it| it.type_ == "SynchronousReplication" && it.status == "True");
+        match (status.instances.as_deref(), status.postgres_version.as_deref()) {
+            (Some("2/2"), Some(found)) if synchronous && found.starts_with(version) => Ok(()),
+            other => Err(format!("{other:?}, synchronous: {synchronous}")),
+        }
+    })
+    .await;
+}
+
+async fn phase_is(sandbox: &Sandbox, wanted: &[UpgradePhase]) {
+    until(&format!("the upgrade is {wanted:?}"), READY, || async {
+        match sandbox.get("shop").await.status.and_then(|status| status.upgrade) {
+            Some(upgrade) if wanted.contains(&upgrade.phase) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+async fn rows(sandbox: &Sandbox, statement: &str) -> Vec<String> {
+    let connection = sandbox.connect("shop").await;
+    column(&connection, statement).await.expect("rows")
+}
+
+/// The label of the newest full backup.
+async fn newest_full(sandbox: &Sandbox) -> Option<String> {
+    sandbox.get("shop").await.status?.backup?.newest_full.map(|full| full.label)
+}
+
+#[test]
+fn a_new_database_is_of_18_and_fails_over_migrates_and_is_backed_up() {
+    shared("eighteen", async |sandbox: Arc<Sandbox>| {
+        let backup = if Cluster::is_local() { json!({"store": "main"}) } else { json!({}) };
+        with_notes(&sandbox, json!({"instances": 2, "backup": backup})).await;
+        whole(&sandbox, "18.").await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        writer.goes_on(20).await;
+        ask(&sandbox, &["switchover", "shop"]).await;
+        writer.goes_on(20).await;
+        whole(&sandbox, "18.").await;
+        writer.all_are_there(&sandbox, "shop").await;
+        if Cluster::is_local() {
+            sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        }
+        let drift = ask(&sandbox, &["drift", "shop"]).await;
+        println!("{drift}");
+        // Down is refused, and an absent field asks for nothing.
+        let down = json!({"spec": {"postgres": {"version": "17"}}});
+        let api = sandbox.api::<ServiceDatabase>();
+        let refused = api.patch("shop", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&down)).await;
+        let refused = refused.expect_err("18 to 17").to_string();
+        assert!(refused.contains("dump the database"), "{refused}");
+    });
+}
+
+#[test]
+fn a_database_is_upgraded_and_taken_back() {
+    if !Cluster::is_local() {
+        return;
+    }
+    let _store = store::used();
+    shared("upgraded", async |sandbox: Arc<Sandbox>| {
+        let spec = json!({"instances": 2, "storage": {"size": "1Gi"}, "postgres": {"version": "17"}, "backup": {"store": "main"}});
+        with_notes(&sandbox, spec).await;
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        whole(&sandbox, "17.").await;
+        let first = newest_full(&sandbox).await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        writer.goes_on(50).await;
+
+        // The field alone changes nothing.
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"version": "18"}}})).await;
+        phase_is(&sandbox, &[UpgradePhase::Pending]).await;
+        let said = ask(&sandbox, &["upgrade", "shop", "--check"]).await;
+        assert!(said.contains("a copy was upgraded to PostgreSQL 18 in"), "{said}");
+        println!("{said}");
+        whole(&sandbox, "17.").await;
+        assert!(!writer.broke(), "the rehearsal has cut the writer");
+
+        let said = ask(&sandbox, &["upgrade", "shop", "--yes"]).await;
+        println!("{said}");
+        whole(&sandbox, "18.").await;
+        writer.goes_on(20).await;
+        writer.all_are_there(&sandbox, "shop").await;
+        let version = rows(&sandbox, "SELECT split_part(version(), ' ', 2)").await;
+        assert!(version[0].starts_with("18."), "{version:?}");
+        until("a full backup of the new version", READY, || async {
+            let now = newest_full(&sandbox).await;
+            if now.is_some() && now != first { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
+        sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", SOON).await;
+
+        // What is written from here on is lost by the way back, and nothing else.
+        let before = rows(&sandbox, "SELECT count(*)::text FROM notes WHERE id < 1000000000").await;
+        let connection = sandbox.connect("shop").await;
+        run(&connection, "INSERT INTO notes VALUES (1000000001, 'after the upgrade')").await.expect("a row");
+        drop(connection);
+        let switched = sandbox.get("shop").await.status.and_then(|status| status.upgrade?.kept_by);
+        assert_eq!(switched, Some(sandbox.primary("shop").await));
+        let said = ask(&sandbox, &["upgrade", "shop", "--back", "--yes"]).await;
+        assert!(said.contains("is LOST"), "{said}");
+        whole(&sandbox, "17.").await;
+        let after = rows(&sandbox, "SELECT count(*)::text FROM notes WHERE id < 1000000000").await;
+        println!("rows before and after the way back: {before:?} {after:?}");
+        assert!(rows(&sandbox, "SELECT id::text FROM notes WHERE id > 1000000000").await.is_empty());
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"version": null}}})).await;
+        sandbox.ready("shop", READY).await;
+    });
+}
+
+/// The operator and the primary's pod are killed in each stage: the upgrade ends, and nothing is lost.
+#[test]
+fn an_upgrade_survives_the_end_of_the_operator_and_of_the_primary() {
+    alone("upgrade-killed", async |sandbox: Arc<Sandbox>| {
+        let spec = json!({"instances": 2, "storage": {"size": "1Gi"}, "postgres": {"version": "17"}, "backup": {"enabled": false}});
+        with_notes(&sandbox, spec).await;
+        whole(&sandbox, "17.").await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        writer.goes_on(20).await;
+        let operator = Operator::of(sandbox.cluster);
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"version": "18"}}})).await;
+        phase_is(&sandbox, &[UpgradePhase::Pending]).await;
+        ask(&sandbox, &["upgrade", "shop", "--yes", "--timeout", "0"]).await;
+        let after = |phase: &'static [UpgradePhase]| {
+            let sandbox = sandbox.clone();
+            async move { phase_is(&sandbox, phase).await }
+        };
+        after(&[UpgradePhase::Rehearsing]).await;
+        operator.delete_pods(true).await;
+        after(&[UpgradePhase::Stopping, UpgradePhase::Switching, UpgradePhase::Upgraded]).await;
+        operator.delete_pods(true).await;
+        after(&[UpgradePhase::Switching, UpgradePhase::Upgraded]).await;
+        operator.delete_pods(true).await;
+        let primary = sandbox.get("shop").await.status.and_then(|status| status.primary).unwrap_or_default();
+        let kill = kube::api::DeleteParams { grace_period_seconds: Some(0), ..kube::api::DeleteParams::default() };
+        let _ = sandbox.api::<k8s_openapi::api::core::v1::Pod>().delete(&primary, &kill).await;
+        after(&[UpgradePhase::Upgraded]).await;
+        whole(&sandbox, "18.").await;
+        writer.goes_on(20).await;
+        writer.all_are_there(&sandbox, "shop").await;
+        ask(&sandbox, &["upgrade", "shop", "--finish", "--yes"]).await;
+        until("the former data is removed", SOON, || async {
+            let pod = sandbox.primary("shop").await;
+            let found = sandbox.exec(&pod, "ls /var/lib/postgresql/data").await;
+            let found = String::from_utf8_lossy(&found.stdout).into_owned();
+            if found.contains("pgdata.former") { Err(found) } else { Ok(()) }
+        })
+        .await;
+    });
+}
