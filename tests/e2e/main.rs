@@ -35,6 +35,7 @@ mod ownership;
 mod parameters;
 mod pooler;
 mod provisioning;
+mod pushed_folders;
 mod refused_pods;
 mod replicas;
 mod restores;
