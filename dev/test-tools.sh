@@ -4,7 +4,8 @@
 # registries into target/tools, which takes about half an hour the first time.
 #   test-tools.sh              all
 #   test-tools.sh goose sqlx   these
-#   RECORD=1 test-tools.sh     writes the order that each tool ran into tests/migrate/layouts/expected
+#   RECORD=1 test-tools.sh     writes the order that each tool ran into tests/migrate/layouts/expected, and the
+#                              folders that their generators made into tests/migrate/layouts/generated
 # Needs Go, Node, Java with Maven, Rust and, as the tests, a PostgreSQL server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,7 +45,7 @@ XML
     prisma | drizzle | dbmate)
       mkdir -p "$tools/node"
       (cd "$tools/node" && npm init -y >/dev/null &&
-        npm install --no-audit --no-fund --silent prisma@7.10.1 drizzle-orm@0.45.4 pg@8 dbmate@2.36.0)
+        npm install --no-audit --no-fund --silent prisma@7.10.1 drizzle-orm@0.45.4 drizzle-kit@0.31.8 pg@8 dbmate@2.36.0)
       ;;
     *) echo "unknown tool: $1" >&2 && return 2 ;;
   esac
@@ -67,6 +68,7 @@ for tool in "${all[@]}"; do
 done
 [[ ${BUILD_ONLY:-} ]] && exit
 for tool in "${all[@]}"; do
-  TOOLS=$tools ONLY=$tool cargo test --test migrate -- --ignored --exact --nocapture \
-    layouts::tools::the_tools_leave_the_same_and_their_tables_are_taken_over
+  TOOLS=$tools ONLY=$tool gently cargo test --test migrate -- --ignored --exact --nocapture \
+    layouts::tools::the_tools_leave_the_same_and_their_tables_are_taken_over \
+    layouts::generated::the_tools_run_what_they_have_generated
 done

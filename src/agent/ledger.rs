@@ -83,7 +83,7 @@ async fn read(client: &Client) -> Result<LedgerReport, tokio_postgres::Error> {
             &format!(
                 "SELECT count(*) FILTER (WHERE status::text = 'completed'), count(*) FILTER (WHERE status::text = 'failed'),
                     (SELECT \"left\"({text}, 200) FROM servicedb.migrations
-                     WHERE status::text = 'completed' AND {text} NOT LIKE 'R\\_\\_%' ORDER BY {ordinal} COLLATE \"C\" DESC LIMIT 1),
+                     WHERE status::text = 'completed' AND NOT ({text} LIKE 'R\\_\\_%' AND {ordinal} LIKE '~%') ORDER BY {ordinal} COLLATE \"C\" DESC LIMIT 1),
                     (SELECT \"left\"(revision::text, 200) FROM servicedb.revision LIMIT 1),
                     (SELECT \"left\"(to_jsonb(r) ->> 'version', 200) FROM servicedb.revision r LIMIT 1),
                     count(*) FILTER (WHERE status::text <> 'completed'),

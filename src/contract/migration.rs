@@ -211,7 +211,7 @@ pub const LEDGER_CHANNEL: &str = "servicedb_ledger";
 /// migration is applied: a rollback uses it, whatever the source contains by then.
 /// `version` is [`ledger_number`] of a version, `version_text` its text, and `ordinal` sorts as the
 /// migrations do, in bytes. Rows that a Job of an earlier version wrote lack both: then the number is
-/// the version. `down_mode` is how the down file is run, unless its first line sets that.
+/// the version. `down_mode` is how the down file is run, if its first line does not say so.
 /// `revision` has one row: the last completed revision ([`Policy::goal`]), and the schema's
 /// version according to a team's own tool; `source` is a [`SourceReport`].
 pub const LEDGER_DDL: &str = "\

@@ -19,6 +19,8 @@ pub const PARTS: usize = 16;
 pub const LIMIT: u64 = 8 << 20;
 /// The largest size of one file: that of a ConfigMap, which held files until there were packs.
 const FILE: u64 = 1 << 20;
+/// The longest path of a file, in bytes: status and messages name it.
+const PATH: usize = 1024;
 /// The largest size of the archive: each file has a header of half a KiB, or three of them.
 const ARCHIVE: u64 = 2 * LIMIT;
 
@@ -34,6 +36,9 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<(String, V
     }
     if let Some((path, _)) = files.iter().find(|(_, content)| content.len() as u64 > FILE) {
         return Err(too_large(format!("{path} has more than {} MiB: keep data out of it", FILE >> 20)));
+    }
+    if let Some(path) = files.keys().find(|path| path.len() > PATH) {
+        return Err(too_large(format!("the path of {} has more than {PATH} bytes", base(path))));
     }
     let headers = files.keys().map(|path| if path.len() > 100 { 2048 + path.len() as u64 } else { 1024 });
     if size + headers.sum::<u64>() > ARCHIVE - 4096 {
@@ -88,6 +93,9 @@ pub fn unpack(files: BTreeMap<String, Vec<u8>>) -> std::io::Result<BTreeMap<Stri
             continue;
         }
         let path = entry.path()?.to_str().ok_or_else(|| invalid("a name is not UTF-8".to_owned()))?.to_owned();
+        if path.len() > PATH {
+            return Err(too_large(format!("the path of {} has more than {PATH} bytes", base(&path))));
+        }
         if path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(invalid(format!("{path} is no path in a folder")));
         }
@@ -113,6 +121,11 @@ pub fn unpack(files: BTreeMap<String, Vec<u8>>) -> std::io::Result<BTreeMap<Stri
         return Err(too_large("the packed folder has more files than are read: use an image".to_owned()));
     }
     Ok(unpacked)
+}
+
+/// The end of a long path.
+fn base(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or_default().chars().take(100).collect()
 }
 
 /// The part that a key has, from 1, and how many there are.

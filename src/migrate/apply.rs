@@ -7,7 +7,7 @@ use rand::Rng;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::lexer::{self, Statement};
+use super::lexer;
 use super::outcome::{Stopped, one_line};
 use super::session::{Limits, Settings};
 use super::source::Mode;
@@ -37,13 +37,24 @@ struct Broken {
 }
 
 /// The position of an error in a file.
-struct Place<'a> {
-    statements: &'a [Statement<'a>],
-    /// The index of the failing statement.
-    index: usize,
+struct Place {
+    /// The line of the failing statement; none after the last one.
+    line: Option<u32>,
     /// In bytes from the start of the file, if the server reports it.
     offset: Option<usize>,
 }
+
+/// A part of a file that is sent as one message: the server parses a message as a whole.
+struct Piece {
+    /// Its start, in bytes.
+    start: usize,
+    /// The index of its first statement.
+    first: usize,
+}
+
+/// How many statements, and how many bytes before the last one, a message has.
+const PIECE_STATEMENTS: usize = 10_000;
+const PIECE_BYTES: usize = 1 << 20;
 
 impl Applier<'_> {
     /// Runs one file.
@@ -52,40 +63,45 @@ impl Applier<'_> {
     /// If it fails (then the ledger records it), waits for a lock for too long, is interrupted, or
     /// loses the connection.
     pub async fn apply(&self, step: &Step<'_>) -> Result<(), Stopped> {
-        let statements = lexer::statements(step.sql).map_err(|error| {
-            let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(step.file), error.message);
-            (stopped.failure.line, stopped.failure.reverting) = (Some(error.line), step.direction == Direction::Down);
+        let refused = |line, problem| {
+            let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(step.file), problem);
+            (stopped.failure.line, stopped.failure.reverting) = (Some(line), step.direction == Direction::Down);
             stopped
-        })?;
-        // A person may have changed the ledger's copy of a down file. COPY from the client would leave
-        // the session waiting for data, with its locks.
-        for statement in &statements {
-            if let Some(problem) = source::forbidden(statement) {
-                let mut stopped = Stopped::refused(reason::INVALID_MIGRATIONS, Some(step.file), problem);
-                let reverting = step.direction == Direction::Down;
-                (stopped.failure.line, stopped.failure.reverting) = (Some(statement.line), reverting);
-                return Err(stopped);
+        };
+        let mut pieces = vec![Piece { start: 0, first: 0 }];
+        for (index, statement) in lexer::statements(step.sql).enumerate() {
+            let statement = statement.map_err(|error| refused(error.line, error.message))?;
+            // A person may have changed the ledger's copy of a down file. COPY from the client would leave
+            // the session waiting for data, with its locks.
+            if let Some(problem) = source::forbidden(&statement) {
+                return Err(refused(statement.line, problem));
+            }
+            if let Some(last) = pieces.last()
+                && (index - last.first >= PIECE_STATEMENTS || statement.offset - last.start >= PIECE_BYTES)
+            {
+                pieces.push(Piece { start: statement.offset, first: index });
             }
         }
         match step.mode {
-            Mode::Transaction => self.in_transaction(step, &statements).await,
-            Mode::NoTransaction { .. } => self.one_by_one(step, &statements).await,
+            Mode::Transaction => self.in_transaction(step, &pieces).await,
+            Mode::NoTransaction { .. } => self.one_by_one(step).await,
         }
     }
 
-    /// One round trip: the mark that it was started, committed separately; then, in one transaction, the
-    /// file, the session's settings (the file may have changed them, and the role) and the mark that it
-    /// is done. The first commit needs no flush: if a crash loses it, it loses the second one too.
-    async fn in_transaction(&self, step: &Step<'_>, statements: &[Statement<'_>]) -> Result<(), Stopped> {
+    /// One round trip, unless the file is a long one: the mark that it was started, committed separately;
+    /// then, in one transaction, the file, the session's settings (the file may have changed them, and the
+    /// role) and the mark that it is done. The first commit needs no flush: if a crash loses it, it loses
+    /// the second one too.
+    async fn in_transaction(&self, step: &Step<'_>, pieces: &[Piece]) -> Result<(), Stopped> {
         let opening = ["BEGIN;", "SET LOCAL synchronous_commit = off;", &ledger::begun(step), "COMMIT;BEGIN;\n"];
         // BEGIN, SET, INSERT or UPDATE, NOTIFY, COMMIT, BEGIN.
         let opening_statements = 6;
         let opening = opening.concat();
-        let batch = format!("{opening}{}\n;{} {} COMMIT", step.sql, self.settings.sql(), ledger::done(step));
+        let closing = format!("\n;{} {} COMMIT", self.settings.sql(), ledger::done(step));
         let started = Instant::now();
         let mut attempt = 1;
         loop {
-            let Err(broken) = self.execute(&batch).await else { return Ok(()) };
+            let Err((at, broken)) = self.send(step.sql, pieces, &opening, &closing).await else { return Ok(()) };
             let Some(db) = fault(&broken.error) else { return Err(lost_in(step, &broken.error)) };
             if is_conflict(db.code()) && attempt < self.limits.conflict_attempts && !self.stop.is_requested() {
                 tracing::info!(
@@ -103,13 +119,18 @@ impl Applier<'_> {
                 self.record(&format!("ROLLBACK; {} {}", self.settings.sql(), ledger::postponed(step))).await?;
                 return Err(Stopped::interrupted());
             }
-            let sent_before = opening.chars().count();
+            let (sent_before, completed) = match at {
+                0 => (opening.chars().count(), broken.completed.saturating_sub(opening_statements)),
+                _ => (0, broken.completed),
+            };
+            let failing = lexer::statements(step.sql).nth(pieces[at].first + completed);
+            let text = piece(step.sql, pieces, at);
             let place = Place {
-                statements,
-                index: broken.completed.saturating_sub(opening_statements),
+                line: failing.and_then(Result::ok).map(|statement| statement.line),
                 offset: position(db)
-                    .and_then(|at| at.checked_sub(sent_before))
-                    .and_then(|at| byte_offset(step.sql, at)),
+                    .and_then(|position| position.checked_sub(sent_before))
+                    .and_then(|position| byte_offset(text, position))
+                    .map(|offset| pieces[at].start + offset),
             };
             let failure = failure(step, db, &place, "all of the file is rolled back");
             return Err(self.failed(step, failure, started.elapsed()).await);
@@ -118,10 +139,11 @@ impl Applier<'_> {
 
     /// One round trip per statement; nothing is rolled back. The mark that it was started must be on
     /// disk before the first statement, so that a crash cannot hide a partly applied file.
-    async fn one_by_one(&self, step: &Step<'_>, statements: &[Statement<'_>]) -> Result<(), Stopped> {
+    async fn one_by_one(&self, step: &Step<'_>) -> Result<(), Stopped> {
         self.record(&ledger::begun(step)).await?;
         let started = Instant::now();
-        for (index, statement) in statements.iter().enumerate() {
+        // They were all readable before.
+        for (index, statement) in lexer::statements(step.sql).filter_map(Result::ok).enumerate() {
             let done = if index == 0 {
                 "no statement of the file was applied; a concurrent index build may leave an invalid index: drop it"
             } else {
@@ -146,7 +168,7 @@ impl Applier<'_> {
             } else {
                 let offset =
                     position(db).and_then(|at| byte_offset(statement.text, at)).map(|at| at + statement.offset);
-                failure(step, db, &Place { statements, index, offset }, done)
+                failure(step, db, &Place { line: Some(statement.line), offset }, done)
             };
             return Err(self.failed(step, failure, started.elapsed()).await);
         }
@@ -162,6 +184,18 @@ impl Applier<'_> {
     /// Whether the statement ended because this run was stopped.
     fn is_cancelled(&self, error: &DbError) -> bool {
         self.stop.is_requested() && *error.code() == SqlState::QUERY_CANCELED
+    }
+
+    /// Sends a file in its pieces, with statements before the first and after the last; the error is of the
+    /// piece with this index.
+    async fn send(&self, sql: &str, pieces: &[Piece], opening: &str, closing: &str) -> Result<(), (usize, Broken)> {
+        for at in 0..pieces.len() {
+            let before = if at == 0 { opening } else { "" };
+            let after = if at + 1 == pieces.len() { closing } else { "" };
+            let message = format!("{before}{}{after}", piece(sql, pieces, at));
+            self.execute(&message).await.map_err(|broken| (at, broken))?;
+        }
+        Ok(())
     }
 
     async fn execute(&self, statements: &str) -> Result<(), Broken> {
@@ -229,15 +263,16 @@ fn is_servers_trouble(code: &SqlState) -> bool {
     ["53", "58", "XX"].iter().any(|class| code.code().starts_with(class))
 }
 
-fn failure(step: &Step<'_>, db: &DbError, place: &Place<'_>, done: &str) -> Failure {
-    let statement = place.statements.get(place.index);
-    let line = match (place.offset, statement) {
-        (Some(offset), _) => Some(line_at(step.sql, offset)),
-        (None, statement) => statement.map(|statement| statement.line),
-    };
+/// The text of a piece: up to the next one.
+fn piece<'a>(sql: &'a str, pieces: &[Piece], at: usize) -> &'a str {
+    &sql[pieces[at].start..pieces.get(at + 1).map_or(sql.len(), |next| next.start)]
+}
+
+fn failure(step: &Step<'_>, db: &DbError, place: &Place, done: &str) -> Failure {
+    let line = place.offset.map(|offset| line_at(step.sql, offset)).or(place.line);
     // DETAIL and CONTEXT are omitted: they may quote rows and statements.
     let mut message = db.message().to_owned();
-    if statement.is_none() && place.offset.is_none() {
+    if line.is_none() {
         message += "; the error occurred at the end of the transaction, as with a deferred constraint";
     }
     for advice in db.hint().into_iter().chain(advice(db.code())) {

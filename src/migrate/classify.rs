@@ -26,6 +26,8 @@ use serde_json::Value;
 use self::walk::evaluated;
 use super::lexer;
 
+/// The longest file that is split: the parser has all of it in memory.
+const LARGEST_FILE: usize = 1 << 20;
 /// The longest statement that is parsed: its tree takes about 20 MiB.
 const LARGEST: usize = 64 * 1024;
 /// How many names or reasons are printed for one statement.
@@ -51,6 +53,10 @@ pub struct Held {
 
 /// The statements of a file that need approval, in the file's order.
 pub fn held(sql: &str) -> Vec<Held> {
+    if sql.len() > LARGEST_FILE {
+        let why = format!("a file of more than {} MiB, which is not analysed", LARGEST_FILE >> 20);
+        return vec![Held { line: 1, why }];
+    }
     let Ok(statements) = pg_query::split_with_parser(sql) else { return vec![unreadable(sql)] };
     let (mut line, mut counted) = (1, 0);
     let mut held = Vec::new();
@@ -85,13 +91,11 @@ fn statement_reasons(statement: &str) -> Vec<String> {
 /// The parser reports no line, and its message quotes the file: so this finds the first statement
 /// that it cannot parse separately.
 fn unreadable(sql: &str) -> Held {
-    let line = match lexer::statements(sql) {
-        Ok(statements) => statements
-            .iter()
-            .find(|statement| pg_query::split_with_parser(statement.text).is_err())
-            .map_or(1, |found| found.line),
-        Err(error) => error.line,
-    };
+    let line = lexer::statements(sql).find_map(|statement| match statement {
+        Ok(statement) => pg_query::split_with_parser(statement.text).is_err().then_some(statement.line),
+        Err(error) => Some(error.line),
+    });
+    let line = line.unwrap_or(1);
     let why = "PostgreSQL's parser cannot read it, so no statement of this file can be classified: a mistake, the syntax of \
                another version, or too deep a nesting";
     Held { line, why: why.to_owned() }

@@ -144,7 +144,7 @@ fn read_row(row: &SimpleQueryRow) -> Option<Row> {
     let number = row.get(0)?;
     let text = SchemaVersion::new(row.get(7).unwrap_or(number));
     let ordinal = row.get(8).map_or_else(|| padded(number), str::to_owned);
-    let down = row.get(4).map(mode).map(|by_line| stored_mode(row.get(9)).unwrap_or(by_line));
+    let down = row.get(4).map(|line| down_mode(row.get(9), mode(line)));
     Some(Row {
         version: Version { number: number.parse().ok()?, text, ordinal },
         name: row.get(1)?.to_owned(),
@@ -157,15 +157,21 @@ fn read_row(row: &SimpleQueryRow) -> Option<Row> {
     })
 }
 
-/// How a down file is run, as the ledger writes it; a transaction is the default.
-fn stored_mode(text: Option<&str>) -> Option<Mode> {
-    text.filter(|text| !text.is_empty()).map(|text| mode(&format!("-- {text}")))
+/// How a down file is run: as the ledger says, or as its first line does. Where both say that it runs
+/// without a transaction, the line counts, which a person may have corrected.
+fn down_mode(stored: Option<&str>, by_line: Mode) -> Mode {
+    match stored.filter(|text| !text.is_empty()).map(|text| mode(&format!("-- {text}"))) {
+        None => by_line,
+        Some(Mode::NoTransaction { .. }) if by_line != Mode::Transaction => by_line,
+        Some(stored) => stored,
+    }
 }
 
-/// What [`stored_mode`] reads.
-fn mode_text(mode: Mode) -> &'static str {
+/// What [`down_mode`] reads: nothing if the first line of the text says the same.
+fn mode_text(mode: Mode, by_line: Mode) -> &'static str {
     match mode {
-        Mode::Transaction => "NULL",
+        _ if mode == by_line => "NULL",
+        Mode::Transaction => "'transaction'",
         Mode::NoTransaction { idempotent: false } => "'no-transaction'",
         Mode::NoTransaction { idempotent: true } => "'no-transaction idempotent'",
     }
@@ -268,14 +274,14 @@ pub fn begun(step: &Step<'_>) -> String {
 }
 
 fn upsert(migration: &Migration, status: &str, more: &str) -> String {
-    let (down_file, down_sql) = match &migration.down {
-        Some(down) => (literal(&down.name), literal(&down.sql)),
-        None => ("NULL".to_owned(), "NULL".to_owned()),
+    let (down_file, down_sql, down_mode) = match &migration.down {
+        Some(down) => (literal(&down.name), literal(&down.sql), mode_text(migration.down_mode, mode(&down.sql))),
+        None => ("NULL".to_owned(), "NULL".to_owned(), "NULL"),
     };
     format!(
         "INSERT INTO servicedb.migrations (version, name, checksum, status, down_file, down_sql, down_mode, version_text, \
          ordinal) \
-         VALUES ({}, {}, {}, '{status}', {down_file}, {down_sql}, {}, {}) \
+         VALUES ({}, {}, {}, '{status}', {down_file}, {down_sql}, {down_mode}, {}) \
          ON CONFLICT (version) DO UPDATE SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, \
          status = EXCLUDED.status, down_file = EXCLUDED.down_file, down_sql = EXCLUDED.down_sql, \
          down_mode = EXCLUDED.down_mode, version_text = EXCLUDED.version_text, ordinal = EXCLUDED.ordinal, \
@@ -283,7 +289,6 @@ fn upsert(migration: &Migration, status: &str, more: &str) -> String {
         migration.version.number,
         literal(&migration.name),
         literal(&migration.up.checksum),
-        mode_text(migration.down_mode),
         placed(&migration.version),
     )
 }
@@ -359,4 +364,26 @@ pub fn complete_revision(goal: &str, version: Option<&str>, source: Option<&Sour
          source = EXCLUDED.source, completed_at = pg_catalog.clock_timestamp(); {}",
         notify()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_down_file_is_run_as_it_was_stored_unless_its_line_was_corrected() {
+        const BARE: Mode = Mode::NoTransaction { idempotent: false };
+        const AGAIN: Mode = Mode::NoTransaction { idempotent: true };
+        for mode in [Mode::Transaction, BARE, AGAIN] {
+            for by_line in [Mode::Transaction, BARE, AGAIN] {
+                let text = mode_text(mode, by_line);
+                let stored = (text != "NULL").then(|| text.trim_matches('\''));
+                // Two lines that differ in no more than being idempotent are those of a correction.
+                let expected = if mode != Mode::Transaction && by_line != Mode::Transaction { by_line } else { mode };
+                assert_eq!(down_mode(stored, by_line), expected, "{text} {by_line:?}");
+            }
+        }
+        assert_eq!(down_mode(Some("no-transaction"), AGAIN), AGAIN);
+        assert_eq!(down_mode(None, AGAIN), AGAIN);
+    }
 }

@@ -13,7 +13,7 @@ pub struct Statement<'a> {
     pub offset: usize,
     /// The line of its first token, from 1.
     pub line: u32,
-    /// Its unquoted words outside of parentheses and bodies; an empty one stands for any run
+    /// Its first unquoted words outside of parentheses and bodies; an empty one stands for any run
     /// of other tokens, so that two words that follow one another here do so in the file.
     words: Vec<&'a str>,
 }
@@ -48,26 +48,74 @@ pub struct LexError {
     pub message: &'static str,
 }
 
-/// The statements of a file; empty ones (`;;`) are left out.
-///
-/// # Errors
-/// If a quote, comment, parenthesis or body is not closed, or if there is a backslash command of
-/// psql.
-pub fn statements(sql: &str) -> Result<Vec<Statement<'_>>, LexError> {
-    let mut lexer = Lexer { sql, bytes: sql.as_bytes(), at: 0, line: 1, counted: 0 };
-    let mut found = Vec::new();
-    let mut building = Building::default();
-    while let Some(token) = lexer.next_token()? {
-        match token.kind {
-            Kind::Semicolon if building.is_top_level() => {
-                found.extend(std::mem::take(&mut building).finish(sql));
+/// How many words of a statement are kept: what decides about it stands in front.
+const WORDS: usize = 64;
+
+/// The statements of a file, one at a time, since a file may have a million of them; empty ones (`;;`)
+/// are left out. An error is the last item: a quote, comment, parenthesis or body that is not closed,
+/// or a backslash command of psql.
+pub fn statements(sql: &str) -> Statements<'_> {
+    Statements { lexer: Some(Lexer::new(sql)) }
+}
+
+/// The statements of a file.
+pub struct Statements<'a> {
+    /// None at the end.
+    lexer: Option<Lexer<'a>>,
+}
+
+impl<'a> Iterator for Statements<'a> {
+    type Item = Result<Statement<'a>, LexError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let lexer = self.lexer.as_mut()?;
+        let sql = lexer.sql;
+        let mut building = Building::default();
+        let end = loop {
+            match lexer.next_token() {
+                Ok(Some(Token { kind: Kind::Semicolon, .. })) if building.is_top_level() => {
+                    if let Some(statement) = std::mem::take(&mut building).finish(sql) {
+                        return Some(Ok(statement));
+                    }
+                }
+                Ok(Some(token)) => building.push(&token, &sql[token.start..token.end]),
+                Ok(None) => break building.check_closed(),
+                Err(error) => break Err(error),
             }
-            _ => building.push(&token, &sql[token.start..token.end]),
+        };
+        self.lexer = None;
+        match end {
+            Ok(()) => building.finish(sql).map(Ok),
+            Err(error) => Some(Err(error)),
         }
     }
-    building.check_closed()?;
-    found.extend(building.finish(sql));
-    Ok(found)
+}
+
+/// A file with a semicolon in front of each delimiter that stands between two tokens, outside of
+/// parentheses; lines keep their numbers. A delimiter is white space, or a comment to the end of a line.
+///
+/// # Errors
+/// As those of [`statements`].
+pub fn delimited(sql: &str, delimiter: &str) -> Result<String, LexError> {
+    let mut lexer = Lexer::new(sql);
+    let mut text = String::with_capacity(sql.len() + 64);
+    let (mut end, mut depth) = (0, 0_usize);
+    loop {
+        let token = lexer.next_token()?;
+        let start = token.as_ref().map_or(sql.len(), |token| token.start);
+        if end > 0 && depth == 0 && sql[end..start].contains(delimiter) {
+            text.push(';');
+        }
+        text.push_str(&sql[end..start]);
+        let Some(token) = token else { return Ok(text) };
+        text.push_str(&sql[token.start..token.end]);
+        match token.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        end = token.end;
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,6 +167,7 @@ impl<'a> Building<'a> {
         };
         if self.is_top_level() {
             match token.kind {
+                _ if self.words.len() == WORDS => {}
                 Kind::Word => self.words.push(text),
                 _ if self.words.last() == Some(&"") => {}
                 _ => self.words.push(""),
@@ -190,7 +239,11 @@ struct Lexer<'a> {
     counted: usize,
 }
 
-impl Lexer<'_> {
+impl<'a> Lexer<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { sql, bytes: sql.as_bytes(), at: 0, line: 1, counted: 0 }
+    }
+
     fn next_token(&mut self) -> Result<Option<Token>, LexError> {
         self.skip_space_and_comments()?;
         let start = self.at;
@@ -366,8 +419,27 @@ fn is_newline(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    fn all(sql: &str) -> Result<Vec<Statement<'_>>, LexError> {
+        statements(sql).collect()
+    }
+
     fn texts(sql: &str) -> Vec<&str> {
-        statements(sql).expect("readable").into_iter().map(|statement| statement.text).collect()
+        all(sql).expect("readable").into_iter().map(|statement| statement.text).collect()
+    }
+
+    #[test]
+    fn a_delimiter_counts_between_tokens_alone() {
+        let sql = "CREATE TABLE a (\n\n\nid int)\n\n\nSELECT $$\n\n\n$$, '\n\n\n'\n\n\n-- x\n";
+        let expected = "CREATE TABLE a (\n\n\nid int);\n\n\nSELECT $$\n\n\n$$, '\n\n\n';\n\n\n-- x\n";
+        assert_eq!(delimited(sql, "\n\n\n").expect("readable"), expected);
+        assert_eq!(delimited("SELECT 1\n-- end\nSELECT 2", "-- end").expect("readable"), "SELECT 1;\n-- end\nSELECT 2");
+    }
+
+    #[test]
+    fn few_words_of_a_long_statement_are_kept() {
+        let long = format!("COPY t FROM stdin {}", "x ".repeat(1000));
+        let found = all(&long).expect("readable");
+        assert!(found[0].contains(&["FROM", "STDIN"]) && found[0].words.len() == WORDS);
     }
 
     #[test]
@@ -417,7 +489,7 @@ mod tests {
 
     #[test]
     fn lines_are_those_of_the_first_token() {
-        let lines: Vec<u32> = statements("-- one\n\nSELECT 1;\n/* a\nb */ SELECT\n2;\r\nSELECT $$\n\n$$; SELECT 3")
+        let lines: Vec<u32> = all("-- one\n\nSELECT 1;\n/* a\nb */ SELECT\n2;\r\nSELECT $$\n\n$$; SELECT 3")
             .expect("readable")
             .iter()
             .map(|statement| statement.line)
@@ -427,9 +499,9 @@ mod tests {
 
     #[test]
     fn words_are_unquoted_and_outside_of_parentheses() {
-        let found = statements("copy \"from\" (stdin) FROM /* x */ StdIn").expect("readable");
+        let found = all("copy \"from\" (stdin) FROM /* x */ StdIn").expect("readable");
         assert!(found[0].starts_with(&["COPY"]) && found[0].contains(&["FROM", "STDIN"]));
-        let found = statements("COPY t FROM 'stdin' (format csv); COPY (SELECT 1) \"to\" stdout").expect("readable");
+        let found = all("COPY t FROM 'stdin' (format csv); COPY (SELECT 1) \"to\" stdout").expect("readable");
         assert!(!found[0].contains(&["FROM", "STDIN"]) && !found[1].contains(&["TO", "STDOUT"]));
     }
 
@@ -447,7 +519,7 @@ mod tests {
             ("SELECT 1 \\gexec", 1, "psql"),
         ];
         for (sql, line, word) in cases {
-            let error = statements(sql).expect_err(sql);
+            let error = all(sql).expect_err(sql);
             assert_eq!(error.line, line, "{sql}");
             assert!(error.message.contains(word), "{sql}: {}", error.message);
         }

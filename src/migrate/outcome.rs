@@ -13,6 +13,8 @@ use crate::migrate::source::SourceError;
 const TERMINATION_LIMIT: usize = 4096;
 /// The maximum number of bytes that JSON takes for one, as in `\u0001`.
 const LONGEST_ESCAPE: usize = 6;
+/// How many bytes of a file's path it has.
+const FILE_LIMIT: usize = 256;
 /// Marks a truncated message.
 const CUT: &str = " […]";
 
@@ -116,6 +118,9 @@ pub fn end(started: Instant, outcome: Outcome, result: Result<(), Stopped>) -> E
 /// but escapes may still make them too long, and truncated JSON would be unreadable.
 fn termination_message(outcome: &Outcome) -> String {
     let mut outcome = outcome.clone();
+    if let Some(file) = outcome.failure.as_mut().and_then(|failure| failure.file.as_mut()) {
+        *file = cut(file, FILE_LIMIT);
+    }
     loop {
         // A document of strings, numbers and booleans can always be serialised.
         let json = serde_json::to_string(&outcome).unwrap_or_default();
@@ -177,6 +182,11 @@ mod tests {
             assert!(read.message.ends_with(CUT));
             assert_eq!((read.file, read.line, read.sqlstate), (written.file, written.line, written.sqlstate));
         }
+        let mut long = failed("x".to_owned());
+        long.failure.as_mut().expect("set").file = Some("\"/".repeat(10_000));
+        let json = termination_message(&long);
+        let read: Outcome = serde_json::from_str(&json).expect("JSON");
+        assert!(json.len() <= TERMINATION_LIMIT && read.failure.expect("kept").message == "x", "{json}");
         let differences = vec!["\"\\".repeat(100); 12];
         let drift = Outcome { drift: Some(DriftFound { count: 12, differences }), ..Outcome::default() };
         let json = termination_message(&drift);

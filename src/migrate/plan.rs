@@ -137,7 +137,8 @@ pub fn plan_with<'a>(
         let message = format!(
             "version {} was never applied, but the newer version {newest} was{}: give the migration a version above \
              {newest}, or set spec.migrations.outOfOrder: Allow to apply it now",
-            first.version, set.late
+            first.version,
+            set.late(&first.up.name)
         );
         return Err(Stopped::refused(reason::OUT_OF_ORDER, Some(&first.up.name), message));
     }

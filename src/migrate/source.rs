@@ -36,8 +36,6 @@ pub struct MigrationSet {
     pub scheme: Scheme,
     /// The files that are no migrations and were passed over, by name.
     pub ignored: Vec<String>,
-    /// What the tool does with a late file, for a message.
-    pub late: &'static str,
     /// The places of the migrations in the list, by their numbers.
     index: HashMap<i64, usize>,
 }
@@ -52,7 +50,7 @@ impl MigrationSet {
     ) -> Self {
         let index = migrations.iter().enumerate().map(|(at, migration)| (migration.version.number, at)).collect();
         let revision = revision(format, &migrations);
-        Self { revision, migrations, format, scheme, ignored, late: formats::late(format), index }
+        Self { revision, migrations, format, scheme, ignored, index }
     }
 
     /// The newest version; of those that have an order.
@@ -98,6 +96,11 @@ impl MigrationSet {
             return Some(self.migrations[*at].version.ordinal.clone());
         }
         self.scheme.version(version.text.as_str()).map(|version| version.ordinal)
+    }
+
+    /// What the tool does with a pending file that is older than the newest applied one, for a message.
+    pub fn late(&self, file: &str) -> &'static str {
+        formats::late(self.format, file)
     }
 
     /// The migration of a version.
@@ -201,10 +204,18 @@ pub enum Kind {
 
 /// The start of the text of a repeatable migration's version.
 pub(super) const REPEATABLE: &str = "R__";
+/// The start of its place, which is after every version. A folder of Prisma may have such a text, too.
+pub(super) const LAST: char = '~';
 
 /// Whether a version is that of a repeatable migration.
 pub fn is_repeatable(version: &Version) -> bool {
-    version.text.as_str().starts_with(REPEATABLE)
+    version.text.as_str().starts_with(REPEATABLE) && version.ordinal.starts_with(LAST)
+}
+
+/// The place of a version among those of a tool, which has this name in the spec; none if it is none of
+/// that tool.
+pub fn place(format: Option<&str>, version: &SchemaVersion) -> Option<String> {
+    formats::place(format, version.as_str())
 }
 
 /// How a migration is run.
@@ -230,6 +241,8 @@ pub struct MigrationFile {
     /// The SHA-256 of its text with LF at the end of each line, the last one too, hexadecimal:
     /// another way to end lines is no change of a migration.
     pub checksum: String,
+    /// The text as the tool reads it, if BEGIN and COMMIT around all of it were left out.
+    pub written: Option<String>,
 }
 
 impl MigrationFile {
@@ -371,14 +384,34 @@ pub fn mode(sql: &str) -> Mode {
 
 /// Names are hashed with an end mark and contents by their own hashes, so different sets have
 /// different inputs of the hash. The layout of Servicedb itself has the hash of versions that knew no
-/// other.
+/// other; of those of tools, the options beside a file count, too, since another option may let a
+/// refused file run.
 fn revision(format: MigrationFormat, migrations: &[Migration]) -> String {
+    let options: Vec<String> = migrations.iter().map(options).collect();
     let files = migrations.iter().flat_map(|migration| std::iter::once(&migration.up).chain(&migration.down));
-    let parts = files.flat_map(|file| [file.name.as_str(), &file.checksum]);
-    match format {
-        MigrationFormat::Servicedb => hash(&parts.collect::<Vec<_>>()),
-        other => hash(&std::iter::once(other.name()).chain(parts).collect::<Vec<_>>()),
+    let mut parts: Vec<&str> = files.flat_map(|file| [file.name.as_str(), &file.checksum]).collect();
+    if format != MigrationFormat::Servicedb {
+        parts.insert(0, format.name());
+        parts.extend(options.iter().map(String::as_str));
     }
+    hash(&parts)
+}
+
+/// How a migration is run, as far as its text does not say so.
+fn options(migration: &Migration) -> String {
+    let mode = |mode| match mode {
+        Mode::Transaction => "transaction",
+        Mode::NoTransaction { idempotent: false } => "none",
+        Mode::NoTransaction { idempotent: true } => "idempotent",
+    };
+    let kind = match migration.kind {
+        Kind::Versioned => "versioned",
+        Kind::Repeatable => "repeatable",
+        Kind::Baseline => "baseline",
+    };
+    let doubted = if migration.doubt.is_some() { "doubted" } else { "" };
+    let key = migration.key.as_deref().unwrap_or_default();
+    format!("{} {} {kind} {doubted} {key}", mode(migration.mode), mode(migration.down_mode))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -23,37 +23,62 @@ struct Table {
     name: &'static str,
     columns: &'static str,
     order: &'static str,
+    /// The schema that the tool makes for it; with `alone`, it has the table in no other.
+    schema: Option<&'static str>,
+    alone: bool,
+    /// By these columns, tables of one name tell their tool.
+    has: &'static [&'static str],
+    lacks: &'static [&'static str],
 }
+
+/// What most tools have: a table in the schema of the session.
+const PLAIN: Table =
+    Table { name: "", columns: "", order: "1", schema: None, alone: false, has: &["version"], lacks: &[] };
 
 /// The table of a tool; none if it has none that says what it applied.
 fn table(format: MigrationFormat) -> Option<Table> {
-    let table = |name, columns| Some(Table { name, columns, order: "1" });
+    let table = |name, columns| Some(Table { name, columns, ..PLAIN });
     match format {
         MigrationFormat::Diesel => table("__diesel_schema_migrations", "version"),
         // The names of its files are those of golang-migrate.
-        MigrationFormat::GolangMigrate | MigrationFormat::Servicedb => table("schema_migrations", "version, dirty"),
-        MigrationFormat::Goose => {
-            Some(Table { name: "goose_db_version", columns: "version_id, is_applied", order: "id" })
+        MigrationFormat::GolangMigrate | MigrationFormat::Servicedb => {
+            Some(Table { has: &["version", "dirty"], ..table("schema_migrations", "version, dirty")? })
         }
-        MigrationFormat::Dbmate | MigrationFormat::Supabase => table("schema_migrations", "version"),
-        MigrationFormat::SqlMigrate => table("gorp_migrations", "id"),
+        MigrationFormat::Goose => Some(Table {
+            order: "id",
+            has: &["version_id", "is_applied"],
+            ..table("goose_db_version", "version_id, is_applied")?
+        }),
+        MigrationFormat::Dbmate => Some(Table {
+            lacks: &["dirty", "inserted_at", "statements", "name"],
+            ..table("schema_migrations", "version")?
+        }),
+        // Its services have tables of this name in their own schemas.
+        MigrationFormat::Supabase => {
+            Some(Table { schema: Some("supabase_migrations"), alone: true, ..table("schema_migrations", "version")? })
+        }
+        MigrationFormat::SqlMigrate => Some(Table { has: &["id"], ..table("gorp_migrations", "id")? }),
         MigrationFormat::Tern => table("schema_version", "version"),
         MigrationFormat::Sqlx => table("_sqlx_migrations", "version, success, encode(checksum, 'hex')"),
         MigrationFormat::Flyway => Some(Table {
-            name: "flyway_schema_history",
-            columns: "version, success, type, description, checksum",
             order: "installed_rank",
+            ..table("flyway_schema_history", "version, success, type, description, checksum")?
         }),
         MigrationFormat::Refinery => table("refinery_schema_history", "version"),
         MigrationFormat::Prisma => Some(Table {
-            name: "_prisma_migrations",
-            columns: "migration_name, finished_at IS NOT NULL, rolled_back_at IS NOT NULL",
             order: "started_at",
+            has: &["migration_name"],
+            ..table("_prisma_migrations", "migration_name, finished_at IS NOT NULL, rolled_back_at IS NOT NULL")?
         }),
-        MigrationFormat::Drizzle => table("__drizzle_migrations", "created_at"),
-        MigrationFormat::Atlas => {
-            Some(Table { name: "atlas_schema_revisions", columns: "version, applied >= total", order: "1" })
-        }
+        MigrationFormat::Drizzle => Some(Table {
+            schema: Some("drizzle"),
+            has: &["created_at"],
+            ..table("__drizzle_migrations", "created_at")?
+        }),
+        MigrationFormat::Atlas => Some(Table {
+            schema: Some("atlas_schema_revisions"),
+            ..table("atlas_schema_revisions", "version, applied >= total")?
+        }),
         MigrationFormat::Auto | MigrationFormat::Morph => None,
     }
 }
@@ -70,7 +95,7 @@ pub async fn applied(client: &Client, set: &MigrationSet) -> Result<HashSet<i64>
         );
         return Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message));
     };
-    let Some(place) = find(client, table.name).await? else {
+    let Some(place) = find(client, &table, set.format).await? else {
         tracing::info!(table = table.name, "the tool has no table in this database: nothing was applied by it");
         return Ok(HashSet::new());
     };
@@ -83,26 +108,46 @@ pub async fn applied(client: &Client, set: &MigrationSet) -> Result<HashSet<i64>
     read.end()
 }
 
-/// The table, wherever it is.
-async fn find(client: &Client, name: &str) -> Result<Option<String>, Stopped> {
+/// The table: in the tool's own schema, or wherever it is.
+async fn find(client: &Client, table: &Table, format: MigrationFormat) -> Result<Option<String>, Stopped> {
+    let name = table.name;
     let query = format!(
-        "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        "SELECT n.nspname, (SELECT pg_catalog.string_agg(a.attname::pg_catalog.text, ',') FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relname = {} AND c.relkind IN ('r', 'p') AND n.nspname <> 'servicedb' ORDER BY 1",
         literal(name)
     );
     let found = rows(client, &query).await.map_err(unavailable)?;
-    let schemas: Vec<&str> = found.iter().filter_map(|row| row.get(0)).collect();
-    match schemas[..] {
-        [] => Ok(None),
-        [schema] => Ok(Some(format!("{}.{}", ident(schema), ident(name)))),
-        _ => {
-            let message = format!(
-                "spec.migrations.baseline is FromTool, and there are tables {name} in the schemas {}: drop or rename all \
-                 but that of these migrations",
-                schemas.join(", ")
-            );
-            Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message))
-        }
+    let mut all: Vec<(&str, Vec<&str>)> = found
+        .iter()
+        .filter_map(|row| Some((row.get(0)?, row.get(1).unwrap_or_default().split(',').collect())))
+        .collect();
+    let own = |schema: &str| table.schema == Some(schema);
+    if table.alone || all.iter().any(|(schema, _)| own(schema)) {
+        all.retain(|(schema, _)| own(schema));
+    }
+    let is_the_tools = |columns: &[&str]| {
+        table.has.iter().all(|column| columns.contains(column))
+            && !table.lacks.iter().any(|column| columns.contains(column))
+    };
+    let fitting: Vec<&str> =
+        all.iter().filter(|(_, columns)| is_the_tools(columns)).map(|(schema, _)| *schema).collect();
+    let refused = |message| Err(Stopped::refused(reason::INVALID_MIGRATIONS, None, message));
+    match (&fitting[..], &all[..]) {
+        ([], []) => Ok(None),
+        ([schema], _) => Ok(Some(format!("{}.{}", ident(schema), ident(name)))),
+        ([], [(schema, columns), ..]) => refused(format!(
+            "spec.migrations.baseline is FromTool, and {schema}.{name} is not the table of {}, by its columns ({}): name \
+             the tool that made it in spec.migrations.source.format, or rename it if it is no tool's",
+            format.name(),
+            columns.join(", ")
+        )),
+        _ => refused(format!(
+            "spec.migrations.baseline is FromTool, and there are tables {name} in the schemas {}: drop or rename all but \
+             that of these migrations",
+            fitting.join(", ")
+        )),
     }
 }
 
@@ -234,11 +279,14 @@ impl Read<'_> {
         self.set.exact(text)
     }
 
-    /// Records one version as applied.
+    /// Records one version as applied; with a baseline, all up to it.
     fn one(&mut self, text: &str) -> Option<i64> {
         match self.number(text) {
             Some(number) => {
                 self.applied.insert(number);
+                if self.set.of(number).is_some_and(|migration| migration.kind == Kind::Baseline) {
+                    self.up_to(text);
+                }
                 Some(number)
             }
             None => {
@@ -293,9 +341,14 @@ fn edited(migration: &Migration, tool: &str) -> Stopped {
     Stopped::refused(reason::CHECKSUM_MISMATCH, Some(&migration.up.name), message)
 }
 
+/// The text as the tool reads it.
+fn as_read(migration: &Migration) -> &str {
+    migration.up.written.as_deref().unwrap_or(&migration.up.sql)
+}
+
 /// The texts that a file may have had: with each way to end lines, and with or without the last.
 fn written(migration: &Migration) -> Vec<String> {
-    let unix = migration.up.sql.replace("\r\n", "\n");
+    let unix = as_read(migration).replace("\r\n", "\n");
     let bare = unix.trim_end_matches('\n').to_owned();
     let windows = |text: &str| text.replace('\n', "\r\n");
     vec![windows(&unix), format!("{}\r\n", windows(&bare)), windows(&bare), format!("{bare}\n"), bare, unix]
@@ -305,13 +358,13 @@ fn written(migration: &Migration) -> Vec<String> {
 fn has_sha384(migration: &Migration, checksum: Option<&str>) -> bool {
     let of = |text: &str| Sha384::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     written(migration).iter().any(|text| Some(of(text).as_str()) == checksum)
-        || Some(of(&migration.up.sql).as_str()) == checksum
+        || Some(of(as_read(migration)).as_str()) == checksum
 }
 
 /// Flyway has that of the lines without their ends; none for what has no text.
 fn has_crc(migration: &Migration, checksum: Option<&str>) -> bool {
     let Some(checksum) = checksum else { return true };
     let mut crc = Crc::new();
-    migration.up.sql.lines().for_each(|line| crc.update(line.as_bytes()));
+    as_read(migration).lines().for_each(|line| crc.update(line.as_bytes()));
     checksum.parse() == Ok(crc.sum().cast_signed())
 }

@@ -190,9 +190,11 @@ async fn record_once(job: &Job) -> Result<(), Stopped> {
 async fn version(client: &Client, query: &str) -> Result<Option<String>, Stopped> {
     const FIELD: &str = "spec.migrations.source.job.versionQuery";
     let refused = |problem: &str| Stopped::refused(reason::MIGRATION_FAILED, None, format!("{FIELD}: {problem}"));
-    let statements = lexer::statements(query).map_err(|error| refused(error.message))?;
-    if let Some(problem) = statements.iter().find_map(source::forbidden) {
-        return Err(refused(problem));
+    for statement in lexer::statements(query) {
+        let statement = statement.map_err(|error| refused(error.message))?;
+        if let Some(problem) = source::forbidden(&statement) {
+            return Err(refused(problem));
+        }
     }
     client.batch_execute("BEGIN READ ONLY").await.map_err(session::unavailable)?;
     let messages = client.simple_query(query).await.map_err(|error| match error.as_db_error() {

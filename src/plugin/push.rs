@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -19,6 +20,12 @@ use crate::contract::pack::{LIMIT, pack};
 
 /// The label of the ConfigMaps: the ServiceDatabase whose migrations they have.
 const LABEL: &str = "servicedb.dev/pushed-for";
+/// The annotation of the ConfigMaps: when they were pushed last.
+const PUSHED_AT: &str = "servicedb.dev/pushed-at";
+/// How old a push must be before another one removes its ConfigMaps: it may be about to name them.
+const IN_USE: SignedDuration = SignedDuration::from_mins(10);
+/// How often a ConfigMap is created that another push removes.
+const ATTEMPTS: usize = 3;
 /// How many characters of the hash are in a name.
 const HASH: usize = 10;
 
@@ -35,8 +42,9 @@ pub async fn run(connection: &Connection, name: &str, folder: &Path) -> Result<E
     let former: Vec<String> = named(&resource);
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let config_maps = config_maps(name, parts);
+    let now = Timestamp::now();
     for config_map in &config_maps {
-        create(&api, config_map).await?;
+        create(&api, config_map, now).await?;
     }
     let names: Vec<String> = config_maps.iter().map(ResourceExt::name_any).collect();
     point(&client, &namespace, name, &names).await?;
@@ -46,9 +54,11 @@ pub async fn run(connection: &Connection, name: &str, folder: &Path) -> Result<E
         if names.len() == 1 { "" } else { "s" },
         names.join(", ")
     );
-    // An operator that still reads the former spec needs its ConfigMaps.
-    let kept = |config_map: &str| names.iter().chain(&former).any(|name| name == config_map);
-    remove_others(&api, name, kept).await?;
+    // An operator that still reads the former spec needs its ConfigMaps; another push may have named
+    // others meanwhile.
+    let latter = named(&read(&client, &namespace, name).await?);
+    let kept = |config_map: &str| names.iter().chain(&former).chain(&latter).any(|name| name == config_map);
+    remove_others(&api, name, kept, now).await?;
     println!("kubectl servicedb migrations {name} --follow shows the run");
     Ok(ExitCode::SUCCESS)
 }
@@ -115,13 +125,32 @@ fn config_maps(name: &str, parts: Vec<(String, Vec<u8>)>) -> Vec<ConfigMap> {
     parts.into_iter().enumerate().map(config_map).collect()
 }
 
-async fn create(api: &Api<ConfigMap>, config_map: &ConfigMap) -> Result<(), PluginError> {
-    match api.create(&PostParams::default(), config_map).await {
-        Ok(_) => Ok(()),
-        // Its name follows its content, and it cannot be changed.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(error) => Err(PluginError::kubernetes(format!("creating the ConfigMap {}", config_map.name_any()), error)),
+/// Creates a ConfigMap, or says of an existing one that it was pushed again: its name follows its content,
+/// and it cannot be changed. Another push may remove it between the two requests.
+async fn create(api: &Api<ConfigMap>, config_map: &ConfigMap, now: Timestamp) -> Result<(), PluginError> {
+    let name = config_map.name_any();
+    let mut dated = config_map.clone();
+    dated.annotations_mut().insert(PUSHED_AT.to_owned(), now.to_string());
+    let annotation = json!({"metadata": {"annotations": {PUSHED_AT: now.to_string()}}});
+    for _ in 0..ATTEMPTS {
+        match api.create(&PostParams::default(), &dated).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            created => {
+                return created
+                    .map(drop)
+                    .map_err(|error| PluginError::kubernetes(format!("creating the ConfigMap {name}"), error));
+            }
+        }
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(&annotation)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            patched => {
+                return patched
+                    .map(drop)
+                    .map_err(|error| PluginError::kubernetes(format!("annotating the ConfigMap {name}"), error));
+            }
+        }
     }
+    Err(PluginError::Output(format!("the ConfigMap {name} is created and removed all the time: push again")))
 }
 
 /// The patch that names the ConfigMaps, in place of another source. The format is kept.
@@ -139,15 +168,36 @@ async fn point(client: &Client, namespace: &str, name: &str, names: &[String]) -
     })
 }
 
-async fn remove_others(api: &Api<ConfigMap>, name: &str, kept: impl Fn(&str) -> bool) -> Result<(), PluginError> {
+/// Removes the ConfigMaps of former pushes, unless they were pushed again meanwhile.
+async fn remove_others(
+    api: &Api<ConfigMap>,
+    name: &str,
+    kept: impl Fn(&str) -> bool,
+    now: Timestamp,
+) -> Result<(), PluginError> {
     let labels = ListParams::default().labels(&format!("{LABEL}={name}"));
     let listed =
         api.list(&labels).await.map_err(|error| PluginError::kubernetes("listing former ConfigMaps", error))?;
-    for config_map in listed.items.iter().filter(|config_map| !kept(&config_map.name_any())) {
-        let removed = api.delete(&config_map.name_any(), &DeleteParams::default()).await;
-        removed.map_err(|error| PluginError::kubernetes(format!("removing {}", config_map.name_any()), error))?;
+    for config_map in listed.items.iter().filter(|one| !kept(&one.name_any()) && is_old(one, now)) {
+        let metadata = &config_map.metadata;
+        let exactly = Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
+        let parameters = DeleteParams { preconditions: Some(exactly), ..DeleteParams::default() };
+        match api.delete(&config_map.name_any(), &parameters).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            removed => {
+                removed
+                    .map_err(|error| PluginError::kubernetes(format!("removing {}", config_map.name_any()), error))?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Whether a ConfigMap was pushed long ago. One without the annotation has the time of its creation.
+fn is_old(config_map: &ConfigMap, now: Timestamp) -> bool {
+    let pushed = config_map.annotations().get(PUSHED_AT).and_then(|at| at.parse::<Timestamp>().ok());
+    let pushed = pushed.or_else(|| config_map.creation_timestamp().map(|time| time.0));
+    pushed.is_none_or(|pushed| now.duration_since(pushed) > IN_USE)
 }
 
 #[cfg(test)]
@@ -181,5 +231,17 @@ mod tests {
         let source = &patch["spec"]["migrations"]["source"];
         assert_eq!(source["configMaps"], json!([{"name": "a"}]));
         assert!(source["image"].is_null() && source.get("format").is_none());
+    }
+
+    #[test]
+    fn a_recent_push_is_not_removed_by_another() {
+        let now: Timestamp = "2026-11-29T12:00:00Z".parse().expect("a time");
+        let mut config_map = config_maps("chat", vec![("a".to_owned(), vec![1])]).remove(0);
+        let mut pushed = |at: &str| {
+            config_map.annotations_mut().insert(PUSHED_AT.to_owned(), at.to_owned());
+            is_old(&config_map, now)
+        };
+        assert!(!pushed("2026-11-29T11:55:00Z") && !pushed("2026-11-29T12:05:00Z") && pushed("2026-11-29T11:40:00Z"));
+        assert!(pushed("never"), "neither an annotation nor a time of creation");
     }
 }

@@ -36,6 +36,7 @@ mod ownership;
 mod parameters;
 mod pooler;
 mod provisioning;
+mod pushed_folders;
 mod refused_pods;
 mod replicas;
 mod restores;

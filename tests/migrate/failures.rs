@@ -33,6 +33,24 @@ async fn a_failing_file_leaves_nothing_and_its_mended_revision_goes_on() {
     assert_eq!(query(&admin, "SELECT error FROM servicedb.migrations WHERE version = 2").await, ["NULL"]);
 }
 
+/// A long file is sent in parts, in one transaction.
+#[tokio::test]
+async fn a_file_of_many_statements_is_rolled_back_as_a_whole() {
+    let database = database("many").await;
+    let many = "INSERT INTO t VALUES (1);\n".repeat(25_000);
+    // One whose error has a position, and one whose has none.
+    for (broken, sqlstate) in [("SELECT nothing;", "42703"), ("INSERT INTO t VALUES (-1);", "23514")] {
+        let sql = format!("CREATE TABLE t (a int CHECK (a > 0));\n-- größe\n{many}{broken}\n{many}");
+        let (applied, failure) = run(&database, &set(&[("1_t", &sql)])).await;
+        let failure = failure.expect("the statement in the middle fails");
+        assert_eq!((applied, failure.line, failure.sqlstate.as_deref()), (0, Some(25_003), Some(sqlstate)));
+        assert_eq!(tables(&database.superuser().await).await, Vec::<String>::new());
+    }
+    let sql = format!("CREATE TABLE t (a int);\n{many}");
+    assert_eq!(run(&database, &set(&[("1_t", &sql)])).await, (1, None));
+    assert_eq!(query(&database.superuser().await, "SELECT count(*) FROM t").await, ["25000"]);
+}
+
 #[tokio::test]
 async fn the_line_is_told_whatever_the_server_says_of_it() {
     let database = database("lines").await;

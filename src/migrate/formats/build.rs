@@ -1,12 +1,19 @@
 //! Makes a set of migrations from the drafts of a layout: the order, the checks of every statement,
 //! and how each file is run.
 
+use std::ops::Range;
+
 use super::{Draft, Layout, Part, Run};
 use crate::api::MigrationFormat;
+use crate::api::version::LONGEST as LONGEST_VERSION;
 use crate::migrate::lexer::{self, LexError, Statement};
+use crate::migrate::outcome::cut;
 use crate::migrate::source::{
     Kind, Migration, MigrationFile, MigrationSet, Mode, SourceError, forbidden, mode, sha256, unix_lines,
 };
+
+/// How much of a long name a message has.
+const NAME: usize = 100;
 
 /// Makes the set.
 ///
@@ -60,54 +67,101 @@ fn migration(format: MigrationFormat, draft: Draft) -> Result<Migration, SourceE
         None => (None, Mode::Transaction),
     };
     let Draft { version, name, kind, doubt, key, .. } = draft;
+    if version.text.as_str().chars().count() > LONGEST_VERSION {
+        let message = format!("its version has more than {LONGEST_VERSION} characters: give it a shorter name");
+        return Err(SourceError::file(&cut(&up.name, NAME), message));
+    }
     Ok(Migration { version, name, kind, up, mode, down, down_mode, doubt, key })
 }
 
 fn file(format: MigrationFormat, part: Part) -> Result<(MigrationFile, Mode), SourceError> {
     let Part { file, mut sql, sum, run } = part;
     let checksum = sha256(unix_lines(sum.as_deref().unwrap_or(&sql)).as_bytes());
-    let statements = lexer::statements(&sql).map_err(|error| unreadable(&file, &sql, &error))?;
-    // A tool that begins no transaction of its own lets a file do so: then all of the file is one, as
-    // it is here.
-    let wrapped = format != MigrationFormat::Servicedb && is_wrapped(&statements);
-    let inner = if wrapped { &statements[1..statements.len() - 1] } else { &statements[..] };
-    for statement in inner {
-        if let Some(problem) = forbidden(statement) {
-            return Err(SourceError::line(&file, statement.line, problem));
-        }
+    let found = survey(format, &file, &sql)?;
+    let Some(ends) = found.wrapped else {
+        let mode = how(&file, run, &found, &sql)?;
+        return Ok((MigrationFile { name: file, sql, checksum, written: None }, mode));
+    };
+    let written = sql.clone();
+    for range in ends {
+        let blank = sql[range.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect::<String>();
+        sql.replace_range(range, &blank);
     }
-    let mode = if wrapped { Mode::Transaction } else { how(&file, run, inner, &sql)? };
-    if wrapped {
-        let ends =
-            [&statements[0], &statements[statements.len() - 1]].map(|one| one.offset..one.offset + one.text.len());
-        for range in ends {
-            let blank =
-                sql[range.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect::<String>();
-            sql.replace_range(range, &blank);
-        }
-    }
-    Ok((MigrationFile { name: file, sql, checksum }, mode))
+    Ok((MigrationFile { name: file, sql, checksum, written: Some(written) }, Mode::Transaction))
 }
 
-fn how(file: &str, run: Run, statements: &[Statement<'_>], sql: &str) -> Result<Mode, SourceError> {
+/// What the statements of a file are, in one pass.
+#[derive(Default)]
+struct Survey {
+    count: usize,
+    /// The line of the first statement that no transaction can contain.
+    bare: Option<u32>,
+    /// Whether there is another one.
+    other: bool,
+    /// The BEGIN and the COMMIT around all of the file.
+    wrapped: Option<[Range<usize>; 2]>,
+}
+
+/// Checks every statement. A tool that begins no transaction of its own lets a file do so: then all of
+/// the file is one, as it is here.
+fn survey(format: MigrationFormat, file: &str, sql: &str) -> Result<Survey, SourceError> {
+    type Problem = (u32, &'static str);
+    let mut found = Survey::default();
+    let mut begin: Option<(Range<usize>, Problem)> = None;
+    let mut commit: Option<(Range<usize>, Problem)> = None;
+    let mut refused: Option<Problem> = None;
+    for statement in lexer::statements(sql) {
+        let statement = statement.map_err(|error| unreadable(file, sql, &error))?;
+        // What follows it shows that a COMMIT is not the end.
+        if let Some((_, problem)) = commit.take() {
+            refused.get_or_insert(problem);
+        }
+        if needs_none(&statement) {
+            found.bare.get_or_insert(statement.line);
+        } else {
+            found.other = true;
+        }
+        if let Some(problem) = forbidden(&statement) {
+            let place = (statement.offset..statement.offset + statement.text.len(), (statement.line, problem));
+            match format {
+                MigrationFormat::Servicedb => drop(refused.get_or_insert(place.1)),
+                _ if found.count == 0 && begins(&statement) => begin = Some(place),
+                _ if commits(&statement) => commit = Some(place),
+                _ => drop(refused.get_or_insert(place.1)),
+            }
+        }
+        found.count += 1;
+    }
+    let problem = match (begin, commit) {
+        (Some((begin, _)), Some((commit, _))) => {
+            found.wrapped = Some([begin, commit]);
+            refused
+        }
+        (begin, commit) => begin.map(|(_, problem)| problem).or(refused).or(commit.map(|(_, problem)| problem)),
+    };
+    match problem {
+        Some((line, problem)) => Err(SourceError::line(file, line, problem)),
+        None => Ok(found),
+    }
+}
+
+fn how(file: &str, run: Run, found: &Survey, sql: &str) -> Result<Mode, SourceError> {
     let bare = Mode::NoTransaction { idempotent: mode(sql) == Mode::NoTransaction { idempotent: true } };
     Ok(match run {
         Run::As(Mode::Transaction) => Mode::Transaction,
         Run::As(mode @ Mode::NoTransaction { idempotent: true }) => mode,
         Run::As(Mode::NoTransaction { idempotent: false }) => bare,
-        Run::Query if statements.len() == 1 && needs_none(&statements[0]) => bare,
+        Run::Query if found.count == 1 && found.bare.is_some() => bare,
         Run::Query => Mode::Transaction,
-        Run::Statements => {
-            match (statements.iter().find(|one| needs_none(one)), statements.iter().find(|one| !needs_none(one))) {
-                (Some(without), Some(_)) => {
-                    let message = "no transaction can contain this statement, and the file has others that need one: move \
+        Run::Statements => match (found.bare, found.other) {
+            (Some(line), true) => {
+                let message = "no transaction can contain this statement, and the file has others that need one: move \
                                it to a migration of its own";
-                    return Err(SourceError::line(file, without.line, message));
-                }
-                (Some(_), None) => bare,
-                (None, _) => Mode::Transaction,
+                return Err(SourceError::line(file, line, message));
             }
-        }
+            (Some(_), false) => bare,
+            (None, _) => Mode::Transaction,
+        },
     })
 }
 
@@ -117,12 +171,18 @@ fn needs_none(statement: &Statement<'_>) -> bool {
         || (statement.contains(&["CONCURRENTLY"]) && !statement.starts_with(&["REFRESH"]))
 }
 
-/// Whether the file begins a transaction with its first statement, and commits it with its last one.
-fn is_wrapped(statements: &[Statement<'_>]) -> bool {
-    let [first, .., last] = statements else { return false };
-    let is = |statement: &Statement<'_>, words: &[&[&str]]| words.iter().any(|words| statement.is(words));
-    is(first, &[&["BEGIN"], &["BEGIN", "WORK"], &["BEGIN", "TRANSACTION"], &["START", "TRANSACTION"]])
-        && is(last, &[&["COMMIT"], &["COMMIT", "WORK"], &["COMMIT", "TRANSACTION"], &["END"], &["END", "TRANSACTION"]])
+/// Whether a statement begins a transaction, and does nothing else.
+fn begins(statement: &Statement<'_>) -> bool {
+    [&["BEGIN"][..], &["BEGIN", "WORK"], &["BEGIN", "TRANSACTION"], &["START", "TRANSACTION"]]
+        .iter()
+        .any(|words| statement.is(words))
+}
+
+/// Whether a statement commits, and does nothing else.
+fn commits(statement: &Statement<'_>) -> bool {
+    [&["COMMIT"][..], &["COMMIT", "WORK"], &["COMMIT", "TRANSACTION"], &["END"], &["END", "TRANSACTION"]]
+        .iter()
+        .any(|words| statement.is(words))
 }
 
 /// The lines of data below a COPY are no SQL, so the mistake is that line and not the one at which

@@ -43,7 +43,8 @@ pub fn read(folder: &Folder) -> Result<MigrationSet, SourceError> {
     let kinds: Vec<Claim> = claims.keys().copied().collect();
     let own = [Claim::UpDown, Claim::InFolder, Claim::Prefixed, Claim::Unknown];
     let format = match kinds[..] {
-        _ if folder.has(drizzle::JOURNAL) && only(&kinds, &[Claim::Plain]) => MigrationFormat::Drizzle,
+        // Its names may have no number.
+        _ if folder.has(drizzle::JOURNAL) && only(&kinds, &[Claim::Plain, Claim::Unknown]) => MigrationFormat::Drizzle,
         _ if folder.has(atlas::SUM) && only(&kinds, &[Claim::Plain]) => MigrationFormat::Atlas,
         [Claim::Prisma] => MigrationFormat::Prisma,
         [Claim::Marked(Marked::Goose)] => MigrationFormat::Goose,

@@ -76,7 +76,10 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     }
     let files: HashSet<&str> = drafts.iter().map(|draft| draft.up.file.as_str()).collect();
     let listed = |file: &str| files.contains(file);
-    let is_migration = |file: &&str| is_sql(file) && !file.contains('/') && !leading_digits(file).0.is_empty();
+    // With numbers in all its names, another file is no migration.
+    let numbered = journal.entries.iter().all(|entry| !leading_digits(&entry.tag).0.is_empty());
+    let is_named = |file: &str| !numbered || !leading_digits(file).0.is_empty();
+    let is_migration = |file: &&str| is_sql(file) && !file.contains('/') && is_named(file);
     if let Some(file) = folder.names().filter(is_migration).find(|file| !listed(file)) {
         let message =
             format!("{JOURNAL} does not name this file, so Drizzle never runs it: add it there, or remove it");

@@ -8,14 +8,12 @@ use super::folder::{Folder, base, is_sql, strip_ending};
 use super::marks::line_of;
 use super::{Draft, Kind, Layout, NO_TRANSACTION, Part, Run, Scheme, Version};
 use crate::api::SchemaVersion;
-use crate::migrate::source::{REPEATABLE, SourceError};
+use crate::migrate::source::{LAST, REPEATABLE, SourceError};
 
 /// The files that Flyway runs around migrations.
 const CALLBACKS: [&str; 5] = ["before", "after", "beforeEach", "afterEach", "createSchema"];
 /// What the name of a file with options has behind that of the migration.
 const CONF: &str = ".conf";
-/// After every version.
-const LAST: char = '~';
 
 /// Reads it.
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {

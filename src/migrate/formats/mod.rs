@@ -118,8 +118,19 @@ fn read_as(folder: &Folder, format: MigrationFormat) -> Result<MigrationSet, Sou
     build::set(format, layout)
 }
 
+/// The place of a version among those of a tool, by its name in the spec. The version of a team's own
+/// tool has none: it is taken for numbers with dots.
+pub fn place(format: Option<&str>, text: &str) -> Option<String> {
+    match format {
+        Some("SqlMigrate") => Some(sql_migrate::place(text)),
+        Some("Prisma") => Some(prisma::collated(text)),
+        Some("Diesel" | "Dbmate" | "Supabase" | "Atlas" | "Drizzle") => Some(text.to_owned()),
+        _ => Scheme::Parts.version(text).map(|version| version.ordinal),
+    }
+}
+
 /// What a tool does with a pending file that is older than the newest applied one.
-pub fn late(format: MigrationFormat) -> &'static str {
+pub fn late(format: MigrationFormat, file: &str) -> &'static str {
     match format {
         MigrationFormat::Auto | MigrationFormat::Servicedb | MigrationFormat::Morph | MigrationFormat::Tern => "",
         MigrationFormat::Diesel => " (Diesel would run it now)",
@@ -129,6 +140,7 @@ pub fn late(format: MigrationFormat) -> &'static str {
         MigrationFormat::Prisma => " (Prisma would run it now)",
         MigrationFormat::GolangMigrate => " (golang-migrate would never run it, and not say so)",
         MigrationFormat::Drizzle => " (drizzle would never run it, and not say so)",
+        MigrationFormat::Refinery if refinery::may_be_late(file) => " (refinery would run it now)",
         MigrationFormat::Refinery => " (refinery would never run it)",
         MigrationFormat::Goose => " (goose would refuse it, too)",
         MigrationFormat::Flyway => " (Flyway would refuse it, too)",

@@ -44,7 +44,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
 
 /// A text whose bytes are in the order in which `localeCompare` has the name: marks before digits,
 /// digits before letters, and small letters before large ones only if nothing else differs.
-fn collated(name: &str) -> String {
+pub fn collated(name: &str) -> String {
     const MARKS: &str = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
     let first: String = name
         .chars()

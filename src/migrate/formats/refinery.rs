@@ -5,6 +5,11 @@ use super::folder::{Folder, base, leading_digits};
 use super::{Draft, Layout, Part, Scheme, TRANSACTION};
 use crate::migrate::source::SourceError;
 
+/// Whether refinery runs a file after a newer one, too.
+pub fn may_be_late(file: &str) -> bool {
+    base(file).starts_with('U')
+}
+
 /// Reads it.
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     let (mut drafts, mut ignored) = (Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
 //! sql-migrate: `*.sql` with `-- +migrate Up` and `-- +migrate Down`. Names with a number in front
 //! come first, in the order of the numbers, then the others by name.
 
-use super::folder::{Folder, is_sql, leading_digits, strip_ending};
+use super::folder::{Folder, leading_digits};
 use super::marks::{Side, split, words};
 use super::{Draft, Kind, Layout, NO_TRANSACTION, Run, Scheme, TRANSACTION, Version};
 use crate::api::SchemaVersion;
@@ -10,6 +10,8 @@ use crate::migrate::version::padded;
 
 /// What makes a file one of sql-migrate.
 pub const MARK: &str = "+migrate ";
+/// The ending of a file's name, which is part of it in the tool's order.
+const ENDING: &str = ".sql";
 /// The option of a mark.
 const BARE: &str = "notransaction";
 
@@ -17,7 +19,7 @@ const BARE: &str = "notransaction";
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     let (mut drafts, mut ignored) = (Vec::new(), Vec::new());
     for file in folder.names() {
-        let Some(stem) = strip_ending(file, ".sql").filter(|_| is_sql(file) && !file.contains('/')) else {
+        let Some(stem) = file.strip_suffix(ENDING).filter(|_| !file.contains('/')) else {
             ignored.push(file.to_owned());
             continue;
         };
@@ -27,14 +29,19 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             return Err(SourceError::file(file, "it has no line '-- +migrate Up': put it above the statements"));
         }
         let runs = (run(&text, Side::Up), run(&text, Side::Down));
-        let (digits, name) = leading_digits(stem);
-        let ordinal = if digits.is_empty() { format!("1{stem}") } else { format!("0{}{stem}", padded(digits)) };
-        let version = Version::new(SchemaVersion::new(stem), ordinal);
-        let name = name.trim_start_matches(['_', '-']).to_owned();
+        let version = Version::new(SchemaVersion::new(stem), place(stem));
+        let name = leading_digits(stem).1.trim_start_matches(['_', '-']).to_owned();
         let (up, down) = sides.parts(file, runs);
         drafts.push(Draft { version, name, kind: Kind::Versioned, up, down, doubt: None, key: None });
     }
     Ok(Layout { drafts, scheme: Scheme::Listed, ignored })
+}
+
+/// A text that sorts as the tool sorts the files: numbers first, then their names with the ending.
+pub fn place(stem: &str) -> String {
+    let digits = leading_digits(stem).0;
+    let number = if digits.is_empty() { "1".to_owned() } else { format!("0{}", padded(digits)) };
+    format!("{number}{stem}{ENDING}")
 }
 
 fn side(line: &str) -> Option<Side> {

@@ -24,6 +24,10 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             let message = "sqlx refuses all files with this one: name it <number>_<name>.sql";
             return Err(SourceError::file(file, message));
         };
+        if version < 0 {
+            let message = "its version is below 0, which sqlx allows and the ledger does not: give it a number from 0";
+            return Err(SourceError::file(file, message));
+        }
         let sql = folder.text(file)?;
         if let Some(line) = other_direction(&sql) {
             let message = "this line looks like the mark of a part that reverts, of a tool that is not known here: sqlx \

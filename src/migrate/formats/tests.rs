@@ -115,6 +115,9 @@ fn sql_migrate_has_numbers_first() {
     );
     assert_eq!((set.migrations[0].mode, set.migrations[1].mode), (BARE, Mode::Transaction));
     assert_eq!(set.version(&"2".to_owned().into()).expect("the name may be left out"), set.migrations[0].version);
+    // The ending is part of the name that is compared; zeros in front are no part of the number.
+    let list = [("a.sql", text), ("a-b.sql", text), ("02.sql", text), ("2-x.sql", text), ("1.sql", text)];
+    found(&list, MigrationFormat::SqlMigrate, &["1", "02", "2-x", "a-b", "a"]);
 }
 
 #[test]
@@ -140,6 +143,8 @@ fn plain_files_are_sqlxs_unless_the_order_depends_on_the_tool() {
     let two = files(&[("1_a.sql", ""), ("1_a.up.sql", "")]);
     let error = source::read(two, MigrationFormat::Sqlx).expect_err("one version").to_string();
     assert!(error.contains("1_a.up.sql: version 1 is taken by 1_a.sql"), "{error}");
+    let below = source::read(files(&[("-5_x.sql", "SELECT 1")]), MigrationFormat::Sqlx).expect_err("below 0");
+    assert!(below.to_string().starts_with("-5_x.sql: its version is below 0"), "{below}");
 }
 
 #[test]
@@ -205,6 +210,16 @@ fn flyway_has_parts_repeatables_undos_and_baselines() {
     let placeholder = auto(&[("V1__a.sql", "SELECT 1;\nSELECT '${x}'")]).expect("it may be applied");
     assert_eq!(placeholder.format, MigrationFormat::Servicedb);
     assert_eq!(placeholder.migrations[0].doubt.as_ref().expect("pending, it is refused").line, Some(2));
+    // The way out is a file with options, which is another run of the same text.
+    let kept =
+        [("V1.1__a.sql", "BEGIN;\nSELECT '${x}';\nCOMMIT;\n"), ("V1.1__a.sql.conf", "placeholderReplacement=false")];
+    let (doubted, kept) = (auto(&kept[..1]).expect("valid"), auto(&kept).expect("valid"));
+    assert!(doubted.migrations[0].doubt.is_some() && kept.migrations[0].doubt.is_none());
+    assert_eq!(doubted.migrations[0].up.checksum, kept.migrations[0].up.checksum);
+    assert_ne!(doubted.revision, kept.revision);
+    let up = &kept.migrations[0].up;
+    assert_eq!(up.written.as_deref(), Some("BEGIN;\nSELECT '${x}';\nCOMMIT;\n"));
+    assert_eq!(up.sql, "     ;\nSELECT '${x}';\n      ;\n");
 }
 
 #[test]
@@ -213,6 +228,7 @@ fn a_u_of_refinery_is_no_undo() {
     let set = source::read(files(&list), MigrationFormat::Refinery).expect("valid");
     let versions: Vec<i64> = set.migrations.iter().map(|migration| migration.version.number).collect();
     assert_eq!(versions, [1, 2, 10]);
+    assert_ne!(set.late("V1__a.sql"), set.late("sub/U2__b.sql"));
     let twice = files(&[("V1__a.sql", ""), ("U1__a.sql", "")]);
     let error = source::read(twice, MigrationFormat::Refinery).expect_err("one version").to_string();
     assert!(error.contains("V1__a.sql: version 1 is taken by U1__a.sql"), "{error}");
@@ -254,6 +270,12 @@ fn prisma_sorts_folders_as_javascript_does() {
     let paths: Vec<String> = names.iter().map(|name| format!("{name}/migration.sql")).collect();
     let list: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_str(), "SELECT 1")).collect();
     found(&list, MigrationFormat::Prisma, &names);
+    // A name is no mark of Flyway's.
+    let repeated = [("20240101000000_a/migration.sql", "SELECT 1"), ("R__view/migration.sql", "SELECT 2")];
+    let set = found(&repeated, MigrationFormat::Prisma, &["20240101000000_a", "R__view"]);
+    assert!(!source::is_repeatable(&set.migrations[1].version));
+    let long = format!("{}/migration.sql", "x".repeat(201));
+    refused(&[(&long, "SELECT 1")], "its version has more than 200 characters");
     refused(
         &[("20240101000000_a/migration.sql", ""), ("20240102000000_b/notes.sql", "")],
         "the folder 20240102000000_b has no migration.sql",
@@ -278,7 +300,14 @@ fn drizzle_goes_by_its_journal() {
     let set = found(&list, MigrationFormat::Drizzle, &["0001_z", "0000_a"]);
     assert!(set.migrations[1].up.sql.contains("(id int)\n; "), "{}", set.migrations[1].up.sql);
     assert_eq!(set.version(&"0000".to_owned().into()), Some(set.migrations[1].version.clone()));
+    // Another time is another entry in the tool's table.
+    let later = both.replace("\"when\": 11", "\"when\": 12");
+    let moved = auto(&[list[0], list[1], ("meta/_journal.json", &later)]).expect("valid");
+    assert_ne!(moved.revision, set.revision);
     refused(&[list[0], list[2]], "meta/_journal.json:2: it names 0001_z, and there is no file 0001_z.sql");
+    let unnumbered = journal(&["first", "0000_a"]);
+    let named = [list[0], ("first.sql", "SELECT 1"), ("meta/_journal.json", &unnumbered)];
+    found(&named, MigrationFormat::Drizzle, &["first", "0000_a"]);
     let one = journal(&["0000_a"]);
     refused(
         &[list[0], list[1], ("meta/_journal.json", &one)],
@@ -295,6 +324,33 @@ fn atlas_compares_its_sums() {
     refused(&[list[0], list[2]], "atlas.sum:3: it names 2_b.sql, and there is no such file");
     let bare = source::read(files(&list[..2]), MigrationFormat::Atlas).expect("without sums");
     assert_eq!((bare.migrations[0].mode, bare.migrations[1].mode), (Mode::Transaction, BARE));
+}
+
+#[test]
+fn atlas_has_options_at_the_start_of_a_file() {
+    let read = |list: &[(&str, &str)]| source::read(files(list), MigrationFormat::Atlas);
+    let checkpoint = "-- atlas:checkpoint v2\n-- atlas:txmode none\n\nCREATE TABLE a (id int);\n";
+    let set = read(&[("1_a.sql", "SELECT 1;"), ("2_all.sql", checkpoint), ("3_c.sql", "SELECT 3;")]).expect("valid");
+    assert_eq!((set.migrations[1].kind, set.migrations[1].mode), (Kind::Baseline, BARE));
+    // With a statement directly below, they are a comment on that.
+    let comment = read(&[("1_a.sql", "-- atlas:checkpoint\nSELECT 1;")]).expect("valid");
+    assert_eq!(comment.migrations[0].kind, Kind::Versioned);
+
+    let text = "-- atlas:delimiter \\n\\n\\n\nSELECT 1\n\n\nSELECT 2\n";
+    let divided = read(&[("1_a.sql", text)]).expect("valid");
+    assert_eq!(divided.migrations[0].up.sql, "-- atlas:delimiter \\n\\n\\n\nSELECT 1;\n\n\nSELECT 2\n");
+    let with_end =
+        read(&[("1_a.sql", "-- atlas:delimiter -- end\nSELECT 1\n-- end\nSELECT 2\n-- end\n")]).expect("valid");
+    assert!(with_end.migrations[0].up.sql.contains("SELECT 1;\n-- end\nSELECT 2;\n-- end"));
+    let error = read(&[("1_a.sql", "-- atlas:delimiter //\nSELECT 1//")]).expect_err("tokens");
+    assert!(error.to_string().starts_with("1_a.sql:1: this delimiter is neither"), "{error}");
+
+    // The sums of later files have the name of one that they leave out.
+    let out = "-- atlas:sum ignore\nSELECT 2;\n";
+    let sum = atlas::tests::sum(&[("1_a.sql", "SELECT 1;\n"), ("2_b.sql", ""), ("3_c.sql", "SELECT 3;\n")]);
+    let sum: String = sum.lines().filter(|line| !line.starts_with("2_b")).map(|line| format!("{line}\n")).collect();
+    let list = [("1_a.sql", "SELECT 1;\n"), ("2_b.sql", out), ("3_c.sql", "SELECT 3;\n"), ("atlas.sum", sum.as_str())];
+    found(&list, MigrationFormat::Atlas, &["1", "2", "3"]);
 }
 
 #[test]

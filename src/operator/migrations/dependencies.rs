@@ -7,7 +7,7 @@ use kube::Api;
 use super::progress::Progress;
 use crate::api::conditions::reason;
 use crate::api::{SchemaDependency, SchemaVersion, ServiceDatabase};
-use crate::migrate::version::Scheme;
+use crate::migrate::source;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
@@ -51,18 +51,17 @@ pub async fn unmet(
     Ok(None)
 }
 
-/// Whether a schema has a minimum version, in the order of the tool whose files it is made from.
+/// Whether a schema has a minimum version, in the order of the tool whose files it is made from. The
+/// minimum may leave out a name that is part of the version.
 fn reaches(version: Option<&str>, minimum: &SchemaVersion, format: Option<&str>) -> bool {
     // A schema without migrations has version 0.
     let Some(version) = version else { return minimum.is_none() };
-    if minimum.is_none() || version == minimum.as_str() {
+    let is_number = minimum.as_str().bytes().all(|byte| byte.is_ascii_digit());
+    let named = |rest: &str| rest.is_empty() || (format.is_some() && is_number && rest.starts_with(['_', '-']));
+    if minimum.is_none() || version.strip_prefix(minimum.as_str()).is_some_and(named) {
         return true;
     }
-    let scheme = match format {
-        Some("Diesel" | "Dbmate" | "Supabase" | "Atlas" | "Prisma" | "Drizzle") => Scheme::Text,
-        _ => Scheme::Parts,
-    };
-    match (scheme.version(version), scheme.version(minimum.as_str())) {
+    match (source::place(format, &SchemaVersion::new(version)), source::place(format, minimum)) {
         (Some(has), Some(minimum)) => has >= minimum,
         _ => false,
     }
@@ -92,4 +91,33 @@ async fn cycle(
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minimum_is_reached_in_the_order_of_the_tool() {
+        let cases = [
+            (None, "3", "2", true),
+            (None, "9", "10", false),
+            (None, "1f0c5a", "2", false),
+            (Some("Flyway"), "1.10", "1.9", true),
+            (Some("Diesel"), "20190101000000", "00000000000000", true),
+            (Some("SqlMigrate"), "10-t", "2-users", true),
+            (Some("SqlMigrate"), "2-t", "10", false),
+            (Some("SqlMigrate"), "2-users", "2", true),
+            (Some("SqlMigrate"), "b", "10-t", true),
+            (Some("SqlMigrate"), "a-b", "a", false),
+            (Some("Prisma"), "20190101000000_Z", "20190101000000_a", true),
+            (Some("Drizzle"), "0003_users", "0003", true),
+            (Some("Drizzle"), "0002_users", "0003", false),
+        ];
+        for (format, version, minimum, expected) in cases {
+            let minimum = SchemaVersion::new(minimum);
+            assert_eq!(reaches(Some(version), &minimum, format), expected, "{format:?}: {version}, {minimum}");
+        }
+        assert!(reaches(None, &0.into(), None) && !reaches(None, &1.into(), None));
+    }
 }

@@ -2,6 +2,7 @@
 //! folders is recorded in `expected/`, by `dev/test-tools.sh`, which runs them.
 
 mod folders;
+mod generated;
 mod speed;
 mod takeover;
 mod tools;

@@ -100,3 +100,32 @@ fn a_thousand_files_of_each_layout_beside_servicedbs_own() {
     }
     assert_eq!(over, Vec::<&str>::new(), "above {LIMIT}");
 }
+
+/// The most memory that this process has used since the last call, in MiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is there");
+    std::fs::write("/proc/self/clear_refs", "5").expect("it can be set back");
+    peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+}
+
+/// A measurement: `cargo test --test migrate -- --ignored --nocapture memory_of`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn memory_of_files_with_a_million_statements() {
+    const MIB: usize = 1 << 20;
+    // What a resource can name at most, and the largest file of an image.
+    for (name, count, size) in [("16 ConfigMaps", 16, MIB), ("an image's file", 1, 64 * MIB)] {
+        let text = "a;".repeat(size / 2).into_bytes();
+        let files: Files = (1..=count).map(|n| (format!("{n}_t.up.sql"), text.clone())).collect();
+        drop(text);
+        let before = peak().min(peak());
+        let set = source::read(files, MigrationFormat::Auto).expect("valid");
+        let used = peak() - before;
+        println!("{name}, {} MiB of {} statements: {used} MiB more", count * size / MIB, count * size / 2);
+        assert_eq!(set.migrations.len(), count);
+        // A copy of each text, and two of one while it is read.
+        let texts = u64::try_from((count + 2) * size / MIB).expect("small");
+        assert!(used <= texts + 16, "{used} MiB");
+    }
+}

@@ -86,6 +86,80 @@ async fn only_what_the_tool_has_not_applied_is_run() {
     assert_eq!(take(&fresh, MigrationFormat::GolangMigrate, &files).await, Ok(vec!["1".to_owned()]));
 }
 
+#[tokio::test]
+async fn tables_of_one_name_are_told_apart() {
+    // Supabase's services have tables of the same name.
+    let table = "CREATE SCHEMA auth; CREATE TABLE auth.schema_migrations (version varchar(255));
+                 CREATE SCHEMA realtime; CREATE TABLE realtime.schema_migrations (version bigint, inserted_at timestamp);
+                 INSERT INTO auth.schema_migrations VALUES ('20171026211738');";
+    let own = "CREATE SCHEMA supabase_migrations; CREATE TABLE supabase_migrations.schema_migrations
+               (version text, statements text[], name text);
+               INSERT INTO supabase_migrations.schema_migrations VALUES ('1')";
+    let files = [("1_a.sql", "x"), ("2_b.sql", "CREATE TABLE t2 ()")];
+    let database = with_table("take_supabase", &format!("{table} {own}")).await;
+    assert_eq!(take(&database, MigrationFormat::Supabase, &files).await, Ok(vec!["2".to_owned()]));
+    let files = [("1_a.sql", "CREATE TABLE t1 ()")];
+    let fresh = with_table("take_services", table).await;
+    assert_eq!(take(&fresh, MigrationFormat::Supabase, &files).await, Ok(vec!["1".to_owned()]));
+
+    // golang-migrate's has the last version alone: to dbmate, all before it would be pending.
+    let table = "CREATE TABLE schema_migrations (version bigint, dirty bool);
+                 INSERT INTO schema_migrations VALUES (2, false)";
+    let text = "-- migrate:up\nCREATE TABLE t1 ();\n-- migrate:down\n";
+    let database = with_table("take_not_dbmate", table).await;
+    let files = [("1_a.sql", text), ("2_b.sql", "-- migrate:up\n-- migrate:down\n")];
+    let failure = take(&database, MigrationFormat::Dbmate, &files).await.expect_err("another tool's table");
+    assert!(
+        failure.message.contains("not the table of Dbmate, by its columns (version, dirty)"),
+        "{}",
+        failure.message
+    );
+    // With dbmate's own beside it, that is read.
+    let both = format!("CREATE SCHEMA other; SET search_path TO other; {table}; SET search_path TO public;
+                        CREATE TABLE schema_migrations (version varchar); INSERT INTO schema_migrations VALUES ('1'), ('2')");
+    let database = with_table("take_dbmate", &both).await;
+    assert_eq!(take(&database, MigrationFormat::Dbmate, &files).await, Ok(Vec::new()));
+}
+
+/// The tool's checksum is one of the whole file.
+#[tokio::test]
+async fn begin_and_commit_are_part_of_the_tools_checksum() {
+    // `printf 'BEGIN;\nCREATE TABLE t1 ();\nCOMMIT;\n' | sha384sum`, and the CRC32 of its lines without their ends.
+    let text = "BEGIN;\nCREATE TABLE t1 ();\nCOMMIT;\n";
+    let table = "CREATE TABLE _sqlx_migrations (version bigint, success bool, checksum bytea);
+                 INSERT INTO _sqlx_migrations VALUES (1, true, decode('264592f155dbc58ed7df916100f1b291bbf3ab8d9db671f6166360af7472425a5ef3bcf64cfc99675367e145082cac71', 'hex'))";
+    let database = with_table("take_sqlx_wrapped", table).await;
+    assert_eq!(take(&database, MigrationFormat::Sqlx, &[("1_a.sql", text)]).await, Ok(Vec::new()));
+    let table = "CREATE TABLE flyway_schema_history (installed_rank int, version text, description text, type text,
+                 script text, checksum int, success bool);
+                 INSERT INTO flyway_schema_history VALUES (1, '1', 'a', 'SQL', 'V1__a.sql', -1701614061, true)";
+    let database = with_table("take_flyway_wrapped", table).await;
+    assert_eq!(take(&database, MigrationFormat::Flyway, &[("V1__a.sql", text)]).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_atlas_stands_for_all_before_it() {
+    let checkpoint = "-- atlas:checkpoint\n\nCREATE TABLE t1 (); CREATE TABLE t2 ();\n";
+    let files = [
+        ("1_a.sql", "CREATE TABLE t1 ();"),
+        ("2_b.sql", "CREATE TABLE t2 ();"),
+        ("3_all.sql", checkpoint),
+        ("4_d.sql", "CREATE TABLE t4 ();"),
+    ];
+    let recorded = "SELECT version_text FROM servicedb.migrations ORDER BY ordinal";
+    let fresh = with_table("atlas_fresh", "SELECT 1").await;
+    take(&fresh, MigrationFormat::Atlas, &files).await.expect("from the checkpoint on");
+    assert_eq!(query(&fresh.superuser().await, recorded).await, ["3", "4"]);
+    let table = "CREATE SCHEMA atlas_schema_revisions; CREATE TABLE atlas_schema_revisions.atlas_schema_revisions
+                 (version text, applied int, total int);
+                 INSERT INTO atlas_schema_revisions.atlas_schema_revisions VALUES ('.atlas_cloud_identifier', 0, 0),
+                 ('3', 2, 2)";
+    let taken = with_table("atlas_taken", table).await;
+    assert_eq!(take(&taken, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
+    let grown = with_table("atlas_grown", &table.replace("'3', 2, 2", "'2', 1, 1")).await;
+    assert_eq!(take(&grown, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
+}
+
 /// A database's name, the tool, its table, the files, and the reason and a part of the message of the refusal.
 type LeftCase =
     (&'static str, MigrationFormat, &'static str, &'static [(&'static str, &'static str)], &'static str, &'static str);

@@ -8,7 +8,9 @@ use std::process::Command;
 use servicedb::contract::migration::Policy;
 use servicedb::migrate::drift::catalog;
 use servicedb::migrate::drift::compare::differences;
+use servicedb::migrate::source::MigrationSet;
 
+use super::folders::Files;
 use super::{CASES, Case, ORDER, prepared};
 use crate::{Database, query, run, run_as};
 
@@ -113,7 +115,12 @@ async fn the_tools_leave_the_same_and_their_tables_are_taken_over() {
             seen.insert(case.name, "not built".to_owned());
             continue;
         }
-        seen.insert(case.name, compare(case, &tools).await);
+        let folder = Folder { name: case.name, case, files: &(case.folder)(), set: case.set() };
+        let result = match compare(&folder, &tools).await {
+            Ok(order) => recorded(case, &order),
+            Err(problem) => problem,
+        };
+        seen.insert(case.name, result);
     }
     for (name, result) in &seen {
         println!("{name}: {result}");
@@ -121,8 +128,33 @@ async fn the_tools_leave_the_same_and_their_tables_are_taken_over() {
     assert!(seen.values().all(|result| result == "the same"), "{seen:?}");
 }
 
-async fn compare(case: &Case, tools: &Path) -> String {
-    let theirs = prepared(&format!("tool_{}", case.name)).await;
+/// Records the order of a tool, or compares it with that of the record.
+fn recorded(case: &Case, order: &[String]) -> String {
+    if std::env::var_os("RECORD").is_some() {
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/migrate/layouts/expected/{}.txt", case.name));
+        let version = std::env::var(format!("VERSION_{}", case.name)).unwrap_or_default();
+        std::fs::write(file, format!("{version}\n{}\n", order.join("\n"))).expect("a file");
+    } else if order != case.expected() {
+        return format!("it ran another order than was recorded: {order:?}");
+    }
+    "the same".to_owned()
+}
+
+/// A folder, and how Servicedb reads it.
+pub struct Folder<'a> {
+    /// A part of the names of databases.
+    pub name: &'a str,
+    /// The tool.
+    pub case: &'a Case,
+    pub files: &'a Files,
+    pub set: MigrationSet,
+}
+
+/// Lets the tool and Servicedb run a folder: the order of both, or how they differ.
+pub async fn compare(folder: &Folder<'_>, tools: &Path) -> Result<Vec<String>, String> {
+    let Folder { name, case, files, set } = folder;
+    let theirs = prepared(&format!("tool_{name}")).await;
     let admin = theirs.superuser().await;
     let owner = theirs.owner();
     // What the tool creates belongs to the owner, as with Servicedb.
@@ -131,9 +163,9 @@ async fn compare(case: &Case, tools: &Path) -> String {
         theirs.name, theirs.name
     );
     admin.client.batch_execute(&role).await.expect("the role");
-    let root = std::env::temp_dir().join(format!("servicedb-tools-{}-{}", case.name, std::process::id()));
+    let root = std::env::temp_dir().join(format!("servicedb-tools-{name}-{}", std::process::id()));
     let folder = root.join("migrations");
-    for (path, text) in (case.folder)() {
+    for (path, text) in files.iter() {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         std::fs::write(path, text).expect("a file");
@@ -143,23 +175,13 @@ async fn compare(case: &Case, tools: &Path) -> String {
     let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let _ = std::fs::remove_dir_all(&root);
     if !output.status.success() {
-        return format!("{}: {words}", output.status);
+        return Err(format!("{}: {words}", output.status));
     }
     let order = query(&admin, ORDER).await;
-    if std::env::var_os("RECORD").is_some() {
-        let file =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/migrate/layouts/expected/{}.txt", case.name));
-        let version = std::env::var(format!("VERSION_{}", case.name)).unwrap_or_default();
-        std::fs::write(file, format!("{version}\n{}\n", order.join("\n"))).expect("a file");
-    } else if order != case.expected() {
-        return format!("it ran another order than was recorded: {order:?}");
-    }
-
-    let ours = prepared(&format!("servicedb_{}", case.name)).await;
-    let set = case.set();
-    let (_, failure) = run(&ours, &set).await;
+    let ours = prepared(&format!("servicedb_{name}")).await;
+    let (_, failure) = run(&ours, set).await;
     if let Some(failure) = failure {
-        return format!("Servicedb: {failure:?}");
+        return Err(format!("Servicedb: {failure:?}"));
     }
     let (left, right) = (catalog(&admin.client).await, catalog(&ours.superuser().await.client).await);
     let found = differences(&right.expect("a catalog"), &left.expect("a catalog"));
@@ -174,17 +196,18 @@ async fn compare(case: &Case, tools: &Path) -> String {
     let found: Vec<&String> =
         found.iter().filter(|line| !renamed(line) && !own.iter().any(|own| line.contains(own))).collect();
     if !found.is_empty() {
-        return format!("the catalogs differ: {found:?}");
+        return Err(format!("the catalogs differ: {found:?}"));
     }
-    if query(&ours.superuser().await, ORDER).await != order {
-        return "Servicedb ran them in another order".to_owned();
+    let here = query(&ours.superuser().await, ORDER).await;
+    if here != order {
+        return Err(format!("Servicedb ran them in the order {here:?}, and the tool in the order {order:?}"));
     }
     // The tool's own table says what it has applied: nothing is left to run.
     let policy = Policy { baseline_from_tool: true, ..Policy::default() };
-    let (done, failure) = run_as(&theirs, &set, &policy).await;
+    let (done, failure) = run_as(&theirs, set, &policy).await;
     let rows = query(&admin, "SELECT count(*) FROM servicedb.migrations WHERE status = 'completed'").await;
     if (done.applied, &failure, rows) != (0, &None, vec![set.migrations.len().to_string()]) {
-        return format!("taken over: {} applied, {failure:?}", done.applied);
+        return Err(format!("taken over: {} applied, {failure:?}", done.applied));
     }
-    "the same".to_owned()
+    Ok(order)
 }
