@@ -1,0 +1,197 @@
+//! The keys that sign tokens: a JWKS from a file or from the cluster.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey};
+use serde::Deserialize;
+
+use super::unauthorized;
+use crate::config::{self, ConfigError, Keys};
+use crate::problem::Problem;
+
+/// How often the keys are read.
+const INTERVAL: Duration = Duration::from_secs(300);
+/// How often an unknown key makes them be read before that.
+const UNKNOWN: Duration = Duration::from_secs(10);
+/// How long keys may take to arrive.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A public key.
+#[derive(Debug, Clone)]
+pub enum Key {
+    /// Modulus and exponent.
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    /// An uncompressed point of P-256.
+    P256(Vec<u8>),
+}
+
+impl Key {
+    /// Whether it has made this signature.
+    pub fn verifies(&self, algorithm: &str, signed: &[u8], signature: &[u8]) -> bool {
+        match (self, algorithm) {
+            (Self::Rsa { n, e }, "RS256") => {
+                RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature).is_ok()
+            }
+            (Self::P256(point), "ES256") => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed, signature).is_ok()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Keys with their ids.
+#[derive(Debug, Clone, Default)]
+pub struct Jwks {
+    keys: Vec<(Option<String>, Key)>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    kty: String,
+    kid: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl Jwks {
+    /// Reads a JWKS. Keys of other kinds are left out.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let document: Document = serde_json::from_slice(text)?;
+        let keys = document.keys.iter().filter_map(|member| Some((member.kid.clone(), member.key()?)));
+        Ok(Self { keys: keys.collect() })
+    }
+
+    /// The key with this id; without an id, the only one.
+    fn find(&self, id: Option<&str>) -> Option<Key> {
+        match id {
+            Some(id) => self.keys.iter().find(|(known, _)| known.as_deref() == Some(id)),
+            None => self.keys.first().filter(|_| self.keys.len() == 1),
+        }
+        .map(|(_, key)| key.clone())
+    }
+}
+
+impl Member {
+    fn key(&self) -> Option<Key> {
+        let part = |text: &Option<String>| BASE64.decode(text.as_ref()?.trim_end_matches('=')).ok();
+        match self.kty.as_str() {
+            "RSA" => Some(Key::Rsa { n: part(&self.n)?, e: part(&self.e)? }),
+            "EC" if self.crv.as_deref() == Some("P-256") => {
+                let (x, y) = (part(&self.x)?, part(&self.y)?);
+                Some(Key::P256([&[4], x.as_slice(), y.as_slice()].concat()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where the keys come from.
+pub struct KeySource {
+    file: Option<PathBuf>,
+    url: Option<(String, reqwest::Client, Option<PathBuf>)>,
+    known: RwLock<Arc<Jwks>>,
+    read: Mutex<Option<Instant>>,
+}
+
+impl KeySource {
+    /// From the settings.
+    ///
+    /// # Errors
+    /// If a file cannot be used.
+    pub fn new(keys: &Keys) -> Result<Self, ConfigError> {
+        let url = keys.url.as_ref().map(|url| Ok::<_, ConfigError>((url.clone(), client(keys)?, keys.token_file.clone())));
+        Ok(Self { file: keys.file.clone(), url: url.transpose()?, known: RwLock::default(), read: Mutex::new(None) })
+    }
+
+    /// Reads the keys at an interval.
+    pub async fn refresh(&self) {
+        loop {
+            self.read_now().await;
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// The key with this id. An unknown one may be new.
+    ///
+    /// # Errors
+    /// If there is none, or the keys were never read.
+    pub async fn find(&self, id: Option<&str>) -> Result<Key, Problem> {
+        if let Some(key) = self.known().find(id) {
+            return Ok(key);
+        }
+        let due = |read: &mut Option<Instant>| {
+            let due = read.is_none_or(|read| read.elapsed() >= UNKNOWN);
+            if due {
+                *read = Some(Instant::now());
+            }
+            due
+        };
+        let due = due(&mut self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        if due {
+            self.read_now().await;
+        }
+        let known = self.known();
+        if known.keys.is_empty() {
+            return Err(Problem::unavailable("SDB304", "the keys that verify tokens could not be read yet"));
+        }
+        known.find(id).ok_or_else(|| unauthorized("its key is not one of this cluster's"))
+    }
+
+    fn known(&self) -> Arc<Jwks> {
+        Arc::clone(&self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    async fn read_now(&self) {
+        match self.fetch().await {
+            Ok(keys) if !keys.keys.is_empty() => {
+                *self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(keys);
+            }
+            Ok(_) => tracing::warn!("the JWKS has no RSA or P-256 key; the last known keys are used"),
+            Err(problem) => tracing::warn!(problem, "the keys could not be read; the last known ones are used"),
+        }
+    }
+
+    async fn fetch(&self) -> Result<Jwks, String> {
+        let text = match (&self.file, &self.url) {
+            (Some(file), _) => tokio::fs::read(file).await.map_err(|error| error.to_string())?,
+            (None, Some((url, client, token))) => {
+                let mut request = client.get(url);
+                if let Some(path) = token {
+                    let token = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
+                    request = request.bearer_auth(token.trim());
+                }
+                let response = request.send().await.and_then(reqwest::Response::error_for_status);
+                let response = response.map_err(|error| error.to_string())?;
+                response.bytes().await.map_err(|error| error.to_string())?.to_vec()
+            }
+            (None, None) => return Err("neither a file nor a URL".to_owned()),
+        };
+        Jwks::parse(&text).map_err(|error| error.to_string())
+    }
+}
+
+fn client(keys: &Keys) -> Result<reqwest::Client, ConfigError> {
+    let mut builder = reqwest::Client::builder().timeout(TIMEOUT).https_only(true);
+    if let Some(path) = &keys.ca {
+        let invalid = |error: reqwest::Error| ConfigError::File { path: path.clone(), problem: error.to_string() };
+        let roots = reqwest::Certificate::from_pem_bundle(&config::file(path)?).map_err(invalid)?;
+        builder = builder.tls_certs_only(roots);
+    }
+    builder.build().map_err(|error| ConfigError::Setting { setting: "callers.keys", problem: error.to_string() })
+}

@@ -1,0 +1,103 @@
+//! The catalogue as it is now: compared with the schema all the time, and replaced as a whole. A request keeps the one
+//! that it began with, and none waits for a reload.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio_postgres::Client;
+
+use super::{Catalog, SETTINGS, fingerprint, read};
+use crate::database::Connector;
+use crate::problem::Problem;
+
+/// How long a request waits for a look at the schema that it has asked for.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The present catalogue.
+pub struct Current {
+    catalog: RwLock<Arc<Catalog>>,
+    looks: watch::Sender<u64>,
+    wanted: Notify,
+    fresh: AtomicBool,
+}
+
+impl Current {
+    /// With this catalogue.
+    pub fn new(catalog: Catalog) -> Arc<Self> {
+        Arc::new(Self {
+            catalog: RwLock::new(Arc::new(catalog)),
+            looks: watch::channel(0).0,
+            wanted: Notify::new(),
+            fresh: AtomicBool::new(true),
+        })
+    }
+
+    /// The catalogue.
+    pub fn get(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Whether the last look at the schema succeeded.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the schema now; whether the catalogue is another one than `than` afterwards.
+    pub async fn changed(&self, than: &Arc<Catalog>) -> bool {
+        if !Arc::ptr_eq(&self.get(), than) {
+            return true;
+        }
+        let mut looks = self.looks.subscribe();
+        self.wanted.notify_one();
+        let _ = tokio::time::timeout(LOOK, looks.changed()).await;
+        !Arc::ptr_eq(&self.get(), than)
+    }
+
+    fn set(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(catalog);
+    }
+}
+
+/// Compares the catalogue with the schema at this interval, and when a request asks for it; `on_change` runs after each
+/// replacement.
+pub async fn watch(current: Arc<Current>, connector: Connector, interval: Duration, on_change: impl Fn(&Catalog)) {
+    let mut client = None;
+    loop {
+        let asked = tokio::time::timeout(interval, current.wanted.notified()).await.is_ok();
+        let began = Instant::now();
+        match look(&current, &connector, &mut client).await {
+            Ok(Some(catalog)) => {
+                tracing::info!(collections = catalog.tables.len(), "the schema has changed");
+                current.set(catalog);
+                on_change(&current.get());
+                current.fresh.store(true, Ordering::Relaxed);
+            }
+            Ok(None) => current.fresh.store(true, Ordering::Relaxed),
+            Err(problem) => {
+                client = None;
+                if current.fresh.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(code = problem.code, "the schema could not be read; the last known one is used");
+                }
+            }
+        }
+        current.looks.send_modify(|looks| *looks += 1);
+        if asked {
+            // Requests for what is not there do not make a stream of looks.
+            tokio::time::sleep((began.elapsed() * 4).clamp(Duration::from_millis(50), Duration::from_millis(500))).await;
+        }
+    }
+}
+
+async fn look(current: &Current, connector: &Connector, client: &mut Option<Client>) -> Result<Option<Catalog>, Problem> {
+    let client = match client {
+        Some(open) if !open.is_closed() => open,
+        place => place.insert(connector.connect(SETTINGS).await?),
+    };
+    let known = current.get();
+    if fingerprint(client, &known.schemas).await? == known.fingerprint {
+        return Ok(None);
+    }
+    read(client, &known.schemas).await.map(Some)
+}

@@ -1,0 +1,254 @@
+//! The settings: one YAML file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Config {
+    /// Where requests are served.
+    pub listen: SocketAddr,
+    /// Where metrics and probes are served; nowhere, if it is absent.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The server's certificate. Without one, only loopback addresses are accepted for `listen`.
+    pub tls: Option<Tls>,
+    /// The database.
+    pub database: Database,
+    /// The exposed schemas, the default first.
+    pub schemas: Vec<String>,
+    /// Who may call.
+    pub callers: Callers,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The columns that `POST /search` looks at, by collection.
+    #[serde(default)]
+    pub search: BTreeMap<String, Vec<String>>,
+    /// The text search configuration of `POST /search`.
+    #[serde(default = "simple")]
+    pub search_configuration: String,
+}
+
+fn simple() -> String {
+    "simple".to_owned()
+}
+
+/// Files in PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tls {
+    /// The certificate with its chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// The database and the gateway's login.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Database {
+    /// Its host; the certificate of the server must name it.
+    pub host: String,
+    /// Its port.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// Its name.
+    pub name: String,
+    /// The gateway's login.
+    pub user: String,
+    /// The authority of the server's certificate, PEM. Without one, the connection has no TLS, and only loopback
+    /// addresses are accepted.
+    pub ca: Option<PathBuf>,
+    /// The client certificate of the login, and its key.
+    pub client: Option<Tls>,
+    /// A file with the login's password.
+    pub password_file: Option<PathBuf>,
+}
+
+fn postgres_port() -> u16 {
+    5432
+}
+
+/// Who may call, and as which role.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Callers {
+    /// `iss` of the tokens.
+    pub issuer: String,
+    /// `aud` of the tokens: of this database only.
+    pub audience: String,
+    /// The keys that sign tokens.
+    pub keys: Keys,
+    /// The role of each ServiceAccount.
+    pub roles: Vec<CallerRole>,
+}
+
+/// Where the keys are: one of both.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Keys {
+    /// A JWKS file.
+    pub file: Option<PathBuf>,
+    /// A JWKS at an https URL, such as `https://kubernetes.default.svc/openid/v1/jwks`.
+    pub url: Option<String>,
+    /// The authority of the URL's certificate.
+    pub ca: Option<PathBuf>,
+    /// The token that is sent there.
+    pub token_file: Option<PathBuf>,
+}
+
+/// A ServiceAccount and its role.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CallerRole {
+    /// `<namespace>/<name>`.
+    pub service_account: String,
+    /// The role in the database, which the login may `SET`.
+    pub role: String,
+}
+
+/// Limits of requests and of the pool.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Limits {
+    /// The largest body of a request.
+    pub body_bytes: usize,
+    /// The most conditions of a request.
+    pub conditions: usize,
+    /// The most levels of conditions, and of embedding.
+    pub depth: usize,
+    /// The most rows of an answer; a larger `limit` is lowered to it. Absent: no bound.
+    pub rows: Option<u64>,
+    /// Up to this size an answer is sent whole, with its length and its range; beyond it, row by row.
+    pub buffer_bytes: usize,
+    /// The largest answer of a write.
+    pub write_answer_bytes: usize,
+    /// The longest time of a statement.
+    pub statement_milliseconds: u64,
+    /// Connections to the database.
+    pub connections: usize,
+    /// Requests that may wait for a connection.
+    pub waiting: usize,
+    /// How long a request waits for one.
+    pub wait_milliseconds: u64,
+    /// Connections of clients.
+    pub clients: usize,
+    /// Interactive transactions of a caller.
+    pub transactions_of_a_caller: usize,
+    /// The longest time of an interactive transaction without a call.
+    pub transaction_idle_seconds: u64,
+    /// The longest time of an interactive transaction.
+    pub transaction_seconds: u64,
+    /// The operations of a transaction sent at once.
+    pub operations: usize,
+    /// How often the schema is compared with the catalogue.
+    pub schema_seconds: u64,
+    /// A statement that takes longer is logged.
+    pub slow_milliseconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 8 << 20,
+            conditions: 200,
+            depth: 16,
+            rows: None,
+            buffer_bytes: 256 << 10,
+            write_answer_bytes: 32 << 20,
+            statement_milliseconds: 30_000,
+            connections: 10,
+            waiting: 200,
+            wait_milliseconds: 2_000,
+            clients: 2_000,
+            transactions_of_a_caller: 4,
+            transaction_idle_seconds: 10,
+            transaction_seconds: 60,
+            operations: 100,
+            schema_seconds: 2,
+            slow_milliseconds: 1_000,
+        }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The problem.
+        problem: String,
+    },
+    /// A setting.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// The problem.
+        problem: String,
+    },
+}
+
+/// Reads a file that the settings name.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn file(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|error| ConfigError::File { path: path.to_owned(), problem: error.to_string() })
+}
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a setting cannot be used.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = file(path)?;
+        let config: Self = serde_yaml::from_slice(&text)
+            .map_err(|error| ConfigError::File { path: path.to_owned(), problem: error.to_string() })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |setting, problem: &str| Err(ConfigError::Setting { setting, problem: problem.to_owned() });
+        if self.schemas.is_empty() {
+            return refuse("schemas", "name at least one");
+        }
+        if self.schemas.iter().any(|schema| schema == "servicedb" || schema.starts_with("pg_") || schema == "information_schema") {
+            return refuse("schemas", "servicedb's own schema and PostgreSQL's are never exposed");
+        }
+        if self.tls.is_none() && !self.listen.ip().is_loopback() {
+            return refuse("tls", "without a certificate only a loopback address is served");
+        }
+        let local = ["localhost", "127.0.0.1", "::1"].contains(&self.database.host.as_str()) || self.database.host.starts_with('/');
+        if self.database.ca.is_none() && !local {
+            return refuse("database.ca", "without an authority only a local database is used");
+        }
+        if self.callers.keys.file.is_some() == self.callers.keys.url.is_some() {
+            return refuse("callers.keys", "name a file or a URL");
+        }
+        if self.callers.keys.url.as_ref().is_some_and(|url| !url.starts_with("https://")) {
+            return refuse("callers.keys.url", "only https is used");
+        }
+        let mut accounts: Vec<_> = self.callers.roles.iter().map(|caller| &caller.service_account).collect();
+        accounts.sort();
+        if accounts.windows(2).any(|pair| pair[0] == pair[1]) {
+            return refuse("callers.roles", "a service account is named twice");
+        }
+        if self.callers.roles.iter().any(|caller| !caller.service_account.contains('/') || caller.role.is_empty()) {
+            return refuse("callers.roles", "each names a service account as <namespace>/<name>, and a role");
+        }
+        if self.limits.connections == 0 || self.limits.depth == 0 || self.limits.depth > 64 {
+            return refuse("limits", "connections is at least 1, depth between 1 and 64");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! Connections to the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{CancelToken, Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::{self, ConfigError, Database};
+use crate::problem::Problem;
+
+/// The longest time of a login.
+const LOGIN: Duration = Duration::from_secs(10);
+/// The longest time that a cancel request may take.
+const CANCEL: Duration = Duration::from_secs(5);
+
+/// Makes connections. Certificates and password are read at each, since they are renewed.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    database: Database,
+}
+
+impl Connector {
+    /// For this database.
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// A connection with these startup options.
+    ///
+    /// # Errors
+    /// If the server refuses or does not answer.
+    pub async fn connect(&self, options: &str) -> Result<Client, Problem> {
+        let password = self.password().map_err(unusable)?;
+        let mut config = Config::new();
+        config
+            .host(&self.database.host)
+            .port(self.database.port)
+            .dbname(&self.database.name)
+            .user(&self.database.user)
+            .application_name("servicedb-gateway")
+            .options(options)
+            .connect_timeout(Duration::from_secs(5))
+            .keepalives_idle(Duration::from_secs(15))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(30));
+        if let Some(password) = password {
+            config.password(password.expose_secret());
+        }
+        let client = match self.tls().map_err(unusable)? {
+            Some(tls) => {
+                config.ssl_mode(SslMode::Require);
+                let (client, connection) = in_time(config.connect(tls)).await?;
+                drop(tokio::spawn(connection));
+                client
+            }
+            None => {
+                let (client, connection) = in_time(config.connect(NoTls)).await?;
+                drop(tokio::spawn(connection));
+                client
+            }
+        };
+        Ok(client)
+    }
+
+    /// Asks the server to end what a connection runs.
+    pub async fn cancel(&self, token: CancelToken) {
+        let cancelled = async {
+            match self.tls() {
+                Ok(Some(tls)) => token.cancel_query(tls).await,
+                Ok(None) => token.cancel_query(NoTls).await,
+                Err(_) => Ok(()),
+            }
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(CANCEL, cancelled).await {
+            tracing::debug!(%error, "a statement could not be cancelled");
+        }
+    }
+
+    fn password(&self) -> Result<Option<SecretString>, ConfigError> {
+        let Some(path) = &self.database.password_file else { return Ok(None) };
+        let text = String::from_utf8_lossy(&config::file(path)?).trim_end().to_owned();
+        Ok(Some(SecretString::from(text)))
+    }
+
+    fn tls(&self) -> Result<Option<MakeRustlsConnect>, ConfigError> {
+        let Some(ca) = &self.database.ca else { return Ok(None) };
+        let invalid = |path: &std::path::Path, error: &dyn std::fmt::Display| ConfigError::File {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&config::file(ca)?) {
+            let certificate = certificate.map_err(|error| invalid(ca, &error))?;
+            roots.add(certificate).map_err(|error| invalid(ca, &error))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid(ca, &error))?
+            .with_root_certificates(roots);
+        let config = match &self.database.client {
+            None => builder.with_no_client_auth(),
+            Some(files) => {
+                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&config::file(&files.certificate)?).collect();
+                let chain = chain.map_err(|error| invalid(&files.certificate, &error))?;
+                let key = PrivateKeyDer::from_pem_slice(&config::file(&files.key)?).map_err(|error| invalid(&files.key, &error))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| invalid(&files.certificate, &error))?
+            }
+        };
+        Ok(Some(MakeRustlsConnect::new(config)))
+    }
+}
+
+/// Startup options of a session as this role: they count before the first statement, and `RESET` brings them back.
+pub fn session(role: &str, schemas: &[String], statement_milliseconds: u64, claims: &str) -> String {
+    let path: Vec<_> = schemas.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
+    let settings = [
+        format!("role={role}"),
+        format!("search_path={}", path.join(",")),
+        format!("statement_timeout={statement_milliseconds}"),
+        "lock_timeout=10000".to_owned(),
+        "idle_in_transaction_session_timeout=30000".to_owned(),
+        "datestyle=ISO".to_owned(),
+        "client_encoding=UTF8".to_owned(),
+        "standard_conforming_strings=on".to_owned(),
+        format!("request.jwt.claims={claims}"),
+    ];
+    settings.iter().map(|setting| format!("-c {}", escaped(setting))).collect::<Vec<_>>().join(" ")
+}
+
+/// Spaces and backslashes within one startup option.
+fn escaped(option: &str) -> String {
+    option.replace('\\', "\\\\").replace(' ', "\\ ")
+}
+
+async fn in_time<T>(login: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Problem> {
+    match tokio::time::timeout(LOGIN, login).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => {
+            let cause = error.as_db_error().map_or_else(|| sources(&error), |db| format!("{} ({})", db.message(), db.code().code()));
+            tracing::warn!(cause, "the database refused a connection, or could not be reached");
+            Err(down())
+        }
+        Err(_) => {
+            tracing::warn!("the database accepted a connection and did not answer");
+            Err(down())
+        }
+    }
+}
+
+fn sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+fn unusable(error: ConfigError) -> Problem {
+    tracing::error!(%error, "the settings of the database cannot be used");
+    down()
+}
+
+fn down() -> Problem {
+    let mut problem = Problem::unavailable("08001", "the database cannot be reached");
+    problem.connection_lost = true;
+    problem
+}

@@ -1,0 +1,279 @@
+//! The pool: connections as the role of a caller, bounded in all, with a bounded queue in front.
+//!
+//! A connection belongs to one caller: role and claims are set when it is opened, so that a read is one statement.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::{Client, Statement};
+
+use super::breaker::Breaker;
+use super::connect::{Connector, session};
+use crate::config::Limits;
+use crate::problem::Problem;
+
+/// How many prepared statements a connection keeps.
+const STATEMENTS: usize = 200;
+/// How long a connection is used. New ones see renewed certificates and changed rights to log in.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// Who calls: a ServiceAccount and its role.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// `<namespace>/<name>`.
+    pub name: Arc<str>,
+    /// The role in the database.
+    pub role: Arc<str>,
+}
+
+/// An open connection.
+struct Connection {
+    client: Client,
+    statements: HashMap<String, Statement>,
+    opened: Instant,
+    /// The catalogue's fingerprint that its statements were prepared under.
+    fingerprint: u64,
+}
+
+/// See the module.
+pub struct Pool {
+    connector: Connector,
+    limits: Limits,
+    schemas: Vec<String>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    idle: Mutex<HashMap<Caller, Vec<Connection>>>,
+    breaker: Breaker,
+    /// A number that changes with the catalogue.
+    generation: AtomicU64,
+}
+
+/// Numbers for metrics and `/connections`.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct PoolState {
+    /// The largest number of connections.
+    pub limit: usize,
+    /// In use.
+    pub active: usize,
+    /// Open and unused.
+    pub idle: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Whether requests fail at once since the database cannot be reached.
+    pub breaker_open: bool,
+}
+
+impl Pool {
+    /// A pool without connections.
+    pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
+        Arc::new(Self {
+            permits: Arc::new(Semaphore::new(limits.connections)),
+            connector,
+            limits,
+            schemas,
+            waiting: AtomicUsize::new(0),
+            idle: Mutex::default(),
+            breaker: Breaker::default(),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// Prepared statements of before count no longer.
+    pub fn catalog_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its numbers.
+    pub fn state(&self) -> PoolState {
+        PoolState {
+            limit: self.limits.connections,
+            active: self.limits.connections.saturating_sub(self.permits.available_permits()),
+            idle: self.lock().values().map(Vec::len).sum(),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            breaker_open: self.breaker.is_open(Instant::now()),
+        }
+    }
+
+    /// A connection as this caller.
+    ///
+    /// # Errors
+    /// If none gets free in time, too many wait, or the database cannot be reached.
+    pub async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, Problem> {
+        let permit = self.permit().await?;
+        let connection = match self.take(caller) {
+            Some(connection) => connection,
+            None => self.open(caller).await?,
+        };
+        Ok(Lease {
+            connection: Some(connection),
+            caller: caller.clone(),
+            pool: Arc::clone(self),
+            clean: true,
+            _permit: permit,
+        })
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waits = Waits::new(&self.waiting);
+        if waits.before >= self.limits.waiting {
+            return Err(busy());
+        }
+        let acquire = Arc::clone(&self.permits).acquire_owned();
+        match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), acquire).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(busy()),
+        }
+    }
+
+    /// An idle connection of this caller. Where there is none, one of another caller makes room.
+    fn take(&self, caller: &Caller) -> Option<Connection> {
+        let mut idle = self.lock();
+        while let Some(connection) = idle.get_mut(caller).and_then(Vec::pop) {
+            if !connection.client.is_closed() && connection.opened.elapsed() < LIFETIME {
+                return Some(connection);
+            }
+        }
+        let open = idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.permits.available_permits();
+        if open > self.limits.connections {
+            if let Some(other) = idle.values_mut().find(|connections| !connections.is_empty()) {
+                other.remove(0);
+            }
+        }
+        idle.retain(|_, connections| !connections.is_empty());
+        None
+    }
+
+    async fn open(&self, caller: &Caller) -> Result<Connection, Problem> {
+        if let Err(wait) = self.breaker.allows(Instant::now()) {
+            let mut problem = Problem::unavailable("08001", "the database cannot be reached");
+            problem.retry_after = Some(wait.as_secs() + 1);
+            return Err(problem);
+        }
+        let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
+        let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
+        match self.connector.connect(&options).await {
+            Ok(client) => {
+                self.breaker.succeeded();
+                let fingerprint = self.generation.load(Ordering::Relaxed);
+                Ok(Connection { client, statements: HashMap::new(), opened: Instant::now(), fingerprint })
+            }
+            Err(problem) => {
+                self.breaker.failed(Instant::now());
+                Err(problem)
+            }
+        }
+    }
+
+    /// Closes all unused connections: one was found broken, and the others may be.
+    fn forget_idle(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Caller, Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Counts a waiting request.
+struct Waits<'a> {
+    count: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> Waits<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        Self { before: count.fetch_add(1, Ordering::Relaxed), count }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn busy() -> Problem {
+    Problem::unavailable("PGRST003", "all connections to the database are in use")
+}
+
+/// A connection in use. It returns to the pool if nothing is left open on it; otherwise what it runs is cancelled, and
+/// it is closed.
+pub struct Lease {
+    connection: Option<Connection>,
+    caller: Caller,
+    pool: Arc<Pool>,
+    clean: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.connection.as_ref().expect("a lease has its connection until it ends").client
+    }
+
+    /// Whose it is.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Something begins on it that must be ended.
+    pub fn begin(&mut self) {
+        self.clean = false;
+    }
+
+    /// Nothing is open on it.
+    pub fn end(&mut self) {
+        self.clean = true;
+    }
+
+    /// Restores what the statements of functions may have changed: role and settings.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub async fn restore(&mut self) -> Result<(), Problem> {
+        self.client().batch_execute("RESET ALL; RESET ROLE").await.map_err(Problem::from)
+    }
+
+    /// A prepared statement.
+    ///
+    /// # Errors
+    /// Any error of the server.
+    pub async fn prepare(&mut self, sql: &str) -> Result<Statement, Problem> {
+        let generation = self.pool.generation.load(Ordering::Relaxed);
+        let connection = self.connection.as_mut().expect("a lease has its connection until it ends");
+        if connection.fingerprint != generation || connection.statements.len() >= STATEMENTS {
+            connection.statements.clear();
+            connection.fingerprint = generation;
+        }
+        if let Some(known) = connection.statements.get(sql) {
+            return Ok(known.clone());
+        }
+        let statement = connection.client.prepare(sql).await?;
+        connection.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if connection.client.is_closed() {
+            self.pool.forget_idle();
+        } else if self.clean {
+            self.pool.lock().entry(self.caller.clone()).or_default().push(connection);
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (token, connector) = (connection.client.cancel_token(), self.pool.connector.clone());
+            runtime.spawn(async move {
+                connector.cancel(token).await;
+                drop(connection);
+            });
+        }
+    }
+}

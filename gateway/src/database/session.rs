@@ -1,0 +1,94 @@
+//! A session of one request or transaction: its connection is taken when the first statement needs it, so that a request
+//! that is refused for its content occupies none.
+
+use std::sync::Arc;
+
+use super::pool::{Caller, Lease, Pool};
+use crate::problem::{Problem, lost};
+
+/// See the module.
+pub struct Session {
+    pool: Arc<Pool>,
+    caller: Caller,
+    begin: Option<String>,
+    lease: Option<Lease>,
+    restore: bool,
+}
+
+impl Session {
+    /// Without a connection yet. Its first statement comes after `begin`, if there is one.
+    pub fn new(pool: &Arc<Pool>, caller: &Caller, begin: Option<&str>) -> Self {
+        let (pool, caller) = (Arc::clone(pool), caller.clone());
+        Self { pool, caller, begin: begin.map(str::to_owned), lease: None, restore: false }
+    }
+
+    /// Whether its statements are in a transaction.
+    pub fn is_transaction(&self) -> bool {
+        self.begin.is_some()
+    }
+
+    /// What it runs may change role and settings: they are restored at its end.
+    pub fn runs_functions(&mut self) {
+        self.restore = true;
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    /// If none gets free in time, or the database cannot be reached.
+    pub async fn lease(&mut self) -> Result<&mut Lease, Problem> {
+        if self.lease.is_none() {
+            let mut lease = self.pool.lease(&self.caller).await?;
+            lease.begin();
+            if let Some(begin) = &self.begin {
+                lease.client().batch_execute(begin).await?;
+            }
+            self.lease = Some(lease);
+        }
+        self.lease.as_mut().ok_or_else(lost)
+    }
+
+    /// The connection, for a stream.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub async fn into_lease(mut self) -> Result<Lease, Problem> {
+        self.lease().await?;
+        self.lease.take().ok_or_else(lost)
+    }
+
+    /// Rolls it back.
+    pub async fn abandon(self) {
+        // The failure stands for any: its result is not used.
+        drop(self.finish::<()>(Err(Problem::request("", "rolled back"))).await);
+    }
+
+    /// Ends it: commits after success, rolls back after a failure, and gives the connection back.
+    ///
+    /// # Errors
+    /// The failure, or that of the commit.
+    pub async fn finish<T>(mut self, result: Result<T, Problem>) -> Result<T, Problem> {
+        let Some(mut lease) = self.lease.take() else { return result };
+        let end = match (&result, &self.begin) {
+            (Err(problem), _) if problem.connection_lost => return result,
+            (_, None) => "",
+            (Ok(_), Some(_)) => "COMMIT",
+            (Err(_), Some(_)) => "ROLLBACK",
+        };
+        if !end.is_empty() {
+            let ended = lease.client().batch_execute(end).await.map_err(Problem::from);
+            // A commit that the server refused (a deferred constraint) has ended the transaction, too.
+            if let Err(problem) = ended {
+                if !problem.connection_lost {
+                    lease.end();
+                }
+                return result.and(Err(problem));
+            }
+        }
+        if self.restore && lease.restore().await.is_err() {
+            return result;
+        }
+        lease.end();
+        result
+    }
+}

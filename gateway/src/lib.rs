@@ -1,0 +1,19 @@
+//! The data gateway: REST in PostgREST's dialect in front of one PostgreSQL database.
+//!
+//! A request passes these, in reading order:
+//!
+//! 1. [`serve`]: HTTP. It authenticates the caller ([`auth`]: a ServiceAccount token and its role), finds the
+//!    collection in the [`catalog`], and turns an error of any part into an answer ([`problem`]).
+//! 2. [`request`]: the query string, or a JSON tree, as a [`request::Query`]; [`validate`]: all faults of a body.
+//! 3. [`sql`]: one statement. Names come from the catalogue, values are parameters only, and PostgreSQL makes the JSON.
+//! 4. [`database`]: a connection as the caller's role, and the rows as they arrive.
+
+pub mod auth;
+pub mod catalog;
+pub mod config;
+pub mod database;
+pub mod problem;
+pub mod request;
+pub mod serve;
+pub mod sql;
+pub mod validate;

@@ -1,0 +1,103 @@
+//! The data gateway's program.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use servicedb_gateway::auth::Authenticator;
+use servicedb_gateway::catalog::{self, Current};
+use servicedb_gateway::config::Config;
+use servicedb_gateway::database::{Connector, Pool};
+use servicedb_gateway::serve::{self, App, Certificate, Metrics, Transactions};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// REST in PostgREST's dialect in front of one PostgreSQL database.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The settings, YAML.
+    #[arg(long, env = "SERVICEDB_GATEWAY_CONFIG")]
+    config: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The one provider of TLS, for what asks for the process's default.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(&Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error, "the gateway cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let config = Config::read(&arguments.config).map_err(|error| text(&error))?;
+    let auth = Authenticator::new(&config.callers).map_err(|error| text(&error))?;
+    let certificate = config.tls.as_ref().map(Certificate::read).transpose().map_err(|error| text(&error))?.map(Arc::new);
+    let connector = Connector::new(config.database.clone());
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("listen: {error}"))?;
+    let current = Current::new(first_catalog(&connector, &config).await);
+    let pool = Pool::new(connector.clone(), config.limits.clone(), config.schemas.clone());
+    let app = Arc::new(App {
+        current: Arc::clone(&current),
+        pool: Arc::clone(&pool),
+        connector: connector.clone(),
+        auth,
+        metrics: Metrics::default(),
+        transactions: Transactions::default(),
+        config,
+    });
+
+    let (stop, stopped) = watch::channel(false);
+    let interval = Duration::from_secs(app.config.limits.schema_seconds);
+    tokio::spawn(catalog::watch(current, connector, interval, move |_| pool.catalog_changed()));
+    let shared = Arc::clone(&app);
+    tokio::spawn(async move { shared.auth.refresh().await });
+    let shared = Arc::clone(&app);
+    tokio::spawn(async move { shared.transactions.sweep(&shared.config.limits).await });
+    if let Some(certificate) = certificate.clone() {
+        tokio::spawn(async move { certificate.renew().await });
+    }
+    if let Some(address) = app.config.metrics_listen {
+        let listener = TcpListener::bind(address).await.map_err(|error| format!("metricsListen: {error}"))?;
+        tokio::spawn(serve::serve(listener, serve::metrics_router(Arc::clone(&app)), None, 50, stopped.clone()));
+    }
+    tracing::info!(listen = %app.config.listen, "serving");
+    let clients = app.config.limits.clients;
+    let serving = tokio::spawn(serve::serve(listener, serve::router(app), certificate, clients, stopped));
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending");
+    let _ = stop.send(true);
+    serving.await.map_err(|error| text(&error))
+}
+
+/// The catalogue at the start; an unreachable database is waited for.
+async fn first_catalog(connector: &Connector, config: &Config) -> catalog::Catalog {
+    loop {
+        let read = async {
+            let client = connector.connect(catalog::SETTINGS).await?;
+            catalog::read(&client, &config.schemas).await
+        };
+        match read.await {
+            Ok(catalog) => return catalog,
+            Err(problem) => tracing::warn!(code = problem.code, "the schema cannot be read yet: {}", problem.message),
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}

@@ -1,0 +1,205 @@
+//! Errors, as RFC 9457 problem details with PostgREST's `code`, `message`, `details` and `hint` as members.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use tokio_postgres::error::{DbError, SqlState};
+
+/// An answer other than the one that was asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// PostgreSQL's SQLSTATE, PostgREST's code, or one of ours.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// More about it.
+    pub details: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Each fault of a body.
+    pub faults: Vec<Fault>,
+    /// After how many seconds the request may succeed.
+    pub retry_after: Option<u64>,
+    /// Whether the connection may be used no longer.
+    pub connection_lost: bool,
+}
+
+/// One fault of a body.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Fault {
+    /// Where: a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem without details.
+    pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.to_owned(),
+            message: message.into(),
+            details: None,
+            hint: None,
+            faults: Vec::new(),
+            retry_after: None,
+            connection_lost: false,
+        }
+    }
+
+    /// A request that cannot be carried out as it is (400).
+    pub fn request(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// Something that is not there (404).
+    pub fn missing(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    /// A database that does not answer, or has no room (503).
+    pub fn unavailable(code: &str, message: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        problem.retry_after = Some(1);
+        problem
+    }
+
+    /// Adds details.
+    #[must_use]
+    pub fn details(mut self, details: impl Into<String>) -> Self {
+        self.details = Some(details.into());
+        self
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// All faults of a body.
+    pub fn invalid(faults: Vec<Fault>) -> Self {
+        let mut problem = Self::request("SDB100", "the body does not fit the collection");
+        problem.details =
+            Some(faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.message)).collect::<Vec<_>>().join("; "));
+        problem.faults = faults;
+        problem
+    }
+
+    /// The answer's body.
+    pub fn body(&self) -> Value {
+        let mut body = Map::new();
+        body.insert("type".into(), json!(format!("urn:servicedb:problem:{}", self.code)));
+        body.insert("title".into(), json!(self.status.canonical_reason().unwrap_or("Error")));
+        body.insert("status".into(), json!(self.status.as_u16()));
+        body.insert("detail".into(), json!(self.message));
+        body.insert("code".into(), json!(self.code));
+        body.insert("message".into(), json!(self.message));
+        body.insert("details".into(), json!(self.details));
+        body.insert("hint".into(), json!(self.hint));
+        if !self.faults.is_empty() {
+            body.insert("errors".into(), json!(self.faults));
+        }
+        Value::Object(body)
+    }
+
+    /// Whether the catalogue may be older than the schema.
+    pub fn suggests_another_schema(&self) -> bool {
+        ["42P01", "42703", "42883", "3F000", "42704", "PGRST204", "PGRST205", "PGRST200", "PGRST202"]
+            .contains(&self.code.as_str())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body().to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json; charset=utf-8"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The answer to an error of the database.
+impl From<tokio_postgres::Error> for Problem {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(db) => of_database(db),
+            None => {
+                tracing::debug!(%error, "a connection to the database failed");
+                lost()
+            }
+        }
+    }
+}
+
+/// A connection that ended under a request.
+pub fn lost() -> Problem {
+    let mut problem = Problem::unavailable("08006", "the connection to the database was lost");
+    problem.details = Some("whether a write was carried out is not known".to_owned());
+    problem.connection_lost = true;
+    problem
+}
+
+/// An error that the server reported. Its message is passed on where it is about the caller's data.
+fn of_database(db: &DbError) -> Problem {
+    let code = db.code().code();
+    let status = status(db.code());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let mut problem = Problem::unavailable(code, "the database is not available");
+        problem.connection_lost = true;
+        return problem;
+    }
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        // The text may be about the statement, which is ours.
+        tracing::error!(sqlstate = code, message = db.message(), "a statement of the gateway failed");
+        return Problem::new(status, code, "the database reported an error that the gateway did not expect");
+    }
+    let mut problem = Problem::new(status, code, db.message());
+    problem.details = db.detail().map(str::to_owned);
+    problem.hint = db.hint().map(str::to_owned);
+    if status == StatusCode::CONFLICT && code.starts_with("40") {
+        problem.retry_after = Some(0);
+    }
+    problem
+}
+
+/// The status for a SQLSTATE.
+fn status(state: &SqlState) -> StatusCode {
+    let code = state.code();
+    match code {
+        "23505" | "23503" | "23P01" | "40001" | "40P01" | "55P03" => StatusCode::CONFLICT,
+        "42501" => StatusCode::FORBIDDEN,
+        "42P01" | "3F000" => StatusCode::NOT_FOUND,
+        "57014" => StatusCode::GATEWAY_TIMEOUT,
+        "25P04" | "25P03" => StatusCode::GATEWAY_TIMEOUT,
+        "25006" => StatusCode::METHOD_NOT_ALLOWED,
+        "53300" | "53200" | "53400" => StatusCode::SERVICE_UNAVAILABLE,
+        "54000" | "54001" | "54011" | "54023" => StatusCode::BAD_REQUEST,
+        "42703" | "42883" | "42804" | "42846" | "42704" | "42803" | "42P10" | "42725" | "428C9" | "42P18" | "42702" => {
+            StatusCode::BAD_REQUEST
+        }
+        _ if code.starts_with("PT") => {
+            code[2..].parse().ok().and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_REQUEST)
+        }
+        _ => match &code[..2] {
+            "08" | "57" => StatusCode::SERVICE_UNAVAILABLE,
+            // An aborted transaction.
+            "25" => StatusCode::CONFLICT,
+            "28" => StatusCode::FORBIDDEN,
+            "0A" | "26" | "34" | "42" | "53" | "54" | "55" | "58" | "F0" | "XX" => StatusCode::INTERNAL_SERVER_ERROR,
+            // The caller's data, and what functions of the schema raise.
+            _ => StatusCode::BAD_REQUEST,
+        },
+    }
+}

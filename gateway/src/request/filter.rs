@@ -1,0 +1,184 @@
+//! Conditions: `gte.18`, `not.in.(1,2)`, `or=(a.eq.1,and(b.gt.2,c.is.null))`.
+
+use super::cursor::Cursor;
+use super::{Bounds, Condition, Field, Is, Operator, Quantifier, Test, TextForm};
+use crate::problem::Problem;
+
+/// The condition of a column: everything after the `=` of the query string.
+pub(super) fn condition(field: Field, text: &str, bounds: &mut Bounds) -> Result<Condition, Problem> {
+    bounds.take()?;
+    let mut cursor = Cursor::new(text);
+    let condition = test(field, &mut cursor, false)?;
+    if cursor.is_at_end() { Ok(condition) } else { Err(cursor.unexpected("the end")) }
+}
+
+/// The members of `and=(…)` or `or=(…)`.
+pub(super) fn members(text: &str, bounds: &mut Bounds) -> Result<Vec<Condition>, Problem> {
+    let mut cursor = Cursor::new(text);
+    let found = list(&mut cursor, bounds)?;
+    if cursor.is_at_end() { Ok(found) } else { Err(cursor.unexpected("the end")) }
+}
+
+/// Conditions in parentheses.
+fn list(cursor: &mut Cursor<'_>, bounds: &mut Bounds) -> Result<Vec<Condition>, Problem> {
+    let mut inner = bounds.below()?;
+    cursor.expect("(")?;
+    let mut found = Vec::new();
+    loop {
+        found.push(member(cursor, &mut inner)?);
+        if !cursor.skip(",") {
+            break;
+        }
+    }
+    cursor.expect(")")?;
+    bounds.conditions = inner.conditions;
+    Ok(found)
+}
+
+/// One condition in a list.
+fn member(cursor: &mut Cursor<'_>, bounds: &mut Bounds) -> Result<Condition, Problem> {
+    while cursor.skip(" ") {}
+    let negated = ["not.and(", "not.or("].iter().any(|start| cursor.rest().starts_with(start)) && cursor.skip("not.");
+    let condition = if cursor.rest().starts_with("and(") {
+        cursor.skip("and");
+        Condition::All(list(cursor, bounds)?)
+    } else if cursor.rest().starts_with("or(") {
+        cursor.skip("or");
+        Condition::Any(list(cursor, bounds)?)
+    } else {
+        bounds.take()?;
+        let field = cursor.field()?;
+        cursor.expect(".")?;
+        test(field, cursor, true)?
+    };
+    Ok(if negated { Condition::Not(Box::new(condition)) } else { condition })
+}
+
+/// `[not.]operator.value`.
+fn test(field: Field, cursor: &mut Cursor<'_>, nested: bool) -> Result<Condition, Problem> {
+    let negated = cursor.skip("not.");
+    let name = cursor.until(&['.', '(']);
+    let test = if name == "in" {
+        cursor.expect(".")?;
+        Test::In(values(cursor)?)
+    } else if name == "is" {
+        cursor.expect(".")?;
+        let value = value(cursor, nested)?;
+        Test::Is(is(&value)?)
+    } else if let Some(form) = TextForm::named(name) {
+        let configuration = parenthesised(cursor)?;
+        cursor.expect(".")?;
+        Test::Text { form, configuration, query: value(cursor, nested)? }
+    } else if let Some(operator) = Operator::named(name) {
+        let quantifier = match parenthesised(cursor)?.as_deref() {
+            None => None,
+            Some("any") if operator.is_quantifiable() => Some(Quantifier::Any),
+            Some("all") if operator.is_quantifiable() => Some(Quantifier::All),
+            Some(other) => return Err(Problem::request("PGRST100", format!("\"{name}({other})\" is no operator"))),
+        };
+        cursor.expect(".")?;
+        Test::Compare { operator, quantifier, value: value(cursor, nested)? }
+    } else {
+        return Err(unknown_operator(name));
+    };
+    let condition = Condition::Test { field, test };
+    Ok(if negated { Condition::Not(Box::new(condition)) } else { condition })
+}
+
+/// The error about an operator that does not exist.
+pub(super) fn unknown_operator(name: &str) -> Problem {
+    Problem::request("PGRST100", format!("\"{}\" is no operator", super::cursor::shortened(name)))
+        .details("a condition has the form operator.value")
+        .hint("eq, neq, gt, gte, lt, lte, like, ilike, match, imatch, in, is, isdistinct, fts, plfts, phfts, wfts, cs, cd, ov, sl, sr, nxr, nxl, adj")
+}
+
+/// What `is` tests for.
+pub(super) fn is(value: &str) -> Result<Is, Problem> {
+    Ok(match value.to_ascii_lowercase().as_str() {
+        "null" => Is::Null,
+        "not_null" => Is::NotNull,
+        "true" => Is::True,
+        "false" => Is::False,
+        "unknown" => Is::Unknown,
+        _ => {
+            return Err(Problem::request("PGRST100", "\"is\" takes null, not_null, true, false or unknown"));
+        }
+    })
+}
+
+/// `(…)` after an operator.
+fn parenthesised(cursor: &mut Cursor<'_>) -> Result<Option<String>, Problem> {
+    if !cursor.skip("(") {
+        return Ok(None);
+    }
+    let inner = cursor.until(&[')']).to_owned();
+    cursor.expect(")")?;
+    Ok(Some(inner))
+}
+
+/// A value: the whole rest; in a list, a quoted text, an array or range, or a text up to the next comma or parenthesis.
+fn value(cursor: &mut Cursor<'_>, nested: bool) -> Result<String, Problem> {
+    if !nested {
+        return Ok(cursor.until(&[]).to_owned());
+    }
+    if cursor.rest().starts_with('"') {
+        return cursor.quoted();
+    }
+    for (open, close) in [("{", '}'), ("[", ']')] {
+        if cursor.rest().starts_with(open) {
+            return braced(cursor, close);
+        }
+    }
+    Ok(cursor.until(&[',', ')']).to_owned())
+}
+
+/// An array, object or range: up to the brace that ends it, quoted texts taken as they are.
+fn braced(cursor: &mut Cursor<'_>, close: char) -> Result<String, Problem> {
+    let rest = cursor.rest();
+    let open = rest.chars().next().unwrap_or('{');
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for (offset, next) in rest.char_indices() {
+        match next {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            // A range may end in a parenthesis, and begins no other one.
+            ')' if close == ']' && depth == 1 => return Ok(taken(cursor, offset + 1)),
+            _ if next == open => depth += 1,
+            _ if next == close => {
+                depth -= 1;
+                if depth == 0 {
+                    return Ok(taken(cursor, offset + 1));
+                }
+            }
+            _ => {}
+        }
+    }
+    cursor.until(&[]);
+    Err(cursor.unexpected(&format!("\"{close}\"")))
+}
+
+/// Steps over this many bytes.
+fn taken(cursor: &mut Cursor<'_>, length: usize) -> String {
+    let found = cursor.rest()[..length].to_owned();
+    cursor.skip(&found);
+    found
+}
+
+/// The values of `in.(…)`.
+fn values(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Problem> {
+    cursor.expect("(")?;
+    let mut found = Vec::new();
+    if cursor.skip(")") {
+        return Ok(found);
+    }
+    loop {
+        found.push(if cursor.rest().starts_with('"') { cursor.quoted()? } else { cursor.until(&[',', ')']).to_owned() });
+        if !cursor.skip(",") {
+            break;
+        }
+    }
+    cursor.expect(")")?;
+    Ok(found)
+}

@@ -1,0 +1,137 @@
+//! The `Prefer` header.
+
+use http::{HeaderMap, StatusCode};
+
+use super::Problem;
+
+/// What a caller prefers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prefer {
+    /// What a write answers with.
+    pub returning: Option<Return>,
+    /// What becomes of a row that is there already.
+    pub resolution: Option<Resolution>,
+    /// How rows are counted.
+    pub count: Option<Count>,
+    /// What becomes of a column that a row of the body lacks.
+    pub missing: Option<Missing>,
+    /// Whether a preference that is not known is an error.
+    pub strict: bool,
+    /// The largest number of rows that a write may change; counts with `handling=strict`.
+    pub max_affected: Option<u64>,
+    /// Those that were understood, for `Preference-Applied`.
+    applied: Vec<String>,
+}
+
+/// `return=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in the header")]
+pub enum Return {
+    Minimal,
+    HeadersOnly,
+    Representation,
+}
+
+/// `resolution=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in the header")]
+pub enum Resolution {
+    MergeDuplicates,
+    IgnoreDuplicates,
+}
+
+/// `count=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in the header")]
+pub enum Count {
+    Exact,
+    Planned,
+    Estimated,
+}
+
+impl Count {
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "exact" => Self::Exact,
+            "planned" => Self::Planned,
+            "estimated" => Self::Estimated,
+            _ => return None,
+        })
+    }
+}
+
+/// `missing=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in the header")]
+pub enum Missing {
+    Default,
+    Null,
+}
+
+impl Prefer {
+    /// Reads all `Prefer` headers. What is not known is ignored, unless `handling=strict` is among them.
+    ///
+    /// # Errors
+    /// About unknown preferences, with `handling=strict`.
+    pub fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+        let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        Self::parse(texts.flat_map(|text| text.split([',', ';'])).map(str::trim).filter(|text| !text.is_empty()))
+    }
+
+    /// Reads preferences, each `name=value`.
+    ///
+    /// # Errors
+    /// About unknown preferences, with `handling=strict`.
+    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, Problem> {
+        let mut prefer = Self::default();
+        let mut unknown = Vec::new();
+        for text in texts {
+            if prefer.take(text) {
+                prefer.applied.push(text.to_owned());
+            } else {
+                unknown.push(text.to_owned());
+            }
+        }
+        if prefer.strict && !unknown.is_empty() {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "PGRST122", "a preference is not known, and handling=strict")
+                .details(format!("not known: {}", unknown.join(", "))));
+        }
+        Ok(prefer)
+    }
+
+    /// One preference; the first of several of a name counts.
+    fn take(&mut self, text: &str) -> bool {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        match (name.trim(), value.trim()) {
+            ("return", "minimal") => set(&mut self.returning, Return::Minimal),
+            ("return", "headers-only") => set(&mut self.returning, Return::HeadersOnly),
+            ("return", "representation") => set(&mut self.returning, Return::Representation),
+            ("resolution", "merge-duplicates") => set(&mut self.resolution, Resolution::MergeDuplicates),
+            ("resolution", "ignore-duplicates") => set(&mut self.resolution, Resolution::IgnoreDuplicates),
+            ("count", value) => Count::named(value).is_some_and(|count| set(&mut self.count, count)),
+            ("missing", "default") => set(&mut self.missing, Missing::Default),
+            ("missing", "null") => set(&mut self.missing, Missing::Null),
+            ("handling", "strict") => {
+                self.strict = true;
+                true
+            }
+            ("handling", "lenient") => true,
+            ("max-affected", value) => value.parse().is_ok_and(|number| set(&mut self.max_affected, number)),
+            ("tx", "commit") => true,
+            _ => false,
+        }
+    }
+
+    /// `Preference-Applied`, unless nothing was understood.
+    pub fn applied(&self) -> Option<String> {
+        (!self.applied.is_empty()).then(|| self.applied.join(", "))
+    }
+}
+
+fn set<T>(place: &mut Option<T>, value: T) -> bool {
+    if place.is_none() {
+        *place = Some(value);
+    }
+    true
+}

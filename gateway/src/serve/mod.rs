@@ -1,0 +1,276 @@
+//! HTTP: a request becomes an operation, and what comes of it an answer.
+
+mod function;
+mod listen;
+mod metrics;
+mod monitor;
+mod openapi;
+mod operation;
+mod read;
+mod schema;
+mod transaction;
+mod write;
+
+pub use listen::{Certificate, serve};
+pub use metrics::Metrics;
+pub use operation::{Operation, Reply, Target};
+pub use transaction::Transactions;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::auth::Authenticator;
+use crate::catalog::{Catalog, Current};
+use crate::config::Config;
+use crate::database::{Caller, Connector, Pool, Session};
+use crate::problem::Problem;
+
+/// How long a body may take to arrive.
+const BODY: Duration = Duration::from_secs(30);
+
+/// What all requests share.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The catalogue.
+    pub current: Arc<Current>,
+    /// The connections.
+    pub pool: Arc<Pool>,
+    /// Makes connections.
+    pub connector: Connector,
+    /// Who may call.
+    pub auth: Authenticator,
+    /// Statistics.
+    pub metrics: Metrics,
+    /// Open transactions.
+    pub transactions: Transactions,
+}
+
+/// The service of callers.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new().fallback(handle).with_state(app)
+}
+
+/// The service of probes and Prometheus.
+pub fn metrics_router(app: Arc<App>) -> Router {
+    let metrics = |State(app): State<Arc<App>>| async move {
+        let text = app.metrics.text(app.pool.state(), app.transactions.count(), app.current.is_fresh());
+        ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    };
+    // Ready without a database, too: an answer that says so is better than none.
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(|| async { "ok" })).with_state(app)
+}
+
+async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let Some(path) = path.strip_prefix("/api/db").filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
+        return Problem::missing("PGRST125", "there is nothing at this path").hint("paths begin with /api/db").into_response();
+    };
+    let caller = match app.auth.caller(&parts.headers).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let target = match Target::parse(&parts.method, path) {
+        Ok(target) => target,
+        Err(problem) => return problem.into_response(),
+    };
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let body = match read_body(body, app.config.limits.body_bytes).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
+    };
+    let operation = Operation { method: parts.method, target, query, headers: parts.headers, body };
+    let result = dispatch(&app, &caller, &operation).await;
+    record(&app, &caller, &operation, began.elapsed(), &result);
+    match result {
+        Ok((reply, body)) => respond(&operation, reply, body),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn respond(operation: &Operation, reply: Reply, body: Option<Body>) -> Response {
+    let body = body.unwrap_or_else(|| if operation.method == Method::HEAD { Body::empty() } else { reply.body.into() });
+    let mut response = Response::new(body);
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    // Answers depend on who asks.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
+}
+
+async fn read_body(body: Body, most: usize) -> Result<bytes::Bytes, Problem> {
+    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "SDB115", "the body did not arrive in time");
+    match tokio::time::timeout(BODY, Limited::new(body, most).collect()).await.map_err(|_| slow())? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "SDB116",
+            format!("the body is larger than {most} bytes"),
+        )),
+        Err(_) => Err(Problem::request("SDB117", "the body ended early")),
+    }
+}
+
+fn record(app: &App, caller: &Caller, operation: &Operation, duration: Duration, result: &Result<(Reply, Option<Body>), Problem>) {
+    let (status, rows, code) = match result {
+        Ok((reply, _)) => (reply.status, reply.rows, None),
+        Err(problem) => (problem.status, 0, Some(problem.code.clone())),
+    };
+    let kind = kind(operation);
+    // Only collections that there are: the number of labels stays bounded.
+    let named = operation.target.collection();
+    let catalog = app.current.get();
+    let collection = if catalog.table(operation.schema(), named).is_ok() { named } else { "" };
+    let writes = ["insert", "update", "delete", "transaction"].contains(&kind) && !matches!(operation.target, Target::Search);
+    if writes {
+        tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
+    }
+    let pattern = metrics::pattern(&operation.query);
+    if duration.as_millis() >= u128::from(app.config.limits.slow_milliseconds) {
+        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(caller = &*caller.name, operation = kind, collection, pattern, milliseconds, "slow");
+    }
+    app.metrics.record(metrics::Record {
+        service: caller.name.to_string(),
+        collection: collection.to_owned(),
+        operation: kind,
+        duration,
+        rows,
+        pattern,
+        status: status.as_u16(),
+        code,
+    });
+}
+
+/// The kind of an operation, in document 001's words.
+fn kind(operation: &Operation) -> &'static str {
+    match (&operation.target, operation.method.as_str()) {
+        (Target::Collection(_), "POST") => "insert",
+        (Target::Collection(_) | Target::Item(..), "PUT" | "PATCH") => "update",
+        (Target::Collection(_) | Target::Item(..), "DELETE") => "delete",
+        (Target::Aggregate(_) | Target::Count(_), _) => "aggregate",
+        (Target::Collection(_) | Target::Item(..) | Target::Query(_), _) => "find",
+        (Target::Search, _) => "search",
+        (Target::Function(_), _) => "function",
+        (Target::Transaction, _) => "transaction",
+        _ => "information",
+    }
+}
+
+pub(crate) fn not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "PGRST117", "this path does not take this method")
+}
+
+async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Body>), Problem> {
+    if let Some(reply) = about(app, caller, operation).await? {
+        return Ok((reply, None));
+    }
+    if let Some(id) = operation.headers.get(transaction::TXN_ID) {
+        let id = id.to_str().unwrap_or_default();
+        return Ok((app.transactions.run(app, caller, id, operation).await?, None));
+    }
+    let catalog = app.current.get();
+    match attempt(app, caller, operation, &catalog).await {
+        // Perhaps it is there by now.
+        Err(problem) if problem.suggests_another_schema() && app.current.changed(&catalog).await => {
+            attempt(app, caller, operation, &app.current.get()).await
+        }
+        result => result,
+    }
+}
+
+/// Requests about the database and not about its rows.
+async fn about(app: &App, caller: &Caller, operation: &Operation) -> Result<Option<Reply>, Problem> {
+    let reads = operation.method == Method::GET || operation.method == Method::HEAD;
+    let reply = match (&operation.target, reads) {
+        (Target::Root | Target::OpenApi, true) => {
+            Reply::json(StatusCode::OK, openapi::document(&app.current.get()).to_string())
+        }
+        (Target::Schema(collection), true) => {
+            let catalog = app.current.get();
+            match schema::schema(&catalog, &app.config, operation.schema(), collection) {
+                Err(_) if app.current.changed(&catalog).await => {
+                    schema::schema(&app.current.get(), &app.config, operation.schema(), collection)?
+                }
+                result => result?,
+            }
+        }
+        (Target::Migrations, true) => monitor::migrations(app, false).await?,
+        (Target::MigrationsStatus, true) => monitor::migrations(app, true).await?,
+        (Target::Migrations, false) if operation.method == Method::POST => return Err(monitor::migrate()),
+        (Target::Stats, true) => monitor::stats(app, caller).await?,
+        (Target::Health, true) => monitor::health(app, caller).await,
+        (Target::Performance, true) => monitor::performance(app, caller),
+        (Target::Connections, true) => monitor::connections(app, caller).await?,
+        (Target::Transaction, _) => transaction::transaction(app, caller, operation).await?,
+        (
+            Target::Root | Target::OpenApi | Target::Schema(_) | Target::Migrations | Target::MigrationsStatus | Target::Stats
+            | Target::Health | Target::Performance | Target::Connections,
+            false,
+        ) => return Err(not_allowed()),
+        _ => return Ok(None),
+    };
+    Ok(Some(reply))
+}
+
+/// Runs an operation in a session of its own.
+async fn attempt(app: &App, caller: &Caller, operation: &Operation, catalog: &Catalog) -> Result<(Reply, Option<Body>), Problem> {
+    let reads = operation.method == Method::GET || operation.method == Method::HEAD;
+    let plan = match &operation.target {
+        Target::Collection(name) if reads => Some(read::plan(catalog, &app.config, operation, name, false)?),
+        Target::Query(name) => Some(read::plan(catalog, &app.config, operation, name, true)?),
+        _ => None,
+    };
+    if let Some(plan) = plan {
+        let session = Session::new(&app.pool, caller, plan.begin());
+        let (mut reply, answer) = plan.stream(session, &app.config).await?;
+        if let Some(bytes) = answer.bytes.filter(|_| operation.method != Method::HEAD) {
+            reply.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+        }
+        return Ok((reply, Some(answer.body)));
+    }
+    let begin = match &operation.target {
+        Target::Function(_) if reads => Some("BEGIN READ ONLY"),
+        Target::Function(_) | Target::Collection(_) => Some("BEGIN"),
+        Target::Item(..) if !reads => Some("BEGIN"),
+        _ => None,
+    };
+    let mut session = Session::new(&app.pool, caller, begin);
+    let result = perform(&mut session, catalog, &app.config, operation).await;
+    Ok((session.finish(result).await?, None))
+}
+
+/// Runs an operation in a session.
+pub(crate) async fn perform(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+) -> Result<Reply, Problem> {
+    let most = config.limits.write_answer_bytes;
+    match (&operation.target, operation.method.as_str()) {
+        (Target::Collection(name), "GET" | "HEAD") => read::plan(catalog, config, operation, name, false)?.collect(session, most).await,
+        (Target::Query(name), "POST") => read::plan(catalog, config, operation, name, true)?.collect(session, most).await,
+        (Target::Collection(name), "POST") => write::create(session, catalog, config, operation, name).await,
+        (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,
+        (Target::Collection(name), "DELETE") => write::remove(session, catalog, config, operation, name).await,
+        (Target::Item(name, id), "GET" | "HEAD") => read::item(session, catalog, config, operation, name, id).await,
+        (Target::Item(name, id), "PUT") => write::replace(session, catalog, config, operation, name, id).await,
+        (Target::Item(name, id), "DELETE") => write::remove_item(session, catalog, config, operation, name, id).await,
+        (Target::Count(name), "GET") => read::count(session, catalog, config, operation, name).await,
+        (Target::Aggregate(name), "POST") => read::aggregate(session, catalog, config, operation, name).await,
+        (Target::Search, "POST") => read::search(session, catalog, config, operation).await,
+        (Target::Function(name), "GET" | "HEAD" | "POST") => function::call(session, catalog, config, operation, name).await,
+        _ => Err(not_allowed()),
+    }
+}

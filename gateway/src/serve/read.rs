@@ -1,0 +1,347 @@
+//! Reads of collections: `GET /{c}`, `POST /{c}/query`, `GET /{c}/{id}`, `/count`, `/aggregate`, `POST /search`.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use serde::Deserialize;
+
+use super::operation::{Media, Operation, Reply, bounds};
+use crate::catalog::{Catalog, Table};
+use crate::config::Config;
+use crate::database::{self, Answer, Frame, Session, exactly, plan_rows};
+use crate::problem::Problem;
+use crate::request::{self, Count, Prefer, Query, pairs};
+use crate::sql::{self, Form, Statement};
+
+/// A read of several rows, ready to run.
+pub struct Plan {
+    /// The rows.
+    pub statement: Statement,
+    /// Their number without the range, where it is asked for.
+    counting: Option<(Count, Statement)>,
+    media: Media,
+    offset: u64,
+    limit: Option<u64>,
+    prefer: Prefer,
+    head: bool,
+}
+
+/// The number of all rows beyond which `count=estimated` is the planner's.
+const ESTIMATED_FROM: u64 = 1_000;
+
+/// Plans `GET /{c}` or `POST /{c}/query`.
+///
+/// # Errors
+/// If the request cannot be read, or names what is not there.
+pub fn plan(catalog: &Catalog, config: &Config, operation: &Operation, collection: &str, tree: bool) -> Result<Plan, Problem> {
+    let table = catalog.table(operation.schema(), collection)?;
+    let (media, prefer) = (operation.media()?, operation.prefer()?);
+    let mut query = if tree {
+        request::query(&operation.body, bounds(&config.limits))?
+    } else {
+        pairs(&operation.query, bounds(&config.limits), |_| false)?.query
+    };
+    within(operation, config, &mut query)?;
+    let statement = sql::rows(catalog, table, &query, media.form)?;
+    let counting = prefer.count.map(|count| Ok::<_, Problem>((count, counting(catalog, table, &query, count)?))).transpose()?;
+    Ok(Plan {
+        statement,
+        counting,
+        media,
+        offset: query.offset.unwrap_or(0),
+        limit: query.limit,
+        prefer,
+        head: operation.method == Method::HEAD,
+    })
+}
+
+/// Applies the `Range` header, and the most rows of an answer.
+pub(super) fn within(operation: &Operation, config: &Config, query: &mut Query) -> Result<(), Problem> {
+    if operation.method == Method::GET {
+        if let Some((first, length)) = operation.range()? {
+            // Within what the query string asks for.
+            query.offset = Some(query.offset.unwrap_or(0) + first);
+            query.limit = match (query.limit.map(|limit| limit.saturating_sub(first)), length) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+        }
+    }
+    if let Some(most) = config.limits.rows {
+        query.limit = Some(query.limit.map_or(most, |limit| limit.min(most)));
+    }
+    Ok(())
+}
+
+/// The statement whose rows are counted: for the planner's number, the rows themselves.
+fn counting(catalog: &Catalog, table: &Table, query: &Query, count: Count) -> Result<Statement, Problem> {
+    match count {
+        Count::Exact => sql::count(catalog, table, query),
+        Count::Planned | Count::Estimated => {
+            let query = Query { order: Vec::new(), limit: None, offset: None, ..query.clone() };
+            sql::rows(catalog, table, &query, Form::Json)
+        }
+    }
+}
+
+async fn counted(session: &mut Session, count: Count, statement: &Statement, exact: &Statement) -> Result<u64, Problem> {
+    match count {
+        Count::Exact => number(session, statement).await,
+        Count::Planned => plan_rows(session.lease().await?, statement).await,
+        Count::Estimated => {
+            let planned = plan_rows(session.lease().await?, statement).await?;
+            if planned > ESTIMATED_FROM { Ok(planned) } else { number(session, exact).await }
+        }
+    }
+}
+
+async fn number(session: &mut Session, statement: &Statement) -> Result<u64, Problem> {
+    let found = exactly(session.lease().await?, statement, 64).await?;
+    Ok(found.rows.first().and_then(|(text, _)| text.parse().ok()).unwrap_or(0))
+}
+
+impl Plan {
+    /// The transaction that it needs: where several statements must see the same rows.
+    pub fn begin(&self) -> Option<&'static str> {
+        self.counting.as_ref().map(|_| "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    }
+
+    async fn total(&self, session: &mut Session) -> Result<Option<u64>, Problem> {
+        let Some((count, statement)) = &self.counting else { return Ok(None) };
+        // Wrapped, the rows can be counted as they are.
+        let exact = Statement {
+            sql: format!("SELECT pg_catalog.count(*)::pg_catalog.text FROM ({}) AS c", statement.sql),
+            ..statement.clone()
+        };
+        let total = counted(session, *count, statement, &exact).await?;
+        if self.offset > 0 && self.offset > total && *count == Count::Exact {
+            return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "PGRST103", "the range begins after the last row")
+                .details(format!("an offset of {} was asked for, and there are {total} rows", self.offset)));
+        }
+        Ok(Some(total))
+    }
+
+    /// Runs it in a session where it may be one of several; the answer is whole.
+    ///
+    /// # Errors
+    /// Any error of the server; 406, if one object is asked for and there is not one row.
+    pub async fn collect(&self, session: &mut Session, most: usize) -> Result<Reply, Problem> {
+        let total = self.total(session).await?;
+        if self.head {
+            return Ok(self.reply(Bytes::new(), None, total));
+        }
+        let found = exactly(session.lease().await?, &self.statement, most).await?;
+        let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
+        let rows = texts.len() as u64;
+        let body = if self.media.singular {
+            single(&texts)?.to_owned()
+        } else {
+            let frame = self.frame();
+            format!("{}{}{}", frame.before, texts.join(frame.between), frame.after)
+        };
+        let mut reply = self.reply(Bytes::from(body), Some(rows), total);
+        reply.rows = rows;
+        Ok(reply)
+    }
+
+    /// Runs it in a session of its own, and sends the rows as they arrive.
+    ///
+    /// # Errors
+    /// Any error of the server.
+    pub async fn stream(&self, mut session: Session, config: &Config) -> Result<(Reply, Answer), Problem> {
+        if self.head || self.media.singular {
+            let reply = self.collect(&mut session, config.limits.write_answer_bytes).await;
+            let reply = session.finish(reply).await?;
+            let answer = Answer { body: reply.body.clone().into(), rows: Some(reply.rows), bytes: Some(reply.body.len()) };
+            return Ok((reply, answer));
+        }
+        let total = match self.total(&mut session).await {
+            Ok(total) => total,
+            Err(problem) => return session.finish(Err(problem)).await,
+        };
+        let transaction = session.is_transaction();
+        let lease = session.into_lease().await?;
+        let answer = database::answer(lease, &self.statement, self.frame(), config.limits.buffer_bytes, transaction).await?;
+        // Of an answer that is still being sent, the number of rows follows from the total.
+        let rows = answer.rows.or_else(|| {
+            let left = total.filter(|_| self.is_counted_exactly())?.saturating_sub(self.offset);
+            Some(self.limit.map_or(left, |limit| limit.min(left)))
+        });
+        let mut reply = self.reply(Bytes::new(), rows, total);
+        reply.rows = rows.unwrap_or(0);
+        Ok((reply, answer))
+    }
+
+    fn is_counted_exactly(&self) -> bool {
+        self.counting.as_ref().is_some_and(|(count, _)| *count == Count::Exact)
+    }
+
+    fn frame(&self) -> Frame {
+        frame(self.media.form, &self.statement.columns)
+    }
+
+    /// Status and headers.
+    fn reply(&self, body: Bytes, rows: Option<u64>, total: Option<u64>) -> Reply {
+        let mut reply = Reply::new(StatusCode::OK);
+        reply.body = body;
+        reply.header(header::CONTENT_TYPE, self.media.content_type());
+        let range = match rows {
+            Some(0) => Some("*".to_owned()),
+            Some(rows) => Some(format!("{}-{}", self.offset, self.offset + rows - 1)),
+            // HEAD: as GET would have it.
+            None => total.map(|total| {
+                let rows = total.saturating_sub(self.offset);
+                let rows = self.limit.map_or(rows, |limit| limit.min(rows));
+                if rows == 0 { "*".to_owned() } else { format!("{}-{}", self.offset, self.offset + rows - 1) }
+            }),
+        };
+        if let Some(range) = range {
+            reply.header(header::CONTENT_RANGE, &format!("{range}/{}", total.map_or("*".to_owned(), |total| total.to_string())));
+        }
+        if let (Some(total), Some(rows)) = (total, rows) {
+            if rows < total {
+                reply.status = StatusCode::PARTIAL_CONTENT;
+            }
+        }
+        applied(&mut reply, &self.prefer);
+        reply
+    }
+}
+
+/// Names the preferences that were understood.
+pub(super) fn applied(reply: &mut Reply, prefer: &Prefer) {
+    if let Some(applied) = prefer.applied() {
+        reply.header(http::HeaderName::from_static("preference-applied"), &applied);
+    }
+}
+
+/// What stands around rows of this form.
+pub(super) fn frame(form: Form, columns: &[String]) -> Frame {
+    match form {
+        Form::Csv => {
+            let quoted = columns.iter().map(|column| {
+                if column.contains([',', '"', '\n']) { format!("\"{}\"", column.replace('"', "\"\"")) } else { column.clone() }
+            });
+            Frame { before: format!("{}\n", quoted.collect::<Vec<_>>().join(",")), between: "\n", after: "" }
+        }
+        _ => Frame { before: "[".to_owned(), between: ",\n ", after: "]" },
+    }
+}
+
+/// The only one.
+///
+/// # Errors
+/// 406, if there is none or another one.
+pub(super) fn single<'a>(texts: &[&'a str]) -> Result<&'a str, Problem> {
+    match texts {
+        [only] => Ok(only),
+        _ => Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "PGRST116", "JSON object requested, multiple (or no) rows returned")
+            .details(format!("The result contains {} rows", texts.len()))),
+    }
+}
+
+/// `GET /{c}/{id}`
+///
+/// # Errors
+/// 404 without such a row.
+pub async fn item(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+    id: &[String],
+) -> Result<Reply, Problem> {
+    let table = catalog.table(operation.schema(), collection)?;
+    let query = pairs(&operation.query, bounds(&config.limits), |_| false)?.query;
+    let statement = sql::item(catalog, table, id, &query)?;
+    let found = exactly(session.lease().await?, &statement, config.limits.write_answer_bytes).await?;
+    let Some((text, version)) = found.rows.into_iter().next() else { return Err(no_such(collection)) };
+    let tag = version.map(|version| format!("\"{version}\""));
+    let known = operation.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let unchanged = match (&tag, known) {
+        (Some(tag), Some(known)) => known.split(',').any(|one| one.trim() == "*" || one.trim() == tag),
+        _ => false,
+    };
+    let mut reply = if unchanged { Reply::new(StatusCode::NOT_MODIFIED) } else { Reply::json(StatusCode::OK, text) };
+    reply.rows = 1;
+    if let Some(tag) = tag {
+        reply.header(header::ETAG, &tag);
+    }
+    Ok(reply)
+}
+
+/// There is no row with this key.
+pub(super) fn no_such(collection: &str) -> Problem {
+    Problem::missing("SDB108", format!("\"{collection}\" has no document with this key"))
+}
+
+/// `GET /{c}/count`
+///
+/// # Errors
+/// Any error of the server.
+pub async fn count(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+    let table = catalog.table(operation.schema(), collection)?;
+    let prefer = operation.prefer()?;
+    let query = pairs(&operation.query, bounds(&config.limits), |_| false)?.query;
+    let kind = prefer.count.unwrap_or(Count::Exact);
+    let statement = counting(catalog, table, &query, kind)?;
+    let exact = sql::count(catalog, table, &query)?;
+    let total = counted(session, kind, &statement, &exact).await?;
+    let mut reply = Reply::json(StatusCode::OK, format!("{{\"count\":{total}}}"));
+    applied(&mut reply, &prefer);
+    Ok(reply)
+}
+
+/// `POST /{c}/aggregate`
+///
+/// # Errors
+/// Any error of the server.
+pub async fn aggregate(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+    let table = catalog.table(operation.schema(), collection)?;
+    let request = request::aggregate(&operation.body, bounds(&config.limits))?;
+    let statement = sql::aggregate(catalog, table, &request)?;
+    array(session, config, &statement).await
+}
+
+/// The body of `POST /search`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Search {
+    query: String,
+    #[serde(default)]
+    collections: Vec<String>,
+    limit: Option<u32>,
+    offset: Option<u32>,
+}
+
+/// `POST /search`
+///
+/// # Errors
+/// Any error of the server; 400 about a collection without declared columns.
+pub async fn search(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation) -> Result<Reply, Problem> {
+    let search: Search = serde_json::from_slice(&operation.body)
+        .map_err(|error| Problem::request("PGRST102", "the body could not be read").details(error.to_string()))?;
+    if config.search.is_empty() {
+        return Err(Problem::request("SDB109", "no collection is searched").hint("declare columns in the setting \"search\""));
+    }
+    let names: Vec<&String> =
+        if search.collections.is_empty() { config.search.keys().collect() } else { search.collections.iter().collect() };
+    let mut members = Vec::new();
+    for name in names {
+        let columns = config.search.get(name).filter(|columns| !columns.is_empty()).ok_or_else(|| {
+            Problem::request("SDB109", format!("\"{name}\" is not searched")).hint("declare its columns in the setting \"search\"")
+        })?;
+        members.push((catalog.table(operation.schema(), name)?, columns.as_slice()));
+    }
+    let (limit, offset) = (u64::from(search.limit.unwrap_or(20)), u64::from(search.offset.unwrap_or(0)));
+    let statement = sql::search(catalog, &members, &config.search_configuration, &search.query, limit, offset)?;
+    array(session, config, &statement).await
+}
+
+async fn array(session: &mut Session, config: &Config, statement: &Statement) -> Result<Reply, Problem> {
+    let found = exactly(session.lease().await?, statement, config.limits.write_answer_bytes).await?;
+    let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
+    let mut reply = Reply::json(StatusCode::OK, format!("[{}]", texts.join(",\n ")));
+    reply.rows = texts.len() as u64;
+    Ok(reply)
+}

@@ -1,0 +1,317 @@
+//! Writes of collections: `POST`, `PATCH` and `DELETE /{c}`, `PUT` and `DELETE /{c}/{id}`. They run in a transaction
+//! that the caller of these functions has begun.
+
+use http::{StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::operation::{Media, Operation, Reply, bounds, changed};
+use super::read::{applied, frame, no_such, single};
+use crate::catalog::{Catalog, Table};
+use crate::config::Config;
+use crate::database::{Rows, Session, exactly};
+use crate::problem::Problem;
+use crate::request::{Missing, Pairs, Prefer, Query, Return, pairs};
+use crate::sql::{self, Form, Statement, Which};
+use crate::validate::{Purpose, check};
+
+/// What stays as it is in a path.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A write's common parts.
+struct Write<'a> {
+    catalog: &'a Catalog,
+    config: &'a Config,
+    table: &'a Table,
+    collection: &'a str,
+    media: Media,
+    prefer: Prefer,
+    pairs: Pairs,
+}
+
+impl<'a> Write<'a> {
+    fn new(catalog: &'a Catalog, config: &'a Config, operation: &Operation, collection: &'a str) -> Result<Self, Problem> {
+        let json = operation.headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
+            let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
+            kind.starts_with("application/json") || kind.starts_with("application/vnd.pgrst.")
+        });
+        if !json && !operation.body.is_empty() {
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "PGRST102", "a body is application/json"));
+        }
+        Ok(Self {
+            catalog,
+            config,
+            table: catalog.table(operation.schema(), collection)?,
+            collection,
+            media: operation.media()?,
+            prefer: operation.prefer()?,
+            pairs: pairs(&operation.query, bounds(&config.limits), |_| false)?,
+        })
+    }
+
+    /// Refuses a view that does not take this command.
+    fn allows(&self, event: i32, command: &str) -> Result<(), Problem> {
+        if self.table.events & event == 0 {
+            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "SDB110", format!("\"{}\" does not take {command}", self.table.name)));
+        }
+        Ok(())
+    }
+
+    fn wants_rows(&self) -> bool {
+        self.prefer.returning == Some(Return::Representation)
+    }
+
+    /// What the statement returns.
+    fn returning(&self) -> Option<Query> {
+        match self.prefer.returning {
+            Some(Return::Representation) => Some(self.pairs.query.clone()),
+            Some(Return::HeadersOnly) if !self.table.primary_key.is_empty() => Some(self.key_query()),
+            _ => None,
+        }
+    }
+
+    /// The primary key's columns.
+    fn key_query(&self) -> Query {
+        let column = |name: &String| crate::request::Item::Column(crate::request::Column {
+            field: Some(crate::request::Field { column: name.clone(), path: Vec::new() }),
+            alias: None,
+            cast: None,
+            aggregate: None,
+            aggregate_cast: None,
+        });
+        Query { select: self.table.primary_key.iter().map(column).collect(), ..Query::default() }
+    }
+
+    async fn run(&self, session: &mut Session, statement: &Statement) -> Result<Rows, Problem> {
+        let found = exactly(session.lease().await?, statement, self.config.limits.write_answer_bytes).await?;
+        if let Some(most) = self.prefer.max_affected.filter(|_| self.prefer.strict) {
+            if found.affected > most {
+                return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
+                    .details(format!("{} rows, at most {most}", found.affected)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The answer, with the rows where they are wanted.
+    fn reply(&self, statement: &Statement, found: &Rows, with: StatusCode, without: StatusCode) -> Result<Reply, Problem> {
+        let mut reply = if self.wants_rows() {
+            let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
+            let body = if self.media.singular {
+                single(&texts)?.to_owned()
+            } else {
+                let frame = frame(self.media.form, &statement.columns);
+                format!("{}{}{}", frame.before, texts.join(frame.between), frame.after)
+            };
+            let mut reply = Reply::new(with);
+            reply.body = body.into();
+            reply.header(header::CONTENT_TYPE, self.media.content_type());
+            reply
+        } else {
+            Reply::new(without)
+        };
+        if let [(_, Some(version))] = found.rows.as_slice() {
+            reply.header(header::ETAG, &format!("\"{version}\""));
+        }
+        applied(&mut reply, &self.prefer);
+        reply.rows = found.affected;
+        Ok(reply)
+    }
+}
+
+/// `POST /{c}`
+///
+/// # Errors
+/// All faults of the body at once, and any error of the server.
+pub async fn create(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+    let write = Write::new(catalog, config, operation, collection)?;
+    write.allows(8, "INSERT")?;
+    let defaults = write.prefer.missing == Some(Missing::Default);
+    let accepted = check(write.table, &operation.body, Purpose::Create { defaults }, write.pairs.columns.as_deref())?;
+    let text = std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let rows = if accepted.array { text.to_owned() } else { format!("[{text}]") };
+    let insert = sql::Insert {
+        rows: &rows,
+        columns: &accepted.columns,
+        on_conflict: write.pairs.on_conflict.as_deref(),
+        resolution: write.prefer.resolution,
+        defaults,
+    };
+    // One object has a place, which its key tells.
+    let one = !accepted.array && !write.table.primary_key.is_empty();
+    let returning = write.returning().or_else(|| one.then(|| write.key_query()));
+    let statement = sql::insert(catalog, write.table, &insert, returning.as_ref(), write.media.form)?;
+    let found = write.run(session, &statement).await?;
+    let mut reply = write.reply(&statement, &found, StatusCode::CREATED, StatusCode::CREATED)?;
+    if let ([(row, _)], true, Form::Json) = (found.rows.as_slice(), one, write.media.form) {
+        if let Some(id) = id_of(write.table, row) {
+            reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
+        }
+    }
+    if write.prefer.count.is_some() {
+        reply.header(header::CONTENT_RANGE, &format!("*/{}", found.affected));
+    }
+    Ok(reply)
+}
+
+/// The key of a row as a segment of a path.
+fn id_of(table: &Table, row: &str) -> Option<String> {
+    let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).ok()?;
+    let parts: Option<Vec<String>> = table
+        .primary_key
+        .iter()
+        .map(|column| {
+            let text = match row.get(column)? {
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            Some(utf8_percent_encode(&text, PLAIN).to_string())
+        })
+        .collect();
+    parts.map(|parts| parts.join(","))
+}
+
+/// Refuses what a write of several rows does not have.
+fn without_range(query: &Query) -> Result<(), Problem> {
+    if query.limit.is_some() || query.offset.is_some() {
+        return Err(Problem::request("PGRST109", "a write has no limit and no offset").hint("choose the rows by a filter"));
+    }
+    Ok(())
+}
+
+/// `PATCH /{c}`
+///
+/// # Errors
+/// All faults of the body at once, and any error of the server.
+pub async fn change(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+    let write = Write::new(catalog, config, operation, collection)?;
+    write.allows(4, "UPDATE")?;
+    without_range(&write.pairs.query)?;
+    let accepted = check(write.table, &operation.body, Purpose::Change, write.pairs.columns.as_deref())?;
+    let text = std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let (with, without) = (StatusCode::OK, StatusCode::NO_CONTENT);
+    if accepted.columns.is_empty() {
+        return write.reply(&Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new() }, &Rows::default(), with, without);
+    }
+    let which = Which::Conditions(&write.pairs.query.conditions);
+    let returning = write.returning();
+    let statement = sql::update(catalog, write.table, text, &accepted.columns, &which, returning.as_ref(), write.media.form)?;
+    let found = write.run(session, &statement).await?;
+    let mut reply = write.reply(&statement, &found, with, without)?;
+    range(&mut reply, &write.prefer, &found);
+    Ok(reply)
+}
+
+/// `DELETE /{c}`
+///
+/// # Errors
+/// Any error of the server.
+pub async fn remove(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+    let write = Write::new(catalog, config, operation, collection)?;
+    write.allows(16, "DELETE")?;
+    without_range(&write.pairs.query)?;
+    let which = Which::Conditions(&write.pairs.query.conditions);
+    let returning = write.returning();
+    let statement = sql::delete(catalog, write.table, &which, returning.as_ref(), write.media.form)?;
+    let found = write.run(session, &statement).await?;
+    let mut reply = write.reply(&statement, &found, StatusCode::OK, StatusCode::NO_CONTENT)?;
+    range(&mut reply, &write.prefer, &found);
+    Ok(reply)
+}
+
+/// `Content-Range` of a write of several rows.
+fn range(reply: &mut Reply, prefer: &Prefer, found: &Rows) {
+    let total = if prefer.count.is_some() { found.affected.to_string() } else { "*".to_owned() };
+    let rows = match found.affected {
+        0 => "*".to_owned(),
+        rows => format!("0-{}", rows - 1),
+    };
+    reply.header(header::CONTENT_RANGE, &format!("{rows}/{total}"));
+}
+
+/// `PUT /{c}/{id}`: the whole document.
+///
+/// # Errors
+/// 404 without such a row, 412 with another version, all faults of the body at once.
+pub async fn replace(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+    id: &[String],
+) -> Result<Reply, Problem> {
+    let write = Write::new(catalog, config, operation, collection)?;
+    write.allows(4, "UPDATE")?;
+    let accepted = check(write.table, &operation.body, Purpose::Replace, None)?;
+    let text = std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    if id_of(write.table, text).is_some_and(|given| given != path(id)) {
+        return Err(Problem::request("SDB111", "the body has another key than the path"));
+    }
+    let version = version(operation, write.table)?;
+    let which = Which::Key { id, version: version.as_deref() };
+    let returning = write.returning().unwrap_or_else(|| write.key_query());
+    if accepted.columns.is_empty() {
+        return Err(Problem::request("SDB112", format!("\"{collection}\" has no column that can be replaced")));
+    }
+    let statement = sql::update(catalog, write.table, text, &accepted.columns, &which, Some(&returning), write.media.form)?;
+    let found = write.run(session, &statement).await?;
+    exists(session, &write, id, version.is_some(), &found).await?;
+    one(&write, &statement, &found)
+}
+
+/// `DELETE /{c}/{id}`
+///
+/// # Errors
+/// 404 without such a row, 412 with another version.
+pub async fn remove_item(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+    id: &[String],
+) -> Result<Reply, Problem> {
+    let write = Write::new(catalog, config, operation, collection)?;
+    write.allows(16, "DELETE")?;
+    let version = version(operation, write.table)?;
+    let which = Which::Key { id, version: version.as_deref() };
+    let returning = write.returning();
+    let statement = sql::delete(catalog, write.table, &which, returning.as_ref(), write.media.form)?;
+    let found = write.run(session, &statement).await?;
+    exists(session, &write, id, version.is_some(), &found).await?;
+    let mut reply = one(&write, &statement, &found)?;
+    reply.headers.remove(header::ETAG);
+    Ok(reply)
+}
+
+/// The answer about one document: itself, and no array.
+fn one(write: &Write<'_>, statement: &Statement, found: &Rows) -> Result<Reply, Problem> {
+    let single = Write { media: Media { singular: write.media.form != Form::Csv, ..write.media }, prefer: write.prefer.clone(), pairs: write.pairs.clone(), ..*write };
+    single.reply(statement, found, StatusCode::OK, StatusCode::NO_CONTENT)
+}
+
+fn path(id: &[String]) -> String {
+    id.iter().map(|part| utf8_percent_encode(part, PLAIN).to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn version(operation: &Operation, table: &Table) -> Result<Option<String>, Problem> {
+    let version = operation.if_match()?;
+    if version.is_some() && !table.has_versions() {
+        return Err(Problem::request("SDB113", format!("the rows of \"{}\" have no versions: it is a view", table.name)));
+    }
+    Ok(version)
+}
+
+/// Tells a row that is not there from one with another version.
+async fn exists(session: &mut Session, write: &Write<'_>, id: &[String], versioned: bool, found: &Rows) -> Result<(), Problem> {
+    if found.affected > 0 {
+        return Ok(());
+    }
+    if versioned {
+        let statement = sql::item(write.catalog, write.table, id, &write.key_query())?;
+        if !exactly(session.lease().await?, &statement, write.config.limits.write_answer_bytes).await?.rows.is_empty() {
+            return Err(changed());
+        }
+    }
+    Err(no_such(write.collection))
+}

@@ -1,0 +1,328 @@
+//! A real PostgreSQL on loopback, which ends with the test process, and a gateway in front of a database of it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::{Value, json};
+use tokio_postgres::{Client, Config, NoTls};
+
+/// Timeout of initdb and of each start, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Ends the server and removes its folder once its standard input is closed.
+const SUPERVISE: &str = r#"
+trap '' INT TERM
+"$@" >"$DIR/log" 2>&1 &
+server=$!
+cat >/dev/null
+kill -QUIT $server
+wait $server
+rm -rf "$DIR"
+"#;
+/// Ends a program once its standard input is closed.
+const UNTIL_CLOSED: &str = r#"
+"$@" 2>"$LOG" &
+program=$!
+cat >/dev/null
+kill -TERM $program
+wait $program
+"#;
+
+/// The issuer of the tests' tokens.
+pub const ISSUER: &str = "https://cluster.test";
+/// The audience of the tests' tokens.
+pub const AUDIENCE: &str = "shop.servicedb";
+
+/// The server that all tests of this process share.
+pub struct Server {
+    pub port: u16,
+    folder: PathBuf,
+    _supervisor: Child,
+}
+
+impl Server {
+    /// The shared server; starts it first.
+    pub fn shared() -> &'static Self {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        SERVER.get_or_init(Self::start)
+    }
+
+    fn start() -> Self {
+        let port = free_port();
+        let bin = binaries();
+        let folder = std::env::temp_dir().join(format!("servicedb-gateway-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let user = unprivileged(&folder);
+        let data = folder.join("data");
+        let mut initdb = as_user(&user, &bin.join("initdb"));
+        initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale", "C", "-D"]).arg(&data);
+        let made = initdb.current_dir(&folder).output().expect("initdb runs");
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let server = as_user(&user, &bin.join("postgres"));
+        let mut supervisor = Command::new("sh");
+        supervisor.args(["-c", SUPERVISE, "sh"]).arg(server.get_program()).args(server.get_args());
+        supervisor.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-p", &port.to_string()]);
+        supervisor.args(["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=32MB", "-c", "fsync=off"]);
+        supervisor.env("DIR", &folder).current_dir(&folder);
+        supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let supervisor = supervisor.spawn().expect("a shell");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ready = Command::new(bin.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
+            if ready.is_ok_and(|status| status.success()) {
+                break;
+            }
+            let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "PostgreSQL did not start: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { port, folder, _supervisor: supervisor }
+    }
+
+    /// Connects as a role.
+    pub async fn connect(&self, database: &str, user: &str) -> Client {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.port).user(user).dbname(database);
+        let (client, connection) = config.connect(NoTls).await.expect("the server accepts connections");
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// A gateway with a database of its own.
+pub struct Gateway {
+    /// Its database's superuser.
+    pub admin: Client,
+    /// Where it is.
+    pub url: String,
+    /// Where its metrics are.
+    pub metrics: String,
+    /// The login that it has at the database.
+    pub login: String,
+    http: reqwest::Client,
+    key: EcdsaKeyPair,
+    log: PathBuf,
+    _program: Child,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    /// The body.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The body of an answer that succeeded.
+    pub fn ok(&self) -> Value {
+        assert!(self.status < 300, "{self:?}");
+        self.json()
+    }
+}
+
+impl Gateway {
+    /// Makes a database with this schema, and starts a gateway; `settings` are added to its own.
+    ///
+    /// Roles: `<name>_app` may use the tables, `<name>_reader` may read; the service accounts are `shop/app` and
+    /// `shop/reader`.
+    pub async fn start(name: &str, schema: &str, settings: Value) -> Self {
+        let server = Server::shared();
+        let root = server.connect("postgres", "postgres").await;
+        let login = format!("{name}_gateway");
+        for statement in [
+            format!("CREATE DATABASE {name}"),
+            format!("CREATE ROLE {name}_app NOLOGIN"),
+            format!("CREATE ROLE {name}_reader NOLOGIN"),
+            format!("CREATE ROLE {login} LOGIN NOINHERIT"),
+            format!("GRANT {name}_app, {name}_reader TO {login} WITH INHERIT FALSE, SET TRUE"),
+        ] {
+            root.batch_execute(&statement).await.expect(&statement);
+        }
+        let admin = server.connect(name, "postgres").await;
+        admin.batch_execute(schema).await.unwrap_or_else(|error| panic!("the schema: {error:?}"));
+        admin
+            .batch_execute(&format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}_app; \
+                 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}_app; \
+                 GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}_reader"
+            ))
+            .await
+            .expect("grants");
+
+        let key = new_key();
+        let folder = server.folder.join(format!("gateway-{name}"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("jwks.json"), jwks(&key, "one")).expect("a file");
+        let (port, metrics) = (free_port(), free_port());
+        let mut config = json!({
+            "listen": format!("127.0.0.1:{port}"),
+            "metricsListen": format!("127.0.0.1:{metrics}"),
+            "database": {"host": "127.0.0.1", "port": server.port, "name": name, "user": login},
+            "schemas": ["public"],
+            "callers": {
+                "issuer": ISSUER, "audience": AUDIENCE, "keys": {"file": folder.join("jwks.json")},
+                "roles": [
+                    {"serviceAccount": "shop/app", "role": format!("{name}_app")},
+                    {"serviceAccount": "shop/reader", "role": format!("{name}_reader")},
+                    {"serviceAccount": "shop/ghost", "role": "postgres"},
+                ],
+            },
+        });
+        for (setting, value) in settings.as_object().expect("settings") {
+            config[setting] = value.clone();
+        }
+        let (file, log) = (folder.join("config.yaml"), folder.join("log"));
+        // JSON is YAML.
+        std::fs::write(&file, config.to_string()).expect("a file");
+        let mut program = Command::new("sh");
+        program.args(["-c", UNTIL_CLOSED, "sh", env!("CARGO_BIN_EXE_servicedb-gateway"), "--config"]).arg(&file);
+        program.env("LOG", &log).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let program = program.spawn().expect("a shell");
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
+        let (url, metrics) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{metrics}"));
+        let gateway = Self { admin, url, metrics, login, http, key, log, _program: program };
+        let deadline = Instant::now() + PATIENCE;
+        while gateway.http.get(format!("{}/healthz", gateway.metrics)).send().await.is_err() {
+            assert!(Instant::now() < deadline, "the gateway did not start: {}", gateway.log());
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        gateway
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A token of a ServiceAccount.
+    pub fn token(&self, account: &str) -> String {
+        let (namespace, name) = account.split_once('/').expect("namespace/name");
+        self.signed(&json!({
+            "iss": ISSUER, "aud": [AUDIENCE], "exp": now() + 600, "nbf": now() - 5,
+            "sub": format!("system:serviceaccount:{namespace}:{name}"),
+        }))
+    }
+
+    /// A token with these claims.
+    pub fn signed(&self, claims: &Value) -> String {
+        sign(&self.key, "one", claims)
+    }
+
+    /// A request with a token and headers.
+    pub async fn send(&self, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.http.request(method, format!("{}/api/db{path}", self.url));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let response = request.send().await.unwrap_or_else(|error| panic!("{path}: {error:?}: {}", self.log()));
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.expect("a body") }
+    }
+
+    /// A read as `shop/app`.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(&self.token("shop/app"), "GET", path, &[], None).await
+    }
+
+    /// A write as `shop/app`.
+    pub async fn write(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+        let body = (!body.is_null()).then(|| body.to_string());
+        self.send(&self.token("shop/app"), method, path, headers, body).await
+    }
+
+    /// The metrics.
+    pub async fn metrics(&self) -> String {
+        let response = self.http.get(format!("{}/metrics", self.metrics)).send().await.expect("metrics");
+        response.text().await.expect("a text")
+    }
+}
+
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs()
+}
+
+/// A new key of P-256.
+pub fn new_key() -> EcdsaKeyPair {
+    let random = SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("a key")
+}
+
+/// A token signed by a key.
+pub fn sign(key: &EcdsaKeyPair, id: &str, claims: &Value) -> String {
+    let part = |value: &Value| BASE64.encode(value.to_string());
+    let signed = format!("{}.{}", part(&json!({"alg": "ES256", "kid": id})), part(claims));
+    let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
+    format!("{signed}.{}", BASE64.encode(signature.as_ref()))
+}
+
+/// The document that has the key.
+pub fn jwks(key: &EcdsaKeyPair, id: &str) -> String {
+    let point = key.public_key().as_ref();
+    let key = json!({
+        "kty": "EC", "crv": "P-256", "kid": id, "alg": "ES256", "use": "sig",
+        "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..65]),
+    });
+    json!({"keys": [key]}).to_string()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
+}
+
+fn binaries() -> PathBuf {
+    let named = std::env::var_os("PG_BIN").map(PathBuf::from);
+    let usual = [17, 16, 15].map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")));
+    named
+        .into_iter()
+        .chain(usual)
+        .find(|bin| bin.join("initdb").exists())
+        .expect("a PostgreSQL server: install one (Debian: postgresql), or name its programs' folder in PG_BIN")
+}
+
+/// PostgreSQL refuses to run as root: then the uid of a user that owns nothing else here.
+fn unprivileged(folder: &Path) -> Option<String> {
+    let id = |arguments: &[&str]| {
+        let output = Command::new("id").args(arguments).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if id(&["-u"])? != "0" {
+        return None;
+    }
+    let uid = id(&["-u", "postgres"]).or_else(|| id(&["-u", "nobody"])).expect("a user postgres or nobody");
+    let owned = Command::new("chown").arg(&uid).arg(folder).status().expect("chown runs");
+    assert!(owned.success(), "chown {uid} {}", folder.display());
+    Some(uid)
+}
+
+fn as_user(uid: &Option<String>, program: &Path) -> Command {
+    let Some(uid) = uid else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", uid, "--regid", "65534", "--clear-groups", "--"]).arg(program);
+    command
+}
