@@ -6,6 +6,7 @@
 mod documented;
 mod nulls;
 
+pub mod clients;
 pub mod conditions;
 pub mod crd;
 pub mod format;
@@ -18,6 +19,7 @@ pub mod spec;
 pub mod status;
 pub mod version;
 
+pub use clients::{AccessMode, AccessSpec, ClientSpec, GrantSpec, Privilege, UndeclaredRights};
 pub use format::MigrationFormat;
 pub use migrations::{
     Approval, Baseline, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
@@ -27,14 +29,15 @@ pub use observation::{AuditClass, AuditSpec, MonitoringSpec};
 pub use pod_metadata::PodMetadata;
 pub use pooler::{HoldStatus, OnTimeout, PlannedChangesSpec, PoolMode, PoolerSpec, PoolerStatus};
 pub use spec::{
-    BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec, CredentialsSpec, DeletionPolicy,
-    ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy,
-    SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
+    BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, CredentialsSpec, DeletionPolicy, ExtensionSpec,
+    PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget, ScaleDownPolicy, SchedulingSpec,
+    ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
 };
 pub use status::{
     AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CapacityStatus,
-    CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun, LeftTimeline,
-    MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout,
-    PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity, VerifiedBackup,
+    CertificatesStatus, ClientStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun,
+    LeftTimeline, MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval,
+    PendingRollout, PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity,
+    VerifiedBackup,
 };
 pub use version::SchemaVersion;

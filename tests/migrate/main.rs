@@ -15,6 +15,7 @@ mod metrics;
 mod no_transaction;
 mod refusals;
 mod rollbacks;
+mod rights;
 mod runs;
 mod server;
 
