@@ -2,10 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-
-use super::nulls::null_as_default;
 
 /// The maximum length of a client's name.
 pub const MAXIMUM_NAME: usize = 20;
@@ -92,7 +90,7 @@ pub struct AccessSpec {
 
     /// The rights, with the mode Custom. Rights of several grants add up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     pub grants: Vec<GrantSpec>,
 }
 
@@ -140,12 +138,12 @@ pub struct GrantSpec {
 
     /// Tables and views, exactly as PostgreSQL names them; `*` alone stands for all tables, views and
     /// materialized views of the schema, also those that migrations create later, but no partitions.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    #[schemars(schema_with = "tables_schema")]
     pub tables: Vec<String>,
 
     /// The columns. Default: whole tables.
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "columns_schema")]
     pub columns: Vec<String>,
 
     /// What the client may do. INSERT includes the use of the sequences that belong to the tables'
@@ -158,6 +156,23 @@ pub struct GrantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub row_policy: Option<String>,
+}
+
+fn tables_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 64,
+        "items": {"type": "string", "description": "The name of a table or view, or `*`.", "minLength": 1, "maxLength": 63}
+    })
+}
+
+fn columns_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": {"type": "string", "description": "The name of a column.", "minLength": 1, "maxLength": 63}
+    })
 }
 
 fn public() -> String {

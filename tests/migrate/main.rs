@@ -14,8 +14,8 @@ mod layouts;
 mod metrics;
 mod no_transaction;
 mod refusals;
-mod rollbacks;
 mod rights;
+mod rollbacks;
 mod runs;
 mod server;
 

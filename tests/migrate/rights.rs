@@ -38,7 +38,9 @@ async fn keep_with(names: &PostgresNames, clients: &[Client], rules: Rules) -> B
     let own = server().connect("postgres", "postgres").await;
     own.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
     roles::admit(&own.client, names, clients).await.expect("the roles");
-    let (reports, _) = rights::keep(&own.client, server().socket(), names, clients, rules).await.expect("the rights");
+    let (reports, _) = rights::keep(&own.client, server().socket(), names, clients, rules, &mut Default::default())
+        .await
+        .expect("the rights");
     reports
 }
 
@@ -99,7 +101,13 @@ async fn each_mode_gives_its_rights_and_no_others() {
         "{:?}",
         reports["modes-some"]
     );
-    let never = ["CREATE TABLE mine (id int)", "CREATE TEMPORARY TABLE mine (id int)", "SELECT lo_create(0)", "TRUNCATE files", "TABLE servicedb.migrations"];
+    let never = [
+        "CREATE TABLE mine (id int)",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "SELECT lo_create(0)",
+        "TRUNCATE files",
+        "TABLE servicedb.migrations",
+    ];
     let insert = "INSERT INTO files (path) VALUES ('/new')";
     check(
         &names,
@@ -272,7 +280,9 @@ async fn removed(names: &PostgresNames, clients: &[Client]) {
     assert_eq!(again, None);
     let left = format!("SELECT rolname FROM pg_roles WHERE starts_with(rolname, '{}')", names.client_prefix());
     assert_eq!(query(&own, &left).await, [""; 0]);
-    rights::keep(&own.client, server().socket(), names, &[], Rules::default()).await.expect("tidied");
+    rights::keep(&own.client, server().socket(), names, &[], Rules::default(), &mut Default::default())
+        .await
+        .expect("tidied");
     let tenant = server().connect(&names.database, "postgres").await;
     let policies = "SELECT polname FROM pg_policy WHERE starts_with(polname, 'servicedb_')";
     assert_eq!(query(&tenant, policies).await, [""; 0]);

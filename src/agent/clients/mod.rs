@@ -57,10 +57,11 @@ impl Clients {
         let mut verified = BTreeMap::new();
         // Whether nothing is left of clients where none is declared.
         let mut is_tidy = false;
+        let mut refused = rights::Refused::new();
         loop {
             let desired = desired::first(&mut state).await;
             let ledger = reports.borrow_and_update().ledger.clone();
-            let wait = match self.run(&desired, &mut verified, &mut is_tidy).await {
+            let wait = match self.run(&desired, &mut verified, &mut is_tidy, &mut refused).await {
                 Ok(Outcome { complete: true, again_in }) => {
                     backoff.reset();
                     Some(again_in.map_or(INTERVAL, |again| again.min(INTERVAL)))
@@ -73,14 +74,16 @@ impl Clients {
             };
             let pause = async {
                 match wait {
+                    // Without clients nothing changes by itself.
+                    Some(_) if is_tidy => std::future::pending().await,
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => backoff.wait().await,
                 }
             };
             tokio::select! {
-                () = changed(&mut state) => {}
+                () = changed(&mut state) => refused.clear(),
                 // A migration may have made a table that somebody has a right to.
-                _ = reports.wait_for(|report| report.ledger != ledger) => {}
+                _ = reports.wait_for(|report| report.ledger != ledger), if !is_tidy => refused.clear(),
                 () = pause => {}
             }
         }
@@ -91,6 +94,7 @@ impl Clients {
         desired: &Desired,
         verified: &mut BTreeMap<String, Verified>,
         is_tidy: &mut bool,
+        refused: &mut rights::Refused,
     ) -> Result<Outcome, CredentialsError> {
         let names = self.environment.names.postgres(&desired.database);
         let connection = ensure::connect("postgres").await?;
@@ -107,7 +111,7 @@ impl Clients {
         let (rights, mut complete) = if *is_tidy {
             (BTreeMap::new(), true)
         } else {
-            let kept = rights::keep(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await;
+            let kept = rights::keep(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules, refused).await;
             kept.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the clients' rights cannot be kept as declared; retrying");
                 (BTreeMap::new(), false)

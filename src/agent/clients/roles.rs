@@ -4,7 +4,7 @@
 //! The table `servicedb.clients` has a row for each of them before the first of its roles exists, so that none is
 //! forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -38,40 +38,89 @@ pub async fn admit(client: &Client, names: &PostgresNames, declared: &[clients::
         return Ok(());
     }
     let known = rows(client).await?;
+    let roles = states(client, names, declared).await?;
     let all = names.clients();
-    if !has_role(client, &all).await? {
+    if !roles.contains_key(&all) {
         execute(client, &all, &format!("CREATE ROLE {} NOLOGIN", ident(&all))).await?;
     }
     for wanted in declared {
         let (name, role) = (&wanted.name, names.client(&wanted.name));
         let what = format!("the client {name}");
         let row = known.iter().find(|row| row.client == *name);
-        if row.is_some_and(|row| row.account != wanted.service_account || row.removed_for.is_some()) {
+        let is_known = row.is_some_and(|row| row.account == wanted.service_account && row.removed_for.is_none());
+        if row.is_some() && !is_known {
             refuse(client, names, name).await?;
             end_sessions(client, names, name).await?;
         }
-        let (key, account) = (literal(name), literal(&wanted.service_account));
-        let create =
-            if has_role(client, &role).await? { String::new() } else { format!("CREATE ROLE {};", ident(&role)) };
-        let statements = format!(
-            "BEGIN;
-             INSERT INTO servicedb.clients AS known (client, account) VALUES ({key}, {account})
-             ON CONFLICT (client) DO UPDATE
-             SET account = excluded.account, removed_at = NULL, generation = 0, rotated_at = NULL, logins = NULL
-             WHERE known.account <> excluded.account OR known.removed_at IS NOT NULL;
-             {create}
-             ALTER ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD NULL;
-             COMMIT;",
-            role = ident(&role)
-        );
-        execute(client, &what, &statements).await?;
+        if !is_known {
+            let (key, account) = (literal(name), literal(&wanted.service_account));
+            let statement = format!(
+                "INSERT INTO servicedb.clients (client, account) VALUES ({key}, {account})
+                 ON CONFLICT (client) DO UPDATE SET account = excluded.account, removed_at = NULL, generation = 0,
+                                                    rotated_at = NULL, logins = NULL"
+            );
+            execute(client, &what, &statement).await?;
+        }
+        // Nothing is written that is so already: a catalog's row would have a new version each time.
+        let state = roles.get(&role);
+        if state.is_none_or(|state| !state.is_group) {
+            let create = if state.is_none() { format!("CREATE ROLE {};", ident(&role)) } else { String::new() };
+            let statements = format!(
+                "BEGIN; {create} ALTER ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+                 PASSWORD NULL; COMMIT;",
+                ident(&role)
+            );
+            execute(client, &what, &statements).await?;
+        }
         for login in logins(names, name) {
-            if has_role(client, &login).await? {
+            if roles.get(&login).is_some_and(|state| !state.has_limits_of(wanted)) {
                 execute(client, &what, &limits(&ident(&login), &ident(&names.database), wanted)).await?;
             }
         }
     }
     Ok(())
+}
+
+/// A role as the server has it.
+struct State {
+    /// Whether it can neither log in nor do anything by an attribute.
+    is_group: bool,
+    limit: i32,
+    settings: Vec<String>,
+}
+
+impl State {
+    fn has_limits_of(&self, client: &clients::Client) -> bool {
+        let timeout = self.settings.iter().find_map(|setting| setting.strip_prefix("statement_timeout="));
+        let declared = client.statement_timeout_seconds.map(|seconds| format!("{seconds}s"));
+        self.limit == client.connection_limit.unwrap_or(-1) && timeout == declared.as_deref()
+    }
+}
+
+async fn states(
+    client: &Client,
+    names: &PostgresNames,
+    declared: &[clients::Client],
+) -> Result<BTreeMap<String, State>, EnsureError> {
+    let mut roles = vec![names.clients()];
+    for client in declared {
+        roles.push(names.client(&client.name));
+        roles.extend(logins(names, &client.name));
+    }
+    let query = "SELECT r.rolname::text,
+                        NOT (r.rolcanlogin OR r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication
+                             OR r.rolbypassrls OR r.rolpassword IS NOT NULL),
+                        r.rolconnlimit, COALESCE(s.setconfig, '{}')
+                 FROM pg_catalog.pg_authid r
+                 LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0
+                 WHERE r.rolname = ANY ($1)";
+    let failed = |source| EnsureError::Statement { what: "the roles of clients".to_owned(), source };
+    let read = |row: &tokio_postgres::Row| {
+        let state = State { is_group: row.try_get(1)?, limit: row.try_get(2)?, settings: row.try_get(3)? };
+        Ok((row.try_get(0)?, state))
+    };
+    let rows = client.query(query, &[&roles]).await;
+    rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
 }
 
 /// Removes the clients that are no longer declared: their logins are refused at once, their sessions end after the grace,

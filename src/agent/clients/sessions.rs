@@ -1,7 +1,7 @@
 //! Ends the sessions of removed clients on this instance. A replica learns of the removal by replication, and no new
 //! session is admitted there; those that exist would last.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::agent::desired::{self, DesiredState};
 use crate::agent::environment::Environment;
@@ -10,6 +10,10 @@ use crate::postgres::over_socket;
 
 /// Interval between two looks.
 const INTERVAL: Duration = Duration::from_secs(3);
+/// How long they are looked for after the last client: longer than any grace.
+const AFTER_THE_LAST: Duration = Duration::from_secs(4200);
+/// The same after the start of the agent.
+const AFTER_START: Duration = Duration::from_secs(60);
 /// Timeout of one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -27,9 +31,17 @@ WHERE a.backend_type = 'client backend' AND a.usesysid IS NOT NULL
 /// Ends them from now on.
 pub async fn follow(environment: Environment, mut state: DesiredState) {
     let service = environment.names.name.replace('-', "_");
+    // One may have been removed just before this agent started.
+    let mut until = Instant::now() + AFTER_START;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let desired = desired::first(&mut state).await;
+        if !desired.clients.is_empty() {
+            until = Instant::now() + AFTER_THE_LAST;
+        }
+        if Instant::now() > until {
+            continue;
+        }
         let grace = desired.client_rules.session_grace_seconds as f64;
         let ended = tokio::time::timeout(PATIENCE, async {
             let connection = over_socket(SOCKET_DIR, "postgres", "servicedb agent").await.ok()?;

@@ -27,8 +27,12 @@ use right::{Kind, Right};
 const LARGE_OBJECTS: &str =
     "pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), pg_catalog.lo_from_bytea(oid, bytea)";
 
+/// Row policies that PostgreSQL refused, by their statements, and why.
+pub type Refused = BTreeMap<String, String>;
+
 /// Brings the rights of each declared client to the declared state; returns how they differ from it, by client, and
-/// whether another run is needed. `own` is a session in the database `postgres`.
+/// whether another run is needed. `own` is a session in the database `postgres`. Row policies that were `refused` are not
+/// tried again, since each try locks the table: the caller forgets them when the schema or a declaration changes.
 ///
 /// # Errors
 /// If the server refuses; another run continues from there.
@@ -38,6 +42,7 @@ pub async fn keep(
     names: &PostgresNames,
     declared: &[clients::Client],
     rules: Rules,
+    refused: &mut Refused,
 ) -> Result<(BTreeMap<String, RightsReport>, bool), EnsureError> {
     let tenant = ensure::connect_at(socket, &names.database).await?;
     let tenant = &tenant.client;
@@ -51,7 +56,7 @@ pub async fn keep(
     let mut wanted: Vec<(String, Wanted)> =
         declared.iter().map(|client| (client.name.clone(), decide::wanted(client, &catalog))).collect();
     for change in decide::policies(names, &wanted, &catalog) {
-        policies(socket, names, &change, &mut wanted).await?;
+        policies(socket, names, &change, &mut wanted, refused).await?;
     }
     let (mut reports, mut complete) = (BTreeMap::new(), true);
     let nothing = BTreeSet::new();
@@ -109,7 +114,17 @@ async fn policies(
     names: &PostgresNames,
     change: &PolicyChange,
     wanted: &mut [(String, Wanted)],
+    refused: &mut Refused,
 ) -> Result<(), EnsureError> {
+    let mut withhold = |problem: &str| {
+        for (_, wanted) in wanted.iter_mut().filter(|(client, _)| change.clients.contains(client)) {
+            decide::withhold(wanted, &change.table, problem);
+        }
+    };
+    if let Some(problem) = refused.get(&change.statements) {
+        withhold(problem);
+        return Ok(());
+    }
     let (schema, table) = &change.table;
     let what = format!("the row policies of {schema}.{table}");
     // The expression may name functions and types of the table's schema.
@@ -123,9 +138,8 @@ async fn policies(
             if source.code().is_some_and(|code| code.code().starts_with("42")) =>
         {
             let problem = describe(&source);
-            for (_, wanted) in wanted.iter_mut().filter(|(client, _)| change.clients.contains(client)) {
-                decide::withhold(wanted, &change.table, &problem);
-            }
+            withhold(&problem);
+            refused.insert(change.statements.clone(), problem);
             Ok(())
         }
         Err(error) => Err(error),
