@@ -167,6 +167,20 @@ path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/migrator" {
   capabilities = ["read", "delete"]
 }
 
+# The same for each client with a login of its own.
+path "$KV_MOUNT/data/$CLUSTER_ID/+/+/clients/+/pending" {
+  capabilities = ["create", "read", "update"]
+}
+path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/clients/+/pending" {
+  capabilities = ["read", "delete"]
+}
+path "$KV_MOUNT/data/$CLUSTER_ID/+/+/clients/+/runtime" {
+  capabilities = ["read"]
+}
+path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/clients/+/runtime" {
+  capabilities = ["read", "delete"]
+}
+
 # The passphrases of backups: made once, never read, replaced or deleted.
 path "$KV_MOUNT/data/$CLUSTER_ID/+/+/backup/+" {
   capabilities = ["create"]

@@ -43,7 +43,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let config = Config::read(&arguments.config).map_err(|error| text(&error))?;
     let auth = Authenticator::new(&config.callers).map_err(|error| text(&error))?;
-    let certificate = config.tls.as_ref().map(Certificate::read).transpose().map_err(|error| text(&error))?.map(Arc::new);
+    let certificate =
+        config.tls.as_ref().map(Certificate::read).transpose().map_err(|error| text(&error))?.map(Arc::new);
     let connector = Connector::new(config.database.clone());
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("listen: {error}"))?;
     let current = Current::new(first_catalog(&connector, &config).await);

@@ -85,8 +85,9 @@ impl Problem {
     /// All faults of a body.
     pub fn invalid(faults: Vec<Fault>) -> Self {
         let mut problem = Self::request("SDB100", "the body does not fit the collection");
-        problem.details =
-            Some(faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.message)).collect::<Vec<_>>().join("; "));
+        problem.details = Some(
+            faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.message)).collect::<Vec<_>>().join("; "),
+        );
         problem.faults = faults;
         problem
     }

@@ -54,9 +54,14 @@ pub fn check(table: &Table, body: &[u8], purpose: Purpose, only: Option<&[String
         check_row(table, row, purpose, &columns, &at, &mut faults);
     }
     // Of a replacement, what nobody may write stays as it is.
-    let writable = |column: &String| purpose != Purpose::Replace || table.column(column).is_none_or(|found| !found.is_read_only());
+    let writable =
+        |column: &String| purpose != Purpose::Replace || table.column(column).is_none_or(|found| !found.is_read_only());
     let columns = columns.into_iter().filter(writable).collect();
-    if faults.found.is_empty() { Ok(Accepted { columns, rows: rows.len(), array }) } else { Err(Problem::invalid(faults.found)) }
+    if faults.found.is_empty() {
+        Ok(Accepted { columns, rows: rows.len(), array })
+    } else {
+        Err(Problem::invalid(faults.found))
+    }
 }
 
 /// The columns of all rows together.
@@ -95,7 +100,14 @@ impl Faults {
     }
 }
 
-fn check_row(table: &Table, row: &Map<String, Value>, purpose: Purpose, columns: &[String], at: &str, faults: &mut Faults) {
+fn check_row(
+    table: &Table,
+    row: &Map<String, Value>,
+    purpose: Purpose,
+    columns: &[String],
+    at: &str,
+    faults: &mut Faults,
+) {
     for name in columns {
         let Some(column) = table.column(name) else {
             faults.add(at, name, format!("\"{}\" has no such column", table.name));
@@ -126,7 +138,9 @@ fn check_row(table: &Table, row: &Map<String, Value>, purpose: Purpose, columns:
     let missing = table.columns.iter().filter(|column| !columns.contains(&column.name));
     for column in missing {
         match purpose {
-            Purpose::Create { .. } if column.required && !column.has_default() => faults.add(at, &column.name, "is required"),
+            Purpose::Create { .. } if column.required && !column.has_default() => {
+                faults.add(at, &column.name, "is required")
+            }
             Purpose::Replace if !column.is_read_only() && !table.primary_key.contains(&column.name) => {
                 faults.add(at, &column.name, "is missing: PUT replaces the whole document");
             }
@@ -166,9 +180,8 @@ fn fault(column: &Column, value: &Value) -> Option<String> {
             Value::String(text) if is_uuid(text) => None,
             _ => Some("must be a UUID".to_owned()),
         },
-        "date" | "timestamp" | "timestamptz" | "time" | "timetz" | "interval" | "bytea" | "inet" | "cidr" | "macaddr" => {
-            (!value.is_string()).then(|| format!("must be a text that is a {}", column.base))
-        }
+        "date" | "timestamp" | "timestamptz" | "time" | "timetz" | "interval" | "bytea" | "inet" | "cidr"
+        | "macaddr" => (!value.is_string()).then(|| format!("must be a text that is a {}", column.base)),
         _ => None,
     }
 }

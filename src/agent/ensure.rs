@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use super::extensions::{self, Places};
 use super::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
+use crate::contract::clients;
 use crate::contract::pod::SOCKET_DIR;
 use crate::postgres::{Connection, ident, literal, over_socket};
 
@@ -173,7 +174,16 @@ async fn own_records(client: &Client) -> Result<(), EnsureError> {
             generation bigint NOT NULL,
             rotated_at timestamptz NOT NULL
         );
-        ALTER TABLE servicedb.credentials ADD COLUMN IF NOT EXISTS logins text;";
+        ALTER TABLE servicedb.credentials ADD COLUMN IF NOT EXISTS logins text;
+        CREATE TABLE IF NOT EXISTS servicedb.clients (
+            client     text PRIMARY KEY,
+            account    text NOT NULL,
+            generation bigint NOT NULL DEFAULT 0,
+            rotated_at timestamptz,
+            logins     text,
+            granted    text[] NOT NULL DEFAULT '{}',
+            removed_at timestamptz
+        );";
     execute(client, "the agent's own records", statements).await
 }
 
@@ -351,12 +361,34 @@ pub const UNLOGGED: &str = "BEGIN; SET LOCAL log_min_messages = 'panic'; SET LOC
                         SET LOCAL pgaudit.log = 'none'; SET LOCAL pg_stat_statements.track_utility = off;";
 
 /// The kind of a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginKind {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LoginKind<'a> {
     /// Acts as the application's role from the start.
     Application,
     /// May become the owner, and has no rights of its own.
     Migrator,
+    /// Acts as the role of this client from the start.
+    Client(&'a clients::Client),
+}
+
+impl LoginKind<'_> {
+    /// The login of a generation.
+    pub fn login(self, names: &PostgresNames, generation: i64) -> String {
+        match self {
+            Self::Application => names.login(generation),
+            Self::Migrator => names.migrator_login(generation),
+            Self::Client(client) => names.client_login(&client.name, generation),
+        }
+    }
+
+    /// The role whose rights it has.
+    pub fn role(self, names: &PostgresNames) -> String {
+        match self {
+            Self::Application => names.app(),
+            Self::Migrator => names.owner(),
+            Self::Client(client) => names.client(&client.name),
+        }
+    }
 }
 
 /// Sets a login's stored verifier, and creates the role if it is missing; idempotent. The statement is
@@ -367,7 +399,7 @@ pub enum LoginKind {
 pub async fn login(
     client: &Client,
     names: &PostgresNames,
-    kind: LoginKind,
+    kind: LoginKind<'_>,
     user: &str,
     verifier: &str,
 ) -> Result<(), EnsureError> {
@@ -376,9 +408,11 @@ pub async fn login(
         return Err(EnsureError::NotAVerifier { user: user.to_owned() });
     }
     let (role, database) = (ident(user), ident(&names.database));
-    let (group, inherit) = match kind {
-        LoginKind::Application => (ident(&names.app()), "TRUE"),
-        LoginKind::Migrator => (ident(&names.owner()), "FALSE"),
+    let group = ident(&kind.role(names));
+    let inherit = if kind == LoginKind::Migrator { "FALSE" } else { "TRUE" };
+    let limit = match kind {
+        LoginKind::Client(client) => client.connection_limit.unwrap_or(-1),
+        _ => -1,
     };
     let what = format!("login {user}");
     execute(client, &what, UNLOGGED).await?;
@@ -387,21 +421,38 @@ pub async fn login(
         statements += &format!("CREATE ROLE {role} NOLOGIN;");
     }
     statements += &format!(
-        "ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT -1
-         VALID UNTIL 'infinity' PASSWORD {};
+        "ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+         CONNECTION LIMIT {limit} VALID UNTIL 'infinity' PASSWORD {};
          GRANT {group} TO {role} WITH INHERIT {inherit}, SET TRUE;
          GRANT CONNECT ON DATABASE {database} TO {role};",
         literal(verifier)
     );
-    if kind == LoginKind::Application {
+    if kind != LoginKind::Migrator {
         // A setting for this database only would take precedence.
         statements += &format!(
             "ALTER ROLE {role} SET role = {}; ALTER ROLE {role} IN DATABASE {database} RESET role;",
-            literal(&names.app())
+            literal(&kind.role(names))
         );
+    }
+    if let LoginKind::Client(client) = kind {
+        statements += &format!("GRANT {} TO {role} WITH INHERIT FALSE, SET FALSE;", ident(&names.clients()));
+        statements += &limits(&role, &database, client);
     }
     execute(client, &what, &statements).await?;
     execute(client, &what, "COMMIT").await
+}
+
+/// The limits of a client's login, which a change of the spec changes without new credentials.
+pub fn limits(role: &str, database: &str, client: &clients::Client) -> String {
+    let timeout = match client.statement_timeout_seconds {
+        Some(seconds) => format!("SET statement_timeout = '{seconds}s'"),
+        None => "RESET statement_timeout".to_owned(),
+    };
+    format!(
+        "ALTER ROLE {role} CONNECTION LIMIT {}; ALTER ROLE {role} {timeout};
+         ALTER ROLE {role} IN DATABASE {database} RESET statement_timeout;",
+        client.connection_limit.unwrap_or(-1)
+    )
 }
 
 /// Whether a role exists.

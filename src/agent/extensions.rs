@@ -7,24 +7,18 @@
 //! schema in which only the superuser can create objects.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use tokio::time::timeout;
 use tokio_postgres::Client;
 
+use super::as_owner::as_owner;
 use super::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
-use crate::postgres::{bounded_over_socket, ident};
+use crate::postgres::ident;
 
 /// The schema in which a tenant may create objects.
 const PUBLIC: &str = "public";
 /// The schema in which only the superuser may.
 const GUARDED: &str = PostgresNames::EXTENSIONS_SCHEMA;
-/// Timeout of an extension's script that runs as the owner.
-const PATIENCE: Duration = Duration::from_secs(70);
-/// The maximum size of the server's answer, in bytes.
-const SIZE: usize = 1 << 20;
-
 /// A condition on a schema `n`: only a superuser owns it or may create in it.
 pub(super) const IS_GUARDED: &str = "(SELECT r.rolsuper FROM pg_roles r WHERE r.oid = n.nspowner)
     AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) x LEFT JOIN pg_roles g ON g.oid = x.grantee
@@ -180,22 +174,6 @@ async fn create(
         }
         Step::AsOwner(schema) => as_owner(socket, names, &what, &create(*schema)).await,
     }
-}
-
-/// Runs a statement as the owner of the database, in a session that never had a superuser's rights.
-async fn as_owner(socket: &str, names: &PostgresNames, what: &str, statement: &str) -> Result<(), EnsureError> {
-    let options = format!(
-        "-c role={} -c search_path=pg_catalog -c statement_timeout=60s -c lock_timeout=5s -c synchronous_commit=local \
-         -c default_transaction_read_only=off -c idle_session_timeout=0 -c client_min_messages=error \
-         -c client_connection_check_interval=1s",
-        names.owner()
-    );
-    let run = async {
-        let (user, name) = (PostgresNames::AS_OWNER, "servicedb agent");
-        let connection = bounded_over_socket(socket, &names.database, user, name, &options, SIZE).await?;
-        execute(&connection.client, what, statement).await
-    };
-    timeout(PATIENCE, run).await.unwrap_or_else(|_| Err(EnsureError::TooLong { what: what.to_owned() }))
 }
 
 /// Creates a schema if it is missing. Returns whether it is guarded.

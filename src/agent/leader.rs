@@ -12,6 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use tokio::sync::watch;
 
 use super::archive::Archive;
+use super::clients::Clients;
 use super::collations;
 use super::credentials::{CredentialsError, Run, authorities, fingerprint, remembered};
 use super::desired::{self, DesiredState, changed};
@@ -116,11 +117,21 @@ impl Leader {
             slots::let_give_way(),
             self.keep_ensured(ensured),
             self.keep_credentials(is_ensured.clone()),
+            self.clients().keep(is_ensured.clone()),
             self.keep_ledger(is_ensured.clone()),
             self.keep_collations(is_ensured.clone()),
             self.keep_maintained(is_ensured),
             self.archive.clone().keep(&self.reporter),
         );
+    }
+
+    fn clients(&self) -> Clients {
+        Clients {
+            environment: self.environment.clone(),
+            desired: self.desired.clone(),
+            records: self.records.clone(),
+            reporter: self.reporter.clone(),
+        }
     }
 
     /// A pod changes only its own label, and a failed one does not: without this, the Service would

@@ -5,8 +5,10 @@
 //! numbered steps; each step is a file.
 
 mod archive;
+mod as_owner;
 mod aside;
 mod certificates;
+pub mod clients;
 pub mod collations;
 mod credentials;
 mod damage;
@@ -210,6 +212,7 @@ impl Agent {
         let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone());
         tokio::spawn(certificates::follow(patroni.clone(), self.reporter.clone(), certificates));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
+        tokio::spawn(clients::sessions::follow(self.environment.clone(), self.desired.clone()));
         tokio::spawn(dynamic::repair(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), start.leaving));

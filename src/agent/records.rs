@@ -41,6 +41,16 @@ impl Records {
         format!("{}/runtime", self.folder)
     }
 
+    /// The record that a client with a login of its own reads.
+    pub fn client_runtime(&self, client: &str) -> String {
+        format!("{}/clients/{client}/runtime", self.folder)
+    }
+
+    /// The record of its credentials that are not proved yet.
+    pub fn client_pending(&self, client: &str) -> String {
+        format!("{}/clients/{client}/pending", self.folder)
+    }
+
     /// The record that the migration Job reads.
     pub fn migrator(&self) -> String {
         format!("{}/migrator", self.folder)

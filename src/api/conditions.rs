@@ -207,6 +207,14 @@ pub mod reason {
         CREDENTIALS_LOST = "CredentialsLost";
         /// A record in Vault differs from the proved one; new credentials replace it.
         CREDENTIALS_DAMAGED = "CredentialsDamaged";
+        /// Of CredentialsReady, which holds: a client's declared right is on a table or column that does
+        /// not exist; it is granted once it does.
+        GRANT_PENDING = "GrantPending";
+        /// Of CredentialsReady, which holds: a client's role has a right that spec.clients does not
+        /// declare.
+        GRANT_DRIFT = "GrantDrift";
+        /// Of CredentialsReady, which holds: a client's declared right cannot be granted.
+        GRANT_FAILED = "GrantFailed";
         /// Of events: new credentials replaced the former ones.
         CREDENTIALS_ROTATED = "CredentialsRotated";
         /// Of CertificatesReady: the authority's key is lost; certificates cannot be renewed.

@@ -6,6 +6,7 @@
 mod documented;
 mod nulls;
 
+pub mod clients;
 pub mod conditions;
 pub mod crd;
 pub mod format;
@@ -19,6 +20,7 @@ pub mod spec;
 pub mod status;
 pub mod version;
 
+pub use clients::{AccessMode, AccessSpec, ClientSpec, GrantSpec, Privilege, UndeclaredRights};
 pub use format::MigrationFormat;
 pub use maintenance::{
     MaintenanceAction, MaintenanceDone, MaintenanceItem, MaintenanceRun, MaintenanceSpec, MaintenanceStatus,
@@ -32,16 +34,15 @@ pub use observation::{AuditClass, AuditSpec, MonitoringSpec};
 pub use pod_metadata::PodMetadata;
 pub use pooler::{HoldStatus, OnTimeout, PlannedChangesSpec, PoolMode, PoolerSpec, PoolerStatus};
 pub use spec::{
-    BackupDeletionPolicy, BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, ClientSpec,
-    CredentialsSpec, DeletionPolicy, ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec,
-    RestoreTarget, ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy,
-    WhenVolumeFills,
+    BackupDeletionPolicy, BackupScheduleSpec, BackupSpec, BindingSecretSpec, BootstrapSpec, CredentialsSpec,
+    DeletionPolicy, ExtensionSpec, PostgresSpec, ReplicationSpec, RestoreSource, RestoreSpec, RestoreTarget,
+    ScaleDownPolicy, SchedulingSpec, ServiceDatabase, ServiceDatabaseSpec, StorageSpec, UpdatePolicy, WhenVolumeFills,
 };
 pub use status::{
     AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CapacityStatus,
-    CertificatesStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun, LeftTimeline,
-    MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, PendingRollout,
-    PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity, UpgradeAction,
-    UpgradePhase, UpgradeStatus, VerifiedBackup,
+    CertificatesStatus, ClientStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun,
+    LeftTimeline, MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval,
+    PendingRollout, PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity,
+    UpgradeAction, UpgradePhase, UpgradeStatus, VerifiedBackup,
 };
 pub use version::SchemaVersion;

@@ -40,6 +40,11 @@ documented! {
     /// Annotation of a ServiceDatabase: a token that requests new credentials; the request is
     /// complete when `status.credentials.rotateRequest` has the same token.
     ANNOTATION_ROTATE = "servicedb.dev/rotate";
+    /// Annotation of a ServiceDatabase: the name of a client with a login of its own, `/`, and a
+    /// token: requests new credentials for this client alone, also if its record is missing in
+    /// Vault; the request is complete when `status.credentials.rotateClientRequest` has the same
+    /// value.
+    ANNOTATION_ROTATE_CLIENT = "servicedb.dev/rotate-client";
     /// Annotation of a ServiceDatabase: a token that requests new credentials although the record
     /// of the present ones is missing in Vault (`CredentialsLost`); the request is complete when
     /// `status.credentials.reissueRequest` has the same token.
@@ -332,6 +337,27 @@ impl PostgresNames {
         format!("{}_migrator_{}", self.service, turn(generation))
     }
 
+    /// The NOLOGIN role whose members are the logins of all clients that have one of their own: by
+    /// it they are admitted. It has no rights.
+    pub fn clients(&self) -> String {
+        format!("{}_clients", self.database)
+    }
+
+    /// The NOLOGIN role with the rights of a client that has a login of its own.
+    pub fn client(&self, client: &str) -> String {
+        format!("{}{}", self.client_prefix(), client.replace('-', "_"))
+    }
+
+    /// What the names of all such roles begin with.
+    pub fn client_prefix(&self) -> String {
+        format!("{}_c_", self.database)
+    }
+
+    /// The login of a client of a generation of its credentials: two logins alternate.
+    pub fn client_login(&self, client: &str, generation: i64) -> String {
+        format!("{}_c_{}_{}", self.service, client.replace('-', "_"), turn(generation))
+    }
+
     /// The role that replicas stream with, by client certificate.
     pub const REPLICATOR: &'static str = "replicator";
     /// The role that `pg_rewind` connects with, by client certificate.
@@ -407,6 +433,21 @@ impl VaultNames {
     /// The record that the migration Job reads.
     pub fn migrator_record(&self) -> String {
         format!("{}/migrator", self.folder())
+    }
+
+    /// Policy and Kubernetes-auth role of a client that has a login of its own.
+    pub fn own_client(&self, client: &str) -> String {
+        self.for_purpose(&format!("client.{client}"))
+    }
+
+    /// The record that this client reads.
+    pub fn client_runtime(&self, client: &str) -> String {
+        format!("{}/clients/{client}/runtime", self.folder())
+    }
+
+    /// The record with credentials of this client that are not yet proved.
+    pub fn client_pending(&self, client: &str) -> String {
+        format!("{}/clients/{client}/pending", self.folder())
     }
 
     /// The record with the passphrase of the backups of the resource with this uid: a resource that

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::clients::{ClientSpec, UndeclaredRights};
 use super::maintenance::MaintenanceSpec;
 use super::migrations::MigrationsSpec;
 use super::nulls::null_as_default;
@@ -476,25 +476,6 @@ pub struct SchedulingSpec {
     pub priority_class_name: Option<String>,
 }
 
-/// A client of the database.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ClientSpec {
-    /// ServiceAccount in the same namespace that may read the credentials from Vault.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount"))]
-    #[schemars(length(min = 1, max = 253))]
-    pub service_account_name: String,
-
-    /// Pods in the same namespace that may connect. Default: the NetworkPolicy admits no pod of
-    /// this client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod_selector: Option<LabelSelector>,
-
-    /// Whether these pods may connect to the instances, too, where there is a pooler.
-    #[serde(default = "default_true")]
-    pub direct: bool,
-}
-
 /// The credentials of the application and of the migrations.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -511,6 +492,18 @@ pub struct CredentialsSpec {
     /// read Vault. Default: the credentials are only in Vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<BindingSecretSpec>,
+
+    /// What happens to a right that somebody granted to the role of a client with a login of its
+    /// own, and that `spec.clients` does not declare: `Report` tells it in `status.clients[]`,
+    /// `Revoke` takes it back, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeclared_rights: Option<UndeclaredRights>,
+
+    /// How long the sessions of a client that was removed may last, in seconds. Its login is
+    /// refused at once. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 3600").message("spec.credentials.sessionGraceSeconds must be from 0 to 3600"))]
+    pub session_grace_seconds: Option<i64>,
 }
 
 /// A Secret with the credentials.
@@ -652,7 +645,7 @@ fn default_instances() -> i32 {
     1
 }
 
-fn default_true() -> bool {
+pub(super) fn default_true() -> bool {
     true
 }
 

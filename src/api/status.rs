@@ -67,6 +67,11 @@ pub struct ServiceDatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsStatus>,
 
+    /// The clients that have a login of their own.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub clients: Vec<ClientStatus>,
+
     /// The backups; absent without a store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
@@ -665,12 +670,50 @@ pub struct CredentialsStatus {
     /// Token of the last `servicedb.dev/reissue` annotation that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reissue_request: Option<String>,
+    /// Value of the last `servicedb.dev/rotate-client` annotation that was processed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_client_request: Option<String>,
     /// Path of the credentials for `vault kv get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_path: Option<String>,
     /// Role of Vault's Kubernetes auth method for `clients`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault_role: Option<String>,
+}
+
+/// A client that has a login of its own.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientStatus {
+    /// Its name.
+    #[schemars(length(max = 20))]
+    pub name: String,
+    /// Its ServiceAccount.
+    #[schemars(length(max = 253))]
+    pub service_account_name: String,
+    /// The mode of its access.
+    #[schemars(length(max = 16))]
+    pub access: String,
+    /// Generation of its record in Vault, proved by a login; 0: none yet.
+    #[serde(default)]
+    pub generation: i64,
+    /// When this generation was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Time>,
+    /// Path of its credentials for `vault kv get`.
+    pub vault_path: String,
+    /// Its role of Vault's Kubernetes auth method.
+    pub vault_role: String,
+    /// Its role in PostgreSQL, which has its rights.
+    pub role: String,
+    /// Whether its rights in the database are the declared ones: `Applied`; `GrantPending`: a
+    /// declared table or column does not exist; `GrantDrift`: it has a right that is not declared;
+    /// `GrantFailed`; `Unknown`: they were not compared yet.
+    #[schemars(length(max = 32))]
+    pub rights: String,
+    /// What differs from the declaration, or why the login is not in Vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// The certificates of a database and their authority.

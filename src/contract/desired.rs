@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::backup::{Place, Restore};
+use super::clients::{Client, Rules};
 use super::in_place::{Branch, InPlace};
 use super::maintenance::Maintenance;
 use super::memory::Bound;
@@ -85,6 +86,13 @@ pub struct Desired {
     /// The pooler; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooler: Option<Pooler>,
+    /// The clients that have a login of their own. The leader's agent refuses the logins of all
+    /// others, and removes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<Client>,
+    /// What holds for all of them.
+    #[serde(default, skip_serializing_if = "Rules::is_default")]
+    pub client_rules: Rules,
     /// Where WAL is archived; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Place>,
@@ -164,6 +172,8 @@ impl Desired {
             system_identifier: None,
             authorities: None,
             pooler: None,
+            clients: Vec::new(),
+            client_rules: Rules::default(),
             archive: None,
             when_volume_fills: WhenVolumeFills::default(),
             backup: None,

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod backup_job;
 pub mod capacity;
 pub mod certificates;
+pub mod clients;
 pub mod desired;
 pub mod in_place;
 pub mod logged;

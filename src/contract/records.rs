@@ -47,6 +47,14 @@ pub struct Pending {
     pub migrator: Login,
 }
 
+/// The record `clients/<client>/pending`: a client's login that is not proved yet.
+pub struct ClientPending {
+    /// The generation, from 1.
+    pub generation: i64,
+    /// The login.
+    pub login: Login,
+}
+
 /// The record `migrator`, for the migration Job.
 pub struct MigratorRecord {
     /// The generation.
@@ -118,6 +126,32 @@ impl Pending {
             })
         };
         Ok(Self { generation: reader.generation()?, app: login("APP")?, migrator: login("MIGRATOR")? })
+    }
+}
+
+impl ClientPending {
+    /// The record's content.
+    pub fn to_data(&self) -> Data {
+        Data::from([
+            (GENERATION.to_owned(), self.generation.to_string()),
+            ("USER".to_owned(), self.login.user.clone()),
+            ("PASSWORD".to_owned(), self.login.password.expose_secret().to_owned()),
+            ("VERIFIER".to_owned(), self.login.verifier.expose_secret().to_owned()),
+        ])
+    }
+
+    /// Reads a record's content.
+    ///
+    /// # Errors
+    /// If a key is missing or the generation is not a number.
+    pub fn from_data(data: &Data) -> Result<Self, RecordError> {
+        let reader = Reader { record: "clients/<client>/pending", data };
+        let login = Login {
+            user: reader.get("USER")?,
+            password: reader.get("PASSWORD")?.into(),
+            verifier: reader.get("VERIFIER")?.into(),
+        };
+        Ok(Self { generation: reader.generation()?, login })
     }
 }
 

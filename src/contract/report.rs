@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
+use super::clients::ClientReport;
 use super::in_place::InPlaceReport;
 use super::maintenance::MaintenanceReport;
 use super::order::OrderReport;
@@ -61,6 +62,10 @@ pub struct Report {
     /// Of the leader: the state of the credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsReport>,
+    /// Of the leader: the clients that have a login of their own; absent before it has read them,
+    /// and from an agent that gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Vec<ClientReport>>,
     /// Of the leader: the head of the migrations' ledger, once it was read; all fields are none or zero
     /// if there is no ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -356,6 +361,7 @@ impl Report {
             order: None,
             synchronous_standbys: vec![],
             credentials: None,
+            clients: None,
             ledger: None,
             collations: None,
             vault: None,

@@ -13,17 +13,18 @@ use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_BACKUP,
     ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_MAINTAIN, ANNOTATION_REISSUE,
     ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_ROTATE,
-    ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION,
-    ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
+    ANNOTATION_ROTATE_CLIENT, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE,
+    ANNOTATION_UPGRADE_ACTION, ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, BackupType, Baseline, ClientSpec, ImageSource, MigrationFormat, MigrationSource, MigrationsSpec,
     Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource,
-    UpdatePolicy, UpgradeAction, WhenVolumeFills,
+    UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
+use crate::contract::clients::Rules;
 use crate::contract::desired::{Memory, Requests};
 use crate::contract::logged;
 use crate::contract::maintenance::Tasks;
@@ -32,6 +33,7 @@ use crate::operator::apply::object::Owner;
 use crate::operator::apply::quantity;
 use crate::operator::backups::schedule::Schedule;
 use crate::operator::context::options::Options;
+use crate::operator::credentials::spec as clients;
 use crate::operator::maintenance;
 use crate::operator::maintenance::windows::Windows;
 use crate::operator::pooler::spec as pooler;
@@ -80,6 +82,10 @@ pub struct Database {
     pub migrations: Option<Migrations>,
     /// The clients that may connect and read the credentials.
     pub clients: Vec<ClientSpec>,
+    /// What holds for all clients with a login of their own.
+    pub client_rules: Rules,
+    /// The requested rotation of one of them, from an annotation: its name, `/`, and a token.
+    pub rotate_client: Option<String>,
     /// The age at which the credentials are replaced.
     pub rotation_period: Option<Duration>,
     /// The requests for new credentials, in annotations.
@@ -126,6 +132,11 @@ impl Database {
     /// The resource's names.
     pub fn names(&self) -> &Names {
         &self.owner.names
+    }
+
+    /// The clients that have a login of their own.
+    pub fn own_clients(&self) -> impl Iterator<Item = &ClientSpec> {
+        self.clients.iter().filter(|client| client.own().is_some())
     }
 }
 
@@ -195,6 +206,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
              connection as a transaction, so no client could connect: set at least 1s, or 0"
         )));
     }
+    clients::check(&spec.clients, &names.postgres(&database)).map_err(invalid)?;
     let pod_metadata = spec.pod_metadata.clone().unwrap_or_default();
     if let Some((list, key)) = pod_metadata.reserved() {
         return Err(invalid(format!(
@@ -244,6 +256,11 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         pod_metadata,
         migrations: spec.migrations.as_ref().map(|spec| migrations(spec, resource)).transpose()?,
         clients: spec.clients.clone(),
+        client_rules: Rules {
+            revoke_undeclared: spec.credentials.undeclared_rights == Some(UndeclaredRights::Revoke),
+            session_grace_seconds: spec.credentials.session_grace_seconds.unwrap_or_default().clamp(0, 3600),
+        },
+        rotate_client: token(resource, ANNOTATION_ROTATE_CLIENT),
         rotation_period: rotation_period(spec.credentials.rotation_period_seconds)?,
         requests: requests(resource),
         answered: answered(resource),

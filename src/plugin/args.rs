@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::access::Matrix;
 use super::queries::By;
 
 /// Inspect and operate ServiceDatabases.
@@ -49,9 +50,21 @@ pub enum Command {
         /// Also if the record of the present credentials is missing in Vault (CredentialsLost).
         #[arg(long)]
         reissue: bool,
+        /// Of this client with a login of its own alone, also if its record is missing; default: all credentials.
+        #[arg(long, conflicts_with = "reissue")]
+        client: Option<String>,
         /// How long to wait, in seconds; 0: do not wait.
         #[arg(long, default_value_t = 120)]
         timeout: u64,
+    },
+    /// Show what each client with a login of its own may do with which table, as the database has it, and what
+    /// differs from the declaration. The exit code is 1 if something differs.
+    Access {
+        /// The ServiceDatabase.
+        name: String,
+        /// The output format.
+        #[arg(short, long, value_enum, default_value_t = Matrix::Table)]
+        output: Matrix,
     },
     /// Replace the certificate authority, and wait until the new one is published. Clients that
     /// read the record again have no failed connection: it contains both authorities until the new

@@ -2,6 +2,7 @@
 //! certificate authority, switchover, restart, rollout, major upgrades, backups, and psql in the primary. Runs on any system that
 //! kubectl runs on, with the user's own rights.
 
+mod access;
 mod activity;
 mod age;
 mod approve;
@@ -46,8 +47,9 @@ pub async fn run() -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let outcome: Result<ExitCode, PluginError> = match args.command {
         Command::Status { name, output } => status::run(&args.connection, &name, output).await,
-        Command::Rotate { name, reissue, timeout } => {
-            let request = rotate::Request { reissue, timeout: Duration::from_secs(timeout) };
+        Command::Access { name, output } => access::run(&args.connection, &name, output).await,
+        Command::Rotate { name, reissue, client, timeout } => {
+            let request = rotate::Request { reissue, client, timeout: Duration::from_secs(timeout) };
             rotate::run(&args.connection, &name, &request).await
         }
         Command::RenewAuthority { name, overlap, timeout } => {

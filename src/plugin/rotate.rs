@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
-use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE};
-use crate::api::{CredentialsStatus, ServiceDatabase};
+use crate::api::ServiceDatabase;
+use crate::api::names::{ANNOTATION_REISSUE, ANNOTATION_ROTATE, ANNOTATION_ROTATE_CLIENT};
 
 /// The interval at which the result is polled.
 const POLL: Duration = Duration::from_millis(500);
@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Request {
     /// Also if the record of the present credentials is missing in Vault.
     pub reissue: bool,
+    /// For this client with a login of its own alone.
+    pub client: Option<String>,
     /// How long to wait for the result; zero: do not wait.
     pub timeout: Duration,
 }
@@ -24,9 +26,17 @@ pub struct Request {
 /// Requests new credentials, and waits until status reports that they are in Vault.
 pub async fn run(connection: &Connection, name: &str, request: &Request) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
-    read(&client, &namespace, name).await?;
-    let token = k8s_openapi::jiff::Timestamp::now().to_string();
-    let annotation = if request.reissue { ANNOTATION_REISSUE } else { ANNOTATION_ROTATE };
+    let resource = read(&client, &namespace, name).await?;
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    let (annotation, token) = match &request.client {
+        Some(of) if !has_client(&resource, of) => {
+            eprintln!("error: {name} has no client {of} with a login of its own (status.clients)");
+            return Ok(ExitCode::FAILURE);
+        }
+        Some(of) => (ANNOTATION_ROTATE_CLIENT, format!("{of}/{now}")),
+        None if request.reissue => (ANNOTATION_REISSUE, now),
+        None => (ANNOTATION_ROTATE, now),
+    };
     annotate(&client, &namespace, name, &[(annotation, Some(token.clone()))]).await?;
     if request.timeout.is_zero() {
         println!("requested new credentials; status.credentials shows when they are in Vault");
@@ -36,9 +46,19 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
     loop {
         let resource = read(&client, &namespace, name).await?;
         let credentials = resource.status.as_ref().and_then(|status| status.credentials.clone()).unwrap_or_default();
-        let echo = if request.reissue { &credentials.reissue_request } else { &credentials.rotate_request };
+        let echo = match &request.client {
+            Some(_) => &credentials.rotate_client_request,
+            None if request.reissue => &credentials.reissue_request,
+            None => &credentials.rotate_request,
+        };
         if echo.as_deref() == Some(token.as_str()) {
-            println!("{}", done(&credentials));
+            let clients = resource.status.iter().flat_map(|status| &status.clients);
+            match clients.into_iter().find(|client| Some(&client.name) == request.client.as_ref()) {
+                Some(client) => println!("{}", done(client.generation, &client.vault_path)),
+                None => {
+                    println!("{}", done(credentials.generation, credentials.vault_path.as_deref().unwrap_or_default()))
+                }
+            }
             return Ok(ExitCode::SUCCESS);
         }
         if Instant::now() >= deadline {
@@ -49,12 +69,14 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
     }
 }
 
-fn done(credentials: &CredentialsStatus) -> String {
-    let path = credentials.vault_path.as_deref().unwrap_or_default();
+fn has_client(resource: &ServiceDatabase, name: &str) -> bool {
+    resource.status.iter().flat_map(|status| &status.clients).any(|client| client.name == name)
+}
+
+fn done(generation: i64, path: &str) -> String {
     format!(
-        "generation {} was proved by a login and is in Vault at {path}\n\
-         the login before it is good until the next rotation: services must have read the new one by then",
-        credentials.generation
+        "generation {generation} was proved by a login and is in Vault at {path}\n\
+         the login before it is good until the next rotation: services must have read the new one by then"
     )
 }
 

@@ -19,8 +19,9 @@ const DESTROY: Capabilities = &["update"];
 const PROMOTE: Capabilities = &["create", "read", "update"];
 
 /// The policy of database pods: read `pending`, promote it to `runtime` and `migrator`, and
-/// destroy the promoted version; and read other records, such as the keys of the store for backups.
-pub fn instance(mounts: &Mounts, names: &VaultNames, others: &[&str]) -> String {
+/// destroy the promoted version; the same for each client with a login of its own; and read other records, such as the
+/// keys of the store for backups.
+pub fn instance(mounts: &Mounts, names: &VaultNames, clients: &[&str], others: &[&str]) -> String {
     let own = [
         (data(mounts, &names.pending()), READ),
         (format!("{}/destroy/{}", mounts.kv.trim_matches('/'), names.pending()), DESTROY),
@@ -31,7 +32,16 @@ pub fn instance(mounts: &Mounts, names: &VaultNames, others: &[&str]) -> String 
         (data(mounts, &names.migrator_record()), PROMOTE),
         (metadata(mounts, &names.migrator_record()), READ),
     ];
-    render(own.into_iter().chain(others.iter().map(|record| (data(mounts, record), READ))))
+    let of_client = |client: &&str| {
+        [
+            (data(mounts, &names.client_pending(client)), READ),
+            (format!("{}/destroy/{}", mounts.kv.trim_matches('/'), names.client_pending(client)), DESTROY),
+            (data(mounts, &names.client_runtime(client)), PROMOTE),
+            (metadata(mounts, &names.client_runtime(client)), READ),
+        ]
+    };
+    let own = own.into_iter().chain(clients.iter().flat_map(of_client));
+    render(own.chain(others.iter().map(|record| (data(mounts, record), READ))))
 }
 
 /// The policy of the migration Job: read its own record.
@@ -42,6 +52,11 @@ pub fn migrator(mounts: &Mounts, names: &VaultNames) -> String {
 /// The policy of the clients: read `runtime`.
 pub fn client(mounts: &Mounts, names: &VaultNames) -> String {
     render([(data(mounts, &names.runtime()), READ)])
+}
+
+/// The policy of a client with a login of its own: read its own record.
+pub fn own_client(mounts: &Mounts, names: &VaultNames, client: &str) -> String {
+    render([(data(mounts, &names.client_runtime(client)), READ)])
 }
 
 fn data(mounts: &Mounts, record: &str) -> String {
@@ -103,19 +118,19 @@ path "team/kv/metadata/dev/messaging/chat/migrator" {
   capabilities = ["read"]
 }
 "#;
-        assert_eq!(instance(&MOUNTS, &names(), &[]), expected);
+        assert_eq!(instance(&MOUNTS, &names(), &[], &[]), expected);
     }
 
     #[test]
     fn the_instance_reads_the_records_of_its_store() {
-        let text = instance(&MOUNTS, &names(), &["backups/main"]);
+        let text = instance(&MOUNTS, &names(), &[], &["backups/main"]);
         assert!(text.ends_with("\npath \"team/kv/data/backups/main\" {\n  capabilities = [\"read\"]\n}\n"), "{text}");
     }
 
     #[test]
     fn a_path_that_is_a_pattern_or_ends_its_quotes_is_left_out() {
         for path in ["backups/*", "a/+/b", "x\" { capabilities = [\"sudo\"] } path \"y"] {
-            assert_eq!(instance(&MOUNTS, &names(), &[path]), instance(&MOUNTS, &names(), &[]), "{path}");
+            assert_eq!(instance(&MOUNTS, &names(), &[], &[path]), instance(&MOUNTS, &names(), &[], &[]), "{path}");
         }
     }
 
@@ -132,8 +147,24 @@ path "team/kv/metadata/dev/messaging/chat/migrator" {
     }
 
     #[test]
+    fn a_client_of_its_own_reads_its_record_alone_and_the_instance_promotes_it() {
+        let expected =
+            "path \"team/kv/data/dev/messaging/chat/clients/bot/runtime\" {\n  capabilities = [\"read\"]\n}\n";
+        assert_eq!(own_client(&MOUNTS, &names(), "bot"), expected);
+        let instance = instance(&MOUNTS, &names(), &["bot"], &[]);
+        for line in [
+            "path \"team/kv/data/dev/messaging/chat/clients/bot/pending\" {\n  capabilities = [\"read\"]",
+            "path \"team/kv/destroy/dev/messaging/chat/clients/bot/pending\" {\n  capabilities = [\"update\"]",
+            "path \"team/kv/data/dev/messaging/chat/clients/bot/runtime\" {\n  capabilities = [\"create\", \"read\", \"update\"]",
+            "path \"team/kv/metadata/dev/messaging/chat/clients/bot/runtime\" {\n  capabilities = [\"read\"]",
+        ] {
+            assert!(instance.contains(line), "{instance}");
+        }
+    }
+
+    #[test]
     fn no_policy_has_a_wildcard() {
-        for text in [instance(&MOUNTS, &names(), &[]), migrator(&MOUNTS, &names()), client(&MOUNTS, &names())] {
+        for text in [instance(&MOUNTS, &names(), &[], &[]), migrator(&MOUNTS, &names()), client(&MOUNTS, &names())] {
             assert!(!text.contains(['*', '+']), "{text}");
         }
     }

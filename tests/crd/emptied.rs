@@ -43,7 +43,15 @@ migrations:
   source: {SOURCE}
   dependsOn: [{name: other, minimumVersion: 1}]
   resources: {requests: {memory: 64Mi}, limits: {memory: 128Mi}}
-clients: [{serviceAccountName: chat, podSelector: {matchLabels: {app: chat}}, direct: false}]
+clients:
+- serviceAccountName: chat
+  name: bot
+  access: {mode: Custom, grants: [{schema: public, tables: [t], columns: [c], privileges: [SELECT], rowPolicy: NOT hidden}]}
+  sharedToo: true
+  connectionLimit: 5
+  statementTimeoutSeconds: 30
+  podSelector: {matchLabels: {app: chat}}
+  direct: false
 pooler:
   instances: 3
   poolSize: 5
@@ -51,7 +59,7 @@ pooler:
   parameters: {query_timeout: '30'}
   resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
   plannedChanges: {holdSeconds: 3, onTimeout: Postpone}
-credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}}
+credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}, undeclaredRights: Revoke, sessionGraceSeconds: 30}
 monitoring: {slowQuerySeconds: 5}
 audit: {classes: [Ddl, Role]}
 maintenance: {windows: [{schedule: 0 3 * * SUN, durationMinutes: 60, timeZone: UTC}], vacuum: true, analyze: true, freeze: true, reindex: {enabled: true, bloatPercent: 60}, updateExtensions: true}

@@ -42,7 +42,7 @@ async fn in_postgres(sandbox: &Sandbox) {
 }
 
 /// A ServiceAccount's token, as a pod of it would have one.
-async fn token(sandbox: &Sandbox, namespace: &str, account: &str) -> String {
+pub async fn token(sandbox: &Sandbox, namespace: &str, account: &str) -> String {
     let api: Api<ServiceAccount> = Api::namespaced(sandbox.cluster.client.clone(), namespace);
     let spec = TokenRequestSpec { expiration_seconds: Some(600), ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };

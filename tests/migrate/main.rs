@@ -15,6 +15,7 @@ mod maintenance;
 mod metrics;
 mod no_transaction;
 mod refusals;
+mod rights;
 mod rollbacks;
 mod runs;
 mod server;

@@ -50,7 +50,7 @@ fn the_operators_policy_reaches_nothing_else() {
     let token = server.operator_token();
     let body = format!("@{}", server.write("body", r#"{"data": {"a": "b"}}"#).display());
     let own_policy = format!("sys/policies/acl/{OPERATOR_POLICY}");
-    let forbidden: [&[&str]; 16] = [
+    let forbidden: [&[&str]; 18] = [
         &["read", "sys/mounts"],
         &["write", "-f", "sys/mounts/evil", "type=kv"],
         &["write", "-f", "sys/auth/evil", "type=approle"],
@@ -67,6 +67,8 @@ fn the_operators_policy_reaches_nothing_else() {
         &["read", "secret/data/other/ns/db/runtime"],
         &["read", "secret/data/test/ns/db/migrator"],
         &["write", "secret/data/test/ns/db/runtime", &body],
+        &["write", "secret/data/test/ns/db/clients/bot/runtime", &body],
+        &["read", "secret/data/other/ns/db/clients/bot/runtime"],
     ];
     for arguments in forbidden {
         let output = server.try_vault(&token, arguments);

@@ -115,7 +115,8 @@ impl KeySource {
     /// # Errors
     /// If a file cannot be used.
     pub fn new(keys: &Keys) -> Result<Self, ConfigError> {
-        let url = keys.url.as_ref().map(|url| Ok::<_, ConfigError>((url.clone(), client(keys)?, keys.token_file.clone())));
+        let url =
+            keys.url.as_ref().map(|url| Ok::<_, ConfigError>((url.clone(), client(keys)?, keys.token_file.clone())));
         Ok(Self { file: keys.file.clone(), url: url.transpose()?, known: RwLock::default(), read: Mutex::new(None) })
     }
 

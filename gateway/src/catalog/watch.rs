@@ -85,12 +85,17 @@ pub async fn watch(current: Arc<Current>, connector: Connector, interval: Durati
         current.looks.send_modify(|looks| *looks += 1);
         if asked {
             // Requests for what is not there do not make a stream of looks.
-            tokio::time::sleep((began.elapsed() * 4).clamp(Duration::from_millis(50), Duration::from_millis(500))).await;
+            tokio::time::sleep((began.elapsed() * 4).clamp(Duration::from_millis(50), Duration::from_millis(500)))
+                .await;
         }
     }
 }
 
-async fn look(current: &Current, connector: &Connector, client: &mut Option<Client>) -> Result<Option<Catalog>, Problem> {
+async fn look(
+    current: &Current,
+    connector: &Connector,
+    client: &mut Option<Client>,
+) -> Result<Option<Catalog>, Problem> {
     let client = match client {
         Some(open) if !open.is_closed() => open,
         place => place.insert(connector.connect(SETTINGS).await?),

@@ -139,7 +139,8 @@ impl Pool {
                 return Some(connection);
             }
         }
-        let open = idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.permits.available_permits();
+        let open =
+            idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.permits.available_permits();
         if open > self.limits.connections {
             if let Some(other) = idle.values_mut().find(|connections| !connections.is_empty()) {
                 other.remove(0);

@@ -174,7 +174,11 @@ fn values(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Problem> {
         return Ok(found);
     }
     loop {
-        found.push(if cursor.rest().starts_with('"') { cursor.quoted()? } else { cursor.until(&[',', ')']).to_owned() });
+        found.push(if cursor.rest().starts_with('"') {
+            cursor.quoted()?
+        } else {
+            cursor.until(&[',', ')']).to_owned()
+        });
         if !cursor.skip(",") {
             break;
         }

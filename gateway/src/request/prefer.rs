@@ -94,8 +94,12 @@ impl Prefer {
             }
         }
         if prefer.strict && !unknown.is_empty() {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "PGRST122", "a preference is not known, and handling=strict")
-                .details(format!("not known: {}", unknown.join(", "))));
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "PGRST122",
+                "a preference is not known, and handling=strict",
+            )
+            .details(format!("not known: {}", unknown.join(", "))));
         }
         Ok(prefer)
     }

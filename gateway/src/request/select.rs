@@ -48,15 +48,27 @@ fn item(cursor: &mut Cursor<'_>, bounds: &Bounds) -> Result<Item, Problem> {
         alias = Some(name);
         name = cursor.name()?;
     }
-    if cursor.rest().starts_with('!') || cursor.rest().starts_with('(') && !(name == "count" && cursor.rest().starts_with("()")) {
-        return embed(cursor, Embed { relation: name, alias, hint: None, inner: false, spread, query: Query::default() }, bounds);
+    if cursor.rest().starts_with('!')
+        || cursor.rest().starts_with('(') && !(name == "count" && cursor.rest().starts_with("()"))
+    {
+        return embed(
+            cursor,
+            Embed { relation: name, alias, hint: None, inner: false, spread, query: Query::default() },
+            bounds,
+        );
     }
     if spread {
         return Err(cursor.unexpected("\"(\""));
     }
     if name == "count" && cursor.skip("()") {
         let aggregate_cast = cast(cursor)?;
-        return Ok(Item::Column(Column { field: None, alias, cast: None, aggregate: Some(Aggregate::Count), aggregate_cast }));
+        return Ok(Item::Column(Column {
+            field: None,
+            alias,
+            cast: None,
+            aggregate: Some(Aggregate::Count),
+            aggregate_cast,
+        }));
     }
     let field = Field { column: name, path: cursor.path()? };
     let mut column = Column { field: Some(field), alias, cast: cast(cursor)?, aggregate: None, aggregate_cast: None };

@@ -74,7 +74,9 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let Some(path) = path.strip_prefix("/api/db").filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
-        return Problem::missing("PGRST125", "there is nothing at this path").hint("paths begin with /api/db").into_response();
+        return Problem::missing("PGRST125", "there is nothing at this path")
+            .hint("paths begin with /api/db")
+            .into_response();
     };
     let caller = match app.auth.caller(&parts.headers).await {
         Ok(caller) => caller,
@@ -112,16 +114,20 @@ async fn read_body(body: Body, most: usize) -> Result<bytes::Bytes, Problem> {
     let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "SDB115", "the body did not arrive in time");
     match tokio::time::timeout(BODY, Limited::new(body, most).collect()).await.map_err(|_| slow())? {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "SDB116",
-            format!("the body is larger than {most} bytes"),
-        )),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "SDB116", format!("the body is larger than {most} bytes")))
+        }
         Err(_) => Err(Problem::request("SDB117", "the body ended early")),
     }
 }
 
-fn record(app: &App, caller: &Caller, operation: &Operation, duration: Duration, result: &Result<(Reply, Option<Body>), Problem>) {
+fn record(
+    app: &App,
+    caller: &Caller,
+    operation: &Operation,
+    duration: Duration,
+    result: &Result<(Reply, Option<Body>), Problem>,
+) {
     let (status, rows, code) = match result {
         Ok((reply, _)) => (reply.status, reply.rows, None),
         Err(problem) => (problem.status, 0, Some(problem.code.clone())),
@@ -131,7 +137,8 @@ fn record(app: &App, caller: &Caller, operation: &Operation, duration: Duration,
     let named = operation.target.collection();
     let catalog = app.current.get();
     let collection = if catalog.table(operation.schema(), named).is_ok() { named } else { "" };
-    let writes = ["insert", "update", "delete", "transaction"].contains(&kind) && !matches!(operation.target, Target::Search);
+    let writes =
+        ["insert", "update", "delete", "transaction"].contains(&kind) && !matches!(operation.target, Target::Search);
     if writes {
         tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
     }
@@ -214,8 +221,15 @@ async fn about(app: &App, caller: &Caller, operation: &Operation) -> Result<Opti
         (Target::Connections, true) => monitor::connections(app, caller).await?,
         (Target::Transaction, _) => transaction::transaction(app, caller, operation).await?,
         (
-            Target::Root | Target::OpenApi | Target::Schema(_) | Target::Migrations | Target::MigrationsStatus | Target::Stats
-            | Target::Health | Target::Performance | Target::Connections,
+            Target::Root
+            | Target::OpenApi
+            | Target::Schema(_)
+            | Target::Migrations
+            | Target::MigrationsStatus
+            | Target::Stats
+            | Target::Health
+            | Target::Performance
+            | Target::Connections,
             false,
         ) => return Err(not_allowed()),
         _ => return Ok(None),
@@ -224,7 +238,12 @@ async fn about(app: &App, caller: &Caller, operation: &Operation) -> Result<Opti
 }
 
 /// Runs an operation in a session of its own.
-async fn attempt(app: &App, caller: &Caller, operation: &Operation, catalog: &Catalog) -> Result<(Reply, Option<Body>), Problem> {
+async fn attempt(
+    app: &App,
+    caller: &Caller,
+    operation: &Operation,
+    catalog: &Catalog,
+) -> Result<(Reply, Option<Body>), Problem> {
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
     let plan = match &operation.target {
         Target::Collection(name) if reads => Some(read::plan(catalog, &app.config, operation, name, false)?),
@@ -259,8 +278,12 @@ pub(crate) async fn perform(
 ) -> Result<Reply, Problem> {
     let most = config.limits.write_answer_bytes;
     match (&operation.target, operation.method.as_str()) {
-        (Target::Collection(name), "GET" | "HEAD") => read::plan(catalog, config, operation, name, false)?.collect(session, most).await,
-        (Target::Query(name), "POST") => read::plan(catalog, config, operation, name, true)?.collect(session, most).await,
+        (Target::Collection(name), "GET" | "HEAD") => {
+            read::plan(catalog, config, operation, name, false)?.collect(session, most).await
+        }
+        (Target::Query(name), "POST") => {
+            read::plan(catalog, config, operation, name, true)?.collect(session, most).await
+        }
         (Target::Collection(name), "POST") => write::create(session, catalog, config, operation, name).await,
         (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,
         (Target::Collection(name), "DELETE") => write::remove(session, catalog, config, operation, name).await,
@@ -270,7 +293,9 @@ pub(crate) async fn perform(
         (Target::Count(name), "GET") => read::count(session, catalog, config, operation, name).await,
         (Target::Aggregate(name), "POST") => read::aggregate(session, catalog, config, operation, name).await,
         (Target::Search, "POST") => read::search(session, catalog, config, operation).await,
-        (Target::Function(name), "GET" | "HEAD" | "POST") => function::call(session, catalog, config, operation, name).await,
+        (Target::Function(name), "GET" | "HEAD" | "POST") => {
+            function::call(session, catalog, config, operation, name).await
+        }
         _ => Err(not_allowed()),
     }
 }

@@ -61,7 +61,8 @@ pub fn insert(
     };
     let list = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
     let conflict = conflict(table, insert, &names)?;
-    let write = format!("INSERT INTO {} AS t0{list} SELECT {} FROM {source}{conflict}", qualified(table), values.join(", "));
+    let write =
+        format!("INSERT INTO {} AS t0{list} SELECT {} FROM {source}{conflict}", qualified(table), values.join(", "));
     builder.returning(table, write, returning, form)
 }
 
@@ -72,7 +73,10 @@ fn conflict(table: &Table, insert: &Insert<'_>, names: &[String]) -> Result<Stri
     if key.is_empty() {
         return match (resolution, insert.on_conflict) {
             (Resolution::IgnoreDuplicates, None) => Ok(" ON CONFLICT DO NOTHING".to_owned()),
-            _ => Err(Problem::request("SDB104", format!("\"{}\" has no primary key", table.name)).hint("name on_conflict=")),
+            _ => {
+                Err(Problem::request("SDB104", format!("\"{}\" has no primary key", table.name))
+                    .hint("name on_conflict="))
+            }
         };
     }
     for column in key {
@@ -165,7 +169,13 @@ impl Builder<'_> {
     }
 
     /// A write that returns the rows it has changed, with the version of each where rows have one.
-    fn returning(mut self, table: &Table, write: String, query: Option<&Query>, form: Form) -> Result<Statement, Problem> {
+    fn returning(
+        mut self,
+        table: &Table,
+        write: String,
+        query: Option<&Query>,
+        form: Form,
+    ) -> Result<Statement, Problem> {
         let Some(query) = query else { return Ok(self.finish(write, Vec::new())) };
         // Which rows, the write has decided.
         let query = Query { conditions: Vec::new(), limit: None, offset: None, ..query.clone() };

@@ -79,6 +79,27 @@ pub enum CredentialsError {
         /// The generation that was promoted last.
         generation: i64,
     },
+    /// The record of a client with a login of its own is gone.
+    #[error(
+        "the record {path} is gone from Vault, and the database has generation {generation} of the client {client}: \
+         restore it (vault kv undelete), or ask for new credentials (kubectl servicedb rotate --client {client})"
+    )]
+    ClientLost {
+        /// The record.
+        path: String,
+        /// The generation that was promoted last.
+        generation: i64,
+        /// The client.
+        client: String,
+    },
+}
+
+impl CredentialsError {
+    /// Whether PostgreSQL accepted the password, and refused the session because the login has as many as it may.
+    pub fn is_at_limit(&self) -> bool {
+        matches!(self, Self::Proof(ConnectError::Postgres { source, .. })
+            if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
+    }
 }
 
 impl From<VaultError> for CredentialsError {

@@ -1,9 +1,11 @@
 //! Credentials. The logins in `pending` are applied, proved by a login, and promoted to `runtime`. Each
 //! step can be repeated, so a kill at any point loses nothing: the login in `runtime` always works.
 
+mod clients;
 mod error;
 mod remembered;
 
+pub use clients::{fingerprint as fingerprint_of_client, known as known_client};
 pub use error::CredentialsError;
 pub use remembered::{fingerprint, remembered};
 
@@ -177,7 +179,7 @@ impl Run<'_> {
     /// whose login does, which is written again.
     async fn assert_record(
         &self,
-        kind: LoginKind,
+        kind: LoginKind<'_>,
         path: &str,
         (record, generation): (&KvRecord, i64),
         ca: &str,
@@ -196,12 +198,10 @@ impl Run<'_> {
         // A record that cannot be read was changed by another writer; so was one of another generation or
         // resource, or with another role than that generation's.
         let names = self.names();
-        let of_generation = match kind {
-            LoginKind::Application => names.login(generation),
-            LoginKind::Migrator => names.migrator_login(generation),
-        };
+        let of_generation = kind.login(&names, generation);
         let is_ours = |own: i64, user: &str| own == generation && user == of_generation;
-        let foreign = kind == LoginKind::Application && is_foreign(&record.data, self.desired);
+        let is_foreign = |data: &Data| kind == LoginKind::Application && is_foreign(data, self.desired);
+        let foreign = is_foreign(&record.data);
         if foreign {
             tracing::warn!(path, version = record.version, "the record was written for another ServiceDatabase");
         } else if let Ok((own, login)) = read(&record.data)
@@ -209,7 +209,14 @@ impl Run<'_> {
         {
             let Err(refused) = self.prove(kind, &login, ca).await else { return Ok(asserted(login)) };
             let Some(failure) = ProofFailure::of(&refused) else { return Err(refused) };
-            let as_proved = are_as_proved(self.client, &names, own).await?;
+            let as_proved = match kind {
+                LoginKind::Client(client) => clients::are_as_proved(self.client, &names, &client.name, own).await?,
+                _ => are_as_proved(self.client, &names, own).await?,
+            };
+            let is_limited = matches!(kind, LoginKind::Client(client) if client.connection_limit.is_some());
+            if as_proved && is_limited && refused.is_at_limit() {
+                return Ok(asserted(login));
+            }
             if as_proved && failure == ProofFailure::Unrelated {
                 return Err(refused);
             }
@@ -225,8 +232,7 @@ impl Run<'_> {
         for earlier in (record.version.saturating_sub(EARLIER_VERSIONS).max(1)..record.version).rev() {
             let Some(found) = vault.read_kv_version(path, earlier).await? else { continue };
             let Ok((known, login)) = read(&found.data) else { continue };
-            let foreign = kind == LoginKind::Application && is_foreign(&found.data, self.desired);
-            if foreign || !is_ours(known, &login.user) || self.prove(kind, &login, ca).await.is_err() {
+            if is_foreign(&found.data) || !is_ours(known, &login.user) || self.prove(kind, &login, ca).await.is_err() {
                 continue;
             }
             let version = vault.write_kv(path, &found.data, record.version).await?;
@@ -261,7 +267,7 @@ impl Run<'_> {
     }
 
     /// Logs in as clients do: over TLS, with a check of the server's name.
-    async fn prove(&self, kind: LoginKind, login: &Login, ca: &str) -> Result<(), CredentialsError> {
+    async fn prove(&self, kind: LoginKind<'_>, login: &Login, ca: &str) -> Result<(), CredentialsError> {
         let names = self.names();
         let connection = over_tls(&TlsLogin {
             host: &self.desired.primary_host,
@@ -275,13 +281,10 @@ impl Run<'_> {
             options: immune::ANY_LOGIN,
         })
         .await?;
-        let expected = match kind {
-            LoginKind::Application => names.app(),
-            LoginKind::Migrator => {
-                connection.client.batch_execute(&format!("SET ROLE {}", ident(&names.owner()))).await?;
-                names.owner()
-            }
-        };
+        let expected = kind.role(&names);
+        if kind == LoginKind::Migrator {
+            connection.client.batch_execute(&format!("SET ROLE {}", ident(&expected))).await?;
+        }
         let acts_as: String = connection.client.query_one("SELECT current_user::text", &[]).await?.get(0);
         if acts_as == expected {
             Ok(())

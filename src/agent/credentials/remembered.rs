@@ -65,13 +65,20 @@ pub async fn are_as_proved(client: &Client, names: &PostgresNames, generation: i
 /// # Errors
 /// If the server refuses.
 pub async fn fingerprint(client: &Client, names: &PostgresNames, generation: i64) -> Result<String, CredentialsError> {
-    let logins = [names.login(generation), names.migrator_login(generation)];
+    fingerprint_of(client, &[names.login(generation), names.migrator_login(generation)]).await
+}
+
+/// The same, of logins by their names.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn fingerprint_of(client: &Client, logins: &[String]) -> Result<String, CredentialsError> {
     let row = client
         .query_one(
             "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(COALESCE(pg_catalog.string_agg(
                     pg_catalog.concat_ws(' ', rolname, rolpassword, rolcanlogin, rolvaliduntil), ',' ORDER BY rolname
              ), ''), 'UTF8')), 'hex') FROM pg_catalog.pg_authid WHERE rolname = ANY ($1)",
-            &[&logins.as_slice()],
+            &[&logins],
         )
         .await?;
     Ok(row.get(0))

@@ -134,12 +134,13 @@ fn local(environment: &Environment, major: u16, leaving: bool) -> Value {
 
 /// The lines of `pg_hba.conf`.
 ///
-/// The logins of the application are members of `_app`, those of the migrator of `_owner`;
+/// The logins of the application are members of `_app`, those of the migrator of `_owner`, those of
+/// clients with a login of their own of `_clients`;
 /// `+role` matches its members, so a rotation changes nothing here.
 fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
     let pooler = PostgresNames::POOLER;
-    let (database, app, owner) = (&names.database, names.app(), names.owner());
+    let (database, app, owner, clients) = (&names.database, names.app(), names.owner(), names.clients());
     let monitor = PostgresNames::MONITOR;
     let (reader, maintainer) = (PostgresNames::READER, PostgresNames::MAINTAINER);
     let ours = format!("{reader},{},{monitor},{maintainer}", PostgresNames::AS_OWNER);
@@ -157,6 +158,7 @@ fn hba(names: &PostgresNames) -> Vec<String> {
         format!("host all {pooler} all reject"),
         format!("hostssl \"{database}\" +\"{app}\" all scram-sha-256"),
         format!("hostssl \"{database}\" +\"{owner}\" all scram-sha-256"),
+        format!("hostssl \"{database}\" +\"{clients}\" all scram-sha-256"),
         "local all all reject".to_owned(),
         "host all all all reject".to_owned(),
     ]

@@ -23,6 +23,12 @@ pub async fn keep(names: &PostgresNames) -> Result<(), String> {
     let (running, restored) = (connect(SOCKET_DIR).await?, connect(SOCKET).await?);
     let logins: Vec<_> =
         (1..=2).flat_map(|generation| [names.login(generation), names.migrator_login(generation)]).collect();
+    let mut logins = logins;
+    for server in [&running.client, &restored.client] {
+        logins.extend(of_clients(server, names).await?);
+    }
+    logins.sort_unstable();
+    logins.dedup();
     let verifiers = read(&running.client, &logins).await?;
     // A failed statement would be logged, with the verifier in it.
     let mut statements = ensure::UNLOGGED.to_owned();
@@ -34,6 +40,17 @@ pub async fn keep(names: &PostgresNames) -> Result<(), String> {
         }
     }
     restored.client.batch_execute(&(statements + "COMMIT;")).await.map_err(|error| describe(&error))
+}
+
+/// The logins of clients that have one of their own.
+async fn of_clients(client: &Client, names: &PostgresNames) -> Result<Vec<String>, String> {
+    let exists = client.query_one("SELECT pg_catalog.to_regclass('servicedb.clients') IS NOT NULL", &[]).await;
+    if !exists.map_err(|error| describe(&error))?.get::<_, bool>(0) {
+        return Ok(Vec::new());
+    }
+    let rows = client.query("SELECT client FROM servicedb.clients", &[]).await.map_err(|error| describe(&error))?;
+    let clients = rows.iter().map(|row| row.get::<_, String>(0));
+    Ok(clients.flat_map(|client| (1..=2).map(|turn| names.client_login(&client, turn)).collect::<Vec<_>>()).collect())
 }
 
 async fn read(client: &Client, logins: &[String]) -> Result<Vec<(String, String)>, String> {

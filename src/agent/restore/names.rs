@@ -17,6 +17,7 @@ pub async fn take_over(service: &str, own: &PostgresNames) -> Result<(), String>
     let client = &connection.client;
     let former = Names::new("", service).postgres(&database(client).await?);
     let mut statements = String::from("BEGIN; DELETE FROM servicedb.credentials;");
+    statements += &clients(client, &former, own).await?;
     let logins = (1..=2).flat_map(|generation| {
         [
             (former.login(generation), own.login(generation)),
@@ -35,6 +36,36 @@ pub async fn take_over(service: &str, own: &PostgresNames) -> Result<(), String>
     }
     statements += &renamed("DATABASE", &former.database, &own.database);
     client.batch_execute(&(statements + "COMMIT;")).await.map_err(|error| describe(&error))
+}
+
+/// Clients with a login of their own: their roles get the names that this service gives them, their logins lose their
+/// passwords, and nothing is remembered of their credentials. Those that this resource does not declare are removed.
+async fn clients(client: &Client, former: &PostgresNames, own: &PostgresNames) -> Result<String, String> {
+    let exists = client.query_one("SELECT pg_catalog.to_regclass('servicedb.clients') IS NOT NULL", &[]).await;
+    if !exists.map_err(|error| describe(&error))?.get::<_, bool>(0) {
+        return Ok(String::new());
+    }
+    let rows = client.query("SELECT client FROM servicedb.clients", &[]).await.map_err(|error| describe(&error))?;
+    let mut statements = String::from("UPDATE servicedb.clients SET generation = 0, rotated_at = NULL, logins = NULL;");
+    for name in rows.iter().map(|row| row.get::<_, String>(0)) {
+        for turn in 1..=2 {
+            let (before, now) = (former.client_login(&name, turn), own.client_login(&name, turn));
+            if ensure::has_role(client, &before).await.map_err(|error| error.to_string())? {
+                let role = ident(&before);
+                statements += &format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL; ALTER ROLE {role} RESET ALL;");
+                statements += &renamed("ROLE", &before, &now);
+            }
+        }
+        let (before, now) = (former.client(&name), own.client(&name));
+        if ensure::has_role(client, &before).await.map_err(|error| error.to_string())? {
+            statements += &renamed("ROLE", &before, &now);
+        }
+    }
+    let (before, now) = (former.clients(), own.clients());
+    if ensure::has_role(client, &before).await.map_err(|error| error.to_string())? {
+        statements += &renamed("ROLE", &before, &now);
+    }
+    Ok(statements)
 }
 
 fn renamed(kind: &str, before: &str, now: &str) -> String {

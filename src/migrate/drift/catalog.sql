@@ -27,6 +27,11 @@ role AS MATERIALIZED (
     UNION ALL
     SELECT 0, 'PUBLIC'
 ),
+-- What spec.clients grants is kept by the agent, which reports what differs: it is no difference of the
+-- schema. These roles have these names alone, and so have the row policies.
+client AS MATERIALIZED (
+    SELECT r.oid FROM pg_roles r WHERE starts_with(r.rolname, current_database() || '_c_')
+),
 member AS MATERIALIZED (
     SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 ),
@@ -126,7 +131,9 @@ object AS (
                'options ' || array_to_string(ft.ftoptions, ' '),
                'access method ' || quote_ident(nullif(am.amname, 'heap')),
                'tablespace ' || quote_ident(ts.spcname),
-               CASE WHEN r.relrowsecurity THEN 'row level security' END,
+               CASE WHEN r.relrowsecurity AND NOT EXISTS (
+                        SELECT FROM pg_policy p WHERE p.polrelid = r.oid AND p.polname = 'servicedb_everyone')
+                    THEN 'row level security' END,
                CASE WHEN r.relforcerowsecurity THEN 'row level security for the owner' END,
                -- The index that is the identity says so itself.
                CASE r.relreplident WHEN 'n' THEN 'replica identity nothing' WHEN 'f' THEN 'replica identity full'
@@ -199,7 +206,8 @@ object AS (
        OR (r.relkind = 'v' AND f.oid IS NOT NULL)
        OR (r.relkind = 'm' AND (a.attstattarget >= 0 OR array_to_string(a.attoptions, ' ') ~ 'n_distinct' OR a.attcompression <> ''
                                 OR a.attstorage <> t.typstorage))
-       OR (r.relkind IN ('v', 'm') AND a.attacl IS NOT NULL)
+       OR (r.relkind IN ('v', 'm') AND EXISTS (SELECT FROM aclexplode(a.attacl) x
+                                               WHERE x.grantee NOT IN (SELECT oid FROM client)))
        OR (r.relkind IN ('v', 'm') AND EXISTS (SELECT FROM pg_description x WHERE x.objoid = r.oid
                                   AND x.classoid = 'pg_class'::regclass AND x.objsubid = a.attnum))
   UNION ALL
@@ -269,6 +277,7 @@ object AS (
                'USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
                'WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'), 0, NULL, NULL
     FROM pg_policy p JOIN relation r ON r.oid = p.polrelid
+    WHERE NOT starts_with(p.polname, 'servicedb_')
   UNION ALL
     SELECT 'pg_statistic_ext'::regclass, x.oid, 0, 'statistics',
            s.name || '.' || quote_ident(x.stxname) || ' on ' || r.identity,
@@ -484,6 +493,7 @@ granted AS MATERIALIZED (
                                AS privilege
                     FROM aclexplode(coalesce(r.acl, acldefault(r.class, r.owner))) x
                     LEFT JOIN role ON role.oid = x.grantee
+                    WHERE x.grantee NOT IN (SELECT oid FROM client)
                     GROUP BY 1, x.privilege_type) u
               GROUP BY u.name) g) d
 ),

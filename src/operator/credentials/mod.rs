@@ -2,9 +2,11 @@
 //! proving and promoting is the work of the leader's agent.
 
 pub mod binding;
+pub mod clients;
 mod passphrase;
 pub mod role_ids;
 pub mod secret_id;
+pub mod spec;
 pub mod vault_objects;
 pub mod vault_sync;
 
@@ -16,6 +18,7 @@ use super::context::Context;
 use super::observe::Observation;
 use super::validate::Database;
 use crate::api::conditions::reason;
+use crate::contract::clients::Client;
 use crate::contract::desired::Requests;
 use crate::contract::records::{Login, Pending, Runtime, Versions, expires_soon};
 use crate::contract::report::CredentialsReport;
@@ -40,6 +43,8 @@ pub struct DesiredCredentials {
     pub unseen: bool,
     /// How long until new credentials are due by their age.
     pub due_in: Option<Duration>,
+    /// The clients with a login of their own.
+    pub clients: Vec<Client>,
 }
 
 /// The minimum age of credentials that are replaced because of a damaged record.
@@ -98,6 +103,7 @@ pub async fn ensure(
     let promoted = promoted.map_or(database.promoted, |promoted| promoted.generation);
     let unseen = unseen || tells(reason::CREDENTIALS_PENDING);
     ensure_pending(context, database, desired.generation, promoted, unseen).await?;
+    desired.clients = clients::ensure(context, database, observed, &desired.clients, unseen).await?;
     Ok(desired)
 }
 
@@ -111,7 +117,8 @@ impl DesiredCredentials {
     pub fn recorded(observed: &Observation) -> Option<Self> {
         let desired = observed.desired.as_ref()?;
         let (generation, requests) = (desired.credential_generation, desired.requests.clone());
-        Some(Self { generation, requests, prove: desired.prove, unseen: true, ..Self::default() })
+        let (prove, clients) = (desired.prove, desired.clients.clone());
+        Some(Self { generation, requests, prove, clients, unseen: true, ..Self::default() })
     }
 
     /// Whether new credentials were requested, or are due.

@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use futures::try_join;
 
 use super::passphrase;
 use super::role_ids::RoleIds;
 use super::secret_id::SECRET_ID_LIFETIME;
+use crate::api::names::VaultNames;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
@@ -24,14 +26,17 @@ const TOKEN_TTL: Duration = Duration::from_secs(600);
 const OWNER_UID: &str = "servicedb-uid";
 const OWNER_CLUSTER: &str = "servicedb-cluster-uid";
 const OWNER_DATABASE: &str = "servicedb-database";
+/// Before the name of a client with a login of its own: it has objects.
+const OWNER_CLIENT: &str = "servicedb-client-";
 
 /// The desired objects in Vault.
 struct Wanted {
     claim: BTreeMap<String, String>,
-    policies: [(String, String); 3],
+    policies: Vec<(String, String)>,
     instance: AppRole,
     migrator: AppRole,
     client: Option<KubernetesRole>,
+    own_clients: Vec<KubernetesRole>,
 }
 
 /// Creates and corrects the database's objects in Vault; returns the role_ids.
@@ -48,18 +53,17 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
     let vault = context.vault.as_ref();
     // Before any other write: names in Vault contain the cluster's id, which may have been used
     // twice.
-    ensure_claim(context, database, &wanted.claim).await?;
-    let [instance_policy, migrator_policy, client_policy] = &wanted.policies;
+    let claimed = ensure_claim(context, database, &wanted.claim).await?;
     // Roles name policies, which need not exist yet: all can be written at once.
-    let (_, _, _, instance, migrator, ()) = try_join!(
-        ensure_policy(vault, instance_policy),
-        ensure_policy(vault, migrator_policy),
-        ensure_policy(vault, client_policy),
+    let (_, _, instance, migrator, ()) = try_join!(
+        try_join_all(wanted.policies.iter().map(|policy| ensure_policy(vault, policy))),
+        try_join_all(wanted.own_clients.iter().map(|role| ensure_kubernetes_role(vault, role))),
         ensure_approle(vault, &wanted.instance),
         ensure_approle(vault, &wanted.migrator),
         ensure_client_role(vault, database, wanted.client.as_ref()),
     )?;
     let role_ids = RoleIds { instance, migrator };
+    remove_undeclared(vault, &database.vault, claimed, &wanted.claim).await?;
     // Without it nothing is archived, which the agents report; the database does not depend on it.
     if let Some(place) = &database.archive
         && let Err(error) = passphrase::ensure(vault, &place.passphrase).await
@@ -75,9 +79,12 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
 ///
 /// # Errors
 /// Any error of Vault.
-pub async fn remove(vault: &dyn Vault, names: &crate::api::names::VaultNames) -> Result<(), VaultError> {
+pub async fn remove(vault: &dyn Vault, names: &VaultNames) -> Result<(), VaultError> {
     // The roles first: deleting an AppRole deletes its secret_ids, and a role without its policy
     // would still allow logins.
+    for client in known_clients(vault, names).await? {
+        remove_client(vault, names, &client).await?;
+    }
     let (client, instance, migrator) = (names.client(), names.instance(), names.migrator());
     try_join!(vault.delete_kubernetes_role(&client), vault.delete_approle(&instance), vault.delete_approle(&migrator))?;
     try_join!(vault.delete_policy(&client), vault.delete_policy(&instance), vault.delete_policy(&migrator))?;
@@ -91,7 +98,7 @@ pub async fn remove(vault: &dyn Vault, names: &crate::api::names::VaultNames) ->
 /// Any error of Vault.
 pub async fn is_anothers(
     vault: &dyn Vault,
-    names: &crate::api::names::VaultNames,
+    names: &VaultNames,
     cluster_uid: &str,
     uid: &str,
 ) -> Result<bool, VaultError> {
@@ -100,20 +107,62 @@ pub async fn is_anothers(
     Ok(differs(OWNER_CLUSTER, cluster_uid) || differs(OWNER_UID, uid))
 }
 
-async fn ensure_claim(context: &Context, database: &Database, claim: &BTreeMap<String, String>) -> Result<(), Error> {
+/// The clients with a login of their own that have objects in Vault.
+///
+/// # Errors
+/// Any error of Vault.
+pub async fn known_clients(vault: &dyn Vault, names: &VaultNames) -> Result<Vec<String>, VaultError> {
+    let known = vault.read_kv_metadata(&names.runtime()).await?.unwrap_or_default().custom;
+    Ok(known.keys().filter_map(|key| key.strip_prefix(OWNER_CLIENT)).map(str::to_owned).collect())
+}
+
+/// Ends a client's access: first the role, so that nobody logs in; its record with the policy.
+async fn remove_client(vault: &dyn Vault, names: &VaultNames, client: &str) -> Result<(), VaultError> {
+    let name = names.own_client(client);
+    vault.delete_kubernetes_role(&name).await?;
+    vault.delete_policy(&name).await
+}
+
+/// Removes the objects and the records of clients that are claimed and no longer declared, and then their claims.
+async fn remove_undeclared(
+    vault: &dyn Vault,
+    names: &VaultNames,
+    mut claimed: BTreeMap<String, String>,
+    claim: &BTreeMap<String, String>,
+) -> Result<(), VaultError> {
+    let gone: Vec<_> =
+        claimed.keys().filter(|key| key.starts_with(OWNER_CLIENT) && !claim.contains_key(*key)).cloned().collect();
+    for key in &gone {
+        let client = key.strip_prefix(OWNER_CLIENT).unwrap_or_default();
+        remove_client(vault, names, client).await?;
+        let (pending, runtime) = (names.client_pending(client), names.client_runtime(client));
+        try_join!(vault.delete_kv(&pending), vault.delete_kv(&runtime))?;
+        claimed.remove(key);
+        tracing::info!(client, "the client's objects are removed from Vault");
+    }
+    if gone.is_empty() { Ok(()) } else { vault.write_kv_metadata(&names.runtime(), &claimed).await }
+}
+
+/// Returns the metadata with the claim.
+async fn ensure_claim(
+    context: &Context,
+    database: &Database,
+    claim: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Error> {
     let (vault, path) = (context.vault.as_ref(), database.vault.runtime());
     let metadata = vault.read_kv_metadata(&path).await?.unwrap_or_default();
     let known = metadata.custom;
     if let Some(theirs) = known.get(OWNER_CLUSTER).filter(|theirs| **theirs != context.cluster_uid) {
         return Err(Error::ForeignRecord { path, theirs: theirs.clone(), ours: context.cluster_uid.clone() });
     }
-    if metadata.lets_expire || claim.iter().any(|(key, value)| known.get(key) != Some(value)) {
-        // Other metadata is kept.
-        let mut noted = known;
-        noted.extend(claim.clone());
+    let is_missing = claim.iter().any(|(key, value)| known.get(key) != Some(value));
+    // Other metadata is kept.
+    let mut noted = known;
+    noted.extend(claim.clone());
+    if metadata.lets_expire || is_missing {
         vault.write_kv_metadata(&path, &noted).await?;
     }
-    Ok(())
+    Ok(noted)
 }
 
 fn wanted(context: &Context, database: &Database) -> Wanted {
@@ -136,33 +185,49 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         token_ttl: TOKEN_TTL,
         secret_id_ttl: SECRET_ID_LIFETIME,
     };
-    let accounts: Vec<_> = database.clients.iter().map(|client| client.service_account_name.clone()).collect();
+    let shared = database.clients.iter().filter(|client| client.is_shared());
+    let accounts: Vec<_> = shared.map(|client| client.service_account_name.clone()).collect();
+    let own_clients: Vec<_> = database.own_clients().collect();
+    let client_names: Vec<_> = own_clients.iter().map(|client| client.name()).collect();
+    let kubernetes_role = |name: String, accounts: Vec<String>| KubernetesRole {
+        policies: vec![name.clone()],
+        name,
+        service_accounts: accounts,
+        namespace: database.names().namespace.clone(),
+        token_ttl: TOKEN_TTL,
+    };
     let claim = [
         (OWNER_UID, database.owner.uid.clone()),
         (OWNER_CLUSTER, context.cluster_uid.clone()),
         (OWNER_DATABASE, database.postgres.database.clone()),
     ];
+    let of_client = |name: &&str| (format!("{OWNER_CLIENT}{name}"), "login".to_owned());
+    let mut policies = vec![
+        (names.instance(), policy::instance(&mounts, names, &client_names, &of_store)),
+        (names.migrator(), policy::migrator(&mounts, names)),
+        (names.client(), policy::client(&mounts, names)),
+    ];
+    policies.extend(client_names.iter().map(|name| (names.own_client(name), policy::own_client(&mounts, names, name))));
     Wanted {
-        claim: claim.map(|(key, value)| (key.to_owned(), value)).into(),
-        policies: [
-            (names.instance(), policy::instance(&mounts, names, &of_store)),
-            (names.migrator(), policy::migrator(&mounts, names)),
-            (names.client(), policy::client(&mounts, names)),
-        ],
+        claim: claim
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .chain(client_names.iter().map(of_client))
+            .collect(),
+        policies,
         instance: approle(names.instance()),
         migrator: approle(names.migrator()),
-        client: (!accounts.is_empty()).then(|| KubernetesRole {
-            name: names.client(),
-            service_accounts: accounts,
-            namespace: database.names().namespace.clone(),
-            policies: vec![names.client()],
-            token_ttl: TOKEN_TTL,
-        }),
+        client: (!accounts.is_empty()).then(|| kubernetes_role(names.client(), accounts)),
+        own_clients: own_clients
+            .iter()
+            .map(|client| kubernetes_role(names.own_client(client.name()), vec![client.service_account_name.clone()]))
+            .collect(),
     }
 }
 
 fn fingerprint(wanted: &Wanted) -> String {
-    format!("{:?}{:?}{:?}{:?}{:?}", wanted.claim, wanted.policies, wanted.instance, wanted.migrator, wanted.client)
+    let Wanted { claim, policies, instance, migrator, client, own_clients } = wanted;
+    format!("{claim:?}{policies:?}{instance:?}{migrator:?}{client:?}{own_clients:?}")
 }
 
 async fn ensure_policy(vault: &dyn Vault, (name, text): &(String, String)) -> Result<(), VaultError> {
@@ -181,6 +246,13 @@ async fn ensure_approle(vault: &dyn Vault, role: &AppRole) -> Result<String, Vau
         // Deleted between two requests: the next reconcile recreates it.
         None => Err(VaultError::Unexpected { status: 404, operation: "read", path: role.name.clone() }),
     }
+}
+
+async fn ensure_kubernetes_role(vault: &dyn Vault, role: &KubernetesRole) -> Result<(), VaultError> {
+    if vault.read_kubernetes_role(&role.name).await?.as_ref() != Some(role) {
+        vault.write_kubernetes_role(role).await?;
+    }
+    Ok(())
 }
 
 async fn ensure_client_role(

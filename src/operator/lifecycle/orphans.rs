@@ -113,11 +113,18 @@ pub async fn leave_vault(context: &Context, names: &Names, orphan: &Orphan) -> R
         );
         return Ok(());
     }
+    let clients = vault_objects::known_clients(vault, &names).await?;
     vault_objects::remove(vault, &names).await?;
     // A generation that was never proved is not used.
     vault.delete_kv(&names.pending()).await?;
+    for client in &clients {
+        vault.delete_kv(&names.client_pending(client)).await?;
+    }
     if orphan.deletion_policy == DeletionPolicy::Delete {
         // The runtime record is removed last: its metadata names the owner of the others.
+        for client in &clients {
+            vault.delete_kv(&names.client_runtime(client)).await?;
+        }
         vault.delete_kv(&names.migrator_record()).await?;
         vault.delete_kv(&names.runtime()).await?;
     }

@@ -9,7 +9,7 @@ use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::records::VaultAccess;
 use crate::operator::apply::object::{ANNOTATION_TEMPLATE, Annotations, Planned};
-use crate::operator::credentials::DesiredCredentials;
+use crate::operator::credentials::{DesiredCredentials, clients};
 use crate::operator::validate::Database;
 
 /// A role_id and Vault's address. The secret_id is in a Secret of the same name.
@@ -85,6 +85,8 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
             let names = database.names();
             desired::Pooler { host: names.pooler_host(&names.pooler()) }
         }),
+        clients: clients::declared(database, &credentials.clients),
+        client_rules: database.client_rules,
         archive: database.archive.clone(),
         when_volume_fills: database.backups.when_volume_fills,
         backup: None,

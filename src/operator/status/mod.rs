@@ -4,6 +4,7 @@ mod archive;
 mod backups;
 mod capacity;
 mod certificates;
+mod clients;
 mod collations;
 pub mod condition;
 mod findings;
@@ -23,7 +24,9 @@ use super::validate::Database;
 use super::version;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::Names;
-use crate::api::{BindingStatus, CredentialsStatus, Endpoints, MaintenanceStatus, ServiceDatabaseStatus};
+use crate::api::{
+    BindingStatus, ClientSpec, ClientStatus, CredentialsStatus, Endpoints, MaintenanceStatus, ServiceDatabaseStatus,
+};
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
 use crate::migrate::approval;
@@ -45,7 +48,8 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let instances = findings.resource.spec.instances;
 
     let available = availability(findings, &previous);
-    let credentials = credentials_ready(findings, &previous, report);
+    let clients = clients::status(findings, report, &previous);
+    let credentials = with_clients(credentials_ready(findings, &previous, report), findings, &clients, report);
     let schema = migrations::applied(findings, &previous);
     let vault = vault_reachable(findings, &previous);
     let stalled = with_failure(findings, stalled(findings, &previous));
@@ -111,6 +115,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .database
             .map(|database| credentials_status(findings, database, report, previous.credentials.clone()))
             .or(previous.credentials),
+        clients,
         backup,
         restore: findings.in_place.status.clone(),
         upgrade: findings.upgrade.status.clone(),
@@ -236,6 +241,23 @@ fn credentials_ready(
                 },
             }
         }),
+    }
+}
+
+/// The same with the clients that have a login of their own.
+fn with_clients(
+    state: ConditionState,
+    findings: &Findings<'_>,
+    clients: &[ClientStatus],
+    report: Option<&Report>,
+) -> ConditionState {
+    let Some(database) = findings.database.filter(|_| state.holds) else { return state };
+    if let Some(pending) = clients::pending(database, clients, report) {
+        return ConditionState::no(reason::CREDENTIALS_PENDING, pending);
+    }
+    match clients::difference(clients) {
+        Some((reason, message)) => ConditionState::yes(reason, format!("{}; {message}", state.message)),
+        None => state,
     }
 }
 
@@ -407,7 +429,8 @@ fn credentials_status(
     let proved = report.and_then(|report| report.credentials.as_ref());
     let promoted = proved.is_some_and(|credentials| credentials.generation > 0);
     // A request is done when the generation that answers it is in Vault.
-    let answers = proved.is_some_and(|credentials| credentials.generation >= findings.credentials.generation);
+    let answers = proved.is_some_and(|credentials| credentials.generation >= findings.credentials.generation)
+        && clients::answers(findings, report);
     let requests = findings.credentials.requests.clone();
     let answered = |request: Option<String>, before| if answers { request.or(before) } else { before };
     CredentialsStatus {
@@ -419,8 +442,9 @@ fn credentials_status(
         old_sessions: proved.and_then(|credentials| old_sessions(findings.observed, credentials.generation)),
         rotate_request: answered(requests.rotate, previous.rotate_request),
         reissue_request: answered(requests.reissue, previous.reissue_request),
+        rotate_client_request: clients::answered(findings, report, previous.rotate_client_request),
         vault_path: Some(format!("{}/{}", findings.options.vault_kv_mount, database.vault.runtime())),
-        vault_role: (!database.clients.is_empty()).then(|| database.vault.client()),
+        vault_role: database.clients.iter().any(ClientSpec::is_shared).then(|| database.vault.client()),
     }
 }
 

@@ -11,6 +11,7 @@ mod archive;
 mod authority;
 mod backups;
 mod binding;
+mod clients;
 mod crashes;
 mod deletion;
 mod drift;

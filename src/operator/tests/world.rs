@@ -24,8 +24,9 @@ use super::status_findings;
 use crate::api::ServiceDatabase;
 use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map};
 use crate::contract::certificates::{Authorities, FILES, fingerprint};
+use crate::contract::clients::{ClientReport, RightsReport};
 use crate::contract::desired::{Desired, KEY};
-use crate::contract::records::{MigratorRecord, Pending, Runtime, Versions};
+use crate::contract::records::{ClientPending, MigratorRecord, Pending, Runtime, Versions};
 use crate::contract::report::{ArchiveReport, LedgerReport, Report};
 use crate::operator::apply::object::ANNOTATION_APPLIED;
 use crate::operator::backups::slots::Slots;
@@ -79,6 +80,10 @@ pub struct World {
     rotated_at: Timestamp,
     /// The versions of the records that the agent reports as proved.
     pub proved: Option<Versions>,
+    /// The clients in the report of the primary's agent.
+    clients: Vec<ClientReport>,
+    /// The rights in it, of each of them.
+    pub rights: RightsReport,
     /// The archive in the report of the primary's agent.
     pub archive: Option<ArchiveReport>,
     /// The fingerprint of the certificates in the agents' reports.
@@ -123,6 +128,8 @@ impl World {
             rotated_at,
             proved: None,
             certificates,
+            clients: Vec::new(),
+            rights: RightsReport::default(),
             archive: None,
             context,
         }
@@ -259,6 +266,7 @@ impl World {
         self.annotate(&config, "initialize", "7000000000000000000");
         self.annotate(&leader, "leader", "chat-db-0");
         let generation = self.promote();
+        self.promote_clients();
         let accessor = self.get("secrets", &names.instance_approle()).and_then(|secret| {
             Some(secret["metadata"]["annotations"]["servicedb.dev/secret-id-accessor"].as_str()?.to_owned())
         });
@@ -356,11 +364,54 @@ impl World {
         if let Some(credentials) = &mut report.credentials {
             (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
             credentials.versions = self.proved;
+            report.clients = Some(self.clients.clone()).filter(|clients| !clients.is_empty());
             report.ledger = self.ledger.clone();
             report.synchronous_standbys = standbys;
             report.archive = self.archive.clone();
         }
         annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
+    }
+
+    /// Simulates the agent for clients with a login of their own: those in the desired state.
+    fn promote_clients(&mut self) {
+        let desired = self.get("configmaps", &names().desired()).expect("the desired state");
+        let desired: Desired = serde_json::from_str(desired["data"][KEY].as_str().expect("a document")).expect("JSON");
+        let (names, now) = (names().vault("dev"), self.clock.now());
+        let uid = self.resource().metadata.uid.expect("a uid");
+        let (mut reports, rights) = (Vec::new(), self.rights.clone());
+        for client in &desired.clients {
+            self.vault.edit(|content| {
+                let path = names.client_runtime(&client.name);
+                let pending = content.kv.remove(&names.client_pending(&client.name)).and_then(|record| record.data);
+                if let Some(pending) = pending {
+                    let pending = ClientPending::from_data(&pending).expect("a pending record");
+                    let runtime = Runtime {
+                        pooler: None,
+                        key_prefix: "CHAT",
+                        generation: pending.generation,
+                        uid: &uid,
+                        login: &pending.login,
+                        database: "chat_db",
+                        host: "chat-db.messaging.svc",
+                        ca: "ca",
+                    };
+                    let record: &mut Record = content.kv.entry(path.clone()).or_default();
+                    record.data = Some(runtime.to_data());
+                    record.version += 1;
+                }
+                let record = content.kv.get(&path);
+                let held = record.and_then(|record| Runtime::generation_of(record.data.as_ref()?).ok());
+                reports.push(ClientReport {
+                    name: client.name.clone(),
+                    generation: held.unwrap_or_default(),
+                    rotated_at: held.map(|_| now),
+                    version: record.map(|record| record.version),
+                    trouble: None,
+                    rights: Some(rights.clone()),
+                });
+            });
+        }
+        self.clients = reports;
     }
 
     /// Returns the new generation in `runtime`.

@@ -24,7 +24,7 @@ pub use exec::plugin;
 pub use load::Load;
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
 pub use pods::{is_ready, pod_uid};
-pub use postgres::{column, dump_command, login_at, run, sqlstate};
+pub use postgres::{Credentials, column, dump_command, login_at, run, sqlstate};
 pub use restore::then_restore;
 pub use sandbox::{Sandbox, alone, shared};
 pub use vault::{Vault, authority as vault_authority};

@@ -37,8 +37,16 @@ impl Sandbox {
 
     /// The same, and their generation, in one look.
     pub async fn credentials_and_generation(&self, name: &str) -> (i64, Credentials) {
-        let path = self.vault_names(name).runtime();
-        let record = self.vault().record(&path).await.unwrap_or_else(|| panic!("Vault has no {path}"));
+        self.credentials_at(name, &self.vault_names(name).runtime()).await
+    }
+
+    /// The credentials of a client that has a login of its own.
+    pub async fn credentials_of(&self, name: &str, client: &str) -> (i64, Credentials) {
+        self.credentials_at(name, &self.vault_names(name).client_runtime(client)).await
+    }
+
+    async fn credentials_at(&self, name: &str, path: &str) -> (i64, Credentials) {
+        let record = self.vault().record(path).await.unwrap_or_else(|| panic!("Vault has no {path}"));
         let prefix = name.replace('-', "_").to_uppercase();
         let key = |key: &str| {
             let key = format!("{prefix}_DB_{key}");

@@ -73,6 +73,7 @@ impl Cache {
             entries.credentials.vault = None;
             entries.credentials.secrets = None;
             entries.credentials.pending = None;
+            entries.credentials.client_pending.clear();
         });
     }
 
@@ -163,6 +164,16 @@ impl Cache {
     /// Records that `pending` was observed with this generation.
     pub fn record_pending(&self, uid: &str, generation: i64) {
         self.with(uid, |entries| entries.credentials.pending = Some(generation));
+    }
+
+    /// Whether a client's `pending` was observed with this generation.
+    pub fn client_pending_recorded(&self, uid: &str, client: &str, generation: i64) -> bool {
+        self.known(uid, |entries| entries.credentials.client_pending.get(client) == Some(&generation))
+    }
+
+    /// Records that a client's `pending` was observed with this generation.
+    pub fn record_client_pending(&self, uid: &str, client: &str, generation: i64) {
+        self.with(uid, |entries| entries.credentials.client_pending.insert(client.to_owned(), generation));
     }
 
     /// Whether the promoted records were wrong at their last check.

@@ -1,5 +1,6 @@
 //! The entries of the cache.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -58,6 +59,8 @@ pub struct Credentials {
     /// When the pooler's certificates were observed.
     pub pooler: Option<Instant>,
     pub pending: Option<i64>,
+    /// The same, by client with a login of its own.
+    pub client_pending: BTreeMap<String, i64>,
     pub damaged: bool,
     pub binding: Option<(String, i64, Instant)>,
 }

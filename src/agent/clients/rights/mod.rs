@@ -1,0 +1,204 @@
+//! The rights of clients that have a login of their own, kept as declared: at each promotion, after each migration, and
+//! when a declaration or a right changes.
+//!
+//! Row policies are expressions of the tenant's schema, so the owner creates them. `GRANT` and `REVOKE` change catalogs
+//! alone; they run as the superuser, or as the role that granted what is taken back: PostgreSQL takes back only what the
+//! current role has granted.
+
+mod catalog;
+mod decide;
+mod right;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::Client;
+
+use crate::agent::as_owner::as_owner;
+use crate::agent::ensure;
+use crate::agent::statement::{EnsureError, execute};
+use crate::api::names::PostgresNames;
+use crate::contract::clients::{self, RightsReport, Rules};
+use crate::postgres::{describe, ident};
+use catalog::{Catalog, Held};
+use decide::{PolicyChange, RightsChange, Wanted};
+use right::{Kind, Right};
+
+/// Functions with which a role creates large objects, which it then owns.
+const LARGE_OBJECTS: &str =
+    "pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), pg_catalog.lo_from_bytea(oid, bytea)";
+
+/// Row policies that PostgreSQL refused, by their statements, and why.
+pub type Refused = BTreeMap<String, String>;
+
+/// Brings the rights of each declared client to the declared state; returns how they differ from it, by client, and
+/// whether another run is needed. `own` is a session in the database `postgres`. Row policies that were `refused` are not
+/// tried again, since each try locks the table: the caller forgets them when the schema or a declaration changes.
+///
+/// # Errors
+/// If the server refuses; another run continues from there.
+pub async fn keep(
+    own: &Client,
+    socket: &str,
+    names: &PostgresNames,
+    declared: &[clients::Client],
+    rules: Rules,
+    refused: &mut Refused,
+) -> Result<(BTreeMap<String, RightsReport>, bool), EnsureError> {
+    let tenant = ensure::connect_at(socket, &names.database).await?;
+    let tenant = &tenant.client;
+    if !declared.is_empty() {
+        large_objects(tenant, names).await?;
+    }
+    let mut roles: Vec<_> = declared.iter().map(|client| names.client(&client.name)).collect();
+    roles.extend(declared.iter().flat_map(|client| (1..=2).map(|turn| names.client_login(&client.name, turn))));
+    let failed = |source| EnsureError::Statement { what: "the catalog of the clients' rights".to_owned(), source };
+    let catalog = Catalog::read(tenant, names, &roles, &decide::named_with_columns(declared)).await.map_err(failed)?;
+    let mut wanted: Vec<(String, Wanted)> =
+        declared.iter().map(|client| (client.name.clone(), decide::wanted(client, &catalog))).collect();
+    for change in decide::policies(names, &wanted, &catalog) {
+        policies(socket, names, &change, &mut wanted, refused).await?;
+    }
+    let (mut reports, mut complete) = (BTreeMap::new(), true);
+    let nothing = BTreeSet::new();
+    for (client, mut wanted) in wanted {
+        let role = names.client(&client);
+        let granted = granted(own, &client).await?;
+        let held = catalog.held.get(&role).unwrap_or(&nothing);
+        let change = decide::rights(&role, &mut wanted, held, &granted, rules.revoke_undeclared);
+        let declared: BTreeSet<_> = wanted.rights.iter().map(ToString::to_string).collect();
+        // Before they are granted: a run that is interrupted has granted them as declared.
+        remember(own, &client, &granted, &granted.union(&declared).cloned().collect()).await?;
+        let mut changes = vec![change];
+        for turn in 1..=2 {
+            let login = names.client_login(&client, turn);
+            if let Some(held) = catalog.held.get(&login) {
+                changes.push(of_login(names, &client, &login, held, &mut wanted, rules));
+            }
+        }
+        let before = wanted.report.failed.len();
+        for change in changes {
+            if let Err(error) = apply(tenant, &client, &change).await {
+                wanted.report.failed.push(error.to_string());
+            }
+        }
+        let is_applied = wanted.report.failed.len() == before;
+        complete &= is_applied;
+        if is_applied {
+            remember(own, &client, &granted.union(&declared).cloned().collect(), &declared).await?;
+        }
+        reports.insert(client, decide::shortened(wanted.report));
+    }
+    Ok((reports, complete))
+}
+
+/// A client owns nothing, so it does not create large objects either.
+async fn large_objects(tenant: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
+    let what = "the right to create large objects";
+    let failed = |source| EnsureError::Statement { what: what.to_owned(), source };
+    let query = "SELECT EXISTS (SELECT FROM pg_proc p, aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) x
+                 WHERE p.oid = 'pg_catalog.lo_creat(integer)'::regprocedure AND x.grantee = 0)";
+    if tenant.query_one(query, &[]).await.map_err(failed)?.try_get(0).map_err(failed)? {
+        let (owner, app) = (ident(&names.owner()), ident(&names.app()));
+        let statements = format!(
+            "BEGIN; GRANT EXECUTE ON FUNCTION {LARGE_OBJECTS} TO {owner}, {app};
+             REVOKE EXECUTE ON FUNCTION {LARGE_OBJECTS} FROM PUBLIC; COMMIT;"
+        );
+        execute(tenant, what, &statements).await?;
+    }
+    Ok(())
+}
+
+/// Row policies of one table. Where the declared expression is refused, the rights that it limits are withheld.
+async fn policies(
+    socket: &str,
+    names: &PostgresNames,
+    change: &PolicyChange,
+    wanted: &mut [(String, Wanted)],
+    refused: &mut Refused,
+) -> Result<(), EnsureError> {
+    let mut withhold = |problem: &str| {
+        for (_, wanted) in wanted.iter_mut().filter(|(client, _)| change.clients.contains(client)) {
+            decide::withhold(wanted, &change.table, problem);
+        }
+    };
+    if let Some(problem) = refused.get(&change.statements) {
+        withhold(problem);
+        return Ok(());
+    }
+    let (schema, table) = &change.table;
+    let what = format!("the row policies of {schema}.{table}");
+    // The expression may name functions and types of the table's schema.
+    let statements = format!("BEGIN; SET LOCAL search_path = {}; {} COMMIT;", ident(schema), change.statements);
+    match as_owner(socket, names, &what, &statements).await {
+        Ok(()) => {
+            tracing::info!(schema, table, "the row policies of a table are as declared");
+            Ok(())
+        }
+        Err(EnsureError::Statement { source, .. })
+            if source.code().is_some_and(|code| code.code().starts_with("42")) =>
+        {
+            let problem = describe(&source);
+            withhold(&problem);
+            refused.insert(change.statements.clone(), problem);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A login has no rights but those of its client.
+fn of_login(
+    names: &PostgresNames,
+    client: &str,
+    login: &str,
+    held: &BTreeSet<Held>,
+    wanted: &mut Wanted,
+    rules: Rules,
+) -> RightsChange {
+    let role = |name: &str| Right::on(Kind::Role, "", name, "MEMBER");
+    let connect = Right::on(Kind::Database, "", &names.database, "CONNECT");
+    let own = BTreeSet::from([role(&names.client(client)), role(&names.clients()), connect]);
+    let mut of_login = Wanted { rights: own, ..Wanted::default() };
+    let change = decide::rights(login, &mut of_login, held, &BTreeSet::new(), rules.revoke_undeclared);
+    wanted.report.undeclared.extend(of_login.report.undeclared.into_iter().map(|line| format!("{login}: {line}")));
+    // What it must have is granted with its password.
+    RightsChange { grant: Vec::new(), ..change }
+}
+
+async fn apply(tenant: &Client, client: &str, change: &RightsChange) -> Result<(), EnsureError> {
+    if change.revoke.is_empty() && change.grant.is_empty() {
+        return Ok(());
+    }
+    let mut statements = String::from("BEGIN;");
+    for (grantor, statement) in &change.revoke {
+        statements += &format!("SET LOCAL ROLE {}; {statement} SET LOCAL ROLE NONE;", ident(grantor));
+    }
+    statements.extend(change.grant.iter().map(String::as_str));
+    execute(tenant, &format!("the rights of the client {client}"), &(statements + "COMMIT;")).await?;
+    tracing::info!(client, granted = change.grant.len(), revoked = change.revoke.len(), "the client's rights changed");
+    Ok(())
+}
+
+/// The rights that were granted as declared.
+async fn granted(own: &Client, client: &str) -> Result<BTreeSet<String>, EnsureError> {
+    let failed = |source| EnsureError::Statement { what: "the granted rights".to_owned(), source };
+    let row = own.query_opt("SELECT granted FROM servicedb.clients WHERE client = $1", &[&client]).await;
+    let row = row.map_err(failed)?;
+    let rights: Vec<String> = row.map(|row| row.try_get(0).map_err(failed)).transpose()?.unwrap_or_default();
+    Ok(rights.into_iter().collect())
+}
+
+async fn remember(
+    own: &Client,
+    client: &str,
+    before: &BTreeSet<String>,
+    now: &BTreeSet<String>,
+) -> Result<(), EnsureError> {
+    if before == now {
+        return Ok(());
+    }
+    let failed = |source| EnsureError::Statement { what: "the granted rights".to_owned(), source };
+    let rights: Vec<&str> = now.iter().map(String::as_str).collect();
+    let update = "UPDATE servicedb.clients SET granted = $2 WHERE client = $1";
+    own.execute(update, &[&client, &rights]).await.map(drop).map_err(failed)
+}

@@ -1,0 +1,219 @@
+//! The roles of clients that have a login of their own: the role with a client's rights, and the removal of clients that
+//! are no longer declared.
+//!
+//! The table `servicedb.clients` has a row for each of them before the first of its roles exists, so that none is
+//! forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::agent::ensure::{self, has_role, limits};
+use crate::agent::statement::{EnsureError, execute};
+use crate::api::names::PostgresNames;
+use crate::contract::clients;
+use crate::postgres::{ident, literal};
+
+/// How long the end of a removed client's sessions is waited for.
+const END: Duration = Duration::from_secs(2);
+/// Interval between two looks.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A row of `servicedb.clients`.
+struct Row {
+    client: String,
+    account: String,
+    /// Seconds since its removal.
+    removed_for: Option<f64>,
+}
+
+/// Ensures the role of each declared client. A client of another ServiceAccount, or one that was removed and is declared
+/// again, has new logins: the former ones are refused, and their sessions end.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn admit(client: &Client, names: &PostgresNames, declared: &[clients::Client]) -> Result<(), EnsureError> {
+    if declared.is_empty() {
+        return Ok(());
+    }
+    let known = rows(client).await?;
+    let roles = states(client, names, declared).await?;
+    let all = names.clients();
+    if !roles.contains_key(&all) {
+        execute(client, &all, &format!("CREATE ROLE {} NOLOGIN", ident(&all))).await?;
+    }
+    for wanted in declared {
+        let (name, role) = (&wanted.name, names.client(&wanted.name));
+        let what = format!("the client {name}");
+        let row = known.iter().find(|row| row.client == *name);
+        let is_known = row.is_some_and(|row| row.account == wanted.service_account && row.removed_for.is_none());
+        if row.is_some() && !is_known {
+            refuse(client, names, name).await?;
+            end_sessions(client, names, name).await?;
+        }
+        if !is_known {
+            let (key, account) = (literal(name), literal(&wanted.service_account));
+            let statement = format!(
+                "INSERT INTO servicedb.clients (client, account) VALUES ({key}, {account})
+                 ON CONFLICT (client) DO UPDATE SET account = excluded.account, removed_at = NULL, generation = 0,
+                                                    rotated_at = NULL, logins = NULL"
+            );
+            execute(client, &what, &statement).await?;
+        }
+        // Nothing is written that is so already: a catalog's row would have a new version each time.
+        let state = roles.get(&role);
+        if state.is_none_or(|state| !state.is_group) {
+            let create = if state.is_none() { format!("CREATE ROLE {};", ident(&role)) } else { String::new() };
+            let statements = format!(
+                "BEGIN; {create} ALTER ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+                 PASSWORD NULL; COMMIT;",
+                ident(&role)
+            );
+            execute(client, &what, &statements).await?;
+        }
+        for login in logins(names, name) {
+            if roles.get(&login).is_some_and(|state| !state.has_limits_of(wanted)) {
+                execute(client, &what, &limits(&ident(&login), &ident(&names.database), wanted)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A role as the server has it.
+struct State {
+    /// Whether it can neither log in nor do anything by an attribute.
+    is_group: bool,
+    limit: i32,
+    settings: Vec<String>,
+}
+
+impl State {
+    fn has_limits_of(&self, client: &clients::Client) -> bool {
+        let timeout = self.settings.iter().find_map(|setting| setting.strip_prefix("statement_timeout="));
+        let declared = client.statement_timeout_seconds.map(|seconds| format!("{seconds}s"));
+        self.limit == client.connection_limit.unwrap_or(-1) && timeout == declared.as_deref()
+    }
+}
+
+async fn states(
+    client: &Client,
+    names: &PostgresNames,
+    declared: &[clients::Client],
+) -> Result<BTreeMap<String, State>, EnsureError> {
+    let mut roles = vec![names.clients()];
+    for client in declared {
+        roles.push(names.client(&client.name));
+        roles.extend(logins(names, &client.name));
+    }
+    let query = "SELECT r.rolname::text,
+                        NOT (r.rolcanlogin OR r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication
+                             OR r.rolbypassrls OR r.rolpassword IS NOT NULL),
+                        r.rolconnlimit, COALESCE(s.setconfig, '{}')
+                 FROM pg_catalog.pg_authid r
+                 LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0
+                 WHERE r.rolname = ANY ($1)";
+    let failed = |source| EnsureError::Statement { what: "the roles of clients".to_owned(), source };
+    let read = |row: &tokio_postgres::Row| {
+        let state = State { is_group: row.try_get(1)?, limit: row.try_get(2)?, settings: row.try_get(3)? };
+        Ok((row.try_get(0)?, state))
+    };
+    let rows = client.query(query, &[&roles]).await;
+    rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
+}
+
+/// Removes the clients that are no longer declared: their logins are refused at once, their sessions end after the grace,
+/// then their roles go; what they own becomes the owner's. Returns how long until more is to do.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn remove(
+    client: &Client,
+    socket: &str,
+    names: &PostgresNames,
+    declared: &[clients::Client],
+    rules: clients::Rules,
+) -> Result<Option<Duration>, EnsureError> {
+    let declared: BTreeSet<&str> = declared.iter().map(|client| client.name.as_str()).collect();
+    let mut next: Option<f64> = None;
+    for row in rows(client).await?.iter().filter(|row| !declared.contains(row.client.as_str())) {
+        if row.removed_for.is_none() {
+            refuse(client, names, &row.client).await?;
+            tracing::info!(client = row.client, "the client is no longer declared: its logins are refused");
+        }
+        let left = rules.session_grace_seconds as f64 - row.removed_for.unwrap_or(0.0);
+        if left > 0.0 {
+            next = Some(next.map_or(left, |next| next.min(left)));
+            continue;
+        }
+        end_sessions(client, names, &row.client).await?;
+        drop_roles(client, socket, names, &row.client).await?;
+        tracing::info!(client = row.client, "the client's roles are removed");
+    }
+    Ok(next.map(Duration::from_secs_f64))
+}
+
+/// Both logins of a client.
+fn logins(names: &PostgresNames, client: &str) -> [String; 2] {
+    [names.client_login(client, 1), names.client_login(client, 2)]
+}
+
+async fn rows(client: &Client) -> Result<Vec<Row>, EnsureError> {
+    let query = "SELECT client, account, EXTRACT(epoch FROM pg_catalog.now() - removed_at)::float8
+                 FROM servicedb.clients ORDER BY client";
+    let rows = client.query(query, &[]).await;
+    let failed = |source| EnsureError::Statement { what: "the table servicedb.clients".to_owned(), source };
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Row { client: row.try_get(0)?, account: row.try_get(1)?, removed_for: row.try_get(2)? })
+    };
+    rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
+}
+
+async fn refuse(client: &Client, names: &PostgresNames, name: &str) -> Result<(), EnsureError> {
+    let what = format!("the logins of the client {name}");
+    let mut statements = String::from("BEGIN;");
+    for login in logins(names, name) {
+        if has_role(client, &login).await? {
+            statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&login));
+        }
+    }
+    let removed = "UPDATE servicedb.clients SET removed_at = pg_catalog.now() WHERE removed_at IS NULL AND client = ";
+    execute(client, &what, &format!("{statements} {removed} {}; COMMIT;", literal(name))).await
+}
+
+async fn end_sessions(client: &Client, names: &PostgresNames, name: &str) -> Result<(), EnsureError> {
+    let what = format!("the end of the sessions of the client {name}");
+    let failed = |source| EnsureError::Statement { what: what.clone(), source };
+    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = ANY ($1)";
+    let deadline = tokio::time::Instant::now() + END;
+    loop {
+        let found = client.query(query, &[&logins(names, name).as_slice()]).await.map_err(failed)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(EnsureError::TooLong { what });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Ownership, rights and roles are catalogs: nothing of the tenant runs.
+async fn drop_roles(client: &Client, socket: &str, names: &PostgresNames, name: &str) -> Result<(), EnsureError> {
+    let what = format!("the removal of the client {name}");
+    let mut roles = Vec::new();
+    for role in logins(names, name).into_iter().chain([names.client(name)]) {
+        if has_role(client, &role).await? {
+            roles.push(ident(&role));
+        }
+    }
+    if !roles.is_empty() {
+        let (roles, owner) = (roles.join(", "), ident(&names.owner()));
+        let tenant = ensure::connect_at(socket, &names.database).await?;
+        let leave = format!("BEGIN; REASSIGN OWNED BY {roles} TO {owner}; DROP OWNED BY {roles}; COMMIT;");
+        execute(&tenant.client, &what, &leave).await?;
+        execute(client, &what, &format!("BEGIN; DROP OWNED BY {roles}; DROP ROLE {roles}; COMMIT;")).await?;
+    }
+    execute(client, &what, &format!("DELETE FROM servicedb.clients WHERE client = {}", literal(name))).await
+}

@@ -1,0 +1,219 @@
+//! The clients of a database: `spec.clients`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The maximum length of a client's name.
+pub const MAXIMUM_NAME: usize = 20;
+
+/// A client of the database.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("!has(self.access) || self.access.mode != 'Shared' || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo))")
+    .message("spec.clients[]: connectionLimit, statementTimeoutSeconds and sharedToo need an access.mode other than Shared: they are properties of a login of its own"))]
+#[x_kube(validation = Rule::new("has(self.access) || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo))")
+    .message("spec.clients[]: connectionLimit, statementTimeoutSeconds and sharedToo need access: they are properties of a login of its own"))]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSpec {
+    /// ServiceAccount in the same namespace that may read the credentials from Vault.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: String,
+
+    /// Name of the client, from which the names of its roles and of its record in Vault are made:
+    /// at most 20 characters. Default: `serviceAccountName`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("spec.clients[].name must have lower-case letters, digits and '-', a letter first"))]
+    #[schemars(length(min = 1, max = 20))]
+    pub name: Option<String>,
+
+    /// The client's login and its rights. Default: the login that clients share, and the right to
+    /// all data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessSpec>,
+
+    /// Whether the ServiceAccount may read the shared record, too: while a service moves from the
+    /// shared login to its own, or back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_too: Option<bool>,
+
+    /// The maximum number of sessions of one of its logins. Default: no limit but that of the
+    /// server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 10000").message("spec.clients[].connectionLimit must be from 1 to 10000"))]
+    pub connection_limit: Option<i32>,
+
+    /// The time after which PostgreSQL cancels a statement of this client, in seconds. A session
+    /// may set another value for itself. Default: the server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 86400").message("spec.clients[].statementTimeoutSeconds must be from 1 to 86400 (a day)"))]
+    pub statement_timeout_seconds: Option<i64>,
+
+    /// Pods in the same namespace that may connect. Default: the NetworkPolicy admits no pod of
+    /// this client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+
+    /// Whether these pods may connect to the instances, too, where there is a pooler.
+    #[serde(default = "super::spec::default_true")]
+    pub direct: bool,
+}
+
+impl ClientSpec {
+    /// The client's name.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.service_account_name)
+    }
+
+    /// The declared access, if the client has a login of its own.
+    pub fn own(&self) -> Option<&AccessSpec> {
+        self.access.as_ref().filter(|access| access.mode != AccessMode::Shared)
+    }
+
+    /// Whether its ServiceAccount may read the shared record.
+    pub fn is_shared(&self) -> bool {
+        self.own().is_none() || self.shared_too == Some(true)
+    }
+}
+
+/// The login and the rights of a client.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("(self.mode == 'Custom') == (has(self.grants) && self.grants.size() > 0)")
+    .message("spec.clients[].access: mode Custom needs grants, and the other modes have none"))]
+#[serde(rename_all = "camelCase")]
+pub struct AccessSpec {
+    /// Shared is the login that all shared clients use, with the right to all data; with the others
+    /// the client has a login of its own: ReadWrite may read and change all data, ReadOnly read it,
+    /// Custom do what `grants` lists.
+    pub mode: AccessMode,
+
+    /// The rights, with the mode Custom. Rights of several grants add up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub grants: Vec<GrantSpec>,
+}
+
+/// The kind of a client's access.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessMode {
+    /// The login that clients share.
+    Shared,
+    /// A login of its own, for all data.
+    ReadWrite,
+    /// A login of its own, which reads all data.
+    ReadOnly,
+    /// A login of its own, with the listed rights.
+    Custom,
+}
+
+impl AccessMode {
+    /// As in the spec.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "Shared",
+            Self::ReadWrite => "ReadWrite",
+            Self::ReadOnly => "ReadOnly",
+            Self::Custom => "Custom",
+        }
+    }
+}
+
+/// Rights on tables of one schema.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("!has(self.columns) || self.columns.size() == 0 || (!self.tables.exists(t, t == '*') && self.privileges.all(p, p in ['SELECT', 'INSERT', 'UPDATE']))")
+    .message("spec.clients[].access.grants[].columns need tables by name, and only SELECT, INSERT and UPDATE have columns"))]
+#[x_kube(validation = Rule::new("!has(self.rowPolicy) || (!self.tables.exists(t, t == '*') && !('TRUNCATE' in self.privileges))")
+    .message("spec.clients[].access.grants[].rowPolicy needs tables by name, and TRUNCATE is not limited to rows"))]
+#[x_kube(validation = Rule::new("!(self.tables.exists(t, t == '*') && self.tables.size() > 1)")
+    .message("spec.clients[].access.grants[].tables has '*', which stands for all tables: remove the names beside it"))]
+#[serde(rename_all = "camelCase")]
+pub struct GrantSpec {
+    /// The schema of the tables.
+    #[serde(default = "public")]
+    #[x_kube(validation = Rule::new("!self.startsWith('pg_') && !(self in ['information_schema', 'servicedb', 'servicedb_extensions'])")
+        .message("spec.clients[].access.grants[].schema is PostgreSQL's or Servicedb's own: rights are granted on a service's own schemas"))]
+    #[schemars(length(min = 1, max = 63))]
+    pub schema: String,
+
+    /// Tables and views, exactly as PostgreSQL names them; `*` alone stands for all tables, views and
+    /// materialized views of the schema, also those that migrations create later, but no partitions.
+    #[schemars(schema_with = "tables_schema")]
+    pub tables: Vec<String>,
+
+    /// The columns. Default: whole tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "columns_schema")]
+    pub columns: Vec<String>,
+
+    /// What the client may do. INSERT includes the use of the sequences that belong to the tables'
+    /// columns.
+    #[schemars(length(min = 1, max = 5))]
+    pub privileges: Vec<Privilege>,
+
+    /// A condition that limits these rights to some rows: an SQL expression on the table's columns,
+    /// such as `NOT is_secret`. It is added to row policies that migrations create.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub row_policy: Option<String>,
+}
+
+fn tables_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 64,
+        "items": {"type": "string", "description": "The name of a table or view, or `*`.", "minLength": 1, "maxLength": 63}
+    })
+}
+
+fn columns_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": {"type": "string", "description": "The name of a column.", "minLength": 1, "maxLength": 63}
+    })
+}
+
+fn public() -> String {
+    "public".to_owned()
+}
+
+/// A privilege on a table, as PostgreSQL names it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Privilege {
+    /// Read.
+    Select,
+    /// Add rows.
+    Insert,
+    /// Change rows.
+    Update,
+    /// Delete rows.
+    Delete,
+    /// Delete all rows.
+    Truncate,
+}
+
+impl Privilege {
+    /// As in a statement.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "SELECT",
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Truncate => "TRUNCATE",
+        }
+    }
+}
+
+/// What happens to a right of a client's role that the spec does not declare.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UndeclaredRights {
+    /// It is reported (`GrantDrift`) and kept.
+    #[default]
+    Report,
+    /// It is reported and taken back.
+    Revoke,
+}

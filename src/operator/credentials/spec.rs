@@ -1,0 +1,314 @@
+//! Checks `spec.clients`: names, and declared rights. The rules of the CRD refuse most errors; those that would be
+//! dangerous under a CRD without the rules are checked here again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{FuncCall, RawStmt, SelectStmt, SetOperation};
+
+use crate::api::clients::MAXIMUM_NAME;
+use crate::api::names::PostgresNames;
+use crate::api::{AccessMode, ClientSpec, GrantSpec, Privilege};
+
+/// The maximum length of a name in PostgreSQL, in bytes.
+const IDENTIFIER: usize = 63;
+/// Schemas that are not a service's own.
+const RESERVED_SCHEMAS: [&str; 3] =
+    ["information_schema", PostgresNames::LEDGER_SCHEMA, PostgresNames::EXTENSIONS_SCHEMA];
+/// The function whose only argument a row policy is parsed as.
+const WRAPPER: &str = "servicedb_row_policy";
+
+/// Checks the clients.
+///
+/// # Errors
+/// The first error: the field, the problem, and the remedy.
+pub fn check(clients: &[ClientSpec], names: &PostgresNames) -> Result<(), String> {
+    let (mut accounts, mut own) = (BTreeSet::new(), BTreeSet::new());
+    let mut roles: BTreeSet<String> = [names.owner(), names.app(), names.clients()]
+        .into_iter()
+        .chain((1..=2).flat_map(|turn| [names.login(turn), names.migrator_login(turn)]))
+        .collect();
+    for client in clients {
+        let account = &client.service_account_name;
+        if !accounts.insert(account) {
+            return Err(format!(
+                "spec.clients has two entries with the serviceAccountName {account}: keep one of them"
+            ));
+        }
+        let Some(access) = client.own() else { continue };
+        let name = client.name();
+        if !is_name(name) {
+            return Err(format!(
+                "spec.clients[].name of the ServiceAccount {account} is {name:?}: a client with access of its own needs a \
+                 name of at most {MAXIMUM_NAME} of a-z, 0-9 and '-', a letter first; set spec.clients[].name"
+            ));
+        }
+        if !own.insert(name) {
+            return Err(format!(
+                "spec.clients has two entries with the name {name}: choose another name for one of them"
+            ));
+        }
+        let of_client = [names.client(name), names.client_login(name, 1), names.client_login(name, 2)];
+        if let Some(long) = of_client.iter().find(|role| role.len() > IDENTIFIER) {
+            return Err(format!(
+                "spec.clients[].name {name} makes the name {long}, which is longer than the {IDENTIFIER} characters that \
+                 PostgreSQL keeps: choose a shorter name"
+            ));
+        }
+        for role in of_client {
+            if let Some(role) = roles.replace(role) {
+                return Err(format!(
+                    "spec.clients[].name {name} makes the name of a role that another client or the service has: {role}; \
+                     choose another name"
+                ));
+            }
+        }
+        let in_range = |value: Option<i64>, maximum| value.is_none_or(|value| (1..=maximum).contains(&value));
+        if !in_range(client.connection_limit.map(i64::from), 10_000)
+            || !in_range(client.statement_timeout_seconds, 86_400)
+        {
+            return Err(format!(
+                "spec.clients[] {name}: connectionLimit or statementTimeoutSeconds is out of its bounds"
+            ));
+        }
+        if (access.mode == AccessMode::Custom) == access.grants.is_empty() {
+            return Err(format!(
+                "spec.clients[].access of {name}: the mode Custom needs grants, and the other modes have none"
+            ));
+        }
+        grants(&access.grants).map_err(|problem| format!("spec.clients[].access.grants of {name}: {problem}"))?;
+    }
+    Ok(())
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAXIMUM_NAME).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+fn grants(grants: &[GrantSpec]) -> Result<(), String> {
+    let mut policies: BTreeMap<(&str, &str, Privilege), Option<&str>> = BTreeMap::new();
+    for grant in grants {
+        let GrantSpec { schema, tables, columns, privileges, row_policy } = grant;
+        if schema.starts_with("pg_") || RESERVED_SCHEMAS.contains(&schema.as_str()) {
+            return Err(format!(
+                "the schema {schema} is PostgreSQL's or Servicedb's own: rights are granted on a service's own schemas"
+            ));
+        }
+        let identifiers = [schema].into_iter().chain(tables).chain(columns);
+        if let Some(bad) = identifiers.into_iter().find(|name| !is_identifier(name)) {
+            return Err(format!("{bad:?} is not a name that PostgreSQL has: at most {IDENTIFIER} bytes, printable"));
+        }
+        let is_all = tables.iter().any(|table| table == "*");
+        if tables.is_empty() || privileges.is_empty() || (is_all && tables.len() > 1) {
+            return Err("each needs privileges, and tables: names, or '*' alone".to_owned());
+        }
+        let of_columns = [Privilege::Select, Privilege::Insert, Privilege::Update];
+        if !columns.is_empty() && (is_all || privileges.iter().any(|privilege| !of_columns.contains(privilege))) {
+            return Err("columns need tables by name, and only SELECT, INSERT and UPDATE have columns".to_owned());
+        }
+        if let Some(expression) = row_policy {
+            if is_all || privileges.contains(&Privilege::Truncate) {
+                return Err("rowPolicy needs tables by name, and TRUNCATE is not limited to rows".to_owned());
+            }
+            row_policy_parses(expression)?;
+        }
+        for (table, privilege) in tables.iter().flat_map(|table| privileges.iter().map(move |one| (table, *one))) {
+            let before = policies.insert((schema, table, privilege), row_policy.as_deref());
+            if before.is_some_and(|before| before != row_policy.as_deref()) {
+                return Err(format!(
+                    "{} on {schema}.{table} is granted twice with different rowPolicies: join them into one, with OR",
+                    privilege.as_str()
+                ));
+            }
+        }
+    }
+    let limited =
+        policies.iter().filter(|(_, policy)| policy.is_some()).map(|((schema, _, privilege), _)| (schema, privilege));
+    for (schema, privilege) in limited {
+        if policies.contains_key(&(schema, "*", *privilege)) {
+            return Err(format!(
+                "{} on all tables of {schema} would go around the rowPolicy of one of them: name the tables",
+                privilege.as_str()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_identifier(name: &str) -> bool {
+    (1..=IDENTIFIER).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// Whether it is one expression, by PostgreSQL's own parser. Its message quotes the expression, so it is told.
+fn row_policy_parses(expression: &str) -> Result<(), String> {
+    if expression.contains('\0') {
+        return Err("the rowPolicy has a character that PostgreSQL does not have".to_owned());
+    }
+    // A comment at its end ends with the line.
+    let parsed = pg_query::parse(&format!("SELECT {WRAPPER}(\n{expression}\n)"), 0)
+        .map_err(|error| format!("the rowPolicy {expression:?} is not an SQL expression: {error}"))?;
+    let is_one = match parsed.protobuf.stmts.as_slice() {
+        [RawStmt { stmt: Some(node), .. }] => node.node.as_ref().is_some_and(is_wrapped),
+        _ => false,
+    };
+    if is_one { Ok(()) } else { Err(format!("the rowPolicy {expression:?} is not one SQL expression")) }
+}
+
+/// Whether the statement is the call of the wrapper with one argument, and nothing else.
+fn is_wrapped(statement: &NodeEnum) -> bool {
+    let NodeEnum::SelectStmt(select) = statement else { return false };
+    let [target] = select.target_list.as_slice() else { return false };
+    let Some(NodeEnum::ResTarget(target)) = &target.node else { return false };
+    let Some(NodeEnum::FuncCall(call)) = target.val.as_ref().and_then(|value| value.node.as_ref()) else {
+        return false;
+    };
+    let bare = SelectStmt { target_list: select.target_list.clone(), ..bare_select() };
+    let is_bare = SelectStmt { limit_option: bare.limit_option, op: bare.op, ..(**select).clone() } == bare
+        && select.op == SetOperation::SetopNone as i32;
+    let is_plain = |call: &FuncCall| {
+        call.agg_order.is_empty()
+            && call.agg_filter.is_none()
+            && call.over.is_none()
+            && !(call.agg_within_group || call.agg_star || call.agg_distinct || call.func_variadic)
+    };
+    let is_ours = match call.funcname.as_slice() {
+        [name] => matches!(&name.node, Some(NodeEnum::String(name)) if name.sval == WRAPPER),
+        _ => false,
+    };
+    let is_positional = |call: &FuncCall| {
+        let [argument] = call.args.as_slice() else { return false };
+        !matches!(argument.node, Some(NodeEnum::NamedArgExpr(_)) | None)
+    };
+    is_bare
+        && is_ours
+        && target.name.is_empty()
+        && target.indirection.is_empty()
+        && is_plain(call)
+        && is_positional(call)
+}
+
+fn bare_select() -> SelectStmt {
+    SelectStmt::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::names::Names;
+
+    fn problem(clients: &str) -> Option<String> {
+        let clients: Vec<ClientSpec> = serde_yaml::from_str(clients).expect(clients);
+        check(&clients, &Names::new("messaging", "chat").postgres("chat_db")).err()
+    }
+
+    fn of_grant(grant: &str) -> Option<String> {
+        problem(&format!("[{{serviceAccountName: bot, access: {{mode: Custom, grants: [{{{grant}}}]}}}}]"))
+    }
+
+    #[test]
+    fn clients_of_every_kind_are_accepted() {
+        let clients = "
+- {serviceAccountName: a.very.long.name.of.a.service.account}
+- {serviceAccountName: reports, access: {mode: ReadOnly}, connectionLimit: 5, statementTimeoutSeconds: 30}
+- {serviceAccountName: worker, access: {mode: ReadWrite}, sharedToo: true}
+- {serviceAccountName: some.other.name, name: bot, access: {mode: Custom, grants: [
+    {tables: [files], privileges: [SELECT], rowPolicy: \"NOT is_secret -- a comment\"},
+    {tables: [files], privileges: [UPDATE], columns: [file_path]},
+    {schema: app, tables: ['*'], privileges: [SELECT, INSERT]}]}}";
+        assert_eq!(problem(clients), None);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_the_name_of_the_field() {
+        for (clients, says) in [
+            ("[{serviceAccountName: a}, {serviceAccountName: a}]", "two entries with the serviceAccountName a"),
+            (
+                "[{serviceAccountName: a, name: x, access: {mode: ReadOnly}}, {serviceAccountName: b, name: x, access: {mode: ReadOnly}}]",
+                "two entries with the name x",
+            ),
+            ("[{serviceAccountName: a.b, access: {mode: ReadOnly}}]", "set spec.clients[].name"),
+            (
+                "[{serviceAccountName: a, name: 'x\"; DROP ROLE postgres; --', access: {mode: ReadOnly}}]",
+                "spec.clients[].name",
+            ),
+            ("[{serviceAccountName: a, access: {mode: Custom}}]", "needs grants"),
+            (
+                "[{serviceAccountName: a, access: {mode: ReadOnly, grants: [{tables: [x], privileges: [SELECT]}]}}]",
+                "needs grants",
+            ),
+        ] {
+            let problem = problem(clients).unwrap_or_default();
+            assert!(problem.contains(says), "{clients}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn two_names_never_make_one_role() {
+        let names = Names::new("n", "chat").postgres("chat");
+        let clients: Vec<ClientSpec> = serde_yaml::from_str(
+            "[{serviceAccountName: x, name: bot, access: {mode: ReadOnly}},
+              {serviceAccountName: y, name: bot-a, access: {mode: ReadOnly}}]",
+        )
+        .expect("clients");
+        let problem = check(&clients, &names).expect_err("chat_c_bot_a is a login of bot");
+        assert!(problem.contains("chat_c_bot_a"), "{problem}");
+        let long = Names::new("n", "s".repeat(40)).postgres(&"d".repeat(50));
+        let clients: Vec<ClientSpec> =
+            serde_yaml::from_str("[{serviceAccountName: twenty-characters-xx, access: {mode: ReadOnly}}]")
+                .expect("clients");
+        assert!(check(&clients, &long).expect_err("too long").contains("shorter name"));
+    }
+
+    #[test]
+    fn rights_on_catalogues_the_ledger_and_odd_tables_are_refused() {
+        for (grant, says) in [
+            ("schema: pg_catalog, tables: [pg_authid], privileges: [SELECT]", "the schema pg_catalog is"),
+            ("schema: servicedb, tables: [migrations], privileges: [INSERT]", "the schema servicedb is"),
+            ("schema: information_schema, tables: ['*'], privileges: [SELECT]", "the schema information_schema is"),
+            (r#"tables: ["a\u0000b"], privileges: [SELECT]"#, "is not a name"),
+            ("tables: ['*', files], privileges: [SELECT]", "'*' alone"),
+            ("tables: ['*'], columns: [id], privileges: [SELECT]", "columns need tables by name"),
+            ("tables: [files], columns: [id], privileges: [DELETE]", "columns need tables by name"),
+            ("tables: ['*'], rowPolicy: 'true', privileges: [SELECT]", "rowPolicy needs tables by name"),
+            ("tables: [files], rowPolicy: 'true', privileges: [TRUNCATE]", "rowPolicy needs tables by name"),
+            ("tables: [files], rowPolicy: 'a', privileges: [SELECT]}, {tables: [files], privileges: [SELECT]", "twice"),
+            (
+                "tables: [files], rowPolicy: 'a', privileges: [SELECT]}, {tables: ['*'], privileges: [SELECT]",
+                "go around",
+            ),
+        ] {
+            let problem = of_grant(grant).unwrap_or_default();
+            assert!(problem.contains(says), "{grant}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_policy_is_one_expression_and_nothing_else() {
+        for good in ["NOT is_secret", "owner_id = 1 OR is_shared", "id IN (SELECT file_id FROM permissions)", "a -- b"]
+        {
+            assert_eq!(row_policy_parses(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "true) OR (true",
+            "true) WITH CHECK (true",
+            "true); DROP TABLE files; SELECT (1",
+            "true) FROM files WHERE (true",
+            "a, b",
+            "a ORDER BY b",
+            "DISTINCT a",
+            "x => true",
+            "VARIADIC a",
+            "true) FILTER (WHERE true",
+            "true) UNION SELECT (1",
+            "*",
+            "SELECT 1",
+            "'unfinished",
+        ] {
+            assert!(row_policy_parses(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The status of clients with a login of their own.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::condition::seconds;
+use super::findings::Findings;
+use crate::api::conditions::reason;
+use crate::api::{ClientStatus, ServiceDatabaseStatus};
+use crate::contract::clients::{ClientReport, RightsReport};
+use crate::contract::report::Report;
+use crate::operator::validate::Database;
+
+/// Their rights are the declared ones.
+const APPLIED: &str = "Applied";
+/// Their rights were not compared yet.
+const UNKNOWN: &str = "Unknown";
+
+/// The clients that are declared, in the order of the spec; those of the previous status if the spec is invalid.
+pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &ServiceDatabaseStatus) -> Vec<ClientStatus> {
+    let Some(database) = findings.database else { return previous.clients.clone() };
+    let reports = report.and_then(|report| report.clients.as_deref());
+    let mount = &findings.options.vault_kv_mount;
+    let of = |spec: &crate::api::ClientSpec| {
+        let name = spec.name();
+        let before = previous
+            .clients
+            .iter()
+            .find(|client| client.name == name && client.service_account_name == spec.service_account_name);
+        let declared = ClientStatus {
+            name: name.to_owned(),
+            service_account_name: spec.service_account_name.clone(),
+            access: spec.own().map(|access| access.mode.as_str()).unwrap_or_default().to_owned(),
+            vault_path: format!("{mount}/{}", database.vault.client_runtime(name)),
+            vault_role: database.vault.own_client(name),
+            role: database.postgres.client(name),
+            rights: UNKNOWN.to_owned(),
+            ..ClientStatus::default()
+        };
+        match (reports.and_then(|reports| reports.iter().find(|report| report.name == name)), before) {
+            (Some(found), _) => reported(declared, found),
+            // What was promoted is valid on every primary.
+            (None, Some(before)) if reports.is_none() => ClientStatus { access: declared.access, ..before.clone() },
+            _ => declared,
+        }
+    };
+    database.own_clients().map(of).collect()
+}
+
+fn reported(declared: ClientStatus, report: &ClientReport) -> ClientStatus {
+    let (rights, told) = match &report.rights {
+        Some(rights) => rights_of(rights),
+        None => (UNKNOWN, Vec::new()),
+    };
+    let trouble = report.trouble.as_ref().map(|trouble| format!("{}: {}", trouble.reason, trouble.message));
+    let message: Vec<_> = trouble.into_iter().chain(told).collect();
+    ClientStatus {
+        generation: report.generation,
+        rotated_at: report.rotated_at.filter(|_| report.generation > 0).map(|at| Time(seconds(at))),
+        rights: rights.to_owned(),
+        message: (!message.is_empty()).then(|| message.join("; ")),
+        ..declared
+    }
+}
+
+/// The worst that differs, and all of it.
+fn rights_of(rights: &RightsReport) -> (&'static str, Vec<String>) {
+    let undeclared = rights.undeclared.iter().map(|right| format!("not declared: {right}"));
+    let told: Vec<_> = rights.failed.iter().cloned().chain(undeclared).chain(rights.pending.iter().cloned()).collect();
+    let told = told.into_iter().chain(rights.notes.iter().cloned()).collect();
+    let state = if !rights.failed.is_empty() {
+        reason::GRANT_FAILED
+    } else if !rights.undeclared.is_empty() {
+        reason::GRANT_DRIFT
+    } else if !rights.pending.is_empty() {
+        reason::GRANT_PENDING
+    } else {
+        APPLIED
+    };
+    (state, told)
+}
+
+/// Why the credentials of the clients are not ready; none if they are.
+pub fn pending(database: &Database, clients: &[ClientStatus], report: Option<&Report>) -> Option<String> {
+    let waiting = clients.iter().find(|client| client.generation == 0)?;
+    let name = &waiting.name;
+    let agent = "it is not in Vault yet; if this lasts, the pods may have an agent of an earlier version \
+                 (RolloutPending)";
+    let why = match (&waiting.message, report.and_then(|report| report.clients.as_ref())) {
+        (Some(message), _) => message.as_str(),
+        (None, None) => agent,
+        (None, Some(_)) => "it is not in Vault yet",
+    };
+    let of = clients.iter().filter(|client| client.generation == 0).count();
+    let more = if of > 1 { format!(" (and {} more)", of - 1) } else { String::new() };
+    Some(format!("the login of the client {name} of {}{more}: {why}", database.names().name))
+}
+
+/// A reason about rights that differ from the declared ones: the worst of all clients.
+pub fn difference(clients: &[ClientStatus]) -> Option<(&'static str, String)> {
+    [reason::GRANT_FAILED, reason::GRANT_DRIFT, reason::GRANT_PENDING].into_iter().find_map(|reason| {
+        let client = clients.iter().find(|client| client.rights == reason)?;
+        Some((reason, format!("the client {}: {}", client.name, client.message.as_deref().unwrap_or_default())))
+    })
+}
+
+/// Whether every client's generation answers this request for new credentials of all.
+pub fn answers(findings: &Findings<'_>, report: Option<&Report>) -> bool {
+    let reports = report.and_then(|report| report.clients.as_deref()).unwrap_or_default();
+    findings
+        .credentials
+        .clients
+        .iter()
+        .all(|wanted| reports.iter().any(|report| report.name == wanted.name && report.generation >= wanted.generation))
+}
+
+/// The request for new credentials of one client that was answered last.
+pub fn answered(findings: &Findings<'_>, report: Option<&Report>, previous: Option<String>) -> Option<String> {
+    let asked = findings.database.and_then(|database| database.rotate_client.clone());
+    let reports = report.and_then(|report| report.clients.as_deref()).unwrap_or_default();
+    let is_done = asked.as_ref().is_some_and(|asked| {
+        findings.credentials.clients.iter().any(|client| {
+            client.rotate_client.as_ref() == Some(asked)
+                && reports.iter().any(|report| report.name == client.name && report.generation >= client.generation)
+        })
+    });
+    if is_done { asked } else { previous }
+}

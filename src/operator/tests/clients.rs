@@ -1,0 +1,173 @@
+//! Clients with a login of their own: their objects in Vault, their generations, their removal.
+
+use serde_json::{Value, json};
+
+use super::fixtures::MINIMAL;
+use super::world::{World, names};
+use crate::api::ClientStatus;
+use crate::api::conditions as kind;
+use crate::api::names::{ANNOTATION_ROTATE, ANNOTATION_ROTATE_CLIENT};
+use crate::contract::clients::RightsReport;
+use crate::contract::desired::Desired;
+
+const CLIENTS: &str = "  clients:
+  - {serviceAccountName: web}
+  - {serviceAccountName: bot, access: {mode: ReadWrite}, connectionLimit: 4}
+  - {serviceAccountName: long.name.of.a.reader, name: reader, sharedToo: true,
+     access: {mode: Custom, grants: [{tables: [notes], privileges: [SELECT]}]}}
+";
+
+async fn at_rest() -> World {
+    let mut world = World::new();
+    world.create(&format!("{MINIMAL}{CLIENTS}"));
+    settle(&mut world).await;
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    world
+}
+
+/// Until the agents have promoted what the operator has decided.
+async fn settle(world: &mut World) {
+    for _ in 0..3 {
+        world.settle_all().await;
+    }
+}
+
+fn clients(world: &World) -> Vec<ClientStatus> {
+    world.resource().status.map(|status| status.clients).unwrap_or_default()
+}
+
+fn generations(world: &World) -> Vec<i64> {
+    clients(world).iter().map(|client| client.generation).collect()
+}
+
+fn desired(world: &World) -> Desired {
+    let desired = world.get("configmaps", &names().desired()).expect("the desired state");
+    serde_json::from_str(desired["data"]["desired.json"].as_str().expect("a document")).expect("JSON")
+}
+
+fn set(world: &World, clients: Value) {
+    world.edit(|resource| {
+        resource["spec"]["clients"] = clients;
+        let generation = resource["metadata"]["generation"].as_i64().unwrap_or(1);
+        resource["metadata"]["generation"] = (generation + 1).into();
+    });
+}
+
+#[tokio::test]
+async fn each_has_a_role_a_policy_and_a_record_of_its_own() {
+    let world = at_rest().await;
+    let (vault, names) = (world.vault.content(), names().vault("dev"));
+    let accounts = |role: &str| vault.kubernetes_roles[role].service_accounts.clone();
+    assert_eq!(accounts(&names.client()), ["web", "long.name.of.a.reader"], "the shared login's");
+    assert_eq!(accounts(&names.own_client("bot")), ["bot"]);
+    assert_eq!(accounts(&names.own_client("reader")), ["long.name.of.a.reader"]);
+    assert_eq!(vault.kubernetes_roles[&names.own_client("bot")].policies, [names.own_client("bot")]);
+    assert!(vault.policies[&names.own_client("bot")].contains("/data/dev/messaging/chat/clients/bot/runtime"));
+    assert!(!vault.policies[&names.own_client("bot")].contains("reader"));
+    let record = vault.kv[&names.client_runtime("bot")].data.clone().expect("a record");
+    assert_eq!((record["CHAT_DB_USER"].as_str(), record["CHAT_DB_NAME"].as_str()), ("chat_c_bot_a", "chat_db"));
+    let metadata = &vault.kv[&names.runtime()].metadata;
+    assert!(metadata.contains_key("servicedb-client-bot") && metadata.contains_key("servicedb-client-reader"));
+    let status = clients(&world);
+    assert_eq!(status.iter().map(|client| client.name.as_str()).collect::<Vec<_>>(), ["bot", "reader"]);
+    assert_eq!((status[0].rights.as_str(), status[0].role.as_str()), ("Applied", "chat_db_c_bot"));
+    assert_eq!(status[0].vault_role, names.own_client("bot"));
+    assert_eq!(desired(&world).clients[0].connection_limit, Some(4));
+}
+
+#[tokio::test]
+async fn one_is_rotated_alone_and_all_together() {
+    let mut world = at_rest().await;
+    assert_eq!(generations(&world), [1, 1]);
+    let ask = |world: &World, annotation: &str, value: &str| {
+        world.edit(|resource| resource["metadata"]["annotations"][annotation] = value.into());
+    };
+    ask(&world, ANNOTATION_ROTATE_CLIENT, "reader/monday");
+    settle(&mut world).await;
+    assert_eq!(generations(&world), [1, 2]);
+    let credentials =
+        |world: &World| world.resource().status.and_then(|status| status.credentials).expect("credentials");
+    assert_eq!(credentials(&world).rotate_client_request.as_deref(), Some("reader/monday"));
+    assert_eq!(credentials(&world).generation, 1);
+    for _ in 0..2 {
+        world.restart();
+        settle(&mut world).await;
+        assert_eq!(generations(&world), [1, 2], "the request was completed");
+    }
+    ask(&world, ANNOTATION_ROTATE, "all");
+    settle(&mut world).await;
+    assert_eq!(generations(&world), [2, 3]);
+    assert_eq!((credentials(&world).generation, credentials(&world).rotate_request.as_deref()), (2, Some("all")));
+}
+
+#[tokio::test]
+async fn a_removed_client_leaves_nothing_in_vault_and_the_desired_state() {
+    let mut world = at_rest().await;
+    set(&world, json!([{"serviceAccountName": "web"}]));
+    settle(&mut world).await;
+    let (vault, names) = (world.vault.content(), names().vault("dev"));
+    for client in ["bot", "reader"] {
+        assert!(!vault.kubernetes_roles.contains_key(&names.own_client(client)));
+        assert!(!vault.policies.contains_key(&names.own_client(client)));
+        assert!(!vault.kv.contains_key(&names.client_runtime(client)), "{client}");
+        assert!(!vault.kv.contains_key(&names.client_pending(client)), "{client}");
+        assert!(!vault.kv[&names.runtime()].metadata.contains_key(&format!("servicedb-client-{client}")));
+    }
+    assert_eq!(vault.kubernetes_roles[&names.client()].service_accounts, ["web"]);
+    assert!(desired(&world).clients.is_empty() && clients(&world).is_empty());
+    assert_eq!(world.condition(kind::READY), "True Ready");
+}
+
+#[tokio::test]
+async fn a_removed_client_is_out_of_the_desired_state_also_without_vault() {
+    let mut world = at_rest().await;
+    world
+        .vault
+        .set_down(Some(crate::vault::VaultError::Unreachable { address: "x".into(), problem: "timeout".into() }));
+    set(&world, json!([{"serviceAccountName": "web"}]));
+    world.settle().await;
+    assert!(desired(&world).clients.is_empty(), "PostgreSQL refuses it");
+}
+
+#[tokio::test]
+async fn another_service_account_is_another_client() {
+    let mut world = at_rest().await;
+    set(&world, json!([{"serviceAccountName": "new-bot", "name": "bot", "access": {"mode": "ReadWrite"}}]));
+    settle(&mut world).await;
+    assert_eq!(generations(&world), [2], "whoever had the former account knows the former password");
+    assert_eq!(desired(&world).clients[0].service_account, "new-bot");
+}
+
+#[tokio::test]
+async fn rights_that_differ_are_a_reason_and_a_missing_login_is_not_ready() {
+    let mut world = at_rest().await;
+    let undeclared = vec!["DELETE on public.notes (granted by chat_db_owner)".to_owned()];
+    world.rights = RightsReport { undeclared, ..RightsReport::default() };
+    settle(&mut world).await;
+    assert_eq!(world.condition(kind::CREDENTIALS_READY), "True GrantDrift");
+    let message = world.message(kind::CREDENTIALS_READY);
+    assert!(message.contains("the client bot: not declared: DELETE on public.notes"), "{message}");
+    world.rights = RightsReport::default();
+    set(&world, json!([{"serviceAccountName": "late", "access": {"mode": "ReadOnly"}}]));
+    world.settle().await;
+    assert_eq!(world.condition(kind::CREDENTIALS_READY), "False CredentialsPending");
+    assert!(
+        world.message(kind::CREDENTIALS_READY).contains("the client late"),
+        "{}",
+        world.message(kind::CREDENTIALS_READY)
+    );
+    settle(&mut world).await;
+    assert_eq!(world.condition(kind::CREDENTIALS_READY), "True Ready");
+}
+
+#[tokio::test]
+async fn a_wrong_entry_is_an_invalid_spec() {
+    let mut world = at_rest().await;
+    let grants =
+        json!([{"tables": ["notes"], "privileges": ["SELECT"], "rowPolicy": "true); DROP TABLE notes; SELECT (1"}]);
+    set(&world, json!([{"serviceAccountName": "bot", "access": {"mode": "Custom", "grants": grants}}]));
+    world.settle().await;
+    assert_eq!(world.condition(kind::STALLED), "True InvalidSpec");
+    assert!(world.message(kind::STALLED).contains("rowPolicy"), "{}", world.message(kind::STALLED));
+    assert_eq!(desired(&world).clients.len(), 2, "the last valid declaration holds");
+}

@@ -1,0 +1,289 @@
+//! The rights of clients that have a login of their own, as the agent keeps them: against a test server, with a tenant
+//! that has planted its code.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use servicedb::agent::clients::{rights, roles};
+use servicedb::api::names::PostgresNames;
+use servicedb::contract::clients::{Client, RightsReport, Rules};
+use servicedb::migrate::drift::catalog;
+
+use crate::hostile::{self, none_was_a_superuser, server, sprung, tenant};
+use crate::query;
+use crate::server::Session;
+
+const TABLES: &str = "
+    CREATE TABLE users (id int PRIMARY KEY, name text, password text);
+    CREATE TABLE files (id serial PRIMARY KEY, path text, is_secret boolean NOT NULL DEFAULT false);
+    CREATE VIEW paths AS SELECT path FROM files;
+    CREATE TABLE events (at int) PARTITION BY RANGE (at);
+    CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (10);
+    INSERT INTO users VALUES (1, 'ada', 'x');
+    INSERT INTO files (path, is_secret) VALUES ('/open', false), ('/secret', true);";
+
+/// All databases of the server have their clients in one table: one test at a time changes it.
+static CLIENTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn client(name: &str, access: Value) -> Client {
+    let client = json!({"name": name, "serviceAccount": name, "generation": 1, "access": access});
+    serde_json::from_value(client).expect("a client")
+}
+
+fn custom(name: &str, grants: Value) -> Client {
+    client(name, json!({"mode": "Custom", "grants": grants}))
+}
+
+async fn keep_with(names: &PostgresNames, clients: &[Client], rules: Rules) -> BTreeMap<String, RightsReport> {
+    let own = server().connect("postgres", "postgres").await;
+    own.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
+    roles::admit(&own.client, names, clients).await.expect("the roles");
+    let (reports, _) = rights::keep(&own.client, server().socket(), names, clients, rules, &mut Default::default())
+        .await
+        .expect("the rights");
+    reports
+}
+
+async fn keep(names: &PostgresNames, clients: &[Client]) -> BTreeMap<String, RightsReport> {
+    keep_with(names, clients, Rules::default()).await
+}
+
+async fn session(names: &PostgresNames, client: &str) -> Session {
+    let session = server().connect(&names.database, "postgres").await;
+    let become_it = format!("SET ROLE {}; SET search_path = public", names.client(client));
+    session.client.batch_execute(&become_it).await.expect("the client's role");
+    session
+}
+
+/// Whether the client may run a statement, which is rolled back.
+async fn may(names: &PostgresNames, client: &str, sql: &str) -> bool {
+    let session = session(names, client).await;
+    match session.client.batch_execute(&format!("BEGIN; {sql}; ROLLBACK")).await {
+        Ok(()) => true,
+        Err(error) if error.code().is_some_and(|code| code.code() == "42501") => false,
+        Err(error) => panic!("{client}: {sql}: {error:?}"),
+    }
+}
+
+async fn check(names: &PostgresNames, client: &str, allowed: &[&str], refused: &[&str]) {
+    for sql in allowed {
+        assert!(may(names, client, sql).await, "{client} may not: {sql}");
+    }
+    for sql in refused {
+        assert!(!may(names, client, sql).await, "{client} may: {sql}");
+    }
+}
+
+#[tokio::test]
+async fn each_mode_gives_its_rights_and_no_others() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("modes_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let clients = [
+        client("modes-reads", json!({"mode": "ReadOnly"})),
+        client("modes-writes", json!({"mode": "ReadWrite"})),
+        custom(
+            "modes-some",
+            json!([
+                {"tables": ["users"], "columns": ["id", "name"], "privileges": ["SELECT"]},
+                {"tables": ["files"], "privileges": ["INSERT"]},
+                {"tables": ["later"], "privileges": ["SELECT"]},
+                {"schema": "nowhere", "tables": ["*"], "privileges": ["SELECT"]},
+            ]),
+        ),
+    ];
+    let reports = keep(&names, &clients).await;
+    assert_eq!(reports["modes-reads"], RightsReport::default());
+    assert_eq!(reports["modes-writes"], RightsReport::default());
+    assert_eq!(
+        reports["modes-some"].pending,
+        ["public.later does not exist", "the schema nowhere does not exist"],
+        "{:?}",
+        reports["modes-some"]
+    );
+    let never = [
+        "CREATE TABLE mine (id int)",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "SELECT lo_create(0)",
+        "TRUNCATE files",
+        "TABLE servicedb.migrations",
+    ];
+    let insert = "INSERT INTO files (path) VALUES ('/new')";
+    check(
+        &names,
+        "modes-reads",
+        &["TABLE users", "TABLE paths", "TABLE events"],
+        &[&never[..], &[insert, "TABLE events_1", "SELECT nextval('files_id_seq')"]].concat(),
+    )
+    .await;
+    check(&names, "modes-writes", &["TABLE users", insert, "DELETE FROM users"], &never).await;
+    check(
+        &names,
+        "modes-some",
+        &["SELECT id, name FROM users", insert],
+        &[&never[..], &["TABLE users", "SELECT password FROM users", "TABLE files", "DELETE FROM files"]].concat(),
+    )
+    .await;
+    // A later table, by name and by all.
+    owner.client.batch_execute("CREATE TABLE later (id int)").await.expect("a table");
+    let reports = keep(&names, &clients).await;
+    assert_eq!(reports["modes-some"].pending, ["the schema nowhere does not exist"]);
+    for client in &clients {
+        check(&names, &client.name, &["TABLE later"], &[]).await;
+    }
+    // What is no longer declared is taken back, and is no drift.
+    let less = [custom("modes-some", json!([{"tables": ["users"], "columns": ["id"], "privileges": ["SELECT"]}]))];
+    let reports = keep(&names, &less).await;
+    assert_eq!(reports["modes-some"], RightsReport::default());
+    check(&names, "modes-some", &["SELECT id FROM users"], &["SELECT name FROM users", insert, "TABLE later"]).await;
+}
+
+#[tokio::test]
+async fn a_row_policy_limits_its_client_and_nobody_else() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("rows_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let grants = |expression: &str| {
+        json!([{"tables": ["files"], "privileges": ["SELECT", "UPDATE"], "rowPolicy": expression},
+               {"tables": ["paths"], "privileges": ["SELECT"]}])
+    };
+    let all = client("rows-all", json!({"mode": "ReadOnly"}));
+    let reports = keep(&names, &[custom("rows-some", grants("NOT is_secret -- and no more")), all.clone()]).await;
+    assert!(reports["rows-some"].failed.is_empty(), "{reports:?}");
+    assert!(reports["rows-some"].notes[0].contains("the view public.paths reads public.files"), "{reports:?}");
+    let visible = async |client: &str| {
+        let session = session(&names, client).await;
+        query(&session, "SELECT path FROM files ORDER BY path").await
+    };
+    assert_eq!(visible("rows-some").await, ["/open"]);
+    assert_eq!(visible("rows-all").await, ["/open", "/secret"]);
+    assert_eq!(query(&owner, "SELECT count(*) FROM files").await, ["2"]);
+    let application = server().connect(&names.database, "postgres").await;
+    application.client.batch_execute("SET ROLE rows_db_app; SET search_path = public").await.expect("the application");
+    assert_eq!(query(&application, "SELECT count(*) FROM files").await, ["2"]);
+    let session = session(&names, "rows-some").await;
+    session.client.batch_execute("BEGIN").await.expect("a transaction");
+    let hidden = session.client.execute("UPDATE files SET path = '/x' WHERE is_secret", &[]).await.expect("no row");
+    assert_eq!(hidden, 0);
+    let wider = session.client.execute("UPDATE files SET is_secret = true", &[]).await.expect_err("out of its rows");
+    assert_eq!(wider.code().map(|code| code.code()), Some("42501"));
+    drop(session);
+    // Another expression replaces it; one that is not valid here withholds the rights.
+    keep(&names, &[custom("rows-some", grants("path = '/secret'")), all.clone()]).await;
+    assert_eq!(visible("rows-some").await, ["/secret"]);
+    let reports = keep(&names, &[custom("rows-some", grants("no_such_column")), all.clone()]).await;
+    assert!(reports["rows-some"].failed[0].contains("no_such_column"), "{reports:?}");
+    check(&names, "rows-some", &["TABLE paths"], &["TABLE files", "UPDATE files SET path = 'x'"]).await;
+    // Without declarations the table is as it was.
+    keep(&names, &[all]).await;
+    let left = "SELECT count(*) FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE c.relname = 'files'
+                UNION ALL SELECT count(*) FROM pg_class WHERE relname = 'files' AND relrowsecurity";
+    assert_eq!(query(&owner, left).await, ["0", "0"]);
+}
+
+#[tokio::test]
+async fn the_teams_row_policies_stay_in_force() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("team_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let own = "ALTER TABLE files ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON files USING (path <> '/open')";
+    owner.client.batch_execute(own).await.expect("a policy of the team");
+    let grants = json!([{"tables": ["files"], "privileges": ["SELECT"], "rowPolicy": "NOT is_secret"}]);
+    keep(&names, &[custom("team-some", grants), client("team-all", json!({"mode": "ReadOnly"}))]).await;
+    for (client, rows) in [("team-some", 0), ("team-all", 1)] {
+        let session = session(&names, client).await;
+        assert_eq!(query(&session, "SELECT count(*) FROM files").await, [rows.to_string()], "{client}");
+    }
+    keep(&names, &[client("team-all", json!({"mode": "ReadOnly"}))]).await;
+    let left = "SELECT polname FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE c.relname = 'files'
+                UNION ALL SELECT relrowsecurity::text FROM pg_class WHERE relname = 'files'";
+    assert_eq!(query(&owner, left).await, ["own", "true"]);
+}
+
+#[tokio::test]
+async fn rights_by_hand_are_told_and_taken_back_from_each_grantor() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("hand_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let clients = [custom("hand-some", json!([{"tables": ["users"], "privileges": ["SELECT"]}]))];
+    keep(&names, &clients).await;
+    let role = names.client("hand-some");
+    let superuser = server().connect(&names.database, "postgres").await;
+    let by_hand = format!(
+        "SET ROLE {owner}; GRANT DELETE ON public.users TO {app} WITH GRANT OPTION;
+         SET ROLE {app}; GRANT DELETE ON public.users TO {role}; RESET ROLE;
+         SET ROLE {owner}; GRANT UPDATE (name) ON public.users TO {role}; GRANT SELECT ON public.users TO {role} WITH GRANT OPTION;
+         RESET ROLE; GRANT {app} TO {role}; GRANT CREATE ON SCHEMA public TO {role}",
+        owner = names.owner(),
+        app = names.app(),
+    );
+    superuser.client.batch_execute(&by_hand).await.expect("rights by hand");
+    let reports = keep(&names, &clients).await;
+    let told = &reports["hand-some"].undeclared;
+    for line in [
+        "CREATE on the schema public",
+        "DELETE on public.users (granted by hand_db_app)",
+        "UPDATE on public.users (name) (granted by hand_db_owner)",
+        "SELECT on public.users, with the right to grant it",
+        "membership in the role hand_db_app",
+    ] {
+        assert!(told.iter().any(|told| told.starts_with(line)), "{line}: {told:?}");
+    }
+    check(&names, "hand-some", &["DELETE FROM users"], &[]).await;
+    keep_with(&names, &clients, Rules { revoke_undeclared: true, ..Rules::default() }).await;
+    let reports = keep(&names, &clients).await;
+    assert_eq!(reports["hand-some"], RightsReport::default());
+    let refused = ["DELETE FROM users", "UPDATE users SET name = 'x'", "TABLE files", "CREATE TABLE x (id int)"];
+    check(&names, "hand-some", &["TABLE users"], &refused).await;
+}
+
+#[tokio::test]
+async fn a_tenants_code_does_not_run_as_a_superuser_for_it_and_the_schema_has_no_drift() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("trapped_db", &[]).await;
+    owner.client.batch_execute(hostile::TRAPS).await.expect("the traps");
+    let traps = "
+        CREATE TABLE public.files (id int, word traps.word, pair traps.pair);
+        CREATE INDEX trap ON public.files ((traps.log('index of a granted table')));
+        CREATE VIEW public.seen AS SELECT traps.log('granted view') AS seen;
+        ALTER TABLE public.files ADD CONSTRAINT trap CHECK (traps.log('check of a granted table'))";
+    owner.client.batch_execute(traps).await.expect("more traps");
+    let declared = catalog(&owner.client).await.expect("the catalog");
+    let before = sprung(&names).len();
+    let grants = json!([{"tables": ["files"], "privileges": ["SELECT"], "rowPolicy": "traps.log('row policy')"},
+                        {"schema": "traps", "tables": ["*"], "privileges": ["SELECT"]}]);
+    let clients = [custom("trapped-some", grants), client("trapped-all", json!({"mode": "ReadWrite"}))];
+    let reports = keep(&names, &clients).await;
+    assert!(reports.values().all(|report| report.failed.is_empty()), "{reports:?}");
+    let live = catalog(&owner.client).await.expect("the catalog");
+    let differences: Vec<_> = live.iter().filter(|(key, text)| declared.get(*key) != Some(*text)).collect();
+    assert!(differences.is_empty(), "{differences:?}");
+    assert!(declared.keys().all(|key| live.contains_key(key)));
+    removed(&names, &clients).await;
+    none_was_a_superuser(&sprung(&names).split_off(before));
+}
+
+/// Nothing is left of removed clients.
+async fn removed(names: &PostgresNames, clients: &[Client]) {
+    let own = server().connect("postgres", "postgres").await;
+    own.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
+    let session = session(names, &clients[0].name).await;
+    // Others of this server have their own databases; these are removed as if they alone were known.
+    let others = query(&own, "SELECT client FROM servicedb.clients").await;
+    let kept: Vec<_> = others
+        .iter()
+        .filter(|name| clients.iter().all(|client| client.name != **name))
+        .map(|name| client(name, json!({"mode": "ReadOnly"})))
+        .collect();
+    drop(session);
+    let again = roles::remove(&own.client, server().socket(), names, &kept, Rules::default()).await.expect("removed");
+    assert_eq!(again, None);
+    let left = format!("SELECT rolname FROM pg_roles WHERE starts_with(rolname, '{}')", names.client_prefix());
+    assert_eq!(query(&own, &left).await, [""; 0]);
+    rights::keep(&own.client, server().socket(), names, &[], Rules::default(), &mut Default::default())
+        .await
+        .expect("tidied");
+    let tenant = server().connect(&names.database, "postgres").await;
+    let policies = "SELECT polname FROM pg_policy WHERE starts_with(polname, 'servicedb_')";
+    assert_eq!(query(&tenant, policies).await, [""; 0]);
+}
