@@ -61,9 +61,9 @@ pub async fn act(
 ) -> Result<(), Error> {
     // a. Leftovers of an earlier resource without volumes are removed.
     let has_volumes = observed.own_claims(&database.owner.uid).next().is_some();
-    adopt::label_claims(context, database, observed).await?;
+    Box::pin(adopt::label_claims(context, database, observed)).await?;
     if observed.foreign_config && !has_volumes {
-        deletion::remove_stamped_leftovers(context, database).await?;
+        Box::pin(deletion::remove_stamped_leftovers(context, database)).await?;
     }
     // b. Vault, and concurrently the certificates, which do not need it.
     let mut failures = Failures::default();
@@ -93,7 +93,7 @@ pub async fn act(
     findings.maintenance = maintain(database, observed, &choice, &beside, findings);
 
     // d. Apply all objects, the workload last.
-    let mut volumes = growth::grow(&context.client, database, observed, choice.calm).await?;
+    let mut volumes = Box::pin(growth::grow(&context.client, database, observed, choice.calm)).await?;
     let prepared = (prepared, authorities);
     let maintenance = findings.maintenance.desired.clone();
     let (restore, upgrade) = (&findings.in_place, &findings.upgrade);
@@ -105,7 +105,7 @@ pub async fn act(
         return failures.first();
     }
     for (pod, answer) in eviction::answers(&choice.situation, &choice.decision) {
-        failures.note(eviction::write_answer(context, database, pod, answer.as_deref()).await);
+        failures.note(Box::pin(eviction::write_answer(context, database, pod, answer.as_deref())).await);
     }
     if let Some(certified) = &findings.certificates {
         served::prompt(context, &database.owner, &observed.pods, &certified.fingerprint).await;
@@ -360,7 +360,7 @@ async fn choose<'a>(
     });
     // A template whose pods would be refused is not applied to the StatefulSet: a lost pod is then
     // recreated from the former one.
-    let held = admission::hold_back(&context.client, database, live, observed, &mut template.body).await?;
+    let held = Box::pin(admission::hold_back(&context.client, database, live, observed, &mut template.body)).await?;
     let stored = context.cache.stored_generation(&database.owner, "StatefulSet", &database.names().base());
     let update = live.filter(|live| instances::is_live(&template.body, live, stored));
     let situation = Situation {
@@ -375,7 +375,8 @@ async fn choose<'a>(
     };
     let mut decision = instances::decide(&situation);
     if let Some(pod) = &decision.replace
-        && let Some(refusal) = admission::refusal(&context.client, database, &template.body, live, &pod.name).await?
+        && let Some(refusal) =
+            Box::pin(admission::refusal(&context.client, database, &template.body, live, &pod.name)).await?
     {
         let refused = Some(refusal.as_str());
         decision = instances::decide(&Situation { refused, ..situation.clone() });
@@ -384,7 +385,7 @@ async fn choose<'a>(
     let missing = match update {
         Some(live) => {
             let before = is_reported_refused(findings.resource, kind::STALLED) && held.is_none();
-            admission::missing(context, database, &template.body, live, observed, before).await?
+            Box::pin(admission::missing(context, database, &template.body, live, observed, before)).await?
         }
         None => None,
     };
@@ -451,7 +452,7 @@ async fn apply(
         failures.apply_all(context, &database.owner, absent).await;
     }
     if observed.lacks_initialize {
-        failures.note(patroni_state::record_system_identifier(context, database, observed).await);
+        failures.note(Box::pin(patroni_state::record_system_identifier(context, database, observed)).await);
     }
     // Never grant rights to a ServiceAccount, or by a Role, of another owner.
     if !failures.has_conflict() {
@@ -463,7 +464,7 @@ async fn apply(
         && volumes.must_renew
         && let Some(live) = live
     {
-        growth::renew(&context.client, database, live).await?;
+        Box::pin(growth::renew(&context.client, database, live)).await?;
         volumes.set_is_deleted = true;
     }
     // Scale only after the agents' desired state and the budgets were applied.
@@ -472,7 +473,7 @@ async fn apply(
         && let Some(replicas) = if scaled { Some(decision.replicas) } else { live.and_then(declared_replicas) }
     {
         if scaled {
-            given_up::mark(&context.client, database, observed, decision).await?;
+            Box::pin(given_up::mark(&context.client, database, observed, decision)).await?;
         }
         let (volume_size, volume_uid) = (&volumes.size, volumes.uid.as_str());
         let workload = plan::WorkloadInputs { template: &template.body, replicas, volume_size, volume_uid };
@@ -480,9 +481,9 @@ async fn apply(
     }
     if failures.is_empty() {
         if let Some(pod) = &decision.replace {
-            replace(context, &database.owner, pod).await?;
+            Box::pin(replace(context, &database.owner, pod)).await?;
         }
-        given_up::remove_next(&context.client, database, observed, decision).await?;
+        Box::pin(given_up::remove_next(&context.client, database, observed, decision)).await?;
     }
     Ok(())
 }
@@ -503,11 +504,12 @@ async fn migrate(
         return Ok(());
     }
     let refused = is_reported_refused(findings.resource, kind::MIGRATIONS_APPLIED);
-    let progress = migrations::advance(context, database, declared, proved, (applied, refused), findings.now).await?;
+    let progress =
+        Box::pin(migrations::advance(context, database, declared, proved, (applied, refused), findings.now)).await?;
     match &progress {
         Progress::Applied => {
             // An error affects neither the database nor its status.
-            match drift::advance(context, findings.resource, database, declared, findings.now).await {
+            match Box::pin(drift::advance(context, findings.resource, database, declared, findings.now)).await {
                 Ok(drift) => findings.drift = drift,
                 Err(error) => {
                     tracing::warn!(%error, "the schema cannot be compared with its migrations; retrying");
@@ -562,7 +564,7 @@ async fn bind(
     let before = findings.binding.take();
     let wanted = database.binding_secret.as_ref();
     if let Some(before) = before.as_ref().filter(|before| Some(*before) != wanted) {
-        binding::remove(context, database, before).await?;
+        Box::pin(binding::remove(context, database, before)).await?;
     }
     let credentials = observed.primary().and_then(|pod| pod.report.as_ref()?.credentials.as_ref());
     let Some(wanted) = wanted else { return Ok(()) };
@@ -581,7 +583,7 @@ async fn bind(
         findings.binding = Some(wanted.clone());
         return Ok(());
     }
-    match binding::ensure(context, database, wanted, proved).await {
+    match Box::pin(binding::ensure(context, database, wanted, proved)).await {
         Ok(true) => {
             context.cache.record_binding(uid, wanted, proved);
             findings.binding = Some(wanted.clone());

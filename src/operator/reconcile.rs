@@ -39,19 +39,19 @@ const WAITING: Duration = Duration::from_secs(15);
 pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) -> Result<Action, Error> {
     // 1. Deletion comes first and does not read the spec: an invalid spec must not block it.
     if resource.metadata.deletion_timestamp.is_some() {
-        return deletion::clean_up(&context, &resource).await;
+        return Box::pin(deletion::clean_up(&context, &resource)).await;
     }
     // 2. The finalizer is set before any other object is created.
     if !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        deletion::add_finalizer(&context, &resource).await?;
+        Box::pin(deletion::add_finalizer(&context, &resource)).await?;
         return Ok(Action::await_change());
     }
     // 3. Observe.
     let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
     let uid = resource.uid().unwrap_or_default();
-    let observed = observe::observe(&context, &names, &uid, resource.spec.instances).await?;
+    let observed = Box::pin(observe::observe(&context, &names, &uid, resource.spec.instances)).await?;
     if let Some(set) = observed.own_set(&uid)
-        && given_up::keep_volumes(&context.client, set).await?
+        && Box::pin(given_up::keep_volumes(&context.client, set)).await?
     {
         // Nothing is scaled on the basis of an outdated observation.
         return Ok(Action::requeue(Duration::ZERO));
@@ -84,8 +84,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         Ok(database) => database,
         Err(invalid) => {
             findings.stalled = Some(ConditionState::yes(invalid.reason, invalid.message));
-            keep_alive(&context, &Owner { names, uid }, &observed, &mut findings).await;
-            report(&context, &findings).await?;
+            Box::pin(keep_alive(&context, &Owner { names, uid }, &observed, &mut findings)).await;
+            Box::pin(report(&context, &findings)).await?;
             return Ok(resync(&context));
         }
     };
@@ -95,14 +95,14 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     findings.database = Some(&database);
     if resource.spec.paused && !in_place::is_switching(observed.desired.as_ref()) {
         findings.stalled = Some(ConditionState::yes(reason::PAUSED, paused(&database, &observed)));
-        keep_alive(&context, &database.owner, &observed, &mut findings).await;
-        report(&context, &findings).await?;
+        Box::pin(keep_alive(&context, &database.owner, &observed, &mut findings)).await;
+        Box::pin(report(&context, &findings)).await?;
         return Ok(resync(&context));
     }
     if database.adopt && !observed.retained_claims(&database.owner.uid).is_empty() {
         match adopt::other_database(&database, &observed) {
             None => {
-                adopt::take_over(&context, &database, &observed).await?;
+                Box::pin(adopt::take_over(&context, &database, &observed)).await?;
                 // The observation is outdated now.
                 return Ok(Action::requeue(Duration::ZERO));
             }
@@ -113,26 +113,26 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
                     database.postgres.database
                 );
                 findings.stalled = Some(ConditionState::yes(reason::RETAINED_DATA_FOUND, message));
-                report(&context, &findings).await?;
+                Box::pin(report(&context, &findings)).await?;
                 return Ok(resync(&context));
             }
         }
     }
     if let Some(state) = retained(&database, &observed) {
         findings.stalled = Some(state);
-        keep_alive(&context, &database.owner, &observed, &mut findings).await;
-        report(&context, &findings).await?;
+        Box::pin(keep_alive(&context, &database.owner, &observed, &mut findings)).await;
+        Box::pin(report(&context, &findings)).await?;
         return Ok(Action::requeue(jittered(WAITING)));
     }
 
     if let Err(refused) = restore {
         findings.stalled = Some(ConditionState::yes(refused.reason, refused.message));
-        report(&context, &findings).await?;
+        Box::pin(report(&context, &findings)).await?;
         return Ok(Action::requeue(jittered(WAITING)));
     }
 
     // 5. Act.
-    let declared = migrations::declared(&context, &database).await?;
+    let declared = Box::pin(migrations::declared(&context, &database)).await?;
     findings.declared = Some(&declared);
     // On the heap: the future of a reconcile must fit on the stack of a thread, in a development build, too.
     let made = Box::pin(act(&context, &database, &observed, &declared, &mut findings)).await;
@@ -160,7 +160,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     }
     // The probe reports when Vault is available again; the end of a refusal needs a retry.
     let vault_failing = findings.vault.as_ref().is_some_and(|state| !state.holds) || observed.vault_refuses_an_agent();
-    let published = report(&context, &findings).await;
+    let published = Box::pin(report(&context, &findings)).await;
     outcome?;
     let ready = published?;
     let waits = findings.instances.as_ref().is_some_and(|instances| instances.decision.order.is_some())
@@ -183,7 +183,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
 /// Writes the status, and returns whether the resource is Ready. After an error, the next reconcile
 /// repeats the checks whose results were not written.
 async fn report(context: &Context, findings: &Findings<'_>) -> Result<bool, Error> {
-    let published = publish::status(context, findings).await;
+    let published = Box::pin(publish::status(context, findings)).await;
     if published.is_err() {
         context.cache.invalidate_reported(&findings.resource.uid().unwrap_or_default());
     }

@@ -76,7 +76,7 @@ pub async fn ensure(
     observed: &Observation,
     unseen: bool,
 ) -> Result<DesiredCredentials, Error> {
-    let mut desired = present(context, database, observed).await?;
+    let mut desired = Box::pin(present(context, database, observed)).await?;
     let primary = observed.primary().and_then(|pod| pod.report.as_ref());
     let promoted = primary.and_then(|report| report.credentials.as_ref());
     let tells =
@@ -88,7 +88,7 @@ pub async fn ensure(
         // reissue.
         let mut records = Records::Whole;
         if unseen || damaged || desired.is_asked(database, promoted, context.now()) {
-            let found = read_records(context.vault.as_ref(), database, promoted, context.now()).await?;
+            let found = Box::pin(read_records(context.vault.as_ref(), database, promoted, context.now())).await?;
             desired.prove = found.prove.or(desired.prove);
             records = found.records;
             context.cache.record_credentials_damaged(uid, records != Records::Whole);
@@ -102,8 +102,8 @@ pub async fn ensure(
     // Its record may be missing, and then only a new generation may follow.
     let promoted = promoted.map_or(database.promoted, |promoted| promoted.generation);
     let unseen = unseen || tells(reason::CREDENTIALS_PENDING);
-    ensure_pending(context, database, desired.generation, promoted, unseen).await?;
-    desired.clients = clients::ensure(context, database, observed, &desired.clients, unseen).await?;
+    Box::pin(ensure_pending(context, database, desired.generation, promoted, unseen)).await?;
+    desired.clients = Box::pin(clients::ensure(context, database, observed, &desired.clients, unseen)).await?;
     Ok(desired)
 }
 
