@@ -156,7 +156,7 @@ async fn a_checkpoint_of_atlas_stands_for_all_before_it() {
                  ('3', 2, 2)";
     let taken = with_table("atlas_taken", table).await;
     assert_eq!(take(&taken, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
-    let grown = with_table("atlas_grown", &table.replace("'3', 2, 2", "'2', 1, 1")).await;
+    let grown = with_table("atlas_grown", &table.replace("('3', 2, 2)", "('1', 1, 1), ('2', 1, 1)")).await;
     assert_eq!(take(&grown, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
 }
 
