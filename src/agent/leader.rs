@@ -338,7 +338,8 @@ impl Leader {
             reporter: self.reporter.clone(),
             found: self.found.clone(),
         };
-        keeper.keep().await;
+        // On the heap: its steps are larger than those of the other parts.
+        Box::pin(keeper.keep()).await;
     }
 
     /// Keeps the report of collations whose version has changed.

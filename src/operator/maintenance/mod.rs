@@ -102,11 +102,12 @@ pub fn decide(known: &Known<'_>) -> State {
         status.due_count = Some(report.due_count);
         status.done.clone_from(&report.done);
     }
-    let open = run.filter(|_| known.hindrance.is_none());
-    if let Some(run) = known.report.and_then(|report| report.run.as_ref()) {
-        let runs = !run.ended && open.as_ref().is_some_and(|open| open.id == run.id);
-        status.last_run = Some(run_status(run, runs, known.report));
+    if let Some(last) = known.report.and_then(|report| report.run.as_ref()) {
+        // One that is withdrawn for a while goes on.
+        let runs = !last.ended && run.as_ref().is_some_and(|run| run.id == last.id);
+        status.last_run = Some(run_status(last, runs, known.report));
     }
+    let open = run.filter(|_| known.hindrance.is_none());
     let again_at = [next, opening.map(|opening| opening.until), open.as_ref().map(|run| run.until)];
     let again_at = again_at.into_iter().flatten().min();
     State { desired: Maintenance { tasks: declared.tasks, run: open }, status, again_at }
@@ -256,6 +257,19 @@ mod tests {
         assert_eq!((state.desired.run, state.status.waits_for.as_deref()), (None, Some("migrations run")));
         let outside = decided(&declared(None), BEFORE, (State::default(), Some(&report)), Some("migrations run"));
         assert_eq!(outside.status.waits_for, None, "nothing waits");
+    }
+
+    #[test]
+    fn a_run_that_is_withdrawn_for_a_while_has_not_ended() {
+        let id = "window 2026-11-29T03:00:00Z".to_owned();
+        let begun = RunReport { id, started_at: at("2026-11-29T03:00:00Z"), ..RunReport::default() };
+        let report = report(Some(begun));
+        let state = |now, hindrance| {
+            let state = decided(&declared(None), now, (State::default(), Some(&report)), hindrance);
+            state.status.last_run.expect("a run").state
+        };
+        assert_eq!(state(WITHIN, Some("migrations run")), RequestState::Running);
+        assert_eq!(state("2026-11-29T05:00:00Z", None), RequestState::Done, "the window is over");
     }
 
     #[test]

@@ -27,9 +27,14 @@ pub fn is_held(known: &Known<'_>) -> bool {
 /// The rollout that status has next: the one that this reconcile `began`, or the recorded one until each pod is of the
 /// present template.
 pub fn next(known: &Known<'_>, began: Option<String>, is_finished: bool, now: Timestamp) -> Option<WindowRollout> {
+    let recorded = known.recorded.filter(|_| known.policy == UpdatePolicy::Window);
     match began {
-        Some(id) => Some(WindowRollout { id, started_at: Time(seconds(now)) }),
-        None => known.recorded.filter(|_| known.policy == UpdatePolicy::Window && !is_finished).cloned(),
+        // It is taken in each reconcile until the StatefulSet has it.
+        Some(id) => {
+            let same = recorded.filter(|recorded| recorded.id == id).cloned();
+            Some(same.unwrap_or(WindowRollout { id, started_at: Time(seconds(now)) }))
+        }
+        None => recorded.filter(|_| !is_finished).cloned(),
     }
 }
 
@@ -56,6 +61,10 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(next(&known, None, false, now), Some(rollout.clone()));
         assert_eq!(next(&known, None, true, now), None);
+        assert_eq!(
+            next(&known, Some("one".to_owned()), false, now + jiff::SignedDuration::from_mins(1)),
+            Some(rollout.clone())
+        );
         assert_eq!(next(&known, Some("two".to_owned()), false, now).map(|next| next.id), Some("two".to_owned()));
         assert_eq!(next(&Known { policy: UpdatePolicy::Manual, ..known }, None, false, now), None);
     }
