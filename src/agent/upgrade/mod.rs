@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use super::archive;
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::report::Reporter;
@@ -26,8 +27,6 @@ use crate::restore::control;
 
 /// The pause between two attempts to write to the volume or to the API server.
 const RETRY: Duration = Duration::from_secs(2);
-/// The share of the volume that must stay free beside the copy, in percent: the database writes on.
-const SPARE: u64 = 10;
 
 /// What a pod has to do in a stage.
 #[derive(Debug, PartialEq)]
@@ -254,12 +253,13 @@ async fn until_full() -> String {
 fn has_room(bytes: u64) -> Result<(), String> {
     let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
     let size = volume::size().map_err(|error| format!("the volume: {error}"))?;
-    if free >= bytes.saturating_add(size / 100 * SPARE) {
+    let spare = archive::room(size);
+    if free >= bytes.saturating_add(spare) {
         return Ok(());
     }
     Err(format!(
-        "the volume has {free} bytes free, and an upgrade needs room for a copy of the data beside it ({bytes} bytes) and \
-         for {SPARE} % of the volume: set a larger spec.storage.size"
+        "the volume has {free} bytes free, and an upgrade needs {bytes} bytes for a copy of the data beside it and {spare} \
+         for WAL of the running database: set a larger spec.storage.size"
     ))
 }
 
