@@ -51,7 +51,7 @@ async fn a_credential_goes_its_way_and_nobody_strays() {
     let server = Server::set_up();
     let operator = server.operator();
     let (chat, game) = (names("chat"), names("game"));
-    let instance = approle(&server, &operator, &chat.instance(), &policy::instance(&MOUNTS, &chat, &[])).await;
+    let instance = approle(&server, &operator, &chat.instance(), &policy::instance(&MOUNTS, &chat, &[], &[])).await;
     let migrator = approle(&server, &operator, &chat.migrator(), &policy::migrator(&MOUNTS, &chat)).await;
     operator.write_policy(&chat.client(), &policy::client(&MOUNTS, &chat)).await.unwrap();
     let client = server.client(Login::TokenFile { file: server.write("client", &server.token(&chat.client())) });
@@ -106,7 +106,7 @@ async fn nothing_secret_is_shown_or_logged() {
     let server = Server::set_up();
     let operator = server.operator();
     let names = names("chat");
-    let instance = approle(&server, &operator, &names.instance(), &policy::instance(&MOUNTS, &names, &[])).await;
+    let instance = approle(&server, &operator, &names.instance(), &policy::instance(&MOUNTS, &names, &[], &[])).await;
     operator.write_kv(&names.pending(), &credentials(), 0).await.unwrap();
     instance.read_kv(&names.pending()).await.unwrap();
     let role_id = operator.read_role_id(&names.instance()).await.unwrap().unwrap();
