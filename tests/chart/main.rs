@@ -303,7 +303,7 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("watchNamespaces: ['']", "/watchNamespaces/0"),
         ("postgres: {images: {'17.4': 'postgres:17.4'}}", "'/postgres/images': additional properties '17.4'"),
         ("postgres: {images: {'17': 'a,b'}}", "/postgres/images/17"),
-        ("postgres: {images: {'17': null}}", "/postgres/images"),
+        ("postgres: {images: {'17': null, '18': null}}", "/postgres/images"),
         ("postgres: {runAsUser: 0}", "/postgres/runAsUser"),
         ("image: {pullPolicy: Sometimes}", "/image/pullPolicy"),
         ("image: {digest: latest}", "/image/digest"),
@@ -359,8 +359,9 @@ fn each_alert_has_its_section_and_both_its_cases() {
         assert_eq!(text(&rule["annotations"]["runbook_url"]), url);
         assert!(["critical", "warning", "info"].contains(&text(&rule["labels"]["severity"]).as_str()), "{name}");
         for case in ["fires", "does not fire"] {
+            // A case may say more, such as where.
             assert!(
-                cases.contains(&format!("{name} {case}")),
+                cases.iter().any(|found| found.starts_with(&format!("{name} {case}"))),
                 "tests/alerts/rules.yaml lacks a case in which {name} {case}"
             );
         }

@@ -75,6 +75,13 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
             "scheduling": {},
             "credentials": {},
             "backup": { "enabled": true, "schedule": {}, "retentionDays": 14, "whenVolumeFills": "GiveUpArchive", "deletionPolicy": "Retain" },
+            "maintenance": {
+                "vacuum": true,
+                "analyze": true,
+                "freeze": true,
+                "reindex": { "enabled": true, "bloatPercent": 50 },
+                "updateExtensions": false,
+            },
             "monitoring": {},
             "audit": {},
             "bootstrap": { "adopt": false },
