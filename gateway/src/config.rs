@@ -222,13 +222,18 @@ impl Config {
         if self.schemas.is_empty() {
             return refuse("schemas", "name at least one");
         }
-        if self.schemas.iter().any(|schema| schema == "servicedb" || schema.starts_with("pg_") || schema == "information_schema") {
+        if self
+            .schemas
+            .iter()
+            .any(|schema| schema == "servicedb" || schema.starts_with("pg_") || schema == "information_schema")
+        {
             return refuse("schemas", "servicedb's own schema and PostgreSQL's are never exposed");
         }
         if self.tls.is_none() && !self.listen.ip().is_loopback() {
             return refuse("tls", "without a certificate only a loopback address is served");
         }
-        let local = ["localhost", "127.0.0.1", "::1"].contains(&self.database.host.as_str()) || self.database.host.starts_with('/');
+        let local = ["localhost", "127.0.0.1", "::1"].contains(&self.database.host.as_str())
+            || self.database.host.starts_with('/');
         if self.database.ca.is_none() && !local {
             return refuse("database.ca", "without an authority only a local database is used");
         }

@@ -13,8 +13,11 @@ const MOST: usize = 100;
 /// What a body is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// New rows. `defaults`: a column that a row lacks gets its default, and not null.
-    Create { defaults: bool },
+    /// New rows.
+    Create {
+        /// Whether a column that a row lacks gets its default, and not null.
+        defaults: bool,
+    },
     /// A change of some columns.
     Change,
     /// All columns of a row.
@@ -54,9 +57,14 @@ pub fn check(table: &Table, body: &[u8], purpose: Purpose, only: Option<&[String
         check_row(table, row, purpose, &columns, &at, &mut faults);
     }
     // Of a replacement, what nobody may write stays as it is.
-    let writable = |column: &String| purpose != Purpose::Replace || table.column(column).is_none_or(|found| !found.is_read_only());
+    let writable =
+        |column: &String| purpose != Purpose::Replace || table.column(column).is_none_or(|found| !found.is_read_only());
     let columns = columns.into_iter().filter(writable).collect();
-    if faults.found.is_empty() { Ok(Accepted { columns, rows: rows.len(), array }) } else { Err(Problem::invalid(faults.found)) }
+    if faults.found.is_empty() {
+        Ok(Accepted { columns, rows: rows.len(), array })
+    } else {
+        Err(Problem::invalid(faults.found))
+    }
 }
 
 /// The columns of all rows together.
@@ -95,7 +103,14 @@ impl Faults {
     }
 }
 
-fn check_row(table: &Table, row: &Map<String, Value>, purpose: Purpose, columns: &[String], at: &str, faults: &mut Faults) {
+fn check_row(
+    table: &Table,
+    row: &Map<String, Value>,
+    purpose: Purpose,
+    columns: &[String],
+    at: &str,
+    faults: &mut Faults,
+) {
     for name in columns {
         let Some(column) = table.column(name) else {
             faults.add(at, name, format!("\"{}\" has no such column", table.name));
@@ -126,7 +141,9 @@ fn check_row(table: &Table, row: &Map<String, Value>, purpose: Purpose, columns:
     let missing = table.columns.iter().filter(|column| !columns.contains(&column.name));
     for column in missing {
         match purpose {
-            Purpose::Create { .. } if column.required && !column.has_default() => faults.add(at, &column.name, "is required"),
+            Purpose::Create { .. } if column.required && !column.has_default() => {
+                faults.add(at, &column.name, "is required")
+            }
             Purpose::Replace if !column.is_read_only() && !table.primary_key.contains(&column.name) => {
                 faults.add(at, &column.name, "is missing: PUT replaces the whole document");
             }
@@ -166,9 +183,8 @@ fn fault(column: &Column, value: &Value) -> Option<String> {
             Value::String(text) if is_uuid(text) => None,
             _ => Some("must be a UUID".to_owned()),
         },
-        "date" | "timestamp" | "timestamptz" | "time" | "timetz" | "interval" | "bytea" | "inet" | "cidr" | "macaddr" => {
-            (!value.is_string()).then(|| format!("must be a text that is a {}", column.base))
-        }
+        "date" | "timestamp" | "timestamptz" | "time" | "timetz" | "interval" | "bytea" | "inet" | "cidr"
+        | "macaddr" => (!value.is_string()).then(|| format!("must be a text that is a {}", column.base)),
         _ => None,
     }
 }

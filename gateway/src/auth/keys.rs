@@ -23,8 +23,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A public key.
 #[derive(Debug, Clone)]
 pub enum Key {
-    /// Modulus and exponent.
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    /// Of RSA.
+    Rsa {
+        /// The modulus.
+        n: Vec<u8>,
+        /// The exponent.
+        e: Vec<u8>,
+    },
     /// An uncompressed point of P-256.
     P256(Vec<u8>),
 }
@@ -115,7 +120,8 @@ impl KeySource {
     /// # Errors
     /// If a file cannot be used.
     pub fn new(keys: &Keys) -> Result<Self, ConfigError> {
-        let url = keys.url.as_ref().map(|url| Ok::<_, ConfigError>((url.clone(), client(keys)?, keys.token_file.clone())));
+        let url =
+            keys.url.as_ref().map(|url| Ok::<_, ConfigError>((url.clone(), client(keys)?, keys.token_file.clone())));
         Ok(Self { file: keys.file.clone(), url: url.transpose()?, known: RwLock::default(), read: Mutex::new(None) })
     }
 

@@ -31,7 +31,8 @@ impl Authenticator {
     /// If the keys cannot be used.
     pub fn new(callers: &Callers) -> Result<Self, ConfigError> {
         let roles = callers.roles.iter().map(|entry| {
-            let caller = Caller { name: Arc::from(entry.service_account.as_str()), role: Arc::from(entry.role.as_str()) };
+            let caller =
+                Caller { name: Arc::from(entry.service_account.as_str()), role: Arc::from(entry.role.as_str()) };
             (entry.service_account.clone(), caller)
         });
         Ok(Self {
@@ -59,7 +60,8 @@ impl Authenticator {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| {
-                unauthorized("no token").hint("send Authorization: Bearer <ServiceAccount token for this database's audience>")
+                unauthorized("no token")
+                    .hint("send Authorization: Bearer <ServiceAccount token for this database's audience>")
             })?;
         let id = token::key_id(token)?;
         let key = self.keys.find(id.as_deref()).await?;
@@ -67,7 +69,11 @@ impl Authenticator {
         let claims = verify(token, &key, &self.issuer, &self.audience, now)?;
         let account = claims.service_account()?;
         self.roles.get(&account).cloned().ok_or_else(|| {
-            Problem::new(StatusCode::FORBIDDEN, "SDB303", format!("the ServiceAccount {account} has no role in this database"))
+            Problem::new(
+                StatusCode::FORBIDDEN,
+                "SDB303",
+                format!("the ServiceAccount {account} has no role in this database"),
+            )
         })
     }
 }

@@ -2,11 +2,9 @@
 
 mod read;
 mod relate;
-mod watch;
 
 pub use read::{SETTINGS, fingerprint, read};
 pub use relate::{Junction, Relation};
-pub use watch::{Current, watch};
 
 use std::collections::BTreeMap;
 
@@ -217,9 +215,9 @@ impl Catalog {
             let (schema, name) = name.split_once('.')?;
             self.tables.get(&(schema.to_owned(), name.to_owned()))
         };
-        plain
-            .or_else(qualified)
-            .ok_or_else(|| Problem::missing("PGRST205", format!("there is no collection \"{name}\" in the exposed schemas")))
+        plain.or_else(qualified).ok_or_else(|| {
+            Problem::missing("PGRST205", format!("there is no collection \"{name}\" in the exposed schemas"))
+        })
     }
 
     /// The schema, if it is exposed.
@@ -228,8 +226,12 @@ impl Catalog {
     /// If it is not.
     pub fn exposed(&self, schema: &str) -> Result<&str, Problem> {
         self.schemas.iter().find(|known| *known == schema).map(String::as_str).ok_or_else(|| {
-            Problem::new(http::StatusCode::NOT_ACCEPTABLE, "PGRST106", format!("the schema \"{schema}\" is not exposed"))
-                .hint(format!("exposed are: {}", self.schemas.join(", ")))
+            Problem::new(
+                http::StatusCode::NOT_ACCEPTABLE,
+                "PGRST106",
+                format!("the schema \"{schema}\" is not exposed"),
+            )
+            .hint(format!("exposed are: {}", self.schemas.join(", ")))
         })
     }
 }

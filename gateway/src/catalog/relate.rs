@@ -40,8 +40,12 @@ impl Catalog {
         let mut found: Vec<Relation<'a>> = self.relations(origin);
         found.retain(|relation| {
             let named = relation.target.name == name
-                || relation.junction.is_none() && relation.names.contains(&name) && (hint.is_none() || hint == Some(name));
-            named && hint.is_none_or(|hint| relation.names.contains(&hint) || relation.target.name == name && hint == name)
+                || relation.junction.is_none()
+                    && relation.names.contains(&name)
+                    && (hint.is_none() || hint == Some(name));
+            named
+                && hint
+                    .is_none_or(|hint| relation.names.contains(&hint) || relation.target.name == name && hint == name)
         });
         // A column or key of the collection's own leads one way, unless a collection has the same name.
         if found.len() > 1 && found.iter().any(|relation| relation.target.name != name) {
@@ -50,11 +54,14 @@ impl Catalog {
         let mut found = found.into_iter();
         let (first, rest) = (found.next(), found.collect::<Vec<_>>());
         match first {
-            None => Err(Problem::request("PGRST200", format!("no foreign key leads from \"{}\" to \"{name}\"", origin.name))
-                .details(match hint {
-                    Some(hint) => format!("looked for one by the hint \"{hint}\""),
-                    None => "looked at the foreign keys of the exposed schemas".to_owned(),
-                })),
+            None => Err(Problem::request(
+                "PGRST200",
+                format!("no foreign key leads from \"{}\" to \"{name}\"", origin.name),
+            )
+            .details(match hint {
+                Some(hint) => format!("looked for one by the hint \"{hint}\""),
+                None => "looked at the foreign keys of the exposed schemas".to_owned(),
+            })),
             Some(only) if rest.is_empty() => Ok(only),
             Some(first) => {
                 let ways: Vec<_> = std::iter::once(&first).chain(&rest).map(|way| way.description.clone()).collect();

@@ -107,9 +107,11 @@ impl Connector {
         let config = match &self.database.client {
             None => builder.with_no_client_auth(),
             Some(files) => {
-                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&config::file(&files.certificate)?).collect();
+                let chain: Result<Vec<_>, _> =
+                    CertificateDer::pem_slice_iter(&config::file(&files.certificate)?).collect();
                 let chain = chain.map_err(|error| invalid(&files.certificate, &error))?;
-                let key = PrivateKeyDer::from_pem_slice(&config::file(&files.key)?).map_err(|error| invalid(&files.key, &error))?;
+                let key = PrivateKeyDer::from_pem_slice(&config::file(&files.key)?)
+                    .map_err(|error| invalid(&files.key, &error))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| invalid(&files.certificate, &error))?
             }
         };
@@ -143,7 +145,9 @@ async fn in_time<T>(login: impl Future<Output = Result<T, tokio_postgres::Error>
     match tokio::time::timeout(LOGIN, login).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => {
-            let cause = error.as_db_error().map_or_else(|| sources(&error), |db| format!("{} ({})", db.message(), db.code().code()));
+            let cause = error
+                .as_db_error()
+                .map_or_else(|| sources(&error), |db| format!("{} ({})", db.message(), db.code().code()));
             tracing::warn!(cause, "the database refused a connection, or could not be reached");
             Err(down())
         }

@@ -49,7 +49,11 @@ fn text(row: &Row, at: usize) -> Result<Option<&str>, Problem> {
 async fn start(lease: &mut Lease, statement: &Statement) -> Result<Pin<Box<RowStream>>, Problem> {
     let prepared = lease.prepare(&statement.sql).await?;
     if prepared.params().len() != statement.parameters.len() {
-        return Err(Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "SDB901", "a parameter of the statement was not used"));
+        return Err(Problem::new(
+            http::StatusCode::INTERNAL_SERVER_ERROR,
+            "SDB901",
+            "a parameter of the statement was not used",
+        ));
     }
     let parameters = statement.parameters.iter().map(|value| Text(value.as_deref()));
     Ok(Box::pin(lease.client().query_raw(&prepared, parameters.collect::<Vec<_>>()).await?))

@@ -13,7 +13,11 @@ pub(super) fn order(text: &str) -> Result<Vec<Order>, Problem> {
             break;
         }
     }
-    if cursor.is_at_end() { Ok(found) } else { Err(cursor.unexpected("\",\", \"asc\", \"desc\", \"nullsfirst\" or \"nullslast\"")) }
+    if cursor.is_at_end() {
+        Ok(found)
+    } else {
+        Err(cursor.unexpected("\",\", \"asc\", \"desc\", \"nullsfirst\" or \"nullslast\""))
+    }
 }
 
 fn member(cursor: &mut Cursor<'_>) -> Result<Order, Problem> {

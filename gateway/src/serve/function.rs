@@ -18,14 +18,22 @@ use crate::sql::{self, Call, Form, Returned};
 ///
 /// # Errors
 /// 404 without such a function, and any error of the server.
-pub async fn call(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, name: &str) -> Result<Reply, Problem> {
+pub async fn call(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    name: &str,
+) -> Result<Reply, Problem> {
     let (media, prefer) = (operation.media()?, operation.prefer()?);
     let schema = match operation.schema() {
         Some(schema) => catalog.exposed(schema)?,
         None => catalog.schemas.first().map_or("public", String::as_str),
     };
     let functions = catalog.functions.get(&(schema.to_owned(), name.to_owned()));
-    let functions = functions.ok_or_else(|| Problem::missing("PGRST202", format!("there is no function \"{name}\" in the exposed schemas")))?;
+    let functions = functions.ok_or_else(|| {
+        Problem::missing("PGRST202", format!("there is no function \"{name}\" in the exposed schemas"))
+    })?;
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
     let is_argument = |key: &str| {
         reads && functions.iter().any(|function| function.arguments.iter().any(|argument| argument.name == key))
@@ -38,8 +46,9 @@ pub async fn call(session: &mut Session, catalog: &Catalog, config: &Config, ope
     let arguments = if reads {
         Call::Pairs(&given.arguments)
     } else {
-        let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(text)
-            .map_err(|error| Problem::request("PGRST102", "the body must be an object of arguments").details(error.to_string()))?;
+        let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).map_err(|error| {
+            Problem::request("PGRST102", "the body must be an object of arguments").details(error.to_string())
+        })?;
         names = members.into_keys().collect();
         Call::Object { names: &names, text }
     };
@@ -63,7 +72,10 @@ pub async fn call(session: &mut Session, catalog: &Catalog, config: &Config, ope
         let offset = given.query.offset.unwrap_or(0);
         let rows = texts.len() as u64;
         let range = if rows == 0 { "*".to_owned() } else { format!("{offset}-{}", offset + rows - 1) };
-        reply.header(header::CONTENT_RANGE, &format!("{range}/{}", if prefer.count.is_some() { rows.to_string() } else { "*".to_owned() }));
+        reply.header(
+            header::CONTENT_RANGE,
+            &format!("{range}/{}", if prefer.count.is_some() { rows.to_string() } else { "*".to_owned() }),
+        );
     }
     applied(&mut reply, &prefer);
     reply.rows = texts.len() as u64;

@@ -58,7 +58,9 @@ impl Certificate {
                     tracing::info!("the renewed certificate is served");
                 }
                 // Perhaps one of both files is not written yet.
-                Err(error) => tracing::warn!(%error, "the renewed certificate cannot be used; the former one is served"),
+                Err(error) => {
+                    tracing::warn!(%error, "the renewed certificate cannot be used; the former one is served")
+                }
             }
         }
     }

@@ -76,7 +76,12 @@ impl Default for Metrics {
             Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0])
         });
         registry.register("requests", "Requests by service, collection, operation and status", requests.clone());
-        registry.register_with_unit("request_duration", "Time to the beginning of the answer", Unit::Seconds, durations.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time to the beginning of the answer",
+            Unit::Seconds,
+            durations.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -173,11 +178,16 @@ pub fn pattern(query: &str) -> String {
         let kept = match key.as_ref() {
             "select" | "order" | "columns" | "on_conflict" => value.into_owned(),
             "limit" | "offset" => "$".to_owned(),
+            key if ["and", "or"].contains(&key.rsplit('.').next().unwrap_or(key)) => "$".to_owned(),
             _ => {
                 let words: Vec<&str> = value.split('.').collect();
                 let operators = words.iter().take_while(|word| **word == "not").count() + 1;
                 let kept = words[..operators.min(words.len())].join(".");
-                if words.len() > operators && kept.chars().all(|c| c.is_ascii_alphabetic() || ".()".contains(c)) { format!("{kept}.$") } else { "$".to_owned() }
+                if words.len() > operators && kept.chars().all(|c| c.is_ascii_alphabetic() || ".()".contains(c)) {
+                    format!("{kept}.$")
+                } else {
+                    "$".to_owned()
+                }
             }
         };
         format!("{key}={kept}")

@@ -28,8 +28,9 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::auth::Authenticator;
-use crate::catalog::{Catalog, Current};
+use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::current::Current;
 use crate::database::{Caller, Connector, Pool, Session};
 use crate::problem::Problem;
 
@@ -65,8 +66,19 @@ pub fn metrics_router(app: Arc<App>) -> Router {
         let text = app.metrics.text(app.pool.state(), app.transactions.count(), app.current.is_fresh());
         ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
     };
-    // Ready without a database, too: an answer that says so is better than none.
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(|| async { "ok" })).with_state(app)
+    // Ready is who knows the schema. Without a database it stays so: an answer that says what is missing is better than none.
+    let ready = |State(app): State<Arc<App>>| async move {
+        if app.current.is_known() {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "the schema was not read yet")
+        }
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .with_state(app)
 }
 
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -74,7 +86,9 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let Some(path) = path.strip_prefix("/api/db").filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
-        return Problem::missing("PGRST125", "there is nothing at this path").hint("paths begin with /api/db").into_response();
+        return Problem::missing("PGRST125", "there is nothing at this path")
+            .hint("paths begin with /api/db")
+            .into_response();
     };
     let caller = match app.auth.caller(&parts.headers).await {
         Ok(caller) => caller,
@@ -112,16 +126,20 @@ async fn read_body(body: Body, most: usize) -> Result<bytes::Bytes, Problem> {
     let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "SDB115", "the body did not arrive in time");
     match tokio::time::timeout(BODY, Limited::new(body, most).collect()).await.map_err(|_| slow())? {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "SDB116",
-            format!("the body is larger than {most} bytes"),
-        )),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "SDB116", format!("the body is larger than {most} bytes")))
+        }
         Err(_) => Err(Problem::request("SDB117", "the body ended early")),
     }
 }
 
-fn record(app: &App, caller: &Caller, operation: &Operation, duration: Duration, result: &Result<(Reply, Option<Body>), Problem>) {
+fn record(
+    app: &App,
+    caller: &Caller,
+    operation: &Operation,
+    duration: Duration,
+    result: &Result<(Reply, Option<Body>), Problem>,
+) {
     let (status, rows, code) = match result {
         Ok((reply, _)) => (reply.status, reply.rows, None),
         Err(problem) => (problem.status, 0, Some(problem.code.clone())),
@@ -131,7 +149,8 @@ fn record(app: &App, caller: &Caller, operation: &Operation, duration: Duration,
     let named = operation.target.collection();
     let catalog = app.current.get();
     let collection = if catalog.table(operation.schema(), named).is_ok() { named } else { "" };
-    let writes = ["insert", "update", "delete", "transaction"].contains(&kind) && !matches!(operation.target, Target::Search);
+    let writes =
+        ["insert", "update", "delete", "transaction"].contains(&kind) && !matches!(operation.target, Target::Search);
     if writes {
         tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
     }
@@ -172,6 +191,10 @@ pub(crate) fn not_allowed() -> Problem {
 }
 
 async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Body>), Problem> {
+    // `/health` tells the rest.
+    if !app.current.is_known() && operation.target != Target::Health && !app.current.changed(&app.current.get()).await {
+        return Err(Problem::unavailable("SDB118", "the schema of the database could not be read yet"));
+    }
     if let Some(reply) = about(app, caller, operation).await? {
         return Ok((reply, None));
     }
@@ -214,8 +237,15 @@ async fn about(app: &App, caller: &Caller, operation: &Operation) -> Result<Opti
         (Target::Connections, true) => monitor::connections(app, caller).await?,
         (Target::Transaction, _) => transaction::transaction(app, caller, operation).await?,
         (
-            Target::Root | Target::OpenApi | Target::Schema(_) | Target::Migrations | Target::MigrationsStatus | Target::Stats
-            | Target::Health | Target::Performance | Target::Connections,
+            Target::Root
+            | Target::OpenApi
+            | Target::Schema(_)
+            | Target::Migrations
+            | Target::MigrationsStatus
+            | Target::Stats
+            | Target::Health
+            | Target::Performance
+            | Target::Connections,
             false,
         ) => return Err(not_allowed()),
         _ => return Ok(None),
@@ -224,7 +254,12 @@ async fn about(app: &App, caller: &Caller, operation: &Operation) -> Result<Opti
 }
 
 /// Runs an operation in a session of its own.
-async fn attempt(app: &App, caller: &Caller, operation: &Operation, catalog: &Catalog) -> Result<(Reply, Option<Body>), Problem> {
+async fn attempt(
+    app: &App,
+    caller: &Caller,
+    operation: &Operation,
+    catalog: &Catalog,
+) -> Result<(Reply, Option<Body>), Problem> {
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
     let plan = match &operation.target {
         Target::Collection(name) if reads => Some(read::plan(catalog, &app.config, operation, name, false)?),
@@ -247,6 +282,10 @@ async fn attempt(app: &App, caller: &Caller, operation: &Operation, catalog: &Ca
     };
     let mut session = Session::new(&app.pool, caller, begin);
     let result = perform(&mut session, catalog, &app.config, operation).await;
+    if begin.is_some() && result.is_ok() && operation.prefer()?.rollback {
+        session.abandon().await;
+        return Ok((result?, None));
+    }
     Ok((session.finish(result).await?, None))
 }
 
@@ -259,8 +298,12 @@ pub(crate) async fn perform(
 ) -> Result<Reply, Problem> {
     let most = config.limits.write_answer_bytes;
     match (&operation.target, operation.method.as_str()) {
-        (Target::Collection(name), "GET" | "HEAD") => read::plan(catalog, config, operation, name, false)?.collect(session, most).await,
-        (Target::Query(name), "POST") => read::plan(catalog, config, operation, name, true)?.collect(session, most).await,
+        (Target::Collection(name), "GET" | "HEAD") => {
+            read::plan(catalog, config, operation, name, false)?.collect(session, most).await
+        }
+        (Target::Query(name), "POST") => {
+            read::plan(catalog, config, operation, name, true)?.collect(session, most).await
+        }
         (Target::Collection(name), "POST") => write::create(session, catalog, config, operation, name).await,
         (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,
         (Target::Collection(name), "DELETE") => write::remove(session, catalog, config, operation, name).await,
@@ -270,7 +313,9 @@ pub(crate) async fn perform(
         (Target::Count(name), "GET") => read::count(session, catalog, config, operation, name).await,
         (Target::Aggregate(name), "POST") => read::aggregate(session, catalog, config, operation, name).await,
         (Target::Search, "POST") => read::search(session, catalog, config, operation).await,
-        (Target::Function(name), "GET" | "HEAD" | "POST") => function::call(session, catalog, config, operation, name).await,
+        (Target::Function(name), "GET" | "HEAD" | "POST") => {
+            function::call(session, catalog, config, operation, name).await
+        }
         _ => Err(not_allowed()),
     }
 }

@@ -26,7 +26,8 @@ async fn value(app: &App, caller: &Caller, sql: &str) -> Result<String, Problem>
 
 /// `GET /health`
 pub async fn health(app: &App, caller: &Caller) -> Reply {
-    let primary = value(app, caller, "SELECT pg_catalog.to_json(NOT pg_catalog.pg_is_in_recovery())::pg_catalog.text").await;
+    let primary =
+        value(app, caller, "SELECT pg_catalog.to_json(NOT pg_catalog.pg_is_in_recovery())::pg_catalog.text").await;
     let database = match &primary {
         Ok(writable) => json!({"status": "ok", "writable": writable == "true"}),
         Err(problem) => json!({"status": "unavailable", "code": problem.code}),
@@ -58,7 +59,7 @@ SELECT pg_catalog.json_build_object(
 /// Any error of the server.
 pub async fn stats(app: &App, caller: &Caller) -> Result<Reply, Problem> {
     let mut sql = statement(&STATS.replace("SCHEMAS", "$1::pg_catalog.name[]"));
-    sql.parameters.push(Some(crate::sql::array(&app.config.schemas)));
+    sql.parameters.push(Some(crate::request::array(&app.config.schemas)));
     let mut session = Session::new(&app.pool, caller, None);
     let found = match session.lease().await {
         Ok(lease) => exactly(lease, &sql, app.config.limits.write_answer_bytes).await,
@@ -119,6 +120,7 @@ pub async fn migrations(app: &App, status: bool) -> Result<Reply, Problem> {
 
 /// `POST /migrations`
 pub fn migrate() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "SDB114", "the gateway runs no migrations")
-        .hint("change spec.migrations of the ServiceDatabase; the migration Job is the only one that changes the schema")
+    Problem::new(StatusCode::FORBIDDEN, "SDB114", "the gateway runs no migrations").hint(
+        "change spec.migrations of the ServiceDatabase; the migration Job is the only one that changes the schema",
+    )
 }

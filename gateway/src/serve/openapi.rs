@@ -19,7 +19,10 @@ pub fn document(catalog: &Catalog) -> Value {
         }
         paths.insert(format!("/{name}/count"), count(&name));
         paths.insert(format!("/{name}/query"), posted(&name, "Query by a JSON tree", &array_of(&name)));
-        paths.insert(format!("/{name}/aggregate"), posted(&name, "Aggregate", &json!({"type": "array", "items": {"type": "object"}})));
+        paths.insert(
+            format!("/{name}/aggregate"),
+            posted(&name, "Aggregate", &json!({"type": "array", "items": {"type": "object"}})),
+        );
     }
     for functions in catalog.functions.values() {
         if let Some(function) = functions.first().filter(|function| Some(&function.schema) == catalog.schemas.first()) {
@@ -29,7 +32,12 @@ pub fn document(catalog: &Catalog) -> Value {
     let object = json!({"type": "object"});
     let static_paths: [(&str, &str, &str, Value); 9] = [
         ("/transaction", "post", "Several operations, all or nothing; or begin, commit, rollback", object.clone()),
-        ("/search", "post", "Full-text search across collections", json!({"type": "array", "items": {"type": "object"}})),
+        (
+            "/search",
+            "post",
+            "Full-text search across collections",
+            json!({"type": "array", "items": {"type": "object"}}),
+        ),
         ("/schema/{collection}", "get", "The schema of a collection", object.clone()),
         ("/migrations", "get", "The migrations", json!({"type": "array", "items": {"type": "object"}})),
         ("/migrations/status", "get", "The state of the migrations", object.clone()),
@@ -41,13 +49,16 @@ pub fn document(catalog: &Catalog) -> Value {
     for (path, method, summary, schema) in static_paths {
         let mut operation = operation(summary, &[], Some(&schema));
         if method == "post" {
-            operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
+            operation["requestBody"] =
+                json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
         }
         if path.contains('{') {
-            operation["parameters"] = json!([{"name": "collection", "in": "path", "required": true, "schema": {"type": "string"}}]);
+            operation["parameters"] =
+                json!([{"name": "collection", "in": "path", "required": true, "schema": {"type": "string"}}]);
         }
         if path == "/transaction" {
-            operation["responses"]["201"] = json!({"description": "Begun", "content": {"application/json": {"schema": object}}});
+            operation["responses"]["201"] =
+                json!({"description": "Begun", "content": {"application/json": {"schema": object}}});
         }
         paths.insert(path.into(), json!({method: operation}));
     }
@@ -67,7 +78,11 @@ pub fn document(catalog: &Catalog) -> Value {
 
 /// The name in paths: with the schema, unless that is the default.
 fn exposed_name(catalog: &Catalog, table: &Table) -> String {
-    if catalog.schemas.first() == Some(&table.schema) { table.name.clone() } else { format!("{}.{}", table.schema, table.name) }
+    if catalog.schemas.first() == Some(&table.schema) {
+        table.name.clone()
+    } else {
+        format!("{}.{}", table.schema, table.name)
+    }
 }
 
 fn reference(name: &str) -> Value {
@@ -96,8 +111,10 @@ fn row(table: &Table, create: bool) -> Value {
     let properties: Map<String, Value> = columns.clone().map(|column| (column.name.clone(), value(column))).collect();
     let mut found = json!({"type": "object", "properties": properties});
     if create {
-        let required: Vec<&str> =
-            columns.filter(|column| column.required && !column.has_default()).map(|column| column.name.as_str()).collect();
+        let required: Vec<&str> = columns
+            .filter(|column| column.required && !column.has_default())
+            .map(|column| column.name.as_str())
+            .collect();
         found["required"] = json!(required);
         found["additionalProperties"] = json!(false);
     }
@@ -136,7 +153,8 @@ fn value(column: &Column) -> Value {
     if column.is_read_only() {
         found["readOnly"] = json!(true);
     }
-    let description = format!("{}{}", column.sql_type, column.comment.as_ref().map_or(String::new(), |text| format!(": {text}")));
+    let description =
+        format!("{}{}", column.sql_type, column.comment.as_ref().map_or(String::new(), |text| format!(": {text}")));
     found["description"] = json!(description);
     found
 }
@@ -144,7 +162,8 @@ fn value(column: &Column) -> Value {
 fn operation(summary: &str, tags: &[&str], answer: Option<&Value>) -> Value {
     let mut responses = Map::new();
     if let Some(schema) = answer {
-        responses.insert("200".into(), json!({"description": "OK", "content": {"application/json": {"schema": schema}}}));
+        responses
+            .insert("200".into(), json!({"description": "OK", "content": {"application/json": {"schema": schema}}}));
     }
     responses.insert("default".into(), json!({"$ref": "#/components/responses/Problem"}));
     json!({"summary": summary, "tags": tags, "responses": responses})
@@ -168,7 +187,8 @@ fn parameters(table: &Table) -> Value {
 fn collection(table: &Table, name: &str) -> Value {
     let mut get = operation("Rows", &[name], Some(&array_of(name)));
     get["parameters"] = parameters(table);
-    get["responses"]["206"] = json!({"description": "A part of the rows", "content": {"application/json": {"schema": array_of(name)}}});
+    get["responses"]["206"] =
+        json!({"description": "A part of the rows", "content": {"application/json": {"schema": array_of(name)}}});
     let mut found = json!({"get": get});
     let prefer = json!([{"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "return=, resolution=, missing=, count="}]);
     let create = format!("{name}.create");
@@ -187,7 +207,8 @@ fn collection(table: &Table, name: &str) -> Value {
     };
     if table.events & 4 != 0 {
         let mut patch = write("Change rows");
-        patch["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
+        patch["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
         found["patch"] = patch;
     }
     if table.events & 16 != 0 {
@@ -236,7 +257,8 @@ fn call(function: &Function) -> Value {
         .filter(|argument| !argument.name.is_empty())
         .map(|argument| (argument.name.clone(), json!({"description": argument.sql_type})))
         .collect();
-    let required: Vec<&str> = function.arguments.iter().filter(|one| one.required).map(|one| one.name.as_str()).collect();
+    let required: Vec<&str> =
+        function.arguments.iter().filter(|one| one.required).map(|one| one.name.as_str()).collect();
     let mut post = operation(function.comment.as_deref().unwrap_or("Call a function"), &["rpc"], Some(&json!({})));
     post["responses"]["204"] = json!({"description": "Nothing is returned"});
     post["requestBody"] = json!({"content": {"application/json": {"schema": {"type": "object", "properties": properties, "required": required}}}});

@@ -79,7 +79,11 @@ impl Target {
     /// The collection, for statistics.
     pub fn collection(&self) -> &str {
         match self {
-            Self::Collection(name) | Self::Query(name) | Self::Count(name) | Self::Aggregate(name) | Self::Item(name, _) => name,
+            Self::Collection(name)
+            | Self::Query(name)
+            | Self::Count(name)
+            | Self::Aggregate(name)
+            | Self::Item(name, _) => name,
             Self::Function(name) => name,
             _ => "",
         }
@@ -157,7 +161,9 @@ impl Operation {
     /// # Errors
     /// If no form that is asked for exists (406).
     pub fn media(&self) -> Result<Media, Problem> {
-        let Some(accept) = self.headers.get(header::ACCEPT) else { return Ok(Media { form: Form::Json, singular: false }) };
+        let Some(accept) = self.headers.get(header::ACCEPT) else {
+            return Ok(Media { form: Form::Json, singular: false });
+        };
         let accept = accept.to_str().unwrap_or_default();
         for range in accept.split(',') {
             let mut parts = range.split(';').map(str::trim);
@@ -165,11 +171,17 @@ impl Operation {
             let stripped = parts.any(|parameter| parameter.eq_ignore_ascii_case("nulls=stripped"));
             let form = if stripped { Form::JsonWithoutNulls } else { Form::Json };
             match kind.as_str() {
-                "" | "*/*" | "application/*" | "application/json" | "application/vnd.pgrst.array+json"
+                ""
+                | "*/*"
+                | "application/*"
+                | "application/json"
+                | "application/vnd.pgrst.array+json"
                 | "application/vnd.pgrst.array" => {
                     return Ok(Media { form, singular: false });
                 }
-                "application/vnd.pgrst.object+json" | "application/vnd.pgrst.object" => return Ok(Media { form, singular: true }),
+                "application/vnd.pgrst.object+json" | "application/vnd.pgrst.object" => {
+                    return Ok(Media { form, singular: true });
+                }
                 "text/csv" => return Ok(Media { form: Form::Csv, singular: false }),
                 _ => {}
             }

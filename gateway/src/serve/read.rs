@@ -32,7 +32,13 @@ const ESTIMATED_FROM: u64 = 1_000;
 ///
 /// # Errors
 /// If the request cannot be read, or names what is not there.
-pub fn plan(catalog: &Catalog, config: &Config, operation: &Operation, collection: &str, tree: bool) -> Result<Plan, Problem> {
+pub fn plan(
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+    tree: bool,
+) -> Result<Plan, Problem> {
     let table = catalog.table(operation.schema(), collection)?;
     let (media, prefer) = (operation.media()?, operation.prefer()?);
     let mut query = if tree {
@@ -42,7 +48,8 @@ pub fn plan(catalog: &Catalog, config: &Config, operation: &Operation, collectio
     };
     within(operation, config, &mut query)?;
     let statement = sql::rows(catalog, table, &query, media.form)?;
-    let counting = prefer.count.map(|count| Ok::<_, Problem>((count, counting(catalog, table, &query, count)?))).transpose()?;
+    let counting =
+        prefer.count.map(|count| Ok::<_, Problem>((count, counting(catalog, table, &query, count)?))).transpose()?;
     Ok(Plan {
         statement,
         counting,
@@ -56,15 +63,15 @@ pub fn plan(catalog: &Catalog, config: &Config, operation: &Operation, collectio
 
 /// Applies the `Range` header, and the most rows of an answer.
 pub(super) fn within(operation: &Operation, config: &Config, query: &mut Query) -> Result<(), Problem> {
-    if operation.method == Method::GET {
-        if let Some((first, length)) = operation.range()? {
-            // Within what the query string asks for.
-            query.offset = Some(query.offset.unwrap_or(0) + first);
-            query.limit = match (query.limit.map(|limit| limit.saturating_sub(first)), length) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-        }
+    if operation.method == Method::GET
+        && let Some((first, length)) = operation.range()?
+    {
+        // Within what the query string asks for.
+        query.offset = Some(query.offset.unwrap_or(0) + first);
+        query.limit = match (query.limit.map(|limit| limit.saturating_sub(first)), length) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
     }
     if let Some(most) = config.limits.rows {
         query.limit = Some(query.limit.map_or(most, |limit| limit.min(most)));
@@ -83,7 +90,12 @@ fn counting(catalog: &Catalog, table: &Table, query: &Query, count: Count) -> Re
     }
 }
 
-async fn counted(session: &mut Session, count: Count, statement: &Statement, exact: &Statement) -> Result<u64, Problem> {
+async fn counted(
+    session: &mut Session,
+    count: Count,
+    statement: &Statement,
+    exact: &Statement,
+) -> Result<u64, Problem> {
     match count {
         Count::Exact => number(session, statement).await,
         Count::Planned => plan_rows(session.lease().await?, statement).await,
@@ -114,8 +126,12 @@ impl Plan {
         };
         let total = counted(session, *count, statement, &exact).await?;
         if self.offset > 0 && self.offset > total && *count == Count::Exact {
-            return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "PGRST103", "the range begins after the last row")
-                .details(format!("an offset of {} was asked for, and there are {total} rows", self.offset)));
+            return Err(Problem::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "PGRST103",
+                "the range begins after the last row",
+            )
+            .details(format!("an offset of {} was asked for, and there are {total} rows", self.offset)));
         }
         Ok(Some(total))
     }
@@ -151,7 +167,8 @@ impl Plan {
         if self.head || self.media.singular {
             let reply = self.collect(&mut session, config.limits.write_answer_bytes).await;
             let reply = session.finish(reply).await?;
-            let answer = Answer { body: reply.body.clone().into(), rows: Some(reply.rows), bytes: Some(reply.body.len()) };
+            let answer =
+                Answer { body: reply.body.clone().into(), rows: Some(reply.rows), bytes: Some(reply.body.len()) };
             return Ok((reply, answer));
         }
         let total = match self.total(&mut session).await {
@@ -160,7 +177,8 @@ impl Plan {
         };
         let transaction = session.is_transaction();
         let lease = session.into_lease().await?;
-        let answer = database::answer(lease, &self.statement, self.frame(), config.limits.buffer_bytes, transaction).await?;
+        let answer =
+            database::answer(lease, &self.statement, self.frame(), config.limits.buffer_bytes, transaction).await?;
         // Of an answer that is still being sent, the number of rows follows from the total.
         let rows = answer.rows.or_else(|| {
             let left = total.filter(|_| self.is_counted_exactly())?.saturating_sub(self.offset);
@@ -195,12 +213,13 @@ impl Plan {
             }),
         };
         if let Some(range) = range {
-            reply.header(header::CONTENT_RANGE, &format!("{range}/{}", total.map_or("*".to_owned(), |total| total.to_string())));
+            reply.header(
+                header::CONTENT_RANGE,
+                &format!("{range}/{}", total.map_or("*".to_owned(), |total| total.to_string())),
+            );
         }
-        if let (Some(total), Some(rows)) = (total, rows) {
-            if rows < total {
-                reply.status = StatusCode::PARTIAL_CONTENT;
-            }
+        if total.zip(rows).is_some_and(|(total, rows)| rows < total) {
+            reply.status = StatusCode::PARTIAL_CONTENT;
         }
         applied(&mut reply, &self.prefer);
         reply
@@ -219,7 +238,11 @@ pub(super) fn frame(form: Form, columns: &[String]) -> Frame {
     match form {
         Form::Csv => {
             let quoted = columns.iter().map(|column| {
-                if column.contains([',', '"', '\n']) { format!("\"{}\"", column.replace('"', "\"\"")) } else { column.clone() }
+                if column.contains([',', '"', '\n']) {
+                    format!("\"{}\"", column.replace('"', "\"\""))
+                } else {
+                    column.clone()
+                }
             });
             Frame { before: format!("{}\n", quoted.collect::<Vec<_>>().join(",")), between: "\n", after: "" }
         }
@@ -234,8 +257,12 @@ pub(super) fn frame(form: Form, columns: &[String]) -> Frame {
 pub(super) fn single<'a>(texts: &[&'a str]) -> Result<&'a str, Problem> {
     match texts {
         [only] => Ok(only),
-        _ => Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "PGRST116", "JSON object requested, multiple (or no) rows returned")
-            .details(format!("The result contains {} rows", texts.len()))),
+        _ => Err(Problem::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "PGRST116",
+            "JSON object requested, multiple (or no) rows returned",
+        )
+        .details(format!("The result contains {} rows", texts.len()))),
     }
 }
 
@@ -279,7 +306,13 @@ pub(super) fn no_such(collection: &str) -> Problem {
 ///
 /// # Errors
 /// Any error of the server.
-pub async fn count(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+pub async fn count(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+) -> Result<Reply, Problem> {
     let table = catalog.table(operation.schema(), collection)?;
     let prefer = operation.prefer()?;
     let query = pairs(&operation.query, bounds(&config.limits), |_| false)?.query;
@@ -296,7 +329,13 @@ pub async fn count(session: &mut Session, catalog: &Catalog, config: &Config, op
 ///
 /// # Errors
 /// Any error of the server.
-pub async fn aggregate(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+pub async fn aggregate(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+) -> Result<Reply, Problem> {
     let table = catalog.table(operation.schema(), collection)?;
     let request = request::aggregate(&operation.body, bounds(&config.limits))?;
     let statement = sql::aggregate(catalog, table, &request)?;
@@ -318,18 +357,29 @@ struct Search {
 ///
 /// # Errors
 /// Any error of the server; 400 about a collection without declared columns.
-pub async fn search(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation) -> Result<Reply, Problem> {
+pub async fn search(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+) -> Result<Reply, Problem> {
     let search: Search = serde_json::from_slice(&operation.body)
         .map_err(|error| Problem::request("PGRST102", "the body could not be read").details(error.to_string()))?;
     if config.search.is_empty() {
-        return Err(Problem::request("SDB109", "no collection is searched").hint("declare columns in the setting \"search\""));
+        return Err(
+            Problem::request("SDB109", "no collection is searched").hint("declare columns in the setting \"search\"")
+        );
     }
-    let names: Vec<&String> =
-        if search.collections.is_empty() { config.search.keys().collect() } else { search.collections.iter().collect() };
+    let names: Vec<&String> = if search.collections.is_empty() {
+        config.search.keys().collect()
+    } else {
+        search.collections.iter().collect()
+    };
     let mut members = Vec::new();
     for name in names {
         let columns = config.search.get(name).filter(|columns| !columns.is_empty()).ok_or_else(|| {
-            Problem::request("SDB109", format!("\"{name}\" is not searched")).hint("declare its columns in the setting \"search\"")
+            Problem::request("SDB109", format!("\"{name}\" is not searched"))
+                .hint("declare its columns in the setting \"search\"")
         })?;
         members.push((catalog.table(operation.schema(), name)?, columns.as_slice()));
     }

@@ -73,9 +73,7 @@ fn field(catalog: &Catalog, table: &Table, column: &Column) -> Value {
 
 fn relations(catalog: &Catalog, table: &Table) -> Vec<Value> {
     let here = table.key();
-    let relation = |name: &str, other: &(String, String), columns: &[String], kind: &str| {
-        json!({"foreign_key": name, "collection": other.1, "schema": other.0, "columns": columns, "kind": kind})
-    };
+    let relation = |name: &str, other: &(String, String), columns: &[String], kind: &str| json!({"foreign_key": name, "collection": other.1, "schema": other.0, "columns": columns, "kind": kind});
     let mut found = Vec::new();
     for key in &catalog.keys {
         if key.from == here {

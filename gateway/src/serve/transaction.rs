@@ -48,15 +48,18 @@ struct Member {
 
 impl Member {
     fn operation(&self) -> Result<Operation, Problem> {
-        let method = Method::from_bytes(self.method.as_bytes()).map_err(|_| Problem::request("SDB400", "no such method"))?;
+        let method =
+            Method::from_bytes(self.method.as_bytes()).map_err(|_| Problem::request("SDB400", "no such method"))?;
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, &self.query));
         let path = path.strip_prefix("/api/db").unwrap_or(path);
         let mut headers = HeaderMap::new();
         let texts = [(header::IF_MATCH, self.if_match.as_deref()), (header::ACCEPT, self.accept.as_deref())];
-        let prefer = (http::HeaderName::from_static("prefer"), Some(self.prefer.as_str()).filter(|text| !text.is_empty()));
+        let prefer =
+            (http::HeaderName::from_static("prefer"), Some(self.prefer.as_str()).filter(|text| !text.is_empty()));
         for (name, text) in texts.into_iter().chain([prefer]) {
             if let Some(text) = text {
-                let value = HeaderValue::from_str(text).map_err(|_| Problem::request("SDB400", format!("\"{name}\" is not readable")))?;
+                let value = HeaderValue::from_str(text)
+                    .map_err(|_| Problem::request("SDB400", format!("\"{name}\" is not readable")))?;
                 headers.insert(name, value);
             }
         }
@@ -91,34 +94,54 @@ fn begin(isolation: Option<&str>, limits: &Limits) -> Result<String, Problem> {
         "read committed" => "READ COMMITTED",
         "repeatable read" => "REPEATABLE READ",
         "serializable" => "SERIALIZABLE",
-        _ => return Err(Problem::request("SDB400", "isolation is \"read committed\", \"repeatable read\" or \"serializable\"")),
+        _ => {
+            return Err(Problem::request(
+                "SDB400",
+                "isolation is \"read committed\", \"repeatable read\" or \"serializable\"",
+            ));
+        }
     };
     // The server keeps the limits, too, whatever becomes of the gateway.
     let (idle, total) = (limits.transaction_idle_seconds + 5, limits.transaction_seconds + 5);
     Ok(format!(
-        "BEGIN ISOLATION LEVEL {level}; SET LOCAL idle_in_transaction_session_timeout = '{idle}s'; SET LOCAL transaction_timeout = '{total}s'"
+        "BEGIN ISOLATION LEVEL {level}; SET LOCAL idle_in_transaction_session_timeout = '{idle}s'; \
+         SELECT pg_catalog.set_config(name, '{total}s', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'"
     ))
 }
 
 /// The transaction that a body, or else the header, names.
 fn named(value: &Value, operation: &Operation) -> Result<String, Problem> {
     let header = operation.headers.get(TXN_ID).and_then(|value| value.to_str().ok());
-    value.as_str().or(header).map(str::to_owned).ok_or_else(|| Problem::request("SDB400", "name the transaction, or send Txn-Id"))
+    value
+        .as_str()
+        .or(header)
+        .map(str::to_owned)
+        .ok_or_else(|| Problem::request("SDB400", "name the transaction, or send Txn-Id"))
 }
 
 async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) -> Result<Reply, Problem> {
     if members.len() > app.config.limits.operations {
-        return Err(Problem::request("SDB401", format!("a transaction has at most {} operations", app.config.limits.operations)));
+        return Err(Problem::request(
+            "SDB401",
+            format!("a transaction has at most {} operations", app.config.limits.operations),
+        ));
     }
-    let operations: Result<Vec<_>, _> =
-        members.iter().enumerate().map(|(place, member)| member.operation().map_err(|problem| at(problem, place))).collect();
+    let operations: Result<Vec<_>, _> = members
+        .iter()
+        .enumerate()
+        .map(|(place, member)| member.operation().map_err(|problem| at(problem, place)))
+        .collect();
     let (operations, catalog) = (operations?, app.current.get());
     let mut session = Session::new(&app.pool, caller, Some(begin));
     let mut results = Vec::new();
     let mut failure = None;
     let (mut rows, mut size) = (0, 0);
     for (place, operation) in operations.iter().enumerate() {
-        match perform(&mut session, &catalog, &app.config, operation).await {
+        let done = match no_trial(operation) {
+            Ok(()) => perform(&mut session, &catalog, &app.config, operation).await,
+            Err(problem) => Err(problem),
+        };
+        match done {
             Ok(reply) => {
                 rows += reply.rows;
                 size += reply.body.len();
@@ -140,6 +163,15 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
     Ok(reply)
 }
 
+/// Within a transaction, no operation is rolled back alone.
+fn no_trial(operation: &Operation) -> Result<(), Problem> {
+    match operation.prefer()?.rollback {
+        false => Ok(()),
+        true => Err(Problem::request("SDB404", "an operation of a transaction has no tx=rollback")
+            .hint("roll the transaction back")),
+    }
+}
+
 /// A problem of the operation at this place.
 fn at(mut problem: Problem, place: usize) -> Problem {
     let told = problem.details.take().map_or(String::new(), |details| format!(": {details}"));
@@ -155,7 +187,8 @@ fn result(reply: &Reply) -> String {
             headers.insert(name.as_str().to_owned(), json!(value.to_str().unwrap_or_default()));
         }
     }
-    let json = reply.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.to_str().unwrap_or_default().contains("json"));
+    let json =
+        reply.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.to_str().unwrap_or_default().contains("json"));
     let body = match std::str::from_utf8(&reply.body) {
         Ok("") | Err(_) => "null".to_owned(),
         Ok(text) if json => text.to_owned(),
@@ -220,7 +253,10 @@ impl Transactions {
     fn find(&self, caller: &Caller, id: &str) -> Result<Arc<Open>, Problem> {
         let found = self.lock().get(id).filter(|open| open.caller == *caller).cloned();
         found.ok_or_else(|| {
-            Problem::missing("SDB403", "there is no such transaction: it was ended, rolled back after an error, or idle for too long")
+            Problem::missing(
+                "SDB403",
+                "there is no such transaction: it was ended, rolled back after an error, or idle for too long",
+            )
         })
     }
 
@@ -229,6 +265,7 @@ impl Transactions {
     /// # Errors
     /// 404 without such a transaction, and the operation's errors.
     pub async fn run(&self, app: &App, caller: &Caller, id: &str, operation: &Operation) -> Result<Reply, Problem> {
+        no_trial(operation)?;
         let open = self.find(caller, id)?;
         let mut place = open.session.lock().await;
         let gone = || Problem::missing("SDB403", "the transaction has ended");
@@ -264,7 +301,8 @@ impl Transactions {
 
     /// Rolls transactions back that are idle, or open, for too long.
     pub async fn sweep(&self, limits: &Limits) {
-        let (idle, total) = (Duration::from_secs(limits.transaction_idle_seconds), Duration::from_secs(limits.transaction_seconds));
+        let (idle, total) =
+            (Duration::from_secs(limits.transaction_idle_seconds), Duration::from_secs(limits.transaction_seconds));
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let late: Vec<(String, Arc<Open>)> = {

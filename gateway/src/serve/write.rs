@@ -29,7 +29,12 @@ struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    fn new(catalog: &'a Catalog, config: &'a Config, operation: &Operation, collection: &'a str) -> Result<Self, Problem> {
+    fn new(
+        catalog: &'a Catalog,
+        config: &'a Config,
+        operation: &Operation,
+        collection: &'a str,
+    ) -> Result<Self, Problem> {
         let json = operation.headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
             let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
             kind.starts_with("application/json") || kind.starts_with("application/vnd.pgrst.")
@@ -51,7 +56,11 @@ impl<'a> Write<'a> {
     /// Refuses a view that does not take this command.
     fn allows(&self, event: i32, command: &str) -> Result<(), Problem> {
         if self.table.events & event == 0 {
-            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "SDB110", format!("\"{}\" does not take {command}", self.table.name)));
+            return Err(Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "SDB110",
+                format!("\"{}\" does not take {command}", self.table.name),
+            ));
         }
         Ok(())
     }
@@ -71,29 +80,36 @@ impl<'a> Write<'a> {
 
     /// The primary key's columns.
     fn key_query(&self) -> Query {
-        let column = |name: &String| crate::request::Item::Column(crate::request::Column {
-            field: Some(crate::request::Field { column: name.clone(), path: Vec::new() }),
-            alias: None,
-            cast: None,
-            aggregate: None,
-            aggregate_cast: None,
-        });
+        let column = |name: &String| {
+            crate::request::Item::Column(crate::request::Column {
+                field: Some(crate::request::Field { column: name.clone(), path: Vec::new() }),
+                alias: None,
+                cast: None,
+                aggregate: None,
+                aggregate_cast: None,
+            })
+        };
         Query { select: self.table.primary_key.iter().map(column).collect(), ..Query::default() }
     }
 
     async fn run(&self, session: &mut Session, statement: &Statement) -> Result<Rows, Problem> {
         let found = exactly(session.lease().await?, statement, self.config.limits.write_answer_bytes).await?;
-        if let Some(most) = self.prefer.max_affected.filter(|_| self.prefer.strict) {
-            if found.affected > most {
-                return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
-                    .details(format!("{} rows, at most {most}", found.affected)));
-            }
+        let most = self.prefer.max_affected.filter(|most| self.prefer.strict && found.affected > *most);
+        if let Some(most) = most {
+            return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
+                .details(format!("{} rows, at most {most}", found.affected)));
         }
         Ok(found)
     }
 
     /// The answer, with the rows where they are wanted.
-    fn reply(&self, statement: &Statement, found: &Rows, with: StatusCode, without: StatusCode) -> Result<Reply, Problem> {
+    fn reply(
+        &self,
+        statement: &Statement,
+        found: &Rows,
+        with: StatusCode,
+        without: StatusCode,
+    ) -> Result<Reply, Problem> {
         let mut reply = if self.wants_rows() {
             let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
             let body = if self.media.singular {
@@ -122,12 +138,19 @@ impl<'a> Write<'a> {
 ///
 /// # Errors
 /// All faults of the body at once, and any error of the server.
-pub async fn create(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+pub async fn create(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+) -> Result<Reply, Problem> {
     let write = Write::new(catalog, config, operation, collection)?;
     write.allows(8, "INSERT")?;
     let defaults = write.prefer.missing == Some(Missing::Default);
     let accepted = check(write.table, &operation.body, Purpose::Create { defaults }, write.pairs.columns.as_deref())?;
-    let text = std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
     let rows = if accepted.array { text.to_owned() } else { format!("[{text}]") };
     let insert = sql::Insert {
         rows: &rows,
@@ -142,10 +165,9 @@ pub async fn create(session: &mut Session, catalog: &Catalog, config: &Config, o
     let statement = sql::insert(catalog, write.table, &insert, returning.as_ref(), write.media.form)?;
     let found = write.run(session, &statement).await?;
     let mut reply = write.reply(&statement, &found, StatusCode::CREATED, StatusCode::CREATED)?;
-    if let ([(row, _)], true, Form::Json) = (found.rows.as_slice(), one, write.media.form) {
-        if let Some(id) = id_of(write.table, row) {
-            reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
-        }
+    let row = found.rows.first().filter(|_| one && write.media.form == Form::Json);
+    if let Some(id) = row.and_then(|(row, _)| id_of(write.table, row)) {
+        reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
     }
     if write.prefer.count.is_some() {
         reply.header(header::CONTENT_RANGE, &format!("*/{}", found.affected));
@@ -173,7 +195,9 @@ fn id_of(table: &Table, row: &str) -> Option<String> {
 /// Refuses what a write of several rows does not have.
 fn without_range(query: &Query) -> Result<(), Problem> {
     if query.limit.is_some() || query.offset.is_some() {
-        return Err(Problem::request("PGRST109", "a write has no limit and no offset").hint("choose the rows by a filter"));
+        return Err(
+            Problem::request("PGRST109", "a write has no limit and no offset").hint("choose the rows by a filter")
+        );
     }
     Ok(())
 }
@@ -182,19 +206,32 @@ fn without_range(query: &Query) -> Result<(), Problem> {
 ///
 /// # Errors
 /// All faults of the body at once, and any error of the server.
-pub async fn change(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+pub async fn change(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+) -> Result<Reply, Problem> {
     let write = Write::new(catalog, config, operation, collection)?;
     write.allows(4, "UPDATE")?;
     without_range(&write.pairs.query)?;
     let accepted = check(write.table, &operation.body, Purpose::Change, write.pairs.columns.as_deref())?;
-    let text = std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
     let (with, without) = (StatusCode::OK, StatusCode::NO_CONTENT);
     if accepted.columns.is_empty() {
-        return write.reply(&Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new() }, &Rows::default(), with, without);
+        return write.reply(
+            &Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new() },
+            &Rows::default(),
+            with,
+            without,
+        );
     }
     let which = Which::Conditions(&write.pairs.query.conditions);
     let returning = write.returning();
-    let statement = sql::update(catalog, write.table, text, &accepted.columns, &which, returning.as_ref(), write.media.form)?;
+    let statement =
+        sql::update(catalog, write.table, text, &accepted.columns, &which, returning.as_ref(), write.media.form)?;
     let found = write.run(session, &statement).await?;
     let mut reply = write.reply(&statement, &found, with, without)?;
     range(&mut reply, &write.prefer, &found);
@@ -205,7 +242,13 @@ pub async fn change(session: &mut Session, catalog: &Catalog, config: &Config, o
 ///
 /// # Errors
 /// Any error of the server.
-pub async fn remove(session: &mut Session, catalog: &Catalog, config: &Config, operation: &Operation, collection: &str) -> Result<Reply, Problem> {
+pub async fn remove(
+    session: &mut Session,
+    catalog: &Catalog,
+    config: &Config,
+    operation: &Operation,
+    collection: &str,
+) -> Result<Reply, Problem> {
     let write = Write::new(catalog, config, operation, collection)?;
     write.allows(16, "DELETE")?;
     without_range(&write.pairs.query)?;
@@ -243,7 +286,8 @@ pub async fn replace(
     let write = Write::new(catalog, config, operation, collection)?;
     write.allows(4, "UPDATE")?;
     let accepted = check(write.table, &operation.body, Purpose::Replace, None)?;
-    let text = std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
     if id_of(write.table, text).is_some_and(|given| given != path(id)) {
         return Err(Problem::request("SDB111", "the body has another key than the path"));
     }
@@ -253,7 +297,8 @@ pub async fn replace(
     if accepted.columns.is_empty() {
         return Err(Problem::request("SDB112", format!("\"{collection}\" has no column that can be replaced")));
     }
-    let statement = sql::update(catalog, write.table, text, &accepted.columns, &which, Some(&returning), write.media.form)?;
+    let statement =
+        sql::update(catalog, write.table, text, &accepted.columns, &which, Some(&returning), write.media.form)?;
     let found = write.run(session, &statement).await?;
     exists(session, &write, id, version.is_some(), &found).await?;
     one(&write, &statement, &found)
@@ -286,7 +331,12 @@ pub async fn remove_item(
 
 /// The answer about one document: itself, and no array.
 fn one(write: &Write<'_>, statement: &Statement, found: &Rows) -> Result<Reply, Problem> {
-    let single = Write { media: Media { singular: write.media.form != Form::Csv, ..write.media }, prefer: write.prefer.clone(), pairs: write.pairs.clone(), ..*write };
+    let single = Write {
+        media: Media { singular: write.media.form != Form::Csv, ..write.media },
+        prefer: write.prefer.clone(),
+        pairs: write.pairs.clone(),
+        ..*write
+    };
     single.reply(statement, found, StatusCode::OK, StatusCode::NO_CONTENT)
 }
 
@@ -297,13 +347,22 @@ fn path(id: &[String]) -> String {
 fn version(operation: &Operation, table: &Table) -> Result<Option<String>, Problem> {
     let version = operation.if_match()?;
     if version.is_some() && !table.has_versions() {
-        return Err(Problem::request("SDB113", format!("the rows of \"{}\" have no versions: it is a view", table.name)));
+        return Err(Problem::request(
+            "SDB113",
+            format!("the rows of \"{}\" have no versions: it is a view", table.name),
+        ));
     }
     Ok(version)
 }
 
 /// Tells a row that is not there from one with another version.
-async fn exists(session: &mut Session, write: &Write<'_>, id: &[String], versioned: bool, found: &Rows) -> Result<(), Problem> {
+async fn exists(
+    session: &mut Session,
+    write: &Write<'_>,
+    id: &[String],
+    versioned: bool,
+    found: &Rows,
+) -> Result<(), Problem> {
     if found.affected > 0 {
         return Ok(());
     }

@@ -152,7 +152,11 @@ impl Builder<'_> {
         let group = |builder: &mut Self, members: &[Condition], separator: &str, nothing: &str| {
             let members: Result<Vec<_>, _> = members.iter().map(|member| builder.having(columns, member)).collect();
             let members = members?;
-            Ok::<_, Problem>(if members.is_empty() { nothing.to_owned() } else { format!("({})", members.join(separator)) })
+            Ok::<_, Problem>(if members.is_empty() {
+                nothing.to_owned()
+            } else {
+                format!("({})", members.join(separator))
+            })
         };
         match condition {
             Condition::All(members) => group(self, members, " AND ", "true"),

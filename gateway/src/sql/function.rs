@@ -24,7 +24,12 @@ pub enum Returned {
 #[derive(Debug)]
 pub enum Call<'a> {
     /// Members of one JSON object.
-    Object { names: &'a [String], text: &'a str },
+    Object {
+        /// Their names.
+        names: &'a [String],
+        /// The object.
+        text: &'a str,
+    },
     /// Pairs of the query string.
     Pairs(&'a [(String, String)]),
 }
@@ -87,7 +92,11 @@ pub fn call(
             () if function.set => Returned::Set,
             () => Returned::Value,
         };
-        let sql = if result == Returned::Void { format!("SELECT NULL::pg_catalog.text FROM {source}{called} AS t0(v)") } else { sql };
+        let sql = if result == Returned::Void {
+            format!("SELECT NULL::pg_catalog.text FROM {source}{called} AS t0(v)")
+        } else {
+            sql
+        };
         return Ok((builder.finish(sql, vec![function.name.clone()]), result));
     };
     let parts = builder.parts(&table, "t0", query)?;
@@ -112,8 +121,10 @@ fn choose<'a>(functions: &'a [Function], names: &[&str]) -> Result<&'a Function,
     let first = fitting.next();
     match (first, fitting.next()) {
         (Some(only), None) => Ok(only),
-        (Some(_), Some(_)) => Err(Problem::new(StatusCode::MULTIPLE_CHOICES, "PGRST203", "several functions take these arguments")
-            .hint("give the functions different names")),
+        (Some(_), Some(_)) => {
+            Err(Problem::new(StatusCode::MULTIPLE_CHOICES, "PGRST203", "several functions take these arguments")
+                .hint("give the functions different names"))
+        }
         (None, _) => {
             let signatures = functions.iter().map(|function| {
                 let arguments: Vec<_> = function.arguments.iter().map(|argument| argument.name.as_str()).collect();

@@ -154,8 +154,11 @@ impl Builder<'_> {
                 .hint("use a filter in the query string"));
         }
         if table.primary_key.len() != id.len() {
-            return Err(Problem::request("SDB104", format!("the key of \"{}\" has {} parts", table.name, table.primary_key.len()))
-                .hint(format!("/{}/{{{}}}", table.name, table.primary_key.join("},{"))));
+            return Err(Problem::request(
+                "SDB104",
+                format!("the key of \"{}\" has {} parts", table.name, table.primary_key.len()),
+            )
+            .hint(format!("/{}/{{{}}}", table.name, table.primary_key.join("},{"))));
         }
         let pairs = table.primary_key.iter().zip(id);
         Ok(pairs.map(|(column, value)| format!("{alias}.{} = {}", name(column), self.parameter(value))).collect())
@@ -218,7 +221,9 @@ impl Builder<'_> {
         let (sql, _) = self.field(table, alias, field)?;
         let sql = cast(sql, column.cast.as_deref());
         let sql = match column.aggregate {
-            Some(aggregate) => cast(format!("pg_catalog.{}({sql})", aggregate.name()), column.aggregate_cast.as_deref()),
+            Some(aggregate) => {
+                cast(format!("pg_catalog.{}({sql})", aggregate.name()), column.aggregate_cast.as_deref())
+            }
             None => sql,
         };
         let title = column.alias.clone().unwrap_or_else(|| title(field, column.aggregate));
@@ -239,7 +244,10 @@ impl Builder<'_> {
         let relation = catalog.relation(table, &embed.relation, embed.hint.as_deref())?;
         parts.used.extend(relation.on.iter().map(|(here, _)| (*here).to_owned()));
         if embed.spread && relation.many {
-            return Err(Problem::request("PGRST119", format!("\"{}\" has several rows: it cannot be spread", embed.name())));
+            return Err(Problem::request(
+                "PGRST119",
+                format!("\"{}\" has several rows: it cannot be spread", embed.name()),
+            ));
         }
         let inside = self.alias();
         let outside = self.alias();
@@ -276,7 +284,11 @@ impl Builder<'_> {
         }
         if !silent {
             // JSON has no equality, its text has.
-            let sql = if grouping { format!("{outside}.j::pg_catalog.text::pg_catalog.json") } else { format!("{outside}.j") };
+            let sql = if grouping {
+                format!("{outside}.j::pg_catalog.text::pg_catalog.json")
+            } else {
+                format!("{outside}.j")
+            };
             grouped.push(format!("{outside}.j::pg_catalog.text"));
             parts.columns.push((sql, embed.name().to_owned()));
         }
@@ -331,7 +343,14 @@ impl Builder<'_> {
     }
 
     /// A column of an embedded collection of which each row has one.
-    fn related(&mut self, table: &Table, alias: &str, query: &Query, related: &str, field: &Field) -> Result<String, Problem> {
+    fn related(
+        &mut self,
+        table: &Table,
+        alias: &str,
+        query: &Query,
+        related: &str,
+        field: &Field,
+    ) -> Result<String, Problem> {
         let embed = query.select.iter().find_map(|item| match item {
             Item::Embed(embed) if embed.name() == related => Some(embed),
             _ => None,

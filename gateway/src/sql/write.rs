@@ -61,7 +61,8 @@ pub fn insert(
     };
     let list = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
     let conflict = conflict(table, insert, &names)?;
-    let write = format!("INSERT INTO {} AS t0{list} SELECT {} FROM {source}{conflict}", qualified(table), values.join(", "));
+    let write =
+        format!("INSERT INTO {} AS t0{list} SELECT {} FROM {source}{conflict}", qualified(table), values.join(", "));
     builder.returning(table, write, returning, form)
 }
 
@@ -72,7 +73,10 @@ fn conflict(table: &Table, insert: &Insert<'_>, names: &[String]) -> Result<Stri
     if key.is_empty() {
         return match (resolution, insert.on_conflict) {
             (Resolution::IgnoreDuplicates, None) => Ok(" ON CONFLICT DO NOTHING".to_owned()),
-            _ => Err(Problem::request("SDB104", format!("\"{}\" has no primary key", table.name)).hint("name on_conflict=")),
+            _ => {
+                Err(Problem::request("SDB104", format!("\"{}\" has no primary key", table.name))
+                    .hint("name on_conflict="))
+            }
         };
     }
     for column in key {
@@ -95,7 +99,12 @@ pub enum Which<'a> {
     /// Those for which all of these hold.
     Conditions(&'a [Condition]),
     /// The one with this key and, where it is given, this version.
-    Key { id: &'a [String], version: Option<&'a str> },
+    Key {
+        /// The parts of the key.
+        id: &'a [String],
+        /// The version.
+        version: Option<&'a str>,
+    },
 }
 
 /// Changes rows to what an object has.
@@ -165,7 +174,13 @@ impl Builder<'_> {
     }
 
     /// A write that returns the rows it has changed, with the version of each where rows have one.
-    fn returning(mut self, table: &Table, write: String, query: Option<&Query>, form: Form) -> Result<Statement, Problem> {
+    fn returning(
+        mut self,
+        table: &Table,
+        write: String,
+        query: Option<&Query>,
+        form: Form,
+    ) -> Result<Statement, Problem> {
         let Some(query) = query else { return Ok(self.finish(write, Vec::new())) };
         // Which rows, the write has decided.
         let query = Query { conditions: Vec::new(), limit: None, offset: None, ..query.clone() };
