@@ -1,9 +1,12 @@
-# Both images, from one base. The binary is built before, by cargo, and copied
+# The images, from one base. The binaries are built before, by cargo, and copied
 # in last: with a new binary only the last layer is new.
 #
 #   cargo build --release
 #   docker build --target operator -t …/operator:… .
 #   docker build --target postgres -t …/postgres:… .
+#
+#   cargo build --release -p servicedb-gateway
+#   docker build --target gateway -t …/gateway:… .
 #
 # Debian forky has no PostgreSQL 17, which comes from trixie: SOURCES, lines of
 # sources.list(5) between "|". PIN and PRIORITY (apt_preferences(5)) decide
@@ -73,3 +76,13 @@ COPY ${PROGRAM} /usr/local/bin/servicedb
 USER 999:999
 ENTRYPOINT ["/usr/bin/tini", "--", "/usr/local/bin/servicedb"]
 CMD ["agent"]
+
+# The data gateway (docs/gateway.md), a program of its own.
+FROM ${BASE} AS gateway
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale
+ARG GATEWAY=target/release/servicedb-gateway
+COPY ${GATEWAY} /usr/local/bin/servicedb-gateway
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/servicedb-gateway"]

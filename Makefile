@@ -13,7 +13,7 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test test-alerts test-tools test-stores test-faults test-image bench soak changes fleet clean distclean
+.PHONY: help cluster images tools install demo test test-alerts test-tools test-stores test-gateway test-faults test-image bench soak changes fleet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-tools: ## other migration tools and Servicedb on the same folders; builds t
 
 test-stores: install ## local cluster only: backups in Google Cloud Storage and Azure Blob Storage, as their emulators have them
 	@dev/test-stores.sh
+
+test-gateway: ## the data gateway under an unmodified @supabase/postgrest-js, from npm
+	@dev/test-gateway.sh
 
 test-image: install ## local cluster only: a database moves from an image on Debian trixie to the present one
 	@dev/test-image.sh

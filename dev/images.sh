@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds images without a registry or a daemon and loads them into the
-# cluster's containerd: images.sh pause|vault|versitygw|client|operator|postgres|postgres-trixie|example-… …
+# cluster's containerd: images.sh pause|vault|versitygw|client|operator|postgres|gateway|postgres-trixie|example-… …
 # `images.sh nodes` copies the first node's images to every node.
 # Unchanged images are neither built nor loaded again.
 set -euo pipefail
@@ -65,6 +65,10 @@ image() {
   operator | postgres)
     [[ -x $ROOT/target/programs/servicedb ]] || fail "target/programs/servicedb is missing: make images builds it"
     bud --build-arg "BASE=$BASE_IMAGE" --build-arg PROGRAM=target/programs/servicedb --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
+    ;;
+  gateway)
+    [[ -x $ROOT/target/release/servicedb-gateway ]] || fail "target/release/servicedb-gateway is missing: cargo build --release -p servicedb-gateway"
+    bud --build-arg "BASE=$BASE_IMAGE" --target gateway -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
     ;;
   postgres-trixie)
     tag=$IMAGE_REPOSITORY/postgres:trixie

@@ -169,11 +169,12 @@ done
 [[ $what != all ]] || cluster_begin
 
 check 'format' cargo fmt --all --check
-check 'clippy' cargo clippy --locked --all-targets -- -D warnings
+check 'clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
 check 'cargo deny' cargo_deny
 # All at once, while the cluster starts; compile errors are reported here.
 check 'building the tests' cargo test --locked --all-targets --no-run
 tests 'unit tests' --lib --bins
+tests 'unit tests of the gateway' -p servicedb-gateway --lib --bins
 tests 'documentation tests' --doc
 
 if [[ $what == all ]]; then
@@ -185,6 +186,7 @@ if [[ $what == all ]]; then
   check 'install' ./dev/install.sh
   installed=$((images || code))
   check 'PostgreSQL for the tests' postgres_programs
+  tests 'gateway' -p servicedb-gateway --test gateway
   check 'manifests, as a dry run' manifests
   check 'alerts, by promtool' dev/test-alerts.sh rules
   if ((installed == 0)); then

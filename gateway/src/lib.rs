@@ -3,7 +3,7 @@
 //! A request passes these, in reading order:
 //!
 //! 1. [`serve`]: HTTP. It authenticates the caller ([`auth`]: a ServiceAccount token and its role), finds the
-//!    collection in the [`catalog`], and turns an error of any part into an answer ([`problem`]).
+//!    collection in the [`catalog`] as it is [`current`]ly, and turns an error of any part into an answer ([`problem`]).
 //! 2. [`request`]: the query string, or a JSON tree, as a [`request::Query`]; [`validate`]: all faults of a body.
 //! 3. [`sql`]: one statement. Names come from the catalogue, values are parameters only, and PostgreSQL makes the JSON.
 //! 4. [`database`]: a connection as the caller's role, and the rows as they arrive.
@@ -11,6 +11,7 @@
 pub mod auth;
 pub mod catalog;
 pub mod config;
+pub mod current;
 pub mod database;
 pub mod problem;
 pub mod request;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use servicedb_gateway::auth::Authenticator;
-use servicedb_gateway::catalog::{self, Current};
 use servicedb_gateway::config::Config;
+use servicedb_gateway::current::{self, Current};
 use servicedb_gateway::database::{Connector, Pool};
 use servicedb_gateway::serve::{self, App, Certificate, Metrics, Transactions};
 use tokio::net::TcpListener;
@@ -47,10 +47,10 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         config.tls.as_ref().map(Certificate::read).transpose().map_err(|error| text(&error))?.map(Arc::new);
     let connector = Connector::new(config.database.clone());
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("listen: {error}"))?;
-    let current = Current::new(first_catalog(&connector, &config).await);
+    let present = Current::new(&config.schemas);
     let pool = Pool::new(connector.clone(), config.limits.clone(), config.schemas.clone());
     let app = Arc::new(App {
-        current: Arc::clone(&current),
+        current: Arc::clone(&present),
         pool: Arc::clone(&pool),
         connector: connector.clone(),
         auth,
@@ -61,7 +61,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
 
     let (stop, stopped) = watch::channel(false);
     let interval = Duration::from_secs(app.config.limits.schema_seconds);
-    tokio::spawn(catalog::watch(current, connector, interval, move |_| pool.catalog_changed()));
+    tokio::spawn(current::watch(present, connector, interval, move |_| pool.catalog_changed()));
     let shared = Arc::clone(&app);
     tokio::spawn(async move { shared.auth.refresh().await });
     let shared = Arc::clone(&app);
@@ -86,19 +86,4 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     tracing::info!("ending");
     let _ = stop.send(true);
     serving.await.map_err(|error| text(&error))
-}
-
-/// The catalogue at the start; an unreachable database is waited for.
-async fn first_catalog(connector: &Connector, config: &Config) -> catalog::Catalog {
-    loop {
-        let read = async {
-            let client = connector.connect(catalog::SETTINGS).await?;
-            catalog::read(&client, &config.schemas).await
-        };
-        match read.await {
-            Ok(catalog) => return catalog,
-            Err(problem) => tracing::warn!(code = problem.code, "the schema cannot be read yet: {}", problem.message),
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
 }

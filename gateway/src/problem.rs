@@ -1,14 +1,34 @@
 //! Errors, as RFC 9457 problem details with PostgREST's `code`, `message`, `details` and `hint` as members.
 
+use std::ops::{Deref, DerefMut};
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tokio_postgres::error::{DbError, SqlState};
 
-/// An answer other than the one that was asked for.
+/// An answer other than the one that was asked for. Boxed: it is large, and results carry it everywhere.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct Problem {
+#[error("{}", _0.message)]
+pub struct Problem(Box<Parts>);
+
+impl Deref for Problem {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
+/// The parts of a problem.
+#[derive(Debug, Clone)]
+pub struct Parts {
     /// The status of the answer.
     pub status: StatusCode,
     /// PostgreSQL's SQLSTATE, PostgREST's code, or one of ours.
@@ -39,7 +59,7 @@ pub struct Fault {
 impl Problem {
     /// A problem without details.
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             code: code.to_owned(),
             message: message.into(),
@@ -48,7 +68,7 @@ impl Problem {
             faults: Vec::new(),
             retry_after: None,
             connection_lost: false,
-        }
+        }))
     }
 
     /// A request that cannot be carried out as it is (400).

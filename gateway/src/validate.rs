@@ -13,8 +13,11 @@ const MOST: usize = 100;
 /// What a body is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// New rows. `defaults`: a column that a row lacks gets its default, and not null.
-    Create { defaults: bool },
+    /// New rows.
+    Create {
+        /// Whether a column that a row lacks gets its default, and not null.
+        defaults: bool,
+    },
     /// A change of some columns.
     Change,
     /// All columns of a row.

@@ -23,8 +23,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A public key.
 #[derive(Debug, Clone)]
 pub enum Key {
-    /// Modulus and exponent.
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    /// Of RSA.
+    Rsa {
+        /// The modulus.
+        n: Vec<u8>,
+        /// The exponent.
+        e: Vec<u8>,
+    },
     /// An uncompressed point of P-256.
     P256(Vec<u8>),
 }

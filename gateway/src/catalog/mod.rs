@@ -2,11 +2,9 @@
 
 mod read;
 mod relate;
-mod watch;
 
 pub use read::{SETTINGS, fingerprint, read};
 pub use relate::{Junction, Relation};
-pub use watch::{Current, watch};
 
 use std::collections::BTreeMap;
 

@@ -17,6 +17,8 @@ use crate::problem::Problem;
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 200;
+/// The longest text of a statement that is kept.
+const KEPT: usize = 16 << 10;
 /// How long a connection is used. New ones see renewed certificates and changed rights to log in.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
@@ -141,10 +143,9 @@ impl Pool {
         }
         let open =
             idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.permits.available_permits();
-        if open > self.limits.connections {
-            if let Some(other) = idle.values_mut().find(|connections| !connections.is_empty()) {
-                other.remove(0);
-            }
+        let other = idle.values_mut().find(|connections| !connections.is_empty());
+        if let Some(other) = other.filter(|_| open > self.limits.connections) {
+            other.remove(0);
         }
         idle.retain(|_, connections| !connections.is_empty());
         None
@@ -257,7 +258,9 @@ impl Lease {
             return Ok(known.clone());
         }
         let statement = connection.client.prepare(sql).await?;
-        connection.statements.insert(sql.to_owned(), statement.clone());
+        if sql.len() <= KEPT {
+            connection.statements.insert(sql.to_owned(), statement.clone());
+        }
         Ok(statement)
     }
 }

@@ -79,6 +79,19 @@ impl<'a> Cursor<'a> {
         Err(self.unexpected("\"\"\" at the end of a quoted text"))
     }
 
+    /// A text in double quotes, if a comma, a parenthesis or the end follows it: otherwise the quotes are part of a text
+    /// that ends at one of these.
+    pub(super) fn quoted_or_plain(&mut self) -> String {
+        let begin = self.at;
+        if let Ok(found) = self.quoted()
+            && self.rest().chars().next().is_none_or(|next| ",)".contains(next))
+        {
+            return found;
+        }
+        self.at = begin;
+        self.until(&[',', ')']).to_owned()
+    }
+
     /// A name: quoted, or up to a character that has a meaning.
     pub(super) fn name(&mut self) -> Result<String, Problem> {
         if self.rest().starts_with('"') {

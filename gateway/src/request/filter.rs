@@ -121,15 +121,12 @@ fn value(cursor: &mut Cursor<'_>, nested: bool) -> Result<String, Problem> {
     if !nested {
         return Ok(cursor.until(&[]).to_owned());
     }
-    if cursor.rest().starts_with('"') {
-        return cursor.quoted();
-    }
     for (open, close) in [("{", '}'), ("[", ']')] {
         if cursor.rest().starts_with(open) {
             return braced(cursor, close);
         }
     }
-    Ok(cursor.until(&[',', ')']).to_owned())
+    Ok(cursor.quoted_or_plain())
 }
 
 /// An array, object or range: up to the brace that ends it, quoted texts taken as they are.
@@ -174,15 +171,102 @@ fn values(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Problem> {
         return Ok(found);
     }
     loop {
-        found.push(if cursor.rest().starts_with('"') {
-            cursor.quoted()?
-        } else {
-            cursor.until(&[',', ')']).to_owned()
-        });
+        found.push(cursor.quoted_or_plain());
         if !cursor.skip(",") {
             break;
         }
     }
     cursor.expect(")")?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { conditions: 50, depth: 8 };
+
+    fn of(text: &str) -> Result<Condition, Problem> {
+        condition(Field { column: "a".to_owned(), path: Vec::new() }, text, &mut BOUNDS.clone())
+    }
+
+    fn compare(operator: Operator, value: &str) -> Test {
+        Test::Compare { operator, quantifier: None, value: value.to_owned() }
+    }
+
+    fn tests(condition: &Condition) -> Vec<(String, Test)> {
+        match condition {
+            Condition::Test { field, test } => vec![(field.column.clone(), test.clone())],
+            Condition::All(members) | Condition::Any(members) => members.iter().flat_map(tests).collect(),
+            Condition::Not(inner) => tests(inner),
+        }
+    }
+
+    #[test]
+    fn a_value_is_the_whole_rest() {
+        for value in ["18", "", "a,b)", "\"x\"", "(1", "is.null", "a.b"] {
+            let found = of(&format!("eq.{value}")).expect(value);
+            assert_eq!(tests(&found)[0].1, compare(Operator::Eq, value));
+        }
+        assert!(matches!(of("not.eq.1"), Ok(Condition::Not(_))));
+    }
+
+    #[test]
+    fn lists_and_quotes() {
+        let values = |text: &str| match tests(&of(text).expect(text))[0].1.clone() {
+            Test::In(values) => values,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(values("in.(1,2)"), ["1", "2"]);
+        assert_eq!(values("in.()"), Vec::<String>::new());
+        assert_eq!(values("in.(\"a,b\",\"c\\\"d\",e)"), ["a,b", "c\"d", "e"]);
+        // Quotes in the middle are the text's own.
+        assert_eq!(values("in.(\"a\"b,c)"), ["\"a\"b", "c"]);
+        assert_eq!(values("in.(\"a)"), ["\"a"]);
+        for text in ["in.1", "in.(1", "in.(1)2", "in"] {
+            assert_eq!(of(text).expect_err(text).code, "PGRST100", "{text}");
+        }
+    }
+
+    #[test]
+    fn values_in_a_group_end_where_they_must() {
+        let text = "(a.eq.1,b.in.(2,3),not.or(c.like.*x*,d.cs.{\"y,z\",w}),e.ov.[1,5),f.eq.\"q,)\",g->k->>0.gt.7)";
+        let found = Condition::All(members(text, &mut BOUNDS.clone()).expect("a group"));
+        let found = tests(&found);
+        let values: Vec<String> = found
+            .iter()
+            .map(|(column, test)| match test {
+                Test::Compare { value, .. } => format!("{column} {value}"),
+                Test::In(values) => format!("{column} {}", values.join(" ")),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(values, ["a 1", "b 2 3", "c *x*", "d {\"y,z\",w}", "e [1,5)", "f q,)", "g 7"]);
+        for text in ["()", "(a)", "(a.eq.1", "a.eq.1", "(a.eq.1))", "(a.eq.1,)", "(or(a.eq.1)", "(a.eq)"] {
+            assert!(members(text, &mut BOUNDS.clone()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn quantifiers_belong_to_some_operators() {
+        for (text, fine) in [
+            ("eq(any).{1}", true),
+            ("like(all).{a}", true),
+            ("neq(any).{1}", false),
+            ("cs(any).{1}", false),
+            ("eq(some).{1}", false),
+        ] {
+            assert_eq!(of(text).is_ok(), fine, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_bounded() {
+        let mut bounds = Bounds { conditions: 2, depth: 2 };
+        assert_eq!(members("(a.eq.1,b.eq.2,c.eq.3)", &mut bounds).expect_err("too many").code, "SDB101");
+        let mut bounds = Bounds { conditions: 9, depth: 2 };
+        assert_eq!(members("(and(or(a.eq.1)))", &mut bounds).expect_err("too deep").code, "SDB102");
+        let deep = "(and".repeat(100_000);
+        assert_eq!(members(&deep, &mut BOUNDS.clone()).expect_err("too deep").code, "SDB102");
+    }
 }

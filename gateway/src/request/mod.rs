@@ -333,6 +333,12 @@ pub struct Order {
     pub nulls_first: Option<bool>,
 }
 
+/// Values as the text of an array.
+pub fn array(values: &[String]) -> String {
+    let quoted = values.iter().map(|value| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")));
+    format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
+}
+
 /// How much a request may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {

@@ -19,6 +19,8 @@ pub struct Prefer {
     pub strict: bool,
     /// The largest number of rows that a write may change; counts with `handling=strict`.
     pub max_affected: Option<u64>,
+    /// Whether everything is rolled back at the end: a trial.
+    pub rollback: bool,
     /// Those that were understood, for `Preference-Applied`.
     applied: Vec<String>,
 }
@@ -123,6 +125,10 @@ impl Prefer {
             ("handling", "lenient") => true,
             ("max-affected", value) => value.parse().is_ok_and(|number| set(&mut self.max_affected, number)),
             ("tx", "commit") => true,
+            ("tx", "rollback") => {
+                self.rollback = true;
+                true
+            }
             _ => false,
         }
     }
@@ -138,4 +144,19 @@ fn set<T>(place: &mut Option<T>, value: T) -> bool {
         *place = Some(value);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_name_counts_and_unknown_ones_do_not() {
+        let texts = ["return=minimal", "return=representation", "count=what", "max-affected=3", "max-affected=x"];
+        let prefer = Prefer::parse(texts.into_iter()).expect("lenient");
+        assert_eq!((prefer.returning, prefer.count, prefer.max_affected), (Some(Return::Minimal), None, Some(3)));
+        assert_eq!(prefer.applied().as_deref(), Some("return=minimal, return=representation, max-affected=3"));
+        let strict = Prefer::parse(["handling=strict", "count=what"].into_iter()).expect_err("strict");
+        assert_eq!((strict.code.as_str(), strict.details.as_deref()), ("PGRST122", Some("not known: count=what")));
+    }
 }

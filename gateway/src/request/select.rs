@@ -139,3 +139,61 @@ fn type_name(written: &str) -> Result<String, Problem> {
     }
     Ok(format!("\"{known}\"{array}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { conditions: 50, depth: 4 };
+
+    #[test]
+    fn names_casts_paths_and_aggregates() {
+        let found = select("a,b:c::text,d->e->>0,f.sum()::int,count(),*", &BOUNDS).expect("a select");
+        let [Item::Column(a), Item::Column(b), Item::Column(d), Item::Column(f), Item::Column(count), Item::All] =
+            found.as_slice()
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!(a.field.as_ref().map(|field| field.column.as_str()), Some("a"));
+        assert_eq!((b.alias.as_deref(), b.cast.as_deref()), (Some("b"), Some("\"text\"")));
+        assert_eq!(d.field.as_ref().map(|field| field.path.len()), Some(2));
+        assert_eq!((f.aggregate, f.aggregate_cast.as_deref()), (Some(Aggregate::Sum), Some("\"int4\"")));
+        assert_eq!((count.aggregate, count.field.is_none()), (Some(Aggregate::Count), true));
+    }
+
+    #[test]
+    fn embedding() {
+        let found = select("x:films!key!inner(id,roles(actors(name))),...directors(name),\"odd, name\"", &BOUNDS)
+            .expect("a select");
+        let [Item::Embed(films), Item::Embed(directors), Item::Column(_)] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (films.name(), films.hint.as_deref(), films.inner, films.query.select.len()),
+            ("x", Some("key"), true, 2)
+        );
+        assert!(directors.spread);
+        assert_eq!(select("a(b(c(d(e(f)))))", &BOUNDS).expect_err("too deep").code, "SDB102");
+    }
+
+    #[test]
+    fn nothing_but_a_type_stands_in_a_cast() {
+        for text in [
+            "a::text)",
+            "a::\"x\"",
+            "a::int;",
+            "a::int4 FROM x",
+            "a::",
+            "a::pg_catalog.text",
+            "a.sum",
+            "a.sleep()",
+            "...a",
+            "(a)",
+            "a(",
+            "a)",
+        ] {
+            assert_eq!(select(text, &BOUNDS).expect_err(text).code, "PGRST100", "{text}");
+        }
+        assert!(select("a::double precision,b::int[]", &BOUNDS).is_ok());
+    }
+}

@@ -168,7 +168,7 @@ struct AggregateTree {
 /// # Errors
 /// If it is no such tree, or asks for more than the bounds allow.
 pub fn query(body: &[u8], mut bounds: Bounds) -> Result<Query, Problem> {
-    let tree: Tree = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    let tree: Tree = object(body)?;
     Ok(Query {
         select: selected(tree.select, &mut bounds)?,
         conditions: conditions(tree.r#where, &mut bounds)?,
@@ -183,7 +183,7 @@ pub fn query(body: &[u8], mut bounds: Bounds) -> Result<Query, Problem> {
 /// # Errors
 /// If it is no such tree, or asks for more than the bounds allow.
 pub fn aggregate(body: &[u8], mut bounds: Bounds) -> Result<AggregateRequest, Problem> {
-    let tree: AggregateTree = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    let tree: AggregateTree = object(body)?;
     if tree.aggregates.is_empty() && tree.group_by.is_empty() {
         return Err(Problem::request("SDB103", "\"aggregates\" and \"groupBy\" are both empty"));
     }
@@ -198,8 +198,13 @@ pub fn aggregate(body: &[u8], mut bounds: Bounds) -> Result<AggregateRequest, Pr
     })
 }
 
-fn unreadable(error: &serde_json::Error) -> Problem {
-    Problem::request("PGRST102", "the body could not be read").details(error.to_string())
+/// A body that is an object; an array would be read as the members in their order.
+fn object<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
+    let unreadable = |details: String| Problem::request("PGRST102", "the body could not be read").details(details);
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(unreadable("it is no object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))
 }
 
 fn field(text: &str) -> Result<Field, Problem> {
@@ -298,7 +303,7 @@ fn text(value: &Value) -> Result<String, Problem> {
         Value::String(text) => text.clone(),
         Value::Array(members) if members.iter().all(|member| !member.is_array() && !member.is_object()) => {
             let members: Result<Vec<_>, _> = members.iter().map(text).collect();
-            crate::sql::array(&members?)
+            super::array(&members?)
         }
         Value::Null => {
             return Err(Problem::request("PGRST100", "null is no value to compare with")

@@ -178,6 +178,7 @@ pub fn pattern(query: &str) -> String {
         let kept = match key.as_ref() {
             "select" | "order" | "columns" | "on_conflict" => value.into_owned(),
             "limit" | "offset" => "$".to_owned(),
+            key if ["and", "or"].contains(&key.rsplit('.').next().unwrap_or(key)) => "$".to_owned(),
             _ => {
                 let words: Vec<&str> = value.split('.').collect();
                 let operators = words.iter().take_while(|word| **word == "not").count() + 1;

@@ -28,8 +28,9 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::auth::Authenticator;
-use crate::catalog::{Catalog, Current};
+use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::current::Current;
 use crate::database::{Caller, Connector, Pool, Session};
 use crate::problem::Problem;
 
@@ -65,8 +66,19 @@ pub fn metrics_router(app: Arc<App>) -> Router {
         let text = app.metrics.text(app.pool.state(), app.transactions.count(), app.current.is_fresh());
         ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
     };
-    // Ready without a database, too: an answer that says so is better than none.
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(|| async { "ok" })).with_state(app)
+    // Ready is who knows the schema. Without a database it stays so: an answer that says what is missing is better than none.
+    let ready = |State(app): State<Arc<App>>| async move {
+        if app.current.is_known() {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "the schema was not read yet")
+        }
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .with_state(app)
 }
 
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -179,6 +191,10 @@ pub(crate) fn not_allowed() -> Problem {
 }
 
 async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Body>), Problem> {
+    // `/health` tells the rest.
+    if !app.current.is_known() && operation.target != Target::Health && !app.current.changed(&app.current.get()).await {
+        return Err(Problem::unavailable("SDB118", "the schema of the database could not be read yet"));
+    }
     if let Some(reply) = about(app, caller, operation).await? {
         return Ok((reply, None));
     }
@@ -266,6 +282,10 @@ async fn attempt(
     };
     let mut session = Session::new(&app.pool, caller, begin);
     let result = perform(&mut session, catalog, &app.config, operation).await;
+    if begin.is_some() && result.is_ok() && operation.prefer()?.rollback {
+        session.abandon().await;
+        return Ok((result?, None));
+    }
     Ok((session.finish(result).await?, None))
 }
 

@@ -59,7 +59,7 @@ SELECT pg_catalog.json_build_object(
 /// Any error of the server.
 pub async fn stats(app: &App, caller: &Caller) -> Result<Reply, Problem> {
     let mut sql = statement(&STATS.replace("SCHEMAS", "$1::pg_catalog.name[]"));
-    sql.parameters.push(Some(crate::sql::array(&app.config.schemas)));
+    sql.parameters.push(Some(crate::request::array(&app.config.schemas)));
     let mut session = Session::new(&app.pool, caller, None);
     let found = match session.lease().await {
         Ok(lease) => exactly(lease, &sql, app.config.limits.write_answer_bytes).await,

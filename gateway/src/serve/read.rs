@@ -63,15 +63,15 @@ pub fn plan(
 
 /// Applies the `Range` header, and the most rows of an answer.
 pub(super) fn within(operation: &Operation, config: &Config, query: &mut Query) -> Result<(), Problem> {
-    if operation.method == Method::GET {
-        if let Some((first, length)) = operation.range()? {
-            // Within what the query string asks for.
-            query.offset = Some(query.offset.unwrap_or(0) + first);
-            query.limit = match (query.limit.map(|limit| limit.saturating_sub(first)), length) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-        }
+    if operation.method == Method::GET
+        && let Some((first, length)) = operation.range()?
+    {
+        // Within what the query string asks for.
+        query.offset = Some(query.offset.unwrap_or(0) + first);
+        query.limit = match (query.limit.map(|limit| limit.saturating_sub(first)), length) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
     }
     if let Some(most) = config.limits.rows {
         query.limit = Some(query.limit.map_or(most, |limit| limit.min(most)));
@@ -218,10 +218,8 @@ impl Plan {
                 &format!("{range}/{}", total.map_or("*".to_owned(), |total| total.to_string())),
             );
         }
-        if let (Some(total), Some(rows)) = (total, rows) {
-            if rows < total {
-                reply.status = StatusCode::PARTIAL_CONTENT;
-            }
+        if total.zip(rows).is_some_and(|(total, rows)| rows < total) {
+            reply.status = StatusCode::PARTIAL_CONTENT;
         }
         applied(&mut reply, &self.prefer);
         reply

@@ -104,7 +104,8 @@ fn begin(isolation: Option<&str>, limits: &Limits) -> Result<String, Problem> {
     // The server keeps the limits, too, whatever becomes of the gateway.
     let (idle, total) = (limits.transaction_idle_seconds + 5, limits.transaction_seconds + 5);
     Ok(format!(
-        "BEGIN ISOLATION LEVEL {level}; SET LOCAL idle_in_transaction_session_timeout = '{idle}s'; SET LOCAL transaction_timeout = '{total}s'"
+        "BEGIN ISOLATION LEVEL {level}; SET LOCAL idle_in_transaction_session_timeout = '{idle}s'; \
+         SELECT pg_catalog.set_config(name, '{total}s', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'"
     ))
 }
 
@@ -136,7 +137,11 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
     let mut failure = None;
     let (mut rows, mut size) = (0, 0);
     for (place, operation) in operations.iter().enumerate() {
-        match perform(&mut session, &catalog, &app.config, operation).await {
+        let done = match no_trial(operation) {
+            Ok(()) => perform(&mut session, &catalog, &app.config, operation).await,
+            Err(problem) => Err(problem),
+        };
+        match done {
             Ok(reply) => {
                 rows += reply.rows;
                 size += reply.body.len();
@@ -156,6 +161,15 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
     let mut reply = Reply::json(StatusCode::OK, format!("{{\"results\":[{}]}}", results.join(",")));
     reply.rows = rows;
     Ok(reply)
+}
+
+/// Within a transaction, no operation is rolled back alone.
+fn no_trial(operation: &Operation) -> Result<(), Problem> {
+    match operation.prefer()?.rollback {
+        false => Ok(()),
+        true => Err(Problem::request("SDB404", "an operation of a transaction has no tx=rollback")
+            .hint("roll the transaction back")),
+    }
 }
 
 /// A problem of the operation at this place.
@@ -251,6 +265,7 @@ impl Transactions {
     /// # Errors
     /// 404 without such a transaction, and the operation's errors.
     pub async fn run(&self, app: &App, caller: &Caller, id: &str, operation: &Operation) -> Result<Reply, Problem> {
+        no_trial(operation)?;
         let open = self.find(caller, id)?;
         let mut place = open.session.lock().await;
         let gone = || Problem::missing("SDB403", "the transaction has ended");

@@ -94,11 +94,10 @@ impl<'a> Write<'a> {
 
     async fn run(&self, session: &mut Session, statement: &Statement) -> Result<Rows, Problem> {
         let found = exactly(session.lease().await?, statement, self.config.limits.write_answer_bytes).await?;
-        if let Some(most) = self.prefer.max_affected.filter(|_| self.prefer.strict) {
-            if found.affected > most {
-                return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
-                    .details(format!("{} rows, at most {most}", found.affected)));
-            }
+        let most = self.prefer.max_affected.filter(|most| self.prefer.strict && found.affected > *most);
+        if let Some(most) = most {
+            return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
+                .details(format!("{} rows, at most {most}", found.affected)));
         }
         Ok(found)
     }
@@ -166,10 +165,9 @@ pub async fn create(
     let statement = sql::insert(catalog, write.table, &insert, returning.as_ref(), write.media.form)?;
     let found = write.run(session, &statement).await?;
     let mut reply = write.reply(&statement, &found, StatusCode::CREATED, StatusCode::CREATED)?;
-    if let ([(row, _)], true, Form::Json) = (found.rows.as_slice(), one, write.media.form) {
-        if let Some(id) = id_of(write.table, row) {
-            reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
-        }
+    let row = found.rows.first().filter(|_| one && write.media.form == Form::Json);
+    if let Some(id) = row.and_then(|(row, _)| id_of(write.table, row)) {
+        reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
     }
     if write.prefer.count.is_some() {
         reply.header(header::CONTENT_RANGE, &format!("*/{}", found.affected));

@@ -1,9 +1,9 @@
 //! Conditions as SQL.
 
-use super::{Builder, Kind, array};
+use super::{Builder, Kind};
 use crate::catalog::Table;
 use crate::problem::Problem;
-use crate::request::{Condition, Field, Is, Quantifier, Test};
+use crate::request::{Condition, Field, Is, Quantifier, Test, array};
 
 /// Collections that are embedded beside the conditions: the name of each, and the SQL that it has no row.
 pub(super) type Embedded = Vec<(String, String)>;

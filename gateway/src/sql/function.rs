@@ -24,7 +24,12 @@ pub enum Returned {
 #[derive(Debug)]
 pub enum Call<'a> {
     /// Members of one JSON object.
-    Object { names: &'a [String], text: &'a str },
+    Object {
+        /// Their names.
+        names: &'a [String],
+        /// The object.
+        text: &'a str,
+    },
     /// Pairs of the query string.
     Pairs(&'a [(String, String)]),
 }

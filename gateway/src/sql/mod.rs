@@ -64,12 +64,6 @@ pub fn qualified(table: &Table) -> String {
     format!("{}.{}", name(&table.schema), name(&table.name))
 }
 
-/// Values as the text of an array.
-pub fn array(values: &[String]) -> String {
-    let quoted = values.iter().map(|value| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")));
-    format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
-}
-
 /// A statement under construction.
 struct Builder<'a> {
     catalog: &'a Catalog,

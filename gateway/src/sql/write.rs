@@ -99,7 +99,12 @@ pub enum Which<'a> {
     /// Those for which all of these hold.
     Conditions(&'a [Condition]),
     /// The one with this key and, where it is given, this version.
-    Key { id: &'a [String], version: Option<&'a str> },
+    Key {
+        /// The parts of the key.
+        id: &'a [String],
+        /// The version.
+        version: Option<&'a str>,
+    },
 }
 
 /// Changes rows to what an object has.

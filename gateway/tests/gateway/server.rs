@@ -74,7 +74,8 @@ impl Server {
         let supervisor = supervisor.spawn().expect("a shell");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let ready = Command::new(bin.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
+            let ready =
+                Command::new(bin.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
             if ready.is_ok_and(|status| status.success()) {
                 break;
             }
@@ -146,12 +147,15 @@ impl Gateway {
         let server = Server::shared();
         let root = server.connect("postgres", "postgres").await;
         let login = format!("{name}_gateway");
+        let version =
+            root.query_one("SELECT current_setting('server_version_num')::int4", &[]).await.expect("a version");
+        let only_set = if version.get::<_, i32>(0) >= 160_000 { "WITH INHERIT FALSE, SET TRUE" } else { "" };
         for statement in [
             format!("CREATE DATABASE {name}"),
             format!("CREATE ROLE {name}_app NOLOGIN"),
             format!("CREATE ROLE {name}_reader NOLOGIN"),
             format!("CREATE ROLE {login} LOGIN NOINHERIT"),
-            format!("GRANT {name}_app, {name}_reader TO {login} WITH INHERIT FALSE, SET TRUE"),
+            format!("GRANT {name}_app, {name}_reader TO {login} {only_set}"),
         ] {
             root.batch_execute(&statement).await.expect(&statement);
         }
@@ -200,11 +204,16 @@ impl Gateway {
         let (url, metrics) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{metrics}"));
         let gateway = Self { admin, url, metrics, login, http, key, log, _program: program };
         let deadline = Instant::now() + PATIENCE;
-        while gateway.http.get(format!("{}/healthz", gateway.metrics)).send().await.is_err() {
+        while !gateway.is_ready().await {
             assert!(Instant::now() < deadline, "the gateway did not start: {}", gateway.log());
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         gateway
+    }
+
+    async fn is_ready(&self) -> bool {
+        let answer = self.http.get(format!("{}/readyz", self.metrics)).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// What it has logged.
@@ -227,7 +236,14 @@ impl Gateway {
     }
 
     /// A request with a token and headers.
-    pub async fn send(&self, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
+    pub async fn send(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Answer {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = self.http.request(method, format!("{}/api/db{path}", self.url));
         if !token.is_empty() {

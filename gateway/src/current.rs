@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_postgres::Client;
 
-use super::{Catalog, SETTINGS, fingerprint, read};
+use crate::catalog::{Catalog, SETTINGS, fingerprint, read};
 use crate::database::Connector;
 use crate::problem::Problem;
 
@@ -24,19 +24,25 @@ pub struct Current {
 }
 
 impl Current {
-    /// With this catalogue.
-    pub fn new(catalog: Catalog) -> Arc<Self> {
+    /// Without a catalogue yet, of these schemas.
+    pub fn new(schemas: &[String]) -> Arc<Self> {
+        let nothing = Catalog { schemas: schemas.to_vec(), ..Catalog::default() };
         Arc::new(Self {
-            catalog: RwLock::new(Arc::new(catalog)),
+            catalog: RwLock::new(Arc::new(nothing)),
             looks: watch::channel(0).0,
             wanted: Notify::new(),
-            fresh: AtomicBool::new(true),
+            fresh: AtomicBool::new(false),
         })
     }
 
     /// The catalogue.
     pub fn get(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Whether the schema was read at all.
+    pub fn is_known(&self) -> bool {
+        !self.get().fingerprint.is_empty()
     }
 
     /// Whether the last look at the schema succeeded.
@@ -64,8 +70,9 @@ impl Current {
 /// replacement.
 pub async fn watch(current: Arc<Current>, connector: Connector, interval: Duration, on_change: impl Fn(&Catalog)) {
     let mut client = None;
+    let mut first = true;
     loop {
-        let asked = tokio::time::timeout(interval, current.wanted.notified()).await.is_ok();
+        let asked = !first && tokio::time::timeout(interval, current.wanted.notified()).await.is_ok();
         let began = Instant::now();
         match look(&current, &connector, &mut client).await {
             Ok(Some(catalog)) => {
@@ -77,11 +84,12 @@ pub async fn watch(current: Arc<Current>, connector: Connector, interval: Durati
             Ok(None) => current.fresh.store(true, Ordering::Relaxed),
             Err(problem) => {
                 client = None;
-                if current.fresh.swap(false, Ordering::Relaxed) {
-                    tracing::warn!(code = problem.code, "the schema could not be read; the last known one is used");
+                if current.fresh.swap(false, Ordering::Relaxed) || first {
+                    tracing::warn!(code = problem.code, "the schema could not be read");
                 }
             }
         }
+        first = false;
         current.looks.send_modify(|looks| *looks += 1);
         if asked {
             // Requests for what is not there do not make a stream of looks.

@@ -1,0 +1,14 @@
+//! The gateway on a real PostgreSQL.
+
+mod callers;
+mod clients;
+mod limits;
+mod paths;
+mod random;
+mod reads;
+mod server;
+mod transactions;
+mod writes;
+
+/// Collections of the tests.
+const SCHEMA: &str = include_str!("schema.sql");

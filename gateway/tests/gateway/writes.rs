@@ -1,0 +1,208 @@
+//! Writes: validation, bulk, upsert, returning, versions.
+
+use serde_json::{Value, json};
+
+use crate::SCHEMA;
+use crate::server::{Answer, Gateway};
+
+const ROWS: (&str, &str) = ("prefer", "return=representation");
+
+fn pointers(answer: &Answer) -> Vec<String> {
+    let body = answer.json();
+    let errors = body["errors"].as_array().unwrap_or_else(|| panic!("errors: {body}"));
+    errors.iter().map(|fault| fault["pointer"].as_str().expect("a pointer").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn create_change_and_remove() {
+    let gateway = Gateway::start("writes", SCHEMA, json!({})).await;
+    let created = gateway.write("POST", "/notes", &[], json!({"body": "first"})).await;
+    assert_eq!(
+        (created.status, created.text.as_str(), created.header("location")),
+        (201, "", "/api/db/notes/1"),
+        "{created:?}"
+    );
+    assert!(!created.header("etag").is_empty(), "{created:?}");
+    let created =
+        gateway.write("POST", "/notes?select=id,body", &[ROWS], json!([{"body": "second"}, {"body": "third"}])).await;
+    assert_eq!((created.status, created.ok()), (201, json!([{"id": 2, "body": "second"}, {"id": 3, "body": "third"}])));
+    let object = [ROWS, ("accept", "application/vnd.pgrst.object+json")];
+    let created =
+        gateway.write("POST", "/notes?select=id,kind", &object, json!({"body": "4", "kind": "R", "length": 3})).await;
+    assert_eq!(created.ok(), json!({"id": 4, "kind": "R"}));
+    let empty = gateway.write("POST", "/notes", &[ROWS], json!([])).await;
+    assert_eq!((empty.status, empty.json()), (201, json!([])));
+
+    // What an embedded collection has is returned, too.
+    let film = json!({"id": 10, "title": "New", "director_id": 2, "tags": ["a", "b,\"c"], "details": {"x": [1]}, "price": 1.25, "length": "[1,5)"});
+    let created =
+        gateway.write("POST", "/films?select=id,tags,details,price,length,d:director_id(name)", &[ROWS], film).await;
+    let wanted = json!([{"id": 10, "tags": ["a", "b,\"c"], "details": {"x": [1]}, "price": 1.25, "length": "[1,5)", "d": {"name": "Varda"}}]);
+    assert_eq!(created.ok(), wanted);
+
+    let changed = gateway.write("PATCH", "/notes?id=gte.3&select=id,length", &[ROWS], json!({"length": 9})).await;
+    assert_eq!(changed.ok(), json!([{"id": 3, "length": 9}, {"id": 4, "length": 9}]));
+    let changed = gateway.write("PATCH", "/notes?id=gte.3", &[("prefer", "count=exact")], json!({"length": 8})).await;
+    assert_eq!((changed.status, changed.header("content-range")), (204, "0-1/2"));
+    let many = [("prefer", "handling=strict, max-affected=1")];
+    let refused = gateway.write("PATCH", "/notes?id=gte.3", &many, json!({"length": 1})).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("PGRST124")));
+    assert_eq!(gateway.get("/notes?select=length&id=eq.3").await.ok(), json!([{"length": 8}]), "it was rolled back");
+    let removed = gateway.write("DELETE", "/notes?id=eq.3&select=body", &[ROWS], Value::Null).await;
+    assert_eq!(removed.ok(), json!([{"body": "third"}]));
+    assert_eq!(gateway.write("DELETE", "/notes?id=eq.4", &[], Value::Null).await.status, 204);
+    assert_eq!(gateway.get("/notes/count").await.ok(), json!({"count": 2}));
+    assert_eq!(gateway.write("DELETE", "/notes?limit=1", &[], Value::Null).await.json()["code"], "PGRST109");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upserts_and_defaults() {
+    let gateway = Gateway::start("upserts", SCHEMA, json!({})).await;
+    let merge = [("prefer", "resolution=merge-duplicates,return=representation")];
+    let merged = gateway
+        .write("POST", "/counters", &merge, json!([{"name": "one", "value": 5}, {"name": "new", "value": 6}]))
+        .await;
+    assert_eq!(
+        merged.ok(),
+        json!([{"name": "one", "value": 5, "remark": null}, {"name": "new", "value": 6, "remark": "none"}])
+    );
+    let ignore = [("prefer", "resolution=ignore-duplicates,return=representation")];
+    let ignored = gateway
+        .write("POST", "/counters", &ignore, json!([{"name": "one", "value": 50}, {"name": "other", "value": 1}]))
+        .await;
+    assert_eq!(ignored.ok(), json!([{"name": "other", "value": 1, "remark": "none"}]));
+    let by_name = gateway.write("POST", "/actors?on_conflict=name", &merge, json!({"id": 1, "name": "Ryu"})).await;
+    assert_eq!(by_name.ok(), json!([{"id": 1, "name": "Ryu"}]));
+    let duplicate = gateway.write("POST", "/actors", &[], json!({"id": 1, "name": "Again"})).await;
+    assert_eq!((duplicate.status, duplicate.json()["code"].as_str()), (409, Some("23505")));
+
+    // Rows with different members need a word about it.
+    let uneven = json!([{"name": "a", "value": 1}, {"name": "b", "remark": "r"}]);
+    let refused = gateway.write("POST", "/counters", &[], uneven.clone()).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("PGRST102")));
+    let defaults = [("prefer", "missing=default,return=representation")];
+    let created = gateway.write("POST", "/counters", &defaults, uneven).await;
+    assert_eq!(
+        created.ok(),
+        json!([{"name": "a", "value": 1, "remark": "none"}, {"name": "b", "value": 7, "remark": "r"}])
+    );
+    let columns =
+        gateway.write("POST", "/counters?columns=name", &[ROWS], json!([{"name": "c", "value": 3, "x": 1}])).await;
+    assert_eq!(columns.ok(), json!([{"name": "c", "value": 7, "remark": "none"}]));
+    let nulls = gateway
+        .write("POST", "/counters?columns=name,remark", &[ROWS], json!([{"name": "d"}, {"name": "e", "remark": "x"}]))
+        .await;
+    assert_eq!(nulls.ok()[0]["remark"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_faults_of_a_body_at_once() {
+    let gateway = Gateway::start("faults", SCHEMA, json!({})).await;
+    let before = gateway.get("/connections").await.ok()["pool"]["idle"].clone();
+    let body = json!({"id": 5, "length": 99999, "kind": "X", "uid": "no", "colour": 1, "created": 3});
+    let answer = gateway.write("POST", "/notes", &[], body).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("SDB100")));
+    assert_eq!(pointers(&answer), ["/colour", "/created", "/id", "/kind", "/length", "/uid", "/body"]);
+    let several = gateway
+        .write("POST", "/films", &[], json!([{"id": 1, "title": "x".repeat(41)}, {"id": "y", "title": null}]))
+        .await;
+    assert_eq!(pointers(&several), ["/0/title", "/1/id", "/1/title"]);
+    let changed = gateway
+        .write("PATCH", "/films?id=eq.1", &[], json!({"title": null, "tags": 3, "year": 1.5, "plain": "perhaps"}))
+        .await;
+    assert_eq!(pointers(&changed), ["/plain", "/tags", "/title", "/year"]);
+    assert_eq!(gateway.get("/connections").await.ok()["pool"]["idle"], before, "no connection was used for it");
+
+    // What only the database knows is its answer.
+    for (path, body, status, code) in [
+        ("/notes", json!({"body": "forbidden"}), 400, "23514"),
+        ("/roles", json!({"film_id": 1, "actor_id": 77}), 409, "23503"),
+        ("/films", json!({"id": 50, "title": "x", "length": "what"}), 400, "22P02"),
+        ("/films", json!({"id": 50, "title": "x", "price": 12345678.0}), 400, "22003"),
+        ("/films", json!({"id": 50, "title": "a\u{0}b"}), 400, "22P05"),
+        ("/films", json!("text"), 400, "PGRST102"),
+        ("/films", json!([1]), 400, "PGRST102"),
+        ("/recent", json!({"id": 60, "title": "x"}), 201, ""),
+    ] {
+        let answer = gateway.write("POST", path, &[], body.clone()).await;
+        assert_eq!(answer.status, status, "{path} {body}: {answer:?}");
+        assert!(answer.text.contains(code), "{path} {body}: {answer:?}");
+    }
+    let token = gateway.token("shop/app");
+    assert_eq!(
+        gateway.send(&token, "POST", "/films", &[], Some("{\"id\": 1,".to_owned())).await.json()["code"],
+        "PGRST102"
+    );
+    let text = gateway.send(&token, "POST", "/films", &[("content-type", "text/plain")], None).await;
+    assert_eq!(text.json()["code"], "PGRST102");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_by_id() {
+    let gateway = Gateway::start("documents", SCHEMA, json!({})).await;
+    let token = gateway.token("shop/app");
+    let read = gateway.get("/actors/1").await;
+    assert_eq!(read.ok(), json!({"id": 1, "name": "Ryu"}));
+    let tag = read.header("etag").to_owned();
+    let again = gateway.send(&token, "GET", "/actors/1", &[("if-none-match", &tag)], None).await;
+    assert_eq!((again.status, again.text.as_str()), (304, ""));
+    assert_eq!(gateway.get("/roles/1,2").await.ok()["character"], "Noriko");
+    assert_eq!(
+        gateway.get("/films/1?select=title,actors(name)&actors.order=name").await.ok()["actors"][0]["name"],
+        "Hara"
+    );
+
+    let incomplete = gateway.write("PUT", "/actors/1", &[], json!({"id": 1})).await;
+    assert_eq!(pointers(&incomplete), ["/name"]);
+    let replaced = gateway.write("PUT", "/actors/1", &[("if-match", &tag), ROWS], json!({"name": "Chishu Ryu"})).await;
+    assert_eq!((replaced.status, replaced.ok()), (200, json!({"id": 1, "name": "Chishu Ryu"})));
+    assert_ne!(replaced.header("etag"), tag);
+    let late = gateway.write("PUT", "/actors/1", &[("if-match", &tag)], json!({"name": "Lost"})).await;
+    assert_eq!((late.status, late.json()["code"].as_str()), (412, Some("SDB107")));
+    let fresh =
+        gateway.write("PUT", "/actors/1", &[("if-match", replaced.header("etag"))], json!({"name": "Ryu"})).await;
+    assert_eq!((fresh.status, fresh.text.as_str()), (204, ""));
+    assert_eq!(gateway.write("PUT", "/actors/1", &[], json!({"id": 2, "name": "x"})).await.json()["code"], "SDB111");
+    assert_eq!(gateway.write("PUT", "/actors/77", &[], json!({"name": "x"})).await.status, 404);
+    // What was read can be sent back, with what the database computes.
+    let mut film = gateway.get("/films/2").await.ok();
+    film["year"] = json!(1961);
+    assert_eq!(gateway.write("PUT", "/films/2", &[], film).await.status, 204);
+    assert_eq!(gateway.get("/films/2?select=year").await.ok(), json!({"year": 1961}));
+
+    assert_eq!(gateway.write("DELETE", "/actors/1", &[("if-match", &tag)], Value::Null).await.status, 412);
+    assert_eq!(gateway.write("DELETE", "/actors/1", &[], Value::Null).await.status, 204);
+    assert_eq!(gateway.write("DELETE", "/actors/1", &[], Value::Null).await.status, 404);
+    assert_eq!(gateway.write("PATCH", "/actors/2", &[], json!({})).await.status, 405);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions() {
+    let gateway = Gateway::start("functions", SCHEMA, json!({})).await;
+    let token = gateway.token("shop/app");
+    assert_eq!(gateway.write("POST", "/rpc/add", &[], json!({"a": 1, "b": 2})).await.ok(), json!(3));
+    assert_eq!(gateway.get("/rpc/add?a=5").await.ok(), json!(15));
+    assert_eq!(
+        gateway.get("/rpc/films_of?director=2&select=id,director_id(name)&order=id.desc&limit=1").await.ok(),
+        json!([{"id": 4, "director_id": {"name": "Varda"}}])
+    );
+    assert_eq!(gateway.write("POST", "/rpc/pair", &[], json!({})).await.ok(), json!({"x": 1, "y": "one"}));
+    assert_eq!(gateway.write("POST", "/rpc/numbers", &[], json!({"n": 3})).await.ok(), json!([1, 2, 3]));
+    assert_eq!(gateway.write("POST", "/rpc/touch", &[], json!({"name": "t"})).await.status, 204);
+    assert_eq!(gateway.get("/counters/t").await.status, 200);
+    let read_only = gateway.get("/rpc/touch?name=u").await;
+    assert_eq!((read_only.status, read_only.json()["code"].as_str()), (405, Some("25006")));
+    let failed = gateway.write("POST", "/rpc/fails", &[], json!({})).await;
+    assert_eq!(failed.status, 400);
+    let body = failed.json();
+    assert_eq!(
+        (&body["code"], &body["message"], &body["details"], &body["hint"]),
+        (&json!("P0001"), &json!("no luck"), &json!("some"), &json!("try"))
+    );
+    assert_eq!(gateway.write("POST", "/rpc/add", &[], json!({"c": 1})).await.json()["code"], "PGRST202");
+    assert_eq!(gateway.write("POST", "/rpc/nothing", &[], json!({})).await.status, 404);
+    // A function that leaves the role leaves it for itself only.
+    let escaped = gateway.send(&token, "POST", "/rpc/escape", &[], Some("{}".to_owned())).await;
+    assert_eq!(escaped.ok(), json!(gateway.login));
+    assert_eq!(gateway.get("/rpc/who").await.ok(), json!("functions_app"));
+}
