@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use tokio_postgres::Client;
 
 use super::error::CredentialsError;
-use super::{Run, authorities, expose, rotated_at};
+use super::run::{Run, authorities, expose, rotated_at};
 use crate::agent::ensure::{self, LoginKind};
 use crate::agent::patroni::rest::Rest;
 use crate::api::names::PostgresNames;
