@@ -148,18 +148,6 @@ const GENERATORS: &[Generator] = &[
         up: "",
         down: "",
     },
-    Generator {
-        tool: "diesel",
-        name: "diesel",
-        recorded: recorded!("diesel"),
-        program: "bin/diesel",
-        ways: &[
-            &["migration", "generate", "--migration-dir", "FOLDER", "NAME"],
-            &["migration", "generate", "--migration-dir", "FOLDER", "--no-down", "NAME"],
-        ],
-        up: "",
-        down: "",
-    },
 ];
 
 /// How a recorded file begins.
