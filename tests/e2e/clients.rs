@@ -248,7 +248,7 @@ fn clients_come_rotate_and_go() {
         a_later_table_is_granted(&sandbox).await;
         rotated(&sandbox).await;
         moved(&sandbox, &writer).await;
-        removed(&sandbox, &shop, &writer).await;
+        removed(&sandbox, &shop).await;
     });
 }
 
@@ -356,7 +356,7 @@ async fn moved(sandbox: &Sandbox, writer: &Value) {
 }
 
 /// A removed client is refused by Vault and PostgreSQL within seconds, also in the middle of a transaction.
-async fn removed(sandbox: &Sandbox, shop: &Value, writer: &Value) {
+async fn removed(sandbox: &Sandbox, shop: &Value) {
     let (_, reads) = sandbox.credentials_of("shop", "reader").await;
     let (_, writes) = sandbox.credentials_of("shop", "writer").await;
     let connection = sandbox.login("shop", &writes).await.expect("the writer");

@@ -5,9 +5,8 @@ mod clients;
 mod error;
 mod remembered;
 
-pub use clients::{fingerprint as fingerprint_of_client, known as known_client};
 pub use error::CredentialsError;
-pub use remembered::{fingerprint, remembered};
+pub use remembered::{fingerprint, fingerprint_of_client, known_client, remembered};
 
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use crate::contract::report::CredentialsReport;
 use crate::postgres::{TlsLogin, ident, immune, over_tls, scram_verifier};
 use crate::vault::{KvRecord, version_to_replace};
 use error::ProofFailure;
-use remembered::{are_as_proved, remember};
+use remembered::{are_as_proved, is_as_proved, remember};
 
 /// A key of the record `runtime`, beside those that applications read: when it was promoted.
 const ROTATED_AT: &str = "SERVICEDB_ROTATED_AT";
@@ -210,7 +209,7 @@ impl Run<'_> {
             let Err(refused) = self.prove(kind, &login, ca).await else { return Ok(asserted(login)) };
             let Some(failure) = ProofFailure::of(&refused) else { return Err(refused) };
             let as_proved = match kind {
-                LoginKind::Client(client) => clients::are_as_proved(self.client, &names, &client.name, own).await?,
+                LoginKind::Client(client) => is_as_proved(self.client, &names, &client.name, own).await?,
                 _ => are_as_proved(self.client, &names, own).await?,
             };
             let is_limited = matches!(kind, LoginKind::Client(client) if client.connection_limit.is_some());

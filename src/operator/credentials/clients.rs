@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{DAMAGE_COUNTS_AFTER, TRIES, login};
+use super::pending::{DAMAGE_COUNTS_AFTER, TRIES, login};
 use crate::api::conditions::reason;
 use crate::api::{AccessMode, AccessSpec, ClientSpec};
 use crate::contract::clients::{Client, ClientReport};

@@ -4,6 +4,7 @@
 pub mod binding;
 pub mod clients;
 mod passphrase;
+mod pending;
 pub mod role_ids;
 pub mod secret_id;
 pub mod spec;
@@ -14,16 +15,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::pending::{DAMAGE_COUNTS_AFTER, TRIES, login};
 use super::context::Context;
 use super::observe::Observation;
 use super::validate::Database;
 use crate::api::conditions::reason;
 use crate::contract::clients::Client;
 use crate::contract::desired::Requests;
-use crate::contract::records::{Login, Pending, Runtime, Versions, expires_soon};
+use crate::contract::records::{Pending, Runtime, Versions, expires_soon};
 use crate::contract::report::CredentialsReport;
 use crate::operator::context::error::Error;
-use crate::postgres::{generate_password, scram_verifier};
 use crate::vault::{Vault, VaultError, version_to_replace};
 
 /// The desired credentials, and the observations behind the decision.
@@ -46,9 +47,6 @@ pub struct DesiredCredentials {
     /// The clients with a login of their own.
     pub clients: Vec<Client>,
 }
-
-/// The minimum age of credentials that are replaced because of a damaged record.
-const DAMAGE_COUNTS_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The cause of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,9 +281,6 @@ fn damaged(database: &Database) -> String {
     )
 }
 
-/// How many times `pending` is read and written before the reconcile yields to another writer.
-const TRIES: usize = 3;
-
 /// Writes the generation to `pending`, unless it was promoted already.
 async fn ensure_pending(
     context: &Context,
@@ -334,10 +329,4 @@ async fn try_pending(vault: &dyn Vault, database: &Database, generation: i64) ->
     };
     vault.write_kv(&path, &pending.to_data(), cas).await?;
     Ok(())
-}
-
-fn login(user: String) -> Login {
-    let password = generate_password();
-    let verifier = scram_verifier(&password);
-    Login { user, password, verifier }
 }
