@@ -6,7 +6,8 @@ use secrecy::SecretString;
 use tokio_postgres::Client;
 
 use super::error::CredentialsError;
-use super::run::{Run, authorities, expose, rotated_at};
+use super::remembered::{fingerprint_of_client, known_client};
+use super::{Run, authorities, expose, rotated_at};
 use crate::agent::ensure::{self, LoginKind};
 use crate::agent::patroni::rest::Rest;
 use crate::api::names::PostgresNames;
@@ -22,7 +23,7 @@ impl Run<'_> {
     pub async fn verify_client(&self, client: &clients::Client) -> Result<ClientReport, CredentialsError> {
         let path = self.records.client_runtime(&client.name);
         let record = self.records.vault.read_kv(&path).await?;
-        let known = known(self.client, &client.name).await?;
+        let known = known_client(self.client, &client.name).await?;
         let held = record.as_ref().and_then(|record| {
             let held = Runtime::generation_of(&record.data).ok()?;
             // The record of an earlier client of this name is replaced by the next generation.
@@ -102,7 +103,7 @@ impl Run<'_> {
         let asserted = self.assert_record(kind, &path, (record, generation), &ca, &login_of).await?;
         let since = match rotated_at(&asserted.data) {
             Some(since) => since,
-            None => known(self.client, &client.name).await?.rotated_at.unwrap_or(now),
+            None => known_client(self.client, &client.name).await?.rotated_at.unwrap_or(now),
         };
         let corrected = self.runtime(generation, &asserted.login, &ca, since);
         let mut version = asserted.version;
@@ -119,29 +120,9 @@ fn report(client: &clients::Client, generation: i64, rotated_at: Timestamp, vers
     ClientReport { name: client.name.clone(), generation, rotated_at, version, ..ClientReport::default() }
 }
 
-/// What the database remembers of a client; the default for one that it does not know.
-///
-/// # Errors
-/// If the server refuses.
-pub async fn known(client: &Client, name: &str) -> Result<ClientReport, CredentialsError> {
-    let query = "SELECT generation, (EXTRACT(epoch FROM rotated_at) * 1000000)::bigint
-                 FROM servicedb.clients WHERE client = $1 AND removed_at IS NULL";
-    let row = client.query_opt(query, &[&name]).await?;
-    let name = name.to_owned();
-    Ok(match row {
-        Some(row) => ClientReport {
-            name,
-            generation: row.get(0),
-            rotated_at: row.get::<_, Option<i64>>(1).and_then(|at| Timestamp::from_microsecond(at).ok()),
-            ..ClientReport::default()
-        },
-        None => ClientReport { name, ..ClientReport::default() },
-    })
-}
-
 /// Records a promoted generation, with the fingerprint of the login that was proved.
 async fn remember(client: &Client, names: &PostgresNames, report: &ClientReport) -> Result<(), CredentialsError> {
-    let logins = fingerprint(client, names, &report.name, report.generation).await?;
+    let logins = fingerprint_of_client(client, names, &report.name, report.generation).await?;
     let rotated_at = report.rotated_at.unwrap_or_default().as_second() as f64;
     client
         .execute(
@@ -152,32 +133,4 @@ async fn remember(client: &Client, names: &PostgresNames, report: &ClientReport)
         )
         .await?;
     Ok(())
-}
-
-/// Whether the login of this generation is as it was proved.
-///
-/// # Errors
-/// If the server refuses.
-pub async fn are_as_proved(
-    client: &Client,
-    names: &PostgresNames,
-    name: &str,
-    generation: i64,
-) -> Result<bool, CredentialsError> {
-    let query = "SELECT logins FROM servicedb.clients WHERE client = $1 AND generation = $2 AND removed_at IS NULL";
-    let known = client.query_opt(query, &[&name, &generation]).await?.and_then(|row| row.get::<_, Option<String>>(0));
-    Ok(known.is_some() && known == Some(fingerprint(client, names, name, generation).await?))
-}
-
-/// A fingerprint of a client's login as the server has it.
-///
-/// # Errors
-/// If the server refuses.
-pub async fn fingerprint(
-    client: &Client,
-    names: &PostgresNames,
-    name: &str,
-    generation: i64,
-) -> Result<String, CredentialsError> {
-    super::remembered::fingerprint_of(client, &[names.client_login(name, generation)]).await
 }

@@ -4,37 +4,51 @@
 mod clients;
 mod error;
 mod remembered;
-mod run;
 
-pub use clients::{fingerprint as fingerprint_of_client, known as known_client};
 pub use error::CredentialsError;
-pub use remembered::{fingerprint, remembered};
-pub use run::{Run, authorities};
+pub use remembered::{fingerprint, fingerprint_of_client, known_client, remembered};
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use secrecy::SecretString;
+use tokio_postgres::Client;
 
 use super::ensure::{self, LoginKind};
+use super::environment::Environment;
 use super::patroni::rest::Rest;
+use super::records::Records;
 use crate::api::names::PostgresNames;
+use crate::contract::certificates::Authorities;
 use crate::contract::desired::Desired;
-use crate::contract::pod::POSTGRES_PORT;
+use crate::contract::pod::{POSTGRES_PORT, TLS_DIR};
 use crate::contract::records::{Data, Login, MigratorRecord, Pending, RecordError, Runtime, Versions, expires_soon};
 use crate::contract::report::CredentialsReport;
 use crate::postgres::{TlsLogin, ident, immune, over_tls, scram_verifier};
 use crate::vault::{KvRecord, version_to_replace};
 use error::ProofFailure;
-use remembered::{are_as_proved, remember};
-use run::{ROTATED_AT, expose, rotated_at};
+use remembered::{are_as_proved, is_as_proved, remember};
 
+/// A key of the record `runtime`, beside those that applications read: when it was promoted.
+const ROTATED_AT: &str = "SERVICEDB_ROTATED_AT";
 /// The number of earlier versions that are tried where a record was changed; Vault keeps ten by default.
 const EARLIER_VERSIONS: u64 = 10;
 /// Interval between two queries of the replicas' progress.
 const REPLAY_POLL: Duration = Duration::from_millis(20);
 /// How long the replicas may take.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// One run over the credentials of a leader.
+pub struct Run<'a> {
+    /// This pod.
+    pub environment: &'a Environment,
+    /// The desired state.
+    pub desired: &'a Desired,
+    /// Vault's records.
+    pub records: &'a Records,
+    /// A superuser's connection to the database `postgres`.
+    pub client: &'a Client,
+}
 
 impl Run<'_> {
     /// Promotes the desired generation to `runtime` if the record is older, otherwise verifies its login.
@@ -195,7 +209,7 @@ impl Run<'_> {
             let Err(refused) = self.prove(kind, &login, ca).await else { return Ok(asserted(login)) };
             let Some(failure) = ProofFailure::of(&refused) else { return Err(refused) };
             let as_proved = match kind {
-                LoginKind::Client(client) => clients::are_as_proved(self.client, &names, &client.name, own).await?,
+                LoginKind::Client(client) => is_as_proved(self.client, &names, &client.name, own).await?,
                 _ => are_as_proved(self.client, &names, own).await?,
             };
             let is_limited = matches!(kind, LoginKind::Client(client) if client.connection_limit.is_some());
@@ -351,6 +365,25 @@ fn is_foreign(runtime: &Data, desired: &Desired) -> bool {
 fn generation_to_assert(runtime: &Data, desired: &Desired, known: i64) -> Option<i64> {
     let held = if is_foreign(runtime, desired) { known } else { Runtime::generation_of(runtime).ok()? };
     (held >= desired.credential_generation).then_some(held)
+}
+
+fn rotated_at(runtime: &Data) -> Option<Timestamp> {
+    runtime.get(ROTATED_AT)?.parse().ok()
+}
+
+/// The authorities of the database, PEM: those of the desired state, since a new one must be in
+/// the records before it signs, and those of this pod, since one of them signed its certificate.
+///
+/// # Errors
+/// If the pod's cannot be read.
+pub fn authorities(desired: &Desired) -> Result<String, CredentialsError> {
+    let mounted = std::fs::read_to_string(format!("{TLS_DIR}/ca.crt")).map_err(CredentialsError::Authority)?;
+    let desired = Authorities::from_pem(desired.authorities.as_deref().unwrap_or_default());
+    Ok(desired.and(&Authorities::from_pem(&mounted)).to_pem())
+}
+
+fn expose(secret: &secrecy::SecretString) -> &str {
+    secrecy::ExposeSecret::expose_secret(secret)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! The table `servicedb.credentials`: the last promoted generation, as this database has it. It is
-//! readable without Vault.
+//! The tables `servicedb.credentials` and `servicedb.clients`: the last promoted generations, as this database has them.
+//! They are readable without Vault.
 
 use k8s_openapi::jiff::Timestamp;
 use tokio_postgres::Client;
 
 use super::error::CredentialsError;
 use crate::api::names::PostgresNames;
+use crate::contract::clients::ClientReport;
 use crate::contract::report::CredentialsReport;
 
 /// The generation that was promoted last.
@@ -82,4 +83,52 @@ pub async fn fingerprint_of(client: &Client, logins: &[String]) -> Result<String
         )
         .await?;
     Ok(row.get(0))
+}
+
+/// What the database remembers of a client; the default for one that it does not know.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn known_client(client: &Client, name: &str) -> Result<ClientReport, CredentialsError> {
+    let query = "SELECT generation, (EXTRACT(epoch FROM rotated_at) * 1000000)::bigint
+                 FROM servicedb.clients WHERE client = $1 AND removed_at IS NULL";
+    let row = client.query_opt(query, &[&name]).await?;
+    let name = name.to_owned();
+    Ok(match row {
+        Some(row) => ClientReport {
+            name,
+            generation: row.get(0),
+            rotated_at: row.get::<_, Option<i64>>(1).and_then(|at| Timestamp::from_microsecond(at).ok()),
+            ..ClientReport::default()
+        },
+        None => ClientReport { name, ..ClientReport::default() },
+    })
+}
+
+/// Whether the login of this generation is as it was proved.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn is_as_proved(
+    client: &Client,
+    names: &PostgresNames,
+    name: &str,
+    generation: i64,
+) -> Result<bool, CredentialsError> {
+    let query = "SELECT logins FROM servicedb.clients WHERE client = $1 AND generation = $2 AND removed_at IS NULL";
+    let known = client.query_opt(query, &[&name, &generation]).await?.and_then(|row| row.get::<_, Option<String>>(0));
+    Ok(known.is_some() && known == Some(fingerprint_of_client(client, names, name, generation).await?))
+}
+
+/// A fingerprint of a client's login as the server has it.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn fingerprint_of_client(
+    client: &Client,
+    names: &PostgresNames,
+    name: &str,
+    generation: i64,
+) -> Result<String, CredentialsError> {
+    fingerprint_of(client, &[names.client_login(name, generation)]).await
 }

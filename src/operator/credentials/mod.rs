@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::pending::{DAMAGE_COUNTS_AFTER, TRIES, login};
 use super::context::Context;
 use super::observe::Observation;
 use super::validate::Database;
@@ -25,7 +26,6 @@ use crate::contract::records::{Pending, Runtime, Versions, expires_soon};
 use crate::contract::report::CredentialsReport;
 use crate::operator::context::error::Error;
 use crate::vault::{Vault, VaultError, version_to_replace};
-use pending::{DAMAGE_COUNTS_AFTER, TRIES, login};
 
 /// The desired credentials, and the observations behind the decision.
 #[derive(Clone, Debug, Default)]

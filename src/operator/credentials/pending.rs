@@ -1,4 +1,5 @@
-//! What the credentials of a database and those of a client share.
+//! New logins, and the bounds of their replacement: the same for the application and for clients with a login of their
+//! own.
 
 use jiff::SignedDuration;
 
@@ -7,8 +8,7 @@ use crate::postgres::{generate_password, scram_verifier};
 
 /// The minimum age of credentials that are replaced because of a damaged record.
 pub const DAMAGE_COUNTS_AFTER: SignedDuration = SignedDuration::from_mins(5);
-
-/// How many times a pending record is read and written before the reconcile yields to another writer.
+/// How many times `pending` is read and written before the reconcile yields to another writer.
 pub const TRIES: usize = 3;
 
 /// A login with a new password.

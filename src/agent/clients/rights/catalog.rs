@@ -88,7 +88,7 @@ SELECT DISTINCT vn.nspname::text, v.relname::text, tn.nspname::text, t.relname::
 FROM pg_rewrite r
 JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm') JOIN pg_namespace vn ON vn.oid = v.relnamespace
 JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-JOIN pg_class t ON t.oid = d.refobjid AND t.relkind IN ('r', 'p') AND t.relrowsecurity
+JOIN pg_class t ON t.oid = d.refobjid AND t.relkind IN ('r', 'p')
 JOIN pg_namespace tn ON tn.oid = t.relnamespace
 WHERE vn.nspname = ANY ($1::text[])
   AND NOT COALESCE((SELECT option_value::boolean FROM pg_options_to_table(v.reloptions)
