@@ -42,7 +42,7 @@ pub struct Inputs<'a> {
     /// Since the last restore in place.
     pub branch: Option<Branch>,
     /// The major upgrade that is in progress.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<&'a Upgrade>,
     /// Since the last major upgrade.
-    pub lineage: Option<Lineage>,
+    pub lineage: Option<&'a Lineage>,
 }

@@ -113,7 +113,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             .or(previous.credentials),
         backup,
         restore: findings.in_place.status.clone(),
-        upgrade: findings.upgrade.status.clone(),
+        upgrade: findings.upgrade.status.clone().map(Box::new),
         capacity: capacity::status(report, previous.capacity),
         restored: restored(observed).or(previous.restored),
         pooler: match &findings.pooler {

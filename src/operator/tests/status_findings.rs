@@ -18,7 +18,6 @@ use crate::operator::observe::pods::DatabasePod;
 use crate::operator::restores::in_place;
 use crate::operator::status::condition::ConditionState;
 use crate::operator::status::{Findings, InstancesFindings, compute};
-use crate::operator::upgrades;
 use crate::operator::validate::validate;
 
 /// Everything that [`Findings`] borrows.
@@ -90,7 +89,7 @@ impl Scene {
             drift: self.drift.clone(),
             backups: self.backups.clone(),
             in_place: in_place::State::default(),
-            upgrade: upgrades::State::default(),
+            upgrade: Box::default(),
             pooler: None,
             instances: self.volumes.clone().map(|state| InstancesFindings {
                 decision: Decision::default(),
