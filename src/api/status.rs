@@ -118,7 +118,7 @@ pub struct ServiceDatabaseStatus {
     pub restore: Option<InPlaceRestore>,
     /// The last major upgrade, or the one that is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<UpgradeStatus>,
+    pub upgrade: Option<Box<UpgradeStatus>>,
     /// What `spec.bootstrap.restore` restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,

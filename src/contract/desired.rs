@@ -116,10 +116,10 @@ pub struct Desired {
     pub maintenance: Option<Maintenance>,
     /// The major upgrade that is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<Box<Upgrade>>,
     /// Since the last major upgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lineage: Option<Lineage>,
+    pub lineage: Option<Box<Lineage>>,
 }
 
 /// The pooler, as agents need to know it: its role may log in, and the record has its host.

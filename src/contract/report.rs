@@ -117,7 +117,7 @@ pub struct Report {
     pub majors: Vec<u16>,
     /// This agent's part in the last major upgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<UpgradeReport>,
+    pub upgrade: Option<Box<UpgradeReport>>,
     /// How the database grows; absent before the first sample, and from an agent that takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,

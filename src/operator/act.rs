@@ -74,7 +74,7 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    findings.upgrade = upgrade(database, observed, findings);
+    findings.upgrade = Box::new(upgrade(database, observed, findings));
     findings.backups.note_upgrade(findings.upgrade.left_at());
     let mut beside = beside(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
@@ -303,14 +303,14 @@ fn upgrade(database: &Database, observed: &Observation, findings: &Findings<'_>)
         upgrade_to: database.upgrade_to,
         policy: database.update_policy,
         generation: database.generation,
-        desired: desired.and_then(|desired| desired.upgrade.as_ref()),
-        lineage: desired.and_then(|desired| desired.lineage.as_ref()),
+        desired: desired.and_then(|desired| desired.upgrade.as_deref()),
+        lineage: desired.and_then(|desired| desired.lineage.as_deref()),
         pods: &observed.pods,
         primary: observed.primary(),
         busy,
         now: findings.now,
     };
-    upgrades::decide(&known, findings.upgrade.clone())
+    upgrades::decide(&known, (*findings.upgrade).clone())
 }
 
 /// What keeps every other change of the instances back.
@@ -438,8 +438,8 @@ async fn apply(
         in_place: long_work.restore.desired.clone(),
         branch: long_work.restore.branch.clone(),
         maintenance: long_work.maintenance,
-        upgrade: long_work.upgrade.desired.clone(),
-        lineage: long_work.upgrade.lineage.clone(),
+        upgrade: long_work.upgrade.desired.as_ref(),
+        lineage: long_work.upgrade.lineage.as_ref(),
     };
     let supporting = plan::supporting(database, &inputs);
     // Objects are removed last, and only if their replacements exist.

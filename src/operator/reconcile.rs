@@ -77,7 +77,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
         maintenance: maintenance::State::recorded(&resource.status.clone().unwrap_or_default()),
         in_place: in_place::State::recorded(&resource.status.clone().unwrap_or_default()),
-        upgrade: upgrades::State::recorded(&resource.status.clone().unwrap_or_default()),
+        upgrade: Box::new(upgrades::State::recorded(&resource.status.clone().unwrap_or_default())),
         now: context.now(),
     };
     let mut database = match validate(&resource, &context.options) {

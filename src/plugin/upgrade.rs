@@ -41,7 +41,7 @@ pub async fn run(
 
 /// What the step does, for the person who is asked.
 fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatus) -> String {
-    let upgrade = status.upgrade.as_ref();
+    let upgrade = status.upgrade.as_deref();
     let seconds = upgrade.and_then(|upgrade| upgrade.rehearsal_seconds);
     match action {
         UpgradeAction::Check => format!("A copy of {name} is upgraded beside the database, which serves meanwhile."),
@@ -84,7 +84,7 @@ mod tests {
         let mut upgrade = UpgradeStatus::pending(17, 18);
         upgrade.rehearsal_seconds = Some(9);
         upgrade.switched_at = serde_json::from_value("2026-11-29T12:00:00Z".into()).expect("a time");
-        let status = ServiceDatabaseStatus { upgrade: Some(upgrade), ..ServiceDatabaseStatus::default() };
+        let status = ServiceDatabaseStatus { upgrade: Some(Box::new(upgrade)), ..ServiceDatabaseStatus::default() };
         let said = |action| consequences("chat", action, &status);
         assert!(said(UpgradeAction::Start).contains("about 9 s") && said(UpgradeAction::Start).contains("no store"));
         assert!(said(UpgradeAction::Back).contains("written since 2026-11-29T12:00:00Z is LOST"));

@@ -187,6 +187,10 @@ fn what_cannot_be_is_refused_with_the_name_of_the_field() {
 fn what_names_the_data_never_changes() {
     shared("immutable", async |sandbox| {
         sandbox.create(database("shop", json!({"database": "shop_db"}))).await;
+        let is_pinned = |found: &servicedb::api::ServiceDatabase| {
+            found.status.as_ref().is_some_and(|status| status.postgres_major.is_some())
+        };
+        sandbox.wait("the version is in status", "shop", SOON, is_pinned).await;
         let api = sandbox.api::<servicedb::api::ServiceDatabase>();
         for (patch, field) in [
             (json!({"spec": {"database": "other_db"}}), "spec.database"),

@@ -1,6 +1,7 @@
 //! PostgreSQL 18, and major upgrades from 17 with the way back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use servicedb::api::{ServiceDatabase, UpgradePhase};
@@ -49,6 +50,51 @@ async fn rows(sandbox: &Sandbox, statement: &str) -> Vec<String> {
 /// The label of the newest full backup.
 async fn newest_full(sandbox: &Sandbox) -> Option<String> {
     sandbox.get("shop").await.status?.backup?.newest_full.map(|full| full.label)
+}
+
+/// A client that writes a row every 20 ms, and logs in again when it cannot.
+struct Client {
+    longest: Arc<Mutex<Duration>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Client {
+    fn start(sandbox: &Arc<Sandbox>) -> Self {
+        let (sandbox, longest) = (sandbox.clone(), Arc::new(Mutex::new(Duration::ZERO)));
+        let found = longest.clone();
+        let task = tokio::spawn(async move {
+            let credentials = sandbox.credentials("shop").await;
+            let (mut last, mut id) = (Instant::now(), 0);
+            loop {
+                let Ok(connection) = sandbox.login("shop", &credentials).await else {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                };
+                loop {
+                    id -= 1;
+                    let written = run(&connection, &format!("INSERT INTO notes VALUES ({id}, 'x')"));
+                    let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), written).await else { break };
+                    let mut longest = found.lock().expect("the longest");
+                    *longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                    drop(longest);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        });
+        Self { longest, task }
+    }
+
+    /// The longest time without a row since the last call.
+    fn longest(&self) -> Duration {
+        std::mem::take(&mut *self.longest.lock().expect("the longest"))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 #[test]
@@ -101,10 +147,15 @@ fn a_database_is_upgraded_and_taken_back() {
         whole(&sandbox, "17.").await;
         assert!(!writer.broke(), "the rehearsal has cut the writer");
 
+        let client = Client::start(&sandbox);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        println!("the longest time without a row before: {:?}", client.longest());
         let said = ask(&sandbox, &["upgrade", "shop", "--yes"]).await;
         println!("{said}");
         whole(&sandbox, "18.").await;
         writer.goes_on(20).await;
+        println!("the longest time without a row: {:?}", client.longest());
+        drop(client);
         writer.all_are_there(&sandbox, "shop").await;
         let version = rows(&sandbox, "SELECT split_part(version(), ' ', 2)").await;
         assert!(version[0].starts_with("18."), "{version:?}");

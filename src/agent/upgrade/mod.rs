@@ -69,7 +69,7 @@ pub async fn settle(
         None => desired::first(&mut state).await,
     };
     loop {
-        match part(current.upgrade.as_ref(), &environment.pod) {
+        match part(current.upgrade.as_deref(), &environment.pod) {
             Part::Hold(upgrade) => {
                 tracing::info!(id = upgrade.id, "standing still for a major upgrade");
                 report(reporter, &upgrade.id, UpgradeState::Held);
@@ -125,7 +125,7 @@ fn set_left_aside(current: &Desired) -> std::io::Result<()> {
 }
 
 fn report(reporter: &Reporter, id: &str, state: UpgradeState) {
-    reporter.update(|report| report.upgrade = Some(UpgradeReport { id: id.to_owned(), state }));
+    reporter.update(|report| report.upgrade = Some(Box::new(UpgradeReport { id: id.to_owned(), state })));
 }
 
 /// Resolves when PostgreSQL of this pod has to stop for a major upgrade.
@@ -133,7 +133,7 @@ pub async fn must_stop(pod: String, mut state: DesiredState, reporter: Reporter)
     let own = identifier();
     loop {
         let current = desired::first(&mut state).await;
-        match part(current.upgrade.as_ref(), &pod) {
+        match part(current.upgrade.as_deref(), &pod) {
             Part::Hold(_) => return,
             Part::Switch(upgrade) => match reporter.upgrade(&upgrade.id) {
                 // It was tried.
@@ -155,7 +155,7 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
     }
     loop {
         let current = desired::first(&mut state).await;
-        match part(current.upgrade.as_ref(), &environment.pod) {
+        match part(current.upgrade.as_deref(), &environment.pod) {
             Part::Rehearse(upgrade) if !upgrade.is_back() && reporter.upgrade(&upgrade.id).is_none() => {
                 let mut changes = state.clone();
                 let rehearsed = async {
@@ -322,7 +322,7 @@ mod tests {
             major: 18,
             kept_by: None,
         };
-        let desired = |left| Desired { lineage: Some(lineage(left)), ..Desired::sample() };
+        let desired = |left| Desired { lineage: Some(Box::new(lineage(left))), ..Desired::sample() };
         let own = "7".to_owned();
         assert!(is_left(Some(&own), &desired("7")));
         assert!(!is_left(Some(&own), &desired("6")), "restored or adopted: kept");

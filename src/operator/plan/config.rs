@@ -44,9 +44,9 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         branch: inputs.branch.clone(),
         maintenance: Some(inputs.maintenance.clone()),
         // Status may not have it yet.
-        postgres_major: Some(inputs.lineage.as_ref().map_or(database.major, |lineage| lineage.major)),
-        upgrade: inputs.upgrade.clone(),
-        lineage: inputs.lineage.clone(),
+        postgres_major: Some(inputs.lineage.map_or(database.major, |lineage| lineage.major)),
+        upgrade: inputs.upgrade.cloned().map(Box::new),
+        lineage: inputs.lineage.cloned().map(Box::new),
         ..document(database, inputs.credentials)
     };
     let body = json!({

@@ -45,7 +45,7 @@ pub struct Inputs<'a> {
     /// The maintenance.
     pub maintenance: Maintenance,
     /// The major upgrade that is in progress.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<&'a Upgrade>,
     /// Since the last major upgrade.
-    pub lineage: Option<Lineage>,
+    pub lineage: Option<&'a Lineage>,
 }

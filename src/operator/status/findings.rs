@@ -55,7 +55,7 @@ pub struct Findings<'a> {
     /// The restore in place.
     pub in_place: in_place::State,
     /// The major upgrade.
-    pub upgrade: upgrades::State,
+    pub upgrade: Box<upgrades::State>,
     /// The pooler; none if it was not read.
     pub pooler: Option<pooler::State>,
     /// The decision about the instances; none if none was made.

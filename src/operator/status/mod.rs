@@ -118,7 +118,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         clients,
         backup,
         restore: findings.in_place.status.clone(),
-        upgrade: findings.upgrade.status.clone(),
+        upgrade: findings.upgrade.status.clone().map(Box::new),
         capacity: capacity::status(report, previous.capacity),
         maintenance: maintenance(findings),
         restored: restored(observed).or(previous.restored),

@@ -19,7 +19,6 @@ use crate::operator::observe::pods::DatabasePod;
 use crate::operator::restores::in_place;
 use crate::operator::status::condition::ConditionState;
 use crate::operator::status::{Findings, InstancesFindings, compute};
-use crate::operator::upgrades;
 use crate::operator::validate::validate;
 
 /// Everything that [`Findings`] borrows.
@@ -92,7 +91,7 @@ impl Scene {
             backups: self.backups.clone(),
             maintenance: maintenance::State::recorded(&self.resource.status.clone().unwrap_or_default()),
             in_place: in_place::State::default(),
-            upgrade: upgrades::State::default(),
+            upgrade: Box::default(),
             pooler: None,
             instances: self.volumes.clone().map(|state| InstancesFindings {
                 decision: Decision::default(),

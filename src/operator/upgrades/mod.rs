@@ -69,8 +69,8 @@ impl State {
     /// The state in status.
     pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
         let major = version::pinned(status);
-        let lineage = status.upgrade.as_ref().zip(major).and_then(|(upgrade, major)| recorded(upgrade, major));
-        Self { status: status.upgrade.clone(), desired: None, lineage }
+        let lineage = status.upgrade.as_deref().zip(major).and_then(|(upgrade, major)| recorded(upgrade, major));
+        Self { status: status.upgrade.as_deref().cloned(), desired: None, lineage }
     }
 
     /// Why the instances do not serve as declared; none if they do.
@@ -323,7 +323,7 @@ fn advance(known: &Known<'_>, state: &mut State) {
     };
     let pod = known.pods.iter().find(|pod| pod.name == current.pod);
     let reported = |pod: &DatabasePod| {
-        let reported = pod.report.as_ref()?.upgrade.clone()?;
+        let reported = pod.report.as_ref()?.upgrade.as_deref()?.clone();
         Some(reported.state).filter(|_| reported.id == current.id)
     };
     let answered = pod.and_then(reported);
@@ -425,7 +425,7 @@ fn stuck(current: &Upgrade, has_switched: bool, since: SignedDuration) -> String
 
 /// The lineage that a pod began.
 fn switched(pod: &DatabasePod) -> Option<Lineage> {
-    let reported = pod.report.as_ref()?.upgrade.clone()?;
+    let reported = pod.report.as_ref()?.upgrade.as_deref()?.clone();
     let UpgradeState::Switched(lineage) = reported.state else { return None };
     Some(lineage)
 }

@@ -59,7 +59,7 @@ impl Scene {
 
     fn report(&mut self, pod: usize, state: UpgradeState) {
         let id = self.state.desired.as_ref().expect("a stage").id.clone();
-        self.pods[pod].report.as_mut().expect("a report").upgrade = Some(UpgradeReport { id, state });
+        self.pods[pod].report.as_mut().expect("a report").upgrade = Some(Box::new(UpgradeReport { id, state }));
         self.step();
     }
 
@@ -156,7 +156,7 @@ fn the_leader_rehearses_the_others_stop_and_then_it_switches() {
     assert_eq!(lineage.kept_by.as_deref(), Some("chat-db-0"));
     // Status alone has it, too.
     let status = ServiceDatabaseStatus {
-        upgrade: scene.state.status.clone(),
+        upgrade: scene.state.status.clone().map(Box::new),
         postgres_major: Some(18),
         ..ServiceDatabaseStatus::default()
     };

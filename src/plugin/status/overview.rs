@@ -47,7 +47,7 @@ pub struct Overview {
     pub backup: Option<BackupStatus>,
     pub migrations: Option<MigrationsStatus>,
     pub rollout: Option<PendingRollout>,
-    pub upgrade: Option<UpgradeStatus>,
+    pub upgrade: Option<Box<UpgradeStatus>>,
     pub switchover: Option<RequestStatus>,
     pub restart: Option<RequestStatus>,
     /// The ConfigMap that spec declares as the migrations' source.
