@@ -201,3 +201,25 @@ fn client(keys: &Keys) -> Result<reqwest::Client, ConfigError> {
     }
     builder.build().map_err(|error| ConfigError::Setting { setting: "callers.keys", problem: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 7515, A.2.
+    const JWKS: &str = r#"{"keys": [{"kty": "oct", "k": "AA"}, {"kty": "RSA", "kid": "rsa", "e": "AQAB", "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}"#;
+    const SIGNED: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    const SIGNATURE: &str = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+
+    #[test]
+    fn rs256_as_in_the_rfc() {
+        let keys = Jwks::parse(JWKS.as_bytes()).expect("a JWKS");
+        let key = keys.find(Some("rsa")).expect("the key");
+        let signature = BASE64.decode(SIGNATURE).expect("base64");
+        assert!(key.verifies("RS256", SIGNED.as_bytes(), &signature));
+        assert!(!key.verifies("ES256", SIGNED.as_bytes(), &signature), "the key decides the algorithm");
+        assert!(!key.verifies("RS256", &SIGNED.as_bytes()[1..], &signature));
+        assert!(keys.find(Some("other")).is_none());
+        assert!(keys.find(None).is_some(), "the only one that can be used");
+    }
+}

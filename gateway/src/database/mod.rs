@@ -2,6 +2,7 @@
 
 mod breaker;
 mod connect;
+mod outcome;
 mod parameter;
 mod pool;
 mod run;

@@ -88,6 +88,11 @@ impl Pool {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Makes its connections.
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// Its numbers.
     pub fn state(&self) -> PoolState {
         PoolState {

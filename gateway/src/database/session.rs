@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::outcome;
 use super::pool::{Caller, Lease, Pool};
 use crate::problem::{Problem, lost};
 
@@ -69,21 +70,19 @@ impl Session {
     /// The failure, or that of the commit.
     pub async fn finish<T>(mut self, result: Result<T, Problem>) -> Result<T, Problem> {
         let Some(mut lease) = self.lease.take() else { return result };
-        let end = match (&result, &self.begin) {
+        let ended = match (&result, &self.begin) {
             (Err(problem), _) if problem.connection_lost => return result,
-            (_, None) => "",
-            (Ok(_), Some(_)) => "COMMIT",
-            (Err(_), Some(_)) => "ROLLBACK",
+            (_, None) => Ok(()),
+            (Ok(_), Some(begin)) if begin.contains("READ ONLY") => execute(&lease, "COMMIT").await,
+            (Ok(_), Some(_)) => outcome::commit(lease.client(), self.pool.connector()).await,
+            (Err(_), Some(_)) => execute(&lease, "ROLLBACK").await,
         };
-        if !end.is_empty() {
-            let ended = lease.client().batch_execute(end).await.map_err(Problem::from);
-            // A commit that the server refused (a deferred constraint) has ended the transaction, too.
-            if let Err(problem) = ended {
-                if !problem.connection_lost {
-                    lease.end();
-                }
-                return result.and(Err(problem));
+        // A commit that the server refused (a deferred constraint) has ended the transaction, too.
+        if let Err(problem) = ended {
+            if !problem.connection_lost {
+                lease.end();
             }
+            return result.and(Err(problem));
         }
         if self.restore && lease.restore().await.is_err() {
             return result;
@@ -91,4 +90,8 @@ impl Session {
         lease.end();
         result
     }
+}
+
+async fn execute(lease: &Lease, statement: &str) -> Result<(), Problem> {
+    lease.client().batch_execute(statement).await.map_err(Problem::from)
 }

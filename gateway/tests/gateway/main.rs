@@ -7,6 +7,7 @@ mod paths;
 mod random;
 mod reads;
 mod server;
+mod tls;
 mod transactions;
 mod writes;
 

@@ -68,7 +68,16 @@ impl Server {
         let mut supervisor = Command::new("sh");
         supervisor.args(["-c", SUPERVISE, "sh"]).arg(server.get_program()).args(server.get_args());
         supervisor.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-p", &port.to_string()]);
-        supervisor.args(["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=32MB", "-c", "fsync=off"]);
+        supervisor.args([
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "shared_buffers=32MB",
+            "-c",
+            "fsync=off",
+            "-c",
+            "synchronous_commit=local",
+        ]);
         supervisor.env("DIR", &folder).current_dir(&folder);
         supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let supervisor = supervisor.spawn().expect("a shell");
@@ -84,6 +93,39 @@ impl Server {
             std::thread::sleep(Duration::from_millis(50));
         }
         Self { port, folder, _supervisor: supervisor }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Turns TLS on, and demands a client certificate for this database's gateway over TCP.
+    pub async fn with_tls(&self, certificates: &Path, database: &str) {
+        let data = self.folder.join("data");
+        for (from, to) in [("ca.crt", "root.crt"), ("server.crt", "server.crt"), ("server.key", "server.key")] {
+            let text = std::fs::read(certificates.join(from)).expect("a file");
+            std::fs::write(data.join(to), text).expect("a file");
+        }
+        let owner =
+            std::fs::metadata(&data).map(|found| std::os::unix::fs::MetadataExt::uid(&found)).expect("the folder");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(data.join("server.key"), mode).expect("the key's mode");
+        for file in ["root.crt", "server.crt", "server.key"] {
+            std::os::unix::fs::chown(data.join(file), Some(owner), None).expect("the file's owner");
+        }
+        let lines =
+            format!("hostssl {database} {database}_gateway all cert\nhost {database} {database}_gateway all reject\n");
+        let access = std::fs::read_to_string(data.join("pg_hba.conf")).expect("a file");
+        std::fs::write(data.join("pg_hba.conf"), format!("{lines}{access}")).expect("a file");
+        let root = self.connect("postgres", "postgres").await;
+        for statement in [
+            "ALTER SYSTEM SET ssl = on",
+            "ALTER SYSTEM SET ssl_ca_file = 'root.crt'",
+            "SELECT pg_reload_conf(), pg_sleep(0.5)",
+        ] {
+            root.batch_execute(statement).await.expect(statement);
+        }
     }
 
     /// Connects as a role.

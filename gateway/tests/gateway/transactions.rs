@@ -126,3 +126,43 @@ async fn conflicts_are_told() {
     let second = gateway.write("PATCH", "/counters?name=eq.one", &[("txn-id", &ids[1])], json!({"value": 3})).await;
     assert_eq!((second.status, second.json()["code"].as_str()), (409, Some("40001")));
 }
+
+/// Ends the connection that commits in this database, once it waits.
+async fn end_the_commit(gateway: &Gateway, database: &str) {
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}' AND application_name = 'servicedb-gateway' \
+         AND (wait_event = 'SyncRep' OR wait_event = 'PgSleep')"
+    );
+    for _ in 0..200 {
+        if !gateway.admin.query(&end, &[]).await.expect("an answer").is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nothing waits in its commit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_truth_about_a_lost_commit() {
+    let schema = format!(
+        "{SCHEMA}
+         CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.id = 71 THEN PERFORM pg_sleep(20); END IF; RETURN NULL; END$$;
+         CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON actors DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slowly();
+         ALTER DATABASE truth SET synchronous_commit = on"
+    );
+    let gateway = Gateway::start("truth", &schema, json!({})).await;
+    // Ended while deferred triggers run: nothing is written, and the answer says so.
+    let insert = gateway.write("POST", "/actors", &[], json!({"id": 71, "name": "lost"}));
+    let (lost, ()) = tokio::join!(insert, end_the_commit(&gateway, "truth"));
+    assert_eq!((lost.status, lost.json()["code"].as_str()), (503, Some("SDB405")), "{lost:?}");
+    assert_eq!(gateway.get("/actors/71").await.status, 404);
+    // Ended while it waits for a standby: it is committed, and the answer is as if nothing had happened.
+    gateway.admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.expect("a setting");
+    gateway.admin.batch_execute("SELECT pg_reload_conf(), pg_sleep(0.5)").await.expect("a reload");
+    let insert = gateway.write("POST", "/actors", &[], json!({"id": 72, "name": "kept"}));
+    let (kept, ()) = tokio::join!(insert, end_the_commit(&gateway, "truth"));
+    gateway.admin.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.expect("a setting");
+    gateway.admin.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    assert_eq!(kept.status, 201, "{kept:?} {}", gateway.log());
+    assert_eq!(gateway.get("/actors/72").await.status, 200);
+}

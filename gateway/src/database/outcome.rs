@@ -1,0 +1,77 @@
+//! What became of a commit whose answer was lost.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::connect::Connector;
+use crate::catalog::SETTINGS;
+use crate::problem::Problem;
+
+/// How long the database is asked.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// The transaction and the timeline, read before the commit. A transaction id says nothing on another timeline: it can
+/// have been given out again there.
+const MARK: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \
+                    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
+
+/// A transaction that is about to commit.
+#[derive(Debug, Clone)]
+struct Mark {
+    id: String,
+    timeline: String,
+}
+
+/// Commits. If the answer is lost, the database is asked what became of it.
+///
+/// # Errors
+/// The server's, and 503 or 409 about a commit that was lost or whose outcome is not known.
+pub(super) async fn commit(client: &Client, connector: &Connector) -> Result<(), Problem> {
+    // Sent together, so that the mark costs no round trip. If it fails, the server has rolled back.
+    let (mark, commit) = futures::future::join(client.simple_query(MARK), client.batch_execute("COMMIT")).await;
+    let mark = mark.map_err(Problem::from).map(|messages| read(&messages));
+    match (mark, commit.map_err(Problem::from)) {
+        (Ok(_), Ok(())) => Ok(()),
+        (Err(problem), Ok(())) => Err(problem),
+        (Ok(Some(mark)), Err(problem)) if problem.connection_lost => asked(connector, &mark, problem).await,
+        (_, Err(problem)) => Err(problem),
+    }
+}
+
+/// Nothing, if the transaction has written nothing.
+fn read(messages: &[SimpleQueryMessage]) -> Option<Mark> {
+    messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(Mark { id: row.get(0)?.to_owned(), timeline: row.get(1)?.to_owned() }),
+        _ => None,
+    })
+}
+
+async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) -> Result<(), Problem> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        match status(connector, mark).await {
+            Ok(Some(status)) if status == "committed" => return Ok(()),
+            Ok(Some(status)) if status == "aborted" => {
+                let mut problem =
+                    Problem::unavailable("SDB405", "the connection to the database was lost, and nothing was written");
+                problem.connection_lost = true;
+                return Err(problem);
+            }
+            // Another timeline, or an id of long ago.
+            Ok(None) => break,
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    Err(unknown)
+}
+
+/// Nothing, if this server cannot know.
+async fn status(connector: &Connector, mark: &Mark) -> Result<Option<String>, Problem> {
+    let client = connector.connect(SETTINGS).await?;
+    let question = "SELECT CASE WHEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) = $1 \
+                    THEN pg_catalog.pg_xact_status($2::pg_catalog.text::pg_catalog.xid8) END";
+    Ok(client.query_one(question, &[&mark.timeline, &mark.id]).await?.get(0))
+}
