@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 
 use crate::database::PoolState;
+use crate::request::{Operator, TextForm};
 
 /// How many requests are remembered.
 const RECENT: usize = 1_000;
@@ -180,19 +181,22 @@ pub fn pattern(query: &str) -> String {
             "limit" | "offset" => "$".to_owned(),
             key if ["and", "or"].contains(&key.rsplit('.').next().unwrap_or(key)) => "$".to_owned(),
             _ => {
-                let words: Vec<&str> = value.split('.').collect();
-                let operators = words.iter().take_while(|word| **word == "not").count() + 1;
-                let kept = words[..operators.min(words.len())].join(".");
-                if words.len() > operators && kept.chars().all(|c| c.is_ascii_alphabetic() || ".()".contains(c)) {
-                    format!("{kept}.$")
-                } else {
-                    "$".to_owned()
-                }
+                // Only what is an operator: anything else may be a value.
+                let (nots, rest) = match value.strip_prefix("not.") {
+                    Some(rest) => ("not.", rest),
+                    None => ("", value.as_ref()),
+                };
+                let name = rest.split(['.', '(']).next().unwrap_or_default();
+                if is_operator(name) { format!("{nots}{name}.$") } else { "$".to_owned() }
             }
         };
         format!("{key}={kept}")
     };
     form_urlencoded::parse(query.as_bytes()).map(pair).collect::<Vec<_>>().join("&")
+}
+
+fn is_operator(name: &str) -> bool {
+    ["in", "is"].contains(&name) || Operator::named(name).is_some() || TextForm::named(name).is_some()
 }
 
 #[cfg(test)]
@@ -201,7 +205,9 @@ mod tests {
 
     #[test]
     fn a_pattern_has_no_value() {
-        let found = pattern("select=a,b&age=gte.18&name=not.ilike.*smith*&or=(a.eq.secret,b.eq.2)&limit=5");
-        assert_eq!(found, "select=a,b&age=gte.$&name=not.ilike.$&or=$&limit=$");
+        let found = pattern(
+            "select=a,b&age=gte.18&name=not.ilike.*smith*&or=(a.eq.secret,b.eq.2)&limit=5&argument=secret.text&word=secret",
+        );
+        assert_eq!(found, "select=a,b&age=gte.$&name=not.ilike.$&or=$&limit=$&argument=$&word=$");
     }
 }

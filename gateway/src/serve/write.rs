@@ -159,15 +159,17 @@ pub async fn create(
         resolution: write.prefer.resolution,
         defaults,
     };
-    // One object has a place, which its key tells.
-    let one = !accepted.array && !write.table.primary_key.is_empty();
-    let returning = write.returning().or_else(|| one.then(|| write.key_query()));
+    let returning = write.returning();
     let statement = sql::insert(catalog, write.table, &insert, returning.as_ref(), write.media.form)?;
     let found = write.run(session, &statement).await?;
     let mut reply = write.reply(&statement, &found, StatusCode::CREATED, StatusCode::CREATED)?;
-    let row = found.rows.first().filter(|_| one && write.media.form == Form::Json);
-    if let Some(id) = row.and_then(|(row, _)| id_of(write.table, row)) {
-        reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
+    // One object has a place. Its key is in what was returned, or else in the body: asking for it here would need a right
+    // to read, which a caller that only creates may not have.
+    if !accepted.array && !write.table.primary_key.is_empty() && write.media.form != Form::Csv {
+        let row = found.rows.first().map_or(text, |(row, _)| row.as_str());
+        if let Some(id) = id_of(write.table, row) {
+            reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
+        }
     }
     if write.prefer.count.is_some() {
         reply.header(header::CONTENT_RANGE, &format!("*/{}", found.affected));

@@ -70,6 +70,13 @@ async fn the_database_enforces_each_callers_rights() {
     for (token, id) in [(&app, 1), (&reader, 2), (&app, 1)] {
         assert_eq!(gateway.send(token, "GET", "/secrets?select=id", &[], None).await.ok(), json!([{"id": id}]));
     }
+    // A caller may create what it may not read.
+    let drop_box = "CREATE TABLE drop_box (id int PRIMARY KEY, note text); GRANT INSERT ON drop_box TO rights_reader";
+    gateway.admin.batch_execute(drop_box).await.expect("a table");
+    let dropped =
+        gateway.send(&reader, "POST", "/drop_box", &[], Some(json!({"id": 1, "note": "x"}).to_string())).await;
+    assert_eq!((dropped.status, dropped.header("location")), (201, "/api/db/drop_box/1"), "{dropped:?}");
+    assert_eq!(gateway.send(&reader, "GET", "/drop_box", &[], None).await.status, 403);
     // The login cannot take a role that it was not given, whatever the settings say.
     let ghost = gateway.send(&gateway.token("shop/ghost"), "GET", "/actors", &[], None).await;
     assert_eq!(ghost.status, 503, "{ghost:?}");

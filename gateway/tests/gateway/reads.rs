@@ -335,3 +335,19 @@ async fn a_large_answer_streams() {
     let small = gateway.get("/notes?select=id&order=id&limit=2").await;
     assert_eq!(small.header("content-length"), small.text.len().to_string());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_of_100_mib_does_not_lie_in_memory() {
+    let gateway = Gateway::start("memory", SCHEMA, json!({})).await;
+    gateway
+        .admin
+        .batch_execute("INSERT INTO notes (body) SELECT repeat(md5(n::text), 1000) FROM generate_series(1, 3300) n")
+        .await
+        .expect("rows");
+    let before = gateway.memory();
+    let (length, last) = gateway.drain("/notes?select=body").await;
+    assert!(length > 100 << 20 && last == b']', "{length}");
+    let after = gateway.memory();
+    println!("{before} KiB before, {after} KiB at most");
+    assert!(after < 64 << 10, "{after} KiB at most, {before} before");
+}

@@ -302,6 +302,33 @@ impl Gateway {
         Answer { status, headers, text: response.text().await.expect("a body") }
     }
 
+    /// Reads an answer as `shop/app` in pieces: its length, and its last byte.
+    pub async fn drain(&self, path: &str) -> (usize, u8) {
+        let request = self.http.get(format!("{}/api/db{path}", self.url)).bearer_auth(self.token("shop/app"));
+        let mut response = request.send().await.expect("an answer");
+        let (mut length, mut last) = (0, 0);
+        while let Some(piece) = response.chunk().await.expect("a piece") {
+            length += piece.len();
+            last = piece.last().copied().unwrap_or(last);
+        }
+        (length, last)
+    }
+
+    /// The most memory that its process ever had, in KiB.
+    pub fn memory(&self) -> u64 {
+        let folder = self.log.parent().expect("a folder").display().to_string();
+        let processes = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok).map(|entry| entry.path());
+        let of = |path: &PathBuf| {
+            let text = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            text.contains(&folder) && text.contains("servicedb-gateway") && !text.starts_with("sh")
+        };
+        let process = processes.into_iter().find(of).expect("the gateway's process");
+        let status = std::fs::read_to_string(process.join("status")).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+    }
+
     /// A read as `shop/app`.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(&self.token("shop/app"), "GET", path, &[], None).await

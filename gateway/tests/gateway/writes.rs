@@ -16,7 +16,7 @@ fn pointers(answer: &Answer) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn create_change_and_remove() {
     let gateway = Gateway::start("writes", SCHEMA, json!({})).await;
-    let created = gateway.write("POST", "/notes", &[], json!({"body": "first"})).await;
+    let created = gateway.write("POST", "/notes", &[("prefer", "return=headers-only")], json!({"body": "first"})).await;
     assert_eq!(
         (created.status, created.text.as_str(), created.header("location")),
         (201, "", "/api/db/notes/1"),
