@@ -72,7 +72,8 @@ impl Client {
                 };
                 loop {
                     id -= 1;
-                    let written = run(&connection, &format!("INSERT INTO notes VALUES ({id}, 'x')"));
+                    let insert = format!("INSERT INTO notes VALUES ({id}, 'x')");
+                    let written = run(&connection, &insert);
                     let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), written).await else { break };
                     {
                         let mut longest = found.lock().expect("the longest");
