@@ -56,7 +56,7 @@ async fn with_bloat(sandbox: &Sandbox, rows: u32) {
     drop(connection);
     until("the server has counted the dead rows", SOON, || async {
         let counted = "SELECT n_dead_tup > 1000 FROM pg_stat_user_tables WHERE relname = 'visits'";
-        if psql(sandbox, counted).await == "t" { Ok(()) } else { Err("not yet") }
+        if psql(sandbox, counted).await == "t" { Ok(()) } else { Err("not yet".to_owned()) }
     })
     .await;
 }
@@ -161,7 +161,7 @@ fn a_window_that_ends_breaks_a_rebuild_off_and_the_next_leaves_no_invalid_index(
             .await;
         until("the copy is there", SOON, || async {
             let found = psql(&sandbox, "SELECT count(*) FROM pg_index WHERE NOT indisvalid").await;
-            if found == "0" { Err("no copy") } else { Ok(()) }
+            if found == "0" { Err("no copy".to_owned()) } else { Ok(()) }
         })
         .await;
         // The window is over.
