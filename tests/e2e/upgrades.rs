@@ -74,10 +74,11 @@ impl Client {
                     id -= 1;
                     let written = run(&connection, &format!("INSERT INTO notes VALUES ({id}, 'x')"));
                     let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), written).await else { break };
-                    let mut longest = found.lock().expect("the longest");
-                    *longest = longest.max(last.elapsed());
+                    {
+                        let mut longest = found.lock().expect("the longest");
+                        *longest = longest.max(last.elapsed());
+                    }
                     last = Instant::now();
-                    drop(longest);
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
