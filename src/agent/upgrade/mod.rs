@@ -156,7 +156,8 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
     loop {
         let current = desired::first(&mut state).await;
         match part(current.upgrade.as_deref(), &environment.pod) {
-            Part::Rehearse(upgrade) if !upgrade.is_back() && reporter.upgrade(&upgrade.id).is_none() => {
+            // Not again by an agent that was killed afterwards: it would keep the primary busy while it is to stop.
+            Part::Rehearse(upgrade) if upgrade.stage == Stage::Rehearse && reporter.upgrade(&upgrade.id).is_none() => {
                 let mut changes = state.clone();
                 let rehearsed = async {
                     reporter.leads().await;
