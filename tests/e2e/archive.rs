@@ -10,8 +10,8 @@ use servicedb::api::ServiceDatabase;
 use servicedb::contract::pod::VOLUME;
 
 use crate::harness::{
-    Cluster, READY, SOON, Sandbox, Writer, condition, describe, plugin, pod_uid, shared, store, then_restore, until,
-    with_notes,
+    Cluster, READY, SOON, Sandbox, Writer, condition, database, describe, plugin, pod_uid, shared, store, then_restore,
+    until, with_notes,
 };
 
 const PGBACKREST: &str = "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db";
@@ -68,31 +68,40 @@ fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
     shared("archive", async |sandbox| then_restore(outage(&sandbox), store::scale(&sandbox, 1)).await);
 }
 
+/// A database whose volume is one of its own, and small.
+async fn small(sandbox: &Sandbox) {
+    let spec = json!({
+        "storage": {"size": "512Mi", "storageClassName": "growable"},
+        "backup": {"store": "main", "whenVolumeFills": "StopWrites"},
+    });
+    sandbox.create(database("small", spec)).await;
+    sandbox.ready("small", READY).await;
+    sandbox.condition("small", "ContinuousArchiving", "True", "Archiving", READY).await;
+}
+
 /// While WAL waits for a store that is away, a volume that fills makes sessions read-only, and room lets them write.
-async fn writes_stop_and_resume(sandbox: &Arc<Sandbox>, primary: &str) {
-    let decide = async |what: &str| {
-        let change = json!({"spec": {"backup": {"whenVolumeFills": what}}});
-        sandbox.patch::<ServiceDatabase>("shop", &change).await;
-    };
-    decide("StopWrites").await;
+async fn writes_stop_and_resume(sandbox: &Sandbox) {
+    let pod = "small-db-0";
+    exec(sandbox, pod, "psql -XqAtc 'SELECT pg_switch_wal()'").await;
+    sandbox.condition("small", "ContinuousArchiving", "False", "ArchivingFailed", READY).await;
     // Less than a tenth of the volume is left, and more than a twentieth.
     let fill = format!(
         "cd {VOLUME} && size=$(df --output=size -B1 . | tail -1) && free=$(df --output=avail -B1 . | tail -1) \
          && fallocate -l $((free - size / 100 * 8)) ballast"
     );
-    exec(sandbox, primary, &fill).await;
-    let told = sandbox.condition("shop", "Ready", "False", "WritesStopped", SOON).await;
+    exec(sandbox, pod, &fill).await;
+    let told = sandbox.condition("small", "Ready", "False", "WritesStopped", SOON).await;
     assert!(told.message.contains("store main") && told.message.contains("spec.storage.size"), "{}", told.message);
     let read_only = "psql -XqAtc 'SHOW default_transaction_read_only'";
-    assert_eq!(exec(sandbox, primary, read_only).await, "on");
-    exec(sandbox, primary, &format!("rm {VOLUME}/ballast")).await;
-    sandbox.ready("shop", SOON).await;
-    assert_eq!(exec(sandbox, primary, read_only).await, "off");
-    decide("GiveUpArchive").await;
+    assert_eq!(exec(sandbox, pod, read_only).await, "on");
+    exec(sandbox, pod, &format!("rm {VOLUME}/ballast")).await;
+    sandbox.ready("small", SOON).await;
+    assert_eq!(exec(sandbox, pod, read_only).await, "off");
 }
 
 async fn outage(sandbox: &Arc<Sandbox>) {
     with_notes(sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
+    small(sandbox).await;
     let writer = Writer::start(sandbox.clone(), "shop");
     writer.goes_on(20).await;
     let first = sandbox.primary("shop").await;
@@ -115,8 +124,7 @@ async fn outage(sandbox: &Arc<Sandbox>) {
     writer.goes_on(20).await;
     let found = sandbox.get("shop").await;
     assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
-    writes_stop_and_resume(sandbox, &second).await;
-    writer.goes_on(20).await;
+    writes_stop_and_resume(sandbox).await;
     // The primary fails with segments that only its volume has as waiting.
     let before = pod_uid(sandbox, &second).await;
     let at_once = DeleteParams::default().grace_period(0);
