@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::agent::archive;
 use crate::api::{MaintenanceAction, MaintenanceItem};
 use crate::contract::maintenance::Tasks;
 
@@ -196,10 +197,12 @@ pub struct Room {
 pub fn lacks_room(size: &Size, room: Option<Room>) -> Option<String> {
     let room = room?;
     let needed = u64::try_from(size.needed).unwrap_or_default().saturating_mul(2);
-    (room.free < needed.saturating_add(room.size / 10)).then(|| {
+    let kept = archive::room(room.size);
+    (room.free < needed.saturating_add(kept)).then(|| {
         format!(
-            "a rebuild needs {} MiB beside a tenth of the volume, and {} MiB are free: raise spec.storage.size",
+            "a rebuild needs {} MiB beside the {} MiB that are kept free, and {} MiB are free: raise spec.storage.size",
             needed >> 20,
+            kept >> 20,
             room.free >> 20
         )
     })
