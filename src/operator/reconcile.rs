@@ -23,9 +23,9 @@ use super::restores::{bootstrap, in_place};
 use super::status::condition::ConditionState;
 use super::status::{Findings, publish};
 use super::validate::validate;
-use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
+use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::backoff::jittered;
 
 /// Requeue interval for state that no watch reports.
@@ -57,6 +57,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     }
 
     // 4. Validate.
+    let none: Box<ServiceDatabaseStatus> = Box::default();
+    let recorded: &ServiceDatabaseStatus = resource.status.as_ref().unwrap_or(&none);
     let mut findings = Findings {
         resource: &resource,
         options: &context.options,
@@ -73,9 +75,9 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
         instances: None,
         pooler: None,
-        backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
-        maintenance: maintenance::State::recorded(&resource.status.clone().unwrap_or_default()),
-        in_place: in_place::State::recorded(&resource.status.clone().unwrap_or_default()),
+        backups: backups::State::recorded(recorded),
+        maintenance: Box::new(maintenance::State::recorded(recorded)),
+        in_place: in_place::State::recorded(recorded),
         now: context.now(),
     };
     let mut database = match validate(&resource, &context.options) {

@@ -358,8 +358,9 @@ fn ready(
 }
 
 /// The maintenance; absent while nothing is known of it.
-fn maintenance(findings: &Findings<'_>) -> Option<MaintenanceStatus> {
-    Some(findings.maintenance.status.clone()).filter(|status| *status != MaintenanceStatus::default())
+fn maintenance(findings: &Findings<'_>) -> Option<Box<MaintenanceStatus>> {
+    let status = &findings.maintenance.status;
+    (*status != MaintenanceStatus::default()).then(|| Box::new(status.clone()))
 }
 
 /// What the first instance restored in place of an empty database.
