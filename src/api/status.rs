@@ -82,7 +82,7 @@ pub struct ServiceDatabaseStatus {
 
     /// The maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maintenance: Option<MaintenanceStatus>,
+    pub maintenance: Option<Box<MaintenanceStatus>>,
 
     /// The pooler; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -123,7 +123,7 @@ pub struct Report {
     pub capacity: Option<Capacity>,
     /// Of the leader: the maintenance; absent before what is due was read, and from an agent that reads nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maintenance: Option<MaintenanceReport>,
+    pub maintenance: Option<Box<MaintenanceReport>>,
     /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,

@@ -229,14 +229,14 @@ fn maintain(
     choice: &Choice<'_>,
     beside: &Beside,
     findings: &Findings<'_>,
-) -> maintenance::State {
-    let mut state = maintenance::decide(&maintenance::Known {
+) -> Box<maintenance::State> {
+    let mut state = Box::new(maintenance::decide(&maintenance::Known {
         declared: &database.maintenance,
-        recorded: findings.maintenance.clone(),
-        report: observed.primary().and_then(|primary| primary.report.as_ref()?.maintenance.as_ref()),
+        recorded: &findings.maintenance,
+        report: observed.primary().and_then(|primary| primary.report.as_ref()?.maintenance.as_deref()),
         hindrance: beside.hindrance(),
         now: findings.now,
-    });
+    }));
     let situation = &choice.situation;
     let follows = |pod: &DatabasePod| pod.revision.as_deref() == situation.revision;
     let is_finished = situation.revision.is_some()

@@ -24,9 +24,9 @@ use super::status::condition::ConditionState;
 use super::status::{Findings, publish};
 use super::upgrades;
 use super::validate::validate;
-use crate::api::ServiceDatabase;
 use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
+use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::backoff::jittered;
 
 /// Requeue interval for state that no watch reports.
@@ -58,6 +58,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     }
 
     // 4. Validate.
+    let none: Box<ServiceDatabaseStatus> = Box::default();
+    let recorded: &ServiceDatabaseStatus = resource.status.as_ref().unwrap_or(&none);
     let mut findings = Findings {
         resource: &resource,
         options: &context.options,
@@ -74,10 +76,10 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
         instances: None,
         pooler: None,
-        backups: backups::State::recorded(&resource.status.clone().unwrap_or_default()),
-        maintenance: maintenance::State::recorded(&resource.status.clone().unwrap_or_default()),
-        in_place: in_place::State::recorded(&resource.status.clone().unwrap_or_default()),
-        upgrade: Box::new(upgrades::State::recorded(&resource.status.clone().unwrap_or_default())),
+        backups: backups::State::recorded(recorded),
+        maintenance: Box::new(maintenance::State::recorded(recorded)),
+        in_place: in_place::State::recorded(recorded),
+        upgrade: Box::new(upgrades::State::recorded(recorded)),
         now: context.now(),
     };
     let mut database = match validate(&resource, &context.options) {

@@ -38,7 +38,7 @@ fn text(resource: &ServiceDatabase, now: Timestamp) -> String {
         let _ = writeln!(text, "Window:    none: nothing is done unless it is requested (--now)");
     }
     let default = MaintenanceStatus::default();
-    let status = resource.status.as_ref().and_then(|status| status.maintenance.as_ref()).unwrap_or(&default);
+    let status = resource.status.as_ref().and_then(|status| status.maintenance.as_deref()).unwrap_or(&default);
     if let Some(until) = &status.open_until {
         let _ = writeln!(text, "Open:      until {}", until.0);
     }

@@ -37,7 +37,7 @@ async fn set(sandbox: &Sandbox, spec: Value) {
 }
 
 fn maintenance(database: &ServiceDatabase) -> MaintenanceStatus {
-    database.status.as_ref().and_then(|status| status.maintenance.clone()).unwrap_or_default()
+    database.status.as_ref().and_then(|status| status.maintenance.as_deref().cloned()).unwrap_or_default()
 }
 
 async fn psql(sandbox: &Sandbox, sql: &str) -> String {

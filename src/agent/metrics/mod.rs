@@ -140,7 +140,7 @@ impl Metrics {
         let Some(followed) = self.0.followed.get() else { return families };
         let capacity = followed.capacity.borrow().clone();
         families.extend(capacity.iter().flat_map(|capacity| capacity::families(capacity)));
-        families.extend(maintenance::families(report.maintenance.as_ref(), &followed.maintenance.borrow()));
+        families.extend(maintenance::families(report.maintenance.as_deref(), &followed.maintenance.borrow()));
         families
     }
 

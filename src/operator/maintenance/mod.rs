@@ -37,7 +37,7 @@ pub struct Known<'a> {
     /// The declared maintenance.
     pub declared: &'a Declared,
     /// What status has.
-    pub recorded: State,
+    pub recorded: &'a State,
     /// What the primary's agent reports; none without a primary, and from an agent that knows no maintenance.
     pub report: Option<&'a MaintenanceReport>,
     /// What excludes any work now.
@@ -60,7 +60,7 @@ pub struct State {
 impl State {
     /// The state in status.
     pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
-        Self { status: status.maintenance.clone().unwrap_or_default(), ..Self::default() }
+        Self { status: status.maintenance.as_deref().cloned().unwrap_or_default(), ..Self::default() }
     }
 
     /// The rollout that a window began, and that is not finished.
@@ -221,7 +221,7 @@ mod tests {
         hindrance: Option<&str>,
     ) -> State {
         let hindrance = hindrance.map(str::to_owned);
-        decide(&Known { declared, recorded, report, hindrance, now: at(now) })
+        decide(&Known { declared, recorded: &recorded, report, hindrance, now: at(now) })
     }
 
     const BEFORE: &str = "2026-11-28T12:00:00Z";

@@ -51,7 +51,8 @@ pub struct Findings<'a> {
     /// The backups.
     pub backups: backups::State,
     /// The maintenance.
-    pub maintenance: maintenance::State,
+    /// On the heap, as the future of a reconcile must fit on the stack of a thread.
+    pub maintenance: Box<maintenance::State>,
     /// The restore in place.
     pub in_place: in_place::State,
     /// The major upgrade.

@@ -385,8 +385,9 @@ fn ready(
 }
 
 /// The maintenance; absent while nothing is known of it.
-fn maintenance(findings: &Findings<'_>) -> Option<MaintenanceStatus> {
-    Some(findings.maintenance.status.clone()).filter(|status| *status != MaintenanceStatus::default())
+fn maintenance(findings: &Findings<'_>) -> Option<Box<MaintenanceStatus>> {
+    let status = &findings.maintenance.status;
+    (*status != MaintenanceStatus::default()).then(|| Box::new(status.clone()))
 }
 
 /// The major version of the data: the primary's, or the pinned one.

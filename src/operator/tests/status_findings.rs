@@ -89,7 +89,7 @@ impl Scene {
             declared: self.declared.as_ref(),
             drift: self.drift.clone(),
             backups: self.backups.clone(),
-            maintenance: maintenance::State::recorded(&self.resource.status.clone().unwrap_or_default()),
+            maintenance: Box::new(maintenance::State::recorded(&self.resource.status.clone().unwrap_or_default())),
             in_place: in_place::State::default(),
             upgrade: Box::default(),
             pooler: None,
