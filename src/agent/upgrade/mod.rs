@@ -5,25 +5,25 @@
 
 mod build;
 mod private;
+mod room;
 mod switch;
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::archive;
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::report::Reporter;
 use super::restore::in_place::Start;
-use super::volume;
 use crate::api::names::PostgresNames;
 use crate::contract::desired::Desired;
-use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_KEPT, PGDATA_REMOVING, SOCKET_DIR, VOLUME};
+use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_KEPT, PGDATA_REMOVING, SOCKET_DIR};
 use crate::contract::upgrade::{Rehearsed, Stage, Upgrade, UpgradeReport, UpgradeState};
 use crate::files;
 use crate::postgres::{immune, servers};
 use crate::restore::control;
+use room::{has_room, size_of};
 
 /// The pause between two attempts to write to the volume or to the API server.
 const RETRY: Duration = Duration::from_secs(2);
@@ -248,28 +248,6 @@ async fn until_full() -> String {
             return problem;
         }
     }
-}
-
-/// Whether the volume has room for so many bytes.
-fn has_room(bytes: u64) -> Result<(), String> {
-    let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
-    let size = volume::size().map_err(|error| format!("the volume: {error}"))?;
-    let spare = archive::room(size);
-    if free >= bytes.saturating_add(spare) {
-        return Ok(());
-    }
-    Err(format!(
-        "the volume has {free} bytes free, and an upgrade needs {bytes} bytes for a copy of the data beside it and {spare} \
-         for WAL of the running database: set a larger spec.storage.size"
-    ))
-}
-
-/// The size of a data directory on its volume, in bytes.
-async fn size_of(folder: &Path) -> Result<u64, String> {
-    let output = tokio::process::Command::new("du").args(["--summarize", "--block-size=1"]).arg(folder).output().await;
-    let output = output.map_err(|error| format!("du: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).ok_or_else(|| format!("du: {text:?}"))
 }
 
 /// Upgrades a copy of the running database.

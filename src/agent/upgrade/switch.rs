@@ -11,7 +11,8 @@ use kube::api::{Patch, PatchParams};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::json;
 
-use super::{build, has_room, size_of};
+use super::build;
+use super::room::{has_room, size_of};
 use crate::agent::environment::Environment;
 use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
