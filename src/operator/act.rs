@@ -74,7 +74,7 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    findings.upgrade = Box::new(upgrade(database, observed, findings));
+    *findings.upgrade = upgrade(database, observed, findings);
     findings.backups.note_upgrade(findings.upgrade.left_at());
     let mut beside = beside(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
