@@ -142,7 +142,7 @@ fn maintained(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> 
     let is_known = run(previous)
         .is_some_and(|before| before.started_at == last.started_at && before.state != RequestState::Running);
     let is_idle = last.message.as_deref().is_some_and(|message| message.starts_with(NOTHING_DONE));
-    (!is_known && !(is_idle && last.state == RequestState::Done)).then(|| Event {
+    (!(is_known || is_idle && last.state == RequestState::Done)).then(|| Event {
         type_: if last.state == RequestState::Done { EventType::Normal } else { EventType::Warning },
         reason: kind::reason::MAINTENANCE_ENDED.to_owned(),
         note: Some(shortened(last.message.unwrap_or_default())),
