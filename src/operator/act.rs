@@ -71,7 +71,7 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    findings.upgrade = Box::new(upgrade(database, observed, findings));
+    *findings.upgrade = upgrade(database, observed, findings);
     findings.backups.note_upgrade(findings.upgrade.left_at());
     let mut choice = Box::pin(choose(context, database, observed, &status, findings)).await?;
     let (before, now) = (status.pooler.as_ref(), findings.now);
