@@ -155,7 +155,8 @@ fn status(object: &Value) -> Value {
         .map(|told| (told["type"].as_str().unwrap_or_default().to_owned(), json!([told["status"], told["reason"]])))
         .collect();
     status["conditions"] = told.into();
-    remove(&mut status, &["observedGeneration"]);
+    // What the leader's agent measures after a while is no end that a fault could change.
+    remove(&mut status, &["observedGeneration", "capacity", "maintenance"]);
     remove(&mut status["credentials"], &["rotatedAt", "oldSessions"]);
     remove(&mut status["certificates"], &["notAfter", "authorityNotAfter"]);
     for record in status["migrations"]["recent"].as_array_mut().into_iter().flatten() {
