@@ -134,7 +134,7 @@ YAML
 
 holds() { kubectl -n "$SPACE" wait --for=condition="$2" "servicedatabase/$1" --timeout=600s; }
 
-sql() { kubectl -n "$SPACE" exec "$1-db-0" -c database -- psql -XAtq -h /run/postgresql -d "$1" -c "$2"; }
+sql() { kubectl -n "$SPACE" exec "$1-db-0" -c database -- psql -XAtq -h /run/postgresql -d "${1//-/_}_db" -c "$2"; }
 
 try_store() {
   local store=$1

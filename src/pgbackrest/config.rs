@@ -20,6 +20,9 @@ const CA: &str = "ca.crt";
 /// In the folder: the key of a service account, which pgBackRest reads from a file.
 const KEY: &str = "key.json";
 
+/// The port of an address that names none.
+const HTTPS: u16 = 443;
+
 /// The configuration's file in its folder.
 const FILE: &str = "pgbackrest.conf";
 
@@ -74,7 +77,7 @@ impl Config<'_> {
             format!("repo1-storage-ca-file={}\n", folder.join(CA).display())
         };
         let passphrase = secrets.passphrase.expose_secret();
-        let (repository, path) = (repository(service, &host, folder, &secrets.keys), &self.place.path);
+        let (repository, path) = (repository(service, (&host, port), folder, &secrets.keys), &self.place.path);
         let (options, database) = (self.options, self.database);
         Some(
             format!(
@@ -102,7 +105,7 @@ log-level-stderr=off
 }
 
 /// The lines that name the service and open it.
-fn repository(service: &Service, host: &str, folder: &Path, keys: &Keys) -> String {
+fn repository(service: &Service, (host, port): (&str, u16), folder: &Path, keys: &Keys) -> String {
     let style = |style: UriStyle| match style {
         UriStyle::Host => "host",
         UriStyle::Path => "path",
@@ -131,7 +134,9 @@ repo1-s3-bucket={bucket}
                 Keys::ServiceAccount(_) => format!("repo1-gcs-key={}\n", folder.join(KEY).display()),
                 _ => "repo1-gcs-key-type=auto\n".to_owned(),
             };
-            format!("repo1-type=gcs\nrepo1-gcs-endpoint={host}\nrepo1-gcs-bucket={}\n{key}", gcs.bucket)
+            // Its port is a part of the endpoint; `repo1-storage-port` has no effect.
+            let endpoint = if port == HTTPS { host.to_owned() } else { format!("{host}:{port}") };
+            format!("repo1-type=gcs\nrepo1-gcs-endpoint={endpoint}\nrepo1-gcs-bucket={}\n{key}", gcs.bucket)
         }
         Service::Azure(azure) => {
             let key = match (keys, azure.key_type) {
@@ -220,6 +225,8 @@ mod tests {
         ] {
             assert!(account.iter().any(|found| found == line), "{line}: {account:?}");
         }
+        let other = serde_json::json!({"gcs": {"bucket": "b", "endpoint": "https://gcs.store.svc:4443"}});
+        assert!(lines(other, Keys::Identity).contains(&"repo1-gcs-endpoint=gcs.store.svc:4443".to_owned()));
         let own = lines(serde_json::json!({"gcs": {"bucket": "b"}}), Keys::Identity);
         assert!(own.contains(&"repo1-gcs-key-type=auto".to_owned()) && !own.iter().any(|line| line.contains("s3")));
         let azure = serde_json::json!({"azure": {"account": "a", "container": "c", "keyType": "sas"}});
