@@ -222,7 +222,7 @@ def measure(machine, arguments):
     rounds = 0
     def complete():
         current = machine.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
-        names = sorted(path.name for path in (machine.work / "data/pg_wal").glob("0" * 8 + "1*") if re.fullmatch("[0-9A-F]{24}", path.name))
+        names = sorted(path.name for path in (machine.work / "data/pg_wal").glob("00000001*") if re.fullmatch("[0-9A-F]{24}", path.name))
         return [name for name in names if first < name < current]
     while len(complete()) < arguments.segments and rounds < 40:
         machine.run("pgbench", "-n", "-c", "4", "-j", "2", "-T", "10", "postgres")
