@@ -73,7 +73,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         credentials: DesiredCredentials::recorded(&observed).unwrap_or_else(DesiredCredentials::first),
         progress: None,
         declared: None,
-        drift: resource.status.as_ref().and_then(|status| status.drift.clone()),
+        drift: recorded.drift.clone(),
         instances: None,
         pooler: None,
         backups: backups::State::recorded(recorded),

@@ -40,8 +40,7 @@ pub async fn call(
     };
     let mut given = pairs(&operation.query, bounds(&config.limits), is_argument)?;
     within(operation, config, &mut given.query)?;
-    let body = if operation.body.is_empty() { b"{}" } else { &operation.body[..] };
-    let text = std::str::from_utf8(body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let text = if operation.body.is_empty() { "{}" } else { operation.text()? };
     let names: Vec<String>;
     let arguments = if reads {
         Call::Pairs(&given.arguments)

@@ -156,6 +156,14 @@ impl Media {
 }
 
 impl Operation {
+    /// The body as text.
+    ///
+    /// # Errors
+    /// If it is not UTF-8.
+    pub fn text(&self) -> Result<&str, Problem> {
+        std::str::from_utf8(&self.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))
+    }
+
     /// The form of the answer.
     ///
     /// # Errors

@@ -149,8 +149,7 @@ pub async fn create(
     write.allows(8, "INSERT")?;
     let defaults = write.prefer.missing == Some(Missing::Default);
     let accepted = check(write.table, &operation.body, Purpose::Create { defaults }, write.pairs.columns.as_deref())?;
-    let text =
-        std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let text = operation.text()?;
     let rows = if accepted.array { text.to_owned() } else { format!("[{text}]") };
     let insert = sql::Insert {
         rows: &rows,
@@ -219,8 +218,7 @@ pub async fn change(
     write.allows(4, "UPDATE")?;
     without_range(&write.pairs.query)?;
     let accepted = check(write.table, &operation.body, Purpose::Change, write.pairs.columns.as_deref())?;
-    let text =
-        std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let text = operation.text()?;
     let (with, without) = (StatusCode::OK, StatusCode::NO_CONTENT);
     if accepted.columns.is_empty() {
         return write.reply(
@@ -288,8 +286,7 @@ pub async fn replace(
     let write = Write::new(catalog, config, operation, collection)?;
     write.allows(4, "UPDATE")?;
     let accepted = check(write.table, &operation.body, Purpose::Replace, None)?;
-    let text =
-        std::str::from_utf8(&operation.body).map_err(|_| Problem::request("PGRST102", "the body is not UTF-8"))?;
+    let text = operation.text()?;
     if id_of(write.table, text).is_some_and(|given| given != path(id)) {
         return Err(Problem::request("SDB111", "the body has another key than the path"));
     }

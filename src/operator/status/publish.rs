@@ -160,7 +160,7 @@ fn upgraded(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Op
     (before != Some((upgrade.phase, upgrade.to))).then(|| Event {
         type_: if upgrade.phase == UpgradePhase::Failed { EventType::Warning } else { EventType::Normal },
         reason: kind::reason::UPGRADE_ADVANCED.to_owned(),
-        note: Some(upgrade.message.clone().unwrap_or_default().chars().take(LONGEST_NOTE).collect()),
+        note: Some(shortened(upgrade.message.clone().unwrap_or_default())),
         action: "Upgrade".to_owned(),
         secondary: None,
     })
