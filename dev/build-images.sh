@@ -13,9 +13,11 @@ folder=$PROFILE targets=(--bins)
 # Into this folder regardless of CARGO_TARGET_DIR, and from there to the folder for images and users.
 programs() {
   cargo build --profile "$PROFILE" --locked "${targets[@]}" --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
+  # By itself: both in one build would have the features of either's libraries.
+  cargo build --profile "$PROFILE" --locked -p servicedb-gateway --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
   mkdir -p "$ROOT/target/programs"
   local program
-  for program in servicedb kubectl-servicedb; do
+  for program in servicedb kubectl-servicedb servicedb-gateway; do
     # Copied and renamed: a running program keeps its file.
     strip -o "$ROOT/target/programs/.$program.new" "$ROOT/target/$folder/$program"
     mv -f "$ROOT/target/programs/.$program.new" "$ROOT/target/programs/$program"
@@ -28,8 +30,8 @@ step "cargo build --profile $PROFILE" programs
 
 if [[ -n ${CONTEXT:-} ]]; then
   # A cluster of yours pulls images from a registry of yours.
-  echo "existing cluster: push $IMAGE_REPOSITORY/operator:$IMAGE_TAG and $IMAGE_REPOSITORY/postgres:$IMAGE_TAG to where it can pull them (docker build --build-arg PROGRAM=target/programs/servicedb --target operator|postgres .)"
+  echo "existing cluster: push $IMAGE_REPOSITORY/operator:$IMAGE_TAG, $IMAGE_REPOSITORY/postgres:$IMAGE_TAG and $IMAGE_REPOSITORY/gateway:$IMAGE_TAG to where it can pull them (docker build --build-arg PROGRAM=target/programs/servicedb --build-arg GATEWAY=target/programs/servicedb-gateway --target operator|postgres|gateway .)"
   exit 0
 fi
 lock
-./images.sh operator postgres client
+./images.sh operator postgres gateway client

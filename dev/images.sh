@@ -67,8 +67,8 @@ image() {
     bud --build-arg "BASE=$BASE_IMAGE" --build-arg PROGRAM=target/programs/servicedb --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
     ;;
   gateway)
-    [[ -x $ROOT/target/release/servicedb-gateway ]] || fail "target/release/servicedb-gateway is missing: cargo build --release -p servicedb-gateway"
-    bud --build-arg "BASE=$BASE_IMAGE" --target gateway -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
+    [[ -x $ROOT/target/programs/servicedb-gateway ]] || fail "target/programs/servicedb-gateway is missing: make images builds it"
+    bud --build-arg "BASE=$BASE_IMAGE" --build-arg GATEWAY=target/programs/servicedb-gateway --target gateway -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
     ;;
   postgres-trixie)
     tag=$IMAGE_REPOSITORY/postgres:trixie

@@ -47,6 +47,7 @@ YAML
   local -a set=(
     --set "image.repository=$IMAGE_REPOSITORY/operator,image.tag=$IMAGE_TAG"
     --set "postgres.images.17=$IMAGE_REPOSITORY/postgres:$IMAGE_TAG,postgres.images.18=$IMAGE_REPOSITORY/postgres:$IMAGE_TAG"
+    --set "gateway.image=$IMAGE_REPOSITORY/gateway:$IMAGE_TAG"
     --set "vault.address=$address"
     --set-string "podAnnotations.servicedb\.dev/image=$(image_id)"
   )

@@ -113,6 +113,8 @@ pub mod reason {
         SWITCHING_OVER = "SwitchingOver";
         /// Fewer instances are ready than declared.
         INSTANCES_NOT_READY = "InstancesNotReady";
+        /// No pod of the data gateway serves.
+        GATEWAY_NOT_READY = "GatewayNotReady";
         /// No pod of the pooler serves.
         POOLER_NOT_READY = "PoolerNotReady";
         /// A transaction in the pooler did not end in time, and a planned change was put off.

@@ -20,6 +20,7 @@ use super::ServiceDatabase;
 pub(crate) const EMBEDDED: &[&[&str]] = &[
     &["spec", "backup", "resources"],
     &["spec", "clients", "[]", "podSelector"],
+    &["spec", "gateway", "resources"],
     &["spec", "migrations", "resources"],
     &["spec", "pooler", "resources"],
     &["spec", "resources"],
@@ -74,6 +75,7 @@ fn complete(root: &mut JSONSchemaProps) {
     for path in [
         &["spec", "resources"][..],
         &["spec", "backup", "resources"],
+        &["spec", "gateway", "resources"],
         &["spec", "migrations", "resources"],
         &["spec", "pooler", "resources"],
     ] {

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod conditions;
 pub mod crd;
 pub mod format;
+pub mod gateway;
 pub mod maintenance;
 pub mod migrations;
 pub mod names;
@@ -22,6 +23,7 @@ pub mod version;
 
 pub use clients::{AccessMode, AccessSpec, ClientSpec, GrantSpec, Privilege, UndeclaredRights};
 pub use format::MigrationFormat;
+pub use gateway::{GatewaySpec, GatewayStatus};
 pub use maintenance::{
     MaintenanceAction, MaintenanceDone, MaintenanceItem, MaintenanceRun, MaintenanceSpec, MaintenanceStatus,
     MaintenanceWindow, ReindexSpec, WindowRollout,

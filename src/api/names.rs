@@ -234,6 +234,22 @@ impl Names {
         self.with("pooler-tls")
     }
 
+    /// The data gateway: its Deployment, Service, ServiceAccount, ConfigMap, NetworkPolicy and
+    /// PodDisruptionBudget.
+    pub fn gateway(&self) -> String {
+        self.with("gateway")
+    }
+
+    /// The Secret with the gateway's certificates.
+    pub fn gateway_tls_secret(&self) -> String {
+        self.with("gateway-tls")
+    }
+
+    /// The host name of the gateway, as clients use it.
+    pub fn gateway_host(&self) -> String {
+        format!("{}.{}.svc", self.gateway(), self.namespace)
+    }
+
     /// The host name of a pooler, as clients use it.
     pub fn pooler_host(&self, pooler: &str) -> String {
         format!("{pooler}.{}.svc", self.namespace)
@@ -379,6 +395,9 @@ impl PostgresNames {
     pub const POOLER: &'static str = "servicedb_pooler";
     /// The function that returns a login's verifier to the pooler, in the database `postgres`.
     pub const POOLER_FUNCTION: &'static str = "servicedb.pooler_verifier";
+    /// The login of the data gateway, by client certificate: it has no rights, and may become the roles of
+    /// the clients that call it.
+    pub const GATEWAY: &'static str = "servicedb_gateway";
     /// The schema of the migrations' ledger, which the application cannot write.
     pub const LEDGER_SCHEMA: &'static str = "servicedb";
     /// The schema of extensions whose scripts must not use a tenant's objects. It belongs to the

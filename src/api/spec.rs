@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::clients::{ClientSpec, UndeclaredRights};
+use super::gateway::GatewaySpec;
 use super::maintenance::MaintenanceSpec;
 use super::migrations::MigrationsSpec;
 use super::nulls::null_as_default;
@@ -203,6 +204,10 @@ pub struct ServiceDatabaseSpec {
     /// Connection pooling, in pods of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooler: Option<PoolerSpec>,
+
+    /// The data gateway: the database over HTTP, in pods of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewaySpec>,
 
     /// Backups, if the installation has a store for them.
     #[serde(default)]

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gateway::GatewayStatus;
 use super::maintenance::MaintenanceStatus;
 use super::nulls::null_as_default;
 use super::pooler::PoolerStatus;
@@ -87,6 +88,9 @@ pub struct ServiceDatabaseStatus {
     /// The pooler; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooler: Option<PoolerStatus>,
+    /// The data gateway; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayStatus>,
 
     /// The certificates and their authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -86,6 +86,9 @@ pub struct Desired {
     /// The pooler; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooler: Option<Pooler>,
+    /// The data gateway; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Gateway>,
     /// The clients that have a login of their own. The leader's agent refuses the logins of all
     /// others, and removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -130,6 +133,15 @@ pub struct Pooler {
     pub host: String,
 }
 
+/// The data gateway, as agents need to know it: its role may log in, and become the roles of its callers. Those of
+/// clients with a login of their own are known from [`Desired::clients`].
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    /// Whether a client that shares the application's login calls it.
+    pub shared: bool,
+}
+
 /// A backup Job, as agents need to know it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -172,6 +184,7 @@ impl Desired {
             system_identifier: None,
             authorities: None,
             pooler: None,
+            gateway: None,
             clients: Vec::new(),
             client_rules: Rules::default(),
             archive: None,

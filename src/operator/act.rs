@@ -16,6 +16,7 @@ use super::context::Context;
 use super::context::error::Error;
 use super::credentials::vault_sync::Prepared;
 use super::credentials::{binding, vault_sync};
+use super::gateway;
 use super::instances::situation::Restoring;
 use super::instances::{
     self, Decision, Members, Situation, Template, admission, eviction, given_up, growth, patroni_state,
@@ -101,6 +102,7 @@ pub async fn act(
     Box::pin(apply(context, database, observed, (prepared, long_work), &choice, &mut volumes, &mut failures)).await?;
     Box::pin(pooler.apply(context, database, (findings.certificates.is_some(), findings.now), &mut failures)).await;
     findings.pooler = Some(pooler);
+    Box::pin(serve_gateway(context, database, observed, findings, &mut failures)).await?;
     if failures.is_unanswered() {
         return failures.first();
     }
@@ -134,6 +136,21 @@ pub async fn act(
         Some(Stage::Hold | Stage::Switch) => Box::pin(migrations::stop(context, database)).await?,
     }
     failures.first()
+}
+
+/// The data gateway. What is wrong with it stands in status, and affects nothing else.
+async fn serve_gateway(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    findings: &mut Findings<'_>,
+    failures: &mut Failures,
+) -> Result<(), Error> {
+    let before = findings.resource.status.as_ref().and_then(|status| status.gateway.as_ref());
+    let mut gateway = gateway::look(context, database, observed, before, findings.now).await?;
+    gateway.apply(context, database, (findings.certificates.is_some(), findings.now), failures).await;
+    findings.gateway = Some(Box::new(gateway));
+    Ok(())
 }
 
 /// Vault's objects and the certificates. Only objects that were read are recorded as observed: Secrets expire,

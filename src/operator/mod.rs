@@ -18,6 +18,7 @@ mod backups;
 mod context;
 mod credentials;
 mod cron;
+mod gateway;
 mod held;
 mod instances;
 mod lifecycle;

@@ -76,6 +76,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         drift: recorded.drift.clone(),
         instances: None,
         pooler: None,
+        gateway: None,
         backups: backups::State::recorded(recorded),
         maintenance: Box::new(maintenance::State::recorded(recorded)),
         in_place: in_place::State::recorded(recorded),

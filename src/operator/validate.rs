@@ -18,9 +18,9 @@ use crate::api::names::{
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
-    Approval, BackupType, Baseline, ClientSpec, ImageSource, MigrationFormat, MigrationSource, MigrationsSpec,
-    Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase, StorageSpec, ToolSource,
-    UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
+    Approval, BackupType, Baseline, ClientSpec, GatewaySpec, ImageSource, MigrationFormat, MigrationSource,
+    MigrationsSpec, Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase,
+    StorageSpec, ToolSource, UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -34,6 +34,7 @@ use crate::operator::apply::quantity;
 use crate::operator::backups::schedule::Schedule;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::spec as clients;
+use crate::operator::gateway::spec as gateway;
 use crate::operator::maintenance;
 use crate::operator::maintenance::windows::Windows;
 use crate::operator::pooler::spec as pooler;
@@ -124,6 +125,8 @@ pub struct Database {
     pub upgrade: Option<UpgradeRequest>,
     /// The pooler.
     pub pooler: Option<PoolerSpec>,
+    /// The data gateway.
+    pub gateway: Option<GatewaySpec>,
     /// The generation of the resource: a failed attempt for it is not repeated.
     pub generation: i64,
 }
@@ -280,6 +283,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         maintenance: maintenance(resource)?,
         upgrade: upgrade_request(resource),
         pooler: pooler::check(spec).map_err(invalid)?,
+        gateway: gateway::check(spec, options).map_err(invalid)?,
         generation: resource.metadata.generation.unwrap_or_default(),
     })
 }

@@ -168,6 +168,16 @@ pub enum Command {
         /// The ServiceDatabase.
         name: String,
     },
+    /// Show the data gateway: whether it serves, its address, its callers, and a first request to
+    /// copy.
+    Gateway {
+        /// The ServiceDatabase.
+        name: String,
+        /// Print a token of this client's ServiceAccount that the gateway accepts for ten minutes,
+        /// and nothing else.
+        #[arg(long, value_name = "CLIENT")]
+        token: Option<String>,
+    },
     /// Back the database up now, and follow it to its end.
     Backup {
         /// The ServiceDatabase.

@@ -12,6 +12,7 @@ mod check;
 mod confirm;
 mod connection;
 mod drift;
+mod gateway;
 mod maintenance;
 mod migrations;
 mod pooler;
@@ -83,6 +84,7 @@ pub async fn run() -> ExitCode {
         Command::VerifyBackup { name, timeout } => {
             backup::run(&args.connection, &name, backup::Request::Verification, Duration::from_secs(timeout)).await
         }
+        Command::Gateway { name, token } => gateway::run(&args.connection, &name, token.as_deref()).await,
         Command::Pooler { name } => pooler::run(&args.connection, &name).await,
         Command::Backups { name } => backup::list(&args.connection, &name).await,
         Command::Restore { name, target, timeline, yes, timeout } => {

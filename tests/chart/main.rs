@@ -23,6 +23,7 @@ vault:
     MIIB
     -----END CERTIFICATE-----
 postgres: {imagePullSecrets: [registry]}
+gateway: {image: ''}
 imagePullSecrets: [{name: registry}]
 metrics:
   serviceMonitor: {enabled: true}

@@ -22,6 +22,10 @@
   value: {{ join "," $images | quote }}
 - name: SERVICEDB_OPERATOR_IMAGE
   value: {{ include "servicedb.image" . | quote }}
+{{- with .Values.gateway.image }}
+- name: SERVICEDB_GATEWAY_IMAGE
+  value: {{ . | quote }}
+{{- end }}
 - name: SERVICEDB_IMAGE_PULL_POLICY
   value: {{ .Values.image.pullPolicy }}
 {{- with .Values.postgres.imagePullSecrets }}

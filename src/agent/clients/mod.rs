@@ -1,6 +1,7 @@
 //! Clients that have a login of their own: the leader keeps their roles, their rights and their credentials, and removes
-//! those that are no longer declared.
+//! those that are no longer declared. The data gateway's login, which becomes any of them, is kept beside them.
 
+pub mod gateway;
 pub mod rights;
 pub mod roles;
 pub mod sessions;
@@ -75,7 +76,7 @@ impl Clients {
             let pause = async {
                 match wait {
                     // Without clients nothing changes by itself.
-                    Some(_) if is_tidy => std::future::pending().await,
+                    Some(_) if is_tidy && desired.gateway.is_none() => std::future::pending().await,
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => backoff.wait().await,
                 }
@@ -106,6 +107,7 @@ impl Clients {
         }
         let again_in = roles::remove(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await?;
         roles::admit(client, &names, &desired.clients).await?;
+        gateway::keep(client, SOCKET_DIR, &names, (desired.gateway, &desired.clients)).await?;
         // The rights first: a service that reads its record can work. A failure of one keeps no login back.
         *is_tidy &= desired.clients.is_empty() && again_in.is_none();
         let (rights, mut complete) = if *is_tidy {

@@ -139,7 +139,7 @@ fn local(environment: &Environment, major: u16, leaving: bool) -> Value {
 /// `+role` matches its members, so a rotation changes nothing here.
 fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
-    let pooler = PostgresNames::POOLER;
+    let (pooler, gateway) = (PostgresNames::POOLER, PostgresNames::GATEWAY);
     let (database, app, owner, clients) = (&names.database, names.app(), names.owner(), names.clients());
     let monitor = PostgresNames::MONITOR;
     let (reader, maintainer) = (PostgresNames::READER, PostgresNames::MAINTAINER);
@@ -156,6 +156,9 @@ fn hba(names: &PostgresNames) -> Vec<String> {
         format!("hostssl postgres {rewinder} all cert"),
         format!("hostssl postgres {pooler} all cert"),
         format!("host all {pooler} all reject"),
+        // Before the lines of the groups: it is a member of its callers' roles.
+        format!("hostssl \"{database}\" {gateway} all cert"),
+        format!("host all {gateway} all reject"),
         format!("hostssl \"{database}\" +\"{app}\" all scram-sha-256"),
         format!("hostssl \"{database}\" +\"{owner}\" all scram-sha-256"),
         format!("hostssl \"{database}\" +\"{clients}\" all scram-sha-256"),

@@ -40,6 +40,8 @@ pub struct Context {
     pub options: Options,
     /// The cluster's own uid, the uid of its namespace kube-system: records in Vault have it.
     pub cluster_uid: String,
+    /// The issuer of the cluster's ServiceAccount tokens, once it was read.
+    pub issuer: OnceCell<String>,
     /// Vault's authority, PEM, for the pods.
     pub vault_ca: VaultCa,
     /// The database pods, trimmed: a store for each watched namespace, or one for all.

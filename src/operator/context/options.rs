@@ -76,7 +76,10 @@ pub struct Options {
     /// The image of this binary, for migration Jobs.
     #[arg(long, env = "SERVICEDB_OPERATOR_IMAGE")]
     pub operator_image: String,
-    /// The pull policy of both.
+    /// The image of the data gateway; without one no database has a gateway.
+    #[arg(long, env = "SERVICEDB_GATEWAY_IMAGE")]
+    pub gateway_image: Option<String>,
+    /// The pull policy of all of them.
     #[arg(long, env = "SERVICEDB_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     pub image_pull_policy: String,
     /// Names of pull Secrets, which must exist in each database's namespace.

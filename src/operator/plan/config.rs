@@ -85,6 +85,10 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
             let names = database.names();
             desired::Pooler { host: names.pooler_host(&names.pooler()) }
         }),
+        gateway: database.gateway.as_ref().map(|_| {
+            let shared = database.clients.iter().any(|client| client.own().is_none());
+            desired::Gateway { shared }
+        }),
         clients: clients::declared(database, &credentials.clients),
         client_rules: database.client_rules,
         archive: database.archive.clone(),

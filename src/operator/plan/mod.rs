@@ -5,6 +5,7 @@ mod access;
 pub mod backup;
 pub mod config;
 pub mod drift;
+pub mod gateway;
 mod inputs;
 pub mod job;
 pub mod migration;

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
-use super::{backup, pooler};
+use super::{backup, gateway, pooler};
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::pod::{AGENT_PORT, BACKUP_PORT, PATRONI_PORT, POSTGRES_PORT};
 use crate::operator::apply::object::Planned;
@@ -54,8 +54,9 @@ pub fn policy(database: &Database, options: &Options, backup_runs: bool) -> Plan
     let direct = database.clients.iter().filter(|client| client.direct || database.pooler.is_none());
     let clients = direct.filter_map(|client| client.pod_selector.as_ref());
     let mut postgres = vec![members.clone(), migrator];
-    if database.pooler.is_some() {
-        let pods = json!({"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": pooler::COMPONENT}});
+    let fronts = [(database.pooler.is_some(), pooler::COMPONENT), (database.gateway.is_some(), gateway::COMPONENT)];
+    for (_, component) in fronts.into_iter().filter(|(declared, _)| *declared) {
+        let pods = json!({"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": component}});
         postgres.push(json!({"podSelector": pods}));
     }
     postgres.extend(clients.map(|selector| json!({"podSelector": selector})));

@@ -3,7 +3,6 @@
 pub mod gate;
 mod observe;
 pub mod spec;
-pub mod tls;
 
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::instances::Decision;
 use super::observe::Observation;
 use super::plan;
 use super::status::condition::{ConditionState, seconds};
+use super::tls::front::{self, Front};
 use super::validate::Database;
 use crate::api::conditions::reason;
 use crate::api::{HoldStatus, PoolerStatus};
@@ -56,8 +56,8 @@ impl State {
         }
         let objects = plan::pooler::objects(database, &context.options, self.hold.as_ref());
         failures.note(match database.pooler {
-            Some(_) => tls::ensure(context, database, certified, now).await,
-            None => tls::remove(context, database).await,
+            Some(_) => front::ensure(context, database, Front::Pooler, certified, now).await,
+            None => front::remove(context, database, Front::Pooler).await,
         });
         failures.apply_all(context, &database.owner, &objects).await;
         if !failures.has_conflict() {

@@ -7,7 +7,7 @@ use crate::api::{PoolMode, PoolerSpec, ServiceDatabaseSpec};
 const DEFAULT_MAX_CONNECTIONS: i64 = 100;
 /// Connections to an instance that are not the pooler's: three for superusers, the agent's, those of
 /// replicas, migrations and backups, and some for clients that connect directly.
-const OTHER_CONNECTIONS: i64 = 15;
+pub const OTHER_CONNECTIONS: i64 = 15;
 /// Connections of a pooler's pod for the look-up of logins, and for its look at the server.
 const LOOKUPS: i64 = 4;
 
@@ -40,10 +40,8 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
     if pooler.replicas && spec.instances < 2 {
         return Err("spec.pooler.replicas needs at least two instances: spec.instances is 1".to_owned());
     }
-    let declared = spec.postgres.parameters.get("max_connections").and_then(|value| value.trim().parse::<i64>().ok());
-    let maximum = declared.unwrap_or(DEFAULT_MAX_CONNECTIONS);
-    let (pods, each) = (i64::from(pooler.instances) + 1, i64::from(pooler.pool_size) + LOOKUPS);
-    let (wanted, room) = (pods * each, maximum - OTHER_CONNECTIONS);
+    let (maximum, wanted) = (max_connections(spec), connections(spec));
+    let (pods, room) = (i64::from(pooler.instances) + 1, maximum - OTHER_CONNECTIONS);
     if wanted > room {
         return Err(format!(
             "spec.pooler.poolSize is {size}, and the pods could open {wanted} connections together: {pods} pods (one \
@@ -56,6 +54,18 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
         ));
     }
     Ok(Some(pooler.clone()))
+}
+
+/// `max_connections`, as declared or by default.
+pub fn max_connections(spec: &ServiceDatabaseSpec) -> i64 {
+    let declared = spec.postgres.parameters.get("max_connections").and_then(|value| value.trim().parse::<i64>().ok());
+    declared.unwrap_or(DEFAULT_MAX_CONNECTIONS)
+}
+
+/// The connections that all pods of the pooler could open together, one of them being replaced; 0 without one.
+pub fn connections(spec: &ServiceDatabaseSpec) -> i64 {
+    let of = |pooler: &PoolerSpec| (i64::from(pooler.instances) + 1) * (i64::from(pooler.pool_size) + LOOKUPS);
+    spec.pooler.as_ref().map_or(0, of)
 }
 
 /// Whether PgBouncer starts with a value: all parameters that a spec may set are numbers, but these.

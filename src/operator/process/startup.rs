@@ -75,6 +75,7 @@ async fn start(options: Options) -> Result<ExitCode, String> {
     let cluster_uid = cluster_uid(&client).await?;
     let context = Arc::new(Context {
         cluster_uid,
+        issuer: OnceCell::new(),
         clock: Arc::new(Timestamp::now),
         vault_names: RwLock::default(),
         reporter: Reporter { controller: "servicedb".to_owned(), instance: Some(options.pod_name.clone()) },

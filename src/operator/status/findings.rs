@@ -10,6 +10,7 @@ use crate::api::{DriftStatus, PendingRollout, ServiceDatabase};
 use crate::operator::backups;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
+use crate::operator::gateway;
 use crate::operator::instances::situation::Decision;
 use crate::operator::maintenance;
 use crate::operator::migrations::progress::{Declared, Progress};
@@ -59,6 +60,8 @@ pub struct Findings<'a> {
     pub upgrade: Box<upgrades::State>,
     /// The pooler; none if it was not read.
     pub pooler: Option<pooler::State>,
+    /// The data gateway; none if it was not read.
+    pub gateway: Option<Box<gateway::State>>,
     /// The decision about the instances; none if none was made.
     pub instances: Option<InstancesFindings>,
     /// Now.

@@ -126,6 +126,10 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             Some(pooler) => pooler.status.clone(),
             None => previous.pooler,
         },
+        gateway: match &findings.gateway {
+            Some(gateway) => gateway.status.clone(),
+            None => previous.gateway,
+        },
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.binding.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
@@ -358,6 +362,9 @@ fn ready(
         };
     }
     if let Some(trouble) = findings.pooler.as_ref().and_then(|pooler| pooler.trouble.as_ref()) {
+        return trouble.clone();
+    }
+    if let Some(trouble) = findings.gateway.as_ref().and_then(|gateway| gateway.trouble.as_ref()) {
         return trouble.clone();
     }
     // Declared as synchronous, but commits are on one volume only.

@@ -80,6 +80,7 @@ pub fn options() -> Options {
         "--vault-address=https://vault.vault.svc:8200",
         "--postgres-images=17=registry.example/servicedb-postgres:1.0",
         "--operator-image=registry.example/servicedb:1.0",
+        "--gateway-image=registry.example/servicedb-gateway:1.0",
         STORES,
     ];
     CommandLine::parse_from(arguments).options

@@ -17,6 +17,7 @@ mod deletion;
 mod drift;
 mod faults;
 pub mod fixtures;
+mod gateway;
 mod leader;
 mod memory_vault;
 mod migrations;

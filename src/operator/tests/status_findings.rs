@@ -93,6 +93,7 @@ impl Scene {
             in_place: in_place::State::default(),
             upgrade: Box::default(),
             pooler: None,
+            gateway: None,
             instances: self.volumes.clone().map(|state| InstancesFindings {
                 decision: Decision::default(),
                 pending: None,

@@ -541,6 +541,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
         options: options(),
         clock: Arc::new(move || clock.now()),
         cluster_uid: "uid-of-kube-system".to_owned(),
+        issuer: tokio::sync::OnceCell::new(),
         vault_ca: VaultCa::fixed("the authority of Vault"),
         pods: vec![pods.clone()],
         pods_filled: tokio::sync::OnceCell::new(),

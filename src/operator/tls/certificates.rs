@@ -34,6 +34,8 @@ pub enum Subject {
     Server,
     /// The pooler, as its clients know it: the names of its Services.
     Pooler,
+    /// The data gateway, as its callers know it: the names of its Service.
+    Gateway,
     /// A client that logs in to PostgreSQL as this role, or to Patroni's REST API.
     Client(&'static str),
 }
@@ -69,6 +71,7 @@ pub fn leaf(names: &Names, subject: &Subject, authority: &Pair, now: Timestamp) 
     let (common_name, hosts, usage) = match subject {
         Subject::Server => (names.base(), server_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
         Subject::Pooler => (names.pooler(), pooler_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
+        Subject::Gateway => (names.gateway(), gateway_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
         Subject::Client(name) => ((*name).to_owned(), Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
     };
     let mut parameters = CertificateParams::new(hosts)?;
@@ -131,11 +134,19 @@ fn server_hosts(names: &Names) -> Vec<String> {
 }
 
 fn pooler_hosts(names: &Names) -> Vec<String> {
-    let services = [names.pooler(), names.replicas_pooler()];
+    hosts_of(names, &[names.pooler(), names.replicas_pooler()])
+}
+
+fn gateway_hosts(names: &Names) -> Vec<String> {
+    hosts_of(names, &[names.gateway()])
+}
+
+/// The names of Services, and `localhost` for a port that is forwarded.
+fn hosts_of(names: &Names, services: &[String]) -> Vec<String> {
     let hosts = services.iter().flat_map(|service| {
         ["", ".svc", ".svc.cluster.local"].map(|suffix| format!("{service}.{}{suffix}", names.namespace))
     });
-    hosts.chain(services.clone()).chain(["localhost".to_owned()]).collect()
+    hosts.chain(services.iter().cloned()).chain(["localhost".to_owned()]).collect()
 }
 
 fn validity(parameters: &mut CertificateParams, now: Timestamp, lifetime: SignedDuration) {

@@ -3,4 +3,5 @@
 pub mod authority;
 pub mod certificates;
 pub mod certify;
+pub mod front;
 pub mod served;

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
 use crate::api::{
-    BackupStatus, CredentialsStatus, DeletionPolicy, Endpoints, MigrationsStatus, PendingRollout, PoolerStatus,
-    RequestStatus, ServiceDatabase, UpgradeStatus,
+    BackupStatus, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus, MigrationsStatus, PendingRollout,
+    PoolerStatus, RequestStatus, ServiceDatabase, UpgradeStatus,
 };
 use crate::contract::report::{Phase, Report, Trouble};
 use crate::plugin::psql::is_ready;
@@ -44,6 +44,7 @@ pub struct Overview {
     pub volumes: Vec<Volume>,
     pub credentials: Option<CredentialsStatus>,
     pub pooler: Option<PoolerStatus>,
+    pub gateway: Option<GatewayStatus>,
     pub backup: Option<BackupStatus>,
     pub migrations: Option<MigrationsStatus>,
     pub rollout: Option<PendingRollout>,
@@ -140,6 +141,7 @@ impl Overview {
             credentials: status.credentials,
             migrations: status.migrations,
             pooler: status.pooler,
+            gateway: status.gateway,
             backup: status.backup,
             rollout: status.rollout,
             upgrade: status.upgrade,

@@ -56,6 +56,10 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
             lines.add("", &format!("{replicas} (replicas)"));
         }
     }
+    if let Some(gateway) = &overview.gateway {
+        let (ready, url) = (gateway.instances.as_deref(), gateway.url.as_deref());
+        lines.add("Gateway", &format!("{} pods ready, {}", ready.unwrap_or_default(), url.unwrap_or_default()));
+    }
     if let Some(pooler) = &overview.pooler {
         for (n, line) in poolers(overview, pooler, now).iter().enumerate() {
             lines.add(if n == 0 { "Pooler" } else { "" }, line);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::entries::{VerifiedCertificates, VerifiedVault};
 use super::{Cache, lock};
 use crate::operator::credentials::role_ids::RoleIds;
+use crate::operator::tls::front::Front;
 use crate::vault::VaultError;
 
 /// How long a health result of Vault is valid for all reconciles: longer than the probe's interval.
@@ -141,19 +142,24 @@ impl Cache {
         self.known(uid, |entries| entries.credentials.certificates = None);
     }
 
-    /// Whether the pooler's certificates were recently observed.
-    pub fn pooler_certificates_recorded(&self, uid: &str) -> bool {
-        self.known(uid, |entries| entries.credentials.pooler.is_some_and(|at| at.elapsed() < self.lifetime))
+    /// Whether the certificates of the pods in front of a database were recently observed.
+    pub fn front_certificates_recorded(&self, uid: &str, front: Front) -> bool {
+        let is_recent = |at: &Instant| at.elapsed() < self.lifetime;
+        self.known(uid, |entries| entries.credentials.fronts.get(&front).is_some_and(is_recent))
     }
 
-    /// Records that the pooler's certificates are in the desired state.
-    pub fn record_pooler_certificates(&self, uid: &str) {
-        self.with(uid, |entries| entries.credentials.pooler = Some(Instant::now()));
+    /// Records that these certificates are in the desired state.
+    pub fn record_front_certificates(&self, uid: &str, front: Front) {
+        self.with(uid, |entries| {
+            entries.credentials.fronts.insert(front, Instant::now());
+        });
     }
 
-    /// Invalidates the observation of the pooler's certificates.
-    pub fn invalidate_pooler_certificates(&self, uid: &str) {
-        self.known(uid, |entries| entries.credentials.pooler = None);
+    /// Invalidates the observation of these certificates.
+    pub fn invalidate_front_certificates(&self, uid: &str, front: Front) {
+        self.known(uid, |entries| {
+            entries.credentials.fronts.remove(&front);
+        });
     }
 
     /// Whether `pending` was observed with this generation.

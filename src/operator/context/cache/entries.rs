@@ -6,6 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::operator::credentials::role_ids::RoleIds;
+use crate::operator::tls::front::Front;
 
 /// Namespace, kind and name of an object.
 pub type ObjectKey = (String, String, String);
@@ -56,8 +57,8 @@ pub struct Credentials {
     pub certificates: Option<VerifiedCertificates>,
     /// The certificates that kubelets were last prompted to update, and when.
     pub prompted: Option<(String, Instant)>,
-    /// When the pooler's certificates were observed.
-    pub pooler: Option<Instant>,
+    /// When the certificates of the pods in front of the database were observed.
+    pub fronts: BTreeMap<Front, Instant>,
     pub pending: Option<i64>,
     /// The same, by client with a login of its own.
     pub client_pending: BTreeMap<String, i64>,

@@ -1,41 +1,74 @@
-//! The pooler's certificates: for its clients, and for its login to PostgreSQL. The database's authority signs
-//! both; they are in a Secret of their own, since pooler pods need no other.
+//! The certificates of the pods in front of a database, the pooler and the gateway: for their clients, and for their
+//! login to PostgreSQL. The database's authority signs both; each of the two has a Secret of its own, since its pods need
+//! no other.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::api::names::PostgresNames;
+use super::certificates::{self, LEAF_LIFETIME, Pair, Subject};
+use super::served::AUTHORITY;
+use crate::api::names::{Names, PostgresNames};
 use crate::operator::apply::delete;
 use crate::operator::apply::object::{Ownership, Planned};
 use crate::operator::apply::secrets::{self, Content, OPAQUE, Wanted};
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
-use crate::operator::tls::certificates::{self, LEAF_LIFETIME, Pair, Subject};
-use crate::operator::tls::served::AUTHORITY;
 use crate::operator::validate::Database;
 
 /// Certificates are renewed when less than this is left.
 const RENEWED_BEFORE: SignedDuration = SignedDuration::from_secs(LEAF_LIFETIME.as_secs() / 3);
 
-/// The keys of the Secret: certificate and key of each.
-const LEAVES: [(&str, &str, Subject); 2] = [
-    ("server.crt", "server.key", Subject::Pooler),
-    ("pooler.crt", "pooler.key", Subject::Client(PostgresNames::POOLER)),
-];
+/// Pods in front of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Front {
+    /// The pooler's.
+    Pooler,
+    /// The data gateway's.
+    Gateway,
+}
+
+impl Front {
+    fn secret(self, names: &Names) -> String {
+        match self {
+            Self::Pooler => names.pooler_tls_secret(),
+            Self::Gateway => names.gateway_tls_secret(),
+        }
+    }
+
+    /// The keys of the Secret: certificate and key of each.
+    fn leaves(self) -> [(&'static str, &'static str, Subject); 2] {
+        match self {
+            Self::Pooler => [
+                ("server.crt", "server.key", Subject::Pooler),
+                ("pooler.crt", "pooler.key", Subject::Client(PostgresNames::POOLER)),
+            ],
+            Self::Gateway => [
+                ("server.crt", "server.key", Subject::Gateway),
+                ("gateway.crt", "gateway.key", Subject::Client(PostgresNames::GATEWAY)),
+            ],
+        }
+    }
+}
 
 /// Maintains the Secret. `changed` is whether the authority was looked at in this reconcile: it may have changed.
 ///
 /// # Errors
 /// If a Secret belongs to another owner, or the API server refuses.
-pub async fn ensure(context: &Context, database: &Database, changed: bool, now: Timestamp) -> Result<(), Error> {
+pub async fn ensure(
+    context: &Context,
+    database: &Database,
+    front: Front,
+    changed: bool,
+    now: Timestamp,
+) -> Result<(), Error> {
     let (client, owner, uid) = (&context.client, &database.owner, &database.owner.uid);
-    if !changed && context.cache.pooler_certificates_recorded(uid) {
+    if !changed && context.cache.front_certificates_recorded(uid, front) {
         return Ok(());
     }
     let names = database.names();
-    let (ca_secret, tls_secret, own) = (names.ca_secret(), names.tls_secret(), names.pooler_tls_secret());
+    let (ca_secret, tls_secret, own) = (names.ca_secret(), names.tls_secret(), front.secret(names));
     let (authority, served, live) = tokio::try_join!(
         secrets::read(client, owner, &ca_secret, &AUTHORITY),
         secrets::read(client, owner, &tls_secret, &Ownership::Controlled),
@@ -48,9 +81,9 @@ pub async fn ensure(context: &Context, database: &Database, changed: bool, now: 
     };
     // While the authority is lost, the present certificates serve on.
     let (Some(signer), Some(trusted)) = (signer(), text(&served, "ca.crt")) else { return Ok(()) };
-    if !live.as_ref().is_some_and(|live| is_valid(live, &signer, &trusted, now)) {
+    if !live.as_ref().is_some_and(|live| is_valid(live, front, &signer, &trusted, now)) {
         let mut content = Content::from([("ca.crt", trusted)]);
-        for (certificate, key, subject) in &LEAVES {
+        for (certificate, key, subject) in &front.leaves() {
             let pair = certificates::leaf(names, subject, &signer, now)?;
             content.insert(certificate, pair.certificate.into());
             content.insert(key, pair.key);
@@ -65,11 +98,11 @@ pub async fn ensure(context: &Context, database: &Database, changed: bool, now: 
         };
         secrets::write(client, owner, &wanted, live.as_ref()).await?;
     }
-    context.cache.record_pooler_certificates(uid);
+    context.cache.record_front_certificates(uid, front);
     Ok(())
 }
 
-fn is_valid(live: &Secret, signer: &Pair, trusted: &SecretString, now: Timestamp) -> bool {
+fn is_valid(live: &Secret, front: Front, signer: &Pair, trusted: &SecretString, now: Timestamp) -> bool {
     let trusts = secrets::text(live, "ca.crt").is_some_and(|held| held.expose_secret() == trusted.expose_secret());
     let leaf = |certificate: &str, key: &str| {
         let certificate = secrets::text(live, certificate)?.expose_secret().to_owned();
@@ -78,15 +111,15 @@ fn is_valid(live: &Secret, signer: &Pair, trusted: &SecretString, now: Timestamp
         let signed = certificates::is_signed_by(&pair.certificate, &signer.certificate);
         Some(lasts && signed && certificates::belong_together(&pair))
     };
-    trusts && LEAVES.iter().all(|(certificate, key, _)| leaf(certificate, key).unwrap_or(false))
+    trusts && front.leaves().iter().all(|(certificate, key, _)| leaf(certificate, key).unwrap_or(false))
 }
 
 /// Removes the Secret.
 ///
 /// # Errors
 /// Any error of the API server.
-pub async fn remove(context: &Context, database: &Database) -> Result<(), Error> {
-    let named = Planned::new::<Secret>(&database.owner, database.names().pooler_tls_secret(), json!({}));
-    context.cache.invalidate_pooler_certificates(&database.owner.uid);
+pub async fn remove(context: &Context, database: &Database, front: Front) -> Result<(), Error> {
+    let named = Planned::new::<Secret>(&database.owner, front.secret(database.names()), json!({}));
+    context.cache.invalidate_front_certificates(&database.owner.uid, front);
     delete(&context.client, &database.owner, &named).await.map(drop)
 }

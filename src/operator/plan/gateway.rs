@@ -1,0 +1,258 @@
+//! The data gateway: its settings, Deployment, Service, ServiceAccount, NetworkPolicy and PodDisruptionBudget.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde_json::{Value, json};
+
+use super::workload::{affinity_to_nodes, container_security, pod_metadata, pod_security};
+use crate::api::names::{LABEL_NAME, PostgresNames};
+use crate::api::{ClientSpec, GatewaySpec};
+use crate::contract::gateway::{
+    GATEWAY_PORT, GRACE_SECONDS, METRICS_PORT, SERVICE_PORT, SETTINGS_DIR, SETTINGS_KEY, TLS_DIR, TRANSACTION_SECONDS,
+    audience,
+};
+use crate::contract::pod::POSTGRES_PORT;
+use crate::operator::apply::object::{Planned, short_hash};
+use crate::operator::context::options::Options;
+use crate::operator::validate::Database;
+
+/// The component of a gateway's pods, in their label.
+pub const COMPONENT: &str = "gateway";
+/// The name of the container.
+const CONTAINER: &str = "gateway";
+const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+/// Label of a gateway's pod: the name of its Deployment.
+const LABEL_GATEWAY: &str = "servicedb.dev/gateway";
+/// Annotation of a pod: the digest of its settings. Other settings are other pods.
+const ANNOTATION_SETTINGS: &str = "servicedb.dev/settings";
+/// Where a pod's ServiceAccount token and the API server's authority are.
+const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The API server's keys that sign ServiceAccount tokens, by a name that every cluster's DNS and certificate have.
+const KEYS: &str = "https://kubernetes.default.svc/openid/v1/jwks";
+
+/// The objects. `issuer` is who issues the tokens of callers.
+pub fn objects(database: &Database, spec: &GatewaySpec, options: &Options, issuer: &str) -> Vec<Planned> {
+    let settings = settings(database, spec, issuer);
+    vec![
+        Planned::new::<ConfigMap>(
+            &database.owner,
+            database.names().gateway(),
+            json!({"data": {SETTINGS_KEY: settings}}),
+        ),
+        service_account(database),
+        policy(database, options),
+        service(database),
+        budget(database).only_if(spec.instances > 1),
+        deployment(database, spec, options, &settings),
+    ]
+}
+
+/// The same objects, to be removed.
+pub fn absent(database: &Database) -> Vec<Planned> {
+    let (owner, name) = (&database.owner, database.names().gateway());
+    let all = [
+        Planned::new::<Deployment>(owner, name.clone(), json!({})),
+        Planned::new::<PodDisruptionBudget>(owner, name.clone(), json!({})),
+        Planned::new::<Service>(owner, name.clone(), json!({})),
+        Planned::new::<NetworkPolicy>(owner, name.clone(), json!({})),
+        Planned::new::<ServiceAccount>(owner, name.clone(), json!({})),
+        Planned::new::<ConfigMap>(owner, name, json!({})),
+    ];
+    all.map(|planned| planned.only_if(false)).into()
+}
+
+/// The file with the gateway's settings, which is JSON and thereby YAML.
+fn settings(database: &Database, spec: &GatewaySpec, issuer: &str) -> String {
+    let names = database.names();
+    let leaf =
+        |name: &str| json!({"certificate": format!("{TLS_DIR}/{name}.crt"), "key": format!("{TLS_DIR}/{name}.key")});
+    let mut limits = json!({
+        "connections": spec.connections,
+        "statementMilliseconds": i64::from(spec.statement_timeout_seconds) * 1000,
+        "transactionSeconds": TRANSACTION_SECONDS,
+    });
+    if let Some(rows) = spec.max_rows {
+        limits["rows"] = rows.into();
+    }
+    let mut settings = json!({
+        "listen": format!("0.0.0.0:{GATEWAY_PORT}"),
+        "metricsListen": format!("0.0.0.0:{METRICS_PORT}"),
+        "tls": leaf("server"),
+        "database": {
+            "host": names.primary_host(),
+            "port": POSTGRES_PORT,
+            "name": database.postgres.database,
+            "user": PostgresNames::GATEWAY,
+            "ca": format!("{TLS_DIR}/ca.crt"),
+            "client": leaf("gateway"),
+        },
+        "schemas": spec.schemas,
+        "callers": {
+            "issuer": issuer,
+            "audience": audience(&names.namespace, &names.name),
+            "keys": {"url": KEYS, "ca": format!("{ACCOUNT_DIR}/ca.crt"), "tokenFile": format!("{ACCOUNT_DIR}/token")},
+            "roles": callers(database),
+        },
+        "limits": limits,
+        "search": spec.search,
+    });
+    if let Some(configuration) = &spec.search_configuration {
+        settings["searchConfiguration"] = configuration.clone().into();
+    }
+    format!("{settings:#}\n")
+}
+
+/// The ServiceAccounts that may call, and their roles.
+fn callers(database: &Database) -> Vec<Value> {
+    let names = database.names();
+    let role = |client: &ClientSpec| match client.own() {
+        Some(_) => database.postgres.client(client.name()),
+        None => database.postgres.app(),
+    };
+    let caller = |client: &ClientSpec| json!({"serviceAccount": format!("{}/{}", names.namespace, client.service_account_name), "role": role(client)});
+    database.clients.iter().map(caller).collect()
+}
+
+fn service_account(database: &Database) -> Planned {
+    let name = database.names().gateway();
+    Planned::new::<ServiceAccount>(&database.owner, name, json!({"automountServiceAccountToken": false}))
+}
+
+fn selector(database: &Database) -> Value {
+    json!({LABEL_GATEWAY: database.names().gateway()})
+}
+
+/// Clients, and monitoring.
+fn policy(database: &Database, options: &Options) -> Planned {
+    let names = database.names();
+    let clients = database.clients.iter().filter_map(|client| client.pod_selector.as_ref());
+    let from: Vec<_> = clients.map(|selector| json!({"podSelector": selector})).collect();
+    let mut rules = Vec::new();
+    // A rule without a source would admit everybody.
+    if !from.is_empty() {
+        rules.push(json!({"from": from, "ports": [{"port": GATEWAY_PORT, "protocol": "TCP"}]}));
+    }
+    if !options.monitoring_namespaces.is_empty() {
+        let namespaces =
+            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});
+        rules.push(json!({
+            "from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}],
+            "ports": [{"port": METRICS_PORT, "protocol": "TCP"}],
+        }));
+    }
+    Planned::new::<NetworkPolicy>(
+        &database.owner,
+        names.gateway(),
+        json!({"spec": {
+            "podSelector": {"matchLabels": {LABEL_NAME: names.name, LABEL_COMPONENT: COMPONENT}},
+            "policyTypes": ["Ingress"],
+            "ingress": rules,
+        }}),
+    )
+}
+
+fn service(database: &Database) -> Planned {
+    let port = json!({"name": "https", "port": SERVICE_PORT, "targetPort": "https", "protocol": "TCP"});
+    Planned::new::<Service>(
+        &database.owner,
+        database.names().gateway(),
+        json!({"spec": {"type": "ClusterIP", "selector": selector(database), "ports": [port]}}),
+    )
+}
+
+fn budget(database: &Database) -> Planned {
+    Planned::new::<PodDisruptionBudget>(
+        &database.owner,
+        database.names().gateway(),
+        json!({"spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": selector(database)},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        }}),
+    )
+}
+
+fn deployment(database: &Database, spec: &GatewaySpec, options: &Options, settings: &str) -> Planned {
+    let labels = json!({LABEL_GATEWAY: database.names().gateway(), LABEL_COMPONENT: COMPONENT});
+    let names = database.names();
+    let scheduling = &database.scheduling;
+    let mut affinity = affinity_to_nodes(scheduling).unwrap_or_else(|| json!({}));
+    affinity["podAntiAffinity"] = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 100,
+        "podAffinityTerm": {
+            "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": selector(database)},
+        },
+    }]});
+    let mut pod = json!({
+        "serviceAccountName": names.gateway(),
+        "automountServiceAccountToken": true,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": pod_security(options),
+        "affinity": affinity,
+        "containers": [container(spec, options)],
+        "volumes": [
+            {"name": "settings", "configMap": {"name": names.gateway(), "defaultMode": 0o440}},
+            {"name": "tls", "secret": {"secretName": names.gateway_tls_secret(), "defaultMode": 0o440}},
+        ],
+    });
+    if !options.image_pull_secrets.is_empty() {
+        pod["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    }
+    if !scheduling.tolerations.is_empty() {
+        pod["tolerations"] = json!(scheduling.tolerations);
+    }
+    if let Some(class) = &scheduling.priority_class_name {
+        pod["priorityClassName"] = class.clone().into();
+    }
+    let mut metadata = pod_metadata(database, labels);
+    metadata["annotations"][ANNOTATION_SETTINGS] = short_hash(&settings.into()).into();
+    Planned::new::<Deployment>(
+        &database.owner,
+        names.gateway(),
+        json!({"spec": {
+            "replicas": spec.instances,
+            "selector": {"matchLabels": selector(database)},
+            // A new pod first: a single one is replaced without a gap.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": metadata, "spec": pod},
+        }}),
+    )
+}
+
+fn container(spec: &GatewaySpec, options: &Options) -> Value {
+    let resources = match &spec.resources {
+        Some(resources) => json!(resources),
+        None => json!({"requests": {"cpu": "50m", "memory": "32Mi"}}),
+    };
+    json!({
+        "name": CONTAINER,
+        "image": options.gateway_image,
+        "imagePullPolicy": options.image_pull_policy,
+        "args": ["--config", format!("{SETTINGS_DIR}/{SETTINGS_KEY}")],
+        "ports": [
+            {"name": "https", "containerPort": GATEWAY_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
+        "startupProbe": {
+            "httpGet": {"path": "/healthz", "port": "metrics"}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 60,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": "metrics"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3,
+        },
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "metrics"}, "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 3,
+        },
+        // Why it ended stands in status.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": resources,
+        "securityContext": container_security(),
+        "volumeMounts": [
+            {"name": "settings", "mountPath": SETTINGS_DIR, "readOnly": true},
+            {"name": "tls", "mountPath": TLS_DIR, "readOnly": true},
+        ],
+    })
+}

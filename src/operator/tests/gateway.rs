@@ -1,0 +1,120 @@
+//! The data gateway: its objects and settings, and the specs that are refused.
+
+use serde_json::{Value, json};
+
+use super::fixtures::{FULL, database, options, resource};
+use crate::api::{GatewaySpec, ServiceDatabase};
+use crate::operator::plan;
+use crate::operator::validate::{Database, validate};
+
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+fn with_gateway(spec: GatewaySpec) -> ServiceDatabase {
+    let mut resource = resource(FULL);
+    resource.spec.postgres.parameters.insert("max_connections".to_owned(), "400".to_owned());
+    resource.spec.gateway = Some(spec);
+    resource
+}
+
+fn valid(spec: GatewaySpec) -> Database {
+    validate(&with_gateway(spec), &options()).expect("a valid spec")
+}
+
+fn planned(spec: &GatewaySpec) -> Vec<crate::operator::apply::object::Planned> {
+    plan::gateway::objects(&valid(spec.clone()), spec, &options(), ISSUER)
+}
+
+fn body(spec: &GatewaySpec, kind: &str) -> Value {
+    let objects = planned(spec);
+    objects.iter().find(|planned| planned.resource.kind == kind).expect("the object").body.clone()
+}
+
+#[test]
+fn what_is_planned_is_what_is_removed() {
+    let name =
+        |planned: &crate::operator::apply::object::Planned| (planned.resource.kind.clone(), planned.name.clone());
+    let spec = GatewaySpec::default();
+    let mut planned: Vec<_> = planned(&spec).iter().map(name).collect();
+    let absent = plan::gateway::absent(&valid(spec));
+    assert!(absent.iter().all(|planned| !planned.present));
+    let mut removed: Vec<_> = absent.iter().map(name).collect();
+    planned.sort();
+    removed.sort();
+    assert_eq!(planned, removed);
+}
+
+#[test]
+fn the_settings_name_each_client_with_its_role_and_no_secret() {
+    let spec = GatewaySpec { max_rows: Some(1000), ..GatewaySpec::default() };
+    let mut resource = with_gateway(spec.clone());
+    let own = json!({"serviceAccountName": "auditor", "access": {"mode": "ReadOnly"}});
+    *resource.spec.clients.last_mut().expect("a client") = serde_json::from_value(own).expect("a client");
+    let database = validate(&resource, &options()).expect("a valid spec");
+    let objects = plan::gateway::objects(&database, &spec, &options(), ISSUER);
+    let map = objects.iter().find(|planned| planned.resource.kind == "ConfigMap").expect("the settings");
+    let settings = map.body["data"]["gateway.yaml"].as_str().expect("a text");
+    let settings: Value = serde_yaml::from_str(settings).expect("YAML");
+    let (names, service) = (database.names(), &database.postgres);
+    let roles = settings["callers"]["roles"].as_array().expect("roles");
+    let role = |account: &str| {
+        let account = format!("{}/{account}", names.namespace);
+        roles.iter().find(|role| role["serviceAccount"] == account.as_str()).expect("a caller")["role"].clone()
+    };
+    assert_eq!(role("auditor"), service.client("auditor"));
+    assert_eq!(role("reports"), service.app());
+    assert_eq!(settings["callers"]["issuer"], ISSUER);
+    assert_eq!(settings["callers"]["audience"], format!("{}.{}.servicedb", names.name, names.namespace));
+    assert_eq!(settings["limits"]["rows"], 1000);
+    assert!(settings["database"].get("passwordFile").is_none() && settings["database"]["client"].is_object());
+}
+
+#[test]
+fn other_settings_are_other_pods() {
+    let annotation = |spec: &GatewaySpec| {
+        let template = body(spec, "Deployment")["spec"]["template"]["metadata"]["annotations"].clone();
+        template["servicedb.dev/settings"].as_str().expect("a digest").to_owned()
+    };
+    let one = annotation(&GatewaySpec::default());
+    assert_eq!(one, annotation(&GatewaySpec::default()));
+    assert_ne!(one, annotation(&GatewaySpec { connections: 11, ..GatewaySpec::default() }));
+}
+
+#[test]
+fn the_instances_admit_the_gateway_and_the_gateway_admits_clients_alone() {
+    let spec = GatewaySpec::default();
+    let database = valid(spec.clone());
+    let instances = |database: &Database| {
+        let options = options();
+        let objects = plan::supporting(database, &super::fixtures::inputs(database, &options));
+        let policy = objects.iter().find(|planned| planned.resource.kind == "NetworkPolicy").expect("a policy");
+        policy.body["spec"]["ingress"][0]["from"].to_string()
+    };
+    let gateway = r#""app.kubernetes.io/component":"gateway""#;
+    assert!(instances(&database).contains(gateway));
+    assert!(!instances(&self::database(FULL)).contains(gateway));
+    let rules = body(&spec, "NetworkPolicy")["spec"]["ingress"].clone();
+    let rules = rules.as_array().expect("rules");
+    assert!(rules.iter().all(|rule| rule["from"].as_array().is_some_and(|from| !from.is_empty())), "{rules:?}");
+    assert!(rules[0]["from"].to_string().contains("match-maker"));
+}
+
+#[test]
+fn a_gateway_that_cannot_serve_is_refused() {
+    let message = |change: fn(&mut ServiceDatabase), spec: GatewaySpec| {
+        let mut resource = with_gateway(spec);
+        change(&mut resource);
+        validate(&resource, &options()).expect_err("a refusal").message
+    };
+    let alone = message(|it| it.spec.clients.clear(), GatewaySpec::default());
+    assert!(alone.contains("spec.clients is empty"), "{alone}");
+    let many = message(|_| (), GatewaySpec { connections: 200, ..GatewaySpec::default() });
+    assert!(many.contains("max_connections to at least"), "{many}");
+    for instances in [0, 17] {
+        let text = message(|_| (), GatewaySpec { instances, ..GatewaySpec::default() });
+        assert!(text.contains("from 1 to 16"), "{text}");
+    }
+    let mut without = options();
+    without.gateway_image = None;
+    let text = validate(&with_gateway(GatewaySpec::default()), &without).expect_err("a refusal").message;
+    assert!(text.contains("gateway.image"), "{text}");
+}
