@@ -19,6 +19,7 @@ mod deletion;
 mod examples;
 mod exposition;
 mod failures;
+mod gateway;
 mod harness;
 mod hostile;
 mod immune;

@@ -1,0 +1,297 @@
+//! The data gateway: callers by their own rights, a switchover and changed settings under load, its removal.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::PostParams;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use servicedb::api::ServiceDatabase;
+use tokio::task::JoinHandle;
+
+use crate::harness::{READY, SOON, Sandbox, column, plugin, service_account, shared, until, with_notes};
+
+/// A caller: its token, and the gateway as a client knows it.
+#[derive(Clone)]
+struct Caller {
+    client: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Caller {
+    async fn new(sandbox: &Sandbox, token: &str) -> Self {
+        let secret = sandbox.api::<Secret>().get("shop-db-gateway-tls").await.expect("the certificates");
+        let ca = secret.data.and_then(|mut data| data.remove("ca.crt")).expect("an authority").0;
+        let host = sandbox.names("shop").gateway_host();
+        let address = SocketAddr::new(sandbox.address("shop-db-gateway").await, 443);
+        let client = reqwest::Client::builder()
+            .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).expect("PEM"))
+            .resolve(&host, address)
+            .timeout(Duration::from_secs(20))
+            .build()
+            .expect("a client");
+        Self { client, base: format!("https://{host}/api/db"), token: token.to_owned() }
+    }
+
+    /// Status and body, or why there is none.
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value), String> {
+        let mut request = self.client.request(method, format!("{}/{path}", self.base));
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.ask(Method::GET, path, None).await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.ask(Method::POST, path, Some(body)).await.unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+}
+
+async fn token(sandbox: &Sandbox, account: &str, audience: &str) -> String {
+    let spec =
+        TokenRequestSpec { audiences: vec![audience.to_owned()], expiration_seconds: Some(3600), bound_object_ref: None };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let api = sandbox.api::<ServiceAccount>();
+    let answer = api.create_token_request(account, &PostParams::default(), &request).await;
+    answer.expect("a token").status.expect("a token").token
+}
+
+async fn of(sandbox: &Sandbox, account: &str) -> Caller {
+    let audience = format!("shop.{}.servicedb", sandbox.namespace);
+    Caller::new(sandbox, &token(sandbox, account, &audience).await).await
+}
+
+async fn set(sandbox: &Sandbox, spec: Value) {
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": spec})).await;
+}
+
+fn small(more: Value) -> Value {
+    let mut gateway = json!({"instances": 2, "connections": 4, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        gateway[key] = value.clone();
+    }
+    gateway
+}
+
+#[test]
+fn clients_call_the_gateway_by_their_own_rights() {
+    shared("gateway", async |sandbox| {
+        for account in ["app", "viewer", "stranger"] {
+            sandbox.create(service_account(account)).await;
+        }
+        let clients = json!([
+            {"serviceAccountName": "app"},
+            {"serviceAccountName": "viewer", "access": {"mode": "ReadOnly"}},
+        ]);
+        with_notes(&sandbox, json!({"instances": 2, "clients": clients, "gateway": small(json!({}))})).await;
+
+        let (app, viewer) = (of(&sandbox, "app").await, of(&sandbox, "viewer").await);
+        // The role of a client may be younger than Ready.
+        until("the viewer may read", SOON, || async {
+            let (status, body) = viewer.ask(Method::GET, "notes", None).await?;
+            if status == StatusCode::OK { Ok(()) } else { Err(format!("{status} {body}")) }
+        })
+        .await;
+        let (status, body) = app.post("notes", json!({"id": 0, "body": "by the gateway"})).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        assert_eq!(viewer.get("notes?select=body").await.1, json!([{"body": "by the gateway"}]));
+        let (status, body) = viewer.post("notes", json!({"id": 1, "body": "no"})).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+        assert_eq!(viewer.get("migrations").await.0, StatusCode::OK);
+        refused(&sandbox).await;
+        told(&sandbox).await;
+
+        // A switchover, and other settings, under load.
+        let load = Load::start(app.clone());
+        load.goes_on(50).await;
+        let output = plugin(&sandbox, &["switchover", "shop"]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        load.goes_on(50).await;
+        let before = load.failed();
+        set(&sandbox, json!({"gateway": small(json!({"statementTimeoutSeconds": 7}))})).await;
+        rolled_out(&sandbox).await;
+        load.goes_on(50).await;
+        println!("failures of the switchover: {before:?}; and with those of other pods: {:?}", load.failed());
+        load.all_are_there_once(&sandbox).await;
+
+        // A client that is taken out, and another that comes.
+        set(&sandbox, json!({"clients": [{"serviceAccountName": "app"}, {"serviceAccountName": "stranger", "access": {"mode": "ReadWrite"}}]})).await;
+        until("the viewer is refused", SOON, || async {
+            match viewer.ask(Method::GET, "notes", None).await? {
+                (StatusCode::OK, _) => Err("it reads".to_owned()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+        let stranger = of(&sandbox, "stranger").await;
+        until("another client may write", SOON, || async {
+            let row = json!({"id": -1, "body": "by another"});
+            let (status, body) = stranger.ask(Method::POST, "notes", Some(row)).await?;
+            if status == StatusCode::CREATED { Ok(()) } else { Err(format!("{status} {body}")) }
+        })
+        .await;
+        removed(&sandbox).await;
+    });
+}
+
+/// Nobody calls without a token of this database's audience and of a client.
+async fn refused(sandbox: &Sandbox) {
+    let audience = format!("shop.{}.servicedb", sandbox.namespace);
+    for (token, wanted) in [
+        (String::new(), StatusCode::UNAUTHORIZED),
+        (token(sandbox, "app", "other.servicedb").await, StatusCode::UNAUTHORIZED),
+        (token(sandbox, "app", "https://kubernetes.default.svc.cluster.local").await, StatusCode::UNAUTHORIZED),
+        (token(sandbox, "stranger", &audience).await, StatusCode::FORBIDDEN),
+    ] {
+        let (status, body) = Caller::new(sandbox, &token).await.get("notes").await;
+        assert_eq!(status, wanted, "{body}");
+    }
+    // Its login has no password and no rights of its own.
+    let query = "psql -XAtc \"SELECT rolcanlogin, rolpassword IS NULL, has_table_privilege('servicedb_gateway', 'notes', 'SELECT') FROM pg_authid WHERE rolname = 'servicedb_gateway'\" shop_db";
+    let output = sandbox.exec(&sandbox.primary("shop").await, query).await;
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "t|t|f");
+}
+
+/// Status and plugin say where it is.
+async fn told(sandbox: &Sandbox) {
+    let status = sandbox.get("shop").await.status.and_then(|status| status.gateway).expect("its status");
+    assert_eq!(status.instances.as_deref(), Some("2/2"));
+    let url = status.url.expect("its address");
+    let said = async |arguments: &[&str]| {
+        let output = plugin(sandbox, arguments).await;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text}");
+        text
+    };
+    let description = said(&["gateway", "shop"]).await;
+    assert!(description.contains(&url) && description.contains("ReadOnly"), "{description}");
+    assert!(said(&["status", "shop"]).await.contains("2/2 pods ready"));
+    let token = said(&["gateway", "shop", "--token", "viewer"]).await;
+    assert_eq!(Caller::new(sandbox, token.trim()).await.get("notes").await.0, StatusCode::OK);
+}
+
+/// Waits until all pods have the present settings.
+async fn rolled_out(sandbox: &Sandbox) {
+    until("the gateway's pods have the present settings", READY, || async {
+        let map = sandbox.api::<ConfigMap>().get("shop-db-gateway").await.map_err(|error| error.to_string())?;
+        let settings = map.data.unwrap_or_default().remove("gateway.yaml").unwrap_or_default();
+        let deployment = sandbox.api::<Deployment>().get("shop-db-gateway").await.map_err(|error| error.to_string())?;
+        let (generation, status) = (deployment.metadata.generation, deployment.status.unwrap_or_default());
+        let done = settings.contains("7000")
+            && status.observed_generation == generation
+            && status.updated_replicas == Some(2)
+            && status.replicas == Some(2)
+            && status.available_replicas == Some(2);
+        if done { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+}
+
+/// Without `spec.gateway` nothing of it is left.
+async fn removed(sandbox: &Sandbox) {
+    set(sandbox, json!({"gateway": null})).await;
+    until("the gateway is removed", SOON, || async {
+        let name = "shop-db-gateway";
+        let left = [
+            sandbox.api::<Deployment>().get_opt(name).await.map(|it| it.is_some()),
+            sandbox.api::<Service>().get_opt(name).await.map(|it| it.is_some()),
+            sandbox.api::<ConfigMap>().get_opt(name).await.map(|it| it.is_some()),
+            sandbox.api::<ServiceAccount>().get_opt(name).await.map(|it| it.is_some()),
+            sandbox.api::<NetworkPolicy>().get_opt(name).await.map(|it| it.is_some()),
+            sandbox.api::<Secret>().get_opt("shop-db-gateway-tls").await.map(|it| it.is_some()),
+        ];
+        let left: Vec<_> =
+            left.into_iter().map(|it| it.map_err(|error| error.to_string())).collect::<Result<_, _>>()?;
+        let query = "psql -XAtc \"SELECT count(*) FROM pg_roles WHERE rolname = 'servicedb_gateway'\"";
+        let roles = sandbox.exec(&sandbox.primary("shop").await, query).await;
+        let roles = String::from_utf8_lossy(&roles.stdout).trim().to_owned();
+        if left.contains(&true) || roles != "0" { Err(format!("{left:?}, {roles} roles")) } else { Ok(()) }
+    })
+    .await;
+    assert!(sandbox.get("shop").await.status.is_some_and(|status| status.gateway.is_none()));
+}
+
+/// A client that posts rows one by one.
+struct Load {
+    stop: Arc<AtomicBool>,
+    state: Arc<std::sync::Mutex<State>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct State {
+    acknowledged: Vec<u64>,
+    failed: BTreeMap<String, usize>,
+}
+
+impl Load {
+    fn start(caller: Caller) -> Self {
+        let (stop, state) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(State::default())));
+        let (stopped, seen) = (stop.clone(), state.clone());
+        let task = tokio::spawn(async move {
+            let mut id = 1000;
+            while !stopped.load(Ordering::Relaxed) {
+                // A row with an unknown result is never retried with the same id.
+                id += 1;
+                let answer = caller.ask(Method::POST, "notes", Some(json!({"id": id, "body": "load"}))).await;
+                let mut state = seen.lock().expect("the state");
+                match answer {
+                    Ok((StatusCode::CREATED, _)) => state.acknowledged.push(id),
+                    Ok((status, body)) => *state.failed.entry(format!("{status} {}", body["code"])).or_default() += 1,
+                    Err(error) => *state.failed.entry(error).or_default() += 1,
+                }
+                drop(state);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        Self { stop, state, task }
+    }
+
+    fn failed(&self) -> BTreeMap<String, usize> {
+        self.state.lock().expect("the state").failed.clone()
+    }
+
+    async fn goes_on(&self, rows: usize) {
+        let count = || self.state.lock().expect("the state").acknowledged.len();
+        let before = count();
+        until("rows are acknowledged", SOON, || async {
+            let now = count();
+            if now >= before + rows { Ok(()) } else { Err(format!("{now}, {:?}", self.failed())) }
+        })
+        .await;
+    }
+
+    async fn all_are_there_once(self, sandbox: &Sandbox) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the load");
+        let state = self.state.lock().expect("the state");
+        let (acknowledged, failed) = (state.acknowledged.clone(), state.failed.clone());
+        drop(state);
+        let connection = sandbox.connect("shop").await;
+        let stored = column(&connection, "SELECT id::text FROM notes WHERE id > 1000").await.expect("the rows");
+        let stored: std::collections::BTreeSet<u64> = stored.iter().filter_map(|id| id.parse().ok()).collect();
+        let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
+        assert!(lost.is_empty(), "{lost:?} of {} rows are lost", acknowledged.len());
+        // The database is away for a moment, and the gateway says so.
+        let odd: Vec<_> = failed.keys().filter(|why| !why.starts_with("503")).collect();
+        assert!(odd.is_empty(), "{failed:?}");
+    }
+}
