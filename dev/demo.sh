@@ -199,6 +199,17 @@ if ((disturbed)) || [[ $(wc -l <"$work/before") != $(wc -l <"$work/after") ]]; t
   fail "another database than chat was disturbed: see the table"
 fi
 
+act 'The same data over REST, with the rights of the caller' \
+  "kubectl servicedb gateway chat -n $N" "kubectl -n $N logs deploy/chat-db-gateway" "kubectl -n $N describe sdb chat"
+try kubectl -n "$N" patch sdb chat --type=merge -p '{"spec":{"gateway":{"instances":1}}}'
+k wait --for=jsonpath='{.status.gateway.instances}'=1/1 sdb/chat --timeout=120s >/dev/null
+try kubectl servicedb gateway chat -n "$N"
+say "chat's pod has a token for this gateway; it asks for the newest message, and for its channel with it"
+newest='chat_messages?select=body,sent_at,channel:chat_channels(name)&order=sent_at.desc&limit=1'
+show "kubectl -n $N exec deploy/chat -- /chat/rest.sh '$newest'"
+in_chat /chat/rest.sh "$newest" </dev/null | tee "$work/rest"
+grep -q 'anyone up for a match' "$work/rest" || fail "the message is not in the answer"
+
 # An installation of yours may have no store.
 if [[ -s $DEV/store.env ]]; then
   act 'A row is deleted by mistake, and comes back from a backup' \

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Sandbox, column, config_map, dump_command, plugin, run, shared};
+use crate::harness::{Caller, SOON, Sandbox, column, config_map, dump_command, plugin, run, shared, until};
 
 const SERVICES: [&str; 5] = ["auth", "user", "chat", "game", "notification"];
 /// Several databases at once, each with its migrations.
@@ -44,7 +45,57 @@ fn the_single_examples_are_ready_and_their_queries_run() {
         for service in SINGLE {
             serves(&sandbox, service, service).await;
         }
+        consumers_call(&sandbox).await;
     });
+}
+
+/// What the services of examples/autoinstall may read, of what each of them asks for.
+const CONSUMERS: [(&str, &[&str]); 5] = [
+    (
+        "autoinstall",
+        &[
+            "systems",
+            "systems?select=id,hostname",
+            "configurations",
+            "file_metadata",
+            "users",
+            "users?select=id,username",
+            "certificates",
+        ],
+    ),
+    ("configuration", &["systems", "systems?select=id,hostname", "configurations"]),
+    ("file-editor", &["systems?select=id,hostname", "file_metadata", "users?select=id,username"]),
+    ("webserver", &["systems", "systems?select=id,hostname", "users", "users?select=id,username"]),
+    ("cert-issuer", &["systems?select=id,hostname", "certificates"]),
+];
+
+/// Each service reads by the gateway what its rights allow, and nothing else.
+async fn consumers_call(sandbox: &Sandbox) {
+    for (account, may) in CONSUMERS {
+        let caller = Caller::of(sandbox, "autoinstall", account).await;
+        // The role of a client may be younger than Ready.
+        until("the service may call", SOON, || async {
+            let (status, body) = caller.ask(Method::GET, may[0], None).await?;
+            if status == StatusCode::OK { Ok(()) } else { Err(format!("{account}: {status} {body}")) }
+        })
+        .await;
+        for path in CONSUMERS[0].1 {
+            let (status, body) = caller.get(path).await;
+            let wanted = if may.contains(path) { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            assert_eq!(status, wanted, "{account}: {path}: {body}");
+        }
+    }
+    let caller = Caller::of(sandbox, "autoinstall", "configuration").await;
+    let system = json!({"mac_address": "02:00:00:00:00:01", "hostname": "by-another", "status": "configured"});
+    let (status, body) = caller.post("systems", system.clone()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+    let all = Caller::of(sandbox, "autoinstall", "autoinstall").await;
+    let (status, body) = all.post("systems", system).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let search = json!({"query": "by-another", "collections": ["systems"]});
+    let (status, found) = caller.post("search", search).await;
+    assert_eq!(status, StatusCode::OK, "{found}");
+    assert!(found.to_string().contains("by-another"), "{found}");
 }
 
 /// An example's migrations and its ServiceDatabase.

@@ -1,90 +1,29 @@
 //! The data gateway: callers by their own rights, a switchover and changed settings under load, its removal.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::PostParams;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use tokio::task::JoinHandle;
 
-use crate::harness::{READY, SOON, Sandbox, column, plugin, service_account, shared, until, with_notes};
-
-/// A caller: its token, and the gateway as a client knows it.
-#[derive(Clone)]
-struct Caller {
-    client: reqwest::Client,
-    base: String,
-    token: String,
-}
-
-impl Caller {
-    async fn new(sandbox: &Sandbox, token: &str) -> Self {
-        let secret = sandbox.api::<Secret>().get("shop-db-gateway-tls").await.expect("the certificates");
-        let ca = secret.data.and_then(|mut data| data.remove("ca.crt")).expect("an authority").0;
-        let host = sandbox.names("shop").gateway_host();
-        let address = SocketAddr::new(sandbox.address("shop-db-gateway").await, 443);
-        let client = reqwest::Client::builder()
-            .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).expect("PEM"))
-            .resolve(&host, address)
-            .timeout(Duration::from_secs(20))
-            .build()
-            .expect("a client");
-        Self { client, base: format!("https://{host}/api/db"), token: token.to_owned() }
-    }
-
-    /// Status and body, or why there is none.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value), String> {
-        let mut request = self.client.request(method, format!("{}/{path}", self.base));
-        if !self.token.is_empty() {
-            request = request.bearer_auth(&self.token);
-        }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
-    }
-
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
-        self.ask(Method::GET, path, None).await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
-    }
-
-    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
-        self.ask(Method::POST, path, Some(body)).await.unwrap_or_else(|error| panic!("POST {path}: {error}"))
-    }
-}
-
-async fn token(sandbox: &Sandbox, account: &str, audience: &str) -> String {
-    let spec =
-        TokenRequestSpec { audiences: vec![audience.to_owned()], expiration_seconds: Some(3600), bound_object_ref: None };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
-    let api = sandbox.api::<ServiceAccount>();
-    let answer = api.create_token_request(account, &PostParams::default(), &request).await;
-    answer.expect("a token").status.expect("a token").token
-}
-
-async fn of(sandbox: &Sandbox, account: &str) -> Caller {
-    let audience = format!("shop.{}.servicedb", sandbox.namespace);
-    Caller::new(sandbox, &token(sandbox, account, &audience).await).await
-}
+use crate::harness::{
+    Caller, READY, SOON, Sandbox, column, gateway_token as token, plugin, service_account, shared, until, with_notes,
+};
 
 async fn set(sandbox: &Sandbox, spec: Value) {
     sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": spec})).await;
 }
 
 fn small(more: Value) -> Value {
-    let mut gateway = json!({"instances": 2, "connections": 4, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
+    let mut gateway =
+        json!({"instances": 2, "connections": 4, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
     for (key, value) in more.as_object().into_iter().flatten() {
         gateway[key] = value.clone();
     }
@@ -103,7 +42,7 @@ fn clients_call_the_gateway_by_their_own_rights() {
         ]);
         with_notes(&sandbox, json!({"instances": 2, "clients": clients, "gateway": small(json!({}))})).await;
 
-        let (app, viewer) = (of(&sandbox, "app").await, of(&sandbox, "viewer").await);
+        let (app, viewer) = (Caller::of(&sandbox, "shop", "app").await, Caller::of(&sandbox, "shop", "viewer").await);
         // The role of a client may be younger than Ready.
         until("the viewer may read", SOON, || async {
             let (status, body) = viewer.ask(Method::GET, "notes", None).await?;
@@ -141,7 +80,7 @@ fn clients_call_the_gateway_by_their_own_rights() {
             }
         })
         .await;
-        let stranger = of(&sandbox, "stranger").await;
+        let stranger = Caller::of(&sandbox, "shop", "stranger").await;
         until("another client may write", SOON, || async {
             let row = json!({"id": -1, "body": "by another"});
             let (status, body) = stranger.ask(Method::POST, "notes", Some(row)).await?;
@@ -161,7 +100,7 @@ async fn refused(sandbox: &Sandbox) {
         (token(sandbox, "app", "https://kubernetes.default.svc.cluster.local").await, StatusCode::UNAUTHORIZED),
         (token(sandbox, "stranger", &audience).await, StatusCode::FORBIDDEN),
     ] {
-        let (status, body) = Caller::new(sandbox, &token).await.get("notes").await;
+        let (status, body) = Caller::new(sandbox, "shop", &token).await.get("notes").await;
         assert_eq!(status, wanted, "{body}");
     }
     // Its login has no password and no rights of its own.
@@ -185,7 +124,7 @@ async fn told(sandbox: &Sandbox) {
     assert!(description.contains(&url) && description.contains("ReadOnly"), "{description}");
     assert!(said(&["status", "shop"]).await.contains("2/2 pods ready"));
     let token = said(&["gateway", "shop", "--token", "viewer"]).await;
-    assert_eq!(Caller::new(sandbox, token.trim()).await.get("notes").await.0, StatusCode::OK);
+    assert_eq!(Caller::new(sandbox, "shop", token.trim()).await.get("notes").await.0, StatusCode::OK);
 }
 
 /// Waits until all pods have the present settings.
