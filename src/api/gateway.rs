@@ -117,7 +117,7 @@ fn schemas_schema(_: &mut SchemaGenerator) -> Schema {
         "description": "The exposed schemas, the default one first.",
         "minItems": 1,
         "maxItems": 16,
-        "items": {"type": "string", "minLength": 1, "maxLength": 63},
+        "items": {"type": "string", "description": "The name of a schema.", "minLength": 1, "maxLength": 63},
         "x-kubernetes-validations": [{
             "rule": "self.all(name, !name.startsWith('pg_') && !(name in ['servicedb', 'servicedb_extensions', 'information_schema']))",
             "message": "spec.gateway.schemas: Servicedb's own schemas and PostgreSQL's are never exposed"
@@ -131,8 +131,8 @@ fn search_schema(_: &mut SchemaGenerator) -> Schema {
         "description": "The columns in which `POST /search` searches, by collection.",
         "maxProperties": 32,
         "additionalProperties": {
-            "type": "array", "minItems": 1, "maxItems": 16,
-            "items": {"type": "string", "minLength": 1, "maxLength": 63}
+            "type": "array", "description": "The columns of a collection.", "minItems": 1, "maxItems": 16,
+            "items": {"type": "string", "description": "The name of a column.", "minLength": 1, "maxLength": 63}
         }
     })
 }

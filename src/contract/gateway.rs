@@ -16,10 +16,10 @@ pub const SETTINGS_DIR: &str = "/etc/servicedb/gateway";
 /// A Secret as a folder: `ca.crt`, and `.crt` and `.key` of `server` (for callers) and `gateway` (for PostgreSQL).
 pub const TLS_DIR: &str = "/etc/servicedb/gateway-tls";
 
-/// The longest time of a caller's transaction, in seconds.
-pub const TRANSACTION_SECONDS: u64 = 60;
-/// The grace period of a pod, in seconds: transactions that are under way end first.
-pub const GRACE_SECONDS: u64 = TRANSACTION_SECONDS + 15;
+/// How long a pod that ends still takes connections, in seconds: until no Service leads to it any more.
+pub const DRAIN_SECONDS: u64 = 5;
+/// The grace period of a pod, in seconds: requests that are under way end first, within 25 s after [`DRAIN_SECONDS`].
+pub const GRACE_SECONDS: u64 = DRAIN_SECONDS + 35;
 
 /// The audience of the tokens that the gateway of a database accepts.
 pub fn audience(namespace: &str, name: &str) -> String {

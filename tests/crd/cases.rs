@@ -50,7 +50,7 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(names().into_iter().map(|(what, name, expected)| Case { what, name, spec: "{}".into(), expected }));
-    for (what, spec, expected) in [postgres(), storage(), pooler(), the_rest()].concat() {
+    for (what, spec, expected) in [postgres(), storage(), pooler(), gateway(), the_rest()].concat() {
         cases.push(Case { what, name: "chat", spec: spec.to_owned(), expected });
     }
     cases.extend(bounds().into_iter().map(|(what, spec, expected)| Case { what, name: "chat", spec, expected }));
@@ -79,6 +79,30 @@ fn pooler() -> Vec<(&'static str, &'static str, Expected)> {
             "a line break in a parameter",
             "pooler: {parameters: {query_timeout: \"1\\nauth_type=trust\"}}",
             Refused("a value has letters"),
+        ),
+    ]
+}
+
+fn gateway() -> Vec<(&'static str, &'static str, Expected)> {
+    let exposed = "Servicedb's own schemas and PostgreSQL's are never exposed";
+    vec![
+        ("a gateway", "gateway: {}", Accepted),
+        (
+            "a gateway with all its fields",
+            "gateway: {instances: 3, schemas: [public, shop], search: {films: [title]}, searchConfiguration: english, connections: 5, maxRows: 100, statementTimeoutSeconds: 5}",
+            Accepted,
+        ),
+        ("no pods of the gateway", "gateway: {instances: 0}", Refused("spec.gateway.instances must be from 1 to 16")),
+        ("no connections", "gateway: {connections: 0}", Refused("spec.gateway.connections must be from 1 to 200")),
+        ("no rows", "gateway: {maxRows: 0}", Refused("spec.gateway.maxRows must be at least 1")),
+        ("no time", "gateway: {statementTimeoutSeconds: 0}", Refused("must be from 1 to 3600")),
+        ("the ledger's schema", "gateway: {schemas: [public, servicedb]}", Refused(exposed)),
+        ("a schema of PostgreSQL", "gateway: {schemas: [pg_catalog]}", Refused(exposed)),
+        ("no schema", "gateway: {schemas: []}", Refused("spec.gateway.schemas")),
+        (
+            "a search configuration that is none",
+            "gateway: {searchConfiguration: \"english'\"}",
+            Refused("text search configuration"),
         ),
     ]
 }

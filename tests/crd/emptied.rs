@@ -59,6 +59,15 @@ pooler:
   parameters: {query_timeout: '30'}
   resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
   plannedChanges: {holdSeconds: 3, onTimeout: Postpone}
+gateway:
+  instances: 3
+  schemas: [public, shop]
+  search: {films: [title]}
+  searchConfiguration: english
+  connections: 5
+  maxRows: 100
+  statementTimeoutSeconds: 5
+  resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}, undeclaredRights: Revoke, sessionGraceSeconds: 30}
 monitoring: {slowQuerySeconds: 5}
 audit: {classes: [Ddl, Role]}

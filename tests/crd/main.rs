@@ -104,6 +104,12 @@ async fn what_is_left_out_has_a_default_that_never_changes() {
             "plannedChanges": { "onTimeout": "Proceed" },
         })
     );
+    let gateway = json!({ "storage": { "size": "1Gi" }, "gateway": { "schemas": null } });
+    let created = cluster.create("chat", &gateway, "Strict", true).await.expect("a gateway");
+    assert_eq!(
+        created["spec"]["gateway"],
+        json!({ "instances": 2, "schemas": ["public"], "connections": 10, "statementTimeoutSeconds": 30 })
+    );
     let spec = json!({
         "storage": { "size": "1Gi", "storageClassName": null },
         "database": null,

@@ -181,6 +181,17 @@ struct State {
     failed: BTreeMap<String, usize>,
 }
 
+impl State {
+    fn note(&mut self, id: u64, answer: Result<(StatusCode, Value), String>) {
+        let why = match answer {
+            Ok((StatusCode::CREATED, _)) => return self.acknowledged.push(id),
+            Ok((status, body)) => format!("{status} {}", body["code"]),
+            Err(error) => error,
+        };
+        *self.failed.entry(why).or_default() += 1;
+    }
+}
+
 impl Load {
     fn start(caller: Caller) -> Self {
         let (stop, state) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(State::default())));
@@ -191,13 +202,7 @@ impl Load {
                 // A row with an unknown result is never retried with the same id.
                 id += 1;
                 let answer = caller.ask(Method::POST, "notes", Some(json!({"id": id, "body": "load"}))).await;
-                let mut state = seen.lock().expect("the state");
-                match answer {
-                    Ok((StatusCode::CREATED, _)) => state.acknowledged.push(id),
-                    Ok((status, body)) => *state.failed.entry(format!("{status} {}", body["code"])).or_default() += 1,
-                    Err(error) => *state.failed.entry(error).or_default() += 1,
-                }
-                drop(state);
+                seen.lock().expect("the state").note(id, answer);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
@@ -221,9 +226,7 @@ impl Load {
     async fn all_are_there_once(self, sandbox: &Sandbox) {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("the load");
-        let state = self.state.lock().expect("the state");
-        let (acknowledged, failed) = (state.acknowledged.clone(), state.failed.clone());
-        drop(state);
+        let State { acknowledged, failed } = std::mem::take(&mut *self.state.lock().expect("the state"));
         let connection = sandbox.connect("shop").await;
         let stored = column(&connection, "SELECT id::text FROM notes WHERE id > 1000").await.expect("the rows");
         let stored: std::collections::BTreeSet<u64> = stored.iter().filter_map(|id| id.parse().ok()).collect();

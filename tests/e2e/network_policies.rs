@@ -33,6 +33,7 @@ fn only_clients_members_jobs_and_monitoring_reach_a_database() {
             "instances": 2,
             "clients": [{"serviceAccountName": "shop", "podSelector": {"matchLabels": {"app": "shop"}}}],
             "migrations": {"source": {"configMap": {"name": "files"}}},
+            "gateway": {"instances": 1},
         });
         sandbox.create(database("shop", spec)).await;
         // The second instance was cloned from the first, and the Job has applied its file.
@@ -47,9 +48,16 @@ fn only_clients_members_jobs_and_monitoring_reach_a_database() {
             addresses.iter().chain([&service]).map(|address| format!("{address}/5432")).collect();
         let inner: Vec<_> = addresses.iter().map(|address| format!("{address}/8008")).collect();
         let mut metrics: Vec<_> = addresses.iter().map(|address| format!("{address}/8010")).collect();
+        let of_gateway = ListParams::default().labels("app.kubernetes.io/component=gateway");
+        let gateway = sandbox.api::<Pod>().list(&of_gateway).await.expect("pods").items;
+        let gateway = gateway[0].status.as_ref().and_then(|status| status.pod_ip.clone()).expect("its address");
+        let gateways = [format!("{gateway}/8443"), format!("{}/443", sandbox.address("shop-db-gateway").await)];
+        metrics.push(format!("{gateway}/9188"));
         postgres.sort();
         metrics.sort();
-        let all: Vec<_> = [&postgres, &inner, &metrics].into_iter().flatten().cloned().collect();
+        let all: Vec<_> = [&postgres[..], &inner, &metrics, &gateways].into_iter().flatten().cloned().collect();
+        let mut served: Vec<_> = postgres.iter().chain(&gateways).cloned().collect();
+        served.sort();
 
         let other = sandbox.cluster_namespace(MONITORING).await;
         let here = sandbox.namespace.as_str();
@@ -59,7 +67,10 @@ fn only_clients_members_jobs_and_monitoring_reach_a_database() {
             // The labels of a client count in the database's namespace alone.
             reached(&sandbox, &other, "shop", &all),
         );
-        assert_eq!(client, postgres, "a client reaches PostgreSQL by Service and by pod, and nothing else");
+        assert_eq!(
+            client, served,
+            "a client reaches PostgreSQL and the gateway by Service and by pod, and nothing else"
+        );
         assert_eq!(stranger, Vec::<String>::new(), "a pod outside of clients");
         assert_eq!(foreign, metrics, "monitoring reaches the metrics of each instance, and nothing else");
     });

@@ -90,8 +90,9 @@ pub async fn look(
     let trouble = match unknown {
         Some(why) => Some(format!("the issuer of the cluster's ServiceAccount tokens cannot be read: {why}")),
         None => (found.ready == 0).then(|| {
-            let why = found.trouble.map(|why| format!("; {why}")).unwrap_or_default();
-            format!("the data gateway does not serve: 0/{} pods are ready{why}", spec.instances)
+            let logs = || format!("kubectl logs deployment/{} may say why", names.gateway());
+            let why = found.trouble.unwrap_or_else(logs);
+            format!("the data gateway does not serve: 0/{} pods are ready; {why}", spec.instances)
         }),
     };
     let trouble = trouble.map(|message| ConditionState::no(reason::GATEWAY_NOT_READY, message));

@@ -10,7 +10,7 @@ use super::workload::{affinity_to_nodes, container_security, pod_metadata, pod_s
 use crate::api::names::{LABEL_NAME, PostgresNames};
 use crate::api::{ClientSpec, GatewaySpec};
 use crate::contract::gateway::{
-    GATEWAY_PORT, GRACE_SECONDS, METRICS_PORT, SERVICE_PORT, SETTINGS_DIR, SETTINGS_KEY, TLS_DIR, TRANSACTION_SECONDS,
+    DRAIN_SECONDS, GATEWAY_PORT, GRACE_SECONDS, METRICS_PORT, SERVICE_PORT, SETTINGS_DIR, SETTINGS_KEY, TLS_DIR,
     audience,
 };
 use crate::contract::pod::POSTGRES_PORT;
@@ -71,7 +71,6 @@ fn settings(database: &Database, spec: &GatewaySpec, issuer: &str) -> String {
     let mut limits = json!({
         "connections": spec.connections,
         "statementMilliseconds": i64::from(spec.statement_timeout_seconds) * 1000,
-        "transactionSeconds": TRANSACTION_SECONDS,
     });
     if let Some(rows) = spec.max_rows {
         limits["rows"] = rows.into();
@@ -246,6 +245,7 @@ fn container(spec: &GatewaySpec, options: &Options) -> Value {
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": "metrics"}, "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 3,
         },
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
         // Why it ended stands in status.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": resources,
