@@ -103,10 +103,37 @@ async fn refused(sandbox: &Sandbox) {
         let (status, body) = Caller::new(sandbox, "shop", &token).await.get("notes").await;
         assert_eq!(status, wanted, "{body}");
     }
-    // Its login has no password and no rights of its own.
-    let query = "psql -XAtc \"SELECT rolcanlogin, rolpassword IS NULL, has_table_privilege('servicedb_gateway', 'notes', 'SELECT') FROM pg_authid WHERE rolname = 'servicedb_gateway'\" shop_db";
-    let output = sandbox.exec(&sandbox.primary("shop").await, query).await;
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "t|t|f");
+    // Its login has no password and no rights of its own, and may become its callers' roles; what somebody changes is
+    // put back.
+    let primary = sandbox.primary("shop").await;
+    assert_eq!(psql(sandbox, &primary, LOGIN).await, OWN_LOGIN);
+    let change =
+        "ALTER ROLE servicedb_gateway CREATEROLE PASSWORD 'x'; ALTER ROLE servicedb_gateway SET search_path = public;
+                  GRANT shop_db_owner TO servicedb_gateway; GRANT shop_db_app TO servicedb_gateway WITH INHERIT TRUE";
+    psql(sandbox, &primary, change).await;
+    assert_ne!(psql(sandbox, &primary, LOGIN).await, OWN_LOGIN);
+    until("the login is as before", SOON, || async {
+        let now = psql(sandbox, &primary, LOGIN).await;
+        if now == OWN_LOGIN { Ok(()) } else { Err(now) }
+    })
+    .await;
+}
+
+/// What the gateway's login is, and what it may do.
+const LOGIN: &str = "\
+    SELECT rolcanlogin, rolcreaterole OR rolinherit OR rolpassword IS NOT NULL,
+           has_table_privilege(oid, 'notes', 'SELECT'), has_table_privilege(oid, 'servicedb.migrations', 'SELECT'),
+           (SELECT count(*) FROM pg_db_role_setting WHERE setrole = r.oid),
+           (SELECT string_agg(g.rolname || CASE WHEN m.inherit_option OR NOT m.set_option THEN ' at once' ELSE '' END, ' ' ORDER BY g.rolname)
+            FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid)
+    FROM pg_authid r WHERE rolname = 'servicedb_gateway'";
+const OWN_LOGIN: &str = "t|f|f|t|0|shop_db_app shop_db_c_viewer";
+
+/// The answer to a superuser in the tenant's database.
+async fn psql(sandbox: &Sandbox, pod: &str, sql: &str) -> String {
+    let output = sandbox.exec(pod, &format!("psql -XqAt shop_db <<'SQL'\n{sql};\nSQL")).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// Status and plugin say where it is.
@@ -159,9 +186,8 @@ async fn removed(sandbox: &Sandbox) {
         ];
         let left: Vec<_> =
             left.into_iter().map(|it| it.map_err(|error| error.to_string())).collect::<Result<_, _>>()?;
-        let query = "psql -XAtc \"SELECT count(*) FROM pg_roles WHERE rolname = 'servicedb_gateway'\"";
-        let roles = sandbox.exec(&sandbox.primary("shop").await, query).await;
-        let roles = String::from_utf8_lossy(&roles.stdout).trim().to_owned();
+        let query = "SELECT count(*) FROM pg_roles WHERE rolname = 'servicedb_gateway'";
+        let roles = psql(sandbox, &sandbox.primary("shop").await, query).await;
         if left.contains(&true) || roles != "0" { Err(format!("{left:?}, {roles} roles")) } else { Ok(()) }
     })
     .await;

@@ -23,9 +23,9 @@ const TABLES: &str = "
     INSERT INTO files (path, is_secret) VALUES ('/open', false), ('/secret', true);";
 
 /// All databases of the server have their clients in one table: one test at a time changes it.
-pub static CLIENTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static CLIENTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-pub fn client(name: &str, access: Value) -> Client {
+fn client(name: &str, access: Value) -> Client {
     let client = json!({"name": name, "serviceAccount": name, "generation": 1, "access": access});
     serde_json::from_value(client).expect("a client")
 }
