@@ -6,7 +6,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connect::Connector;
 use crate::catalog::SETTINGS;
-use crate::problem::Problem;
+use crate::problem::{Problem, lost};
 
 /// How long the database is asked.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -29,9 +29,10 @@ struct Mark {
 ///
 /// # Errors
 /// The server's, and 503 or 409 about a commit that was lost or whose outcome is not known.
-pub(super) async fn commit(client: &Client, connector: &Connector) -> Result<(), Problem> {
+pub(super) async fn commit(client: &Client, connector: &Connector, patience: Duration) -> Result<(), Problem> {
     // Sent together, so that the mark costs no round trip. If it fails, the server has rolled back.
-    let (mark, commit) = futures::future::join(client.simple_query(MARK), client.batch_execute("COMMIT")).await;
+    let both = futures::future::join(client.simple_query(MARK), client.batch_execute("COMMIT"));
+    let (mark, commit) = tokio::time::timeout(patience, both).await.map_err(|_| lost())?;
     let mark = mark.map_err(Problem::from).map(|messages| read(&messages));
     match (mark, commit.map_err(Problem::from)) {
         (Ok(_), Ok(())) => Ok(()),

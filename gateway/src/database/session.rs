@@ -13,24 +13,18 @@ pub struct Session {
     caller: Caller,
     begin: Option<String>,
     lease: Option<Lease>,
-    restore: bool,
 }
 
 impl Session {
     /// Without a connection yet. Its first statement comes after `begin`, if there is one.
     pub fn new(pool: &Arc<Pool>, caller: &Caller, begin: Option<&str>) -> Self {
         let (pool, caller) = (Arc::clone(pool), caller.clone());
-        Self { pool, caller, begin: begin.map(str::to_owned), lease: None, restore: false }
+        Self { pool, caller, begin: begin.map(str::to_owned), lease: None }
     }
 
     /// Whether its statements are in a transaction.
     pub fn is_transaction(&self) -> bool {
         self.begin.is_some()
-    }
-
-    /// What it runs may change role and settings: they are restored at its end.
-    pub fn runs_functions(&mut self) {
-        self.restore = true;
     }
 
     /// The connection.
@@ -74,7 +68,7 @@ impl Session {
             (Err(problem), _) if problem.connection_lost => return result,
             (_, None) => Ok(()),
             (Ok(_), Some(begin)) if begin.contains("READ ONLY") => execute(&lease, "COMMIT").await,
-            (Ok(_), Some(_)) => outcome::commit(lease.client(), self.pool.connector()).await,
+            (Ok(_), Some(_)) => outcome::commit(lease.client(), self.pool.connector(), lease.patience()).await,
             (Err(_), Some(_)) => execute(&lease, "ROLLBACK").await,
         };
         // A commit that the server refused (a deferred constraint) has ended the transaction, too.
@@ -83,9 +77,6 @@ impl Session {
                 lease.end();
             }
             return result.and(Err(problem));
-        }
-        if self.restore && lease.restore().await.is_err() {
-            return result;
         }
         lease.end();
         result

@@ -64,7 +64,14 @@ impl Member {
             }
         }
         let body = self.body.as_ref().map_or_else(Bytes::new, |body| Bytes::copy_from_slice(body.get().as_bytes()));
-        Ok(Operation { target: Target::parse(&method, path)?, method, query: query.to_owned(), headers, body })
+        Ok(Operation {
+            target: Target::parse(&method, path)?,
+            method,
+            query: query.to_owned(),
+            headers,
+            body,
+            separate: false,
+        })
     }
 }
 
@@ -218,6 +225,9 @@ impl Transactions {
     }
 
     async fn begin(&self, app: &App, caller: &Caller, begin: &str) -> Result<Reply, Problem> {
+        if app.is_ending() {
+            return Err(Problem::unavailable("SDB406", "this gateway is ending: begin the transaction again"));
+        }
         let limits = &app.config.limits;
         let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>());
         let open = Arc::new(Open {
@@ -260,7 +270,8 @@ impl Transactions {
         })
     }
 
-    /// Runs an operation in an open transaction. An error of the database ends the transaction.
+    /// Runs an operation in an open transaction. An error of the database ends the transaction, and so does a change that
+    /// the answer refuses.
     ///
     /// # Errors
     /// 404 without such a transaction, and the operation's errors.
@@ -274,7 +285,7 @@ impl Transactions {
         let result = perform(&mut session, &catalog, &app.config, operation).await;
         touch(&open.used);
         match result {
-            Err(problem) if problem.code.len() == 5 || problem.connection_lost => {
+            Err(problem) if problem.must_roll_back || problem.connection_lost => {
                 self.lock().remove(id);
                 let told = problem.details.clone().map_or(String::new(), |details| format!(": {details}"));
                 session.finish(Err(problem.details(format!("the transaction was rolled back{told}")))).await

@@ -2,6 +2,8 @@
 
 mod callers;
 mod clients;
+mod ends;
+mod isolation;
 mod limits;
 mod paths;
 mod random;

@@ -149,9 +149,9 @@ pub struct Gateway {
     /// The login that it has at the database.
     pub login: String,
     http: reqwest::Client,
-    key: EcdsaKeyPair,
+    key: (EcdsaKeyPair, &'static str),
     log: PathBuf,
-    _program: Child,
+    program: Child,
 }
 
 /// An answer.
@@ -244,7 +244,7 @@ impl Gateway {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
         let (url, metrics) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{metrics}"));
-        let gateway = Self { admin, url, metrics, login, http, key, log, _program: program };
+        let gateway = Self { admin, url, metrics, login, http, key: (key, "one"), log, program };
         let deadline = Instant::now() + PATIENCE;
         while !gateway.is_ready().await {
             assert!(Instant::now() < deadline, "the gateway did not start: {}", gateway.log());
@@ -253,7 +253,39 @@ impl Gateway {
         gateway
     }
 
-    async fn is_ready(&self) -> bool {
+    /// Asks it to end, as the kubelet does.
+    pub fn terminate(&mut self) {
+        drop(self.program.stdin.take());
+    }
+
+    /// Whether it has ended within this time.
+    pub async fn ended(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if self.program.try_wait().expect("its state").is_some() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    }
+
+    /// Calls a path as `shop/app` by POST, beside what follows; the task gives the status.
+    pub fn background(&self, path: &str) -> tokio::task::JoinHandle<u16> {
+        let request = self.http.post(format!("{}/api/db{path}", self.url)).bearer_auth(self.token("shop/app"));
+        let request = request.header("content-type", "application/json").body("{}");
+        tokio::spawn(async move { request.send().await.expect("an answer").status().as_u16() })
+    }
+
+    /// Replaces the keys that tokens are verified with by a new one of this id.
+    pub fn rotate_key(&mut self, id: &'static str) {
+        self.key = (new_key(), id);
+        let file = self.log.with_file_name("jwks.json");
+        std::fs::write(file, jwks(&self.key.0, id)).expect("a file");
+    }
+
+    /// Whether it says that requests may be sent to it.
+    pub async fn is_ready(&self) -> bool {
         let answer = self.http.get(format!("{}/readyz", self.metrics)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
@@ -274,7 +306,7 @@ impl Gateway {
 
     /// A token with these claims.
     pub fn signed(&self, claims: &Value) -> String {
-        sign(&self.key, "one", claims)
+        sign(&self.key.0, self.key.1, claims)
     }
 
     /// A request with a token and headers.
