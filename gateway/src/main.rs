@@ -11,6 +11,7 @@ use servicedb_gateway::auth::Authenticator;
 use servicedb_gateway::config::Config;
 use servicedb_gateway::current::{self, Current};
 use servicedb_gateway::database::{Connector, Pool};
+use servicedb_gateway::grpc;
 use servicedb_gateway::serve::{self, App, Certificate, Metrics, Transactions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +24,7 @@ const TRANSACTIONS: Duration = Duration::from_secs(12);
 /// How long all of the end may take: less than Kubernetes waits by default.
 const END: Duration = Duration::from_secs(25);
 
-/// REST in PostgREST's dialect in front of one PostgreSQL database.
+/// REST in PostgREST's dialect, and gRPC, in front of one PostgreSQL database.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -86,7 +87,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     }
     tracing::info!(listen = %app.config.listen, "serving");
     let clients = app.config.limits.clients;
-    let router = serve::router(Arc::clone(&app));
+    let router = serve::router(Arc::clone(&app)).merge(grpc::router(Arc::clone(&app)).map_err(|error| text(&error))?);
     let serving = tokio::spawn(serve::serve(listener, router, certificate, clients, stopped));
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;

@@ -3,6 +3,7 @@
 mod callers;
 mod clients;
 mod ends;
+mod grpc;
 mod isolation;
 mod limits;
 mod paths;
