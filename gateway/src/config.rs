@@ -117,6 +117,8 @@ pub struct CallerRole {
 pub struct Limits {
     /// The largest body of a request.
     pub body_bytes: usize,
+    /// The bodies of all requests together.
+    pub bodies_bytes: usize,
     /// The most conditions and embedded collections of a request.
     pub conditions: usize,
     /// The most levels of conditions, and of embedding.
@@ -157,6 +159,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 8 << 20,
+            bodies_bytes: 64 << 20,
             conditions: 200,
             depth: 16,
             rows: None,
@@ -258,6 +261,9 @@ impl Config {
         let unusable = |role: &str| role.is_empty() || role == "none";
         if self.callers.roles.iter().any(|caller| !caller.service_account.contains('/') || unusable(&caller.role)) {
             return refuse("callers.roles", "each names a service account as <namespace>/<name>, and a role");
+        }
+        if self.limits.bodies_bytes < self.limits.body_bytes {
+            return refuse("limits", "bodiesBytes is at least bodyBytes");
         }
         if self.limits.connections == 0 || self.limits.depth == 0 || self.limits.depth > 64 {
             return refuse("limits", "connections is at least 1, depth between 1 and 64");

@@ -12,7 +12,7 @@ use servicedb_gateway::config::Config;
 use servicedb_gateway::current::{self, Current};
 use servicedb_gateway::database::{Connector, Pool};
 use servicedb_gateway::grpc;
-use servicedb_gateway::serve::{self, App, Certificate, Metrics, Transactions};
+use servicedb_gateway::serve::{self, App, Bodies, Certificate, Metrics, Transactions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -65,6 +65,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         pool: Arc::clone(&pool),
         connector: connector.clone(),
         auth,
+        bodies: Bodies::new(&config.limits),
         metrics: Metrics::default(),
         transactions: Transactions::default(),
         ending: AtomicBool::new(false),

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio_postgres::RowStream;
 
 use super::pool::Lease;
-use super::run::{in_time, start, text};
+use super::run::{start, text};
+use super::wait::in_time;
 use crate::problem::{Problem, lost};
 use crate::sql::Statement;
 

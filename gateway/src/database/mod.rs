@@ -8,6 +8,7 @@ mod parameter;
 mod pool;
 mod run;
 mod session;
+mod wait;
 
 pub use answer::{Answer, Frame, Piece, answer};
 pub use connect::{Connector, session};

@@ -53,16 +53,16 @@ fn read(messages: &[SimpleQueryMessage]) -> Option<Mark> {
 async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        match status(connector, mark).await {
-            Ok(Some(status)) if status == "committed" => return Ok(()),
-            Ok(Some(status)) if status == "aborted" => {
+        match tokio::time::timeout(PATIENCE, status(connector, mark)).await {
+            Ok(Ok(Some(status))) if status == "committed" => return Ok(()),
+            Ok(Ok(Some(status))) if status == "aborted" => {
                 let mut problem =
                     Problem::unavailable("SDB405", "the connection to the database was lost, and nothing was written");
                 problem.connection_lost = true;
                 return Err(problem);
             }
             // Another timeline, or an id of long ago.
-            Ok(None) => break,
+            Ok(Ok(None)) => break,
             _ => tokio::time::sleep(PAUSE).await,
         }
     }

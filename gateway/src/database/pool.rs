@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, Statement};
 
 use super::breaker::Breaker;
 use super::connect::{Connector, ROLE, session};
+use super::wait::in_time;
 use crate::catalog::SETTINGS;
 use crate::config::Limits;
 use crate::problem::Problem;
@@ -146,7 +148,11 @@ impl Pool {
     pub async fn own(&self) -> Result<Own, Problem> {
         let permit = self.permit().await?;
         self.make_room(&mut self.lock());
-        Ok(Own { client: self.connect(SETTINGS).await?, _permit: permit })
+        Ok(Own { client: self.connect(SETTINGS).await?, patience: self.patience(), _permit: permit })
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.limits.statement_milliseconds) + GRACE
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
@@ -253,9 +259,19 @@ fn busy() -> Problem {
 
 /// A connection as the gateway's login.
 pub struct Own {
-    /// The client.
-    pub client: Client,
+    client: Client,
+    patience: Duration,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Own {
+    /// The first value of a statement's only row.
+    ///
+    /// # Errors
+    /// Any error of the server.
+    pub async fn value<T: FromSqlOwned>(&self, statement: &str) -> Result<T, Problem> {
+        in_time(self.patience, async { Ok(self.client.query_one(statement, &[]).await?.try_get(0)?) }).await
+    }
 }
 
 /// A connection in use. It returns to the pool if nothing is left open on it; otherwise what it runs is cancelled, and
@@ -291,7 +307,7 @@ impl Lease {
 
     /// How long an answer of the server is waited for.
     pub fn patience(&self) -> Duration {
-        Duration::from_millis(self.pool.limits.statement_milliseconds) + GRACE
+        self.pool.patience()
     }
 
     /// How long a client may take nothing of an answer that is being sent.

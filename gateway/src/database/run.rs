@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::time::Duration;
 
 use futures::StreamExt;
 use tokio_postgres::types::{FromSql, Type};
@@ -10,7 +9,8 @@ use tokio_postgres::{Row, RowStream};
 
 use super::parameter::Text;
 use super::pool::Lease;
-use crate::problem::{Problem, lost};
+use super::wait::in_time;
+use crate::problem::Problem;
 use crate::sql::Statement;
 
 /// What a statement returned.
@@ -40,17 +40,6 @@ pub(super) fn text(row: &Row, at: usize) -> Result<Option<&str>, Problem> {
         return Ok(None);
     }
     Ok(row.try_get::<_, Option<Raw<'_>>>(at)?.map(|raw| raw.0))
-}
-
-/// What a server says within its time.
-///
-/// # Errors
-/// Those of the server, and that of a lost connection if it says nothing.
-pub(super) async fn in_time<T>(
-    patience: Duration,
-    said: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
-    tokio::time::timeout(patience, said).await.unwrap_or_else(|_| Err(lost()))
 }
 
 /// Sends a statement.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::outcome;
 use super::pool::{Caller, Lease, Pool};
+use super::wait::in_time;
 use crate::problem::{Problem, lost};
 
 /// See the module.
@@ -36,7 +37,7 @@ impl Session {
             let mut lease = self.pool.lease(&self.caller).await?;
             lease.begin();
             if let Some(begin) = &self.begin {
-                lease.client().batch_execute(begin).await?;
+                execute(&lease, begin).await?;
             }
             self.lease = Some(lease);
         }
@@ -84,5 +85,5 @@ impl Session {
 }
 
 async fn execute(lease: &Lease, statement: &str) -> Result<(), Problem> {
-    lease.client().batch_execute(statement).await.map_err(Problem::from)
+    in_time(lease.patience(), async { Ok(lease.client().batch_execute(statement).await?) }).await
 }

@@ -31,7 +31,7 @@ use self::proto::data_server::DataServer;
 use self::service::Service;
 use self::status::status;
 use crate::problem::Problem;
-use crate::serve::{App, receive};
+use crate::serve::App;
 
 /// What the handler shares.
 #[derive(Clone)]
@@ -67,17 +67,16 @@ async fn handle(State(shared): State<Shared>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let received = async {
         let caller = app.auth.caller(&parts.headers).await?;
-        let body = receive(body, app.config.limits.body_bytes).await?;
-        Ok::<_, Problem>((caller, body))
+        Ok::<_, Problem>((caller, app.bodies.receive(body).await?))
     };
-    let body = match received.await {
-        Ok((caller, body)) => {
+    let received = match received.await {
+        Ok((caller, received)) => {
             parts.extensions.insert(caller);
-            body
+            received
         }
         Err(problem) => return status(&problem).into_http::<Body>(),
     };
-    match data.call(http::Request::from_parts(parts, Body::from(body))).await {
+    match data.call(http::Request::from_parts(parts, Body::from(received.bytes.clone()))).await {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }

@@ -1,5 +1,6 @@
 //! HTTP: a request becomes an operation, and what comes of it an answer.
 
+mod body;
 mod function;
 mod listen;
 mod metrics;
@@ -13,6 +14,7 @@ mod search;
 mod transaction;
 mod write;
 
+pub use body::{Bodies, Received};
 pub use listen::{Certificate, serve};
 pub use metrics::Metrics;
 pub use operation::{Operation, Reply, Target};
@@ -28,7 +30,6 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, Method, StatusCode, Version, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::auth::Authenticator;
 use crate::catalog::Catalog;
@@ -36,9 +37,6 @@ use crate::config::Config;
 use crate::current::Current;
 use crate::database::{Answer, Caller, Connector, Pool, Session};
 use crate::problem::Problem;
-
-/// How long a body may take to arrive.
-const BODY: Duration = Duration::from_secs(30);
 
 /// What all requests share.
 pub struct App {
@@ -52,6 +50,8 @@ pub struct App {
     pub connector: Connector,
     /// Who may call.
     pub auth: Authenticator,
+    /// The bodies of requests.
+    pub bodies: Bodies,
     /// Statistics.
     pub metrics: Metrics,
     /// Open transactions.
@@ -112,11 +112,12 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
         Err(problem) => return problem.into_response(),
     };
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    let body = match receive(body, app.config.limits.body_bytes).await {
-        Ok(body) => body,
+    let received = match app.bodies.receive(body).await {
+        Ok(received) => received,
         Err(problem) => return problem.into_response(),
     };
-    let operation = Operation { method: parts.method, target, query, headers: parts.headers, body, separate: false };
+    let (method, headers, body) = (parts.method, parts.headers, received.bytes.clone());
+    let operation = Operation { method, target, query, headers, body, separate: false };
     let result = execute(&app, &caller, &operation).await;
     let mut response = match result {
         Ok((reply, answer)) => respond(&operation, reply, answer),
@@ -149,21 +150,6 @@ fn respond(operation: &Operation, reply: Reply, answer: Option<Answer>) -> Respo
     response
 }
 
-/// A body, if it arrives in time and is no larger than this.
-///
-/// # Errors
-/// 408, 413, or 400 for one that ends early.
-pub async fn receive(body: Body, most: usize) -> Result<bytes::Bytes, Problem> {
-    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "SDB115", "the body did not arrive in time");
-    match tokio::time::timeout(BODY, Limited::new(body, most).collect()).await.map_err(|_| slow())? {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "SDB116", format!("the body is larger than {most} bytes")))
-        }
-        Err(_) => Err(Problem::request("SDB117", "the body ended early")),
-    }
-}
-
 /// Carries an operation out, and records it.
 ///
 /// # Errors
@@ -191,12 +177,7 @@ fn record(
     let named = operation.target.collection();
     let catalog = app.current.get();
     let collection = if catalog.table(operation.schema(), named).is_ok() { named } else { "" };
-    // A function that is called by POST may write.
-    let writes = ["insert", "update", "delete", "transaction"].contains(&kind)
-        || kind == "function" && operation.method == Method::POST;
-    if writes {
-        tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
-    }
+    audit(caller, operation, collection, rows, status);
     let pattern = metrics::pattern(&operation.query);
     if duration.as_millis() >= u128::from(app.config.limits.slow_milliseconds) {
         let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -212,6 +193,17 @@ fn record(
         status: status.as_u16(),
         code,
     });
+}
+
+/// Logs a write with its caller.
+pub(crate) fn audit(caller: &Caller, operation: &Operation, collection: &str, rows: u64, status: StatusCode) {
+    let kind = kind(operation);
+    // A function that is called by POST may write.
+    let writes = ["insert", "update", "delete", "transaction"].contains(&kind)
+        || kind == "function" && operation.method == Method::POST;
+    if writes {
+        tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
+    }
 }
 
 /// The kind of an operation, in document 001's words.

@@ -206,6 +206,11 @@ impl Plan {
 
     /// Status and headers.
     fn reply(&self, body: Bytes, rows: Option<u64>, total: Option<u64>) -> Reply {
+        // An estimate may be lower than what was read.
+        let total = match rows {
+            Some(rows) if rows > 0 && !self.is_counted_exactly() => total.map(|total| total.max(self.offset + rows)),
+            _ => total,
+        };
         let mut reply = Reply::new(StatusCode::OK);
         (reply.body, reply.total) = (body, total);
         reply.header(header::CONTENT_TYPE, self.media.content_type());

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::operation::{Operation, Reply, Target};
-use super::{App, perform};
+use super::{App, audit, perform};
 use crate::config::Limits;
 use crate::database::{Caller, Session};
 use crate::problem::Problem;
@@ -140,7 +140,7 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
         .collect();
     let (operations, catalog) = (operations?, app.current.get());
     let mut session = Session::new(&app.pool, caller, Some(begin));
-    let mut results = Vec::new();
+    let (mut results, mut written) = (Vec::new(), Vec::new());
     let mut failure = None;
     let (mut rows, mut size) = (0, 0);
     for (place, operation) in operations.iter().enumerate() {
@@ -153,6 +153,7 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
                 rows += reply.rows;
                 size += reply.body.len();
                 results.push(result(&reply));
+                written.push((operation, reply.rows, reply.status));
             }
             Err(problem) => failure = Some(at(problem, place)),
         }
@@ -165,6 +166,9 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
     }
     let done = session.finish(failure.map_or(Ok(()), Err)).await;
     done?;
+    for (operation, rows, status) in written {
+        audit(caller, operation, operation.target.collection(), rows, status);
+    }
     let mut reply = Reply::json(StatusCode::OK, format!("{{\"results\":[{}]}}", results.join(",")));
     reply.rows = rows;
     Ok(reply)

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::SCHEMA;
-use crate::server::{AUDIENCE, Gateway, ISSUER, new_key, now, sign};
+use crate::server::Gateway;
+use crate::tokens::{AUDIENCE, ISSUER, new_key, now, sign};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_valid_tokens_of_this_cluster_and_audience() {

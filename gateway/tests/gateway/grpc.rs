@@ -244,6 +244,21 @@ async fn callers_rights_and_errors() {
     assert_eq!(client.list_documents(count).await.expect_err("no such mode").code(), Code::InvalidArgument);
     let large = client.create_document(create("notes", json!({"body": "x".repeat(10_000)}))).await.expect_err("large");
     assert_eq!((large.code(), code(&large).as_str()), (Code::ResourceExhausted, "SDB116"));
+    // A client's deadline ends the statement.
+    gateway
+        .admin
+        .batch_execute("CREATE VIEW slow AS SELECT 1 AS n FROM pg_sleep(30); GRANT SELECT ON slow TO grpc_errors_app")
+        .await
+        .expect("a view");
+    let mut request = Request::new(ListDocumentsRequest { collection: "slow".to_owned(), ..Default::default() });
+    request.set_timeout(Duration::from_secs(1));
+    client.list_documents(request).await.expect_err("too late");
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'grpc_errors_gateway' AND state = 'active'";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while gateway.admin.query_one(running, &[]).await.expect("a count").get::<_, i64>(0) > 0 {
+        assert!(Instant::now() < deadline, "the statement still runs");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     // A stream that the database ends early ends with an error.
     gateway
         .admin

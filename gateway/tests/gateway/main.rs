@@ -2,6 +2,7 @@
 
 mod callers;
 mod clients;
+mod edges;
 mod ends;
 mod grpc;
 mod isolation;
@@ -11,6 +12,7 @@ mod random;
 mod reads;
 mod server;
 mod tls;
+mod tokens;
 mod transactions;
 mod writes;
 

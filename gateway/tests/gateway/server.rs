@@ -4,14 +4,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::signature::EcdsaKeyPair;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config, NoTls};
+
+use crate::tokens::{AUDIENCE, ISSUER, jwks, new_key, now, sign};
 
 /// Timeout of initdb and of each start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -33,11 +32,6 @@ cat >/dev/null
 kill -TERM $program
 wait $program
 "#;
-
-/// The issuer of the tests' tokens.
-pub const ISSUER: &str = "https://cluster.test";
-/// The audience of the tests' tokens.
-pub const AUDIENCE: &str = "shop.servicedb";
 
 /// The server that all tests of this process share.
 pub struct Server {
@@ -377,35 +371,6 @@ impl Gateway {
         let response = self.http.get(format!("{}/metrics", self.metrics)).send().await.expect("metrics");
         response.text().await.expect("a text")
     }
-}
-
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs()
-}
-
-/// A new key of P-256.
-pub fn new_key() -> EcdsaKeyPair {
-    let random = SystemRandom::new();
-    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("a key")
-}
-
-/// A token signed by a key.
-pub fn sign(key: &EcdsaKeyPair, id: &str, claims: &Value) -> String {
-    let part = |value: &Value| BASE64.encode(value.to_string());
-    let signed = format!("{}.{}", part(&json!({"alg": "ES256", "kid": id})), part(claims));
-    let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
-    format!("{signed}.{}", BASE64.encode(signature.as_ref()))
-}
-
-/// The document that has the key.
-pub fn jwks(key: &EcdsaKeyPair, id: &str) -> String {
-    let point = key.public_key().as_ref();
-    let key = json!({
-        "kty": "EC", "crv": "P-256", "kid": id, "alg": "ES256", "use": "sig",
-        "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..65]),
-    });
-    json!({"keys": [key]}).to_string()
 }
 
 fn free_port() -> u16 {

@@ -27,6 +27,13 @@ async fn all_or_nothing_at_once() {
     assert_eq!(results[2]["body"], json!({"id": 10, "name": "Zehn"}));
     assert_eq!(results[3]["body"], json!([{"id": 10}]));
 
+    // Each write of it is logged.
+    let log = gateway.log();
+    let audited = |operation: &str, collection: &str| {
+        log.lines().any(|line| line.contains("\"audit\"") && line.contains(operation) && line.contains(collection))
+    };
+    assert!(audited("insert", "actors") && audited("update", "actors") && audited("delete", "roles"), "{log}");
+
     let body = json!({"operations": [
         {"method": "POST", "path": "/actors", "body": {"id": 11, "name": "Eleven"}},
         {"method": "POST", "path": "/actors", "body": {"id": 10, "name": "Again"}},
