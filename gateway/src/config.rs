@@ -117,7 +117,9 @@ pub struct CallerRole {
 pub struct Limits {
     /// The largest body of a request.
     pub body_bytes: usize,
-    /// The most conditions of a request.
+    /// The bodies of all requests together.
+    pub bodies_bytes: usize,
+    /// The most conditions and embedded collections of a request.
     pub conditions: usize,
     /// The most levels of conditions, and of embedding.
     pub depth: usize,
@@ -147,6 +149,8 @@ pub struct Limits {
     pub operations: usize,
     /// How often the schema is compared with the catalogue.
     pub schema_seconds: u64,
+    /// How long a client may take nothing of an answer that is sent row by row.
+    pub stall_seconds: u64,
     /// A statement that takes longer is logged.
     pub slow_milliseconds: u64,
 }
@@ -155,6 +159,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 8 << 20,
+            bodies_bytes: 64 << 20,
             conditions: 200,
             depth: 16,
             rows: None,
@@ -170,6 +175,7 @@ impl Default for Limits {
             transaction_seconds: 60,
             operations: 100,
             schema_seconds: 2,
+            stall_seconds: 30,
             slow_milliseconds: 1_000,
         }
     }
@@ -248,8 +254,16 @@ impl Config {
         if accounts.windows(2).any(|pair| pair[0] == pair[1]) {
             return refuse("callers.roles", "a service account is named twice");
         }
-        if self.callers.roles.iter().any(|caller| !caller.service_account.contains('/') || caller.role.is_empty()) {
+        if self.callers.issuer.is_empty() || self.callers.audience.is_empty() {
+            return refuse("callers", "issuer and audience name this cluster and this database");
+        }
+        // The role "none" would be the login itself.
+        let unusable = |role: &str| role.is_empty() || role == "none";
+        if self.callers.roles.iter().any(|caller| !caller.service_account.contains('/') || unusable(&caller.role)) {
             return refuse("callers.roles", "each names a service account as <namespace>/<name>, and a role");
+        }
+        if self.limits.bodies_bytes < self.limits.body_bytes {
+            return refuse("limits", "bodiesBytes is at least bodyBytes");
         }
         if self.limits.connections == 0 || self.limits.depth == 0 || self.limits.depth > 64 {
             return refuse("limits", "connections is at least 1, depth between 1 and 64");

@@ -10,10 +10,13 @@ use tokio_postgres::Client;
 
 use crate::catalog::{Catalog, SETTINGS, fingerprint, read};
 use crate::database::Connector;
-use crate::problem::Problem;
+use crate::problem::{Problem, lost};
 
 /// How long a request waits for a look at the schema that it has asked for.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a look may take; the server's own limit for its statements is 30 s.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// The present catalogue.
 pub struct Current {
@@ -74,7 +77,9 @@ pub async fn watch(current: Arc<Current>, connector: Connector, interval: Durati
     loop {
         let asked = !first && tokio::time::timeout(interval, current.wanted.notified()).await.is_ok();
         let began = Instant::now();
-        match look(&current, &connector, &mut client).await {
+        // A server that hangs is asked on another connection.
+        let looked = tokio::time::timeout(PATIENCE, look(&current, &connector, &mut client)).await;
+        match looked.unwrap_or_else(|_| Err(lost())) {
             Ok(Some(catalog)) => {
                 tracing::info!(collections = catalog.tables.len(), "the schema has changed");
                 current.set(catalog);

@@ -1,8 +1,8 @@
-//! The data gateway: REST in PostgREST's dialect in front of one PostgreSQL database.
+//! The data gateway: REST in PostgREST's dialect, and gRPC, in front of one PostgreSQL database.
 //!
 //! A request passes these, in reading order:
 //!
-//! 1. [`serve`]: HTTP. It authenticates the caller ([`auth`]: a ServiceAccount token and its role), finds the
+//! 1. [`serve`]: HTTP, and [`grpc`], which makes the same operations of its messages. It authenticates the caller ([`auth`]: a ServiceAccount token and its role), finds the
 //!    collection in the [`catalog`] as it is [`current`]ly, and turns an error of any part into an answer ([`problem`]).
 //! 2. [`request`]: the query string, or a JSON tree, as a [`request::Query`]; [`validate`]: all faults of a body.
 //! 3. [`sql`]: one statement. Names come from the catalogue, values are parameters only, and PostgreSQL makes the JSON.
@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod config;
 pub mod current;
 pub mod database;
+pub mod grpc;
 pub mod problem;
 pub mod request;
 pub mod serve;

@@ -3,19 +3,28 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use servicedb_gateway::auth::Authenticator;
 use servicedb_gateway::config::Config;
 use servicedb_gateway::current::{self, Current};
 use servicedb_gateway::database::{Connector, Pool};
-use servicedb_gateway::serve::{self, App, Certificate, Metrics, Transactions};
+use servicedb_gateway::grpc;
+use servicedb_gateway::serve::{self, App, Bodies, Certificate, Metrics, Transactions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// REST in PostgREST's dialect in front of one PostgreSQL database.
+/// How long the gateway goes on serving after the signal to end, while clients learn that it does.
+const UNLISTED: Duration = Duration::from_secs(3);
+/// How long transactions that were begun by then may go on.
+const TRANSACTIONS: Duration = Duration::from_secs(12);
+/// How long all of the end may take: less than Kubernetes waits by default.
+const END: Duration = Duration::from_secs(25);
+
+/// REST in PostgREST's dialect, and gRPC, in front of one PostgreSQL database.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -26,7 +35,9 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    // The driver logs each notice of the server: what a function says there may be a tenant's data.
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,tokio_postgres=warn".into());
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     // The one provider of TLS, for what asks for the process's default.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -54,12 +65,14 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         pool: Arc::clone(&pool),
         connector: connector.clone(),
         auth,
+        bodies: Bodies::new(&config.limits),
         metrics: Metrics::default(),
         transactions: Transactions::default(),
+        ending: AtomicBool::new(false),
         config,
     });
 
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(None);
     let interval = Duration::from_secs(app.config.limits.schema_seconds);
     tokio::spawn(current::watch(present, connector, interval, move |_| pool.catalog_changed()));
     let shared = Arc::clone(&app);
@@ -75,7 +88,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     }
     tracing::info!(listen = %app.config.listen, "serving");
     let clients = app.config.limits.clients;
-    let serving = tokio::spawn(serve::serve(listener, serve::router(app), certificate, clients, stopped));
+    let router = serve::router(Arc::clone(&app)).merge(grpc::router(Arc::clone(&app)).map_err(|error| text(&error))?);
+    let serving = tokio::spawn(serve::serve(listener, router, certificate, clients, stopped));
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| text(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| text(&error))?;
@@ -84,6 +98,21 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("ending");
-    let _ = stop.send(true);
+    let deadline = Instant::now() + END;
+    drain(&app).await;
+    let _ = stop.send(Some(deadline));
     serving.await.map_err(|error| text(&error))
+}
+
+/// Serves on until nobody is sent here any more, and until open transactions have ended.
+async fn drain(app: &App) {
+    let began = Instant::now();
+    app.ending.store(true, Ordering::Relaxed);
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let open = app.transactions.count() > 0;
+        if began.elapsed() >= TRANSACTIONS || !open && began.elapsed() >= UNLISTED {
+            return;
+        }
+    }
 }

@@ -45,6 +45,9 @@ pub struct Parts {
     pub retry_after: Option<u64>,
     /// Whether the connection may be used no longer.
     pub connection_lost: bool,
+    /// Whether the transaction that it happened in must be rolled back: it has failed in the database, or a change was
+    /// made that the answer refuses.
+    pub must_roll_back: bool,
 }
 
 /// One fault of a body.
@@ -68,6 +71,7 @@ impl Problem {
             faults: Vec::new(),
             retry_after: None,
             connection_lost: false,
+            must_roll_back: false,
         }))
     }
 
@@ -99,6 +103,13 @@ impl Problem {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says that the transaction must be rolled back.
+    #[must_use]
+    pub fn roll_back(mut self) -> Self {
+        self.must_roll_back = true;
         self
     }
 
@@ -155,13 +166,22 @@ impl IntoResponse for Problem {
 impl From<tokio_postgres::Error> for Problem {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => of_database(db),
+            Some(db) => of_database(db).roll_back(),
             None => {
                 tracing::debug!(%error, "a connection to the database failed");
                 lost()
             }
         }
     }
+}
+
+/// At most so many bytes of a text.
+pub fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// A connection that ended under a request.
@@ -204,14 +224,19 @@ fn status(state: &SqlState) -> StatusCode {
         "42P01" | "3F000" => StatusCode::NOT_FOUND,
         "57014" => StatusCode::GATEWAY_TIMEOUT,
         "25P04" | "25P03" => StatusCode::GATEWAY_TIMEOUT,
-        "25006" => StatusCode::METHOD_NOT_ALLOWED,
-        "53300" | "53200" | "53400" => StatusCode::SERVICE_UNAVAILABLE,
+        // The server became a replica, or its volume is nearly full: the next connection may find another one.
+        "25006" => StatusCode::SERVICE_UNAVAILABLE,
+        "53300" | "53200" | "53400" | "53100" => StatusCode::SERVICE_UNAVAILABLE,
+        // A function has ended, or made, prepared statements: the connection's own are no longer known.
+        "26000" | "42P05" => StatusCode::SERVICE_UNAVAILABLE,
         "54000" | "54001" | "54011" | "54023" => StatusCode::BAD_REQUEST,
         "42703" | "42883" | "42804" | "42846" | "42704" | "42803" | "42P10" | "42725" | "428C9" | "42P18" | "42702" => {
             StatusCode::BAD_REQUEST
         }
         _ if code.starts_with("PT") => {
-            code[2..].parse().ok().and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_REQUEST)
+            // It is an error, whatever it names.
+            let named = code[2..].parse().ok().filter(|code| (400..600).contains(code));
+            named.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::BAD_REQUEST)
         }
         _ => match &code[..2] {
             "08" | "57" => StatusCode::SERVICE_UNAVAILABLE,

@@ -16,10 +16,8 @@ pub const SETTINGS_DIR: &str = "/etc/servicedb/gateway";
 /// A Secret as a folder: `ca.crt`, and `.crt` and `.key` of `server` (for callers) and `gateway` (for PostgreSQL).
 pub const TLS_DIR: &str = "/etc/servicedb/gateway-tls";
 
-/// How long a pod that ends still takes connections, in seconds: until no Service leads to it any more.
-pub const DRAIN_SECONDS: u64 = 5;
-/// The grace period of a pod, in seconds: requests that are under way end first, within 25 s after [`DRAIN_SECONDS`].
-pub const GRACE_SECONDS: u64 = DRAIN_SECONDS + 35;
+/// The grace period of a pod, in seconds: the gateway ends within 25.
+pub const GRACE_SECONDS: u64 = 30;
 
 /// The audience of the tokens that the gateway of a database accepts.
 pub fn audience(namespace: &str, name: &str) -> String {

@@ -1,13 +1,13 @@
 //! The keys that sign tokens: a JWKS from a file or from the cluster.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use super::unauthorized;
 use crate::config::{self, ConfigError, Keys};
@@ -108,10 +108,10 @@ impl Member {
 
 /// Where the keys come from.
 pub struct KeySource {
-    file: Option<PathBuf>,
-    url: Option<(String, reqwest::Client, Option<PathBuf>)>,
+    keys: Keys,
     known: RwLock<Arc<Jwks>>,
-    read: Mutex<Option<Instant>>,
+    /// When an unknown key last made them be read. Locked while they are.
+    asked: Mutex<Option<Instant>>,
 }
 
 impl KeySource {
@@ -120,9 +120,10 @@ impl KeySource {
     /// # Errors
     /// If a file cannot be used.
     pub fn new(keys: &Keys) -> Result<Self, ConfigError> {
-        let url =
-            keys.url.as_ref().map(|url| Ok::<_, ConfigError>((url.clone(), client(keys)?, keys.token_file.clone())));
-        Ok(Self { file: keys.file.clone(), url: url.transpose()?, known: RwLock::default(), read: Mutex::new(None) })
+        if keys.url.is_some() {
+            client(keys)?;
+        }
+        Ok(Self { keys: keys.clone(), known: RwLock::default(), asked: Mutex::new(None) })
     }
 
     /// Reads the keys at an interval.
@@ -141,17 +142,13 @@ impl KeySource {
         if let Some(key) = self.known().find(id) {
             return Ok(key);
         }
-        let due = |read: &mut Option<Instant>| {
-            let due = read.is_none_or(|read| read.elapsed() >= UNKNOWN);
-            if due {
-                *read = Some(Instant::now());
-            }
-            due
-        };
-        let due = due(&mut self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        if due {
+        // Requests with a new key wait for the one that reads it.
+        let mut asked = self.asked.lock().await;
+        if self.known().find(id).is_none() && asked.is_none_or(|asked| asked.elapsed() >= UNKNOWN) {
             self.read_now().await;
+            *asked = Some(Instant::now());
         }
+        drop(asked);
         let known = self.known();
         if known.keys.is_empty() {
             return Err(Problem::unavailable("SDB304", "the keys that verify tokens could not be read yet"));
@@ -174,11 +171,12 @@ impl KeySource {
     }
 
     async fn fetch(&self) -> Result<Jwks, String> {
-        let text = match (&self.file, &self.url) {
+        let text = match (&self.keys.file, &self.keys.url) {
             (Some(file), _) => tokio::fs::read(file).await.map_err(|error| error.to_string())?,
-            (None, Some((url, client, token))) => {
-                let mut request = client.get(url);
-                if let Some(path) = token {
+            (None, Some(url)) => {
+                // The authority's certificate is renewed, too.
+                let mut request = client(&self.keys).map_err(|error| error.to_string())?.get(url);
+                if let Some(path) = &self.keys.token_file {
                     let token = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
                     request = request.bearer_auth(token.trim());
                 }

@@ -16,6 +16,8 @@ const LARGEST: usize = 16 << 10;
 struct Header {
     alg: String,
     kid: Option<String>,
+    /// Extensions that must be understood; none is.
+    crit: Option<serde::de::IgnoredAny>,
 }
 
 /// What a token says.
@@ -78,6 +80,9 @@ fn decoded<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, Problem> {
 /// If the token cannot be read.
 pub(super) fn key_id(token: &str) -> Result<Option<String>, Problem> {
     let header: Header = decoded(parts(token)?.0)?;
+    if header.crit.is_some() {
+        return Err(unauthorized("it has extensions that are not known here"));
+    }
     Ok(header.kid)
 }
 

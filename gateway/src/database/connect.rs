@@ -15,8 +15,13 @@ use crate::problem::Problem;
 
 /// The longest time of a login.
 const LOGIN: Duration = Duration::from_secs(10);
+/// How long the files of a certificate may not belong together while they are renewed.
+const RENEWAL: Duration = Duration::from_millis(100);
 /// The longest time that a cancel request may take.
 const CANCEL: Duration = Duration::from_secs(5);
+
+/// The code of a caller's role that the login cannot take: no sign of a database that does not answer.
+pub(super) const ROLE: &str = "SDB305";
 
 /// Makes connections. Certificates and password are read at each, since they are renewed.
 #[derive(Debug, Clone)]
@@ -52,7 +57,7 @@ impl Connector {
         if let Some(password) = password {
             config.password(password.expose_secret());
         }
-        let client = match self.tls().map_err(unusable)? {
+        let client = match self.renewed_tls().await.map_err(unusable)? {
             Some(tls) => {
                 config.ssl_mode(SslMode::Require);
                 let (client, connection) = in_time(config.connect(tls)).await?;
@@ -79,6 +84,17 @@ impl Connector {
         };
         if let Ok(Err(error)) = tokio::time::timeout(CANCEL, cancelled).await {
             tracing::debug!(%error, "a statement could not be cancelled");
+        }
+    }
+
+    /// The files as they are now. Certificate and key are two files: between both a renewal may have come.
+    async fn renewed_tls(&self) -> Result<Option<MakeRustlsConnect>, ConfigError> {
+        match self.tls() {
+            Err(_) => {
+                tokio::time::sleep(RENEWAL).await;
+                self.tls()
+            }
+            found => found,
         }
     }
 
@@ -136,9 +152,16 @@ pub fn session(role: &str, schemas: &[String], statement_milliseconds: u64, clai
     settings.iter().map(|setting| format!("-c {}", escaped(setting))).collect::<Vec<_>>().join(" ")
 }
 
-/// Spaces and backslashes within one startup option.
+/// White space and backslashes within one startup option.
 fn escaped(option: &str) -> String {
-    option.replace('\\', "\\\\").replace(' ', "\\ ")
+    let mut text = String::new();
+    for next in option.chars() {
+        if next == '\\' || next.is_whitespace() {
+            text.push('\\');
+        }
+        text.push(next);
+    }
+    text
 }
 
 async fn in_time<T>(login: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Problem> {
@@ -149,7 +172,9 @@ async fn in_time<T>(login: impl Future<Output = Result<T, tokio_postgres::Error>
                 .as_db_error()
                 .map_or_else(|| sources(&error), |db| format!("{} ({})", db.message(), db.code().code()));
             tracing::warn!(cause, "the database refused a connection, or could not be reached");
-            Err(down())
+            // The server answers, but not to this caller's role.
+            let role = error.as_db_error().is_some_and(|db| ["22023", "42501"].contains(&db.code().code()));
+            Err(if role { forbidden_role() } else { down() })
         }
         Err(_) => {
             tracing::warn!("the database accepted a connection and did not answer");
@@ -171,6 +196,12 @@ fn sources(error: &dyn std::error::Error) -> String {
 fn unusable(error: ConfigError) -> Problem {
     tracing::error!(%error, "the settings of the database cannot be used");
     down()
+}
+
+/// The answer to callers whose role is missing, or is not one of the login's.
+fn forbidden_role() -> Problem {
+    Problem::unavailable(ROLE, "the gateway cannot take the role of this caller")
+        .hint("grant the role to the gateway's login, WITH INHERIT FALSE, SET TRUE")
 }
 
 fn down() -> Problem {

@@ -1,5 +1,6 @@
 //! The database: connections as a role, a pool of them, a breaker, and running statements.
 
+mod answer;
 mod breaker;
 mod connect;
 mod outcome;
@@ -7,8 +8,10 @@ mod parameter;
 mod pool;
 mod run;
 mod session;
+mod wait;
 
+pub use answer::{Answer, Frame, Piece, answer};
 pub use connect::{Connector, session};
-pub use pool::{Caller, Lease, Pool, PoolState};
-pub use run::{Answer, Frame, Rows, answer, exactly, plan_rows};
+pub use pool::{Caller, Lease, Own, Pool, PoolState};
+pub use run::{Rows, exactly, plan_rows};
 pub use session::Session;

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connect::Connector;
 use crate::catalog::SETTINGS;
-use crate::problem::Problem;
+use crate::problem::{Problem, lost};
 
 /// How long the database is asked.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -29,9 +29,10 @@ struct Mark {
 ///
 /// # Errors
 /// The server's, and 503 or 409 about a commit that was lost or whose outcome is not known.
-pub(super) async fn commit(client: &Client, connector: &Connector) -> Result<(), Problem> {
+pub(super) async fn commit(client: &Client, connector: &Connector, patience: Duration) -> Result<(), Problem> {
     // Sent together, so that the mark costs no round trip. If it fails, the server has rolled back.
-    let (mark, commit) = futures::future::join(client.simple_query(MARK), client.batch_execute("COMMIT")).await;
+    let both = futures::future::join(client.simple_query(MARK), client.batch_execute("COMMIT"));
+    let (mark, commit) = tokio::time::timeout(patience, both).await.map_err(|_| lost())?;
     let mark = mark.map_err(Problem::from).map(|messages| read(&messages));
     match (mark, commit.map_err(Problem::from)) {
         (Ok(_), Ok(())) => Ok(()),
@@ -52,16 +53,16 @@ fn read(messages: &[SimpleQueryMessage]) -> Option<Mark> {
 async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        match status(connector, mark).await {
-            Ok(Some(status)) if status == "committed" => return Ok(()),
-            Ok(Some(status)) if status == "aborted" => {
+        match tokio::time::timeout(PATIENCE, status(connector, mark)).await {
+            Ok(Ok(Some(status))) if status == "committed" => return Ok(()),
+            Ok(Ok(Some(status))) if status == "aborted" => {
                 let mut problem =
                     Problem::unavailable("SDB405", "the connection to the database was lost, and nothing was written");
                 problem.connection_lost = true;
                 return Err(problem);
             }
             // Another timeline, or an id of long ago.
-            Ok(None) => break,
+            Ok(Ok(None)) => break,
             _ => tokio::time::sleep(PAUSE).await,
         }
     }

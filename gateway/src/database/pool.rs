@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, Statement};
 
 use super::breaker::Breaker;
-use super::connect::{Connector, session};
+use super::connect::{Connector, ROLE, session};
+use super::wait::in_time;
+use crate::catalog::SETTINGS;
 use crate::config::Limits;
 use crate::problem::Problem;
 
@@ -21,6 +24,15 @@ const STATEMENTS: usize = 200;
 const KEPT: usize = 16 << 10;
 /// How long a connection is used. New ones see renewed certificates and changed rights to log in.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// How much longer than its own limit for a statement the server is waited for. One that hangs keeps no limit.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a connection may take to be restored.
+const RESTORING: Duration = Duration::from_secs(5);
+/// Leaves nothing of one request to the next: functions, triggers and views may have changed role and settings, taken
+/// advisory locks, listened, or created temporary tables.
+const RESTORE: &str = "RESET ALL; RESET ROLE; CLOSE ALL; UNLISTEN *; \
+                       SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 /// Who calls: a ServiceAccount and its role.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +59,8 @@ pub struct Pool {
     schemas: Vec<String>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// Connections that are restored after a request.
+    restoring: AtomicUsize,
     idle: Mutex<HashMap<Caller, Vec<Connection>>>,
     breaker: Breaker,
     /// A number that changes with the catalogue.
@@ -77,6 +91,7 @@ impl Pool {
             limits,
             schemas,
             waiting: AtomicUsize::new(0),
+            restoring: AtomicUsize::new(0),
             idle: Mutex::default(),
             breaker: Breaker::default(),
             generation: AtomicU64::new(0),
@@ -97,7 +112,10 @@ impl Pool {
     pub fn state(&self) -> PoolState {
         PoolState {
             limit: self.limits.connections,
-            active: self.limits.connections.saturating_sub(self.permits.available_permits()),
+            active: self
+                .limits
+                .connections
+                .saturating_sub(self.permits.available_permits() + self.restoring.load(Ordering::Relaxed)),
             idle: self.lock().values().map(Vec::len).sum(),
             waiting: self.waiting.load(Ordering::Relaxed),
             breaker_open: self.breaker.is_open(Instant::now()),
@@ -119,8 +137,22 @@ impl Pool {
             caller: caller.clone(),
             pool: Arc::clone(self),
             clean: true,
-            _permit: permit,
+            permit: Some(permit),
         })
+    }
+
+    /// A connection as the gateway's login, one of the pool's number.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub async fn own(&self) -> Result<Own, Problem> {
+        let permit = self.permit().await?;
+        self.make_room(&mut self.lock());
+        Ok(Own { client: self.connect(SETTINGS).await?, patience: self.patience(), _permit: permit })
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.limits.statement_milliseconds) + GRACE
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
@@ -146,6 +178,12 @@ impl Pool {
                 return Some(connection);
             }
         }
+        self.make_room(&mut idle);
+        None
+    }
+
+    /// Closes an idle connection, if there are too many with the one that the caller of this is about to open.
+    fn make_room(&self, idle: &mut HashMap<Caller, Vec<Connection>>) {
         let open =
             idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.permits.available_permits();
         let other = idle.values_mut().find(|connections| !connections.is_empty());
@@ -153,27 +191,37 @@ impl Pool {
             other.remove(0);
         }
         idle.retain(|_, connections| !connections.is_empty());
-        None
     }
 
     async fn open(&self, caller: &Caller) -> Result<Connection, Problem> {
+        let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
+        let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
+        let client = self.connect(&options).await?;
+        let fingerprint = self.generation.load(Ordering::Relaxed);
+        Ok(Connection { client, statements: HashMap::new(), opened: Instant::now(), fingerprint })
+    }
+
+    async fn connect(&self, options: &str) -> Result<Client, Problem> {
         if let Err(wait) = self.breaker.allows(Instant::now()) {
             let mut problem = Problem::unavailable("08001", "the database cannot be reached");
             problem.retry_after = Some(wait.as_secs() + 1);
             return Err(problem);
         }
-        let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
-        let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
-        match self.connector.connect(&options).await {
-            Ok(client) => {
-                self.breaker.succeeded();
-                let fingerprint = self.generation.load(Ordering::Relaxed);
-                Ok(Connection { client, statements: HashMap::new(), opened: Instant::now(), fingerprint })
-            }
-            Err(problem) => {
-                self.breaker.failed(Instant::now());
-                Err(problem)
-            }
+        let connected = self.connector.connect(options).await;
+        match &connected {
+            Err(problem) if problem.code != ROLE => self.breaker.failed(Instant::now()),
+            _ => self.breaker.succeeded(),
+        }
+        connected
+    }
+
+    /// Keeps a connection for its caller's next request, once nothing of this one is left on it.
+    async fn keep(&self, caller: Caller, connection: Connection) {
+        let restored = tokio::time::timeout(RESTORING, connection.client.batch_execute(RESTORE)).await;
+        if matches!(restored, Ok(Ok(()))) {
+            self.lock().entry(caller).or_default().push(connection);
+        } else {
+            tracing::debug!("a connection that could not be restored is closed");
         }
     }
 
@@ -209,6 +257,23 @@ fn busy() -> Problem {
     Problem::unavailable("PGRST003", "all connections to the database are in use")
 }
 
+/// A connection as the gateway's login.
+pub struct Own {
+    client: Client,
+    patience: Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Own {
+    /// The first value of a statement's only row.
+    ///
+    /// # Errors
+    /// Any error of the server.
+    pub async fn value<T: FromSqlOwned>(&self, statement: &str) -> Result<T, Problem> {
+        in_time(self.patience, async { Ok(self.client.query_one(statement, &[]).await?.try_get(0)?) }).await
+    }
+}
+
 /// A connection in use. It returns to the pool if nothing is left open on it; otherwise what it runs is cancelled, and
 /// it is closed.
 pub struct Lease {
@@ -216,7 +281,7 @@ pub struct Lease {
     caller: Caller,
     pool: Arc<Pool>,
     clean: bool,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
@@ -240,12 +305,14 @@ impl Lease {
         self.clean = true;
     }
 
-    /// Restores what the statements of functions may have changed: role and settings.
-    ///
-    /// # Errors
-    /// If the connection is lost.
-    pub async fn restore(&mut self) -> Result<(), Problem> {
-        self.client().batch_execute("RESET ALL; RESET ROLE").await.map_err(Problem::from)
+    /// How long an answer of the server is waited for.
+    pub fn patience(&self) -> Duration {
+        self.pool.patience()
+    }
+
+    /// How long a client may take nothing of an answer that is being sent.
+    pub fn stall(&self) -> Duration {
+        Duration::from_secs(self.pool.limits.stall_seconds)
     }
 
     /// A prepared statement.
@@ -272,16 +339,25 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
         if connection.client.is_closed() {
             self.pool.forget_idle();
-        } else if self.clean {
-            self.pool.lock().entry(self.caller.clone()).or_default().push(connection);
-        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (token, connector) = (connection.client.cancel_token(), self.pool.connector.clone());
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (pool, caller) = (Arc::clone(&self.pool), self.caller.clone());
+        if self.clean {
+            pool.restoring.fetch_add(1, Ordering::Relaxed);
             runtime.spawn(async move {
-                connector.cancel(token).await;
+                pool.keep(caller, connection).await;
+                drop(permit);
+                pool.restoring.fetch_sub(1, Ordering::Relaxed);
+            });
+        } else {
+            runtime.spawn(async move {
+                pool.connector.cancel(connection.client.cancel_token()).await;
                 drop(connection);
+                drop(permit);
             });
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::outcome;
 use super::pool::{Caller, Lease, Pool};
+use super::wait::in_time;
 use crate::problem::{Problem, lost};
 
 /// See the module.
@@ -13,24 +14,18 @@ pub struct Session {
     caller: Caller,
     begin: Option<String>,
     lease: Option<Lease>,
-    restore: bool,
 }
 
 impl Session {
     /// Without a connection yet. Its first statement comes after `begin`, if there is one.
     pub fn new(pool: &Arc<Pool>, caller: &Caller, begin: Option<&str>) -> Self {
         let (pool, caller) = (Arc::clone(pool), caller.clone());
-        Self { pool, caller, begin: begin.map(str::to_owned), lease: None, restore: false }
+        Self { pool, caller, begin: begin.map(str::to_owned), lease: None }
     }
 
     /// Whether its statements are in a transaction.
     pub fn is_transaction(&self) -> bool {
         self.begin.is_some()
-    }
-
-    /// What it runs may change role and settings: they are restored at its end.
-    pub fn runs_functions(&mut self) {
-        self.restore = true;
     }
 
     /// The connection.
@@ -42,7 +37,7 @@ impl Session {
             let mut lease = self.pool.lease(&self.caller).await?;
             lease.begin();
             if let Some(begin) = &self.begin {
-                lease.client().batch_execute(begin).await?;
+                execute(&lease, begin).await?;
             }
             self.lease = Some(lease);
         }
@@ -74,7 +69,7 @@ impl Session {
             (Err(problem), _) if problem.connection_lost => return result,
             (_, None) => Ok(()),
             (Ok(_), Some(begin)) if begin.contains("READ ONLY") => execute(&lease, "COMMIT").await,
-            (Ok(_), Some(_)) => outcome::commit(lease.client(), self.pool.connector()).await,
+            (Ok(_), Some(_)) => outcome::commit(lease.client(), self.pool.connector(), lease.patience()).await,
             (Err(_), Some(_)) => execute(&lease, "ROLLBACK").await,
         };
         // A commit that the server refused (a deferred constraint) has ended the transaction, too.
@@ -84,14 +79,11 @@ impl Session {
             }
             return result.and(Err(problem));
         }
-        if self.restore && lease.restore().await.is_err() {
-            return result;
-        }
         lease.end();
         result
     }
 }
 
 async fn execute(lease: &Lease, statement: &str) -> Result<(), Problem> {
-    lease.client().batch_execute(statement).await.map_err(Problem::from)
+    in_time(lease.patience(), async { Ok(lease.client().batch_execute(statement).await?) }).await
 }

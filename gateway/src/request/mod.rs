@@ -342,17 +342,18 @@ pub fn array(values: &[String]) -> String {
 /// How much a request may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Conditions in all.
+    /// Conditions and embedded collections in all.
     pub conditions: usize,
     /// Levels of conditions, and of embedding.
     pub depth: usize,
 }
 
 impl Bounds {
-    /// Takes one condition from what is left.
+    /// Takes one from what is left.
     fn take(&mut self) -> Result<(), Problem> {
         self.conditions = self.conditions.checked_sub(1).ok_or_else(|| {
-            Problem::request("SDB101", "too many conditions in one request").hint("split the request, or use in.(…)")
+            Problem::request("SDB101", "too many conditions and embedded collections in one request")
+                .hint("split the request, or use in.(…)")
         })?;
         Ok(())
     }

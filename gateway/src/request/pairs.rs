@@ -30,7 +30,7 @@ pub fn pairs(text: &str, mut bounds: Bounds, is_argument: impl Fn(&str) -> bool)
     for (key, value) in form_urlencoded::parse(text.as_bytes()).into_owned() {
         match key.as_str() {
             key if is_argument(key) => found.arguments.push((key.to_owned(), value)),
-            "select" => found.query.select = select(&value, &bounds)?,
+            "select" => found.query.select = select(&value, &mut bounds)?,
             "columns" => found.columns = Some(columns(&value)?),
             "on_conflict" => found.on_conflict = Some(columns(&value)?),
             _ => rest.push((key, value)),

@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::{Aggregate, Bounds, Column, Embed, Field, Item, Problem, Query};
 
 /// The members of a `select`.
-pub(super) fn select(text: &str, bounds: &Bounds) -> Result<Vec<Item>, Problem> {
+pub(super) fn select(text: &str, bounds: &mut Bounds) -> Result<Vec<Item>, Problem> {
     let mut cursor = Cursor::new(text);
     let found = items(&mut cursor, bounds)?;
     if cursor.is_at_end() { Ok(found) } else { Err(cursor.unexpected("\",\"")) }
@@ -20,7 +20,7 @@ pub fn columns(text: &str) -> Result<Vec<String>, Problem> {
     if cursor.is_at_end() { Ok(found) } else { Err(cursor.unexpected("\",\"")) }
 }
 
-fn items(cursor: &mut Cursor<'_>, bounds: &Bounds) -> Result<Vec<Item>, Problem> {
+fn items(cursor: &mut Cursor<'_>, bounds: &mut Bounds) -> Result<Vec<Item>, Problem> {
     let mut found = Vec::new();
     if cursor.is_at_end() || cursor.rest().starts_with(')') {
         return Ok(found);
@@ -35,7 +35,7 @@ fn items(cursor: &mut Cursor<'_>, bounds: &Bounds) -> Result<Vec<Item>, Problem>
     }
 }
 
-fn item(cursor: &mut Cursor<'_>, bounds: &Bounds) -> Result<Item, Problem> {
+fn item(cursor: &mut Cursor<'_>, bounds: &mut Bounds) -> Result<Item, Problem> {
     if cursor.skip("*") {
         return Ok(Item::All);
     }
@@ -85,8 +85,10 @@ fn item(cursor: &mut Cursor<'_>, bounds: &Bounds) -> Result<Item, Problem> {
 }
 
 /// What follows the name of an embedded collection.
-fn embed(cursor: &mut Cursor<'_>, mut embed: Embed, bounds: &Bounds) -> Result<Item, Problem> {
-    let inner = bounds.below()?;
+fn embed(cursor: &mut Cursor<'_>, mut embed: Embed, bounds: &mut Bounds) -> Result<Item, Problem> {
+    // Each is a join: they count as conditions do.
+    bounds.take()?;
+    let mut inner = bounds.below()?;
     while cursor.skip("!") {
         match cursor.name()?.as_str() {
             "inner" => embed.inner = true,
@@ -95,7 +97,8 @@ fn embed(cursor: &mut Cursor<'_>, mut embed: Embed, bounds: &Bounds) -> Result<I
         }
     }
     cursor.expect("(")?;
-    embed.query.select = items(cursor, &inner)?;
+    embed.query.select = items(cursor, &mut inner)?;
+    bounds.conditions = inner.conditions;
     cursor.expect(")")?;
     Ok(Item::Embed(embed))
 }
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn names_casts_paths_and_aggregates() {
-        let found = select("a,b:c::text,d->e->>0,f.sum()::int,count(),*", &BOUNDS).expect("a select");
+        let found = select("a,b:c::text,d->e->>0,f.sum()::int,count(),*", &mut BOUNDS.clone()).expect("a select");
         let [Item::Column(a), Item::Column(b), Item::Column(d), Item::Column(f), Item::Column(count), Item::All] =
             found.as_slice()
         else {
@@ -163,8 +166,9 @@ mod tests {
 
     #[test]
     fn embedding() {
-        let found = select("x:films!key!inner(id,roles(actors(name))),...directors(name),\"odd, name\"", &BOUNDS)
-            .expect("a select");
+        let found =
+            select("x:films!key!inner(id,roles(actors(name))),...directors(name),\"odd, name\"", &mut BOUNDS.clone())
+                .expect("a select");
         let [Item::Embed(films), Item::Embed(directors), Item::Column(_)] = found.as_slice() else {
             panic!("{found:?}")
         };
@@ -173,7 +177,9 @@ mod tests {
             ("x", Some("key"), true, 2)
         );
         assert!(directors.spread);
-        assert_eq!(select("a(b(c(d(e(f)))))", &BOUNDS).expect_err("too deep").code, "SDB102");
+        assert_eq!(select("a(b(c(d(e(f)))))", &mut BOUNDS.clone()).expect_err("too deep").code, "SDB102");
+        let many = vec!["a(b())"; 26].join(",");
+        assert_eq!(select(&many, &mut BOUNDS.clone()).expect_err("too many").code, "SDB101");
     }
 
     #[test]
@@ -192,8 +198,8 @@ mod tests {
             "a(",
             "a)",
         ] {
-            assert_eq!(select(text, &BOUNDS).expect_err(text).code, "PGRST100", "{text}");
+            assert_eq!(select(text, &mut BOUNDS.clone()).expect_err(text).code, "PGRST100", "{text}");
         }
-        assert!(select("a::double precision,b::int[]", &BOUNDS).is_ok());
+        assert!(select("a::double precision,b::int[]", &mut BOUNDS.clone()).is_ok());
     }
 }

@@ -219,6 +219,7 @@ fn selected(members: Vec<Selected>, bounds: &mut Bounds) -> Result<Vec<Item>, Pr
         match member {
             Selected::Text(text) => found.extend(select(&text, bounds)?),
             Selected::Embed(embedded) => {
+                bounds.take()?;
                 let mut inner = bounds.below()?;
                 found.push(Item::Embed(Embed {
                     relation: embedded.embed,

@@ -52,7 +52,6 @@ pub async fn call(
         Call::Object { names: &names, text }
     };
     let (statement, returned) = sql::call(catalog, functions, &arguments, &given.query, media.form)?;
-    session.runs_functions();
     let found = exactly(session.lease().await?, &statement, config.limits.write_answer_bytes).await?;
     let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
     let mut reply = match returned {
@@ -60,7 +59,7 @@ pub async fn call(
         Returned::Value | Returned::Row if media.form != Form::Csv => {
             Reply::json(StatusCode::OK, texts.first().map_or("null", |text| text).to_owned())
         }
-        _ if media.singular => Reply::json(StatusCode::OK, single(&texts)?.to_owned()),
+        _ if media.singular => Reply::json(StatusCode::OK, single(&texts).map_err(Problem::roll_back)?.to_owned()),
         _ => {
             let frame = frame(media.form, &statement.columns);
             Reply::json(StatusCode::OK, format!("{}{}{}", frame.before, texts.join(frame.between), frame.after))

@@ -1,22 +1,27 @@
 //! HTTP: a request becomes an operation, and what comes of it an answer.
 
+mod body;
 mod function;
 mod listen;
 mod metrics;
 mod monitor;
 mod openapi;
 mod operation;
+mod prompt;
 mod read;
 mod schema;
+mod search;
 mod transaction;
 mod write;
 
+pub use body::{Bodies, Received};
 pub use listen::{Certificate, serve};
 pub use metrics::Metrics;
 pub use operation::{Operation, Reply, Target};
-pub use transaction::Transactions;
+pub use transaction::{TXN_ID, Transactions};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -24,18 +29,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 
 use crate::auth::Authenticator;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::current::Current;
-use crate::database::{Caller, Connector, Pool, Session};
+use crate::database::{Answer, Caller, Connector, Pool, Session};
 use crate::problem::Problem;
-
-/// How long a body may take to arrive.
-const BODY: Duration = Duration::from_secs(30);
 
 /// What all requests share.
 pub struct App {
@@ -49,10 +50,21 @@ pub struct App {
     pub connector: Connector,
     /// Who may call.
     pub auth: Authenticator,
+    /// The bodies of requests.
+    pub bodies: Bodies,
     /// Statistics.
     pub metrics: Metrics,
     /// Open transactions.
     pub transactions: Transactions,
+    /// Set when the gateway is about to end.
+    pub ending: AtomicBool,
+}
+
+impl App {
+    /// Whether the gateway is about to end: it begins no transaction, and clients are sent to another one.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
 }
 
 /// The service of callers.
@@ -68,7 +80,9 @@ pub fn metrics_router(app: Arc<App>) -> Router {
     };
     // Ready is who knows the schema. Without a database it stays so: an answer that says what is missing is better than none.
     let ready = |State(app): State<Arc<App>>| async move {
-        if app.current.is_known() {
+        if app.is_ending() {
+            (StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending")
+        } else if app.current.is_known() {
             (StatusCode::OK, "ok")
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "the schema was not read yet")
@@ -82,7 +96,6 @@ pub fn metrics_router(app: Arc<App>) -> Router {
 }
 
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    let began = Instant::now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let Some(path) = path.strip_prefix("/api/db").filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
@@ -99,38 +112,53 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
         Err(problem) => return problem.into_response(),
     };
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    let body = match read_body(body, app.config.limits.body_bytes).await {
-        Ok(body) => body,
+    let received = match app.bodies.receive(body).await {
+        Ok(received) => received,
         Err(problem) => return problem.into_response(),
     };
-    let operation = Operation { method: parts.method, target, query, headers: parts.headers, body };
-    let result = dispatch(&app, &caller, &operation).await;
-    record(&app, &caller, &operation, began.elapsed(), &result);
-    match result {
-        Ok((reply, body)) => respond(&operation, reply, body),
+    let (method, headers, body) = (parts.method, parts.headers, received.bytes.clone());
+    let operation = Operation { method, target, query, headers, body, separate: false };
+    let result = execute(&app, &caller, &operation).await;
+    let mut response = match result {
+        Ok((reply, answer)) => respond(&operation, reply, answer),
         Err(problem) => problem.into_response(),
+    };
+    // Who has no transaction here goes on elsewhere.
+    let leaves = app.is_ending() && !operation.headers.contains_key(TXN_ID);
+    if leaves && parts.version == Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
-fn respond(operation: &Operation, reply: Reply, body: Option<Body>) -> Response {
-    let body = body.unwrap_or_else(|| if operation.method == Method::HEAD { Body::empty() } else { reply.body.into() });
+fn respond(operation: &Operation, reply: Reply, answer: Option<Answer>) -> Response {
+    let is_head = operation.method == Method::HEAD;
+    let length = answer.as_ref().and_then(Answer::bytes).filter(|_| !is_head);
+    let body = match answer {
+        Some(answer) => answer.into_body(),
+        None if is_head => Body::empty(),
+        None => reply.body.into(),
+    };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
+    if let Some(length) = length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     // Answers depend on who asks.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     response
 }
 
-async fn read_body(body: Body, most: usize) -> Result<bytes::Bytes, Problem> {
-    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "SDB115", "the body did not arrive in time");
-    match tokio::time::timeout(BODY, Limited::new(body, most).collect()).await.map_err(|_| slow())? {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "SDB116", format!("the body is larger than {most} bytes")))
-        }
-        Err(_) => Err(Problem::request("SDB117", "the body ended early")),
-    }
+/// Carries an operation out, and records it.
+///
+/// # Errors
+/// Why it was not carried out.
+pub async fn execute(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Answer>), Problem> {
+    let began = Instant::now();
+    let result = dispatch(app, caller, operation).await;
+    record(app, caller, operation, began.elapsed(), &result);
+    result
 }
 
 fn record(
@@ -138,7 +166,7 @@ fn record(
     caller: &Caller,
     operation: &Operation,
     duration: Duration,
-    result: &Result<(Reply, Option<Body>), Problem>,
+    result: &Result<(Reply, Option<Answer>), Problem>,
 ) {
     let (status, rows, code) = match result {
         Ok((reply, _)) => (reply.status, reply.rows, None),
@@ -149,11 +177,7 @@ fn record(
     let named = operation.target.collection();
     let catalog = app.current.get();
     let collection = if catalog.table(operation.schema(), named).is_ok() { named } else { "" };
-    let writes =
-        ["insert", "update", "delete", "transaction"].contains(&kind) && !matches!(operation.target, Target::Search);
-    if writes {
-        tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
-    }
+    audit(caller, operation, collection, rows, status);
     let pattern = metrics::pattern(&operation.query);
     if duration.as_millis() >= u128::from(app.config.limits.slow_milliseconds) {
         let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -169,6 +193,17 @@ fn record(
         status: status.as_u16(),
         code,
     });
+}
+
+/// Logs a write with its caller.
+pub(crate) fn audit(caller: &Caller, operation: &Operation, collection: &str, rows: u64, status: StatusCode) {
+    let kind = kind(operation);
+    // A function that is called by POST may write.
+    let writes = ["insert", "update", "delete", "transaction"].contains(&kind)
+        || kind == "function" && operation.method == Method::POST;
+    if writes {
+        tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
+    }
 }
 
 /// The kind of an operation, in document 001's words.
@@ -190,7 +225,7 @@ pub(crate) fn not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "PGRST117", "this path does not take this method")
 }
 
-async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Body>), Problem> {
+async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Answer>), Problem> {
     // `/health` tells the rest.
     if !app.current.is_known() && operation.target != Target::Health && !app.current.changed(&app.current.get()).await {
         return Err(Problem::unavailable("SDB118", "the schema of the database could not be read yet"));
@@ -259,7 +294,7 @@ async fn attempt(
     caller: &Caller,
     operation: &Operation,
     catalog: &Catalog,
-) -> Result<(Reply, Option<Body>), Problem> {
+) -> Result<(Reply, Option<Answer>), Problem> {
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
     let plan = match &operation.target {
         Target::Collection(name) if reads => Some(read::plan(catalog, &app.config, operation, name, false)?),
@@ -268,13 +303,12 @@ async fn attempt(
     };
     if let Some(plan) = plan {
         let session = Session::new(&app.pool, caller, plan.begin());
-        let (mut reply, answer) = plan.stream(session, &app.config).await?;
-        if let Some(bytes) = answer.bytes.filter(|_| operation.method != Method::HEAD) {
-            reply.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
-        }
-        return Ok((reply, Some(answer.body)));
+        let (reply, answer) =
+            plan.stream(session, &app.config).await.map_err(|problem| by_reading(problem, plan.begin()))?;
+        return Ok((reply, Some(answer)));
     }
     let begin = match &operation.target {
+        // A write in it is refused by the server.
         Target::Function(_) if reads => Some("BEGIN READ ONLY"),
         Target::Function(_) | Target::Collection(_) => Some("BEGIN"),
         Target::Item(..) if !reads => Some("BEGIN"),
@@ -286,7 +320,18 @@ async fn attempt(
         session.abandon().await;
         return Ok((result?, None));
     }
-    Ok((session.finish(result).await?, None))
+    let finished = session.finish(result).await;
+    Ok((finished.map_err(|problem| by_reading(problem, begin))?, None))
+}
+
+/// A write where only reads are allowed: in a transaction of that kind, it is the request's fault.
+fn by_reading(mut problem: Problem, begin: Option<&str>) -> Problem {
+    if problem.code == "25006" && begin.is_some_and(|begin| begin.contains("READ ONLY")) {
+        problem.status = StatusCode::METHOD_NOT_ALLOWED;
+        problem.message = "this request only reads, and a function that it runs writes".to_owned();
+        problem.retry_after = None;
+    }
+    problem
 }
 
 /// Runs an operation in a session.
@@ -308,11 +353,13 @@ pub(crate) async fn perform(
         (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,
         (Target::Collection(name), "DELETE") => write::remove(session, catalog, config, operation, name).await,
         (Target::Item(name, id), "GET" | "HEAD") => read::item(session, catalog, config, operation, name, id).await,
-        (Target::Item(name, id), "PUT") => write::replace(session, catalog, config, operation, name, id).await,
+        (Target::Item(name, id), "PUT" | "PATCH") => {
+            write::change_item(session, catalog, config, operation, name, id).await
+        }
         (Target::Item(name, id), "DELETE") => write::remove_item(session, catalog, config, operation, name, id).await,
-        (Target::Count(name), "GET") => read::count(session, catalog, config, operation, name).await,
+        (Target::Count(name), "GET" | "POST") => read::count(session, catalog, config, operation, name).await,
         (Target::Aggregate(name), "POST") => read::aggregate(session, catalog, config, operation, name).await,
-        (Target::Search, "POST") => read::search(session, catalog, config, operation).await,
+        (Target::Search, "POST") => search::search(session, catalog, config, operation).await,
         (Target::Function(name), "GET" | "HEAD" | "POST") => {
             function::call(session, catalog, config, operation, name).await
         }

@@ -102,9 +102,9 @@ SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', m.id::pg_
 /// Any error of the server.
 pub async fn migrations(app: &App, status: bool) -> Result<Reply, Problem> {
     // As the gateway's login: a client's role has no right on the ledger.
-    let client = app.connector.connect(crate::catalog::SETTINGS).await?;
-    let there = client.query_one("SELECT pg_catalog.to_regclass('servicedb.migrations') IS NOT NULL", &[]).await?;
-    let list = if there.get(0) { client.query_one(MIGRATIONS, &[]).await?.get(0) } else { "[]".to_owned() };
+    let own = app.pool.own().await?;
+    let there = own.value("SELECT pg_catalog.to_regclass('servicedb.migrations') IS NOT NULL").await?;
+    let list = if there { own.value(MIGRATIONS).await? } else { "[]".to_owned() };
     if !status {
         return Ok(Reply::json(StatusCode::OK, list));
     }

@@ -230,6 +230,12 @@ fn item(table: &Table, name: &str) -> Value {
         put["responses"]["204"] = json!({"description": "Done"});
         put["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": reference(&format!("{name}.create"))}}});
         found["put"] = put;
+        let mut patch = operation("Change columns of a document", &[name], Some(&reference(name)));
+        patch["parameters"] = json!([id, if_match]);
+        patch["responses"]["204"] = json!({"description": "Done"});
+        patch["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
+        found["patch"] = patch;
     }
     if table.events & 16 != 0 {
         let mut delete = operation("Remove a document", &[name], Some(&reference(name)));
@@ -241,7 +247,10 @@ fn item(table: &Table, name: &str) -> Value {
 }
 
 fn count(name: &str) -> Value {
-    json!({"get": operation("Count", &[name], Some(&json!({"type": "object", "properties": {"count": {"type": "integer"}}})))})
+    let answer = json!({"type": "object", "properties": {"count": {"type": "integer"}}});
+    let mut found = posted(name, "Count by a JSON tree", &answer);
+    found["get"] = operation("Count", &[name], Some(&answer));
+    found
 }
 
 fn posted(name: &str, summary: &str, answer: &Value) -> Value {

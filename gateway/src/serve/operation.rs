@@ -9,6 +9,9 @@ use crate::problem::Problem;
 use crate::request::{Bounds, Prefer};
 use crate::sql::Form;
 
+/// The largest number of rows: PostgreSQL's own are signed.
+pub(super) const LARGEST: u64 = i64::MAX as u64;
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Operation {
@@ -22,6 +25,8 @@ pub struct Operation {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Whether rows are sent each for itself, and not as members of one array.
+    pub separate: bool,
 }
 
 /// What a path names, below `/api/db`.
@@ -70,7 +75,7 @@ impl Target {
             [collection] => Self::Collection(decoded(collection)?),
             [collection, "query"] if method == Method::POST => Self::Query(decoded(collection)?),
             [collection, "aggregate"] if method == Method::POST => Self::Aggregate(decoded(collection)?),
-            [collection, "count"] if method == Method::GET => Self::Count(decoded(collection)?),
+            [collection, "count"] if [Method::GET, Method::POST].contains(method) => Self::Count(decoded(collection)?),
             [collection, id] => Self::Item(decoded(collection)?, key(id)?),
             _ => return Err(Problem::missing("PGRST125", "there is nothing at this path")),
         })
@@ -111,12 +116,14 @@ pub struct Reply {
     pub body: Bytes,
     /// How many rows it is about, for statistics.
     pub rows: u64,
+    /// How many there are without the range, if they were counted.
+    pub total: Option<u64>,
 }
 
 impl Reply {
     /// Without headers and body.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new(), rows: 0 }
+        Self { status, headers: HeaderMap::new(), body: Bytes::new(), rows: 0, total: None }
     }
 
     /// Of JSON.
@@ -223,13 +230,13 @@ impl Operation {
         let text = value.to_str().map_err(|_| invalid())?;
         let text = text.strip_prefix("items=").unwrap_or(text);
         let (first, last) = text.split_once('-').ok_or_else(invalid)?;
-        let first: u64 = first.trim().parse().map_err(|_| invalid())?;
+        let first: u64 = first.trim().parse().ok().filter(|first| *first <= LARGEST).ok_or_else(invalid)?;
         if last.trim().is_empty() {
             return Ok(Some((first, None)));
         }
         let last: u64 = last.trim().parse().map_err(|_| invalid())?;
-        let length = last.checked_sub(first).and_then(|length| length.checked_add(1)).ok_or_else(invalid)?;
-        Ok(Some((first, Some(length))))
+        let length = last.checked_sub(first).ok_or_else(invalid)?;
+        Ok(Some((first, Some(length.saturating_add(1).min(LARGEST)))))
     }
 
     /// The version that `If-Match` names: none without the header or with `*`.

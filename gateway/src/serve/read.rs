@@ -1,15 +1,14 @@
-//! Reads of collections: `GET /{c}`, `POST /{c}/query`, `GET /{c}/{id}`, `/count`, `/aggregate`, `POST /search`.
+//! Reads of collections: `GET /{c}`, `POST /{c}/query`, `GET /{c}/{id}`, `/count`, `/aggregate`.
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use serde::Deserialize;
 
-use super::operation::{Media, Operation, Reply, bounds};
+use super::operation::{LARGEST, Media, Operation, Reply, bounds};
 use crate::catalog::{Catalog, Table};
 use crate::config::Config;
 use crate::database::{self, Answer, Frame, Session, exactly, plan_rows};
 use crate::problem::Problem;
-use crate::request::{self, Count, Prefer, Query, pairs};
+use crate::request::{self, Count, Item, Prefer, Query, pairs};
 use crate::sql::{self, Form, Statement};
 
 /// A read of several rows, ready to run.
@@ -23,6 +22,7 @@ pub struct Plan {
     limit: Option<u64>,
     prefer: Prefer,
     head: bool,
+    separate: bool,
 }
 
 /// The number of all rows beyond which `count=estimated` is the planner's.
@@ -41,11 +41,7 @@ pub fn plan(
 ) -> Result<Plan, Problem> {
     let table = catalog.table(operation.schema(), collection)?;
     let (media, prefer) = (operation.media()?, operation.prefer()?);
-    let mut query = if tree {
-        request::query(&operation.body, bounds(&config.limits))?
-    } else {
-        pairs(&operation.query, bounds(&config.limits), |_| false)?.query
-    };
+    let mut query = asked(operation, config, tree)?;
     within(operation, config, &mut query)?;
     let statement = sql::rows(catalog, table, &query, media.form)?;
     let counting =
@@ -58,7 +54,16 @@ pub fn plan(
         limit: query.limit,
         prefer,
         head: operation.method == Method::HEAD,
+        separate: operation.separate,
     })
+}
+
+/// The query: a JSON tree, or the query string.
+fn asked(operation: &Operation, config: &Config, tree: bool) -> Result<Query, Problem> {
+    if tree {
+        return request::query(&operation.body, bounds(&config.limits));
+    }
+    Ok(pairs(&operation.query, bounds(&config.limits), |_| false)?.query)
 }
 
 /// Applies the `Range` header, and the most rows of an answer.
@@ -67,7 +72,7 @@ pub(super) fn within(operation: &Operation, config: &Config, query: &mut Query) 
         && let Some((first, length)) = operation.range()?
     {
         // Within what the query string asks for.
-        query.offset = Some(query.offset.unwrap_or(0) + first);
+        query.offset = Some(query.offset.unwrap_or(0).saturating_add(first).min(LARGEST));
         query.limit = match (query.limit.map(|limit| limit.saturating_sub(first)), length) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -167,8 +172,7 @@ impl Plan {
         if self.head || self.media.singular {
             let reply = self.collect(&mut session, config.limits.write_answer_bytes).await;
             let reply = session.finish(reply).await?;
-            let answer =
-                Answer { body: reply.body.clone().into(), rows: Some(reply.rows), bytes: Some(reply.body.len()) };
+            let answer = Answer::whole(reply.body.clone(), reply.rows);
             return Ok((reply, answer));
         }
         let total = match self.total(&mut session).await {
@@ -194,13 +198,21 @@ impl Plan {
     }
 
     fn frame(&self) -> Frame {
+        if self.separate {
+            return Frame::default();
+        }
         frame(self.media.form, &self.statement.columns)
     }
 
     /// Status and headers.
     fn reply(&self, body: Bytes, rows: Option<u64>, total: Option<u64>) -> Reply {
+        // An estimate may be lower than what was read.
+        let total = match rows {
+            Some(rows) if rows > 0 && !self.is_counted_exactly() => total.map(|total| total.max(self.offset + rows)),
+            _ => total,
+        };
         let mut reply = Reply::new(StatusCode::OK);
-        reply.body = body;
+        (reply.body, reply.total) = (body, total);
         reply.header(header::CONTENT_TYPE, self.media.content_type());
         let range = match rows {
             Some(0) => Some("*".to_owned()),
@@ -283,10 +295,16 @@ pub async fn item(
     let statement = sql::item(catalog, table, id, &query)?;
     let found = exactly(session.lease().await?, &statement, config.limits.write_answer_bytes).await?;
     let Some((text, version)) = found.rows.into_iter().next() else { return Err(no_such(collection)) };
-    let tag = version.map(|version| format!("\"{version}\""));
+    // The version is the row's: of what is embedded in it, it says nothing.
+    let embeds = query.select.iter().any(|item| matches!(item, Item::Embed(_)));
+    let tag = version.filter(|_| !embeds).map(|version| format!("\"{version}\""));
     let known = operation.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let unchanged = match (&tag, known) {
-        (Some(tag), Some(known)) => known.split(',').any(|one| one.trim() == "*" || one.trim() == tag),
+        // A proxy that compresses makes tags weak.
+        (Some(tag), Some(known)) => known.split(',').map(str::trim).any(|one| {
+            let one = one.strip_prefix("W/").unwrap_or(one);
+            one == "*" || one == tag
+        }),
         _ => false,
     };
     let mut reply = if unchanged { Reply::new(StatusCode::NOT_MODIFIED) } else { Reply::json(StatusCode::OK, text) };
@@ -302,7 +320,7 @@ pub(super) fn no_such(collection: &str) -> Problem {
     Problem::missing("SDB108", format!("\"{collection}\" has no document with this key"))
 }
 
-/// `GET /{c}/count`
+/// `GET /{c}/count`, `POST` with the conditions as a JSON tree.
 ///
 /// # Errors
 /// Any error of the server.
@@ -315,12 +333,15 @@ pub async fn count(
 ) -> Result<Reply, Problem> {
     let table = catalog.table(operation.schema(), collection)?;
     let prefer = operation.prefer()?;
-    let query = pairs(&operation.query, bounds(&config.limits), |_| false)?.query;
+    let query = asked(operation, config, operation.method == Method::POST)?;
     let kind = prefer.count.unwrap_or(Count::Exact);
-    let statement = counting(catalog, table, &query, kind)?;
     let exact = sql::count(catalog, table, &query)?;
-    let total = counted(session, kind, &statement, &exact).await?;
+    let total = match kind {
+        Count::Exact => number(session, &exact).await?,
+        estimate => counted(session, estimate, &counting(catalog, table, &query, estimate)?, &exact).await?,
+    };
     let mut reply = Reply::json(StatusCode::OK, format!("{{\"count\":{total}}}"));
+    reply.total = Some(total);
     applied(&mut reply, &prefer);
     Ok(reply)
 }
@@ -342,53 +363,11 @@ pub async fn aggregate(
     array(session, config, &statement).await
 }
 
-/// The body of `POST /search`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Search {
-    query: String,
-    #[serde(default)]
-    collections: Vec<String>,
-    limit: Option<u32>,
-    offset: Option<u32>,
-}
-
-/// `POST /search`
+/// Rows as an array.
 ///
 /// # Errors
-/// Any error of the server; 400 about a collection without declared columns.
-pub async fn search(
-    session: &mut Session,
-    catalog: &Catalog,
-    config: &Config,
-    operation: &Operation,
-) -> Result<Reply, Problem> {
-    let search: Search = serde_json::from_slice(&operation.body)
-        .map_err(|error| Problem::request("PGRST102", "the body could not be read").details(error.to_string()))?;
-    if config.search.is_empty() {
-        return Err(
-            Problem::request("SDB109", "no collection is searched").hint("declare columns in the setting \"search\"")
-        );
-    }
-    let names: Vec<&String> = if search.collections.is_empty() {
-        config.search.keys().collect()
-    } else {
-        search.collections.iter().collect()
-    };
-    let mut members = Vec::new();
-    for name in names {
-        let columns = config.search.get(name).filter(|columns| !columns.is_empty()).ok_or_else(|| {
-            Problem::request("SDB109", format!("\"{name}\" is not searched"))
-                .hint("declare its columns in the setting \"search\"")
-        })?;
-        members.push((catalog.table(operation.schema(), name)?, columns.as_slice()));
-    }
-    let (limit, offset) = (u64::from(search.limit.unwrap_or(20)), u64::from(search.offset.unwrap_or(0)));
-    let statement = sql::search(catalog, &members, &config.search_configuration, &search.query, limit, offset)?;
-    array(session, config, &statement).await
-}
-
-async fn array(session: &mut Session, config: &Config, statement: &Statement) -> Result<Reply, Problem> {
+/// Any error of the server.
+pub(super) async fn array(session: &mut Session, config: &Config, statement: &Statement) -> Result<Reply, Problem> {
     let found = exactly(session.lease().await?, statement, config.limits.write_answer_bytes).await?;
     let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
     let mut reply = Reply::json(StatusCode::OK, format!("[{}]", texts.join(",\n ")));

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::operation::{Operation, Reply, Target};
-use super::{App, perform};
+use super::{App, audit, perform};
 use crate::config::Limits;
 use crate::database::{Caller, Session};
 use crate::problem::Problem;
@@ -64,7 +64,14 @@ impl Member {
             }
         }
         let body = self.body.as_ref().map_or_else(Bytes::new, |body| Bytes::copy_from_slice(body.get().as_bytes()));
-        Ok(Operation { target: Target::parse(&method, path)?, method, query: query.to_owned(), headers, body })
+        Ok(Operation {
+            target: Target::parse(&method, path)?,
+            method,
+            query: query.to_owned(),
+            headers,
+            body,
+            separate: false,
+        })
     }
 }
 
@@ -133,7 +140,7 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
         .collect();
     let (operations, catalog) = (operations?, app.current.get());
     let mut session = Session::new(&app.pool, caller, Some(begin));
-    let mut results = Vec::new();
+    let (mut results, mut written) = (Vec::new(), Vec::new());
     let mut failure = None;
     let (mut rows, mut size) = (0, 0);
     for (place, operation) in operations.iter().enumerate() {
@@ -146,6 +153,7 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
                 rows += reply.rows;
                 size += reply.body.len();
                 results.push(result(&reply));
+                written.push((operation, reply.rows, reply.status));
             }
             Err(problem) => failure = Some(at(problem, place)),
         }
@@ -158,6 +166,9 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
     }
     let done = session.finish(failure.map_or(Ok(()), Err)).await;
     done?;
+    for (operation, rows, status) in written {
+        audit(caller, operation, operation.target.collection(), rows, status);
+    }
     let mut reply = Reply::json(StatusCode::OK, format!("{{\"results\":[{}]}}", results.join(",")));
     reply.rows = rows;
     Ok(reply)
@@ -218,6 +229,9 @@ impl Transactions {
     }
 
     async fn begin(&self, app: &App, caller: &Caller, begin: &str) -> Result<Reply, Problem> {
+        if app.is_ending() {
+            return Err(Problem::unavailable("SDB406", "this gateway is ending: begin the transaction again"));
+        }
         let limits = &app.config.limits;
         let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>());
         let open = Arc::new(Open {
@@ -260,7 +274,8 @@ impl Transactions {
         })
     }
 
-    /// Runs an operation in an open transaction. An error of the database ends the transaction.
+    /// Runs an operation in an open transaction. An error of the database ends the transaction, and so does a change that
+    /// the answer refuses.
     ///
     /// # Errors
     /// 404 without such a transaction, and the operation's errors.
@@ -274,7 +289,7 @@ impl Transactions {
         let result = perform(&mut session, &catalog, &app.config, operation).await;
         touch(&open.used);
         match result {
-            Err(problem) if problem.code.len() == 5 || problem.connection_lost => {
+            Err(problem) if problem.must_roll_back || problem.connection_lost => {
                 self.lock().remove(id);
                 let told = problem.details.clone().map_or(String::new(), |details| format!(": {details}"));
                 session.finish(Err(problem.details(format!("the transaction was rolled back{told}")))).await

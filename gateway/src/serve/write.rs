@@ -1,7 +1,7 @@
-//! Writes of collections: `POST`, `PATCH` and `DELETE /{c}`, `PUT` and `DELETE /{c}/{id}`. They run in a transaction
+//! Writes of collections: `POST`, `PATCH` and `DELETE /{c}`, `PUT`, `PATCH` and `DELETE /{c}/{id}`. They run in a transaction
 //! that the caller of these functions has begun.
 
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::operation::{Media, Operation, Reply, bounds, changed};
@@ -97,7 +97,8 @@ impl<'a> Write<'a> {
         let most = self.prefer.max_affected.filter(|most| self.prefer.strict && found.affected > *most);
         if let Some(most) = most {
             return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
-                .details(format!("{} rows, at most {most}", found.affected)));
+                .details(format!("{} rows, at most {most}", found.affected))
+                .roll_back());
         }
         Ok(found)
     }
@@ -113,7 +114,7 @@ impl<'a> Write<'a> {
         let mut reply = if self.wants_rows() {
             let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
             let body = if self.media.singular {
-                single(&texts)?.to_owned()
+                single(&texts).map_err(Problem::roll_back)?.to_owned()
             } else {
                 let frame = frame(self.media.form, &statement.columns);
                 format!("{}{}{}", frame.before, texts.join(frame.between), frame.after)
@@ -271,11 +272,11 @@ fn range(reply: &mut Reply, prefer: &Prefer, found: &Rows) {
     reply.header(header::CONTENT_RANGE, &format!("{rows}/{total}"));
 }
 
-/// `PUT /{c}/{id}`: the whole document.
+/// `PUT /{c}/{id}`: the whole document; `PATCH /{c}/{id}`: some of its columns.
 ///
 /// # Errors
 /// 404 without such a row, 412 with another version, all faults of the body at once.
-pub async fn replace(
+pub async fn change_item(
     session: &mut Session,
     catalog: &Catalog,
     config: &Config,
@@ -285,17 +286,18 @@ pub async fn replace(
 ) -> Result<Reply, Problem> {
     let write = Write::new(catalog, config, operation, collection)?;
     write.allows(4, "UPDATE")?;
-    let accepted = check(write.table, &operation.body, Purpose::Replace, None)?;
+    let purpose = if operation.method == Method::PUT { Purpose::Replace } else { Purpose::Change };
+    let accepted = check(write.table, &operation.body, purpose, None)?;
     let text = operation.text()?;
-    if id_of(write.table, text).is_some_and(|given| given != path(id)) {
+    if purpose == Purpose::Replace && id_of(write.table, text).is_some_and(|given| given != path(id)) {
         return Err(Problem::request("SDB111", "the body has another key than the path"));
     }
     let version = version(operation, write.table)?;
     let which = Which::Key { id, version: version.as_deref() };
-    let returning = write.returning().unwrap_or_else(|| write.key_query());
     if accepted.columns.is_empty() {
-        return Err(Problem::request("SDB112", format!("\"{collection}\" has no column that can be replaced")));
+        return Err(Problem::request("SDB112", format!("the body changes no column of \"{collection}\"")));
     }
+    let returning = write.returning().unwrap_or_else(|| write.key_query());
     let statement =
         sql::update(catalog, write.table, text, &accepted.columns, &which, Some(&returning), write.media.form)?;
     let found = write.run(session, &statement).await?;

@@ -107,7 +107,7 @@ pub fn search(
         };
         members.push(format!(
             "SELECT {title}::pg_catalog.text AS collection, {id} AS id, pg_catalog.ts_rank({vector}, {words}) AS rank, \
-             pg_catalog.row_to_json(t0) AS document FROM {} AS t0 WHERE ({vector}) @@ {words}",
+             pg_catalog.row_to_json(t0.*) AS document FROM {} AS t0 WHERE ({vector}) @@ {words}",
             qualified(table)
         ));
     }

@@ -39,16 +39,17 @@ pub enum Form {
 }
 
 impl Form {
-    /// The expression of a row as text.
+    /// The expression of a row as text. Written `r.*`, the row is meant even if it has a column `r`.
     fn of(self, row: &str) -> String {
         match self {
-            Self::Json => format!("pg_catalog.row_to_json({row})::pg_catalog.text"),
+            Self::Json => format!("pg_catalog.row_to_json({row}.*)::pg_catalog.text"),
             Self::JsonWithoutNulls => {
-                format!("pg_catalog.json_strip_nulls(pg_catalog.row_to_json({row}))::pg_catalog.text")
+                format!("pg_catalog.json_strip_nulls(pg_catalog.row_to_json({row}.*))::pg_catalog.text")
             }
             // As a composite value, without its parentheses.
             Self::Csv => {
-                format!("pg_catalog.substr({row}::pg_catalog.text, 2, pg_catalog.length({row}::pg_catalog.text) - 2)")
+                let text = format!("({row}.*)::pg_catalog.text");
+                format!("pg_catalog.substr({text}, 2, pg_catalog.length({text}) - 2)")
             }
         }
     }

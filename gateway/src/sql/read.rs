@@ -264,7 +264,7 @@ impl Builder<'_> {
         if relation.many {
             let on = if embed.inner { format!("{outside}.n > 0") } else { "true".to_owned() };
             parts.joins.push_str(&format!(
-                " {kind} LATERAL (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(r)), '[]') AS j, \
+                " {kind} LATERAL (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(r.*)), '[]') AS j, \
                  pg_catalog.count(*) AS n FROM ({select}) AS r) AS {outside} ON {on}"
             ));
         } else if embed.spread {
@@ -279,7 +279,7 @@ impl Builder<'_> {
             return Ok(format!("{outside}.\"#found\" IS NULL"));
         } else {
             parts.joins.push_str(&format!(
-                " {kind} LATERAL (SELECT pg_catalog.row_to_json(r) AS j FROM ({select}) AS r LIMIT 1) AS {outside} ON true"
+                " {kind} LATERAL (SELECT pg_catalog.row_to_json(r.*) AS j FROM ({select}) AS r LIMIT 1) AS {outside} ON true"
             ));
         }
         if !silent {

@@ -63,7 +63,8 @@ pub fn insert(
     let conflict = conflict(table, insert, &names)?;
     let write =
         format!("INSERT INTO {} AS t0{list} SELECT {} FROM {source}{conflict}", qualified(table), values.join(", "));
-    builder.returning(table, write, returning, form)
+    // Of a row that went to a partition, the server tells no system column.
+    builder.returning(table, write, returning, form, table.kind == "r")
 }
 
 /// `ON CONFLICT …`
@@ -137,7 +138,7 @@ pub fn update(
         set.join(", "),
         definitions.join(", ")
     );
-    builder.returning(table, write, returning, form)
+    builder.returning(table, write, returning, form, table.has_versions())
 }
 
 /// Removes rows.
@@ -154,7 +155,7 @@ pub fn delete(
     let mut builder = Builder::new(catalog);
     let filter = builder.which(table, which)?;
     let write = format!("DELETE FROM {} AS t0{filter}", qualified(table));
-    builder.returning(table, write, returning, form)
+    builder.returning(table, write, returning, form, table.has_versions())
 }
 
 impl Builder<'_> {
@@ -173,13 +174,14 @@ impl Builder<'_> {
         Ok(if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) })
     }
 
-    /// A write that returns the rows it has changed, with the version of each where rows have one.
+    /// A write that returns the rows it has changed, with the version of each where it can.
     fn returning(
         mut self,
         table: &Table,
         write: String,
         query: Option<&Query>,
         form: Form,
+        versions: bool,
     ) -> Result<Statement, Problem> {
         let Some(query) = query else { return Ok(self.finish(write, Vec::new())) };
         // Which rows, the write has decided.
@@ -187,7 +189,7 @@ impl Builder<'_> {
         let parts = self.parts(table, "w", &query)?;
         parts.without_groups()?;
         let mut returned: Vec<_> = parts.used.iter().map(|column| format!("t0.{}", name(column))).collect();
-        let version = if table.has_versions() {
+        let version = if versions {
             returned.push("t0.xmin::pg_catalog.text AS \"#version\"".to_owned());
             "w.\"#version\""
         } else {

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::SCHEMA;
-use crate::server::{AUDIENCE, Gateway, ISSUER, new_key, now, sign};
+use crate::server::Gateway;
+use crate::tokens::{AUDIENCE, ISSUER, new_key, now, sign};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_valid_tokens_of_this_cluster_and_audience() {
@@ -20,6 +21,8 @@ async fn only_valid_tokens_of_this_cluster_and_audience() {
     let (payload, signature) = rest.split_once('.').expect("parts");
     use base64::Engine;
     let none = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"none","kid":"one"}"#);
+    let critical =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","kid":"one","crit":["x"],"x":1}"#);
     let rsa = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","kid":"one"}"#);
     for (name, token, status) in [
         ("no token", String::new(), 401),
@@ -32,6 +35,7 @@ async fn only_valid_tokens_of_this_cluster_and_audience() {
         ("an unknown key", sign(&new_key(), "two", &claims(&|_| {})), 401),
         ("no algorithm", format!("{none}.{payload}."), 401),
         ("no algorithm, signed", format!("{none}.{payload}.{signature}"), 401),
+        ("an extension that must be understood", format!("{critical}.{payload}.{signature}"), 401),
         ("another algorithm", format!("{rsa}.{payload}.{signature}"), 401),
         ("changed", format!("{head}.{}.{signature}", payload.replace('a', "b")), 401),
         ("a user", gateway.signed(&claims(&|claims| claims["sub"] = json!("alice"))), 401),
@@ -52,6 +56,18 @@ async fn only_valid_tokens_of_this_cluster_and_audience() {
             assert!(token.len() < 20 || !gateway.log().contains(&token), "{name}: the token is in the log");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_are_renewed() {
+    let mut gateway = Gateway::start("renewed", SCHEMA, json!({})).await;
+    let former = gateway.token("shop/app");
+    assert_eq!(gateway.send(&former, "GET", "/actors/1", &[], None).await.status, 200);
+    gateway.rotate_key("two");
+    // At once, for all who come while the keys are read.
+    let answers = futures::future::join_all((0..8).map(|_| gateway.get("/actors/1"))).await;
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200; 8]);
+    assert_eq!(gateway.send(&former, "GET", "/actors/1", &[], None).await.status, 401, "the former key is gone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,12 +2,17 @@
 
 mod callers;
 mod clients;
+mod edges;
+mod ends;
+mod grpc;
+mod isolation;
 mod limits;
 mod paths;
 mod random;
 mod reads;
 mod server;
 mod tls;
+mod tokens;
 mod transactions;
 mod writes;
 

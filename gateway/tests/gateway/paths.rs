@@ -55,6 +55,8 @@ async fn counts_aggregates_and_search() {
             .await;
         assert_eq!(answer.ok(), json!({"count": 2}), "{kind}");
     }
+    let tree = json!({"where": {"column": "year", "operator": "eq", "value": 1985}});
+    assert_eq!(gateway.write("POST", "/films/count", &[], tree).await.ok(), json!({"count": 2}));
     assert!(
         gateway.send(&token, "GET", "/films/count", &[("prefer", "count=planned")], None).await.ok()["count"].is_u64()
     );
@@ -148,6 +150,9 @@ async fn schema_and_openapi() {
     }
     assert_eq!(document["components"]["schemas"]["notes.create"]["required"], json!(["body"]));
     assert_eq!(document["components"]["schemas"]["films"]["properties"]["title"]["maxLength"], 40);
+    for (path, method) in [("/films/{id}", "patch"), ("/films/count", "get"), ("/films/count", "post")] {
+        assert!(document["paths"][path][method].is_object(), "{method} {path}");
+    }
     assert!(document["paths"]["/recent/{id}"].is_null(), "a view has no key");
 }
 

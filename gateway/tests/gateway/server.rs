@@ -4,14 +4,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::signature::EcdsaKeyPair;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config, NoTls};
+
+use crate::tokens::{AUDIENCE, ISSUER, jwks, new_key, now, sign};
 
 /// Timeout of initdb and of each start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -33,11 +32,6 @@ cat >/dev/null
 kill -TERM $program
 wait $program
 "#;
-
-/// The issuer of the tests' tokens.
-pub const ISSUER: &str = "https://cluster.test";
-/// The audience of the tests' tokens.
-pub const AUDIENCE: &str = "shop.servicedb";
 
 /// The server that all tests of this process share.
 pub struct Server {
@@ -149,9 +143,9 @@ pub struct Gateway {
     /// The login that it has at the database.
     pub login: String,
     http: reqwest::Client,
-    key: EcdsaKeyPair,
+    key: (EcdsaKeyPair, &'static str),
     log: PathBuf,
-    _program: Child,
+    program: Child,
 }
 
 /// An answer.
@@ -244,7 +238,7 @@ impl Gateway {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
         let (url, metrics) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{metrics}"));
-        let gateway = Self { admin, url, metrics, login, http, key, log, _program: program };
+        let gateway = Self { admin, url, metrics, login, http, key: (key, "one"), log, program };
         let deadline = Instant::now() + PATIENCE;
         while !gateway.is_ready().await {
             assert!(Instant::now() < deadline, "the gateway did not start: {}", gateway.log());
@@ -253,7 +247,39 @@ impl Gateway {
         gateway
     }
 
-    async fn is_ready(&self) -> bool {
+    /// Asks it to end, as the kubelet does.
+    pub fn terminate(&mut self) {
+        drop(self.program.stdin.take());
+    }
+
+    /// Whether it has ended within this time.
+    pub async fn ended(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if self.program.try_wait().expect("its state").is_some() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    }
+
+    /// Calls a path as `shop/app` by POST, beside what follows; the task gives the status.
+    pub fn background(&self, path: &str) -> tokio::task::JoinHandle<u16> {
+        let request = self.http.post(format!("{}/api/db{path}", self.url)).bearer_auth(self.token("shop/app"));
+        let request = request.header("content-type", "application/json").body("{}");
+        tokio::spawn(async move { request.send().await.expect("an answer").status().as_u16() })
+    }
+
+    /// Replaces the keys that tokens are verified with by a new one of this id.
+    pub fn rotate_key(&mut self, id: &'static str) {
+        self.key = (new_key(), id);
+        let file = self.log.with_file_name("jwks.json");
+        std::fs::write(file, jwks(&self.key.0, id)).expect("a file");
+    }
+
+    /// Whether it says that requests may be sent to it.
+    pub async fn is_ready(&self) -> bool {
         let answer = self.http.get(format!("{}/readyz", self.metrics)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
@@ -274,7 +300,7 @@ impl Gateway {
 
     /// A token with these claims.
     pub fn signed(&self, claims: &Value) -> String {
-        sign(&self.key, "one", claims)
+        sign(&self.key.0, self.key.1, claims)
     }
 
     /// A request with a token and headers.
@@ -345,35 +371,6 @@ impl Gateway {
         let response = self.http.get(format!("{}/metrics", self.metrics)).send().await.expect("metrics");
         response.text().await.expect("a text")
     }
-}
-
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs()
-}
-
-/// A new key of P-256.
-pub fn new_key() -> EcdsaKeyPair {
-    let random = SystemRandom::new();
-    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("a key")
-}
-
-/// A token signed by a key.
-pub fn sign(key: &EcdsaKeyPair, id: &str, claims: &Value) -> String {
-    let part = |value: &Value| BASE64.encode(value.to_string());
-    let signed = format!("{}.{}", part(&json!({"alg": "ES256", "kid": id})), part(claims));
-    let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
-    format!("{signed}.{}", BASE64.encode(signature.as_ref()))
-}
-
-/// The document that has the key.
-pub fn jwks(key: &EcdsaKeyPair, id: &str) -> String {
-    let point = key.public_key().as_ref();
-    let key = json!({
-        "kty": "EC", "crv": "P-256", "kid": id, "alg": "ES256", "use": "sig",
-        "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..65]),
-    });
-    json!({"keys": [key]}).to_string()
 }
 
 fn free_port() -> u16 {

@@ -16,7 +16,7 @@ fn openssl(folder: &Path, arguments: &[&str]) {
 }
 
 /// A key and a certificate of the authority `ca`.
-fn certificate(folder: &Path, name: &str, subject: &str) {
+pub fn certificate(folder: &Path, name: &str, subject: &str) {
     let (key, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
     openssl(
         folder,
@@ -62,7 +62,8 @@ fn certificate(folder: &Path, name: &str, subject: &str) {
     );
 }
 
-fn authority(folder: &Path) {
+/// A key and a certificate of a new authority.
+pub fn authority(folder: &Path) {
     openssl(
         folder,
         &[
@@ -94,7 +95,9 @@ async fn on_both_sides() {
     certificate(&folder, "server", "/CN=localhost");
     certificate(&folder, "client", "/CN=secured_gateway");
     server.with_tls(&folder, "secured").await;
-    let path = |name: &str| folder.join(name).display().to_string();
+    // As the kubelet mounts a Secret: by a link that it replaces.
+    mount(&folder);
+    let path = |name: &str| folder.join("mounted").join(name).display().to_string();
     let database = json!({
         "host": "localhost", "port": server.port, "name": "secured", "user": "secured_gateway", "ca": path("ca.crt"),
         "client": {"certificate": path("client.crt"), "key": path("client.key")},
@@ -121,10 +124,17 @@ async fn on_both_sides() {
     );
     assert!(reqwest::get(&url).await.is_err(), "another authority is not trusted");
 
+    // Both renewed: the connections of before go on, and the next ones have the new certificates.
+    let number = "SELECT min(s.client_serial)::text, array_agg(pid) FROM pg_stat_ssl s JOIN pg_stat_activity USING (pid) WHERE usename = 'secured_gateway'";
+    let number = async || gateway.admin.query_one(number, &[]).await.expect("a row");
+    let before = number().await;
     certificate(&folder, "server", "/CN=localhost");
+    certificate(&folder, "client", "/CN=secured_gateway");
+    mount(&folder);
     let deadline = Instant::now() + Duration::from_secs(40);
     loop {
         let answer = ask(&client()).await.expect("an answer");
+        assert_eq!(answer.status(), 200);
         if serial(&answer).expect("a certificate") != first {
             break;
         }
@@ -132,4 +142,34 @@ async fn on_both_sides() {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(ask(&http).await.expect("the connection of before").status(), 200);
+    let (kept, there) = (before.get::<_, Vec<i32>>(1), number().await.get::<_, Vec<i32>>(1));
+    assert!(kept.iter().all(|process| there.contains(process)), "no connection to the database was closed");
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'secured_gateway'";
+    gateway.admin.query_one(end, &[]).await.expect("connections end");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while ask(&http).await.expect("an answer").status() != 200 {
+        assert!(Instant::now() < deadline, "no connection with the renewed certificate: {}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let after: Option<String> = number().await.get(0);
+    assert!(after.is_some() && after != before.get::<_, Option<String>>(0), "another certificate: {after:?}");
+}
+
+/// Replaces what is mounted by the files as they are now, at once.
+fn mount(folder: &Path) {
+    let mounted = folder.join("mounted");
+    let version = mounted.join(format!(
+        "..{}",
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_nanos()
+    ));
+    std::fs::create_dir_all(&version).expect("a folder");
+    for name in ["ca.crt", "server.crt", "server.key", "client.crt", "client.key"] {
+        std::fs::copy(folder.join(name), version.join(name)).expect("a copy");
+        let link = mounted.join(name);
+        if !link.is_symlink() {
+            std::os::unix::fs::symlink(Path::new("..data").join(name), link).expect("a link");
+        }
+    }
+    std::os::unix::fs::symlink(version.file_name().expect("a name"), mounted.join("..data_tmp")).expect("a link");
+    std::fs::rename(mounted.join("..data_tmp"), mounted.join("..data")).expect("the links turn");
 }

@@ -27,6 +27,13 @@ async fn all_or_nothing_at_once() {
     assert_eq!(results[2]["body"], json!({"id": 10, "name": "Zehn"}));
     assert_eq!(results[3]["body"], json!([{"id": 10}]));
 
+    // Each write of it is logged.
+    let log = gateway.log();
+    let audited = |operation: &str, collection: &str| {
+        log.lines().any(|line| line.contains("\"audit\"") && line.contains(operation) && line.contains(collection))
+    };
+    assert!(audited("insert", "actors") && audited("update", "actors") && audited("delete", "roles"), "{log}");
+
     let body = json!({"operations": [
         {"method": "POST", "path": "/actors", "body": {"id": 11, "name": "Eleven"}},
         {"method": "POST", "path": "/actors", "body": {"id": 10, "name": "Again"}},
@@ -86,6 +93,24 @@ async fn begun_used_and_ended() {
     assert_eq!(failed.status, 409);
     assert_eq!(gateway.write("POST", "/transaction", &[], json!({"commit": id})).await.status, 404);
     assert_eq!(gateway.get("/actors?id=in.(21,22)").await.ok(), json!([]));
+
+    // What the answer refuses has been changed by then: it is rolled back, too.
+    let few = ("prefer", "handling=strict, max-affected=1");
+    let object = ("accept", "application/vnd.pgrst.object+json");
+    for header in [few, object] {
+        let id = begin().await.json()["txn_id"].as_str().expect("an id").to_owned();
+        let headers = [("txn-id", id.as_str()), header, ("prefer", "return=representation")];
+        let refused = gateway.write("PATCH", "/counters?value=gt.0", &headers, json!({"value": 99})).await;
+        assert!((400..500).contains(&refused.status), "{refused:?}");
+        assert_eq!(gateway.write("POST", "/transaction", &[], json!({"commit": id})).await.status, 404);
+    }
+    assert_eq!(gateway.get("/counters?value=eq.99").await.ok(), json!([]));
+    // And what changes nothing is not.
+    let id = begin().await.json()["txn_id"].as_str().expect("an id").to_owned();
+    let within = [("txn-id", id.as_str())];
+    assert_eq!(gateway.write("GET", "/actors/999", &within, Value::Null).await.status, 404);
+    assert_eq!(gateway.write("PATCH", "/actors/999", &within, json!({"name": "x"})).await.status, 404);
+    assert_eq!(gateway.write("POST", "/transaction", &[], json!({"commit": id})).await.status, 200);
 
     // Too many, and idle for too long.
     let mut ids = Vec::new();

@@ -10,8 +10,7 @@ use super::workload::{affinity_to_nodes, container_security, pod_metadata, pod_s
 use crate::api::names::{LABEL_NAME, PostgresNames};
 use crate::api::{ClientSpec, GatewaySpec};
 use crate::contract::gateway::{
-    DRAIN_SECONDS, GATEWAY_PORT, GRACE_SECONDS, METRICS_PORT, SERVICE_PORT, SETTINGS_DIR, SETTINGS_KEY, TLS_DIR,
-    audience,
+    GATEWAY_PORT, GRACE_SECONDS, METRICS_PORT, SERVICE_PORT, SETTINGS_DIR, SETTINGS_KEY, TLS_DIR, audience,
 };
 use crate::contract::pod::POSTGRES_PORT;
 use crate::operator::apply::object::{Planned, short_hash};
@@ -245,7 +244,6 @@ fn container(spec: &GatewaySpec, options: &Options) -> Value {
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": "metrics"}, "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 3,
         },
-        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
         // Why it ended stands in status.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": resources,

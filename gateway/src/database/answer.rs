@@ -1,0 +1,229 @@
+//! Answers that are sent row by row, as the rows arrive.
+
+use std::pin::Pin;
+
+use axum::body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_postgres::RowStream;
+
+use super::pool::Lease;
+use super::run::{start, text};
+use super::wait::in_time;
+use crate::problem::{Problem, lost};
+use crate::sql::Statement;
+
+/// The size of a piece of an answer.
+const PIECE: usize = 32 << 10;
+
+/// What stands before, between and after the rows of an answer.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    /// Before the first.
+    pub before: String,
+    /// Between two.
+    pub between: &'static str,
+    /// After the last.
+    pub after: &'static str,
+}
+
+/// Some rows of an answer.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// Their text, with the frame.
+    pub bytes: Bytes,
+    /// Where each row ends in it.
+    pub ends: Vec<usize>,
+    /// Whether nothing follows.
+    pub last: bool,
+}
+
+impl Piece {
+    /// All of an answer, without its rows' ends.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { bytes, ends: Vec::new(), last: true }
+    }
+
+    /// The rows, each for itself: without a frame.
+    pub fn rows(mut self) -> impl Iterator<Item = Bytes> {
+        let mut at = 0;
+        self.ends.into_iter().map(move |end| {
+            let row = self.bytes.split_to(end - at);
+            at = end;
+            row
+        })
+    }
+}
+
+/// An answer: its first piece, which may be all of it, and what follows.
+pub struct Answer {
+    /// Up to the size of the buffer.
+    pub first: Piece,
+    /// The number of its rows, if it is whole.
+    pub rows: Option<u64>,
+    /// What follows.
+    rest: Option<mpsc::Receiver<Result<Piece, Problem>>>,
+}
+
+impl Answer {
+    /// One that is whole.
+    pub fn whole(body: Bytes, rows: u64) -> Self {
+        Self { first: Piece::whole(body), rows: Some(rows), rest: None }
+    }
+
+    /// Its size, if it is whole.
+    pub fn bytes(&self) -> Option<usize> {
+        self.rest.is_none().then_some(self.first.bytes.len())
+    }
+
+    /// Its pieces. One that ends early ends with an error.
+    pub fn pieces(self) -> impl Stream<Item = Result<Piece, Problem>> + Send {
+        let rest = futures::stream::unfold(self.rest, |rest| async {
+            let mut rest = rest?;
+            match rest.recv().await {
+                Some(Ok(piece)) if piece.last => Some((Ok(piece), None)),
+                Some(Ok(piece)) => Some((Ok(piece), Some(rest))),
+                Some(Err(problem)) => Some((Err(problem), None)),
+                // Given up, since nobody took it.
+                None => Some((Err(lost()), None)),
+            }
+        });
+        futures::stream::iter([Ok(self.first)]).chain(rest)
+    }
+
+    /// It as a body. After an error the connection of the client is closed, so that it does not take a part for the
+    /// whole.
+    pub fn into_body(self) -> Body {
+        if self.rest.is_none() {
+            return Body::from(self.first.bytes);
+        }
+        Body::from_stream(self.pieces().map(|piece| piece.map(|piece| piece.bytes)))
+    }
+}
+
+/// The rows of a statement as they arrive; up to `buffer` bytes they are sent whole. In a transaction, it is committed
+/// after the last.
+///
+/// # Errors
+/// Any error of the server before the answer begins.
+pub async fn answer(
+    mut lease: Lease,
+    statement: &Statement,
+    frame: Frame,
+    buffer: usize,
+    in_transaction: bool,
+) -> Result<Answer, Problem> {
+    lease.begin();
+    let patience = lease.patience();
+    let stream = match in_time(patience, start(&mut lease, statement)).await {
+        Ok(stream) => stream,
+        Err(problem) => {
+            settle(&mut lease, &problem, in_transaction);
+            return Err(problem);
+        }
+    };
+    let mut running = Running {
+        text: BytesMut::from(frame.before.as_bytes()),
+        ends: Vec::new(),
+        lease,
+        stream,
+        frame,
+        rows: 0,
+        in_transaction,
+        done: false,
+    };
+    while !running.done && running.text.len() <= buffer {
+        if let Err(problem) = running.more(running.text.len() + PIECE).await {
+            settle(&mut running.lease, &problem, in_transaction);
+            return Err(problem);
+        }
+    }
+    let first = running.piece();
+    if running.done {
+        return Ok(Answer { first, rows: Some(running.rows), rest: None });
+    }
+    let (sender, rest) = mpsc::channel(1);
+    tokio::spawn(send(running, sender));
+    Ok(Answer { first, rows: None, rest: Some(rest) })
+}
+
+/// Sends the rest of an answer. A client that takes nothing for too long keeps no connection to the database.
+async fn send(mut running: Running, sender: mpsc::Sender<Result<Piece, Problem>>) {
+    while !running.done {
+        let more = tokio::select! {
+            more = running.more(PIECE) => more,
+            () = sender.closed() => return,
+        };
+        let problem = more.as_ref().err().map(|problem| problem.code.clone());
+        let piece = more.map(|()| running.piece());
+        match tokio::time::timeout(running.lease.stall(), sender.send(piece)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::warn!(
+                    caller = &*running.lease.caller().name,
+                    "an answer that its client does not read was ended"
+                );
+                return;
+            }
+        }
+        if let Some(code) = problem {
+            tracing::warn!(code, "an answer ended early");
+            return;
+        }
+    }
+}
+
+/// After an error that the server reported, nothing is open on a connection without a transaction.
+fn settle(lease: &mut Lease, problem: &Problem, in_transaction: bool) {
+    if !in_transaction && !problem.connection_lost {
+        lease.end();
+    }
+}
+
+/// A statement whose rows are sent.
+struct Running {
+    lease: Lease,
+    stream: Pin<Box<RowStream>>,
+    frame: Frame,
+    text: BytesMut,
+    ends: Vec<usize>,
+    rows: u64,
+    in_transaction: bool,
+    done: bool,
+}
+
+impl Running {
+    /// Takes rows until there is as much text, or none is left.
+    async fn more(&mut self, size: usize) -> Result<(), Problem> {
+        in_time(self.lease.patience(), self.fill(size)).await
+    }
+
+    async fn fill(&mut self, size: usize) -> Result<(), Problem> {
+        while self.text.len() < size {
+            let Some(row) = self.stream.next().await else {
+                self.text.put_slice(self.frame.after.as_bytes());
+                if self.in_transaction {
+                    self.lease.client().batch_execute("COMMIT").await?;
+                }
+                self.lease.end();
+                self.done = true;
+                return Ok(());
+            };
+            let row = row?;
+            if self.rows > 0 {
+                self.text.put_slice(self.frame.between.as_bytes());
+            }
+            self.rows += 1;
+            self.text.put_slice(text(&row, 0)?.unwrap_or("null").as_bytes());
+            self.ends.push(self.text.len());
+        }
+        Ok(())
+    }
+
+    /// What it has taken.
+    fn piece(&mut self) -> Piece {
+        Piece { bytes: self.text.split().freeze(), ends: std::mem::take(&mut self.ends), last: self.done }
+    }
+}

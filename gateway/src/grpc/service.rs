@@ -1,0 +1,261 @@
+//! `servicedb.data.v1.Data`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, TryStreamExt};
+use http::{Method, header};
+use prost_types::Duration;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tonic::{Request, Response, Status};
+
+use super::proto::data_server::Data;
+use super::proto::{
+    BatchCreateDocumentsRequest, BatchCreateDocumentsResponse, BeginTransactionRequest, CommitTransactionRequest,
+    CountDocumentsRequest, CountDocumentsResponse, CreateDocumentRequest, DeleteDocumentRequest, Document,
+    GetDocumentRequest, Isolation, ListDocumentsRequest, ListDocumentsResponse, RollbackTransactionRequest,
+    StreamDocumentsRequest, Transaction, UpdateDocumentRequest,
+};
+use super::request::{Call, array, counting, document, names, resolution, unknown};
+use super::status::status;
+use crate::database::{Answer, Caller};
+use crate::problem::Problem;
+use crate::serve::{App, Operation, Reply, Target, execute};
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Service {
+    app: Arc<App>,
+}
+
+/// Documents as they arrive.
+type Documents = Pin<Box<dyn Stream<Item = Result<Document, Status>> + Send>>;
+
+impl Service {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+
+    async fn run(&self, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Answer>), Problem> {
+        // Large: it has the futures of all operations.
+        Box::pin(execute(&self.app, caller, operation)).await
+    }
+
+    /// Runs an operation whose answer is whole.
+    async fn whole(&self, caller: &Caller, call: Call) -> Result<Reply, Problem> {
+        let (mut reply, answer) = self.run(caller, &call.operation()).await?;
+        if let Some(answer) = answer {
+            reply.body = self.collected(answer).await?;
+        }
+        Ok(reply)
+    }
+
+    async fn collected(&self, answer: Answer) -> Result<Bytes, Problem> {
+        let most = self.app.config.limits.write_answer_bytes;
+        let mut whole = BytesMut::new();
+        let mut pieces = std::pin::pin!(answer.pieces());
+        while let Some(piece) = pieces.next().await {
+            whole.extend_from_slice(&piece?.bytes);
+            if whole.len() > most {
+                return Err(Problem::request("SDB106", format!("the answer is larger than {most} bytes"))
+                    .hint("use StreamDocuments, or ask for fewer rows or columns"));
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    async fn get(&self, caller: &Caller, request: GetDocumentRequest) -> Result<Document, Problem> {
+        let call = Call::new(Method::GET, Target::Item(request.collection, request.key));
+        let call = call.pair("select", request.select).within(&request.transaction)?;
+        self.whole(caller, call).await.map(one)
+    }
+
+    async fn list(&self, caller: &Caller, request: ListDocumentsRequest) -> Result<ListDocumentsResponse, Problem> {
+        let call = rows(request.collection, request.query).prefer(counting(request.count)?);
+        let reply = self.whole(caller, call.within(&request.transaction)?).await?;
+        Ok(ListDocumentsResponse { documents: members(&reply.body)?, total_size: reply.total })
+    }
+
+    async fn stream(&self, caller: &Caller, request: StreamDocumentsRequest) -> Result<Documents, Problem> {
+        let mut operation = rows(request.collection, request.query).within(&request.transaction)?.operation();
+        operation.separate = request.transaction.is_empty();
+        match self.run(caller, &operation).await? {
+            (_, Some(answer)) => {
+                let pieces = answer.pieces().map_ok(|piece| futures::stream::iter(piece.rows().map(Ok)));
+                let rows = pieces.try_flatten();
+                Ok(Box::pin(rows.map(|row: Result<Bytes, Problem>| {
+                    row.map(|json| Document { json, etag: String::new() }).map_err(|problem| status(&problem))
+                })))
+            }
+            (reply, None) => Ok(Box::pin(futures::stream::iter(members(&reply.body)?.into_iter().map(Ok)))),
+        }
+    }
+
+    async fn count(&self, caller: &Caller, request: CountDocumentsRequest) -> Result<CountDocumentsResponse, Problem> {
+        let target = Target::Count(request.collection);
+        let call = Call::query(request.query, target.clone(), target).prefer(counting(request.mode)?);
+        let reply = self.whole(caller, call.within(&request.transaction)?).await?;
+        Ok(CountDocumentsResponse { count: reply.total.unwrap_or(0) })
+    }
+
+    async fn create(&self, caller: &Caller, request: CreateDocumentRequest) -> Result<Document, Problem> {
+        let call = Call::new(Method::POST, Target::Collection(request.collection)).body(document(request.document)?);
+        let call = call.singular().returning(request.omit_document).pair("select", request.select);
+        self.whole(caller, call.within(&request.transaction)?).await.map(one)
+    }
+
+    async fn create_batch(
+        &self,
+        caller: &Caller,
+        request: BatchCreateDocumentsRequest,
+    ) -> Result<BatchCreateDocumentsResponse, Problem> {
+        let call = Call::new(Method::POST, Target::Collection(request.collection)).body(array(&request.documents)?);
+        let call = call
+            .returning(request.omit_documents)
+            .prefer(request.fill_defaults.then_some("missing=default"))
+            .prefer(resolution(request.conflict)?)
+            .pair("on_conflict", names(&request.conflict_columns))
+            .pair("select", request.select);
+        let reply = self.whole(caller, call.within(&request.transaction)?).await?;
+        let documents = if request.omit_documents { Vec::new() } else { members(&reply.body)? };
+        Ok(BatchCreateDocumentsResponse { documents, count: reply.rows })
+    }
+
+    async fn update(&self, caller: &Caller, request: UpdateDocumentRequest) -> Result<Document, Problem> {
+        let call = Call::new(Method::PATCH, Target::Item(request.collection, request.key));
+        let call = call.body(document(request.document)?).version(&request.etag)?.returning(request.omit_document);
+        let call = call.pair("select", request.select).within(&request.transaction)?;
+        self.whole(caller, call).await.map(one)
+    }
+
+    async fn delete(&self, caller: &Caller, request: DeleteDocumentRequest) -> Result<(), Problem> {
+        let call = Call::new(Method::DELETE, Target::Item(request.collection, request.key));
+        self.whole(caller, call.version(&request.etag)?.within(&request.transaction)?).await.map(drop)
+    }
+
+    async fn begin(&self, caller: &Caller, request: &BeginTransactionRequest) -> Result<Transaction, Problem> {
+        let isolation = match Isolation::try_from(request.isolation).map_err(|_| unknown("isolation"))? {
+            Isolation::Unspecified | Isolation::ReadCommitted => "read committed",
+            Isolation::RepeatableRead => "repeatable read",
+            Isolation::Serializable => "serializable",
+        };
+        let reply = self.transaction(caller, &json!({"begin": true, "isolation": isolation})).await?;
+        let begun: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let seconds = |name: &str| begun[name].as_i64().map(|seconds| Duration { seconds, nanos: 0 });
+        Ok(Transaction {
+            id: begun["txn_id"].as_str().unwrap_or_default().to_owned(),
+            idle_timeout: seconds("idle_seconds"),
+            total_timeout: seconds("total_seconds"),
+        })
+    }
+
+    async fn transaction(&self, caller: &Caller, body: &Value) -> Result<Reply, Problem> {
+        let call = Call::new(Method::POST, Target::Transaction).body(Bytes::from(body.to_string()));
+        self.whole(caller, call).await
+    }
+}
+
+/// The rows that a query names.
+fn rows(collection: String, query: Option<super::proto::Query>) -> Call {
+    Call::query(query, Target::Collection(collection.clone()), Target::Query(collection))
+}
+
+/// An answer about one document.
+fn one(reply: Reply) -> Document {
+    let etag = reply.headers.get(header::ETAG).and_then(|value| value.to_str().ok());
+    Document { etag: etag.unwrap_or_default().to_owned(), json: reply.body }
+}
+
+/// The members of an array, each as it is.
+fn members(body: &Bytes) -> Result<Vec<Document>, Problem> {
+    let members: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| {
+        Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "SDB903", "the database's answer is no array")
+    })?;
+    let document = |member: &&RawValue| Document { json: body.slice_ref(member.get().as_bytes()), etag: String::new() };
+    Ok(members.iter().map(document).collect())
+}
+
+/// The caller, whom the handler has put there, and the message.
+fn parts<T>(request: Request<T>) -> Result<(Caller, T), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    let caller = extensions.remove::<Caller>().ok_or_else(|| Status::unauthenticated("no caller"))?;
+    Ok((caller, message))
+}
+
+fn answer<T>(result: Result<T, Problem>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|problem| status(&problem))
+}
+
+#[tonic::async_trait]
+impl Data for Service {
+    type StreamDocumentsStream = Documents;
+
+    async fn get_document(&self, request: Request<GetDocumentRequest>) -> Result<Response<Document>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.get(&caller, message).await)
+    }
+
+    async fn list_documents(
+        &self,
+        request: Request<ListDocumentsRequest>,
+    ) -> Result<Response<ListDocumentsResponse>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.list(&caller, message).await)
+    }
+
+    async fn stream_documents(&self, request: Request<StreamDocumentsRequest>) -> Result<Response<Documents>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.stream(&caller, message).await)
+    }
+
+    async fn count_documents(
+        &self,
+        request: Request<CountDocumentsRequest>,
+    ) -> Result<Response<CountDocumentsResponse>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.count(&caller, message).await)
+    }
+
+    async fn create_document(&self, request: Request<CreateDocumentRequest>) -> Result<Response<Document>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.create(&caller, message).await)
+    }
+
+    async fn batch_create_documents(
+        &self,
+        request: Request<BatchCreateDocumentsRequest>,
+    ) -> Result<Response<BatchCreateDocumentsResponse>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.create_batch(&caller, message).await)
+    }
+
+    async fn update_document(&self, request: Request<UpdateDocumentRequest>) -> Result<Response<Document>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.update(&caller, message).await)
+    }
+
+    async fn delete_document(&self, request: Request<DeleteDocumentRequest>) -> Result<Response<()>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.delete(&caller, message).await)
+    }
+
+    async fn begin_transaction(
+        &self,
+        request: Request<BeginTransactionRequest>,
+    ) -> Result<Response<Transaction>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.begin(&caller, &message).await)
+    }
+
+    async fn commit_transaction(&self, request: Request<CommitTransactionRequest>) -> Result<Response<()>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.transaction(&caller, &json!({"commit": message.transaction})).await.map(drop))
+    }
+
+    async fn rollback_transaction(&self, request: Request<RollbackTransactionRequest>) -> Result<Response<()>, Status> {
+        let (caller, message) = parts(request)?;
+        answer(self.transaction(&caller, &json!({"rollback": message.transaction})).await.map(drop))
+    }
+}

@@ -1,0 +1,99 @@
+//! Nothing of one request is left to the next.
+
+use serde_json::{Value, json};
+
+use crate::SCHEMA;
+use crate::server::{Gateway, Server};
+
+/// A function and a trigger that leave as much as they can, and one that tells what is there.
+const MESS: &str = "
+CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$BEGIN
+ PERFORM pg_advisory_lock(42); CREATE TEMP TABLE leftover (a int); EXECUTE 'LISTEN leftover';
+ PERFORM set_config('request.jwt.claims', '{\"sub\": \"shop/reader\"}', false);
+ PERFORM set_config('search_path', 'pg_temp', false); PERFORM set_config('statement_timeout', '0', false);
+ PERFORM set_config('role', 'none', false);
+END$$;
+CREATE FUNCTION leaves() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM public.leave(); RETURN NEW; END$$;
+CREATE TABLE messy (id int PRIMARY KEY);
+CREATE TRIGGER leaves BEFORE INSERT ON messy FOR EACH ROW EXECUTE FUNCTION leaves();
+CREATE FUNCTION peek() RETURNS json LANGUAGE sql VOLATILE AS $$SELECT json_build_object(
+ 'role', current_user, 'claims', current_setting('request.jwt.claims')::json, 'path', current_setting('search_path'),
+ 'timeout', current_setting('statement_timeout'), 'table', to_regclass('pg_temp.leftover'), 'listens', (SELECT count(*) FROM pg_listening_channels()),
+ 'locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), 'pid', pg_backend_pid())$$;
+CREATE FUNCTION forget() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$;
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_functions_and_triggers_leave_is_gone() {
+    let limits = json!({"limits": {"connections": 1}});
+    let gateway = Gateway::start("isolated", &format!("{SCHEMA} {MESS}"), limits).await;
+    let peek = async || gateway.write("POST", "/rpc/peek", &[], json!({})).await.ok();
+    let first = peek().await;
+    assert_eq!(first["claims"], json!({"role": "isolated_app", "sub": "shop/app"}));
+    let messes: [(&str, Value); 2] = [("/rpc/leave", json!({})), ("/messy", json!({"id": 1}))];
+    for (path, body) in messes {
+        // The function sheds its role: what follows in its transaction is the login's. The write that has it is done.
+        let answer = gateway.write("POST", path, &[], body).await;
+        assert!(answer.status < 300, "{path}: {answer:?}");
+        assert_eq!(peek().await, first, "{path}: on the same connection");
+    }
+    // A function that ends the connection's prepared statements costs one answer at most.
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/actors/1").await.status, 200);
+    }
+    assert!(gateway.write("POST", "/rpc/forget", &[], json!({})).await.status < 300);
+    let again = gateway.get("/actors/1").await;
+    assert!(again.status == 200 || again.status == 503 && !again.header("retry-after").is_empty(), "{again:?}");
+    assert_eq!(gateway.get("/actors/1").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_whose_role_cannot_be_taken_harms_no_other() {
+    let gateway = Gateway::start("ghosts", SCHEMA, json!({})).await;
+    for _ in 0..8 {
+        let ghost = gateway.send(&gateway.token("shop/ghost"), "GET", "/actors", &[], None).await;
+        assert_eq!((ghost.status, ghost.json()["code"].as_str()), (503, Some("SDB305")), "{ghost:?}");
+    }
+    assert!(gateway.metrics().await.contains("servicedb_gateway_breaker_open 0"));
+    assert_eq!(gateway.get("/actors/1").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_is_read_within_the_pool() {
+    let gateway =
+        Gateway::start("ledger", SCHEMA, json!({"limits": {"connections": 2, "waitMilliseconds": 20_000}})).await;
+    let reads = futures::future::join_all((0..30).map(|_| gateway.get("/migrations")));
+    let most = async {
+        let (mut most, query) = (0, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ledger_gateway'");
+        for _ in 0..40 {
+            most = most.max(gateway.admin.query_one(query, &[]).await.expect("a count").get::<_, i64>(0));
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        most
+    };
+    let (answers, most) = tokio::join!(reads, most);
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    // Those, the one that looks at the schema, and connections that are just being closed.
+    assert!(most <= 6, "{most} connections");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_only_reads_is_left() {
+    let gateway = Gateway::start("read_only", SCHEMA, json!({})).await;
+    let root = Server::shared().connect("postgres", "postgres").await;
+    root.batch_execute("ALTER DATABASE read_only SET default_transaction_read_only = on").await.expect("a setting");
+    let write = async |id: i32| gateway.write("POST", "/actors", &[], json!({"id": id, "name": id.to_string()})).await;
+    let refused = write(61).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("25006")), "{refused:?}");
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(gateway.get("/actors/1").await.status, 200, "reads go on");
+    // By the next connection, which the refused write has made necessary.
+    root.batch_execute("ALTER DATABASE read_only RESET default_transaction_read_only").await.expect("a setting");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let mut id = 62;
+    while write(id).await.status != 201 {
+        assert!(std::time::Instant::now() < deadline, "it stays: {}", gateway.log());
+        id += 1;
+    }
+    assert!(id < 65, "{id}: each refused write leaves its connection");
+}
