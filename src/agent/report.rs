@@ -109,10 +109,11 @@ impl Reporter {
             .map(|reported| reported.state.clone())
     }
 
-    /// Whether this process has exchanged the data directory for that of another major version.
-    pub fn has_switched(&self) -> bool {
+    /// Whether this process has exchanged the data directory for an upgraded one, or found it exchanged.
+    pub fn has_upgraded(&self) -> bool {
         let current = self.current.borrow();
-        current.upgrade.as_ref().is_some_and(|reported| matches!(reported.state, UpgradeState::Switched(_)))
+        let state = current.upgrade.as_ref().map(|reported| &reported.state);
+        matches!(state, Some(UpgradeState::Switched(lineage)) if lineage.kept_by.is_some())
     }
 
     /// Resolves once this instance is reported as the primary.

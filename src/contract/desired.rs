@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::{Place, Restore};
 use super::clients::{Client, Rules};
-use super::in_place::{Branch, InPlace};
+use super::in_place::{self, Branch, InPlace};
 use super::maintenance::Maintenance;
 use super::memory::Bound;
 use super::order::Order;
 use super::records::Versions;
-use super::upgrade::{Lineage, Upgrade};
+use super::upgrade::{self, Lineage, Upgrade};
 use crate::api::WhenVolumeFills;
 use crate::postgres::servers;
 
@@ -157,6 +157,13 @@ impl Desired {
     pub fn major(&self) -> u16 {
         self.postgres_major.unwrap_or(servers::FIRST)
     }
+
+    /// Whether a restore in place or a major upgrade has begun to stop instances. It is finished then, whatever
+    /// `spec.paused` is: the database would be unavailable for as long.
+    pub fn stops_instances(&self) -> bool {
+        self.in_place.as_ref().is_some_and(|in_place| in_place.stage != in_place::Stage::Prepare)
+            || self.upgrade.as_ref().is_some_and(|upgrade| upgrade.stage != upgrade::Stage::Rehearse)
+    }
 }
 
 #[cfg(test)]
@@ -240,5 +247,39 @@ impl Requests {
     /// Whether no request was handled.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_stop_from_the_second_stage_of_a_restore_or_an_upgrade_on() {
+        let upgrade = |stage| {
+            let since = "2026-11-29T12:00:00Z".parse().expect("a time");
+            let upgrade =
+                Upgrade { id: "i".into(), pod: "chat-db-0".into(), from: 17, to: 18, stage, since, limit_seconds: 60 };
+            Desired { upgrade: Some(Box::new(upgrade)), ..Desired::sample() }
+        };
+        let in_place = |stage: &str| {
+            let in_place = serde_json::json!({
+                "id": "i", "pod": "chat-db-0", "target": {"time": "2026-11-29T11:00:00Z"}, "stage": stage,
+                "since": "2026-11-29T12:00:00Z", "store": "main",
+            });
+            Desired { in_place: Some(serde_json::from_value(in_place).expect("a stage")), ..Desired::sample() }
+        };
+        use upgrade::Stage;
+        let stops = [
+            Desired::sample(),
+            upgrade(Stage::Rehearse),
+            upgrade(Stage::Hold),
+            upgrade(Stage::Switch),
+            in_place("prepare"),
+            in_place("hold"),
+            in_place("switch"),
+        ]
+        .map(|desired| desired.stops_instances());
+        assert_eq!(stops, [false, false, true, true, false, true, true]);
     }
 }

@@ -96,7 +96,9 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let restore = Box::pin(bootstrap::resolve(&context, declared, &database, &observed)).await?;
     database.restore = restore.as_ref().ok().cloned().flatten();
     findings.database = Some(&database);
-    if resource.spec.paused && !in_place::is_switching(observed.desired.as_ref()) {
+    let stops_instances =
+        observed.desired.as_ref().is_some_and(|desired| desired.uid == uid && desired.stops_instances());
+    if resource.spec.paused && !stops_instances {
         findings.stalled = Some(ConditionState::yes(reason::PAUSED, paused(&database, &observed)));
         Box::pin(keep_alive(&context, &database.owner, &observed, &mut findings)).await;
         Box::pin(report(&context, &findings)).await?;

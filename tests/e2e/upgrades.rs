@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use servicedb::api::{ServiceDatabase, UpgradePhase};
 
@@ -136,6 +137,19 @@ fn a_database_is_upgraded_and_taken_back() {
         with_notes(&sandbox, spec).await;
         sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
         whole(&sandbox, "17.").await;
+        // What a restore in place has left is known by its timeline, and an upgraded database begins with the first.
+        let moment = Timestamp::now();
+        rows(&sandbox, "INSERT INTO notes VALUES (1000000002, 'before the restore') RETURNING id::text").await;
+        ask(&sandbox, &["restore", "shop", "--to", &moment.to_string(), "--yes"]).await;
+        assert!(rows(&sandbox, "SELECT id::text FROM notes WHERE id > 1000000000").await.is_empty());
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        whole(&sandbox, "17.").await;
+        // A function that PostgreSQL evaluates while it restores the schema.
+        let made = "psql -XAtd shop_db -v ON_ERROR_STOP=1 -c 'SET ROLE shop_db_owner' \
+             -c \"CREATE FUNCTION doubled(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 2 * n; END'\" \
+             -c 'CREATE TABLE computed (n int, twice int GENERATED ALWAYS AS (n + doubled(1)) STORED)'";
+        let made = sandbox.exec(&sandbox.primary("shop").await, made).await;
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let first = newest_full(&sandbox).await;
         let writer = Writer::start(sandbox.clone(), "shop");
         writer.goes_on(50).await;
@@ -159,6 +173,9 @@ fn a_database_is_upgraded_and_taken_back() {
         println!("the longest time without a row: {:?}", client.longest());
         drop(client);
         writer.all_are_there(&sandbox, "shop").await;
+        let function = "SELECT prosecdef::text || provolatile::text || coalesce(proconfig::text, '') FROM pg_proc
+                        WHERE proname = 'doubled'";
+        assert_eq!(rows(&sandbox, function).await, ["falsei"], "as it was before");
         let version = rows(&sandbox, "SELECT split_part(version(), ' ', 2)").await;
         assert!(version[0].starts_with("18."), "{version:?}");
         until("a full backup of the new version", READY, || async {
@@ -206,6 +223,8 @@ fn an_upgrade_survives_the_end_of_the_operator_and_of_the_primary() {
         after(&[UpgradePhase::Rehearsing]).await;
         operator.delete_pods(true).await;
         after(&[UpgradePhase::Stopping, UpgradePhase::Switching, UpgradePhase::Upgraded]).await;
+        // Nothing is left half done by it.
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"paused": true}})).await;
         operator.delete_pods(true).await;
         after(&[UpgradePhase::Switching, UpgradePhase::Upgraded]).await;
         operator.delete_pods(true).await;
@@ -213,6 +232,7 @@ fn an_upgrade_survives_the_end_of_the_operator_and_of_the_primary() {
         let kill = kube::api::DeleteParams { grace_period_seconds: Some(0), ..kube::api::DeleteParams::default() };
         let _ = sandbox.api::<k8s_openapi::api::core::v1::Pod>().delete(&primary, &kill).await;
         after(&[UpgradePhase::Upgraded]).await;
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"paused": false}})).await;
         whole(&sandbox, "18.").await;
         writer.goes_on(20).await;
         writer.all_are_there(&sandbox, "shop").await;

@@ -19,6 +19,7 @@ mod rights;
 mod rollbacks;
 mod runs;
 mod server;
+mod upgrades;
 
 use std::time::Duration;
 

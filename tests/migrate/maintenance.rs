@@ -196,3 +196,28 @@ async fn a_tenants_code_runs_as_the_tenant_in_all_of_it() {
         session.client.batch_execute(refused).await.expect_err(refused);
     }
 }
+
+#[tokio::test]
+async fn a_rebuild_that_holds_up_a_change_of_the_table_gives_way() {
+    let (names, owner) = tenant("held_up_db", &[]).await;
+    let made = "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 100); CREATE INDEX i ON t (id)";
+    owner.client.batch_execute(made).await.expect("a table");
+    // The rebuild waits for this transaction, with its lock on the table.
+    owner.client.batch_execute("BEGIN; DELETE FROM t WHERE id = 1").await.expect("a transaction");
+    let change = async {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let session = crate::hostile::owner(&names).await;
+        session.client.batch_execute("SET lock_timeout = '40s'; ALTER TABLE t ADD COLUMN b int").await
+    };
+    let rebuild = async {
+        let started = std::time::Instant::now();
+        let done = done(&names, &found("public.i", bloat()), 50).await;
+        let took = started.elapsed();
+        owner.client.batch_execute("ROLLBACK").await.expect("its end");
+        (done.failure.expect("a failure"), took)
+    };
+    let ((failure, took), changed) = tokio::join!(rebuild, change);
+    assert!(failure.contains("another session waits for a lock"), "{failure}");
+    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
+    changed.expect("the change");
+}

@@ -4,7 +4,7 @@
 mod extension;
 pub mod history;
 pub mod plan;
-mod session;
+pub mod session;
 pub mod survey;
 pub mod work;
 

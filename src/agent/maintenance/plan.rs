@@ -193,10 +193,10 @@ pub struct Room {
     pub free: u64,
 }
 
-/// Why an index is not rebuilt now: its copy, and the WAL of it, need room beside it.
+/// Why an index is not rebuilt now: its copy, the WAL of it, and the files of its sort need room beside it.
 pub fn lacks_room(size: &Size, room: Option<Room>) -> Option<String> {
     let room = room?;
-    let needed = u64::try_from(size.needed).unwrap_or_default().saturating_mul(2);
+    let needed = u64::try_from(size.needed).unwrap_or_default().saturating_mul(3);
     let kept = archive::room(room.size);
     (room.free < needed.saturating_add(kept)).then(|| {
         format!(

@@ -21,6 +21,14 @@ const SIZE: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much later than the server the client ends a statement whose time is over.
 const LATER: Duration = Duration::from_secs(2);
+/// Interval between two looks at who waits for the statement.
+const LOOK: Duration = Duration::from_secs(5);
+/// Whether a client waits for a lock of this process for more than some moments. `VACUUM` and `REINDEX` hold one that a
+/// change of the table needs, and whoever reads the table then waits behind that change. Autovacuum gives way likewise.
+const WAITED_FOR: &str = "\
+    SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+                   WHERE NOT l.granted AND l.waitstart < now() - '2 s'::interval AND a.backend_type = 'client backend'
+                     AND $1 = ANY (pg_blocking_pids(l.pid)))";
 /// The name in `pg_stat_activity`.
 const APPLICATION: &str = "servicedb maintenance";
 
@@ -39,7 +47,7 @@ pub enum WorkError {
     /// It is not done.
     #[error("{0}")]
     Refused(String),
-    /// The time of the run is over, or the run was withdrawn.
+    /// The time of the run is over, the run was withdrawn, or a client waits for it.
     #[error("broken off, as {0}")]
     BrokenOff(&'static str),
 }
@@ -50,6 +58,7 @@ pub struct Session {
     process: i32,
     user: &'static str,
     socket: String,
+    database: String,
 }
 
 impl Session {
@@ -85,7 +94,8 @@ impl Session {
         let opening = async {
             let connection = bounded_over_socket(socket, database, user, APPLICATION, options, SIZE).await?;
             let process = connection.client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
-            Ok(Self { connection, process, user, socket: socket.to_owned() })
+            let (socket, database) = (socket.to_owned(), database.to_owned());
+            Ok(Self { connection, process, user, socket, database })
         };
         timeout(PATIENCE, opening).await.unwrap_or(Err(WorkError::TooLong))
     }
@@ -95,8 +105,8 @@ impl Session {
         &self.connection.client
     }
 
-    /// Runs a statement until this time at the latest, or until `withdrawn` resolves. The server has the same limit,
-    /// so that the statement also ends where this process does not.
+    /// Runs a statement until this time at the latest, until `withdrawn` resolves, or until a client waits for it. The
+    /// server has the same limit, so that the statement also ends where this process does not.
     ///
     /// # Errors
     /// If the statement fails, or is broken off.
@@ -120,9 +130,26 @@ impl Session {
             },
             () = tokio::time::sleep(left + LATER) => OVER,
             () = withdrawn => WorkError::BrokenOff("other work is under way"),
+            () = self.is_waited_for() => WorkError::BrokenOff("another session waits for a lock that it holds"),
         };
         self.end().await;
         Err(broken_off)
+    }
+
+    /// Resolves when a client waits for the statement that this session runs.
+    async fn is_waited_for(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let waited_for = async {
+                let monitor = Self::monitor(&self.socket, &self.database).await?;
+                Ok::<bool, WorkError>(monitor.client().query_one(WAITED_FOR, &[&self.process]).await?.try_get(0)?)
+            };
+            match waited_for.await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "whether a session waits for the maintenance is unknown"),
+            }
+        }
     }
 
     /// Terminates the session in the server.

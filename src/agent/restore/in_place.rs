@@ -14,6 +14,7 @@ use super::{leave_behind, logins, summary};
 use crate::agent::archive;
 use crate::agent::desired::{self, DesiredState};
 use crate::agent::environment::Environment;
+use crate::agent::lineage;
 use crate::agent::records::Source;
 use crate::agent::report::Reporter;
 use crate::agent::settings;
@@ -124,7 +125,7 @@ pub async fn settle(
                 return Ok(Start::Usual);
             }
             Part::None => {
-                set_left_aside(current.branch.as_ref().map(|branch| branch.timeline))?;
+                set_left_aside(lineage::branch(&current, Path::new(PGDATA)))?;
                 return Ok(Start::Usual);
             }
         }
@@ -254,7 +255,7 @@ pub async fn must_stop(pod: String, mut state: DesiredState, reporter: Reporter)
     let timeline = control::read(Path::new(PGDATA)).ok().map(|control| control.timeline);
     loop {
         let current = desired::first(&mut state).await;
-        let branch = current.branch.as_ref().map(|branch| branch.timeline);
+        let branch = lineage::branch(&current, Path::new(PGDATA));
         if timeline.zip(branch).is_some_and(|(timeline, branch)| timeline < branch) && current.in_place.is_none() {
             return;
         }

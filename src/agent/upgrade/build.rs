@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
+use super::functions::{DISARM, FINGERPRINT, RESTORE};
 use super::private::{self, SOCKET};
 use crate::agent::environment::Environment;
 use crate::agent::initialise::INITDB;
@@ -27,6 +28,8 @@ const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database WHERE 
 const RELATIONS: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'i', 'S', 'v', 'm', 'p', 'I', 'f')";
+/// Lets the superuser change catalogs.
+const CATALOG: &str = "allow_system_table_mods=on";
 /// Where `pg_upgrade` writes its scripts.
 const WORK: &str = "/tmp";
 /// Files in which `pg_upgrade` lists what stops it.
@@ -45,13 +48,18 @@ pub struct Built {
     pub system_identifier: String,
 }
 
-/// Removes what an earlier attempt left.
+/// Removes what an earlier attempt left, with the servers of a `pg_upgrade` that was broken off: they outlive it.
 ///
 /// # Errors
 /// If the volume cannot be written.
 pub fn clear() -> std::io::Result<()> {
-    files::remove_tree(Path::new(PGDATA_COPIED))?;
-    files::remove_tree(Path::new(PGDATA_UPGRADED))
+    for folder in [PGDATA_COPIED, PGDATA_UPGRADED].map(Path::new) {
+        if folder.exists() {
+            private::end_servers(folder);
+            files::remove_tree(folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies a data directory whose server is stopped to [`PGDATA_COPIED`]: the file system shares the blocks where it can.
@@ -91,32 +99,36 @@ pub async fn upgrade(environment: &Environment, desired: &Desired, from: u16, to
     settings::check(upgraded, desired).await.map_err(io)??;
     let after = check(upgraded, to).await?;
     if before != after {
-        return Err(format!("the upgraded copy has other relations than the database: {before:?}, then {after:?}"));
+        return Err(format!(
+            "the upgraded copy has other relations or functions than the database: {before:?}, then {after:?}"
+        ));
     }
     let control = crate::restore::control::read(upgraded)?;
     Ok(Built { upgrade, system_identifier: control.system_identifier })
 }
 
-/// The databases with the number of their relations.
-type Contents = Vec<(String, i64)>;
+/// The databases with the number of their relations, and their functions.
+type Contents = Vec<(String, i64, String)>;
 
-/// Removes from the copy what the new version does not know, and counts what it has.
+/// Removes from the copy what the new version does not know, counts what it has, and takes its functions from the
+/// superuser.
 async fn prepare(folder: &Path, major: u16) -> Result<Contents, String> {
-    let server = private::start(folder, major, &["allow_system_table_mods=on"]).await?;
-    let contents = contents(Some(UNKNOWN_OPTION)).await;
+    let server = private::start(folder, major, &[CATALOG]).await?;
+    let contents = contents(UNKNOWN_OPTION, Some(DISARM)).await;
     server.stop().await?;
     contents
 }
 
 /// Starts the new directory with the settings that it will have but for memory, where nobody can connect.
 async fn check(folder: &Path, major: u16) -> Result<Contents, String> {
-    let server = private::start(folder, major, &[]).await?;
-    let contents = contents(None).await;
+    let server = private::start(folder, major, &[CATALOG]).await?;
+    let contents = contents(RESTORE, None).await;
     server.stop().await?;
     contents
 }
 
-async fn contents(statement: Option<&str>) -> Result<Contents, String> {
+/// What each database has, between two statements in each.
+async fn contents(before: &str, after: Option<&str>) -> Result<Contents, String> {
     let databases = {
         let connection =
             over_socket(SOCKET, "postgres", "servicedb upgrade").await.map_err(|error| error.to_string())?;
@@ -128,11 +140,13 @@ async fn contents(statement: Option<&str>) -> Result<Contents, String> {
         let connection = over_socket(SOCKET, &database, "servicedb upgrade").await;
         let connection = connection.map_err(|error| format!("the database {database}: {error}"))?;
         let of_database = |error: tokio_postgres::Error| format!("the database {database}: {}", describe(&error));
-        if let Some(statement) = statement {
-            connection.client.batch_execute(statement).await.map_err(of_database)?;
+        connection.client.batch_execute(before).await.map_err(of_database)?;
+        let relations = connection.client.query_one(RELATIONS, &[]).await.map_err(of_database)?;
+        let functions = connection.client.query_one(FINGERPRINT, &[]).await.map_err(of_database)?;
+        if let Some(after) = after {
+            connection.client.batch_execute(after).await.map_err(of_database)?;
         }
-        let row = connection.client.query_one(RELATIONS, &[]).await.map_err(of_database)?;
-        contents.push((database.clone(), row.get(0)));
+        contents.push((database.clone(), relations.get(0), functions.get(0)));
     }
     Ok(contents)
 }

@@ -4,12 +4,13 @@
 //! directory is not touched, so that it is the way back.
 
 mod build;
+pub mod functions;
 mod private;
 mod room;
+pub mod statistics;
 mod switch;
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::desired::{self, DesiredState};
@@ -21,7 +22,6 @@ use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_KEPT, PGDATA_REMOVING, SOCKET_DIR};
 use crate::contract::upgrade::{Rehearsed, Stage, Upgrade, UpgradeReport, UpgradeState};
 use crate::files;
-use crate::postgres::{immune, servers};
 use crate::restore::control;
 use room::{has_room, size_of};
 
@@ -150,8 +150,12 @@ pub async fn must_stop(pod: String, mut state: DesiredState, reporter: Reporter)
 
 /// Rehearses upgrades while this instance serves, and removes what they leave.
 pub async fn follow(environment: Environment, mut state: DesiredState, reporter: Reporter) {
-    if reporter.has_switched() {
-        tokio::spawn(analyze(reporter.clone()));
+    if reporter.has_upgraded() {
+        let (mut state, reporter) = (state.clone(), reporter.clone());
+        tokio::spawn(async move {
+            let database = desired::first(&mut state).await.database.clone();
+            statistics::collect(SOCKET_DIR, &database, &reporter).await;
+        });
     }
     loop {
         let current = desired::first(&mut state).await;
@@ -195,25 +199,10 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
     }
 }
 
-/// Collects the statistics that an upgrade does not keep: those on expressions and on several columns.
-async fn analyze(reporter: Reporter) {
-    reporter.leads().await;
-    let mut command = tokio::process::Command::new(servers::program_of(Path::new(PGDATA), "vacuumdb"));
-    command.args(["--host", SOCKET_DIR, "--username=postgres", "--no-password", "--all", "--analyze-only"]);
-    // A tenant's settings for sessions do not apply.
-    command.arg("--missing-stats-only").env("PGOPTIONS", immune::PERSON).stdin(Stdio::null()).kill_on_drop(true);
-    match command.output().await {
-        Ok(output) if output.status.success() => tracing::info!("the statistics are complete after the upgrade"),
-        Ok(output) => tracing::warn!(
-            error = %String::from_utf8_lossy(&output.stderr).trim(),
-            "statistics are missing after the upgrade, until autovacuum collects them"
-        ),
-        Err(error) => tracing::warn!(%error, "vacuumdb cannot be run"),
-    }
-}
-
 /// Removes the copies, and the former data directory once it is given up.
 fn tidy(current: &Desired, pod: &str) -> std::io::Result<()> {
+    // It may still have the name of a copy.
+    switch::name_former()?;
     build::clear()?;
     let former = Path::new(PGDATA_FORMER);
     // Only where the operator knows of the upgrade.

@@ -64,6 +64,24 @@ pub fn write_settings(folder: &Path) -> std::io::Result<()> {
     std::fs::write(folder.join("postgresql.conf"), text)
 }
 
+/// Ends every process of a server on this folder, which none but an upgrade uses: PostgreSQL works in its data directory.
+pub fn end_servers(folder: &Path) {
+    for process in working_in(folder) {
+        tracing::info!(%process, folder = %folder.display(), "ending a server of an upgrade that was broken off");
+        if let Err(error) = kill(process, Signal::SIGKILL) {
+            tracing::debug!(%error, %process, "the process has ended");
+        }
+    }
+}
+
+/// The processes whose working directory is this one.
+fn working_in(folder: &Path) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let number = |name: &std::ffi::OsStr| name.to_str()?.parse().ok().map(Pid::from_raw);
+    let works_here = |path: &Path| std::fs::read_link(path.join("cwd")).is_ok_and(|works| works == folder);
+    processes.filter(|entry| works_here(&entry.path())).filter_map(|entry| number(&entry.file_name())).collect()
+}
+
 /// A running server. Dropped, it is killed.
 pub struct Server(Child);
 
@@ -125,5 +143,28 @@ impl Server {
             Ok(Err(error)) => Err(format!("PostgreSQL: {error}")),
             Err(_) => Err(format!("PostgreSQL did not stop within {} s", STOPS.as_secs())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_servers_of_the_folder_are_ended() {
+        let root = std::env::temp_dir().join(format!("servicedb-private-{}", std::process::id()));
+        let (copied, other) = (root.join("pgdata.copied"), root.join("pgdata"));
+        let start = |folder: &Path| {
+            std::fs::create_dir_all(folder).expect("a folder");
+            std::process::Command::new("sleep").arg("60").current_dir(folder).spawn().expect("sleep")
+        };
+        let (mut ours, mut theirs) = (start(&copied), start(&other));
+        assert_eq!(working_in(&copied), [Pid::from_raw(ours.id().try_into().expect("a process"))]);
+        end_servers(&copied);
+        assert!(!ours.wait().expect("its end").success());
+        assert_eq!(theirs.try_wait().expect("its state"), None, "the running server goes on");
+        theirs.kill().expect("its end");
+        theirs.wait().expect("its end");
+        std::fs::remove_dir_all(root).expect("a folder");
     }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::build;
 use super::room::{has_room, size_of};
 use crate::agent::environment::Environment;
+use crate::agent::lineage::{self, MARK};
 use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_UPGRADED, UPGRADE_FAILED};
@@ -22,8 +23,10 @@ use crate::files;
 use crate::postgres::servers;
 use crate::restore::control;
 
-/// The file in a data directory that says which upgrade it is of.
-const MARK: &str = "servicedb.upgraded.json";
+/// The file that makes a folder a data directory.
+const CONTROL: &str = "global/pg_control";
+/// Its size, in bytes.
+const CONTROL_SIZE: u64 = 8192;
 /// Patroni's key for the system identifier.
 const INITIALIZE: &str = "initialize";
 /// Timeout of a write to the API server.
@@ -35,8 +38,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Why nothing was changed.
 pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgrade) -> Result<Lineage, String> {
     let (current, former) = (Path::new(PGDATA), Path::new(PGDATA_FORMER));
-    if let Some(lineage) = read_mark(current).filter(|mark| mark.id == upgrade.id) {
-        keep_former(&lineage);
+    if let Some(lineage) = lineage::of(current).filter(|mark| mark.id == upgrade.id) {
+        keep_former();
         return Ok(lineage);
     }
     let failed = Path::new(UPGRADE_FAILED);
@@ -99,7 +102,7 @@ pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgr
         tracing::warn!(%error, "the exchange of the folders may not be durable yet");
     }
     tracing::info!(from = upgrade.from, to = upgrade.to, "the data directory is exchanged");
-    keep_former(&lineage);
+    keep_former();
     Ok(lineage)
 }
 
@@ -107,7 +110,6 @@ pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgr
 async fn make(environment: &Environment, desired: &Desired, upgrade: &Upgrade) -> Result<String, String> {
     let current = Path::new(PGDATA);
     build::clear().map_err(|error| format!("the volume: {error}"))?;
-    // One from an earlier upgrade that was not finished.
     has_room(size_of(current).await?)?;
     build::copy(current).await?;
     Ok(build::upgrade(environment, desired, upgrade.from, upgrade.to).await?.system_identifier)
@@ -125,16 +127,31 @@ fn check_former(former: &Path, major: u16) -> Result<String, String> {
     Ok(control.system_identifier)
 }
 
-/// Gives the directory that was left its name after an upgrade. That of the way back has it, and is removed.
-fn keep_former(lineage: &Lineage) {
-    let (left, former) = (Path::new(PGDATA_UPGRADED), Path::new(PGDATA_FORMER));
-    let is_left = control::read(left).is_ok_and(|control| control.system_identifier == lineage.left);
-    if !is_left {
-        return;
+fn keep_former() {
+    if let Err(error) = name_former() {
+        tracing::error!(%error, "{PGDATA_UPGRADED} cannot be renamed to {PGDATA_FORMER}; retrying later");
     }
-    if let Err(error) = files::remove_tree(former).and_then(|()| files::rename(left, former)) {
-        tracing::error!(%error, "{PGDATA_UPGRADED} cannot be renamed to {PGDATA_FORMER}");
+}
+
+/// Gives the directory that was left its name after an upgrade, if it has not got it: under the one that it has it would
+/// be removed as a copy. That of the way back has it, and is removed.
+///
+/// # Errors
+/// If it cannot be renamed, or may be the one that was left.
+pub fn name_former() -> std::io::Result<()> {
+    name_left(Path::new(PGDATA), Path::new(PGDATA_UPGRADED), Path::new(PGDATA_FORMER))
+}
+
+fn name_left(current: &Path, left: &Path, former: &Path) -> std::io::Result<()> {
+    // A folder that is still being made has not all of it.
+    let is_whole = left.join(CONTROL).metadata().is_ok_and(|file| file.len() == CONTROL_SIZE);
+    let Some(lineage) = lineage::of(current).filter(|mark| mark.kept_by.is_some() && is_whole) else { return Ok(()) };
+    let identifier = control::read(left).map_err(std::io::Error::other)?.system_identifier;
+    if identifier != lineage.left {
+        return Ok(());
     }
+    files::remove_tree(former)?;
+    files::rename(left, former)
 }
 
 /// Writes the identifier to Patroni's ConfigMap, however long it takes: without it nobody would lead.
@@ -153,12 +170,47 @@ pub async fn record_identifier(environment: &Environment, client: &kube::Client,
     }
 }
 
-fn read_mark(folder: &Path) -> Option<Lineage> {
-    serde_json::from_slice(&std::fs::read(folder.join(MARK)).ok()?).ok()
-}
-
 /// The number of files of WAL that wait for the archive.
 fn waiting(folder: &Path) -> std::io::Result<usize> {
     let entries = std::fs::read_dir(folder.join("pg_wal/archive_status"))?;
     Ok(entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "ready")).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_that_was_left_gets_its_name_and_an_unfinished_copy_does_not() {
+        let root = std::env::temp_dir().join(format!("servicedb-switch-{}", std::process::id()));
+        let [current, left, former] = ["pgdata", "pgdata.upgraded", "pgdata.former"].map(|name| root.join(name));
+        for folder in [&current, &left] {
+            std::fs::create_dir_all(folder.join("global")).expect("a folder");
+        }
+        let lineage = |kept_by: Option<&str>| Lineage {
+            id: "i".into(),
+            at: "2026-11-29T12:00:00Z".parse().expect("a time"),
+            left: "7".into(),
+            current: "8".into(),
+            major: 18,
+            kept_by: kept_by.map(str::to_owned),
+        };
+        let mark = |lineage: &Lineage| {
+            std::fs::write(current.join(MARK), serde_json::to_vec(lineage).expect("a mark")).expect("a file");
+        };
+        let name = || name_left(&current, &left, &former);
+        std::fs::write(left.join(CONTROL), "").expect("a file");
+        name().expect("no upgrade");
+        mark(&lineage(Some("chat-db-0")));
+        name().expect("a folder that initdb had begun with");
+        assert!(left.exists() && !former.exists());
+        // What cannot be read may be the only way back.
+        std::fs::write(left.join(CONTROL), vec![0; 8192]).expect("a file");
+        assert!(name().is_err() || !former.exists());
+        assert!(left.exists());
+        mark(&lineage(None));
+        name().expect("of the way back nothing is kept");
+        assert!(left.exists() && !former.exists());
+        std::fs::remove_dir_all(root).expect("a folder");
+    }
 }

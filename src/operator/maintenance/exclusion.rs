@@ -3,7 +3,7 @@
 //! | beside | work on the database | a rollout that waited for the window |
 //! |---|---|---|
 //! | no primary, a failover | no | no |
-//! | a restore in place | no | no |
+//! | a restore in place, a major upgrade | no | no |
 //! | a switchover, restart, rollout, scaling, drain | no: it is broken off | one change at a time |
 //! | migrations that run or are about to | no: it is broken off | as always |
 //! | a backup | yes | in the second half of the window: it would end the backup |
@@ -18,7 +18,7 @@ use super::windows::Opening;
 pub struct Beside {
     /// Whether there is a primary that serves.
     pub has_primary: bool,
-    /// Whether a restore in place is in progress.
+    /// Whether a restore in place or a major upgrade is in progress.
     pub restores: bool,
     /// A change of the instances that is in progress.
     pub changes: Option<String>,
@@ -34,7 +34,7 @@ impl Beside {
         if !self.has_primary {
             Some("no instance is the primary".to_owned())
         } else if self.restores {
-            Some("a restore in place is in progress".to_owned())
+            Some("a restore in place or a major upgrade is in progress".to_owned())
         } else if let Some(change) = &self.changes {
             Some(format!("the instances are being changed: {change}"))
         } else if self.migrates {

@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::names::ANNOTATION_RESTORE_TO;
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
-use crate::contract::desired::Desired;
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::restores::target;
@@ -82,12 +81,6 @@ impl State {
             && request.is_some_and(|request| request.token == status.run.request)
             && status.migrations_before.as_deref() == Some(migrations)
     }
-}
-
-/// Whether a restore stops instances, as their document has it. It is finished then, whatever `spec.paused` is: the
-/// database would be unavailable for as long.
-pub fn is_switching(desired: Option<&Desired>) -> bool {
-    desired.and_then(|desired| desired.in_place.as_ref()).is_some_and(|in_place| in_place.stage != Stage::Prepare)
 }
 
 /// The branch as status has it, in case that the agents' document was lost.

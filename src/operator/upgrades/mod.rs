@@ -128,7 +128,16 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
 fn offer(known: &Known<'_>, state: &mut State) {
     let Some(to) = known.upgrade_to else {
         // Withdrawn, or done.
-        state.status.take_if(|status| status.phase == UpgradePhase::Pending);
+        let is_pending = |status: &&mut UpgradeStatus| status.phase == UpgradePhase::Pending;
+        match state.status.as_mut().filter(is_pending) {
+            // Status has what is known of the upgrade before.
+            Some(status) if status.switched_at.is_some() => {
+                (status.to, status.phase) = (i32::from(known.major), UpgradePhase::Finished);
+                status.message = None;
+            }
+            Some(_) => state.status = None,
+            None => {}
+        }
         return;
     };
     let (name, from) = (known.name, known.major);
@@ -143,6 +152,15 @@ fn offer(known: &Known<'_>, state: &mut State) {
     if before.is_some() {
         return;
     }
+    // One that keeps the data from before it stays in status: the way back is its.
+    if let Some(status) = state.status.as_mut().filter(|status| status.kept_by.is_some()) {
+        let pod = status.kept_by.as_deref().unwrap_or_default();
+        status.message = Some(format!(
+            "spec.postgres.version is {to}, and {pod} still keeps the data from before the last upgrade: kubectl servicedb \
+             upgrade {name} --finish removes it, and the upgrade to {to} can be requested; --back returns to it"
+        ));
+        return;
+    }
     let message = format!(
         "the data is of PostgreSQL {from}, and spec.postgres.version is {to}: kubectl servicedb upgrade {name} --check \
          rehearses the upgrade on a copy, and kubectl servicedb upgrade {name} makes it; the database is unavailable \
@@ -152,10 +170,11 @@ fn offer(known: &Known<'_>, state: &mut State) {
     state.status = Some(UpgradeStatus { message: Some(message), ..former_or_new(former, from, to) });
 }
 
-/// A pending upgrade; what is known of the one before stays.
+/// A pending upgrade; what is known of the one before stays: which data was left, and which holds.
 fn former_or_new(former: Option<UpgradeStatus>, from: u16, to: u16) -> UpgradeStatus {
-    let former = former.unwrap_or_else(|| UpgradeStatus::pending(0, 0));
-    UpgradeStatus { last_request: former.last_request, ..UpgradeStatus::pending(i32::from(from), i32::from(to)) }
+    let (from, to) = (i32::from(from), i32::from(to));
+    let new = UpgradeStatus::pending(from, to);
+    former.map_or(new.clone(), |former| UpgradeStatus { from, to, phase: new.phase, rehearsal_seconds: None, ..former })
 }
 
 fn is_kept(state: &State) -> bool {

@@ -253,3 +253,28 @@ fn an_operator_that_ended_before_status_was_written_goes_on_from_the_desired_sta
     scene.step();
     assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Upgraded), "and upgrades nothing once more");
 }
+
+#[test]
+fn a_later_upgrade_hides_neither_the_data_that_is_kept_nor_what_is_known_of_the_last_one() {
+    let mut scene = Scene::upgraded();
+    scene.upgrade_to = Some(19);
+    scene.step();
+    let status = scene.state.status.clone().expect("a status");
+    assert_eq!((status.phase, status.kept_by.as_deref()), (UpgradePhase::Upgraded, Some("chat-db-0")));
+    assert_eq!((status.from, status.to), (17, 18), "the way back is that of this one");
+    assert!(status.message.is_some_and(|message| message.contains("--finish")));
+    scene.policy = UpdatePolicy::Automatic;
+    scene.step();
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Upgraded), "not while data is kept");
+    scene.policy = UpdatePolicy::Manual;
+    scene.ask("f", UpgradeAction::Finish);
+    scene.step();
+    let status = scene.state.status.clone().expect("a status");
+    assert_eq!((status.phase, status.from, status.to), (UpgradePhase::Pending, 18, 19));
+    assert_eq!(status.left_system_identifier.as_deref(), Some("7"), "in case that the agents' document is lost");
+    assert_eq!((status.system_identifier.as_deref(), status.switched_at.is_some()), (Some("8"), true));
+    scene.upgrade_to = None;
+    scene.step();
+    let status = scene.state.status.clone().expect("a status");
+    assert_eq!((status.phase, status.left_system_identifier.as_deref()), (UpgradePhase::Finished, Some("7")));
+}
