@@ -183,7 +183,8 @@ async fn own_records(client: &Client) -> Result<(), EnsureError> {
             logins     text,
             granted    text[] NOT NULL DEFAULT '{}',
             removed_at timestamptz
-        );";
+        );
+        ALTER TABLE servicedb.clients ADD COLUMN IF NOT EXISTS admitted_at timestamptz;";
     execute(client, "the agent's own records", statements).await
 }
 

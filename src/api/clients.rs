@@ -109,7 +109,7 @@ pub enum AccessMode {
 
 impl AccessMode {
     /// As in the spec.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Shared => "Shared",
             Self::ReadWrite => "ReadWrite",

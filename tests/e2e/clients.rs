@@ -246,6 +246,7 @@ fn clients_come_rotate_and_go() {
         sandbox.ready("shop", READY).await;
         limited_to_rows(&sandbox).await;
         a_later_table_is_granted(&sandbox).await;
+        shown(&sandbox).await;
         rotated(&sandbox).await;
         moved(&sandbox, &writer).await;
         removed(&sandbox, &shop).await;
@@ -283,6 +284,19 @@ async fn a_later_table_is_granted(sandbox: &Sandbox) {
     assert!(
         is_allowed(&reader, "SELECT * FROM later").await && is_allowed(&writer, "INSERT INTO later VALUES (1)").await
     );
+}
+
+/// In the status that people read.
+async fn shown(sandbox: &Sandbox) {
+    let output = plugin(sandbox, &["status", "shop"]).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for (client, access, rights) in
+        [("shop", "Shared", "all data"), ("reader", "Custom", "Applied"), ("writer", "ReadWrite", "Applied")]
+    {
+        let has =
+            |line: &str| line.trim().starts_with(client) && line.contains(access) && line.trim().ends_with(rights);
+        assert!(text.lines().any(has), "{client}: {text}");
+    }
 }
 
 /// One at a time and all; what the record held before still logs in.
@@ -361,8 +375,15 @@ async fn removed(sandbox: &Sandbox, shop: &Value) {
     let (_, writes) = sandbox.credentials_of("shop", "writer").await;
     let connection = sandbox.login("shop", &writes).await.expect("the writer");
     run(&connection, "BEGIN; INSERT INTO later VALUES (42)").await.expect("a transaction");
+    let names = sandbox.vault_names("shop");
+    let jwt = token(sandbox, &sandbox.namespace, "writer").await;
+    let auth = sandbox.vault().kubernetes_login(&names.own_client("writer"), &jwt).await.expect("the writer");
+    let its_token = auth["client_token"].as_str().expect("a token");
     sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"clients": [shop, reader()]}})).await;
     refused(sandbox, "writer", &writes).await;
+    let path = format!("secret/data/{}", names.client_runtime("writer"));
+    let status = sandbox.vault().status_with(its_token, reqwest::Method::GET, &path, None).await;
+    assert_eq!(status, 403, "a token from before reads nothing");
     until("its session ends", Duration::from_secs(10), || async {
         if run(&connection, "SELECT 1").await.is_err() { Ok(()) } else { Err("it lives".to_owned()) }
     })

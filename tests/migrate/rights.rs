@@ -182,6 +182,136 @@ async fn a_row_policy_limits_its_client_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_bad_row_policy_withholds_the_rights_of_its_client_alone() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("badrow_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let some = |name: &str, expression: &str| {
+        custom(name, json!([{"tables": ["files"], "privileges": ["SELECT"], "rowPolicy": expression}]))
+    };
+    let clients =
+        [some("badrow-a", "NOT is_secret"), some("badrow-b", "no_such_column"), some("badrow-c", "is_secret")];
+    let own = server().connect("postgres", "postgres").await;
+    own.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
+    roles::admit(&own.client, &names, &clients).await.expect("the roles");
+    let mut refused = rights::Refused::new();
+    for _ in 0..2 {
+        let kept = rights::keep(&own.client, server().socket(), &names, &clients, Rules::default(), &mut refused).await;
+        let (reports, complete) = kept.expect("the rights");
+        assert!(complete, "another try would lock the table again");
+        let failed: Vec<_> = reports.iter().filter(|(_, report)| !report.failed.is_empty()).collect();
+        assert!(failed.len() == 1 && failed[0].1.failed[0].contains("no_such_column"), "{reports:?}");
+    }
+    for (client, path) in [("badrow-a", "/open"), ("badrow-c", "/secret")] {
+        let session = session(&names, client).await;
+        assert_eq!(query(&session, "SELECT path FROM files").await, [path], "{client}");
+    }
+    check(&names, "badrow-b", &[], &["TABLE files"]).await;
+}
+
+/// A right without its policy would show all rows: of a table that a migration has renamed, or to the sessions of a
+/// removed client in their grace.
+#[tokio::test]
+async fn a_row_policy_lasts_as_long_as_the_right_that_it_limits() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("lasts_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let of = |table: &str| json!([{"tables": [table], "privileges": ["SELECT"], "rowPolicy": "NOT is_secret"}]);
+    let reads = async |table: &str| {
+        let session = session(&names, "lasts-some").await;
+        query(&session, &format!("SELECT path FROM {table}")).await
+    };
+    keep(&names, &[custom("lasts-some", of("files"))]).await;
+    assert_eq!(reads("files").await, ["/open"]);
+    owner.client.batch_execute("ALTER TABLE files RENAME TO documents").await.expect("another name");
+    let reports = keep(&names, &[custom("lasts-some", of("files"))]).await;
+    let report = &reports["lasts-some"];
+    assert_eq!((report.pending.len(), report.undeclared.len()), (1, 1), "{report:?}");
+    assert_eq!(reads("documents").await, ["/open"], "the right went with the table, and so did its policy");
+    let reports = keep(&names, &[custom("lasts-some", of("documents"))]).await;
+    assert_eq!(reports["lasts-some"], RightsReport::default());
+    assert_eq!(reads("documents").await, ["/open"]);
+    // The removed one, while its sessions last.
+    keep(&names, &[]).await;
+    assert_eq!(reads("documents").await, ["/open"]);
+    // Declared again without the table: the right goes, and the policy with it, at once.
+    let reports = keep(&names, &[custom("lasts-some", json!([{"tables": ["users"], "privileges": ["SELECT"]}]))]).await;
+    assert_eq!(reports["lasts-some"], RightsReport::default());
+    check(&names, "lasts-some", &["TABLE users"], &["TABLE documents"]).await;
+    let left = "SELECT count(*) FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE c.relname = 'documents'
+                UNION ALL SELECT count(*) FROM pg_class WHERE relname = 'documents' AND relrowsecurity";
+    assert_eq!(query(&owner, left).await, ["0", "0"]);
+}
+
+#[tokio::test]
+async fn a_locked_table_keeps_back_its_own_rights_alone() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("locked_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let clients = [
+        custom(
+            "locked-some",
+            json!([{"tables": ["files"], "privileges": ["SELECT"], "rowPolicy": "NOT is_secret"},
+                   {"tables": ["users"], "privileges": ["SELECT"]}]),
+        ),
+        client("locked-all", json!({"mode": "ReadOnly"})),
+    ];
+    owner.client.batch_execute("BEGIN; TABLE files").await.expect("a long transaction");
+    let own = server().connect("postgres", "postgres").await;
+    own.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
+    roles::admit(&own.client, &names, &clients).await.expect("the roles");
+    let refused = &mut rights::Refused::new();
+    let kept = rights::keep(&own.client, server().socket(), &names, &clients, Rules::default(), refused).await;
+    let (reports, complete) = kept.expect("the rights of the others");
+    assert!(!complete && reports["locked-some"].pending[0].contains("public.files"), "{reports:?}");
+    check(&names, "locked-some", &["TABLE users"], &["TABLE files"]).await;
+    check(&names, "locked-all", &["TABLE users", "TABLE files"], &[]).await;
+    owner.client.batch_execute("COMMIT").await.expect("its end");
+    assert_eq!(keep(&names, &clients).await["locked-some"], RightsReport::default());
+    let session = session(&names, "locked-some").await;
+    assert_eq!(query(&session, "SELECT path FROM files").await, ["/open"]);
+}
+
+/// What docs/clients.md says of the ways around a row policy, and of what it costs others.
+#[tokio::test]
+async fn the_ways_around_a_row_policy_are_told() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("around_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let more = "
+        CREATE VIEW inner_paths AS SELECT path FROM files;
+        CREATE VIEW outer_paths AS SELECT path FROM inner_paths;
+        CREATE MATERIALIZED VIEW copied_paths AS SELECT path FROM files;
+        CREATE TABLE all_files (path text, is_secret boolean);
+        ALTER TABLE files INHERIT all_files";
+    owner.client.batch_execute(more).await.expect("views and a parent");
+    let grants = json!([{"tables": ["files"], "privileges": ["SELECT"], "rowPolicy": "NOT is_secret"},
+                        {"tables": ["outer_paths", "copied_paths", "all_files"], "privileges": ["SELECT"]}]);
+    let clients = [custom("around-some", grants)];
+    keep(&names, &clients).await;
+    let notes = &keep(&names, &clients).await["around-some"].notes;
+    for told in ["public.outer_paths reads public.files", "public.copied_paths has a copy", "through public.all_files"]
+    {
+        assert!(notes.iter().any(|note| note.contains(told)), "{told}: {notes:?}");
+    }
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    // PostgreSQL copies into a table with row level security for its owner alone.
+    let application = server().connect(&names.database, "postgres").await;
+    application
+        .client
+        .batch_execute("SET ROLE around_db_app; SET search_path = public")
+        .await
+        .expect("the application");
+    let copied = application.client.batch_execute("COPY files (path) FROM STDIN").await.expect_err("a COPY");
+    assert_eq!(copied.code().map(|code| code.code()), Some("0A000"), "{copied:?}");
+    application
+        .client
+        .batch_execute("BEGIN; INSERT INTO files (path) VALUES ('/x'); ROLLBACK")
+        .await
+        .expect("an INSERT");
+}
+
+#[tokio::test]
 async fn the_teams_row_policies_stay_in_force() {
     let _alone = CLIENTS.lock().await;
     let (names, owner) = tenant("team_db", &[]).await;
@@ -194,7 +324,8 @@ async fn the_teams_row_policies_stay_in_force() {
         let session = session(&names, client).await;
         assert_eq!(query(&session, "SELECT count(*) FROM files").await, [rows.to_string()], "{client}");
     }
-    keep(&names, &[client("team-all", json!({"mode": "ReadOnly"}))]).await;
+    let less = custom("team-some", json!([{"tables": ["users"], "privileges": ["SELECT"]}]));
+    keep(&names, &[less, client("team-all", json!({"mode": "ReadOnly"}))]).await;
     let left = "SELECT polname FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE c.relname = 'files'
                 UNION ALL SELECT relrowsecurity::text FROM pg_class WHERE relname = 'files'";
     assert_eq!(query(&owner, left).await, ["own", "true"]);
@@ -237,6 +368,45 @@ async fn rights_by_hand_are_told_and_taken_back_from_each_grantor() {
     check(&names, "hand-some", &["TABLE users"], &refused).await;
 }
 
+/// What a client has by other means than rights on what exists.
+#[tokio::test]
+async fn rights_to_come_and_what_it_owns_are_told_and_its_code_gets_no_rights_with_its_removal() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("owns_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let clients = [custom("owns-some", json!([{"tables": ["users"], "privileges": ["SELECT"]}]))];
+    keep(&names, &clients).await;
+    let role = names.client("owns-some");
+    let by_hand = format!(
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT DELETE ON TABLES TO {role};
+         ALTER DEFAULT PRIVILEGES GRANT DELETE ON TABLES TO {role};
+         GRANT CREATE ON SCHEMA public TO {role}"
+    );
+    owner.client.batch_execute(&by_hand).await.expect("rights by hand");
+    let its = session(&names, "owns-some").await;
+    let make =
+        "CREATE FUNCTION secrets() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.files';
+                CREATE TABLE mine (id int)";
+    its.client.batch_execute(&format!("SET check_function_bodies = off; {make}")).await.expect("objects");
+    drop(its);
+    let told = keep(&names, &clients).await["owns-some"].undeclared.clone();
+    for line in [
+        "DELETE on all TABLES to come in the schema public (granted by owns_db_owner)",
+        "DELETE on all TABLES to come (granted by owns_db_owner)",
+        "ownership of the table",
+        "ownership of the function",
+    ] {
+        assert!(told.iter().any(|told| told.starts_with(line)), "{line}: {told:?}");
+    }
+    keep_with(&names, &clients, Rules { revoke_undeclared: true, ..Rules::default() }).await;
+    owner.client.batch_execute("CREATE TABLE later (id int)").await.expect("a table");
+    check(&names, "owns-some", &[], &["DELETE FROM later", "CREATE TABLE more (id int)"]).await;
+    removed(&names, &clients).await;
+    let called = owner.client.batch_execute("SELECT secrets()").await.expect_err("the function of a removed client");
+    assert_eq!(called.code().map(|code| code.code()), Some("42501"), "{called:?}");
+    owner.client.batch_execute("DROP FUNCTION secrets(); DROP TABLE mine").await.expect("the owner of the schema");
+}
+
 #[tokio::test]
 async fn a_tenants_code_does_not_run_as_a_superuser_for_it_and_the_schema_has_no_drift() {
     let _alone = CLIENTS.lock().await;
@@ -263,21 +433,82 @@ async fn a_tenants_code_does_not_run_as_a_superuser_for_it_and_the_schema_has_no
     none_was_a_superuser(&sprung(&names).split_off(before));
 }
 
+/// A long transaction on a table with the row policy of a removed client.
+#[tokio::test]
+async fn a_removed_client_that_cannot_be_dropped_yet_is_refused_and_keeps_nothing_else_back() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("stuck_db", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let grants = json!([{"tables": ["files"], "privileges": ["SELECT"], "rowPolicy": "NOT is_secret"}]);
+    let clients = [custom("stuck-a", grants), client("stuck-b", json!({"mode": "ReadOnly"}))];
+    keep(&names, &clients).await;
+    let superuser = server().connect("postgres", "postgres").await;
+    superuser.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
+    for client in &clients {
+        let login = names.client_login(&client.name, 1);
+        superuser.client.batch_execute(&format!("CREATE ROLE {login} LOGIN")).await.expect("a login");
+    }
+    owner.client.batch_execute("BEGIN; TABLE files").await.expect("a long transaction");
+    let remove = async || {
+        let kept = others(&superuser, &clients).await;
+        roles::remove(&superuser.client, server().socket(), &names, &kept, Rules::default()).await.expect("a removal")
+    };
+    superuser.client.batch_execute("SET lock_timeout = '1s'").await.expect("a setting");
+    assert_eq!(remove().await, roles::Removal { again_in: None, is_complete: false });
+    let left = format!(
+        "SELECT rolname || ' ' || rolcanlogin FROM pg_roles WHERE starts_with(rolname, '{}') ORDER BY rolname",
+        names.client_prefix()
+    );
+    assert_eq!(query(&superuser, &left).await, ["stuck_db_c_stuck_a false", "stuck_db_c_stuck_a_a false"]);
+    owner.client.batch_execute("COMMIT").await.expect("its end");
+    assert_eq!(remove().await, roles::Removal { again_in: None, is_complete: true });
+    assert_eq!(query(&superuser, &left).await, [""; 0]);
+}
+
+/// In a database that is named like its service, the login of one client has the name of the role of another.
+#[tokio::test]
+async fn a_new_client_never_takes_over_the_roles_of_a_removed_one() {
+    let _alone = CLIENTS.lock().await;
+    let (names, owner) = tenant("taken", &[]).await;
+    owner.client.batch_execute(TABLES).await.expect("tables");
+    let former = [client("bot", json!({"mode": "ReadWrite"}))];
+    keep(&names, &former).await;
+    let (role, login) = (names.client("bot"), names.client_login("bot", 1));
+    assert_eq!(login, names.client("bot-a"));
+    let superuser = server().connect("postgres", "postgres").await;
+    let make = format!("SET search_path = pg_catalog; CREATE ROLE {login} LOGIN; GRANT {role} TO {login}");
+    superuser.client.batch_execute(&make).await.expect("a login");
+    let now = [custom("bot-a", json!([{"tables": ["users"], "privileges": ["SELECT"]}]))];
+    let admitted = roles::admit(&superuser.client, &names, &now).await;
+    assert!(admitted.is_err(), "the former one is there");
+    let kept: Vec<_> = others(&superuser, &former).await.into_iter().chain(now.clone()).collect();
+    let grace = Rules { session_grace_seconds: 3600, ..Rules::default() };
+    let removal = roles::remove(&superuser.client, server().socket(), &names, &kept, grace).await.expect("a removal");
+    assert_eq!(removal, roles::Removal { again_in: None, is_complete: true }, "it does not wait for the grace");
+    assert_eq!(keep(&names, &now).await["bot-a"], RightsReport::default());
+    check(&names, "bot-a", &["TABLE users"], &["TABLE files"]).await;
+    removed(&names, &now).await;
+}
+
+/// The clients of other databases of this server, as if they were declared here: they are not removed.
+async fn others(superuser: &Session, removed: &[Client]) -> Vec<Client> {
+    let known = query(superuser, "SELECT client FROM servicedb.clients").await;
+    known
+        .iter()
+        .filter(|name| removed.iter().all(|client| client.name != **name))
+        .map(|name| client(name, json!({"mode": "ReadOnly"})))
+        .collect()
+}
+
 /// Nothing is left of removed clients.
 async fn removed(names: &PostgresNames, clients: &[Client]) {
     let own = server().connect("postgres", "postgres").await;
     own.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
     let session = session(names, &clients[0].name).await;
-    // Others of this server have their own databases; these are removed as if they alone were known.
-    let others = query(&own, "SELECT client FROM servicedb.clients").await;
-    let kept: Vec<_> = others
-        .iter()
-        .filter(|name| clients.iter().all(|client| client.name != **name))
-        .map(|name| client(name, json!({"mode": "ReadOnly"})))
-        .collect();
+    let kept = others(&own, clients).await;
     drop(session);
-    let again = roles::remove(&own.client, server().socket(), names, &kept, Rules::default()).await.expect("removed");
-    assert_eq!(again, None);
+    let removal = roles::remove(&own.client, server().socket(), names, &kept, Rules::default()).await.expect("removed");
+    assert_eq!(removal, roles::Removal { again_in: None, is_complete: true });
     let left = format!("SELECT rolname FROM pg_roles WHERE starts_with(rolname, '{}')", names.client_prefix());
     assert_eq!(query(&own, &left).await, [""; 0]);
     rights::keep(&own.client, server().socket(), names, &[], Rules::default(), &mut Default::default())

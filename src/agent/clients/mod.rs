@@ -105,11 +105,13 @@ impl Clients {
             // Known without Vault, so it is reported without Vault.
             self.report(client, desired, &BTreeMap::new(), verified, &BTreeMap::new()).await?;
         }
-        let again_in = roles::remove(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await?;
+        let removal = roles::remove(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await?;
+        let again_in = removal.again_in;
         roles::admit(client, &names, &desired.clients).await?;
         gateway::keep(client, SOCKET_DIR, &names, (desired.gateway, &desired.clients)).await?;
         // The rights first: a service that reads its record can work. A failure of one keeps no login back.
-        *is_tidy &= desired.clients.is_empty() && again_in.is_none();
+        let is_last_gone = desired.clients.is_empty() && again_in.is_none() && removal.is_complete;
+        *is_tidy &= is_last_gone;
         let (rights, mut complete) = if *is_tidy {
             (BTreeMap::new(), true)
         } else {
@@ -119,7 +121,8 @@ impl Clients {
                 (BTreeMap::new(), false)
             })
         };
-        *is_tidy = complete && desired.clients.is_empty() && again_in.is_none();
+        complete &= removal.is_complete;
+        *is_tidy = complete && is_last_gone;
         let mut troubles = BTreeMap::new();
         for wanted in &desired.clients {
             if let Some(known) = verified.get(&wanted.name)

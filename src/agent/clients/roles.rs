@@ -20,6 +20,9 @@ const END: Duration = Duration::from_secs(2);
 /// Interval between two looks.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Nothing by an attribute.
+const NO_ATTRIBUTES: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
+
 /// A row of `servicedb.clients`.
 struct Row {
     client: String,
@@ -38,6 +41,16 @@ pub async fn admit(client: &Client, names: &PostgresNames, declared: &[clients::
         return Ok(());
     }
     let known = rows(client).await?;
+    let in_the_way = |wanted: &clients::Client| {
+        let roles = roles_of(names, &wanted.name);
+        let is =
+            |row: &&Row| row.client != wanted.name && roles_of(names, &row.client).iter().any(|r| roles.contains(r));
+        known.iter().find(is)
+    };
+    if let Some((wanted, row)) = declared.iter().find_map(|wanted| Some((wanted, in_the_way(wanted)?))) {
+        let what = format!("the client {}, whose roles have names of the removed client {}", wanted.name, row.client);
+        return Err(EnsureError::TooLong { what });
+    }
     let roles = states(client, names, declared).await?;
     let all = names.clients();
     if !roles.contains_key(&all) {
@@ -55,9 +68,10 @@ pub async fn admit(client: &Client, names: &PostgresNames, declared: &[clients::
         if !is_known {
             let (key, account) = (literal(name), literal(&wanted.service_account));
             let statement = format!(
-                "INSERT INTO servicedb.clients (client, account) VALUES ({key}, {account})
-                 ON CONFLICT (client) DO UPDATE SET account = excluded.account, removed_at = NULL, generation = 0,
-                                                    rotated_at = NULL, logins = NULL"
+                "INSERT INTO servicedb.clients (client, account, admitted_at)
+                 VALUES ({key}, {account}, pg_catalog.clock_timestamp())
+                 ON CONFLICT (client) DO UPDATE SET account = excluded.account, admitted_at = excluded.admitted_at,
+                                                    removed_at = NULL, generation = 0, rotated_at = NULL, logins = NULL"
             );
             execute(client, &what, &statement).await?;
         }
@@ -65,14 +79,15 @@ pub async fn admit(client: &Client, names: &PostgresNames, declared: &[clients::
         let state = roles.get(&role);
         if state.is_none_or(|state| !state.is_group) {
             let create = if state.is_none() { format!("CREATE ROLE {};", ident(&role)) } else { String::new() };
-            let statements = format!(
-                "BEGIN; {create} ALTER ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
-                 PASSWORD NULL; COMMIT;",
-                ident(&role)
-            );
+            let statements =
+                format!("BEGIN; {create} ALTER ROLE {} NOLOGIN {NO_ATTRIBUTES} PASSWORD NULL; COMMIT;", ident(&role));
             execute(client, &what, &statements).await?;
         }
         for login in logins(names, name) {
+            if roles.get(&login).is_some_and(|state| state.has_attributes) {
+                let statement = format!("ALTER ROLE {} {NO_ATTRIBUTES}", ident(&login));
+                execute(client, &what, &statement).await?;
+            }
             if roles.get(&login).is_some_and(|state| !state.has_limits_of(wanted)) {
                 execute(client, &what, &limits(&ident(&login), &ident(&names.database), wanted)).await?;
             }
@@ -85,6 +100,8 @@ pub async fn admit(client: &Client, names: &PostgresNames, declared: &[clients::
 struct State {
     /// Whether it can neither log in nor do anything by an attribute.
     is_group: bool,
+    /// Whether it can do something by an attribute.
+    has_attributes: bool,
     limit: i32,
     settings: Vec<String>,
 }
@@ -104,54 +121,90 @@ async fn states(
 ) -> Result<BTreeMap<String, State>, EnsureError> {
     let mut roles = vec![names.clients()];
     for client in declared {
-        roles.push(names.client(&client.name));
-        roles.extend(logins(names, &client.name));
+        roles.extend(roles_of(names, &client.name));
     }
     let query = "SELECT r.rolname::text,
                         NOT (r.rolcanlogin OR r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication
                              OR r.rolbypassrls OR r.rolpassword IS NOT NULL),
-                        r.rolconnlimit, COALESCE(s.setconfig, '{}')
+                        r.rolconnlimit, COALESCE(s.setconfig, '{}'),
+                        r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls
                  FROM pg_catalog.pg_authid r
                  LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0
                  WHERE r.rolname = ANY ($1)";
     let failed = |source| EnsureError::Statement { what: "the roles of clients".to_owned(), source };
     let read = |row: &tokio_postgres::Row| {
-        let state = State { is_group: row.try_get(1)?, limit: row.try_get(2)?, settings: row.try_get(3)? };
+        let (limit, settings, has_attributes) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        let state = State { is_group: row.try_get(1)?, has_attributes, limit, settings };
         Ok((row.try_get(0)?, state))
     };
     let rows = client.query(query, &[&roles]).await;
     rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
 }
 
+/// What the removal of clients leaves to do.
+#[derive(Debug, Default, PartialEq)]
+pub struct Removal {
+    /// How long until the next grace ends.
+    pub again_in: Option<Duration>,
+    /// Whether all was done that was due.
+    pub is_complete: bool,
+}
+
 /// Removes the clients that are no longer declared: their logins are refused at once, their sessions end after the grace,
-/// then their roles go; what they own becomes the owner's. Returns how long until more is to do.
+/// then their roles go; what they own after all becomes that of a role without rights. One whose roles cannot be dropped now, because others have
+/// locked a table that it has rights on, keeps back nothing else.
 ///
 /// # Errors
-/// If the server refuses.
+/// If the server does not tell which clients it has.
 pub async fn remove(
     client: &Client,
     socket: &str,
     names: &PostgresNames,
     declared: &[clients::Client],
     rules: clients::Rules,
-) -> Result<Option<Duration>, EnsureError> {
-    let declared: BTreeSet<&str> = declared.iter().map(|client| client.name.as_str()).collect();
-    let mut next: Option<f64> = None;
-    for row in rows(client).await?.iter().filter(|row| !declared.contains(row.client.as_str())) {
-        if row.removed_for.is_none() {
-            refuse(client, names, &row.client).await?;
-            tracing::info!(client = row.client, "the client is no longer declared: its logins are refused");
+) -> Result<Removal, EnsureError> {
+    let wanted: BTreeSet<&str> = declared.iter().map(|client| client.name.as_str()).collect();
+    let taken: BTreeSet<String> = declared.iter().flat_map(|client| roles_of(names, &client.name)).collect();
+    let mut removal = Removal { again_in: None, is_complete: true };
+    let gone: Vec<_> = rows(client).await?.into_iter().filter(|row| !wanted.contains(row.client.as_str())).collect();
+    // All of them first: the end of sessions and roles may take long.
+    for row in gone.iter().filter(|row| row.removed_for.is_none()) {
+        match refuse(client, names, &row.client).await {
+            Ok(()) => tracing::info!(client = row.client, "the client is no longer declared: its logins are refused"),
+            Err(error) => {
+                tracing::warn!(%error, client = row.client, "the logins of a removed client are not refused; retrying");
+                removal.is_complete = false;
+            }
         }
+    }
+    for row in &gone {
         let left = rules.session_grace_seconds as f64 - row.removed_for.unwrap_or(0.0);
-        if left > 0.0 {
-            next = Some(next.map_or(left, |next| next.min(left)));
+        // A new client whose roles have the same names does not wait, and does not get the rights of this one.
+        let is_in_the_way = roles_of(names, &row.client).iter().any(|role| taken.contains(role));
+        if left > 0.0 && !is_in_the_way {
+            let left = Duration::from_secs_f64(left);
+            removal.again_in = Some(removal.again_in.map_or(left, |next| next.min(left)));
             continue;
         }
-        end_sessions(client, names, &row.client).await?;
-        drop_roles(client, socket, names, &row.client).await?;
-        tracing::info!(client = row.client, "the client's roles are removed");
+        let ended = async {
+            end_sessions(client, names, &row.client).await?;
+            drop_roles(client, socket, names, &row.client).await
+        };
+        match ended.await {
+            Ok(()) => tracing::info!(client = row.client, "the client's roles are removed"),
+            Err(error) => {
+                tracing::warn!(%error, client = row.client, "a removed client's roles cannot be dropped; retrying");
+                removal.is_complete = false;
+            }
+        }
     }
-    Ok(next.map(Duration::from_secs_f64))
+    Ok(removal)
+}
+
+/// All roles of a client.
+fn roles_of(names: &PostgresNames, client: &str) -> [String; 3] {
+    let [a, b] = logins(names, client);
+    [a, b, names.client(client)]
 }
 
 /// Both logins of a client.
@@ -203,15 +256,19 @@ async fn end_sessions(client: &Client, names: &PostgresNames, name: &str) -> Res
 async fn drop_roles(client: &Client, socket: &str, names: &PostgresNames, name: &str) -> Result<(), EnsureError> {
     let what = format!("the removal of the client {name}");
     let mut roles = Vec::new();
-    for role in logins(names, name).into_iter().chain([names.client(name)]) {
+    for role in roles_of(names, name) {
         if has_role(client, &role).await? {
             roles.push(ident(&role));
         }
     }
     if !roles.is_empty() {
-        let (roles, owner) = (roles.join(", "), ident(&names.owner()));
+        // Not to the owner of the database: a function or an index that it has made would run with that one's rights.
+        let (roles, nobody) = (roles.join(", "), ident(&names.clients()));
+        if !has_role(client, &names.clients()).await? {
+            execute(client, &what, &format!("CREATE ROLE {nobody} NOLOGIN")).await?;
+        }
         let tenant = ensure::connect_at(socket, &names.database).await?;
-        let leave = format!("BEGIN; REASSIGN OWNED BY {roles} TO {owner}; DROP OWNED BY {roles}; COMMIT;");
+        let leave = format!("BEGIN; REASSIGN OWNED BY {roles} TO {nobody}; DROP OWNED BY {roles}; COMMIT;");
         execute(&tenant.client, &what, &leave).await?;
         execute(client, &what, &format!("BEGIN; DROP OWNED BY {roles}; DROP ROLE {roles}; COMMIT;")).await?;
     }

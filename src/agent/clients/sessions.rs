@@ -17,14 +17,16 @@ const AFTER_START: Duration = Duration::from_secs(60);
 /// Timeout of one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A session outlives its role.
+/// A session outlives its role. Those that are older than the admission of their client are of another one of the same
+/// name, or of before its removal. The primary of an earlier agent does not say when that was.
 const QUERY: &str = "\
 SELECT pg_catalog.pg_terminate_backend(a.pid)
 FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_authid r ON r.oid = a.usesysid
 WHERE a.backend_type = 'client backend' AND a.usesysid IS NOT NULL
   AND (r.oid IS NULL OR EXISTS (
       SELECT FROM servicedb.clients c
-      WHERE c.removed_at + pg_catalog.make_interval(secs => $1::float8) <= pg_catalog.now()
+      WHERE (c.removed_at + pg_catalog.make_interval(secs => $1::float8) <= pg_catalog.now()
+             OR a.backend_start < (pg_catalog.to_jsonb(c) ->> 'admitted_at')::timestamptz)
         AND r.rolname = ANY (ARRAY[pg_catalog.format('%s_c_%s_a', $2::text, pg_catalog.replace(c.client, '-', '_')),
                                    pg_catalog.format('%s_c_%s_b', $2::text, pg_catalog.replace(c.client, '-', '_'))])))";
 

@@ -53,10 +53,10 @@ impl Run<'_> {
         let (wanted, path) = (client.generation, self.records.client_runtime(&client.name));
         // As for the application: a promoted generation is never promoted again.
         if known >= wanted {
-            return Err(if record.is_none() {
-                CredentialsError::ClientLost { path, generation: known, client: client.name.clone() }
-            } else {
-                CredentialsError::NotPending(known.saturating_add(1))
+            return Err(match record {
+                None => CredentialsError::ClientLost { path, generation: known, client: client.name.clone() },
+                // Of another generation or resource, or not readable: the next generation replaces it.
+                Some(_) => CredentialsError::Changed { path },
             });
         }
         let vault = self.records.vault.as_ref();

@@ -55,7 +55,7 @@ const CONNECTIONS: Query = Query {
     constant: &[],
     values: &[gauge("servicedb_connections", "Sessions of clients, by their login")],
     sql: "SELECT usename::text, count(*)::float8 FROM pg_stat_activity
-          WHERE backend_type = 'client backend' AND usename IS NOT NULL GROUP BY 1 LIMIT 64",
+          WHERE backend_type = 'client backend' AND usename IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 128",
 };
 
 const CONNECTION_LIMIT: Query = Query {

@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::client_objects::{Turn, turn};
 use super::pending::{DAMAGE_COUNTS_AFTER, TRIES, login};
 use crate::api::conditions::reason;
 use crate::api::{AccessMode, AccessSpec, ClientSpec};
@@ -18,7 +19,10 @@ use crate::vault::{KvMetadata, Vault, VaultError, version_to_replace};
 /// declaration does not depend on Vault.
 pub fn declared(database: &Database, decided: &[Client]) -> Vec<Client> {
     let of = |spec: &ClientSpec| Some(with_spec(decided.iter().find(|client| is_of(client, spec))?.clone(), spec));
-    database.own_clients().filter_map(of).collect()
+    let mut declared: Vec<_> = database.own_clients().filter_map(of).collect();
+    // Their order in the spec is no change.
+    declared.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    declared
 }
 
 fn is_of(client: &Client, spec: &ClientSpec) -> bool {
@@ -49,14 +53,18 @@ pub async fn ensure(
     let reports = observed.primary().and_then(|pod| pod.report.as_ref()?.clients.clone()).unwrap_or_default();
     let vault = context.vault.as_ref();
     let mut decided = Vec::new();
-    for spec in database.own_clients() {
+    let resync = context.cache.vault_resync(&database.owner.uid);
+    let mut specs: Vec<_> = database.own_clients().collect();
+    specs.sort_unstable_by_key(|spec| spec.name());
+    for (place, spec) in specs.into_iter().enumerate() {
+        let is_turn = resync.is_none_or(|resync| turn(resync, place) == Turn::Record);
         let report = reports.iter().find(|report| report.name == spec.name());
         let mut client = match recorded.iter().find(|client| is_of(client, spec)) {
             Some(client) => with_spec(client.clone(), spec),
             None => first(vault, database, spec, recorded, report).await?,
         };
         if let Some(report) = report.filter(|report| report.generation >= client.generation) {
-            if unseen {
+            if unseen && is_turn {
                 let metadata = vault.read_kv_metadata(&database.vault.client_runtime(&client.name)).await?;
                 client.prove = prove(&metadata.unwrap_or_default(), report, context.now()).or(client.prove);
             }
@@ -118,6 +126,9 @@ fn advance(client: &mut Client, database: &Database, report: &ClientReport, now:
     let is_older = |than: SignedDuration| age.is_some_and(|age| age >= than);
     let cause = if is_open(&asked, &client.rotate_client) {
         "Requested"
+    } else if tells(reason::CREDENTIALS_LOST) && report.generation > client.generation {
+        // The decision was made without a report, for a client whose record the operator had removed before.
+        "Redeclared"
     } else if tells(reason::CREDENTIALS_LOST) {
         // As for the application: it may be restored.
         return;
@@ -236,6 +247,7 @@ mod tests {
         let trouble = crate::contract::report::Trouble { reason: reason::CREDENTIALS_LOST.into(), message: "m".into() };
         let lost = ClientReport { trouble: Some(trouble), ..report(3, 60, now) };
         assert_eq!(generation_after(client(3), &database, &lost, now), 3);
+        assert_eq!(generation_after(client(1), &database, &lost, now), 4, "removed and declared again: it was removed");
         database.requests.rotate = None;
         database.rotation_period = Some(std::time::Duration::from_secs(3600));
         assert_eq!(generation_after(client(3), &database, &report(3, 3599, now), now), 3);

@@ -2,6 +2,7 @@
 //! proving and promoting is the work of the leader's agent.
 
 pub mod binding;
+pub mod client_objects;
 pub mod clients;
 mod passphrase;
 mod pending;

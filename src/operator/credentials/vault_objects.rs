@@ -1,6 +1,6 @@
 //! The objects of one ServiceDatabase in Vault: policies, AppRoles, the clients' role. Each is read
 //! and written only if it differs, and observations are cached for some time: a database at rest
-//! sends almost no requests to Vault.
+//! sends almost no requests to Vault. The objects of clients with a login of their own are in `client_objects`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use futures::try_join;
 
+use super::client_objects::{self, OwnClient};
 use super::passphrase;
 use super::role_ids::RoleIds;
 use super::secret_id::SECRET_ID_LIFETIME;
@@ -36,7 +37,7 @@ struct Wanted {
     instance: AppRole,
     migrator: AppRole,
     client: Option<KubernetesRole>,
-    own_clients: Vec<KubernetesRole>,
+    own_clients: Vec<OwnClient>,
 }
 
 /// Creates and corrects the database's objects in Vault; returns the role_ids.
@@ -55,9 +56,9 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
     // twice.
     let claimed = ensure_claim(context, database, &wanted.claim).await?;
     // Roles name policies, which need not exist yet: all can be written at once.
-    let (_, _, instance, migrator, ()) = try_join!(
+    let (_, (), instance, migrator, ()) = try_join!(
         try_join_all(wanted.policies.iter().map(|policy| ensure_policy(vault, policy))),
-        try_join_all(wanted.own_clients.iter().map(|role| ensure_kubernetes_role(vault, role))),
+        client_objects::ensure(vault, &wanted.own_clients, context.cache.vault_turn(uid, &fingerprint)),
         ensure_approle(vault, &wanted.instance),
         ensure_approle(vault, &wanted.migrator),
         ensure_client_role(vault, database, wanted.client.as_ref()),
@@ -83,7 +84,7 @@ pub async fn remove(vault: &dyn Vault, names: &VaultNames) -> Result<(), VaultEr
     // The roles first: deleting an AppRole deletes its secret_ids, and a role without its policy
     // would still allow logins.
     for client in known_clients(vault, names).await? {
-        remove_client(vault, names, &client).await?;
+        client_objects::remove(vault, names, &client).await?;
     }
     let (client, instance, migrator) = (names.client(), names.instance(), names.migrator());
     try_join!(vault.delete_kubernetes_role(&client), vault.delete_approle(&instance), vault.delete_approle(&migrator))?;
@@ -116,13 +117,6 @@ pub async fn known_clients(vault: &dyn Vault, names: &VaultNames) -> Result<Vec<
     Ok(known.keys().filter_map(|key| key.strip_prefix(OWNER_CLIENT)).map(str::to_owned).collect())
 }
 
-/// Ends a client's access: first the role, so that nobody logs in; its record with the policy.
-async fn remove_client(vault: &dyn Vault, names: &VaultNames, client: &str) -> Result<(), VaultError> {
-    let name = names.own_client(client);
-    vault.delete_kubernetes_role(&name).await?;
-    vault.delete_policy(&name).await
-}
-
 /// Removes the objects and the records of clients that are claimed and no longer declared, and then their claims.
 async fn remove_undeclared(
     vault: &dyn Vault,
@@ -134,7 +128,7 @@ async fn remove_undeclared(
         claimed.keys().filter(|key| key.starts_with(OWNER_CLIENT) && !claim.contains_key(*key)).cloned().collect();
     for key in &gone {
         let client = key.strip_prefix(OWNER_CLIENT).unwrap_or_default();
-        remove_client(vault, names, client).await?;
+        client_objects::remove(vault, names, client).await?;
         let (pending, runtime) = (names.client_pending(client), names.client_runtime(client));
         try_join!(vault.delete_kv(&pending), vault.delete_kv(&runtime))?;
         claimed.remove(key);
@@ -186,8 +180,11 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         secret_id_ttl: SECRET_ID_LIFETIME,
     };
     let shared = database.clients.iter().filter(|client| client.is_shared());
-    let accounts: Vec<_> = shared.map(|client| client.service_account_name.clone()).collect();
-    let own_clients: Vec<_> = database.own_clients().collect();
+    // Their order in the spec is no difference.
+    let mut accounts: Vec<_> = shared.map(|client| client.service_account_name.clone()).collect();
+    accounts.sort_unstable();
+    let mut own_clients: Vec<_> = database.own_clients().collect();
+    own_clients.sort_unstable_by_key(|client| client.name());
     let client_names: Vec<_> = own_clients.iter().map(|client| client.name()).collect();
     let kubernetes_role = |name: String, accounts: Vec<String>| KubernetesRole {
         policies: vec![name.clone()],
@@ -202,12 +199,11 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         (OWNER_DATABASE, database.postgres.database.clone()),
     ];
     let of_client = |name: &&str| (format!("{OWNER_CLIENT}{name}"), "login".to_owned());
-    let mut policies = vec![
+    let policies = vec![
         (names.instance(), policy::instance(&mounts, names, &client_names, &of_store)),
         (names.migrator(), policy::migrator(&mounts, names)),
         (names.client(), policy::client(&mounts, names)),
     ];
-    policies.extend(client_names.iter().map(|name| (names.own_client(name), policy::own_client(&mounts, names, name))));
     Wanted {
         claim: claim
             .map(|(key, value)| (key.to_owned(), value))
@@ -220,7 +216,12 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         client: (!accounts.is_empty()).then(|| kubernetes_role(names.client(), accounts)),
         own_clients: own_clients
             .iter()
-            .map(|client| kubernetes_role(names.own_client(client.name()), vec![client.service_account_name.clone()]))
+            .map(|client| {
+                let policy = client_objects::policy_name(names, client.name(), &client.service_account_name);
+                let role = kubernetes_role(names.own_client(client.name()), vec![client.service_account_name.clone()]);
+                let text = policy::own_client(&mounts, names, client.name());
+                OwnClient { role: KubernetesRole { policies: vec![policy.clone()], ..role }, policy: (policy, text) }
+            })
             .collect(),
     }
 }
@@ -230,11 +231,8 @@ fn fingerprint(wanted: &Wanted) -> String {
     format!("{claim:?}{policies:?}{instance:?}{migrator:?}{client:?}{own_clients:?}")
 }
 
-async fn ensure_policy(vault: &dyn Vault, (name, text): &(String, String)) -> Result<(), VaultError> {
-    if vault.read_policy(name).await?.as_deref() != Some(text) {
-        vault.write_policy(name, text).await?;
-    }
-    Ok(())
+async fn ensure_policy(vault: &dyn Vault, policy: &(String, String)) -> Result<(), VaultError> {
+    client_objects::ensure_policy(vault, policy).await.map(drop)
 }
 
 async fn ensure_approle(vault: &dyn Vault, role: &AppRole) -> Result<String, VaultError> {
@@ -246,13 +244,6 @@ async fn ensure_approle(vault: &dyn Vault, role: &AppRole) -> Result<String, Vau
         // Deleted between two requests: the next reconcile recreates it.
         None => Err(VaultError::Unexpected { status: 404, operation: "read", path: role.name.clone() }),
     }
-}
-
-async fn ensure_kubernetes_role(vault: &dyn Vault, role: &KubernetesRole) -> Result<(), VaultError> {
-    if vault.read_kubernetes_role(&role.name).await?.as_ref() != Some(role) {
-        vault.write_kubernetes_role(role).await?;
-    }
-    Ok(())
 }
 
 async fn ensure_client_role(

@@ -140,6 +140,11 @@ impl World {
         self.context = operator(&self.api, &self.vault, &self.pods, &self.clock);
     }
 
+    /// Lets the observations of Vault and the Secrets expire, as at a resync of an operator that goes on.
+    pub fn expire(&self) {
+        self.context.cache.expire_credentials(&self.resource().metadata.uid.expect("a uid"));
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
 use crate::api::{
-    BackupStatus, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus, MigrationsStatus, PendingRollout,
-    PoolerStatus, RequestStatus, ServiceDatabase, UpgradeStatus,
+    AccessMode, BackupStatus, ClientSpec, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus,
+    MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase, ServiceDatabaseStatus,
+    UpgradeStatus,
 };
 use crate::contract::report::{Phase, Report, Trouble};
 use crate::plugin::psql::is_ready;
@@ -43,6 +44,7 @@ pub struct Overview {
     pub instances: Vec<Instance>,
     pub volumes: Vec<Volume>,
     pub credentials: Option<CredentialsStatus>,
+    pub clients: Vec<Client>,
     pub pooler: Option<PoolerStatus>,
     pub gateway: Option<GatewayStatus>,
     pub backup: Option<BackupStatus>,
@@ -88,6 +90,21 @@ pub struct Agent {
     pub trouble: Option<Trouble>,
 }
 
+/// One client of `spec.clients`.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Client {
+    pub name: String,
+    pub service_account_name: String,
+    pub access: String,
+    /// The generation of the login that it uses; 0: there is none yet.
+    pub generation: i64,
+    pub rotated_at: Option<Timestamp>,
+    /// As in `status.clients[].rights`; absent for the shared login, which has the rights of the application.
+    pub rights: Option<String>,
+    pub message: Option<String>,
+}
+
 /// One volume claim.
 #[derive(Serialize, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
@@ -120,6 +137,7 @@ impl Overview {
         let spec = resource.spec;
         let status = resource.status.unwrap_or_default();
         let default_database = Names::new(&namespace, &name).default_database();
+        let clients = spec.clients.iter().map(|client| of_client(client, &status)).collect();
         Self {
             created_at: timestamp(resource.metadata.creation_timestamp),
             deleted_at: timestamp(resource.metadata.deletion_timestamp),
@@ -139,6 +157,7 @@ impl Overview {
             instances: Vec::new(),
             volumes: Vec::new(),
             credentials: status.credentials,
+            clients,
             migrations: status.migrations,
             pooler: status.pooler,
             gateway: status.gateway,
@@ -175,6 +194,39 @@ impl Overview {
         self.events.sort_by_key(|event| event.last_seen);
         self.events.drain(..self.events.len().saturating_sub(EVENTS));
         self
+    }
+}
+
+fn of_client(spec: &ClientSpec, status: &ServiceDatabaseStatus) -> Client {
+    let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    let (name, account) = (spec.name().to_owned(), &spec.service_account_name);
+    let client = |access: &str| Client {
+        name,
+        service_account_name: account.clone(),
+        access: access.to_owned(),
+        generation: 0,
+        rotated_at: None,
+        rights: None,
+        message: None,
+    };
+    let Some(access) = spec.own() else {
+        let shared = status.credentials.as_ref();
+        return Client {
+            generation: shared.map_or(0, |shared| shared.generation),
+            rotated_at: shared.and_then(|shared| time(&shared.rotated_at)),
+            ..client(AccessMode::Shared.as_str())
+        };
+    };
+    let client = client(access.mode.as_str());
+    match status.clients.iter().find(|found| found.name == client.name && found.service_account_name == *account) {
+        Some(found) => Client {
+            generation: found.generation,
+            rotated_at: time(&found.rotated_at),
+            rights: Some(found.rights.clone()),
+            message: found.message.clone(),
+            ..client
+        },
+        None => client,
     }
 }
 

@@ -4,10 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
 use super::overview::{Instance, Overview};
-use crate::api::{BackupStatus, DeletionPolicy, MigrationState, PoolerStatus, conditions};
+use crate::api::{AccessMode, BackupStatus, DeletionPolicy, MigrationState, PoolerStatus, conditions};
 use crate::contract::report::Phase;
 use crate::plugin::age::{age, duration};
 use crate::plugin::table::{Table, plain};
+
+/// The access of clients that share a login.
+const SHARED: &str = AccessMode::Shared.as_str();
 
 /// The whole text.
 pub fn render(overview: &Overview, now: Timestamp) -> String {
@@ -17,6 +20,7 @@ pub fn render(overview: &Overview, now: Timestamp) -> String {
         instances(overview, now),
         volumes(overview),
         credentials(overview, now),
+        clients(overview, now),
         migrations(overview, now),
         events(overview, now),
         not_read(overview),
@@ -239,6 +243,28 @@ fn credentials(overview: &Overview, now: Timestamp) -> Option<String> {
         lines.add("Vault role", role);
     }
     Some(lines.text)
+}
+
+/// Who may connect, and what differs from the declared rights.
+fn clients(overview: &Overview, now: Timestamp) -> Option<String> {
+    let mut table = Table::new(["CLIENT", "ACCESS", "GENERATION", "ROTATED", "RIGHTS"]);
+    let mut messages = String::new();
+    for client in &overview.clients {
+        table.row([
+            client.name.clone(),
+            client.access.clone(),
+            client.generation.to_string(),
+            client.rotated_at.map(|at| format!("{} ago", age(at, now))).unwrap_or_default(),
+            client
+                .rights
+                .clone()
+                .unwrap_or_else(|| if client.access == SHARED { "all data" } else { "Unknown" }.into()),
+        ]);
+        if let Some(message) = &client.message {
+            messages.push_str(&format!("  {}: {}\n", plain(&client.name), plain(message)));
+        }
+    }
+    (!overview.clients.is_empty()).then(|| format!("Clients\n{}{messages}", table.render()))
 }
 
 fn migrations(overview: &Overview, now: Timestamp) -> Option<String> {

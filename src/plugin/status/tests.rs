@@ -258,3 +258,52 @@ fn the_summary_says_how_old_the_newest_backup_is_and_when_one_was_tested() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+#[test]
+fn each_client_is_shown_with_its_login_and_its_rights() {
+    let spec = json!({
+        "storage": { "size": "1Gi" },
+        "clients": [
+            { "serviceAccountName": "web" },
+            { "serviceAccountName": "bot", "access": { "mode": "ReadWrite" } },
+            { "serviceAccountName": "picker-account", "name": "picker", "access": {
+                "mode": "Custom", "grants": [{ "tables": ["files"], "privileges": ["SELECT"] }] } },
+            { "serviceAccountName": "late", "access": { "mode": "ReadOnly" } }
+        ]
+    });
+    let own = |name: &str, account: &str, rights: &str, message: Value| {
+        json!({
+            "name": name, "serviceAccountName": account, "access": "of an earlier spec", "generation": 2,
+            "rotatedAt": "2026-03-01T11:00:00Z", "vaultPath": "p", "vaultRole": "v", "role": "r", "rights": rights,
+            "message": message
+        })
+    };
+    let status = json!({
+        "credentials": { "generation": 10, "rotatedAt": "2026-02-28T12:00:00Z" },
+        "clients": [
+            own("bot", "bot", "Applied", Value::Null),
+            own("picker", "picker-account", "GrantDrift", json!("not declared: DELETE on public.files")),
+            own("late", "another account", "Applied", Value::Null)
+        ]
+    });
+    let overview = Overview::new(read(resource(spec, status)));
+    let text = render(&overview, now());
+    let rows: Vec<String> = text
+        .lines()
+        .skip_while(|line| *line != "Clients")
+        .skip(2)
+        .take(5)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "web Shared 10 24h ago all data",
+            "bot ReadWrite 2 60m ago Applied",
+            "picker Custom 2 60m ago GrantDrift",
+            "late ReadOnly 0 - Unknown",
+            "picker: not declared: DELETE on public.files",
+        ],
+        "{text}"
+    );
+}

@@ -1,22 +1,23 @@
-//! What the clients' declared access means for a database as it is: rights to grant and to take back, row policies, and
-//! what to tell. Pure.
+//! What the clients' declared access means for a database as it is: rights to grant and to take back, and what to tell.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{Catalog, Held, POLICY_PREFIX, Relation};
+use super::catalog::{Catalog, Held, Relation};
 use super::right::{Kind, Right};
-use crate::api::names::PostgresNames;
 use crate::api::{AccessMode, GrantSpec, Privilege};
 use crate::contract::clients::{Client, RightsReport};
-use crate::contract::migration::hash;
-use crate::postgres::{ident, literal};
 
-/// The policy that keeps all rows visible to roles that no declared row policy limits.
-pub const EVERYONE: &str = "servicedb_everyone";
 /// All tables of a schema.
 const ALL: &str = "*";
-/// How many lines of one kind are told.
+/// How many lines of one kind are told of a client, and of each of many: the report of all is an annotation, which has at
+/// most 256 KiB with all others.
 const TOLD: usize = 8;
+const TOLD_OF_MANY: usize = 2;
+/// How many clients are many.
+const MANY: usize = 8;
+/// The longest line, in characters.
+const LINE: usize = 256;
 
 /// The declared state of one client.
 #[derive(Debug, Default, PartialEq)]
@@ -27,17 +28,6 @@ pub struct Wanted {
     pub policies: BTreeMap<(String, String), BTreeMap<Privilege, String>>,
     /// What cannot be granted yet, or at all.
     pub report: RightsReport,
-}
-
-/// Row policies of one table, changed in one transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyChange {
-    /// The table.
-    pub table: (String, String),
-    /// Statements for the owner of the table.
-    pub statements: String,
-    /// The clients whose rights on the table depend on it.
-    pub clients: BTreeSet<String>,
 }
 
 /// The changes of one client's rights: grantor and statement.
@@ -77,18 +67,50 @@ pub fn wanted(client: &Client, catalog: &Catalog) -> Wanted {
             }
         }
     }
-    let policies: BTreeSet<_> = wanted.policies.keys().cloned().collect();
-    for ((schema, name), view) in &catalog.relations {
-        let may_read = wanted.rights.iter().any(|right| right.schema == *schema && right.object == *name);
-        for table in view.reads_as_owner.iter().filter(|table| may_read && policies.contains(table)) {
-            wanted.report.notes.push(format!(
-                "the view {schema}.{name} reads {}.{} with the rights of its owner, so the row policy does not limit it: \
-                 ALTER VIEW {schema}.{name} SET (security_invoker = true)",
-                table.0, table.1
-            ));
+    wanted.report.notes = notes(&wanted, catalog);
+    wanted
+}
+
+/// The ways around a row policy that the client has by its other rights.
+fn notes(wanted: &Wanted, catalog: &Catalog) -> Vec<String> {
+    let mut notes = Vec::new();
+    let may =
+        |schema: &str, name: &str| wanted.rights.iter().any(|right| right.schema == schema && right.object == name);
+    for ((schema, name), relation) in &catalog.relations {
+        for table in relation.reads_as_owner.iter().filter(|table| wanted.policies.contains_key(*table)) {
+            if !may(schema, name) {
+                continue;
+            }
+            let table = format!("{}.{}", table.0, table.1);
+            notes.push(if relation.kind == 'm' {
+                format!(
+                    "the materialized view {schema}.{name} has a copy of {table}, which the row policy does not limit: \
+                     grant a view instead"
+                )
+            } else {
+                format!(
+                    "the view {schema}.{name} reads {table} with the rights of its owner, so the row policy does not \
+                     limit it: ALTER VIEW {schema}.{name} SET (security_invoker = true)"
+                )
+            });
+        }
+        let is_limited = wanted.policies.contains_key(&(schema.clone(), name.clone()));
+        for ancestor in &relation.ancestors {
+            let (of, above) = ancestor;
+            if is_limited && may(of, above) {
+                notes.push(format!(
+                    "the row policy on {schema}.{name} does not limit what is read through {of}.{above}, which includes \
+                     it: declare the rowPolicy there"
+                ));
+            } else if !is_limited && wanted.policies.contains_key(ancestor) && may(schema, name) {
+                notes.push(format!(
+                    "the row policy on {of}.{above} does not limit {schema}.{name}, which is a part of it: declare the \
+                     rowPolicy there, too"
+                ));
+            }
         }
     }
-    wanted
+    notes
 }
 
 fn custom(grant: &GrantSpec, catalog: &Catalog, wanted: &mut Wanted) {
@@ -162,102 +184,6 @@ pub fn named_with_columns(clients: &[Client]) -> Vec<String> {
     grants.flat_map(|grant| grant.tables.clone()).collect()
 }
 
-/// The changes of row policies, table by table.
-pub fn policies(names: &PostgresNames, wanted: &[(String, Wanted)], catalog: &Catalog) -> Vec<PolicyChange> {
-    let mut changes = Vec::new();
-    for (table, relation) in &catalog.relations {
-        let mut declared = BTreeMap::new();
-        let mut clients = BTreeSet::new();
-        for (client, of_client) in wanted {
-            for (privilege, expression) in of_client.policies.get(table).into_iter().flatten() {
-                let (name, definition) = policy(&names.client(client), client, *privilege, expression);
-                declared.insert(name, definition);
-                clients.insert(client.clone());
-            }
-        }
-        if declared.is_empty() && relation.policies.is_empty() {
-            continue;
-        }
-        let statements = of_table(table, relation, &declared);
-        if !statements.is_empty() {
-            changes.push(PolicyChange { table: table.clone(), statements, clients });
-        }
-    }
-    changes
-}
-
-/// Name and definition of a row policy: what follows `ON table`.
-fn policy(role: &str, client: &str, privilege: Privilege, expression: &str) -> (String, String) {
-    let command = privilege.as_str();
-    // On lines of its own, so that a comment in it ends.
-    let condition = match privilege {
-        Privilege::Insert => format!("WITH CHECK (\n{expression}\n)"),
-        Privilege::Update => format!("USING (\n{expression}\n) WITH CHECK (\n{expression}\n)"),
-        _ => format!("USING (\n{expression}\n)"),
-    };
-    let name = format!("{POLICY_PREFIX}{}_{}", client.replace('-', "_"), command.to_lowercase());
-    // Restrictive: it is added to the other policies that apply to the role.
-    (name, format!("AS RESTRICTIVE FOR {command} TO {} {condition}", ident(role)))
-}
-
-fn of_table(table: &(String, String), relation: &Relation, declared: &BTreeMap<String, String>) -> String {
-    let on = format!("{}.{}", ident(&table.0), ident(&table.1));
-    let mut statements = String::new();
-    let drop = |name: &str| format!("DROP POLICY IF EXISTS {} ON {on};", ident(name));
-    for (name, definition) in declared {
-        let comment = comment(definition);
-        if relation.policies.get(name) != Some(&comment) {
-            let (policy, comment) = (ident(name), literal(&comment));
-            statements += &drop(name);
-            statements += &format!("CREATE POLICY {policy} ON {on} {definition};");
-            statements += &format!("COMMENT ON POLICY {policy} ON {on} IS {comment};");
-        }
-    }
-    for name in relation.policies.keys().filter(|name| *name != EVERYONE && !declared.contains_key(*name)) {
-        statements += &drop(name);
-    }
-    let has_everyone = relation.policies.contains_key(EVERYONE);
-    // Where the team has row policies, those decide for all others.
-    let is_ours = !relation.has_other_policies && (has_everyone || !relation.has_row_security);
-    if declared.is_empty() {
-        if has_everyone {
-            statements += &drop(EVERYONE);
-            if !relation.has_other_policies {
-                statements += &format!("ALTER TABLE {on} DISABLE ROW LEVEL SECURITY;");
-            }
-        }
-        return statements;
-    }
-    if is_ours && !has_everyone {
-        statements += &format!("CREATE POLICY {} ON {on} USING (true) WITH CHECK (true);", ident(EVERYONE));
-    }
-    if has_everyone && !is_ours {
-        statements += &drop(EVERYONE);
-    }
-    if !relation.has_row_security {
-        statements += &format!("ALTER TABLE {on} ENABLE ROW LEVEL SECURITY;");
-    }
-    statements
-}
-
-/// The comment by which a declared policy is recognised.
-fn comment(definition: &str) -> String {
-    format!("servicedb {}", &hash(&[definition])[..32])
-}
-
-/// Without the rights on a table, for clients whose row policy there cannot be made: no right is granted wider than
-/// declared.
-pub fn withhold(wanted: &mut Wanted, table: &(String, String), problem: &str) {
-    let Some(policies) = wanted.policies.get(table) else { return };
-    let limited: Vec<&str> = policies.keys().map(|privilege| privilege.as_str()).collect();
-    wanted.rights.retain(|right| {
-        let is_on =
-            matches!(right.kind, Kind::Table | Kind::Column) && right.schema == table.0 && right.object == table.1;
-        !(is_on && limited.contains(&right.privilege.as_str()))
-    });
-    wanted.report.failed.push(format!("the row policy on {}.{}: {problem}", table.0, table.1));
-}
-
 /// The changes of a client's rights. `granted` are those that were granted before as declared: they are taken back where
 /// they are not any more. Others that it has are told, and taken back if so declared.
 pub fn rights(
@@ -272,6 +198,10 @@ pub fn rights(
     for held in held {
         let is_wanted = wanted.rights.contains(&held.right);
         if is_wanted && !held.grantable {
+            continue;
+        }
+        if !held.right.is_revocable() {
+            wanted.report.undeclared.push(held.right.to_string());
             continue;
         }
         let was_declared = granted.contains(&held.right.to_string()) && !held.grantable;
@@ -293,15 +223,36 @@ pub fn rights(
     change
 }
 
-/// At most a few lines of each kind.
-pub fn shortened(mut report: RightsReport) -> RightsReport {
+/// At most a few lines of each kind, and none that is long: `clients` is how many have a report.
+pub fn shortened(mut report: RightsReport, clients: usize) -> RightsReport {
+    let told = if clients > MANY { TOLD_OF_MANY } else { TOLD };
     for lines in [&mut report.pending, &mut report.undeclared, &mut report.failed, &mut report.notes] {
         lines.dedup();
-        if lines.len() > TOLD {
-            let more = lines.len() - TOLD;
-            lines.truncate(TOLD);
+        if lines.len() > told {
+            let more = lines.len() - told;
+            lines.truncate(told);
             lines.push(format!("and {more} more"));
+        }
+        for line in lines {
+            if let Some((end, _)) = line.char_indices().nth(LINE) {
+                line.truncate(end);
+                line.push('…');
+            }
         }
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_of_many_clients_fits_into_an_annotation() {
+        let lines = |n: usize| (0..n).map(|n| format!("{n}{}", "x".repeat(400))).collect::<Vec<_>>();
+        let report = RightsReport { pending: lines(90), undeclared: lines(90), failed: lines(90), notes: lines(90) };
+        let shortened = shortened(report, 50);
+        assert_eq!((shortened.failed.len(), shortened.failed[2].as_str()), (3, "and 88 more"));
+        assert!(serde_json::to_string(&shortened).expect("JSON").len() * 50 < 200 << 10);
+    }
 }

@@ -1,12 +1,14 @@
 //! The rights of clients that have a login of their own, kept as declared: at each promotion, after each migration, and
 //! when a declaration or a right changes.
 //!
-//! Row policies are expressions of the tenant's schema, so the owner creates them. `GRANT` and `REVOKE` change catalogs
+//! Row policies are expressions of the tenant's schema, so the owner creates them. A policy comes before the right that it
+//! limits, and goes after it. `GRANT` and `REVOKE` change catalogs
 //! alone; they run as the superuser, or as the role that granted what is taken back: PostgreSQL takes back only what the
 //! current role has granted.
 
 mod catalog;
 mod decide;
+mod policies;
 mod right;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +22,8 @@ use crate::api::names::PostgresNames;
 use crate::contract::clients::{self, RightsReport, Rules};
 use crate::postgres::{describe, ident};
 use catalog::{Catalog, Held};
-use decide::{PolicyChange, RightsChange, Wanted};
+use decide::{RightsChange, Wanted};
+use policies::PolicyChange;
 use right::{Kind, Right};
 
 /// Functions with which a role creates large objects, which it then owns.
@@ -45,50 +48,170 @@ pub async fn keep(
     refused: &mut Refused,
 ) -> Result<(BTreeMap<String, RightsReport>, bool), EnsureError> {
     let tenant = ensure::connect_at(socket, &names.database).await?;
-    let tenant = &tenant.client;
+    let database = Databases { own, tenant: &tenant.client, socket, names };
     if !declared.is_empty() {
-        large_objects(tenant, names).await?;
+        large_objects(database.tenant, names).await?;
     }
-    let mut roles: Vec<_> = declared.iter().map(|client| names.client(&client.name)).collect();
-    roles.extend(declared.iter().flat_map(|client| (1..=2).map(|turn| names.client_login(&client.name, turn))));
-    let failed = |source| EnsureError::Statement { what: "the catalog of the clients' rights".to_owned(), source };
-    let catalog = Catalog::read(tenant, names, &roles, &decide::named_with_columns(declared)).await.map_err(failed)?;
-    let mut wanted: Vec<(String, Wanted)> =
-        declared.iter().map(|client| (client.name.clone(), decide::wanted(client, &catalog))).collect();
-    for change in decide::policies(names, &wanted, &catalog) {
-        policies(socket, names, &change, &mut wanted, refused).await?;
-    }
-    let (mut reports, mut complete) = (BTreeMap::new(), true);
-    let nothing = BTreeSet::new();
-    for (client, mut wanted) in wanted {
-        let role = names.client(&client);
-        let granted = granted(own, &client).await?;
-        let held = catalog.held.get(&role).unwrap_or(&nothing);
-        let change = decide::rights(&role, &mut wanted, held, &granted, rules.revoke_undeclared);
-        let declared: BTreeSet<_> = wanted.rights.iter().map(ToString::to_string).collect();
-        // Before they are granted: a run that is interrupted has granted them as declared.
-        remember(own, &client, &granted, &granted.union(&declared).cloned().collect()).await?;
-        let mut changes = vec![change];
-        for turn in 1..=2 {
-            let login = names.client_login(&client, turn);
-            if let Some(held) = catalog.held.get(&login) {
-                changes.push(of_login(names, &client, &login, held, &mut wanted, rules));
-            }
-        }
-        let before = wanted.report.failed.len();
+    let first = database.bring(declared, rules, refused).await?;
+    // A policy that was kept for a right that is now taken back.
+    let last =
+        if first.keeps_policies && first.took_back { database.bring(declared, rules, refused).await? } else { first };
+    Ok((last.reports, last.is_complete))
+}
+
+/// The databases of a server.
+struct Databases<'a> {
+    /// A superuser's session in `postgres`.
+    own: &'a Client,
+    /// A superuser's session in the tenant's database.
+    tenant: &'a Client,
+    socket: &'a str,
+    names: &'a PostgresNames,
+}
+
+/// The result of one comparison with the declared state.
+struct Brought {
+    reports: BTreeMap<String, RightsReport>,
+    is_complete: bool,
+    /// Whether a right was taken back.
+    took_back: bool,
+    /// Whether a row policy that is not declared was kept, because its client had the right that it limits.
+    keeps_policies: bool,
+}
+
+impl Databases<'_> {
+    async fn bring(
+        &self,
+        declared: &[clients::Client],
+        rules: Rules,
+        refused: &mut Refused,
+    ) -> Result<Brought, EnsureError> {
+        let Self { own, tenant, names, .. } = *self;
+        let mut roles: Vec<_> = declared.iter().map(|client| names.client(&client.name)).collect();
+        roles.extend(declared.iter().flat_map(|client| (1..=2).map(|turn| names.client_login(&client.name, turn))));
+        let failed = |source| EnsureError::Statement { what: "the catalog of the clients' rights".to_owned(), source };
+        let catalog =
+            Catalog::read(tenant, names, &roles, &decide::named_with_columns(declared)).await.map_err(failed)?;
+        let mut wanted: Vec<(String, Wanted)> =
+            declared.iter().map(|client| (client.name.clone(), decide::wanted(client, &catalog))).collect();
+        let (changes, keeps_policies) = policies::changes(names, &wanted, &catalog);
+        let (clients, mut is_complete, mut took_back) = (declared.len(), true, false);
         for change in changes {
-            if let Err(error) = apply(tenant, &client, &change).await {
-                wanted.report.failed.push(error.to_string());
+            is_complete &= self.change_policies(&change, &mut wanted, &catalog, refused).await?;
+        }
+        let mut reports = BTreeMap::new();
+        let nothing = BTreeSet::new();
+        for (client, mut wanted) in wanted {
+            let role = names.client(&client);
+            let granted = granted(own, &client).await?;
+            let held = catalog.held.get(&role).unwrap_or(&nothing);
+            let change = decide::rights(&role, &mut wanted, held, &granted, rules.revoke_undeclared);
+            let declared: BTreeSet<_> = wanted.rights.iter().map(ToString::to_string).collect();
+            // Before they are granted: a run that is interrupted has granted them as declared.
+            remember(own, &client, &granted, &granted.union(&declared).cloned().collect()).await?;
+            let mut changes = vec![change];
+            for turn in 1..=2 {
+                let login = names.client_login(&client, turn);
+                if let Some(held) = catalog.held.get(&login) {
+                    changes.push(of_login(names, &client, &login, held, &mut wanted, rules));
+                }
+            }
+            let before = wanted.report.failed.len();
+            for change in changes {
+                took_back |= !change.revoke.is_empty();
+                if let Err(error) = apply(tenant, &client, &change).await {
+                    wanted.report.failed.push(error.to_string());
+                }
+            }
+            let is_applied = wanted.report.failed.len() == before;
+            is_complete &= is_applied;
+            if is_applied {
+                remember(own, &client, &granted.union(&declared).cloned().collect(), &declared).await?;
+            }
+            reports.insert(client, decide::shortened(wanted.report, clients));
+        }
+        Ok(Brought { reports, is_complete, took_back, keeps_policies })
+    }
+
+    /// Row policies of one table, in one transaction for all clients; where an expression is refused, in one for each.
+    /// The rights that a refused one limits are withheld from its client alone. Returns false if the table was locked by
+    /// others for too long.
+    async fn change_policies(
+        &self,
+        change: &PolicyChange,
+        wanted: &mut [(String, Wanted)],
+        catalog: &Catalog,
+        refused: &mut Refused,
+    ) -> Result<bool, EnsureError> {
+        let mut of = |clients: &[&str], tell: &mut dyn FnMut(&str, &mut Wanted)| {
+            for (client, wanted) in wanted.iter_mut().filter(|(client, _)| clients.contains(&client.as_str())) {
+                tell(client, wanted);
+            }
+        };
+        let all: Vec<&str> = change.declaring.iter().map(String::as_str).collect();
+        if let Some(problem) = refused.get(&change.of_table) {
+            of(&all, &mut |_, wanted| policies::withhold(wanted, &change.table, problem));
+            return Ok(true);
+        }
+        let (mut changing, mut tries) = (Vec::new(), Vec::new());
+        for (client, statements) in &change.of_clients {
+            match refused.get(statements) {
+                Some(problem) => of(&[client], &mut |_, wanted| policies::withhold(wanted, &change.table, problem)),
+                None => changing.push(client.as_str()),
             }
         }
-        let is_applied = wanted.report.failed.len() == before;
-        complete &= is_applied;
-        if is_applied {
-            remember(own, &client, &granted.union(&declared).cloned().collect(), &declared).await?;
+        let has_own = !change.of_table.is_empty();
+        if changing.is_empty() && !has_own {
+            return Ok(true);
         }
-        reports.insert(client, decide::shortened(wanted.report));
+        tries.push((changing.clone(), has_own));
+        let mut is_alone = changing.len() + usize::from(has_own) == 1;
+        // The first is all of it; if that is refused, each part follows, that of the table first.
+        while let Some((clients, of_table)) = tries.pop() {
+            let what = format!("the row policies of {}.{}", change.table.0, change.table.1);
+            match as_owner(self.socket, self.names, &what, &change.transaction(&clients, of_table)).await {
+                Ok(()) => {
+                    tracing::info!(table = ?change.table, ?clients, "the row policies of a table are as declared")
+                }
+                Err(EnsureError::Statement { source, .. }) if is_refusal(&source) && is_alone => {
+                    let problem = describe(&source);
+                    let depend = if of_table { &all } else { &clients };
+                    of(depend, &mut |_, wanted| policies::withhold(wanted, &change.table, &problem));
+                    if of_table {
+                        refused.insert(change.of_table.clone(), problem);
+                        return Ok(true);
+                    }
+                    for statements in clients.iter().filter_map(|client| change.of_clients.get(*client)) {
+                        refused.insert(statements.clone(), problem.clone());
+                    }
+                }
+                Err(EnsureError::Statement { source, .. }) if is_refusal(&source) => {
+                    is_alone = true;
+                    tries.extend(changing.iter().rev().map(|client| (vec![*client], false)));
+                    tries.extend(has_own.then(|| (Vec::new(), true)));
+                }
+                // A table that others have locked keeps back its own rights, and no others.
+                Err(error @ (EnsureError::Statement { .. } | EnsureError::TooLong { .. })) => {
+                    tracing::warn!(%error, "the row policies of a table cannot be changed now; retrying");
+                    let rest = tries.iter().flat_map(|(clients, _)| clients);
+                    let depend: Vec<_> =
+                        if of_table { all.clone() } else { clients.iter().chain(rest).copied().collect() };
+                    of(&depend, &mut |client, wanted| {
+                        let held = catalog.held.get(&self.names.client(client));
+                        policies::postpone(wanted, &change.table, held, &error.to_string());
+                    });
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
-    Ok((reports, complete))
+}
+
+/// Whether an expression, or a right of the owner, is wrong: it is so again at the next try.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("42"))
 }
 
 /// A client owns nothing, so it does not create large objects either.
@@ -106,44 +229,6 @@ async fn large_objects(tenant: &Client, names: &PostgresNames) -> Result<(), Ens
         execute(tenant, what, &statements).await?;
     }
     Ok(())
-}
-
-/// Row policies of one table. Where the declared expression is refused, the rights that it limits are withheld.
-async fn policies(
-    socket: &str,
-    names: &PostgresNames,
-    change: &PolicyChange,
-    wanted: &mut [(String, Wanted)],
-    refused: &mut Refused,
-) -> Result<(), EnsureError> {
-    let mut withhold = |problem: &str| {
-        for (_, wanted) in wanted.iter_mut().filter(|(client, _)| change.clients.contains(client)) {
-            decide::withhold(wanted, &change.table, problem);
-        }
-    };
-    if let Some(problem) = refused.get(&change.statements) {
-        withhold(problem);
-        return Ok(());
-    }
-    let (schema, table) = &change.table;
-    let what = format!("the row policies of {schema}.{table}");
-    // The expression may name functions and types of the table's schema.
-    let statements = format!("BEGIN; SET LOCAL search_path = {}; {} COMMIT;", ident(schema), change.statements);
-    match as_owner(socket, names, &what, &statements).await {
-        Ok(()) => {
-            tracing::info!(schema, table, "the row policies of a table are as declared");
-            Ok(())
-        }
-        Err(EnsureError::Statement { source, .. })
-            if source.code().is_some_and(|code| code.code().starts_with("42")) =>
-        {
-            let problem = describe(&source);
-            withhold(&problem);
-            refused.insert(change.statements.clone(), problem);
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// A login has no rights but those of its client.

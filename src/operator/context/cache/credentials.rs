@@ -63,8 +63,24 @@ impl Cache {
     /// Records an observation of Vault's objects.
     pub fn record_vault_objects(&self, uid: &str, fingerprint: String, role_ids: RoleIds) {
         self.with(uid, |entries| {
-            entries.credentials.vault = Some(VerifiedVault { fingerprint, at: Instant::now(), role_ids });
+            let before = entries.credentials.vault.take().filter(|before| before.fingerprint == fingerprint);
+            let resyncs = before.map_or(0, |before| before.resyncs.wrapping_add(1));
+            entries.credentials.vault = Some(VerifiedVault { fingerprint, at: Instant::now(), role_ids, resyncs });
         });
+    }
+
+    /// The number of the next observation of Vault's objects, if they had this fingerprint at the last; none if all of
+    /// them must be read.
+    pub fn vault_turn(&self, uid: &str, fingerprint: &str) -> Option<usize> {
+        self.known(uid, |entries| {
+            let before = entries.credentials.vault.as_ref().filter(|before| before.fingerprint == fingerprint)?;
+            Some(before.resyncs)
+        })
+    }
+
+    /// The number of the last observation of Vault's objects; none if all of them were read.
+    pub fn vault_resync(&self, uid: &str) -> Option<usize> {
+        self.known(uid, |entries| entries.credentials.vault.as_ref()?.resyncs.checked_sub(1))
     }
 
     /// Invalidates the observations of Vault, because an object differs from them.
@@ -75,6 +91,18 @@ impl Cache {
             entries.credentials.secrets = None;
             entries.credentials.pending = None;
             entries.credentials.client_pending.clear();
+        });
+    }
+
+    /// Lets the observations of Vault and the Secrets be as old as they may be.
+    #[cfg(test)]
+    pub fn expire_credentials(&self, uid: &str) {
+        let expired = Instant::now().checked_sub(self.lifetime);
+        self.known(uid, |entries| {
+            entries.credentials.secrets = None;
+            if let (Some(vault), Some(expired)) = (&mut entries.credentials.vault, expired) {
+                vault.at = expired;
+            }
         });
     }
 

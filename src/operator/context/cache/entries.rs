@@ -72,6 +72,8 @@ pub struct VerifiedVault {
     pub fingerprint: String,
     pub at: Instant,
     pub role_ids: RoleIds,
+    /// How many times they were observed with this fingerprint since the first.
+    pub resyncs: usize,
 }
 
 /// Records that the certificates were observed in the desired state.
