@@ -108,7 +108,10 @@ impl Clients {
         let removal = roles::remove(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await?;
         let again_in = removal.again_in;
         roles::admit(client, &names, &desired.clients).await?;
-        gateway::keep(client, SOCKET_DIR, &names, (desired.gateway, &desired.clients)).await?;
+        let gateway = gateway::keep(client, SOCKET_DIR, &names, (desired.gateway, &desired.clients)).await;
+        if let Err(error) = &gateway {
+            tracing::warn!(%error, "the gateway's login cannot be kept as declared; retrying");
+        }
         // The rights first: a service that reads its record can work. A failure of one keeps no login back.
         let is_last_gone = desired.clients.is_empty() && again_in.is_none() && removal.is_complete;
         *is_tidy &= is_last_gone;
@@ -121,7 +124,7 @@ impl Clients {
                 (BTreeMap::new(), false)
             })
         };
-        complete &= removal.is_complete;
+        complete &= removal.is_complete && gateway.is_ok();
         *is_tidy = complete && is_last_gone;
         let mut troubles = BTreeMap::new();
         for wanted in &desired.clients {
