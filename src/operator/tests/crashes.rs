@@ -28,7 +28,7 @@ async fn delete(world: &mut World) {
     world.settle().await;
 }
 
-fn assert_same(found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>, when: &str) {
+pub fn assert_same(found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>, when: &str) {
     let keys = |all: &BTreeMap<String, Value>| all.keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(found), keys(expected), "{when}");
     for (name, object) in expected {
@@ -44,7 +44,7 @@ fn assert_one_authority(world: &World, when: &str) {
 
 /// Runs `act` in a new world for each mutating call, with a crash at that call, before it is sent
 /// and after it is executed, and checks the result with `look`. Returns the number of crashes.
-async fn crash_at_every_call(
+pub async fn crash_at_every_call(
     prepared: impl AsyncFn() -> World,
     act: impl AsyncFn(&mut World),
     look: impl Fn(&World, &str),

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::fixtures::{FULL, database, options, resource};
+use super::api_server::http::ISSUER;
+use super::crashes::{assert_same, crash_at_every_call};
+use super::fixtures::{FULL, MINIMAL, database, options, resource};
+use super::world::{World, names, object};
+use crate::api::conditions as kind;
 use crate::api::{GatewaySpec, ServiceDatabase};
 use crate::operator::plan;
 use crate::operator::validate::{Database, validate};
-
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 fn with_gateway(spec: GatewaySpec) -> ServiceDatabase {
     let mut resource = resource(FULL);
@@ -117,4 +119,73 @@ fn a_gateway_that_cannot_serve_is_refused() {
     without.gateway_image = None;
     let text = validate(&with_gateway(GatewaySpec::default()), &without).expect_err("a refusal").message;
     assert!(text.contains("gateway.image"), "{text}");
+}
+
+/// A database at rest, with a client.
+async fn at_rest() -> World {
+    let mut world = World::new();
+    world.create(&format!("{MINIMAL}  clients:\n  - {{serviceAccountName: web}}\n"));
+    world.settle_all().await;
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    world
+}
+
+async fn set(world: &mut World, gateway: Value) {
+    world.edit(|resource| {
+        resource["spec"]["gateway"] = gateway;
+        let generation = resource["metadata"]["generation"].as_i64().unwrap_or(1);
+        resource["metadata"]["generation"] = (generation + 1).into();
+    });
+    world.settle_all().await;
+}
+
+/// The kinds of the gateway's objects that exist.
+fn existing(world: &World) -> Vec<&'static str> {
+    let kinds = [
+        "configmaps",
+        "deployments",
+        "networkpolicies",
+        "poddisruptionbudgets",
+        "secrets",
+        "serviceaccounts",
+        "services",
+    ];
+    let name = |kind: &str| if kind == "secrets" { names().gateway_tls_secret() } else { names().gateway() };
+    kinds.into_iter().filter(|kind| world.get(kind, &name(kind)).is_some()).collect()
+}
+
+#[tokio::test]
+async fn a_gateway_comes_serves_and_goes() {
+    let mut world = at_rest().await;
+    set(&mut world, json!({})).await;
+    assert_eq!(existing(&world).len(), 7, "{:?}", existing(&world));
+    assert_eq!(world.condition(kind::READY), "False GatewayNotReady");
+    let ready = |deployment: &mut Value| deployment["status"] = json!({"readyReplicas": 1});
+    world.api.store().edit(&object("deployments", &names().gateway()), ready);
+    world.settle_all().await;
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    let status = world.resource().status.and_then(|status| status.gateway).expect("its status");
+    assert_eq!(status.instances.as_deref(), Some("1/2"));
+    set(&mut world, json!({"instances": 1})).await;
+    assert!(!existing(&world).contains(&"poddisruptionbudgets"), "a budget of one pod would block every drain");
+    set(&mut world, Value::Null).await;
+    assert_eq!(existing(&world), Vec::<&str>::new());
+    assert!(world.resource().status.is_some_and(|status| status.gateway.is_none()));
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+}
+
+#[tokio::test]
+async fn a_gateway_survives_a_crash_at_every_call() {
+    let come_and_go = async |world: &mut World| {
+        set(world, json!({})).await;
+        world.settle_all().await;
+        set(world, Value::Null).await;
+        world.settle_all().await;
+    };
+    let mut undisturbed = at_rest().await;
+    come_and_go(&mut undisturbed).await;
+    let expected = undisturbed.snapshot();
+    let look = |world: &World, when: &str| assert_same(&world.snapshot(), &expected, when);
+    let crashes = crash_at_every_call(at_rest, come_and_go, look).await;
+    assert!(crashes > 20, "{crashes} crashes");
 }

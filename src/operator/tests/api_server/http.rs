@@ -9,6 +9,11 @@ use super::store::{Answer, PatchKind};
 use super::{ApiServer, Key, Recorded};
 use crate::operator::tests::faults::Fault;
 
+/// The path of the discovery document of ServiceAccount tokens.
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+/// Their issuer.
+pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
 /// A client of the server. Requests are served one after the other, in the order in which
 /// they were sent.
 pub fn client(server: &ApiServer) -> Client {
@@ -43,6 +48,9 @@ async fn serve(server: &ApiServer, request: Request<Body>) -> Option<Response<Bo
     let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
     let query: Vec<(String, String)> = pairs(parts.uri.query().unwrap_or_default());
     let asked = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    if parts.uri.path() == DISCOVERY {
+        return Some(respond(Ok(json!({"issuer": ISSUER}))));
+    }
     let (key, subresource) = target(parts.uri.path());
     let status = subresource.as_deref() == Some("status");
     assert!(subresource.is_none() || status, "{} is not served", parts.uri.path());

@@ -9,7 +9,7 @@
 //! apply treats every list as atomic, and always forces.
 
 mod fields;
-mod http;
+pub mod http;
 mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
