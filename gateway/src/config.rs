@@ -265,6 +265,9 @@ impl Config {
         if self.limits.bodies_bytes < self.limits.body_bytes {
             return refuse("limits", "bodiesBytes is at least bodyBytes");
         }
+        if self.limits.stall_seconds == 0 {
+            return refuse("limits", "stallSeconds is at least 1");
+        }
         if self.limits.connections == 0 || self.limits.depth == 0 || self.limits.depth > 64 {
             return refuse("limits", "connections is at least 1, depth between 1 and 64");
         }
