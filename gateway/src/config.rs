@@ -117,7 +117,7 @@ pub struct CallerRole {
 pub struct Limits {
     /// The largest body of a request.
     pub body_bytes: usize,
-    /// The bodies of all requests together.
+    /// The bodies of all requests together; at least the largest one.
     pub bodies_bytes: usize,
     /// The most conditions and embedded collections of a request.
     pub conditions: usize,
@@ -262,8 +262,8 @@ impl Config {
         if self.callers.roles.iter().any(|caller| !caller.service_account.contains('/') || unusable(&caller.role)) {
             return refuse("callers.roles", "each names a service account as <namespace>/<name>, and a role");
         }
-        if self.limits.bodies_bytes < self.limits.body_bytes {
-            return refuse("limits", "bodiesBytes is at least bodyBytes");
+        if self.limits.stall_seconds == 0 {
+            return refuse("limits", "stallSeconds is at least 1");
         }
         if self.limits.connections == 0 || self.limits.depth == 0 || self.limits.depth > 64 {
             return refuse("limits", "connections is at least 1, depth between 1 and 64");

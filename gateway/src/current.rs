@@ -53,12 +53,17 @@ impl Current {
         self.fresh.load(Ordering::Relaxed)
     }
 
+    /// A number that changes with each look at the schema.
+    pub fn looks(&self) -> watch::Receiver<u64> {
+        self.looks.subscribe()
+    }
+
     /// Looks at the schema now; whether the catalogue is another one than `than` afterwards.
     pub async fn changed(&self, than: &Arc<Catalog>) -> bool {
         if !Arc::ptr_eq(&self.get(), than) {
             return true;
         }
-        let mut looks = self.looks.subscribe();
+        let mut looks = self.looks();
         self.wanted.notify_one();
         let _ = tokio::time::timeout(LOOK, looks.changed()).await;
         !Arc::ptr_eq(&self.get(), than)

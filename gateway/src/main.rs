@@ -63,7 +63,6 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let app = Arc::new(App {
         current: Arc::clone(&present),
         pool: Arc::clone(&pool),
-        connector: connector.clone(),
         auth,
         bodies: Bodies::new(&config.limits),
         metrics: Metrics::default(),

@@ -11,7 +11,7 @@ use tokio_postgres::RowStream;
 use super::pool::Lease;
 use super::run::{start, text};
 use super::wait::in_time;
-use crate::problem::{Problem, lost};
+use crate::problem::Problem;
 use crate::sql::Statement;
 
 /// The size of a piece of an answer.
@@ -86,7 +86,7 @@ impl Answer {
                 Some(Ok(piece)) => Some((Ok(piece), Some(rest))),
                 Some(Err(problem)) => Some((Err(problem), None)),
                 // Given up, since nobody took it.
-                None => Some((Err(lost()), None)),
+                None => Some((Err(unread()), None)),
             }
         });
         futures::stream::iter([Ok(self.first)]).chain(rest)
@@ -100,6 +100,11 @@ impl Answer {
         }
         Body::from_stream(self.pieces().map(|piece| piece.map(|piece| piece.bytes)))
     }
+}
+
+/// The end of an answer that was not read.
+fn unread() -> Problem {
+    Problem::new(http::StatusCode::REQUEST_TIMEOUT, "SDB407", "the answer was ended: it was not read for too long")
 }
 
 /// The rows of a statement as they arrive; up to `buffer` bytes they are sent whole. In a transaction, it is committed
@@ -148,29 +153,38 @@ pub async fn answer(
     Ok(Answer { first, rows: None, rest: Some(rest) })
 }
 
-/// Sends the rest of an answer. A client that takes nothing for too long keeps no connection to the database.
+/// Sends the rest of an answer. A client that takes nothing for too long keeps no connection to the database, and none
+/// keeps it for what has left it.
 async fn send(mut running: Running, sender: mpsc::Sender<Result<Piece, Problem>>) {
-    while !running.done {
+    let stall = running.lease.stall();
+    loop {
         let more = tokio::select! {
             more = running.more(PIECE) => more,
             () = sender.closed() => return,
         };
-        let problem = more.as_ref().err().map(|problem| problem.code.clone());
-        let piece = more.map(|()| running.piece());
-        match tokio::time::timeout(running.lease.stall(), sender.send(piece)).await {
+        let piece = match more {
+            Ok(()) if running.done => {
+                let last = running.piece();
+                drop(running);
+                let _ = tokio::time::timeout(stall, sender.send(Ok(last))).await;
+                return;
+            }
+            Ok(()) => running.piece(),
+            Err(problem) => {
+                tracing::warn!(code = problem.code, "an answer ended early");
+                drop(running);
+                let _ = tokio::time::timeout(stall, sender.send(Err(problem))).await;
+                return;
+            }
+        };
+        match tokio::time::timeout(stall, sender.send(Ok(piece))).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) => {
-                tracing::warn!(
-                    caller = &*running.lease.caller().name,
-                    "an answer that its client does not read was ended"
-                );
+                let caller = &*running.lease.caller().name;
+                tracing::warn!(caller, "an answer that its client does not read was ended");
                 return;
             }
-        }
-        if let Some(code) = problem {
-            tracing::warn!(code, "an answer ended early");
-            return;
         }
     }
 }

@@ -173,7 +173,7 @@ async fn in_time<T>(login: impl Future<Output = Result<T, tokio_postgres::Error>
                 .map_or_else(|| sources(&error), |db| format!("{} ({})", db.message(), db.code().code()));
             tracing::warn!(cause, "the database refused a connection, or could not be reached");
             // The server answers, but not to this caller's role.
-            let role = error.as_db_error().is_some_and(|db| ["22023", "42501"].contains(&db.code().code()));
+            let role = error.as_db_error().is_some_and(|db| ["22023", "42501", "42704"].contains(&db.code().code()));
             Err(if role { forbidden_role() } else { down() })
         }
         Err(_) => {

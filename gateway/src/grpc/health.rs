@@ -8,7 +8,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::serve::App;
 
-/// How often the state is looked at.
+/// How soon the end is noticed; a schema that is known, at once.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The server as a whole, and its service.
 const NAMES: [&str; 2] = ["", "servicedb.data.v1.Data"];
@@ -21,14 +21,14 @@ pub(super) async fn report(reporter: HealthReporter, app: Arc<App>) {
             reporter.set_service_status(name, status).await;
         }
     };
-    let mut told = None;
+    let (mut told, mut looks) = (None, app.current.looks());
     while !app.is_ending() {
         let serving = app.current.is_known();
         if told != Some(serving) {
             set(if serving { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
             told = Some(serving);
         }
-        tokio::time::sleep(INTERVAL).await;
+        let _ = tokio::time::timeout(INTERVAL, looks.changed()).await;
     }
     set(ServingStatus::NotServing).await;
     tokio::time::sleep(INTERVAL).await;

@@ -47,8 +47,9 @@ struct Shared {
 pub fn router(app: Arc<App>) -> Result<Router, tonic_reflection::server::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(health::report(reporter, Arc::clone(&app)));
-    let reflection =
-        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
     // The body is limited before it is decoded.
     let data = DataServer::new(Service::new(Arc::clone(&app))).max_decoding_message_size(usize::MAX);
     Ok(Router::new()

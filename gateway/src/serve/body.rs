@@ -33,7 +33,7 @@ pub struct Received {
 impl Bodies {
     /// As the settings have it.
     pub fn new(limits: &Limits) -> Self {
-        let units = limits.bodies_bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
+        let units = limits.bodies_bytes.max(limits.body_bytes).div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
         Self { largest: limits.body_bytes, room: Arc::new(Semaphore::new(units)) }
     }
 

@@ -35,7 +35,7 @@ use crate::auth::Authenticator;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::current::Current;
-use crate::database::{Answer, Caller, Connector, Pool, Session};
+use crate::database::{Answer, Caller, Pool, Session};
 use crate::problem::Problem;
 
 /// What all requests share.
@@ -46,8 +46,6 @@ pub struct App {
     pub current: Arc<Current>,
     /// The connections.
     pub pool: Arc<Pool>,
-    /// Makes connections.
-    pub connector: Connector,
     /// Who may call.
     pub auth: Authenticator,
     /// The bodies of requests.

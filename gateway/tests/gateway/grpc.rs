@@ -10,6 +10,7 @@ use servicedb_gateway::grpc::proto::{
     CountMode, CreateDocumentRequest, DeleteDocumentRequest, Document, GetDocumentRequest, Isolation,
     ListDocumentsRequest, Query, RollbackTransactionRequest, StreamDocumentsRequest, UpdateDocumentRequest, query,
 };
+use tonic::codegen::Service;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -326,6 +327,18 @@ async fn transactions_streams_health_and_reflection() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
+    // REST by HTTP/2, on the same connection.
+    let request = http::Request::get(format!("{}/api/db/actors/1", gateway.url.replace("http://", "https://")))
+        .header("authorization", format!("Bearer {}", gateway.token("shop/app")))
+        .body(tonic::body::Body::empty())
+        .expect("a request");
+    let mut plain = channel.clone();
+    std::future::poll_fn(|context| plain.poll_ready(context)).await.expect("a connection");
+    let answer = plain.call(request).await.expect("an answer");
+    assert_eq!((answer.status(), answer.version()), (http::StatusCode::OK, http::Version::HTTP_2));
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body").to_bytes();
+    assert_eq!(serde_json::from_slice::<Value>(&body).expect("JSON"), json!({"id": 1, "name": "Ryu"}));
+
     let mut health = HealthClient::new(channel.clone());
     for service in ["", "servicedb.data.v1.Data"] {
         let status =
@@ -342,5 +355,7 @@ async fn transactions_streams_health_and_reflection() {
     let answers = ServerReflectionClient::new(channel).server_reflection_info(futures::stream::iter([request])).await;
     let answer = answers.expect("an answer").into_inner().try_next().await.expect("an answer").expect("one");
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else { panic!("{answer:?}") };
-    assert!(list.service.iter().any(|service| service.name == "servicedb.data.v1.Data"), "{list:?}");
+    for name in ["servicedb.data.v1.Data", "grpc.health.v1.Health"] {
+        assert!(list.service.iter().any(|service| service.name == name), "{name}: {list:?}");
+    }
 }

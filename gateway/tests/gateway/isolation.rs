@@ -50,8 +50,8 @@ async fn what_functions_and_triggers_leave_is_gone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_whose_role_cannot_be_taken_harms_no_other() {
     let gateway = Gateway::start("ghosts", SCHEMA, json!({})).await;
-    for _ in 0..8 {
-        let ghost = gateway.send(&gateway.token("shop/ghost"), "GET", "/actors", &[], None).await;
+    for account in ["shop/ghost", "shop/missing"].repeat(6) {
+        let ghost = gateway.send(&gateway.token(account), "GET", "/actors", &[], None).await;
         assert_eq!((ghost.status, ghost.json()["code"].as_str()), (503, Some("SDB305")), "{ghost:?}");
     }
     assert!(gateway.metrics().await.contains("servicedb_gateway_breaker_open 0"));

@@ -222,6 +222,7 @@ impl Gateway {
                     {"serviceAccount": "shop/app", "role": format!("{name}_app")},
                     {"serviceAccount": "shop/reader", "role": format!("{name}_reader")},
                     {"serviceAccount": "shop/ghost", "role": "postgres"},
+                    {"serviceAccount": "shop/missing", "role": "no role of this server"},
                 ],
             },
         });
