@@ -14,14 +14,20 @@ pub fn of(folder: &Path) -> Option<Lineage> {
     serde_json::from_slice(&std::fs::read(folder.join(MARK)).ok()?).ok()
 }
 
-/// The timeline that the last restore in place began, for a data directory: one of an earlier timeline is of the state
-/// that was left. None where a major upgrade began another database since: its first timeline is 1.
-pub fn branch(desired: &Desired, folder: &Path) -> Option<u32> {
-    // The agents' document has the upgrade only once the operator knows its result.
-    let upgrades = [desired.lineage.as_deref().cloned(), of(folder)];
-    let began = upgrades.into_iter().flatten().map(|lineage| lineage.at).max();
+/// The timeline that the last restore in place began, for a data directory with this system identifier: one of an
+/// earlier timeline is of the state that was left. None where that restore was of another database, before a major
+/// upgrade or the way back: the first timeline of an upgraded one is 1.
+pub fn branch(desired: &Desired, folder: &Path, identifier: Option<&str>) -> Option<u32> {
     let branch = desired.branch.as_ref()?;
-    began.is_none_or(|began| began < branch.at).then_some(branch.timeline)
+    let is_of_it = match (branch.system_identifier.as_deref(), identifier) {
+        (Some(of), Some(own)) => of == own,
+        // A restore before agents reported it. The agents' document has an upgrade only once the operator knows its result.
+        _ => {
+            let upgrades = [desired.lineage.as_deref().cloned(), of(folder)];
+            upgrades.into_iter().flatten().all(|lineage| lineage.at < branch.at)
+        }
+    };
+    is_of_it.then_some(branch.timeline)
 }
 
 #[cfg(test)]
@@ -42,16 +48,28 @@ mod tests {
             kept_by: Some("chat-db-0".into()),
         };
         let at = "2026-11-29T12:00:00Z".parse().expect("a time");
-        let restored = Branch { id: "r".into(), timeline: 4, left: 3, at };
+        let restored = Branch { id: "r".into(), timeline: 4, left: 3, at, system_identifier: None };
         let restored = Desired { branch: Some(restored), ..Desired::sample() };
         let upgraded = |hour| Desired { lineage: Some(Box::new(lineage(hour))), ..restored.clone() };
-        assert_eq!(branch(&Desired::sample(), &folder), None);
-        assert_eq!(branch(&restored, &folder), Some(4));
-        assert_eq!(branch(&upgraded(13), &folder), None, "the upgraded database begins with the timeline 1");
-        assert_eq!(branch(&upgraded(11), &folder), Some(4), "it was restored since");
+        let own = Some("8");
+        assert_eq!(branch(&Desired::sample(), &folder, own), None);
+        assert_eq!(branch(&restored, &folder, own), Some(4));
+        assert_eq!(branch(&upgraded(13), &folder, own), None, "the upgraded database begins with the timeline 1");
+        assert_eq!(branch(&upgraded(11), &folder, own), Some(4), "it was restored since");
         // The operator does not know of the upgrade yet.
         std::fs::write(folder.join(MARK), serde_json::to_vec(&lineage(13)).expect("a mark")).expect("a file");
-        assert_eq!(branch(&restored, &folder), None);
+        assert_eq!(branch(&restored, &folder, own), None);
+        // Where it is known of which database it was, no clock decides.
+        let known = |of: &str| {
+            let mut known = upgraded(13);
+            if let Some(branch) = &mut known.branch {
+                branch.system_identifier = Some(of.to_owned());
+            }
+            known
+        };
+        assert_eq!(branch(&known("8"), &folder, own), Some(4));
+        assert_eq!(branch(&known("7"), &folder, own), None);
+        assert_eq!(branch(&known("7"), &folder, Some("7")), Some(4), "the former database, after the way back");
         std::fs::remove_dir_all(folder).expect("a folder");
     }
 }

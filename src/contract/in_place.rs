@@ -54,6 +54,10 @@ pub struct Branch {
     pub left: u32,
     /// When it was left.
     pub at: Timestamp,
+    /// The system identifier of the database: a major upgrade begins another one, with other timelines. Absent if it is
+    /// not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
 }
 
 /// An agent's part in a restore in place.
@@ -93,6 +97,9 @@ pub struct Switched {
     pub left: u32,
     /// The first timeline of the restored one.
     pub timeline: u32,
+    /// The system identifier of both; absent from an agent that did not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
 }
 
 /// A restored folder, as the file in it describes it, too.

@@ -40,6 +40,18 @@ impl Cron {
     pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
         self.0.find_next(MakeTimestamp(time)).ok().map(|zoned| zoned.timestamp())
     }
+
+    /// The same, where a time of day that the clocks repeat counts once: the first time.
+    pub fn once_after(&self, mut time: Timestamp) -> Option<Timestamp> {
+        loop {
+            let zoned = self.0.find_next(MakeTimestamp(time)).ok()?;
+            let first = zoned.datetime().to_zoned(zoned.time_zone().clone()).ok()?;
+            time = zoned.timestamp();
+            if first.timestamp() == time {
+                return Some(time);
+            }
+        }
+    }
 }
 
 /// A value that depends on the resource with this uid, so that not all of an installation start at once.

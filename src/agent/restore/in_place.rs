@@ -125,7 +125,7 @@ pub async fn settle(
                 return Ok(Start::Usual);
             }
             Part::None => {
-                set_left_aside(lineage::branch(&current, Path::new(PGDATA)))?;
+                set_left_aside(&current)?;
                 return Ok(Start::Usual);
             }
         }
@@ -136,11 +136,15 @@ pub async fn settle(
 
 /// Sets a data directory of a state that a restore in place has left aside: it is in the archive, and Patroni would try
 /// to continue with it. It is removed as one that was replaced by a clone (`agent::aside`).
-fn set_left_aside(branch: Option<u32>) -> std::io::Result<()> {
+fn set_left_aside(current: &Desired) -> std::io::Result<()> {
     let folder = Path::new(PGDATA);
-    let Some(branch) = branch.filter(|_| folder.exists()) else { return Ok(()) };
+    if current.branch.is_none() || !folder.exists() {
+        return Ok(());
+    }
     match control::read(folder) {
-        Ok(control) if control.timeline < branch => {
+        Ok(control) => {
+            let branch = lineage::branch(current, folder, Some(&control.system_identifier));
+            let Some(branch) = branch.filter(|branch| control.timeline < *branch) else { return Ok(()) };
             tracing::warn!(
                 timeline = control.timeline,
                 "setting the data directory aside: it is of the state before the last restore in place, which began \
@@ -154,7 +158,6 @@ fn set_left_aside(branch: Option<u32>) -> std::io::Result<()> {
             }
             files::rename(folder, kept)
         }
-        Ok(_) => Ok(()),
         Err(problem) => {
             tracing::warn!(problem, "the timeline of the data directory is unknown");
             Ok(())
@@ -176,7 +179,12 @@ fn switch(id: &str) -> Result<Switched, String> {
     };
     let control = control::read(current)?;
     check_left(&control, mark.prepared.timeline, waiting(current).map_err(|error| format!("pg_wal: {error}"))?)?;
-    let switched = Switched { at: Timestamp::now(), left: control.timeline, timeline: mark.prepared.timeline };
+    let switched = Switched {
+        at: Timestamp::now(),
+        left: control.timeline,
+        timeline: mark.prepared.timeline,
+        system_identifier: Some(control.system_identifier),
+    };
     mark.switched = Some(switched.clone());
     write_mark(restored, &mark).map_err(|error| format!("{PGDATA_RESTORED}: {error}"))?;
     renameat2(AT_FDCWD, restored, AT_FDCWD, current, RenameFlags::RENAME_EXCHANGE)
@@ -252,11 +260,15 @@ fn report(reporter: &Reporter, id: &str, state: InPlaceState) {
 /// Resolves when PostgreSQL of this pod has to stop for a restore in place.
 pub async fn must_stop(pod: String, mut state: DesiredState, reporter: Reporter) {
     // Of a state that was left, if the branch that holds began later: this instance was away.
-    let timeline = control::read(Path::new(PGDATA)).ok().map(|control| control.timeline);
+    let control = control::read(Path::new(PGDATA)).ok();
+    let is_left = |current: &Desired| {
+        let Some(control) = &control else { return false };
+        let branch = lineage::branch(current, Path::new(PGDATA), Some(&control.system_identifier));
+        branch.is_some_and(|branch| control.timeline < branch)
+    };
     loop {
         let current = desired::first(&mut state).await;
-        let branch = lineage::branch(&current, Path::new(PGDATA));
-        if timeline.zip(branch).is_some_and(|(timeline, branch)| timeline < branch) && current.in_place.is_none() {
+        if current.in_place.is_none() && is_left(&current) {
             return;
         }
         match part(current.in_place.as_ref(), &pod) {

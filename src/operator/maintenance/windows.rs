@@ -54,7 +54,7 @@ impl Windows {
         self.0
             .iter()
             .filter_map(|(cron, lasts)| {
-                let from = cron.after(now.checked_sub(*lasts).ok()?)?;
+                let from = cron.once_after(now.checked_sub(*lasts).ok()?)?;
                 (from <= now).then(|| Opening { from, until: from + *lasts })
             })
             .max_by_key(|opening| opening.until)
@@ -62,7 +62,7 @@ impl Windows {
 
     /// When the next window opens.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
-        self.0.iter().filter_map(|(cron, _)| cron.after(now)).min()
+        self.0.iter().filter_map(|(cron, _)| cron.once_after(now)).min()
     }
 
     /// The length of the longest one.
@@ -76,7 +76,7 @@ impl Windows {
         for (index, (cron, lasts)) in self.0.iter().enumerate() {
             let mut at = Timestamp::from_second(COMPARED_FROM).unwrap_or_default();
             for _ in 0..COMPARED {
-                let Some(from) = cron.after(at) else { break };
+                let Some(from) = cron.once_after(at) else { break };
                 openings.push((Opening { from, until: from + *lasts }, index));
                 at = from;
                 if let [.., (before, one), (now, other)] = openings.as_slice()
@@ -148,9 +148,19 @@ mod tests {
         let openings: Vec<_> = (0..180)
             .filter_map(|minute| windows.open_at(at("2026-10-24T23:30:00Z") + SignedDuration::from_mins(minute)))
             .collect();
-        assert!(!openings.is_empty());
+        let once: std::collections::BTreeSet<_> = openings.iter().collect();
+        assert_eq!(once.len(), 1, "{once:?}");
         let spring = windows.next_after(at("2026-03-28T12:00:00Z")).expect("an opening");
         assert!(spring < at("2026-03-30T01:00:00Z"), "{spring}");
+    }
+
+    #[test]
+    fn a_window_in_the_hour_that_the_clocks_repeat_does_not_overlap_itself() {
+        let windows = windows(&[window("0 2 * * SUN", 120, Some("Europe/Berlin"))]).expect("a usual window");
+        let opening = Opening { from: at("2026-10-25T00:00:00Z"), until: at("2026-10-25T02:00:00Z") };
+        assert_eq!(windows.open_at(at("2026-10-25T01:30:00Z")), Some(opening));
+        assert_eq!(windows.open_at(at("2026-10-25T02:30:00Z")), None, "it is open as long as ever");
+        assert_eq!(windows.next_after(at("2026-10-25T00:00:00Z")), Some(at("2026-11-01T01:00:00Z")));
     }
 
     #[test]

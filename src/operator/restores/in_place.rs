@@ -90,6 +90,7 @@ fn recorded(left: &LeftTimeline) -> Option<Branch> {
         timeline: u32::try_from(left.continued_as).ok()?,
         left: u32::try_from(left.timeline).ok()?,
         at: left.left_at.0,
+        system_identifier: None,
     })
 }
 
@@ -265,8 +266,10 @@ fn stuck(current: &InPlace, has_switched: bool, since: SignedDuration) -> String
 /// The branch that a pod began.
 fn switched(pod: &DatabasePod) -> Option<Branch> {
     let reported = pod.report.as_ref()?.in_place.clone()?;
-    let InPlaceState::Switched(Switched { at, left, timeline }) = reported.state else { return None };
-    Some(Branch { id: reported.id, timeline, left, at: rounded_up(at) })
+    let InPlaceState::Switched(Switched { at, left, timeline, system_identifier }) = reported.state else {
+        return None;
+    };
+    Some(Branch { id: reported.id, timeline, left, at: rounded_up(at), system_identifier })
 }
 
 fn finish(known: &Known<'_>, state: &mut State, branch: Branch) {
@@ -415,7 +418,7 @@ mod tests {
     }
 
     fn switched_now(at: Timestamp) -> InPlaceState {
-        InPlaceState::Switched(Switched { at, left: 3, timeline: 4 })
+        InPlaceState::Switched(Switched { at, left: 3, timeline: 4, system_identifier: Some("7".into()) })
     }
 
     #[test]
@@ -441,6 +444,8 @@ mod tests {
             scene.result()
         );
         assert_eq!(scene.state.branch.as_ref().map(|branch| (branch.left, branch.timeline)), Some((3, 4)));
+        let of = scene.state.branch.as_ref().and_then(|branch| branch.system_identifier.as_deref());
+        assert_eq!(of, Some("7"), "an upgraded database has other timelines");
         assert_eq!((scene.state.left[0].timeline, scene.state.left[0].continued_as), (3, 4));
         assert!(scene.state.holds_migrations(scene.request.as_ref(), "goal"));
         assert!(!scene.state.holds_migrations(scene.request.as_ref(), "another goal"), "a changed source is applied");
