@@ -286,15 +286,20 @@ async fn the_ways_around_a_row_policy_are_told() {
         ALTER TABLE files INHERIT all_files";
     owner.client.batch_execute(more).await.expect("views and a parent");
     let grants = json!([{"tables": ["files"], "privileges": ["SELECT"], "rowPolicy": "NOT is_secret"},
+                        {"tables": ["files"], "columns": ["is_secret"], "privileges": ["UPDATE"]},
                         {"tables": ["outer_paths", "copied_paths", "all_files"], "privileges": ["SELECT"]}]);
     let clients = [custom("around-some", grants)];
     keep(&names, &clients).await;
     let notes = &keep(&names, &clients).await["around-some"].notes;
-    for told in ["public.outer_paths reads public.files", "public.copied_paths has a copy", "through public.all_files"]
-    {
+    for told in [
+        "public.outer_paths reads public.files",
+        "public.copied_paths has a copy",
+        "through public.all_files",
+        "UPDATE on public.files has no row policy",
+    ] {
         assert!(notes.iter().any(|note| note.contains(told)), "{told}: {notes:?}");
     }
-    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert_eq!(notes.len(), 4, "{notes:?}");
     // PostgreSQL copies into a table with row level security for its owner alone.
     let application = server().connect(&names.database, "postgres").await;
     application
@@ -448,6 +453,8 @@ async fn a_removed_client_that_cannot_be_dropped_yet_is_refused_and_keeps_nothin
         let login = names.client_login(&client.name, 1);
         superuser.client.batch_execute(&format!("CREATE ROLE {login} LOGIN")).await.expect("a login");
     }
+    let setting = format!("ALTER ROLE {} SET search_path = elsewhere", names.client_login("stuck-a", 1));
+    superuser.client.batch_execute(&setting).await.expect("a setting of a login for itself");
     owner.client.batch_execute("BEGIN; TABLE files").await.expect("a long transaction");
     let remove = async || {
         let kept = others(&superuser, &clients).await;
@@ -460,6 +467,9 @@ async fn a_removed_client_that_cannot_be_dropped_yet_is_refused_and_keeps_nothin
         names.client_prefix()
     );
     assert_eq!(query(&superuser, &left).await, ["stuck_db_c_stuck_a false", "stuck_db_c_stuck_a_a false"]);
+    let settings = "SELECT count(*) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+                    WHERE r.rolname = 'stuck_db_c_stuck_a_a'";
+    assert_eq!(query(&superuser, settings).await, ["0"], "the next one to have the login has none of its settings");
     owner.client.batch_execute("COMMIT").await.expect("its end");
     assert_eq!(remove().await, roles::Removal { again_in: None, is_complete: true });
     assert_eq!(query(&superuser, &left).await, [""; 0]);
