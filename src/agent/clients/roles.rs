@@ -228,7 +228,12 @@ async fn refuse(client: &Client, names: &PostgresNames, name: &str) -> Result<()
     let mut statements = String::from("BEGIN;");
     for login in logins(names, name) {
         if has_role(client, &login).await? {
-            statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&login));
+            // A login may set parameters for itself: whoever gets it next does not inherit them.
+            let (role, database) = (ident(&login), ident(&names.database));
+            statements += &format!(
+                "ALTER ROLE {role} NOLOGIN PASSWORD NULL; ALTER ROLE {role} RESET ALL;
+                 ALTER ROLE {role} IN DATABASE {database} RESET ALL;"
+            );
         }
     }
     let removed = "UPDATE servicedb.clients SET removed_at = pg_catalog.now() WHERE removed_at IS NULL AND client = ";
@@ -268,7 +273,10 @@ async fn drop_roles(client: &Client, socket: &str, names: &PostgresNames, name: 
             execute(client, &what, &format!("CREATE ROLE {nobody} NOLOGIN")).await?;
         }
         let tenant = ensure::connect_at(socket, &names.database).await?;
-        let leave = format!("BEGIN; REASSIGN OWNED BY {roles} TO {nobody}; DROP OWNED BY {roles}; COMMIT;");
+        // Who uses a table with a row policy of the client waits behind this.
+        let leave = format!(
+            "BEGIN; SET LOCAL lock_timeout = '1s'; REASSIGN OWNED BY {roles} TO {nobody}; DROP OWNED BY {roles}; COMMIT;"
+        );
         execute(&tenant.client, &what, &leave).await?;
         execute(client, &what, &format!("BEGIN; DROP OWNED BY {roles}; DROP ROLE {roles}; COMMIT;")).await?;
     }

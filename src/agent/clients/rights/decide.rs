@@ -94,7 +94,18 @@ fn notes(wanted: &Wanted, catalog: &Catalog) -> Vec<String> {
                 )
             });
         }
-        let is_limited = wanted.policies.contains_key(&(schema.clone(), name.clone()));
+        let limited = wanted.policies.get(&(schema.clone(), name.clone()));
+        if limited.is_some_and(|of| of.contains_key(&Privilege::Select) && !of.contains_key(&Privilege::Update))
+            && wanted.rights.iter().any(|right| {
+                right.schema == *schema && right.object == *name && right.privilege == Privilege::Update.as_str()
+            })
+        {
+            notes.push(format!(
+                "UPDATE on {schema}.{name} has no row policy, so it changes rows that the client cannot read, and may \
+                 make them readable"
+            ));
+        }
+        let is_limited = limited.is_some();
         for ancestor in &relation.ancestors {
             let (of, above) = ancestor;
             if is_limited && may(of, above) {

@@ -209,9 +209,14 @@ impl Databases<'_> {
     }
 }
 
-/// Whether an expression, or a right of the owner, is wrong: it is so again at the next try.
+/// Classes of errors that say nothing of the statement: a connection, a demotion, a conflict, a lock, a limit, an end of
+/// the server.
+const TRANSIENT: [&str; 8] = ["08", "25", "40", "53", "55", "57", "58", "XX"];
+
+/// Whether an expression, or a right of the owner, is wrong: it is so again at the next try. A constant in an expression
+/// is read by a function of its type, which may fail in any way.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| code.code().starts_with("42"))
+    error.code().is_some_and(|code| !TRANSIENT.iter().any(|class| code.code().starts_with(class)))
 }
 
 /// A client owns nothing, so it does not create large objects either.

@@ -13,6 +13,8 @@ use crate::postgres::{ident, literal};
 
 /// The policy that keeps all rows visible to roles that no declared row policy limits.
 pub const EVERYONE: &str = "servicedb_everyone";
+/// How long a change waits for the lock on a table: all who use the table wait behind it.
+const LOCK_TIMEOUT: &str = "'1s'";
 /// Commands that a row policy limits.
 const LIMITED: [Privilege; 4] = [Privilege::Select, Privilege::Insert, Privilege::Update, Privilege::Delete];
 
@@ -39,7 +41,8 @@ impl PolicyChange {
     pub fn transaction(&self, clients: &[&str], of_table: bool) -> String {
         let on = on(&self.table);
         let mut text = format!(
-            "BEGIN; SET LOCAL search_path = {}; LOCK TABLE ONLY {on} IN ACCESS EXCLUSIVE MODE;",
+            "BEGIN; SET LOCAL search_path = {}; SET LOCAL lock_timeout = {LOCK_TIMEOUT};
+             LOCK TABLE ONLY {on} IN ACCESS EXCLUSIVE MODE;",
             ident(&self.table.0)
         );
         if of_table {
