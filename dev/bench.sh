@@ -5,11 +5,21 @@
 #   bench.sh                 all, about twenty minutes, and half an hour for the faults
 #   bench.sh --no-outage     without the faults, the pooler and the backups
 #   bench.sh --backups       archiving, backup and restore alone: about fifteen minutes (local cluster only)
+#   bench.sh --gateway       the data gateway beside pgbench alone: five minutes (no cluster)
 #   bench.sh --trace         the phases of one database's start
 #   bench.sh --samples 1     a quick run
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
+# The ratios are of one build and one run; PostgreSQL is Debian's.
+gateway() {
+  mkdir -p "$DEV"
+  (cd "$ROOT" && cargo test --locked --release -p servicedb-gateway --test gateway -- --ignored --nocapture speed::) | tee "$DEV/gateway.md"
+}
+if [[ ${1:-} == --gateway ]]; then
+  gateway
+  exit
+fi
 of_a_release
 
 if ! command -v python3 >/dev/null; then
@@ -40,6 +50,7 @@ python3 bench/bench.py --image "$IMAGE_REPOSITORY/postgres:$IMAGE_TAG" --output 
 ((outage)) || exit 0
 ./pooler.sh
 [[ -n ${CONTEXT:-} ]] || backups
+gateway
 # A thousand migrations of each tool's layout, read beside Servicedb's own.
 (cd "$ROOT" && cargo test --quiet --release --test migrate -- --ignored --nocapture thousand_files)
 exec ./outage.sh

@@ -8,4 +8,4 @@ clients=$PWD/target/gateway-clients
 mkdir -p "$clients"
 cp dev/gateway/package.json dev/gateway/package-lock.json dev/gateway/postgrest.mjs "$clients/"
 (cd "$clients" && npm ci --no-audit --no-fund --ignore-scripts)
-GATEWAY_CLIENTS=$clients cargo test --locked -p servicedb-gateway --test gateway -- --include-ignored --nocapture --test-threads 4
+GATEWAY_CLIENTS=$clients cargo test --locked -p servicedb-gateway --test gateway -- --include-ignored --skip speed:: --nocapture --test-threads 4

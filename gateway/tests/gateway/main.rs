@@ -11,6 +11,7 @@ mod paths;
 mod random;
 mod reads;
 mod server;
+mod speed;
 mod tls;
 mod tokens;
 mod transactions;
