@@ -11,6 +11,8 @@ pub const BASE_PATH: &str = "/api/db";
 
 /// The key of the ConfigMap with the settings.
 pub const SETTINGS_KEY: &str = "gateway.yaml";
+/// The key of the same ConfigMap with the authorities of the gateway's certificate, PEM, for its callers.
+pub const AUTHORITIES_KEY: &str = "ca.crt";
 /// That ConfigMap as a folder.
 pub const SETTINGS_DIR: &str = "/etc/servicedb/gateway";
 /// A Secret as a folder: `ca.crt`, and `.crt` and `.key` of `server` (for callers) and `gateway` (for PostgreSQL).

@@ -75,10 +75,9 @@ fn description(resource: &ServiceDatabase, namespace: &str, name: &str) -> Strin
         text += &format!(
             "\nA first request, from here:\n  \
              kubectl -n {namespace} port-forward service/{gateway} 8443:{SERVICE_PORT} &\n  \
-             kubectl -n {namespace} get secret {secret} -o jsonpath='{{.data.ca\\.crt}}' | base64 -d > ca.crt\n  \
+             kubectl -n {namespace} get configmap {gateway} -o jsonpath='{{.data.ca\\.crt}}' > ca.crt\n  \
              curl --cacert ca.crt -H \"Authorization: Bearer $(kubectl servicedb -n {namespace} gateway {name} --token {client})\" https://{host}{BASE_PATH}/openapi.json\n",
             gateway = names.gateway(),
-            secret = names.gateway_tls_secret(),
         );
     }
     text

@@ -186,9 +186,10 @@ async fn removed(sandbox: &Sandbox) {
         ];
         let left: Vec<_> =
             left.into_iter().map(|it| it.map_err(|error| error.to_string())).collect::<Result<_, _>>()?;
-        let query = "SELECT count(*) FROM pg_roles WHERE rolname = 'servicedb_gateway'";
+        let query = "SELECT rolcanlogin, (SELECT count(*) FROM pg_auth_members WHERE member = r.oid)
+                     FROM pg_roles r WHERE rolname = 'servicedb_gateway'";
         let roles = psql(sandbox, &sandbox.primary("shop").await, query).await;
-        if left.contains(&true) || roles != "0" { Err(format!("{left:?}, {roles} roles")) } else { Ok(()) }
+        if left.contains(&true) || roles != "f|0" { Err(format!("{left:?}, its role: {roles}")) } else { Ok(()) }
     })
     .await;
     assert!(sandbox.get("shop").await.status.is_some_and(|status| status.gateway.is_none()));

@@ -150,7 +150,8 @@ impl Metrics {
         }
         let summaries = groups.into_iter().map(|((collection, operation), mut times)| {
             times.sort_by(f64::total_cmp);
-            let at = |share: f64| rounded(times[((times.len() - 1) as f64 * share) as usize]);
+            // The nearest rank: at least this share is not above it.
+            let at = |share: f64| rounded(times[((times.len() as f64 * share).ceil() as usize).max(1) - 1]);
             json!({
                 "collection": collection, "operation_type": operation, "count": times.len(),
                 "mean_ms": rounded(times.iter().sum::<f64>() / times.len() as f64), "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99),

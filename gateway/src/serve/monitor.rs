@@ -41,7 +41,8 @@ pub async fn health(app: &App, caller: &Caller) -> Reply {
 /// Of the database and of the exposed collections. Sizes and estimates need no right on the rows.
 const STATS: &str = "\
 SELECT pg_catalog.json_build_object(
- 'database', (SELECT pg_catalog.json_build_object('name', d.datname, 'size_bytes', pg_catalog.pg_database_size(d.datid),
+ 'database', (SELECT pg_catalog.json_build_object('name', d.datname, 'size_bytes',
+   CASE WHEN pg_catalog.has_database_privilege(d.datid, 'CONNECT') THEN pg_catalog.pg_database_size(d.datid) END,
    'connections', d.numbackends, 'commits', d.xact_commit, 'rollbacks', d.xact_rollback, 'deadlocks', d.deadlocks,
    'rows_returned', d.tup_returned, 'rows_fetched', d.tup_fetched, 'rows_inserted', d.tup_inserted,
    'rows_updated', d.tup_updated, 'rows_deleted', d.tup_deleted,

@@ -278,6 +278,9 @@ pub(super) fn single<'a>(texts: &[&'a str]) -> Result<&'a str, Problem> {
     }
 }
 
+/// The SQLSTATE of a right that is missing.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
 /// `GET /{c}/{id}`
 ///
 /// # Errors
@@ -292,8 +295,13 @@ pub async fn item(
 ) -> Result<Reply, Problem> {
     let table = catalog.table(operation.schema(), collection)?;
     let query = pairs(&operation.query, bounds(&config.limits), |_| false)?.query;
-    let statement = sql::item(catalog, table, id, &query)?;
-    let found = exactly(session.lease().await?, &statement, config.limits.write_answer_bytes).await?;
+    let most = config.limits.write_answer_bytes;
+    let mut found = exactly(session.lease().await?, &sql::item(catalog, table, id, &query, true)?, most).await;
+    if !session.is_transaction() && found.as_ref().is_err_and(|problem| problem.code == INSUFFICIENT_PRIVILEGE) {
+        // A row's version needs the right to read all of its columns: without it there is no `ETag`.
+        found = exactly(session.lease().await?, &sql::item(catalog, table, id, &query, false)?, most).await;
+    }
+    let found = found?;
     let Some((text, version)) = found.rows.into_iter().next() else { return Err(no_such(collection)) };
     // The version is the row's: of what is embedded in it, it says nothing.
     let embeds = query.select.iter().any(|item| matches!(item, Item::Embed(_)));

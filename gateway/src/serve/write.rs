@@ -368,7 +368,7 @@ async fn exists(
         return Ok(());
     }
     if versioned {
-        let statement = sql::item(write.catalog, write.table, id, &write.key_query())?;
+        let statement = sql::item(write.catalog, write.table, id, &write.key_query(), true)?;
         if !exactly(session.lease().await?, &statement, write.config.limits.write_answer_bytes).await?.rows.is_empty() {
             return Err(changed());
         }

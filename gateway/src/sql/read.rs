@@ -76,17 +76,23 @@ pub fn rows(catalog: &Catalog, table: &Table, query: &Query, form: Form) -> Resu
     Ok(builder.finish(sql, columns))
 }
 
-/// The row with this key, and its version.
+/// The row with this key, and its version, if it is asked for and there is one.
 ///
 /// # Errors
 /// If the query names what is not there, or the id does not fit the key.
-pub fn item(catalog: &Catalog, table: &Table, id: &[String], query: &Query) -> Result<Statement, Problem> {
+pub fn item(
+    catalog: &Catalog,
+    table: &Table,
+    id: &[String],
+    query: &Query,
+    versioned: bool,
+) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
     let mut parts = builder.parts(table, "t0", query)?;
     parts.without_groups()?;
     let key = builder.key(table, "t0", id)?;
     parts.conditions.extend(key);
-    let version = if table.has_versions() { "t0.xmin::pg_catalog.text" } else { "NULL::pg_catalog.text" };
+    let version = if versioned && table.has_versions() { "t0.xmin::pg_catalog.text" } else { "NULL::pg_catalog.text" };
     let sql = format!(
         "SELECT {}, {version} FROM {} AS t0{} CROSS JOIN LATERAL (SELECT {}) AS r{}",
         Form::Json.of("r"),

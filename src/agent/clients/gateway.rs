@@ -1,7 +1,6 @@
 //! The login of the data gateway: it has no rights of its own, and may become the roles of the clients that call it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tokio_postgres::Client;
 
@@ -15,14 +14,12 @@ use crate::postgres::ident;
 const WHAT: &str = "the gateway's login";
 const ROLE: &str = PostgresNames::GATEWAY;
 const LEDGER: &str = PostgresNames::LEDGER_SCHEMA;
-/// How long the end of its sessions is waited for.
-const END: Duration = Duration::from_secs(2);
-/// Interval between two looks.
-const POLL: Duration = Duration::from_millis(50);
 
-/// Keeps the login as declared; without a gateway, that there is none. Nothing is written that is so already.
+/// Keeps the login as declared; without a gateway, one that cannot log in and has no rights. Nothing is written that is
+/// so already.
 ///
-/// The roles of clients exist before. Rights, roles and memberships are catalogs: nothing of the tenant runs.
+/// The roles of clients exist before. Rights, roles and memberships are catalogs: nothing of the tenant runs. The role
+/// itself stays, as the pooler's: what somebody has made it the owner of is not the gateway's to remove.
 ///
 /// # Errors
 /// If the server refuses.
@@ -34,29 +31,18 @@ pub async fn keep(
 ) -> Result<(), EnsureError> {
     let exists = has_role(client, ROLE).await?;
     let Some(gateway) = gateway else {
-        return if exists { remove(client, socket, names).await } else { Ok(()) };
+        return if exists { refuse(client, socket, names).await } else { Ok(()) };
     };
     let mut wanted: BTreeSet<String> = clients.iter().map(|client| names.client(&client.name)).collect();
     if gateway.shared {
         wanted.insert(names.app());
     }
-    let found = memberships(client).await?;
-    let (mut kept, mut statements) = (BTreeSet::new(), String::new());
-    for Membership { role, is_exact } in found {
-        if !wanted.contains(&role) {
-            statements += &format!("REVOKE {} FROM {ROLE};", ident(&role));
-        } else if is_exact {
-            kept.insert(role);
-        }
-    }
+    let (mut statements, kept) = revocations(&memberships(client).await?, &wanted);
+    let loses = !statements.is_empty();
     for role in wanted.difference(&kept) {
         statements += &format!("GRANT {} TO {ROLE} WITH ADMIN FALSE, INHERIT FALSE, SET TRUE;", ident(role));
     }
-    let is_login = is_login(client, names).await?;
-    if is_login && statements.is_empty() {
-        return Ok(());
-    }
-    if !is_login {
+    if !is_login(client, names).await? {
         // The role without a login first: nobody logs in before it is as it has to be.
         let create = if exists { String::new() } else { format!("CREATE ROLE {ROLE} NOLOGIN;") };
         let database = ident(&names.database);
@@ -72,35 +58,66 @@ pub async fn keep(
             ),
         )
         .await?;
-        show_ledger(socket, names).await?;
         statements += &format!("ALTER ROLE {ROLE} LOGIN;");
     }
-    execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await
+    show_ledger(socket, names).await?;
+    if !statements.is_empty() {
+        execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await?;
+    }
+    // A session that has become a role stays it. The gateway connects again.
+    if loses { end_sessions(client).await } else { Ok(()) }
 }
 
-/// A role that the login is a member of.
+/// A membership of the login in another role, or of another role in the login.
 struct Membership {
     role: String,
-    /// Whether it may become the role, and has none of its rights before.
+    member: String,
+    grantor: String,
+    /// Whether it is one as the gateway has: it may become the role, has none of its rights before, and a superuser
+    /// granted it.
     is_exact: bool,
 }
 
+/// The statements that revoke what is not wanted, each from who granted it; and the roles whose membership is as it has
+/// to be.
+fn revocations(found: &[Membership], wanted: &BTreeSet<String>) -> (String, BTreeSet<String>) {
+    let (mut statements, mut kept) = (String::new(), BTreeSet::new());
+    for Membership { role, member, grantor, is_exact } in found {
+        if member == ROLE && *is_exact && wanted.contains(role) {
+            kept.insert(role.clone());
+        } else {
+            let (role, member, grantor) = (ident(role), ident(member), ident(grantor));
+            statements += &format!("REVOKE {role} FROM {member} GRANTED BY {grantor} CASCADE;");
+        }
+    }
+    (statements, kept)
+}
+
 async fn memberships(client: &Client) -> Result<Vec<Membership>, EnsureError> {
-    let query =
-        "SELECT g.rolname::text, pg_catalog.bool_and(m.set_option AND NOT m.inherit_option AND NOT m.admin_option)
+    let query = "SELECT g.rolname::text, r.rolname::text, b.rolname::text,
+                        m.set_option AND NOT m.inherit_option AND NOT m.admin_option AND b.oid = 10
                  FROM pg_catalog.pg_auth_members m
                  JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
                  JOIN pg_catalog.pg_roles r ON r.oid = m.member
-                 WHERE r.rolname = $1 GROUP BY g.rolname";
-    let read = |row: &tokio_postgres::Row| Ok(Membership { role: row.try_get(0)?, is_exact: row.try_get(1)? });
+                 JOIN pg_catalog.pg_roles b ON b.oid = m.grantor
+                 WHERE $1 IN (g.rolname, r.rolname)";
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Membership {
+            role: row.try_get(0)?,
+            member: row.try_get(1)?,
+            grantor: row.try_get(2)?,
+            is_exact: row.try_get(3)?,
+        })
+    };
     let rows = client.query(query, &[&ROLE]).await;
     rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
 }
 
-/// Whether the login is as it has to be, in the server: without a password, an attribute or a setting.
+/// Whether the login is as it has to be, in the server: without a password, an attribute, a limit or a setting.
 async fn is_login(client: &Client, names: &PostgresNames) -> Result<bool, EnsureError> {
     let query = "SELECT r.rolcanlogin AND NOT (r.rolinherit OR r.rolsuper OR r.rolcreatedb OR r.rolcreaterole
                             OR r.rolreplication OR r.rolbypassrls OR r.rolpassword IS NOT NULL)
+                        AND r.rolconnlimit = -1 AND COALESCE(r.rolvaliduntil = 'infinity', true)
                         AND pg_catalog.has_database_privilege(r.oid, $2, 'CONNECT')
                         AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid)
                  FROM pg_catalog.pg_authid r WHERE r.rolname = $1";
@@ -111,11 +128,20 @@ async fn is_login(client: &Client, names: &PostgresNames) -> Result<bool, Ensure
 /// Lets the gateway show the ledger of the migrations.
 async fn show_ledger(socket: &str, names: &PostgresNames) -> Result<(), EnsureError> {
     let tenant = ensure::connect_at(socket, &names.database).await?;
-    let owner = ident(&names.owner());
-    let query = "SELECT pg_catalog.to_regclass($1) IS NOT NULL";
+    let query = "SELECT pg_catalog.has_schema_privilege($1, $2, 'USAGE') AND EXISTS (
+                            SELECT FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
+                            WHERE d.defaclnamespace = pg_catalog.to_regnamespace($2) AND d.defaclobjtype = 'r'
+                              AND a.grantee = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)),
+                        c.oid IS NOT NULL, COALESCE(pg_catalog.has_table_privilege($1, c.oid, 'SELECT'), true)
+                 FROM (SELECT pg_catalog.to_regclass($3) AS oid) c";
     let table = format!("{LEDGER}.migrations");
-    let exists: bool =
-        tenant.client.query_one(query, &[&table]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    let row = tenant.client.query_one(query, &[&ROLE, &LEDGER, &table]).await.map_err(failed)?;
+    let read = |at| row.try_get::<_, bool>(at).map_err(failed);
+    let (in_schema, exists, may_read) = (read(0)?, read(1)?, read(2)?);
+    if in_schema && may_read {
+        return Ok(());
+    }
+    let owner = ident(&names.owner());
     let existing = if exists { format!("GRANT SELECT ON {table} TO {ROLE};") } else { String::new() };
     let statements = format!(
         "BEGIN; GRANT USAGE ON SCHEMA {LEDGER} TO {ROLE};
@@ -125,25 +151,66 @@ async fn show_ledger(socket: &str, names: &PostgresNames) -> Result<(), EnsureEr
     execute(&tenant.client, WHAT, &statements).await
 }
 
-/// Refuses further logins, ends the sessions, and removes the role.
-async fn remove(client: &Client, socket: &str, names: &PostgresNames) -> Result<(), EnsureError> {
-    execute(client, WHAT, &format!("ALTER ROLE {ROLE} NOLOGIN PASSWORD NULL;")).await?;
-    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = $1";
-    let deadline = tokio::time::Instant::now() + END;
-    while !client.query(query, &[&ROLE]).await.map_err(failed)?.is_empty() {
-        if tokio::time::Instant::now() > deadline {
-            return Err(EnsureError::TooLong { what: WHAT.to_owned() });
-        }
-        tokio::time::sleep(POLL).await;
+/// Refuses further logins, takes the memberships back, and ends the sessions.
+async fn refuse(client: &Client, socket: &str, names: &PostgresNames) -> Result<(), EnsureError> {
+    let (revoke, _) = revocations(&memberships(client).await?, &BTreeSet::new());
+    let query = "SELECT rolcanlogin OR rolpassword IS NOT NULL FROM pg_catalog.pg_authid WHERE rolname = $1";
+    let is_open: bool = client.query_one(query, &[&ROLE]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if !is_open && revoke.is_empty() {
+        return Ok(());
     }
-    // It owns nothing: a session becomes a caller's role before its first statement.
+    let database = ident(&names.database);
+    execute(
+        client,
+        WHAT,
+        &format!(
+            "BEGIN; ALTER ROLE {ROLE} NOLOGIN PASSWORD NULL; {revoke} REVOKE ALL ON DATABASE {database} FROM {ROLE};
+             COMMIT;"
+        ),
+    )
+    .await?;
     let tenant = ensure::connect_at(socket, &names.database).await?;
-    execute(&tenant.client, WHAT, &format!("DROP OWNED BY {ROLE};")).await?;
-    execute(client, WHAT, &format!("BEGIN; DROP OWNED BY {ROLE}; DROP ROLE {ROLE}; COMMIT;")).await?;
-    tracing::info!("the data gateway is no longer declared: its login is removed");
-    Ok(())
+    let owner = ident(&names.owner());
+    let statements = format!(
+        "BEGIN; ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {LEDGER} REVOKE ALL ON TABLES FROM {ROLE};
+         REVOKE ALL ON ALL TABLES IN SCHEMA {LEDGER} FROM {ROLE}; REVOKE ALL ON SCHEMA {LEDGER} FROM {ROLE}; COMMIT;"
+    );
+    execute(&tenant.client, WHAT, &statements).await?;
+    tracing::info!("the data gateway is no longer declared: its login is refused");
+    end_sessions(client).await
+}
+
+async fn end_sessions(client: &Client) -> Result<(), EnsureError> {
+    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = $1";
+    client.query(query, &[&ROLE]).await.map(drop).map_err(failed)
 }
 
 fn failed(source: tokio_postgres::Error) -> EnsureError {
     EnsureError::Statement { what: WHAT.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_grant_is_revoked_from_who_gave_it() {
+        let membership = |role: &str, member: &str, grantor: &str, is_exact| Membership {
+            role: role.into(),
+            member: member.into(),
+            grantor: grantor.into(),
+            is_exact,
+        };
+        let found = [
+            membership("shop_app", ROLE, "postgres", true),
+            membership("shop_app", ROLE, "other", false),
+            membership("shop_owner", ROLE, "postgres", true),
+            membership(ROLE, "shop_a", "postgres", false),
+        ];
+        let (statements, kept) = revocations(&found, &BTreeSet::from(["shop_app".to_owned()]));
+        assert_eq!(kept, BTreeSet::from(["shop_app".to_owned()]));
+        assert_eq!(statements.matches("REVOKE").count(), 3, "{statements}");
+        assert!(statements.contains(r#"FROM "servicedb_gateway" GRANTED BY "other""#), "{statements}");
+        assert!(statements.contains(r#"REVOKE "servicedb_gateway" FROM "shop_a""#), "{statements}");
+    }
 }

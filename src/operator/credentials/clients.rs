@@ -59,7 +59,8 @@ pub async fn ensure(
     for (place, spec) in specs.into_iter().enumerate() {
         let is_turn = resync.is_none_or(|resync| turn(resync, place) == Turn::Record);
         let report = reports.iter().find(|report| report.name == spec.name());
-        let mut client = match recorded.iter().find(|client| is_of(client, spec)) {
+        let known = recorded.iter().find(|client| is_of(client, spec));
+        let mut client = match known {
             Some(client) => with_spec(client.clone(), spec),
             None => first(vault, database, spec, recorded, report).await?,
         };
@@ -71,7 +72,8 @@ pub async fn ensure(
             advance(&mut client, database, report, context.now());
         }
         let promoted = report.map_or(0, |report| report.generation);
-        ensure_pending(context, database, &client, promoted, unseen).await?;
+        // What was observed of a former client of this name was removed with it.
+        ensure_pending(context, database, &client, promoted, unseen || known.is_none()).await?;
         decided.push(client);
     }
     Ok(decided)

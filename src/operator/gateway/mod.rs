@@ -24,6 +24,8 @@ pub struct State {
     exists: bool,
     /// Who issues the tokens of its callers; none without a gateway, and where it is not known.
     issuer: Option<String>,
+    /// The authorities of the database, PEM.
+    authorities: String,
     /// For status; none without a gateway.
     pub status: Option<GatewayStatus>,
     /// Why it does not serve; none if it does.
@@ -51,10 +53,12 @@ impl State {
             }
             return;
         };
-        failures.note(front::ensure(context, database, Front::Gateway, certified, now).await);
+        // A pod may wait for the Secret, which is not watched.
+        let doubted = certified || self.trouble.is_some();
+        failures.note(front::ensure(context, database, Front::Gateway, doubted, now).await);
         // Without the issuer there is no telling who may call; what serves serves on.
         let Some(issuer) = &self.issuer else { return };
-        let objects = plan::gateway::objects(database, spec, &context.options, issuer);
+        let objects = plan::gateway::objects(database, spec, &context.options, (issuer, &self.authorities));
         failures.apply_all(context, &database.owner, &objects).await;
     }
 }
@@ -81,20 +85,25 @@ pub async fn look(
         Ok(issuer) => (Some(issuer), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    let found = observe::pods(context, names, now).await?;
+    let found = observe::pods(context, names, spec.instances, now).await?;
     let status = GatewayStatus {
         instances: Some(format!("{}/{}", found.ready, spec.instances)),
         url: Some(format!("https://{}{BASE_PATH}", names.gateway_host())),
         audience: Some(audience(&names.namespace, &names.name)),
     };
-    let trouble = match unknown {
-        Some(why) => Some(format!("the issuer of the cluster's ServiceAccount tokens cannot be read: {why}")),
-        None => (found.ready == 0).then(|| {
+    let trouble = match (unknown, found.trouble) {
+        (Some(why), _) => Some(format!("the issuer of the cluster's ServiceAccount tokens cannot be read: {why}")),
+        (None, why) if found.ready == 0 => {
             let logs = || format!("kubectl logs deployment/{} may say why", names.gateway());
-            let why = found.trouble.unwrap_or_else(logs);
-            format!("the data gateway does not serve: 0/{} pods are ready; {why}", spec.instances)
-        }),
+            let why = why.unwrap_or_else(logs);
+            Some(format!("the data gateway does not serve: 0/{} pods are ready; {why}", spec.instances))
+        }
+        (None, Some(why)) => {
+            Some(format!("the data gateway serves, but not all of its pods as spec.gateway declares: {why}"))
+        }
+        (None, None) => None,
     };
     let trouble = trouble.map(|message| ConditionState::no(reason::GATEWAY_NOT_READY, message));
-    Ok(State { exists: true, issuer, status: Some(status), trouble })
+    let authorities = observed.authorities(&database.owner.uid).to_pem();
+    Ok(State { exists: true, issuer, authorities, status: Some(status), trouble })
 }

@@ -23,21 +23,23 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub struct Pods {
     /// How many are ready.
     pub ready: i32,
-    /// What keeps them from it, if none is.
+    /// What keeps one from it, if not all are ready with the present settings.
     pub trouble: Option<String>,
 }
 
-/// Reads the pods; each of them only if none is ready.
+/// Reads the pods; each of them only if not all are ready with the present settings.
 ///
 /// # Errors
 /// Errors of the API server.
-pub async fn pods(context: &Context, names: &Names, now: Timestamp) -> Result<Pods, Error> {
+pub async fn pods(context: &Context, names: &Names, wanted: i32, now: Timestamp) -> Result<Pods, Error> {
     let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &names.namespace);
-    let Some(status) = deployments.get_opt(&names.gateway()).await?.and_then(|deployment| deployment.status) else {
+    let Some(deployment) = deployments.get_opt(&names.gateway()).await? else { return Ok(Pods::default()) };
+    let (generation, Some(status)) = (deployment.metadata.generation, deployment.status) else {
         return Ok(Pods::default());
     };
     let ready = status.ready_replicas.unwrap_or_default();
-    if ready > 0 {
+    let is_current = status.observed_generation == generation && status.updated_replicas >= Some(wanted);
+    if ready >= wanted && is_current {
         return Ok(Pods { ready, trouble: None });
     }
     // A pod that cannot be created, such as for a quota.

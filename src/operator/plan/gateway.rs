@@ -10,7 +10,8 @@ use super::workload::{affinity_to_nodes, container_security, pod_metadata, pod_s
 use crate::api::names::{LABEL_NAME, PostgresNames};
 use crate::api::{ClientSpec, GatewaySpec};
 use crate::contract::gateway::{
-    GATEWAY_PORT, GRACE_SECONDS, METRICS_PORT, SERVICE_PORT, SETTINGS_DIR, SETTINGS_KEY, TLS_DIR, audience,
+    AUTHORITIES_KEY, GATEWAY_PORT, GRACE_SECONDS, METRICS_PORT, SERVICE_PORT, SETTINGS_DIR, SETTINGS_KEY, TLS_DIR,
+    audience,
 };
 use crate::contract::pod::POSTGRES_PORT;
 use crate::operator::apply::object::{Planned, short_hash};
@@ -21,6 +22,8 @@ use crate::operator::validate::Database;
 pub const COMPONENT: &str = "gateway";
 /// The name of the container.
 const CONTAINER: &str = "gateway";
+/// How long a caller's address that sends nothing is led to the same pod: Kubernetes' default.
+const AFFINITY_SECONDS: i32 = 10_800;
 const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 /// Label of a gateway's pod: the name of its Deployment.
 const LABEL_GATEWAY: &str = "servicedb.dev/gateway";
@@ -32,13 +35,21 @@ const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const KEYS: &str = "https://kubernetes.default.svc/openid/v1/jwks";
 
 /// The objects. `issuer` is who issues the tokens of callers.
-pub fn objects(database: &Database, spec: &GatewaySpec, options: &Options, issuer: &str) -> Vec<Planned> {
+///
+/// `authorities` are those of the database, PEM, for callers: in the ConfigMap, since whoever reads the Secret with the
+/// certificates has the gateway's own login.
+pub fn objects(
+    database: &Database,
+    spec: &GatewaySpec,
+    options: &Options,
+    (issuer, authorities): (&str, &str),
+) -> Vec<Planned> {
     let settings = settings(database, spec, issuer);
     vec![
         Planned::new::<ConfigMap>(
             &database.owner,
             database.names().gateway(),
-            json!({"data": {SETTINGS_KEY: settings}}),
+            json!({"data": {SETTINGS_KEY: settings, AUTHORITIES_KEY: authorities}}),
         ),
         service_account(database),
         policy(database, options),
@@ -156,7 +167,11 @@ fn service(database: &Database) -> Planned {
     Planned::new::<Service>(
         &database.owner,
         database.names().gateway(),
-        json!({"spec": {"type": "ClusterIP", "selector": selector(database), "ports": [port]}}),
+        // A caller's interactive transaction lives in one pod.
+        json!({"spec": {
+            "type": "ClusterIP", "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}, "selector": selector(database), "ports": [port],
+        }}),
     )
 }
 

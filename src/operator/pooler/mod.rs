@@ -56,7 +56,11 @@ impl State {
         }
         let objects = plan::pooler::objects(database, &context.options, self.hold.as_ref());
         failures.note(match database.pooler {
-            Some(_) => front::ensure(context, database, Front::Pooler, certified, now).await,
+            // A pod may wait for the Secret, which is not watched.
+            Some(_) => {
+                let doubted = certified || self.trouble.is_some();
+                front::ensure(context, database, Front::Pooler, doubted, now).await
+            }
             None => front::remove(context, database, Front::Pooler).await,
         });
         failures.apply_all(context, &database.owner, &objects).await;

@@ -223,3 +223,18 @@ async fn a_wrong_entry_is_an_invalid_spec() {
     assert!(world.message(kind::STALLED).contains("rowPolicy"), "{}", world.message(kind::STALLED));
     assert_eq!(desired(&world).clients.len(), 2, "the last valid declaration holds");
 }
+
+#[tokio::test]
+async fn one_that_is_removed_and_declared_again_has_new_credentials_at_once() {
+    let mut world = at_rest().await;
+    let with = world.resource().spec.clients;
+    let without: Vec<_> = with.iter().filter(|client| client.name() != "bot").cloned().collect();
+    for round in 0..3 {
+        set(&world, json!(without));
+        settle(&mut world).await;
+        assert!(!world.vault.content().kv.contains_key(&names().vault("dev").client_runtime("bot")), "round {round}");
+        set(&world, json!(with));
+        settle(&mut world).await;
+        assert_eq!(world.condition(kind::READY), "True Ready", "round {round}: {}", world.message(kind::READY));
+    }
+}

@@ -23,7 +23,7 @@ fn valid(spec: GatewaySpec) -> Database {
 }
 
 fn planned(spec: &GatewaySpec) -> Vec<crate::operator::apply::object::Planned> {
-    plan::gateway::objects(&valid(spec.clone()), spec, &options(), ISSUER)
+    plan::gateway::objects(&valid(spec.clone()), spec, &options(), (ISSUER, "the authorities"))
 }
 
 fn body(spec: &GatewaySpec, kind: &str) -> Value {
@@ -52,7 +52,7 @@ fn the_settings_name_each_client_with_its_role_and_no_secret() {
     let own = json!({"serviceAccountName": "auditor", "access": {"mode": "ReadOnly"}});
     *resource.spec.clients.last_mut().expect("a client") = serde_json::from_value(own).expect("a client");
     let database = validate(&resource, &options()).expect("a valid spec");
-    let objects = plan::gateway::objects(&database, &spec, &options(), ISSUER);
+    let objects = plan::gateway::objects(&database, &spec, &options(), (ISSUER, "the authorities"));
     let map = objects.iter().find(|planned| planned.resource.kind == "ConfigMap").expect("the settings");
     let settings = map.body["data"]["gateway.yaml"].as_str().expect("a text");
     let settings: Value = serde_yaml::from_str(settings).expect("YAML");
@@ -160,7 +160,7 @@ async fn a_gateway_comes_serves_and_goes() {
     set(&mut world, json!({})).await;
     assert_eq!(existing(&world).len(), 7, "{:?}", existing(&world));
     assert_eq!(world.condition(kind::READY), "False GatewayNotReady");
-    let ready = |deployment: &mut Value| deployment["status"] = json!({"readyReplicas": 1});
+    let ready = |deployment: &mut Value| deployment["status"] = json!({"readyReplicas": 1, "updatedReplicas": 2});
     world.api.store().edit(&object("deployments", &names().gateway()), ready);
     world.settle_all().await;
     assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));

@@ -68,12 +68,7 @@ pub fn leaf(names: &Names, subject: &Subject, authority: &Pair, now: Timestamp) 
     let authority_key = KeyPair::from_pem(authority.key.expose_secret())?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, authority_key)?;
     let key = KeyPair::generate()?;
-    let (common_name, hosts, usage) = match subject {
-        Subject::Server => (names.base(), server_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
-        Subject::Pooler => (names.pooler(), pooler_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
-        Subject::Gateway => (names.gateway(), gateway_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
-        Subject::Client(name) => ((*name).to_owned(), Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
-    };
+    let (common_name, hosts, usage) = content(names, subject);
     let mut parameters = CertificateParams::new(hosts)?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, common_name);
@@ -82,6 +77,29 @@ pub fn leaf(names: &Names, subject: &Subject, authority: &Pair, now: Timestamp) 
     parameters.extended_key_usages = vec![usage];
     validity(&mut parameters, now, leaf_lifetime(authority, now));
     Ok(Pair { certificate: parameters.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem().into() })
+}
+
+/// Name, hosts and usage of a certificate.
+fn content(names: &Names, subject: &Subject) -> (String, Vec<String>, ExtendedKeyUsagePurpose) {
+    match subject {
+        Subject::Server => (names.base(), server_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
+        Subject::Pooler => (names.pooler(), pooler_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
+        Subject::Gateway => (names.gateway(), gateway_hosts(names), ExtendedKeyUsagePurpose::ServerAuth),
+        Subject::Client(name) => ((*name).to_owned(), Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
+    }
+}
+
+/// Whether a certificate is that of this subject: by its name and its usage.
+pub fn is_of(names: &Names, subject: &Subject, certificate: &str) -> bool {
+    let (common_name, _, usage) = content(names, subject);
+    let fits = |certificate: &X509Certificate<'_>| {
+        let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+        let purposes = certificate.extended_key_usage().ok()??.value;
+        let serves =
+            if usage == ExtendedKeyUsagePurpose::ServerAuth { purposes.server_auth } else { purposes.client_auth };
+        Some(name == common_name && serves)
+    };
+    read(certificate, fits).unwrap_or(false)
 }
 
 /// The lifetime of a certificate that this authority signs now.
@@ -202,6 +220,10 @@ mod tests {
         for key in [two.key.clone(), String::new().into(), "nonsense".to_owned().into()] {
             assert!(!belong_together(&Pair { certificate: one.certificate.clone(), key }));
         }
+        assert!(is_of(&names, &Subject::Server, &server.certificate));
+        let client = Subject::Client(PostgresNames::POOLER);
+        let signed = leaf(&names, &client, &one, now).expect("a leaf");
+        assert!(is_of(&names, &client, &signed.certificate) && !is_of(&names, &Subject::Server, &signed.certificate));
         assert!(is_authority(&one.certificate) && !is_authority(&server.certificate) && !is_authority(""));
     }
 

@@ -81,7 +81,7 @@ pub async fn ensure(
     };
     // While the authority is lost, the present certificates serve on.
     let (Some(signer), Some(trusted)) = (signer(), text(&served, "ca.crt")) else { return Ok(()) };
-    if !live.as_ref().is_some_and(|live| is_valid(live, front, &signer, &trusted, now)) {
+    if !live.as_ref().is_some_and(|live| is_valid(live, (names, front), &signer, &trusted, now)) {
         let mut content = Content::from([("ca.crt", trusted)]);
         for (certificate, key, subject) in &front.leaves() {
             let pair = certificates::leaf(names, subject, &signer, now)?;
@@ -102,16 +102,23 @@ pub async fn ensure(
     Ok(())
 }
 
-fn is_valid(live: &Secret, front: Front, signer: &Pair, trusted: &SecretString, now: Timestamp) -> bool {
+fn is_valid(
+    live: &Secret,
+    (names, front): (&Names, Front),
+    signer: &Pair,
+    trusted: &SecretString,
+    now: Timestamp,
+) -> bool {
     let trusts = secrets::text(live, "ca.crt").is_some_and(|held| held.expose_secret() == trusted.expose_secret());
-    let leaf = |certificate: &str, key: &str| {
+    let leaf = |certificate: &str, key: &str, subject: &Subject| {
         let certificate = secrets::text(live, certificate)?.expose_secret().to_owned();
         let pair = Pair { certificate, key: secrets::text(live, key)? };
         let lasts = certificates::not_after(&pair.certificate)?.duration_since(now) > RENEWED_BEFORE;
         let signed = certificates::is_signed_by(&pair.certificate, &signer.certificate);
-        Some(lasts && signed && certificates::belong_together(&pair))
+        let fits = certificates::is_of(names, subject, &pair.certificate);
+        Some(lasts && signed && fits && certificates::belong_together(&pair))
     };
-    trusts && front.leaves().iter().all(|(certificate, key, _)| leaf(certificate, key).unwrap_or(false))
+    trusts && front.leaves().iter().all(|(certificate, key, subject)| leaf(certificate, key, subject).unwrap_or(false))
 }
 
 /// Removes the Secret.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
 use crate::api::{
-    AccessMode, BackupStatus, ClientSpec, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus,
+    AccessMode, BackupStatus, ClientSpec, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus, MigrationSource,
     MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase, ServiceDatabaseStatus,
     UpgradeStatus,
 };
@@ -53,8 +53,8 @@ pub struct Overview {
     pub upgrade: Option<Box<UpgradeStatus>>,
     pub switchover: Option<RequestStatus>,
     pub restart: Option<RequestStatus>,
-    /// The ConfigMap that spec declares as the migrations' source.
-    pub migrations_config_map: Option<String>,
+    /// Where spec declares the migrations to be, for people.
+    pub migrations_source: Option<String>,
     /// The newest last.
     pub events: Vec<Event>,
     /// Parts that could not be read, each with its cause.
@@ -166,7 +166,7 @@ impl Overview {
             upgrade: status.upgrade,
             switchover: status.switchover,
             restart: status.restart,
-            migrations_config_map: spec.migrations.and_then(|it| it.source.config_map).map(|it| it.name),
+            migrations_source: spec.migrations.map(|migrations| source(&migrations.source)),
             events: Vec::new(),
             not_read: Vec::new(),
             name,
@@ -314,4 +314,15 @@ fn event(event: core::Event) -> Event {
 
 fn timestamp(time: Option<Time>) -> Option<Timestamp> {
     time.map(|time| time.0)
+}
+
+/// Where the migrations are, for people.
+fn source(source: &MigrationSource) -> String {
+    let names: Vec<_> = source.references().map(|reference| reference.name.as_str()).collect();
+    match (&names[..], &source.image) {
+        ([one], _) => format!("the ConfigMap {one}"),
+        ([_, ..], _) => format!("the ConfigMaps {}", names.join(", ")),
+        ([], Some(image)) => format!("the image {}", image.reference),
+        ([], None) => "the team's own tool".to_owned(),
+    }
 }

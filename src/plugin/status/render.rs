@@ -268,13 +268,13 @@ fn clients(overview: &Overview, now: Timestamp) -> Option<String> {
 }
 
 fn migrations(overview: &Overview, now: Timestamp) -> Option<String> {
-    let Some(source) = &overview.migrations_config_map else {
+    let Some(source) = &overview.migrations_source else {
         return Some("Migrations: none declared\n".to_owned());
     };
     let version = overview.schema_version.as_deref().map(|version| format!("schema {}, ", plain(version)));
     let counts = overview.migrations.clone().unwrap_or_default();
     let mut text = format!(
-        "Migrations: {}{} applied, {} pending, {} failed, from the ConfigMap {source}\n",
+        "Migrations: {}{} applied, {} pending, {} failed, from {source}\n",
         version.unwrap_or_default(),
         counts.applied,
         counts.pending,

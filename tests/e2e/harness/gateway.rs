@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::PostParams;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -23,8 +23,8 @@ impl Caller {
     /// A caller of the gateway of a database, with this token; empty: with none.
     pub async fn new(sandbox: &Sandbox, name: &str, token: &str) -> Self {
         let names = sandbox.names(name);
-        let secret = sandbox.api::<Secret>().get(&names.gateway_tls_secret()).await.expect("the certificates");
-        let ca = secret.data.and_then(|mut data| data.remove("ca.crt")).expect("an authority").0;
+        let map = sandbox.api::<ConfigMap>().get(&names.gateway()).await.expect("the settings");
+        let ca = map.data.and_then(|mut data| data.remove("ca.crt")).expect("an authority").into_bytes();
         let host = names.gateway_host();
         let address = SocketAddr::new(sandbox.address(&names.gateway()).await, 443);
         let client = reqwest::Client::builder()
