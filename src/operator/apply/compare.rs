@@ -9,7 +9,7 @@ use super::quantity;
 /// The parts of an object that are compared as a whole.
 fn whole_parts(kind: &str) -> &'static [&'static str] {
     match kind {
-        "Service" | "NetworkPolicy" | "PodDisruptionBudget" | "StatefulSet" => &["spec"],
+        "Service" | "NetworkPolicy" | "PodDisruptionBudget" | "StatefulSet" | "Deployment" => &["spec"],
         "Role" => &["rules"],
         "RoleBinding" => &["subjects"],
         // Keys are files in a pod, or documents.
@@ -22,6 +22,7 @@ fn whole_parts(kind: &str) -> &'static [&'static str] {
 fn given(kind: &str) -> &'static [&'static str] {
     match kind {
         "Service" => &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"],
+        "Deployment" => &["selector"],
         "StatefulSet" => &["volumeClaimTemplates", "selector", "serviceName", "podManagementPolicy"],
         _ => &[],
     }
@@ -51,6 +52,7 @@ fn is_default(key: &str, value: &Value, among: &Map<String, Value>) -> bool {
         "failureThreshold" => *value == json!(3),
         "periodSeconds" | "revisionHistoryLimit" => *value == json!(10),
         "terminationGracePeriodSeconds" => *value == json!(30),
+        "progressDeadlineSeconds" => *value == json!(600),
         "apiGroup" => value == "",
         _ => false,
     }
@@ -257,6 +259,12 @@ mod tests {
                 &json!({"data": {"a": "1"}}),
                 json!({"binaryData": {"b": "Mg=="}}),
                 json!({"binaryData": null}),
+            ),
+            (
+                "Deployment",
+                &json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "a"}]}}}}),
+                json!({"spec": {"paused": true, "template": {"spec": {"hostNetwork": true}}}}),
+                json!({"spec": {"paused": null, "template": {"spec": {"hostNetwork": null}}}}),
             ),
             (
                 "RoleBinding",

@@ -6,7 +6,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
-use super::workload::{affinity_to_nodes, container_security, pod_metadata, pod_security};
+use super::front;
+use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::names::{LABEL_NAME, PostgresNames};
 use crate::api::{ClientSpec, GatewaySpec};
 use crate::contract::gateway::{
@@ -54,7 +55,7 @@ pub fn objects(
         service_account(database),
         policy(database, options),
         service(database),
-        budget(database).only_if(spec.instances > 1),
+        front::budget(database, database.names().gateway(), &selector(database)).only_if(spec.instances > 1),
         deployment(database, spec, options, &settings),
     ]
 }
@@ -175,65 +176,24 @@ fn service(database: &Database) -> Planned {
     )
 }
 
-fn budget(database: &Database) -> Planned {
-    Planned::new::<PodDisruptionBudget>(
-        &database.owner,
-        database.names().gateway(),
-        json!({"spec": {
-            "maxUnavailable": 1,
-            "selector": {"matchLabels": selector(database)},
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        }}),
-    )
-}
-
 fn deployment(database: &Database, spec: &GatewaySpec, options: &Options, settings: &str) -> Planned {
     let labels = json!({LABEL_GATEWAY: database.names().gateway(), LABEL_COMPONENT: COMPONENT});
     let names = database.names();
-    let scheduling = &database.scheduling;
-    let mut affinity = affinity_to_nodes(scheduling).unwrap_or_else(|| json!({}));
-    affinity["podAntiAffinity"] = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{
-        "weight": 100,
-        "podAffinityTerm": {
-            "topologyKey": "kubernetes.io/hostname",
-            "labelSelector": {"matchLabels": selector(database)},
-        },
-    }]});
-    let mut pod = json!({
+    let pod = json!({
         "serviceAccountName": names.gateway(),
         "automountServiceAccountToken": true,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": pod_security(options),
-        "affinity": affinity,
         "containers": [container(spec, options)],
         "volumes": [
             {"name": "settings", "configMap": {"name": names.gateway(), "defaultMode": 0o440}},
             {"name": "tls", "secret": {"secretName": names.gateway_tls_secret(), "defaultMode": 0o440}},
         ],
     });
-    if !options.image_pull_secrets.is_empty() {
-        pod["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
-    }
-    if !scheduling.tolerations.is_empty() {
-        pod["tolerations"] = json!(scheduling.tolerations);
-    }
-    if let Some(class) = &scheduling.priority_class_name {
-        pod["priorityClassName"] = class.clone().into();
-    }
     let mut metadata = pod_metadata(database, labels);
     metadata["annotations"][ANNOTATION_SETTINGS] = short_hash(&settings.into()).into();
-    Planned::new::<Deployment>(
-        &database.owner,
-        names.gateway(),
-        json!({"spec": {
-            "replicas": spec.instances,
-            "selector": {"matchLabels": selector(database)},
-            // A new pod first: a single one is replaced without a gap.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": metadata, "spec": pod},
-        }}),
-    )
+    front::deployment(database, options, names.gateway(), (spec.instances, &selector(database)), (metadata, pod))
 }
 
 fn container(spec: &GatewaySpec, options: &Options) -> Value {

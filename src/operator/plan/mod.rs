@@ -5,6 +5,7 @@ mod access;
 pub mod backup;
 pub mod config;
 pub mod drift;
+mod front;
 pub mod gateway;
 mod inputs;
 pub mod job;

@@ -1,14 +1,13 @@
 //! The pooler: its Deployments, Services, rights, ConfigMaps, NetworkPolicy and PodDisruptionBudgets. All are
 //! absent without `spec.pooler`.
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::{Value, json};
 
-use super::workload::{affinity_to_nodes, container_security, pod_metadata, pod_security};
+use super::front;
+use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::PoolerSpec;
 use crate::api::names::LABEL_NAME;
 use crate::contract::pod::{self, AGENT_PORT, POSTGRES_PORT};
@@ -52,7 +51,7 @@ pub fn objects(database: &Database, options: &Options, hold: Option<&Hold>) -> V
         let of_pooler = [
             service(database, leads),
             peers_service(database, leads),
-            budget(database, leads).only_if(spec.instances > 1),
+            front::budget(database, name(database, leads), &selector(database, leads)).only_if(spec.instances > 1),
             deployment(database, &spec, options, leads),
         ];
         objects.extend(of_pooler.map(|planned| {
@@ -180,38 +179,15 @@ fn peers_service(database: &Database, leads: Leads) -> Planned {
     )
 }
 
-fn budget(database: &Database, leads: Leads) -> Planned {
-    Planned::new::<PodDisruptionBudget>(
-        &database.owner,
-        name(database, leads),
-        json!({"spec": {
-            "maxUnavailable": 1,
-            "selector": {"matchLabels": selector(database, leads)},
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        }}),
-    )
-}
-
 fn deployment(database: &Database, spec: &PoolerSpec, options: &Options, leads: Leads) -> Planned {
     let labels = json!({LABEL_POOLER: name(database, leads), LABEL_COMPONENT: COMPONENT});
     let names = database.names();
-    let scheduling = &database.scheduling;
-    let spread = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{
-        "weight": 100,
-        "podAffinityTerm": {
-            "topologyKey": "kubernetes.io/hostname",
-            "labelSelector": {"matchLabels": selector(database, leads)},
-        },
-    }]});
-    let mut affinity = affinity_to_nodes(scheduling).unwrap_or_else(|| json!({}));
-    affinity["podAntiAffinity"] = spread;
-    let mut pod = json!({
+    let pod = json!({
         "serviceAccountName": names.pooler(),
         "automountServiceAccountToken": true,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": pod_security(options),
-        "affinity": affinity,
         "containers": [container(database, spec, options, leads)],
         "volumes": [
             {"name": "run", "emptyDir": {"medium": "Memory"}},
@@ -219,26 +195,8 @@ fn deployment(database: &Database, spec: &PoolerSpec, options: &Options, leads: 
             {"name": "tls", "secret": {"secretName": names.pooler_tls_secret(), "defaultMode": 0o440}},
         ],
     });
-    if !options.image_pull_secrets.is_empty() {
-        pod["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
-    }
-    if !scheduling.tolerations.is_empty() {
-        pod["tolerations"] = json!(scheduling.tolerations);
-    }
-    if let Some(class) = &scheduling.priority_class_name {
-        pod["priorityClassName"] = class.clone().into();
-    }
-    Planned::new::<Deployment>(
-        &database.owner,
-        name(database, leads),
-        json!({"spec": {
-            "replicas": spec.instances,
-            "selector": {"matchLabels": selector(database, leads)},
-            // A new pod first: a single one is replaced without a gap.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": pod_metadata(database, labels), "spec": pod},
-        }}),
-    )
+    let (selector, metadata) = (selector(database, leads), pod_metadata(database, labels));
+    front::deployment(database, options, name(database, leads), (spec.instances, &selector), (metadata, pod))
 }
 
 fn container(database: &Database, spec: &PoolerSpec, options: &Options, leads: Leads) -> Value {
