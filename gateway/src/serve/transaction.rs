@@ -269,7 +269,7 @@ impl Transactions {
         found.ok_or_else(|| {
             Problem::missing(
                 "SDB403",
-                "there is no such transaction: it was ended, rolled back after an error, or idle for too long",
+                "there is no such transaction: it was ended, rolled back after an error, idle for too long, or is in another pod of the gateway",
             )
         })
     }
