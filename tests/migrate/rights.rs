@@ -254,7 +254,7 @@ async fn a_row_policy_lasts_as_long_as_the_right_that_it_limits() {
 #[tokio::test]
 async fn a_locked_table_keeps_back_its_own_rights_alone() {
     let _alone = CLIENTS.lock().await;
-    let (names, owner) = tenant("locked_db", &[]).await;
+    let (names, owner) = tenant("held_rights_db", &[]).await;
     owner.client.batch_execute(TABLES).await.expect("tables");
     let clients = [
         custom(

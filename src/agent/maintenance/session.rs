@@ -121,7 +121,8 @@ impl Session {
         if left.is_zero() {
             return Err(OVER);
         }
-        let limit = format!("SET statement_timeout = {}", left.as_millis().clamp(1, 2_000_000_000));
+        // Rounded up: a statement that the server ends has had its time.
+        let limit = format!("SET statement_timeout = {}", (left.as_millis() + 1).min(2_000_000_000));
         self.client().batch_execute(&limit).await?;
         let broken_off = tokio::select! {
             result = self.client().batch_execute(statement) => return match result {

@@ -5,11 +5,12 @@ pub mod spec;
 
 use super::apply::failures::Failures;
 use super::context::Context;
+use super::context::cache::Front;
 use super::context::error::Error;
 use super::observe::Observation;
 use super::plan;
 use super::status::condition::ConditionState;
-use super::tls::front::{self, Front};
+use super::tls::front;
 use super::validate::Database;
 use crate::api::GatewayStatus;
 use crate::api::conditions::reason;

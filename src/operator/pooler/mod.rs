@@ -14,12 +14,13 @@ use observe::Observed;
 
 use super::apply::failures::Failures;
 use super::context::Context;
+use super::context::cache::Front;
 use super::context::error::Error;
 use super::instances::Decision;
 use super::observe::Observation;
 use super::plan;
 use super::status::condition::{ConditionState, seconds};
-use super::tls::front::{self, Front};
+use super::tls::front;
 use super::validate::Database;
 use crate::api::conditions::reason;
 use crate::api::{HoldStatus, PoolerStatus};

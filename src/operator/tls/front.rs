@@ -14,20 +14,12 @@ use crate::operator::apply::delete;
 use crate::operator::apply::object::{Ownership, Planned};
 use crate::operator::apply::secrets::{self, Content, OPAQUE, Wanted};
 use crate::operator::context::Context;
+use crate::operator::context::cache::Front;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
 
 /// Certificates are renewed when less than this is left.
 const RENEWED_BEFORE: SignedDuration = SignedDuration::from_secs(LEAF_LIFETIME.as_secs() / 3);
-
-/// Pods in front of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Front {
-    /// The pooler's.
-    Pooler,
-    /// The data gateway's.
-    Gateway,
-}
 
 impl Front {
     fn secret(self, names: &Names) -> String {

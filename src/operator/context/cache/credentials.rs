@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::entries::{VerifiedCertificates, VerifiedVault};
+use super::entries::{Front, VerifiedCertificates, VerifiedVault};
 use super::{Cache, lock};
 use crate::operator::credentials::role_ids::RoleIds;
-use crate::operator::tls::front::Front;
 use crate::vault::VaultError;
 
 /// How long a health result of Vault is valid for all reconciles: longer than the probe's interval.

@@ -6,13 +6,21 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::operator::credentials::role_ids::RoleIds;
-use crate::operator::tls::front::Front;
 
 /// Namespace, kind and name of an object.
 pub type ObjectKey = (String, String, String);
 
 /// The cached plan of an object that must not exist.
 pub const ABSENT: &str = "absent";
+
+/// Pods in front of a database, which have certificates of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Front {
+    /// The pooler's.
+    Pooler,
+    /// The data gateway's.
+    Gateway,
+}
 
 /// An object that was observed to match its plan.
 pub struct Observed {

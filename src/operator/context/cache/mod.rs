@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-pub use self::entries::ABSENT;
+pub use self::entries::{ABSENT, Front};
 use self::entries::{Entries, ObjectKey, Observed, Stored};
 use crate::operator::apply::object::{ANNOTATION_UID, Annotations};
 use crate::vault::VaultError;
