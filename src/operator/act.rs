@@ -138,7 +138,7 @@ pub async fn act(
     failures.first()
 }
 
-/// The data gateway. What is wrong with it stands in status, and affects nothing else.
+/// The data gateway. What keeps its pods from serving stands in status.
 async fn serve_gateway(
     context: &Context,
     database: &Database,

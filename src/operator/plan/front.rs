@@ -9,6 +9,9 @@ use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
 
+/// The label of a pod's component.
+pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+
 /// A Deployment. `pod` is the spec of its pods, which are scheduled as the instances are, on different nodes if possible.
 pub fn deployment(
     database: &Database,

@@ -6,7 +6,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
-use super::front;
+use super::front::{self, LABEL_COMPONENT};
+use super::ingress::{from_monitoring, tcp};
 use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::names::{LABEL_NAME, PostgresNames};
 use crate::api::{ClientSpec, GatewaySpec};
@@ -25,7 +26,6 @@ pub const COMPONENT: &str = "gateway";
 const CONTAINER: &str = "gateway";
 /// How long a caller's address that sends nothing is led to the same pod: Kubernetes' default.
 const AFFINITY_SECONDS: i32 = 10_800;
-const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 /// Label of a gateway's pod: the name of its Deployment.
 const LABEL_GATEWAY: &str = "servicedb.dev/gateway";
 /// Annotation of a pod: the digest of its settings. Other settings are other pods.
@@ -142,16 +142,9 @@ fn policy(database: &Database, options: &Options) -> Planned {
     let mut rules = Vec::new();
     // A rule without a source would admit everybody.
     if !from.is_empty() {
-        rules.push(json!({"from": from, "ports": [{"port": GATEWAY_PORT, "protocol": "TCP"}]}));
+        rules.push(json!({"from": from, "ports": [tcp(GATEWAY_PORT)]}));
     }
-    if !options.monitoring_namespaces.is_empty() {
-        let namespaces =
-            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});
-        rules.push(json!({
-            "from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}],
-            "ports": [{"port": METRICS_PORT, "protocol": "TCP"}],
-        }));
-    }
+    rules.extend(from_monitoring(options, METRICS_PORT));
     Planned::new::<NetworkPolicy>(
         &database.owner,
         names.gateway(),

@@ -7,6 +7,7 @@ pub mod config;
 pub mod drift;
 mod front;
 pub mod gateway;
+mod ingress;
 mod inputs;
 pub mod job;
 pub mod migration;

@@ -5,6 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
+use super::ingress::{from_monitoring, tcp};
 use super::{backup, gateway, pooler};
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::pod::{AGENT_PORT, BACKUP_PORT, PATRONI_PORT, POSTGRES_PORT};
@@ -68,13 +69,7 @@ pub fn policy(database: &Database, options: &Options, backup_runs: bool) -> Plan
         let job = json!({"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": backup::COMPONENT}});
         rules.push(json!({"from": [{"podSelector": job}], "ports": [tcp(BACKUP_PORT)]}));
     }
-    if !options.monitoring_namespaces.is_empty() {
-        let namespaces =
-            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});
-        rules.push(
-            json!({"from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}], "ports": [tcp(AGENT_PORT)]}),
-        );
-    }
+    rules.extend(from_monitoring(options, AGENT_PORT));
     Planned::new::<NetworkPolicy>(
         &database.owner,
         names.base(),
@@ -127,8 +122,4 @@ fn budget(database: &Database, name: String, role: &str, available: i32) -> Plan
 
 fn postgres_port() -> Value {
     json!({"name": "postgres", "port": POSTGRES_PORT, "targetPort": "postgres", "protocol": "TCP"})
-}
-
-fn tcp(port: u16) -> Value {
-    json!({"port": port, "protocol": "TCP"})
 }

@@ -6,7 +6,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::{Value, json};
 
-use super::front;
+use super::front::{self, LABEL_COMPONENT};
+use super::ingress::{from_monitoring, tcp};
 use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::PoolerSpec;
 use crate::api::names::LABEL_NAME;
@@ -23,7 +24,6 @@ use crate::operator::validate::Database;
 pub const COMPONENT: &str = "pooler";
 /// The name of the container.
 const CONTAINER: &str = "pooler";
-const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 /// Label of a pooler's pod: the name of its Deployment.
 pub const LABEL_POOLER: &str = "servicedb.dev/pooler";
 
@@ -138,15 +138,8 @@ fn policy(database: &Database, options: &Options) -> Planned {
         .into_iter()
         .chain(clients.map(|selector| json!({"podSelector": selector})))
         .collect();
-    let mut rules = vec![json!({"from": from, "ports": [{"port": POOLER_PORT, "protocol": "TCP"}]})];
-    if !options.monitoring_namespaces.is_empty() {
-        let namespaces =
-            json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": options.monitoring_namespaces});
-        rules.push(json!({
-            "from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}],
-            "ports": [{"port": AGENT_PORT, "protocol": "TCP"}],
-        }));
-    }
+    let mut rules = vec![json!({"from": from, "ports": [tcp(POOLER_PORT)]})];
+    rules.extend(from_monitoring(options, AGENT_PORT));
     Planned::new::<NetworkPolicy>(
         &database.owner,
         names.pooler(),
