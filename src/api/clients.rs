@@ -5,15 +5,17 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::spec::BindingSecretSpec;
+
 /// The maximum length of a client's name.
 pub const MAXIMUM_NAME: usize = 20;
 
 /// A client of the database.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("!has(self.access) || self.access.mode != 'Shared' || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo))")
-    .message("spec.clients[]: connectionLimit, statementTimeoutSeconds and sharedToo need an access.mode other than Shared: they are properties of a login of its own"))]
-#[x_kube(validation = Rule::new("has(self.access) || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo))")
-    .message("spec.clients[]: connectionLimit, statementTimeoutSeconds and sharedToo need access: they are properties of a login of its own"))]
+#[x_kube(validation = Rule::new("!has(self.access) || self.access.mode != 'Shared' || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo) && !has(self.secret))")
+    .message("spec.clients[]: connectionLimit, statementTimeoutSeconds, sharedToo and secret need an access.mode other than Shared: they are properties of a login of its own"))]
+#[x_kube(validation = Rule::new("has(self.access) || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo) && !has(self.secret))")
+    .message("spec.clients[]: connectionLimit, statementTimeoutSeconds, sharedToo and secret need access: they are properties of a login of its own"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClientSpec {
     /// ServiceAccount in the same namespace that may read the credentials from Vault.
@@ -49,6 +51,11 @@ pub struct ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 86400").message("spec.clients[].statementTimeoutSeconds must be from 1 to 86400 (a day)"))]
     pub statement_timeout_seconds: Option<i64>,
+
+    /// Secret with the client's credentials, for a service that cannot read Vault; only with a login
+    /// of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<BindingSecretSpec>,
 
     /// Pods in the same namespace that may connect. Default: the NetworkPolicy admits no pod of
     /// this client.

@@ -127,6 +127,8 @@ pub mod reason {
         ROLLING_OUT = "RollingOut";
         /// PostgreSQL is restarted, one instance after another.
         RESTARTING = "Restarting";
+        /// The ServiceAccount of the pods was deleted, and their tokens with it: they are replaced, the primary first.
+        TOKEN_VOID = "TokenVoid";
         /// Instances are removed.
         SCALING_DOWN = "ScalingDown";
         /// Another version would change the pods, and waits for approval.

@@ -126,6 +126,8 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
         .message("spec.postgres.version must not be below the major version of the data (status.postgresMajor): PostgreSQL cannot go back to an earlier version; to move to one, dump the database and load it into a new ServiceDatabase"),
     validation = Rule::new("!has(self.spec.credentials) || !has(self.spec.credentials.secret) || !self.spec.credentials.secret.name.startsWith(self.metadata.name + '-db')")
         .message("spec.credentials.secret.name must not begin with the resource's name and '-db': these names are reserved for the operator"),
+    validation = Rule::new("!has(self.spec.clients) || self.spec.clients.all(client, !has(client.secret) || !client.secret.name.startsWith(self.metadata.name + '-db'))")
+        .message("spec.clients[].secret.name must not begin with the resource's name and '-db': these names are reserved for the operator"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),
@@ -194,7 +196,7 @@ pub struct ServiceDatabaseSpec {
 
     /// Clients that may connect, and read the credentials from Vault.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["serviceAccountName"]))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["serviceAccountName"]))]
     pub clients: Vec<ClientSpec>,
 
     /// The credentials of the application and of the migrations.
@@ -516,7 +518,7 @@ pub struct CredentialsSpec {
 #[serde(rename_all = "camelCase")]
 pub struct BindingSecretSpec {
     /// Its name; names that begin with the resource's name and `-db` are reserved.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.credentials.secret.name must be a valid name of a Secret"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("secret.name must be a valid name of a Secret"))]
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }

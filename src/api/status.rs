@@ -704,6 +704,10 @@ pub struct ClientStatus {
     /// When this generation was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Time>,
+    /// Secret with its credentials, once it has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub secret: Option<String>,
     /// Path of its credentials for `vault kv get`.
     pub vault_path: String,
     /// Its role of Vault's Kubernetes auth method.

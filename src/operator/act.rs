@@ -116,7 +116,7 @@ pub async fn act(
     let pending = template.pending.or(held);
     findings.instances = Some(InstancesFindings { decision, pending, volumes: volumes.difference });
 
-    // e. The Secret with the credentials, if declared.
+    // e. The Secrets with credentials, if declared.
     failures.note(Box::pin(bind(context, database, observed, findings)).await);
 
     // f. The backup that was decided on.
@@ -571,51 +571,19 @@ fn note_vault(context: &Context, uid: &str, error: &VaultError, findings: &mut F
     findings.vault = Some(ConditionState::no(error.reason(), error.to_string()));
 }
 
-/// Maintains the Secret with the credentials, and removes the one of an earlier spec.
+/// Maintains the Secrets with credentials.
 async fn bind(
     context: &Context,
     database: &Database,
     observed: &Observation,
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
-    let before = findings.binding.take();
-    let wanted = database.binding_secret.as_ref();
-    if let Some(before) = before.as_ref().filter(|before| Some(*before) != wanted) {
-        Box::pin(binding::remove(context, database, before)).await?;
-    }
-    let credentials = observed.primary().and_then(|pod| pod.report.as_ref()?.credentials.as_ref());
-    let Some(wanted) = wanted else { return Ok(()) };
-    // Its earlier content remains valid if it cannot be checked now.
-    findings.binding = before.filter(|before| before == wanted);
-    let Some(proved) = credentials.map(|credentials| credentials.generation).filter(|proved| *proved > 0) else {
-        return Ok(());
-    };
-    let uid = &database.owner.uid;
-    let in_record = observed.desired.as_ref().is_some_and(|desired| desired.pooler.is_some());
-    if in_record != database.pooler.is_some() {
-        // The record is about to change.
-        context.cache.invalidate_binding(uid);
-    }
-    if context.cache.binding_recorded(uid, wanted, proved) {
-        findings.binding = Some(wanted.clone());
-        return Ok(());
-    }
-    match Box::pin(binding::ensure(context, database, wanted, proved)).await {
-        Ok(true) => {
-            context.cache.record_binding(uid, wanted, proved);
-            findings.binding = Some(wanted.clone());
-            Ok(())
-        }
-        Ok(false) => Ok(()),
-        Err(error @ Error::Record(_)) => {
-            context.cache.record_credentials_damaged(uid, true);
-            Err(error)
-        }
+    match Box::pin(binding::maintain(context, database, observed, &mut findings.bound)).await {
         Err(Error::Vault(error)) => {
-            note_vault(context, uid, &error, findings);
+            note_vault(context, &database.owner.uid, &error, findings);
             Ok(())
         }
-        Err(error) => Err(error),
+        result => result,
     }
 }
 

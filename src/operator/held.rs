@@ -58,7 +58,7 @@ pub async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation
         paused: true,
         pods: &observed.pods,
         recorded: observed.authorities(&owner.uid),
-        binding: None,
+        records: Vec::new(),
     };
     let (certified, alive) =
         tokio::join!(served::ensure(context, owner, &asked), vault_sync::keep_alive(context, owner, observed),);

@@ -13,6 +13,7 @@ use super::backups;
 use super::context::Context;
 use super::context::error::Error;
 use super::credentials::DesiredCredentials;
+use super::credentials::binding::Bound;
 use super::held::{keep_alive, paused, retained};
 use super::instances::{given_up, lost};
 use super::lifecycle::{adopt, deletion};
@@ -68,7 +69,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         stalled: None,
         failed: None,
         vault: None,
-        binding: bound_before(&resource),
+        bound: Bound::recorded(recorded),
         certificates: None,
         credentials: DesiredCredentials::recorded(&observed).unwrap_or_else(DesiredCredentials::first),
         progress: None,
@@ -193,10 +194,6 @@ async fn report(context: &Context, findings: &Findings<'_>) -> Result<bool, Erro
         context.cache.invalidate_reported(&findings.resource.uid().unwrap_or_default());
     }
     published
-}
-
-fn bound_before(resource: &ServiceDatabase) -> Option<String> {
-    Some(resource.status.as_ref()?.binding.as_ref()?.name.clone())
 }
 
 fn resync(context: &Context) -> Action {

@@ -171,14 +171,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
     }
     check_name(&names.name)?;
     check_database(&database)?;
-    if let Some(secret) = spec.credentials.secret.as_ref().filter(|secret| secret.name.starts_with(&names.base())) {
-        return Err(invalid(format!(
-            "spec.credentials.secret.name is {}, but names that begin with {} are reserved for the operator: choose \
-             another",
-            secret.name,
-            names.base()
-        )));
-    }
+    clients::check_secrets(spec, &names.base()).map_err(invalid)?;
     if !(1..=MAXIMUM_INSTANCES).contains(&spec.instances) {
         return Err(invalid("spec.instances must be from 1 to 9".to_owned()));
     }

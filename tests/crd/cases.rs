@@ -390,7 +390,7 @@ fn the_rest() -> Vec<Row> {
         (
             "a Secret of a name that none can have",
             "credentials: {secret: {name: Chat_Credentials}}",
-            Refused("spec.credentials.secret.name must be a valid name of a Secret"),
+            Refused("secret.name must be a valid name of a Secret"),
         ),
         ("adoption", "bootstrap: {adopt: true}", Accepted),
         ("adoption as text", "bootstrap: {adopt: 'yes'}", Refused("spec.bootstrap.adopt: Invalid value")),
@@ -597,7 +597,10 @@ fn the_rest() -> Vec<Row> {
         ("columns of all tables", "clients: [{serviceAccountName: a, access: {mode: Custom, grants: [{tables: ['*'], columns: [c], privileges: [SELECT]}]}}]", Refused("columns need tables by name")),
         ("columns to delete", "clients: [{serviceAccountName: a, access: {mode: Custom, grants: [{tables: [t], columns: [c], privileges: [DELETE]}]}}]", Refused("columns need tables by name")),
         ("rows of all tables", "clients: [{serviceAccountName: a, access: {mode: Custom, grants: [{tables: ['*'], privileges: [SELECT], rowPolicy: 'true'}]}}]", Refused("rowPolicy needs tables by name")),
-        ("a limit without a login", "clients: [{serviceAccountName: a, connectionLimit: 3}]", Refused("connectionLimit, statementTimeoutSeconds and sharedToo need access")),
+        ("a limit without a login", "clients: [{serviceAccountName: a, connectionLimit: 3}]", Refused("connectionLimit, statementTimeoutSeconds, sharedToo and secret need access")),
+        ("a Secret without a login", "clients: [{serviceAccountName: a, secret: {name: a-credentials}, access: {mode: Shared}}]", Refused("need an access.mode other than Shared")),
+        ("a reserved Secret of a client", "clients: [{serviceAccountName: a, secret: {name: chat-db-tls}, access: {mode: ReadOnly}}]", Refused("spec.clients[].secret.name must not begin with")),
+        ("a Secret of a client", "clients: [{serviceAccountName: a, secret: {name: a-credentials}, access: {mode: ReadOnly}}]", Accepted),
         ("shared, too, and shared", "clients: [{serviceAccountName: a, access: {mode: Shared}, sharedToo: true}]", Refused("need an access.mode other than Shared")),
         ("no connection", "clients: [{serviceAccountName: a, access: {mode: ReadOnly}, connectionLimit: 0}]", Refused("connectionLimit must be from 1")),
         ("an endless grace", "credentials: {sessionGraceSeconds: 3601}", Refused("sessionGraceSeconds must be from 0 to 3600")),
@@ -626,6 +629,12 @@ fn bounds() -> Vec<(&'static str, String, Expected)> {
         let one = |n| format!("{{topologyKey: k{n}, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}}");
         format!("scheduling: {{topologySpreadConstraints: [{}]}}", list(count, &one))
     };
+    // The rules of all of them must be within the API server's budget for one resource.
+    let granted = |count| {
+        let grants = list(32, &|n| format!("{{schema: s{n}, tables: ['*'], privileges: [SELECT, INSERT, UPDATE]}}"));
+        let one = |n| format!("{{serviceAccountName: c{n}, access: {{mode: Custom, grants: [{grants}]}}}}");
+        format!("clients: [{}]", list(count, &one))
+    };
     let labels = |count| {
         let one = |n| format!("l{n}: x");
         format!("clients: [{{serviceAccountName: c, podSelector: {{matchLabels: {{{}}}}}}}]", list(count, &one))
@@ -643,8 +652,9 @@ fn bounds() -> Vec<(&'static str, String, Expected)> {
         ("65 parameters", parameters(65), Refused("spec.postgres.parameters: Too many")),
         ("32 extensions", extensions(32), Accepted),
         ("33 extensions", extensions(33), Refused("spec.postgres.extensions: Too many")),
-        ("32 clients", clients(32), Accepted),
-        ("33 clients", clients(33), Refused("spec.clients: Too many")),
+        ("64 clients", clients(64), Accepted),
+        ("64 clients with 32 grants each", granted(64), Accepted),
+        ("65 clients", clients(65), Refused("spec.clients: Too many")),
         ("32 tolerations", tolerations(32), Accepted),
         ("33 tolerations", tolerations(33), Refused("spec.scheduling.tolerations: Too many")),
         ("16 spreads", spreads(16), Accepted),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -244,13 +244,29 @@ fn whatever_is_deleted_or_damaged_is_back_and_no_write_is_lost() {
         }
         writer.goes_on(20).await;
 
-        // The pods' tokens end with the ServiceAccount, and the primary continues as if the API server
-        // were away, for longer than its lease.
-        let before = starts(&sandbox).await;
+        // The pods' tokens end with the ServiceAccount: without new ones nobody could lead anew.
+        let pods = uids(&sandbox).await;
+        let (stop, gap) = longest_gap(writer.clone());
         delete(&sandbox, "ServiceAccount", &["shop-db"]).await;
-        tokio::time::sleep(Duration::from_secs(45)).await;
+        let started = Instant::now();
+        let members = ListParams::default().labels("servicedb.dev/scope=shop-db");
+        loop {
+            let now = sandbox.api::<Pod>().list(&members).await.expect("the pods").items;
+            if now.len() == 3 && now.iter().all(|pod| !pods.contains(&pod.uid())) {
+                break;
+            }
+            assert!(started.elapsed() < READY, "a pod was not replaced for its void token");
+            tokio::time::sleep(LOOK).await;
+        }
+        sandbox.ready("shop", READY).await;
+        println!("the ServiceAccount: Ready with other pods after {:?}", started.elapsed());
         writer.goes_on(20).await;
-        assert_eq!(starts(&sandbox).await, before, "PostgreSQL was restarted for the ServiceAccount");
+        stop.store(true, Ordering::Relaxed);
+        println!("the longest time without a write: {:?}", gap.await.expect("the watching task"));
+        let first = sandbox.primary("shop").await;
+        let other = leaders.iter().find(|pod| **pod != first).expect("another instance");
+        let_lead(&sandbox, other).await;
+        writer.goes_on(20).await;
         let connection = sandbox.connect("shop").await;
         assert_eq!(column(&connection, system).await.expect("the system identifier"), identity);
         let writer = Arc::into_inner(writer).expect("nobody else looks at the writer");

@@ -8,6 +8,7 @@ pub mod ownership;
 pub mod quantity;
 pub mod secrets;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -38,8 +39,11 @@ pub async fn apply(context: &Context, owner: &Owner, planned: &Planned) -> Resul
         return Ok(Change::Unchanged);
     }
     context.cache.begin_observation(owner, kind, &planned.name);
-    let (change, version) = apply_to_live(context, owner, planned, &sealed, &hash).await?;
-    context.cache.record(owner, kind, &planned.name, hash, version);
+    let (change, live) = apply_to_live(context, owner, planned, &sealed, &hash).await?;
+    context.cache.record(owner, kind, &planned.name, hash, live.resource_version);
+    if kind == "ServiceAccount" && planned.name == owner.names.base() {
+        context.cache.record_account(&owner.uid, live.creation_timestamp.map(|made| made.0));
+    }
     Ok(change)
 }
 
@@ -53,20 +57,20 @@ pub async fn apply_uncached(context: &Context, owner: &Owner, planned: &Planned)
     apply(context, owner, planned).await
 }
 
-/// Returns the change, and the object's resourceVersion.
+/// Returns the change, and the object's metadata.
 async fn apply_to_live(
     context: &Context,
     owner: &Owner,
     planned: &Planned,
     sealed: &Value,
     hash: &str,
-) -> Result<(Change, Option<String>), Error> {
+) -> Result<(Change, ObjectMeta), Error> {
     let client = context.client.clone();
     let api: Api<DynamicObject> = Api::namespaced_with(client, &owner.names.namespace, &planned.resource);
     let live = match api.get_opt(&planned.name).await? {
         Some(live) => live,
         None => match create(&api, planned, sealed).await {
-            Ok(made) => return Ok((Change::Created, made.resource_version())),
+            Ok(made) => return Ok((Change::Created, made.metadata)),
             // Another client created it between the read and the POST.
             Err(error) if is_conflict(&error, "AlreadyExists") => api.get(&planned.name).await?,
             Err(error) => return Err(error.into()),
@@ -85,11 +89,11 @@ async fn apply_to_live(
     let is_applied = live.annotations().get(ANNOTATION_APPLIED).is_some_and(|applied| applied == hash);
     let is_contained = || contains(&content, &planned.body) && is_whole(&content);
     if is_applied && contains(&content["metadata"], &planned.body["metadata"]) && (is_stored || is_contained()) {
-        return Ok((Change::Unchanged, live.resource_version()));
+        return Ok((Change::Unchanged, live.metadata));
     }
     if must_be_recreated(kind, &content, &planned.body) {
         let made = replace(&api, planned, sealed, &live).await?;
-        return Ok((Change::Updated, made.resource_version()));
+        return Ok((Change::Updated, made.metadata));
     }
     let mut live = live;
     if is_applied {
@@ -98,13 +102,13 @@ async fn apply_to_live(
             Err(error) if is_invalid(&error) && may_be_replaced(kind) && is_valid(&api, planned, sealed).await? => {
                 tracing::warn!(kind, object = planned.name, %error, "an object cannot be restored; replacing it");
                 let made = replace(&api, planned, sealed, &live).await?;
-                return Ok((Change::Updated, made.resource_version()));
+                return Ok((Change::Updated, made.metadata));
             }
             restored => live = restored?.unwrap_or(live),
         }
         let content = serde_json::to_value(&live)?;
         if contains(&content, &planned.body) && is_whole(&content) {
-            return Ok((Change::Updated, live.resource_version()));
+            return Ok((Change::Updated, live.metadata));
         }
     }
     own_created_fields(&api, &live).await?;
@@ -118,7 +122,7 @@ async fn apply_to_live(
         patched => patched?,
     };
     let Some(restored) = restore(&api, planned, &patched).await? else {
-        return Ok((Change::Updated, patched.resource_version()));
+        return Ok((Change::Updated, patched.metadata));
     };
     let content = serde_json::to_value(&restored)?;
     if !is_whole(&content) {
@@ -126,7 +130,7 @@ async fn apply_to_live(
         // webhook.
         context.cache.record_stored(owner, kind, &planned.name, stored_hash(&content), restored.metadata.generation);
     }
-    Ok((Change::Updated, restored.resource_version()))
+    Ok((Change::Updated, restored.metadata))
 }
 
 /// Restores the parts that are compared as a whole; returns the stored object, or none if nothing

@@ -1,5 +1,7 @@
-//! The Secret with the credentials, for services that cannot read Vault: opt-in, in the format of a
-//! Provisioned Service of servicebinding.io. It is a copy of the runtime record.
+//! The Secrets with credentials, for services that cannot read Vault: opt-in, in the format of a
+//! Provisioned Service of servicebinding.io. Each is a copy of a record in Vault.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -7,12 +9,14 @@ use kube::api::{Api, Patch, PatchParams};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use crate::api::ServiceDatabaseStatus;
 use crate::contract::records::Runtime;
 use crate::operator::apply::delete;
 use crate::operator::apply::object::{Ownership, Planned};
 use crate::operator::apply::secrets::{self, Content, Wanted};
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
+use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
 
 /// The type that the specification requires.
@@ -33,17 +37,122 @@ const KEYS: [(&str, &str); 7] = [
 /// The same, where there is a pooler.
 const POOLER_KEYS: [(&str, &str); 2] = [("pooler-host", "POOLER_HOST"), ("pooler-uri", "POOLER_URL")];
 
-/// Copies Vault's runtime record to the Secret that the spec names, once the record has the proved
-/// generation; returns whether the Secret is up to date.
+/// The Secrets by name: those that are declared, or those that have the credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// The one with the shared login.
+    pub shared: Option<String>,
+    /// Those of clients with a login of their own, by the client's name.
+    pub clients: BTreeMap<String, String>,
+}
+
+impl Bound {
+    /// Those that status has.
+    pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
+        let clients = status.clients.iter().filter_map(|client| Some((client.name.clone(), client.secret.clone()?)));
+        Self { shared: status.binding.as_ref().map(|binding| binding.name.clone()), clients: clients.collect() }
+    }
+
+    /// Those that the spec declares.
+    pub fn declared(database: &Database) -> Self {
+        let of = |client: &crate::api::ClientSpec| Some((client.name().to_owned(), client.secret.clone()?.name));
+        Self { shared: database.binding_secret.clone(), clients: database.own_clients().filter_map(of).collect() }
+    }
+
+    fn names(&self) -> BTreeSet<&String> {
+        self.shared.iter().chain(self.clients.values()).collect()
+    }
+
+    /// What both have.
+    fn and(mut self, other: &Self) -> Self {
+        self.shared = self.shared.filter(|name| Some(name) == other.shared.as_ref());
+        self.clients.retain(|client, name| other.clients.get(client) == Some(name));
+        self
+    }
+}
+
+/// A Secret, and the record that it is a copy of.
+struct Copied<'a> {
+    /// None: of the shared login.
+    client: Option<&'a str>,
+    secret: &'a str,
+    record: String,
+    /// The promoted generation.
+    proved: i64,
+}
+
+/// Maintains the declared Secrets, and removes those of an earlier spec. `bound` is what status has, then what it is to
+/// have: an earlier content remains valid if it cannot be checked now.
+///
+/// # Errors
+/// The first error; the other Secrets were maintained.
+pub async fn maintain(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    bound: &mut Bound,
+) -> Result<(), Error> {
+    let wanted = Bound::declared(database);
+    for name in bound.names().difference(&wanted.names()) {
+        remove(context, database, name).await?;
+    }
+    *bound = std::mem::take(bound).and(&wanted);
+    let uid = &database.owner.uid;
+    let in_record = observed.desired.as_ref().is_some_and(|desired| desired.pooler.is_some());
+    if in_record != database.pooler.is_some() {
+        // The records are about to change.
+        context.cache.invalidate_bindings(uid);
+    }
+    let mut first = Ok(());
+    for copied in copies(database, observed, &wanted) {
+        let (secret, proved) = (copied.secret.to_owned(), copied.proved);
+        let is_current = context.cache.binding_recorded(uid, &secret, (&copied.record, proved));
+        let result = if is_current { Ok(true) } else { Box::pin(copy(context, database, &copied)).await };
+        match result {
+            Ok(true) => {
+                context.cache.record_binding(uid, &secret, (copied.record.clone(), proved));
+                match copied.client {
+                    Some(client) => _ = bound.clients.insert(client.to_owned(), secret),
+                    None => bound.shared = Some(secret),
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                if copied.client.is_none() && matches!(error, Error::Record(_)) {
+                    context.cache.record_credentials_damaged(uid, true);
+                }
+                first = first.and(Err(error));
+            }
+        }
+    }
+    first
+}
+
+/// The declared Secrets whose records are promoted.
+fn copies<'a>(database: &'a Database, observed: &Observation, wanted: &'a Bound) -> Vec<Copied<'a>> {
+    let Some(report) = observed.primary().and_then(|pod| pod.report.as_ref()) else { return Vec::new() };
+    let shared = wanted.shared.as_deref().and_then(|secret| {
+        let proved = report.credentials.as_ref()?.generation;
+        Some(Copied { client: None, secret, record: database.vault.runtime(), proved })
+    });
+    let reports = report.clients.as_deref().unwrap_or_default();
+    let of = |(client, secret): (&'a String, &'a String)| {
+        let proved = reports.iter().find(|report| report.name == *client)?.generation;
+        Some(Copied { client: Some(client), secret, record: database.vault.client_runtime(client), proved })
+    };
+    shared.into_iter().chain(wanted.clients.iter().filter_map(of)).filter(|copied| copied.proved > 0).collect()
+}
+
+/// Copies a record to its Secret, once the record has the promoted generation; returns whether the Secret is up to date.
 ///
 /// # Errors
 /// [`Error::ObjectConflict`] if it belongs to another owner; otherwise any error of Vault or the API server.
-pub async fn ensure(context: &Context, database: &Database, name: &str, proved: i64) -> Result<bool, Error> {
-    let (client, owner) = (&context.client, &database.owner);
+async fn copy(context: &Context, database: &Database, copied: &Copied<'_>) -> Result<bool, Error> {
+    let (client, owner, name) = (&context.client, &database.owner, copied.secret);
     let live = secrets::read(client, owner, name, &Ownership::Controlled).await?;
-    let Some(record) = context.vault.read_kv(&database.vault.runtime()).await? else { return Ok(false) };
+    let Some(record) = context.vault.read_kv(&copied.record).await? else { return Ok(false) };
     let generation = Runtime::generation_of(&record.data)?;
-    if generation < proved {
+    if generation < copied.proved {
         return Ok(false);
     }
     let prefix = database.names().key_prefix();
@@ -95,10 +204,7 @@ fn holds(secret: &Secret, content: &Content) -> bool {
 }
 
 /// Removes the Secret that an earlier spec named, if it belongs to the resource.
-///
-/// # Errors
-/// Any error of the API server.
-pub async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
+async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
     let named = Planned::new::<Secret>(&database.owner, name.to_owned(), json!({}));
     delete(&context.client, &database.owner, &named).await.map(drop)
 }

@@ -8,7 +8,7 @@ use pg_query::protobuf::{FuncCall, RawStmt, SelectStmt, SetOperation};
 
 use crate::api::clients::MAXIMUM_NAME;
 use crate::api::names::PostgresNames;
-use crate::api::{AccessMode, ClientSpec, GrantSpec, Privilege};
+use crate::api::{AccessMode, ClientSpec, GrantSpec, Privilege, ServiceDatabaseSpec};
 
 /// The maximum length of a name in PostgreSQL, in bytes.
 const IDENTIFIER: usize = 63;
@@ -17,6 +17,37 @@ const RESERVED_SCHEMAS: [&str; 3] =
     ["information_schema", PostgresNames::LEDGER_SCHEMA, PostgresNames::EXTENSIONS_SCHEMA];
 /// The function whose only argument a row policy is parsed as.
 const WRAPPER: &str = "servicedb_row_policy";
+
+/// Checks the names of the Secrets with credentials.
+///
+/// # Errors
+/// The first error: the field, the problem, and the remedy.
+pub fn check_secrets(spec: &ServiceDatabaseSpec, base: &str) -> Result<(), String> {
+    let shared = spec.credentials.secret.iter().map(|secret| ("spec.credentials.secret.name".to_owned(), &secret.name));
+    let own = spec.clients.iter().filter_map(|client| {
+        let field = format!("spec.clients[].secret.name of {}", client.name());
+        Some((field, &client.secret.as_ref()?.name))
+    });
+    if let Some(client) = spec.clients.iter().find(|client| client.secret.is_some() && client.own().is_none()) {
+        return Err(format!(
+            "spec.clients[].secret of {} needs access with a mode other than Shared: spec.credentials.secret has the \
+             shared login",
+            client.name()
+        ));
+    }
+    let mut names = BTreeSet::new();
+    for (field, name) in shared.chain(own) {
+        if name.starts_with(base) {
+            return Err(format!(
+                "{field} is {name}, but names that begin with {base} are reserved for the operator: choose another"
+            ));
+        }
+        if !names.insert(name) {
+            return Err(format!("{field} is {name}, which is another login's Secret, too: choose another"));
+        }
+    }
+    Ok(())
+}
 
 /// Checks the clients.
 ///

@@ -13,6 +13,7 @@ pub mod patroni_state;
 mod requests;
 pub mod situation;
 mod template;
+mod tokens;
 mod volumes;
 
 pub use situation::{Decision, Situation, serves};
@@ -48,6 +49,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         decision.replicas = situation.live().max(decision.members).max(ordinal + 1);
         decision.keep_pods = true;
         decision.under_way = restoring.why.clone().map(|why| ConditionState::no(restoring.reason, why));
+        return decision;
+    }
+    if tokens::renew(situation, &mut decision) {
         return decision;
     }
     let order_state = situation.order_state();

@@ -84,7 +84,7 @@ pub fn replace_broken(situation: &Situation<'_>, decision: &mut Decision) {
 }
 
 /// Replaces a pod, unless the API server would refuse the new one.
-fn replace(situation: &Situation<'_>, decision: &mut Decision, pod: &DatabasePod) -> String {
+pub fn replace(situation: &Situation<'_>, decision: &mut Decision, pod: &DatabasePod) -> String {
     match situation.refused {
         Some(why) => {
             decision.refused = Some(format!(

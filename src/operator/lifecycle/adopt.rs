@@ -16,6 +16,7 @@ use crate::operator::apply::object::{ANNOTATION_DATABASE, ANNOTATION_UID, Owner,
 use crate::operator::apply::ownership::take_back;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
+use crate::operator::credentials::binding::Bound;
 use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
 
@@ -44,7 +45,8 @@ pub async fn take_over(context: &Context, database: &Database, observed: &Observ
     stamp(&secrets, owner, &owner.names.ca_secret(), &Value::Null).await?;
     // Secrets are neither listed nor watched.
     let names = [owner.names.tls_secret(), owner.names.instance_approle(), owner.names.migrator()];
-    for name in names.into_iter().chain(database.binding_secret.clone()) {
+    let bound = Bound::declared(database);
+    for name in names.into_iter().chain(bound.shared).chain(bound.clients.into_values()) {
         if let Some(live) = secrets.get_opt(&name).await?.filter(|live| owner.is_without_owner(&live.metadata)) {
             take_back(&secrets, owner, &live).await?;
         }

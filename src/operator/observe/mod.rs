@@ -231,6 +231,7 @@ pub async fn observe(context: &Context, names: &Names, uid: &str, instances: i32
     let mut pods = context.database_pods(names);
     for pod in &mut pods {
         pod.volume_end = volume_end(names, pod, &volume_claims);
+        pod.compare_with_account(context.cache.account_made(uid), context.now());
     }
     egress::explain(client, names, uid, &context.options.vault_address, &mut pods).await;
     let own = |claim: &PersistentVolumeClaim| stamped_uid(&claim.metadata) == Some(uid);

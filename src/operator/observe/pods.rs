@@ -23,6 +23,8 @@ const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 const SCHEDULING_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 /// How long an agent may run before its first report.
 const SILENCE: SignedDuration = SignedDuration::from_secs(15);
+/// The lifetime of the token that Kubernetes mounts into a pod.
+const TOKEN_LIFETIME: SignedDuration = SignedDuration::from_secs(3607);
 /// The number of restarts of a container after which it is reported as crashing.
 const CRASHES_BEFORE_ALARM: i32 = 3;
 
@@ -61,6 +63,10 @@ pub struct DatabasePod {
     pub lingers: bool,
     /// Its trouble, from Kubernetes or its agent.
     pub trouble: Option<Trouble>,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// Whether its token is of an earlier ServiceAccount, and therefore void. Set from the ServiceAccount.
+    pub has_void_token: bool,
     /// Why its volume is deleted with it; none if it is permanent. Set from the claims, not from
     /// the pod.
     pub volume_end: Option<VolumeEnd>,
@@ -102,8 +108,17 @@ impl DatabasePod {
             eviction_answer: pod.annotations().get(ANNOTATION_EVICTION).cloned(),
             report,
             trouble,
+            created_at: pod.creation_timestamp().map(|created| created.0),
+            has_void_token: false,
             volume_end: None,
         }
+    }
+
+    /// Notes whether its token is void: it belongs to the ServiceAccount that existed when the pod was created. A
+    /// kubelet requests another token only after four fifths of the lifetime; after all of it every pod has a new one.
+    pub fn compare_with_account(&mut self, account_made: Option<Timestamp>, now: Timestamp) {
+        let (Some(pod), Some(account)) = (self.created_at, account_made) else { return };
+        self.has_void_token = pod < account && now.duration_since(account) < TOKEN_LIFETIME;
     }
 
     /// Whether the pod claims to be the primary: its label and its agent agree.
@@ -314,6 +329,23 @@ mod tests {
         assert!(!claims("u0", after), "an earlier pod's report");
         assert!(!claims("u1", "2026-01-01T00:00:07Z"), "an earlier container's");
         assert!(!DatabasePod::from(&pod("u1", after, "False"), Timestamp::now()).ready);
+    }
+
+    #[test]
+    fn a_token_is_void_that_is_older_than_the_service_account_for_as_long_as_tokens_live() {
+        let mut pod = DatabasePod::sample("chat-db-0");
+        let at = |seconds| Timestamp::from_second(seconds).expect("a timestamp");
+        let mut is_void = |created, account: Option<i64>, now| {
+            pod.created_at = Some(at(created));
+            pod.compare_with_account(account.map(at), at(now));
+            pod.has_void_token
+        };
+        assert!(is_void(100, Some(101), 102));
+        assert!(!is_void(100, Some(100), 102), "a pod needs its ServiceAccount to be created");
+        assert!(!is_void(100, Some(50), 102));
+        assert!(!is_void(100, Some(101), 101 + 3607), "the kubelet has another token by then");
+        is_void(100, Some(101), 102);
+        assert!(is_void(100, None, 102), "what is not known changes nothing");
     }
 
     #[test]

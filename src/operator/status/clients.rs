@@ -34,12 +34,15 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
             vault_role: database.vault.own_client(name),
             role: database.postgres.client(name),
             rights: UNKNOWN.to_owned(),
+            secret: findings.bound.clients.get(name).cloned(),
             ..ClientStatus::default()
         };
         match (reports.and_then(|reports| reports.iter().find(|report| report.name == name)), before) {
             (Some(found), _) => reported(declared, found),
             // What was promoted is valid on every primary.
-            (None, Some(before)) if reports.is_none() => ClientStatus { access: declared.access, ..before.clone() },
+            (None, Some(before)) if reports.is_none() => {
+                ClientStatus { access: declared.access, secret: declared.secret, ..before.clone() }
+            }
             _ => declared,
         }
     };

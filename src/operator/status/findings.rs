@@ -10,6 +10,7 @@ use crate::api::{DriftStatus, PendingRollout, ServiceDatabase};
 use crate::operator::backups;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
+use crate::operator::credentials::binding::Bound;
 use crate::operator::gateway;
 use crate::operator::instances::situation::Decision;
 use crate::operator::maintenance;
@@ -41,8 +42,8 @@ pub struct Findings<'a> {
     pub certificates: Option<Certified>,
     /// The credentials that the runtime record is to hold.
     pub credentials: DesiredCredentials,
-    /// The Secret with the credentials, if it is known to have them.
-    pub binding: Option<String>,
+    /// The Secrets that are known to have credentials.
+    pub bound: Bound,
     /// The progress of the migrations; none if it was not read.
     pub progress: Option<Progress>,
     /// The declared migrations.

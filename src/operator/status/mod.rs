@@ -131,7 +131,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             None => previous.gateway,
         },
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
-        binding: findings.binding.clone().map(|name| BindingStatus { name }),
+        binding: findings.bound.shared.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
         rollout: match &findings.instances {
             Some(instances) => instances.pending.clone(),

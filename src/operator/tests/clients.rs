@@ -75,6 +75,68 @@ async fn each_has_a_role_a_policy_and_a_record_of_its_own() {
     assert_eq!(desired(&world).clients[0].connection_limit, Some(4));
 }
 
+/// For services that cannot read Vault.
+#[tokio::test]
+async fn a_client_has_a_secret_that_follows_its_record_and_goes_with_its_declaration() {
+    let mut world = at_rest().await;
+    let user = |world: &World, secret: &str| {
+        let held = world.get("secrets", secret)?["data"]["username"].clone();
+        let bytes: k8s_openapi::ByteString = serde_json::from_value(held).expect("base64");
+        Some(String::from_utf8(bytes.0).expect("text"))
+    };
+    let bot = |secret: Option<&str>| {
+        let mut bot = json!({"serviceAccountName": "bot", "access": {"mode": "ReadWrite"}});
+        if let Some(secret) = secret {
+            bot["secret"] = json!({"name": secret});
+        }
+        bot
+    };
+    set(&world, json!([bot(Some("bot-credentials"))]));
+    settle(&mut world).await;
+    assert_eq!(user(&world, "bot-credentials").as_deref(), Some("chat_c_bot_a"));
+    assert_eq!(clients(&world)[0].secret.as_deref(), Some("bot-credentials"));
+
+    world.edit(|resource| resource["metadata"]["annotations"][ANNOTATION_ROTATE_CLIENT] = "bot/monday".into());
+    settle(&mut world).await;
+    assert_eq!(user(&world, "bot-credentials").as_deref(), Some("chat_c_bot_b"));
+
+    set(&world, json!([bot(Some("other"))]));
+    settle(&mut world).await;
+    assert_eq!((user(&world, "bot-credentials"), user(&world, "other").as_deref()), (None, Some("chat_c_bot_b")));
+    set(&world, json!([bot(None)]));
+    settle(&mut world).await;
+    assert_eq!((user(&world, "other"), clients(&world)[0].secret.clone()), (None, None));
+
+    set(&world, json!([bot(Some("again"))]));
+    settle(&mut world).await;
+    assert!(user(&world, "again").is_some());
+    set(&world, json!([]));
+    settle(&mut world).await;
+    assert_eq!(user(&world, "again"), None, "with the client");
+}
+
+#[tokio::test]
+async fn the_names_of_secrets_are_told_apart() {
+    let world = at_rest().await;
+    for (secret, access, told) in [
+        ("chat-db-tls", "ReadOnly", "reserved for the operator"),
+        ("reader-credentials", "Shared", "needs access with a mode other than Shared"),
+        ("bot-credentials", "ReadOnly", "another login's Secret"),
+    ] {
+        set(
+            &world,
+            json!([
+                {"serviceAccountName": "bot", "access": {"mode": "ReadOnly"}, "secret": {"name": "bot-credentials"}},
+                {"serviceAccountName": "web", "access": {"mode": access}, "secret": {"name": secret}},
+            ]),
+        );
+        let resource = world.resource();
+        let invalid = crate::operator::validate::validate(&resource, &super::fixtures::options());
+        let message = invalid.err().expect("a refusal").message;
+        assert!(message.contains(told), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn one_is_rotated_alone_and_all_together() {
     let mut world = at_rest().await;

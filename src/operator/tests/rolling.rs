@@ -147,6 +147,64 @@ fn a_rollout_that_its_window_did_not_finish_stops_except_for_what_does_not_serve
     assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "it does not serve as it is");
 }
 
+/// The ServiceAccount of the pods was deleted and is back.
+#[test]
+fn instances_with_a_void_token_are_replaced_the_leader_first_whatever_else_is_due() {
+    let mut scene = Scene::of(3);
+    scene.outdate();
+    for pod in &mut scene.observed.pods {
+        pod.has_void_token = true;
+    }
+    let decision = scene.step();
+    assert_eq!((replaced(&decision), switchover(&decision)), (Some("chat-db-0"), None), "it reads no order");
+    let told = decision.under_way.expect("a condition");
+    assert_eq!(told.reason, "TokenVoid");
+    assert!(told.message.contains("chat-db-0, chat-db-1, chat-db-2: chat-db-0 is being replaced"), "{}", told.message);
+
+    scene.observed.pods[0].terminating = true;
+    scene.observed.pods[0].ready = false;
+    assert_eq!(replaced(&scene.decide()), None, "one at a time");
+    // Its new pod starts.
+    let first = &mut scene.observed.pods[0];
+    (first.terminating, first.has_void_token, first.labelled_primary) = (false, false, false);
+    assert_eq!(replaced(&scene.decide()), None, "nobody leads yet");
+    scene.observed.pods[0].lingers = true;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "one that Patroni's record names could lead");
+    let first = &mut scene.observed.pods[0];
+    (first.lingers, first.ready, first.labelled_primary) = (false, true, true);
+    scene.observed.pods[1].ready = false;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-1"), "it does not find the new leader");
+    scene.observed.pods[1].has_void_token = false;
+    assert_eq!(replaced(&scene.decide()), Some("chat-db-2"));
+}
+
+#[test]
+fn a_void_token_is_renewed_before_the_instances_are_fewer() {
+    let mut scene = Scene::of(2);
+    scene.resource.spec.instances = 1;
+    scene.run(2, 1);
+    scene.observed.pods[1].has_void_token = true;
+    let decision = scene.decide();
+    assert_eq!((replaced(&decision), decision.replicas, decision.members), (Some("chat-db-1"), 2, 2));
+}
+
+#[test]
+fn a_single_instance_serves_on_with_a_void_token() {
+    let mut scene = Scene::of(1);
+    scene.observed.pods[0].has_void_token = true;
+    let decision = scene.decide();
+    assert!(decision.replace.is_none() && decision.under_way.is_none());
+}
+
+#[test]
+fn a_pod_with_a_void_token_and_the_only_copy_of_the_data_is_kept() {
+    let mut scene = Scene::of(2);
+    scene.observed.pods[0].has_void_token = true;
+    scene.observed.pods[0].volume_end = Some(crate::operator::observe::pods::VolumeEnd::Deleted);
+    scene.report(0, |report| report.synchronous_standbys.clear());
+    assert_eq!(replaced(&scene.decide()), None);
+}
+
 #[test]
 fn an_up_to_date_database_is_not_changed() {
     for instances in [1, 3] {

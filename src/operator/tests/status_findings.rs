@@ -11,6 +11,7 @@ use crate::contract::report::{CredentialsReport, Phase, Report, Role, VaultHealt
 use crate::migrate::source::MigrationSet;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::DesiredCredentials;
+use crate::operator::credentials::binding::Bound;
 use crate::operator::instances::Decision;
 use crate::operator::maintenance;
 use crate::operator::migrations::progress::{Declared, Progress};
@@ -84,7 +85,7 @@ impl Scene {
             vault: self.vault.clone(),
             certificates: None,
             credentials: self.credentials.clone(),
-            binding: None,
+            bound: Bound::default(),
             progress: self.progress.clone(),
             declared: self.declared.as_ref(),
             drift: self.drift.clone(),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::authority;
-use super::served::{self, Certified};
+use super::served::{self, Certified, Readable};
 use crate::api::ServiceDatabase;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
@@ -44,7 +44,7 @@ pub async fn certify(
         paused: false,
         pods: &observed.pods,
         recorded: observed.authorities(uid),
-        binding: database.binding_secret.as_deref(),
+        records: records(database),
     };
     let certified = served::ensure(context, &database.owner, &asked).await?;
     let authorities = certified.authorities.to_pem();
@@ -54,8 +54,20 @@ pub async fn certify(
         context.cache.record_certificates(uid, authorities.clone(), certified.due);
     }
     if certified.is_publishing() {
-        // It is a copy of the record, which is about to get another authority, too.
-        context.cache.invalidate_binding(uid);
+        // They are copies of records that are about to get another authority, too.
+        context.cache.invalidate_bindings(uid);
     }
     Ok((Some(certified), authorities))
+}
+
+/// The records that clients read: the shared one, and those of clients with a login of their own.
+fn records(database: &Database) -> Vec<Readable> {
+    let shared =
+        Readable { path: database.vault.runtime(), secret: database.binding_secret.clone(), may_be_missing: false };
+    let own = database.own_clients().map(|client| Readable {
+        path: database.vault.client_runtime(client.name()),
+        secret: client.secret.as_ref().map(|secret| secret.name.clone()),
+        may_be_missing: true,
+    });
+    std::iter::once(shared).chain(own).collect()
 }

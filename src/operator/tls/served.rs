@@ -55,8 +55,18 @@ pub struct Asked<'a> {
     pub pods: &'a [DatabasePod],
     /// The authorities in the desired state.
     pub recorded: Authorities,
-    /// The Secret with the credentials, if declared.
-    pub binding: Option<&'a str>,
+    /// The records that clients read the authorities from.
+    pub records: Vec<Readable>,
+}
+
+/// A record from which clients read the authorities.
+pub struct Readable {
+    /// Its path in Vault.
+    pub path: String,
+    /// The Secret that is a copy of it, if declared.
+    pub secret: Option<String>,
+    /// Whether it may not exist yet, as that of a client that was just declared: nobody has read it then.
+    pub may_be_missing: bool,
 }
 
 /// The state of the certificates.
@@ -103,7 +113,7 @@ pub async fn ensure(context: &Context, owner: &Owner, asked: &Asked<'_>) -> Resu
         state.next.is_some() && state.notes.change.as_ref().is_some_and(|change| change.published_at.is_none())
     };
     let published = if publishing(&state) && !asked.paused {
-        Some(read_published(context, owner, asked.binding).await)
+        Some(read_published(context, owner, &asked.records).await)
     } else {
         None
     };
@@ -190,25 +200,28 @@ fn member(pod: &DatabasePod) -> Option<Member> {
 }
 
 /// The authorities that clients can read. A place that cannot be read counts as outdated.
-async fn read_published(context: &Context, owner: &Owner, binding: Option<&str>) -> Vec<Published> {
-    let path = owner.names.vault(&context.options.cluster_id).runtime();
-    let record = match context.vault.read_kv(&path).await {
-        Ok(record) => record,
-        Err(error) => {
-            tracing::debug!(%error, path, "the record cannot be read");
-            None
+async fn read_published(context: &Context, owner: &Owner, records: &[Readable]) -> Vec<Published> {
+    let mut places = Vec::new();
+    for Readable { path, secret, may_be_missing } in records {
+        let record = match context.vault.read_kv(path).await {
+            Ok(None) if *may_be_missing => continue,
+            Ok(record) => record,
+            Err(error) => {
+                tracing::debug!(%error, path, "the record cannot be read");
+                None
+            }
+        };
+        let authorities = record.and_then(|record| {
+            let held = Runtime::value_of(&record.data, &owner.names.key_prefix(), "CA").ok()?;
+            Some(Authorities::from_pem(held.expose_secret()))
+        });
+        places.push(Published { place: format!("the Vault record {path}"), authorities });
+        if let Some(name) = secret {
+            let secret = secrets::read(&context.client, owner, name, &Ownership::Controlled).await.ok().flatten();
+            let held = secret.and_then(|secret| secrets::text(&secret, "ca.crt"));
+            let authorities = held.map(|held| Authorities::from_pem(held.expose_secret()));
+            places.push(Published { place: format!("the Secret {name}"), authorities });
         }
-    };
-    let authorities = record.and_then(|record| {
-        let held = Runtime::value_of(&record.data, &owner.names.key_prefix(), "CA").ok()?;
-        Some(Authorities::from_pem(held.expose_secret()))
-    });
-    let mut places = vec![Published { place: format!("the Vault record {path}"), authorities }];
-    if let Some(name) = binding {
-        let secret = secrets::read(&context.client, owner, name, &Ownership::Controlled).await.ok().flatten();
-        let held = secret.and_then(|secret| secrets::text(&secret, "ca.crt"));
-        let authorities = held.map(|held| Authorities::from_pem(held.expose_secret()));
-        places.push(Published { place: format!("the Secret {name}"), authorities });
     }
     places
 }

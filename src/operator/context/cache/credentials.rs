@@ -219,24 +219,27 @@ impl Cache {
         self.with(uid, |entries| entries.credentials.damaged = damaged);
     }
 
-    /// Whether the Secret with the credentials was recently observed with this generation.
-    pub fn binding_recorded(&self, uid: &str, secret: &str, generation: i64) -> bool {
+    /// Whether a Secret with credentials was recently observed with this generation of this record.
+    pub fn binding_recorded(&self, uid: &str, secret: &str, (record, generation): (&str, i64)) -> bool {
         self.known(uid, |entries| {
             entries
                 .credentials
-                .binding
-                .as_ref()
-                .is_some_and(|(name, entry, at)| name == secret && *entry == generation && at.elapsed() < self.lifetime)
+                .bindings
+                .get(secret)
+                .is_some_and(|(of, entry, at)| of == record && *entry == generation && at.elapsed() < self.lifetime)
         })
     }
 
-    /// Records that the Secret with the credentials has this generation.
-    pub fn record_binding(&self, uid: &str, secret: &str, generation: i64) {
-        self.with(uid, |entries| entries.credentials.binding = Some((secret.to_owned(), generation, Instant::now())));
+    /// Records that a Secret with credentials has this generation of this record; its observation counts from the first.
+    pub fn record_binding(&self, uid: &str, secret: &str, (record, generation): (String, i64)) {
+        if !self.binding_recorded(uid, secret, (&record, generation)) {
+            let entry = (record, generation, Instant::now());
+            self.with(uid, |entries| entries.credentials.bindings.insert(secret.to_owned(), entry));
+        }
     }
 
-    /// Invalidates the observation of the Secret with the credentials.
-    pub fn invalidate_binding(&self, uid: &str) {
-        self.known(uid, |entries| entries.credentials.binding = None);
+    /// Invalidates the observations of the Secrets with credentials.
+    pub fn invalidate_bindings(&self, uid: &str) {
+        self.known(uid, |entries| entries.credentials.bindings.clear());
     }
 }

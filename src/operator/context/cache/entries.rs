@@ -55,6 +55,7 @@ pub struct Entries {
     pub primary: Option<String>,
     pub undone: Option<Timestamp>,
     pub missing: Option<Instant>,
+    pub account: Option<Timestamp>,
 }
 
 /// The entries of one resource on its credentials.
@@ -71,7 +72,7 @@ pub struct Credentials {
     /// The same, by client with a login of its own.
     pub client_pending: BTreeMap<String, i64>,
     pub damaged: bool,
-    pub binding: Option<(String, i64, Instant)>,
+    pub bindings: BTreeMap<String, (String, i64, Instant)>,
 }
 
 /// Records that Vault's objects were observed in the desired state.

@@ -59,6 +59,16 @@ impl Cache {
         self.with(uid, |entries| entries.primary.replace(pod.to_owned()))
     }
 
+    /// Records when the ServiceAccount of the database pods was created.
+    pub fn record_account(&self, uid: &str, made: Option<Timestamp>) {
+        self.with(uid, |entries| entries.account = made);
+    }
+
+    /// When the ServiceAccount of the database pods was created, as last observed.
+    pub fn account_made(&self, uid: &str) -> Option<Timestamp> {
+        self.known(uid, |entries| entries.account)
+    }
+
     /// Records when an agent last reverted a manual change; returns the previous record.
     pub fn record_undone(&self, uid: &str, at: Timestamp) -> Option<Timestamp> {
         self.with(uid, |entries| entries.undone.replace(at))
