@@ -126,8 +126,6 @@ pub const MAXIMUM_INSTANCES: i32 = 9;
         .message("spec.postgres.version must not be below the major version of the data (status.postgresMajor): PostgreSQL cannot go back to an earlier version; to move to one, dump the database and load it into a new ServiceDatabase"),
     validation = Rule::new("!has(self.spec.credentials) || !has(self.spec.credentials.secret) || !self.spec.credentials.secret.name.startsWith(self.metadata.name + '-db')")
         .message("spec.credentials.secret.name must not begin with the resource's name and '-db': these names are reserved for the operator"),
-    validation = Rule::new("!has(self.spec.clients) || self.spec.clients.all(client, !has(client.secret) || !client.secret.name.startsWith(self.metadata.name + '-db'))")
-        .message("spec.clients[].secret.name must not begin with the resource's name and '-db': these names are reserved for the operator"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Instances", type_ = "string", json_path = ".status.instances"),

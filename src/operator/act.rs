@@ -35,7 +35,7 @@ use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
 use super::tls::certify::certify;
 use super::tls::served;
-use super::upgrades;
+use super::upgrades::{self, ByItself};
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::ANNOTATION_RESTORE;
@@ -318,7 +318,7 @@ fn upgrade(database: &Database, observed: &Observation, findings: &Findings<'_>)
         name: &database.names().name,
         major: database.major,
         upgrade_to: database.upgrade_to,
-        policy: database.update_policy,
+        by_itself: ByItself::of(database.update_policy, &database.maintenance.windows, findings.now),
         generation: database.generation,
         desired: desired.and_then(|desired| desired.upgrade.as_deref()),
         lineage: desired.and_then(|desired| desired.lineage.as_deref()),

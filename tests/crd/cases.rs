@@ -599,7 +599,6 @@ fn the_rest() -> Vec<Row> {
         ("rows of all tables", "clients: [{serviceAccountName: a, access: {mode: Custom, grants: [{tables: ['*'], privileges: [SELECT], rowPolicy: 'true'}]}}]", Refused("rowPolicy needs tables by name")),
         ("a limit without a login", "clients: [{serviceAccountName: a, connectionLimit: 3}]", Refused("connectionLimit, statementTimeoutSeconds, sharedToo and secret need access")),
         ("a Secret without a login", "clients: [{serviceAccountName: a, secret: {name: a-credentials}, access: {mode: Shared}}]", Refused("need an access.mode other than Shared")),
-        ("a reserved Secret of a client", "clients: [{serviceAccountName: a, secret: {name: chat-db-tls}, access: {mode: ReadOnly}}]", Refused("spec.clients[].secret.name must not begin with")),
         ("a Secret of a client", "clients: [{serviceAccountName: a, secret: {name: a-credentials}, access: {mode: ReadOnly}}]", Accepted),
         ("shared, too, and shared", "clients: [{serviceAccountName: a, access: {mode: Shared}, sharedToo: true}]", Refused("need an access.mode other than Shared")),
         ("no connection", "clients: [{serviceAccountName: a, access: {mode: ReadOnly}, connectionLimit: 0}]", Refused("connectionLimit must be from 1")),

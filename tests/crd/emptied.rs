@@ -46,6 +46,7 @@ migrations:
 clients:
 - serviceAccountName: chat
   name: bot
+  secret: {name: c-credentials}
   access: {mode: Custom, grants: [{schema: public, tables: [t], columns: [c], privileges: [SELECT], rowPolicy: NOT hidden}]}
   sharedToo: true
   connectionLimit: 5

@@ -11,11 +11,14 @@ use crate::api::{
     RequestState, RequestStatus, ServiceDatabaseStatus, UpdatePolicy, UpgradeAction, UpgradePhase, UpgradeStatus,
 };
 use crate::contract::upgrade::{Lineage, Stage, Upgrade, UpgradeState};
+use crate::operator::maintenance::windows::{Opening, Windows};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::seconds;
 use crate::operator::validate::UpgradeRequest;
 use crate::operator::version;
 
+/// How the token of an upgrade begins that a maintenance window began.
+const IN_WINDOW: &str = "window ";
 /// How long the other instances may take to stop.
 const HOLD_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
 /// The shortest time for the last stage, in seconds: a volume is slower at times than in the rehearsal.
@@ -24,6 +27,33 @@ const SHORTEST_LIMIT: u64 = 120;
 const LIMIT_FACTOR: u64 = 5;
 /// How long after that limit status has the way out.
 const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether an upgrade that the spec declares begins without a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByItself {
+    /// It waits for a request.
+    Never,
+    /// At once.
+    Now,
+    /// In a maintenance window: the one that is open.
+    InWindow(Option<Opening>),
+}
+
+impl ByItself {
+    /// As the policy and the windows say.
+    pub fn of(policy: UpdatePolicy, windows: &Windows, now: Timestamp) -> Self {
+        match policy {
+            UpdatePolicy::Manual => Self::Never,
+            UpdatePolicy::Automatic => Self::Now,
+            UpdatePolicy::Window => Self::InWindow(windows.open_at(now)),
+        }
+    }
+
+    /// Whether a window is open for this long.
+    fn has(self, time: SignedDuration, now: Timestamp) -> bool {
+        matches!(self, Self::InWindow(Some(opening)) if opening.until.duration_since(now) > time)
+    }
+}
 
 /// The input of a decision.
 #[derive(Clone, Copy)]
@@ -37,7 +67,7 @@ pub struct Known<'a> {
     /// The higher one that the spec declares.
     pub upgrade_to: Option<u16>,
     /// Whether an upgrade waits for a request.
-    pub policy: UpdatePolicy,
+    pub by_itself: ByItself,
     /// The generation of the resource.
     pub generation: i64,
     /// The stage that the agents know.
@@ -144,9 +174,17 @@ fn offer(known: &Known<'_>, state: &mut State) {
     let is_of_this = |status: &&UpgradeStatus| (status.from, status.to) == (i32::from(from), i32::from(to));
     let before = state.status.as_ref().filter(is_of_this);
     // A failed one is not repeated for the same spec, nor one that was taken back.
-    let token = format!("automatic {}", known.generation);
     let was_tried = before.is_some_and(|before| before.phase != UpgradePhase::Pending);
-    if known.policy == UpdatePolicy::Automatic && !was_tried && !is_kept(state) {
+    // The rehearsal, and the upgrade after it, as far as their time is known.
+    let needed = before.and_then(|before| before.rehearsal_seconds).unwrap_or_default();
+    let token = match known.by_itself {
+        ByItself::Now => Some(format!("automatic {}", known.generation)),
+        in_window if in_window.has(SignedDuration::from_secs(needed) * 2, known.now) => {
+            Some(format!("{IN_WINDOW}{}", known.generation))
+        }
+        _ => None,
+    };
+    if let Some(token) = token.filter(|_| !was_tried && !is_kept(state)) {
         return begin(known, state, &token, &Ok(UpgradeAction::Start));
     }
     if before.is_some() {
@@ -161,9 +199,13 @@ fn offer(known: &Known<'_>, state: &mut State) {
         ));
         return;
     }
+    let makes = match known.by_itself {
+        ByItself::InWindow(_) => "makes it before the next maintenance window",
+        _ => "makes it",
+    };
     let message = format!(
         "the data is of PostgreSQL {from}, and spec.postgres.version is {to}: kubectl servicedb upgrade {name} --check \
-         rehearses the upgrade on a copy, and kubectl servicedb upgrade {name} makes it; the database is unavailable \
+         rehearses the upgrade on a copy, and kubectl servicedb upgrade {name} {makes}; the database is unavailable \
          meanwhile"
     );
     let former = state.status.take().filter(|_| state.lineage.is_some());
@@ -253,6 +295,30 @@ fn fail(state: &mut State, message: String) {
         };
     }
     answer(state, RequestState::Failed, format!("{message}; nothing was changed"));
+}
+
+/// Whether a window began it, and no request.
+fn began_in_window(known: &Known<'_>, state: &State) -> bool {
+    let is_asked = |last: &RequestStatus| known.request.is_some_and(|request| request.token == last.request);
+    token(state).is_some_and(|last| last.request.starts_with(IN_WINDOW) && !is_asked(last))
+}
+
+/// The window has no time left for what follows the rehearsal, which changed nothing.
+fn postpone(known: &Known<'_>, state: &mut State, rehearsed: &str) {
+    state.desired = None;
+    if let Some(status) = &mut state.status {
+        status.phase = UpgradePhase::Pending;
+    }
+    let message = format!(
+        "{rehearsed}, which the maintenance window has not left: it begins again in the next one that is long enough for \
+         both, and kubectl servicedb upgrade {} makes it now",
+        known.name
+    );
+    answer(state, RequestState::Failed, message);
+}
+
+fn signed(seconds: u64) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 fn action(state: &State) -> Option<UpgradeAction> {
@@ -378,6 +444,9 @@ fn advance(known: &Known<'_>, state: &mut State) {
                 }
                 let message = format!("{message}; kubectl servicedb upgrade {} makes the upgrade", known.name);
                 return answer(state, RequestState::Done, message);
+            }
+            if began_in_window(known, state) && !known.by_itself.has(signed(seconds), known.now) {
+                return postpone(known, state, &message);
             }
             if let Some(status) = &mut state.status {
                 status.phase = UpgradePhase::Stopping;

@@ -7,7 +7,7 @@ struct Scene {
     request: Option<UpgradeRequest>,
     upgrade_to: Option<u16>,
     major: u16,
-    policy: UpdatePolicy,
+    by_itself: ByItself,
     pods: Vec<DatabasePod>,
     leader: usize,
     state: State,
@@ -25,7 +25,7 @@ impl Scene {
             request: None,
             upgrade_to: Some(18),
             major: 17,
-            policy: UpdatePolicy::Manual,
+            by_itself: ByItself::Never,
             pods,
             leader: 0,
             state: State::default(),
@@ -45,7 +45,7 @@ impl Scene {
             name: "chat",
             major: self.major,
             upgrade_to: self.upgrade_to,
-            policy: self.policy,
+            by_itself: self.by_itself,
             generation: 2,
             desired: desired.as_ref(),
             lineage: lineage.as_ref(),
@@ -183,7 +183,7 @@ fn the_way_back_loses_what_was_written_and_only_where_the_data_is() {
     assert_eq!((lineage.left.as_str(), lineage.major, lineage.kept_by), ("8", 17, None));
     assert!(scene.result().1.contains("set spec.postgres.version to \"17\""), "{:?}", scene.result());
     // The field still asks for it.
-    (scene.major, scene.upgrade_to, scene.policy) = (17, Some(18), UpdatePolicy::Automatic);
+    (scene.major, scene.upgrade_to, scene.by_itself) = (17, Some(18), ByItself::Now);
     scene.step();
     assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::TakenBack), "not by itself again");
     scene.ask("once more", UpgradeAction::Start);
@@ -203,12 +203,50 @@ fn the_former_data_is_given_up_by_a_word() {
 
 #[test]
 fn an_automatic_upgrade_begins_by_itself_and_is_not_repeated() {
-    let mut scene = Scene { policy: UpdatePolicy::Automatic, ..Scene::new() };
+    let mut scene = Scene { by_itself: ByItself::Now, ..Scene::new() };
     scene.step();
     assert_eq!(scene.stage(), Some(Stage::Rehearse));
     scene.report(0, UpgradeState::Failed { message: "no".into() });
     scene.step();
     assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Failed));
+}
+
+#[test]
+fn a_window_begins_it_and_postpones_what_it_has_no_time_for() {
+    let open = |scene: &Scene, minutes| {
+        let until = scene.now + SignedDuration::from_mins(minutes);
+        ByItself::InWindow(Some(Opening { from: scene.now, until }))
+    };
+    let mut scene = Scene { by_itself: ByItself::InWindow(None), ..Scene::new() };
+    scene.step();
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Pending));
+    let status = scene.state.status.clone().expect("a status");
+    assert!(status.message.is_some_and(|message| message.contains("before the next maintenance window")));
+    scene.by_itself = open(&scene, 1);
+    scene.step();
+    assert_eq!(scene.stage(), Some(Stage::Rehearse));
+    // The copy took 40 s of this minute, and the upgrade takes as long.
+    scene.now += SignedDuration::from_secs(40);
+    scene.rehearsed();
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Pending, RequestState::Failed));
+    scene.step();
+    assert_eq!(scene.stage(), None, "the rest of the window is too short");
+    scene.by_itself = open(&scene, 1);
+    scene.step();
+    assert_eq!(scene.stage(), None, "so is all of the next one");
+    scene.by_itself = open(&scene, 2);
+    scene.step();
+    scene.rehearsed();
+    assert_eq!(scene.stage(), Some(Stage::Hold));
+    // What has begun is finished.
+    scene.by_itself = ByItself::InWindow(None);
+    scene.report(1, UpgradeState::Held);
+    assert_eq!(scene.stage(), Some(Stage::Switch));
+
+    let mut scene = Scene { by_itself: ByItself::InWindow(None), ..Scene::new() };
+    scene.ask("now", UpgradeAction::Start);
+    scene.rehearsed();
+    assert_eq!(scene.stage(), Some(Stage::Hold), "a request needs no window");
 }
 
 #[test]
@@ -263,10 +301,10 @@ fn a_later_upgrade_hides_neither_the_data_that_is_kept_nor_what_is_known_of_the_
     assert_eq!((status.phase, status.kept_by.as_deref()), (UpgradePhase::Upgraded, Some("chat-db-0")));
     assert_eq!((status.from, status.to), (17, 18), "the way back is that of this one");
     assert!(status.message.is_some_and(|message| message.contains("--finish")));
-    scene.policy = UpdatePolicy::Automatic;
+    scene.by_itself = ByItself::Now;
     scene.step();
     assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Upgraded), "not while data is kept");
-    scene.policy = UpdatePolicy::Manual;
+    scene.by_itself = ByItself::Never;
     scene.ask("f", UpgradeAction::Finish);
     scene.step();
     let status = scene.state.status.clone().expect("a status");
