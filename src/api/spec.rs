@@ -257,6 +257,12 @@ pub struct PostgresSpec {
     #[schemars(length(max = 16))]
     pub version: Option<String>,
 
+    /// For how many days after a major upgrade the data from before it is kept, 1 to 3650. Default:
+    /// until `kubectl servicedb upgrade --finish`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 3650").message("spec.postgres.formerDataDays must be from 1 to 3650"))]
+    pub former_data_days: Option<i32>,
+
     /// Settings for `postgresql.conf`. Reserved ones are refused: Patroni or the agent sets them,
     /// they run code, or they let a crash lose data.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]

@@ -10,6 +10,7 @@ use super::status::Findings;
 use super::status::condition::ConditionState;
 use super::tls::authority;
 use super::tls::certify;
+use super::tls::front;
 use super::tls::served;
 use super::validate::Database;
 use crate::api::conditions::reason;
@@ -69,7 +70,9 @@ pub async fn keep_alive(context: &Context, owner: &Owner, observed: &Observation
     if let Ok(certified) = &certified {
         served::prompt(context, owner, &observed.pods, &certified.fingerprint).await;
     }
-    match certified.map(|certified| findings.certificates = Some(certified)).and(alive) {
+    // Signed by the authority that was just looked at.
+    let kept = if certified.is_ok() { front::keep(context, owner, findings.now).await } else { Ok(()) };
+    match certified.map(|certified| findings.certificates = Some(certified)).and(alive).and(kept) {
         Ok(()) => {
             context.cache.record_secrets(&owner.uid);
             // After the pause, a change of the authority continues from a new check.

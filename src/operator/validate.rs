@@ -20,7 +20,7 @@ use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, BackupType, Baseline, ClientSpec, GatewaySpec, ImageSource, MigrationFormat, MigrationSource,
     MigrationsSpec, Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase,
-    StorageSpec, ToolSource, UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
+    ServiceDatabaseSpec, StorageSpec, ToolSource, UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -57,6 +57,8 @@ pub struct Database {
     pub major: u16,
     /// The higher major version that the spec declares.
     pub upgrade_to: Option<u16>,
+    /// How long the data from before an upgrade is kept; none: until it is given up.
+    pub keep_former: Option<SignedDuration>,
     /// The image of the data's version.
     pub image: String,
     /// Settings of the server.
@@ -235,6 +237,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         instances: spec.instances,
         major,
         upgrade_to,
+        keep_former: former_data(spec)?,
         image,
         parameters: {
             let mut parameters = logged::settings(&spec.monitoring, &spec.audit);
@@ -572,6 +575,19 @@ fn answered(resource: &ServiceDatabase) -> Option<Requests> {
 
 fn invalid(message: String) -> Invalid {
     Invalid { reason: reason::INVALID_SPEC, message }
+}
+
+/// For how long the data from before an upgrade is kept: less than a day would remove it at once.
+fn former_data(spec: &ServiceDatabaseSpec) -> Result<Option<SignedDuration>, Invalid> {
+    let days = |days: i32| (1..=3650).contains(&days).then(|| SignedDuration::from_hours(24 * i64::from(days)));
+    spec.postgres
+        .former_data_days
+        .map(|declared| {
+            days(declared).ok_or_else(|| {
+                invalid(format!("spec.postgres.formerDataDays is {declared}: it must be from 1 to 3650"))
+            })
+        })
+        .transpose()
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {

@@ -32,6 +32,8 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// The same after a failure: a slow server must not count as none.
 const LATE_ANSWER: Duration = Duration::from_secs(2);
 
+/// Why a hold ends as it is meant to.
+const ANOTHER_LEADS: &str = "another server leads";
 /// How long queries wait for a server that was lost. Longer than a failover within the lease (20 s).
 const OUTAGE: Duration = Duration::from_secs(30);
 
@@ -50,8 +52,10 @@ pub async fn follow(
         let hold = orders.borrow_and_update().hold.clone();
         if let Some(hold) = hold.filter(|hold| is_due(hold, last.as_deref(), Timestamp::now())) {
             last = Some(hold.id.clone());
-            holding.execute(&hold, &mut orders).await;
-            monitor.forget();
+            // Otherwise a connection that has ended meanwhile tells that the server is lost.
+            if holding.execute(&hold, &mut orders).await {
+                monitor.forget();
+            }
             continue;
         }
         tokio::select! {
@@ -77,14 +81,19 @@ struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    async fn execute(&self, hold: &Hold, orders: &mut watch::Receiver<Orders>) {
+    /// Returns whether another server leads.
+    async fn execute(&self, hold: &Hold, orders: &mut watch::Receiver<Orders>) -> bool {
         let time = Duration::from_secs(hold.seconds);
         let until = Instant::now() + time;
         let report = |state: HoldState| {
             self.reporter.update(|report| report.hold = Some(HoldReport { id: hold.id.clone(), state }));
         };
         // Without this process no pause: nothing else ends it if this one hangs.
-        let Some(mut end) = self.end_after(time) else { return report(HoldState::Resumed) };
+        let Some(mut end) = self.end_after(time) else {
+            report(HoldState::Resumed);
+            return false;
+        };
+        let process = self.pooler.id();
         let before = identity(self.environment, ANSWER).await.ok();
         tracing::info!(change = hold.change, "holding queries");
         let began = Instant::now();
@@ -93,6 +102,10 @@ impl Holding<'_> {
         report(HoldState::Waiting);
         let mut is_held = false;
         let why = loop {
+            if self.pooler.id() != process {
+                // The new one was not told to pause.
+                break "PgBouncer was started again";
+            }
             if Instant::now() >= until {
                 break "the time is over";
             }
@@ -105,7 +118,7 @@ impl Holding<'_> {
                 tracing::info!(milliseconds = began.elapsed().as_millis(), "no transaction is left");
             }
             if is_held && self.has_changed(before.as_ref()).await {
-                break "another server leads";
+                break ANOTHER_LEADS;
             }
             tokio::time::sleep(POLL).await;
         };
@@ -123,6 +136,7 @@ impl Holding<'_> {
         report(HoldState::Resumed);
         // The zombie would stay as long as this process runs.
         tokio::spawn(async move { end.wait().await });
+        why == ANOTHER_LEADS
     }
 
     /// Holds queries until a server accepts writes again.

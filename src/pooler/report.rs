@@ -14,6 +14,8 @@ use crate::contract::pooler::{PodReport, VERSION};
 
 /// How long the removal of the report may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a write of it may take: a connection that the network has dropped says nothing for minutes.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Changes the report; cheap to clone.
 #[derive(Clone)]
@@ -73,7 +75,11 @@ async fn write(mut report: watch::Receiver<PodReport>, place: Place) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let text = json!(&*report.borrow_and_update()).to_string();
-        match place.write(text.into()).await {
+        let written = tokio::time::timeout(WRITE_PATIENCE, place.write(text.into())).await;
+        match written.map_or_else(
+            |_| Err("the API server does not answer".to_owned()),
+            |it| it.map_err(|error| error.to_string()),
+        ) {
             Ok(()) => {
                 backoff.reset();
                 if report.changed().await.is_err() {
@@ -81,7 +87,7 @@ async fn write(mut report: watch::Receiver<PodReport>, place: Place) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the report cannot be written; retrying");
+                tracing::warn!(error, "the report cannot be written; retrying");
                 tokio::select! {
                     () = backoff.wait() => {}
                     _ = report.changed() => {}

@@ -173,6 +173,12 @@ fn postgres() -> Vec<Row> {
         ("pg_", "database: pg_chat", Refused(RESERVED_DATABASE)),
         ("its owner would be pg_owner", "database: pg", Refused(RESERVED_DATABASE)),
         ("another version", "postgres: {version: '18'}", Accepted),
+        ("former data for a week", "postgres: {formerDataDays: 7}", Accepted),
+        (
+            "former data for no day",
+            "postgres: {formerDataDays: 0}",
+            Refused("spec.postgres.formerDataDays must be from 1 to 3650"),
+        ),
         (
             "a version as a number",
             "postgres: {version: 17}",

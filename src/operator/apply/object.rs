@@ -15,6 +15,8 @@ use crate::operator::context::error::Error;
 /// Annotation of the StatefulSet, and of the desired state, which outlives it: the accepted
 /// template, as planned, without the API server's defaults.
 pub const ANNOTATION_TEMPLATE: &str = "servicedb.dev/template";
+/// The annotation with the names of the Secrets with credentials that were made, and of those that are about to be.
+pub const ANNOTATION_SECRETS: &str = "servicedb.dev/credential-secrets";
 /// A recorded template; none if the annotation was changed to something else.
 pub fn parsed_template(text: &str) -> Option<Value> {
     let is_template =

@@ -22,6 +22,10 @@ use crate::operator::validate::Database;
 /// The type that the specification requires.
 const TYPE: &str = "servicebinding.io/postgresql";
 const ANNOTATION_GENERATION: &str = "servicedb.dev/credential-generation";
+/// The record in Vault that the Secret is a copy of.
+const ANNOTATION_RECORD: &str = "servicedb.dev/vault-record";
+/// In place of a record and its generation in the cache: the Secret is removed.
+const GONE: (&str, i64) = ("", 0);
 /// The keys of the Secret, beside `type` and `provider`, and the keys of the runtime record.
 const KEYS: [(&str, &str); 7] = [
     ("host", "HOST"),
@@ -77,8 +81,17 @@ struct Copied<'a> {
     client: Option<&'a str>,
     secret: &'a str,
     record: String,
-    /// The promoted generation.
+    /// The promoted generation; 0: none yet.
     proved: i64,
+}
+
+/// The names to record before any of these Secrets is made: those that are declared, and those that may still be there.
+/// Status alone would forget one whose reconcile was broken off.
+pub fn to_record(context: &Context, database: &Database, observed: &Observation) -> BTreeSet<String> {
+    let declared = Bound::declared(database);
+    let is_gone = |name: &String| context.cache.binding_recorded(&database.owner.uid, name, GONE);
+    let left = observed.secrets.iter().filter(|name| !is_gone(name));
+    declared.names().into_iter().chain(left).cloned().collect()
 }
 
 /// Maintains the declared Secrets, and removes those of an earlier spec. `bound` is what status has, then what it is to
@@ -92,20 +105,35 @@ pub async fn maintain(
     observed: &Observation,
     bound: &mut Bound,
 ) -> Result<(), Error> {
-    let wanted = Bound::declared(database);
-    for name in bound.names().difference(&wanted.names()) {
-        remove(context, database, name).await?;
+    let (wanted, uid) = (Bound::declared(database), &database.owner.uid);
+    let mut first = Ok(());
+    let (known, names) = (observed.secrets.clone(), wanted.names());
+    for name in known.iter().chain(bound.names()).filter(|name| !names.contains(name)) {
+        if context.cache.binding_recorded(uid, name, GONE) {
+            continue;
+        }
+        match remove(context, database, name).await {
+            Ok(()) => context.cache.record_binding(uid, name, (GONE.0.to_owned(), GONE.1)),
+            Err(error) => first = first.and(Err(error)),
+        }
     }
     *bound = std::mem::take(bound).and(&wanted);
-    let uid = &database.owner.uid;
     let in_record = observed.desired.as_ref().is_some_and(|desired| desired.pooler.is_some());
     if in_record != database.pooler.is_some() {
         // The records are about to change.
         context.cache.invalidate_bindings(uid);
     }
-    let mut first = Ok(());
     for copied in copies(database, observed, &wanted) {
         let (secret, proved) = (copied.secret.to_owned(), copied.proved);
+        if proved == 0 {
+            if !context.cache.binding_recorded(uid, &secret, (&copied.record, proved)) {
+                match Box::pin(leave_to(context, database, &copied)).await {
+                    Ok(()) => context.cache.record_binding(uid, &secret, (copied.record.clone(), proved)),
+                    Err(error) => first = first.and(Err(error)),
+                }
+            }
+            continue;
+        }
         let is_current = context.cache.binding_recorded(uid, &secret, (&copied.record, proved));
         let result = if is_current { Ok(true) } else { Box::pin(copy(context, database, &copied)).await };
         match result {
@@ -128,19 +156,19 @@ pub async fn maintain(
     first
 }
 
-/// The declared Secrets whose records are promoted.
+/// The declared Secrets, where a primary tells whether their records are promoted.
 fn copies<'a>(database: &'a Database, observed: &Observation, wanted: &'a Bound) -> Vec<Copied<'a>> {
     let Some(report) = observed.primary().and_then(|pod| pod.report.as_ref()) else { return Vec::new() };
-    let shared = wanted.shared.as_deref().and_then(|secret| {
-        let proved = report.credentials.as_ref()?.generation;
-        Some(Copied { client: None, secret, record: database.vault.runtime(), proved })
+    let shared = wanted.shared.as_deref().map(|secret| {
+        let proved = report.credentials.as_ref().map_or(0, |credentials| credentials.generation);
+        Copied { client: None, secret, record: database.vault.runtime(), proved }
     });
     let reports = report.clients.as_deref().unwrap_or_default();
     let of = |(client, secret): (&'a String, &'a String)| {
-        let proved = reports.iter().find(|report| report.name == *client)?.generation;
-        Some(Copied { client: Some(client), secret, record: database.vault.client_runtime(client), proved })
+        let proved = reports.iter().find(|report| report.name == *client).map_or(0, |report| report.generation);
+        Copied { client: Some(client), secret, record: database.vault.client_runtime(client), proved }
     };
-    shared.into_iter().chain(wanted.clients.iter().filter_map(of)).filter(|copied| copied.proved > 0).collect()
+    shared.into_iter().chain(wanted.clients.iter().map(of)).collect()
 }
 
 /// Copies a record to its Secret, once the record has the promoted generation; returns whether the Secret is up to date.
@@ -172,7 +200,7 @@ async fn copy(context: &Context, database: &Database, copied: &Copied<'_>) -> Re
     if live.as_ref().is_some_and(|secret| holds(secret, &content)) {
         return Ok(is_current);
     }
-    let annotations = [(ANNOTATION_GENERATION, generation.to_string())];
+    let annotations = [(ANNOTATION_GENERATION, generation.to_string()), (ANNOTATION_RECORD, copied.record.clone())];
     let wanted = Wanted {
         name,
         ownership: &Ownership::Controlled,
@@ -194,6 +222,23 @@ async fn copy(context: &Context, database: &Database, copied: &Copied<'_>) -> Re
     Ok(is_current)
 }
 
+/// Removes a Secret with the login of another client, or the shared one: its name has moved to a client that has no
+/// login yet.
+async fn leave_to(context: &Context, database: &Database, copied: &Copied<'_>) -> Result<(), Error> {
+    let live = secrets::read(&context.client, &database.owner, copied.secret, &Ownership::Controlled).await?;
+    let is_other = |live: &Secret| live.annotations().get(ANNOTATION_RECORD).is_some_and(|of| *of != copied.record);
+    if live.as_ref().is_some_and(is_other) {
+        remove(context, database, copied.secret).await?;
+    }
+    Ok(())
+}
+
+/// Removes a Secret, if it belongs to the resource.
+async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
+    let named = Planned::new::<Secret>(&database.owner, name.to_owned(), json!({}));
+    delete(&context.client, &database.owner, &named).await.map(drop)
+}
+
 /// Whether a Secret has all of this content.
 fn holds(secret: &Secret, content: &Content) -> bool {
     let text = |key: &str| secrets::text(secret, key);
@@ -201,10 +246,4 @@ fn holds(secret: &Secret, content: &Content) -> bool {
         |key: &str, value: &SecretString| text(key).is_some_and(|held| held.expose_secret() == value.expose_secret());
     let is_left = |(key, _): &(&str, &str)| !content.contains_key(key) && text(key).is_some();
     content.iter().all(|(key, value)| same(key, value)) && !POOLER_KEYS.iter().any(is_left)
-}
-
-/// Removes the Secret that an earlier spec named, if it belongs to the resource.
-async fn remove(context: &Context, database: &Database, name: &str) -> Result<(), Error> {
-    let named = Planned::new::<Secret>(&database.owner, name.to_owned(), json!({}));
-    delete(&context.client, &database.owner, &named).await.map(drop)
 }

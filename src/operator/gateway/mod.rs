@@ -47,7 +47,7 @@ impl State {
             return;
         }
         let Some(spec) = &database.gateway else {
-            failures.note(front::remove(context, database, Front::Gateway).await);
+            failures.note(front::remove(context, &database.owner, Front::Gateway).await);
             failures.apply_all(context, &database.owner, &plan::gateway::absent(database)).await;
             if failures.is_empty() {
                 self.status = None;
@@ -56,7 +56,7 @@ impl State {
         };
         // A pod may wait for the Secret, which is not watched.
         let doubted = certified || self.trouble.is_some();
-        failures.note(front::ensure(context, database, Front::Gateway, doubted, now).await);
+        failures.note(front::ensure(context, &database.owner, Front::Gateway, doubted, now).await);
         // Without the issuer there is no telling who may call; what serves serves on.
         let Some(issuer) = &self.issuer else { return };
         let objects = plan::gateway::objects(database, spec, &context.options, (issuer, &self.authorities));

@@ -48,6 +48,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         // Whoever scaled the StatefulSet meanwhile: without this pod nobody leads.
         decision.replicas = situation.live().max(decision.members).max(ordinal + 1);
         decision.keep_pods = true;
+        if tokens::renew_beside(situation, &restoring.pod, &mut decision) {
+            return decision;
+        }
         decision.under_way = restoring.why.clone().map(|why| ConditionState::no(restoring.reason, why));
         return decision;
     }

@@ -58,6 +58,11 @@ pub fn next_step(situation: &Situation<'_>, decision: &mut Decision) {
     decision.under_way = Some(ConditionState::no(reason_of(&needed), message));
 }
 
+/// Whether an instance needs anything.
+pub fn is_due(situation: &Situation<'_>, decision: &Decision) -> bool {
+    !needed(situation, decision).is_empty()
+}
+
 /// The instance that is replaced at once, independently of the others: its template is outdated and
 /// it does not serve, such as a pod that cannot be scheduled or, while another is the primary, one
 /// whose PostgreSQL does not start. Never the primary.

@@ -1,32 +1,62 @@
 //! Instances whose tokens are void, because the ServiceAccount of the pods was deleted: they can neither lead anew nor
 //! report nor read what is desired, until they have new pods.
 
-use super::needs::replace;
+use super::needs::{self, replace};
 use super::situation::{Decision, Situation};
 use crate::api::conditions::reason;
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::ConditionState;
 
 /// Replaces the next instance whose token is void, before every other change: such an instance follows no order.
-/// Returns whether there is one. A single instance serves on, and a new pod would only interrupt it.
+/// Returns whether there is one. A single instance serves on, and a new pod would only interrupt it; it gets no order,
+/// which it could not read.
 pub fn renew(situation: &Situation<'_>, decision: &mut Decision) -> bool {
     let void: Vec<_> = situation.observed.pods.iter().filter(|pod| pod.has_void_token).collect();
     let all = situation.live().max(situation.database.instances);
-    if void.is_empty() || all < 2 {
+    if void.is_empty() {
         return false;
     }
     (decision.replicas, decision.members) = (all, all);
+    if all < 2 {
+        let due = needs::is_due(situation, decision);
+        decision.under_way = due.then(|| {
+            let what = "it serves, and takes no order until its kubelet has renewed the token, within 48 minutes; to \
+                        shorten that, delete the pod";
+            ConditionState::no(reason::TOKEN_VOID, message(situation, &void, what))
+        });
+        return true;
+    }
     let what = match next(situation, &void) {
         Ok(pod) => replace(situation, decision, pod),
         Err(why) => why,
     };
-    let message = format!(
+    decision.under_way = Some(ConditionState::no(reason::TOKEN_VOID, message(situation, &void, &what)));
+    true
+}
+
+/// The same while a restore in place or a major upgrade replaces the data of one instance: none of them can read the
+/// stage. That one last, which begins its stage again. Returns whether one is void.
+pub fn renew_beside(situation: &Situation<'_>, busy: &str, decision: &mut Decision) -> bool {
+    let void: Vec<_> = situation.observed.pods.iter().filter(|pod| pod.has_void_token).collect();
+    if void.is_empty() {
+        return false;
+    }
+    let other = void.iter().find(|pod| pod.name != busy).unwrap_or(&void[0]);
+    let what = match (situation.observed.pods.iter().find(|pod| pod.terminating), situation.may_lose_volume(other)) {
+        (Some(pod), _) => format!("waiting until {} has terminated", pod.name),
+        (None, Ok(())) => replace(situation, decision, other),
+        (None, Err(why)) => why,
+    };
+    decision.under_way = Some(ConditionState::no(reason::TOKEN_VOID, message(situation, &void, &what)));
+    true
+}
+
+fn message(situation: &Situation<'_>, void: &[&DatabasePod], what: &str) -> String {
+    format!(
         "the ServiceAccount {} was deleted, and with it the token of {}: {what}",
         situation.database.names().base(),
         void.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>().join(", "),
-    );
-    decision.under_way = Some(ConditionState::no(reason::TOKEN_VOID, message));
-    true
+    )
 }
 
 /// The pod that is replaced next, or why it waits. The leader first: it reads no order to hand over the lead; while it

@@ -1,7 +1,7 @@
 //! Adopts the objects and the data that an earlier resource of this name left, with
 //! `spec.bootstrap.adopt`.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -44,7 +44,13 @@ pub async fn take_over(context: &Context, database: &Database, observed: &Observ
     let secrets = erased::<Secret>(client, namespace);
     stamp(&secrets, owner, &owner.names.ca_secret(), &Value::Null).await?;
     // Secrets are neither listed nor watched.
-    let names = [owner.names.tls_secret(), owner.names.instance_approle(), owner.names.migrator()];
+    let names = [
+        owner.names.tls_secret(),
+        owner.names.instance_approle(),
+        owner.names.migrator(),
+        owner.names.pooler_tls_secret(),
+        owner.names.gateway_tls_secret(),
+    ];
     let bound = Bound::declared(database);
     for name in names.into_iter().chain(bound.shared).chain(bound.clients.into_values()) {
         if let Some(live) = secrets.get_opt(&name).await?.filter(|live| owner.is_without_owner(&live.metadata)) {
@@ -54,6 +60,7 @@ pub async fn take_over(context: &Context, database: &Database, observed: &Observ
     let labelled = ListParams::default().labels(&format!("{LABEL_NAME}={}", owner.names.name));
     for api in [
         erased::<StatefulSet>(client, namespace),
+        erased::<Deployment>(client, namespace),
         erased::<Service>(client, namespace),
         erased::<ServiceAccount>(client, namespace),
         erased::<Role>(client, namespace),

@@ -25,7 +25,7 @@ use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::report::Trouble;
 use crate::operator::apply::object::{
-    ANNOTATION_TEMPLATE, ANNOTATION_UID, INITIALIZE, controller_uid, parsed_template, stamped_uid,
+    ANNOTATION_SECRETS, ANNOTATION_TEMPLATE, ANNOTATION_UID, INITIALIZE, controller_uid, parsed_template, stamped_uid,
 };
 use crate::operator::apply::quantity;
 use crate::operator::context::error::Error;
@@ -40,6 +40,8 @@ pub struct Observation {
     pub desired: Option<Desired>,
     /// The last accepted template of the pods.
     pub template: Option<Value>,
+    /// The names of the Secrets with credentials, as recorded before they were made.
+    pub secrets: BTreeSet<String>,
     /// The last role_ids for the pods: of the instance, of the migrator.
     pub role_ids: (Option<String>, Option<String>),
     /// The pod that holds Patroni's leader key.
@@ -251,6 +253,11 @@ pub async fn observe(context: &Context, names: &Names, uid: &str, instances: i32
         system_identifier: initialize.or(recorded).or_else(reported),
         lacks_initialize,
         template: annotation(0, ANNOTATION_TEMPLATE).and_then(|text| parsed_template(&text)),
+        secrets: annotation(0, ANNOTATION_SECRETS)
+            .iter()
+            .flat_map(|names| names.split(','))
+            .map(str::to_owned)
+            .collect(),
         desired,
         role_ids: (data(1, pod::ROLE_ID), data(2, pod::ROLE_ID)),
         leader: of_leader("leader"),

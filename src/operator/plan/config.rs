@@ -8,7 +8,7 @@ use crate::api::names::LABEL_SCOPE;
 use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::records::VaultAccess;
-use crate::operator::apply::object::{ANNOTATION_TEMPLATE, Annotations, Planned};
+use crate::operator::apply::object::{ANNOTATION_SECRETS, ANNOTATION_TEMPLATE, Annotations, Planned};
 use crate::operator::credentials::{DesiredCredentials, clients};
 use crate::operator::validate::Database;
 
@@ -49,8 +49,13 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         lineage: inputs.lineage.cloned().map(Box::new),
         ..document(database, inputs.credentials)
     };
+    let mut annotations = json!({ANNOTATION_TEMPLATE: inputs.template.to_string()});
+    if !inputs.secrets.is_empty() {
+        let names: Vec<_> = inputs.secrets.iter().map(String::as_str).collect();
+        annotations[ANNOTATION_SECRETS] = names.join(",").into();
+    }
     let body = json!({
-        "metadata": {"annotations": {ANNOTATION_TEMPLATE: inputs.template.to_string()}},
+        "metadata": {"annotations": annotations},
         "data": {desired::KEY: json!(document).to_string()},
     });
     Planned::new::<ConfigMap>(&database.owner, database.names().desired(), body)

@@ -1,5 +1,7 @@
 //! The inputs of the plan, apart from the checked spec.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::contract::desired::BackupRun;
@@ -28,6 +30,8 @@ pub struct Inputs<'a> {
     pub decision: &'a Decision,
     /// The template of the pods.
     pub template: &'a Value,
+    /// The names of the Secrets with credentials: those that are declared, and those that may still be there.
+    pub secrets: BTreeSet<String>,
     /// The content of Patroni's ConfigMaps at creation.
     pub patroni: &'a [Annotations; 4],
     /// Whether the resource has volumes already.

@@ -60,9 +60,9 @@ impl State {
             // A pod may wait for the Secret, which is not watched.
             Some(_) => {
                 let doubted = certified || self.trouble.is_some();
-                front::ensure(context, database, Front::Pooler, doubted, now).await
+                front::ensure(context, &database.owner, Front::Pooler, doubted, now).await
             }
-            None => front::remove(context, database, Front::Pooler).await,
+            None => front::remove(context, &database.owner, Front::Pooler).await,
         });
         failures.apply_all(context, &database.owner, &objects).await;
         if !failures.has_conflict() {
@@ -112,6 +112,11 @@ pub async fn advance(
 /// The order that interrupts clients of the primary.
 fn change(observed: &Observation, decision: &Decision) -> Option<Change> {
     let order = decision.order.as_ref()?;
+    // One that has failed interrupts nobody, also while it is kept until the next attempt.
+    let answers = observed.pods.iter().filter_map(|pod| pod.report.as_ref()?.order.as_ref());
+    if answers.into_iter().any(|answer| answer.id == order.id && answer.error.is_some()) {
+        return None;
+    }
     let given = observed.desired.as_ref().and_then(|desired| desired.order.as_ref());
     let name = match &order.action {
         Action::Switchover { from, .. } => format!("switchover of {from}"),

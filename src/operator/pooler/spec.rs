@@ -3,6 +3,8 @@
 use crate::api::pooler::{MAXIMUM_POOLERS, POOLER_PARAMETERS};
 use crate::api::{PoolMode, PoolerSpec, ServiceDatabaseSpec};
 
+/// The database of PgBouncer's console: it accepts no other of this name.
+const CONSOLE: &str = "pgbouncer";
 /// PostgreSQL's `max_connections` where the spec sets none.
 const DEFAULT_MAX_CONNECTIONS: i64 = 100;
 /// Connections to an instance that are not the pooler's: three for superusers, the agent's, those of
@@ -29,7 +31,13 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
     if let Some((name, value)) = pooler.parameters.iter().find(|(name, value)| !is_valid(name, value)) {
         return Err(format!(
             "spec.pooler.parameters sets {name} to {value:?}, with which PgBouncer would not start: a number is needed \
-             (seconds may have a fraction)"
+             (seconds of a timeout may have a fraction)"
+        ));
+    }
+    if spec.database.as_deref() == Some(CONSOLE) {
+        return Err(format!(
+            "spec.pooler: PgBouncer keeps the name {CONSOLE} for its console, and spec.database is {CONSOLE}: remove \
+             spec.pooler, or load the data into a ServiceDatabase with another spec.database"
         ));
     }
     if pooler.mode == PoolMode::Session && pooler.hold_seconds() > 0 {
@@ -68,12 +76,19 @@ pub fn connections(spec: &ServiceDatabaseSpec) -> i64 {
     spec.pooler.as_ref().map_or(0, of)
 }
 
-/// Whether PgBouncer starts with a value: all parameters that a spec may set are numbers, but these.
+/// Whether PgBouncer starts with a value: all parameters that a spec may set are numbers, but two; those that count
+/// something have no fraction.
 fn is_valid(name: &str, value: &str) -> bool {
     match name {
         "ignore_startup_parameters" | "track_extra_parameters" => true,
+        "application_name_add_host" | "stats_period" => is_count(value),
+        _ if name.starts_with("log_") || name.starts_with("max_") || name.ends_with("_pool_size") => is_count(value),
         _ => !value.is_empty() && value.parse::<f64>().is_ok_and(|number| number >= 0.0 && number.is_finite()),
     }
+}
+
+fn is_count(value: &str) -> bool {
+    value.parse::<i32>().is_ok_and(|count| count >= 0)
 }
 
 #[cfg(test)]
@@ -87,6 +102,10 @@ mod tests {
         }
         for (name, value) in [("query_timeout", "abc"), ("min_pool_size", ""), ("server_lifetime", "-1")] {
             assert!(!is_valid(name, value), "{name} {value}");
+        }
+        // PgBouncer reads these as whole numbers, and does not start with another one.
+        for name in ["reserve_pool_size", "max_prepared_statements", "stats_period", "log_connections"] {
+            assert!(is_valid(name, "2") && !is_valid(name, "0.5") && !is_valid(name, "1e1"), "{name}");
         }
         assert!(is_valid("track_extra_parameters", "IntervalStyle, search_path"));
     }

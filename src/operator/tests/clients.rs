@@ -110,9 +110,44 @@ async fn a_client_has_a_secret_that_follows_its_record_and_goes_with_its_declara
     set(&world, json!([bot(Some("again"))]));
     settle(&mut world).await;
     assert!(user(&world, "again").is_some());
+    world.edit(|resource| resource["spec"]["paused"] = true.into());
     set(&world, json!([]));
     settle(&mut world).await;
-    assert_eq!(user(&world, "again"), None, "with the client");
+    world.edit(|resource| resource["spec"]["paused"] = false.into());
+    settle(&mut world).await;
+    assert_eq!(user(&world, "again"), None, "with the client, although status forgot it during the pause");
+
+    // Declared once more: what was observed of its absence does not keep it from being removed.
+    set(&world, json!([bot(Some("again"))]));
+    settle(&mut world).await;
+    assert!(user(&world, "again").is_some());
+    set(&world, json!([bot(None)]));
+    settle(&mut world).await;
+    assert_eq!(user(&world, "again"), None);
+    settle(&mut world).await;
+    let desired = world.get("configmaps", &names().desired()).expect("the desired state");
+    assert_eq!(desired["metadata"]["annotations"]["servicedb.dev/credential-secrets"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_secret_whose_name_moves_to_a_client_without_a_login_loses_the_former_one() {
+    let mut world = at_rest().await;
+    let one =
+        |client: &str| json!({"serviceAccountName": client, "access": {"mode": "ReadOnly"}, "secret": {"name": "s"}});
+    set(&world, json!([one("bot")]));
+    settle(&mut world).await;
+    let before = world.get("secrets", "s").expect("the Secret");
+    world
+        .vault
+        .set_down(Some(crate::vault::VaultError::Unreachable { address: "x".into(), problem: "timeout".into() }));
+    set(&world, json!([one("other")]));
+    settle(&mut world).await;
+    assert!(world.get("secrets", "s").is_none(), "it still has the login of the former client");
+    world.vault.set_down(None);
+    world.vault_is_back();
+    settle(&mut world).await;
+    let after = world.get("secrets", "s").expect("the Secret");
+    assert_ne!(before["data"]["username"], after["data"]["username"]);
 }
 
 #[tokio::test]

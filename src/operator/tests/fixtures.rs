@@ -1,5 +1,6 @@
 //! Common fixtures: settings from the command line, and resources from YAML.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use clap::Parser;
@@ -119,6 +120,7 @@ pub fn inputs<'a>(database: &Database, options: &'a Options) -> Inputs<'a> {
         // Tests are short-lived.
         decision: Box::leak(Box::new(decision)),
         authorities: None,
+        secrets: BTreeSet::default(),
         template: &Value::Null,
         volume_bytes: database.volume_bytes,
         backup: None,

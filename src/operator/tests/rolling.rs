@@ -11,6 +11,7 @@ use crate::api::names::{ANNOTATION_RESTART, ANNOTATION_SWITCHOVER, ANNOTATION_SW
 use crate::api::{RequestState, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::order::{Action, Order, OrderReport};
 use crate::contract::report::{Phase, Report};
+use crate::operator::instances::situation::Restoring;
 use crate::operator::instances::{Decision, Situation, decide, eviction};
 use crate::operator::observe::Observation;
 use crate::operator::plan::config::document;
@@ -194,6 +195,39 @@ fn a_single_instance_serves_on_with_a_void_token() {
     scene.observed.pods[0].has_void_token = true;
     let decision = scene.decide();
     assert!(decision.replace.is_none() && decision.under_way.is_none());
+    scene.report(0, |report| report.restart_pending = true);
+    let decision = scene.decide();
+    assert!(decision.replace.is_none() && decision.order.is_none(), "it would not read the order");
+    assert_eq!(decision.under_way.expect("a condition").reason, "TokenVoid");
+}
+
+#[test]
+fn void_tokens_are_renewed_during_a_restore_in_place_its_own_pod_last() {
+    let mut scene = Scene::of(2);
+    for pod in &mut scene.observed.pods {
+        pod.has_void_token = true;
+    }
+    let decide = |scene: &Scene| {
+        let database = validate(&scene.resource, &options()).expect("a spec that can be planned");
+        let pod = "chat-db-0".to_owned();
+        let restoring = Some(Restoring { reason: "Restoring", why: Some("it is restored".to_owned()), pod });
+        let decision = decide(&Situation {
+            database: &database,
+            observed: &scene.observed,
+            status: &scene.status,
+            revision: scene.revision,
+            refused: None,
+            holds_rollout: false,
+            restoring,
+            now: scene.now,
+        });
+        (replaced(&decision).map(str::to_owned), decision.under_way.expect("a condition").reason)
+    };
+    assert_eq!(decide(&scene), (Some("chat-db-1".to_owned()), "TokenVoid".to_owned()));
+    scene.observed.pods[1].has_void_token = false;
+    assert_eq!(decide(&scene), (Some("chat-db-0".to_owned()), "TokenVoid".to_owned()));
+    scene.observed.pods[0].has_void_token = false;
+    assert_eq!(decide(&scene), (None, "Restoring".to_owned()));
 }
 
 #[test]

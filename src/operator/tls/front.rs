@@ -11,12 +11,11 @@ use super::certificates::{self, LEAF_LIFETIME, Pair, Subject};
 use super::served::AUTHORITY;
 use crate::api::names::{Names, PostgresNames};
 use crate::operator::apply::delete;
-use crate::operator::apply::object::{Ownership, Planned};
+use crate::operator::apply::object::{Owner, Ownership, Planned};
 use crate::operator::apply::secrets::{self, Content, OPAQUE, Wanted};
 use crate::operator::context::Context;
 use crate::operator::context::cache::Front;
 use crate::operator::context::error::Error;
-use crate::operator::validate::Database;
 
 /// Certificates are renewed when less than this is left.
 const RENEWED_BEFORE: SignedDuration = SignedDuration::from_secs(LEAF_LIFETIME.as_secs() / 3);
@@ -50,16 +49,16 @@ impl Front {
 /// If a Secret belongs to another owner, or the API server refuses.
 pub async fn ensure(
     context: &Context,
-    database: &Database,
+    owner: &Owner,
     front: Front,
     changed: bool,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (client, owner, uid) = (&context.client, &database.owner, &database.owner.uid);
+    let (client, uid) = (&context.client, &owner.uid);
     if !changed && context.cache.front_certificates_recorded(uid, front) {
         return Ok(());
     }
-    let names = database.names();
+    let names = &owner.names;
     let (ca_secret, tls_secret, own) = (names.ca_secret(), names.tls_secret(), front.secret(names));
     let (authority, served, live) = tokio::try_join!(
         secrets::read(client, owner, &ca_secret, &AUTHORITY),
@@ -113,12 +112,26 @@ fn is_valid(
     trusts && front.leaves().iter().all(|(certificate, key, subject)| leaf(certificate, key, subject).unwrap_or(false))
 }
 
+/// Maintains those that exist of a database that is not changed otherwise: their certificates expire all the same.
+///
+/// # Errors
+/// As of [`ensure`].
+pub async fn keep(context: &Context, owner: &Owner, now: Timestamp) -> Result<(), Error> {
+    for front in [Front::Pooler, Front::Gateway] {
+        let own = front.secret(&owner.names);
+        if secrets::read(&context.client, owner, &own, &Ownership::Controlled).await?.is_some() {
+            ensure(context, owner, front, true, now).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the Secret.
 ///
 /// # Errors
 /// Any error of the API server.
-pub async fn remove(context: &Context, database: &Database, front: Front) -> Result<(), Error> {
-    let named = Planned::new::<Secret>(&database.owner, front.secret(database.names()), json!({}));
-    context.cache.invalidate_front_certificates(&database.owner.uid, front);
-    delete(&context.client, &database.owner, &named).await.map(drop)
+pub async fn remove(context: &Context, owner: &Owner, front: Front) -> Result<(), Error> {
+    let named = Planned::new::<Secret>(owner, front.secret(&owner.names), json!({}));
+    context.cache.invalidate_front_certificates(&owner.uid, front);
+    delete(&context.client, owner, &named).await.map(drop)
 }

@@ -66,6 +66,8 @@ pub struct Known<'a> {
     pub major: u16,
     /// The higher one that the spec declares.
     pub upgrade_to: Option<u16>,
+    /// How long the data from before an upgrade is kept; none: until it is given up.
+    pub keep_former: Option<SignedDuration>,
     /// Whether an upgrade waits for a request.
     pub by_itself: ByItself,
     /// The generation of the resource.
@@ -149,6 +151,7 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         begin(known, &mut state, &request.token, &request.action);
     } else {
         state.desired = None;
+        expire(known, &mut state);
         offer(known, &mut state);
     }
     state
@@ -271,6 +274,19 @@ fn finish(known: &Known<'_>, state: &mut State) {
         (status.phase, status.kept_by) = (UpgradePhase::Finished, None);
     }
     answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
+}
+
+/// Gives the former data up after its time, while the upgraded database serves.
+fn expire(known: &Known<'_>, state: &mut State) {
+    let is_over = |at: Timestamp| known.keep_former.is_some_and(|time| known.now.duration_since(at) >= time);
+    let serves = known.primary.is_some();
+    let Some(lineage) = state.lineage.as_mut().filter(|lineage| serves && is_over(lineage.at)) else { return };
+    let Some(pod) = lineage.kept_by.take() else { return };
+    if let Some(status) = &mut state.status {
+        (status.phase, status.kept_by) = (UpgradePhase::Finished, None);
+        status.message =
+            Some(format!("{pod} removes the data from before the upgrade: spec.postgres.formerDataDays is over"));
+    }
 }
 
 fn answer(state: &mut State, result: RequestState, message: String) {

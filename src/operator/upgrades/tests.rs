@@ -7,6 +7,7 @@ struct Scene {
     request: Option<UpgradeRequest>,
     upgrade_to: Option<u16>,
     major: u16,
+    keep_former: Option<SignedDuration>,
     by_itself: ByItself,
     pods: Vec<DatabasePod>,
     leader: usize,
@@ -25,6 +26,7 @@ impl Scene {
             request: None,
             upgrade_to: Some(18),
             major: 17,
+            keep_former: None,
             by_itself: ByItself::Never,
             pods,
             leader: 0,
@@ -45,6 +47,7 @@ impl Scene {
             name: "chat",
             major: self.major,
             upgrade_to: self.upgrade_to,
+            keep_former: self.keep_former,
             by_itself: self.by_itself,
             generation: 2,
             desired: desired.as_ref(),
@@ -199,6 +202,26 @@ fn the_former_data_is_given_up_by_a_word() {
     scene.ask("b", UpgradeAction::Back);
     assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
     assert_eq!(scene.phase(), UpgradePhase::Finished);
+}
+
+#[test]
+fn the_former_data_is_given_up_after_its_time_while_a_primary_serves() {
+    let day = SignedDuration::from_hours(24);
+    let mut scene = Scene::upgraded();
+    let kept = |scene: &Scene| scene.state.lineage.as_ref().and_then(|lineage| lineage.kept_by.clone());
+    scene.now += day * 400;
+    scene.step();
+    assert_eq!(kept(&scene).as_deref(), Some("chat-db-0"), "for ever, if nobody says for how long");
+    let switched = scene.state.lineage.as_ref().expect("a lineage").at;
+    scene.keep_former = Some(day * 7);
+    scene.now = switched + day * 7 - SignedDuration::from_secs(1);
+    scene.step();
+    assert!(kept(&scene).is_some());
+    scene.now += SignedDuration::from_secs(1);
+    scene.step();
+    assert_eq!((kept(&scene), scene.phase()), (None, UpgradePhase::Finished));
+    let status = scene.state.status.clone().expect("a status");
+    assert!(status.kept_by.is_none() && status.message.is_some_and(|message| message.contains("formerDataDays")));
 }
 
 #[test]
