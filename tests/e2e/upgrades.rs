@@ -147,9 +147,15 @@ fn a_database_is_upgraded_and_taken_back() {
         // A function that PostgreSQL evaluates while it restores the schema.
         let made = "psql -XAtd shop_db -v ON_ERROR_STOP=1 -c 'SET ROLE shop_db_owner' \
              -c \"CREATE FUNCTION doubled(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 2 * n; END'\" \
-             -c 'CREATE TABLE computed (n int, twice int GENERATED ALWAYS AS (n + doubled(1)) STORED)'";
+             -c 'CREATE TABLE computed (n int, twice int GENERATED ALWAYS AS (n + doubled(1)) STORED)' \
+             -c 'CREATE TABLE sorted (word text COLLATE \"de-x-icu\")' -c 'CREATE INDEX sorted_word ON sorted (word)'";
         let made = sandbox.exec(&sandbox.primary("shop").await, made).await;
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        // The new server's ICU may order otherwise than the one that the index was built with.
+        let orders = "SELECT collversion || ' ' || (collversion = pg_collation_actual_version(oid))::text
+                      FROM pg_collation WHERE collname = 'de-x-icu'";
+        let order = rows(&sandbox, orders).await;
+        assert!(order[0].ends_with(" true"), "{order:?}");
         let first = newest_full(&sandbox).await;
         let writer = Writer::start(sandbox.clone(), "shop");
         writer.goes_on(50).await;
@@ -176,6 +182,13 @@ fn a_database_is_upgraded_and_taken_back() {
         let function = "SELECT prosecdef::text || provolatile::text || coalesce(proconfig::text, '') FROM pg_proc
                         WHERE proname = 'doubled'";
         assert_eq!(rows(&sandbox, function).await, ["falsei"], "as it was before");
+        let now = rows(&sandbox, orders).await;
+        println!("the order of the index: {order:?}, then {now:?}");
+        assert_eq!(order[0].split(' ').next(), now[0].split(' ').next(), "the version that the index was built with");
+        if now[0].ends_with(" false") {
+            let told = sandbox.condition("shop", "CollationsChanged", "True", "CollationVersionChanged", SOON).await;
+            assert!(told.message.contains("public.sorted_word"), "{}", told.message);
+        }
         let version = rows(&sandbox, "SELECT split_part(version(), ' ', 2)").await;
         assert!(version[0].starts_with("18."), "{version:?}");
         until("a full backup of the new version", READY, || async {

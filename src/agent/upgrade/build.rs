@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
+use super::collations::{self, Versions};
 use super::functions::{DISARM, FINGERPRINT, RESTORE};
 use super::private::{self, SOCKET};
 use crate::agent::environment::Environment;
@@ -22,8 +23,6 @@ use crate::postgres::{INITDB_LOCALE, describe, immune, over_socket, servers};
 const UNKNOWN_OPTION: &str = "UPDATE pg_catalog.pg_attribute SET attoptions = \
      (SELECT NULLIF(pg_catalog.array_agg(o), '{}') FROM pg_catalog.unnest(attoptions) AS o WHERE o NOT LIKE 'pg\\_attver=%') \
      WHERE pg_catalog.array_to_string(attoptions, ',') LIKE '%pg\\_attver=%'";
-/// The databases that accept sessions.
-const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn ORDER BY 1";
 /// The number of relations of tenants' and extensions' schemas in a database.
 const RELATIONS: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -87,7 +86,7 @@ pub async fn upgrade(environment: &Environment, desired: &Desired, from: u16, to
         return Err("the database has tablespaces: move their tables to pg_default, and drop them".to_owned());
     }
     private::write_settings(copied).map_err(|error| format!("{PGDATA_COPIED}: {error}"))?;
-    let before = prepare(copied, from).await?;
+    let (before, versions) = prepare(copied, from).await?;
     succeed(Command::new(new.join("initdb")).arg("--pgdata").arg(upgraded).args(INITDB).args(INITDB_LOCALE)).await?;
     let io = |error: std::io::Error| format!("{PGDATA_UPGRADED}: {error}");
     std::fs::copy(upgraded.join("postgresql.conf"), upgraded.join("postgresql.base.conf")).map_err(io)?;
@@ -97,7 +96,7 @@ pub async fn upgrade(environment: &Environment, desired: &Desired, from: u16, to
     let upgrade = started.elapsed();
     settings::write_restored(environment, desired, upgraded).map_err(io)?;
     settings::check(upgraded, desired).await.map_err(io)??;
-    let after = check(upgraded, to).await?;
+    let after = check(upgraded, to, &versions).await?;
     if before != after {
         return Err(format!(
             "the upgraded copy has other relations or functions than the database: {before:?}, then {after:?}"
@@ -112,31 +111,27 @@ type Contents = Vec<(String, i64, String)>;
 
 /// Removes from the copy what the new version does not know, counts what it has, and takes its functions from the
 /// superuser.
-async fn prepare(folder: &Path, major: u16) -> Result<Contents, String> {
+async fn prepare(folder: &Path, major: u16) -> Result<(Contents, Versions), String> {
     let server = private::start(folder, major, &[CATALOG]).await?;
+    let versions = collations::read().await;
     let contents = contents(UNKNOWN_OPTION, Some(DISARM)).await;
     server.stop().await?;
-    contents
+    Ok((contents?, versions?))
 }
 
 /// Starts the new directory with the settings that it will have but for memory, where nobody can connect.
-async fn check(folder: &Path, major: u16) -> Result<Contents, String> {
+async fn check(folder: &Path, major: u16, versions: &Versions) -> Result<Contents, String> {
     let server = private::start(folder, major, &[CATALOG]).await?;
     let contents = contents(RESTORE, None).await;
+    let written = collations::write(versions).await;
     server.stop().await?;
-    contents
+    written.and(contents)
 }
 
 /// What each database has, between two statements in each.
 async fn contents(before: &str, after: Option<&str>) -> Result<Contents, String> {
-    let databases = {
-        let connection =
-            over_socket(SOCKET, "postgres", "servicedb upgrade").await.map_err(|error| error.to_string())?;
-        let rows = connection.client.query(DATABASES, &[]).await.map_err(|error| describe(&error))?;
-        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()
-    };
     let mut contents = Vec::new();
-    for database in databases {
+    for database in private::databases().await? {
         let connection = over_socket(SOCKET, &database, "servicedb upgrade").await;
         let connection = connection.map_err(|error| format!("the database {database}: {error}"))?;
         let of_database = |error: tokio_postgres::Error| format!("the database {database}: {}", describe(&error));

@@ -4,6 +4,7 @@
 //! directory is not touched, so that it is the way back.
 
 mod build;
+mod collations;
 pub mod functions;
 mod private;
 mod room;

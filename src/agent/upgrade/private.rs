@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::files;
-use crate::postgres::{PRELOADED, over_socket, servers};
+use crate::postgres::{PRELOADED, describe, over_socket, servers};
 
 /// The folder of its socket, in the pod's memory.
 pub const SOCKET: &str = "/run/servicedb/upgrade-socket";
@@ -19,6 +19,8 @@ pub const SOCKET: &str = "/run/servicedb/upgrade-socket";
 const STARTS: Duration = Duration::from_secs(600);
 /// How long it may take to stop.
 const STOPS: Duration = Duration::from_secs(120);
+/// The databases that accept sessions.
+const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn ORDER BY 1";
 /// Interval between two attempts to connect.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -125,6 +127,16 @@ pub async fn start(folder: &Path, major: u16, more: &[&str]) -> Result<Server, S
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The databases of the private server that accept sessions.
+///
+/// # Errors
+/// If it refuses.
+pub async fn databases() -> Result<Vec<String>, String> {
+    let connection = over_socket(SOCKET, "postgres", "servicedb upgrade").await.map_err(|error| error.to_string())?;
+    let rows = connection.client.query(DATABASES, &[]).await.map_err(|error| describe(&error))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 impl Server {
