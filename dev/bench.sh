@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Measures the time from apply to Ready against the floor, in one run: a bare StatefulSet that
-# runs initdb. Prints a table, which is kept in target/dev/bench.md. Then measures the time
-# without writes after a fault (outage.sh), and before that the pooler (pooler.sh).
+# Measures the time from apply to Ready against the floor (a bare StatefulSet that runs initdb), in
+# one run. Prints a table, which is kept in target/dev/bench.md. Then measures the pooler, backups,
+# the gateway and migration layouts, and at last the time without writes after a fault (outage.sh).
 #   bench.sh                 all, about twenty minutes, and half an hour for the faults
-#   bench.sh --no-outage     without the faults, the pooler and the backups
+#   bench.sh --no-outage     only the first table
 #   bench.sh --backups       archiving, backup and restore alone: about fifteen minutes (local cluster only)
 #   bench.sh --gateway       the data gateway beside pgbench alone: five minutes (no cluster)
 #   bench.sh --trace         the phases of one database's start

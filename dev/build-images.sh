@@ -5,15 +5,15 @@ cd "$(dirname "$0")"
 . lib/common.sh
 
 command -v cargo >/dev/null || fail "Rust is needed: cargo is not on the PATH"
-# The release build is shipped and measured; the tests use their own build (PROFILE=dev), of all targets: built alone,
-# the programs have other features of their libraries, and everything would be compiled again.
+# The release build is shipped and measured; the tests use their own build (PROFILE=dev) of all targets: if the programs
+# were built alone, their libraries would have other features, and everything would be compiled again.
 PROFILE=${PROFILE:-release}
 folder=$PROFILE targets=(--bins)
-[[ $PROFILE != dev ]] || folder=debug targets=(--all-targets) # the folder is what cargo calls it
+[[ $PROFILE != dev ]] || folder=debug targets=(--all-targets) # cargo's name for the folder
 # Into this folder regardless of CARGO_TARGET_DIR, and from there to the folder for images and users.
 programs() {
   cargo build --profile "$PROFILE" --locked "${targets[@]}" --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
-  # By itself: both in one build would have the features of either's libraries.
+  # In a build of its own: in one build, the libraries would have the features that either needs.
   cargo build --profile "$PROFILE" --locked -p servicedb-gateway --manifest-path "$ROOT/Cargo.toml" --target-dir "$ROOT/target"
   mkdir -p "$ROOT/target/programs"
   local program
@@ -29,8 +29,8 @@ echo "    cargo build --profile $PROFILE: minutes, if anything has changed"
 step "cargo build --profile $PROFILE" programs
 
 if [[ -n ${CONTEXT:-} ]]; then
-  # A cluster of yours pulls images from a registry of yours.
-  echo "existing cluster: push $IMAGE_REPOSITORY/operator:$IMAGE_TAG, $IMAGE_REPOSITORY/postgres:$IMAGE_TAG and $IMAGE_REPOSITORY/gateway:$IMAGE_TAG to where it can pull them (docker build --build-arg PROGRAM=target/programs/servicedb --build-arg GATEWAY=target/programs/servicedb-gateway --target operator|postgres|gateway .)"
+  # An existing cluster pulls images from a registry of the user.
+  echo "existing cluster: push $IMAGE_REPOSITORY/operator:$IMAGE_TAG, $IMAGE_REPOSITORY/postgres:$IMAGE_TAG and $IMAGE_REPOSITORY/gateway:$IMAGE_TAG to a registry from which it can pull them (docker build --build-arg PROGRAM=target/programs/servicedb --build-arg GATEWAY=target/programs/servicedb-gateway --target operator|postgres|gateway .)"
   exit 0
 fi
 lock

@@ -54,7 +54,7 @@ pods() {
     for child in $(descendants "$shim"); do kill -9 "$child" 2>/dev/null || true; done
     kill -9 "$shim" 2>/dev/null || true
   done
-  # What has no pid file any more (a broken-off run) but names our folders.
+  # Processes without a pid file (after an interrupted run) whose command line names our folders.
   for pid in $(ours "^[^ ]*/(kubernetes|coredns|provisioner|kube-router|containerd) .*($STATE|$RUN)/"); do kill -9 "$pid" 2>/dev/null || true; done
 }
 descendants() {
@@ -105,18 +105,18 @@ network() {
   policies
 }
 
-# kube-router's rules and sets; its chains lie in a table that others use, too.
+# kube-router's rules and sets; its chains are in a table that others use, too.
 policies() {
   local rules kept set try
   rules=$(iptables-save -t filter 2>/dev/null || true)
   if [[ $rules == *KUBE-ROUTER-* ]]; then
     kept=$(grep -vE 'KUBE-(ROUTER|NWPLCY|POD-FW)-' <<<"$rules")
     iptables-restore -T filter <<<"$kept"
-    # The table came with the first rule, if there is none besides.
+    # If no other rule is left, the table was created for kube-router's.
     [[ $kept == *$'\n-A '* || $kept == *' DROP '* ]] || nft delete table ip filter 2>/dev/null || true
   fi
   for set in $(ipset list -n 2>/dev/null | grep -E '^(KUBE-(SRC|DST)-|TMP-)' || true); do
-    # The kernel lets go of a set a moment after the last rule that names it.
+    # The kernel releases a set a moment after the last rule that names it.
     for try in 1 2 3 4 5; do ! ipset destroy "$set" 2>/dev/null || break; sleep 0.2; done
   done
 }

@@ -14,7 +14,7 @@ cd "$(dirname "$0")"
 clients=${1:-50}
 namespace=servicedb-clients
 AUDIT=clients
-# Longer than the operator's resync, so that rest shows what it asks.
+# Longer than the operator's resync, so that the measurement at rest includes its requests.
 REST=${CLIENTS_REST:-120}
 
 vault() { "$BIN/vault" "$@"; }

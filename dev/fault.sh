@@ -24,18 +24,18 @@ node_given() {
 }
 cable_of() {
   node_given "${1:-}"
-  [[ $1 != "$NODE" ]] || fail "$NODE is this machine itself: it has no cable to cut"
+  [[ $1 != "$NODE" ]] || fail "$NODE is this machine itself: it cannot be cut off"
 }
 
 # stopping NAME: prevents other scripts from stopping it, and continues it when this script ends. Sets `pid`.
 stopping() {
-  # Two at a time could leave it stopped.
+  # Two scripts at the same time could leave the process stopped.
   exec 6>"$RUN/$1-stopped.lock"
   flock 6
   running "$1" || fail "$1 does not run"
   # shellcheck disable=SC2064
   trap "kill -CONT $pid 2>/dev/null || true" EXIT
-  # Also if this script is killed, so that no trap runs.
+  # Also if this script is killed and its trap does not run.
   # shellcheck disable=SC2016
   setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 0.2; done; kill -CONT "$2" 2>/dev/null' guard "$$" "$pid" </dev/null >/dev/null 2>&1 6>&- &
 }

@@ -11,7 +11,7 @@ set -euo pipefail
 # network is needed for Debian's packages.
 STORE=$CACHE/buildah
 BASE_IMAGE=localhost/debian:forky-slim
-# Of the database image on another release, for a test.
+# The base of a database image on another release, for a test.
 FORMER_BASE=localhost/debian:trixie-slim
 bud() { buildah --root "$STORE/root" --runroot "$STORE/run" bud --isolation chroot --network host --layers "$@"; }
 b() { buildah --root "$STORE/root" --runroot "$STORE/run" "$@"; }

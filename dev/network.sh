@@ -19,7 +19,7 @@ fs/inotify/max_user_instances 8192
 SYSCTLS
   # Between pods on one bridge, the answer of a Service must come back through
   # the node's connection tracking: that is what bridge-nf-call is for.
-  # A hundred pods watch many files: the default of 128 inotify instances is not enough.
+  # A hundred pods watch many files: the default of 128 inotify instances is not sufficient.
 }
 
 nodes_bridge() {
@@ -67,9 +67,9 @@ node() {
   machine_passes | inside "$node" nft -f -
 }
 
-# NetworkPolicies let the node of a pod reach it. This machine is the first node
-# alone, but the tests run here and reach pods of every node by their Services: what
-# it sends comes with the mark that kube-router gives to what a policy allows.
+# NetworkPolicies let the node of a pod reach it. This machine is only the first node,
+# but the tests run here and reach pods of every node by their Services: its packets
+# get the mark by which kube-router recognises packets that a policy allows.
 machine_passes() {
   cat <<NFT
 table inet servicedb-dev

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A node: its containerd, kubelet, kube-proxy and kube-router, with everything of
-# it in folders of its own, so that there can be several on one machine. All but
-# the first live in a network namespace (network.sh).
-#   node.sh containerd|kubelet|policies [NODE …]     all nodes, or those
+# A node: its containerd, kubelet, kube-proxy and kube-router. All its files are in
+# folders of its own, so that there can be several nodes on one machine. All but
+# the first run in a network namespace (network.sh).
+#   node.sh containerd|kubelet|policies [NODE …]     all nodes, or only these
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$(dirname "$0")/lib/process.sh"

@@ -22,7 +22,7 @@ changes) name=changes_once_a_second_lose_nothing ;;
 *) sed -n 's/^#   //p' outage.sh >&2; exit 2 ;;
 esac
 
-# In case it is killed and cannot repair the node itself.
+# The test may be killed before it has repaired the node.
 mend() {
   local node
   [[ -z ${CONTEXT:-} ]] || return 0

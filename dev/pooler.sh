@@ -107,7 +107,7 @@ for who in ours bare; do
 done
 parent=$(memory "$pid_parent") own=$(of memory-ours) other=$(of memory-bare)
 
-# Planned switchovers under 64 clients, a third with each protocol: the longest transaction of each.
+# Planned switchovers under 63 clients, a third with each protocol: the longest transaction in each switchover.
 bench "$pooled" 'rm -f /tmp/log.*; for m in simple extended prepared; do pgbench -n -f /tmp/write.sql -M $m -c 21 -j 1 -R 100 -T 100000 -l --log-prefix=/tmp/log.$m >/tmp/out.$m 2>&1 & done; wait' &
 load=$!
 sleep 5

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the data gateway's tests on a PostgreSQL on loopback, and an unmodified
 # @supabase/postgrest-js against it. Needs Node with npm, Rust and, as the
-# tests, a PostgreSQL server (PG_BIN names another one than Debian's).
+# tests, a PostgreSQL server (PG_BIN names its folder, if it is not Debian's).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 clients=$PWD/target/gateway-clients

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Does a database come from an image on another release of Debian to the present
-# one, by an approved rollout? Its data, the order of text and extensions stay, and
-# the indexes whose collations have another version are named. Builds the image on
-# trixie (Patroni 4.0, other versions of glibc and ICU) with the present program:
-# some minutes.
+# Tests the rollout of a database from an image on another release of Debian to the
+# present one: its data, the order of text and its extensions stay, and indexes whose
+# collations have another version are named. Builds the image on trixie (Patroni 4.0,
+# other versions of glibc and ICU) with the present program, in some minutes.
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh

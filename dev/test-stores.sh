@@ -4,8 +4,8 @@
 # For each, a database is archived, backed up, verified, and restored into another one.
 #   test-stores.sh          both
 #   test-stores.sh gcs      one
-# Servers run on this machine, where pods reach them, and end with the script. The installation keeps the
-# stores that it had before.
+# The servers run on this machine, where pods can reach them, and end with the script. Afterwards the installation
+# has its former stores again.
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
@@ -40,7 +40,7 @@ certificates() {
   [[ -e $KEYS/azure.key ]] || openssl rand -base64 32 >"$KEYS/azure.key"
 }
 
-# Google's endpoint for access tokens: any signed request gets one, which fake-gcs-server does not look at.
+# Google's endpoint for access tokens: any signed request gets one, which fake-gcs-server does not check.
 token_server() {
   python3 - "$NODE_IP" "${PORTS[token]}" "$KEYS" <<'PYTHON'
 import http.server, json, ssl, sys

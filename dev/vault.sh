@@ -56,7 +56,7 @@ reach() {
   export VAULT_CACERT=$DEV/vault-ca.crt
   wait_for 60 "Vault at $VAULT_ADDR" answers
 }
-# Sealed and not initialised are answers too.
+# "Sealed" and "not initialised" are answers, too.
 api() { curl -s --max-time 10 --cacert "$VAULT_CACERT" "$@"; }
 answers() { api "$VAULT_ADDR/v1/sys/seal-status" | jq -e 'has("sealed")'; }
 is() { api "$VAULT_ADDR/v1/sys/seal-status" | jq -e "$1" >/dev/null; }

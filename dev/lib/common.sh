@@ -3,13 +3,13 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-# Of this clone: the users' files, and files that are kept between clusters.
+# Paths of this clone: the users' files, and files that are kept between clusters.
 DEV=$ROOT/target/dev
 BIN=$DEV/bin
 LOG=$DEV/log
 CACHE=$DEV/cache
 
-# Of this machine: there is one dev cluster per machine, since addresses,
+# Paths of this machine: there is one dev cluster per machine, since addresses,
 # nftables and cgroups are the machine's. Outside the clone, so that neither
 # `cargo clean` nor removing a clone deletes the disk of a running cluster.
 STATE=/var/lib/servicedb-dev
@@ -123,7 +123,7 @@ put() {
   if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
 }
 
-# Hash of the sources of a product: files' contents and any words.
+# Hash of the contents of files and of additional words.
 fingerprint() { # FILE… -- WORD…
   local -a files=()
   while (($#)) && [[ $1 != -- ]]; do files+=("$1"); shift; done

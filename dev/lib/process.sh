@@ -31,7 +31,7 @@ running() {
 # that network namespace. Sets `how`.
 start() {
   local name=$1 want
-  # Two cores are scarcer than memory: less of the first goes into tidying up the second.
+  # CPU is scarcer than memory here: less frequent garbage collection.
   local -a inside=() setting=(env GOGC=400)
   shift
   # Not `ip netns exec`, which would mount another /sys, without the cgroups.
