@@ -312,9 +312,13 @@ async fn attempt(
         Target::Item(..) if !reads => Some("BEGIN"),
         _ => None,
     };
-    let mut session = Session::new(&app.pool, caller, begin);
+    let trial = begin.filter(|_| operation.prefer().is_ok_and(|prefer| prefer.rollback));
+    let mut session = match trial {
+        Some(begin) => Session::shared(&app.pool, caller, begin),
+        None => Session::new(&app.pool, caller, begin),
+    };
     let result = perform(&mut session, catalog, &app.config, operation).await;
-    if begin.is_some() && result.is_ok() && operation.prefer()?.rollback {
+    if trial.is_some() && result.is_ok() {
         session.abandon().await;
         return Ok((result?, None));
     }
