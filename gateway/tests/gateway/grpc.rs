@@ -360,10 +360,15 @@ async fn transactions_streams_health_and_reflection() {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()
     };
-    let answers = ServerReflectionClient::new(channel).server_reflection_info(futures::stream::iter([request])).await;
+    let answers =
+        ServerReflectionClient::new(channel.clone()).server_reflection_info(futures::stream::iter([request])).await;
     let answer = answers.expect("an answer").into_inner().try_next().await.expect("an answer").expect("one");
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else { panic!("{answer:?}") };
     for name in ["servicedb.data.v1.Data", "grpc.health.v1.Health"] {
         assert!(list.service.iter().any(|service| service.name == name), "{name}: {list:?}");
     }
+    // A service that there is not, which older clients ask for: a status of gRPC, and not an HTTP status alone.
+    let mut former = tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let none = former.server_reflection_info(futures::stream::iter(Vec::new())).await.expect_err("it is not served");
+    assert_eq!((none.code(), none.message()), (Code::Unimplemented, "there is no such service"));
 }
