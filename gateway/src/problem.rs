@@ -7,6 +7,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tokio_postgres::error::{DbError, SqlState};
 
+/// The code of a connection that ended under a request.
+const LOST: &str = "08006";
+
 /// An answer other than the one that was asked for. Boxed: it is large, and results carry it everywhere.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", _0.message)]
@@ -140,6 +143,11 @@ impl Problem {
         Value::Object(body)
     }
 
+    /// Whether nobody has told what became of a statement.
+    pub fn is_unknown(&self) -> bool {
+        self.connection_lost && self.code == LOST
+    }
+
     /// Whether the catalogue may be older than the schema.
     pub fn suggests_another_schema(&self) -> bool {
         ["42P01", "42703", "42883", "3F000", "42704", "PGRST204", "PGRST205", "PGRST200", "PGRST202"]
@@ -186,7 +194,7 @@ pub fn cut(text: &str, most: usize) -> String {
 
 /// A connection that ended under a request.
 pub fn lost() -> Problem {
-    let mut problem = Problem::unavailable("08006", "the connection to the database was lost");
+    let mut problem = Problem::unavailable(LOST, "the connection to the database was lost");
     problem.details = Some("whether a write was carried out is not known".to_owned());
     problem.connection_lost = true;
     problem

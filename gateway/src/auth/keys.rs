@@ -156,7 +156,8 @@ impl KeySource {
         known.find(id).ok_or_else(|| unauthorized("its key is not one of this cluster's"))
     }
 
-    fn known(&self) -> Arc<Jwks> {
+    /// The keys as they are now: another pointer after each reading.
+    pub(super) fn known(&self) -> Arc<Jwks> {
         Arc::clone(&self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 

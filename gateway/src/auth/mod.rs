@@ -1,5 +1,6 @@
 //! Callers: ServiceAccount tokens, verified with the cluster's keys, and the role of each.
 
+mod cache;
 mod keys;
 mod token;
 
@@ -12,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, StatusCode, header};
 
+use self::cache::Verified;
 use crate::config::{Callers, ConfigError};
 use crate::database::Caller;
 use crate::problem::Problem;
@@ -22,6 +24,7 @@ pub struct Authenticator {
     audience: String,
     keys: KeySource,
     roles: HashMap<String, Caller>,
+    verified: Verified,
 }
 
 impl Authenticator {
@@ -40,6 +43,7 @@ impl Authenticator {
             audience: callers.audience.clone(),
             keys: KeySource::new(&callers.keys)?,
             roles: roles.collect(),
+            verified: Verified::default(),
         })
     }
 
@@ -63,18 +67,25 @@ impl Authenticator {
                 unauthorized("no token")
                     .hint("send Authorization: Bearer <ServiceAccount token for this database's audience>")
             })?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        // Those of before the verification: what newer ones verify is verified again.
+        let keys = self.keys.known();
+        if let Some(caller) = self.verified.caller(token, &keys, now) {
+            return Ok(caller);
+        }
         let id = token::key_id(token)?;
         let key = self.keys.find(id.as_deref()).await?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = verify(token, &key, &self.issuer, &self.audience, now)?;
         let account = claims.service_account()?;
-        self.roles.get(&account).cloned().ok_or_else(|| {
+        let caller = self.roles.get(&account).cloned().ok_or_else(|| {
             Problem::new(
                 StatusCode::FORBIDDEN,
                 "SDB303",
                 format!("the ServiceAccount {account} has no role in this database"),
             )
-        })
+        })?;
+        self.verified.add(token, &keys, claims.lifetime(), &caller);
+        Ok(caller)
     }
 }
 

@@ -46,7 +46,38 @@ impl Audience {
     }
 }
 
+/// When a token is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lifetime {
+    /// Not before.
+    pub(super) from: Option<u64>,
+    /// Until.
+    pub(super) until: u64,
+}
+
+impl Lifetime {
+    /// Whether it has not ended.
+    fn goes_on(self, now: u64) -> bool {
+        self.until.saturating_add(LEEWAY) > now
+    }
+
+    /// Whether it has begun.
+    fn has_begun(self, now: u64) -> bool {
+        self.from.is_none_or(|from| from <= now + LEEWAY)
+    }
+
+    /// Whether the token is valid at this time.
+    pub(super) fn includes(self, now: u64) -> bool {
+        self.goes_on(now) && self.has_begun(now)
+    }
+}
+
 impl Claims {
+    /// When the token is valid.
+    pub(super) fn lifetime(&self) -> Lifetime {
+        Lifetime { from: self.nbf, until: self.exp }
+    }
+
     /// The ServiceAccount as `<namespace>/<name>`.
     ///
     /// # Errors
@@ -100,10 +131,10 @@ pub fn verify(token: &str, key: &Key, issuer: &str, audience: &str, now: u64) ->
         return Err(unauthorized("its signature is wrong"));
     }
     let claims: Claims = decoded(payload)?;
-    if claims.exp.saturating_add(LEEWAY) <= now {
+    if !claims.lifetime().goes_on(now) {
         return Err(expired("it has expired"));
     }
-    if claims.nbf.is_some_and(|start| start > now + LEEWAY) {
+    if !claims.lifetime().has_begun(now) {
         return Err(expired("it is not valid yet"));
     }
     if claims.iss != issuer {

@@ -1,17 +1,21 @@
 //! Answers that are sent row by row, as the rows arrive.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::{Stream, StreamExt};
+use futures::future::{MaybeDone, maybe_done};
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_postgres::RowStream;
 
-use super::pool::Lease;
-use super::run::{start, text};
+use super::end::{End, Ended, end};
+use super::lease::Lease;
+use super::run::{begin, prepared, start, text};
 use super::wait::in_time;
-use crate::problem::Problem;
+use crate::problem::{Problem, lost};
 use crate::sql::Statement;
 
 /// The size of a piece of an answer.
@@ -107,8 +111,8 @@ fn unread() -> Problem {
     Problem::new(http::StatusCode::REQUEST_TIMEOUT, "SDB407", "the answer was ended: it was not read for too long")
 }
 
-/// The rows of a statement as they arrive; up to `buffer` bytes they are sent whole. In a transaction, it is committed
-/// after the last.
+/// The rows of a statement as they arrive; up to `buffer` bytes they are sent whole. It is the last one of its connection's
+/// request, whose end is sent with it.
 ///
 /// # Errors
 /// Any error of the server before the answer begins.
@@ -121,10 +125,37 @@ pub async fn answer(
 ) -> Result<Answer, Problem> {
     lease.begin();
     let patience = lease.patience();
-    let stream = match in_time(patience, start(&mut lease, statement)).await {
+    let known = in_time(patience, async {
+        let known = prepared(&mut lease, statement).await?;
+        begin(&lease.client(), lease.take_opening()).await?;
+        Ok(known)
+    });
+    let known = match known.await {
+        Ok(known) => known,
+        Err(problem) => {
+            if !in_transaction && !problem.connection_lost {
+                lease.end();
+            }
+            return Err(problem);
+        }
+    };
+    let client = lease.client();
+    let how = if in_transaction { End::Commit } else { End::Restore };
+    let mut ending: Ending = Box::pin(maybe_done(end(Arc::clone(&client), how).boxed()));
+    let started = in_time(patience, async {
+        let mut start = pin!(start(&client, &known, statement));
+        // Behind the statement, in one message.
+        poll_fn(|context| {
+            let started = start.as_mut().poll(context);
+            let _ = ending.as_mut().poll(context);
+            started
+        })
+        .await
+    });
+    let stream = match started.await {
         Ok(stream) => stream,
         Err(problem) => {
-            settle(&mut lease, &problem, in_transaction);
+            settle(&mut lease, &mut ending, &problem).await;
             return Err(problem);
         }
     };
@@ -133,14 +164,14 @@ pub async fn answer(
         ends: Vec::new(),
         lease,
         stream,
+        ending,
         frame,
         rows: 0,
-        in_transaction,
         done: false,
     };
     while !running.done && running.text.len() <= buffer {
         if let Err(problem) = running.more(running.text.len() + PIECE).await {
-            settle(&mut running.lease, &problem, in_transaction);
+            settle(&mut running.lease, &mut running.ending, &problem).await;
             return Err(problem);
         }
     }
@@ -189,22 +220,33 @@ async fn send(mut running: Running, sender: mpsc::Sender<Result<Piece, Problem>>
     }
 }
 
-/// After an error that the server reported, nothing is open on a connection without a transaction.
-fn settle(lease: &mut Lease, problem: &Problem, in_transaction: bool) {
-    if !in_transaction && !problem.connection_lost {
+/// After an error that the server reported, what was sent behind the statement ends the request all the same.
+async fn settle(lease: &mut Lease, ending: &mut Ending, problem: &Problem) {
+    if !problem.connection_lost && in_time(lease.patience(), ended(lease, ending)).await.is_ok() {
         lease.end();
     }
 }
+
+/// Waits for the end of the request.
+async fn ended(lease: &mut Lease, ending: &mut Ending) -> Result<(), Problem> {
+    ending.as_mut().await;
+    let ended = ending.as_mut().take_output().ok_or_else(lost)?;
+    lease.set_restored(ended.restored);
+    ended.transaction
+}
+
+/// The end of a request, which was sent.
+type Ending = Pin<Box<MaybeDone<Pin<Box<dyn Future<Output = Ended> + Send>>>>>;
 
 /// A statement whose rows are sent.
 struct Running {
     lease: Lease,
     stream: Pin<Box<RowStream>>,
+    ending: Ending,
     frame: Frame,
     text: BytesMut,
     ends: Vec<usize>,
     rows: u64,
-    in_transaction: bool,
     done: bool,
 }
 
@@ -218,9 +260,7 @@ impl Running {
         while self.text.len() < size {
             let Some(row) = self.stream.next().await else {
                 self.text.put_slice(self.frame.after.as_bytes());
-                if self.in_transaction {
-                    self.lease.client().batch_execute("COMMIT").await?;
-                }
+                ended(&mut self.lease, &mut self.ending).await?;
                 self.lease.end();
                 self.done = true;
                 return Ok(());

@@ -3,6 +3,8 @@
 mod answer;
 mod breaker;
 mod connect;
+mod end;
+mod lease;
 mod outcome;
 mod parameter;
 mod pool;
@@ -12,6 +14,7 @@ mod wait;
 
 pub use answer::{Answer, Frame, Piece, answer};
 pub use connect::{Connector, session};
-pub use pool::{Caller, Lease, Own, Pool, PoolState};
+pub use lease::Lease;
+pub use pool::{Caller, Own, Pool, PoolState};
 pub use run::{Rows, exactly, plan_rows};
 pub use session::Session;

@@ -1,10 +1,12 @@
 //! What became of a commit whose answer was lost.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::connect::Connector;
+use super::end::{End, Ended, end};
 use crate::catalog::SETTINGS;
 use crate::problem::{Problem, lost};
 
@@ -14,35 +16,50 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// The transaction and the timeline, read before the commit. A transaction id says nothing on another timeline: it can
-/// have been given out again there.
-const MARK: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \
-                    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
+/// have been given out again there. Nothing, if the transaction has written nothing.
+const WRITTEN: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \
+                       pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
+
+/// The same before the one write of a transaction: nothing that it runs can have done anything to the prepared statement.
+/// A server that only reads gives out no transaction ids: the write itself is told so.
+pub(super) const MARK: &str = "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text, \
+                               pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) \
+                               WHERE NOT pg_catalog.pg_is_in_recovery()";
 
 /// A transaction that is about to commit.
 #[derive(Debug, Clone)]
-struct Mark {
+pub(super) struct Mark {
     id: String,
     timeline: String,
+}
+
+/// Marks a transaction, by [`MARK`].
+///
+/// # Errors
+/// Any error of the server.
+pub(super) async fn mark(client: &Client, prepared: &Statement) -> Result<Option<Mark>, Problem> {
+    let Some(row) = client.query_opt(prepared, &[]).await? else { return Ok(None) };
+    Ok(Some(Mark { id: row.try_get(0)?, timeline: row.try_get(1)? }))
 }
 
 /// Commits. If the answer is lost, the database is asked what became of it.
 ///
 /// # Errors
-/// The server's, and 503 or 409 about a commit that was lost or whose outcome is not known.
-pub(super) async fn commit(client: &Client, connector: &Connector, patience: Duration) -> Result<(), Problem> {
+/// If the server did not answer in time: nothing is known.
+pub(super) async fn commit(client: Arc<Client>, connector: &Connector, patience: Duration) -> Result<Ended, Problem> {
     // Sent together, so that the mark costs no round trip. If it fails, the server has rolled back.
-    let both = futures::future::join(client.simple_query(MARK), client.batch_execute("COMMIT"));
-    let (mark, commit) = tokio::time::timeout(patience, both).await.map_err(|_| lost())?;
-    let mark = mark.map_err(Problem::from).map(|messages| read(&messages));
-    match (mark, commit.map_err(Problem::from)) {
+    let both = futures::future::join(client.simple_query(WRITTEN), end(Arc::clone(&client), End::Commit));
+    let (written, mut ended) = tokio::time::timeout(patience, both).await.map_err(|_| lost())?;
+    let mark = written.map_err(Problem::from).map(|messages| read(&messages));
+    ended.transaction = match (mark, ended.transaction) {
         (Ok(_), Ok(())) => Ok(()),
         (Err(problem), Ok(())) => Err(problem),
         (Ok(Some(mark)), Err(problem)) if problem.connection_lost => asked(connector, &mark, problem).await,
         (_, Err(problem)) => Err(problem),
-    }
+    };
+    Ok(ended)
 }
 
-/// Nothing, if the transaction has written nothing.
 fn read(messages: &[SimpleQueryMessage]) -> Option<Mark> {
     messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(Mark { id: row.get(0)?.to_owned(), timeline: row.get(1)?.to_owned() }),
@@ -50,7 +67,11 @@ fn read(messages: &[SimpleQueryMessage]) -> Option<Mark> {
     })
 }
 
-async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) -> Result<(), Problem> {
+/// What became of a transaction whose end was lost: nothing else than `unknown`, if the database cannot tell.
+///
+/// # Errors
+/// That it was rolled back, or `unknown`.
+pub(super) async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         match tokio::time::timeout(PATIENCE, status(connector, mark)).await {

@@ -8,20 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::Client;
 use tokio_postgres::types::FromSqlOwned;
-use tokio_postgres::{Client, Statement};
 
 use super::breaker::Breaker;
 use super::connect::{Connector, ROLE, session};
+use super::end::{End, end};
+use super::lease::{Connection, Lease};
 use super::wait::in_time;
 use crate::catalog::SETTINGS;
 use crate::config::Limits;
 use crate::problem::Problem;
 
-/// How many prepared statements a connection keeps.
-const STATEMENTS: usize = 200;
-/// The longest text of a statement that is kept.
-const KEPT: usize = 16 << 10;
 /// How long a connection is used. New ones see renewed certificates and changed rights to log in.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
@@ -29,10 +27,6 @@ const LIFETIME: Duration = Duration::from_secs(30 * 60);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a connection may take to be restored.
 const RESTORING: Duration = Duration::from_secs(5);
-/// Leaves nothing of one request to the next: functions, triggers and views may have changed role and settings, taken
-/// advisory locks, listened, or created temporary tables.
-const RESTORE: &str = "RESET ALL; RESET ROLE; CLOSE ALL; UNLISTEN *; \
-                       SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 /// Who calls: a ServiceAccount and its role.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,15 +35,6 @@ pub struct Caller {
     pub name: Arc<str>,
     /// The role in the database.
     pub role: Arc<str>,
-}
-
-/// An open connection.
-struct Connection {
-    client: Client,
-    statements: HashMap<String, Statement>,
-    opened: Instant,
-    /// The catalogue's fingerprint that its statements were prepared under.
-    fingerprint: u64,
 }
 
 /// See the module.
@@ -103,6 +88,16 @@ impl Pool {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Changes with the catalogue.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// How long a client may take nothing of an answer that is being sent.
+    pub(super) fn stall(&self) -> Duration {
+        Duration::from_secs(self.limits.stall_seconds)
+    }
+
     /// Makes its connections.
     pub(super) fn connector(&self) -> &Connector {
         &self.connector
@@ -132,13 +127,7 @@ impl Pool {
             Some(connection) => connection,
             None => self.open(caller).await?,
         };
-        Ok(Lease {
-            connection: Some(connection),
-            caller: caller.clone(),
-            pool: Arc::clone(self),
-            clean: true,
-            permit: Some(permit),
-        })
+        Ok(Lease::new(connection, caller.clone(), Arc::clone(self), permit))
     }
 
     /// A connection as the gateway's login, one of the pool's number.
@@ -151,7 +140,7 @@ impl Pool {
         Ok(Own { client: self.connect(SETTINGS).await?, patience: self.patience(), _permit: permit })
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         Duration::from_millis(self.limits.statement_milliseconds) + GRACE
     }
 
@@ -197,8 +186,7 @@ impl Pool {
         let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
         let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
         let client = self.connect(&options).await?;
-        let fingerprint = self.generation.load(Ordering::Relaxed);
-        Ok(Connection { client, statements: HashMap::new(), opened: Instant::now(), fingerprint })
+        Ok(Connection::new(client, self.generation()))
     }
 
     async fn connect(&self, options: &str) -> Result<Client, Problem> {
@@ -215,18 +203,34 @@ impl Pool {
         connected
     }
 
-    /// Keeps a connection for its caller's next request, once nothing of this one is left on it.
-    async fn keep(&self, caller: Caller, connection: Connection) {
-        let restored = tokio::time::timeout(RESTORING, connection.client.batch_execute(RESTORE)).await;
-        if matches!(restored, Ok(Ok(()))) {
-            self.lock().entry(caller).or_default().push(connection);
-        } else {
-            tracing::debug!("a connection that could not be restored is closed");
+    /// Keeps a connection for its caller's next request: nothing of this one is left on it.
+    pub(super) fn keep(&self, caller: Caller, connection: Connection) {
+        self.lock().entry(caller).or_default().push(connection);
+    }
+
+    /// Keeps a connection once nothing of its last request is left on it.
+    pub(super) fn restore(
+        self: Arc<Self>,
+        caller: Caller,
+        connection: Connection,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send {
+        // Counted from now on: nobody uses it any more.
+        self.restoring.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let ended = tokio::time::timeout(RESTORING, end(Arc::clone(&connection.client), End::Restore)).await;
+            if ended.is_ok_and(|ended| ended.restored) {
+                self.keep(caller, connection);
+            } else {
+                tracing::debug!("a connection that could not be restored is closed");
+            }
+            drop(permit);
+            self.restoring.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Closes all unused connections: one was found broken, and the others may be.
-    fn forget_idle(&self) {
+    pub(super) fn forget_idle(&self) {
         self.lock().clear();
     }
 
@@ -271,94 +275,5 @@ impl Own {
     /// Any error of the server.
     pub async fn value<T: FromSqlOwned>(&self, statement: &str) -> Result<T, Problem> {
         in_time(self.patience, async { Ok(self.client.query_one(statement, &[]).await?.try_get(0)?) }).await
-    }
-}
-
-/// A connection in use. It returns to the pool if nothing is left open on it; otherwise what it runs is cancelled, and
-/// it is closed.
-pub struct Lease {
-    connection: Option<Connection>,
-    caller: Caller,
-    pool: Arc<Pool>,
-    clean: bool,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Lease {
-    /// The client.
-    pub fn client(&self) -> &Client {
-        &self.connection.as_ref().expect("a lease has its connection until it ends").client
-    }
-
-    /// Whose it is.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// Something begins on it that must be ended.
-    pub fn begin(&mut self) {
-        self.clean = false;
-    }
-
-    /// Nothing is open on it.
-    pub fn end(&mut self) {
-        self.clean = true;
-    }
-
-    /// How long an answer of the server is waited for.
-    pub fn patience(&self) -> Duration {
-        self.pool.patience()
-    }
-
-    /// How long a client may take nothing of an answer that is being sent.
-    pub fn stall(&self) -> Duration {
-        Duration::from_secs(self.pool.limits.stall_seconds)
-    }
-
-    /// A prepared statement.
-    ///
-    /// # Errors
-    /// Any error of the server.
-    pub async fn prepare(&mut self, sql: &str) -> Result<Statement, Problem> {
-        let generation = self.pool.generation.load(Ordering::Relaxed);
-        let connection = self.connection.as_mut().expect("a lease has its connection until it ends");
-        if connection.fingerprint != generation || connection.statements.len() >= STATEMENTS {
-            connection.statements.clear();
-            connection.fingerprint = generation;
-        }
-        if let Some(known) = connection.statements.get(sql) {
-            return Ok(known.clone());
-        }
-        let statement = connection.client.prepare(sql).await?;
-        if sql.len() <= KEPT {
-            connection.statements.insert(sql.to_owned(), statement.clone());
-        }
-        Ok(statement)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
-        if connection.client.is_closed() {
-            self.pool.forget_idle();
-            return;
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (pool, caller) = (Arc::clone(&self.pool), self.caller.clone());
-        if self.clean {
-            pool.restoring.fetch_add(1, Ordering::Relaxed);
-            runtime.spawn(async move {
-                pool.keep(caller, connection).await;
-                drop(permit);
-                pool.restoring.fetch_sub(1, Ordering::Relaxed);
-            });
-        } else {
-            runtime.spawn(async move {
-                pool.connector.cancel(connection.client.cancel_token()).await;
-                drop(connection);
-                drop(permit);
-            });
-        }
     }
 }

@@ -2,16 +2,30 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, try_join};
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
 
+use super::end::{End, Ended, end};
+use super::lease::Lease;
+use super::outcome;
 use super::parameter::Text;
-use super::pool::Lease;
 use super::wait::in_time;
-use crate::problem::Problem;
+use crate::problem::{Problem, lost};
 use crate::sql::Statement;
+
+/// What a request's last statement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// One without a transaction.
+    Read,
+    /// One of a transaction that reads.
+    ReadInTransaction,
+    /// One of a transaction that writes.
+    Write,
+}
 
 /// What a statement returned.
 #[derive(Debug, Default)]
@@ -42,11 +56,11 @@ pub(super) fn text(row: &Row, at: usize) -> Result<Option<&str>, Problem> {
     Ok(row.try_get::<_, Option<Raw<'_>>>(at)?.map(|raw| raw.0))
 }
 
-/// Sends a statement.
+/// A statement as the server knows it.
 ///
 /// # Errors
 /// Any error of the server.
-pub(super) async fn start(lease: &mut Lease, statement: &Statement) -> Result<Pin<Box<RowStream>>, Problem> {
+pub(super) async fn prepared(lease: &mut Lease, statement: &Statement) -> Result<Prepared, Problem> {
     let prepared = lease.prepare(&statement.sql).await?;
     if prepared.params().len() != statement.parameters.len() {
         return Err(Problem::new(
@@ -55,8 +69,29 @@ pub(super) async fn start(lease: &mut Lease, statement: &Statement) -> Result<Pi
             "a parameter of the statement was not used",
         ));
     }
+    Ok(prepared)
+}
+
+/// Sends a statement, when this is polled first.
+///
+/// # Errors
+/// Any error of the server.
+pub(super) async fn start(
+    client: &Client,
+    prepared: &Prepared,
+    statement: &Statement,
+) -> Result<Pin<Box<RowStream>>, Problem> {
     let parameters = statement.parameters.iter().map(|value| Text(value.as_deref()));
-    Ok(Box::pin(lease.client().query_raw(&prepared, parameters.collect::<Vec<_>>()).await?))
+    Ok(Box::pin(client.query_raw(prepared, parameters).await?))
+}
+
+/// Begins a transaction, if there is one to begin.
+pub(super) async fn begin(client: &Client, opening: Option<String>) -> Result<(), Problem> {
+    match opening {
+        // What follows may have been carried out without a transaction.
+        Some(opening) => client.batch_execute(&opening).await.map_err(|_| lost()),
+        None => Ok(()),
+    }
 }
 
 /// All rows of a statement, if they are no larger than this.
@@ -64,11 +99,18 @@ pub(super) async fn start(lease: &mut Lease, statement: &Statement) -> Result<Pi
 /// # Errors
 /// Any error of the server, and larger rows. The lease is clean after errors that the server reported.
 pub async fn exactly(lease: &mut Lease, statement: &Statement, most: usize) -> Result<Rows, Problem> {
-    in_time(lease.patience(), collected(lease, statement, most)).await
+    let patience = lease.patience();
+    let run = async {
+        let prepared = prepared(lease, statement).await?;
+        let (client, opening) = (lease.client(), lease.take_opening());
+        let ((), rows) = try_join!(begin(&client, opening), rows(&client, &prepared, statement, most))?;
+        Ok(rows)
+    };
+    in_time(patience, run).await
 }
 
-async fn collected(lease: &mut Lease, statement: &Statement, most: usize) -> Result<Rows, Problem> {
-    let mut stream = start(lease, statement).await?;
+async fn rows(client: &Client, prepared: &Prepared, statement: &Statement, most: usize) -> Result<Rows, Problem> {
+    let mut stream = start(client, prepared, statement).await?;
     let mut found = Rows::default();
     let mut size = 0;
     while let Some(row) = stream.next().await {
@@ -86,6 +128,66 @@ async fn collected(lease: &mut Lease, statement: &Statement, most: usize) -> Res
     }
     found.affected = stream.rows_affected().unwrap_or(found.rows.len() as u64);
     Ok(found)
+}
+
+/// As [`exactly`], for the last statement of a request: what begins its transaction, what marks it, and what ends it are
+/// sent with the statement, so that all of it is one round trip.
+///
+/// # Errors
+/// Any error of the server, of the commit too, and larger rows.
+pub(super) async fn at_last(
+    lease: &mut Lease,
+    statement: &Statement,
+    most: usize,
+    last: Last,
+) -> Result<Rows, Problem> {
+    let patience = lease.patience();
+    let known = in_time(patience, async {
+        let known = prepared(lease, statement).await?;
+        Ok((known, if last == Last::Write { Some(lease.mark().await?) } else { None }))
+    });
+    let ((known, marking), client, opening) = (known.await?, lease.client(), lease.take_opening());
+    let (mut marked, mut found) = (None, None);
+    let how = if last == Last::Read { End::Restore } else { End::Commit };
+    let all = async {
+        let mark = async {
+            if let Some(marking) = &marking {
+                marked = outcome::mark(&client, marking).await?;
+            }
+            Ok(())
+        };
+        // Only what the server reports lets the rest come to its end.
+        let rows = async {
+            match rows(&client, &known, statement, most).await {
+                Err(problem) if problem.connection_lost => Err(problem),
+                rows => {
+                    found = Some(rows);
+                    Ok(())
+                }
+            }
+        };
+        let ended = async {
+            match end(Arc::clone(&client), how).await {
+                Ended { transaction: Err(problem), .. } if problem.connection_lost => Err(problem),
+                ended => Ok(ended),
+            }
+        };
+        try_join!(begin(&client, opening), mark, rows, ended)
+    };
+    let all = tokio::time::timeout(patience, all).await.map_err(|_| lost())?;
+    match (all, marked, found) {
+        (Ok((.., ended)), _, Some(rows)) => {
+            lease.set_restored(ended.restored);
+            rows.and_then(|rows| ended.transaction.map(|()| rows))
+        }
+        // The answer to the statement or to the commit was lost: unlike an error that the server gave for the statement.
+        (Err(problem), Some(mark), found) if found.is_some() || problem.is_unknown() => {
+            outcome::asked(lease.pool().connector(), &mark, problem.clone()).await?;
+            found.unwrap_or(Err(problem))
+        }
+        (Err(problem), ..) => Err(problem),
+        (Ok(_), _, None) => Err(lost()),
+    }
 }
 
 /// The number of rows that the planner expects.

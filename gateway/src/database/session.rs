@@ -3,29 +3,46 @@
 
 use std::sync::Arc;
 
+use super::end::{End, end};
+use super::lease::Lease;
 use super::outcome;
-use super::pool::{Caller, Lease, Pool};
+use super::pool::{Caller, Pool};
+use super::run::{Last, Rows, at_last, exactly};
 use super::wait::in_time;
 use crate::problem::{Problem, lost};
+use crate::sql::Statement;
 
 /// See the module.
 pub struct Session {
     pool: Arc<Pool>,
     caller: Caller,
     begin: Option<String>,
+    /// Whether several operations share it.
+    shared: bool,
+    /// Whether its end was sent with its last statement.
+    ended: bool,
     lease: Option<Lease>,
 }
 
 impl Session {
-    /// Without a connection yet. Its first statement comes after `begin`, if there is one.
+    /// Of one operation, without a connection yet. Its first statement comes after `begin`, if there is one.
     pub fn new(pool: &Arc<Pool>, caller: &Caller, begin: Option<&str>) -> Self {
-        let (pool, caller) = (Arc::clone(pool), caller.clone());
-        Self { pool, caller, begin: begin.map(str::to_owned), lease: None }
+        let (pool, caller, begin) = (Arc::clone(pool), caller.clone(), begin.map(str::to_owned));
+        Self { pool, caller, begin, shared: false, ended: false, lease: None }
+    }
+
+    /// One that several operations share, or whose end is decided by what its last statement returns.
+    pub fn shared(pool: &Arc<Pool>, caller: &Caller, begin: &str) -> Self {
+        Self { shared: true, ..Self::new(pool, caller, Some(begin)) }
     }
 
     /// Whether its statements are in a transaction.
     pub fn is_transaction(&self) -> bool {
         self.begin.is_some()
+    }
+
+    fn only_reads(&self) -> bool {
+        self.begin.as_ref().is_some_and(|begin| begin.contains("READ ONLY"))
     }
 
     /// The connection.
@@ -36,8 +53,15 @@ impl Session {
         if self.lease.is_none() {
             let mut lease = self.pool.lease(&self.caller).await?;
             lease.begin();
-            if let Some(begin) = &self.begin {
-                execute(&lease, begin).await?;
+            match &self.begin {
+                // With the first statement.
+                Some(begin) if !self.shared => lease.open_with(begin.clone()),
+                Some(begin) => {
+                    lease.set_restored(false);
+                    let begun = async { Ok(lease.client().batch_execute(begin).await?) };
+                    in_time(lease.patience(), begun).await?;
+                }
+                None => {}
             }
             self.lease = Some(lease);
         }
@@ -53,6 +77,25 @@ impl Session {
         self.lease.take().ok_or_else(lost)
     }
 
+    /// Runs a statement that is the last one, if the session is of one operation: its end is sent with it. All rows, if
+    /// they are no larger than this.
+    ///
+    /// # Errors
+    /// Any error of the server, of a commit too, and larger rows.
+    pub async fn last(&mut self, statement: &Statement, most: usize) -> Result<Rows, Problem> {
+        let last = match &self.begin {
+            _ if self.shared => None,
+            None => Some(Last::Read),
+            Some(_) if self.only_reads() => Some(Last::ReadInTransaction),
+            Some(_) => Some(Last::Write),
+        };
+        let lease = self.lease().await?;
+        let Some(last) = last else { return exactly(lease, statement, most).await };
+        let found = at_last(lease, statement, most, last).await;
+        self.ended = true;
+        found
+    }
+
     /// Rolls it back.
     pub async fn abandon(self) {
         // The failure stands for any: its result is not used.
@@ -65,15 +108,28 @@ impl Session {
     /// The failure, or that of the commit.
     pub async fn finish<T>(mut self, result: Result<T, Problem>) -> Result<T, Problem> {
         let Some(mut lease) = self.lease.take() else { return result };
-        let ended = match (&result, &self.begin) {
-            (Err(problem), _) if problem.connection_lost => return result,
-            (_, None) => Ok(()),
-            (Ok(_), Some(begin)) if begin.contains("READ ONLY") => execute(&lease, "COMMIT").await,
-            (Ok(_), Some(_)) => outcome::commit(lease.client(), self.pool.connector(), lease.patience()).await,
-            (Err(_), Some(_)) => execute(&lease, "ROLLBACK").await,
+        if result.as_ref().is_err_and(|problem| problem.connection_lost) {
+            return result;
+        }
+        if self.ended || self.begin.is_none() || lease.is_unopened() {
+            lease.end();
+            return result;
+        }
+        let (client, patience) = (lease.client(), lease.patience());
+        let ended = match &result {
+            Ok(_) if !self.only_reads() => outcome::commit(client, self.pool.connector(), patience).await,
+            Ok(_) => in_time(patience, async { Ok(end(client, End::Commit).await) }).await,
+            Err(_) => in_time(patience, async { Ok(end(client, End::Rollback).await) }).await,
+        };
+        let transaction = match ended {
+            Ok(ended) => {
+                lease.set_restored(ended.restored);
+                ended.transaction
+            }
+            Err(problem) => Err(problem),
         };
         // A commit that the server refused (a deferred constraint) has ended the transaction, too.
-        if let Err(problem) = ended {
+        if let Err(problem) = transaction {
             if !problem.connection_lost {
                 lease.end();
             }
@@ -82,8 +138,4 @@ impl Session {
         lease.end();
         result
     }
-}
-
-async fn execute(lease: &Lease, statement: &str) -> Result<(), Problem> {
-    in_time(lease.patience(), async { Ok(lease.client().batch_execute(statement).await?) }).await
 }

@@ -52,7 +52,13 @@ pub async fn call(
         Call::Object { names: &names, text }
     };
     let (statement, returned) = sql::call(catalog, functions, &arguments, &given.query, media.form)?;
-    let found = exactly(session.lease().await?, &statement, config.limits.write_answer_bytes).await?;
+    let most = config.limits.write_answer_bytes;
+    let found = if reads {
+        session.last(&statement, most).await?
+    } else {
+        // What it returns decides whether it is committed.
+        exactly(session.lease().await?, &statement, most).await?
+    };
     let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
     let mut reply = match returned {
         Returned::Void => Reply::new(StatusCode::NO_CONTENT),

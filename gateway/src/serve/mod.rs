@@ -29,7 +29,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 
 use crate::auth::Authenticator;
 use crate::catalog::Catalog;
@@ -96,6 +96,10 @@ pub fn metrics_router(app: Arc<App>) -> Router {
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
+    if calls_grpc(&parts.headers) {
+        // Each service that there is has a route of its own.
+        return tonic::Status::unimplemented("there is no such service").into_http();
+    }
     let Some(path) = path.strip_prefix("/api/db").filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
         return Problem::missing("PGRST125", "there is nothing at this path")
             .hint("paths begin with /api/db")
@@ -127,6 +131,12 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Whether a request is a call of gRPC, whose client reads the status of gRPC and not that of HTTP.
+fn calls_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.and_then(|kind| kind.strip_prefix("application/grpc")).is_some_and(|rest| !rest.starts_with("-web"))
 }
 
 fn respond(operation: &Operation, reply: Reply, answer: Option<Answer>) -> Response {
@@ -312,9 +322,13 @@ async fn attempt(
         Target::Item(..) if !reads => Some("BEGIN"),
         _ => None,
     };
-    let mut session = Session::new(&app.pool, caller, begin);
+    let trial = begin.filter(|_| operation.prefer().is_ok_and(|prefer| prefer.rollback));
+    let mut session = match trial {
+        Some(begin) => Session::shared(&app.pool, caller, begin),
+        None => Session::new(&app.pool, caller, begin),
+    };
     let result = perform(&mut session, catalog, &app.config, operation).await;
-    if begin.is_some() && result.is_ok() && operation.prefer()?.rollback {
+    if trial.is_some() && result.is_ok() {
         session.abandon().await;
         return Ok((result?, None));
     }

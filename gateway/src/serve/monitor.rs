@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::operation::Reply;
-use crate::database::{Caller, Session, exactly};
+use crate::database::{Caller, Session};
 use crate::problem::Problem;
 use crate::sql::Statement;
 
@@ -16,10 +16,7 @@ fn statement(sql: &str) -> Statement {
 /// One JSON value of the database, as the caller.
 async fn value(app: &App, caller: &Caller, sql: &str) -> Result<String, Problem> {
     let mut session = Session::new(&app.pool, caller, None);
-    let found = match session.lease().await {
-        Ok(lease) => exactly(lease, &statement(sql), app.config.limits.write_answer_bytes).await,
-        Err(problem) => Err(problem),
-    };
+    let found = session.last(&statement(sql), app.config.limits.write_answer_bytes).await;
     let found = session.finish(found).await?;
     Ok(found.rows.into_iter().next().map_or_else(|| "null".to_owned(), |(text, _)| text))
 }
@@ -62,10 +59,7 @@ pub async fn stats(app: &App, caller: &Caller) -> Result<Reply, Problem> {
     let mut sql = statement(&STATS.replace("SCHEMAS", "$1::pg_catalog.name[]"));
     sql.parameters.push(Some(crate::request::array(&app.config.schemas)));
     let mut session = Session::new(&app.pool, caller, None);
-    let found = match session.lease().await {
-        Ok(lease) => exactly(lease, &sql, app.config.limits.write_answer_bytes).await,
-        Err(problem) => Err(problem),
-    };
+    let found = session.last(&sql, app.config.limits.write_answer_bytes).await;
     let found = session.finish(found).await?;
     Ok(Reply::json(StatusCode::OK, found.rows.into_iter().next().map_or_else(|| "null".to_owned(), |(text, _)| text)))
 }

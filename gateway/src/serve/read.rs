@@ -150,7 +150,7 @@ impl Plan {
         if self.head {
             return Ok(self.reply(Bytes::new(), None, total));
         }
-        let found = exactly(session.lease().await?, &self.statement, most).await?;
+        let found = session.last(&self.statement, most).await?;
         let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
         let rows = texts.len() as u64;
         let body = if self.media.singular {
@@ -296,10 +296,10 @@ pub async fn item(
     let table = catalog.table(operation.schema(), collection)?;
     let query = pairs(&operation.query, bounds(&config.limits), |_| false)?.query;
     let most = config.limits.write_answer_bytes;
-    let mut found = exactly(session.lease().await?, &sql::item(catalog, table, id, &query, true)?, most).await;
+    let mut found = session.last(&sql::item(catalog, table, id, &query, true)?, most).await;
     if !session.is_transaction() && found.as_ref().is_err_and(|problem| problem.code == INSUFFICIENT_PRIVILEGE) {
         // A row's version needs the right to read all of its columns: without it there is no `ETag`.
-        found = exactly(session.lease().await?, &sql::item(catalog, table, id, &query, false)?, most).await;
+        found = session.last(&sql::item(catalog, table, id, &query, false)?, most).await;
     }
     let found = found?;
     let Some((text, version)) = found.rows.into_iter().next() else { return Err(no_such(collection)) };
@@ -376,7 +376,7 @@ pub async fn aggregate(
 /// # Errors
 /// Any error of the server.
 pub(super) async fn array(session: &mut Session, config: &Config, statement: &Statement) -> Result<Reply, Problem> {
-    let found = exactly(session.lease().await?, statement, config.limits.write_answer_bytes).await?;
+    let found = session.last(statement, config.limits.write_answer_bytes).await?;
     let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
     let mut reply = Reply::json(StatusCode::OK, format!("[{}]", texts.join(",\n ")));
     reply.rows = texts.len() as u64;

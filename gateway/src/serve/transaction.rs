@@ -139,7 +139,7 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
         .map(|(place, member)| member.operation().map_err(|problem| at(problem, place)))
         .collect();
     let (operations, catalog) = (operations?, app.current.get());
-    let mut session = Session::new(&app.pool, caller, Some(begin));
+    let mut session = Session::shared(&app.pool, caller, begin);
     let (mut results, mut written) = (Vec::new(), Vec::new());
     let mut failure = None;
     let (mut rows, mut size) = (0, 0);
@@ -250,7 +250,7 @@ impl Transactions {
             }
             all.insert(id.clone(), Arc::clone(&open));
         }
-        let mut session = Session::new(&app.pool, caller, Some(begin));
+        let mut session = Session::shared(&app.pool, caller, begin);
         if let Err(problem) = session.lease().await {
             self.lock().remove(&id);
             return session.finish(Err(problem)).await;

@@ -92,10 +92,16 @@ impl<'a> Write<'a> {
         Query { select: self.table.primary_key.iter().map(column).collect(), ..Query::default() }
     }
 
-    async fn run(&self, session: &mut Session, statement: &Statement) -> Result<Rows, Problem> {
+    /// Runs the write. Where nothing that comes of it can be refused any more, it is `last`: committed in the same round
+    /// trip.
+    async fn run(&self, session: &mut Session, statement: &Statement, last: bool) -> Result<Rows, Problem> {
+        let most = self.prefer.max_affected.filter(|_| self.prefer.strict);
+        if last && most.is_none() && !self.wants_rows() {
+            // What it returns is the key of one row at most.
+            return session.last(statement, usize::MAX).await;
+        }
         let found = exactly(session.lease().await?, statement, self.config.limits.write_answer_bytes).await?;
-        let most = self.prefer.max_affected.filter(|most| self.prefer.strict && found.affected > *most);
-        if let Some(most) = most {
+        if let Some(most) = most.filter(|most| found.affected > *most) {
             return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
                 .details(format!("{} rows, at most {most}", found.affected))
                 .roll_back());
@@ -161,7 +167,7 @@ pub async fn create(
     };
     let returning = write.returning();
     let statement = sql::insert(catalog, write.table, &insert, returning.as_ref(), write.media.form)?;
-    let found = write.run(session, &statement).await?;
+    let found = write.run(session, &statement, returning.is_none()).await?;
     let mut reply = write.reply(&statement, &found, StatusCode::CREATED, StatusCode::CREATED)?;
     // One object has a place. Its key is in what was returned, or else in the body: asking for it here would need a right
     // to read, which a caller that only creates may not have.
@@ -233,7 +239,7 @@ pub async fn change(
     let returning = write.returning();
     let statement =
         sql::update(catalog, write.table, text, &accepted.columns, &which, returning.as_ref(), write.media.form)?;
-    let found = write.run(session, &statement).await?;
+    let found = write.run(session, &statement, returning.is_none()).await?;
     let mut reply = write.reply(&statement, &found, with, without)?;
     range(&mut reply, &write.prefer, &found);
     Ok(reply)
@@ -256,7 +262,7 @@ pub async fn remove(
     let which = Which::Conditions(&write.pairs.query.conditions);
     let returning = write.returning();
     let statement = sql::delete(catalog, write.table, &which, returning.as_ref(), write.media.form)?;
-    let found = write.run(session, &statement).await?;
+    let found = write.run(session, &statement, returning.is_none()).await?;
     let mut reply = write.reply(&statement, &found, StatusCode::OK, StatusCode::NO_CONTENT)?;
     range(&mut reply, &write.prefer, &found);
     Ok(reply)
@@ -300,7 +306,7 @@ pub async fn change_item(
     let returning = write.returning().unwrap_or_else(|| write.key_query());
     let statement =
         sql::update(catalog, write.table, text, &accepted.columns, &which, Some(&returning), write.media.form)?;
-    let found = write.run(session, &statement).await?;
+    let found = write.run(session, &statement, version.is_none()).await?;
     exists(session, &write, id, version.is_some(), &found).await?;
     one(&write, &statement, &found)
 }
@@ -323,7 +329,7 @@ pub async fn remove_item(
     let which = Which::Key { id, version: version.as_deref() };
     let returning = write.returning();
     let statement = sql::delete(catalog, write.table, &which, returning.as_ref(), write.media.form)?;
-    let found = write.run(session, &statement).await?;
+    let found = write.run(session, &statement, version.is_none()).await?;
     exists(session, &write, id, version.is_some(), &found).await?;
     let mut reply = one(&write, &statement, &found)?;
     reply.headers.remove(header::ETAG);

@@ -1,5 +1,6 @@
 //! gRPC on the port of REST.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
@@ -27,7 +28,7 @@ use crate::tls::{authority, certificate};
 
 /// Adds a token.
 #[derive(Clone)]
-struct Token(Option<MetadataValue<tonic::metadata::Ascii>>);
+pub struct Token(Option<MetadataValue<tonic::metadata::Ascii>>);
 
 impl Interceptor for Token {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -38,7 +39,7 @@ impl Interceptor for Token {
     }
 }
 
-type Client = DataClient<InterceptedService<Channel, Token>>;
+pub type Client = DataClient<InterceptedService<Channel, Token>>;
 
 /// A gateway with TLS, and a connection to it.
 async fn gateway(name: &str, limits: Value) -> (Gateway, Channel) {
@@ -48,14 +49,20 @@ async fn gateway(name: &str, limits: Value) -> (Gateway, Channel) {
     certificate(&folder, "server", "/CN=localhost");
     let tls = json!({"certificate": folder.join("server.crt"), "key": folder.join("server.key")});
     let gateway = Gateway::start(name, SCHEMA, json!({"tls": tls, "limits": limits})).await;
-    let root = Certificate::from_pem(std::fs::read(folder.join("ca.crt")).expect("a file"));
-    let endpoint = Endpoint::from_shared(gateway.url.replace("http://", "https://")).expect("an address");
-    let endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(root)).expect("a configuration");
-    let channel = endpoint.connect().await.unwrap_or_else(|error| panic!("{error:?}: {}", gateway.log()));
+    let channel = channel(&gateway.url.replace("http://", "https://"), &folder.join("ca.crt")).await;
     (gateway, channel)
 }
 
-fn client(channel: &Channel, token: &str) -> Client {
+/// A connection to this address, whose certificate is of this authority.
+pub async fn channel(url: &str, authority: &Path) -> Channel {
+    let root = Certificate::from_pem(std::fs::read(authority).expect("a file"));
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
+    let endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(root)).expect("a configuration");
+    endpoint.connect().await.unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// A client with a token.
+pub fn client(channel: &Channel, token: &str) -> Client {
     let token = (!token.is_empty()).then(|| format!("Bearer {token}").parse().expect("ASCII"));
     DataClient::with_interceptor(channel.clone(), Token(token))
 }
@@ -76,7 +83,8 @@ fn values(documents: &[Document]) -> Vec<Value> {
     documents.iter().map(value).collect()
 }
 
-fn get(collection: &str, key: &str) -> GetDocumentRequest {
+/// Asks for a document by its key.
+pub fn get(collection: &str, key: &str) -> GetDocumentRequest {
     GetDocumentRequest { collection: collection.to_owned(), key: vec![key.to_owned()], ..Default::default() }
 }
 
@@ -352,10 +360,15 @@ async fn transactions_streams_health_and_reflection() {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()
     };
-    let answers = ServerReflectionClient::new(channel).server_reflection_info(futures::stream::iter([request])).await;
+    let answers =
+        ServerReflectionClient::new(channel.clone()).server_reflection_info(futures::stream::iter([request])).await;
     let answer = answers.expect("an answer").into_inner().try_next().await.expect("an answer").expect("one");
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else { panic!("{answer:?}") };
     for name in ["servicedb.data.v1.Data", "grpc.health.v1.Health"] {
         assert!(list.service.iter().any(|service| service.name == name), "{name}: {list:?}");
     }
+    // A service that there is not, which older clients ask for: a status of gRPC, and not an HTTP status alone.
+    let mut former = tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let none = former.server_reflection_info(futures::stream::iter(Vec::new())).await.expect_err("it is not served");
+    assert_eq!((none.code(), none.message()), (Code::Unimplemented, "there is no such service"));
 }

@@ -8,7 +8,7 @@ use crate::server::{Gateway, Server};
 /// A function and a trigger that leave as much as they can, and one that tells what is there.
 const MESS: &str = "
 CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$BEGIN
- PERFORM pg_advisory_lock(42); CREATE TEMP TABLE leftover (a int); EXECUTE 'LISTEN leftover';
+ PERFORM pg_advisory_lock(42); CREATE TEMP TABLE IF NOT EXISTS leftover (a int); EXECUTE 'LISTEN leftover';
  PERFORM set_config('request.jwt.claims', '{\"sub\": \"shop/reader\"}', false);
  PERFORM set_config('search_path', 'pg_temp', false); PERFORM set_config('statement_timeout', '0', false);
  PERFORM set_config('role', 'none', false);
@@ -20,6 +20,23 @@ CREATE FUNCTION peek() RETURNS json LANGUAGE sql VOLATILE AS $$SELECT json_build
  'role', current_user, 'claims', current_setting('request.jwt.claims')::json, 'path', current_setting('search_path'),
  'timeout', current_setting('statement_timeout'), 'table', to_regclass('pg_temp.leftover'), 'listens', (SELECT count(*) FROM pg_listening_channels()),
  'locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), 'pid', pg_backend_pid())$$;
+CREATE FUNCTION leaving() RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM public.leave(); RETURN true; END$$;
+CREATE FUNCTION fails_leaving() RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM public.leave(); RAISE 'late'; END$$;
+CREATE VIEW viewed AS SELECT 1 AS id, leaving();
+CREATE VIEW built_in AS SELECT 1 AS id, pg_advisory_lock(7)::text, set_config('role', 'none', false), set_config('search_path', 'x', false) AS path;
+CREATE VIEW failing AS SELECT 1 AS id, fails_leaving();
+CREATE TABLE guarded (id int PRIMARY KEY); INSERT INTO guarded VALUES (1);
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY leaves ON guarded USING (leaving());
+CREATE TABLE defaulted (id int PRIMARY KEY, a bool DEFAULT leaving());
+CREATE TABLE checked (id int PRIMARY KEY CHECK (leaving()));
+CREATE TABLE late (id int PRIMARY KEY);
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION leaves();
+CREATE TABLE refusing (id int PRIMARY KEY);
+CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM public.leave(); RAISE 'no' USING ERRCODE = 'P0001'; END$$;
+CREATE CONSTRAINT TRIGGER refusing AFTER INSERT ON refusing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuses();
+CREATE TYPE odd AS (a int); CREATE TABLE operated (id odd, n int);
+CREATE FUNCTION same(odd, odd) RETURNS bool LANGUAGE sql AS 'SELECT leaving()';
+CREATE OPERATOR = (LEFTARG = odd, RIGHTARG = odd, FUNCTION = same); INSERT INTO operated VALUES ('(1)', 1);
 CREATE FUNCTION forget() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$;
 ";
 
@@ -30,12 +47,40 @@ async fn what_functions_and_triggers_leave_is_gone() {
     let peek = async || gateway.write("POST", "/rpc/peek", &[], json!({})).await.ok();
     let first = peek().await;
     assert_eq!(first["claims"], json!({"role": "isolated_app", "sub": "shop/app"}));
-    let messes: [(&str, Value); 2] = [("/rpc/leave", json!({})), ("/messy", json!({"id": 1}))];
-    for (path, body) in messes {
-        // The function sheds its role: what follows in its transaction is the login's. The write that has it is done.
-        let answer = gateway.write("POST", path, &[], body).await;
-        assert!(answer.status < 300, "{path}: {answer:?}");
-        assert_eq!(peek().await, first, "{path}: on the same connection");
+    // The function sheds its role: what follows in its transaction is the login's. The write that has it is done.
+    let (none, one) = (Value::Null, json!({"id": 1}));
+    let whole = [("prefer", "return=representation")];
+    for (method, path, headers, body, status) in [
+        ("POST", "/rpc/leave", &[][..], json!({}), 204),
+        ("POST", "/rpc/fails_leaving", &[], json!({}), 400),
+        ("POST", "/messy", &[], one.clone(), 201),
+        ("POST", "/messy", &[], one.clone(), 409),
+        ("POST", "/messy", &whole, json!({"id": 2}), 201),
+        ("POST", "/messy", &[("prefer", "tx=rollback")], json!({"id": 3}), 201),
+        ("GET", "/viewed", &[], none.clone(), 200),
+        ("GET", "/viewed?select=id", &[("accept", "application/vnd.pgrst.object+json")], none.clone(), 200),
+        ("GET", "/built_in", &[], none.clone(), 200),
+        // Its second statement has no role any more.
+        ("GET", "/built_in", &[("prefer", "count=exact")], none.clone(), 403),
+        ("GET", "/failing", &[], none.clone(), 400),
+        ("GET", "/guarded", &[], none.clone(), 200),
+        ("GET", "/guarded/1", &[], none.clone(), 200),
+        ("GET", "/guarded/count", &[], none.clone(), 200),
+        ("POST", "/guarded/query", &[], json!({"select": ["id"]}), 200),
+        ("POST", "/guarded/aggregate", &[], json!({"aggregates": [{"function": "count"}]}), 200),
+        ("PATCH", "/guarded/1", &[], one.clone(), 204),
+        ("DELETE", "/guarded?id=eq.1", &[], none.clone(), 204),
+        ("POST", "/defaulted", &[], one.clone(), 201),
+        ("POST", "/checked", &[], one.clone(), 201),
+        ("POST", "/late", &[], one.clone(), 201),
+        ("POST", "/late", &whole, json!({"id": 2}), 201),
+        ("POST", "/refusing", &[], one.clone(), 400),
+        ("POST", "/refusing", &whole, one.clone(), 400),
+        ("GET", "/operated?id=eq.(1)", &[], none, 200),
+    ] {
+        let answer = gateway.write(method, path, headers, body).await;
+        assert_eq!(answer.status, status, "{method} {path} {headers:?}: {answer:?}");
+        assert_eq!(peek().await, first, "{method} {path} {headers:?}: on the same connection");
     }
     // A function that ends the connection's prepared statements costs one answer at most.
     for _ in 0..2 {

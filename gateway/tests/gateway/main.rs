@@ -7,6 +7,7 @@ mod ends;
 mod grpc;
 mod isolation;
 mod limits;
+mod load;
 mod paths;
 mod random;
 mod reads;

@@ -341,8 +341,8 @@ impl Gateway {
         (length, last)
     }
 
-    /// The most memory that its process ever had, in KiB.
-    pub fn memory(&self) -> u64 {
+    /// The folder of its process in /proc.
+    pub fn process(&self) -> PathBuf {
         let folder = self.log.parent().expect("a folder").display().to_string();
         let processes = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok).map(|entry| entry.path());
         let of = |path: &PathBuf| {
@@ -350,8 +350,12 @@ impl Gateway {
             let text = String::from_utf8_lossy(&text).into_owned();
             text.contains(&folder) && text.contains("servicedb-gateway") && !text.starts_with("sh")
         };
-        let process = processes.into_iter().find(of).expect("the gateway's process");
-        let status = std::fs::read_to_string(process.join("status")).expect("its status");
+        processes.into_iter().find(of).expect("the gateway's process")
+    }
+
+    /// The most memory that its process ever had, in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(self.process().join("status")).expect("its status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
         line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
     }

@@ -2,21 +2,29 @@
 //! optimisation and a busy machine say nothing; `make bench` runs it on a release build.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio_postgres::{Client, NoTls, Statement};
+use servicedb_gateway::config::{Database, Tls};
+use servicedb_gateway::database::Connector;
+use servicedb_gateway::serve::{Certificate, serve};
+use tokio_postgres::{Client, Statement};
 
+use crate::grpc;
+use crate::load::{Request, Speed, ask, connect, connector, load};
 use crate::server::{Gateway, Server};
+use crate::tls::{authority, certificate};
 
 /// Clients of the gateway, and of pgbench.
 const CLIENTS: usize = 32;
+/// Connections of clients when memory is measured.
+const MANY: usize = 256;
 /// Of each sample.
-const TIME: Duration = Duration::from_secs(6);
+const TIME: Duration = Duration::from_secs(5);
 /// Samples of each; the median counts.
 const SAMPLES: usize = 3;
 /// Rows of `items`.
@@ -36,7 +44,7 @@ struct Case {
     script: String,
     /// How pgbench sends it.
     mode: &'static str,
-    request: fn(usize) -> (&'static str, String, Option<Value>),
+    request: fn(usize) -> Request,
 }
 
 fn cases() -> Vec<Case> {
@@ -47,7 +55,7 @@ fn cases() -> Vec<Case> {
             target: 0.40,
             script: format!("\\set id random(1, {ROWS})\nSELECT id, name, author_id FROM items WHERE id = :id;\n"),
             mode: "prepared",
-            request: |n| ("GET", format!("/items/{}", 1 + n % ROWS), None),
+            request: |n| read(format!("/items/{}", 1 + n % ROWS)),
         },
         Case {
             name: "100 rows, each with an embedded one",
@@ -61,7 +69,7 @@ fn cases() -> Vec<Case> {
             mode: "prepared",
             request: |n| {
                 let after = 1 + n % (ROWS - 200);
-                ("GET", format!("/items?select=id,name,author:authors(name)&id=gt.{after}&order=id&limit=100"), None)
+                read(format!("/items?select=id,name,author:authors(name)&id=gt.{after}&order=id&limit=100"))
             },
         },
         Case {
@@ -69,7 +77,7 @@ fn cases() -> Vec<Case> {
             target: 0.5,
             script: "INSERT INTO notes (body) VALUES ('hello');\n".to_owned(),
             mode: "prepared",
-            request: |_| ("POST", "/notes".to_owned(), Some(json!({"body": "hello"}))),
+            request: |_| insert(json!({"body": "hello"})),
         },
         Case {
             name: "an insert of 1000 rows",
@@ -78,60 +86,148 @@ fn cases() -> Vec<Case> {
             mode: "simple",
             request: |_| {
                 let rows: Vec<_> = (0..1000).map(|n| json!({"body": format!("row {n}")})).collect();
-                ("POST", "/notes".to_owned(), Some(rows.into()))
+                insert(rows.into())
             },
         },
     ]
 }
 
-/// Requests a second, and the 50th and 99th percentile of their times.
-struct Speed {
-    rate: f64,
-    half: Duration,
-    most: Duration,
+fn read(path: String) -> Request {
+    Request { method: "GET", path: format!("/api/db{path}"), body: String::new() }
+}
+
+fn insert(rows: Value) -> Request {
+    Request { method: "POST", path: "/api/db/notes".to_owned(), body: rows.to_string() }
+}
+
+/// What is measured: a gateway with TLS on both sides.
+struct Bench {
+    gateway: Gateway,
+    folder: PathBuf,
+    token: String,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let server = Server::shared();
+        let folder = server.folder().join("speed");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        authority(&folder);
+        certificate(&folder, "server", "/CN=localhost");
+        certificate(&folder, "client", "/CN=speed_gateway");
+        server.with_tls(&folder, "speed").await;
+        let path = |name: &str| folder.join(name).display().to_string();
+        let settings = json!({
+            "tls": {"certificate": path("server.crt"), "key": path("server.key")},
+            "database": {
+                "host": "localhost", "port": server.port, "name": "speed", "user": "speed_gateway", "ca": path("ca.crt"),
+                "client": {"certificate": path("client.crt"), "key": path("client.key")},
+            },
+        });
+        let gateway = Gateway::start("speed", TABLES, settings).await;
+        // The statistics of the tables that all read.
+        gateway.admin.batch_execute("VACUUM ANALYZE").await.expect("statistics");
+        let token = gateway.token("shop/app");
+        Self { gateway, folder, token }
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.folder.join("ca.crt")
+    }
+
+    fn address(&self) -> String {
+        self.gateway.url.replace("http://", "")
+    }
+
+    async fn load(&self, address: &str, request: fn(usize) -> Request) -> Speed {
+        load(&self.authority(), address, &self.token, CLIENTS, TIME, request).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "make bench runs it on a release build"]
 async fn requests_beside_the_same_statements_of_pgbench() {
-    let gateway = Gateway::start("speed", TABLES, json!({})).await;
-    let bare = bare(&gateway).await;
+    let bench = Bench::start().await;
+    let idle = bench.gateway.memory();
+    let many = memory_of_many(&bench).await;
+    let bare = bare(&bench).await;
     let mut table = String::from(
-        "| Request | gateway, 1/s | pgbench, 1/s | ratio | target | p50, ms | p99, ms |\n|---|---|---|---|---|---|---|\n",
+        "| Request | gateway, 1/s | beside it, 1/s | ratio | target | p50, ms | p99, ms | CPU of PostgreSQL, µs | of the gateway, µs |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for case in cases() {
         let (mut ours, mut theirs, mut least) = (Vec::new(), Vec::new(), Vec::new());
+        let mut processors = Vec::new();
         for _ in 0..SAMPLES {
             theirs.push(pgbench(&case));
-            ours.push(load(&format!("{}/api/db", gateway.url), &gateway.token("shop/app"), case.request).await);
+            let before = processor_times(&bench.gateway);
+            let speed = bench.load(&bench.address(), case.request).await;
+            let requests = speed.rate * TIME.as_secs_f64();
+            let after = processor_times(&bench.gateway);
+            processors.push([0, 1].map(|place| (after[place] - before[place]) as f64 * 10_000.0 / requests));
+            ours.push(speed);
             if case.name == "a row by its key" {
-                least.push(load(&bare, "", case.request).await.rate);
+                least.push(bench.load(&bare, case.request).await.rate);
             }
         }
-        ours.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let (ours, theirs) = (&ours[SAMPLES / 2], median(theirs));
-        let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+        let theirs = median(theirs);
+        let row = line(&mut table, case.name, &ours, theirs, case.target);
         let _ = writeln!(
             table,
-            "| {} | {:.0} | {theirs:.0} | {:.2} | {:.2} | {:.2} | {:.2} |",
-            case.name,
-            ours.rate,
-            ours.rate / theirs,
-            case.target,
-            millis(ours.half),
-            millis(ours.most),
+            " {} |",
+            [0, 1]
+                .map(|place| format!("{:.0}", median(processors.iter().map(|pair| pair[place]).collect())))
+                .join(" | ")
         );
         if !least.is_empty() {
             let least = median(least);
-            let ratio = ours.rate / least;
             let _ = writeln!(
                 table,
-                "| the same, beside a bare axum server | {:.0} | {least:.0} | {ratio:.2} | 0.75 | | |",
-                ours.rate
+                "| the same, beside a bare axum server | {row:.0} | {least:.0} | {:.2} | 0.75 | | | | |",
+                row / least
             );
         }
     }
-    println!("{CLIENTS} clients, no TLS on either side, everything on one machine\n\n{table}");
+    for (name, ours, theirs) in grpc_beside_rest(&bench).await {
+        line(&mut table, name, &ours, median(theirs.iter().map(|speed| speed.rate).collect()), 0.7);
+        table.push_str(" | |\n");
+    }
+    println!("{CLIENTS} clients, TLS on both sides, clients, gateway and PostgreSQL on the same processors\n\n{table}");
+    println!("Memory at most: {idle} KiB idle, {many} KiB with {MANY} connections");
+}
+
+/// A line of the table but for the processors' times; the rate.
+fn line(table: &mut String, name: &str, ours: &[Speed], theirs: f64, target: f64) -> f64 {
+    let mut ours = ours.to_vec();
+    ours.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    let ours = ours[ours.len() / 2];
+    let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+    let _ = write!(
+        table,
+        "| {name} | {:.0} | {theirs:.0} | {:.2} | {target:.2} | {:.2} | {:.2} |",
+        ours.rate,
+        ours.rate / theirs,
+        millis(ours.half),
+        millis(ours.most),
+    );
+    ours.rate
+}
+
+/// Hundredths of a second of the processors that PostgreSQL's processes and the gateway have had.
+fn processor_times(gateway: &Gateway) -> [u64; 2] {
+    let fields = |path: PathBuf| -> Option<Vec<String>> {
+        let text = std::fs::read_to_string(path.join("stat")).ok()?;
+        // After the name, which may have blanks.
+        Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+    };
+    let spent =
+        |fields: &[String]| fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum::<u64>();
+    let server = std::fs::read_to_string(Server::shared().folder().join("data/postmaster.pid")).expect("a file");
+    let server = server.lines().next().expect("a process").to_owned();
+    let processes = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok).map(|entry| entry.path());
+    let of_server =
+        processes.filter_map(fields).filter(|fields| fields[1] == server).map(|fields| spent(&fields)).sum();
+    [of_server, spent(&fields(gateway.process()).expect("the gateway"))]
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -147,6 +243,7 @@ fn pgbench(case: &Case) -> f64 {
         .arg::<&Path>(&file)
         .args(["-c", &CLIENTS.to_string(), "-T", &TIME.as_secs().to_string()])
         .args(["-p", &Server::shared().port.to_string(), "speed"])
+        .env("PGSSLMODE", "require")
         .output()
         .expect("pgbench runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -155,51 +252,93 @@ fn pgbench(case: &Case) -> f64 {
     tps.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-async fn load(base: &str, token: &str, request: fn(usize) -> (&'static str, String, Option<Value>)) -> Speed {
-    let client = reqwest::Client::builder().pool_max_idle_per_host(CLIENTS).build().expect("a client");
-    let (count, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
-    let clients = (0..CLIENTS).map(|_| {
-        let (client, base, token, count) = (client.clone(), base.to_owned(), token.to_owned(), count.clone());
-        tokio::spawn(async move {
+/// The most memory of the gateway while so many clients are connected, and have asked.
+async fn memory_of_many(bench: &Bench) -> u64 {
+    let connector = connector(&bench.authority());
+    let request = read("/items/1".to_owned()).bytes(&bench.token);
+    let address = bench.address();
+    let connected = (0..MANY).map(|_| async {
+        let mut stream = connect(&connector, &address).await;
+        for _ in 0..3 {
+            ask(&mut stream, &request, &mut Vec::new()).await;
+        }
+        stream
+    });
+    let streams = futures::future::join_all(connected).await;
+    let most = bench.gateway.memory();
+    drop(streams);
+    most
+}
+
+/// The same reads by gRPC and by REST, each by a usual client of Rust.
+async fn grpc_beside_rest(bench: &Bench) -> Vec<(&'static str, Vec<Speed>, Vec<Speed>)> {
+    let url = bench.gateway.url.replace("http://", "https://");
+    let root = std::fs::read(bench.authority()).expect("a file");
+    let root = reqwest::Certificate::from_pem(&root).expect("a certificate");
+    let http = || reqwest::Client::builder().tls_certs_only([root.clone()]).http1_only().build().expect("a client");
+    let next = Arc::new(AtomicUsize::new(0));
+    let number = move || 1 + next.fetch_add(1, Ordering::Relaxed).wrapping_mul(7919) % ROWS;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        let rest = (0..CLIENTS).map(|_| {
+            let (http, url, token, number) = (http(), url.clone(), bench.token.clone(), number.clone());
+            async move || {
+                let asked = http.get(format!("{url}/api/db/items/{}", number())).bearer_auth(&token);
+                let answer = asked.send().await.and_then(reqwest::Response::error_for_status).expect("an answer");
+                answer.bytes().await.expect("a body");
+            }
+        });
+        theirs.push(timed(rest.collect()).await);
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let channel = grpc::channel(&url, &bench.authority()).await;
+            let (client, number) = (grpc::client(&channel, &bench.token), number.clone());
+            clients.push(async move || {
+                client.clone().get_document(grpc::get("items", &number().to_string())).await.expect("a document");
+            });
+        }
+        ours.push(timed(clients).await);
+    }
+    vec![("a row by its key by gRPC, beside REST", ours, theirs)]
+}
+
+/// Calls each of these again and again for a time, side by side.
+async fn timed(clients: Vec<impl AsyncFn()>) -> Speed {
+    let began = Instant::now();
+    let tasks: Vec<_> = clients
+        .into_iter()
+        .map(|client| async move {
             let mut times = Vec::new();
             while began.elapsed() < TIME {
-                // Far apart, as at random.
-                let number = count.fetch_add(1, Ordering::Relaxed).wrapping_mul(7919);
-                let (method, path, body) = request(number);
-                let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-                let mut asked = client.request(method, format!("{base}{path}")).bearer_auth(&token);
-                if let Some(body) = body {
-                    asked = asked.header("content-type", "application/json").body(body.to_string());
-                }
                 let sent = Instant::now();
-                let answer = asked.send().await.expect("an answer");
-                let status = answer.status();
-                let text = answer.bytes().await.expect("a body");
-                assert!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&text));
+                client().await;
                 times.push(sent.elapsed());
             }
             times
         })
-    });
-    let mut times = Vec::new();
-    for client in clients.collect::<Vec<_>>() {
-        times.extend(client.await.expect("a client"));
-    }
-    let rate = times.len() as f64 / began.elapsed().as_secs_f64();
-    times.sort();
-    Speed { rate, half: times[times.len() / 2], most: times[times.len() * 99 / 100] }
+        .collect();
+    let times = futures::future::join_all(tasks).await.concat();
+    Speed::of(times, began.elapsed())
 }
 
 /// A server of one statement, without anything that the gateway does beside it: its address.
-async fn bare(gateway: &Gateway) -> String {
+async fn bare(bench: &Bench) -> String {
+    let file = |name: &str| bench.folder.join(name);
+    let connector = Connector::new(Database {
+        host: "localhost".to_owned(),
+        port: Server::shared().port,
+        name: "speed".to_owned(),
+        user: "postgres".to_owned(),
+        ca: Some(bench.authority()),
+        client: None,
+        password_file: None,
+    });
     let mut connections = Vec::new();
     // As many as the gateway has by default.
     for _ in 0..10 {
-        let config = format!("host=127.0.0.1 port={} user=postgres dbname=speed", Server::shared().port);
-        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.expect("a connection");
-        tokio::spawn(connection);
-        let sql = "SELECT to_json(i)::text FROM items i WHERE id = $1";
-        let statement = client.prepare(sql).await.expect("a statement");
+        let client = connector.connect("").await.expect("a connection");
+        let statement =
+            client.prepare("SELECT to_json(i)::text FROM items i WHERE id = $1").await.expect("a statement");
         connections.push((client, statement));
     }
     type State = Arc<(Vec<(Client, Statement)>, AtomicUsize)>;
@@ -211,11 +350,14 @@ async fn bare(gateway: &Gateway) -> String {
         row.get::<_, String>(0)
     };
     let state: State = Arc::new((connections, AtomicUsize::new(0)));
-    let router = axum::Router::new().route("/items/{id}", axum::routing::get(read)).with_state(state);
+    let router = axum::Router::new().route("/api/db/items/{id}", axum::routing::get(read)).with_state(state);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    // The statistics of the tables that both read.
-    gateway.admin.batch_execute("ANALYZE").await.expect("statistics");
-    format!("http://{address}")
+    let tls =
+        Certificate::read(&Tls { certificate: file("server.crt"), key: file("server.key") }).expect("a certificate");
+    let (stop, stopped) = tokio::sync::watch::channel(None);
+    // It serves until the process ends.
+    std::mem::forget(stop);
+    tokio::spawn(serve(listener, router, Some(Arc::new(tls)), CLIENTS * 2, stopped));
+    address.to_string()
 }

@@ -1,0 +1,162 @@
+//! A connection in use.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_postgres::{Client, Statement};
+
+use super::outcome::MARK;
+use super::pool::{Caller, Pool};
+use crate::problem::Problem;
+
+/// How many prepared statements a connection keeps.
+const STATEMENTS: usize = 200;
+/// The longest text of a statement that is kept.
+const KEPT: usize = 16 << 10;
+
+/// An open connection.
+pub(super) struct Connection {
+    pub(super) client: Arc<Client>,
+    pub(super) opened: Instant,
+    statements: HashMap<String, Statement>,
+    /// The catalogue's fingerprint that its statements were prepared under.
+    generation: u64,
+}
+
+impl Connection {
+    pub(super) fn new(client: Client, generation: u64) -> Self {
+        Self { client: Arc::new(client), opened: Instant::now(), statements: HashMap::new(), generation }
+    }
+}
+
+/// A connection in use. It returns to the pool if nothing is left open on it; otherwise what it runs is cancelled, and
+/// it is closed.
+pub struct Lease {
+    connection: Option<Connection>,
+    caller: Caller,
+    pool: Arc<Pool>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// What begins the transaction, if it was not sent yet: it goes with the first statement.
+    opening: Option<String>,
+    clean: bool,
+    restored: bool,
+}
+
+impl Lease {
+    pub(super) fn new(connection: Connection, caller: Caller, pool: Arc<Pool>, permit: OwnedSemaphorePermit) -> Self {
+        let (connection, permit) = (Some(connection), Some(permit));
+        Self { connection, caller, pool, permit, opening: None, clean: true, restored: true }
+    }
+
+    /// The client.
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.connection.as_ref().expect("a lease has its connection until it ends").client)
+    }
+
+    /// The pool that it belongs to.
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Whose it is.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Something begins on it that must be ended.
+    pub fn begin(&mut self) {
+        self.clean = false;
+    }
+
+    /// Nothing is open on it.
+    pub fn end(&mut self) {
+        self.clean = true;
+    }
+
+    /// The next statement comes after this one.
+    pub(super) fn open_with(&mut self, opening: String) {
+        self.opening = Some(opening);
+    }
+
+    /// What comes before the next statement.
+    pub(super) fn take_opening(&mut self) -> Option<String> {
+        self.opening.take()
+    }
+
+    /// Whether its transaction was not begun.
+    pub(super) fn is_unopened(&self) -> bool {
+        self.opening.is_some()
+    }
+
+    /// Whether nothing of its statements so far is left on it.
+    pub(super) fn set_restored(&mut self, restored: bool) {
+        self.restored = restored;
+    }
+
+    /// How long an answer of the server is waited for.
+    pub fn patience(&self) -> Duration {
+        self.pool.patience()
+    }
+
+    /// How long a client may take nothing of an answer that is being sent.
+    pub fn stall(&self) -> Duration {
+        self.pool.stall()
+    }
+
+    /// A prepared statement, which is about to run.
+    ///
+    /// # Errors
+    /// Any error of the server.
+    pub(super) async fn prepare(&mut self, sql: &str) -> Result<Statement, Problem> {
+        self.restored = false;
+        let generation = self.pool.generation();
+        let connection = self.connection.as_mut().expect("a lease has its connection until it ends");
+        if connection.generation != generation || connection.statements.len() >= STATEMENTS {
+            connection.statements.clear();
+            connection.generation = generation;
+        }
+        if let Some(known) = connection.statements.get(sql) {
+            return Ok(known.clone());
+        }
+        let statement = connection.client.prepare(sql).await?;
+        if sql.len() <= KEPT {
+            connection.statements.insert(sql.to_owned(), statement.clone());
+        }
+        Ok(statement)
+    }
+
+    /// The statement that marks a transaction.
+    ///
+    /// # Errors
+    /// Any error of the server.
+    pub(super) async fn mark(&mut self) -> Result<Statement, Problem> {
+        self.prepare(MARK).await
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
+        if connection.client.is_closed() {
+            self.pool.forget_idle();
+            return;
+        }
+        if self.clean && self.restored {
+            self.pool.keep(self.caller.clone(), connection);
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (pool, caller) = (Arc::clone(&self.pool), self.caller.clone());
+        if self.clean {
+            runtime.spawn(pool.restore(caller, connection, permit));
+        } else {
+            runtime.spawn(async move {
+                pool.connector().cancel(connection.client.cancel_token()).await;
+                drop(connection);
+                drop(permit);
+            });
+        }
+    }
+}
