@@ -392,6 +392,14 @@ fn databases_are_found_by_prometheus_where_the_chart_says() {
     }
 }
 
+/// docs/dashboards.md has each panel's queries.
+#[test]
+fn the_page_of_the_dashboards_is_what_they_have() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/alerts/panels.py");
+    let output = std::process::Command::new("python3").args([script, "--check"]).output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn helm_lint_is_content() {
     helm::lint();
