@@ -70,6 +70,7 @@ use desired::DesiredState;
 use environment::Environment;
 use initialise::{DataDirectory, Initialiser};
 use leader::Leader;
+use metrics::queries::Queries;
 use metrics::{Followed, Metrics};
 use patroni::process::{Handle, Prepared, Request};
 use patroni::rest;
@@ -181,7 +182,9 @@ impl Agent {
         let desired = desired::follow(&environment, client.clone());
         let (found, known) = watch::channel(Arc::default());
         let capacity = metrics::capacity::follow(desired.clone(), reporter.clone());
-        metrics.follow(Followed { desired: desired.clone(), capacity, maintenance: known });
+        let namespace = &environment.names.namespace;
+        let queries = Queries::follow(client.clone(), namespace, desired.clone(), reporter.clone());
+        metrics.follow(Followed { desired: desired.clone(), capacity, maintenance: known, queries });
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         let archive = archive::follow(desired.clone(), records.clone());

@@ -388,6 +388,9 @@ impl PostgresNames {
     /// The login that reads the server's statistics, on the local socket: a member of `pg_monitor` and of nothing
     /// else.
     pub const MONITOR: &'static str = "servicedb_monitor";
+    /// The login that runs a team's own queries for metrics, on the local socket: it has the rights that the team
+    /// grants it, and no others.
+    pub const QUERIES: &'static str = "servicedb_queries";
     /// The login that maintains the tenant's database, on the local socket: a member of `pg_maintain` and of the
     /// owner's role, not a superuser.
     pub const MAINTAINER: &'static str = "servicedb_maintainer";

@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn values_of_parameters_stay_out_of_the_log() {
-        let monitoring = MonitoringSpec { slow_query_seconds: Some(2) };
+        let monitoring = MonitoringSpec { slow_query_seconds: Some(2), ..MonitoringSpec::default() };
         let audit = AuditSpec { classes: vec![AuditClass::Write, AuditClass::Ddl] };
         let settings = settings(&monitoring, &audit);
         assert_eq!(settings["log_min_duration_statement"], "2s");

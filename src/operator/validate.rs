@@ -19,8 +19,8 @@ use crate::api::names::{
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, BackupType, Baseline, ClientSpec, GatewaySpec, ImageSource, MigrationFormat, MigrationSource,
-    MigrationsSpec, Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase,
-    StorageSpec, ToolSource, UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
+    MigrationsSpec, Permission, PodMetadata, PoolerSpec, QueriesReference, SchedulingSpec, SchemaDependency,
+    ServiceDatabase, StorageSpec, ToolSource, UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -121,6 +121,8 @@ pub struct Database {
     pub in_place: Option<RestoreRequest>,
     /// The maintenance.
     pub maintenance: maintenance::Declared,
+    /// Where the team's own queries for metrics are.
+    pub queries: Option<QueriesReference>,
     /// The request about a major upgrade, from annotations.
     pub upgrade: Option<UpgradeRequest>,
     /// The pooler.
@@ -281,6 +283,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         backups: backups(resource)?,
         in_place: restore_request(resource),
         maintenance: maintenance(resource)?,
+        queries: spec.monitoring.queries.clone(),
         upgrade: upgrade_request(resource),
         pooler: pooler::check(spec).map_err(invalid)?,
         gateway: gateway::check(spec, options).map_err(invalid)?,

@@ -69,7 +69,7 @@ gateway:
   statementTimeoutSeconds: 5
   resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}, undeclaredRights: Revoke, sessionGraceSeconds: 30}
-monitoring: {slowQuerySeconds: 5}
+monitoring: {slowQuerySeconds: 5, queries: {name: chat-queries, key: queries.yaml}}
 audit: {classes: [Ddl, Role]}
 maintenance: {windows: [{schedule: 0 3 * * SUN, durationMinutes: 60, timeZone: UTC}], vacuum: true, analyze: true, freeze: true, reindex: {enabled: true, bloatPercent: 60}, updateExtensions: true}
 updatePolicy: Window

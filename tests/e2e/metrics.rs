@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::LogParams;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
@@ -184,6 +184,7 @@ fn an_instance_has_the_exporters_metrics_and_its_own() {
         })
         .await;
 
+        own_queries(&sandbox, &primary, replica).await;
         plugin_shows_it(&sandbox).await;
         audit(&sandbox, &primary).await;
 
@@ -197,6 +198,47 @@ fn an_instance_has_the_exporters_metrics_and_its_own() {
         .await;
         sandbox.ready("metered", READY).await;
     });
+}
+
+/// A team's own metrics, from a ConfigMap that is changed while it is used; a wrong one is told.
+async fn own_queries(sandbox: &Sandbox, primary: &str, replica: &str) {
+    let definitions = |last: &str| {
+        let notes = "notes:\n  query: SELECT count(*) AS count FROM notes\n  metrics: [count: {usage: GAUGE}]\n";
+        let mine = "mine: {query: SELECT 1 AS v, primary: true, metrics: [v: {usage: GAUGE}]}\n";
+        config_map("metered-queries", &[("queries.yaml", &format!("{notes}{mine}{last}"))])
+    };
+    let source = json!({"spec": {"monitoring": {"queries": {"name": "metered-queries"}}}});
+    sandbox.patch::<ServiceDatabase>("metered", &source).await;
+    sandbox.condition("metered", "CustomMetricsRead", "False", "QueriesInvalid", SOON).await;
+    let wrong = "wrong: {query: SELECT nothing FROM notes, metrics: [nothing: {usage: GAUGE}]}\n";
+    sandbox.create(definitions(wrong)).await;
+    let told = sandbox.condition("metered", "CustomMetricsRead", "False", "QueryFailed", SOON).await;
+    // The team has granted nothing yet.
+    assert!(told.message.contains("notes: ") && told.message.contains("wrong: "), "{}", told.message);
+    let grant = "psql -X -q -h /run/postgresql -U servicedb_local -d metered_db -c 'SET ROLE metered_db_owner' -c 'GRANT USAGE ON SCHEMA public TO servicedb_queries' -c 'GRANT SELECT ON notes TO servicedb_queries'";
+    assert!(sandbox.exec(primary, grant).await.status.success());
+    sandbox.patch::<ConfigMap>("metered-queries", &json!({"data": definitions("")["data"]})).await;
+    sandbox.condition("metered", "CustomMetricsRead", "True", "QueriesRead", READY).await;
+    for (pod, is_primary) in [(primary, true), (replica, false)] {
+        until("the team's metrics", SOON, || async {
+            let page = page(sandbox, pod).await;
+            let found = (page.value("notes_count"), page.value("mine_v"), page.value("servicedb_custom_queries_valid"));
+            if found == (Some(2000.0), is_primary.then_some(1.0), Some(1.0)) {
+                Ok(())
+            } else {
+                Err(format!("{found:?}"))
+            }
+        })
+        .await;
+    }
+    sandbox.delete::<ConfigMap>("metered-queries").await;
+    sandbox.condition("metered", "CustomMetricsRead", "False", "QueriesInvalid", SOON).await;
+    sandbox.patch::<ServiceDatabase>("metered", &json!({"spec": {"monitoring": {"queries": null}}})).await;
+    until("the team's metrics are gone", SOON, || async {
+        let text = format!("{:?}", page(sandbox, primary).await.samples.keys());
+        if text.contains("notes_count") { Err(text) } else { Ok(()) }
+    })
+    .await;
 }
 
 /// `kubectl servicedb queries`, `activity` and `top`, beside a session that waits for another's lock.
