@@ -36,7 +36,7 @@ use self::queries::Queries;
 use self::session::{Collected, Session};
 use self::text::{CONTENT_TYPE, Family, Kind};
 use super::desired::DesiredState;
-use super::maintenance::FoundWatch;
+use super::maintenance::KnownWatch;
 use super::probes::Readiness;
 use super::volume;
 use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
@@ -57,8 +57,8 @@ pub struct Followed {
     pub desired: DesiredState,
     /// The growth of the database.
     pub capacity: CapacityWatch,
-    /// What the maintenance found.
-    pub maintenance: FoundWatch,
+    /// What the maintenance knows.
+    pub maintenance: KnownWatch,
     /// The team's own queries.
     pub queries: Queries,
 }
