@@ -209,7 +209,7 @@ async fn statement_statistics(client: &Client) -> Result<(), EnsureError> {
 }
 
 async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
-    for role in [names.owner(), names.app()] {
+    for role in [names.owner(), names.app(), PostgresNames::AUDIT.to_owned()] {
         if !has_role(client, &role).await? {
             execute(client, &role, &format!("CREATE ROLE {} NOLOGIN", ident(&role))).await?;
         }

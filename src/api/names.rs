@@ -391,6 +391,8 @@ impl PostgresNames {
     /// The login that runs a team's own queries for metrics, on the local socket: it has the rights that the team
     /// grants it, and no others.
     pub const QUERIES: &'static str = "servicedb_queries";
+    /// The role without a login whose rights name the relations that are audited (`pgaudit.role`).
+    pub const AUDIT: &'static str = "servicedb_audit";
     /// The login that maintains the tenant's database, on the local socket: a member of `pg_maintain` and of the
     /// owner's role, not a superuser.
     pub const MAINTAINER: &'static str = "servicedb_maintainer";

@@ -51,12 +51,17 @@ pub struct AuditSpec {
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7), extend("x-kubernetes-list-type" = "set"))]
     pub classes: Vec<AuditClass>,
+
+    /// Whether a statement is also logged if it uses a right to a relation or a column that the team granted to the
+    /// role `servicedb_audit`, such as `GRANT SELECT, UPDATE ON accounts TO servicedb_audit`, whatever its class.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub granted_relations: bool,
 }
 
 impl AuditSpec {
     /// Whether nothing is logged.
     pub fn is_empty(&self) -> bool {
-        self.classes.is_empty()
+        self.classes.is_empty() && !self.granted_relations
     }
 }
 

@@ -189,11 +189,16 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             "spec.postgres.parameters sets {name}, which Servicedb or Patroni owns: remove it"
         )));
     }
-    if spec.postgres.parameters.contains_key(logged::AUDIT) && !spec.audit.is_empty() {
-        return Err(invalid(format!(
-            "spec.postgres.parameters sets {}, which spec.audit.classes sets, too: keep one of them",
-            logged::AUDIT
-        )));
+    let audited = [
+        (logged::AUDIT, "classes", !spec.audit.classes.is_empty()),
+        (logged::AUDIT_ROLE, "grantedRelations", spec.audit.granted_relations),
+    ];
+    for (setting, field, is_set) in audited {
+        if is_set && spec.postgres.parameters.contains_key(setting) {
+            return Err(invalid(format!(
+                "spec.postgres.parameters sets {setting}, which spec.audit.{field} sets, too: keep one of them"
+            )));
+        }
     }
     let waits = |value: &String| ["on", "remote_write", "remote_apply"].contains(&value.as_str());
     if spec.postgres.parameters.get("synchronous_commit").is_some_and(|value| !waits(value)) {

@@ -118,6 +118,9 @@ fn monitoring() -> Vec<(&'static str, &'static str, Expected)> {
             "monitoring: {queries: {name: Chat/queries}}",
             Refused("a valid name of a ConfigMap"),
         ),
+        ("an audit of nothing", "audit: {}", Accepted),
+        ("an audit of granted relations", "audit: {grantedRelations: true}", Accepted),
+        ("a list of relations", "audit: {relations: [accounts]}", Refused("unknown field")),
         ("queries under no key", "monitoring: {queries: {name: chat-queries, key: ''}}", Refused("queries.key")),
     ]
 }

@@ -319,6 +319,21 @@ async fn audit(sandbox: &Sandbox, primary: &str) {
         !text.lines().any(|line| line.contains("AUDIT: ") && line.contains("postgres@")),
         "the agent's own sessions"
     );
+    // A relation is audited by a right that its owner granted, whatever the classes are.
+    let granted = json!({"spec": {"audit": {"classes": null, "grantedRelations": true}}});
+    sandbox.patch::<ServiceDatabase>("metered", &granted).await;
+    let grant = "psql -X -q -h /run/postgresql -U servicedb_local -d metered_db -c 'SET ROLE metered_db_owner' -c 'GRANT DELETE ON notes TO servicedb_audit'";
+    assert!(sandbox.exec(primary, grant).await.status.success());
+    until("a DELETE is audited by its relation", SOON, || async {
+        run(&connection, "DELETE FROM notes WHERE id = -11").await.map_err(|error| format!("{error:?}"))?;
+        let text = log().await;
+        let found = text
+            .lines()
+            .any(|line| line.contains("AUDIT: OBJECT,") && line.contains("DELETE FROM notes WHERE id = -11"));
+        if found { Ok(()) } else { Err("no line yet".to_owned()) }
+    })
+    .await;
+    assert_eq!(column(&connection, started).await.expect("its start"), before, "PostgreSQL was restarted");
     // New credentials, whose verifier is in no line.
     let rotated = plugin(sandbox, &["rotate", "metered"]).await;
     assert!(rotated.status.success(), "{}", String::from_utf8_lossy(&rotated.stderr));
