@@ -177,7 +177,12 @@ impl Agent {
         tokio::spawn(volume::follow(environment.pod.clone(), reporter.clone()));
         let (readiness, probed) = watch::channel(Some("the agent has started"));
         let metrics = Metrics::new(reporter.follow(), probed.clone());
-        probes::serve(probed, metrics.router()).await?;
+        if Environment::has_metrics_over_tls() {
+            metrics::tls::serve(metrics.router()).await?;
+            probes::serve(probed, axum::Router::new()).await?;
+        } else {
+            probes::serve(probed, metrics.router()).await?;
+        }
         // 3. Watch the desired state.
         let desired = desired::follow(&environment, client.clone());
         let (known, to_tell) = watch::channel(Arc::default());

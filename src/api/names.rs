@@ -27,6 +27,8 @@ documented! {
     LABEL_ROLE = "servicedb.dev/role";
     /// Annotation of a database pod: the agent's report, as JSON.
     ANNOTATION_REPORT = "servicedb.dev/agent";
+    /// Annotation of a database pod: `tls` where its metrics are served over TLS.
+    ANNOTATION_METRICS = "servicedb.dev/metrics";
     /// Annotation of a database pod: when the operator last triggered an update of the mounted
     /// certificates. A kubelet syncs a changed pod at once, and other pods within two minutes.
     ANNOTATION_CERTIFICATES = "servicedb.dev/certificates-asked-at";

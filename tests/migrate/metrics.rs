@@ -125,7 +125,8 @@ shop_orders:
   query: |
     SELECT state, count(*) AS count, bool_or(is_gift) AS has_gift, max(placed_at) AS newest, sum(price) AS price,
            'x' AS other
-    FROM orders GROUP BY state ORDER BY state; -- by state
+    FROM orders GROUP BY state ORDER BY state -- by state
+    ;
   metrics:
   - state: {usage: LABEL}
   - count: {usage: GAUGE, description: "Orders"}

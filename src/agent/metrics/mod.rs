@@ -15,6 +15,7 @@ mod session;
 mod settings;
 mod tables;
 mod text;
+pub mod tls;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
