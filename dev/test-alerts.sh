@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The alerts and dashboards, in a real Prometheus.
 #   test-alerts.sh rules   promtool's tests of each alert; needs no cluster
+#   test-alerts.sh dashboards   the dashboards against Grafana's own types, from npm; needs Node
 #   test-alerts.sh live    on the cluster, under pgbench: every query of every panel and rule
 #   test-alerts.sh         both, and faults that each make their alert fire
 set -euo pipefail
@@ -27,15 +28,25 @@ rules() {
   "$promtool" test rules "$ROOT/tests/alerts/rules.yaml"
 }
 
+dashboards() {
+  local work=$DEV/dashboards
+  mkdir -p "$work"
+  cp alerts/dashboards/{package.json,package-lock.json,check.mjs} "$work/"
+  (cd "$work" && npm ci --no-audit --no-fund --ignore-scripts)
+  node "$work/check.mjs" "$ROOT"/charts/servicedb/files/dashboards/*.json
+}
+
 live() { python3 "$ROOT/dev/alerts/live.py" --prometheus "$PROMETHEUS/usr/bin/prometheus" --root "$ROOT" "$@"; }
 
-programs
+[[ $what == dashboards ]] || programs
 case $what in
 rules) rules ;;
+dashboards) dashboards ;;
 live) live ;;
 all)
   rules
+  dashboards
   live --faults
   ;;
-*) fail "usage: test-alerts.sh [rules|live]" ;;
+*) fail "usage: test-alerts.sh [rules|dashboards|live]" ;;
 esac

@@ -28,6 +28,10 @@ const SESSION: &str = "SET search_path = pg_catalog; SET lock_timeout = '5s'; SE
 const READERS: i32 = 10;
 /// The maximum number of the sessions that read statistics: the agent's two, and those of people.
 const MONITORS: i32 = 8;
+/// The maximum number of the sessions that run a team's queries: one works, others may be ending.
+const QUERIERS: i32 = 4;
+/// The room for temporary files of such a session. Only a superuser may change the setting.
+const QUERY_FILES: &str = "256MB";
 /// The maximum number of the maintaining login's sessions: one works, one removes what a broken-off one left.
 const MAINTAINERS: i32 = 4;
 /// The columns of the planner's statistics from which the size of an index is estimated: widths, and no values.
@@ -205,7 +209,7 @@ async fn statement_statistics(client: &Client) -> Result<(), EnsureError> {
 }
 
 async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
-    for role in [names.owner(), names.app()] {
+    for role in [names.owner(), names.app(), PostgresNames::AUDIT.to_owned()] {
         if !has_role(client, &role).await? {
             execute(client, &role, &format!("CREATE ROLE {} NOLOGIN", ident(&role))).await?;
         }
@@ -219,11 +223,13 @@ async fn group_roles(client: &Client, names: &PostgresNames) -> Result<(), Ensur
 async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
     let mut statements = String::new();
     let (monitor, maintainer) = (PostgresNames::MONITOR, PostgresNames::MAINTAINER);
+    let queries = PostgresNames::QUERIES;
     for (role, limit) in [
         (PostgresNames::READER, READERS),
         (PostgresNames::AS_OWNER, -1),
         (monitor, MONITORS),
         (maintainer, MAINTAINERS),
+        (queries, QUERIERS),
     ] {
         if !has_role(client, role).await? {
             statements += &format!("CREATE ROLE {role};");
@@ -236,7 +242,8 @@ async fn local_logins(client: &Client, names: &PostgresNames) -> Result<(), Ensu
              ALTER ROLE {role} RESET ALL;"
         );
     }
-    // Servicedb's own work is no work of the service. People work as the owner.
+    statements += &format!("ALTER ROLE {queries} SET temp_file_limit = '{QUERY_FILES}';");
+    // Servicedb's own work is no work of the service. People work as the owner, and a team's queries are its own.
     for role in [PostgresNames::READER, monitor, maintainer] {
         statements += &format!("ALTER ROLE {role} SET pgaudit.log = 'none';");
     }
@@ -268,11 +275,13 @@ async fn database(client: &Client, names: &PostgresNames) -> Result<(), EnsureEr
          ALTER DATABASE {database} ALLOW_CONNECTIONS true;
          REVOKE ALL ON DATABASE {database} FROM PUBLIC;
          GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app};
-         GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner}, {monitor}, {maintainer};
+         GRANT CONNECT ON DATABASE {database} TO {reader}, {as_owner}, {monitor}, {queries}, {maintainer};
          ALTER ROLE {reader} IN DATABASE {database} RESET ALL;
          ALTER ROLE {as_owner} IN DATABASE {database} RESET ALL;
          ALTER ROLE {monitor} IN DATABASE {database} RESET ALL;
+         ALTER ROLE {queries} IN DATABASE {database} RESET ALL;
          ALTER ROLE {maintainer} IN DATABASE {database} RESET ALL;",
+        queries = PostgresNames::QUERIES,
         maintainer = PostgresNames::MAINTAINER,
         monitor = PostgresNames::MONITOR,
         reader = PostgresNames::READER,

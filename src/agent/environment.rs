@@ -56,6 +56,11 @@ impl Environment {
         Ok(Self { pod, uid: get(pod::ENV_POD_UID)?, ip, names })
     }
 
+    /// Whether the metrics are served over TLS.
+    pub fn has_metrics_over_tls() -> bool {
+        std::env::var_os(pod::ENV_METRICS_TLS).is_some()
+    }
+
     /// Whether this pod is about to be removed.
     pub fn is_leaving(&self, desired: &Desired) -> bool {
         !self.names.is_one_of(&self.pod, desired.instances)

@@ -20,8 +20,7 @@ use super::ensure;
 use super::environment::Environment;
 use super::extensions::Places;
 use super::ledger;
-use super::maintenance::Keeper;
-use super::maintenance::plan::Found;
+use super::maintenance::{Keeper, Known};
 use super::patroni::rest;
 use super::records::{RecordsError, Source};
 use super::report::{Area, Reporter};
@@ -101,8 +100,8 @@ pub struct Leader {
     pub reporter: Reporter,
     /// The archive of WAL.
     pub archive: Archive,
-    /// What the maintenance found, for the metrics.
-    pub found: watch::Sender<Arc<Vec<Found>>>,
+    /// What the maintenance knows, for the metrics.
+    pub known: watch::Sender<Arc<Known>>,
 }
 
 impl Leader {
@@ -336,7 +335,7 @@ impl Leader {
             names: self.environment.names.clone(),
             desired: self.desired.clone(),
             reporter: self.reporter.clone(),
-            found: self.found.clone(),
+            known: self.known.clone(),
         };
         // On the heap: its steps are larger than those of the other parts.
         Box::pin(keeper.keep()).await;

@@ -70,6 +70,7 @@ use desired::DesiredState;
 use environment::Environment;
 use initialise::{DataDirectory, Initialiser};
 use leader::Leader;
+use metrics::queries::Queries;
 use metrics::{Followed, Metrics};
 use patroni::process::{Handle, Prepared, Request};
 use patroni::rest;
@@ -134,7 +135,7 @@ struct Agent {
     desired: DesiredState,
     records: records::Source,
     archive: Archive,
-    found: watch::Sender<Arc<Vec<maintenance::plan::Found>>>,
+    known: watch::Sender<Arc<maintenance::Known>>,
 }
 
 /// What this instance was started as.
@@ -176,16 +177,23 @@ impl Agent {
         tokio::spawn(volume::follow(environment.pod.clone(), reporter.clone()));
         let (readiness, probed) = watch::channel(Some("the agent has started"));
         let metrics = Metrics::new(reporter.follow(), probed.clone());
-        probes::serve(probed, metrics.router()).await?;
+        if Environment::has_metrics_over_tls() {
+            metrics::tls::serve(metrics.router()).await?;
+            probes::serve(probed, axum::Router::new()).await?;
+        } else {
+            probes::serve(probed, metrics.router()).await?;
+        }
         // 3. Watch the desired state.
         let desired = desired::follow(&environment, client.clone());
-        let (found, known) = watch::channel(Arc::default());
+        let (known, to_tell) = watch::channel(Arc::default());
         let capacity = metrics::capacity::follow(desired.clone(), reporter.clone());
-        metrics.follow(Followed { desired: desired.clone(), capacity, maintenance: known });
+        let namespace = &environment.names.namespace;
+        let queries = Queries::follow(client.clone(), namespace, desired.clone(), reporter.clone());
+        metrics.follow(Followed { desired: desired.clone(), capacity, maintenance: to_tell, queries });
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         let archive = archive::follow(desired.clone(), records.clone());
-        Ok((Self { environment, client, own, reporter, readiness, desired, records, archive, found }, end))
+        Ok((Self { environment, client, own, reporter, readiness, desired, records, archive, known }, end))
     }
 
     async fn run(self, mut end: End) -> Ended {
@@ -340,7 +348,7 @@ impl Agent {
             records: self.records.clone(),
             reporter: self.reporter.clone(),
             archive: self.archive.clone(),
-            found: self.found.clone(),
+            known: self.known.clone(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The kubelet's probes: `/livez` is the state of the agent, `/readyz` that of PostgreSQL over the open local
 //! connection, `/livez?started` the end of a start. None depends on Vault or on the API server. Beside them, at the
-//! same port, `/metrics`.
+//! same port, `/metrics`, unless the installation has chosen TLS for it.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -56,20 +56,21 @@ pub async fn read<T>(
     };
     if result.is_err() {
         // Code that still runs there may ignore both the end of its client and a request to cancel it.
-        end(socket, process).await;
+        end(socket, process, PostgresNames::READER).await;
     }
     result
 }
 
-async fn end(socket: &str, process: i32) {
+/// Ends a session of a login, whatever code runs in it.
+pub async fn end(socket: &str, process: i32, login: &str) {
     let ended = timeout(PATIENCE, async {
         let connection = ensure::connect_at(socket, "postgres").await.map_err(|error| error.to_string())?;
         let statement = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
                          WHERE pid = $1 AND usename = $2";
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&process, &PostgresNames::READER];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&process, &login];
         connection.client.query(statement, &parameters).await.map_err(|error| describe(&error))
     });
     if let Ok(Err(problem)) = ended.await {
-        tracing::debug!(problem, process, "the reader's session cannot be terminated");
+        tracing::debug!(problem, process, login, "a session cannot be terminated");
     }
 }

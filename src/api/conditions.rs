@@ -50,6 +50,9 @@ documented! {
     /// with which the indexes were built. It is set after the first occurrence. It does not affect
     /// Ready.
     COLLATIONS_CHANGED = "CollationsChanged";
+    /// Every query of `spec.monitoring.queries` gives its metrics, as far as the primary has run it. It is set for
+    /// databases with such queries. It does not affect Ready.
+    CUSTOM_METRICS_READ = "CustomMetricsRead";
 }
 
 /// The reasons of conditions and events.
@@ -176,6 +179,12 @@ pub mod reason {
         COLLATION_VERSION_CHANGED = "CollationVersionChanged";
         /// Of CollationsChanged: the versions are the recorded ones.
         COLLATIONS_UP_TO_DATE = "CollationsUpToDate";
+        /// Of CustomMetricsRead: every query gives its metrics.
+        QUERIES_READ = "QueriesRead";
+        /// Of CustomMetricsRead: a query is refused or fails; the message names it. The others are read.
+        QUERY_FAILED = "QueryFailed";
+        /// Of CustomMetricsRead: the ConfigMap, its key or its content is not there or cannot be read.
+        QUERIES_INVALID = "QueriesInvalid";
         /// The kernel killed a process of PostgreSQL or the whole container: out of memory.
         OOM_KILLED = "OOMKilled";
         /// A pod cannot be scheduled.

@@ -32,7 +32,7 @@ pub use migrations::{
     Approval, Baseline, ConfigMapReference, ImageSource, MigrationSource, MigrationsSpec, Permission, SchemaDependency,
     SecretReference, ToolSource,
 };
-pub use observation::{AuditClass, AuditSpec, MonitoringSpec};
+pub use observation::{AuditClass, AuditSpec, MonitoringSpec, QueriesReference};
 pub use pod_metadata::PodMetadata;
 pub use pooler::{HoldStatus, OnTimeout, PlannedChangesSpec, PoolMode, PoolerSpec, PoolerStatus};
 pub use spec::{

@@ -27,6 +27,8 @@ documented! {
     LABEL_ROLE = "servicedb.dev/role";
     /// Annotation of a database pod: the agent's report, as JSON.
     ANNOTATION_REPORT = "servicedb.dev/agent";
+    /// Annotation of a database pod: `tls` where its metrics are served over TLS.
+    ANNOTATION_METRICS = "servicedb.dev/metrics";
     /// Annotation of a database pod: when the operator last triggered an update of the mounted
     /// certificates. A kubelet syncs a changed pod at once, and other pods within two minutes.
     ANNOTATION_CERTIFICATES = "servicedb.dev/certificates-asked-at";
@@ -388,6 +390,11 @@ impl PostgresNames {
     /// The login that reads the server's statistics, on the local socket: a member of `pg_monitor` and of nothing
     /// else.
     pub const MONITOR: &'static str = "servicedb_monitor";
+    /// The login that runs a team's own queries for metrics, on the local socket: it has the rights that the team
+    /// grants it, and no others.
+    pub const QUERIES: &'static str = "servicedb_queries";
+    /// The role without a login whose rights name the relations that are audited (`pgaudit.role`).
+    pub const AUDIT: &'static str = "servicedb_audit";
     /// The login that maintains the tenant's database, on the local socket: a member of `pg_maintain` and of the
     /// owner's role, not a superuser.
     pub const MAINTAINER: &'static str = "servicedb_maintainer";

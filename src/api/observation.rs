@@ -1,4 +1,4 @@
-//! `spec.monitoring` and `spec.audit`: what the server writes into its log.
+//! `spec.monitoring` and `spec.audit`: what the server writes into its log, and metrics of a team's own.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nulls::null_as_default;
 
-/// What is logged of slow statements.
+/// What is logged of slow statements, and metrics of the team's own.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MonitoringSpec {
@@ -16,6 +16,30 @@ pub struct MonitoringSpec {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.monitoring.slowQuerySeconds must be from 1 to 3600"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_query_seconds: Option<i32>,
+
+    /// Queries whose rows become metrics of each instance, in a ConfigMap (docs/monitoring.md). They run as
+    /// `servicedb_queries`, which reads what the team grants it, in read-only transactions of two seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<QueriesReference>,
+}
+
+/// A key of a ConfigMap in the same namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueriesReference {
+    /// The ConfigMap's name.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.monitoring.queries.name must be a valid name of a ConfigMap"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// The key with the queries.
+    #[serde(default = "queries_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn queries_key() -> String {
+    "queries.yaml".to_owned()
 }
 
 /// The audit log: lines of the server's log that begin with `AUDIT:`.
@@ -27,12 +51,17 @@ pub struct AuditSpec {
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7), extend("x-kubernetes-list-type" = "set"))]
     pub classes: Vec<AuditClass>,
+
+    /// Whether a statement is also logged if it uses a right to a relation or a column that the team granted to the
+    /// role `servicedb_audit`, such as `GRANT SELECT, UPDATE ON accounts TO servicedb_audit`, whatever its class.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub granted_relations: bool,
 }
 
 impl AuditSpec {
     /// Whether nothing is logged.
     pub fn is_empty(&self) -> bool {
-        self.classes.is_empty()
+        self.classes.is_empty() && !self.granted_relations
     }
 }
 

@@ -213,7 +213,7 @@ pub struct ServiceDatabaseSpec {
     #[serde(default)]
     pub backup: BackupSpec,
 
-    /// What the server logs of slow statements.
+    /// What the server logs of slow statements, and metrics of the team's own.
     #[serde(default)]
     pub monitoring: MonitoringSpec,
 

@@ -24,9 +24,9 @@ pub struct ServiceDatabaseStatus {
     /// Ready, Reconciling, Stalled, DatabaseAvailable, CredentialsReady, MigrationsApplied,
     /// CertificatesReady, VaultReachable, SynchronousReplication, RolloutPending; with a store for
     /// backups ContinuousArchiving, BackedUp and RestoreVerified; and, once they were found or checked, SchemaDrift,
-    /// VolumeNearlyFull and CollationsChanged.
+    /// VolumeNearlyFull, CollationsChanged and CustomMetricsRead.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 24), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
     /// Name of the database, fixed when it was first resolved.

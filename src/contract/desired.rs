@@ -13,7 +13,7 @@ use super::memory::Bound;
 use super::order::Order;
 use super::records::Versions;
 use super::upgrade::{self, Lineage, Upgrade};
-use crate::api::WhenVolumeFills;
+use crate::api::{QueriesReference, WhenVolumeFills};
 use crate::postgres::servers;
 
 /// The key of the ConfigMap.
@@ -117,6 +117,9 @@ pub struct Desired {
     /// The maintenance; absent from an operator that knows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
+    /// Where a team's own queries for metrics are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<QueriesReference>,
     /// The major upgrade that is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Box<Upgrade>>,
@@ -201,6 +204,7 @@ impl Desired {
             in_place: None,
             branch: None,
             maintenance: None,
+            queries: None,
             upgrade: None,
             lineage: None,
         }

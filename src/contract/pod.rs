@@ -93,6 +93,10 @@ pub const POSTGRES_PORT: u16 = 5432;
 pub const PATRONI_PORT: u16 = 8008;
 /// The agent's probes: `GET /livez` and `GET /readyz`, plain HTTP.
 pub const AGENT_PORT: u16 = 8010;
+/// The metrics over TLS, where the installation has chosen it; then they are not at [`AGENT_PORT`].
+pub const METRICS_TLS_PORT: u16 = 8011;
+/// Environment of database pods: there, with any content, where the metrics are at [`METRICS_TLS_PORT`].
+pub const ENV_METRICS_TLS: &str = "SERVICEDB_METRICS_TLS";
 
 /// pgBackRest's server, TLS with client certificates, while a backup Job runs.
 pub const BACKUP_PORT: u16 = 8432;

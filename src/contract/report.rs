@@ -124,6 +124,9 @@ pub struct Report {
     /// Of the leader: the maintenance; absent before what is due was read, and from an agent that reads nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Box<MaintenanceReport>>,
+    /// A team's own queries, once they were read; absent where there are none, and from an agent that runs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<QueriesReport>,
     /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -333,6 +336,34 @@ pub struct CatalogueEntry {
     pub stored_bytes: u64,
 }
 
+/// How a team's own queries for metrics went. It contains no value of a row.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueriesReport {
+    /// Why none can be run; absent if they can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The number of queries.
+    #[serde(default)]
+    pub count: usize,
+    /// The first of those that were refused or failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<QueryFailure>,
+    /// How many were.
+    #[serde(default)]
+    pub failed_count: usize,
+}
+
+/// A query that was refused or failed.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryFailure {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub message: String,
+}
+
 /// A problem of an instance.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -380,6 +411,7 @@ impl Report {
             upgrade: None,
             capacity: None,
             maintenance: None,
+            queries: None,
             trouble: None,
         }
     }

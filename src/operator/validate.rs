@@ -19,8 +19,9 @@ use crate::api::names::{
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
     Approval, BackupType, Baseline, ClientSpec, GatewaySpec, ImageSource, MigrationFormat, MigrationSource,
-    MigrationsSpec, Permission, PodMetadata, PoolerSpec, SchedulingSpec, SchemaDependency, ServiceDatabase,
-    ServiceDatabaseSpec, StorageSpec, ToolSource, UndeclaredRights, UpdatePolicy, UpgradeAction, WhenVolumeFills,
+    MigrationsSpec, Permission, PodMetadata, PoolerSpec, QueriesReference, SchedulingSpec, SchemaDependency,
+    ServiceDatabase, ServiceDatabaseSpec, StorageSpec, ToolSource, UndeclaredRights, UpdatePolicy, UpgradeAction,
+    WhenVolumeFills,
 };
 use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
@@ -123,6 +124,8 @@ pub struct Database {
     pub in_place: Option<RestoreRequest>,
     /// The maintenance.
     pub maintenance: maintenance::Declared,
+    /// Where the team's own queries for metrics are.
+    pub queries: Option<QueriesReference>,
     /// The request about a major upgrade, from annotations.
     pub upgrade: Option<UpgradeRequest>,
     /// The pooler.
@@ -182,11 +185,16 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             "spec.postgres.parameters sets {name}, which Servicedb or Patroni owns: remove it"
         )));
     }
-    if spec.postgres.parameters.contains_key(logged::AUDIT) && !spec.audit.is_empty() {
-        return Err(invalid(format!(
-            "spec.postgres.parameters sets {}, which spec.audit.classes sets, too: keep one of them",
-            logged::AUDIT
-        )));
+    let audited = [
+        (logged::AUDIT, "classes", !spec.audit.classes.is_empty()),
+        (logged::AUDIT_ROLE, "grantedRelations", spec.audit.granted_relations),
+    ];
+    for (setting, field, is_set) in audited {
+        if is_set && spec.postgres.parameters.contains_key(setting) {
+            return Err(invalid(format!(
+                "spec.postgres.parameters sets {setting}, which spec.audit.{field} sets, too: keep one of them"
+            )));
+        }
     }
     let waits = |value: &String| ["on", "remote_write", "remote_apply"].contains(&value.as_str());
     if spec.postgres.parameters.get("synchronous_commit").is_some_and(|value| !waits(value)) {
@@ -277,6 +285,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         backups: backups(resource)?,
         in_place: restore_request(resource),
         maintenance: maintenance(resource)?,
+        queries: spec.monitoring.queries.clone(),
         upgrade: upgrade_request(resource),
         pooler: pooler::check(spec).map_err(invalid)?,
         gateway: gateway::check(spec, options).map_err(invalid)?,

@@ -41,6 +41,15 @@ pub const MONITOR: &str = concat!(
      -c max_parallel_workers_per_gather=0"
 );
 
+/// For the sessions that run a team's own queries for metrics. Names resolve as they do for the application, since the
+/// text of the queries is the team's. What they change in their session ends with their transaction.
+pub const QUERIES: &str = concat!(
+    any_login!(),
+    " -c local_preload_libraries= -c role=none -c client_min_messages=error -c client_connection_check_interval=1s \
+     -c default_transaction_read_only=on -c statement_timeout=2s -c lock_timeout=500ms \
+     -c idle_in_transaction_session_timeout=10s -c jit=off -c max_parallel_workers_per_gather=0"
+);
+
 /// For the sessions that maintain a tenant's database: gently, one process at a time, and without waiting for a
 /// replica. A statement has the limit that its session sets.
 pub const MAINTAINER: &str = concat!(
@@ -92,7 +101,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_could_end_or_refuse_a_session_is_forced() {
-        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, MAINTAINER, PERSON, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, QUERIES, MAINTAINER, PERSON, SUPERUSER] {
             for name in [
                 "statement_timeout",
                 "lock_timeout",
@@ -122,7 +131,7 @@ mod tests {
 
     #[test]
     fn options_are_separated_by_spaces_that_are_not_escaped() {
-        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, MAINTAINER, PERSON, SUPERUSER] {
+        for options in [ANY_LOGIN, MIGRATOR, READER, MONITOR, QUERIES, MAINTAINER, PERSON, SUPERUSER] {
             let rest = options.replace("\\ ", "");
             assert!(rest.split(' ').all(|word| word == "-c" || word.contains('=')), "{rest}");
             assert!(!options.contains("  "), "{options}");

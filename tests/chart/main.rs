@@ -29,6 +29,7 @@ metrics:
   serviceMonitor: {enabled: true}
   podMonitor: {enabled: true, labels: {release: monitoring}}
   podAnnotations: true
+  tls: {enabled: true}
   rules: {enabled: true, runbookUrl: https://docs.example.com/alerts}
   dashboards: {enabled: true}
 networkPolicy: {enabled: true, from: [{podSelector: {}}]}
@@ -383,6 +384,20 @@ fn databases_are_found_by_prometheus_where_the_chart_says() {
     for kind in ["PodMonitor", "PrometheusRule", "ServiceMonitor"] {
         assert_eq!(render("").names(kind), [""; 0], "{kind} needs a CustomResourceDefinition that may be missing");
     }
+    let endpoints = |rendered: &helm::Rendered| {
+        let monitor = rendered.object("PodMonitor", "servicedb-databases");
+        monitor["spec"]["podMetricsEndpoints"].as_sequence().expect("endpoints").clone()
+    };
+    let plain = endpoints(&rendered);
+    assert!(plain.len() == 2 && plain.iter().all(|endpoint| endpoint.get("scheme").is_none()), "{plain:?}");
+    let encrypted = endpoints(&render(EVERYTHING));
+    let [agent, _, tls] = encrypted.as_slice() else { panic!("{encrypted:?}") };
+    assert_eq!((text(&tls["port"]), text(&tls["scheme"])), ("metrics-tls".to_owned(), "https".to_owned()));
+    assert_eq!(tls["tlsConfig"]["insecureSkipVerify"], Value::Bool(true));
+    let dropped = agent["relabelings"].as_sequence().expect("relabelings").iter();
+    assert!(dropped.filter_map(|rule| rule.get("action")).any(|action| text(action) == "drop"), "{agent:?}");
+    let own = "metrics: {podMonitor: {enabled: true}, tls: {enabled: true, config: {insecureSkipVerify: false, serverName: localhost}}}";
+    assert_eq!(text(&endpoints(&render(own))[2]["tlsConfig"]["serverName"]), "localhost");
     let dashboards = render(EVERYTHING);
     for name in ["fleet", "database"] {
         let dashboard = dashboards.object("ConfigMap", &format!("servicedb-dashboard-{name}"));
@@ -390,6 +405,14 @@ fn databases_are_found_by_prometheus_where_the_chart_says() {
         let content: serde_json::Value = serde_json::from_str(&content).expect("JSON");
         assert!(content["panels"].as_array().is_some_and(|panels| panels.len() > 12));
     }
+}
+
+/// docs/dashboards.md has each panel's queries.
+#[test]
+fn the_page_of_the_dashboards_is_what_they_have() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/alerts/panels.py");
+    let output = std::process::Command::new("python3").args([script, "--check"]).output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(names().into_iter().map(|(what, name, expected)| Case { what, name, spec: "{}".into(), expected }));
-    for (what, spec, expected) in [postgres(), storage(), pooler(), gateway(), the_rest()].concat() {
+    for (what, spec, expected) in [postgres(), storage(), pooler(), gateway(), monitoring(), the_rest()].concat() {
         cases.push(Case { what, name: "chat", spec: spec.to_owned(), expected });
     }
     cases.extend(bounds().into_iter().map(|(what, spec, expected)| Case { what, name: "chat", spec, expected }));
@@ -104,6 +104,24 @@ fn gateway() -> Vec<(&'static str, &'static str, Expected)> {
             "gateway: {searchConfiguration: \"english'\"}",
             Refused("text search configuration"),
         ),
+    ]
+}
+
+fn monitoring() -> Vec<(&'static str, &'static str, Expected)> {
+    vec![
+        ("no monitoring of its own", "monitoring: {}", Accepted),
+        ("a team's queries", "monitoring: {queries: {name: chat-queries}}", Accepted),
+        ("a team's queries under a key", "monitoring: {queries: {name: chat-queries, key: custom.yml}}", Accepted),
+        ("queries without a name", "monitoring: {queries: {key: custom.yml}}", Refused("queries.name")),
+        (
+            "queries in no ConfigMap",
+            "monitoring: {queries: {name: Chat/queries}}",
+            Refused("a valid name of a ConfigMap"),
+        ),
+        ("an audit of nothing", "audit: {}", Accepted),
+        ("an audit of granted relations", "audit: {grantedRelations: true}", Accepted),
+        ("a list of relations", "audit: {relations: [accounts]}", Refused("unknown field")),
+        ("queries under no key", "monitoring: {queries: {name: chat-queries, key: ''}}", Refused("queries.key")),
     ]
 }
 

@@ -70,8 +70,8 @@ gateway:
   statementTimeoutSeconds: 5
   resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}, undeclaredRights: Revoke, sessionGraceSeconds: 30}
-monitoring: {slowQuerySeconds: 5}
-audit: {classes: [Ddl, Role]}
+monitoring: {slowQuerySeconds: 5, queries: {name: chat-queries, key: queries.yaml}}
+audit: {classes: [Ddl, Role], grantedRelations: true}
 maintenance: {windows: [{schedule: 0 3 * * SUN, durationMinutes: 60, timeZone: UTC}], vacuum: true, analyze: true, freeze: true, reindex: {enabled: true, bloatPercent: 60}, updateExtensions: true}
 updatePolicy: Window
 backup: {enabled: true, store: main, schedule: {full: 0 3 * * SUN, incremental: 0 3 * * MON-SAT, timeZone: UTC}, retentionDays: 7, retentionFullBackups: 4, whenVolumeFills: StopWrites, deletionPolicy: Delete, restorableIn: [staging], resources: {requests: {cpu: 100m}, limits: {cpu: 1}}}

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::LogParams;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
@@ -184,6 +184,7 @@ fn an_instance_has_the_exporters_metrics_and_its_own() {
         })
         .await;
 
+        own_queries(&sandbox, &primary, replica).await;
         plugin_shows_it(&sandbox).await;
         audit(&sandbox, &primary).await;
 
@@ -197,6 +198,47 @@ fn an_instance_has_the_exporters_metrics_and_its_own() {
         .await;
         sandbox.ready("metered", READY).await;
     });
+}
+
+/// A team's own metrics, from a ConfigMap that is changed while it is used; a wrong one is told.
+async fn own_queries(sandbox: &Sandbox, primary: &str, replica: &str) {
+    let definitions = |last: &str| {
+        let notes = "notes:\n  query: SELECT count(*) AS count FROM notes\n  metrics: [count: {usage: GAUGE}]\n";
+        let mine = "mine: {query: SELECT 1 AS v, primary: true, metrics: [v: {usage: GAUGE}]}\n";
+        config_map("metered-queries", &[("queries.yaml", &format!("{notes}{mine}{last}"))])
+    };
+    let source = json!({"spec": {"monitoring": {"queries": {"name": "metered-queries"}}}});
+    sandbox.patch::<ServiceDatabase>("metered", &source).await;
+    sandbox.condition("metered", "CustomMetricsRead", "False", "QueriesInvalid", SOON).await;
+    let wrong = "wrong: {query: SELECT nothing FROM notes, metrics: [nothing: {usage: GAUGE}]}\n";
+    sandbox.create(definitions(wrong)).await;
+    let told = sandbox.condition("metered", "CustomMetricsRead", "False", "QueryFailed", SOON).await;
+    // The team has granted nothing yet.
+    assert!(told.message.contains("notes: ") && told.message.contains("wrong: "), "{}", told.message);
+    let grant = "psql -X -q -h /run/postgresql -U servicedb_local -d metered_db -c 'SET ROLE metered_db_owner' -c 'GRANT USAGE ON SCHEMA public TO servicedb_queries' -c 'GRANT SELECT ON notes TO servicedb_queries'";
+    assert!(sandbox.exec(primary, grant).await.status.success());
+    sandbox.patch::<ConfigMap>("metered-queries", &json!({"data": definitions("")["data"]})).await;
+    sandbox.condition("metered", "CustomMetricsRead", "True", "QueriesRead", READY).await;
+    for (pod, is_primary) in [(primary, true), (replica, false)] {
+        until("the team's metrics", SOON, || async {
+            let page = page(sandbox, pod).await;
+            let found = (page.value("notes_count"), page.value("mine_v"), page.value("servicedb_custom_queries_valid"));
+            if found == (Some(2000.0), is_primary.then_some(1.0), Some(1.0)) {
+                Ok(())
+            } else {
+                Err(format!("{found:?}"))
+            }
+        })
+        .await;
+    }
+    sandbox.delete::<ConfigMap>("metered-queries").await;
+    sandbox.condition("metered", "CustomMetricsRead", "False", "QueriesInvalid", SOON).await;
+    sandbox.patch::<ServiceDatabase>("metered", &json!({"spec": {"monitoring": {"queries": null}}})).await;
+    until("the team's metrics are gone", SOON, || async {
+        let text = format!("{:?}", page(sandbox, primary).await.samples.keys());
+        if text.contains("notes_count") { Err(text) } else { Ok(()) }
+    })
+    .await;
 }
 
 /// `kubectl servicedb queries`, `activity` and `top`, beside a session that waits for another's lock.
@@ -277,6 +319,21 @@ async fn audit(sandbox: &Sandbox, primary: &str) {
         !text.lines().any(|line| line.contains("AUDIT: ") && line.contains("postgres@")),
         "the agent's own sessions"
     );
+    // A relation is audited by a right that its owner granted, whatever the classes are.
+    let granted = json!({"spec": {"audit": {"classes": null, "grantedRelations": true}}});
+    sandbox.patch::<ServiceDatabase>("metered", &granted).await;
+    let grant = "psql -X -q -h /run/postgresql -U servicedb_local -d metered_db -c 'SET ROLE metered_db_owner' -c 'GRANT DELETE ON notes TO servicedb_audit'";
+    assert!(sandbox.exec(primary, grant).await.status.success());
+    until("a DELETE is audited by its relation", SOON, || async {
+        run(&connection, "DELETE FROM notes WHERE id = -11").await.map_err(|error| format!("{error:?}"))?;
+        let text = log().await;
+        let found = text
+            .lines()
+            .any(|line| line.contains("AUDIT: OBJECT,") && line.contains("DELETE FROM notes WHERE id = -11"));
+        if found { Ok(()) } else { Err("no line yet".to_owned()) }
+    })
+    .await;
+    assert_eq!(column(&connection, started).await.expect("its start"), before, "PostgreSQL was restarted");
     // New credentials, whose verifier is in no line.
     let rotated = plugin(sandbox, &["rotate", "metered"]).await;
     assert!(rotated.status.success(), "{}", String::from_utf8_lossy(&rotated.stderr));

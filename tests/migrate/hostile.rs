@@ -30,7 +30,7 @@ fn names(database: &str) -> PostgresNames {
 static ROLES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The agent's steps at a promotion; returns the problems of extensions.
-async fn promote(names: &PostgresNames, extensions: &[&str]) -> Vec<String> {
+pub async fn promote(names: &PostgresNames, extensions: &[&str]) -> Vec<String> {
     let extensions: Vec<String> = extensions.iter().map(|&name| name.to_owned()).collect();
     let _alone = ROLES.lock().await;
     ensure::everything(server().socket(), names, &extensions, &Places::new(), false).await.expect("roles and rights")

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use servicedb::agent::maintenance::plan::{Cause, Found, Size, due};
 use servicedb::agent::maintenance::work::{Outcome, Place, perform};
-use servicedb::agent::maintenance::{history, survey};
+use servicedb::agent::maintenance::{bloat, history, survey};
 use servicedb::api::names::PostgresNames;
 use servicedb::api::{MaintenanceAction, MaintenanceDone};
 use servicedb::contract::maintenance::Tasks;
 
-use crate::hostile::{TRAPS, none_was_a_superuser, server, sprung, tenant};
+use crate::hostile::{TRAPS, none_was_a_superuser, promote, server, sprung, tenant};
 use crate::server::Session;
 
 async fn monitor(names: &PostgresNames) -> Session {
@@ -103,6 +103,41 @@ async fn what_is_due_is_found_and_done_and_then_is_not_due() {
     assert_eq!(read.done, kept.done);
     assert!(read.rebuilt.contains_key(&rebuilt.object), "{:?}", read.rebuilt);
     assert!(history::read(&superuser.client, "another_db").await.expect("a history").done.is_empty());
+}
+
+#[tokio::test]
+async fn the_bloat_of_tables_is_measured_where_the_extension_is_and_kept() {
+    let (names, owner) = tenant("swollen_db", &[]).await;
+    let made = "CREATE TABLE swollen (id int, body text) WITH (autovacuum_enabled = false);
+                INSERT INTO swollen SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n;
+                DELETE FROM swollen WHERE id % 10 <> 0;
+                CREATE TABLE small (id int)";
+    owner.client.batch_execute(made).await.expect("tables");
+    for statement in ["VACUUM swollen", "DELETE FROM swollen WHERE id % 100 = 0", "ANALYZE swollen"] {
+        owner.client.batch_execute(statement).await.expect(statement);
+    }
+    let monitor = monitor(&names).await;
+    let until = Timestamp::now() + SignedDuration::from_mins(1);
+    assert_eq!(bloat::measure(&monitor.client, until).await.expect("no extension"), None);
+    assert_eq!(promote(&names, &["pgstattuple"]).await, [""; 0]);
+    let measured = bloat::measure(&monitor.client, until).await.expect("a measurement").expect("the extension");
+    let [table] = measured.tables.as_slice() else { panic!("{measured:?}") };
+    assert_eq!(table.table, "public.swollen");
+    assert!(table.bytes > 10 << 20 && table.free > 8 << 20, "{table:?}");
+    assert!((100_000..200_000).contains(&table.dead), "200 rows of 500 bytes: {table:?}");
+    // A table that somebody locks is left out, and does not hold the others up.
+    owner.client.batch_execute("BEGIN; LOCK TABLE swollen").await.expect("a lock");
+    monitor.client.batch_execute("SET lock_timeout = '500ms'").await.expect("a setting");
+    assert_eq!(bloat::measure(&monitor.client, until).await.expect("a measurement").expect("it").tables, []);
+    owner.client.batch_execute("ROLLBACK").await.expect("the end");
+    assert_eq!(bloat::measure(&monitor.client, Timestamp::now()).await.expect("no time").expect("it").tables, []);
+
+    let superuser = server().connect("postgres", "postgres").await;
+    assert_eq!(bloat::read(&superuser.client, &names.database).await.expect("a table"), None);
+    for _ in 0..2 {
+        bloat::keep(&superuser.client, &names.database, &measured).await.expect("kept");
+    }
+    assert_eq!(bloat::read(&superuser.client, &names.database).await.expect("a table"), Some(measured));
 }
 
 #[tokio::test]

@@ -46,6 +46,10 @@
 - name: SERVICEDB_SCRAPE_ANNOTATIONS
   value: "true"
 {{- end }}
+{{- if .Values.metrics.tls.enabled }}
+- name: SERVICEDB_METRICS_TLS
+  value: "true"
+{{- end }}
 {{- with .Values.backup.stores }}
 - name: SERVICEDB_BACKUP_STORES
   value: {{ toJson . | quote }}

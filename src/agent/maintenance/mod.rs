@@ -1,6 +1,7 @@
 //! The maintenance of the tenant's database, by the leader: reads what is due, once an hour, and works through it while
 //! the operator has a run open, one thing after another. docs/maintenance.md describes it.
 
+pub mod bloat;
 mod extension;
 pub mod history;
 pub mod plan;
@@ -16,6 +17,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::bloat::Bloat;
 use self::history::{Entry, History, time};
 use self::plan::{Found, Room};
 use self::session::{Session, WorkError};
@@ -39,8 +41,17 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Indexes with a smaller unused part are not told, in percent.
 const TOLD: u8 = 20;
 
-/// What was last found; empty while another instance leads.
-pub type FoundWatch = watch::Receiver<Arc<Vec<Found>>>;
+/// What is known of the database's state.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What was last found.
+    pub found: Vec<Found>,
+    /// The bloat of tables; none before the first measurement.
+    pub bloat: Option<Bloat>,
+}
+
+/// What is known; empty while another instance leads.
+pub type KnownWatch = watch::Receiver<Arc<Known>>;
 
 /// The error of a step.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +72,12 @@ pub struct Keeper {
     pub desired: DesiredState,
     /// The report of this pod.
     pub reporter: Reporter,
-    /// Takes what was found, for the metrics.
-    pub found: watch::Sender<Arc<Vec<Found>>>,
+    /// Takes what is known, for the metrics.
+    pub known: watch::Sender<Arc<Known>>,
 }
 
-/// Empties what was found once the work is dropped: another instance leads.
-struct Emptied<'a>(&'a watch::Sender<Arc<Vec<Found>>>);
+/// Empties what is known once the work is dropped: another instance leads.
+struct Emptied<'a>(&'a watch::Sender<Arc<Known>>);
 
 impl Drop for Emptied<'_> {
     fn drop(&mut self) {
@@ -78,6 +89,9 @@ impl Drop for Emptied<'_> {
 #[derive(Default)]
 struct Progress {
     history: Option<History>,
+    bloat: Option<Bloat>,
+    /// The run in which it was measured.
+    measured_in: Option<String>,
     /// What was tried in the run with this id: nothing is tried twice in one.
     run: Option<(String, HashSet<(MaintenanceAction, String)>)>,
     tasks: Option<crate::contract::maintenance::Tasks>,
@@ -86,7 +100,7 @@ struct Progress {
 impl Keeper {
     /// Maintains until dropped.
     pub async fn keep(&self) {
-        let _emptied = Emptied(&self.found);
+        let _emptied = Emptied(&self.known);
         let mut state = self.desired.clone();
         let mut progress = Progress::default();
         let mut next = Instant::now();
@@ -137,6 +151,7 @@ impl Keeper {
         if progress.history.is_none() {
             let connection = ensure::connect("postgres").await?;
             progress.history = Some(history::read(&connection.client, database).await?);
+            progress.bloat = bloat::read(&connection.client, database).await?;
         }
         let history = progress.history.get_or_insert_default();
         let session = Session::monitor(SOCKET_DIR, database).await?;
@@ -148,7 +163,7 @@ impl Keeper {
             }
         }
         let due = plan::due(&found, &maintenance.tasks, &history.rebuilt);
-        self.found.send_replace(Arc::new(found));
+        self.known.send_replace(Arc::new(Known { found, bloat: progress.bloat.clone() }));
         progress.tasks = Some(maintenance.tasks);
         let done = history.done.clone();
         self.report(|report| {
@@ -186,6 +201,11 @@ impl Keeper {
         let Some((_, tried)) = &mut progress.run else { return Ok(()) };
         let key = |found: &Found| (found.action(), found.object.clone());
         let Some(next) = due.into_iter().find(|due| !tried.contains(&key(due))) else {
+            // What is withdrawn meanwhile is measured once the run is open again.
+            tokio::select! {
+                measured = self.measure(database, run, progress) => measured?,
+                () = self.withdrawn(run) => return Ok(()),
+            }
             self.end();
             return Ok(());
         };
@@ -210,6 +230,22 @@ impl Keeper {
                 Ok(())
             }
         }
+    }
+
+    /// Measures the bloat of tables, the last thing in a run, and once in it.
+    async fn measure(&self, database: &str, run: &Run, progress: &mut Progress) -> Result<(), MaintenanceError> {
+        if progress.measured_in.as_ref() == Some(&run.id) {
+            return Ok(());
+        }
+        let session = Session::monitor(SOCKET_DIR, database).await?;
+        let measured = bloat::measure(session.client(), run.until).await.map_err(WorkError::from)?;
+        progress.measured_in = Some(run.id.clone());
+        let Some(measured) = measured else { return Ok(()) };
+        self.known.send_modify(|known| Arc::make_mut(known).bloat = Some(measured.clone()));
+        let connection = ensure::connect("postgres").await?;
+        bloat::keep(&connection.client, database, &measured).await?;
+        progress.bloat = Some(measured);
+        Ok(())
     }
 
     async fn record(&self, database: &str, entry: Entry, progress: &mut Progress) -> Result<(), MaintenanceError> {

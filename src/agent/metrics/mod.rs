@@ -9,11 +9,13 @@ mod cluster;
 mod instance;
 mod maintenance;
 mod ours;
+pub mod queries;
 pub mod query;
 mod session;
 mod settings;
 mod tables;
 mod text;
+pub mod tls;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,10 +33,11 @@ use tokio::time::Instant;
 
 use self::capacity::CapacityWatch;
 use self::instance::Instance;
+use self::queries::Queries;
 use self::session::{Collected, Session};
 use self::text::{CONTENT_TYPE, Family, Kind};
 use super::desired::DesiredState;
-use super::maintenance::FoundWatch;
+use super::maintenance::KnownWatch;
 use super::probes::Readiness;
 use super::volume;
 use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
@@ -55,8 +58,10 @@ pub struct Followed {
     pub desired: DesiredState,
     /// The growth of the database.
     pub capacity: CapacityWatch,
-    /// What the maintenance found.
-    pub maintenance: FoundWatch,
+    /// What the maintenance knows.
+    pub maintenance: KnownWatch,
+    /// The team's own queries.
+    pub queries: Queries,
 }
 
 /// The metrics of this instance; cheap to clone.
@@ -118,9 +123,16 @@ impl Metrics {
             return page.clone();
         }
         let database = self.0.followed.get().and_then(|known| Some(known.desired.borrow().as_ref()?.database.clone()));
-        let families = self.0.scraper.lock().await.collect(database.as_deref()).await;
+        let of_team = async {
+            match self.0.followed.get() {
+                Some(followed) => followed.queries.families().await,
+                None => Vec::new(),
+            }
+        };
+        let of_server = async { self.0.scraper.lock().await.collect(database.as_deref()).await };
+        let (of_server, of_team) = tokio::join!(of_server, of_team);
         let mut page = String::new();
-        self.own().iter().chain(&families).for_each(|family| family.write(&mut page));
+        self.own().iter().chain(&of_server).chain(&of_team).for_each(|family| family.write(&mut page));
         let page = Bytes::from(page);
         *scraped = Some((Instant::now(), page.clone()));
         page

@@ -143,7 +143,8 @@ fn hba(names: &PostgresNames) -> Vec<String> {
     let (database, app, owner, clients) = (&names.database, names.app(), names.owner(), names.clients());
     let monitor = PostgresNames::MONITOR;
     let (reader, maintainer) = (PostgresNames::READER, PostgresNames::MAINTAINER);
-    let ours = format!("{reader},{},{monitor},{maintainer}", PostgresNames::AS_OWNER);
+    let (as_owner, queries) = (PostgresNames::AS_OWNER, PostgresNames::QUERIES);
+    let ours = format!("{reader},{as_owner},{monitor},{queries},{maintainer}");
     vec![
         "local all postgres peer".to_owned(),
         format!("local replication {replicator} peer map={LOCAL_MAP}"),
@@ -174,6 +175,7 @@ fn ident() -> Vec<String> {
         PostgresNames::READER,
         PostgresNames::AS_OWNER,
         PostgresNames::MONITOR,
+        PostgresNames::QUERIES,
         PostgresNames::MAINTAINER,
     ];
     roles.map(|role| format!("{LOCAL_MAP} postgres {role}")).to_vec()
@@ -226,7 +228,7 @@ mod tests {
         };
         let members = lines.iter().position(|line| line.contains("+\"chat_db_owner\"")).expect("a line");
         let (monitor, maintainer) = (PostgresNames::MONITOR, PostgresNames::MAINTAINER);
-        for role in [PostgresNames::READER, PostgresNames::AS_OWNER, monitor, maintainer] {
+        for role in [PostgresNames::READER, PostgresNames::AS_OWNER, PostgresNames::QUERIES, monitor, maintainer] {
             assert!(first(role) < members && lines[first(role)].ends_with(" reject"), "{lines:?}");
             assert!(ident().iter().any(|line| line.ends_with(role)), "{role} has no line in pg_ident.conf");
         }

@@ -102,6 +102,9 @@ pub struct Options {
     /// Whether database pods have annotations by which a Prometheus without its operator finds their metrics.
     #[arg(long, env = "SERVICEDB_SCRAPE_ANNOTATIONS", default_value_t = false, action = clap::ArgAction::Set)]
     pub scrape_annotations: bool,
+    /// Whether database pods serve their metrics over TLS, at a port of their own.
+    #[arg(long, env = "SERVICEDB_METRICS_TLS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub metrics_tls: bool,
 
     /// The stores for backups, as JSON: `backup.stores` of the chart.
     #[arg(long, env = "SERVICEDB_BACKUP_STORES", default_value = "{}", value_parser = Stores::parse)]

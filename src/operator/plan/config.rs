@@ -102,6 +102,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         in_place: None,
         branch: None,
         maintenance: None,
+        queries: database.queries.clone(),
         upgrade: None,
         lineage: None,
         // Only before the database exists.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::ingress::{from_monitoring, tcp};
 use super::{backup, gateway, pooler};
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
-use crate::contract::pod::{AGENT_PORT, BACKUP_PORT, PATRONI_PORT, POSTGRES_PORT};
+use crate::contract::pod::{AGENT_PORT, BACKUP_PORT, METRICS_TLS_PORT, PATRONI_PORT, POSTGRES_PORT};
 use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
@@ -69,7 +69,11 @@ pub fn policy(database: &Database, options: &Options, backup_runs: bool) -> Plan
         let job = json!({"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": backup::COMPONENT}});
         rules.push(json!({"from": [{"podSelector": job}], "ports": [tcp(BACKUP_PORT)]}));
     }
+    // Instances that were not replaced since TLS was chosen still have their metrics at the plain port.
     rules.extend(from_monitoring(options, AGENT_PORT));
+    if options.metrics_tls {
+        rules.extend(from_monitoring(options, METRICS_TLS_PORT));
+    }
     Planned::new::<NetworkPolicy>(
         &database.owner,
         names.base(),

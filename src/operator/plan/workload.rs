@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use crate::api::SchedulingSpec;
-use crate::api::names::{LABEL_NAME, LABEL_SCOPE};
+use crate::api::names::{ANNOTATION_METRICS, LABEL_NAME, LABEL_SCOPE};
 use crate::contract::pod;
 use crate::contract::shutdown::grace_seconds;
 use crate::operator::apply::object::{ANNOTATION_DATABASE, ANNOTATION_TEMPLATE, ANNOTATION_UID, Planned};
@@ -87,10 +87,20 @@ pub fn template(database: &Database, options: &Options) -> Value {
     }
     let mut metadata = pod_metadata(database, labels);
     if options.scrape_annotations {
-        let port = pod::AGENT_PORT.to_string();
-        for (key, value) in [("scrape", "true"), ("port", port.as_str()), ("path", "/metrics")] {
+        let port = if options.metrics_tls { pod::METRICS_TLS_PORT } else { pod::AGENT_PORT }.to_string();
+        let mut annotate = |key: &str, value: &str| {
             metadata["annotations"][format!("prometheus.io/{key}")] = value.into();
+        };
+        annotate("scrape", "true");
+        annotate("port", &port);
+        annotate("path", "/metrics");
+        if options.metrics_tls {
+            annotate("scheme", "https");
         }
+    }
+    if options.metrics_tls {
+        // A scraper knows by it where the metrics are.
+        metadata["annotations"][ANNOTATION_METRICS] = "tls".into();
     }
     json!({"metadata": metadata, "spec": spec})
 }
@@ -152,7 +162,7 @@ pub fn affinity_to_nodes(scheduling: &SchedulingSpec) -> Option<Value> {
 
 fn container(database: &Database, options: &Options) -> Value {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-    json!({
+    let mut container = json!({
         "name": "database",
         "image": database.image,
         "imagePullPolicy": options.image_pull_policy,
@@ -195,7 +205,15 @@ fn container(database: &Database, options: &Options) -> Value {
             {"name": "secret-id", "mountPath": pod::SECRET_ID_DIR, "readOnly": true},
             {"name": "tls", "mountPath": pod::TLS_DIR, "readOnly": true},
         ],
-    })
+    });
+    if options.metrics_tls {
+        let port = json!({"name": "metrics-tls", "containerPort": pod::METRICS_TLS_PORT, "protocol": "TCP"});
+        let chosen = json!({"name": pod::ENV_METRICS_TLS, "value": "true"});
+        for (list, item) in [("ports", port), ("env", chosen)] {
+            container[list].as_array_mut().into_iter().for_each(|list| list.push(item.clone()));
+        }
+    }
+    container
 }
 
 /// The restricted Pod Security Standard, for a pod. `OnRootMismatch`: on a large volume, changing

@@ -11,6 +11,7 @@ mod findings;
 mod instances;
 mod migrations;
 pub mod publish;
+mod queries;
 
 pub use findings::{Findings, InstancesFindings};
 pub use migrations::is_applied;
@@ -78,6 +79,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let drift = findings.drift.as_ref().map(|drift| (kind::SCHEMA_DRIFT, migrations::drifted(drift)));
     let filling = instances::nearly_full(findings, &previous).map(|state| (kind::VOLUME_NEARLY_FULL, state));
     let collations = collations::changed(report, &previous).map(|state| (kind::COLLATIONS_CHANGED, state));
+    let custom = queries::read(findings, report, &previous).map(|state| (kind::CUSTOM_METRICS_READ, state));
     let archiving = archive::continuous(findings, report, &previous).map(|state| (kind::CONTINUOUS_ARCHIVING, state));
     let backup = backups::status(findings, report, previous.backup.clone());
     let backed_up = backups::backed_up(findings, backup.as_ref(), &previous).map(|state| (kind::BACKED_UP, state));
@@ -87,6 +89,7 @@ pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
         .chain(drift)
         .chain(filling)
         .chain(collations)
+        .chain(custom)
         .chain(archiving)
         .chain(backed_up)
         .chain(verified);

@@ -311,6 +311,7 @@ fn event(before: Option<&Condition>, now: &Condition) -> Option<Event> {
         }
         // They exist only after a first occurrence, so each reason is reported.
         kind::VOLUME_NEARLY_FULL | kind::COLLATIONS_CHANGED => holds || before.is_some(),
+        kind::CUSTOM_METRICS_READ => !holds || before.is_some(),
         kind::CERTIFICATES_READY => {
             use kind::reason::{AUTHORITY_LOST, PROGRESSING};
             now.reason == AUTHORITY_LOST || before.is_some_and(|before| before.reason != PROGRESSING)

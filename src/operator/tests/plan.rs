@@ -282,6 +282,36 @@ fn the_policy_admits_only_declared_clients() {
     assert_eq!(rules, 2, "without monitoring the agent's port cannot be reached");
 }
 
+/// Metrics over TLS have a port of their own, which replaces the plain one for monitoring.
+#[test]
+fn metrics_over_tls_are_at_another_port_and_change_nothing_without_the_choice() {
+    let database = database(FULL);
+    let mut options = options();
+    options.monitoring_namespaces = vec!["monitoring".to_owned()];
+    options.scrape_annotations = true;
+    let plain = everything(&database, &options);
+    options.metrics_tls = true;
+    let encrypted = everything(&database, &options);
+    let template = |objects: &[Planned]| find(objects, "StatefulSet", "match-maker-db")["spec"]["template"].clone();
+    assert!(!template(&plain).to_string().contains("8011"));
+    let template = template(&encrypted);
+    let container = &template["spec"]["containers"][0];
+    let port = json!({"name": "metrics-tls", "containerPort": 8011, "protocol": "TCP"});
+    assert!(container["ports"].as_array().is_some_and(|ports| ports.contains(&port)), "{container}");
+    let chosen = json!({"name": "SERVICEDB_METRICS_TLS", "value": "true"});
+    assert!(container["env"].as_array().is_some_and(|env| env.contains(&chosen)), "{container}");
+    let annotations = &template["metadata"]["annotations"];
+    assert_eq!(
+        (&annotations["prometheus.io/scheme"], &annotations["prometheus.io/port"]),
+        (&json!("https"), &json!("8011"))
+    );
+    assert_eq!(annotations["servicedb.dev/metrics"], "tls");
+    let policy = |objects: &[Planned]| find(objects, "NetworkPolicy", "match-maker-db")["spec"]["ingress"].to_string();
+    assert!(!policy(&plain).contains("8011"));
+    let policy = policy(&encrypted);
+    assert!(policy.contains("8011") && policy.contains("8010"), "instances of before are still scraped: {policy}");
+}
+
 /// Policies, Services and budgets select the pods of the StatefulSet.
 #[test]
 fn selectors_match_the_pods_labels() {

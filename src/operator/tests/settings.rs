@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::fixtures::{MINIMAL, database, inputs, options, resource};
 use super::status_findings::{Scene, observed, pod};
-use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
-use crate::contract::report::{CollationReport, Trouble};
+use crate::api::{QueriesReference, ServiceDatabaseStatus};
+use crate::contract::report::{CollationReport, QueriesReport, QueryFailure, Trouble};
 use crate::operator::apply::object::ANNOTATION_UID;
 use crate::operator::instances::growth::smallest;
 use crate::operator::observe::Observation;
@@ -144,6 +144,35 @@ fn a_collation_with_another_version_is_a_condition_that_names_the_indexes() {
     scene.report(|report| report.collations = Some(vec![]));
     let (holds, why, _) = condition(&scene.status(), kind::COLLATIONS_CHANGED).expect("it is kept");
     assert_eq!((holds.as_str(), why.as_str()), ("False", reason::COLLATIONS_UP_TO_DATE));
+}
+
+#[test]
+fn a_teams_query_that_fails_is_a_condition_that_does_not_affect_ready() {
+    let mut scene = Scene::serving(1);
+    let failed = |name: &str| QueryFailure { name: name.to_owned(), message: "it would write".to_owned() };
+    let report = QueriesReport { problem: None, count: 9, failed: vec![failed("a"), failed("b")], failed_count: 5 };
+    scene.report(|own| own.queries = Some(report.clone()));
+    assert_eq!(condition(&scene.status(), kind::CUSTOM_METRICS_READ), None, "none are declared");
+    let source = QueriesReference { name: "chat-queries".to_owned(), key: "queries.yaml".to_owned() };
+    scene.resource.spec.monitoring.queries = Some(source);
+    let status = scene.status();
+    let (holds, why, message) = condition(&status, kind::CUSTOM_METRICS_READ).expect("the condition");
+    assert_eq!((holds.as_str(), why.as_str()), ("False", reason::QUERY_FAILED));
+    let expected = "5 of 9 queries of the ConfigMap chat-queries give no metrics: a: it would write; b: it would write; \
+                    and 3 more";
+    assert_eq!(message, expected);
+    assert_eq!(condition(&status, kind::READY).expect("Ready").0, "True");
+    let mut scene = scene.remember();
+    scene.report(|own| own.queries = None);
+    assert_eq!(condition(&scene.status(), kind::CUSTOM_METRICS_READ).expect("kept while unknown").1, why);
+    let missing = QueriesReport { problem: Some("it does not exist".to_owned()), ..QueriesReport::default() };
+    scene.report(|own| own.queries = Some(missing));
+    let (_, why, message) = condition(&scene.status(), kind::CUSTOM_METRICS_READ).expect("the condition");
+    assert_eq!(why, reason::QUERIES_INVALID);
+    assert!(message.ends_with("ConfigMap chat-queries: it does not exist"), "{message}");
+    scene.report(|own| own.queries = Some(QueriesReport { count: 2, ..QueriesReport::default() }));
+    let (holds, why, _) = condition(&scene.status(), kind::CUSTOM_METRICS_READ).expect("the condition");
+    assert_eq!((holds.as_str(), why.as_str()), ("True", reason::QUERIES_READ));
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::fixtures::{FULL, MINIMAL, database, options, resource};
 use crate::api::conditions::reason;
 use crate::api::spec::RESERVED_PARAMETERS;
-use crate::api::{MaintenanceWindow, PodMetadata, ServiceDatabase, ServiceDatabaseStatus, UpdatePolicy};
+use crate::api::{
+    AuditClass, AuditSpec, MaintenanceWindow, PodMetadata, ServiceDatabase, ServiceDatabaseStatus, UpdatePolicy,
+};
 use crate::contract::migration::Policy;
 use crate::operator::validate::{Invalid, Source, validate};
 
@@ -153,6 +155,21 @@ fn defaults_are_resolved() {
     let migrations = full.migrations.expect("migrations");
     assert!(matches!(migrations.source, Source::ConfigMaps(names) if names == ["match-maker-migrations"]));
     assert_eq!((migrations.policy, migrations.drift_check), (Policy::default(), Some(Duration::from_secs(86400))));
+}
+
+#[test]
+fn an_audit_that_two_fields_set_is_refused() {
+    for (setting, field) in [("pgaudit.log", "spec.audit.classes"), ("pgaudit.role", "spec.audit.grantedRelations")] {
+        let invalid = refused(|resource| {
+            resource.spec.audit = AuditSpec { classes: vec![AuditClass::Ddl], granted_relations: true };
+            resource.spec.postgres.parameters.insert(setting.to_owned(), "x".to_owned());
+        });
+        assert!(invalid.message.contains(field) && invalid.message.contains(setting), "{}", invalid.message);
+    }
+    accepted(|resource| {
+        resource.spec.audit = AuditSpec { classes: vec![], granted_relations: true };
+        resource.spec.postgres.parameters.insert("pgaudit.log".to_owned(), "ddl".to_owned());
+    });
 }
 
 #[test]
