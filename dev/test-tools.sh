@@ -16,7 +16,7 @@ export GOBIN=$tools/bin
 export VERSION_goose="goose 3.30.1" VERSION_golang_migrate="golang-migrate 4.20.1" VERSION_dbmate="dbmate 2.36.0"
 export VERSION_tern="tern 2.3.4" VERSION_sql_migrate="sql-migrate 1.8.1" VERSION_diesel="Diesel 2.3.14"
 export VERSION_sqlx="sqlx-cli 0.9.0" VERSION_refinery="refinery 0.10.0" VERSION_flyway="Flyway 13.12.1"
-export VERSION_prisma="Prisma 7.10.1" VERSION_drizzle="drizzle-orm 0.45.4" VERSION_supabase="Supabase CLI 3.1.0"
+export VERSION_prisma="Prisma 7.10.1, its engine as WebAssembly (8.1.0-2)" VERSION_drizzle="drizzle-orm 0.45.4" VERSION_supabase="Supabase CLI 3.1.0"
 atlas=a5e0aecc2bb64143bf522734f8ad88e04885fca6
 export VERSION_atlas="Atlas ${atlas:0:12}"
 

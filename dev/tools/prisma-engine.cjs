@@ -9,6 +9,15 @@ const { createInterface } = require('node:readline');
 const { PrismaPg } = require('@prisma/adapter-pg');
 const { bindMigrationAwareSqlAdapterFactory } = require('@prisma/driver-adapter-utils');
 
+/** The adapter cuts a file at every semicolon, also in a string; the program sends it as one message. */
+class Adapter extends PrismaPg {
+  async connect() {
+    const session = await super.connect();
+    session.executeScript = (script) => session.client.query(script).then(() => {}, (error) => session.onError(error));
+    return session;
+  }
+}
+
 /** The values of an argument that may be given several times. */
 const given = (name) => process.argv.flatMap((one, at) => (one === name ? [process.argv[at + 1]] : []));
 if (process.argv.includes('cli')) process.exit(0);
@@ -21,7 +30,7 @@ async function engine() {
   glue.__wbg_set_wasm(instance.exports);
   instance.exports.__wbindgen_start();
   const { url } = JSON.parse(given('--datasource')[0]);
-  const factory = bindMigrationAwareSqlAdapterFactory(new PrismaPg({ connectionString: url }));
+  const factory = bindMigrationAwareSqlAdapterFactory(new Adapter({ connectionString: url }));
   const datamodels = given('--datamodels').map((path) => [path, readFileSync(path, 'utf8')]);
   return glue.SchemaEngine.new({ datamodels }, () => {}, factory);
 }
