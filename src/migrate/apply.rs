@@ -291,7 +291,10 @@ fn failure(step: &Step<'_>, db: &DbError, place: &Place, done: &str) -> Failure 
 
 fn advice(code: &SqlState) -> Option<&'static str> {
     if *code == SqlState::ACTIVE_SQL_TRANSACTION {
-        Some("make '-- no-transaction' the file's first line to run each of its statements separately")
+        Some(
+            "make '-- no-transaction' the file's first line, or set the option of your migration tool, to run each of its \
+             statements separately",
+        )
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
         Some("other sessions hold a lock for too long; the run is retried later")
     } else if *code == SqlState::QUERY_CANCELED {

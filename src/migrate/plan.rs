@@ -81,6 +81,11 @@ pub fn plan_with<'a>(
     for row in staying() {
         let edited = |migration: &&Migration| !migration.up.has_checksum(&row.checksum);
         if let Some(migration) = in_source(&row.version).filter(|one| one.kind != Kind::Repeatable).filter(edited) {
+            if migration.up.has_other_option(&row.checksum) {
+                let message = "this migration was applied, and the options in the file beside it (metadata.toml, or the \
+                               one that ends with .conf) were changed afterwards: restore them as they were";
+                return Err(Stopped::refused(reason::CHECKSUM_MISMATCH, Some(&migration.up.name), message));
+            }
             let message = format!(
                 "this migration was applied and its file was edited afterwards: restore the file as it was applied \
                  (its SHA-256 then was {}, with LF line ends), and put the change into a new migration",

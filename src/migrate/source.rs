@@ -260,6 +260,12 @@ impl MigrationFile {
             sha256(text.as_bytes()) == checksum || sha256(format!("{BYTE_ORDER_MARK}{text}").as_bytes()) == checksum
         })
     }
+
+    /// Whether a ledger's checksum is that of this text with another option in the file beside it.
+    pub fn has_other_option(&self, checksum: &str) -> bool {
+        let text = self.written.as_deref().unwrap_or(&self.sql);
+        formats::BESIDE.iter().any(|option| sha256(unix_lines(&format!("{option}{text}")).as_bytes()) == checksum)
+    }
 }
 
 /// A text with LF at the end of each line, the last one too.

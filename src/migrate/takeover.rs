@@ -18,6 +18,12 @@ use crate::postgres::{ident, literal};
 /// How many names a message has.
 const SHOWN: usize = 5;
 
+/// The type of the row of `atlas migrate apply --baseline`: all up to its version were there.
+const ATLAS_BASELINE: &str = "1";
+
+/// A person may have said with `atlas migrate set` that a migration counts as applied (4 in its type).
+const ATLAS_COLUMNS: &str = "version, applied >= total OR type & 4 <> 0, type";
+
 /// What a tool keeps: its table, and the columns as text that are read of it.
 struct Table {
     name: &'static str,
@@ -75,10 +81,9 @@ fn table(format: MigrationFormat) -> Option<Table> {
             has: &["created_at"],
             ..table("__drizzle_migrations", "created_at")?
         }),
-        MigrationFormat::Atlas => Some(Table {
-            schema: Some("atlas_schema_revisions"),
-            ..table("atlas_schema_revisions", "version, applied >= total")?
-        }),
+        MigrationFormat::Atlas => {
+            Some(Table { schema: Some("atlas_schema_revisions"), ..table("atlas_schema_revisions", ATLAS_COLUMNS)? })
+        }
         MigrationFormat::Auto | MigrationFormat::Morph => None,
     }
 }
@@ -227,6 +232,8 @@ impl Read<'_> {
             }
             // Its own first row.
             (MigrationFormat::Atlas, Some(".atlas_cloud_identifier")) => {}
+            // Where the schema stood when Atlas came.
+            (MigrationFormat::Atlas, Some(version)) if third == Some(ATLAS_BASELINE) => self.up_to(version),
             (MigrationFormat::SqlMigrate, Some(file)) => drop(self.one(file.strip_suffix(".sql").unwrap_or(file))),
             (MigrationFormat::Drizzle, Some(when)) => {
                 match self.set.migrations.iter().find(|migration| migration.key.as_deref() == Some(when)) {

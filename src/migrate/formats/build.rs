@@ -79,7 +79,8 @@ fn file(format: MigrationFormat, part: Part) -> Result<(MigrationFile, Mode), So
     let checksum = sha256(unix_lines(sum.as_deref().unwrap_or(&sql)).as_bytes());
     let found = survey(format, &file, &sql)?;
     let Some(ends) = found.wrapped else {
-        let mode = how(&file, run, &found, &sql)?;
+        let bare = Mode::NoTransaction { idempotent: is_idempotent(&sql) || sum.as_deref().is_some_and(is_idempotent) };
+        let mode = how(&file, run, &found, bare)?;
         return Ok((MigrationFile { name: file, sql, checksum, written: None }, mode));
     };
     let written = sql.clone();
@@ -145,14 +146,21 @@ fn survey(format: MigrationFormat, file: &str, sql: &str) -> Result<Survey, Sour
     }
 }
 
-fn how(file: &str, run: Run, found: &Survey, sql: &str) -> Result<Mode, SourceError> {
-    let bare = Mode::NoTransaction { idempotent: mode(sql) == Mode::NoTransaction { idempotent: true } };
+/// Whether the comments at the start of a text say that it may be run again. Tools have marks of their own there.
+fn is_idempotent(text: &str) -> bool {
+    let comments = text.lines().take_while(|line| line.trim().is_empty() || line.starts_with("--"));
+    comments.into_iter().any(|line| mode(line) == Mode::NoTransaction { idempotent: true })
+}
+
+/// How a file is run; `bare` is how without a transaction.
+fn how(file: &str, run: Run, found: &Survey, bare: Mode) -> Result<Mode, SourceError> {
     Ok(match run {
         Run::As(Mode::Transaction) => Mode::Transaction,
         Run::As(mode @ Mode::NoTransaction { idempotent: true }) => mode,
         Run::As(Mode::NoTransaction { idempotent: false }) => bare,
         Run::Query if found.count == 1 && found.bare.is_some() => bare,
-        Run::Query => Mode::Transaction,
+        Run::Split if found.bare.is_some() => bare,
+        Run::Query | Run::Split => Mode::Transaction,
         Run::Statements => match (found.bare, found.other) {
             (Some(line), true) => {
                 let message = "no transaction can contain this statement, and the file has others that need one: move \

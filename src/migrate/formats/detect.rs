@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::folder::{Folder, base, is_sql, leading_digits};
-use super::{atlas, dbmate, drizzle, flyway, golang_migrate, goose, prisma, read_as, sql_migrate, tern};
+use super::{atlas, dbmate, diesel, drizzle, flyway, golang_migrate, goose, prisma, read_as, sql_migrate, tern};
 use crate::api::MigrationFormat;
 use crate::migrate::source::{MigrationSet, SourceError};
 
@@ -47,6 +47,7 @@ pub fn read(folder: &Folder) -> Result<MigrationSet, SourceError> {
         _ if folder.has(drizzle::JOURNAL) && only(&kinds, &[Claim::Plain, Claim::Unknown]) => MigrationFormat::Drizzle,
         _ if folder.has(atlas::SUM) && only(&kinds, &[Claim::Plain]) => MigrationFormat::Atlas,
         [Claim::Prisma] => MigrationFormat::Prisma,
+        [Claim::InFolder] if has_options(folder) => MigrationFormat::Diesel,
         [Claim::Marked(Marked::Goose)] => MigrationFormat::Goose,
         [Claim::Marked(Marked::Dbmate)] => MigrationFormat::Dbmate,
         [Claim::Marked(Marked::SqlMigrate)] => MigrationFormat::SqlMigrate,
@@ -151,6 +152,11 @@ fn is_diesels(folder: &Folder) -> bool {
         let version = name.split_once('_').map_or(name, |(version, _)| version);
         version.bytes().filter(u8::is_ascii_digit).count() >= TIMESTAMP
     })
+}
+
+/// Whether a folder has options of Diesel, which Servicedb's own layout does not know.
+fn has_options(folder: &Folder) -> bool {
+    folder.names().any(|file| file.split_once('/').is_some_and(|(_, file)| file == diesel::METADATA))
 }
 
 fn in_order_of_texts(set: &MigrationSet) -> bool {

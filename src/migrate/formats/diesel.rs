@@ -4,9 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::folder::Folder;
-use super::marks::line_of;
 use super::{Draft, Kind, Layout, Part, Run, Scheme, TRANSACTION};
 use crate::migrate::source::SourceError;
+
+/// The options of a folder.
+pub const METADATA: &str = "metadata.toml";
+/// The one that it has.
+const KEY: &str = "run_in_transaction";
+/// What the checksum of a file without a transaction begins with.
+pub const BARE: &str = "-- run_in_transaction = false\n";
 
 /// Reads it.
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
@@ -14,7 +20,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     let mut ignored = Vec::new();
     for path in folder.names() {
         match path.split_once('/') {
-            Some((one, file)) if matches!(file, "up.sql" | "down.sql" | "metadata.toml") => {
+            Some((one, file)) if matches!(file, "up.sql" | "down.sql" | METADATA) => {
                 folders.entry(one).or_default().push(file);
             }
             _ => ignored.push(path.to_owned()),
@@ -27,13 +33,12 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             let message = "this folder has no up.sql, and Diesel refuses to run without: add it, or remove the folder";
             return Err(SourceError::file(&path(files.first().unwrap_or(&"up.sql")), message));
         }
-        let run =
-            if files.contains(&"metadata.toml") { metadata(folder, &path("metadata.toml"))? } else { TRANSACTION };
+        let run = if files.contains(&METADATA) { metadata(folder, &path(METADATA))? } else { TRANSACTION };
         let part = |file: &str| -> Result<Part, SourceError> {
             let file = path(file);
             let sql = folder.text(&file)?;
             // Without a transaction, the option is part of what was applied.
-            let sum = (run != TRANSACTION).then(|| format!("-- run_in_transaction = false\n{sql}"));
+            let sum = (run != TRANSACTION).then(|| format!("{BARE}{sql}"));
             Ok(Part { file, sql, sum, run })
         };
         let (version, title) = name.split_once('_').unwrap_or((name, name));
@@ -49,24 +54,32 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     Ok(Layout { drafts, scheme: Scheme::Text, ignored })
 }
 
-/// How the files of a folder are run.
+/// How the files of a folder are run. Diesel takes a file without the key for `false`, and one that it
+/// cannot read for none at all: the latter is refused.
 fn metadata(folder: &Folder, path: &str) -> Result<Run, SourceError> {
     let text = folder.text(path)?;
-    let mut run = TRANSACTION;
-    for line in text.lines() {
-        let bare = line.split_once('#').map_or(line, |(bare, _)| bare).trim();
-        let Some((key, value)) = bare.split_once('=') else { continue };
-        if key.trim() != "run_in_transaction" {
-            continue;
-        }
-        run = match value.trim() {
-            "true" => TRANSACTION,
-            "false" => Run::Query,
-            _ => {
-                let at = line_of(&text, |other| other == line).unwrap_or(1);
-                return Err(SourceError::line(path, at, "run_in_transaction is neither true nor false"));
-            }
+    let mut found = None;
+    for (at, line) in text.lines().enumerate() {
+        let refuse = |problem: &str| {
+            let message = format!(
+                "{problem}, so Diesel ignores the whole file and does not say so: write run_in_transaction = true or false"
+            );
+            Err(SourceError::line(path, u32::try_from(at + 1).unwrap_or(u32::MAX), message))
         };
+        let bare = line.split_once('#').map_or(line, |(bare, _)| bare).trim();
+        // The keys below are those of a table.
+        if bare.starts_with('[') {
+            break;
+        }
+        match bare.split_once('=').map(|(key, value)| (key.trim().trim_matches('"'), value.trim())) {
+            None if bare.is_empty() => {}
+            None => return refuse("this line is no option"),
+            Some((KEY, _)) if found.is_some() => return refuse("this option is here twice"),
+            Some((KEY, "true")) => found = Some(TRANSACTION),
+            Some((KEY, "false")) => found = Some(Run::Query),
+            Some((KEY, _)) => return refuse("run_in_transaction is neither true nor false"),
+            Some(_) => {}
+        }
     }
-    Ok(run)
+    Ok(found.unwrap_or(Run::Query))
 }

@@ -14,6 +14,8 @@ use crate::migrate::source::{LAST, REPEATABLE, SourceError};
 const CALLBACKS: [&str; 5] = ["before", "after", "beforeEach", "afterEach", "createSchema"];
 /// What the name of a file with options has behind that of the migration.
 const CONF: &str = ".conf";
+/// What the checksum of a file without a transaction begins with.
+pub const BARE: &str = "-- executeInTransaction=false\n";
 
 /// Reads it.
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
@@ -186,7 +188,7 @@ fn conf(folder: &Folder, path: &str, sql: &str) -> Result<Conf, SourceError> {
         }
     }
     if conf.run == NO_TRANSACTION {
-        conf.sum = Some(format!("-- executeInTransaction=false\n{sql}"));
+        conf.sum = Some(format!("{BARE}{sql}"));
     }
     Ok(conf)
 }

@@ -1,7 +1,7 @@
 //! goose: `<number>_<name>.sql` with `-- +goose Up` and `-- +goose Down`.
 
 use super::folder::{Folder, is_sql, leading_digits, strip_ending};
-use super::marks::{Side, split, words};
+use super::marks::{Side, line_of, split};
 use super::{Draft, Kind, Layout, NO_TRANSACTION, Scheme, TRANSACTION};
 use crate::migrate::source::SourceError;
 
@@ -30,15 +30,19 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             return Err(SourceError::file(file, message));
         };
         let text = folder.text(file)?;
-        let sides = split(file, &text, |line| match words(line)[..] {
-            ["+goose", side] if side.eq_ignore_ascii_case("up") => Some(Side::Up),
-            ["+goose", side] if side.eq_ignore_ascii_case("down") => Some(Side::Down),
+        if let Some(line) = line_of(&text, |line| is_annotation(line) && option(line).is_none()) {
+            let message = "goose does not know this annotation, and refuses the file: correct or remove it";
+            return Err(SourceError::line(file, line, message));
+        }
+        let sides = split(file, &text, |line| match option(line) {
+            Some("UP") => Some(Side::Up),
+            Some("DOWN") => Some(Side::Down),
             _ => None,
         })?;
         if sides.up_line.is_none() {
             return Err(SourceError::file(file, "it has no line '-- +goose Up': put it above the statements"));
         }
-        let bare = text.lines().any(|line| is_option(line, &["NO", "TRANSACTION"]));
+        let bare = text.lines().any(|line| option(line) == Some("NO TRANSACTION"));
         let run = if bare { NO_TRANSACTION } else { TRANSACTION };
         let doubt = substituted(file, &text);
         let (up, down) = sides.parts(file, (run, run));
@@ -47,15 +51,21 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     Ok(Layout { drafts, scheme: Scheme::Number, ignored })
 }
 
-fn is_option(line: &str, option: &[&str]) -> bool {
-    let line = line.trim();
-    if !line.starts_with("--") {
-        return false;
+/// What goose knows, whatever case it is written in.
+const OPTIONS: [&str; 7] =
+    ["UP", "DOWN", "STATEMENTBEGIN", "STATEMENTEND", "NO TRANSACTION", "ENVSUB ON", "ENVSUB OFF"];
+
+fn is_annotation(line: &str) -> bool {
+    line.trim_start().starts_with("--") && line.contains(MARK.trim_end())
+}
+
+/// The annotation of a line: all of it but the first `+goose`, without any `--`, also at its end.
+fn option(line: &str) -> Option<&'static str> {
+    if !is_annotation(line) {
+        return None;
     }
-    let words = words(line);
-    words.first() == Some(&"+goose")
-        && words.len() == option.len() + 1
-        && words[1..].iter().zip(option).all(|(word, option)| word.eq_ignore_ascii_case(option))
+    let written = line.replace("--", "").replacen(MARK.trim_end(), "", 1);
+    OPTIONS.into_iter().find(|option| option.eq_ignore_ascii_case(written.trim()))
 }
 
 /// With `ENVSUB ON`, goose replaces variables by values of its environment, and also `$$` by `$`.
@@ -65,10 +75,10 @@ fn substituted(file: &str, text: &str) -> Option<SourceError> {
     }
     let mut on = false;
     let line = line_of_state(text, |line| {
-        if is_option(line, &["ENVSUB", "ON"]) {
-            on = true;
-        } else if is_option(line, &["ENVSUB", "OFF"]) {
-            on = false;
+        match option(line) {
+            Some("ENVSUB ON") => on = true,
+            Some("ENVSUB OFF") => on = false,
+            _ => {}
         }
         on && line.contains('$')
     })?;

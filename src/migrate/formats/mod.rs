@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use super::source::{Kind, MigrationSet, Mode, SourceError};
 use super::version::{Scheme, Version};
 use crate::api::MigrationFormat;
-use folder::Folder;
+use folder::{Folder, is_sql};
 
 /// A migration as a layout describes it.
 struct Draft {
@@ -73,10 +73,15 @@ enum Run {
     Query,
     /// In a transaction, unless its statements are such that cannot be in one.
     Statements,
+    /// In a transaction, which a statement that cannot be in one ends; another one follows it.
+    Split,
 }
 
 const TRANSACTION: Run = Run::As(Mode::Transaction);
 const NO_TRANSACTION: Run = Run::As(Mode::NoTransaction { idempotent: false });
+
+/// What the checksum of a text begins with, by an option in a file beside it: none, Diesel's or Flyway's.
+pub const BESIDE: [&str; 3] = ["", diesel::BARE, flyway::BARE];
 
 /// The migrations of a folder.
 struct Layout {
@@ -99,6 +104,7 @@ pub fn read(files: BTreeMap<String, Vec<u8>>, format: MigrationFormat) -> Result
 }
 
 fn read_as(folder: &Folder, format: MigrationFormat) -> Result<MigrationSet, SourceError> {
+    exact_endings(folder, format)?;
     let layout = match format {
         MigrationFormat::Auto | MigrationFormat::Servicedb => own::read(folder),
         MigrationFormat::Diesel => diesel::read(folder),
@@ -116,6 +122,29 @@ fn read_as(folder: &Folder, format: MigrationFormat) -> Result<MigrationSet, Sou
         MigrationFormat::Atlas => atlas::read(folder),
     }?;
     build::set(format, layout)
+}
+
+/// Refuses a file of SQL by another name, such as `2_b.SQL`, which a tool leaves out.
+fn exact_endings(folder: &Folder, format: MigrationFormat) -> Result<(), SourceError> {
+    let (by_ending, below) = match format {
+        MigrationFormat::Goose
+        | MigrationFormat::Dbmate
+        | MigrationFormat::SqlMigrate
+        | MigrationFormat::Tern
+        | MigrationFormat::Sqlx
+        | MigrationFormat::Supabase
+        | MigrationFormat::Atlas => (true, false),
+        MigrationFormat::Refinery => (true, true),
+        _ => (false, false),
+    };
+    let is_left_out = |file: &&str| is_sql(file) && !file.ends_with(".sql") && (below || !file.contains('/'));
+    match folder.names().find(is_left_out).filter(|_| by_ending) {
+        Some(file) => {
+            let message = format!("{} leaves this file out: let its name end with .sql", format.name());
+            Err(SourceError::file(file, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The place of a version among those of a tool, by its name in the spec. The version of a team's own

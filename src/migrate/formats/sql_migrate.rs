@@ -2,7 +2,7 @@
 //! come first, in the order of the numbers, then the others by name.
 
 use super::folder::{Folder, leading_digits};
-use super::marks::{Side, split, words};
+use super::marks::{Side, line_of, split, words};
 use super::{Draft, Kind, Layout, NO_TRANSACTION, Run, Scheme, TRANSACTION, Version};
 use crate::api::SchemaVersion;
 use crate::migrate::source::SourceError;
@@ -24,6 +24,11 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             continue;
         };
         let text = folder.text(file)?;
+        if let Some(line) = line_of(&text, |line| is_command(line) && !is_known(line)) {
+            let message = "sql-migrate does not know this command and does not say so: it would run the lines below with \
+                           those above. It knows Up and Down (also with notransaction), StatementBegin and StatementEnd";
+            return Err(SourceError::line(file, line, message));
+        }
         let sides = split(file, &text, side)?;
         if sides.up_line.is_none() {
             return Err(SourceError::file(file, "it has no line '-- +migrate Up': put it above the statements"));
@@ -44,6 +49,22 @@ pub fn place(stem: &str) -> String {
     format!("{number}{stem}{ENDING}")
 }
 
+fn is_command(line: &str) -> bool {
+    line.trim_start().starts_with("--") && line.contains(MARK.trim_end())
+}
+
+/// Whether the tool knows a command, as it is written. Other words behind it mean nothing.
+fn is_known(line: &str) -> bool {
+    let known = line.strip_prefix("-- ").is_some_and(|rest| rest.starts_with(MARK));
+    let is_option = |word: &&&str| word.eq_ignore_ascii_case(BARE);
+    known
+        && match words(line)[1..] {
+            ["Up" | "Down", ref rest @ ..] => rest.iter().filter(is_option).all(|word| *word == BARE),
+            ["StatementBegin" | "StatementEnd", ..] => true,
+            _ => false,
+        }
+}
+
 fn side(line: &str) -> Option<Side> {
     match words(line)[..] {
         ["+migrate", "Up", ..] => Some(Side::Up),
@@ -53,6 +74,6 @@ fn side(line: &str) -> Option<Side> {
 }
 
 fn run(text: &str, wanted: Side) -> Run {
-    let bare = |line: &str| side(line.trim()) == Some(wanted) && words(line.trim()).get(2) == Some(&BARE);
+    let bare = |line: &str| side(line.trim()) == Some(wanted) && words(line.trim()).contains(&BARE);
     if text.contains(BARE) && text.lines().any(bare) { NO_TRANSACTION } else { TRANSACTION }
 }

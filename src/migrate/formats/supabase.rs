@@ -16,7 +16,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             ignored.push(file.to_owned());
             continue;
         };
-        let part = Part { file: file.to_owned(), sql: folder.text(file)?, sum: None, run: Run::Query };
+        let part = Part { file: file.to_owned(), sql: folder.text(file)?, sum: None, run: Run::Split };
         drafts.push(Draft::up_only(version, name.to_owned(), part));
     }
     Ok(Layout { drafts, scheme: Scheme::Text, ignored })

@@ -28,6 +28,11 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
                            know; Servicedb has no such values: write what was meant";
             SourceError::line(file, line, message)
         });
+        if let Some(line) = line_of(&text, |line| is_like_the_mark(line) && !line.contains(MARK)) {
+            let message =
+                format!("this is not tern's mark, so tern would run the lines below, too: write it as '{MARK}'");
+            return Err(SourceError::line(file, line, message));
+        }
         let (up, down) = halves(&text);
         let part = |sql, sum| Part { file: file.to_owned(), sql, sum, run };
         let (up, down) = (part(up, None), down.map(|sql| part(sql, None)));
@@ -45,6 +50,14 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         }
     }
     Ok(Layout { drafts, scheme: Scheme::Number, ignored })
+}
+
+fn is_like_the_mark(line: &str) -> bool {
+    let is_comment = line.trim_start().starts_with("--");
+    is_comment && {
+        let line = line.to_ascii_lowercase();
+        line.contains("create above") && line.contains("drop below")
+    }
 }
 
 /// What applies a migration, and what reverts it; lines keep their numbers.

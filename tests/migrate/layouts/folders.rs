@@ -3,6 +3,10 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
 /// Files by path.
 pub type Files = Vec<(String, String)>;
 
@@ -45,12 +49,15 @@ fn down(n: usize) -> String {
     }
 }
 
-/// Folders with dashes, with `-0000` behind, without both, and with spaces in the name.
+/// What `diesel setup` has made; folders with dashes, with `-0000` behind, without both, and with spaces
+/// in the name; options that say something, and some that say nothing.
 pub fn diesel() -> Files {
+    let setup = include_str!("generated/diesel_setup.sql");
     let mut files = vec![
-        ("00000000000000_diesel_initial_setup/up.sql".to_owned(), ran("00000000000000")),
+        ("00000000000000_diesel_initial_setup/up.sql".to_owned(), format!("{setup}\n{}", ran("00000000000000"))),
         ("00000000000000_diesel_initial_setup/down.sql".to_owned(), "SELECT 1;\n".to_owned()),
-        (".keep".to_owned(), String::new()),
+        (".diesel_lock".to_owned(), String::new()),
+        ("README.md".to_owned(), "# no migration\n".to_owned()),
     ];
     for n in 1..COUNT {
         let folder = match n % 3 {
@@ -60,6 +67,8 @@ pub fn diesel() -> Files {
         };
         let (text, metadata) = match n {
             INDEX => (CONCURRENTLY.to_owned(), Some("run_in_transaction = false\n")),
+            // Without the option, there is no transaction either.
+            8 => (CONCURRENTLY.replace("t1_name", "t1_more"), Some("# run_in_transaction = true\n")),
             FUNCTION => (format!("{}{}", function(), ran(&folder)), Some("run_in_transaction = true\n")),
             _ => (up(n, &folder), None),
         };
@@ -246,6 +255,59 @@ pub fn prisma() -> Files {
         files.push((format!("{folder}/migration.sql"), text));
     }
     files
+}
+
+/// Versions of different lengths, and an index between other statements.
+pub fn supabase() -> Files {
+    let mut files = vec![("README.md".to_owned(), "# no migration\n".to_owned())];
+    for n in 1..=COUNT {
+        let file = if n % 4 == 0 { format!("{n}_t {n}.sql") } else { format!("201901{n:02}120000_t{n}.sql") };
+        let text = match n {
+            INDEX => format!("CREATE TABLE t{n} (id int);\n{CONCURRENTLY}{}", ran(&file)),
+            FUNCTION => format!("{}{}", function(), ran(&file)),
+            5 => format!("BEGIN;\n{}COMMIT;\n", up(n, &file)),
+            _ => up(n, &file),
+        };
+        files.push((file, text));
+    }
+    files
+}
+
+/// The second file is a checkpoint, in place of the first; further ones have other delimiters.
+pub fn atlas() -> Files {
+    let mut files = Files::new();
+    for n in 1..=COUNT {
+        let file = format!("201901{n:02}120000_t{n}.sql");
+        let text = match n {
+            INDEX => format!("-- atlas:txmode none\n\n{CONCURRENTLY}{}", ran(&file)),
+            FUNCTION => format!("{}{}", function(), ran(&file)),
+            5 => format!("-- atlas:delimiter \\n\\n\\n\n{}", up(n, &file).replace(");\nINSERT", ")\n\n\nINSERT")),
+            6 => format!("-- atlas:delimiter -- end\n{}", up(n, &file).replace(";\nINSERT", "\n-- end\nINSERT")),
+            _ => up(n, &file),
+        };
+        files.push((file, text));
+        if n == 1 {
+            let file = "20190101130000_all.sql".to_owned();
+            let text = format!("-- atlas:checkpoint\n\n{}", up(1, &file));
+            files.push((file, text));
+        }
+    }
+    files.push(atlas_sum(&files));
+    files.push(("README.md".to_owned(), "# no migration\n".to_owned()));
+    files
+}
+
+/// The file with the sums of files that are in the order of their names.
+pub fn atlas_sum(files: &Files) -> (String, String) {
+    let (mut hasher, mut total) = (Sha256::new(), Sha256::new());
+    let mut sums = String::new();
+    for (file, text) in files {
+        hasher.update(format!("{file}{text}"));
+        let sum = STANDARD.encode(hasher.clone().finalize());
+        total.update(format!("{file}{sum}"));
+        let _ = writeln!(sums, "{file} h1:{sum}");
+    }
+    ("atlas.sum".to_owned(), format!("h1:{}\n{sums}", STANDARD.encode(total.finalize())))
 }
 
 /// The journal's order is not that of the names.

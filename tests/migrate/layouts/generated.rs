@@ -27,6 +27,8 @@ struct Generator {
     /// Behind these lines, or at the end of a file without them, belong the statements of either direction.
     up: &'static str,
     down: &'static str,
+    /// The arguments of a last call, once the files have their statements.
+    end: &'static [&'static str],
 }
 
 macro_rules! recorded {
@@ -67,6 +69,7 @@ const GENERATORS: &[Generator] = &[
         ways: &[&["-dir", "FOLDER", "-s", "create", "NAME", "sql"], &["-dir", "FOLDER", "create", "NAME", "sql"]],
         up: "SELECT 'up SQL query';\n",
         down: "SELECT 'down SQL query';\n",
+        end: &[],
     },
     Generator {
         tool: "golang_migrate",
@@ -80,6 +83,7 @@ const GENERATORS: &[Generator] = &[
         ],
         up: "",
         down: "",
+        end: &[],
     },
     Generator {
         tool: "dbmate",
@@ -89,6 +93,7 @@ const GENERATORS: &[Generator] = &[
         ways: &[&["--migrations-dir", "FOLDER", "new", "NAME"]],
         up: "-- migrate:up\n",
         down: "-- migrate:down\n",
+        end: &[],
     },
     Generator {
         tool: "sql_migrate",
@@ -98,6 +103,7 @@ const GENERATORS: &[Generator] = &[
         ways: &[&["new", "-config", "FOLDER/../dbconfig.yml", "NAME"]],
         up: "-- +migrate Up\n",
         down: "-- +migrate Down\n",
+        end: &[],
     },
     Generator {
         tool: "tern",
@@ -107,6 +113,7 @@ const GENERATORS: &[Generator] = &[
         ways: &[&["new", "--migrations", "FOLDER", "NAME"]],
         up: "-- Write your migrate up statements here\n",
         down: "-- Then delete the separator line above.\n",
+        end: &[],
     },
     Generator {
         tool: "sqlx",
@@ -119,6 +126,7 @@ const GENERATORS: &[Generator] = &[
         ],
         up: "",
         down: "",
+        end: &[],
     },
     Generator {
         tool: "sqlx",
@@ -131,6 +139,40 @@ const GENERATORS: &[Generator] = &[
         ],
         up: "",
         down: "",
+        end: &[],
+    },
+    Generator {
+        tool: "diesel",
+        name: "diesel",
+        recorded: recorded!("diesel"),
+        program: "bin/diesel",
+        ways: &[
+            &["migration", "generate", "NAME", "--migration-dir", "FOLDER"],
+            &["migration", "generate", "NAME", "--no-down", "--migration-dir", "FOLDER"],
+        ],
+        up: "",
+        down: "",
+        end: &[],
+    },
+    Generator {
+        tool: "supabase",
+        name: "supabase",
+        recorded: recorded!("supabase"),
+        program: "node/node_modules/.bin/supabase",
+        ways: &[&["migration", "new", "NAME", "--workdir", "FOLDER/.."]],
+        up: "",
+        down: "",
+        end: &[],
+    },
+    Generator {
+        tool: "atlas",
+        name: "atlas",
+        recorded: recorded!("atlas"),
+        program: "bin/atlas",
+        ways: &[&["migrate", "new", "NAME", "--dir", "file://FOLDER"]],
+        up: "",
+        down: "",
+        end: &["migrate", "hash", "--dir", "file://FOLDER"],
     },
     Generator {
         tool: "drizzle",
@@ -147,6 +189,7 @@ const GENERATORS: &[Generator] = &[
         ],
         up: "",
         down: "",
+        end: &[],
     },
 ];
 
@@ -185,7 +228,8 @@ impl Generator {
         std::fs::write(root.join("dbconfig.yml"), config).expect("a file");
         std::fs::write(root.join("schema.ts"), "").expect("a file");
         let _ = std::os::unix::fs::symlink(tools.join("node/node_modules"), root.join("node_modules"));
-        let mut made: Vec<String> = Vec::new();
+        tools::place_for_supabase(root, folder);
+        let mut made: Vec<(String, usize)> = Vec::new();
         for n in 1..=COUNT {
             let way = self.ways[(n - 1) * self.ways.len() / COUNT];
             let name = format!("table_{n}");
@@ -194,20 +238,25 @@ impl Generator {
             let output = command.args(arguments).current_dir(root).output().expect(self.name);
             assert!(output.status.success(), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
             for file in walk(folder) {
-                if made.contains(&file) {
-                    continue;
+                if made.iter().all(|(made, _)| *made != file) {
+                    made.push((file, n));
                 }
-                let path = folder.join(&file);
-                if file.ends_with("sql") {
-                    let written = std::fs::read_to_string(&path).expect("text");
-                    std::fs::write(&path, self.fill(&file, &written, n)).expect("a file");
-                }
-                made.push(file);
             }
             // Most names have seconds.
             std::thread::sleep(Duration::from_millis(1050));
         }
-        let text = |file: String| {
+        // Some tools refuse to make another file beside one that was changed.
+        for (file, n) in made.iter().filter(|(file, _)| file.ends_with("sql")) {
+            let path = folder.join(file);
+            let written = std::fs::read_to_string(&path).expect("text");
+            std::fs::write(&path, self.fill(file, &written, *n)).expect("a file");
+        }
+        if !self.end.is_empty() {
+            let arguments = self.end.iter().map(|argument| argument.replace("FOLDER", path));
+            let output = Command::new(tools.join(self.program)).args(arguments).output().expect(self.name);
+            assert!(output.status.success(), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        }
+        let text = |(file, _): (String, usize)| {
             let text = std::fs::read_to_string(folder.join(&file)).expect("text");
             (file, text)
         };
@@ -260,8 +309,9 @@ async fn folders_of_the_tools_generators_are_taken_as_they_are() {
         let (name, format) = (generator.name, generator.case().format);
         let files = recorded(generator.recorded);
         let set = generator.set(&files, MigrationFormat::Auto);
-        // Names with both directions are Servicedb's own, too.
-        assert!(set.format == format || set.format == MigrationFormat::Servicedb, "{name}: {:?}", set.format);
+        // Names with both directions are Servicedb's own, too, and plain ones are sqlx's.
+        let same = [format, MigrationFormat::Servicedb, MigrationFormat::Sqlx];
+        assert!(same.contains(&set.format), "{name}: {:?}", set.format);
         let database = prepared(&format!("generated_{name}")).await;
         assert_eq!(run(&database, &set).await.1, None, "{name}");
         assert_eq!(query(&database.superuser().await, ORDER).await, in_the_order_made(), "{name}");

@@ -151,13 +151,22 @@ async fn a_checkpoint_of_atlas_stands_for_all_before_it() {
     take(&fresh, MigrationFormat::Atlas, &files).await.expect("from the checkpoint on");
     assert_eq!(query(&fresh.superuser().await, recorded).await, ["3", "4"]);
     let table = "CREATE SCHEMA atlas_schema_revisions; CREATE TABLE atlas_schema_revisions.atlas_schema_revisions
-                 (version text, applied int, total int);
-                 INSERT INTO atlas_schema_revisions.atlas_schema_revisions VALUES ('.atlas_cloud_identifier', 0, 0),
-                 ('3', 2, 2)";
+                 (version text, applied int, total int, type int);
+                 INSERT INTO atlas_schema_revisions.atlas_schema_revisions VALUES ('.atlas_cloud_identifier', 0, 0, 2),
+                 ('3', 2, 2, 2)";
     let taken = with_table("atlas_taken", table).await;
     assert_eq!(take(&taken, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
-    let grown = with_table("atlas_grown", &table.replace("('3', 2, 2)", "('1', 1, 1), ('2', 1, 1)")).await;
+    let grown = with_table("atlas_grown", &table.replace("('3', 2, 2, 2)", "('1', 1, 1, 2), ('2', 1, 1, 2)")).await;
     assert_eq!(take(&grown, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
+    let half = table.replace("('3', 2, 2, 2)", "('3', 1, 2, 2)");
+    let left = with_table("atlas_left", &half).await;
+    let failure = take(&left, MigrationFormat::Atlas, &files).await.expect_err("it has one of two statements");
+    assert!(failure.message.contains("has 3 as begun and not finished"), "{}", failure.message);
+    let resolved = with_table("atlas_resolved", &half.replace("1, 2, 2)", "1, 2, 6)")).await;
+    assert_eq!(take(&resolved, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
+    // With --baseline there is one row, for all up to its version.
+    let baseline = with_table("atlas_baseline", &table.replace("('3', 2, 2, 2)", "('2', 0, 0, 1)")).await;
+    assert_eq!(take(&baseline, MigrationFormat::Atlas, &files).await, Ok(vec!["4".to_owned()]));
 }
 
 /// A database's name, the tool, its table, the files, and the reason and a part of the message of the refusal.

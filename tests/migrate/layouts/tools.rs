@@ -11,8 +11,14 @@ use servicedb::migrate::drift::compare::differences;
 use servicedb::migrate::source::MigrationSet;
 
 use super::folders::Files;
-use super::{CASES, Case, ORDER, prepared};
+use super::{CASES, Case, ORDER, fresh, prepared};
 use crate::{Database, query, run, run_as};
+
+/// Prisma makes its table in an empty schema alone, and there is the one that the migrations write into.
+const PRISMAS_TABLE: &str = "CREATE TABLE _prisma_migrations (
+    id varchar(36) PRIMARY KEY NOT NULL, checksum varchar(64) NOT NULL, finished_at timestamptz,
+    migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,
+    started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count integer NOT NULL DEFAULT 0)";
 
 /// A program with its arguments; the first part of a table's name that is the tool's own.
 struct Tool {
@@ -36,6 +42,8 @@ fn tool(case: &Case, tools: &Path, folder: &Path, database: &Database) -> Tool {
         "flyway" => (Command::new("java"), "flyway_schema_history"),
         "refinery" => (of("bin/refinery"), "refinery_schema_history"),
         "prisma" => (of("node/node_modules/.bin/prisma"), "_prisma_migrations"),
+        "supabase" => (of("node/node_modules/.bin/supabase"), "supabase_migrations"),
+        "atlas" => (of("bin/atlas"), "atlas_schema_revisions"),
         _ => (Command::new("node"), "__drizzle_migrations"),
     };
     let folder_text = folder.to_str().expect("a path of text");
@@ -57,7 +65,7 @@ fn tool(case: &Case, tools: &Path, folder: &Path, database: &Database) -> Tool {
         "sqlx" => command.args(["migrate", "run", "--source", folder_text, "--database-url", &plain]),
         "flyway" => command
             .args(["-cp", &format!("{}/flyway/*", tools.display())])
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/tools/Migrate.java"))
+            .arg(source("dev/tools/Migrate.java"))
             .args([
                 &format!("jdbc:{plain}").replace("postgres://", "postgresql://").replace(&credentials(database), ""),
                 &format!("{}_migrator_a", database.name),
@@ -72,14 +80,43 @@ fn tool(case: &Case, tools: &Path, folder: &Path, database: &Database) -> Tool {
             let modules = folder.join("../node_modules");
             let _ = std::fs::remove_file(&modules);
             std::os::unix::fs::symlink(tools.join("node/node_modules"), modules).expect("a link");
-            command.args(["migrate", "deploy"]).env("DATABASE_URL", &plain).current_dir(folder.join(".."))
+            command
+                .args(["migrate", "deploy"])
+                .env("DATABASE_URL", &plain)
+                // Prisma downloads its engine, which is not possible everywhere; its package has the same.
+                .env("PRISMA_SCHEMA_ENGINE_BINARY", source("dev/tools/prisma-engine.cjs"))
+                .env("NODE_PATH", tools.join("node/node_modules"))
+                .env("CHECKPOINT_DISABLE", "1")
+                .current_dir(folder.join(".."))
+        }
+        "supabase" => {
+            let root = folder.join("..");
+            place_for_supabase(&root, folder);
+            command.args(["db", "push", "--yes", &format!("--remote={plain}"), "--workdir"]).arg(root)
+        }
+        "atlas" => {
+            // The table that the migrations write into is there.
+            let folder = format!("file://{folder_text}");
+            command.args(["migrate", "apply", "--allow-dirty", "--dir", &folder, "--url", &plain])
         }
         _ => command
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/tools/drizzle.cjs"))
+            .arg(source("dev/tools/drizzle.cjs"))
             .args([&plain, folder_text])
             .env("NODE_PATH", tools.join("node/node_modules")),
     };
     Tool { command, table }
+}
+
+/// A file of this repository.
+fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Lets the folder be where Supabase looks for it below its working directory.
+pub fn place_for_supabase(root: &Path, folder: &Path) {
+    let parent = root.join("supabase");
+    std::fs::create_dir_all(&parent).expect("a folder");
+    std::os::unix::fs::symlink(folder, parent.join("migrations")).expect("a link");
 }
 
 fn credentials(database: &Database) -> String {
@@ -99,6 +136,8 @@ fn is_there(case: &Case, tools: &Path) -> bool {
         "flyway" => "flyway",
         "refinery" => "bin/refinery",
         "prisma" => "node/node_modules/.bin/prisma",
+        "supabase" => "node/node_modules/.bin/supabase",
+        "atlas" => "bin/atlas",
         _ => "node/node_modules/drizzle-orm",
     };
     tools.join(path).exists()
@@ -163,6 +202,10 @@ pub async fn compare(folder: &Folder<'_>, tools: &Path) -> Result<Vec<String>, S
         theirs.name, theirs.name
     );
     admin.client.batch_execute(&role).await.expect("the role");
+    if case.name == "prisma" {
+        let table = format!("SET ROLE {owner}; {PRISMAS_TABLE}; RESET ROLE");
+        admin.client.batch_execute(&table).await.expect("the table");
+    }
     let root = std::env::temp_dir().join(format!("servicedb-tools-{name}-{}", std::process::id()));
     let folder = root.join("migrations");
     for (path, text) in files.iter() {
@@ -206,7 +249,7 @@ pub async fn compare(folder: &Folder<'_>, tools: &Path) -> Result<Vec<String>, S
     let policy = Policy { baseline_from_tool: true, ..Policy::default() };
     let (done, failure) = run_as(&theirs, set, &policy).await;
     let rows = query(&admin, "SELECT count(*) FROM servicedb.migrations WHERE status = 'completed'").await;
-    if (done.applied, &failure, rows) != (0, &None, vec![set.migrations.len().to_string()]) {
+    if (done.applied, &failure, rows) != (0, &None, vec![fresh(set).to_string()]) {
         return Err(format!("taken over: {} applied, {failure:?}", done.applied));
     }
     Ok(order)

@@ -206,3 +206,17 @@ async fn a_placeholder_is_refused_only_while_it_is_pending() {
     database.superuser().await.client.batch_execute(&record).await.expect("a row");
     assert_eq!(run(&database, &read(&files)).await, (0, None));
 }
+
+#[tokio::test]
+async fn other_options_of_an_applied_file_are_named() {
+    let database = database("options").await;
+    let file = ("2019-01-01-000000_a/up.sql", "BEGIN;\nCREATE TABLE a ();\nCOMMIT;\n");
+    let with = |options| read(&[file, ("2019-01-01-000000_a/metadata.toml", options)]);
+    assert_eq!(run(&database, &with("run_in_transaction = true")).await, (1, None));
+    let failure = run(&database, &with("run_in_transaction = false")).await.1.expect("another option");
+    assert_eq!(failure.reason, reason::CHECKSUM_MISMATCH);
+    assert!(failure.message.contains("the options in the file beside it (metadata.toml"), "{}", failure.message);
+    let edited = [(file.0, "CREATE TABLE b ();"), ("2019-01-01-000000_a/metadata.toml", "run_in_transaction = false")];
+    let failure = run(&database, &read(&edited)).await.1.expect("edited");
+    assert!(failure.message.contains("its file was edited"), "{}", failure.message);
+}

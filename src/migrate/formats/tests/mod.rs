@@ -1,5 +1,8 @@
 //! What each layout reads, and what it refuses.
 
+mod odd;
+mod options;
+
 use super::*;
 use crate::migrate::source;
 
@@ -322,6 +325,8 @@ fn atlas_compares_its_sums() {
     refused(&list, "atlas.sum:3: the sum of 2_b.sql is another one");
     found(&[list[0], ("2_b.sql", "SELECT 2;\n"), list[2]], MigrationFormat::Atlas, &["1", "2"]);
     refused(&[list[0], list[2]], "atlas.sum:3: it names 2_b.sql, and there is no such file");
+    let other = sum.replacen("h1:", "h1:A", 1);
+    refused(&[list[0], ("2_b.sql", "SELECT 2;\n"), ("atlas.sum", &other)], "atlas.sum:1: the sum of all the others");
     let bare = source::read(files(&list[..2]), MigrationFormat::Atlas).expect("without sums");
     assert_eq!((bare.migrations[0].mode, bare.migrations[1].mode), (Mode::Transaction, BARE));
 }
@@ -337,6 +342,16 @@ fn atlas_has_options_at_the_start_of_a_file() {
     assert_eq!(comment.migrations[0].kind, Kind::Versioned);
 
     let text = "-- atlas:delimiter \\n\\n\\n\nSELECT 1\n\n\nSELECT 2\n";
+    let loosely = read(&[("1_a.sql", "# by hand\n--atlas:txmode none\n\nVACUUM;\n")]).expect("valid");
+    assert_eq!(loosely.migrations[0].mode, BARE);
+    for (options, line) in [("-- atlas:txmode all", 1), ("-- atlas:txmode none\n-- atlas:txmode file", 2)] {
+        let error = read(&[("1_a.sql", &format!("{options}\n\nVACUUM;\n"))]).expect_err(options);
+        assert_eq!(error.line, Some(line), "{error}");
+    }
+    let checks = "-- atlas:txtar\n\n-- checks.sql --\nSELECT false;\n-- migration.sql --\nDROP TABLE a;\n";
+    let doubt = read(&[("1_a.sql", checks)]).expect("it may be applied").migrations.remove(0).doubt;
+    assert!(doubt.expect("pending, it is refused").message.contains("checks of Atlas"));
+
     let divided = read(&[("1_a.sql", text)]).expect("valid");
     assert_eq!(divided.migrations[0].up.sql, "-- atlas:delimiter \\n\\n\\n\nSELECT 1;\n\n\nSELECT 2\n");
     let with_end =
@@ -347,8 +362,7 @@ fn atlas_has_options_at_the_start_of_a_file() {
 
     // The sums of later files have the name of one that they leave out.
     let out = "-- atlas:sum ignore\nSELECT 2;\n";
-    let sum = atlas::tests::sum(&[("1_a.sql", "SELECT 1;\n"), ("2_b.sql", ""), ("3_c.sql", "SELECT 3;\n")]);
-    let sum: String = sum.lines().filter(|line| !line.starts_with("2_b")).map(|line| format!("{line}\n")).collect();
+    let sum = atlas::tests::sum(&[("1_a.sql", "SELECT 1;\n"), ("2_b.sql", out), ("3_c.sql", "SELECT 3;\n")]);
     let list = [("1_a.sql", "SELECT 1;\n"), ("2_b.sql", out), ("3_c.sql", "SELECT 3;\n"), ("atlas.sum", sum.as_str())];
     found(&list, MigrationFormat::Atlas, &["1", "2", "3"]);
 }
