@@ -202,8 +202,8 @@ pub enum Command {
         /// The ServiceDatabase.
         name: String,
     },
-    /// Put the database back to an earlier state, in place. Everything that was committed after it is left; the
-    /// store keeps it. Instances are unavailable for seconds, at the end.
+    /// Put the database back to an earlier state, in place. What was committed after it is no longer in the database;
+    /// the store keeps it. Instances are unavailable for seconds, at the end.
     Restore {
         /// The ServiceDatabase.
         name: String,
@@ -251,7 +251,7 @@ pub enum Command {
         /// The pod of an instance; default: the primary's.
         #[arg(long)]
         pod: Option<String>,
-        /// Begin the statistics anew, as the superuser.
+        /// Reset the statistics, as the superuser.
         #[arg(long)]
         reset: bool,
     },
@@ -268,7 +268,7 @@ pub enum Command {
     Top {
         /// The ServiceDatabase; default: all of the namespace, from their status.
         name: Option<String>,
-        /// Once, as where the output is no terminal.
+        /// Print once and exit, as if the output were no terminal.
         #[arg(long)]
         once: bool,
     },

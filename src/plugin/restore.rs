@@ -62,10 +62,13 @@ fn consequences(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: 
         None if target.immediate => "everything that was committed after the newest backup".to_owned(),
         None => "everything that was committed after that state".to_owned(),
     };
-    let from = backup.recoverable_from.as_ref().map(|from| format!(", which has it from {} on", from.0));
+    let from = backup
+        .recoverable_from
+        .as_ref()
+        .map(|from| format!(", from which the database can be restored from {} on", from.0));
     format!(
-        "{name} will be put back: {left} is left, and whatever is written until the restore has ended. It stays in the \
-         store {}{}. At the end the database is unavailable for some seconds.",
+        "{name} will be put back: {left} will not be in it, nor whatever is written until the restore has ended. Both \
+         stay in the store {}{}. At the end the database is unavailable for some seconds.",
         backup.store,
         from.unwrap_or_default()
     )
@@ -85,7 +88,10 @@ mod tests {
         let target = RestoreTarget { time: Some("2026-11-29T12:30:00+01:00".into()), ..RestoreTarget::default() };
         let said = consequences("chat", &target, &backup, now);
         assert!(said.contains("committed after 2026-11-29T11:30:00Z (30 minutes)"), "{said}");
-        assert!(said.contains("the store main, which has it from 2026-11-28T00:00:00Z on"), "{said}");
+        assert!(
+            said.contains("the store main, from which the database can be restored from 2026-11-28T00:00:00Z on"),
+            "{said}"
+        );
         assert!(time("2026-11-29 10:15").is_err());
         assert!(time("2026-11-29T10:15:00+01:00").is_ok());
     }

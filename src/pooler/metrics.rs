@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -14,6 +14,7 @@ use super::probes::State;
 
 type Labels = Vec<(&'static str, String)>;
 type Numbers = Family<Labels, Gauge>;
+type Totals = Family<Labels, Counter>;
 type Seconds = Family<Labels, Gauge<f64, AtomicU64>>;
 
 /// The text of the metrics.
@@ -58,11 +59,11 @@ fn registry(pools: &[Row], totals: &[Row], state: &State) -> Registry {
         Unit::Seconds,
         waits,
     );
-    let (queries, transactions) = (Numbers::default(), Numbers::default());
+    let (queries, transactions) = (Totals::default(), Totals::default());
     for row in totals.iter().filter(|row| cell(row, "database") != "pgbouncer") {
         let labels = vec![("database", cell(row, "database"))];
-        queries.get_or_create(&labels).set(number(row, "total_query_count"));
-        transactions.get_or_create(&labels).set(number(row, "total_xact_count"));
+        queries.get_or_create(&labels).inc_by(number(row, "total_query_count").unsigned_abs());
+        transactions.get_or_create(&labels).inc_by(number(row, "total_xact_count").unsigned_abs());
     }
     registry.register("queries", "Queries since PgBouncer's start", queries);
     registry.register("transactions", "Transactions since PgBouncer's start", transactions);
@@ -109,7 +110,7 @@ mod tests {
         for line in [
             r#"servicedb_pooler_clients{database="chat_db",user="chat_a",state="waiting"} 2"#,
             r#"servicedb_pooler_longest_wait_seconds{database="chat_db",user="chat_a"} 1.5"#,
-            r#"servicedb_pooler_transactions{database="chat_db"} 8"#,
+            r#"servicedb_pooler_transactions_total{database="chat_db"} 8"#,
             "servicedb_pooler_holds_total 2",
             "servicedb_pooler_held_seconds_total 1.5",
         ] {

@@ -48,7 +48,7 @@ pub enum WorkError {
     #[error("{0}")]
     Refused(String),
     /// The time of the run is over, the run was withdrawn, or a client waits for it.
-    #[error("broken off, as {0}")]
+    #[error("cancelled, as {0}")]
     BrokenOff(&'static str),
 }
 

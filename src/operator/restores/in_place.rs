@@ -334,7 +334,7 @@ fn done(known: &Known<'_>, state: &mut State, branch: &Branch) {
     let what = state.status.as_ref().and_then(|status| status.run.message.clone()).unwrap_or_default();
     let what = what.strip_suffix(STOPPING).unwrap_or(&what);
     let message = format!(
-        "{what}; the way back: kubectl servicedb restore {} --to {} restores the state that was left",
+        "{what}; the way back: kubectl servicedb restore {} --to {} restores the state before the restore",
         known.name, branch.at
     );
     end(state, RequestState::Done, message);
