@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: a UUID of version 7 holds the millisecond in which it was made, so that ids from a program and from the database sort by time and PostgreSQL's uuid_extract_timestamp tells when a row came.
-# Python's uuid6 2025.0.1, PostgreSQL 18.6: its uuid7() takes the next millisecond for each id that comes within one, and has no counter, so that a bulk of a million ids made in seconds ends a quarter of an hour in the future, and what comes later from PostgreSQL, or from the program once it is restarted, sorts before it; uuid_utils 1.2.0 and PostgreSQL's uuidv7() stay at the time (its issue 198 has the drift, closed without a change).
+# Python's uuid6 2025.0.1, PostgreSQL 18.6: its uuid7() takes the next millisecond for each id that comes within one, and has no counter, so that a bulk of a million ids made in seconds ends a quarter of an hour in the future, and what comes later from PostgreSQL, or from the program once it is restarted, sorts before it; uuid_utils 1.2.0 and PostgreSQL's uuidv7() stay at the time (its issue 198, closed, has the drift).
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)
