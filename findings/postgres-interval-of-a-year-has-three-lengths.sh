@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: an interval of a year, which has no length of its own, is refused by a driver that is asked for a span of seconds, or all of them and PostgreSQL take the same number of days for it.
-# PostgreSQL 18.6, '1 year': pgx 5.13.0 reads it into a time.Duration as 360 days, psycopg 3.3.9 and asyncpg 0.32.0 read it as 365 days, extract(epoch) says 365.25, and it equals '360 days'; a subscription that is read and written back ends five days earlier after Go than after Python; pgx's and psycopg's documentation do not say so.
+# PostgreSQL 18.6, '1 year': pgx 5.13.0 reads it into a time.Duration as 360 days, psycopg 3.3.9 and asyncpg 0.32.0 read it as 365 days, extract(epoch) says 365.25, and it equals '360 days'; a subscription that is read and written back ends five days earlier after Go than after Python.
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)
