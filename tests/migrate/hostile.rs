@@ -250,7 +250,8 @@ async fn what_a_reader_or_an_owners_login_is_given_is_taken_back() {
     let admin = server().connect("postgres", "postgres").await;
     let left = "SELECT rolname FROM pg_authid WHERE rolname LIKE 'servicedb%' AND (rolpassword IS NOT NULL OR rolsuper)
                 UNION ALL SELECT r.rolname FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
-                WHERE r.rolname LIKE 'servicedb%' AND s.setconfig <> '{pgaudit.log=none}'";
+                WHERE r.rolname LIKE 'servicedb%'
+                      AND s.setconfig NOT IN ('{pgaudit.log=none}', '{temp_file_limit=256MB}')";
     assert_eq!(query(&admin, left).await, [""; 0]);
 }
 

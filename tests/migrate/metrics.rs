@@ -146,11 +146,11 @@ shop_role: {query: "SELECT set_config('role', 'queried_db_owner', false) AS l, 1
 shop_open: {query: "SELECT set_config('transaction_read_only', 'off', false) AS l, add_order() AS v", metrics: [l: {usage: LABEL}, v: {usage: GAUGE}]}
 shop_rows: {query: "SELECT i::text AS i, 1 AS v FROM generate_series(1, 201) i", metrics: [i: {usage: LABEL}, v: {usage: GAUGE}]}
 shop_same: {query: "SELECT 1 AS v FROM generate_series(1, 2)", metrics: [v: {usage: GAUGE}]}
-shop_long: {query: "SELECT repeat('x', 100000000) AS l, 1 AS v", metrics: [l: {usage: LABEL}, v: {usage: GAUGE}]}
-shop_slow: {query: "SELECT pg_sleep(60) IS NULL AS v", metrics: [v: {usage: GAUGE}]}
-shop_deaf: {query: "SELECT deaf() AS v", metrics: [v: {usage: GAUGE}]}
+shop_long: {query: "SELECT repeat('x', 5000000) AS l, 1 AS v", metrics: [l: {usage: LABEL}, v: {usage: GAUGE}]}
 shop_none: {query: "SELECT NULL::int AS v", metrics: [v: {usage: GAUGE}]}
 shop_zone: {query: "SELECT current_setting('transaction_read_only') AS l, 1 AS v", metrics: [l: {usage: LABEL}, v: {usage: GAUGE}]}
+shop_slow: {query: "SELECT pg_sleep(60) IS NULL AS v", metrics: [v: {usage: GAUGE}]}
+shop_deaf: {query: "SELECT deaf() AS v", metrics: [v: {usage: GAUGE}]}
 "#;
 
 const QUERIED: &str = "

@@ -4,10 +4,13 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::{Catalog, Column, Function, Table};
 
+/// The bodies that are the same for each database.
+const BODIES: &str = include_str!("bodies.json");
+
 /// The document.
 pub fn document(catalog: &Catalog) -> Value {
     let mut paths = Map::new();
-    let mut schemas = Map::new();
+    let mut schemas: Map<String, Value> = serde_json::from_str(BODIES).expect("the file is JSON");
     schemas.insert("Problem".into(), problem());
     for table in catalog.tables.values() {
         let name = exposed_name(catalog, table);
@@ -18,10 +21,10 @@ pub fn document(catalog: &Catalog) -> Value {
             paths.insert(format!("/{name}/{{id}}"), item(table, &name));
         }
         paths.insert(format!("/{name}/count"), count(&name));
-        paths.insert(format!("/{name}/query"), posted(&name, "Query by a JSON tree", &array_of(&name)));
+        paths.insert(format!("/{name}/query"), posted(&name, "Query by a JSON tree", "query", &array_of(&name)));
         paths.insert(
             format!("/{name}/aggregate"),
-            posted(&name, "Aggregate", &json!({"type": "array", "items": {"type": "object"}})),
+            posted(&name, "Aggregate", "aggregate", &json!({"type": "array", "items": {"type": "object"}})),
         );
     }
     for functions in catalog.functions.values() {
@@ -49,8 +52,7 @@ pub fn document(catalog: &Catalog) -> Value {
     for (path, method, summary, schema) in static_paths {
         let mut operation = operation(summary, &[], Some(&schema));
         if method == "post" {
-            operation["requestBody"] =
-                json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
+            operation["requestBody"] = body(path.trim_start_matches('/'));
         }
         if path.contains('{') {
             operation["parameters"] =
@@ -248,15 +250,20 @@ fn item(table: &Table, name: &str) -> Value {
 
 fn count(name: &str) -> Value {
     let answer = json!({"type": "object", "properties": {"count": {"type": "integer"}}});
-    let mut found = posted(name, "Count by a JSON tree", &answer);
+    let mut found = posted(name, "Count by a JSON tree", "query", &answer);
     found["get"] = operation("Count", &[name], Some(&answer));
     found
 }
 
-fn posted(name: &str, summary: &str, answer: &Value) -> Value {
+fn posted(name: &str, summary: &str, asked: &str, answer: &Value) -> Value {
     let mut post = operation(summary, &[name], Some(answer));
-    post["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
+    post["requestBody"] = body(asked);
     json!({"post": post})
+}
+
+/// One of the bodies that are the same for each database.
+fn body(name: &str) -> Value {
+    json!({"required": true, "content": {"application/json": {"schema": reference(&format!("body.{name}"))}}})
 }
 
 fn call(function: &Function) -> Value {

@@ -1,4 +1,4 @@
-//! Statements. Names come from the catalogue and are quoted; all values are parameters, as text, of
+//! Statements. Names come from the catalogue and are quoted; all values but a LIMIT are parameters, as text, of
 //! the type that the server infers. PostgreSQL makes the JSON: one value for each row.
 
 mod aggregate;

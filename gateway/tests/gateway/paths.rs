@@ -149,6 +149,21 @@ async fn schema_and_openapi() {
         assert!(document["paths"][path].is_object(), "{path}");
     }
     assert_eq!(document["components"]["schemas"]["notes.create"]["required"], json!(["body"]));
+    for (path, body) in [
+        ("/films/query", "query"),
+        ("/films/count", "query"),
+        ("/films/aggregate", "aggregate"),
+        ("/search", "search"),
+        ("/transaction", "transaction"),
+    ] {
+        let named = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(*named, format!("#/components/schemas/body.{body}"), "{path}");
+    }
+    // Each reference leads somewhere.
+    let text = document.to_string();
+    for named in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(named).is_some(), "{named}");
+    }
     assert_eq!(document["components"]["schemas"]["films"]["properties"]["title"]["maxLength"], 40);
     for (path, method) in [("/films/{id}", "patch"), ("/films/count", "get"), ("/films/count", "post")] {
         assert!(document["paths"][path][method].is_object(), "{method} {path}");

@@ -224,9 +224,12 @@ fn processor_times(gateway: &Gateway) -> [u64; 2] {
         |fields: &[String]| fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum::<u64>();
     let server = std::fs::read_to_string(Server::shared().folder().join("data/postmaster.pid")).expect("a file");
     let server = server.lines().next().expect("a process").to_owned();
+    // With what those had that have ended.
+    let own = fields(PathBuf::from(format!("/proc/{server}"))).expect("the server");
+    let ended = own[13..15].iter().map(|field| field.parse::<u64>().expect("a number")).sum::<u64>();
     let processes = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok).map(|entry| entry.path());
-    let of_server =
-        processes.filter_map(fields).filter(|fields| fields[1] == server).map(|fields| spent(&fields)).sum();
+    let running = processes.filter_map(fields).filter(|fields| fields[1] == server).map(|fields| spent(&fields));
+    let of_server = ended + running.sum::<u64>();
     [of_server, spent(&fields(gateway.process()).expect("the gateway"))]
 }
 
@@ -257,14 +260,11 @@ async fn memory_of_many(bench: &Bench) -> u64 {
     let connector = connector(&bench.authority());
     let request = read("/items/1".to_owned()).bytes(&bench.token);
     let address = bench.address();
-    let connected = (0..MANY).map(|_| async {
-        let mut stream = connect(&connector, &address).await;
-        for _ in 0..3 {
-            ask(&mut stream, &request, &mut Vec::new()).await;
-        }
-        stream
-    });
-    let streams = futures::future::join_all(connected).await;
+    let connected = (0..MANY).map(|_| connect(&connector, &address));
+    let mut streams = futures::future::join_all(connected).await;
+    for stream in &mut streams {
+        ask(stream, &request, &mut Vec::new()).await;
+    }
     let most = bench.gateway.memory();
     drop(streams);
     most
