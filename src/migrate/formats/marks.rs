@@ -82,6 +82,26 @@ impl Sides {
     }
 }
 
+/// The comments that have a word: their lines, from 1, and their texts.
+pub fn comments_with<'a>(text: &'a str, word: &str) -> Vec<(u32, &'a str)> {
+    let mut found: Vec<(u32, &str)> = Vec::new();
+    let (mut line, mut counted) = (1, 0);
+    for (at, _) in text.match_indices(word) {
+        // Another one in the same line.
+        if at < counted {
+            continue;
+        }
+        let start = text[..at].rfind('\n').map_or(0, |before| before + 1);
+        let end = text[at..].find('\n').map_or(text.len(), |behind| at + behind);
+        line += u32::try_from(text[counted..start].matches('\n').count()).unwrap_or(u32::MAX);
+        counted = end;
+        if text[start..end].trim_start().starts_with("--") {
+            found.push((line, &text[start..end]));
+        }
+    }
+    found
+}
+
 /// The words of a mark: what follows `--`.
 pub fn words(line: &str) -> Vec<&str> {
     line.strip_prefix("--").unwrap_or_default().split_whitespace().collect()
