@@ -10,6 +10,9 @@ use crate::migrate::source::SourceError;
 /// What makes a file one of dbmate.
 pub const MARK: &str = "migrate:up";
 
+/// What all its marks have.
+const WORD: &str = "migrate:";
+
 /// Reads it.
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     let (mut drafts, mut ignored) = (Vec::new(), Vec::new());
@@ -20,7 +23,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             continue;
         }
         let text = folder.text(file)?;
-        let sides = split(file, &text, side)?;
+        let sides = split(file, &text, WORD, side)?;
         if sides.up_line.is_none() {
             return Err(SourceError::file(file, "it has no line '-- migrate:up': put it above the statements"));
         }
@@ -29,7 +32,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
                            statements below";
             return Err(SourceError::file(file, message));
         }
-        let marks = comments_with(&text, "migrate:");
+        let marks = comments_with(&text, WORD);
         let run = |wanted| run(file, &marks, wanted);
         let runs = (run(Side::Up)?, run(Side::Down)?);
         let name = strip_ending(rest, ".sql").unwrap_or(rest).trim_start_matches(['_', '-']).to_owned();

@@ -35,7 +35,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             let message = "goose does not know this annotation, and refuses the file: correct or remove it";
             return Err(SourceError::line(file, *line, message));
         }
-        let sides = split(file, &text, |line| match option(line) {
+        let sides = split(file, &text, MARK, |line| match option(line) {
             Some("UP") => Some(Side::Up),
             Some("DOWN") => Some(Side::Down),
             _ => None,

@@ -30,7 +30,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
                            those above. It knows Up and Down (also with notransaction), StatementBegin and StatementEnd";
             return Err(SourceError::line(file, *line, message));
         }
-        let sides = split(file, &text, side)?;
+        let sides = split(file, &text, MARK.trim_end(), side)?;
         if sides.up_line.is_none() {
             return Err(SourceError::file(file, "it has no line '-- +migrate Up': put it above the statements"));
         }
