@@ -149,7 +149,7 @@ fn survey(format: MigrationFormat, file: &str, sql: &str) -> Result<Survey, Sour
 /// Whether the comments at the start of a text say that it may be run again. Tools have marks of their own there.
 fn is_idempotent(text: &str) -> bool {
     let comments = text.lines().take_while(|line| line.trim().is_empty() || line.starts_with("--"));
-    comments.into_iter().any(|line| mode(line) == Mode::NoTransaction { idempotent: true })
+    comments.map(mode).any(|mode| mode == Mode::NoTransaction { idempotent: true })
 }
 
 /// How a file is run; `bare` is how without a transaction.

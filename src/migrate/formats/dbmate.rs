@@ -2,13 +2,16 @@
 //! their zeros; the files are in the order of their names.
 
 use super::folder::{Folder, is_sql, leading_digits, strip_ending};
-use super::marks::{Side, split, words};
+use super::marks::{Side, comments_with, split, words};
 use super::{Draft, Kind, Layout, Run, Scheme, TRANSACTION, Version};
 use crate::api::SchemaVersion;
 use crate::migrate::source::SourceError;
 
 /// What makes a file one of dbmate.
 pub const MARK: &str = "migrate:up";
+
+/// What all its marks have.
+const WORD: &str = "migrate:";
 
 /// Reads it.
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
@@ -20,7 +23,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             continue;
         }
         let text = folder.text(file)?;
-        let sides = split(file, &text, side)?;
+        let sides = split(file, &text, WORD, side)?;
         if sides.up_line.is_none() {
             return Err(SourceError::file(file, "it has no line '-- migrate:up': put it above the statements"));
         }
@@ -29,7 +32,8 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
                            statements below";
             return Err(SourceError::file(file, message));
         }
-        let run = |wanted| run(file, &text, wanted);
+        let marks = comments_with(&text, WORD);
+        let run = |wanted| run(file, &marks, wanted);
         let runs = (run(Side::Up)?, run(Side::Down)?);
         let name = strip_ending(rest, ".sql").unwrap_or(rest).trim_start_matches(['_', '-']).to_owned();
         let (up, down) = sides.parts(file, runs);
@@ -48,11 +52,11 @@ fn side(line: &str) -> Option<Side> {
 }
 
 /// How a side is run, by the options behind its mark.
-fn run(file: &str, text: &str, wanted: Side) -> Result<Run, SourceError> {
+fn run(file: &str, marks: &[(u32, &str)], wanted: Side) -> Result<Run, SourceError> {
     let mut run = TRANSACTION;
-    for (at, line) in text.lines().enumerate() {
+    for (number, line) in marks {
         let line = line.trim();
-        if !line.starts_with("--") || side(line) != Some(wanted) {
+        if side(line) != Some(wanted) {
             continue;
         }
         for option in &words(line)[1..] {
@@ -60,9 +64,8 @@ fn run(file: &str, text: &str, wanted: Side) -> Result<Run, SourceError> {
                 "transaction:false" => run = Run::Query,
                 "transaction:true" => run = TRANSACTION,
                 other => {
-                    let number = u32::try_from(at + 1).unwrap_or(u32::MAX);
                     let message = format!("the option '{other}' of the mark is not known: only transaction:false is");
-                    return Err(SourceError::line(file, number, message));
+                    return Err(SourceError::line(file, *number, message));
                 }
             }
         }

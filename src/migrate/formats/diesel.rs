@@ -23,15 +23,23 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             Some((one, file)) if matches!(file, "up.sql" | "down.sql" | METADATA) => {
                 folders.entry(one).or_default().push(file);
             }
-            _ => ignored.push(path.to_owned()),
+            other => {
+                if let Some((one, _)) = other.filter(|(one, _)| is_migrations(one)) {
+                    folders.entry(one).or_default();
+                }
+                ignored.push(path.to_owned());
+            }
         }
     }
     let mut drafts = Vec::with_capacity(folders.len());
     for (name, files) in folders {
         let path = |file: &str| format!("{name}/{file}");
         if !files.contains(&"up.sql") {
-            let message = "this folder has no up.sql, and Diesel refuses to run without: add it, or remove the folder";
-            return Err(SourceError::file(&path(files.first().unwrap_or(&"up.sql")), message));
+            let message = "has no up.sql, and Diesel refuses to run without: add it, or remove the folder";
+            return Err(match files.first() {
+                Some(file) => SourceError::file(&path(file), format!("this folder {message}")),
+                None => SourceError::set(format!("the folder {name} {message}")),
+            });
         }
         let run = if files.contains(&METADATA) { metadata(folder, &path(METADATA))? } else { TRANSACTION };
         let part = |file: &str| -> Result<Part, SourceError> {
@@ -52,6 +60,11 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         drafts.push(Draft { version, name: title.to_owned(), kind: Kind::Versioned, up, down, doubt: None, key: None });
     }
     Ok(Layout { drafts, scheme: Scheme::Text, ignored })
+}
+
+/// Whether a folder is one of a migration by its name: others have data.
+fn is_migrations(name: &str) -> bool {
+    name.starts_with(|one: char| one.is_ascii_digit()) && name.contains('_')
 }
 
 /// How the files of a folder are run. Diesel takes a file without the key for `false`, and one that it

@@ -1,12 +1,12 @@
 //! goose: `<number>_<name>.sql` with `-- +goose Up` and `-- +goose Down`.
 
 use super::folder::{Folder, is_sql, leading_digits, strip_ending};
-use super::marks::{Side, line_of, split};
+use super::marks::{Side, comments_with, split};
 use super::{Draft, Kind, Layout, NO_TRANSACTION, Scheme, TRANSACTION};
 use crate::migrate::source::SourceError;
 
 /// What makes a file one of goose.
-pub const MARK: &str = "+goose ";
+pub const MARK: &str = "+goose";
 
 /// Reads it.
 pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
@@ -30,11 +30,12 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             return Err(SourceError::file(file, message));
         };
         let text = folder.text(file)?;
-        if let Some(line) = line_of(&text, |line| is_annotation(line) && option(line).is_none()) {
+        let annotations = comments_with(&text, MARK);
+        if let Some((line, _)) = annotations.iter().find(|(_, text)| option(text).is_none()) {
             let message = "goose does not know this annotation, and refuses the file: correct or remove it";
-            return Err(SourceError::line(file, line, message));
+            return Err(SourceError::line(file, *line, message));
         }
-        let sides = split(file, &text, |line| match option(line) {
+        let sides = split(file, &text, MARK, |line| match option(line) {
             Some("UP") => Some(Side::Up),
             Some("DOWN") => Some(Side::Down),
             _ => None,
@@ -42,7 +43,7 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
         if sides.up_line.is_none() {
             return Err(SourceError::file(file, "it has no line '-- +goose Up': put it above the statements"));
         }
-        let bare = text.lines().any(|line| option(line) == Some("NO TRANSACTION"));
+        let bare = annotations.iter().any(|(_, text)| option(text) == Some("NO TRANSACTION"));
         let run = if bare { NO_TRANSACTION } else { TRANSACTION };
         let doubt = substituted(file, &text);
         let (up, down) = sides.parts(file, (run, run));
@@ -55,16 +56,12 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
 const OPTIONS: [&str; 7] =
     ["UP", "DOWN", "STATEMENTBEGIN", "STATEMENTEND", "NO TRANSACTION", "ENVSUB ON", "ENVSUB OFF"];
 
-fn is_annotation(line: &str) -> bool {
-    line.trim_start().starts_with("--") && line.contains(MARK.trim_end())
-}
-
 /// The annotation of a line: all of it but the first `+goose`, without any `--`, also at its end.
 fn option(line: &str) -> Option<&'static str> {
-    if !is_annotation(line) {
+    if !line.contains(MARK) || !line.trim_start().starts_with("--") {
         return None;
     }
-    let written = line.replace("--", "").replacen(MARK.trim_end(), "", 1);
+    let written = line.replace("--", "").replacen(MARK, "", 1);
     OPTIONS.into_iter().find(|option| option.eq_ignore_ascii_case(written.trim()))
 }
 

@@ -42,18 +42,27 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
     Ok(Layout { drafts, scheme: Scheme::Listed, ignored })
 }
 
+/// The marks in their order.
+const MARKS: &str = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
+
 /// A text whose bytes are in the order in which `localeCompare` has the name: marks before digits,
 /// digits before letters, and small letters before large ones only if nothing else differs.
 pub fn collated(name: &str) -> String {
-    const MARKS: &str = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
     let first: String = name
         .chars()
-        .map(|one| match MARKS.chars().position(|mark| mark == one) {
-            // In front of the digits, in the order above.
-            Some(at) => char::from(u8::try_from(at).unwrap_or(0) + 2),
-            None => one.to_ascii_lowercase(),
+        .map(|one| match one {
+            'A'..='Z' | 'a'..='z' | '0'..='9' => one.to_ascii_lowercase(),
+            _ => mark(one),
         })
         .collect();
     let second: String = name.chars().map(|one| if one.is_ascii_uppercase() { 'B' } else { 'A' }).collect();
     format!("{first}\u{1}{second}")
+}
+
+/// A mark as a character in front of the digits; any other character as it is.
+fn mark(one: char) -> char {
+    match MARKS.chars().position(|mark| mark == one).map(u8::try_from) {
+        Some(Ok(at)) => char::from(at + 2),
+        _ => one,
+    }
 }

@@ -2,7 +2,7 @@
 //! come first, in the order of the numbers, then the others by name.
 
 use super::folder::{Folder, leading_digits};
-use super::marks::{Side, line_of, split, words};
+use super::marks::{Side, comments_with, split, words};
 use super::{Draft, Kind, Layout, NO_TRANSACTION, Run, Scheme, TRANSACTION, Version};
 use crate::api::SchemaVersion;
 use crate::migrate::source::SourceError;
@@ -24,16 +24,17 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             continue;
         };
         let text = folder.text(file)?;
-        if let Some(line) = line_of(&text, |line| is_command(line) && !is_known(line)) {
+        let commands = comments_with(&text, MARK.trim_end());
+        if let Some((line, _)) = commands.iter().find(|(_, text)| !is_known(text)) {
             let message = "sql-migrate does not know this command and does not say so: it would run the lines below with \
                            those above. It knows Up and Down (also with notransaction), StatementBegin and StatementEnd";
-            return Err(SourceError::line(file, line, message));
+            return Err(SourceError::line(file, *line, message));
         }
-        let sides = split(file, &text, side)?;
+        let sides = split(file, &text, MARK.trim_end(), side)?;
         if sides.up_line.is_none() {
             return Err(SourceError::file(file, "it has no line '-- +migrate Up': put it above the statements"));
         }
-        let runs = (run(&text, Side::Up), run(&text, Side::Down));
+        let runs = (run(&commands, Side::Up), run(&commands, Side::Down));
         let version = Version::new(SchemaVersion::new(stem), place(stem));
         let name = leading_digits(stem).1.trim_start_matches(['_', '-']).to_owned();
         let (up, down) = sides.parts(file, runs);
@@ -47,10 +48,6 @@ pub fn place(stem: &str) -> String {
     let digits = leading_digits(stem).0;
     let number = if digits.is_empty() { "1".to_owned() } else { format!("0{}", padded(digits)) };
     format!("{number}{stem}{ENDING}")
-}
-
-fn is_command(line: &str) -> bool {
-    line.trim_start().starts_with("--") && line.contains(MARK.trim_end())
 }
 
 /// Whether the tool knows a command, as it is written. Other words behind it mean nothing.
@@ -73,7 +70,7 @@ fn side(line: &str) -> Option<Side> {
     }
 }
 
-fn run(text: &str, wanted: Side) -> Run {
-    let bare = |line: &str| side(line.trim()) == Some(wanted) && words(line.trim()).contains(&BARE);
-    if text.contains(BARE) && text.lines().any(bare) { NO_TRANSACTION } else { TRANSACTION }
+fn run(commands: &[(u32, &str)], wanted: Side) -> Run {
+    let bare = |(_, text): &(u32, &str)| side(text.trim()) == Some(wanted) && words(text.trim()).contains(&BARE);
+    if commands.iter().any(bare) { NO_TRANSACTION } else { TRANSACTION }
 }

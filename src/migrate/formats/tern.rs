@@ -2,7 +2,7 @@
 //! `---- create above / drop below ----`.
 
 use super::folder::{Folder, is_sql, leading_digits, strip_ending};
-use super::marks::line_of;
+use super::marks::{comments_with, line_of};
 use super::{Draft, Kind, Layout, NO_TRANSACTION, Part, Scheme, TRANSACTION};
 use crate::migrate::source::SourceError;
 
@@ -22,13 +22,19 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
             continue;
         };
         let text = folder.text(file)?;
-        let run = if text.lines().any(|line| line.trim() == BARE) { NO_TRANSACTION } else { TRANSACTION };
-        let doubt = line_of(&text, |line| line.contains("{{")).map(|line| {
+        let run = if text.contains(BARE) && text.lines().any(|line| line.trim() == BARE) {
+            NO_TRANSACTION
+        } else {
+            TRANSACTION
+        };
+        let template = if text.contains("{{") { line_of(&text, |line| line.contains("{{")) } else { None };
+        let doubt = template.map(|line| {
             let message = "tern fills this template when it runs, and writes '<no value>' for a name that it does not \
                            know; Servicedb has no such values: write what was meant";
             SourceError::line(file, line, message)
         });
-        if let Some(line) = line_of(&text, |line| is_like_the_mark(line) && !line.contains(MARK)) {
+        let like = |(_, line): &(u32, &str)| is_like_the_mark(line) && !line.contains(MARK);
+        if let Some((line, _)) = comments_with(&text, "/").into_iter().find(like) {
             let message =
                 format!("this is not tern's mark, so tern would run the lines below, too: write it as '{MARK}'");
             return Err(SourceError::line(file, line, message));
@@ -53,11 +59,8 @@ pub fn read(folder: &Folder) -> Result<Layout, SourceError> {
 }
 
 fn is_like_the_mark(line: &str) -> bool {
-    let is_comment = line.trim_start().starts_with("--");
-    is_comment && {
-        let line = line.to_ascii_lowercase();
-        line.contains("create above") && line.contains("drop below")
-    }
+    let line = line.to_ascii_lowercase();
+    line.contains("create above") && line.contains("drop below")
 }
 
 /// What applies a migration, and what reverts it; lines keep their numbers.

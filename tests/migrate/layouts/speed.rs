@@ -1,14 +1,21 @@
 //! How long a thousand files of each layout take to read and plan, beside Servicedb's own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use servicedb::api::MigrationFormat;
-use servicedb::migrate::source;
+use servicedb::contract::migration::Policy;
+use servicedb::migrate::{source, stop};
+
+use crate::server::Database;
+use crate::{database, limits, run_with};
 
 const COUNT: usize = 1000;
 /// The limit of the ratio to Servicedb's own layout.
 const LIMIT: f64 = 1.2;
-const ROUNDS: usize = 15;
+const ROUNDS: u32 = 15;
 
 type Files = Vec<(String, Vec<u8>)>;
 
@@ -45,6 +52,9 @@ fn layouts() -> Vec<(MigrationFormat, bool, Files)> {
         "meta/_journal.json".to_owned(),
         format!("{{\"entries\": [\n{}\n]}}", entries.join(",\n")).into_bytes(),
     ));
+    let mut sums: super::folders::Files = (1..=COUNT).map(|n| (format!("{n:014}_t.sql"), sql(n))).collect();
+    sums.push(super::folders::atlas_sum(&sums));
+    let atlas = sums.into_iter().map(|(name, text)| (name, text.into_bytes())).collect();
     let undo = |n, side: &str| format!("{}1.{n}__t.sql", if side == "up" { 'V' } else { 'U' });
     vec![
         // Each with as much text as the layout that it is compared with: both directions, or up alone.
@@ -61,41 +71,71 @@ fn layouts() -> Vec<(MigrationFormat, bool, Files)> {
         (MigrationFormat::Refinery, false, files(|n| (format!("V{n}__t.sql"), sql(n)))),
         (MigrationFormat::Prisma, false, files(|n| (format!("{n:014}_t/migration.sql"), sql(n)))),
         (MigrationFormat::Supabase, false, files(|n| (format!("{n:014}_t.sql"), sql(n)))),
-        (MigrationFormat::Atlas, false, files(|n| (format!("{n:014}_t.sql"), sql(n)))),
+        (MigrationFormat::Atlas, false, atlas),
         (MigrationFormat::Drizzle, false, drizzle),
     ]
 }
 
-fn read(files: &Files, format: MigrationFormat) -> Duration {
+/// The time that this thread was given by a processor.
+fn given() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("Linux");
+    let time = usage.user_time() + usage.system_time();
+    Duration::from_micros(u64::try_from(time.num_microseconds()).expect("not negative"))
+}
+
+/// What files take to read, as those of a tool or recognised, and to plan in an empty database; none if they are
+/// recognised as those of another tool.
+async fn took(
+    files: &Files,
+    format: MigrationFormat,
+    as_format: MigrationFormat,
+    database: &Database,
+) -> Option<Duration> {
     let files = files.clone();
-    let started = Instant::now();
-    let set = source::read(files, format).expect("valid");
-    let took = started.elapsed();
-    assert_eq!(set.migrations.len(), COUNT, "{format:?}");
-    took
+    let session = database.migrator().await;
+    let policy = Policy { dry_run: true, ..Policy::default() };
+    let started = given();
+    let set = source::read(files, as_format).ok()?;
+    let (done, failure) = run_with(&session, database, &set, &policy, &limits(), &stop().1).await;
+    let took = given() - started;
+    let planned = done.plan.map(|plan| plan.apply);
+    (set.format == format).then(|| assert_eq!((planned, failure), (i64::try_from(COUNT).ok(), None), "{format:?}"))?;
+    Some(took)
 }
 
 /// A measurement: `cargo test --release --test migrate -- --ignored --nocapture thousand_files`.
-#[test]
+#[tokio::test]
 #[ignore = "a measurement, not a test"]
-fn a_thousand_files_of_each_layout_beside_servicedbs_own() {
+async fn a_thousand_files_of_each_layout_beside_servicedbs_own() {
     let layouts = layouts();
-    // All in each round, so that a busy moment does not fall on one of them.
-    let mut best = vec![Duration::MAX; layouts.len()];
-    for _ in 0..ROUNDS {
-        for (best, (format, _, files)) in best.iter_mut().zip(&layouts) {
-            *best = (*best).min(read(files, *format));
-        }
-    }
-    let own = |both| {
-        layouts.iter().position(|one| one.0 == MigrationFormat::Servicedb && one.1 == both).expect("it is there")
-    };
+    let database = database("speed").await;
     let mut over = Vec::new();
-    for (took, (format, both, _)) in best.iter().zip(&layouts) {
-        let ratio = took.as_secs_f64() / best[own(*both)].as_secs_f64();
-        println!("{:<14} {:>8.2} ms, ratio {ratio:.2}", format.name(), took.as_secs_f64() * 1000.0);
-        if ratio > LIMIT {
-            over.push(format.name());
+    for recognised in [false, true] {
+        // All in each round, so that a busy moment does not fall on one of them.
+        let mut sums: Vec<Option<Duration>> = vec![Some(Duration::ZERO); layouts.len()];
+        for _ in 0..ROUNDS {
+            for (sum, (format, _, files)) in sums.iter_mut().zip(&layouts) {
+                let as_format = if recognised { MigrationFormat::Auto } else { *format };
+                let now = if sum.is_some() { took(files, *format, as_format, &database).await } else { None };
+                *sum = sum.zip(now).map(|(sum, now)| sum + now);
+            }
+        }
+        let own = |both| {
+            let own = |one: &(MigrationFormat, bool, Files)| one.0 == MigrationFormat::Servicedb && one.1 == both;
+            sums[layouts.iter().position(own).expect("it is there")].expect("it is recognised")
+        };
+        println!("{}", if recognised { "recognised:" } else { "named:" });
+        for (took, (format, both, _)) in sums.iter().zip(&layouts) {
+            let Some(took) = took else { continue };
+            let ratio = took.as_secs_f64() / own(*both).as_secs_f64();
+            println!(
+                "{:<14} {:>8.2} ms, ratio {ratio:.2}",
+                format.name(),
+                took.as_secs_f64() * 1000.0 / f64::from(ROUNDS)
+            );
+            if ratio > LIMIT {
+                over.push(format.name());
+            }
         }
     }
     assert_eq!(over, Vec::<&str>::new(), "above {LIMIT}");

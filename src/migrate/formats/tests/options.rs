@@ -59,6 +59,8 @@ fn a_file_that_the_tool_leaves_out_by_its_name_is_refused() {
         assert_eq!(error, format!("2_b.SQL: {} leaves this file out: let its name end with .sql", format.name()));
     }
     refused(&[("1_a.sql", "-- +goose Up\n"), ("2_b.Sql", "-- +goose Up\n")], "2_b.Sql: Goose leaves this file out");
+    let folder = [("20190101000000_a b/up.sql", "SELECT 1"), ("20190102000000_b/UP.SQL", "SELECT 2")];
+    refused(&folder, "the folder 20190102000000_b has no up.sql");
     for name in ["V2__b-c.sql", "V1.2__b.sql", "sub/v2__b.sql", "V2_b.sql"] {
         let error = read(&[("V1__a.sql", "SELECT 1"), (name, "SELECT 2")], MigrationFormat::Refinery);
         assert!(error.starts_with(&format!("{name}: refinery leaves this file out")), "{error}");
