@@ -79,7 +79,8 @@ fn file(format: MigrationFormat, part: Part) -> Result<(MigrationFile, Mode), So
     let checksum = sha256(unix_lines(sum.as_deref().unwrap_or(&sql)).as_bytes());
     let found = survey(format, &file, &sql)?;
     let Some(ends) = found.wrapped else {
-        let bare = Mode::NoTransaction { idempotent: is_idempotent(&sql) || sum.as_deref().is_some_and(is_idempotent) };
+        let bare =
+            || Mode::NoTransaction { idempotent: is_idempotent(&sql) || sum.as_deref().is_some_and(is_idempotent) };
         let mode = how(&file, run, &found, bare)?;
         return Ok((MigrationFile { name: file, sql, checksum, written: None }, mode));
     };
@@ -153,13 +154,13 @@ fn is_idempotent(text: &str) -> bool {
 }
 
 /// How a file is run; `bare` is how without a transaction.
-fn how(file: &str, run: Run, found: &Survey, bare: Mode) -> Result<Mode, SourceError> {
+fn how(file: &str, run: Run, found: &Survey, bare: impl Fn() -> Mode) -> Result<Mode, SourceError> {
     Ok(match run {
         Run::As(Mode::Transaction) => Mode::Transaction,
         Run::As(mode @ Mode::NoTransaction { idempotent: true }) => mode,
-        Run::As(Mode::NoTransaction { idempotent: false }) => bare,
-        Run::Query if found.count == 1 && found.bare.is_some() => bare,
-        Run::Split if found.bare.is_some() => bare,
+        Run::As(Mode::NoTransaction { idempotent: false }) => bare(),
+        Run::Query if found.count == 1 && found.bare.is_some() => bare(),
+        Run::Split if found.bare.is_some() => bare(),
         Run::Query | Run::Split => Mode::Transaction,
         Run::Statements => match (found.bare, found.other) {
             (Some(line), true) => {
@@ -167,7 +168,7 @@ fn how(file: &str, run: Run, found: &Survey, bare: Mode) -> Result<Mode, SourceE
                                it to a migration of its own";
                 return Err(SourceError::line(file, line, message));
             }
-            (Some(_), false) => bare,
+            (Some(_), false) => bare(),
             (None, _) => Mode::Transaction,
         },
     })
