@@ -172,7 +172,7 @@ fn a_window_that_ends_breaks_a_rebuild_off_and_the_next_leaves_no_invalid_index(
                 status
                     .done
                     .first()
-                    .is_some_and(|done| done.failure.as_ref().is_some_and(|why| why.contains("broken off")))
+                    .is_some_and(|done| done.failure.as_ref().is_some_and(|why| why.contains("cancelled")))
             })
             .await;
         run(&connection, "ROLLBACK").await.expect("its end");

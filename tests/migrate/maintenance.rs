@@ -159,7 +159,7 @@ async fn a_rebuild_that_is_broken_off_leaves_a_copy_that_is_removed_and_no_other
     owner.client.batch_execute("BEGIN; DELETE FROM t WHERE id = 1").await.expect("a transaction");
     let broken = done(&names, &found("public.i", bloat()), 2).await;
     let failure = broken.failure.expect("a failure");
-    assert!(failure.contains("broken off") && failure.contains("is over"), "{failure}");
+    assert!(failure.contains("cancelled") && failure.contains("is over"), "{failure}");
     assert_eq!(value::<String>(&superuser, invalid).await, "i_ccnew,mine_ccnew", "the transaction still holds it");
     owner.client.batch_execute("ROLLBACK").await.expect("its end");
 
