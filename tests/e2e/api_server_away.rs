@@ -11,12 +11,14 @@ use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
 use crate::cluster_faults::{Door, Fault, Journal, address, api_server_hangs, etcd_slow, leader, may_fail_over, shop};
-use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, alone, condition, until};
+use crate::harness::{Cluster, OPERATOR_NAMESPACE, Operator, READY, SOON, Sandbox, alone, condition, plugin, until};
 
 /// How long the API server is stopped: longer than any lease, retry or timeout of Patroni.
 const AWAY: Duration = Duration::from_secs(75);
 /// How soon after it took the lead a primary continues without the API server.
 const FAILSAFE_KNOWN: Duration = Duration::from_secs(5);
+/// Shorter than what remains of the lease's time for which replicas believed the leader at its last call.
+const BELIEVED_SECONDS: f64 = 8.0;
 /// A longer time without writes is an outage.
 const OUTAGE_SECONDS: f64 = 30.0;
 
@@ -37,6 +39,8 @@ fn databases_serve_on_without_who_looks_after_them() {
             api_server_stopped(&sandbox).await;
             println!("the API server hangs");
             api_server_hanging(&sandbox).await;
+            println!("a switchover right after that");
+            switchover_after_it(&sandbox).await;
             println!("etcd is slow");
             slow_etcd(&sandbox).await;
         }
@@ -110,6 +114,24 @@ async fn api_server_hanging(sandbox: &Sandbox) {
     for (name, journal) in journals {
         served_by_one(sandbox, name, journal).await;
     }
+}
+
+/// The replicas have believed the leader without the API server: a lease that it gives up afterwards passes at once, and
+/// not after another one's time.
+async fn switchover_after_it(sandbox: &Sandbox) {
+    may_fail_over(sandbox, "three").await;
+    let old = sandbox.primary("three").await;
+    let addresses = addresses(sandbox, "three").await;
+    api_server_hangs(40).await;
+    // The leader renews its lease every five seconds.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let journal = Journal::start(Door::of(sandbox, "three").await).await;
+    let output = plugin(sandbox, &["switchover", "three"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    journal.moves_from(&addresses[&old]).await;
+    let (_, gap) = journal.end(sandbox, "three").await;
+    assert!(gap < BELIEVED_SECONDS, "for {gap} s nobody led");
+    sandbox.ready("three", READY).await;
 }
 
 /// An etcd that is stopped for most of the time: the lease is renewed late, but in time.

@@ -1,5 +1,5 @@
 """Runs when the image is built. An image fails to build if the launcher's hooks in Patroni
-(launcher.py, lease.py, election.py, aside.py, quiet.py) were not made for its Patroni, or if it lacks a library,
+(launcher.py, lease.py, election.py, failsafe.py, aside.py, quiet.py) were not made for its Patroni, or if it lacks a library,
 a time zone or a collation that is documented. Written for Patroni 4.1; 4.0 passes, too."""
 
 import ast
@@ -32,6 +32,7 @@ from patroni.postgresql.mpp import Null
 sys.path.insert(0, str(Path(__file__).parent))
 import aside  # noqa: E402
 import election  # noqa: E402
+import failsafe  # noqa: E402
 import lease  # noqa: E402
 import quiet  # noqa: E402
 
@@ -137,6 +138,15 @@ class Shapes(unittest.TestCase):
         self.assertIn("self._run_cycle()", source_of(patroni.daemon.AbstractPatroniDaemon.run))
 
 
+    def test_failsafe_mode(self):
+        module = patroni.ha
+        self.assertEqual(parameters(module.Failsafe.update), ["self", "data"])
+        self.assertIn("self._last_update = time.time()", inspect.getsource(module.Failsafe))
+        self.assertIn("self._name = data['name']", inspect.getsource(module.Failsafe))
+        self.assertIn("Leader('', '',", inspect.getsource(module.Failsafe))
+        self.assertIn("self._failsafe.update_cluster(cluster)", inspect.getsource(module.Ha))
+
+
 class Launcher(unittest.TestCase):
     """The launcher as the agent writes it, on this Python and this Patroni."""
 
@@ -146,7 +156,7 @@ class Launcher(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.launcher = Path(folder.name) / "patroni.py"
-        parts = ("lease.py", "election.py", "aside.py", "quiet.py", "launcher.py")
+        parts = ("lease.py", "election.py", "failsafe.py", "aside.py", "quiet.py", "launcher.py")
         self.launcher.write_text("".join((here / part).read_text() for part in parts))
 
     def run_python(self, *arguments):
@@ -325,6 +335,81 @@ class Elections(unittest.TestCase):
         self.assertTrue(self.dcs.attempt_to_acquire_leader())
 
 
+class Failsafes(unittest.TestCase):
+    """The hook, and a replica that the leader has called while the API server was away."""
+
+    def setUp(self):
+        self.server = Server()
+        self.server.annotations = {"leader": "chat-db-0", "renewTime": "1", "acquireTime": "0", "transitions": "3", "ttl": "20"}
+        self.ha = object.__new__(patroni.ha.Ha)
+        self.ha.dcs = member(self.server, "chat-db-1")
+        self.ha.dcs.get_cluster = lambda: self.ha.dcs._cluster_from_nodes(
+            "", {self.ha.dcs.leader_path: self.server.object()}, []
+        )
+        self.ha.state_handler = types.SimpleNamespace(name="chat-db-1")
+        self.ha.old_cluster = self.ha.cluster = None
+        self.ha.is_failsafe_mode, self.ha.has_lock = lambda: True, lambda info: True
+        self.ha._failsafe = patroni.ha.Failsafe(self.ha.dcs)
+
+    def loop(self):
+        self.ha.load_cluster_from_dcs()
+        return self.ha.cluster.leader_name
+
+    def call(self):
+        self.ha._failsafe.update({"name": "chat-db-0", "conn_url": "p", "api_url": "a", "slots": None})
+
+    def write(self, **annotations):
+        self.server.annotations.update(annotations)
+        self.server.version += 1
+
+    def test_a_released_lease_counts_once_the_leader_has_renewed_it(self):
+        self.assertEqual(self.loop(), "chat-db-0")
+        self.call()
+        self.assertEqual(self.loop(), "chat-db-0")
+        self.assertTrue(self.ha._failsafe.is_active())
+        self.write(renewTime="2")
+        self.loop()
+        self.write(leader="")
+        self.assertEqual(self.loop(), "")
+
+    def test_the_leader_is_believed_until_then(self):
+        self.loop()
+        self.call()
+        self.write(leader="")
+        self.assertEqual(self.loop(), "chat-db-0")
+
+    def test_a_change_that_is_no_renewal_does_not_count(self):
+        self.loop()
+        self.call()
+        self.write(slots="{}")
+        self.loop()
+        self.assertTrue(self.ha._failsafe.is_active())
+
+    def test_a_call_after_the_renewal_counts(self):
+        self.loop()
+        self.write(renewTime="2")
+        self.loop()
+        self.call()
+        self.loop()
+        self.assertTrue(self.ha._failsafe.is_active())
+
+    def test_a_lease_that_ends_leaves_the_leader_to_its_calls(self):
+        self.loop()
+        self.call()
+        self.write(renewTime="2")
+        self.loop()
+        self.call()
+        self.ha.dcs._leader_observed_time -= 30
+        self.assertEqual(self.loop(), "chat-db-0", "it has the members, and not the API server")
+
+    def test_the_renewal_of_another_leader_does_not_count(self):
+        self.loop()
+        self.call()
+        self.write(leader="chat-db-2", renewTime="2")
+        self.loop()
+        self.assertTrue(self.ha._failsafe.is_active())
+
+
 class Leases(unittest.TestCase):
     """The hook and a server that hangs, by Patroni's own two ways to renew."""
 
@@ -477,4 +562,5 @@ if __name__ == "__main__":
     if "--without-hook" not in sys.argv:
         lease.keep_own_lease(kubernetes)
         election.decide_on_one_reading(kubernetes)
+        failsafe.end_failsafe_with_a_renewal(patroni.ha)
     unittest.main(argv=sys.argv[:1])

@@ -23,6 +23,7 @@ use crate::postgres::immune;
 const LAUNCHER: &str = concat!(
     include_str!("lease.py"),
     include_str!("election.py"),
+    include_str!("failsafe.py"),
     include_str!("aside.py"),
     include_str!("quiet.py"),
     include_str!("launcher.py")
