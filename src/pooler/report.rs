@@ -43,18 +43,20 @@ impl Reporter {
 
     /// Removes the report: the pod ends.
     pub async fn leave(&self) {
-        match tokio::time::timeout(PATIENCE, self.place.write(Value::Null)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the report is left behind"),
-            Err(_) => tracing::debug!("the report is left behind: the API server does not answer"),
+        if let Err(error) = self.place.write(Value::Null, PATIENCE).await {
+            tracing::debug!(error, "the report is left behind");
         }
     }
 }
 
 impl Place {
-    async fn write(&self, report: Value) -> Result<(), kube::Error> {
-        let patch = json!({"data": {&self.pod: report}});
-        self.config_maps.patch(&self.config_map, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+    async fn write(&self, report: Value, patience: Duration) -> Result<(), String> {
+        let patch = Patch::Merge(json!({"data": {&self.pod: report}}));
+        let parameters = PatchParams::default();
+        let written =
+            tokio::time::timeout(patience, self.config_maps.patch(&self.config_map, &parameters, &patch)).await;
+        let written = written.map_err(|_| "the API server does not answer".to_owned())?;
+        written.map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -75,11 +77,7 @@ async fn write(mut report: watch::Receiver<PodReport>, place: Place) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let text = json!(&*report.borrow_and_update()).to_string();
-        let written = tokio::time::timeout(WRITE_PATIENCE, place.write(text.into())).await;
-        match written.map_or_else(
-            |_| Err("the API server does not answer".to_owned()),
-            |it| it.map_err(|error| error.to_string()),
-        ) {
+        match place.write(text.into(), WRITE_PATIENCE).await {
             Ok(()) => {
                 backoff.reset();
                 if report.changed().await.is_err() {

@@ -16,7 +16,7 @@ use crate::agent::settings;
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA_COPIED, PGDATA_UPGRADED};
 use crate::files;
-use crate::postgres::{INITDB_LOCALE, describe, immune, over_socket, servers};
+use crate::postgres::{INITDB_LOCALE, describe, immune, servers};
 
 /// An option that PostgreSQL 17 keeps with columns, which its own `pg_dump` hides, that of a later version writes, and
 /// no later server knows: an upgrade would fail at the first table.
@@ -132,8 +132,7 @@ async fn check(folder: &Path, major: u16, versions: &Versions) -> Result<Content
 async fn contents(before: &str, after: Option<&str>) -> Result<Contents, String> {
     let mut contents = Vec::new();
     for database in private::databases().await? {
-        let connection = over_socket(SOCKET, &database, "servicedb upgrade").await;
-        let connection = connection.map_err(|error| format!("the database {database}: {error}"))?;
+        let connection = private::connect(&database).await?;
         let of_database = |error: tokio_postgres::Error| format!("the database {database}: {}", describe(&error));
         connection.client.batch_execute(before).await.map_err(of_database)?;
         let relations = connection.client.query_one(RELATIONS, &[]).await.map_err(of_database)?;

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::private::{SOCKET, databases};
-use crate::postgres::{describe, over_socket};
+use super::private::{connect, databases};
+use crate::postgres::describe;
 
 /// The statements that record the present versions, of the predefined collations that something depends on.
 const PRESENT: &str = "\
@@ -28,8 +28,7 @@ pub type Versions = BTreeMap<String, String>;
 pub async fn read() -> Result<Versions, String> {
     let mut versions = Versions::new();
     for database in databases().await? {
-        let connection = over_socket(SOCKET, &database, "servicedb upgrade").await;
-        let connection = connection.map_err(|error| format!("the database {database}: {error}"))?;
+        let connection = connect(&database).await?;
         let row = connection.client.query_one(PRESENT, &[]).await;
         let row = row.map_err(|error| format!("the database {database}: {}", describe(&error)))?;
         versions.insert(database, row.get(0));
@@ -43,8 +42,7 @@ pub async fn read() -> Result<Versions, String> {
 /// If it refuses.
 pub async fn write(versions: &Versions) -> Result<(), String> {
     for (database, statements) in versions.iter().filter(|(_, statements)| !statements.is_empty()) {
-        let connection = over_socket(SOCKET, database, "servicedb upgrade").await;
-        let connection = connection.map_err(|error| format!("the database {database}: {error}"))?;
+        let connection = connect(database).await?;
         let written = connection.client.batch_execute(statements).await;
         written.map_err(|error| format!("the database {database}: {}", describe(&error)))?;
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::files;
-use crate::postgres::{PRELOADED, describe, over_socket, servers};
+use crate::postgres::{Connection, PRELOADED, describe, over_socket, servers};
 
 /// The folder of its socket, in the pod's memory.
 pub const SOCKET: &str = "/run/servicedb/upgrade-socket";
@@ -115,7 +115,7 @@ pub async fn start(folder: &Path, major: u16, more: &[&str]) -> Result<Server, S
     });
     let started = Instant::now();
     loop {
-        if over_socket(SOCKET, "postgres", "servicedb upgrade").await.is_ok() {
+        if connect("postgres").await.is_ok() {
             return Ok(Server(server));
         }
         if let Some(status) = server.try_wait().map_err(io)? {
@@ -129,12 +129,21 @@ pub async fn start(folder: &Path, major: u16, more: &[&str]) -> Result<Server, S
     }
 }
 
+/// A session in a database of the private server.
+///
+/// # Errors
+/// If it refuses.
+pub async fn connect(database: &str) -> Result<Connection, String> {
+    let connection = over_socket(SOCKET, database, "servicedb upgrade").await;
+    connection.map_err(|error| format!("the database {database}: {error}"))
+}
+
 /// The databases of the private server that accept sessions.
 ///
 /// # Errors
 /// If it refuses.
 pub async fn databases() -> Result<Vec<String>, String> {
-    let connection = over_socket(SOCKET, "postgres", "servicedb upgrade").await.map_err(|error| error.to_string())?;
+    let connection = connect("postgres").await?;
     let rows = connection.client.query(DATABASES, &[]).await.map_err(|error| describe(&error))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -107,8 +107,8 @@ pub async fn maintain(
 ) -> Result<(), Error> {
     let (wanted, uid) = (Bound::declared(database), &database.owner.uid);
     let mut first = Ok(());
-    let (known, names) = (observed.secrets.clone(), wanted.names());
-    for name in known.iter().chain(bound.names()).filter(|name| !names.contains(name)) {
+    let names = wanted.names();
+    for name in observed.secrets.iter().chain(bound.names()).filter(|name| !names.contains(name)) {
         if context.cache.binding_recorded(uid, name, GONE) {
             continue;
         }
@@ -124,26 +124,11 @@ pub async fn maintain(
         context.cache.invalidate_bindings(uid);
     }
     for copied in copies(database, observed, &wanted) {
-        let (secret, proved) = (copied.secret.to_owned(), copied.proved);
-        if proved == 0 {
-            if !context.cache.binding_recorded(uid, &secret, (&copied.record, proved)) {
-                match Box::pin(leave_to(context, database, &copied)).await {
-                    Ok(()) => context.cache.record_binding(uid, &secret, (copied.record.clone(), proved)),
-                    Err(error) => first = first.and(Err(error)),
-                }
-            }
-            continue;
-        }
-        let is_current = context.cache.binding_recorded(uid, &secret, (&copied.record, proved));
-        let result = if is_current { Ok(true) } else { Box::pin(copy(context, database, &copied)).await };
-        match result {
-            Ok(true) => {
-                context.cache.record_binding(uid, &secret, (copied.record.clone(), proved));
-                match copied.client {
-                    Some(client) => _ = bound.clients.insert(client.to_owned(), secret),
-                    None => bound.shared = Some(secret),
-                }
-            }
+        match Box::pin(bring_up_to_date(context, database, &copied)).await {
+            Ok(true) => match copied.client {
+                Some(client) => _ = bound.clients.insert(client.to_owned(), copied.secret.to_owned()),
+                None => bound.shared = Some(copied.secret.to_owned()),
+            },
             Ok(false) => {}
             Err(error) => {
                 if copied.client.is_none() && matches!(error, Error::Record(_)) {
@@ -169,6 +154,21 @@ fn copies<'a>(database: &'a Database, observed: &Observation, wanted: &'a Bound)
         Copied { client: Some(client), secret, record: database.vault.client_runtime(client), proved }
     };
     shared.into_iter().chain(wanted.clients.iter().map(of)).collect()
+}
+
+/// Brings a declared Secret up to date, unless it was recently observed so; returns whether it has the login.
+async fn bring_up_to_date(context: &Context, database: &Database, copied: &Copied<'_>) -> Result<bool, Error> {
+    let (uid, is_promoted) = (&database.owner.uid, copied.proved > 0);
+    if context.cache.binding_recorded(uid, copied.secret, (&copied.record, copied.proved)) {
+        return Ok(is_promoted);
+    }
+    if !is_promoted {
+        leave_to(context, database, copied).await?;
+    } else if !copy(context, database, copied).await? {
+        return Ok(false);
+    }
+    context.cache.record_binding(uid, copied.secret, (copied.record.clone(), copied.proved));
+    Ok(is_promoted)
 }
 
 /// Copies a record to its Secret, once the record has the promoted generation; returns whether the Secret is up to date.

@@ -264,26 +264,32 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
     }
 }
 
-/// Gives the former data up.
+/// Gives the former data up, as requested.
 fn finish(known: &Known<'_>, state: &mut State) {
-    let Some(lineage) = state.lineage.as_mut().filter(|lineage| lineage.kept_by.is_some()) else {
+    let Some(pod) = give_up(state) else {
         return answer(state, RequestState::Failed, format!("{} keeps no data from before an upgrade", known.name));
     };
-    let pod = lineage.kept_by.take().unwrap_or_default();
+    answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
+}
+
+/// Gives the former data up; returns the pod that kept it.
+fn give_up(state: &mut State) -> Option<String> {
+    let pod = state.lineage.as_mut()?.kept_by.take()?;
     if let Some(status) = &mut state.status {
         (status.phase, status.kept_by) = (UpgradePhase::Finished, None);
     }
-    answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
+    Some(pod)
 }
 
 /// Gives the former data up after its time, while the upgraded database serves.
 fn expire(known: &Known<'_>, state: &mut State) {
     let is_over = |at: Timestamp| known.keep_former.is_some_and(|time| known.now.duration_since(at) >= time);
     let serves = known.primary.is_some();
-    let Some(lineage) = state.lineage.as_mut().filter(|lineage| serves && is_over(lineage.at)) else { return };
-    let Some(pod) = lineage.kept_by.take() else { return };
+    if !state.lineage.as_ref().is_some_and(|lineage| serves && is_over(lineage.at)) {
+        return;
+    }
+    let Some(pod) = give_up(state) else { return };
     if let Some(status) = &mut state.status {
-        (status.phase, status.kept_by) = (UpgradePhase::Finished, None);
         status.message =
             Some(format!("{pod} removes the data from before the upgrade: spec.postgres.formerDataDays is over"));
     }

@@ -230,12 +230,10 @@ impl Cache {
         })
     }
 
-    /// Records that a Secret with credentials has this generation of this record; its observation counts from the first.
+    /// Records that a Secret with credentials has this generation of this record.
     pub fn record_binding(&self, uid: &str, secret: &str, (record, generation): (String, i64)) {
-        if !self.binding_recorded(uid, secret, (&record, generation)) {
-            let entry = (record, generation, Instant::now());
-            self.with(uid, |entries| entries.credentials.bindings.insert(secret.to_owned(), entry));
-        }
+        let entry = (record, generation, Instant::now());
+        self.with(uid, |entries| entries.credentials.bindings.insert(secret.to_owned(), entry));
     }
 
     /// Invalidates the observations of the Secrets with credentials.
