@@ -57,7 +57,7 @@ RUN groupadd --system --gid 999 postgres \
  && printf 'Package: *\nPin: %s\nPin-Priority: %s\n' "$PIN" "$PRIORITY" >/etc/apt/preferences.d/servicedb \
  && apt-get update \
  && apt-get install -y --no-install-recommends \
-      $(for server in $SERVERS; do echo "postgresql-$server postgresql-$server-pgaudit"; done) \
+      $(for server in $SERVERS; do echo "postgresql-$server postgresql-$server-pgaudit postgresql-$server-pgvector"; done) \
       patroni pgbackrest pgbouncer \
       prometheus-postgres-exporter locales tzdata-legacy tini \
  && printf '%s\n' $LOCALES \

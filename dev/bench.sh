@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Measures the time from apply to Ready against the floor (a bare StatefulSet that runs initdb), in
-# one run. Prints a table, which is kept in target/dev/bench.md. Then measures the pooler, backups,
-# the gateway and migration layouts, and at last the time without writes after a fault (outage.sh).
-#   bench.sh                 all, about twenty minutes, and half an hour for the faults
+# one run. Prints a table, which is kept in target/dev/bench.md. Then measures the pooler, major upgrades,
+# backups, the gateway and migration layouts, and at last the time without writes after a fault (outage.sh).
+#   bench.sh                 all, about forty minutes, and half an hour for the faults
 #   bench.sh --no-outage     only the first table
 #   bench.sh --backups       archiving, backup and restore alone: about fifteen minutes (local cluster only)
 #   bench.sh --gateway       the data gateway beside pgbench alone: five minutes (no cluster)
@@ -49,6 +49,7 @@ done
 python3 bench/bench.py --image "$IMAGE_REPOSITORY/postgres:$IMAGE_TAG" --output "$DEV" ${given[@]+"${given[@]}"}
 ((outage)) || exit 0
 ./pooler.sh
+[[ -n ${CONTEXT:-} ]] || ./upgrade.sh
 [[ -n ${CONTEXT:-} ]] || backups
 gateway
 # A thousand migrations of each tool's layout, read beside Servicedb's own.

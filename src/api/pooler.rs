@@ -36,6 +36,8 @@ pub const POOLER_PARAMETERS: &[&str] = &[
 
 /// How long queries are held at most, where the spec sets nothing.
 const DEFAULT_HOLD_SECONDS: i32 = 5;
+/// The same during a major upgrade.
+const DEFAULT_UPGRADE_HOLD_SECONDS: i32 = 60;
 
 /// The maximum of `spec.pooler.instances`; the rule on that field has the same number.
 pub const MAXIMUM_POOLERS: i32 = 16;
@@ -43,8 +45,8 @@ pub const MAXIMUM_POOLERS: i32 = 16;
 /// Connection pooling by PgBouncer, in pods of its own in front of the database.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
-    validation = Rule::new("self.mode == 'Transaction' || !has(self.plannedChanges) || !has(self.plannedChanges.holdSeconds) || self.plannedChanges.holdSeconds == 0")
-        .message("spec.pooler.plannedChanges.holdSeconds needs spec.pooler.mode Transaction: a session never ends by itself, so a pause would wait for it")
+    validation = Rule::new("self.mode == 'Transaction' || !has(self.plannedChanges) || ((!has(self.plannedChanges.holdSeconds) || self.plannedChanges.holdSeconds == 0) && (!has(self.plannedChanges.upgradeHoldSeconds) || self.plannedChanges.upgradeHoldSeconds == 0))")
+        .message("holding queries (spec.pooler.plannedChanges) needs spec.pooler.mode Transaction: a session never ends by itself, so a pause would wait for it")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PoolerSpec {
@@ -105,8 +107,17 @@ impl Default for PoolerSpec {
 impl PoolerSpec {
     /// How long queries are held at most during a planned change, in seconds; 0: they are not.
     pub fn hold_seconds(&self) -> u64 {
-        let default = if self.mode == PoolMode::Transaction { DEFAULT_HOLD_SECONDS } else { 0 };
-        u64::try_from(self.planned_changes.hold_seconds.unwrap_or(default)).unwrap_or_default()
+        self.seconds(self.planned_changes.hold_seconds, DEFAULT_HOLD_SECONDS)
+    }
+
+    /// The same during a major upgrade.
+    pub fn upgrade_hold_seconds(&self) -> u64 {
+        self.seconds(self.planned_changes.upgrade_hold_seconds, DEFAULT_UPGRADE_HOLD_SECONDS)
+    }
+
+    fn seconds(&self, declared: Option<i32>, default: i32) -> u64 {
+        let default = if self.mode == PoolMode::Transaction { default } else { 0 };
+        u64::try_from(declared.unwrap_or(default)).unwrap_or_default()
     }
 }
 
@@ -120,6 +131,13 @@ pub struct PlannedChangesSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 0 && self <= 60").message("spec.pooler.plannedChanges.holdSeconds must be from 0 to 60"))]
     pub hold_seconds: Option<i32>,
+
+    /// The same for a major upgrade and the way back from it, which take longer. A quarter of it is
+    /// for transactions. Queries are not held for an upgrade whose rehearsal took longer than the
+    /// rest. Default: 60 in the mode `Transaction`, 0 in the mode `Session`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 60").message("spec.pooler.plannedChanges.upgradeHoldSeconds must be from 0 to 60"))]
+    pub upgrade_hold_seconds: Option<i32>,
 
     /// The change when a transaction does not end in time: it is made anyway and cuts the
     /// transaction (`Proceed`, the default), or it is tried again after a minute (`Postpone`).

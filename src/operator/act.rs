@@ -80,7 +80,8 @@ pub async fn act(
     let mut beside = beside(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
     let (before, now) = (status.pooler.as_ref(), findings.now);
-    let mut pooler = Box::pin(pooler::advance(context, database, observed, before, &mut choice.decision, now)).await?;
+    let planned = pooler::Planned { decision: &mut choice.decision, upgrade: &mut findings.upgrade };
+    let mut pooler = Box::pin(pooler::advance(context, database, observed, before, planned, now)).await?;
 
     let is_calm = findings.in_place.desired.is_none() && findings.upgrade.desired.is_none();
     let recorded = (findings.backups.clone(), is_calm);

@@ -71,8 +71,18 @@ fn pooler() -> Vec<(&'static str, &'static str, Expected)> {
             "pooler: {mode: Session, plannedChanges: {holdSeconds: 3}}",
             Refused(session),
         ),
+        (
+            "session mode with a held upgrade",
+            "pooler: {mode: Session, plannedChanges: {upgradeHoldSeconds: 3}}",
+            Refused(session),
+        ),
         ("session mode without held changes", "pooler: {mode: Session, plannedChanges: {holdSeconds: 0}}", Accepted),
         ("a long hold", "pooler: {plannedChanges: {holdSeconds: 61}}", Refused("must be from 0 to 60")),
+        (
+            "a long hold of an upgrade",
+            "pooler: {plannedChanges: {upgradeHoldSeconds: 61}}",
+            Refused("must be from 0 to 60"),
+        ),
         ("an allowed parameter", "pooler: {parameters: {query_timeout: '30'}}", Accepted),
         ("an owned parameter", "pooler: {parameters: {auth_type: trust}}", Refused("spec.pooler.parameters sets")),
         (

@@ -59,7 +59,7 @@ pooler:
   replicas: true
   parameters: {query_timeout: '30'}
   resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
-  plannedChanges: {holdSeconds: 3, onTimeout: Postpone}
+  plannedChanges: {holdSeconds: 3, upgradeHoldSeconds: 30, onTimeout: Postpone}
 gateway:
   instances: 3
   schemas: [public, shop]

@@ -37,7 +37,7 @@ async fn preloaded_extensions(sandbox: &Sandbox) {
     let started = "SELECT pg_postmaster_start_time()::text";
     let before = column(&sandbox.connect("shop").await, started).await.expect("a time");
     assert_eq!(shown(sandbox, "pgaudit.log").await, "none");
-    let names = ["tablefunc", "earthdistance", "pg_trgm", "pg_stat_statements", "pgaudit"];
+    let names = ["tablefunc", "earthdistance", "pg_trgm", "pg_stat_statements", "pgaudit", "vector"];
     let extensions = names.map(|name| json!({"name": name}));
     sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"extensions": extensions}}})).await;
     until("statements are counted", SOON, || async {
@@ -126,6 +126,7 @@ fn ready_tells_of_a_parameter_that_is_refused_or_waits() {
             "pgaudit in servicedb_extensions",
             "plpgsql in pg_catalog",
             "tablefunc in public",
+            "vector in servicedb_extensions",
         ];
         assert_eq!(found, wanted);
 

@@ -1,19 +1,22 @@
 //! The pooler: logins as in Vault, planned changes that clients do not see, its removal.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER};
 use servicedb::postgres::Connection;
 use tokio::time::Instant;
 
-use crate::harness::{Load, READY, SOON, Sandbox, counter, login_at, plugin, run, shared, until, with_notes};
+use crate::harness::{
+    Load, READY, SOON, Sandbox, column, counter, login_at, plugin, pooler_address, run, shared, until, with_notes,
+};
 
 async fn ask(sandbox: &Sandbox, arguments: &[&str]) -> String {
     let output = plugin(sandbox, arguments).await;
@@ -24,22 +27,6 @@ async fn ask(sandbox: &Sandbox, arguments: &[&str]) -> String {
 
 async fn set(sandbox: &Sandbox, spec: Value) {
     sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": spec})).await;
-}
-
-/// The address of the pooler, and its host name as the record in Vault has it.
-async fn pooler(sandbox: &Sandbox) -> (std::net::IpAddr, String) {
-    let path = sandbox.vault_names("shop").runtime();
-    let host = std::sync::Mutex::new(String::new());
-    until("the record names the pooler", SOON, || async {
-        let record = sandbox.vault().record(&path).await.ok_or("no record")?;
-        let named = record["SHOP_DB_POOLER_HOST"].as_str().ok_or_else(|| "no host of a pooler".to_owned())?;
-        let url = record["SHOP_DB_POOLER_URL"].as_str().unwrap_or_default();
-        assert!(url.contains(&format!("@{named}:5432/")), "the URL names another host than {named}");
-        named.clone_into(&mut host.lock().expect("the host"));
-        Ok::<_, String>(())
-    })
-    .await;
-    (sandbox.address("shop-db-pooler").await, host.into_inner().expect("the host"))
 }
 
 async fn rotate(sandbox: &Sandbox, token: &str) {
@@ -58,7 +45,7 @@ fn planned_changes_cannot_be_seen_through_the_pooler() {
     shared("pooled", async |sandbox| {
         let spec = json!({"instances": 2, "pooler": {"instances": 2, "poolSize": 8, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}});
         with_notes(&sandbox, spec).await;
-        let (address, host) = pooler(&sandbox).await;
+        let (address, host) = pooler_address(&sandbox).await;
         let credentials = sandbox.credentials("shop").await;
 
         // Only what is in Vault logs in, whatever the user is called.
@@ -89,6 +76,29 @@ fn planned_changes_cannot_be_seen_through_the_pooler() {
         rotate(&sandbox, "one").await;
         load.goes_on(100).await;
         seen(&sandbox, &credentials.user).await;
+        load.longest();
+        // A parameter that needs a restart of both instances, and new pods for both.
+        set(&sandbox, json!({"postgres": {"parameters": {"max_connections": "90"}}})).await;
+        until("the parameter holds", READY, || async {
+            let shown = "SELECT current_setting('max_connections')";
+            let connection = sandbox.login("shop", &credentials).await.map_err(|error| error.to_string())?;
+            let found = column(&connection, shown).await.map_err(|refusal| refusal.message)?;
+            if found == ["90"] { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+        sandbox.ready("shop", READY).await;
+        println!("restart for a parameter: {:?}", load.longest());
+        let before = uids(&sandbox).await;
+        set(&sandbox, json!({"resources": {"requests": {"cpu": "60m"}}})).await;
+        until("both pods are new", READY, || async {
+            let now = uids(&sandbox).await;
+            let is_new = now.len() == 2 && now.iter().all(|uid| !before.contains(uid));
+            if is_new { Ok(()) } else { Err(format!("{before:?}, {now:?}")) }
+        })
+        .await;
+        sandbox.ready("shop", READY).await;
+        println!("rollout: {:?}", load.longest());
+        load.goes_on(100).await;
         let mut found = load.stop().await;
         println!("{} transactions, {} logins, {:?}", found.acknowledged.len(), found.logins, found.longest);
         // A known limit (docs/pooler.md): a connection to PostgreSQL that PgBouncer opened just as it paused.
@@ -96,8 +106,40 @@ fn planned_changes_cannot_be_seen_through_the_pooler() {
         assert!(found.failures.is_empty(), "{:?}", found.failures);
         found.is_stored(&sandbox, "shop").await;
 
+        primary_lost(&sandbox, address, &host).await;
         removed(&sandbox).await;
     });
+}
+
+/// The uids of the instances' pods.
+async fn uids(sandbox: &Sandbox) -> Vec<String> {
+    let selected = ListParams::default().labels("app.kubernetes.io/component=database");
+    let pods = sandbox.api::<Pod>().list(&selected).await.expect("the pods");
+    pods.items.iter().filter_map(ResourceExt::uid).collect()
+}
+
+/// What is not planned costs errors, and no connection stays broken once another instance leads.
+async fn primary_lost(sandbox: &Arc<Sandbox>, address: IpAddr, host: &str) {
+    let credentials = sandbox.credentials("shop").await;
+    let load = Load::start(address, host, &credentials, 6);
+    load.goes_on(50).await;
+    let leads = sandbox.primary("shop").await;
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    sandbox.api::<Pod>().delete(&leads, &at_once).await.expect("the primary's pod");
+    until("another instance leads", READY, || async {
+        let now = sandbox.primary("shop").await;
+        if now == leads { Err(format!("{now} leads")) } else { Ok(()) }
+    })
+    .await;
+    load.goes_on(100).await;
+    println!("the primary's pod deleted at once: {:?}, failures {:?}", load.longest(), load.failures());
+    // One for each client at the most, and no more of them once the clients write again.
+    let failed = load.failures();
+    load.goes_on(300).await;
+    assert_eq!(load.failures(), failed, "connections stay broken");
+    let found = load.stop().await;
+    found.is_stored(sandbox, "shop").await;
+    sandbox.ready("shop", READY).await;
 }
 
 /// The pools are in `kubectl servicedb pooler`, in the status, and in the metrics of the pods.
@@ -162,7 +204,7 @@ fn a_pause_always_ends_and_a_long_transaction_is_not_cut_unasked() {
         let changes = json!({"holdSeconds": 6, "onTimeout": "Postpone"});
         let pooler_spec = json!({"instances": 1, "poolSize": 5, "maxClientConnections": 20, "plannedChanges": changes});
         with_notes(&sandbox, json!({"instances": 2, "pooler": pooler_spec})).await;
-        let (address, host) = pooler(&sandbox).await;
+        let (address, host) = pooler_address(&sandbox).await;
         let credentials = sandbox.credentials("shop").await;
         let login = async || login_at(address, &host, &credentials).await;
 
@@ -251,7 +293,7 @@ async fn exec(sandbox: &Sandbox, pod: &str, script: &str) {
 fn pooler_pods_end_without_an_error_for_new_connections() {
     shared("poolers-end", async |sandbox| {
         with_notes(&sandbox, json!({"pooler": {"instances": 2, "poolSize": 8}})).await;
-        let (address, host) = pooler(&sandbox).await;
+        let (address, host) = pooler_address(&sandbox).await;
         let credentials = sandbox.credentials("shop").await;
         let load = Load::start(address, &host, &credentials, 6);
         load.goes_on(50).await;

@@ -177,7 +177,7 @@ class Image(unittest.TestCase):
     """What the image has beside Patroni, for each version of PostgreSQL."""
 
     BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    LIBRARIES = ("pg_stat_statements", "pgaudit")
+    LIBRARIES = ("pg_stat_statements", "pgaudit", "vector")
 
     def test_libraries(self):
         self.assertTrue(self.BINARIES)

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
+use super::handover;
 use super::report::Reporter;
 use super::restore::in_place::Start;
 use crate::api::names::PostgresNames;
@@ -161,6 +162,8 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
     loop {
         let current = desired::first(&mut state).await;
         match part(current.upgrade.as_deref(), &environment.pod) {
+            // What is written now is not written while nobody can connect.
+            Part::Rehearse(upgrade) if upgrade.stage == Stage::Hold => handover::checkpoint().await,
             // Not again by an agent that was killed afterwards: it would keep the primary busy while it is to stop.
             Part::Rehearse(upgrade) if upgrade.stage == Stage::Rehearse && reporter.upgrade(&upgrade.id).is_none() => {
                 let mut changes = state.clone();

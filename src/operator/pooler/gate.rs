@@ -1,7 +1,8 @@
 //! Decides whether a planned change is made now: first every pod of the pooler holds its queries.
 //!
-//! Half of the time of a hold is for the transactions under way, the other half for the change. If a pod does not
-//! hold its queries in time, the hold is given up, and the change is made anyway or put off.
+//! Half of the time of a hold is for the transactions under way, the other half for the change; a major upgrade has a
+//! longer time, of which they have a quarter. If a pod does not hold its queries in time, the hold is given up, and the
+//! change is made anyway or put off.
 
 use std::time::Duration;
 
@@ -20,6 +21,41 @@ pub struct Change {
     pub name: String,
     /// Whether its order was given to an agent.
     pub ordered: bool,
+    /// How long queries are held for it.
+    pub time: HoldTime,
+}
+
+/// How long queries are held for a change.
+#[derive(Clone, Copy)]
+pub struct HoldTime {
+    /// At most, in seconds; 0: not at all.
+    pub seconds: u64,
+    /// For the transactions under way.
+    pub for_transactions: SignedDuration,
+    /// The field that sets the latter, for people.
+    pub field: &'static str,
+}
+
+impl HoldTime {
+    /// For a handover of the lead or a restart.
+    pub fn of_switchover(spec: &PoolerSpec) -> Self {
+        Self::new(spec.hold_seconds(), 2, "half of spec.pooler.plannedChanges.holdSeconds")
+    }
+
+    /// For a major upgrade, or the way back.
+    pub fn of_upgrade(spec: &PoolerSpec) -> Self {
+        Self::new(spec.upgrade_hold_seconds(), 4, "a quarter of spec.pooler.plannedChanges.upgradeHoldSeconds")
+    }
+
+    fn new(seconds: u64, part: i32, field: &'static str) -> Self {
+        let whole = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or_default());
+        Self { seconds, for_transactions: whole / part, field }
+    }
+
+    /// What is left for the change, in seconds.
+    pub fn for_change(&self) -> u64 {
+        self.seconds.saturating_sub(u64::try_from(self.for_transactions.as_secs()).unwrap_or_default())
+    }
 }
 
 /// The result.
@@ -50,9 +86,8 @@ impl Gate {
 
 /// Decides on a change.
 pub fn decide(spec: &PoolerSpec, change: Option<&Change>, found: &Observed, now: Timestamp) -> Gate {
-    let time = spec.hold_seconds();
-    let Some(change) = change.filter(|_| time > 0) else { return Gate::open(None) };
-    let whole = SignedDuration::from_secs(i64::try_from(time).unwrap_or_default());
+    let Some(change) = change.filter(|change| change.time.seconds > 0) else { return Gate::open(None) };
+    let whole = SignedDuration::from_secs(i64::try_from(change.time.seconds).unwrap_or_default());
     let known = found.hold.clone().filter(|hold| hold.change == change.name);
     let age = |hold: &Hold| now.duration_since(hold.issued_at);
     if change.ordered {
@@ -65,12 +100,12 @@ pub fn decide(spec: &PoolerSpec, change: Option<&Change>, found: &Observed, now:
                 let rest = POSTPONED - age(&hold);
                 Gate::closed(hold, rest)
             }
-            _ => begin(change, time, found, now),
+            _ => begin(change, found, now),
         },
         // Never again at once, also where this comes late: clients would be held time after time.
         Some(hold) if age(&hold) < POSTPONED => {
             let waiting = waiting(found, &hold.id);
-            let patience = whole / 2;
+            let patience = change.time.for_transactions;
             let in_time = age(&hold) < patience;
             if waiting.is_empty() && in_time {
                 Gate::open(Some(hold))
@@ -78,32 +113,31 @@ pub fn decide(spec: &PoolerSpec, change: Option<&Change>, found: &Observed, now:
                 let rest = patience - age(&hold);
                 Gate::closed(hold, rest)
             } else {
-                give_up(spec, hold, &waiting, patience)
+                give_up(spec, hold, &waiting, change.time)
             }
         }
-        _ => begin(change, time, found, now),
+        _ => begin(change, found, now),
     }
 }
 
-fn begin(change: &Change, seconds: u64, found: &Observed, now: Timestamp) -> Gate {
+fn begin(change: &Change, found: &Observed, now: Timestamp) -> Gate {
+    let time = change.time;
     let id = format!("{}-{}", change.name.replace(' ', "-"), now.as_millisecond());
     let change = change.name.clone();
     if waiting(found, &id).is_empty() {
         // There is no pod that could have clients.
         return Gate::open(None);
     }
-    let hold = Hold { version: VERSION, id, change, issued_at: now, seconds, given_up: None };
-    let patience = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or_default()) / 2;
-    Gate::closed(hold, patience)
+    let hold = Hold { version: VERSION, id, change, issued_at: now, seconds: time.seconds, given_up: None };
+    Gate::closed(hold, time.for_transactions)
 }
 
-fn give_up(spec: &PoolerSpec, hold: Hold, waiting: &[Waiting<'_>], patience: SignedDuration) -> Gate {
+fn give_up(spec: &PoolerSpec, hold: Hold, waiting: &[Waiting<'_>], time: HoldTime) -> Gate {
     let next = match spec.planned_changes.on_timeout {
         OnTimeout::Proceed => "the change is made, and cuts them",
         OnTimeout::Postpone => "the change is put off for a minute",
     };
-    let seconds = patience.as_secs_f64();
-    let within = format!("within {seconds:.1} s (half of spec.pooler.plannedChanges.holdSeconds)");
+    let within = format!("within {:.1} s ({})", time.for_transactions.as_secs_f64(), time.field);
     let names =
         |busy: bool| -> Vec<&str> { waiting.iter().filter(|pod| pod.is_busy == busy).map(|pod| pod.name).collect() };
     let (busy, silent) = (names(true), names(false));
@@ -146,7 +180,8 @@ mod tests {
     use crate::contract::pooler::{HoldReport, PodReport};
 
     fn change(ordered: bool) -> Change {
-        Change { name: "switchover of chat-db-0".to_owned(), ordered }
+        let time = HoldTime::of_switchover(&PoolerSpec::default());
+        Change { name: "switchover of chat-db-0".to_owned(), ordered, time }
     }
 
     fn found(hold: Option<&Hold>, held: &[bool]) -> Observed {
@@ -236,9 +271,29 @@ mod tests {
     }
 
     #[test]
+    fn an_upgrade_has_a_time_of_its_own() {
+        let spec = PoolerSpec::default();
+        let time = HoldTime::of_upgrade(&spec);
+        assert_eq!((time.seconds, time.for_change()), (60, 45));
+        let change = |ordered| Change { name: "upgrade of chat-db-0".to_owned(), ordered, time };
+        let hold = decide(&spec, Some(&change(false)), &found(None, &[false]), at(0.0)).hold.expect("an order");
+        assert_eq!(hold.seconds, 60);
+        let after = |held, seconds| decide(&spec, Some(&change(false)), &found(Some(&hold), &[held]), at(seconds));
+        assert!(!after(false, 14.0).passes && after(true, 14.0).passes);
+        let given_up = after(false, 15.1);
+        assert!(given_up.passes && given_up.message.is_some_and(|why| why.contains("upgradeHoldSeconds")));
+        let while_ordered =
+            |seconds| decide(&spec, Some(&change(true)), &found(Some(&hold), &[true]), at(seconds)).hold;
+        assert_eq!((while_ordered(59.0), while_ordered(60.0)), (Some(hold.clone()), None));
+    }
+
+    #[test]
     fn nothing_is_held_in_session_mode_or_without_pods() {
         let mut spec = PoolerSpec { mode: crate::api::PoolMode::Session, ..PoolerSpec::default() };
-        assert_eq!(decide(&spec, Some(&change(false)), &found(None, &[false]), at(0.0)), Gate::open(None));
+        for time in [HoldTime::of_switchover(&spec), HoldTime::of_upgrade(&spec)] {
+            let change = Change { time, ..change(false) };
+            assert_eq!(decide(&spec, Some(&change), &found(None, &[false]), at(0.0)), Gate::open(None));
+        }
         spec.mode = crate::api::PoolMode::Transaction;
         assert_eq!(decide(&spec, Some(&change(false)), &found(None, &[]), at(0.0)), Gate::open(None));
     }

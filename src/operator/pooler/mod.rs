@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use gate::{Change, Gate};
+use gate::{Change, Gate, HoldTime};
 use observe::Observed;
 
 use super::apply::failures::Failures;
@@ -21,9 +21,10 @@ use super::observe::Observation;
 use super::plan;
 use super::status::condition::{ConditionState, seconds};
 use super::tls::front;
+use super::upgrades;
 use super::validate::Database;
 use crate::api::conditions::reason;
-use crate::api::{HoldStatus, PoolerStatus};
+use crate::api::{HoldStatus, PoolerSpec, PoolerStatus};
 use crate::contract::order::Action;
 use crate::contract::pooler::Hold;
 
@@ -74,8 +75,16 @@ impl State {
     }
 }
 
-/// Reads the pooler's state, and lets a planned change pass or wait: a change that waits is taken out of the
-/// decision.
+/// A planned change that may be taken out of what was decided.
+pub struct Planned<'a> {
+    /// Of the instances.
+    pub decision: &'a mut Decision,
+    /// The major upgrade.
+    pub upgrade: &'a mut upgrades::State,
+}
+
+/// Reads the pooler's state, and lets a planned change pass or wait: a change that waits is taken out of what was
+/// decided.
 ///
 /// # Errors
 /// Errors of the API server.
@@ -84,7 +93,7 @@ pub async fn advance(
     database: &Database,
     observed: &Observation,
     previous: Option<&PoolerStatus>,
-    decision: &mut Decision,
+    planned: Planned<'_>,
     now: Timestamp,
 ) -> Result<State, Error> {
     let known_to_agents = observed.desired.as_ref().is_some_and(|desired| desired.pooler.is_some());
@@ -93,24 +102,34 @@ pub async fn advance(
         let exists = known_to_agents || previous.is_some();
         return Ok(State { exists, status: previous.cloned(), ..State::default() });
     };
-    let change = change(observed, decision);
+    let Planned { decision, upgrade } = planned;
+    let known = observed.desired.as_ref().and_then(|desired| desired.upgrade.as_deref());
+    let exchange = upgrade.exchange(known, HoldTime::of_upgrade(spec).for_change());
+    let change = match exchange {
+        Some(upgrades::Exchange { name, ordered }) => Some(Change { name, ordered, time: HoldTime::of_upgrade(spec) }),
+        None => change(spec, observed, decision),
+    };
     let found = observe::observe(context, database, change.is_some()).await?;
     // The time of the decision, not of the beginning of the reconcile: a hold is short.
     let now = context.now().max(now);
     let Gate { hold, passes, again_in, message } = gate::decide(spec, change.as_ref(), &found, now);
     let status = status(spec.replicas, &found, previous, (hold.as_ref(), passes, message.clone()));
-    if !passes {
-        decision.order = None;
-        if let (Some(change), Some(why)) = (&change, message) {
-            let why = format!("{}: {why}", change.name);
-            decision.under_way = Some(ConditionState::no(reason::CHANGE_POSTPONED, why));
+    match known.filter(|_| !passes) {
+        Some(known) => upgrade.wait(known, message.as_deref(), now),
+        None if !passes => {
+            decision.order = None;
+            if let (Some(change), Some(why)) = (&change, message) {
+                let why = format!("{}: {why}", change.name);
+                decision.under_way = Some(ConditionState::no(reason::CHANGE_POSTPONED, why));
+            }
         }
+        None => {}
     }
     Ok(State { exists: true, hold, status: Some(status), trouble: trouble(&found), again_in })
 }
 
 /// The order that interrupts clients of the primary.
-fn change(observed: &Observation, decision: &Decision) -> Option<Change> {
+fn change(spec: &PoolerSpec, observed: &Observation, decision: &Decision) -> Option<Change> {
     let order = decision.order.as_ref()?;
     // One that has failed interrupts nobody, also while it is kept until the next attempt.
     let answers = observed.pods.iter().filter_map(|pod| pod.report.as_ref()?.order.as_ref());
@@ -123,7 +142,7 @@ fn change(observed: &Observation, decision: &Decision) -> Option<Change> {
         Action::Restart { pod } if observed.leader.as_ref() == Some(pod) => format!("restart of {pod}"),
         Action::Restart { .. } => return None,
     };
-    Some(Change { name, ordered: given == Some(order) })
+    Some(Change { name, ordered: given == Some(order), time: HoldTime::of_switchover(spec) })
 }
 
 /// For status: the ready pods, and the last planned change.

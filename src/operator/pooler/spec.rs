@@ -40,10 +40,12 @@ pub fn check(spec: &ServiceDatabaseSpec) -> Result<Option<PoolerSpec>, String> {
              spec.pooler, or load the data into a ServiceDatabase with another spec.database"
         ));
     }
-    if pooler.mode == PoolMode::Session && pooler.hold_seconds() > 0 {
-        return Err("spec.pooler.plannedChanges.holdSeconds needs spec.pooler.mode Transaction: a session never ends \
-                    by itself, so a pause would wait for it"
-            .to_owned());
+    let holds = [("holdSeconds", pooler.hold_seconds()), ("upgradeHoldSeconds", pooler.upgrade_hold_seconds())];
+    if let Some((field, _)) = holds.iter().find(|(_, seconds)| pooler.mode == PoolMode::Session && *seconds > 0) {
+        return Err(format!(
+            "spec.pooler.plannedChanges.{field} needs spec.pooler.mode Transaction: a session never ends by itself, so a \
+             pause would wait for it"
+        ));
     }
     if pooler.replicas && spec.instances < 2 {
         return Err("spec.pooler.replicas needs at least two instances: spec.instances is 1".to_owned());

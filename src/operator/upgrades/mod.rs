@@ -55,6 +55,15 @@ impl ByItself {
     }
 }
 
+/// The exchange of the data directories, during which nobody can connect.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Its name, for people.
+    pub name: String,
+    /// Whether the agents were told.
+    pub ordered: bool,
+}
+
 /// The input of a decision.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
@@ -110,6 +119,33 @@ impl State {
         let upgrade = self.desired.as_ref().filter(|upgrade| upgrade.stage != Stage::Rehearse)?;
         let what = if upgrade.is_back() { "goes back" } else { "is being upgraded" };
         Some(format!("{} {what} from PostgreSQL {} to {} (status.upgrade)", upgrade.pod, upgrade.from, upgrade.to))
+    }
+
+    /// The exchange that was decided on, or is in progress. `known` is the stage that the agents know; none is named where
+    /// the rehearsal took longer than `seconds`.
+    pub fn exchange(&self, known: Option<&Upgrade>, seconds: u64) -> Option<Exchange> {
+        let upgrade = self.desired.as_ref().filter(|upgrade| upgrade.stage == Stage::Switch)?;
+        let ordered = known.is_some_and(|known| known.id == upgrade.id && known.stage == Stage::Switch);
+        let Upgrade { pod, to, .. } = upgrade;
+        if upgrade.is_back() {
+            return Some(Exchange { name: format!("return of {pod} to PostgreSQL {to}"), ordered });
+        }
+        let needed = self.status.as_ref().and_then(|status| u64::try_from(status.rehearsal_seconds?).ok())?;
+        (needed <= seconds).then(|| Exchange { name: format!("upgrade of {pod} to PostgreSQL {to}"), ordered })
+    }
+
+    /// Puts the exchange off: the stage that the agents know lasts. After a while the other instances must not stand
+    /// still any longer.
+    pub fn wait(&mut self, known: &Upgrade, why: Option<&str>, now: Timestamp) {
+        let waited = now.duration_since(known.since);
+        if let Some(why) = why.filter(|_| waited > HOLD_PATIENCE) {
+            return fail(self, format!("for {} s the queries could not be held: {why}", waited.as_secs()));
+        }
+        self.desired = Some(known.clone());
+        if let Some(status) = &mut self.status {
+            status.phase = UpgradePhase::Stopping;
+        }
+        tell(self, why.unwrap_or("the other instances are stopped, and the pooler holds the queries").to_owned());
     }
 
     /// When the data became that of another system identifier: no earlier backup is continued.

@@ -339,3 +339,30 @@ fn a_later_upgrade_hides_neither_the_data_that_is_kept_nor_what_is_known_of_the_
     let status = scene.state.status.clone().expect("a status");
     assert_eq!((status.phase, status.left_system_identifier.as_deref()), (UpgradePhase::Finished, Some("7")));
 }
+
+#[test]
+fn the_exchange_waits_for_the_pooler_and_not_for_ever() {
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Start);
+    scene.rehearsed();
+    let held = scene.state.desired.clone().expect("a stage");
+    scene.report(1, UpgradeState::Held);
+    assert_eq!(scene.stage(), Some(Stage::Switch));
+    let exchange = |ordered| Some(Exchange { name: "upgrade of chat-db-0 to PostgreSQL 18".into(), ordered });
+    assert_eq!(scene.state.exchange(Some(&held), 45), exchange(false));
+    assert_eq!(scene.state.exchange(Some(&held), 39), None, "the rehearsal took 40 s");
+    assert_eq!(scene.state.exchange(scene.state.desired.as_ref(), 45), exchange(true));
+    // The agents learn nothing of it.
+    let mut waiting = scene.state.clone();
+    waiting.wait(&held, None, scene.now);
+    assert_eq!(waiting.desired.as_ref(), Some(&held));
+    assert_eq!(waiting.status.as_ref().map(|status| status.phase), Some(UpgradePhase::Stopping));
+    assert_eq!(waiting.exchange(Some(&held), 45), None);
+    // It is decided on again, and given up once the others have stood still for long.
+    scene.state = waiting;
+    scene.step();
+    assert_eq!(scene.stage(), Some(Stage::Switch));
+    scene.state.wait(&held, Some("transactions of pooler-1 did not end"), scene.now + SignedDuration::from_mins(4));
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Failed, RequestState::Failed));
+    assert!(scene.result().1.contains("pooler-1 did not end"), "{:?}", scene.result());
+}

@@ -10,6 +10,11 @@ use servicedb::api::ServiceDatabase;
 use super::sandbox::Sandbox;
 use super::wait::until;
 
+/// The major version of databases whose tests name none: `E2E_POSTGRES`, or the default of a new database.
+pub fn postgres_major() -> Option<String> {
+    std::env::var("E2E_POSTGRES").ok().filter(|major| !major.is_empty())
+}
+
 /// A small ServiceDatabase, with another spec merged over it.
 pub fn database(name: &str, spec: Value) -> Value {
     let mut object = json!({
@@ -21,6 +26,9 @@ pub fn database(name: &str, spec: Value) -> Value {
             "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
         },
     });
+    if let Some(major) = postgres_major() {
+        object["spec"]["postgres"] = json!({"version": major});
+    }
     merge(&mut object["spec"], spec);
     object
 }

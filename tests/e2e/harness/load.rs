@@ -10,10 +10,10 @@ use servicedb::postgres::Connection;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::READY;
 use super::postgres::{Credentials, column, login_at};
 use super::sandbox::Sandbox;
 use super::wait::until;
+use super::{READY, SOON};
 
 /// What the clients found.
 #[derive(Default)]
@@ -56,7 +56,11 @@ impl Load {
     /// Starts so many clients that stay connected, a third with each protocol, and one that connects for each
     /// transaction. They write into `notes (id, body)`.
     pub fn start(address: IpAddr, host: &str, credentials: &Credentials, clients: usize) -> Self {
-        let (stop, found) = (Arc::new(AtomicBool::new(false)), Arc::new(Found::default()));
+        // Beyond the rows of a [`super::Writer`], and of another load.
+        static LOADS: AtomicI64 = AtomicI64::new(1);
+        let first = 10_000_000 * LOADS.fetch_add(1, Ordering::Relaxed);
+        let found = Arc::new(Found { next: AtomicI64::new(first), ..Found::default() });
+        let stop = Arc::new(AtomicBool::new(false));
         let tasks = (0..=clients).map(|number| {
             let client = One {
                 address,
@@ -118,6 +122,22 @@ impl Result {
         let lost: Vec<_> = self.acknowledged.iter().filter(|id| !stored.contains(id)).collect();
         assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), self.acknowledged.len());
     }
+}
+
+/// The address of the pooler, and its host name as the record in Vault has it.
+pub async fn pooler_address(sandbox: &Sandbox) -> (IpAddr, String) {
+    let path = sandbox.vault_names("shop").runtime();
+    let host = std::sync::Mutex::new(String::new());
+    until("the record names the pooler", SOON, || async {
+        let record = sandbox.vault().record(&path).await.ok_or("no record")?;
+        let named = record["SHOP_DB_POOLER_HOST"].as_str().ok_or_else(|| "no host of a pooler".to_owned())?;
+        let url = record["SHOP_DB_POOLER_URL"].as_str().unwrap_or_default();
+        assert!(url.contains(&format!("@{named}:5432/")), "the URL names another host than {named}");
+        named.clone_into(&mut host.lock().expect("the host"));
+        Ok::<_, String>(())
+    })
+    .await;
+    (sandbox.address("shop-db-pooler").await, host.into_inner().expect("the host"))
 }
 
 struct One {

@@ -20,10 +20,10 @@ mod writer;
 
 pub use certificate::{Signed, signed};
 pub use cluster::Cluster;
-pub use database::{condition, config_map, database, describe, service_account};
+pub use database::{condition, config_map, database, describe, postgres_major, service_account};
 pub use exec::plugin;
 pub use gateway::{Caller, token as gateway_token};
-pub use load::Load;
+pub use load::{Load, pooler_address};
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};
 pub use pods::{is_ready, pod_uid};
 pub use postgres::{Credentials, column, dump_command, login_at, run, sqlstate};
