@@ -28,7 +28,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The process, if one runs.
+    /// The process, once it answers: a signal before that would end it.
     pub fn id(&self) -> Option<Pid> {
         *self.running.borrow()
     }
@@ -80,9 +80,7 @@ async fn run(running: watch::Sender<Option<Pid>>, state: watch::Sender<State>) {
         let started = Instant::now();
         match start() {
             Ok(mut child) => {
-                let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-                running.send_replace(id);
-                let status = attend(&mut child, &state).await;
+                let status = attend(&mut child, &running, &state).await;
                 state.send_modify(|state| state.answers = false);
                 if state.borrow().ending {
                     running.send_replace(None);
@@ -109,7 +107,8 @@ fn start() -> std::io::Result<Child> {
 }
 
 /// Waits for the end of one process. One that does not answer is killed: its clients would wait for ever.
-async fn attend(child: &mut Child, state: &watch::Sender<State>) -> String {
+async fn attend(child: &mut Child, running: &watch::Sender<Option<Pid>>, state: &watch::Sender<State>) -> String {
+    let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let mut silent = 0;
     loop {
         tokio::select! {
@@ -120,6 +119,10 @@ async fn attend(child: &mut Child, state: &watch::Sender<State>) -> String {
             answers = answers() => match answers {
                 Ok(()) => {
                     silent = 0;
+                    if running.send_if_modified(|running| std::mem::replace(running, id) != id) {
+                        // What changed while it started.
+                        Handle { running: running.subscribe() }.reload();
+                    }
                     state.send_if_modified(|state| !std::mem::replace(&mut state.answers, true));
                     tokio::time::sleep(INTERVAL).await;
                 }

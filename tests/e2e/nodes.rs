@@ -15,8 +15,8 @@ use servicedb::api::ServiceDatabase;
 use crate::cluster_faults::{Door, Fault, Inside, Journal, Scene, address, clock, leader, node, shop, three_nodes};
 use crate::harness::cluster::config;
 use crate::harness::{
-    Cluster, Operator, READY, SOON, Sandbox, alone, column, condition, counter, database, describe, is_ready, run,
-    shared, until,
+    Cluster, Load, Operator, READY, SOON, Sandbox, alone, column, condition, counter, database, describe, is_ready,
+    pooler_address, run, shared, until,
 };
 
 /// By themselves on different nodes, also beside a node affinity; and where a constraint says so, in
@@ -205,11 +205,17 @@ async fn standby_cut_off(scene: &Scene) {
 }
 
 /// A node is cordoned and its pods are evicted, as `kubectl drain` does it: the primary goes only
-/// once another leads.
+/// once another leads. Clients of a pooler see nothing of it.
 async fn drained(scene: &Scene) {
     let sandbox = &scene.sandbox;
     let (old, node_name) = scene.primary_elsewhere().await;
     let outside = Journal::start(Door::of(sandbox, "shop").await).await;
+    let pooler = json!({"instances": 2, "poolSize": 5, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"pooler": pooler}})).await;
+    let (address, host) = pooler_address(sandbox).await;
+    sandbox.ready("shop", READY).await;
+    let load = Load::start(address, &host, &sandbox.credentials("shop").await, 6);
+    load.goes_on(50).await;
     let before = sandbox.api::<Pod>().get(&old).await.expect("the primary's pod").uid();
 
     // While nobody empties the node, the lead stays where it is, and so does its pod.
@@ -241,6 +247,11 @@ async fn drained(scene: &Scene) {
 
     moved(sandbox, &old, before.as_deref(), &node_name).await;
     sandbox.ready("shop", READY).await;
+    load.goes_on(50).await;
+    let found = load.stop().await;
+    println!("through the pooler: {} rows, longest {:?}", found.acknowledged.len(), found.longest);
+    assert!(found.failures.is_empty(), "{:?}", found.failures);
+    found.is_stored(sandbox, "shop").await;
     cordon.mend().await;
     scene.instances("3/3").await;
     sandbox.ready("shop", READY).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER};
@@ -149,11 +149,13 @@ async fn seen(sandbox: &Sandbox, user: &str) {
     let status = ask(sandbox, &["status", "shop"]).await;
     assert!(status.contains("2/2 pods ready"), "{status}");
     let mut held = 0.0;
-    for pod in poolers(sandbox).await {
-        let pod = sandbox.api::<Pod>().get(&pod).await.expect("the pod");
+    for name in poolers(sandbox).await {
+        let pod = sandbox.api::<Pod>().get(&name).await.expect("the pod");
         let address = pod.status.and_then(|status| status.pod_ip).expect("its address");
         let metrics = reqwest::get(format!("http://{address}:8010/metrics")).await.expect("the metrics");
         let metrics = metrics.text().await.expect("their text");
+        let log = sandbox.api::<Pod>().logs(&name, &LogParams::default()).await.expect("a log");
+        assert!(!log.contains("PgBouncer has ended"), "PgBouncer was restarted: {log}");
         assert!(
             metrics.contains(&format!(r#"servicedb_pooler_clients{{database="shop_db",user="{user}""#)),
             "{metrics}"

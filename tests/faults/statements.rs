@@ -56,7 +56,10 @@ pub async fn relay(mut client: UnixStream, mut server: UnixStream, agent: &Agent
     let ((from_client, mut to_client), (from_server, mut to_server)) = (client.into_split(), server.into_split());
     let (mut requests, mut answers) = (messages(from_client), messages(from_server));
     let mut known = Known::default();
-    let mut error = None;
+    // A client does not wait for the end of what it closes: the server may have several to report, and an error belongs
+    // to one of them. The first is that of the login.
+    let mut outstanding = 1_u32;
+    let mut error: Option<(&str, u32)> = None;
     loop {
         tokio::select! {
             // The end of one side is the end of both.
@@ -64,6 +67,7 @@ pub async fn relay(mut client: UnixStream, mut server: UnixStream, agent: &Agent
                 let Some(request) = request else { return Ok(()) };
                 let fault = known.change(&request).and_then(|call| gate.meet(Actor::AgentInPostgres, &call));
                 let Some(fault) = fault else {
+                    outstanding += u32::from(matches!(request.kind, b'Q' | b'S'));
                     to_server.write_all(&request.bytes()).await?;
                     continue;
                 };
@@ -79,8 +83,10 @@ pub async fn relay(mut client: UnixStream, mut server: UnixStream, agent: &Agent
                         while answers.recv().await.is_some_and(|answer| answer.kind != b'Z') {}
                     }
                     Fault::Conflict | Fault::ServerError => {
-                        error = Some(if fault == Fault::Conflict { SERIALIZATION_FAILURE } else { INTERNAL_ERROR });
+                        let state = if fault == Fault::Conflict { SERIALIZATION_FAILURE } else { INTERNAL_ERROR };
+                        error = Some((state, outstanding));
                         if request.kind == b'Q' {
+                            outstanding += 1;
                             // In its place, so that the server says that it is ready.
                             to_server.write_all(&Message { kind: b'S', body: Vec::new() }.bytes()).await?;
                         }
@@ -96,8 +102,16 @@ pub async fn relay(mut client: UnixStream, mut server: UnixStream, agent: &Agent
             }
             answer = answers.recv() => {
                 let Some(answer) = answer else { return Ok(()) };
-                if answer.kind == b'Z' && let Some(state) = error.take() {
-                    to_client.write_all(&refusal(state).bytes()).await?;
+                if answer.kind == b'Z' {
+                    outstanding = outstanding.saturating_sub(1);
+                    error = match error {
+                        Some((state, 0)) => {
+                            to_client.write_all(&refusal(state).bytes()).await?;
+                            None
+                        }
+                        Some((state, before)) => Some((state, before - 1)),
+                        None => None,
+                    };
                 }
                 to_client.write_all(&answer.bytes()).await?;
             }
