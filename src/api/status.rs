@@ -668,6 +668,10 @@ pub struct CredentialsStatus {
     /// affects no session. Absent until every instance has counted since the last rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<i64>,
+    /// Number of sessions of the shared login, on all instances: at most five minutes old; the first
+    /// session and the end of the last count within a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<i64>,
     /// Token of the last `servicedb.dev/rotate` annotation that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_request: Option<String>,
@@ -704,6 +708,9 @@ pub struct ClientStatus {
     /// When this generation was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Time>,
+    /// Number of its sessions, on all instances, as in `credentials.sessions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<i64>,
     /// Secret with its credentials, once it has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

@@ -6,8 +6,9 @@ use super::condition::seconds;
 use super::findings::Findings;
 use crate::api::conditions::reason;
 use crate::api::{ClientStatus, ServiceDatabaseStatus};
-use crate::contract::clients::{ClientReport, RightsReport};
+use crate::contract::clients::{ClientReport, RightsReport, Sessions};
 use crate::contract::report::Report;
+use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
 
 /// Their rights are the declared ones.
@@ -20,6 +21,7 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
     let Some(database) = findings.database else { return previous.clients.clone() };
     let reports = report.and_then(|report| report.clients.as_deref());
     let mount = &findings.options.vault_kv_mount;
+    let sessions = sessions(findings.observed);
     let of = |spec: &crate::api::ClientSpec| {
         let name = spec.name();
         let before = previous
@@ -35,18 +37,33 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
             role: database.postgres.client(name),
             rights: UNKNOWN.to_owned(),
             secret: findings.bound.clients.get(name).cloned(),
+            sessions: sessions.as_ref().and_then(|sessions| sessions.clients.get(name).copied()),
             ..ClientStatus::default()
         };
         match (reports.and_then(|reports| reports.iter().find(|report| report.name == name)), before) {
             (Some(found), _) => reported(declared, found),
             // What was promoted is valid on every primary.
             (None, Some(before)) if reports.is_none() => {
-                ClientStatus { access: declared.access, secret: declared.secret, ..before.clone() }
+                let ClientStatus { access, secret, sessions, .. } = declared;
+                ClientStatus { access, secret, sessions, ..before.clone() }
             }
             _ => declared,
         }
     };
     database.own_clients().map(of).collect()
+}
+
+/// The sessions of all instances that have counted; none if none has.
+pub fn sessions(observed: &Observation) -> Option<Sessions> {
+    let counted = observed.pods.iter().filter_map(|pod| pod.report.as_ref()?.sessions.as_ref());
+    counted.fold(None, |sum: Option<Sessions>, one| {
+        let mut sum = sum.unwrap_or_default();
+        sum.shared += one.shared;
+        for (name, count) in &one.clients {
+            *sum.clients.entry(name.clone()).or_default() += count;
+        }
+        Some(sum)
+    })
 }
 
 fn reported(declared: ClientStatus, report: &ClientReport) -> ClientStatus {

@@ -24,7 +24,7 @@ use super::status_findings;
 use crate::api::ServiceDatabase;
 use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map};
 use crate::contract::certificates::{Authorities, FILES, fingerprint};
-use crate::contract::clients::{ClientReport, RightsReport};
+use crate::contract::clients::{ClientReport, RightsReport, Sessions};
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::records::{ClientPending, MigratorRecord, Pending, Runtime, Versions};
 use crate::contract::report::{ArchiveReport, LedgerReport, Report};
@@ -84,6 +84,8 @@ pub struct World {
     clients: Vec<ClientReport>,
     /// The rights in it, of each of them.
     pub rights: RightsReport,
+    /// The sessions that each agent has counted.
+    pub sessions: Option<Sessions>,
     /// The archive in the report of the primary's agent.
     pub archive: Option<ArchiveReport>,
     /// The fingerprint of the certificates in the agents' reports.
@@ -130,6 +132,7 @@ impl World {
             certificates,
             clients: Vec::new(),
             rights: RightsReport::default(),
+            sessions: None,
             archive: None,
             context,
         }
@@ -366,6 +369,7 @@ impl World {
         let mut report: Report = serde_json::from_str(&annotations[ANNOTATION_REPORT]).expect("a report");
         report.secret_id_accessor = accessor;
         report.certificates = self.certificates.clone();
+        report.sessions = self.sessions.clone();
         if let Some(credentials) = &mut report.credentials {
             (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
             credentials.versions = self.proved;

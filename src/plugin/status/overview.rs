@@ -100,6 +100,8 @@ pub struct Client {
     /// The generation of the login that it uses; 0: there is none yet.
     pub generation: i64,
     pub rotated_at: Option<Timestamp>,
+    /// Sessions on all instances, as in status; absent while nobody has counted. Clients that share a login share the number.
+    pub sessions: Option<i64>,
     /// As in `status.clients[].rights`; absent for the shared login, which has the rights of the application.
     pub rights: Option<String>,
     pub message: Option<String>,
@@ -206,6 +208,7 @@ fn of_client(spec: &ClientSpec, status: &ServiceDatabaseStatus) -> Client {
         access: access.to_owned(),
         generation: 0,
         rotated_at: None,
+        sessions: None,
         rights: None,
         message: None,
     };
@@ -214,6 +217,7 @@ fn of_client(spec: &ClientSpec, status: &ServiceDatabaseStatus) -> Client {
         return Client {
             generation: shared.map_or(0, |shared| shared.generation),
             rotated_at: shared.and_then(|shared| time(&shared.rotated_at)),
+            sessions: shared.and_then(|shared| shared.sessions),
             ..client(AccessMode::Shared.as_str())
         };
     };
@@ -222,6 +226,7 @@ fn of_client(spec: &ClientSpec, status: &ServiceDatabaseStatus) -> Client {
         Some(found) => Client {
             generation: found.generation,
             rotated_at: time(&found.rotated_at),
+            sessions: found.sessions,
             rights: Some(found.rights.clone()),
             message: found.message.clone(),
             ..client
