@@ -699,6 +699,10 @@ pub struct ClientStatus {
     /// Its ServiceAccount.
     #[schemars(length(max = 253))]
     pub service_account_name: String,
+    /// The namespace of its ServiceAccount, if it is another than the database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub service_account_namespace: Option<String>,
     /// The mode of its access.
     #[schemars(length(max = 16))]
     pub access: String,
@@ -723,7 +727,8 @@ pub struct ClientStatus {
     pub role: String,
     /// Whether its rights in the database are the declared ones: `Applied`; `GrantPending`: a
     /// declared table or column does not exist; `GrantDrift`: it has a right that is not declared;
-    /// `GrantFailed`; `Unknown`: they were not compared yet.
+    /// `GrantFailed`; `Unknown`: they were not compared yet; `NotAllowed`: the platform does not allow
+    /// a client of its namespace, and it has no access.
     #[schemars(length(max = 32))]
     pub rights: String,
     /// What differs from the declaration, or why the login is not in Vault.

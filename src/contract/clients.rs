@@ -13,7 +13,8 @@ use crate::api::AccessSpec;
 pub struct Client {
     /// Its name.
     pub name: String,
-    /// Its ServiceAccount: another one of the same name never has the logins of the former.
+    /// Its ServiceAccount, `<namespace>/<name>` where it is another namespace's: another one of the same name never has
+    /// the logins of the former.
     #[serde(default)]
     pub service_account: String,
     /// The desired generation of its record.
