@@ -189,7 +189,13 @@ impl Agent {
         let capacity = metrics::capacity::follow(desired.clone(), reporter.clone());
         let namespace = &environment.names.namespace;
         let queries = Queries::follow(client.clone(), namespace, desired.clone(), reporter.clone());
-        metrics.follow(Followed { desired: desired.clone(), capacity, maintenance: to_tell, queries });
+        metrics.follow(Followed {
+            names: environment.names.clone(),
+            desired: desired.clone(),
+            capacity,
+            maintenance: to_tell,
+            queries,
+        });
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
         let archive = archive::follow(desired.clone(), records.clone());

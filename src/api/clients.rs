@@ -16,12 +16,21 @@ pub const MAXIMUM_NAME: usize = 20;
     .message("spec.clients[]: connectionLimit, statementTimeoutSeconds, sharedToo and secret need an access.mode other than Shared: they are properties of a login of its own"))]
 #[x_kube(validation = Rule::new("has(self.access) || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo) && !has(self.secret))")
     .message("spec.clients[]: connectionLimit, statementTimeoutSeconds, sharedToo and secret need access: they are properties of a login of its own"))]
+#[x_kube(validation = Rule::new("!has(self.serviceAccountNamespace) || (has(self.access) && self.access.mode != 'Shared' && !(has(self.sharedToo) && self.sharedToo) && !has(self.secret))")
+    .message("spec.clients[].serviceAccountNamespace needs an access.mode other than Shared, and neither sharedToo nor secret: a client of another namespace has a login of its own and reads it from Vault"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClientSpec {
-    /// ServiceAccount in the same namespace that may read the credentials from Vault.
+    /// ServiceAccount that may read the credentials from Vault.
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount"))]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
+
+    /// Namespace of the ServiceAccount and of the pods in `podSelector`: another one only if the
+    /// platform allows it (`clients.allowedNamespaces` of the chart). Default: the database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("spec.clients[].serviceAccountNamespace must be the name of a namespace"))]
+    #[schemars(length(min = 1, max = 63))]
+    pub service_account_namespace: Option<String>,
 
     /// Name of the client, from which the names of its roles and of its record in Vault are made:
     /// at most 20 characters. Default: `serviceAccountName`.
@@ -57,7 +66,7 @@ pub struct ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<BindingSecretSpec>,
 
-    /// Pods in the same namespace that may connect. Default: the NetworkPolicy admits no pod of
+    /// Pods in the ServiceAccount's namespace that may connect. Default: the NetworkPolicy admits no pod of
     /// this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
@@ -71,6 +80,20 @@ impl ClientSpec {
     /// The client's name.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.service_account_name)
+    }
+
+    /// The namespace of its ServiceAccount and of its pods, for a database in this one.
+    pub fn namespace<'a>(&'a self, of_database: &'a str) -> &'a str {
+        self.service_account_namespace.as_deref().unwrap_or(of_database)
+    }
+
+    /// Its ServiceAccount, by which one client differs from another of the same name: `<namespace>/<name>` where it is
+    /// another namespace's.
+    pub fn account(&self) -> String {
+        match &self.service_account_namespace {
+            Some(namespace) => format!("{namespace}/{}", self.service_account_name),
+            None => self.service_account_name.clone(),
+        }
     }
 
     /// The declared access, if the client has a login of its own.

@@ -228,6 +228,9 @@ pub mod reason {
         GRANT_DRIFT = "GrantDrift";
         /// Of CredentialsReady, which holds: a client's declared right cannot be granted.
         GRANT_FAILED = "GrantFailed";
+        /// Of CredentialsReady: a client's `serviceAccountNamespace` is not one that the platform allows
+        /// for databases of this namespace. The client has no access; everything else is applied.
+        CLIENT_NOT_ALLOWED = "ClientNotAllowed";
         /// Of events: new credentials replaced the former ones.
         CREDENTIALS_ROTATED = "CredentialsRotated";
         /// Of CertificatesReady: the authority's key is lost; certificates cannot be renewed.

@@ -668,6 +668,10 @@ pub struct CredentialsStatus {
     /// affects no session. Absent until every instance has counted since the last rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<i64>,
+    /// Number of sessions of the shared login, on all instances: at most five minutes old; the first
+    /// session and the end of the last count within a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<i64>,
     /// Token of the last `servicedb.dev/rotate` annotation that was processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_request: Option<String>,
@@ -695,6 +699,10 @@ pub struct ClientStatus {
     /// Its ServiceAccount.
     #[schemars(length(max = 253))]
     pub service_account_name: String,
+    /// The namespace of its ServiceAccount, if it is another than the database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub service_account_namespace: Option<String>,
     /// The mode of its access.
     #[schemars(length(max = 16))]
     pub access: String,
@@ -704,6 +712,9 @@ pub struct ClientStatus {
     /// When this generation was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Time>,
+    /// Number of its sessions, on all instances, as in `credentials.sessions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<i64>,
     /// Secret with its credentials, once it has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -716,7 +727,8 @@ pub struct ClientStatus {
     pub role: String,
     /// Whether its rights in the database are the declared ones: `Applied`; `GrantPending`: a
     /// declared table or column does not exist; `GrantDrift`: it has a right that is not declared;
-    /// `GrantFailed`; `Unknown`: they were not compared yet.
+    /// `GrantFailed`; `Unknown`: they were not compared yet; `NotAllowed`: the platform does not allow
+    /// a client of its namespace, and it has no access.
     #[schemars(length(max = 32))]
     pub rights: String,
     /// What differs from the declaration, or why the login is not in Vault.

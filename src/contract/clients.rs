@@ -1,5 +1,7 @@
 //! Clients with a login of their own: what the operator tells the agents, and what the leader's agent reports.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,8 @@ use crate::api::AccessSpec;
 pub struct Client {
     /// Its name.
     pub name: String,
-    /// Its ServiceAccount: another one of the same name never has the logins of the former.
+    /// Its ServiceAccount, `<namespace>/<name>` where it is another namespace's: another one of the same name never has
+    /// the logins of the former.
     #[serde(default)]
     pub service_account: String,
     /// The desired generation of its record.
@@ -94,4 +97,15 @@ pub struct RightsReport {
     /// What a reader of the declaration should know, such as a view that row policies do not reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// The sessions of an instance by client, those of the data gateway for a client included.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Sessions {
+    /// Of the login that clients share.
+    pub shared: i64,
+    /// Of the clients with a login of their own, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clients: BTreeMap<String, i64>,
 }

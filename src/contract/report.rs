@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::capacity::Capacity;
-use super::clients::ClientReport;
+use super::clients::{ClientReport, Sessions};
 use super::in_place::InPlaceReport;
 use super::maintenance::MaintenanceReport;
 use super::order::OrderReport;
@@ -90,6 +90,10 @@ pub struct Report {
     /// The sessions of this instance that use the login replaced last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<OldSessions>,
+    /// The sessions of this instance by client: a number at most five minutes old, whether there are any a minute.
+    /// Absent while they are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
     /// The accessor of this pod's current secret_id: others may be destroyed once every pod has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_id_accessor: Option<String>,
@@ -400,6 +404,7 @@ impl Report {
             streaming: false,
             empty_volume: false,
             old_sessions: None,
+            sessions: None,
             secret_id_accessor: None,
             volume_used_percent: None,
             certificates: None,

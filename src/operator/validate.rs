@@ -86,6 +86,8 @@ pub struct Database {
     pub migrations: Option<Migrations>,
     /// The clients that may connect and read the credentials.
     pub clients: Vec<ClientSpec>,
+    /// The clients of other namespaces that the platform does not allow: they have no access.
+    pub refused_clients: Vec<ClientSpec>,
     /// What holds for all clients with a login of their own.
     pub client_rules: Rules,
     /// The requested rotation of one of them, from an annotation: its name, `/`, and a token.
@@ -213,6 +215,8 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         )));
     }
     clients::check(&spec.clients, &names.postgres(&database)).map_err(invalid)?;
+    // Not InvalidSpec: then the last valid declaration would stay in effect, and with it an access that was withdrawn.
+    let (admitted, refused_clients) = clients::admitted(&spec.clients, &names.namespace, &options.client_namespaces);
     let pod_metadata = spec.pod_metadata.clone().unwrap_or_default();
     if let Some((list, key)) = pod_metadata.reserved() {
         return Err(invalid(format!(
@@ -262,7 +266,8 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         scheduling: spec.scheduling.clone().unwrap_or_default(),
         pod_metadata,
         migrations: spec.migrations.as_ref().map(|spec| migrations(spec, resource)).transpose()?,
-        clients: spec.clients.clone(),
+        clients: admitted,
+        refused_clients,
         client_rules: Rules {
             revoke_undeclared: spec.credentials.undeclared_rights == Some(UndeclaredRights::Revoke),
             session_grace_seconds: spec.credentials.session_grace_seconds.unwrap_or_default().clamp(0, 3600),

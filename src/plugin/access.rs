@@ -135,6 +135,12 @@ fn render(clients: &[ClientStatus], rows: &[Row], output: Matrix) -> String {
         }
     }
     text.push('\n');
+    let sessions = |client: &ClientStatus| Some(format!("{} {}", client.name, client.sessions?));
+    let sessions: Vec<_> = clients.iter().filter_map(sessions).collect();
+    // A document for a team has no momentary numbers.
+    if output == Matrix::Table && !sessions.is_empty() {
+        let _ = writeln!(text, "sessions, at most five minutes ago: {}", sessions.join(", "));
+    }
     for client in clients.iter().filter(|client| client.message.is_some() || client.rights != "Applied") {
         let message = plain(client.message.as_deref().unwrap_or_default());
         let _ = writeln!(text, "{}: {}: {message}", client.name, client.rights);
@@ -185,6 +191,15 @@ mod tests {
              | public.files | SELECT, INSERT | SELECT (file_path, id)* |\n\n\
              the rights are those that spec.clients declares\n"
         );
+    }
+
+    #[test]
+    fn sessions_are_for_a_person_and_not_for_a_document() {
+        let counted = ClientStatus { sessions: Some(3), ..client("picker", "Applied", None) };
+        let clients = [counted, client("downloader", "Applied", None)];
+        let told = "sessions, at most five minutes ago: picker 3\n";
+        assert!(render(&clients, &rows(), Matrix::Table).contains(told));
+        assert!(!render(&clients, &rows(), Matrix::Markdown).contains("sessions"));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub async fn run(connection: &Connection, name: &str, client: Option<&str>) -> R
         },
         ..TokenRequest::default()
     };
-    let accounts: Api<ServiceAccount> = Api::namespaced(api, &namespace);
+    let accounts: Api<ServiceAccount> = Api::namespaced(api, declared.namespace(&namespace));
     let account = &declared.service_account_name;
     let answer = accounts.create_token_request(account, &PostParams::default(), &request).await.map_err(|error| {
         PluginError::kubernetes(format!("requesting a token of the ServiceAccount {account}"), error)
@@ -67,7 +67,7 @@ fn description(resource: &ServiceDatabase, namespace: &str, name: &str) -> Strin
     let mut table = Table::new(["CLIENT", "SERVICEACCOUNT", "ACCESS"]);
     for client in &resource.spec.clients {
         let mode = client.own().map_or(AccessMode::Shared, |access| access.mode);
-        table.row([client.name(), &client.service_account_name, mode.as_str()].map(str::to_owned));
+        table.row([client.name().to_owned(), client.account(), mode.as_str().to_owned()]);
     }
     text += &table.render();
     if let Some(client) = resource.spec.clients.first() {

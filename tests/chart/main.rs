@@ -15,6 +15,7 @@ use servicedb::operator::Options;
 const EVERYTHING: &str = "
 watchNamespaces: [messaging, games]
 monitoringNamespaces: [monitoring]
+clients: {allowedNamespaces: {messaging: [reports, web], '*': [audit]}}
 replicas: 2
 vault:
   namespace: teams/data
@@ -303,6 +304,9 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("watchNamespaces: messaging", "/watchNamespaces"),
         ("watchNamespaces: [Messaging]", "/watchNamespaces/0"),
         ("watchNamespaces: ['']", "/watchNamespaces/0"),
+        ("clients: {allowedNamespaces: {messaging: ['*']}}", "/clients/allowedNamespaces/messaging/0"),
+        ("clients: {allowedNamespaces: {messaging: reports}}", "/clients/allowedNamespaces/messaging"),
+        ("clients: {allowedNamespaces: {Messaging: [reports]}}", "Messaging"),
         ("postgres: {images: {'17.4': 'postgres:17.4'}}", "'/postgres/images': additional properties '17.4'"),
         ("postgres: {images: {'17': 'a,b'}}", "/postgres/images/17"),
         ("postgres: {images: {'17': null, '18': null}}", "/postgres/images"),

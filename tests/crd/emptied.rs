@@ -53,6 +53,7 @@ clients:
   statementTimeoutSeconds: 30
   podSelector: {matchLabels: {app: chat}}
   direct: false
+- {serviceAccountName: other, serviceAccountNamespace: reports, access: {mode: ReadOnly}}
 pooler:
   instances: 3
   poolSize: 5

@@ -4,6 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use servicedb::api::names::{ANNOTATION_ROTATE, ANNOTATION_ROTATE_CLIENT};
 use servicedb::api::{ClientStatus, ServiceDatabase};
@@ -248,6 +251,7 @@ fn clients_come_rotate_and_go() {
         a_later_table_is_granted(&sandbox).await;
         shown(&sandbox).await;
         rotated(&sandbox).await;
+        from_another_namespace(&sandbox, &json!([shop, reader(), writer])).await;
         moved(&sandbox, &writer).await;
         removed(&sandbox, &shop).await;
     });
@@ -334,6 +338,69 @@ async fn rotated(sandbox: &Sandbox) {
     assert_eq!(sandbox.credentials_of("shop", "reader").await.0, second + 1);
     assert_eq!(sandbox.credentials_of("shop", "writer").await.0, writers + 1);
     assert_eq!(sandbox.credentials_and_generation("shop").await.0, shared + 1);
+}
+
+/// The namespace of `dev/values.yaml` that may have clients of others' databases.
+const ELSEWHERE: &str = "e2e-clients";
+
+/// A client of a namespace that the platform allows, counted while it is connected; and of one that it does not allow.
+async fn from_another_namespace(sandbox: &Sandbox, others: &Value) {
+    let elsewhere = sandbox.cluster_namespace(ELSEWHERE).await;
+    // The namespace stays, and other runs use it, too.
+    let account = format!("abroad-{}", sandbox.namespace);
+    let object = serde_json::from_value(service_account(&account)).expect("a ServiceAccount");
+    let accounts: Api<ServiceAccount> = Api::namespaced(sandbox.cluster.client.clone(), &elsewhere);
+    accounts.create(&PostParams::default(), &object).await.expect("a ServiceAccount of another namespace");
+    sandbox.create(service_account(&account)).await;
+    let with = |namespace: &str| {
+        let mut clients = others.as_array().expect("clients").clone();
+        clients.push(json!({
+            "serviceAccountName": account, "serviceAccountNamespace": namespace, "name": "abroad",
+            "access": {"mode": "ReadOnly"}
+        }));
+        json!({"spec": {"clients": clients}})
+    };
+    sandbox.patch::<ServiceDatabase>("shop", &with(&elsewhere)).await;
+    until("the client of another namespace has its login", READY, || async {
+        match client_status(sandbox, "shop", "abroad").await {
+            Some(client) if client.generation > 0 && client.rights == "Applied" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let role = sandbox.vault_names("shop").own_client("abroad");
+    for (namespace, may) in [(elsewhere.as_str(), true), (sandbox.namespace.as_str(), false)] {
+        let jwt = token(sandbox, namespace, &account).await;
+        assert_eq!(sandbox.vault().kubernetes_login(&role, &jwt).await.is_ok(), may, "{namespace}");
+    }
+    let (_, credentials) = sandbox.credentials_of("shop", "abroad").await;
+    let connection = sandbox.login("shop", &credentials).await.expect("the client");
+    assert!(is_allowed(&connection, "SELECT * FROM notes").await);
+    // At most a minute after the count of ten seconds before.
+    until("its session is counted", READY, || async {
+        match client_status(sandbox, "shop", "abroad").await.and_then(|client| client.sessions) {
+            Some(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+
+    sandbox.patch::<ServiceDatabase>("shop", &with("default")).await;
+    let told = sandbox.condition("shop", "CredentialsReady", "False", "ClientNotAllowed", SOON).await;
+    assert!(told.message.contains("clients.allowedNamespaces"), "{}", told.message);
+    refused(sandbox, "shop", &credentials).await;
+    until("its session ends", Duration::from_secs(10), || async {
+        if run(&connection, "SELECT 1").await.is_err() { Ok(()) } else { Err("it lives".to_owned()) }
+    })
+    .await;
+    let record = sandbox.vault_names("shop").client_runtime("abroad");
+    until("its record is gone", SOON, || async {
+        if sandbox.vault().record(&record).await.is_none() { Ok(()) } else { Err("it is there".to_owned()) }
+    })
+    .await;
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"clients": others}})).await;
+    sandbox.ready("shop", SOON).await;
+    accounts.delete(&account, &DeleteParams::default()).await.expect("the ServiceAccount");
 }
 
 /// From the shared login to its own and back: at each moment one of them works, and it can be read.

@@ -129,7 +129,7 @@ async fn endpoints(sandbox: &Sandbox, namespace: &str, service: &str) -> Value {
 
 impl Sandbox {
     /// A namespace of that name, which stays.
-    async fn cluster_namespace(&self, name: &str) -> String {
+    pub async fn cluster_namespace(&self, name: &str) -> String {
         let api: Api<Namespace> = Api::all(self.cluster.client.clone());
         let object = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a namespace");
         match api.create(&PostParams::default(), &object).await {

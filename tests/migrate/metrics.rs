@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use servicedb::agent::clients::count::Logins;
 use servicedb::agent::metrics::{Scraper, page_of, queries};
 use servicedb::api::names::PostgresNames;
+use servicedb::contract::clients::Client;
 
 use crate::exposition::Page;
 use crate::hostile::{none_was_a_superuser, server, sprung, tenant};
@@ -20,8 +22,12 @@ fn failed(page: &Page) -> Vec<String> {
     names.filter(|name| !OF_THE_IMAGE.contains(&name.as_str())).collect()
 }
 
-async fn read(scraper: &mut Scraper, database: &str) -> Page {
-    Page::read(&page_of(scraper, database).await)
+async fn read(scraper: &mut Scraper, names: &PostgresNames) -> Page {
+    read_with(scraper, names, &[]).await
+}
+
+async fn read_with(scraper: &mut Scraper, names: &PostgresNames, clients: &[Client]) -> Page {
+    Page::read(&page_of(scraper, &names.database, &Logins::of(names, clients)).await)
 }
 
 #[tokio::test]
@@ -37,7 +43,7 @@ async fn metrics_are_read_by_a_login_that_may_do_nothing_else() {
     let before = sprung(&names).len();
 
     let mut scraper = Scraper::new(server().socket());
-    let page = read(&mut scraper, database).await;
+    let page = read(&mut scraper, &names).await;
     assert_eq!(failed(&page), [""; 0]);
     assert_eq!(page.value("pg_up"), Some(1.0));
     assert!(page.labelled("pg_stat_user_tables_seq_scan", "relname", "a\"}{\n\\=").len() == 1, "its name is as it is");
@@ -70,6 +76,44 @@ async fn metrics_are_read_by_a_login_that_may_do_nothing_else() {
 }
 
 #[tokio::test]
+async fn sessions_are_counted_by_client_whichever_way_they_came() {
+    let (names, _owner) = tenant("counted_db", &[]).await;
+    let admin = server().connect("postgres", "postgres").await;
+    let bot = serde_json::json!({"name": "mail-bot", "generation": 1, "access": {"mode": "ReadOnly"}});
+    let bot: Client = serde_json::from_value(bot).expect("a client");
+    let (a, b) = (names.client_login("mail-bot", 1), names.client_login("mail-bot", 2));
+    let mut open = Vec::new();
+    for (login, acts_as) in [
+        (names.login(2).as_str(), ""),
+        (&a, ""),
+        (&b, ""),
+        // A name of an application is the client's own choice.
+        (&b, names.app().as_str()),
+        (&b, "servicedb agent"),
+        (PostgresNames::GATEWAY, &names.client("mail-bot")),
+        (PostgresNames::GATEWAY, &names.app()),
+        (PostgresNames::GATEWAY, "servicedb-gateway"),
+        (PostgresNames::GATEWAY, "'; DROP ROLE postgres"),
+    ] {
+        let create = format!(
+            "DO $$ BEGIN CREATE ROLE {login} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
+             GRANT CONNECT ON DATABASE {} TO {login}",
+            names.database
+        );
+        admin.client.batch_execute(&create).await.expect(login);
+        let session = server().connect(&names.database, login).await;
+        let set = format!("SET application_name = '{}'", acts_as.replace('\'', "''"));
+        session.client.batch_execute(&set).await.expect("a name");
+        open.push(session);
+    }
+    let page = read_with(&mut Scraper::new(server().socket()), &names, &[bot]).await;
+    assert_eq!(failed(&page), [""; 0]);
+    let of = |client: &str| page.labelled("servicedb_client_connections", "client", client);
+    assert_eq!((of("shared"), of("mail-bot")), (vec![2.0], vec![4.0]));
+    drop(open);
+}
+
+#[tokio::test]
 async fn a_locked_table_keeps_no_metric_from_being_read() {
     let (names, owner) = tenant("locked_db", &[]).await;
     owner
@@ -87,7 +131,7 @@ async fn a_locked_table_keeps_no_metric_from_being_read() {
     while page.value("servicedb_lock_waits").is_none_or(|waits| waits < 1.0) {
         assert!(Instant::now() < deadline, "nobody waits for the lock");
         let begin = Instant::now();
-        page = read(&mut scraper, &names.database).await;
+        page = read(&mut scraper, &names).await;
         assert!(begin.elapsed() < Duration::from_secs(20), "it took {:?}", begin.elapsed());
     }
     assert_eq!(failed(&page), [""; 0]);
@@ -103,7 +147,7 @@ async fn a_locked_table_keeps_no_metric_from_being_read() {
                AND application_name = 'servicedb monitoring'";
     query(&admin, end).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(failed(&read(&mut scraper, &names.database).await), [""; 0]);
+    assert_eq!(failed(&read(&mut scraper, &names).await), [""; 0]);
 }
 
 #[tokio::test]
@@ -112,7 +156,7 @@ async fn a_tenant_cannot_make_the_page_as_large_as_it_likes() {
     let tables =
         "DO $$ BEGIN FOR i IN 1..330 LOOP EXECUTE pg_catalog.format('CREATE TABLE public.t%s ()', i); END LOOP; END $$";
     owner.client.batch_execute(tables).await.expect("tables");
-    let page = read(&mut Scraper::new(server().socket()), &names.database).await;
+    let page = read(&mut Scraper::new(server().socket()), &names).await;
     let counted = page.samples.keys().filter(|(name, _)| name == "pg_stat_user_tables_seq_scan").count();
     assert_eq!(counted, 300);
     // The ledger's are among them.

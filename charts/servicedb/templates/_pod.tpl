@@ -42,6 +42,10 @@
 - name: SERVICEDB_MONITORING_NAMESPACES
   value: {{ join "," . | quote }}
 {{- end }}
+{{- with .Values.clients.allowedNamespaces }}
+- name: SERVICEDB_CLIENT_NAMESPACES
+  value: {{ toJson . | quote }}
+{{- end }}
 {{- if .Values.metrics.podAnnotations }}
 - name: SERVICEDB_SCRAPE_ANNOTATIONS
   value: "true"

@@ -13,6 +13,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::{self, ConfigError, Database};
 use crate::problem::Problem;
 
+/// The name of the gateway's own connections in `pg_stat_activity`.
+const APPLICATION: &str = "servicedb-gateway";
 /// The longest time of a login.
 const LOGIN: Duration = Duration::from_secs(10);
 /// How long the files of a certificate may not belong together while they are renewed.
@@ -40,6 +42,15 @@ impl Connector {
     /// # Errors
     /// If the server refuses or does not answer.
     pub async fn connect(&self, options: &str) -> Result<Client, Problem> {
+        self.connect_as(APPLICATION, options).await
+    }
+
+    /// A connection with this name in `pg_stat_activity`. For callers it is that of their role: the view has the login
+    /// alone, and sessions are counted by client.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_as(&self, name: &str, options: &str) -> Result<Client, Problem> {
         let password = self.password().map_err(unusable)?;
         let mut config = Config::new();
         config
@@ -47,7 +58,7 @@ impl Connector {
             .port(self.database.port)
             .dbname(&self.database.name)
             .user(&self.database.user)
-            .application_name("servicedb-gateway")
+            .application_name(name)
             .options(options)
             .connect_timeout(Duration::from_secs(5))
             .keepalives_idle(Duration::from_secs(15))

@@ -137,7 +137,8 @@ impl Pool {
     pub async fn own(&self) -> Result<Own, Problem> {
         let permit = self.permit().await?;
         self.make_room(&mut self.lock());
-        Ok(Own { client: self.connect(SETTINGS).await?, patience: self.patience(), _permit: permit })
+        let client = self.connected(self.connector.connect(SETTINGS)).await?;
+        Ok(Own { client, patience: self.patience(), _permit: permit })
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -185,17 +186,18 @@ impl Pool {
     async fn open(&self, caller: &Caller) -> Result<Connection, Problem> {
         let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
         let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
-        let client = self.connect(&options).await?;
+        let client = self.connected(self.connector.connect_as(&caller.role, &options)).await?;
         Ok(Connection::new(client, self.generation()))
     }
 
-    async fn connect(&self, options: &str) -> Result<Client, Problem> {
+    /// Connects, if the breaker allows it.
+    async fn connected(&self, connecting: impl Future<Output = Result<Client, Problem>>) -> Result<Client, Problem> {
         if let Err(wait) = self.breaker.allows(Instant::now()) {
             let mut problem = Problem::unavailable("08001", "the database cannot be reached");
             problem.retry_after = Some(wait.as_secs() + 1);
             return Err(problem);
         }
-        let connected = self.connector.connect(options).await;
+        let connected = connecting.await;
         match &connected {
             Err(problem) if problem.code != ROLE => self.breaker.failed(Instant::now()),
             _ => self.breaker.succeeded(),

@@ -11,14 +11,14 @@ CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$BEGIN
  PERFORM pg_advisory_lock(42); CREATE TEMP TABLE IF NOT EXISTS leftover (a int); EXECUTE 'LISTEN leftover';
  PERFORM set_config('request.jwt.claims', '{\"sub\": \"shop/reader\"}', false);
  PERFORM set_config('search_path', 'pg_temp', false); PERFORM set_config('statement_timeout', '0', false);
- PERFORM set_config('role', 'none', false);
+ PERFORM set_config('role', 'none', false); PERFORM set_config('application_name', 'leftover', false);
 END$$;
 CREATE FUNCTION leaves() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM public.leave(); RETURN NEW; END$$;
 CREATE TABLE messy (id int PRIMARY KEY);
 CREATE TRIGGER leaves BEFORE INSERT ON messy FOR EACH ROW EXECUTE FUNCTION leaves();
 CREATE FUNCTION peek() RETURNS json LANGUAGE sql VOLATILE AS $$SELECT json_build_object(
  'role', current_user, 'claims', current_setting('request.jwt.claims')::json, 'path', current_setting('search_path'),
- 'timeout', current_setting('statement_timeout'), 'table', to_regclass('pg_temp.leftover'), 'listens', (SELECT count(*) FROM pg_listening_channels()),
+ 'timeout', current_setting('statement_timeout'), 'name', current_setting('application_name'), 'table', to_regclass('pg_temp.leftover'), 'listens', (SELECT count(*) FROM pg_listening_channels()),
  'locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), 'pid', pg_backend_pid())$$;
 CREATE FUNCTION leaving() RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM public.leave(); RETURN true; END$$;
 CREATE FUNCTION fails_leaving() RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM public.leave(); RAISE 'late'; END$$;
@@ -47,6 +47,7 @@ async fn what_functions_and_triggers_leave_is_gone() {
     let peek = async || gateway.write("POST", "/rpc/peek", &[], json!({})).await.ok();
     let first = peek().await;
     assert_eq!(first["claims"], json!({"role": "isolated_app", "sub": "shop/app"}));
+    assert_eq!(first["name"], "isolated_app", "by it sessions are counted by client");
     // The function sheds its role: what follows in its transaction is the login's. The write that has it is done.
     let (none, one) = (Value::Null, json!({"id": 1}));
     let whole = [("prefer", "return=representation")];

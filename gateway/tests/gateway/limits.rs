@@ -71,7 +71,7 @@ async fn a_client_that_vanishes_leaves_nothing() {
     assert!(tokio::time::timeout(Duration::from_secs(1), call).await.is_err(), "it is slow");
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'servicedb-gateway' AND datname = current_database() AND query LIKE '%slow%' AND state <> 'idle'";
+        let running = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'vanishes_gateway' AND query LIKE '%slow%' AND state <> 'idle'";
         let row = gateway.admin.query_one(running, &[]).await.expect("a count");
         if row.get::<_, i64>(0) == 0 {
             break;

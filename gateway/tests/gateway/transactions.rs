@@ -127,7 +127,7 @@ async fn begun_used_and_ended() {
     assert_eq!(gateway.write("POST", "/transaction", &[], json!({"commit": ids[0]})).await.status, 404);
     assert_eq!(gateway.get("/actors/23").await.status, 404);
     let open = gateway.admin.query_one(
-        "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND application_name = 'servicedb-gateway'",
+        "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND usename = 'begun_gateway'",
         &[],
     );
     assert_eq!(open.await.expect("a count").get::<_, i64>(0), 0, "nothing is left open");
@@ -155,7 +155,7 @@ async fn conflicts_are_told() {
 /// Ends the connection that commits in this database, once it waits.
 async fn end_the_commit(gateway: &Gateway, database: &str) {
     let end = format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}' AND application_name = 'servicedb-gateway' \
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{database}_gateway' \
          AND (wait_event = 'SyncRep' OR wait_event = 'PgSleep')"
     );
     for _ in 0..200 {

@@ -1,6 +1,7 @@
 //! Clients that have a login of their own: the leader keeps their roles, their rights and their credentials, and removes
 //! those that are no longer declared. The data gateway's login, which becomes any of them, is kept beside them.
 
+pub mod count;
 pub mod gateway;
 pub mod rights;
 pub mod roles;

@@ -5,6 +5,7 @@ use std::path::Path;
 use nix::unistd::{SysconfVar, sysconf};
 use x509_parser::pem::Pem;
 
+use super::clients;
 use super::text::{Family, Kind};
 use crate::agent::probes::Readiness;
 use crate::contract::certificates::FILES;
@@ -89,6 +90,7 @@ impl Instance<'_> {
             let help = "When these credentials were put into Vault";
             families.push(gauge("servicedb_credentials_rotated_timestamp_seconds", help, at));
         }
+        families.extend(clients::credentials(report.clients.as_deref().unwrap_or_default()));
         if let Some(ledger) = &report.ledger {
             families.push(gauge("servicedb_migrations_applied", "Completed migrations", ledger.applied as f64));
             let help = "Migrations that were recorded and not completed";

@@ -5,6 +5,7 @@
 //! the same page. Nothing else in the agent waits for it.
 
 pub mod capacity;
+mod clients;
 mod cluster;
 mod instance;
 mod maintenance;
@@ -36,10 +37,12 @@ use self::instance::Instance;
 use self::queries::Queries;
 use self::session::{Collected, Session};
 use self::text::{CONTENT_TYPE, Family, Kind};
+use super::clients::count::Logins;
 use super::desired::DesiredState;
 use super::maintenance::KnownWatch;
 use super::probes::Readiness;
 use super::volume;
+use crate::api::names::Names;
 use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
 use crate::contract::report::{Report, Role};
 
@@ -54,6 +57,8 @@ const WAITING: usize = 64;
 
 /// What other parts of the agent know.
 pub struct Followed {
+    /// The names of the resource.
+    pub names: Names,
     /// The desired state, which names the database.
     pub desired: DesiredState,
     /// The growth of the database.
@@ -122,20 +127,30 @@ impl Metrics {
         {
             return page.clone();
         }
-        let database = self.0.followed.get().and_then(|known| Some(known.desired.borrow().as_ref()?.database.clone()));
+        let known = self.known();
+        let known = known.as_ref().map(|(database, logins)| (database.as_str(), logins));
         let of_team = async {
             match self.0.followed.get() {
                 Some(followed) => followed.queries.families().await,
                 None => Vec::new(),
             }
         };
-        let of_server = async { self.0.scraper.lock().await.collect(database.as_deref()).await };
+        let of_server = async { self.0.scraper.lock().await.collect(known).await };
         let (of_server, of_team) = tokio::join!(of_server, of_team);
         let mut page = String::new();
         self.own().iter().chain(&of_server).chain(&of_team).for_each(|family| family.write(&mut page));
         let page = Bytes::from(page);
         *scraped = Some((Instant::now(), page.clone()));
         page
+    }
+
+    /// The database, and the logins of its clients.
+    fn known(&self) -> Option<(String, Logins)> {
+        let followed = self.0.followed.get()?;
+        let desired = followed.desired.borrow();
+        let desired = desired.as_ref()?;
+        let names = followed.names.postgres(&desired.database);
+        Some((desired.database.clone(), Logins::of(&names, &desired.clients)))
     }
 
     /// What the agent knows itself.
@@ -152,6 +167,7 @@ impl Metrics {
         let Some(followed) = self.0.followed.get() else { return families };
         let capacity = followed.capacity.borrow().clone();
         families.extend(capacity.iter().flat_map(|capacity| capacity::families(capacity)));
+        families.extend(self.known().map(|(_, logins)| clients::logins(&logins)));
         families.extend(maintenance::families(report.maintenance.as_deref(), &followed.maintenance.borrow()));
         families
     }
@@ -209,14 +225,14 @@ impl Scraper {
         self.tenant = None;
     }
 
-    /// Reads all metrics of the server; those of tables if the database is known.
-    pub async fn collect(&mut self, database: Option<&str>) -> Vec<Family> {
+    /// Reads all metrics of the server; those of tables and by client if the database and its logins are known.
+    pub async fn collect(&mut self, known: Option<(&str, &Logins)>) -> Vec<Family> {
         let begin = Instant::now();
         let deadline = begin + LONGEST;
         self.scrapes += 1;
-        let mut collected = self.of_cluster(deadline).await;
+        let mut collected = self.of_cluster(known.map(|(_, logins)| logins), deadline).await;
         let up = collected.is_some();
-        if up && let Some(database) = database {
+        if up && let Some((database, _)) = known {
             let tables = self.of_tenant(database, deadline).await;
             collected.get_or_insert_default().extend(tables);
         }
@@ -224,7 +240,7 @@ impl Scraper {
     }
 
     /// None without a session.
-    async fn of_cluster(&mut self, deadline: Instant) -> Option<Vec<Collected>> {
+    async fn of_cluster(&mut self, logins: Option<&Logins>, deadline: Instant) -> Option<Vec<Collected>> {
         let open = self.cluster.take().filter(|session| !session.is_closed());
         let mut session = match open {
             Some(session) => session,
@@ -238,6 +254,9 @@ impl Scraper {
         };
         let mut collected = session.collect(cluster::COLLECTORS, deadline).await;
         collected.extend(session.collect(ours::COLLECTORS, deadline).await);
+        if let Some(logins) = logins {
+            collected.push(session.clients(logins, deadline).await);
+        }
         collected.push(session.settings(deadline).await);
         // A session that hung is not used again.
         self.cluster = (Instant::now() < deadline).then_some(session);
@@ -322,8 +341,8 @@ impl Scraper {
 }
 
 /// All metrics of a server as a page, for tests and measurements.
-pub async fn page_of(scraper: &mut Scraper, database: &str) -> String {
+pub async fn page_of(scraper: &mut Scraper, database: &str, logins: &Logins) -> String {
     let mut page = String::new();
-    scraper.collect(Some(database)).await.iter().for_each(|family| family.write(&mut page));
+    scraper.collect(Some((database, logins))).await.iter().for_each(|family| family.write(&mut page));
     page
 }

@@ -10,7 +10,8 @@ use tokio_postgres::Statement;
 
 use super::query::{Collector, KEPT, run};
 use super::text::Family;
-use super::{settings, tables};
+use super::{clients, settings, tables};
+use crate::agent::clients::count::{self, Logins};
 use crate::api::names::PostgresNames;
 use crate::contract::capacity::Sample;
 use crate::postgres::{ConnectError, Connection, describe, immune, over_socket_with};
@@ -113,6 +114,18 @@ impl Session {
             all.push(Collected { name: collector.name, took: begin.elapsed(), result });
         }
         all
+    }
+
+    /// Counts the sessions by client, until the deadline.
+    pub async fn clients(&mut self, logins: &Logins, deadline: Instant) -> Collected {
+        let begin = Instant::now();
+        let reading = async {
+            let statement = self.prepared(count::QUERY).await?;
+            let rows = self.connection.client.query(&statement, &[]).await?;
+            Ok(vec![clients::connections(&count::of_rows(&rows, logins)?)])
+        };
+        let result = timeout_at(deadline, reading).await.unwrap_or(Err(SessionError::TooLong));
+        Collected { name: "servicedb_clients", took: begin.elapsed(), result }
     }
 
     /// Reads the settings, until the deadline.

@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod error;
 pub mod metrics;
+pub mod namespaces;
 pub mod options;
 mod resources;
 pub mod vault_ca;

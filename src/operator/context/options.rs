@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::namespaces::ClientNamespaces;
 use crate::contract::backup::{ForeignFolders, Stores};
 
 /// The operator's settings. They contain no secret: credentials are in files that they name.
@@ -98,6 +99,11 @@ pub struct Options {
     /// Namespaces whose pods may reach the databases' monitoring ports.
     #[arg(long, env = "SERVICEDB_MONITORING_NAMESPACES", value_delimiter = ',')]
     pub monitoring_namespaces: Vec<String>,
+
+    /// Namespaces whose ServiceAccounts may be clients of databases in other namespaces, by the
+    /// namespace of the database, as JSON: `clients.allowedNamespaces` of the chart.
+    #[arg(long, env = "SERVICEDB_CLIENT_NAMESPACES", default_value = "{}", value_parser = ClientNamespaces::parse)]
+    pub client_namespaces: ClientNamespaces,
 
     /// Whether database pods have annotations by which a Prometheus without its operator finds their metrics.
     #[arg(long, env = "SERVICEDB_SCRAPE_ANNOTATIONS", default_value_t = false, action = clap::ArgAction::Set)]

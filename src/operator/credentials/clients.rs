@@ -26,7 +26,7 @@ pub fn declared(database: &Database, decided: &[Client]) -> Vec<Client> {
 }
 
 fn is_of(client: &Client, spec: &ClientSpec) -> bool {
-    client.name == spec.name() && client.service_account == spec.service_account_name
+    client.name == spec.name() && client.service_account == spec.account()
 }
 
 fn with_spec(client: Client, spec: &ClientSpec) -> Client {
@@ -93,7 +93,7 @@ async fn first(
     let reported = report.map_or(0, |report| report.generation);
     let client = Client {
         name: spec.name().to_owned(),
-        service_account: spec.service_account_name.clone(),
+        service_account: spec.account(),
         generation: in_vault.max(before).max(reported).saturating_add(1),
         // The spec's own replaces it.
         access: AccessSpec { mode: AccessMode::Custom, grants: Vec::new() },

@@ -9,6 +9,7 @@ use pg_query::protobuf::{FuncCall, RawStmt, SelectStmt, SetOperation};
 use crate::api::clients::MAXIMUM_NAME;
 use crate::api::names::PostgresNames;
 use crate::api::{AccessMode, ClientSpec, GrantSpec, Privilege, ServiceDatabaseSpec};
+use crate::operator::context::namespaces::{ClientNamespaces, is_namespace};
 
 /// The maximum length of a name in PostgreSQL, in bytes.
 const IDENTIFIER: usize = 63;
@@ -60,8 +61,9 @@ pub fn check(clients: &[ClientSpec], names: &PostgresNames) -> Result<(), String
         .chain((1..=2).flat_map(|turn| [names.login(turn), names.migrator_login(turn)]))
         .collect();
     for client in clients {
-        let account = &client.service_account_name;
-        if !accounts.insert(account) {
+        let account = client.account();
+        check_namespace(client)?;
+        if !accounts.insert(account.clone()) {
             return Err(format!(
                 "spec.clients has two entries with the serviceAccountName {account}: keep one of them"
             ));
@@ -110,6 +112,46 @@ pub fn check(clients: &[ClientSpec], names: &PostgresNames) -> Result<(), String
         grants(&access.grants).map_err(|problem| format!("spec.clients[].access.grants of {name}: {problem}"))?;
     }
     Ok(())
+}
+
+/// What a client of another namespace cannot have. The shared login has one role in Vault, which would be bound to each of
+/// its ServiceAccounts' names in each of their namespaces, and its password cannot be taken back from one client.
+fn check_namespace(client: &ClientSpec) -> Result<(), String> {
+    let Some(namespace) = &client.service_account_namespace else { return Ok(()) };
+    let (field, account) = ("spec.clients[].serviceAccountNamespace", &client.service_account_name);
+    if !is_namespace(namespace) {
+        return Err(format!("{field} of {account} is {namespace:?}, which is no name of a namespace"));
+    }
+    if client.own().is_none() || client.is_shared() {
+        return Err(format!(
+            "{field} of {account}: a client of another namespace has a login of its own: set access.mode to another than \
+             Shared, and no sharedToo"
+        ));
+    }
+    if client.secret.is_some() {
+        return Err(format!(
+            "{field} of {account}: a Secret would be in the database's namespace, where the client cannot read it: remove \
+             secret; the client reads its record in Vault"
+        ));
+    }
+    Ok(())
+}
+
+/// The clients that the platform allows in a database of this namespace, and those that it does not. A namespace that is
+/// the database's own is left out.
+pub fn admitted(
+    clients: &[ClientSpec],
+    namespace: &str,
+    allowed: &ClientNamespaces,
+) -> (Vec<ClientSpec>, Vec<ClientSpec>) {
+    let own = |client: &ClientSpec| {
+        let other = client.service_account_namespace.clone().filter(|of_client| of_client != namespace);
+        ClientSpec { service_account_namespace: other, ..client.clone() }
+    };
+    clients
+        .iter()
+        .map(own)
+        .partition(|client| client.service_account_namespace.as_ref().is_none_or(|it| allowed.allow(namespace, it)))
 }
 
 fn is_name(name: &str) -> bool {
@@ -274,6 +316,54 @@ mod tests {
             let problem = problem(clients).unwrap_or_default();
             assert!(problem.contains(says), "{clients}: {problem:?}");
         }
+    }
+
+    #[test]
+    fn a_client_of_another_namespace_has_a_login_of_its_own_and_no_secret() {
+        let of = |more: &str| {
+            problem(&format!("[{{serviceAccountName: bot, serviceAccountNamespace: {more}}}]")).unwrap_or_default()
+        };
+        for (more, says) in [
+            ("reports", "set access.mode to another than Shared"),
+            ("reports, access: {mode: Shared}", "set access.mode to another than Shared"),
+            ("reports, access: {mode: ReadOnly}, sharedToo: true", "no sharedToo"),
+            ("reports, access: {mode: ReadOnly}, secret: {name: s}", "remove secret"),
+            ("'*', access: {mode: ReadOnly}", "no name of a namespace"),
+            ("'', access: {mode: ReadOnly}", "no name of a namespace"),
+            ("'a,b', access: {mode: ReadOnly}", "no name of a namespace"),
+            ("kube-system/default, access: {mode: ReadOnly}", "no name of a namespace"),
+            (r#""a\nb", access: {mode: ReadOnly}"#, "no name of a namespace"),
+        ] {
+            let problem = of(more);
+            assert!(problem.starts_with("spec.clients[].serviceAccountNamespace of bot"), "{more}: {problem:?}");
+            assert!(problem.contains(says), "{more}: {problem:?}");
+        }
+        assert_eq!(of("reports, access: {mode: ReadOnly}, sharedToo: false"), "");
+        // Another ServiceAccount, and the same client by its name.
+        let two = |name: &str| {
+            problem(&format!(
+                "[{{serviceAccountName: bot, access: {{mode: ReadOnly}}}},
+                  {{serviceAccountName: bot, serviceAccountNamespace: reports, {name}access: {{mode: ReadOnly}}}}]"
+            ))
+        };
+        assert!(two("").unwrap_or_default().contains("two entries with the name bot"));
+        assert_eq!(two("name: other-bot, "), None);
+    }
+
+    #[test]
+    fn who_is_admitted_is_the_platforms_decision() {
+        let clients: Vec<ClientSpec> = serde_yaml::from_str(
+            "[{serviceAccountName: a}, {serviceAccountName: b, serviceAccountNamespace: chat},
+              {serviceAccountName: c, serviceAccountNamespace: reports}, {serviceAccountName: d, serviceAccountNamespace: web}]",
+        )
+        .expect("clients");
+        let allowed = ClientNamespaces::parse(r#"{"chat": ["reports"], "games": ["web"]}"#).expect("namespaces");
+        let (admitted, refused) = admitted(&clients, "chat", &allowed);
+        let accounts = |clients: &[ClientSpec]| clients.iter().map(ClientSpec::account).collect::<Vec<_>>();
+        assert_eq!(
+            (accounts(&admitted), accounts(&refused)),
+            (vec!["a".to_owned(), "b".into(), "reports/c".into()], vec!["web/d".to_owned()],)
+        );
     }
 
     #[test]

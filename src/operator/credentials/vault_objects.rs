@@ -186,11 +186,12 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
     let mut own_clients: Vec<_> = database.own_clients().collect();
     own_clients.sort_unstable_by_key(|client| client.name());
     let client_names: Vec<_> = own_clients.iter().map(|client| client.name()).collect();
-    let kubernetes_role = |name: String, accounts: Vec<String>| KubernetesRole {
+    let namespace = database.names().namespace.as_str();
+    let kubernetes_role = |name: String, accounts: Vec<String>, namespace: &str| KubernetesRole {
         policies: vec![name.clone()],
         name,
         service_accounts: accounts,
-        namespace: database.names().namespace.clone(),
+        namespace: namespace.to_owned(),
         token_ttl: TOKEN_TTL,
     };
     let claim = [
@@ -213,12 +214,13 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         policies,
         instance: approle(names.instance()),
         migrator: approle(names.migrator()),
-        client: (!accounts.is_empty()).then(|| kubernetes_role(names.client(), accounts)),
+        client: (!accounts.is_empty()).then(|| kubernetes_role(names.client(), accounts, namespace)),
         own_clients: own_clients
             .iter()
             .map(|client| {
-                let policy = client_objects::policy_name(names, client.name(), &client.service_account_name);
-                let role = kubernetes_role(names.own_client(client.name()), vec![client.service_account_name.clone()]);
+                let policy = client_objects::policy_name(names, client.name(), &client.account());
+                let accounts = vec![client.service_account_name.clone()];
+                let role = kubernetes_role(names.own_client(client.name()), accounts, client.namespace(namespace));
                 let text = policy::own_client(&mounts, names, client.name());
                 OwnClient { role: KubernetesRole { policies: vec![policy.clone()], ..role }, policy: (policy, text) }
             })

@@ -7,7 +7,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
 use super::front::{self, LABEL_COMPONENT};
-use super::ingress::{from_monitoring, tcp};
+use super::ingress::{from_monitoring, pods_of, tcp};
 use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::names::{LABEL_NAME, PostgresNames};
 use crate::api::{ClientSpec, GatewaySpec};
@@ -121,7 +121,10 @@ fn callers(database: &Database) -> Vec<Value> {
         Some(_) => database.postgres.client(client.name()),
         None => database.postgres.app(),
     };
-    let caller = |client: &ClientSpec| json!({"serviceAccount": format!("{}/{}", names.namespace, client.service_account_name), "role": role(client)});
+    let caller = |client: &ClientSpec| {
+        let account = format!("{}/{}", client.namespace(&names.namespace), client.service_account_name);
+        json!({"serviceAccount": account, "role": role(client)})
+    };
     database.clients.iter().map(caller).collect()
 }
 
@@ -137,8 +140,7 @@ fn selector(database: &Database) -> Value {
 /// Clients, and monitoring.
 fn policy(database: &Database, options: &Options) -> Planned {
     let names = database.names();
-    let clients = database.clients.iter().filter_map(|client| client.pod_selector.as_ref());
-    let from: Vec<_> = clients.map(|selector| json!({"podSelector": selector})).collect();
+    let from: Vec<_> = database.clients.iter().filter_map(pods_of).collect();
     let mut rules = Vec::new();
     // A rule without a source would admit everybody.
     if !from.is_empty() {

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
-use super::ingress::{from_monitoring, tcp};
+use super::ingress::{from_monitoring, pods_of, tcp};
 use super::{backup, gateway, pooler};
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::pod::{AGENT_PORT, BACKUP_PORT, METRICS_TLS_PORT, PATRONI_PORT, POSTGRES_PORT};
@@ -53,14 +53,13 @@ pub fn policy(database: &Database, options: &Options, backup_runs: bool) -> Plan
         json!({"podSelector": {"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": "migration"}}});
     // Where there is a pooler, a client may be limited to it.
     let direct = database.clients.iter().filter(|client| client.direct || database.pooler.is_none());
-    let clients = direct.filter_map(|client| client.pod_selector.as_ref());
     let mut postgres = vec![members.clone(), migrator];
     let fronts = [(database.pooler.is_some(), pooler::COMPONENT), (database.gateway.is_some(), gateway::COMPONENT)];
     for (_, component) in fronts.into_iter().filter(|(declared, _)| *declared) {
         let pods = json!({"matchLabels": {LABEL_NAME: names.name, "app.kubernetes.io/component": component}});
         postgres.push(json!({"podSelector": pods}));
     }
-    postgres.extend(clients.map(|selector| json!({"podSelector": selector})));
+    postgres.extend(direct.filter_map(pods_of));
     let mut rules = vec![
         json!({"from": postgres, "ports": [tcp(POSTGRES_PORT)]}),
         json!({"from": [members], "ports": [tcp(PATRONI_PORT)]}),

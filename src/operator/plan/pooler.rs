@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::{Value, json};
 
 use super::front::{self, LABEL_COMPONENT};
-use super::ingress::{from_monitoring, tcp};
+use super::ingress::{from_monitoring, pods_of, tcp};
 use super::workload::{container_security, pod_metadata, pod_security};
 use crate::api::PoolerSpec;
 use crate::api::names::LABEL_NAME;
@@ -133,11 +133,8 @@ fn role(database: &Database) -> Planned {
 fn policy(database: &Database, options: &Options) -> Planned {
     let names = database.names();
     let pods = json!({"matchLabels": {LABEL_NAME: names.name, LABEL_COMPONENT: COMPONENT}});
-    let clients = database.clients.iter().filter_map(|client| client.pod_selector.as_ref());
-    let from: Vec<_> = [json!({"podSelector": pods})]
-        .into_iter()
-        .chain(clients.map(|selector| json!({"podSelector": selector})))
-        .collect();
+    let clients = database.clients.iter().filter_map(pods_of);
+    let from: Vec<_> = [json!({"podSelector": pods})].into_iter().chain(clients).collect();
     let mut rules = vec![json!({"from": from, "ports": [tcp(POOLER_PORT)]})];
     rules.extend(from_monitoring(options, AGENT_PORT));
     Planned::new::<NetworkPolicy>(

@@ -6,8 +6,9 @@ use super::condition::seconds;
 use super::findings::Findings;
 use crate::api::conditions::reason;
 use crate::api::{ClientStatus, ServiceDatabaseStatus};
-use crate::contract::clients::{ClientReport, RightsReport};
+use crate::contract::clients::{ClientReport, RightsReport, Sessions};
 use crate::contract::report::Report;
+use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
 
 /// Their rights are the declared ones.
@@ -15,38 +16,84 @@ const APPLIED: &str = "Applied";
 /// Their rights were not compared yet.
 const UNKNOWN: &str = "Unknown";
 
-/// The clients that are declared, in the order of the spec; those of the previous status if the spec is invalid.
+/// The platform does not allow the client.
+const NOT_ALLOWED: &str = "NotAllowed";
+
+/// The clients that are declared, in the order of the spec, the refused ones last; those of the previous status if the spec is invalid.
 pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &ServiceDatabaseStatus) -> Vec<ClientStatus> {
     let Some(database) = findings.database else { return previous.clients.clone() };
     let reports = report.and_then(|report| report.clients.as_deref());
     let mount = &findings.options.vault_kv_mount;
+    let sessions = sessions(findings.observed);
     let of = |spec: &crate::api::ClientSpec| {
         let name = spec.name();
-        let before = previous
-            .clients
-            .iter()
-            .find(|client| client.name == name && client.service_account_name == spec.service_account_name);
+        let before = previous.clients.iter().find(|client| {
+            client.name == name
+                && client.service_account_name == spec.service_account_name
+                && client.service_account_namespace == spec.service_account_namespace
+        });
         let declared = ClientStatus {
             name: name.to_owned(),
             service_account_name: spec.service_account_name.clone(),
+            service_account_namespace: spec.service_account_namespace.clone(),
             access: spec.own().map(|access| access.mode.as_str()).unwrap_or_default().to_owned(),
             vault_path: format!("{mount}/{}", database.vault.client_runtime(name)),
             vault_role: database.vault.own_client(name),
             role: database.postgres.client(name),
             rights: UNKNOWN.to_owned(),
             secret: findings.bound.clients.get(name).cloned(),
+            sessions: sessions.as_ref().and_then(|sessions| sessions.clients.get(name).copied()),
             ..ClientStatus::default()
         };
+        if database.refused_clients.contains(spec) {
+            let message = Some(refusal(database, spec));
+            return ClientStatus { rights: NOT_ALLOWED.to_owned(), message, sessions: None, ..declared };
+        }
         match (reports.and_then(|reports| reports.iter().find(|report| report.name == name)), before) {
             (Some(found), _) => reported(declared, found),
             // What was promoted is valid on every primary.
             (None, Some(before)) if reports.is_none() => {
-                ClientStatus { access: declared.access, secret: declared.secret, ..before.clone() }
+                let ClientStatus { access, secret, sessions, .. } = declared;
+                ClientStatus { access, secret, sessions, ..before.clone() }
             }
             _ => declared,
         }
     };
-    database.own_clients().map(of).collect()
+    database.own_clients().chain(&database.refused_clients).map(of).collect()
+}
+
+/// Why a client has no access, and the way out.
+fn refusal(database: &Database, client: &crate::api::ClientSpec) -> String {
+    let own = &database.names().namespace;
+    let (name, namespace) = (client.name(), client.namespace(own));
+    format!(
+        "spec.clients[].serviceAccountNamespace of {name} is {namespace}, and clients.allowedNamespaces in the chart's \
+         values does not allow clients of {namespace} for databases in {own}: the client has no access. The platform \
+         adds it there; or remove the client, or use a ServiceAccount in {own}"
+    )
+}
+
+/// Why clients are refused; none if all are allowed.
+pub fn refused(database: &Database) -> Option<String> {
+    let first = database.refused_clients.first()?;
+    let more = match database.refused_clients.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!("{}{more}", refusal(database, first)))
+}
+
+/// The sessions of all instances that have counted; none if none has.
+pub fn sessions(observed: &Observation) -> Option<Sessions> {
+    let counted = observed.pods.iter().filter_map(|pod| pod.report.as_ref()?.sessions.as_ref());
+    counted.fold(None, |sum: Option<Sessions>, one| {
+        let mut sum = sum.unwrap_or_default();
+        sum.shared += one.shared;
+        for (name, count) in &one.clients {
+            *sum.clients.entry(name.clone()).or_default() += count;
+        }
+        Some(sum)
+    })
 }
 
 fn reported(declared: ClientStatus, report: &ClientReport) -> ClientStatus {

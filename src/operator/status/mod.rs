@@ -259,6 +259,9 @@ fn with_clients(
     report: Option<&Report>,
 ) -> ConditionState {
     let Some(database) = findings.database.filter(|_| state.holds) else { return state };
+    if let Some(refused) = clients::refused(database) {
+        return ConditionState::no(reason::CLIENT_NOT_ALLOWED, refused);
+    }
     if let Some(pending) = clients::pending(database, clients, report) {
         return ConditionState::no(reason::CREDENTIALS_PENDING, pending);
     }
@@ -451,6 +454,7 @@ fn credentials_status(
             .map(|credentials| Time(seconds(credentials.rotated_at)))
             .or(previous.rotated_at),
         old_sessions: proved.and_then(|credentials| old_sessions(findings.observed, credentials.generation)),
+        sessions: clients::sessions(findings.observed).map(|sessions| sessions.shared),
         rotate_request: answered(requests.rotate, previous.rotate_request),
         reissue_request: answered(requests.reissue, previous.reissue_request),
         rotate_client_request: clients::answered(findings, report, previous.rotate_client_request),

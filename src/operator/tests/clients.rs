@@ -7,7 +7,7 @@ use super::world::{World, names};
 use crate::api::ClientStatus;
 use crate::api::conditions as kind;
 use crate::api::names::{ANNOTATION_ROTATE, ANNOTATION_ROTATE_CLIENT};
-use crate::contract::clients::RightsReport;
+use crate::contract::clients::{RightsReport, Sessions};
 use crate::contract::desired::Desired;
 
 const CLIENTS: &str = "  clients:
@@ -307,6 +307,20 @@ async fn rights_that_differ_are_a_reason_and_a_missing_login_is_not_ready() {
     );
     settle(&mut world).await;
     assert_eq!(world.condition(kind::CREDENTIALS_READY), "True Ready");
+}
+
+#[tokio::test]
+async fn sessions_are_in_status_and_a_client_that_is_not_counted_has_no_number() {
+    let mut world = at_rest().await;
+    let numbers = |world: &World| -> (Option<i64>, Vec<Option<i64>>) {
+        let status = world.resource().status.unwrap_or_default();
+        let shared = status.credentials.and_then(|credentials| credentials.sessions);
+        (shared, status.clients.iter().map(|client| client.sessions).collect())
+    };
+    assert_eq!(numbers(&world), (None, vec![None, None]), "agents of an earlier version");
+    world.sessions = Some(Sessions { shared: 3, clients: [("bot".to_owned(), 2)].into() });
+    settle(&mut world).await;
+    assert_eq!(numbers(&world), (Some(3), vec![Some(2), None]));
 }
 
 #[tokio::test]

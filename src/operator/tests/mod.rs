@@ -23,6 +23,7 @@ mod memory_vault;
 mod migrations;
 mod model;
 mod objects;
+mod other_namespaces;
 mod plan;
 mod pod_security;
 mod pooler;

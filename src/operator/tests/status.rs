@@ -6,6 +6,7 @@ use serde_json::json;
 use super::status_findings::{Scene, observed, pod, time};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
+use crate::contract::clients::Sessions;
 use crate::contract::desired::Desired;
 use crate::contract::order::{Action, Cause, Order, OrderId, Purpose};
 use crate::contract::report::{LedgerReport, OldSessions, Trouble, VaultHealth};
@@ -553,4 +554,15 @@ fn sessions_of_the_old_login_are_counted_over_all_instances() {
     assert_eq!(counted(&scene), Some(7));
     scene.report(|report| report.credentials.as_mut().expect("credentials").generation = 2);
     assert_eq!(counted(&scene), None, "these were counted before the last rotation");
+}
+
+#[test]
+fn sessions_are_those_of_all_instances_that_have_counted() {
+    let mut scene = Scene::serving(3);
+    let counted = |scene: &Scene| scene.status().credentials.expect("credentials").sessions;
+    assert_eq!(counted(&scene), None, "no report");
+    for (pod, shared) in scene.observed.pods.iter_mut().zip([4, 3]) {
+        pod.report.as_mut().expect("a report").sessions = Some(Sessions { shared, ..Sessions::default() });
+    }
+    assert_eq!(counted(&scene), Some(7));
 }

@@ -24,7 +24,7 @@ use super::status_findings;
 use crate::api::ServiceDatabase;
 use crate::api::names::{ANNOTATION_REPORT, Names, service_of_patroni_config_map};
 use crate::contract::certificates::{Authorities, FILES, fingerprint};
-use crate::contract::clients::{ClientReport, RightsReport};
+use crate::contract::clients::{ClientReport, RightsReport, Sessions};
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::records::{ClientPending, MigratorRecord, Pending, Runtime, Versions};
 use crate::contract::report::{ArchiveReport, LedgerReport, Report};
@@ -34,6 +34,7 @@ use crate::operator::context::Context;
 use crate::operator::context::cache::Cache;
 use crate::operator::context::error::Error;
 use crate::operator::context::metrics::Metrics;
+use crate::operator::context::options::Options;
 use crate::operator::context::vault_ca::VaultCa;
 use crate::operator::instances::admission;
 use crate::operator::instances::patroni_state;
@@ -84,6 +85,8 @@ pub struct World {
     clients: Vec<ClientReport>,
     /// The rights in it, of each of them.
     pub rights: RightsReport,
+    /// The sessions that each agent has counted.
+    pub sessions: Option<Sessions>,
     /// The archive in the report of the primary's agent.
     pub archive: Option<ArchiveReport>,
     /// The fingerprint of the certificates in the agents' reports.
@@ -111,7 +114,7 @@ impl World {
         writer.apply_watcher_event(&Event::InitDone);
         let now = status_findings::time("2026-06-01T00:00:00Z");
         let clock = Clock(Arc::new(Mutex::new(now)));
-        let context = operator(&api, &vault, &pods, &clock);
+        let context = operator(&api, &vault, &pods, &clock, options());
         let (watched, patronis) = (BTreeMap::new(), BTreeMap::new());
         let (promoted, rotated_at, certificates) = (0, now, None);
         Self {
@@ -130,6 +133,7 @@ impl World {
             certificates,
             clients: Vec::new(),
             rights: RightsReport::default(),
+            sessions: None,
             archive: None,
             context,
         }
@@ -137,7 +141,12 @@ impl World {
 
     /// Restarts the operator, with an empty cache.
     pub fn restart(&mut self) {
-        self.context = operator(&self.api, &self.vault, &self.pods, &self.clock);
+        self.restart_with(self.context.options.clone());
+    }
+
+    /// The same with other settings.
+    pub fn restart_with(&mut self, options: Options) {
+        self.context = operator(&self.api, &self.vault, &self.pods, &self.clock, options);
     }
 
     /// Lets the observations of Vault and the Secrets expire, as at a resync of an operator that goes on.
@@ -366,6 +375,7 @@ impl World {
         let mut report: Report = serde_json::from_str(&annotations[ANNOTATION_REPORT]).expect("a report");
         report.secret_id_accessor = accessor;
         report.certificates = self.certificates.clone();
+        report.sessions = self.sessions.clone();
         if let Some(credentials) = &mut report.credentials {
             (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
             credentials.versions = self.proved;
@@ -534,7 +544,7 @@ pub fn object(plural: &str, name: &str) -> Key {
     key(plural, NAMESPACE, name)
 }
 
-fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clock) -> Arc<Context> {
+fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clock, options: Options) -> Arc<Context> {
     let clock = clock.clone();
     let client = client(api);
     let reporter = Reporter { controller: "servicedb".to_owned(), instance: Some("operator-0".to_owned()) };
@@ -543,7 +553,7 @@ fn operator(api: &ApiServer, vault: &MemoryVault, pods: &Store<Pod>, clock: &Clo
         reporter,
         client,
         vault: Arc::new(vault.clone()),
-        options: options(),
+        options,
         clock: Arc::new(move || clock.now()),
         cluster_uid: "uid-of-kube-system".to_owned(),
         issuer: tokio::sync::OnceCell::new(),

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
 use crate::api::{
-    AccessMode, BackupStatus, ClientSpec, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus, MigrationSource,
-    MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase, ServiceDatabaseStatus,
-    UpgradeStatus,
+    AccessMode, BackupStatus, ClientSpec, ClientStatus, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus,
+    MigrationSource, MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase,
+    ServiceDatabaseStatus, UpgradeStatus,
 };
 use crate::contract::report::{Phase, Report, Trouble};
 use crate::plugin::psql::is_ready;
@@ -96,10 +96,14 @@ pub struct Agent {
 pub struct Client {
     pub name: String,
     pub service_account_name: String,
+    /// If it is another than the database's.
+    pub service_account_namespace: Option<String>,
     pub access: String,
     /// The generation of the login that it uses; 0: there is none yet.
     pub generation: i64,
     pub rotated_at: Option<Timestamp>,
+    /// Sessions on all instances, as in status; absent while nobody has counted. Clients that share a login share the number.
+    pub sessions: Option<i64>,
     /// As in `status.clients[].rights`; absent for the shared login, which has the rights of the application.
     pub rights: Option<String>,
     pub message: Option<String>,
@@ -137,7 +141,7 @@ impl Overview {
         let spec = resource.spec;
         let status = resource.status.unwrap_or_default();
         let default_database = Names::new(&namespace, &name).default_database();
-        let clients = spec.clients.iter().map(|client| of_client(client, &status)).collect();
+        let clients = spec.clients.iter().map(|client| of_client(client, &namespace, &status)).collect();
         Self {
             created_at: timestamp(resource.metadata.creation_timestamp),
             deleted_at: timestamp(resource.metadata.deletion_timestamp),
@@ -197,15 +201,18 @@ impl Overview {
     }
 }
 
-fn of_client(spec: &ClientSpec, status: &ServiceDatabaseStatus) -> Client {
+fn of_client(spec: &ClientSpec, own: &str, status: &ServiceDatabaseStatus) -> Client {
     let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
     let (name, account) = (spec.name().to_owned(), &spec.service_account_name);
+    let namespace = spec.service_account_namespace.clone().filter(|namespace| namespace != own);
     let client = |access: &str| Client {
         name,
         service_account_name: account.clone(),
+        service_account_namespace: namespace.clone(),
         access: access.to_owned(),
         generation: 0,
         rotated_at: None,
+        sessions: None,
         rights: None,
         message: None,
     };
@@ -214,14 +221,21 @@ fn of_client(spec: &ClientSpec, status: &ServiceDatabaseStatus) -> Client {
         return Client {
             generation: shared.map_or(0, |shared| shared.generation),
             rotated_at: shared.and_then(|shared| time(&shared.rotated_at)),
+            sessions: shared.and_then(|shared| shared.sessions),
             ..client(AccessMode::Shared.as_str())
         };
     };
     let client = client(access.mode.as_str());
-    match status.clients.iter().find(|found| found.name == client.name && found.service_account_name == *account) {
+    let is_this = |found: &&ClientStatus| {
+        found.name == client.name
+            && found.service_account_name == *account
+            && found.service_account_namespace == namespace
+    };
+    match status.clients.iter().find(is_this) {
         Some(found) => Client {
             generation: found.generation,
             rotated_at: time(&found.rotated_at),
+            sessions: found.sessions,
             rights: Some(found.rights.clone()),
             message: found.message.clone(),
             ..client

@@ -247,7 +247,7 @@ fn credentials(overview: &Overview, now: Timestamp) -> Option<String> {
 
 /// Who may connect, and what differs from the declared rights.
 fn clients(overview: &Overview, now: Timestamp) -> Option<String> {
-    let mut table = Table::new(["CLIENT", "ACCESS", "GENERATION", "ROTATED", "RIGHTS"]);
+    let mut table = Table::new(["CLIENT", "ACCESS", "GENERATION", "ROTATED", "SESSIONS", "RIGHTS"]);
     let mut messages = String::new();
     for client in &overview.clients {
         table.row([
@@ -255,6 +255,7 @@ fn clients(overview: &Overview, now: Timestamp) -> Option<String> {
             client.access.clone(),
             client.generation.to_string(),
             client.rotated_at.map(|at| format!("{} ago", age(at, now))).unwrap_or_default(),
+            client.sessions.map(|sessions| sessions.to_string()).unwrap_or_default(),
             client
                 .rights
                 .clone()

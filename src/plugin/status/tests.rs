@@ -274,12 +274,12 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
     let own = |name: &str, account: &str, rights: &str, message: Value| {
         json!({
             "name": name, "serviceAccountName": account, "access": "of an earlier spec", "generation": 2,
-            "rotatedAt": "2026-03-01T11:00:00Z", "vaultPath": "p", "vaultRole": "v", "role": "r", "rights": rights,
+            "rotatedAt": "2026-03-01T11:00:00Z", "sessions": 3, "vaultPath": "p", "vaultRole": "v", "role": "r", "rights": rights,
             "message": message
         })
     };
     let status = json!({
-        "credentials": { "generation": 10, "rotatedAt": "2026-02-28T12:00:00Z" },
+        "credentials": { "generation": 10, "rotatedAt": "2026-02-28T12:00:00Z", "sessions": 12 },
         "clients": [
             own("bot", "bot", "Applied", Value::Null),
             own("picker", "picker-account", "GrantDrift", json!("not declared: DELETE on public.files")),
@@ -298,10 +298,10 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
     assert_eq!(
         rows,
         [
-            "web Shared 10 24h ago all data",
-            "bot ReadWrite 2 60m ago Applied",
-            "picker Custom 2 60m ago GrantDrift",
-            "late ReadOnly 0 - Unknown",
+            "web Shared 10 24h ago 12 all data",
+            "bot ReadWrite 2 60m ago 3 Applied",
+            "picker Custom 2 60m ago 3 GrantDrift",
+            "late ReadOnly 0 - - Unknown",
             "picker: not declared: DELETE on public.files",
         ],
         "{text}"
