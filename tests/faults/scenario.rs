@@ -179,7 +179,9 @@ impl Scenario {
         sandbox.create(whole(self.first_spec())).await;
         let found = sandbox.ready(NAME, STEP).await;
         match self {
+            Self::ClientAdded => insert(sandbox, &clients::ROWS).await,
             Self::ClientChanged | Self::ClientRotated | Self::ClientRemoved => {
+                insert(sandbox, &clients::ROWS).await;
                 clients::serves(&found, "ReadOnly", 1).unwrap_or_else(|problem| panic!("Ready, and {problem}"));
             }
             Self::Restore => restore::prepare(sandbox).await,

@@ -12,6 +12,9 @@ pub const CLIENT: &str = "reports";
 /// The request for its new credentials.
 const REQUEST: &str = "reports/now";
 
+/// Rows of which a row policy shows some.
+pub const ROWS: [i64; 2] = [1, 2];
+
 /// All tables, with a Secret.
 fn reads_all() -> Value {
     own_client(CLIENT, json!({"mode": "ReadOnly"}))

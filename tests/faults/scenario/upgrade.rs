@@ -10,9 +10,9 @@ use crate::harness::Sandbox;
 const FROM: &str = "17";
 const TO: &str = "18";
 
-/// The version before.
+/// The version before, and room for copies of the data.
 pub fn spec() -> Value {
-    json!({"postgres": {"version": FROM}, "backup": {"enabled": false}})
+    json!({"postgres": {"version": FROM}, "backup": {"enabled": false}, "storage": {"size": "1Gi"}})
 }
 
 /// Rows, all of which must be there afterwards.
