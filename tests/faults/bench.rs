@@ -193,7 +193,7 @@ async fn kubernetes() -> Upstream {
     Upstream { side: Side::Kubernetes, address, client }
 }
 
-/// Removes a case's namespace by force, and its objects in Vault: its operator is gone, and the
+/// Removes a case's namespace by force, and its objects in Vault and in the store: its operator is gone, and the
 /// scenarios of deletion test the regular way.
 pub async fn remove(sandbox: Sandbox) {
     let client = &sandbox.cluster.client;
@@ -206,4 +206,5 @@ pub async fn remove(sandbox: Sandbox) {
     let at_once = DeleteParams::default().grace_period(0);
     let _ = sandbox.api::<Pod>().delete_collection(&at_once, &ListParams::default()).await;
     super::vault_state::remove(&sandbox).await;
+    super::store::remove(&sandbox);
 }

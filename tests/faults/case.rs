@@ -21,12 +21,10 @@ use super::gate::{Boundary, Gate};
 use super::process::{Operator, Pulse, Start};
 use super::proxy::{Proxy, Upstream, serve};
 use super::scenario::{NAME, RESYNC_SECONDS, Scenario};
-use super::snapshot::{Words, take};
+use super::snapshot::{Words, take, without_request};
 use super::socket;
 use crate::harness::Sandbox;
 
-/// Timeout of the final state; longer than the longest requeue interval.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// How long no request must be sent for the final state to count as reached.
 const QUIET: Duration = Duration::from_millis(700);
 /// The same in a run that others are compared with.
@@ -35,10 +33,26 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(400);
 /// How much of the operator's log a failure shows.
 const LINES: usize = 15;
 
+/// How a scenario ended.
+pub enum End {
+    /// With this state.
+    As(Value),
+    /// With the state from before it, by design: why.
+    GaveUp(String),
+}
+
+/// The states that a scenario may end with.
+struct Expected<'a> {
+    /// That of the run without a fault; absent in that run.
+    after: Option<&'a Value>,
+    /// That from before, where the scenario may give up.
+    before: Option<Value>,
+}
+
 /// The result of a case.
 pub struct Outcome {
     /// The final state, or its differences.
-    pub end: Result<Value, String>,
+    pub end: Result<End, String>,
     /// The call with the fault.
     pub hit: Option<String>,
     /// The calls of the case.
@@ -66,7 +80,7 @@ pub async fn run(
     };
     let (hit, calls) = (place.gate.hit(), place.gate.calls());
     let mut sent_again = Vec::new();
-    if boundary.is_none() && end.is_ok() {
+    if boundary.is_none() && matches!(end, Ok(End::As(_))) {
         sent_again = place.look_again(scenario).await;
     }
     let end = end.map_err(|problem| format!("{problem}\n{}", place.log()));
@@ -121,50 +135,64 @@ impl Place {
         &self,
         scenario: Scenario,
         boundary: Option<Boundary>,
-        expected: Option<&Value>,
-    ) -> (Result<Value, String>, Duration) {
+        after: Option<&Value>,
+    ) -> (Result<End, String>, Duration) {
         scenario.prepare(&self.sandbox).await;
         self.quiet(QUIET).await;
-        let before = self.uid().await;
+        let existing = self.uid().await;
+        let words = |uid: &str| Words::new(&self.sandbox, uid, &self.vault_address);
+        let mut expected = Expected { after, before: None };
+        if let Some(uid) = existing.as_ref().filter(|_| after.is_some() && scenario.may_give_up()) {
+            let before = take(&self.sandbox, &words(uid)).await;
+            expected.before = Some(before.unwrap_or_else(|problem| panic!("the state from before: {problem}")));
+        }
         self.gate.arm(boundary);
         let began = Instant::now();
         scenario.act(&self.sandbox).await;
-        let uid = match before {
+        let uid = match existing {
             Some(uid) => uid,
             None => self.uid().await.unwrap_or_default(),
         };
-        let words = Words::new(&self.sandbox, &uid, &self.vault_address);
-        let end = self.end(scenario, expected, &words).await;
+        let end = self.end(scenario, &expected, &words(&uid)).await;
         (end, began.elapsed())
     }
 
     /// Waits for the end: the expected state, or one that stays.
-    async fn end(&self, scenario: Scenario, expected: Option<&Value>, words: &Words) -> Result<Value, String> {
+    async fn end(&self, scenario: Scenario, expected: &Expected<'_>, words: &Words) -> Result<End, String> {
         let began = Instant::now();
+        let patience = scenario.patience();
         let mut problem = String::new();
-        while began.elapsed() < PATIENCE {
+        while began.elapsed() < patience {
             match self.look(scenario, expected, words).await {
-                Ok(state) => return Ok(state),
+                Ok(end) => return Ok(end),
                 Err(seen) => problem = seen,
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        Err(format!("not within {} s: {problem}", PATIENCE.as_secs()))
+        Err(format!("not within {} s: {problem}", patience.as_secs()))
     }
 
-    async fn look(&self, scenario: Scenario, expected: Option<&Value>, words: &Words) -> Result<Value, String> {
-        scenario.settled(&self.sandbox, expected.is_none()).await?;
+    async fn look(&self, scenario: Scenario, expected: &Expected<'_>, words: &Words) -> Result<End, String> {
+        scenario.settled(&self.sandbox, expected.after.is_none()).await?;
         // The whole state costs some dozen requests and two logins: it is read when it may be the end.
-        let quiet = if expected.is_some() { QUIET } else { VERY_QUIET };
+        let quiet = if expected.after.is_some() { QUIET } else { VERY_QUIET };
         if self.gate.quiet_for() < quiet {
             return Err("calls are still sent".to_owned());
         }
         let state = take(&self.sandbox, words).await?;
-        let differ = match expected {
+        if scenario.may_give_up()
+            && let Some(why) = scenario.gave_up(&self.sandbox.get(NAME).await)
+        {
+            // Without a fault nothing may be given up.
+            let Some(before) = expected.before.clone() else { return Ok(End::GaveUp(why)) };
+            let differ = differences(&without_request(before), &without_request(state));
+            return if differ.is_empty() { Ok(End::GaveUp(why)) } else { Err(format!("{why}\n{}", differ.join("\n"))) };
+        }
+        let differ = match expected.after {
             Some(expected) => differences(expected, &state),
             None => differences(&state, &take(&self.sandbox, words).await?),
         };
-        if differ.is_empty() { Ok(state) } else { Err(differ.join("\n")) }
+        if differ.is_empty() { Ok(End::As(state)) } else { Err(differ.join("\n")) }
     }
 
     /// Triggers reconciles, and returns the operator's requests: by its resyncs, or restarted, with an

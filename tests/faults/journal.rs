@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::plan::{Case, Counts};
 use super::scenario::Scenario;
+use super::snapshot::FORM;
 
 /// The result of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ use super::scenario::Scenario;
 pub enum Verdict {
     /// The final state was that of the run without a fault.
     Passed,
+    /// It gave up, by design: the final state was that from before the scenario.
+    GaveUp,
     /// It differed.
     Failed,
     /// There were fewer calls than in the run without a fault, so the fault was not injected.
@@ -37,7 +40,7 @@ pub struct Entry {
     pub call: Option<String>,
     /// The duration of the scenario.
     pub seconds: f64,
-    /// The differences of the final state.
+    /// The differences of the final state, or why the scenario gave up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -47,6 +50,9 @@ pub struct Entry {
 pub struct Learned {
     /// The commit of the code.
     pub commit: String,
+    /// The form of the state ([`FORM`]).
+    #[serde(default)]
+    pub form: u32,
     /// The scenario.
     pub scenario: Scenario,
     /// Its calls.
@@ -84,7 +90,9 @@ impl Journal {
         let mut journal = Self { file, commit, learned: Vec::new(), entries: Vec::new() };
         for line in text.lines().filter(|_| committed).filter_map(|line| serde_json::from_str(line).ok()) {
             match line {
-                Line::Learned(learned) if learned.commit == journal.commit => journal.learned.push(learned),
+                Line::Learned(learned) if learned.commit == journal.commit && learned.form == FORM => {
+                    journal.learned.push(learned)
+                }
                 Line::Entry(entry) if entry.commit == journal.commit => journal.entries.push(entry),
                 _ => {}
             }

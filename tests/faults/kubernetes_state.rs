@@ -8,7 +8,7 @@ use crate::harness::Sandbox;
 
 /// The kinds, with the label that chooses the objects: of pods only the databases', since
 /// those of Jobs have random names.
-const KINDS: [(&str, &str, &str); 13] = [
+const KINDS: [(&str, &str, &str); 14] = [
     ("/api/v1", "configmaps", "servicedb.dev/name"),
     ("/api/v1", "secrets", "servicedb.dev/name"),
     ("/api/v1", "services", "servicedb.dev/name"),
@@ -16,6 +16,7 @@ const KINDS: [(&str, &str, &str); 13] = [
     ("/api/v1", "persistentvolumeclaims", "servicedb.dev/name"),
     ("/api/v1", "pods", "servicedb.dev/scope"),
     ("/apis/apps/v1", "statefulsets", "servicedb.dev/name"),
+    ("/apis/apps/v1", "deployments", "servicedb.dev/name"),
     ("/apis/batch/v1", "jobs", "servicedb.dev/name"),
     ("/apis/networking.k8s.io/v1", "networkpolicies", "servicedb.dev/name"),
     ("/apis/policy/v1", "poddisruptionbudgets", "servicedb.dev/name"),
@@ -36,6 +37,11 @@ const ANEW: [&str; 5] = [
 const LEFT_OUT: [&str; 4] =
     ["servicedb.dev/applied", "servicedb.dev/agent", "servicedb.dev/certificates-asked-at", TOUCHED];
 
+/// What the names of backup Jobs have before the time of their creation.
+const BACKUP_JOBS: &str = "-db-backup-";
+/// The ConfigMap that pods of the pooler write, whose names are random.
+const POOLER_REPORTS: &str = "-db-pooler-reports";
+
 /// All objects, by kind and name.
 pub async fn read(sandbox: &Sandbox) -> Result<Value, String> {
     let lists = try_join_all(KINDS.iter().map(|(group, kind, label)| async move {
@@ -49,6 +55,10 @@ pub async fn read(sandbox: &Sandbox) -> Result<Value, String> {
     for (kind, list) in lists {
         for object in list["items"].as_array().into_iter().flatten() {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            // Status has the result of the last one.
+            if kind == "jobs" && name.contains(BACKUP_JOBS) {
+                continue;
+            }
             all.insert(format!("{kind} {name}"), tidy(kind, object));
         }
     }
@@ -65,7 +75,10 @@ fn tidy(kind: &str, object: &Value) -> Value {
             spec = Value::Null;
         }
         "secrets" => tidied["keys"] = keys(&object["data"]),
-        "configmaps" => tidied["data"] = config_data(&object["data"]),
+        "configmaps" => {
+            let is_of_pods = object["metadata"]["name"].as_str().is_some_and(|name| name.ends_with(POOLER_REPORTS));
+            tidied["data"] = if is_of_pods { Value::Null } else { config_data(&object["data"]) };
+        }
         "services" => remove(&mut spec, &["clusterIP", "clusterIPs"]),
         "persistentvolumeclaims" => {
             remove(&mut spec, &["volumeName"]);
@@ -76,7 +89,7 @@ fn tidy(kind: &str, object: &Value) -> Value {
             spec["template"]["metadata"]["labels"] = labels(&spec["template"]["metadata"]["labels"]);
             tidied["ended"] = conditions(&object["status"], &["Complete", "Failed"]);
         }
-        "statefulsets" => tidied["ready"] = object["status"]["readyReplicas"].clone(),
+        "statefulsets" | "deployments" => tidied["ready"] = object["status"]["readyReplicas"].clone(),
         "servicedatabases" => tidied["status"] = status(object),
         _ => {}
     }
@@ -125,21 +138,15 @@ fn labels(labels: &Value) -> Value {
 }
 
 /// Data, without values that are generated in each run: the role_id, the proxies' authority, the
-/// database's own, the data directory's identifier.
+/// database's own, the data directory's identifier, the marks of a restore or an upgrade.
 fn config_data(data: &Value) -> Value {
     let mut data = data.clone();
-    for key in ["role-id", "ca.crt"] {
-        if data[key].is_string() {
-            data[key] = "some".into();
-        }
-    }
+    present(&mut data, &["role-id", "ca.crt"]);
     let desired = data["desired.json"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
     if let Some(mut desired) = desired {
-        for key in ["authorities", "systemIdentifier"] {
-            if desired[key].is_string() {
-                desired[key] = "some".into();
-            }
-        }
+        present(&mut desired, &["authorities", "systemIdentifier", "branch"]);
+        present(&mut desired["lineage"], &["id", "at", "left", "current"]);
+        remove(&mut desired["backup"], &["job"]);
         data["desired.json"] = desired;
     }
     data
@@ -159,10 +166,30 @@ fn status(object: &Value) -> Value {
     remove(&mut status, &["observedGeneration", "capacity", "maintenance"]);
     remove(&mut status["credentials"], &["rotatedAt", "oldSessions"]);
     remove(&mut status["certificates"], &["notAfter", "authorityNotAfter"]);
+    for client in status["clients"].as_array_mut().into_iter().flatten() {
+        remove(client, &["rotatedAt"]);
+    }
+    remove(&mut status["restore"], &["startedAt", "message"]);
+    present(&mut status["upgrade"], &["rehearsalSeconds", "switchedAt", "leftSystemIdentifier", "systemIdentifier"]);
+    remove(&mut status["upgrade"], &["message"]);
+    remove(&mut status["upgrade"]["lastRequest"], &["startedAt", "message"]);
+    if status["backup"].is_object() {
+        status["backup"] = backup(&status["backup"]);
+    }
     for record in status["migrations"]["recent"].as_array_mut().into_iter().flatten() {
         remove(record, &["startedAt", "durationMs"]);
     }
     status
+}
+
+/// The backups, without times, sizes, and what an attempt more may add: timelines, and a backup.
+fn backup(backup: &Value) -> Value {
+    let left = backup["leftTimelines"].as_array().map_or(0, Vec::len);
+    json!({
+        "store": backup["store"], "path": backup["path"], "givenUp": backup["givenUpAt"].is_string(),
+        "recoverable": backup["recoverableFrom"].is_string(), "newestFull": backup["newestFull"]["type"],
+        "lastRun": [backup["lastRun"]["type"], backup["lastRun"]["state"]], "leftTimelines": left,
+    })
 }
 
 /// The status of some conditions that an object of Kubernetes' own has.
@@ -176,10 +203,44 @@ fn keys(data: &Value) -> Value {
     data.as_object().into_iter().flatten().map(|(key, _)| Value::from(key.clone())).collect()
 }
 
+/// Replaces values of which only the presence is compared.
+fn present(of: &mut Value, keys: &[&str]) {
+    for key in keys {
+        if let Some(value) = of.get_mut(*key).filter(|value| !value.is_null()) {
+            *value = "some".into();
+        }
+    }
+}
+
 fn remove(from: &mut Value, keys: &[&str]) {
     if let Some(from) = from.as_object_mut() {
         for key in keys {
             from.remove(*key);
         }
     }
+}
+
+#[test]
+fn what_differs_between_two_runs_is_no_difference() {
+    let run = |number: i64, state: &str| {
+        let desired = json!({
+            "branch": {"timeline": number}, "lineage": {"at": number, "major": 18},
+            "backup": {"job": format!("chat-db-backup-{number}"), "runs": false},
+        });
+        let config = json!({"metadata": {"name": "chat-db-desired"}, "data": {"desired.json": desired.to_string()}});
+        let object = json!({"metadata": {"name": "chat"}, "status": {
+            "clients": [{"name": "reports", "rotatedAt": number, "rights": "Applied"}],
+            "restore": {"request": "now", "state": state, "startedAt": number, "message": number.to_string()},
+            "upgrade": {"phase": "Upgraded", "switchedAt": number, "lastRequest": {"state": state, "startedAt": number}},
+            "backup": {"store": "main", "storedBytes": number, "leftTimelines": [{"timeline": number}]},
+        }});
+        let reports = json!({"metadata": {"name": "chat-db-pooler-reports"}, "data": {format!("pod-{number}"): "{}"}});
+        let kinds = ["configmaps", "servicedatabases", "configmaps"];
+        kinds.iter().zip([&config, &object, &reports]).map(|(kind, object)| tidy(kind, object)).collect::<Value>()
+    };
+    assert_eq!(run(1, "Done"), run(2, "Done"));
+    assert_ne!(run(1, "Done"), run(1, "Failed"));
+    let told = run(1, "Done");
+    assert_eq!(told[0]["data"]["desired.json"]["lineage"], json!({"at": "some", "major": 18}));
+    assert_eq!(told[1]["status"]["backup"]["leftTimelines"], 1);
 }

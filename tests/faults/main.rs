@@ -23,6 +23,7 @@ mod scenario;
 mod snapshot;
 mod socket;
 mod statements;
+mod store;
 mod table;
 mod vault_state;
 

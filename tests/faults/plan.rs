@@ -96,7 +96,7 @@ impl Choice {
 
 /// Each fault, each sender, early calls and late ones, of the most common scenarios.
 fn sample() -> Vec<Case> {
-    use Actor::{Agent, Operator};
+    use Actor::{Agent, AgentInPostgres, Operator};
     use Fault::{AfterCommit, BeforeSend, Conflict, LostReply, ServerError};
     let case = |scenario, actor, fault, index| Case { scenario, boundary: Boundary { actor, fault, index } };
     vec![
@@ -110,6 +110,8 @@ fn sample() -> Vec<Case> {
         case(Scenario::Create, Agent, LostReply, 2),
         case(Scenario::DeleteData, Operator, BeforeSend, 6),
         case(Scenario::DeleteData, Operator, AfterCommit, 12),
+        case(Scenario::ClientAdded, Operator, AfterCommit, 3),
+        case(Scenario::ClientAdded, AgentInPostgres, AfterCommit, 2),
     ]
 }
 

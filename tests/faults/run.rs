@@ -11,11 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
 use super::bench::{Bench, Desk};
-use super::case;
+use super::case::{self, End};
 use super::compare::differences;
 use super::journal::{Entry, Journal, Learned, Verdict};
 use super::plan::{Case, Choice, cases, count};
 use super::scenario::Scenario;
+use super::snapshot::FORM;
 use super::table;
 use crate::harness::Cluster;
 use crate::harness::cluster::RUNTIME;
@@ -131,7 +132,12 @@ async fn one(bench: &Arc<Bench>, desk: &Desk, case: Case, learned: &[Learned], j
     let verdict = match (&outcome.end, &outcome.hit) {
         (Err(_), _) => Verdict::Failed,
         (Ok(_), None) => Verdict::NotReached,
-        (Ok(_), Some(_)) => Verdict::Passed,
+        (Ok(End::GaveUp(_)), Some(_)) => Verdict::GaveUp,
+        (Ok(End::As(_)), Some(_)) => Verdict::Passed,
+    };
+    let problem = match outcome.end {
+        Err(problem) | Ok(End::GaveUp(problem)) => Some(problem),
+        Ok(End::As(_)) => None,
     };
     let mut journal = journal.lock().await;
     let entry = Entry {
@@ -140,7 +146,7 @@ async fn one(bench: &Arc<Bench>, desk: &Desk, case: Case, learned: &[Learned], j
         verdict,
         call: outcome.hit,
         seconds: (outcome.took.as_secs_f64() * 10.0).round() / 10.0,
-        problem: outcome.end.err(),
+        problem,
     };
     say(&line(&entry));
     journal.add(entry.clone());
@@ -173,13 +179,22 @@ async fn learn(bench: &Arc<Bench>, desks: &[Desk], scenarios: &[Scenario], journ
             let outcome = case::run(bench, desk, scenario, None, None).await;
             let (name, calls) = (scenario.name(), outcome.calls.len());
             match outcome.end {
-                Ok(end) => {
+                Ok(End::As(end)) => {
                     say(&format!("{name}, undisturbed: {calls} calls in {:.1} s", outcome.took.as_secs_f64()));
                     let mut journal = journal.lock().await;
                     let (commit, counts) = (journal.commit.clone(), count(&outcome.calls));
-                    journal.learn(Learned { commit, scenario, counts, sent_again: outcome.sent_again, end });
+                    journal.learn(Learned {
+                        commit,
+                        form: FORM,
+                        scenario,
+                        counts,
+                        sent_again: outcome.sent_again,
+                        end,
+                    });
                 }
-                Err(problem) => problems.lock().await.push(format!("{name}, undisturbed: {problem}")),
+                Err(problem) | Ok(End::GaveUp(problem)) => {
+                    problems.lock().await.push(format!("{name}, undisturbed: {problem}"))
+                }
             }
         }
     }))

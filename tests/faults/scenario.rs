@@ -1,5 +1,10 @@
 //! The scenarios of a database, and the detection of their final state.
 
+mod clients;
+mod pooler;
+mod restore;
+mod upgrade;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +19,7 @@ use servicedb::api::names::{ANNOTATION_ROTATE, LABEL_SCOPE};
 
 use super::vault_state;
 use crate::harness::objects::objects;
-use crate::harness::{READY, Sandbox, condition, config_map, database, describe, until};
+use crate::harness::{READY, Sandbox, condition, config_map, database, describe, run, until};
 
 /// Annotation of a pod that the kubelet shall look at.
 pub const TOUCHED: &str = "servicedb.dev/faults-touched";
@@ -23,7 +28,7 @@ pub const NAME: &str = "chat";
 const MIGRATIONS: &str = "migrations";
 /// Long enough for a step that goes through a fault's backoff.
 const STEP: Duration = READY;
-/// The token of the request for new credentials.
+/// The token of a request.
 const REQUEST: &str = "now";
 const MADE_AT: &str = "servicedb.dev/secret-id-made-at";
 
@@ -46,6 +51,22 @@ pub enum Scenario {
     DeleteRetain,
     /// A deletion that does not.
     DeleteData,
+    /// A client with a login of its own is declared.
+    ClientAdded,
+    /// It gets other rights.
+    ClientChanged,
+    /// It gets new credentials, on request.
+    ClientRotated,
+    /// It is declared no longer.
+    ClientRemoved,
+    /// A database is restored in place.
+    Restore,
+    /// From PostgreSQL 17 to 18.
+    Upgrade,
+    /// A pooler is declared.
+    PoolerAdded,
+    /// It is declared no longer.
+    PoolerRemoved,
     /// An invalid spec, then the old one.
     WrongSpec,
     /// The database of [`Self::Create`], declared in three steps.
@@ -58,13 +79,21 @@ pub enum Scenario {
 
 impl Scenario {
     /// All, in the order in which tables show them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 18] = [
         Self::Create,
         Self::Scale,
         Self::Rotate,
         Self::SecretId,
         Self::DeleteRetain,
         Self::DeleteData,
+        Self::ClientAdded,
+        Self::ClientChanged,
+        Self::ClientRotated,
+        Self::ClientRemoved,
+        Self::Restore,
+        Self::Upgrade,
+        Self::PoolerAdded,
+        Self::PoolerRemoved,
         Self::WrongSpec,
         Self::Steps,
         Self::Resync,
@@ -80,6 +109,14 @@ impl Scenario {
             Self::SecretId => "secret_id rotation",
             Self::DeleteRetain => "delete, Retain",
             Self::DeleteData => "delete, Delete",
+            Self::ClientAdded => "client added",
+            Self::ClientChanged => "client changed",
+            Self::ClientRotated => "client rotated",
+            Self::ClientRemoved => "client removed",
+            Self::Restore => "restore in place",
+            Self::Upgrade => "upgrade 17 to 18",
+            Self::PoolerAdded => "pooler added",
+            Self::PoolerRemoved => "pooler removed",
             Self::WrongSpec => "wrong spec, reverted",
             Self::Steps => "created in steps",
             Self::Resync => "reconciled again",
@@ -108,16 +145,65 @@ impl Scenario {
         }
     }
 
+    /// Timeout of the final state: longer than the longest requeue interval, and than all steps of what is done again
+    /// from its beginning.
+    pub fn patience(self) -> Duration {
+        Duration::from_secs(if matches!(self, Self::Restore | Self::Upgrade) { 300 } else { 120 })
+    }
+
+    /// Whether it may end, by design, with the state from before it.
+    pub fn may_give_up(self) -> bool {
+        matches!(self, Self::Restore | Self::Upgrade)
+    }
+
+    /// Why it ended with the state from before it; none if it did not.
+    pub fn gave_up(self, found: &ServiceDatabase) -> Option<String> {
+        match self {
+            Self::Restore => restore::gave_up(found),
+            Self::Upgrade => upgrade::gave_up(found),
+            _ => None,
+        }
+    }
+
     /// Everything before the calls are counted.
     pub async fn prepare(self, sandbox: &Sandbox) {
         let file = ("1_notes.up.sql", "CREATE TABLE notes (id bigint PRIMARY KEY);\n");
         sandbox.create(config_map(MIGRATIONS, &[file])).await;
         match self {
             Self::Create | Self::Steps | Self::Resync => return,
-            Self::DeleteData => sandbox.create(whole(json!({"deletionPolicy": "Delete"}))).await,
-            _ => sandbox.create(whole(json!({}))).await,
-        };
-        sandbox.ready(NAME, STEP).await;
+            Self::ClientAdded | Self::ClientChanged | Self::ClientRotated | Self::ClientRemoved => {
+                clients::prepare(sandbox).await;
+            }
+            _ => {}
+        }
+        sandbox.create(whole(self.first_spec())).await;
+        let found = sandbox.ready(NAME, STEP).await;
+        match self {
+            Self::ClientAdded => insert(sandbox, &clients::ROWS).await,
+            Self::ClientChanged | Self::ClientRotated | Self::ClientRemoved => {
+                insert(sandbox, &clients::ROWS).await;
+                clients::serves(&found, "ReadOnly", 1).unwrap_or_else(|problem| panic!("Ready, and {problem}"));
+            }
+            Self::Restore => restore::prepare(sandbox).await,
+            Self::Upgrade => upgrade::prepare(sandbox).await,
+            Self::PoolerRemoved => {
+                let look = async || pooler::serves(sandbox, &sandbox.get(NAME).await).await;
+                until("the pooler serves", STEP, look).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// What the database has before the scenario that others have not.
+    fn first_spec(self) -> Value {
+        match self {
+            Self::DeleteData => json!({"deletionPolicy": "Delete"}),
+            Self::ClientChanged | Self::ClientRotated | Self::ClientRemoved => clients::with_client(),
+            Self::Restore => restore::spec(),
+            Self::Upgrade => upgrade::spec(),
+            Self::PoolerRemoved => pooler::spec(),
+            _ => json!({}),
+        }
     }
 
     /// Runs the scenario; waits between its steps, not after the last.
@@ -144,6 +230,14 @@ impl Scenario {
                 }
             }
             Self::DeleteRetain | Self::DeleteData => sandbox.delete::<ServiceDatabase>(NAME).await,
+            Self::ClientAdded => clients::add(sandbox).await,
+            Self::ClientChanged => clients::alter(sandbox).await,
+            Self::ClientRotated => clients::rotate(sandbox).await,
+            Self::ClientRemoved => clients::remove(sandbox).await,
+            Self::Restore => restore::act(sandbox).await,
+            Self::Upgrade => upgrade::act(sandbox).await,
+            Self::PoolerAdded => pooler::add(sandbox).await,
+            Self::PoolerRemoved => pooler::remove(sandbox).await,
             Self::ObjectsDeleted => {
                 let names = sandbox.names(NAME);
                 let [_, lease, ..] = names.patroni_config_maps();
@@ -198,10 +292,21 @@ impl Scenario {
         if !(current && ready && instances && rotated && told) {
             return Err(format!("{} pods; {credentials:?}; {}", pods.len(), describe(&found)));
         }
-        if self == Self::SecretId {
-            secret_ids_are_replaced(sandbox).await?;
+        match self {
+            Self::SecretId => secret_ids_are_replaced(sandbox).await,
+            Self::ClientAdded => clients::serves(&found, "ReadOnly", 1),
+            Self::ClientChanged => clients::serves(&found, "Custom", 1),
+            Self::ClientRotated => {
+                clients::is_rotated(&found)?;
+                clients::serves(&found, "ReadOnly", 2)
+            }
+            Self::ClientRemoved => clients::is_gone(sandbox, &found).await,
+            Self::Restore => restore::settled(&found),
+            Self::Upgrade => upgrade::settled(&found),
+            Self::PoolerAdded => pooler::serves(sandbox, &found).await,
+            Self::PoolerRemoved => pooler::is_gone(sandbox, &found).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -210,10 +315,33 @@ fn whole(more: Value) -> Value {
     let mut spec = json!({
         "migrations": {"source": {"configMap": {"name": MIGRATIONS}}},
         "postgres": {"parameters": {"work_mem": "8MB"}},
-        "clients": [{"serviceAccountName": NAME, "podSelector": {"matchLabels": {"app": NAME}}}],
+        "clients": [shared_client()],
     });
     crate::harness::database::merge(&mut spec, more);
     database(NAME, spec)
+}
+
+/// A client that uses the shared login.
+fn shared_client() -> Value {
+    json!({"serviceAccountName": NAME, "podSelector": {"matchLabels": {"app": NAME}}})
+}
+
+/// A client that has a login of its own, and a Secret with it.
+fn own_client(name: &str, access: Value) -> Value {
+    json!({
+        "serviceAccountName": name,
+        "podSelector": {"matchLabels": {"app": name}},
+        "access": access,
+        "secret": {"name": format!("{name}-credentials")},
+    })
+}
+
+/// Inserts rows as the application does.
+async fn insert(sandbox: &Sandbox, ids: &[i64]) {
+    let rows: Vec<_> = ids.iter().map(|id| format!("({id})")).collect();
+    let connection = sandbox.connect(NAME).await;
+    let statement = format!("INSERT INTO notes VALUES {}", rows.join(", "));
+    run(&connection, &statement).await.unwrap_or_else(|refusal| panic!("{statement}: {refusal:?}"));
 }
 
 async fn change(sandbox: &Sandbox, spec: Value) {
@@ -255,4 +383,24 @@ async fn secret_ids_are_replaced(sandbox: &Sandbox) -> Result<(), String> {
         return Err("the secret_id that no pod has any more is still there".to_owned());
     }
     Ok(())
+}
+
+/// A resource with this status.
+#[cfg(test)]
+fn sample(status: Value) -> ServiceDatabase {
+    let mut object = whole(json!({}));
+    object["status"] = status;
+    serde_json::from_value(object).expect("a ServiceDatabase")
+}
+
+#[test]
+fn each_scenario_has_its_own_name_and_a_spec_that_can_be_read() {
+    let names: std::collections::BTreeSet<_> = Scenario::ALL.into_iter().map(Scenario::name).collect();
+    assert_eq!(names.len(), Scenario::ALL.len());
+    for scenario in Scenario::ALL {
+        let spec = whole(scenario.first_spec());
+        let read: ServiceDatabase =
+            serde_json::from_value(spec.clone()).unwrap_or_else(|error| panic!("{error}: {spec}"));
+        assert_eq!(read.spec.clients.len(), spec["spec"]["clients"].as_array().map_or(0, Vec::len), "{spec}");
+    }
 }

@@ -11,6 +11,7 @@ use super::scenario::Scenario;
 #[derive(Default)]
 struct Row<'a> {
     passed: usize,
+    gave_up: usize,
     failed: usize,
     not_reached: usize,
     calls: BTreeSet<&'a str>,
@@ -25,14 +26,15 @@ pub fn of(entries: &[Entry]) -> String {
         let row = rows.entry(key).or_default();
         match entry.verdict {
             Verdict::Passed => row.passed += 1,
+            Verdict::GaveUp => row.gave_up += 1,
             Verdict::Failed => row.failed += 1,
             Verdict::NotReached => row.not_reached += 1,
         }
         row.calls.extend(entry.call.as_deref());
         row.longest = row.longest.max(entry.seconds);
     }
-    let mut text = "| Scenario | Whose call | Fault | Boundaries | Passed | Failed | Not reached | Distinct calls | Slowest, s |\n\
-                    |---|---|---|---|---|---|---|---|---|\n"
+    let mut text = "| Scenario | Whose call | Fault | Boundaries | Passed | Gave up | Failed | Not reached | Distinct calls | Slowest, s |\n\
+                    |---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     let mut all = Row::default();
     for ((scenario, actor, fault), row) in &rows {
@@ -43,6 +45,7 @@ pub fn of(entries: &[Entry]) -> String {
         };
         line(&mut text, scenario.name(), actor, fault.name(), row);
         all.passed += row.passed;
+        all.gave_up += row.gave_up;
         all.failed += row.failed;
         all.not_reached += row.not_reached;
         all.calls.extend(&row.calls);
@@ -53,11 +56,12 @@ pub fn of(entries: &[Entry]) -> String {
 }
 
 fn line(text: &mut String, scenario: &str, actor: &str, fault: &str, row: &Row<'_>) {
-    let boundaries = row.passed + row.failed + row.not_reached;
+    let boundaries = row.passed + row.gave_up + row.failed + row.not_reached;
     let _ = writeln!(
         text,
-        "| {scenario} | {actor} | {fault} | {boundaries} | {} | {} | {} | {} | {:.0} |",
+        "| {scenario} | {actor} | {fault} | {boundaries} | {} | {} | {} | {} | {} | {:.0} |",
         row.passed,
+        row.gave_up,
         row.failed,
         row.not_reached,
         row.calls.len(),

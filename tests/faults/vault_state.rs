@@ -39,22 +39,32 @@ pub async fn read(sandbox: &Sandbox) -> Value {
             all.insert(format!("{kind} {name}"), found);
         }
     }
-    let folder = format!("{}/{}", sandbox.cluster.id, sandbox.namespace);
-    for name in vault.list(&format!("{KV}/metadata/{folder}")).await {
-        let name = name.trim_end_matches('/');
-        for record in vault.list(&format!("{KV}/metadata/{folder}/{name}")).await {
-            let path = format!("{folder}/{name}/{record}");
-            let content = vault.record(&path).await.unwrap_or(Value::Null);
-            let metadata = vault.metadata(&path).await.unwrap_or(Value::Null);
-            let keys: Vec<_> = content.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
-            let tidied = json!({
-                "keys": keys, "generation": content["SERVICEDB_GENERATION"], "uid": content["SERVICEDB_UID"],
-                "owners": metadata["custom_metadata"],
-            });
-            all.insert(format!("record {path}"), tidied);
-        }
+    for path in records(sandbox).await {
+        let content = vault.record(&path).await.unwrap_or(Value::Null);
+        let metadata = vault.metadata(&path).await.unwrap_or(Value::Null);
+        let keys: Vec<_> = content.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
+        let tidied = json!({
+            "keys": keys, "generation": content["SERVICEDB_GENERATION"], "uid": content["SERVICEDB_UID"],
+            "owners": metadata["custom_metadata"],
+        });
+        all.insert(format!("record {path}"), tidied);
     }
     all.into()
+}
+
+/// The paths of this namespace's records, at any depth: those of clients and of backups are in folders of their own.
+async fn records(sandbox: &Sandbox) -> Vec<String> {
+    let mut folders = vec![format!("{}/{}", sandbox.cluster.id, sandbox.namespace)];
+    let mut records = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for name in sandbox.vault().list(&format!("{KV}/metadata/{folder}")).await {
+            match name.strip_suffix('/') {
+                Some(inner) => folders.push(format!("{folder}/{inner}")),
+                None => records.push(format!("{folder}/{name}")),
+            }
+        }
+    }
+    records
 }
 
 /// Checks the pods' credentials against Vault: role_ids, working secret_ids, valid accessors.
@@ -92,8 +102,7 @@ pub async fn remove(sandbox: &Sandbox) {
             vault.delete(&format!("{path}/{name}")).await;
         }
     }
-    let folder = format!("{}/{}", sandbox.cluster.id, sandbox.namespace);
-    for record in ["runtime", "pending", "migrator"] {
-        vault.forget(&format!("{folder}/{NAME}/{record}")).await;
+    for path in records(sandbox).await {
+        vault.forget(&path).await;
     }
 }
