@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: Django's option server_side_binding changes how parameters travel and how fast a repeated query is, not which rows a query set finds or which numbers an update stores.
-# Django 5.2.19, psycopg 3.3.9, PostgreSQL 18.6: bound by the client a float is the text 1.1, a numeric to the server, bound by the server it is a double: filter(price=F('base') * 1.1) finds three rows or two, update(n=F('n') * 0.5) stores 3, 2, 1 or 2, 2, 0 (halves are rounded up, or to the even number), round(%s) of 2.5 is 3 or 2; without an error. Django's documentation names errors of untyped parameters alone.
+# Django 5.2.19, psycopg 3.3.9, PostgreSQL 18.6: bound by the client a float is the text 1.1, a numeric to the server, bound by the server it is a double: filter(price=F('base') * 1.1) finds three rows or two, update(n=F('n') * 0.5) stores 3, 2, 1 or 2, 2, 0 (halves are rounded up, or to the even number), round(%s) of 2.5 is 3 or 2; without an error.
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)

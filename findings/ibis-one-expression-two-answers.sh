@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: an expression of ibis, which is written once for many databases, gives on PostgreSQL what it gave on DuckDB, ibis' default, or an error that says what that database cannot do.
-# ibis 12.0.0 with DuckDB 2.0.1 and PostgreSQL 18.6, without an error or a warning: delta() counts the changes of the calendar (31 December to 1 January is a year, 23:59 to 01:01 two hours) or whole units (no year, one hour), also in a filter; strftime's %u, 1 for a Monday, is 2 on PostgreSQL, %w is left as %5; a backslash in like() is a sign of its own or an escape; re_search's dot takes a line break or not; an array is sorted with its NULL first or last. ibis' documentation says none of this for these methods but that strftime may depend on the backend.
+# ibis 12.0.0 with DuckDB 2.0.1 and PostgreSQL 18.6, without an error or a warning: delta() counts the changes of the calendar (31 December to 1 January is a year, 23:59 to 01:01 two hours) or whole units (no year, one hour), also in a filter; strftime's %u, 1 for a Monday, is 2 on PostgreSQL, %w is left as %5; a backslash in like() is a sign of its own or an escape; re_search's dot takes a line break or not; an array is sorted with its NULL first or last. Of these ibis' reference has only that formats of strftime and the syntax of regular expressions may depend on the backend.
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)

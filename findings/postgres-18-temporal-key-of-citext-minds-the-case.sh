@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: a PRIMARY KEY (room, during WITHOUT OVERLAPS) compares a citext column as the column itself is compared, and as UNIQUE (room) and a plain primary key compare it.
-# PostgreSQL 18.6 with btree_gist and citext: the temporal key takes the operator = of text, since citext has no class of its own for GiST: 'Hall' and 'HALL', which are equal by =, are both booked for the same day; UNIQUE (room) refuses the second, the temporal foreign key refuses 'hall', which the plain one takes, and the EXCLUDE constraint that the manual compares the key with cannot be made for citext at all. No warning, and the manual has nothing of it.
+# PostgreSQL 18.6 with btree_gist and citext: the temporal key takes the operator = of text, since citext has no class of its own for GiST: 'Hall' and 'HALL', which are equal by =, are both booked for the same day; UNIQUE (room) refuses the second, the temporal foreign key refuses 'hall', which the plain one takes, and the EXCLUDE constraint that the manual compares the key with cannot be made for citext at all. None comes with a warning.
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)

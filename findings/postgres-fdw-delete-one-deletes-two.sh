@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: DELETE or UPDATE of one row by its key through a foreign table of postgres_fdw changes that row; that the table is partitioned on the other server is that server's affair, as with SELECT.
-# PostgreSQL 18.6: where the statement cannot be sent as a whole (a join with a local table, a condition or value with now() or a function that is not immutable), postgres_fdw reads the rows and then changes WHERE ctid = $1 in the partitioned table, and each partition has a row of that ctid: "DELETE 1" deletes two rows, an UPDATE changes a row of another partition too and returns that one, both without an error; the manual does not warn (known to its developers since 2018, not mended).
+# PostgreSQL 18.6: where the statement cannot be sent as a whole (a join with a local table, a condition or value with now() or a function that is not immutable), postgres_fdw reads the rows and then changes WHERE ctid = $1 in the partitioned table, and each partition has a row of that ctid: "DELETE 1" deletes two rows, an UPDATE changes a row of another partition too and returns that one, both without an error (discussed by its developers since 2018, not mended).
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)

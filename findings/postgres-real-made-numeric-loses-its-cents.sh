@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: a cast to numeric, which has room for every digit, keeps what a real or double shows: ALTER COLUMN price TYPE numeric(12,2), the usual way to get rid of floats, and round(price::numeric, 2), the usual way to round them, keep the cents.
-# PostgreSQL 18.6: the cast takes 6 digits of a real and 15 of a double, where their texts have up to 9 and 17: 12345.68 becomes 12345.70 and 123456.79 becomes 123457.00 in the changed column, 16777215 becomes 16777200 (a cast to int keeps it), and a double's 9007199254740991 ends in 0; to_char() of a real loses the same digits. USING price::text::numeric keeps them; the manual's chapters on types and on ALTER TABLE do not mention it.
+# PostgreSQL 18.6: the cast takes 6 digits of a real and 15 of a double, where their texts have up to 9 and 17: 12345.68 becomes 12345.70 and 123456.79 becomes 123457.00 in the changed column, 16777215 becomes 16777200 (a cast to int keeps it), and a double's 9007199254740991 ends in 0; to_char() of a real loses the same digits. USING price::text::numeric keeps them.
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One would guess: slonik, which reads an interval as a number of seconds by its documentation, reads a negative one as a negative number or refuses it.
+# One would guess: slonik, which gives an interval as a number of seconds, gives a negative one as a negative number or refuses it.
 # slonik 47.3.2, PostgreSQL 18.6: each negative part of an interval counts as nothing: -00:30:00 is 0 seconds, '1 day -02:00' is a whole day, '1 mon -1 day' is 30 days; no value is ever below 0, so nobody was early and no clock lags behind, and a row read and written back has lost its interval; without an error or a warning.
 set -euo pipefail
 umask 022
