@@ -195,9 +195,10 @@ impl Place {
         if differ.is_empty() { Ok(End::As(state)) } else { Err(differ.join("\n")) }
     }
 
-    /// Triggers reconciles, and returns the operator's requests: by its resyncs, or restarted, with an
-    /// empty cache.
+    /// Triggers reconciles, and returns the operator's requests, with what they changed in status: by its resyncs, or
+    /// restarted, with an empty cache.
     async fn look_again(&self, scenario: Scenario) -> Vec<String> {
+        let before = self.status().await;
         self.gate.arm(None);
         if scenario == Scenario::Resync {
             // Two resyncs at least, with their jitter.
@@ -206,7 +207,17 @@ impl Place {
             self.operator.pulse.kill();
             tokio::time::sleep(Duration::from_secs(4)).await;
         }
-        self.gate.calls().into_iter().map(|(_, call)| call.name).collect()
+        let mut sent: Vec<_> = self.gate.calls().into_iter().map(|(_, call)| call.name).collect();
+        if !sent.is_empty() {
+            let changed = differences(&before, &self.status().await);
+            sent.extend(changed.into_iter().map(|change| format!("status{change}")));
+        }
+        sent
+    }
+
+    async fn status(&self) -> Value {
+        let found = self.sandbox.api::<ServiceDatabase>().get_opt(NAME).await.ok().flatten();
+        serde_json::to_value(found.and_then(|found| found.status)).unwrap_or_default()
     }
 
     async fn quiet(&self, time: Duration) {
