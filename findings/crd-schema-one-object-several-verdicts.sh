@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: an object that a JSON Schema library finds valid by the schema of a CRD, with formats on, is valid to the API server, and the other way round, so that a client can check before it sends.
-# k8s.io/kube-openapi of 17 March 2026 (the API server's validation) against Python's jsonschema 4.26.0 and jsonschema-rs 0.61.2 (in Rust) and npm's ajv 8.20.0: prices with multipleOf 0.01 are one thing to each (the API server takes 0.07 and refuses 1.15 and 19.99, jsonschema-rs takes all, the other two take none); \d and \w are ASCII to all but jsonschema, whose $ also ends before a line end; \S takes a no-break space in the API server alone; format duration is Go's "1h30m" there too, ipv4 has leading zeros; ajv takes a number past its maximum beyond 2^53.
+# k8s.io/kube-openapi of 17 March 2026 (the API server's validation) against Python's jsonschema 4.26.0 and jsonschema-rs 0.61.2 (in Rust) and npm's ajv 8.20.0: prices with multipleOf 0.01 are one thing to each (the API server takes 0.07 and refuses 1.15 and 19.99, jsonschema-rs takes all three, the other two none); \w is ASCII to all but jsonschema, whose $ also ends before a line end; \S takes a no-break space in the API server alone; format duration is Go's "1h30m" there too, ipv4 has leading zeros; ajv takes a number past its maximum beyond 2^53.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

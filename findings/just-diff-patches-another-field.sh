@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: just-diff and just-diff-apply, which offer JSON Patch (RFC 6902) by a converter of paths, make and apply the patches that fast-json-patch makes and applies, and a failed "test" stops a patch.
-# just-diff 6.0.2 and just-diff-apply 5.5.0 (some 15 million downloads a week each) against fast-json-patch 3.1.1: the converter does not escape a "/" in a name, so that a patch for the field "app/name" changes the field "name" of "app" by both, without an error; "test" is not looked at, so that a patch which may only change version 7 changes version 8, and "copy" copies nothing. A lone name with "/", such as an annotation's, is refused.
+# just-diff 6.0.2 and just-diff-apply 5.5.0 (some 15 million downloads a month each) against fast-json-patch 3.1.1: the converter does not escape a "/" in a name, so that a patch for the field "app/name" changes the field "name" of "app" by both, without an error; "test" is not looked at, so that a patch which may only change version 7 changes version 8, and "copy" copies nothing. A lone name with "/", such as an annotation's, is refused.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
