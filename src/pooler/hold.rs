@@ -27,6 +27,10 @@ use crate::contract::pooler::{Hold, HoldReport, HoldState};
 const LATEST: SignedDuration = SignedDuration::from_secs(60);
 /// Interval between two looks at PgBouncer, or at the server.
 const POLL: Duration = Duration::from_millis(20);
+/// How long logins to PostgreSQL that are under way are waited for before a pause.
+const LOGINS: Duration = Duration::from_millis(500);
+/// Interval between two looks at them.
+const LOGINS_POLL: Duration = Duration::from_millis(5);
 /// How long the server may take to answer during a planned change.
 const ANSWER: Duration = Duration::from_millis(500);
 /// The same after a failure: a slow server must not count as none.
@@ -81,7 +85,7 @@ struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    /// Returns whether another server leads.
+    /// Returns whether a server accepts writes.
     async fn execute(&self, hold: &Hold, orders: &mut watch::Receiver<Orders>) -> bool {
         let time = Duration::from_secs(hold.seconds);
         let until = Instant::now() + time;
@@ -95,6 +99,10 @@ impl Holding<'_> {
         };
         let process = self.pooler.id();
         let before = identity(self.environment, ANSWER).await.ok();
+        // A login that a pause breaks off counts as failed, and PgBouncer refuses the next client for it.
+        if tokio::time::timeout(LOGINS, no_login()).await.is_err() {
+            tracing::debug!("logins to PostgreSQL are under way all the time");
+        }
         tracing::info!(change = hold.change, "holding queries");
         let began = Instant::now();
         self.pooler.pause();
@@ -122,6 +130,9 @@ impl Holding<'_> {
             }
             tokio::time::sleep(POLL).await;
         };
+        // The operator may see the new leader first, and withdraw the order. Without this look, the end of the connection to
+        // the former one would pause again at once, and break off the logins of this moment.
+        let serves = why == ANOTHER_LEADS || accepts_writes(self.environment, ANSWER).await;
         self.pooler.resume();
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.send_modify(|state| {
@@ -136,7 +147,7 @@ impl Holding<'_> {
         report(HoldState::Resumed);
         // The zombie would stay as long as this process runs.
         tokio::spawn(async move { end.wait().await });
-        why == ANOTHER_LEADS
+        serves
     }
 
     /// Holds queries until a server accepts writes again.
@@ -178,6 +189,17 @@ impl Holding<'_> {
             .stdin(Stdio::null())
             .spawn();
         started.inspect_err(|error| tracing::error!(%error, "queries are not held: the pause could not be ended")).ok()
+    }
+}
+
+/// Resolves when no login to PostgreSQL is under way, or that cannot be known.
+async fn no_login() {
+    let Ok(console) = Console::open().await else { return };
+    while let Ok(pools) = console.table("SHOW POOLS").await {
+        if pools.iter().all(|pool| pool.get("sv_login").is_none_or(|logins| logins == "0")) {
+            return;
+        }
+        tokio::time::sleep(LOGINS_POLL).await;
     }
 }
 
