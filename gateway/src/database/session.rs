@@ -23,7 +23,7 @@ pub struct Session {
     ended: bool,
     lease: Option<Lease>,
     /// The record of its request, which is there if it was committed.
-    claim: Option<Claim>,
+    claim: Option<Box<Claim>>,
 }
 
 impl Session {
@@ -45,12 +45,12 @@ impl Session {
 
     /// The record of its request.
     pub(super) fn claim(&self) -> Option<&Claim> {
-        self.claim.as_ref()
+        self.claim.as_deref()
     }
 
     /// It has begun the record of its request.
     pub(super) fn set_claim(&mut self, claim: Claim) {
-        self.claim = Some(claim);
+        self.claim = Some(Box::new(claim));
     }
 
     fn only_reads(&self) -> bool {
