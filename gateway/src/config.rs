@@ -129,6 +129,10 @@ pub struct Limits {
     pub buffer_bytes: usize,
     /// The largest answer of a write.
     pub write_answer_bytes: usize,
+    /// The largest answer to a request with an idempotency key that is kept for its repetition.
+    pub kept_answer_bytes: usize,
+    /// How often expired idempotency keys are removed.
+    pub forget_seconds: u64,
     /// The longest time of a statement.
     pub statement_milliseconds: u64,
     /// Connections to the database.
@@ -165,6 +169,8 @@ impl Default for Limits {
             rows: None,
             buffer_bytes: 256 << 10,
             write_answer_bytes: 32 << 20,
+            kept_answer_bytes: 64 << 10,
+            forget_seconds: 60,
             statement_milliseconds: 30_000,
             connections: 10,
             waiting: 200,

@@ -78,6 +78,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     tokio::spawn(async move { shared.auth.refresh().await });
     let shared = Arc::clone(&app);
     tokio::spawn(async move { shared.transactions.sweep(&shared.config.limits).await });
+    let shared = Arc::clone(&app);
+    tokio::spawn(async move { serve::forget(&shared).await });
     if let Some(certificate) = certificate.clone() {
         tokio::spawn(async move { certificate.renew().await });
     }

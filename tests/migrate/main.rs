@@ -8,6 +8,7 @@ mod examples;
 #[path = "../e2e/exposition.rs"]
 mod exposition;
 mod failures;
+mod gateway;
 mod hostile;
 mod interruptions;
 mod layouts;

@@ -4,6 +4,7 @@ mod answer;
 mod breaker;
 mod connect;
 mod end;
+mod idempotency;
 mod lease;
 mod outcome;
 mod parameter;
@@ -14,6 +15,7 @@ mod wait;
 
 pub use answer::{Answer, Frame, Piece, answer};
 pub use connect::{Connector, session};
+pub use idempotency::{Earlier, Kept, Key, claim, earlier, forget, keep};
 pub use lease::Lease;
 pub use pool::{Caller, Own, Pool, PoolState};
 pub use run::{Rows, exactly, plan_rows};

@@ -33,6 +33,28 @@ pub(super) struct Mark {
     timeline: String,
 }
 
+impl Mark {
+    /// Of what the server has said.
+    pub(super) fn new(id: String, timeline: String) -> Self {
+        Self { id, timeline }
+    }
+}
+
+/// A record that a transaction has begun, of a request with an idempotency key: it is there if the transaction is committed.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// Whose key it is.
+    pub(super) caller: Arc<str>,
+    /// The key.
+    pub(super) key: String,
+    /// Another one for each time that somebody tries to carry the request out.
+    pub(super) attempt: String,
+    /// The transaction.
+    pub(super) mark: Mark,
+    /// Where the row is.
+    pub(super) place: String,
+}
+
 /// Marks a transaction, by [`MARK`].
 ///
 /// # Errors
@@ -46,15 +68,32 @@ pub(super) async fn mark(client: &Client, prepared: &Statement) -> Result<Option
 ///
 /// # Errors
 /// If the server did not answer in time: nothing is known.
-pub(super) async fn commit(client: Arc<Client>, connector: &Connector, patience: Duration) -> Result<Ended, Problem> {
+pub(super) async fn commit(
+    client: Arc<Client>,
+    connector: &Connector,
+    patience: Duration,
+    claim: Option<&Claim>,
+) -> Result<Ended, Problem> {
     // Sent together, so that the mark costs no round trip. If it fails, the server has rolled back.
     let both = futures::future::join(client.simple_query(WRITTEN), end(Arc::clone(&client), End::Commit));
-    let (written, mut ended) = tokio::time::timeout(patience, both).await.map_err(|_| lost())?;
+    let (written, mut ended) = match (tokio::time::timeout(patience, both).await, claim) {
+        (Ok(both), _) => both,
+        (Err(_), None) => return Err(lost()),
+        (Err(_), Some(claim)) => {
+            let transaction = asked(connector, &claim.mark, Some(claim), lost()).await;
+            return Ok(Ended { transaction, restored: false });
+        }
+    };
     let mark = written.map_err(Problem::from).map(|messages| read(&messages));
     ended.transaction = match (mark, ended.transaction) {
         (Ok(_), Ok(())) => Ok(()),
         (Err(problem), Ok(())) => Err(problem),
-        (Ok(Some(mark)), Err(problem)) if problem.connection_lost => asked(connector, &mark, problem).await,
+        (mark, Err(problem)) if problem.connection_lost => match (claim, mark) {
+            // Known since it began.
+            (Some(claim), _) => asked(connector, &claim.mark, Some(claim), lost()).await,
+            (None, Ok(Some(mark))) => asked(connector, &mark, None, lost()).await,
+            (None, _) => Err(problem),
+        },
         (_, Err(problem)) => Err(problem),
     };
     Ok(ended)
@@ -71,10 +110,15 @@ fn read(messages: &[SimpleQueryMessage]) -> Option<Mark> {
 ///
 /// # Errors
 /// That it was rolled back, or `unknown`.
-pub(super) async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) -> Result<(), Problem> {
+pub(super) async fn asked(
+    connector: &Connector,
+    mark: &Mark,
+    claim: Option<&Claim>,
+    unknown: Problem,
+) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        match tokio::time::timeout(PATIENCE, status(connector, mark)).await {
+        match tokio::time::timeout(PATIENCE, status(connector, mark, claim)).await {
             Ok(Ok(Some(status))) if status == "committed" => return Ok(()),
             Ok(Ok(Some(status))) if status == "aborted" => {
                 let mut problem =
@@ -82,7 +126,7 @@ pub(super) async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) 
                 problem.connection_lost = true;
                 return Err(problem);
             }
-            // Another timeline, or an id of long ago.
+            // Another timeline without the record of the request, or an id of long ago.
             Ok(Ok(None)) => break,
             _ => tokio::time::sleep(PAUSE).await,
         }
@@ -90,10 +134,16 @@ pub(super) async fn asked(connector: &Connector, mark: &Mark, unknown: Problem) 
     Err(unknown)
 }
 
-/// Nothing, if this server cannot know.
-async fn status(connector: &Connector, mark: &Mark) -> Result<Option<String>, Problem> {
+/// Nothing, if this server cannot know. On another timeline only the record of the request proves that it was committed:
+/// the attempt is named by no transaction's id.
+async fn status(connector: &Connector, mark: &Mark, claim: Option<&Claim>) -> Result<Option<String>, Problem> {
     let client = connector.connect(SETTINGS).await?;
     let question = "SELECT CASE WHEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) = $1 \
                     THEN pg_catalog.pg_xact_status($2::pg_catalog.text::pg_catalog.xid8) END";
-    Ok(client.query_one(question, &[&mark.timeline, &mark.id]).await?.get(0))
+    let status: Option<String> = client.query_one(question, &[&mark.timeline, &mark.id]).await?.get(0);
+    let (None, Some(claim)) = (&status, claim) else { return Ok(status) };
+    let question = "SELECT 'committed' FROM servicedb.gateway_requests \
+                    WHERE caller = $1 AND key = $2 AND attempt = $3::pg_catalog.text::pg_catalog.uuid";
+    let record = client.query_opt(question, &[&&*claim.caller, &claim.key, &claim.attempt]).await?;
+    Ok(record.map(|record| record.get(0)))
 }

@@ -278,4 +278,12 @@ impl Own {
     pub async fn value<T: FromSqlOwned>(&self, statement: &str) -> Result<T, Problem> {
         in_time(self.patience, async { Ok(self.client.query_one(statement, &[]).await?.try_get(0)?) }).await
     }
+
+    /// Runs a statement: how many rows it changed.
+    ///
+    /// # Errors
+    /// Any error of the server.
+    pub(super) async fn execute(&self, statement: &str) -> Result<u64, Problem> {
+        in_time(self.patience, async { Ok(self.client.execute(statement, &[]).await?) }).await
+    }
 }

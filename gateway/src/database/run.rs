@@ -182,7 +182,7 @@ pub(super) async fn at_last(
         }
         // The answer to the statement or to the commit was lost: unlike an error that the server gave for the statement.
         (Err(problem), Some(mark), found) if found.is_some() || problem.is_unknown() => {
-            outcome::asked(lease.pool().connector(), &mark, problem.clone()).await?;
+            outcome::asked(lease.pool().connector(), &mark, None, problem.clone()).await?;
             found.unwrap_or(Err(problem))
         }
         (Err(problem), ..) => Err(problem),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::end::{End, end};
 use super::lease::Lease;
-use super::outcome;
+use super::outcome::{self, Claim};
 use super::pool::{Caller, Pool};
 use super::run::{Last, Rows, at_last, exactly};
 use super::wait::in_time;
@@ -22,13 +22,15 @@ pub struct Session {
     /// Whether its end was sent with its last statement.
     ended: bool,
     lease: Option<Lease>,
+    /// The record of its request, which is there if it was committed.
+    claim: Option<Box<Claim>>,
 }
 
 impl Session {
     /// Of one operation, without a connection yet. Its first statement comes after `begin`, if there is one.
     pub fn new(pool: &Arc<Pool>, caller: &Caller, begin: Option<&str>) -> Self {
         let (pool, caller, begin) = (Arc::clone(pool), caller.clone(), begin.map(str::to_owned));
-        Self { pool, caller, begin, shared: false, ended: false, lease: None }
+        Self { pool, caller, begin, shared: false, ended: false, lease: None, claim: None }
     }
 
     /// One that several operations share, or whose end is decided by what its last statement returns.
@@ -39,6 +41,16 @@ impl Session {
     /// Whether its statements are in a transaction.
     pub fn is_transaction(&self) -> bool {
         self.begin.is_some()
+    }
+
+    /// The record of its request.
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        self.claim.as_deref()
+    }
+
+    /// It has begun the record of its request.
+    pub(super) fn set_claim(&mut self, claim: Claim) {
+        self.claim = Some(Box::new(claim));
     }
 
     fn only_reads(&self) -> bool {
@@ -117,7 +129,7 @@ impl Session {
         }
         let (client, patience) = (lease.client(), lease.patience());
         let ended = match &result {
-            Ok(_) if !self.only_reads() => outcome::commit(client, self.pool.connector(), patience).await,
+            Ok(_) if !self.only_reads() => outcome::commit(client, self.pool.connector(), patience, self.claim()).await,
             Ok(_) => in_time(patience, async { Ok(end(client, End::Commit).await) }).await,
             Err(_) => in_time(patience, async { Ok(end(client, End::Rollback).await) }).await,
         };

@@ -6,10 +6,13 @@ use serde_json::value::RawValue;
 
 use super::proto::{Conflict, CountMode, Query, query};
 use crate::problem::{Fault, Problem};
-use crate::serve::{Operation, TXN_ID, Target};
+use crate::serve::{IDEMPOTENCY_KEY, Operation, TXN_ID, Target};
 
 /// One object, and no array.
 const OBJECT: HeaderValue = HeaderValue::from_static("application/vnd.pgrst.object+json");
+
+/// The idempotency keys of a call: one at most is right.
+pub(super) type Keys = Vec<HeaderValue>;
 
 /// An operation under construction.
 pub(super) struct Call {
@@ -84,6 +87,14 @@ impl Call {
     /// In this transaction, unless it is empty.
     pub(super) fn within(self, transaction: &str) -> Result<Self, Problem> {
         self.header(HeaderName::from_static(TXN_ID), "transaction", transaction)
+    }
+
+    /// Carried out once for this key, if there is one.
+    pub(super) fn once(mut self, keys: &Keys) -> Self {
+        for key in keys.iter() {
+            self.operation.headers.append(HeaderName::from_static(IDEMPOTENCY_KEY), key.clone());
+        }
+        self
     }
 
     fn header(mut self, name: HeaderName, field: &str, value: &str) -> Result<Self, Problem> {

@@ -9,6 +9,7 @@ use http::{Method, header};
 use prost_types::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::proto::data_server::Data;
@@ -18,11 +19,11 @@ use super::proto::{
     GetDocumentRequest, Isolation, ListDocumentsRequest, ListDocumentsResponse, RollbackTransactionRequest,
     StreamDocumentsRequest, Transaction, UpdateDocumentRequest,
 };
-use super::request::{Call, array, counting, document, names, resolution, unknown};
+use super::request::{Call, Keys, array, counting, document, names, resolution, unknown};
 use super::status::status;
 use crate::database::{Answer, Caller};
 use crate::problem::Problem;
-use crate::serve::{App, Operation, Reply, Target, execute};
+use crate::serve::{App, IDEMPOTENCY_KEY, Operation, REPLAYED, Reply, Target, execute};
 
 /// See the module.
 #[derive(Clone)]
@@ -100,48 +101,71 @@ impl Service {
         Ok(CountDocumentsResponse { count: reply.total.unwrap_or(0) })
     }
 
-    async fn create(&self, caller: &Caller, request: CreateDocumentRequest) -> Result<Document, Problem> {
+    async fn create(
+        &self,
+        caller: &Caller,
+        keys: &Keys,
+        request: CreateDocumentRequest,
+    ) -> Result<Response<Document>, Problem> {
         let call = Call::new(Method::POST, Target::Collection(request.collection)).body(document(request.document)?);
-        let call = call.singular().returning(request.omit_document).pair("select", request.select);
-        self.whole(caller, call.within(&request.transaction)?).await.map(one)
+        let call = call.singular().returning(request.omit_document).pair("select", request.select).once(keys);
+        self.whole(caller, call.within(&request.transaction)?).await.map(|reply| marked(reply, one))
     }
 
     async fn create_batch(
         &self,
         caller: &Caller,
+        keys: &Keys,
         request: BatchCreateDocumentsRequest,
-    ) -> Result<BatchCreateDocumentsResponse, Problem> {
+    ) -> Result<Response<BatchCreateDocumentsResponse>, Problem> {
         let call = Call::new(Method::POST, Target::Collection(request.collection)).body(array(&request.documents)?);
         let call = call
             .returning(request.omit_documents)
             .prefer(request.fill_defaults.then_some("missing=default"))
             .prefer(resolution(request.conflict)?)
             .pair("on_conflict", names(&request.conflict_columns))
-            .pair("select", request.select);
+            .pair("select", request.select)
+            .once(keys);
         let reply = self.whole(caller, call.within(&request.transaction)?).await?;
         let documents = if request.omit_documents { Vec::new() } else { members(&reply.body)? };
-        Ok(BatchCreateDocumentsResponse { documents, count: reply.rows })
+        Ok(marked(reply, |reply| BatchCreateDocumentsResponse { documents, count: reply.rows }))
     }
 
-    async fn update(&self, caller: &Caller, request: UpdateDocumentRequest) -> Result<Document, Problem> {
+    async fn update(
+        &self,
+        caller: &Caller,
+        keys: &Keys,
+        request: UpdateDocumentRequest,
+    ) -> Result<Response<Document>, Problem> {
         let call = Call::new(Method::PATCH, Target::Item(request.collection, request.key));
         let call = call.body(document(request.document)?).version(&request.etag)?.returning(request.omit_document);
         let call = call.pair("select", request.select).within(&request.transaction)?;
-        self.whole(caller, call).await.map(one)
+        self.whole(caller, call.once(keys)).await.map(|reply| marked(reply, one))
     }
 
-    async fn delete(&self, caller: &Caller, request: DeleteDocumentRequest) -> Result<(), Problem> {
+    async fn delete(
+        &self,
+        caller: &Caller,
+        keys: &Keys,
+        request: DeleteDocumentRequest,
+    ) -> Result<Response<()>, Problem> {
         let call = Call::new(Method::DELETE, Target::Item(request.collection, request.key));
-        self.whole(caller, call.version(&request.etag)?.within(&request.transaction)?).await.map(drop)
+        let call = call.version(&request.etag)?.within(&request.transaction)?.once(keys);
+        self.whole(caller, call).await.map(|reply| marked(reply, drop))
     }
 
-    async fn begin(&self, caller: &Caller, request: &BeginTransactionRequest) -> Result<Transaction, Problem> {
+    async fn begin(
+        &self,
+        caller: &Caller,
+        keys: &Keys,
+        request: &BeginTransactionRequest,
+    ) -> Result<Transaction, Problem> {
         let isolation = match Isolation::try_from(request.isolation).map_err(|_| unknown("isolation"))? {
             Isolation::Unspecified | Isolation::ReadCommitted => "read committed",
             Isolation::RepeatableRead => "repeatable read",
             Isolation::Serializable => "serializable",
         };
-        let reply = self.transaction(caller, &json!({"begin": true, "isolation": isolation})).await?;
+        let reply = self.transaction(caller, keys, &json!({"begin": true, "isolation": isolation})).await?;
         let begun: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let seconds = |name: &str| begun[name].as_i64().map(|seconds| Duration { seconds, nanos: 0 });
         Ok(Transaction {
@@ -151,9 +175,9 @@ impl Service {
         })
     }
 
-    async fn transaction(&self, caller: &Caller, body: &Value) -> Result<Reply, Problem> {
+    async fn transaction(&self, caller: &Caller, keys: &Keys, body: &Value) -> Result<Reply, Problem> {
         let call = Call::new(Method::POST, Target::Transaction).body(Bytes::from(body.to_string()));
-        self.whole(caller, call).await
+        self.whole(caller, call.once(keys)).await
     }
 }
 
@@ -168,6 +192,16 @@ fn one(reply: Reply) -> Document {
     Document { etag: etag.unwrap_or_default().to_owned(), json: reply.body }
 }
 
+/// A message of this answer. Its metadata say whether it was sent before.
+fn marked<T>(reply: Reply, message: impl FnOnce(Reply) -> T) -> Response<T> {
+    let is_replayed = reply.headers.contains_key(REPLAYED);
+    let mut response = Response::new(message(reply));
+    if is_replayed {
+        response.metadata_mut().insert(REPLAYED, MetadataValue::from_static("true"));
+    }
+    response
+}
+
 /// The members of an array, each as it is.
 fn members(body: &Bytes) -> Result<Vec<Document>, Problem> {
     let members: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| {
@@ -179,9 +213,15 @@ fn members(body: &Bytes) -> Result<Vec<Document>, Problem> {
 
 /// The caller, whom the handler has put there, and the message.
 fn parts<T>(request: Request<T>) -> Result<(Caller, T), Status> {
-    let (_, mut extensions, message) = request.into_parts();
+    writing(request).map(|(caller, _, message)| (caller, message))
+}
+
+/// As [`parts`], with the idempotency keys of a call that writes.
+fn writing<T>(request: Request<T>) -> Result<(Caller, Keys, T), Status> {
+    let (metadata, mut extensions, message) = request.into_parts();
     let caller = extensions.remove::<Caller>().ok_or_else(|| Status::unauthenticated("no caller"))?;
-    Ok((caller, message))
+    let keys = metadata.into_headers().get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
+    Ok((caller, keys, message))
 }
 
 fn answer<T>(result: Result<T, Problem>) -> Result<Response<T>, Status> {
@@ -219,43 +259,43 @@ impl Data for Service {
     }
 
     async fn create_document(&self, request: Request<CreateDocumentRequest>) -> Result<Response<Document>, Status> {
-        let (caller, message) = parts(request)?;
-        answer(self.create(&caller, message).await)
+        let (caller, keys, message) = writing(request)?;
+        self.create(&caller, &keys, message).await.map_err(|problem| status(&problem))
     }
 
     async fn batch_create_documents(
         &self,
         request: Request<BatchCreateDocumentsRequest>,
     ) -> Result<Response<BatchCreateDocumentsResponse>, Status> {
-        let (caller, message) = parts(request)?;
-        answer(self.create_batch(&caller, message).await)
+        let (caller, keys, message) = writing(request)?;
+        self.create_batch(&caller, &keys, message).await.map_err(|problem| status(&problem))
     }
 
     async fn update_document(&self, request: Request<UpdateDocumentRequest>) -> Result<Response<Document>, Status> {
-        let (caller, message) = parts(request)?;
-        answer(self.update(&caller, message).await)
+        let (caller, keys, message) = writing(request)?;
+        self.update(&caller, &keys, message).await.map_err(|problem| status(&problem))
     }
 
     async fn delete_document(&self, request: Request<DeleteDocumentRequest>) -> Result<Response<()>, Status> {
-        let (caller, message) = parts(request)?;
-        answer(self.delete(&caller, message).await)
+        let (caller, keys, message) = writing(request)?;
+        self.delete(&caller, &keys, message).await.map_err(|problem| status(&problem))
     }
 
     async fn begin_transaction(
         &self,
         request: Request<BeginTransactionRequest>,
     ) -> Result<Response<Transaction>, Status> {
-        let (caller, message) = parts(request)?;
-        answer(self.begin(&caller, &message).await)
+        let (caller, keys, message) = writing(request)?;
+        answer(self.begin(&caller, &keys, &message).await)
     }
 
     async fn commit_transaction(&self, request: Request<CommitTransactionRequest>) -> Result<Response<()>, Status> {
-        let (caller, message) = parts(request)?;
-        answer(self.transaction(&caller, &json!({"commit": message.transaction})).await.map(drop))
+        let (caller, keys, message) = writing(request)?;
+        answer(self.transaction(&caller, &keys, &json!({"commit": message.transaction})).await.map(drop))
     }
 
     async fn rollback_transaction(&self, request: Request<RollbackTransactionRequest>) -> Result<Response<()>, Status> {
-        let (caller, message) = parts(request)?;
-        answer(self.transaction(&caller, &json!({"rollback": message.transaction})).await.map(drop))
+        let (caller, keys, message) = writing(request)?;
+        answer(self.transaction(&caller, &keys, &json!({"rollback": message.transaction})).await.map(drop))
     }
 }

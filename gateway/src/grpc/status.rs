@@ -42,6 +42,8 @@ fn code(problem: &Problem) -> Code {
         // Whether a write was carried out is not known: nobody repeats it unasked.
         ("08006", _) => Code::Unknown,
         ("23505", _) => Code::AlreadyExists,
+        // Carried out before, without an answer that is left.
+        ("SDB124", _) => Code::AlreadyExists,
         ("23503" | "23P01", _) => Code::FailedPrecondition,
         (_, 401) => Code::Unauthenticated,
         (_, 403) => Code::PermissionDenied,

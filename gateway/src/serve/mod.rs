@@ -2,6 +2,7 @@
 
 mod body;
 mod function;
+mod idempotency;
 mod listen;
 mod metrics;
 mod monitor;
@@ -15,6 +16,7 @@ mod transaction;
 mod write;
 
 pub use body::{Bodies, Received};
+pub use idempotency::{IDEMPOTENCY_KEY, REPLAYED, forget};
 pub use listen::{Certificate, serve};
 pub use metrics::Metrics;
 pub use operation::{Operation, Reply, Target};
@@ -31,11 +33,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 
+use self::idempotency::Begun;
 use crate::auth::Authenticator;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::current::Current;
-use crate::database::{Answer, Caller, Pool, Session};
+use crate::database::{Answer, Caller, Key, Pool, Session};
 use crate::problem::Problem;
 
 /// What all requests share.
@@ -185,7 +188,10 @@ fn record(
     let named = operation.target.collection();
     let catalog = app.current.get();
     let collection = if catalog.table(operation.schema(), named).is_ok() { named } else { "" };
-    audit(caller, operation, collection, rows, status);
+    // An answer of before is about no further write.
+    if !result.as_ref().is_ok_and(|(reply, _)| reply.headers.contains_key(REPLAYED)) {
+        audit(caller, operation, collection, rows, status);
+    }
     let pattern = metrics::pattern(&operation.query);
     if duration.as_millis() >= u128::from(app.config.limits.slow_milliseconds) {
         let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -238,7 +244,8 @@ async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(
     if !app.current.is_known() && operation.target != Target::Health && !app.current.changed(&app.current.get()).await {
         return Err(Problem::unavailable("SDB118", "the schema of the database could not be read yet"));
     }
-    if let Some(reply) = about(app, caller, operation).await? {
+    let key = idempotency::key(caller, operation)?;
+    if let Some(reply) = about(app, caller, operation, key.as_ref()).await? {
         return Ok((reply, None));
     }
     if let Some(id) = operation.headers.get(transaction::TXN_ID) {
@@ -246,17 +253,17 @@ async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(
         return Ok((app.transactions.run(app, caller, id, operation).await?, None));
     }
     let catalog = app.current.get();
-    match attempt(app, caller, operation, &catalog).await {
+    match attempt(app, caller, operation, &catalog, key.as_ref()).await {
         // Perhaps it is there by now.
         Err(problem) if problem.suggests_another_schema() && app.current.changed(&catalog).await => {
-            attempt(app, caller, operation, &app.current.get()).await
+            attempt(app, caller, operation, &app.current.get(), key.as_ref()).await
         }
         result => result,
     }
 }
 
 /// Requests about the database and not about its rows.
-async fn about(app: &App, caller: &Caller, operation: &Operation) -> Result<Option<Reply>, Problem> {
+async fn about(app: &App, caller: &Caller, operation: &Operation, key: Option<&Key>) -> Result<Option<Reply>, Problem> {
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
     let reply = match (&operation.target, reads) {
         (Target::Root | Target::OpenApi, true) => {
@@ -278,7 +285,7 @@ async fn about(app: &App, caller: &Caller, operation: &Operation) -> Result<Opti
         (Target::Health, true) => monitor::health(app, caller).await,
         (Target::Performance, true) => monitor::performance(app, caller),
         (Target::Connections, true) => monitor::connections(app, caller).await?,
-        (Target::Transaction, _) => transaction::transaction(app, caller, operation).await?,
+        (Target::Transaction, _) => transaction::transaction(app, caller, operation, key).await?,
         (
             Target::Root
             | Target::OpenApi
@@ -302,6 +309,7 @@ async fn attempt(
     caller: &Caller,
     operation: &Operation,
     catalog: &Catalog,
+    key: Option<&Key>,
 ) -> Result<(Reply, Option<Answer>), Problem> {
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
     let plan = match &operation.target {
@@ -323,6 +331,14 @@ async fn attempt(
         _ => None,
     };
     let trial = begin.filter(|_| operation.prefer().is_ok_and(|prefer| prefer.rollback));
+    if let (None, Some(begin), Some(key)) = (trial, begin, key) {
+        let mut session = match idempotency::begin(app, caller, key, begin).await? {
+            Begun::Now(session) => session,
+            Begun::Before(reply) => return Ok((reply, None)),
+        };
+        let result = perform(&mut session, catalog, &app.config, operation).await;
+        return Ok((idempotency::finish(session, &app.config.limits, result).await?, None));
+    }
     let mut session = match trial {
         Some(begin) => Session::shared(&app.pool, caller, begin),
         None => Session::new(&app.pool, caller, begin),

@@ -64,6 +64,18 @@ pub fn document(catalog: &Catalog) -> Value {
         }
         paths.insert(path.into(), json!({method: operation}));
     }
+    for (path, methods) in &mut paths {
+        let of_one_collection = |path: &str| !path.trim_start_matches('/').contains('/') && path != "/search";
+        for (method, operation) in methods.as_object_mut().into_iter().flatten() {
+            let writes = match method.as_str() {
+                "post" => of_one_collection(path) || path.starts_with("/rpc/"),
+                method => method != "get",
+            };
+            if writes {
+                keyed(operation);
+            }
+        }
+    }
     json!({
         "openapi": "3.1.0",
         "info": {"title": "servicedb data gateway", "version": "1", "description": "REST in PostgREST's dialect"},
@@ -72,10 +84,23 @@ pub fn document(catalog: &Catalog) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "parameters": {"IdempotencyKey": {
+                "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "description": "The request is carried out once for this key, within 24 hours; a repetition has the first answer, with Idempotent-Replayed",
+            }},
             "securitySchemes": {"serviceAccount": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "responses": {"Problem": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": reference("Problem")}}}},
         },
     })
+}
+
+/// Adds the idempotency key to an operation that writes.
+fn keyed(operation: &mut Value) {
+    let key = json!({"$ref": "#/components/parameters/IdempotencyKey"});
+    match operation["parameters"].as_array_mut() {
+        Some(parameters) => parameters.push(key),
+        None => operation["parameters"] = json!([key]),
+    }
 }
 
 /// The name in paths: with the schema, unless that is the default.

@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::idempotency::{self, Begun};
 use super::operation::{Operation, Reply, Target};
 use super::{App, audit, perform};
 use crate::config::Limits;
-use crate::database::{Caller, Session};
+use crate::database::{Caller, Key, Session};
 use crate::problem::Problem;
 
 /// The header that names a transaction.
@@ -79,7 +80,12 @@ impl Member {
 ///
 /// # Errors
 /// Those of the operations, with the place of the failed one; then nothing was done.
-pub async fn transaction(app: &App, caller: &Caller, operation: &Operation) -> Result<Reply, Problem> {
+pub async fn transaction(
+    app: &App,
+    caller: &Caller,
+    operation: &Operation,
+    key: Option<&Key>,
+) -> Result<Reply, Problem> {
     if operation.method != Method::POST {
         return Err(super::not_allowed());
     }
@@ -87,7 +93,8 @@ pub async fn transaction(app: &App, caller: &Caller, operation: &Operation) -> R
         .map_err(|error| Problem::request("PGRST102", "the body could not be read").details(error.to_string()))?;
     let begin = begin(body.isolation.as_deref(), &app.config.limits)?;
     match (&body.operations, &body.begin, &body.commit, &body.rollback) {
-        (Some(members), None, None, None) => at_once(app, caller, members, &begin).await,
+        (Some(members), None, None, None) => at_once(app, caller, members, &begin, key).await,
+        _ if key.is_some() => Err(idempotency::in_open_transaction()),
         (None, Some(_), None, None) => app.transactions.begin(app, caller, &begin).await,
         (None, None, Some(id), None) => app.transactions.end(caller, &named(id, operation)?, true).await,
         (None, None, None, Some(id)) => app.transactions.end(caller, &named(id, operation)?, false).await,
@@ -126,7 +133,13 @@ fn named(value: &Value, operation: &Operation) -> Result<String, Problem> {
         .ok_or_else(|| Problem::request("SDB400", "name the transaction, or send Txn-Id"))
 }
 
-async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) -> Result<Reply, Problem> {
+async fn at_once(
+    app: &App,
+    caller: &Caller,
+    members: &[Member],
+    begin: &str,
+    key: Option<&Key>,
+) -> Result<Reply, Problem> {
     if members.len() > app.config.limits.operations {
         return Err(Problem::request(
             "SDB401",
@@ -139,7 +152,13 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
         .map(|(place, member)| member.operation().map_err(|problem| at(problem, place)))
         .collect();
     let (operations, catalog) = (operations?, app.current.get());
-    let mut session = Session::shared(&app.pool, caller, begin);
+    let mut session = match key {
+        None => Session::shared(&app.pool, caller, begin),
+        Some(key) => match idempotency::begin(app, caller, key, begin).await? {
+            Begun::Now(session) => session,
+            Begun::Before(reply) => return Ok(reply),
+        },
+    };
     let (mut results, mut written) = (Vec::new(), Vec::new());
     let mut failure = None;
     let (mut rows, mut size) = (0, 0);
@@ -164,13 +183,21 @@ async fn at_once(app: &App, caller: &Caller, members: &[Member], begin: &str) ->
             break;
         }
     }
-    let done = session.finish(failure.map_or(Ok(()), Err)).await;
-    done?;
+    let done = match failure {
+        Some(problem) => Err(problem),
+        None => {
+            let mut reply = Reply::json(StatusCode::OK, format!("{{\"results\":[{}]}}", results.join(",")));
+            reply.rows = rows;
+            Ok(reply)
+        }
+    };
+    let reply = match key {
+        None => session.finish(done).await?,
+        Some(_) => idempotency::finish(session, &app.config.limits, done).await?,
+    };
     for (operation, rows, status) in written {
         audit(caller, operation, operation.target.collection(), rows, status);
     }
-    let mut reply = Reply::json(StatusCode::OK, format!("{{\"results\":[{}]}}", results.join(",")));
-    reply.rows = rows;
     Ok(reply)
 }
 

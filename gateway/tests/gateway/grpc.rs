@@ -42,7 +42,7 @@ impl Interceptor for Token {
 pub type Client = DataClient<InterceptedService<Channel, Token>>;
 
 /// A gateway with TLS, and a connection to it.
-async fn gateway(name: &str, limits: Value) -> (Gateway, Channel) {
+pub async fn gateway(name: &str, limits: Value) -> (Gateway, Channel) {
     let folder = Server::shared().folder().join(format!("grpc-{name}"));
     std::fs::create_dir_all(&folder).expect("a folder");
     authority(&folder);

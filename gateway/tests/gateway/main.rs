@@ -8,6 +8,7 @@ mod grpc;
 mod isolation;
 mod limits;
 mod load;
+mod once;
 mod paths;
 mod random;
 mod reads;

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ring::signature::EcdsaKeyPair;
@@ -37,7 +37,8 @@ wait $program
 pub struct Server {
     pub port: u16,
     folder: PathBuf,
-    _supervisor: Child,
+    user: Option<String>,
+    supervisors: Mutex<Vec<Child>>,
 }
 
 impl Server {
@@ -45,6 +46,11 @@ impl Server {
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
         SERVER.get_or_init(Self::start)
+    }
+
+    /// One of a single test, which ends with the process.
+    pub fn alone() -> &'static Self {
+        Box::leak(Box::new(Self::start()))
     }
 
     fn start() -> Self {
@@ -58,10 +64,18 @@ impl Server {
         initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale", "C", "-D"]).arg(&data);
         let made = initdb.current_dir(&folder).output().expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let server = as_user(&user, &bin.join("postgres"));
+        let server = Self { port, folder, user, supervisors: Mutex::default() };
+        server.launch();
+        server
+    }
+
+    fn launch(&self) {
+        let (bin, port, folder) = (binaries(), self.port, &self.folder);
+        let data = folder.join("data");
+        let server = as_user(&self.user, &bin.join("postgres"));
         let mut supervisor = Command::new("sh");
         supervisor.args(["-c", SUPERVISE, "sh"]).arg(server.get_program()).args(server.get_args());
-        supervisor.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-p", &port.to_string()]);
+        supervisor.arg("-D").arg(&data).arg("-k").arg(folder).args(["-p", &port.to_string()]);
         supervisor.args([
             "-c",
             "listen_addresses=127.0.0.1",
@@ -72,9 +86,9 @@ impl Server {
             "-c",
             "synchronous_commit=local",
         ]);
-        supervisor.env("DIR", &folder).current_dir(&folder);
+        supervisor.env("DIR", folder).current_dir(folder);
         supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let supervisor = supervisor.spawn().expect("a shell");
+        self.supervisors.lock().expect("no panic").push(supervisor.spawn().expect("a shell"));
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ready =
@@ -86,7 +100,21 @@ impl Server {
             assert!(Instant::now() < deadline, "PostgreSQL did not start: {}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
-        Self { port, folder, _supervisor: supervisor }
+    }
+
+    /// Crashes, and goes on as the primary of another timeline, with all that it had written.
+    pub fn fail_over(&self) {
+        let data = self.folder.join("data");
+        let id = std::fs::read_to_string(data.join("postmaster.pid")).expect("a server");
+        let id = id.lines().next().expect("its id");
+        assert!(Command::new("kill").args(["-QUIT", id]).status().is_ok_and(|status| status.success()));
+        while data.join("postmaster.pid").exists() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::fs::write(data.join("recovery.signal"), "").expect("a file");
+        let owner = std::fs::metadata(&data).map(|found| std::os::unix::fs::MetadataExt::uid(&found));
+        std::os::unix::fs::chown(data.join("recovery.signal"), owner.ok(), None).expect("the file's owner");
+        self.launch();
     }
 
     /// Its folder.
@@ -180,7 +208,11 @@ impl Gateway {
     /// Roles: `<name>_app` may use the tables, `<name>_reader` may read; the service accounts are `shop/app` and
     /// `shop/reader`.
     pub async fn start(name: &str, schema: &str, settings: Value) -> Self {
-        let server = Server::shared();
+        Self::start_at(Server::shared(), name, schema, settings).await
+    }
+
+    /// As [`Self::start`], at this server.
+    pub async fn start_at(server: &'static Server, name: &str, schema: &str, settings: Value) -> Self {
         let root = server.connect("postgres", "postgres").await;
         let login = format!("{name}_gateway");
         let version =

@@ -152,8 +152,11 @@ async fn conflicts_are_told() {
     assert_eq!((second.status, second.json()["code"].as_str()), (409, Some("40001")));
 }
 
+/// Commits wait for a standby in one test at a time.
+pub static SYNCHRONOUS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Ends the connection that commits in this database, once it waits.
-async fn end_the_commit(gateway: &Gateway, database: &str) {
+pub async fn end_the_commit(gateway: &Gateway, database: &str) {
     let end = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{database}_gateway' \
          AND (wait_event = 'SyncRep' OR wait_event = 'PgSleep')"
@@ -181,6 +184,7 @@ async fn the_truth_about_a_lost_commit() {
     let (lost, ()) = tokio::join!(insert, end_the_commit(&gateway, "truth"));
     assert_eq!((lost.status, lost.json()["code"].as_str()), (503, Some("SDB405")), "{lost:?}");
     assert_eq!(gateway.get("/actors/71").await.status, 404);
+    let _alone = SYNCHRONOUS.lock().await;
     // Ended while it waits for a standby: it is committed, and the answer is as if nothing had happened.
     gateway.admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.expect("a setting");
     gateway.admin.batch_execute("SELECT pg_reload_conf(), pg_sleep(0.5)").await.expect("a reload");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
+use crate::agent::as_owner::as_owner;
 use crate::agent::ensure::{self, has_role};
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
@@ -14,6 +15,18 @@ use crate::postgres::ident;
 const WHAT: &str = "the gateway's login";
 const ROLE: &str = PostgresNames::GATEWAY;
 const LEDGER: &str = PostgresNames::LEDGER_SCHEMA;
+/// The records of requests with an idempotency key.
+const REQUESTS: &str = "servicedb.gateway_requests";
+/// What the gateway does with them.
+const OF_REQUESTS: &str = "SELECT, INSERT, UPDATE, DELETE";
+/// The table, as `docs/gateway.md` has it for a gateway without the operator.
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS servicedb.gateway_requests (
+        caller text NOT NULL, key text NOT NULL, attempt uuid NOT NULL, request bytea NOT NULL,
+        at timestamptz NOT NULL DEFAULT now(), status smallint, headers text, rows bigint, body bytea,
+        PRIMARY KEY (caller, key)
+    );
+    CREATE INDEX IF NOT EXISTS gateway_requests_at ON servicedb.gateway_requests (at);";
 
 /// Keeps the login as declared; without a gateway, one that cannot log in and has no rights. Nothing is written that is
 /// so already.
@@ -61,6 +74,7 @@ pub async fn keep(
         statements += &format!("ALTER ROLE {ROLE} LOGIN;");
     }
     show_ledger(socket, names).await?;
+    keep_requests(socket, names).await?;
     if !statements.is_empty() {
         execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await?;
     }
@@ -151,24 +165,61 @@ async fn show_ledger(socket: &str, names: &PostgresNames) -> Result<(), EnsureEr
     execute(&tenant.client, WHAT, &statements).await
 }
 
+/// Keeps the table of idempotency keys, which only the gateway's login may use. It is the owner's, as the ledger is: the
+/// owner can dump all of its database, and no superuser's session reads the table or writes into it.
+async fn keep_requests(socket: &str, names: &PostgresNames) -> Result<(), EnsureError> {
+    let tenant = ensure::connect_at(socket, &names.database).await?;
+    let query = "SELECT r.oid IS NOT NULL
+                        AND pg_catalog.has_table_privilege($1, r.oid, 'SELECT')
+                        AND pg_catalog.has_table_privilege($1, r.oid, 'INSERT')
+                        AND pg_catalog.has_table_privilege($1, r.oid, 'UPDATE')
+                        AND pg_catalog.has_table_privilege($1, r.oid, 'DELETE'),
+                        ARRAY(SELECT DISTINCT COALESCE(g.rolname::text, '')
+                              FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+                              LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+                              WHERE c.oid = r.oid AND a.grantee <> c.relowner AND g.rolname IS DISTINCT FROM $1)
+                 FROM (SELECT pg_catalog.to_regclass($2) AS oid) r";
+    let row = tenant.client.query_one(query, &[&ROLE, &REQUESTS]).await.map_err(failed)?;
+    let (is_usable, others): (bool, Vec<String>) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+    if is_usable && others.is_empty() {
+        return Ok(());
+    }
+    // By default the application and the reader have rights to what the owner creates.
+    let mut roles: BTreeSet<String> = others.iter().filter(|role| !role.is_empty()).map(|role| ident(role)).collect();
+    roles.extend(["PUBLIC".to_owned(), ident(&names.app()), ident(PostgresNames::READER)]);
+    let roles = roles.into_iter().collect::<Vec<_>>().join(", ");
+    let statements = format!(
+        "BEGIN; {TABLE} REVOKE ALL ON {REQUESTS} FROM {roles};
+         GRANT {OF_REQUESTS} ON {REQUESTS} TO {ROLE}; COMMIT;"
+    );
+    as_owner(socket, names, "the table of the gateway's idempotency keys", &statements).await
+}
+
+/// Removes the table of idempotency keys, if there is one.
+async fn drop_requests(socket: &str, names: &PostgresNames) -> Result<(), EnsureError> {
+    let tenant = ensure::connect_at(socket, &names.database).await?;
+    let query =
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1) AND relkind = 'r')";
+    if tenant.client.query_one(query, &[&REQUESTS]).await.and_then(|row| row.try_get(0)).map_err(failed)? {
+        as_owner(socket, names, "the table of the gateway's idempotency keys", &format!("DROP TABLE {REQUESTS}"))
+            .await?;
+    }
+    Ok(())
+}
+
 /// Refuses further logins, takes the memberships back, and ends the sessions.
 async fn refuse(client: &Client, socket: &str, names: &PostgresNames) -> Result<(), EnsureError> {
     let (revoke, _) = revocations(&memberships(client).await?, &BTreeSet::new());
-    let query = "SELECT rolcanlogin OR rolpassword IS NOT NULL FROM pg_catalog.pg_authid WHERE rolname = $1";
-    let is_open: bool = client.query_one(query, &[&ROLE]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    let query = "SELECT rolcanlogin OR rolpassword IS NOT NULL
+                        OR pg_catalog.has_database_privilege(oid, $2, 'CONNECT')
+                 FROM pg_catalog.pg_authid WHERE rolname = $1";
+    let is_open = client.query_one(query, &[&ROLE, &names.database]).await;
+    let is_open: bool = is_open.and_then(|row| row.try_get(0)).map_err(failed)?;
     if !is_open && revoke.is_empty() {
         return Ok(());
     }
-    let database = ident(&names.database);
-    execute(
-        client,
-        WHAT,
-        &format!(
-            "BEGIN; ALTER ROLE {ROLE} NOLOGIN PASSWORD NULL; {revoke} REVOKE ALL ON DATABASE {database} FROM {ROLE};
-             COMMIT;"
-        ),
-    )
-    .await?;
+    execute(client, WHAT, &format!("BEGIN; ALTER ROLE {ROLE} NOLOGIN PASSWORD NULL; {revoke} COMMIT;")).await?;
+    end_sessions(client).await?;
     let tenant = ensure::connect_at(socket, &names.database).await?;
     let owner = ident(&names.owner());
     let statements = format!(
@@ -177,7 +228,9 @@ async fn refuse(client: &Client, socket: &str, names: &PostgresNames) -> Result<
     );
     execute(&tenant.client, WHAT, &statements).await?;
     tracing::info!("the data gateway is no longer declared: its login is refused");
-    end_sessions(client).await
+    drop_requests(socket, names).await?;
+    // The last step: a run that is interrupted before it is repeated.
+    execute(client, WHAT, &format!("REVOKE ALL ON DATABASE {} FROM {ROLE}", ident(&names.database))).await
 }
 
 async fn end_sessions(client: &Client) -> Result<(), EnsureError> {
@@ -192,6 +245,12 @@ fn failed(source: tokio_postgres::Error) -> EnsureError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_is_the_documented_one() {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(include_str!("../../../docs/gateway.md")).contains(&words(TABLE)));
+    }
 
     #[test]
     fn each_grant_is_revoked_from_who_gave_it() {
