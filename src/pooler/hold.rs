@@ -25,6 +25,8 @@ use crate::contract::pooler::{Hold, HoldReport, HoldState};
 
 /// Age of an order from which on it is from the past, whatever the clocks.
 const LATEST: SignedDuration = SignedDuration::from_secs(60);
+/// How far this pod's clock may be ahead of the operator's.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(10);
 /// Interval between two looks at PgBouncer, or at the server.
 const POLL: Duration = Duration::from_millis(20);
 /// How long logins to PostgreSQL that are under way are waited for before a pause.
@@ -74,7 +76,14 @@ pub async fn follow(
 fn is_due(hold: &Hold, last: Option<&str>, now: Timestamp) -> bool {
     // Not its own time, which this pod's clock may be ahead of: a pause ends by this pod's measure anyway.
     let age = now.duration_since(hold.issued_at);
-    last != Some(hold.id.as_str()) && hold.given_up.is_none() && age < LATEST
+    last != Some(hold.id.as_str()) && hold.given_up.is_none() && age < LATEST && !left(hold, now).is_zero()
+}
+
+/// How long queries are held for an order at most: what is left of its time for a pod that comes late.
+fn left(hold: &Hold, now: Timestamp) -> Duration {
+    let late = now.duration_since(hold.issued_at) - CLOCKS;
+    let whole = Duration::from_secs(hold.seconds);
+    whole.saturating_sub(Duration::try_from(late).unwrap_or_default())
 }
 
 struct Holding<'a> {
@@ -85,9 +94,9 @@ struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    /// Returns whether a server accepts writes.
+    /// Returns whether another server leads.
     async fn execute(&self, hold: &Hold, orders: &mut watch::Receiver<Orders>) -> bool {
-        let time = Duration::from_secs(hold.seconds);
+        let time = left(hold, Timestamp::now());
         let until = Instant::now() + time;
         let report = |state: HoldState| {
             self.reporter.update(|report| report.hold = Some(HoldReport { id: hold.id.clone(), state }));
@@ -97,6 +106,8 @@ impl Holding<'_> {
             report(HoldState::Resumed);
             return false;
         };
+        // The order is taken: a pod that said nothing for long would count as one that is gone.
+        report(HoldState::Waiting);
         let process = self.pooler.id();
         let before = identity(self.environment, ANSWER).await.ok();
         // A login that a pause breaks off counts as failed, and PgBouncer refuses the next client for it.
@@ -107,7 +118,6 @@ impl Holding<'_> {
         let began = Instant::now();
         self.pooler.pause();
         self.state.send_modify(|state| state.holds = true);
-        report(HoldState::Waiting);
         let mut is_held = false;
         let why = loop {
             if self.pooler.id() != process {
@@ -132,7 +142,7 @@ impl Holding<'_> {
         };
         // The operator may see the new leader first, and withdraw the order. Without this look, the end of the connection to
         // the former one would pause again at once, and break off the logins of this moment.
-        let serves = why == ANOTHER_LEADS || accepts_writes(self.environment, ANSWER).await;
+        let is_another = why == ANOTHER_LEADS || self.has_changed(before.as_ref()).await;
         self.pooler.resume();
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.send_modify(|state| {
@@ -147,7 +157,7 @@ impl Holding<'_> {
         report(HoldState::Resumed);
         // The zombie would stay as long as this process runs.
         tokio::spawn(async move { end.wait().await });
-        serves
+        is_another
     }
 
     /// Holds queries until a server accepts writes again.
@@ -237,5 +247,10 @@ mod tests {
         assert!(is_due(&hold(5, None), None, now), "the clock of this pod may be ahead");
         assert!(!is_due(&hold(60, None), None, now));
         assert!(!is_due(&hold(0, Some("a transaction")), None, now));
+        // A pod that comes late does not hold for the whole time again.
+        let long = |age: i64| Hold { seconds: 60, ..hold(age, None) };
+        let left_of = |age: i64| left(&long(age), now).as_secs();
+        assert_eq!((left_of(-3), left_of(0), left_of(10), left_of(40)), (60, 60, 60, 30));
+        assert!(!is_due(&hold(16, None), None, now), "nothing is left of five seconds");
     }
 }

@@ -42,17 +42,25 @@ pub struct Lease {
     opening: Option<String>,
     clean: bool,
     restored: bool,
+    /// Whether a commit is under way.
+    commits: bool,
 }
 
 impl Lease {
     pub(super) fn new(connection: Connection, caller: Caller, pool: Arc<Pool>, permit: OwnedSemaphorePermit) -> Self {
         let (connection, permit) = (Some(connection), Some(permit));
-        Self { connection, caller, pool, permit, opening: None, clean: true, restored: true }
+        Self { connection, caller, pool, permit, opening: None, clean: true, restored: true, commits: false }
     }
 
     /// The client.
     pub(super) fn client(&self) -> Arc<Client> {
         Arc::clone(&self.connection.as_ref().expect("a lease has its connection until it ends").client)
+    }
+
+    /// A commit is sent. If nobody waits for its end, it is not cancelled: one that waits for its synchronous standby
+    /// would be visible at once, and could be confirmed by its idempotency key although no standby has it.
+    pub(super) fn commits(&mut self) {
+        self.commits = true;
     }
 
     /// The pool that it belongs to.
@@ -151,7 +159,7 @@ impl Drop for Lease {
         let (pool, caller) = (Arc::clone(&self.pool), self.caller.clone());
         if self.clean {
             runtime.spawn(pool.restore(caller, connection, permit));
-        } else {
+        } else if !self.commits {
             runtime.spawn(async move {
                 pool.connector().cancel(connection.client.cancel_token()).await;
                 drop(connection);

@@ -128,6 +128,9 @@ impl Session {
             return result;
         }
         let (client, patience) = (lease.client(), lease.patience());
+        if result.is_ok() && !self.only_reads() {
+            lease.commits();
+        }
         let ended = match &result {
             Ok(_) if !self.only_reads() => outcome::commit(client, self.pool.connector(), patience, self.claim()).await,
             Ok(_) => in_time(patience, async { Ok(end(client, End::Commit).await) }).await,

@@ -73,13 +73,16 @@ pub async fn keep(
         .await?;
         statements += &format!("ALTER ROLE {ROLE} LOGIN;");
     }
-    show_ledger(socket, names).await?;
-    keep_requests(socket, names).await?;
     if !statements.is_empty() {
         execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await?;
     }
     // A session that has become a role stays it. The gateway connects again.
-    if loses { end_sessions(client).await } else { Ok(()) }
+    if loses {
+        end_sessions(client).await?;
+    }
+    // What the owner can be in the way of comes last.
+    show_ledger(socket, names).await?;
+    keep_requests(socket, names).await
 }
 
 /// A membership of the login in another role, or of another role in the login.
@@ -189,7 +192,7 @@ async fn keep_requests(socket: &str, names: &PostgresNames) -> Result<(), Ensure
     roles.extend(["PUBLIC".to_owned(), ident(&names.app()), ident(PostgresNames::READER)]);
     let roles = roles.into_iter().collect::<Vec<_>>().join(", ");
     let statements = format!(
-        "BEGIN; {TABLE} REVOKE ALL ON {REQUESTS} FROM {roles};
+        "BEGIN; {TABLE} REVOKE ALL ON {REQUESTS} FROM {roles} CASCADE;
          GRANT {OF_REQUESTS} ON {REQUESTS} TO {ROLE}; COMMIT;"
     );
     as_owner(socket, names, "the table of the gateway's idempotency keys", &statements).await
@@ -211,8 +214,9 @@ async fn drop_requests(socket: &str, names: &PostgresNames) -> Result<(), Ensure
 async fn refuse(client: &Client, socket: &str, names: &PostgresNames) -> Result<(), EnsureError> {
     let (revoke, _) = revocations(&memberships(client).await?, &BTreeSet::new());
     let query = "SELECT rolcanlogin OR rolpassword IS NOT NULL
-                        OR pg_catalog.has_database_privilege(oid, $2, 'CONNECT')
-                 FROM pg_catalog.pg_authid WHERE rolname = $1";
+                        OR EXISTS (SELECT FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
+                                   WHERE d.datname = $2 AND a.grantee = r.oid)
+                 FROM pg_catalog.pg_authid r WHERE rolname = $1";
     let is_open = client.query_one(query, &[&ROLE, &names.database]).await;
     let is_open: bool = is_open.and_then(|row| row.try_get(0)).map_err(failed)?;
     if !is_open && revoke.is_empty() {
@@ -228,7 +232,9 @@ async fn refuse(client: &Client, socket: &str, names: &PostgresNames) -> Result<
     );
     execute(&tenant.client, WHAT, &statements).await?;
     tracing::info!("the data gateway is no longer declared: its login is refused");
-    drop_requests(socket, names).await?;
+    if let Err(error) = drop_requests(socket, names).await {
+        tracing::warn!(%error, "the table of idempotency keys stays: drop what depends on it, and then {REQUESTS}");
+    }
     // The last step: a run that is interrupted before it is repeated.
     execute(client, WHAT, &format!("REVOKE ALL ON DATABASE {} FROM {ROLE}", ident(&names.database))).await
 }

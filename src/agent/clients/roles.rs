@@ -243,10 +243,14 @@ async fn refuse(client: &Client, names: &PostgresNames, name: &str) -> Result<()
 async fn end_sessions(client: &Client, names: &PostgresNames, name: &str) -> Result<(), EnsureError> {
     let what = format!("the end of the sessions of the client {name}");
     let failed = |source| EnsureError::Statement { what: what.clone(), source };
-    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = ANY ($1)";
+    // The gateway's sessions for a caller have the name of its role.
+    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+                 WHERE usename = ANY ($1) OR usename = $2 AND application_name = $3";
     let deadline = tokio::time::Instant::now() + END;
     loop {
-        let found = client.query(query, &[&logins(names, name).as_slice()]).await.map_err(failed)?;
+        let role = names.client(name);
+        let found = client.query(query, &[&logins(names, name).as_slice(), &PostgresNames::GATEWAY, &role]).await;
+        let found = found.map_err(failed)?;
         if found.is_empty() {
             return Ok(());
         }

@@ -103,8 +103,11 @@ pub async fn advance(
         return Ok(State { exists, status: previous.cloned(), ..State::default() });
     };
     let Planned { decision, upgrade } = planned;
-    let known = observed.desired.as_ref().and_then(|desired| desired.upgrade.as_deref());
+    let of_this = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let known = of_this.and_then(|desired| desired.upgrade.as_deref());
     let exchange = upgrade.exchange(known, HoldTime::of_upgrade(spec).for_change());
+    // An order beside a stage that has just ended is the order's own change.
+    let known = known.filter(|_| exchange.is_some());
     let change = match exchange {
         Some(upgrades::Exchange { name, ordered }) => Some(Change { name, ordered, time: HoldTime::of_upgrade(spec) }),
         None => change(spec, observed, decision),
