@@ -38,6 +38,9 @@ pub async fn promote(names: &PostgresNames, extensions: &[&str]) -> Vec<String> 
 
 /// A database as the agent creates it, and a session of its owner.
 pub async fn tenant(database: &str, extensions: &[&str]) -> (PostgresNames, Session) {
+    static USED: std::sync::Mutex<std::collections::BTreeSet<String>> =
+        std::sync::Mutex::new(std::collections::BTreeSet::new());
+    assert!(USED.lock().expect("the names").insert(database.to_owned()), "another test has a database {database}");
     let names = names(database);
     assert_eq!(promote(&names, extensions).await, [""; 0]);
     let owner = owner(&names).await;

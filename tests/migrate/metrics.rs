@@ -77,7 +77,7 @@ async fn metrics_are_read_by_a_login_that_may_do_nothing_else() {
 
 #[tokio::test]
 async fn sessions_are_counted_by_client_whichever_way_they_came() {
-    let (names, _owner) = tenant("counted_db", &[]).await;
+    let (names, _owner) = tenant("sessions_db", &[]).await;
     let admin = server().connect("postgres", "postgres").await;
     let bot = serde_json::json!({"name": "mail-bot", "generation": 1, "access": {"mode": "ReadOnly"}});
     let bot: Client = serde_json::from_value(bot).expect("a client");

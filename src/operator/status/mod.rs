@@ -39,8 +39,19 @@ use condition::{ConditionState, condition, held, seconds};
 /// An election that takes longer than this waits for a missing instance.
 const ELECTION: SignedDuration = SignedDuration::from_secs(30);
 
-/// Computes the status of the findings.
+/// Computes the status of the findings, as the API server will have it.
 pub fn compute(findings: &Findings<'_>) -> ServiceDatabaseStatus {
+    as_stored(found(findings))
+}
+
+/// Times of Kubernetes have whole seconds, those of the agents' reports a fraction. With it, a status would never equal
+/// the stored one, and each reconcile would write it again.
+fn as_stored(status: ServiceDatabaseStatus) -> ServiceDatabaseStatus {
+    let stored = serde_json::to_value(&status).and_then(serde_json::from_value);
+    stored.unwrap_or(status)
+}
+
+fn found(findings: &Findings<'_>) -> ServiceDatabaseStatus {
     let previous = findings.resource.status.clone().unwrap_or_default();
     let observed = findings.observed;
     let primary = observed.primary();

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::status_findings::{Scene, observed, pod, time};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
+use crate::contract::capacity::Capacity;
 use crate::contract::clients::Sessions;
 use crate::contract::desired::Desired;
 use crate::contract::order::{Action, Cause, Order, OrderId, Purpose};
@@ -334,6 +335,19 @@ fn migrations() {
             );
         }
     }
+}
+
+/// Otherwise it would be written at each reconcile.
+#[test]
+fn a_status_equals_what_the_api_server_gives_back() {
+    let mut scene = Scene::serving(1);
+    let at = "2026-11-30T06:26:13.388597964Z".parse().expect("a time");
+    scene.report(|report| report.capacity = Some(Capacity { at, ..Capacity::default() }));
+    let status = scene.status();
+    let measured = status.capacity.as_ref().and_then(|capacity| capacity.measured_at.clone()).expect("a time");
+    assert_eq!(measured.0.subsec_nanosecond(), 0);
+    let stored = serde_json::to_value(&status).expect("a document");
+    assert_eq!(serde_json::from_value::<ServiceDatabaseStatus>(stored).expect("a status"), status);
 }
 
 /// Each line: a problem of a serving database that only a person can solve.
