@@ -13,7 +13,8 @@ cd "$(dirname "$0")"
 
 samples=${POOLER_SAMPLES:-5} seconds=${POOLER_SECONDS:-10} switchovers=${POOLER_SWITCHOVERS:-10}
 namespace=pooler-bench-$$
-in_namespace() { kubectl --namespace "$namespace" "$@"; }
+# shellcheck source=lib/pgbench.sh
+. lib/pgbench.sh
 trap 'kubectl delete namespace "$namespace" --wait=false >/dev/null 2>&1 || true' EXIT
 
 kubectl create namespace "$namespace" >/dev/null
@@ -37,26 +38,9 @@ spec:
   policyTypes: [Ingress]
   ingress: [{from: [{podSelector: {matchLabels: {app: bench}}}]}]
 ---
-apiVersion: v1
-kind: Pod
-metadata: {name: bench, labels: {app: bench}}
-spec:
-  securityContext: {runAsNonRoot: true, runAsUser: 999, fsGroup: 999, seccompProfile: {type: RuntimeDefault}}
-  containers:
-  - name: bench
-    image: $IMAGE_REPOSITORY/postgres:$IMAGE_TAG
-    imagePullPolicy: IfNotPresent
-    command: [sleep, infinity]
-    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+$(bench_pod)
 YAML
-in_namespace wait --for=condition=Ready servicedatabase/shop pod/bench --timeout=300s >/dev/null
-record=$(vault kv get -format=json -mount=secret "dev/$namespace/shop/runtime" | jq .data.data)
-value() { jq -r --arg key "SHOP_DB_$1" '.[$key]' <<<"$record"; }
-
-# The files of the client: its login, the authority, the statements.
-client() { in_namespace exec -i bench -- sh -c "$1"; }
-printf '*:*:*:%s:%s\n' "$(value USER)" "$(value PASSWORD)" | client 'umask 077; cat >/tmp/pgpass'
-value CA | client 'cat >/tmp/ca.crt'
+log_in
 printf '\\set id random(1, 100000)\nSELECT abalance FROM pgbench_accounts WHERE aid = :id;\n' | client 'cat >/tmp/read.sql'
 printf 'INSERT INTO written (client) VALUES (:client_id);\n' | client 'cat >/tmp/write.sql'
 printf 'SELECT 1;\n\\sleep 30 s\n' | client 'cat >/tmp/idle.sql'
@@ -65,7 +49,7 @@ bench() {
   local host=${1%:*} port=${1#*:} mode=verify-full
   [[ $host != [0-9]* ]] || mode=require
   shift
-  client "export PGPASSFILE=/tmp/pgpass PGSSLROOTCERT=/tmp/ca.crt PGSSLMODE=$mode PGHOST=$host PGPORT=$port PGUSER=$(value USER) PGDATABASE=$(value NAME); $*"
+  at "$host" "$port" "$mode" "$*"
 }
 direct=$(value HOST):5432 pooled=$(value POOLER_HOST):5432
 bench "$direct" 'pgbench -q -i -s 1 --no-vacuum 2>&1 && psql -qc "CREATE TABLE written (id bigserial PRIMARY KEY, client int)"' >/dev/null 2>&1
@@ -77,7 +61,6 @@ in_namespace exec "$pooler" -- sh -c 'mkdir -p /run/servicedb/bare && sed "s/^li
 # To both by address, so that they differ in nothing else.
 bare=$address:6433 ours=$address:6432
 
-median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", a / b}'; }
 # rate HOST:PORT ARGUMENTS: transactions a second.
 rate() { bench "$1" "pgbench -n -T $seconds ${*:2} 2>/dev/null" | sed -n 's/^tps = \([0-9.]*\).*/\1/p'; }

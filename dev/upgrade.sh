@@ -15,7 +15,8 @@ cd "$(dirname "$0")"
 
 samples=${UPGRADE_SAMPLES:-5} mebibytes=${UPGRADE_MEBIBYTES:-1024} tables=100
 namespace=upgrade-bench-$$
-in_namespace() { kubectl --namespace "$namespace" "$@"; }
+# shellcheck source=lib/pgbench.sh
+. lib/pgbench.sh
 trap 'kubectl delete namespace "$namespace" --wait=false >/dev/null 2>&1 || true' EXIT
 
 kubectl create namespace "$namespace" >/dev/null
@@ -32,27 +33,10 @@ spec:
   pooler: {instances: 1, poolSize: 10}
   clients: [{serviceAccountName: bench, podSelector: {matchLabels: {app: bench}}}]
 ---
-apiVersion: v1
-kind: Pod
-metadata: {name: bench, labels: {app: bench}}
-spec:
-  securityContext: {runAsNonRoot: true, runAsUser: 999, fsGroup: 999, seccompProfile: {type: RuntimeDefault}}
-  containers:
-  - name: bench
-    image: $IMAGE_REPOSITORY/postgres:$IMAGE_TAG
-    imagePullPolicy: IfNotPresent
-    command: [sleep, infinity]
-    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+$(bench_pod)
 YAML
-in_namespace wait --for=condition=Ready servicedatabase/shop pod/bench --timeout=300s >/dev/null
-record=$(vault kv get -format=json -mount=secret "dev/$namespace/shop/runtime" | jq .data.data)
-value() { jq -r --arg key "SHOP_DB_$1" '.[$key]' <<<"$record"; }
-client() { in_namespace exec -i bench -- sh -c "$1"; }
-printf '*:*:*:%s:%s\n' "$(value USER)" "$(value PASSWORD)" | client 'umask 077; cat >/tmp/pgpass'
-value CA | client 'cat >/tmp/ca.crt'
+log_in
 printf 'INSERT INTO written (client) VALUES (:client_id);\n' | client 'cat >/tmp/write.sql'
-# at HOST COMMAND: with the login, by TLS.
-at() { client "export PGPASSFILE=/tmp/pgpass PGSSLROOTCERT=/tmp/ca.crt PGSSLMODE=verify-full PGHOST=$1 PGPORT=5432 PGUSER=$(value USER) PGDATABASE=$(value NAME); $2"; }
 
 # A row of each table takes about a kibibyte.
 rows=$((mebibytes * 1024 / tables))
@@ -62,8 +46,8 @@ rows=$((mebibytes * 1024 / tables))
     printf "CREATE TABLE t%d (id int PRIMARY KEY, body text); ALTER TABLE t%d ALTER body SET STORAGE PLAIN;\n" "$table" "$table"
     printf "INSERT INTO t%d SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, %d) n;\n" "$table" "$rows"
   done
-} | at "$(value HOST)" 'psql -qX -v ON_ERROR_STOP=1' >/dev/null
-size=$(at "$(value HOST)" "psql -XAtc 'SELECT pg_database_size(current_database()) / 1048576'")
+} | at "$(value HOST)" 5432 verify-full 'psql -qX -v ON_ERROR_STOP=1' >/dev/null
+size=$(at "$(value HOST)" 5432 verify-full "psql -XAtc 'SELECT pg_database_size(current_database()) / 1048576'")
 
 status() { in_namespace get servicedatabase shop -o jsonpath="{.status.$1}"; }
 whole() {
@@ -75,11 +59,10 @@ whole() {
 }
 # Columns of pgbench's log: client, transaction, microseconds, script, second, microsecond.
 longest() { client "cat /tmp/log.*" | awk -v since="$1" '$5 >= since && $3 > longest {longest = $3} END {printf "%.1f\n", longest / 1e6}'; }
-median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 
 whole
 in_namespace patch servicedatabase shop --type merge -p '{"spec": {"postgres": {"version": "18"}}}' >/dev/null
-at "$(value POOLER_HOST)" 'rm -f /tmp/log.*; for m in simple extended prepared; do pgbench -n -f /tmp/write.sql -M $m -c 3 -j 1 -R 60 -T 100000 -l --log-prefix=/tmp/log.$m >/tmp/out.$m 2>&1 & done; wait' &
+at "$(value POOLER_HOST)" 5432 verify-full 'rm -f /tmp/log.*; for m in simple extended prepared; do pgbench -n -f /tmp/write.sql -M $m -c 3 -j 1 -R 60 -T 100000 -l --log-prefix=/tmp/log.$m >/tmp/out.$m 2>&1 & done; wait' &
 load=$!
 sleep 5
 rm -f "$DEV"/upgrade-*.txt.new
