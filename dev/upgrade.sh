@@ -69,9 +69,9 @@ rm -f "$DEV"/upgrade-*.txt.new
 for ((sample = 0; sample < samples; sample++)); do
   since=$(date +%s)
   kubectl servicedb --namespace "$namespace" upgrade shop --yes >"$DEV/upgrade-said.txt.new" || fail "$(cat "$DEV/upgrade-said.txt.new")"
-  switched=$(date -d "$(status upgrade.switchedAt)" +%s.%N)
+  switched=$(date -d "$(status upgrade.switchedAt)" +%s.%6N)
   whole
-  seconds "$switched" "$EPOCHREALTIME" >>"$DEV/upgrade-whole.txt.new"
+  echo "$(seconds "$switched" "$EPOCHREALTIME")" >>"$DEV/upgrade-whole.txt.new"
   sleep 2
   longest "$since" >>"$DEV/upgrade-longest.txt.new"
   sed -n 's/.* in \([0-9]*\) s, of which pg_upgrade took \([0-9]*\) s.*/\1 \2/p' "$DEV/upgrade-said.txt.new" | head -n 1 >>"$DEV/upgrade-rehearsal.txt.new"
