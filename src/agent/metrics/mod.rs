@@ -138,7 +138,11 @@ impl Metrics {
         let of_server = async { self.0.scraper.lock().await.collect(known).await };
         let (of_server, of_team) = tokio::join!(of_server, of_team);
         let mut page = String::new();
-        self.own().iter().chain(&of_server).chain(&of_team).for_each(|family| family.write(&mut page));
+        self.own(known.map(|(_, logins)| logins))
+            .iter()
+            .chain(&of_server)
+            .chain(&of_team)
+            .for_each(|family| family.write(&mut page));
         let page = Bytes::from(page);
         *scraped = Some((Instant::now(), page.clone()));
         page
@@ -154,7 +158,7 @@ impl Metrics {
     }
 
     /// What the agent knows itself.
-    fn own(&self) -> Vec<Family> {
+    fn own(&self, logins: Option<&Logins>) -> Vec<Family> {
         let (report, ready) = (self.0.report.borrow().clone(), *self.0.readiness.borrow());
         let instance = Instance {
             report: &report,
@@ -167,7 +171,7 @@ impl Metrics {
         let Some(followed) = self.0.followed.get() else { return families };
         let capacity = followed.capacity.borrow().clone();
         families.extend(capacity.iter().flat_map(|capacity| capacity::families(capacity)));
-        families.extend(self.known().map(|(_, logins)| clients::logins(&logins)));
+        families.extend(logins.map(clients::logins));
         families.extend(maintenance::families(report.maintenance.as_deref(), &followed.maintenance.borrow()));
         families
     }

@@ -105,11 +105,12 @@ pub async fn advance(
     let Planned { decision, upgrade } = planned;
     let of_this = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
     let known = of_this.and_then(|desired| desired.upgrade.as_deref());
-    let exchange = upgrade.exchange(known, HoldTime::of_upgrade(spec).for_change());
+    let time = HoldTime::of_upgrade(spec);
+    let exchange = upgrade.exchange(known, time.for_change());
     // An order beside a stage that has just ended is the order's own change.
     let known = known.filter(|_| exchange.is_some());
     let change = match exchange {
-        Some(upgrades::Exchange { name, ordered }) => Some(Change { name, ordered, time: HoldTime::of_upgrade(spec) }),
+        Some(upgrades::Exchange { name, ordered }) => Some(Change { name, ordered, time }),
         None => change(spec, observed, decision),
     };
     let found = observe::observe(context, database, change.is_some()).await?;
@@ -117,16 +118,16 @@ pub async fn advance(
     let now = context.now().max(now);
     let Gate { hold, passes, again_in, message } = gate::decide(spec, change.as_ref(), &found, now);
     let status = status(spec.replicas, &found, previous, (hold.as_ref(), passes, message.clone()));
-    match known.filter(|_| !passes) {
-        Some(known) => upgrade.wait(known, message.as_deref(), now),
-        None if !passes => {
+    match (passes, known) {
+        (true, _) => {}
+        (false, Some(known)) => upgrade.wait(known, message.as_deref(), now),
+        (false, None) => {
             decision.order = None;
             if let (Some(change), Some(why)) = (&change, message) {
                 let why = format!("{}: {why}", change.name);
                 decision.under_way = Some(ConditionState::no(reason::CHANGE_POSTPONED, why));
             }
         }
-        None => {}
     }
     Ok(State { exists: true, hold, status: Some(status), trouble: trouble(&found), again_in })
 }
