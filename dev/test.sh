@@ -51,12 +51,14 @@ count() {
 
 # The relevant output of a failed step; the full log is in the file. For tests: why each
 # failed, and then the first lines of each, so that a long output of one does not hide the next.
+# What a test prints before it fails may be long, too.
 show() {
   local -a relevant
   mapfile -t relevant < <(sed -n '/^failures:$/,$p' "$log" | awk '
-    /^---- .* stdout ----$/ {shown = 0; print; next}
+    /^---- .* stdout ----$/ {left = 0; print; next}
     /^failures:$/ {if (seen++) exit}
-    NF && shown++ < 6 {print substr($0, 1, 600)}'
+    / panicked at / {left = 6}
+    NF && left-- > 0 {print substr($0, 1, 600)}'
     sed -n '/^failures:$/,$p' "$log" | awk '
     /^---- .* stdout ----$/ {shown = 0; print; next}
     /^failures:$/ {listing = seen++; next}

@@ -7,13 +7,11 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::api::names::PostgresNames;
-use crate::contract::pod::{POSTGRES_PORT, TLS_DIR};
+use crate::contract::pod::{POSTGRES_PORT, TLS_DIR, WAL_SEGMENT};
 use crate::postgres::immune;
 
 /// Timeout of the query.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The size of a file in bytes: initdb's default, which `initialise` does not change.
-const SEGMENT: u64 = 16 << 20;
 /// A file's name is the timeline, eight digits, and the position, twice eight digits.
 const QUERY: &str = "SELECT pg_catalog.min(pg_catalog.right(name, 16)) \
                      FROM pg_catalog.pg_ls_dir('pg_wal', false, false) AS name \
@@ -46,7 +44,7 @@ pub async fn oldest(host: &str) -> Result<u64, String> {
 /// The position at which a file begins, from the last sixteen digits of its name.
 fn position(name: &str) -> Option<u64> {
     let (high, low) = (name.get(..8)?, name.get(8..16)?);
-    Some((u64::from_str_radix(high, 16).ok()? << 32) + u64::from_str_radix(low, 16).ok()? * SEGMENT)
+    Some((u64::from_str_radix(high, 16).ok()? << 32) + u64::from_str_radix(low, 16).ok()? * WAL_SEGMENT)
 }
 
 #[cfg(test)]

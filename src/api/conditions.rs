@@ -81,7 +81,7 @@ pub mod reason {
         BACKED_UP = "BackedUp";
         /// Of BackedUp: the last backup failed; it is retried.
         BACKUP_FAILED = "BackupFailed";
-        /// Of BackedUp: a scheduled backup did not start, or WAL was given up since the newest one.
+        /// Of BackedUp: a scheduled backup did not start, or the archive lacks WAL from after the newest one.
         BACKUP_OVERDUE = "BackupOverdue";
         /// Of an event: a backup is in the store.
         BACKUP_COMPLETED = "BackupCompleted";

@@ -291,7 +291,8 @@ pub struct ArchiveReport {
     /// Why nothing can be archived; absent while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// When WAL was last given up, because it filled the volume: the archive has a gap.
+    /// When WAL was last given up, because it filled the volume, or lost with a former leader, when the next was
+    /// promoted: the archive has a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up_at: Option<Timestamp>,
     /// The backups in the store; absent before they were read, and from an agent that does not read them.

@@ -1,10 +1,15 @@
 //! What a store has of a database, from the output of `pgbackrest info`.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::api::BackupType;
+use crate::contract::pod::WAL_SEGMENT;
 
+/// The segments of 4 GiB, as their names count them and pgBackRest's folders hold them.
+const SEGMENTS_OF_A_FOLDER: u64 = (1 << 32) / WAL_SEGMENT;
 /// The code of a stanza that does not exist.
 const NO_STANZA: i32 = 1;
 /// The code of a stanza without a backup.
@@ -133,10 +138,47 @@ pub fn parse(text: &str) -> Result<Info, String> {
     Ok(Info { newest_segment, backups })
 }
 
-/// The position of a segment in WAL, without its timeline; none if it is no segment.
-pub fn position(segment: &str) -> Option<&str> {
+/// The position of a segment in WAL, in units of a segment, without its timeline; none if it is no segment.
+pub fn position(segment: &str) -> Option<u64> {
     let is_segment = segment.len() == 24 && segment.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_segment.then(|| &segment[8..])
+    let number = |range| u64::from_str_radix(segment.get(range)?, 16).ok();
+    is_segment.then(|| Some(number(8..16)? * SEGMENTS_OF_A_FOLDER + number(16..24)?))?
+}
+
+/// A position in WAL, such as `0/B0000A0`, in bytes.
+pub fn lsn(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some((number(high)? << 32) + number(low)?)
+}
+
+/// The segment of a file in the archive; none if it is a part of a segment, the label of a backup or a history.
+fn segment_of(file: &str) -> Option<&str> {
+    let (segment, _) = file.split_once('-')?;
+    position(segment).map(|_| segment)
+}
+
+/// The segments of former timelines in an archive.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Archived {
+    /// The position of the oldest; none if there is none.
+    pub oldest: Option<u64>,
+    /// The position of the newest.
+    pub newest: Option<u64>,
+    /// The names of those that were looked up.
+    pub names: BTreeSet<String>,
+}
+
+impl Archived {
+    /// Adds the files of a folder.
+    pub fn add<'a>(&mut self, files: impl IntoIterator<Item = &'a str>) {
+        for segment in files.into_iter().filter_map(segment_of) {
+            let at = position(segment);
+            self.oldest = self.oldest.min(at).or(at);
+            self.newest = self.newest.max(at);
+            self.names.insert(segment.to_owned());
+        }
+    }
 }
 
 #[cfg(test)]

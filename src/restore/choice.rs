@@ -3,8 +3,8 @@
 use k8s_openapi::jiff::tz::TimeZone;
 
 use crate::contract::backup::Target;
-use crate::contract::pod::WAL_SEGMENT as SEGMENT;
-use crate::pgbackrest::info::{Backup, Info};
+use crate::contract::pod::WAL_SEGMENT;
+use crate::pgbackrest::info::{Backup, Info, lsn, position};
 
 /// The backups to begin with, the best first: the newest that ended before the target. Named, since pgBackRest chooses
 /// by its own reading of the time.
@@ -15,7 +15,7 @@ pub fn candidates<'a>(info: &'a Info, target: &Target) -> Result<Vec<&'a Backup>
     let fits = |backup: &&Backup| match target {
         Target::Latest | Target::Name(_) | Target::Immediate => true,
         Target::Time(time) => backup.finished_at <= *time,
-        Target::Lsn(lsn) => position(&backup.last_position).is_some_and(|stop| Some(stop) <= position(lsn)),
+        Target::Lsn(target) => lsn(&backup.last_position).is_some_and(|stop| Some(stop) <= lsn(target)),
     };
     let Some(first) = info.backups.first() else { return Err("the store has no backup there".to_owned()) };
     let mut fitting: Vec<_> = info.backups.iter().rev().filter(fits).collect();
@@ -36,9 +36,9 @@ pub fn candidates<'a>(info: &'a Info, target: &Target) -> Result<Vec<&'a Backup>
 /// # Errors
 /// If a segment in between is missing.
 pub fn check_end(ended: Option<&str>, info: &Info) -> Result<(), String> {
-    let newest = info.newest_segment.as_deref().and_then(number);
+    let newest = info.newest_segment.as_deref().and_then(position);
     let (Some(ended), Some(newest)) = (ended, newest) else { return Ok(()) };
-    if position(ended).is_some_and(|position| position / SEGMENT < newest) {
+    if lsn(ended).is_some_and(|end| end / WAL_SEGMENT < newest) {
         return Err(format!(
             "the archive has a gap: recovery ended at {ended}, and the store has later WAL, up to the segment {}",
             info.newest_segment.as_deref().unwrap_or_default()
@@ -47,23 +47,9 @@ pub fn check_end(ended: Option<&str>, info: &Info) -> Result<(), String> {
     Ok(())
 }
 
-/// The number of a segment in WAL.
-fn number(segment: &str) -> Option<u64> {
-    let position = crate::pgbackrest::info::position(segment)?;
-    let (log, of_log) = position.split_at(8);
-    let per_log = (1 << 32) / SEGMENT;
-    Some(u64::from_str_radix(log, 16).ok()? * per_log + u64::from_str_radix(of_log, 16).ok()?)
-}
-
-/// A position in WAL as a number.
-fn position(lsn: &str) -> Option<u64> {
-    let (high, low) = lsn.split_once('/')?;
-    Some((u64::from_str_radix(high, 16).ok()? << 32) + u64::from_str_radix(low, 16).ok()?)
-}
-
 /// The options for a target. The latest timeline has every failover of the other database.
 pub fn options(target: &Target, timeline: Option<u32>) -> Vec<String> {
-    let (kind, position) = match target {
+    let (kind, value) = match target {
         Target::Latest => ("default", None),
         Target::Immediate => ("immediate", None),
         Target::Lsn(lsn) => ("lsn", Some(lsn.clone())),
@@ -82,7 +68,7 @@ pub fn options(target: &Target, timeline: Option<u32>) -> Vec<String> {
             None => "--target-timeline=latest".to_owned(),
         });
     }
-    options.extend(position.map(|position| format!("--target={position}")));
+    options.extend(value.map(|value| format!("--target={value}")));
     if kind != "default" {
         options.push("--target-action=promote".to_owned());
     }

@@ -21,7 +21,7 @@ pub async fn keep(
     mut stanza: watch::Receiver<Stanza>,
     catalogue: watch::Sender<Option<Catalogue>>,
 ) {
-    if stanza.wait_for(|stanza| matches!(stanza, Stanza::Ready(_))).await.is_err() {
+    if stanza.wait_for(|stanza| matches!(stanza, Stanza::Ready { .. })).await.is_err() {
         return;
     }
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));

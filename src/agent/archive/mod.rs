@@ -31,6 +31,7 @@ use crate::pgbackrest::{command, config};
 use crate::restore::control;
 pub use progress::room;
 
+use catch_up::Wal;
 use progress::Progress;
 use segment::Segment;
 use stanza::Stanza;
@@ -224,19 +225,12 @@ impl Archive {
                 self.compare_stanza().await?;
                 let timeline = timeline().await?;
                 let newest = command::info(&config::path()).await?.newest_segment;
-                // Not the newest of all: this leader archives already.
-                let former = command::newest_before(&config::path(), &timeline).await?;
-                Ok::<_, String>((newest, timeline, former))
+                let gap = catch_up(&timeline).await?;
+                Ok::<_, String>(Stanza::Ready { empty_at: newest.is_none().then(Timestamp::now), gap })
             };
             match created.await {
-                Ok((newest, own, former)) => {
-                    let folder = Path::new(PGDATA).join("pg_wal/archive_status");
-                    match catch_up::mark(&folder, &own, former.as_deref()) {
-                        Ok(0) => {}
-                        Ok(count) => tracing::info!(count, "archiving what a former leader may not have archived"),
-                        Err(error) => tracing::warn!(%error, "the state of WAL segments cannot be read"),
-                    }
-                    stanza.send_replace(Stanza::Ready(newest.is_none().then(Timestamp::now)));
+                Ok(ready) => {
+                    stanza.send_replace(ready);
                     return;
                 }
                 Err(error) => {
@@ -285,8 +279,9 @@ impl Archive {
             let refused = match (&access, stanza.borrow().clone()) {
                 (Access::Failed(error), _) => Some(error.clone()),
                 (_, Stanza::Failed(error)) => Some(error),
-                (_, Stanza::Ready(since)) => {
-                    progress.counts_since(since);
+                (_, Stanza::Ready { empty_at, gap }) => {
+                    progress.counts_since(empty_at);
+                    progress.has_gap(gap);
                     None
                 }
                 (_, Stanza::Pending) => None,
@@ -320,6 +315,23 @@ impl Archive {
             tokio::time::sleep(INTERVAL).await;
         }
     }
+}
+
+/// Lets PostgreSQL archive what a former leader did not; returns when a gap began, if it left one. `own` is the timeline
+/// of this leader.
+async fn catch_up(own: &str) -> Result<Option<Timestamp>, String> {
+    let unread = |error: std::io::Error| format!("the state of WAL segments cannot be read: {error}");
+    let folder = Path::new(PGDATA).join("pg_wal");
+    let wal = Wal::read(&folder, own).map_err(unread)?;
+    let archived = command::archived(&config::path(), own, &wal.folders()).await?;
+    let found = wal.mark(&archived).map_err(unread)?;
+    if found.marked > 0 {
+        tracing::info!(count = found.marked, "archiving what a former leader may not have archived");
+    }
+    if found.gap.is_some() {
+        tracing::warn!("the archive lacks WAL of a former leader that this volume does not have any more");
+    }
+    Ok(found.gap)
 }
 
 /// The timeline of this leader, as the names of its segments begin.

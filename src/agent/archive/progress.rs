@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use crate::agent::volume;
 use crate::api::WhenVolumeFills;
-use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA};
+use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA, WAL_SEGMENT};
 use crate::contract::report::ArchiveReport;
 use crate::pgbackrest::STANZA;
 use crate::pgbackrest::config::SPOOL;
@@ -23,8 +23,6 @@ const SHARE: u64 = 8;
 const ROOM: u64 = 2 << 30;
 /// See [`ROOM`].
 const LEAST_SHARE: u64 = 50;
-/// The size of a segment, in bytes.
-const SEGMENT: u64 = 16 << 20;
 /// The report names a newer segment at most this often, so that it does not change with every one.
 const REPORTED: SignedDuration = SignedDuration::from_mins(5);
 /// So many looks in a row must find a failure until it is reported: a segment is tried again.
@@ -120,6 +118,11 @@ impl Progress {
         self.since = since;
     }
 
+    /// The archive lacks WAL of a former leader.
+    pub fn has_gap(&mut self, at: Option<Timestamp>) {
+        self.given_up_at = self.given_up_at.max(at);
+    }
+
     /// Reads PostgreSQL's statistics. `configured` is when the configuration was written: an earlier failure
     /// says nothing of it.
     ///
@@ -156,7 +159,7 @@ impl Progress {
 
     fn decide(&mut self, refused: bool, policy: WhenVolumeFills, (free, size): (u64, u64)) -> std::io::Result<Look> {
         let room = room(size);
-        let stuck = refused || self.failures >= SIGHTINGS || u64::from(self.waiting) * SEGMENT >= size / SHARE;
+        let stuck = refused || self.failures >= SIGHTINGS || u64::from(self.waiting) * WAL_SEGMENT >= size / SHARE;
         // Once refused, until there is a quarter more room.
         let fills = free < room && stuck || self.stops_writes && free < room.saturating_add(room / 4);
         self.stops_writes = policy == WhenVolumeFills::StopWrites && self.waiting > 0 && fills;

@@ -9,6 +9,11 @@ pub enum Stanza {
     Pending,
     /// Nothing can be archived.
     Failed(String),
-    /// It exists. Where the archive was empty, since when.
-    Ready(Option<Timestamp>),
+    /// It exists.
+    Ready {
+        /// Where the archive was empty, since when.
+        empty_at: Option<Timestamp>,
+        /// Where the archive lacks WAL of a former leader, when this one was promoted.
+        gap: Option<Timestamp>,
+    },
 }

@@ -234,8 +234,9 @@ fn no_way_back(known: &Known<'_>, current: &InPlace) -> Option<String> {
     let backup = known.backup?;
     let gap = backup.given_up_at.as_ref()?.0;
     let is_open = backup.newest_full.as_ref().is_none_or(|full| full.started_at.0 < gap);
-    is_open
-        .then(|| format!("WAL was given up at {gap}, and there is no full backup after it: back the database up first"))
+    is_open.then(|| {
+        format!("the archive lacks WAL at {gap}, and there is no full backup after it: back the database up first")
+    })
 }
 
 fn waits_for(runs: &[&str]) -> String {

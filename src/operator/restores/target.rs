@@ -60,7 +60,7 @@ pub fn check(
         && *time > gap
     {
         return Err(format!(
-            "{field}.time is {time}, but WAL of {name} was given up at {gap}, and there is no full backup after it"
+            "{field}.time is {time}, but the archive of {name} lacks WAL at {gap}, and there is no full backup after it"
         ));
     }
     let left = backup.left_timelines.iter().find(|left| left.left_at.0 >= *time);
