@@ -273,6 +273,9 @@ pub struct UpgradeStatus {
     /// The last request, from an annotation, and its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_request: Option<RequestStatus>,
+    /// The last token of the annotation that was taken up: after an upgrade that began by itself it is no new request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_request: Option<String>,
     /// How long the last rehearsal took from the copy to the start of the new server, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal_seconds: Option<i64>,
@@ -300,6 +303,7 @@ impl UpgradeStatus {
             message: None,
             action: None,
             last_request: None,
+            answered_request: None,
             rehearsal_seconds: None,
             switched_at: None,
             kept_by: None,
@@ -322,7 +326,7 @@ pub enum UpgradePhase {
     Switching,
     /// The database is of the new version, and the data from before is kept.
     Upgraded,
-    /// The data from before is removed.
+    /// Nothing of it is left: the data from before is removed, or it was withdrawn.
     Finished,
     /// The database is that from before again.
     TakenBack,

@@ -22,6 +22,8 @@ pub const PGDATA_UPGRADED: &str = "/var/lib/postgresql/data/pgdata.upgraded";
 pub const PGDATA_FORMER: &str = "/var/lib/postgresql/data/pgdata.former";
 /// The id of an upgrade that failed on this volume: it is not tried again.
 pub const UPGRADE_FAILED: &str = "/var/lib/postgresql/data/upgrade.failed";
+/// The request of an upgrade whose rehearsal has begun on this volume and not ended, a line for each time.
+pub const UPGRADE_TRIED: &str = "/var/lib/postgresql/data/upgrade.tried";
 /// The folder of PostgreSQL's local socket, an emptyDir in memory.
 pub const SOCKET_DIR: &str = "/run/postgresql";
 /// The agent's scratch folder, an emptyDir in memory: Patroni's configuration is written here.

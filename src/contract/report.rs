@@ -87,6 +87,10 @@ pub struct Report {
     /// Whether the volume has no database although the database was initialised: it must be cloned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_volume: bool,
+    /// The major version of the data from before a major upgrade that the volume keeps, 0 if it keeps none. Absent before it
+    /// was looked for, and from an agent that does not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_major: Option<u16>,
     /// The sessions of this instance that use the login replaced last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<OldSessions>,
@@ -291,8 +295,7 @@ pub struct ArchiveReport {
     /// Why nothing can be archived; absent while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// When WAL was last given up, because it filled the volume, or lost with a former leader, when the next was
-    /// promoted: the archive has a gap.
+    /// When WAL was last given up, because it filled the volume, or was found missing: the archive has a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up_at: Option<Timestamp>,
     /// The backups in the store; absent before they were read, and from an agent that does not read them.
@@ -404,6 +407,7 @@ impl Report {
             lag_bucket_bytes: None,
             streaming: false,
             empty_volume: false,
+            former_major: None,
             old_sessions: None,
             sessions: None,
             secret_id_accessor: None,

@@ -14,6 +14,7 @@ use super::tls::front;
 use super::tls::served;
 use super::validate::Database;
 use crate::api::conditions::reason;
+use crate::contract::desired::Desired;
 
 /// The message of a paused resource, with the reason why pods must not be deleted meanwhile.
 pub fn paused(database: &Database, observed: &Observation) -> String {
@@ -28,6 +29,12 @@ pub fn paused(database: &Database, observed: &Observation) -> String {
 pub fn retained(database: &Database, observed: &Observation) -> Option<ConditionState> {
     let claims = observed.retained_claims(&database.owner.uid);
     if claims.is_empty() {
+        // Instances that a restore or an upgrade has stopped are started before their data counts as lost: nothing could be
+        // done with a copy that stands still.
+        let is_stopped = |desired: &Desired| desired.uid == database.owner.uid && desired.stops_instances();
+        if observed.desired.as_ref().is_some_and(is_stopped) {
+            return None;
+        }
         return lost::lost(observed, database.names(), database.instances);
     }
     let set = observed.stateful_set.as_ref().filter(|set| database.owner.is_without_owner(&set.metadata));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::STANZA;
-use super::info::{Archived, Info, parse};
+use super::info::{Info, parse, segment_of};
 
 /// How long a command may take that only reads or writes some records.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -42,29 +42,22 @@ pub async fn info(config: &Path) -> Result<Info, String> {
     parse(&text).map_err(|error| format!("pgbackrest info: {error}"))
 }
 
-/// The segments in the archive that are of an earlier timeline than this one (eight hexadecimal digits), with the names
-/// of those in the given folders: a folder has the first 16 characters of its segments' names.
+/// The segments that the archive has in these of its folders: a folder has the first 16 characters of its segments' names.
 ///
 /// # Errors
 /// What pgBackRest wrote; it may quote a key.
-pub async fn archived(config: &Path, timeline: &str, folders: &BTreeSet<String>) -> Result<Archived, String> {
+pub async fn archived(config: &Path, folders: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {
     // A folder for each incarnation of the database, such as 17-1, in it one for each 256 segments of a timeline.
     let root = format!("archive/{STANZA}");
     let number = |name: &str| name.rsplit_once('-').and_then(|(_, id)| id.parse::<u32>().ok());
     let ids = list(config, &root).await?;
-    let mut archived = Archived::default();
+    let mut archived = BTreeSet::new();
     let Some(id) = ids.iter().filter(|name| number(name).is_some()).max_by_key(|name| number(name)) else {
         return Ok(archived);
     };
-    let all = list(config, &format!("{root}/{id}")).await?;
-    let is_former = |name: &&String| name.len() == 16 && name.get(..8).is_some_and(|of| of < timeline);
-    let mut former: Vec<_> = all.iter().filter(is_former).collect();
-    former.sort_by_key(|name| name.get(8..));
-    let ends = [former.first(), former.last()].into_iter().flatten();
-    let read: BTreeSet<_> = ends.chain(former.iter().filter(|name| folders.contains(**name))).collect();
-    for folder in read {
+    for folder in list(config, &format!("{root}/{id}")).await?.iter().filter(|name| folders.contains(*name)) {
         let files = list(config, &format!("{root}/{id}/{folder}")).await?;
-        archived.add(files.iter().map(String::as_str));
+        archived.extend(files.iter().filter_map(|file| segment_of(file)).map(str::to_owned));
     }
     Ok(archived)
 }

@@ -1,7 +1,5 @@
 //! What a store has of a database, from the output of `pgbackrest info`.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
@@ -39,6 +37,8 @@ pub struct Backup {
     pub database_bytes: u64,
     /// What it takes in the store beside the backups that it stands on, in bytes.
     pub stored_bytes: u64,
+    /// The first WAL segment that it needs.
+    pub first_segment: String,
     /// The position in WAL at its end, from which on it is consistent.
     pub last_position: String,
 }
@@ -123,7 +123,7 @@ pub fn parse(text: &str) -> Result<Info, String> {
     for raw in stanza.backup {
         let time = |seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string());
         // Without its first segment, as after an aborted one, nothing can be restored.
-        let (Some(_), Some(last_position)) = (raw.archive.start, raw.lsn.stop) else { continue };
+        let (Some(first_segment), Some(last_position)) = (raw.archive.start, raw.lsn.stop) else { continue };
         backups.push(Backup {
             kind: if raw.kind == "full" { BackupType::Full } else { BackupType::Incremental },
             label: raw.label,
@@ -131,6 +131,7 @@ pub fn parse(text: &str) -> Result<Info, String> {
             finished_at: time(raw.timestamp.stop)?,
             database_bytes: raw.info.size,
             stored_bytes: raw.info.repository.delta,
+            first_segment,
             last_position,
         });
     }
@@ -145,6 +146,11 @@ pub fn position(segment: &str) -> Option<u64> {
     is_segment.then(|| Some(number(8..16)? * SEGMENTS_OF_A_FOLDER + number(16..24)?))?
 }
 
+/// The name of the segment at this position of a timeline.
+pub fn segment_at(timeline: u32, position: u64) -> String {
+    format!("{timeline:08X}{:08X}{:08X}", position / SEGMENTS_OF_A_FOLDER, position % SEGMENTS_OF_A_FOLDER)
+}
+
 /// A position in WAL, such as `0/B0000A0`, in bytes.
 pub fn lsn(text: &str) -> Option<u64> {
     let (high, low) = text.split_once('/')?;
@@ -153,32 +159,9 @@ pub fn lsn(text: &str) -> Option<u64> {
 }
 
 /// The segment of a file in the archive; none if it is a part of a segment, the label of a backup or a history.
-fn segment_of(file: &str) -> Option<&str> {
+pub fn segment_of(file: &str) -> Option<&str> {
     let (segment, _) = file.split_once('-')?;
     position(segment).map(|_| segment)
-}
-
-/// The segments of former timelines in an archive.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Archived {
-    /// The position of the oldest; none if there is none.
-    pub oldest: Option<u64>,
-    /// The position of the newest.
-    pub newest: Option<u64>,
-    /// The names of those that were looked up.
-    pub names: BTreeSet<String>,
-}
-
-impl Archived {
-    /// Adds the files of a folder.
-    pub fn add<'a>(&mut self, files: impl IntoIterator<Item = &'a str>) {
-        for segment in files.into_iter().filter_map(segment_of) {
-            let at = position(segment);
-            self.oldest = self.oldest.min(at).or(at);
-            self.newest = self.newest.max(at);
-            self.names.insert(segment.to_owned());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatu
                 || "for as long as a copy of the data and pg_upgrade take".to_owned(),
                 |seconds| format!("for about {seconds} s"),
             );
-            let backup = if status.backup.is_some() {
+            let backup = if status.backup.as_ref().is_some_and(|backup| backup.newest.is_some()) {
                 "A full backup follows it."
             } else {
                 "There is no store for backups: the data from before on the primary's volume is the only way back."

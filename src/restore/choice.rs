@@ -89,6 +89,7 @@ mod tests {
             finished_at: end.parse().expect("a time"),
             database_bytes: 1,
             stored_bytes: 1,
+            first_segment: "000000010000000000000001".to_owned(),
             last_position: last.to_owned(),
         };
         let backups = vec![

@@ -24,8 +24,14 @@ const FOLDER: &str = "/run/servicedb/restore";
 /// How long a commit may take to be in the archive. A segment is ended a minute after its first write, but after a
 /// clean start PostgreSQL may wait for the first checkpoint, which is due after five.
 const ARCHIVED_WITHIN: SignedDuration = SignedDuration::from_mins(7);
-/// PostgreSQL's error for a backup that is no ancestor of the timeline to recover to.
-const OTHER_BRANCH: &str = "is not a child of this server's history";
+/// PostgreSQL's errors for a backup that is no ancestor of the timeline to recover to, or that ended after the target or
+/// after the fork to its timeline.
+const OTHER_BRANCH: [&str; 4] = [
+    "is not a child of this server's history",
+    "requested recovery stop point is before consistent recovery point",
+    "WAL ends before end of online backup",
+    "does not contain minimum recovery point",
+];
 /// The error for a target that the archive does not have.
 const BEFORE: &str = "the archive ends before";
 /// Interval between two looks at the archive.
@@ -98,7 +104,10 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
             match self.from(config, &backup.label).await {
                 // It was made on a branch that was left: one before the fork leads to the target.
                 // Or it was made after the state was named.
-                Err(error) if error.contains(OTHER_BRANCH) || (is_named && error.contains(BEFORE)) => {
+                Err(error)
+                    if OTHER_BRANCH.iter().any(|branch| error.contains(branch))
+                        || (is_named && error.contains(BEFORE)) =>
+                {
                     tracing::warn!(
                         set = backup.label,
                         error,

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::DeleteParams;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use tokio::task::JoinHandle;
 
 use crate::harness::{
-    Caller, READY, SOON, Sandbox, column, gateway_token as token, plugin, service_account, shared, until, with_notes,
+    Caller, READY, SOON, Sandbox, column, gateway_token as token, plugin, pod_uid, service_account, shared, until,
+    with_notes,
 };
 
 async fn set(sandbox: &Sandbox, spec: Value) {
@@ -59,7 +61,8 @@ fn clients_call_the_gateway_by_their_own_rights() {
         told(&sandbox).await;
 
         // A switchover, and other settings, under load.
-        let load = Load::start(app.clone());
+        let load = Load::start(app.clone(), 1000, Repeats::Never);
+        let keyed = Load::start(app.clone(), 1_000_000, Repeats::WithItsKey);
         load.goes_on(50).await;
         let output = plugin(&sandbox, &["switchover", "shop"]).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -70,6 +73,20 @@ fn clients_call_the_gateway_by_their_own_rights() {
         load.goes_on(50).await;
         println!("failures of the switchover: {before:?}; and with those of other pods: {:?}", load.failed());
         load.all_are_there_once(&sandbox).await;
+        // And a primary that is lost.
+        let leads = sandbox.primary("shop").await;
+        let before = pod_uid(&sandbox, &leads).await;
+        let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        sandbox.api::<Pod>().delete(&leads, &at_once).await.expect("the primary's pod");
+        // It may lead again at once: its next pod has the name that holds the lease.
+        until("it is another pod", READY, || async {
+            let now = pod_uid(&sandbox, &leads).await;
+            if now != before { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
+        keyed.goes_on(50).await;
+        println!("repeated with their keys: {:?}", keyed.failed());
+        keyed.all_are_there_once(&sandbox).await;
 
         // A client that is taken out, and another that comes.
         set(&sandbox, json!({"clients": [{"serviceAccountName": "app"}, {"serviceAccountName": "stranger", "access": {"mode": "ReadWrite"}}]})).await;
@@ -202,34 +219,48 @@ struct Load {
     task: JoinHandle<()>,
 }
 
+/// What the client does with a row whose result is not known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    /// It posts the next row.
+    Never,
+    /// It posts the row again with its key, until it is acknowledged.
+    WithItsKey,
+}
+
 #[derive(Default)]
 struct State {
     acknowledged: Vec<u64>,
     failed: BTreeMap<String, usize>,
 }
 
-impl State {
-    fn note(&mut self, id: u64, answer: Result<(StatusCode, Value), String>) {
-        let why = match answer {
-            Ok((StatusCode::CREATED, _)) => return self.acknowledged.push(id),
-            Ok((status, body)) => format!("{status} {}", body["code"]),
-            Err(error) => error,
-        };
-        *self.failed.entry(why).or_default() += 1;
-    }
-}
-
 impl Load {
-    fn start(caller: Caller) -> Self {
+    /// Posts rows from `first` on.
+    fn start(caller: Caller, first: u64, repeats: Repeats) -> Self {
         let (stop, state) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(State::default())));
         let (stopped, seen) = (stop.clone(), state.clone());
         let task = tokio::spawn(async move {
-            let mut id = 1000;
+            let mut id = first;
             while !stopped.load(Ordering::Relaxed) {
-                // A row with an unknown result is never retried with the same id.
-                id += 1;
-                let answer = caller.ask(Method::POST, "notes", Some(json!({"id": id, "body": "load"}))).await;
-                seen.lock().expect("the state").note(id, answer);
+                let row = json!({"id": id, "body": "load"});
+                let answer = match repeats {
+                    Repeats::Never => caller.ask(Method::POST, "notes", Some(row)).await,
+                    Repeats::WithItsKey => caller.post_once(&format!("note-{id}"), "notes", row).await,
+                };
+                let failure = match answer {
+                    Ok((StatusCode::CREATED, _)) => None,
+                    Ok((status, body)) => Some(format!("{status} {}", body["code"])),
+                    Err(error) => Some(error),
+                };
+                let is_next = failure.is_none() || repeats == Repeats::Never;
+                {
+                    let mut state = seen.lock().expect("the state");
+                    match failure {
+                        None => state.acknowledged.push(id),
+                        Some(why) => *state.failed.entry(why).or_default() += 1,
+                    }
+                }
+                id += u64::from(is_next);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
@@ -255,11 +286,11 @@ impl Load {
         self.task.await.expect("the load");
         let State { acknowledged, failed } = std::mem::take(&mut *self.state.lock().expect("the state"));
         let connection = sandbox.connect("shop").await;
-        let stored = column(&connection, "SELECT id::text FROM notes WHERE id > 1000").await.expect("the rows");
+        let stored = column(&connection, "SELECT id::text FROM notes WHERE id > 0").await.expect("the rows");
         let stored: std::collections::BTreeSet<u64> = stored.iter().filter_map(|id| id.parse().ok()).collect();
         let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
         assert!(lost.is_empty(), "{lost:?} of {} rows are lost", acknowledged.len());
-        // The database is away for a moment, and the gateway says so.
+        // The database is away for a moment, and the gateway says so. A row that is there already would be a conflict.
         let odd: Vec<_> = failed.keys().filter(|why| !why.starts_with("503")).collect();
         assert!(odd.is_empty(), "{failed:?}");
     }

@@ -6,6 +6,7 @@ use servicedb::contract::desired::Gateway;
 
 use crate::hostile::{none_was_a_superuser, promote, server, sprung, tenant};
 use crate::query;
+use crate::rights::CLIENTS;
 use crate::server::Session;
 
 const TABLE: &str = "servicedb.gateway_requests";
@@ -32,6 +33,7 @@ async fn is_there(superuser: &Session) -> bool {
 
 #[tokio::test]
 async fn the_table_of_keys_is_the_gateways_alone_and_goes_with_it() {
+    let _alone = CLIENTS.lock().await;
     let (names, owner) = tenant("gateway_db", &[]).await;
     let superuser = server().connect(&names.database, "postgres").await;
     // A membership that only lets a login become the role is new in PostgreSQL 16.

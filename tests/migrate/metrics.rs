@@ -9,6 +9,7 @@ use servicedb::contract::clients::Client;
 
 use crate::exposition::Page;
 use crate::hostile::{none_was_a_superuser, server, sprung, tenant};
+use crate::rights::CLIENTS;
 use crate::{hostile, query};
 
 /// What a server older than those of the image, or without its preloaded libraries, does not have.
@@ -77,6 +78,8 @@ async fn metrics_are_read_by_a_login_that_may_do_nothing_else() {
 
 #[tokio::test]
 async fn sessions_are_counted_by_client_whichever_way_they_came() {
+    // The gateway's login is the server's.
+    let _alone = CLIENTS.lock().await;
     let (names, _owner) = tenant("sessions_db", &[]).await;
     let admin = server().connect("postgres", "postgres").await;
     let bot = serde_json::json!({"name": "mail-bot", "generation": 1, "access": {"mode": "ReadOnly"}});

@@ -2,12 +2,15 @@
 //! that has planted its code.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use servicedb::agent::clients::{rights, roles};
 use servicedb::api::names::PostgresNames;
 use servicedb::contract::clients::{Client, RightsReport, Rules};
+use servicedb::contract::pod::POSTGRES_PORT;
 use servicedb::migrate::drift::catalog;
+use tokio_postgres::{Config, NoTls};
 
 use crate::hostile::{self, none_was_a_superuser, server, sprung, tenant};
 use crate::query;
@@ -22,8 +25,9 @@ const TABLES: &str = "
     INSERT INTO users VALUES (1, 'ada', 'x');
     INSERT INTO files (path, is_secret) VALUES ('/open', false), ('/secret', true);";
 
-/// All databases of the server have their clients in one table: one test at a time changes it.
-static CLIENTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// All databases of the server have their clients in one table, and one login of the gateway: one test at a time changes
+/// them.
+pub static CLIENTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn client(name: &str, access: Value) -> Client {
     let client = json!({"name": name, "serviceAccount": name, "generation": 1, "access": access});
@@ -497,14 +501,149 @@ async fn a_new_client_never_takes_over_the_roles_of_a_removed_one() {
     let make = format!("SET search_path = pg_catalog; CREATE ROLE {login} LOGIN; GRANT {role} TO {login}");
     superuser.client.batch_execute(&make).await.expect("a login");
     let now = [custom("bot-a", json!([{"tables": ["users"], "privileges": ["SELECT"]}]))];
-    let admitted = roles::admit(&superuser.client, &names, &now).await;
-    assert!(admitted.is_err(), "the former one is there");
+    let admission = roles::admit(&superuser.client, &names, &now).await.expect("an answer");
+    assert!(admission.kept_out.contains_key("bot-a") && !admission.is_complete, "the former one is there");
     let kept: Vec<_> = others(&superuser, &former).await.into_iter().chain(now.clone()).collect();
     let grace = Rules { session_grace_seconds: 3600, ..Rules::default() };
     let removal = roles::remove(&superuser.client, server().socket(), &names, &kept, grace).await.expect("a removal");
     assert_eq!(removal, roles::Removal { again_in: None, is_complete: true }, "it does not wait for the grace");
     assert_eq!(keep(&names, &now).await["bot-a"], RightsReport::default());
     check(&names, "bot-a", &["TABLE users"], &["TABLE files"]).await;
+    removed(&names, &now).await;
+}
+
+/// A gateway under load: whenever one of its sessions ends, it begins another one as this role. It ends with this value.
+struct BusyGateway(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for BusyGateway {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl BusyGateway {
+    /// Lets its login become the role, and begins.
+    async fn start(superuser: &Session, names: &PostgresNames, role: &str) -> Self {
+        let (login, database) = (PostgresNames::GATEWAY, &names.database);
+        let grants = format!(
+            "DO $$ BEGIN CREATE ROLE {login}; EXCEPTION WHEN duplicate_object THEN END $$;
+             ALTER ROLE {login} LOGIN NOINHERIT; GRANT CONNECT ON DATABASE {database} TO {login};
+             GRANT {role} TO {login};"
+        );
+        superuser.client.batch_execute(&grants).await.expect("the gateway's login");
+        let mut config = Config::new();
+        config.host(server().socket()).port(POSTGRES_PORT).user(login).dbname(database);
+        config.application_name(role).options(format!("-c role={role}"));
+        let busy = Self((0..4).map(|_| tokio::spawn(Self::keep_session(config.clone()))).collect());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // All of them: none is about to begin while the test acts.
+        while Self::sessions(superuser, role).await != ["4"] {
+            assert!(Instant::now() < deadline, "the gateway has not all its sessions as {role}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        busy
+    }
+
+    async fn keep_session(config: Config) {
+        loop {
+            match config.connect(NoTls).await {
+                // Until the server ends it.
+                Ok((_client, connection)) => drop(connection.await),
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    async fn sessions(superuser: &Session, role: &str) -> Vec<String> {
+        let login = PostgresNames::GATEWAY;
+        let sql =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{login}' AND application_name = '{role}'");
+        query(superuser, &sql).await
+    }
+}
+
+/// The sessions that end must not come back: neither while another ServiceAccount takes the client over, nor after the
+/// client's role is gone.
+#[tokio::test]
+async fn a_busy_gateway_keeps_no_client_from_changing_or_going() {
+    let _alone = CLIENTS.lock().await;
+    let (names, _owner) = tenant("busy_db", &[]).await;
+    let read_only = || json!({"mode": "ReadOnly"});
+    keep(&names, &[client("busy-a", read_only())]).await;
+    let superuser = server().connect("postgres", "postgres").await;
+    superuser.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
+    let role = names.client("busy-a");
+
+    let busy = BusyGateway::start(&superuser, &names, &role).await;
+    let changed = [Client { service_account: "another".to_owned(), ..client("busy-a", read_only()) }];
+    let admission = roles::admit(&superuser.client, &names, &changed).await.expect("an answer");
+    assert!(admission.kept_out.is_empty() && admission.is_complete, "{admission:?}");
+    let account = "SELECT account FROM servicedb.clients WHERE client = 'busy-a'";
+    assert_eq!(query(&superuser, account).await, ["another"]);
+    assert_eq!(BusyGateway::sessions(&superuser, &role).await, ["0"]);
+    drop(busy);
+
+    // The gateway has the role again, as it has once the client is admitted.
+    let busy = BusyGateway::start(&superuser, &names, &role).await;
+    let kept = others(&superuser, &changed).await;
+    let removal = roles::remove(&superuser.client, server().socket(), &names, &kept, Rules::default()).await;
+    assert_eq!(removal.expect("a removal"), roles::Removal { again_in: None, is_complete: true });
+    assert_eq!(BusyGateway::sessions(&superuser, &role).await, ["0"]);
+    assert_eq!(query(&superuser, &format!("SELECT 1 FROM pg_roles WHERE rolname = '{role}'")).await, [""; 0]);
+    drop(busy);
+}
+
+/// Existing logins last for the grace; each request through the gateway is a new use of the role.
+#[tokio::test]
+async fn the_gateway_has_no_grace() {
+    let _alone = CLIENTS.lock().await;
+    let (names, _owner) = tenant("grace_db", &[]).await;
+    let clients = [client("grace-a", json!({"mode": "ReadOnly"}))];
+    keep(&names, &clients).await;
+    let superuser = server().connect("postgres", "postgres").await;
+    superuser.client.batch_execute("SET search_path = pg_catalog").await.expect("a session");
+    let role = names.client("grace-a");
+    let busy = BusyGateway::start(&superuser, &names, &role).await;
+    let kept = others(&superuser, &clients).await;
+    let grace = Rules { session_grace_seconds: 3600, ..Rules::default() };
+    let removal = roles::remove(&superuser.client, server().socket(), &names, &kept, grace).await.expect("a removal");
+    assert!(removal.again_in.is_some(), "{removal:?}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while BusyGateway::sessions(&superuser, &role).await != ["0"] {
+        assert!(Instant::now() < deadline, "the gateway still acts as the client");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(busy);
+    removed(&names, &clients).await;
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_admitted_keeps_no_other_back() {
+    let _alone = CLIENTS.lock().await;
+    let (names, _owner) = tenant("apart_db", &[]).await;
+    let one = |name: &str| client(name, json!({"mode": "ReadOnly"}));
+    keep(&names, &[one("apart-a"), one("apart-b")]).await;
+    let superuser = server().connect("postgres", "postgres").await;
+    let login = names.client_login("apart-a", 1);
+    let prepare = format!("SET search_path = pg_catalog; SET lock_timeout = '300ms'; CREATE ROLE {login} LOGIN");
+    superuser.client.batch_execute(&prepare).await.expect("a login");
+    // Another session changes this login, and does not end.
+    let other = server().connect("postgres", "postgres").await;
+    let change = format!("BEGIN; ALTER ROLE {login} CONNECTION LIMIT 5");
+    other.client.batch_execute(&change).await.expect("a change");
+
+    let changed = Client { service_account: "another".to_owned(), ..one("apart-a") };
+    let now = [changed, one("apart-b"), one("apart-c")];
+    let admission = roles::admit(&superuser.client, &names, &now).await.expect("the others");
+    assert_eq!(admission.kept_out.keys().map(String::as_str).collect::<Vec<_>>(), ["apart-a"]);
+    assert!(!admission.is_complete);
+    let accounts = "SELECT client, account FROM servicedb.clients WHERE starts_with(client, 'apart-') ORDER BY client";
+    assert_eq!(query(&superuser, accounts).await, ["apart-a apart-a", "apart-b apart-b", "apart-c apart-c"]);
+
+    other.client.batch_execute("ROLLBACK").await.expect("its end");
+    let admission = roles::admit(&superuser.client, &names, &now).await.expect("an answer");
+    assert!(admission.kept_out.is_empty() && admission.is_complete, "{admission:?}");
+    assert_eq!(query(&superuser, accounts).await, ["apart-a another", "apart-b apart-b", "apart-c apart-c"]);
     removed(&names, &now).await;
 }
 

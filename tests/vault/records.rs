@@ -61,6 +61,22 @@ async fn metadata_can_be_there_before_the_record() {
     assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap(), None);
 }
 
+/// The limits that the Vault in memory of the operator's tests has, too.
+#[tokio::test]
+async fn metadata_has_64_keys_with_values_of_512_bytes_at_most() {
+    let server = Server::set_up();
+    let vault = server.operator();
+    let of = |count: usize, length: usize| -> BTreeMap<String, String> {
+        (0..count).map(|number| (format!("key-{number}"), "x".repeat(length))).collect()
+    };
+    vault.write_kv_metadata(RUNTIME, &of(64, 512)).await.unwrap();
+    for (count, length) in [(65, 1), (1, 513)] {
+        let error = vault.write_kv_metadata(RUNTIME, &of(count, length)).await.unwrap_err();
+        assert!(matches!(error, VaultError::Unexpected { status: 400, .. }), "{count} keys of {length}: {error}");
+    }
+    assert_eq!(vault.read_kv_metadata(RUNTIME).await.unwrap().map(|found| found.custom), Some(of(64, 512)));
+}
+
 #[tokio::test]
 async fn concurrent_writers_of_one_version_have_one_winner() {
     let server = Server::set_up();

@@ -40,6 +40,10 @@ pub struct Table {
     pub comment: Option<String>,
     /// Which commands it takes: 4 UPDATE, 8 INSERT, 16 DELETE.
     pub events: i32,
+    /// Whether a change that reports no row may have written something: a trigger can take the row away or run for each
+    /// statement, and a rule can write elsewhere. It is said of all tables with partitions or children: these have
+    /// triggers of their own.
+    pub intercepts: bool,
     /// Whether row policies are on.
     pub row_security: bool,
     /// Its columns, in their order.

@@ -10,12 +10,15 @@ use crate::problem::Problem;
 pub const SETTINGS: &str = "-c search_path= -c statement_timeout=30s -c default_transaction_read_only=on \
                             -c idle_session_timeout=0 -c datestyle=ISO";
 
-/// Tables and views with all that belongs to them, one row of JSON each.
+/// Tables and views with all that belongs to them, one row of JSON each. Of the bits of `tgtype`, 1 is FOR EACH ROW, 2
+/// BEFORE and 64 INSTEAD OF: a trigger AFTER a row is there only for rows that are reported.
 const TABLES: &str = "\
 SELECT pg_catalog.row_to_json(t)::pg_catalog.text FROM (
  SELECT n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relrowsecurity AS row_security,
   pg_catalog.obj_description(c.oid, 'pg_class') AS comment,
   pg_catalog.pg_relation_is_updatable(c.oid, true) AS events,
+  c.relkind <> 'r' OR c.relhasrules OR c.relhassubclass OR EXISTS (SELECT FROM pg_catalog.pg_trigger g
+   WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 67) <> 1) AS intercepts,
   CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END AS partitioning,
   (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
      'name', a.attname, 'sql_type', pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -115,6 +118,8 @@ SELECT pg_catalog.concat_ws(' ',
   FROM pg_catalog.pg_proc p WHERE p.pronamespace = s.all),
  (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(d.oid || ' ' || d.xmin::pg_catalog.text, 0)))
   FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_class c ON c.oid = d.adrelid WHERE c.relnamespace = s.all),
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(g.oid || ' ' || g.xmin::pg_catalog.text, 0)))
+  FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid WHERE c.relnamespace = s.all AND NOT g.tgisinternal),
  (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(e.oid || ' ' || e.xmin::pg_catalog.text, 0)))
   FROM pg_catalog.pg_enum e),
  (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(o.objoid || ' ' || o.objsubid || ' ' || o.xmin::pg_catalog.text, 0)))

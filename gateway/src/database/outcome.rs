@@ -134,6 +134,17 @@ pub(super) async fn asked(
     Err(unknown)
 }
 
+/// The answer to a write that is known to be committed, and whose rows were lost. It is no 503: clients repeat that, and
+/// would carry the write out again.
+pub(super) fn unanswered() -> Problem {
+    let message =
+        "the write was carried out and committed, and its answer was lost with the connection to the database";
+    let mut problem =
+        Problem::new(http::StatusCode::GONE, "SDB408", message).hint("do not repeat it: read what it wrote");
+    problem.connection_lost = true;
+    problem
+}
+
 /// Nothing, if this server cannot know. On another timeline only the record of the request proves that it was committed:
 /// the attempt is named by no transaction's id.
 async fn status(connector: &Connector, mark: &Mark, claim: Option<&Claim>) -> Result<Option<String>, Problem> {

@@ -134,7 +134,7 @@ async fn rows(client: &Client, prepared: &Prepared, statement: &Statement, most:
 /// sent with the statement, so that all of it is one round trip.
 ///
 /// # Errors
-/// Any error of the server, of the commit too, and larger rows.
+/// Any error of the server, of the commit too, and larger rows; that it was committed, and its rows were lost.
 pub(super) async fn at_last(
     lease: &mut Lease,
     statement: &Statement,
@@ -182,8 +182,8 @@ pub(super) async fn at_last(
         }
         // The answer to the statement or to the commit was lost: unlike an error that the server gave for the statement.
         (Err(problem), Some(mark), found) if found.is_some() || problem.is_unknown() => {
-            outcome::asked(lease.pool().connector(), &mark, None, problem.clone()).await?;
-            found.unwrap_or(Err(problem))
+            outcome::asked(lease.pool().connector(), &mark, None, problem).await?;
+            found.unwrap_or_else(|| Err(outcome::unanswered()))
         }
         (Err(problem), ..) => Err(problem),
         (Ok(_), _, None) => Err(lost()),

@@ -42,8 +42,8 @@ fn code(problem: &Problem) -> Code {
         // Whether a write was carried out is not known: nobody repeats it unasked.
         ("08006", _) => Code::Unknown,
         ("23505", _) => Code::AlreadyExists,
-        // Carried out before, without an answer that is left.
-        ("SDB124", _) => Code::AlreadyExists,
+        // Carried out, without an answer that is left.
+        ("SDB124" | "SDB408", _) => Code::AlreadyExists,
         ("23503" | "23P01", _) => Code::FailedPrecondition,
         (_, 401) => Code::Unauthenticated,
         (_, 403) => Code::PermissionDenied,
@@ -88,6 +88,7 @@ mod tests {
             ("SDB107", StatusCode::PRECONDITION_FAILED, Code::Aborted),
             ("08001", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             ("08006", StatusCode::SERVICE_UNAVAILABLE, Code::Unknown),
+            ("SDB408", StatusCode::GONE, Code::AlreadyExists),
             ("PGRST301", StatusCode::UNAUTHORIZED, Code::Unauthenticated),
             ("XX000", StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
         ] {

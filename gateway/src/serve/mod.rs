@@ -190,7 +190,9 @@ fn record(
     let collection = if catalog.table(operation.schema(), named).is_ok() { named } else { "" };
     // An answer of before is about no further write.
     if !result.as_ref().is_ok_and(|(reply, _)| reply.headers.contains_key(REPLAYED)) {
-        audit(caller, operation, collection, rows, status);
+        // One that failed says so by its status.
+        let is_trial = result.is_ok() && operation.prefer().is_ok_and(|prefer| prefer.rollback);
+        audit(caller, operation, collection, rows, status, is_trial);
     }
     let pattern = metrics::pattern(&operation.query);
     if duration.as_millis() >= u128::from(app.config.limits.slow_milliseconds) {
@@ -209,14 +211,22 @@ fn record(
     });
 }
 
-/// Logs a write with its caller.
-pub(crate) fn audit(caller: &Caller, operation: &Operation, collection: &str, rows: u64, status: StatusCode) {
+/// Logs a write with its caller. That of a trial is told from one that took place.
+pub(crate) fn audit(
+    caller: &Caller,
+    operation: &Operation,
+    collection: &str,
+    rows: u64,
+    status: StatusCode,
+    is_trial: bool,
+) {
     let kind = kind(operation);
     // A function that is called by POST may write.
     let writes = ["insert", "update", "delete", "transaction"].contains(&kind)
         || kind == "function" && operation.method == Method::POST;
     if writes {
-        tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, status = status.as_u16());
+        let rolled_back = is_trial.then_some(true);
+        tracing::info!(target: "audit", caller = &*caller.name, role = &*caller.role, operation = kind, collection, rows, rolled_back, status = status.as_u16());
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -55,8 +55,7 @@ impl Member {
         let path = path.strip_prefix("/api/db").unwrap_or(path);
         let mut headers = HeaderMap::new();
         let texts = [(header::IF_MATCH, self.if_match.as_deref()), (header::ACCEPT, self.accept.as_deref())];
-        let prefer =
-            (http::HeaderName::from_static("prefer"), Some(self.prefer.as_str()).filter(|text| !text.is_empty()));
+        let prefer = (HeaderName::from_static("prefer"), Some(self.prefer.as_str()).filter(|text| !text.is_empty()));
         for (name, text) in texts.into_iter().chain([prefer]) {
             if let Some(text) = text {
                 let value = HeaderValue::from_str(text)
@@ -79,7 +78,7 @@ impl Member {
 /// `POST /transaction`
 ///
 /// # Errors
-/// Those of the operations, with the place of the failed one; then nothing was done.
+/// Those of the operations, with the place of the failed one; then nothing was done. A preference that cannot be kept.
 pub async fn transaction(
     app: &App,
     caller: &Caller,
@@ -92,8 +91,14 @@ pub async fn transaction(
     let body: Body = serde_json::from_slice(&operation.body)
         .map_err(|error| Problem::request("PGRST102", "the body could not be read").details(error.to_string()))?;
     let begin = begin(body.isolation.as_deref(), &app.config.limits)?;
+    let is_trial = operation.prefer()?.rollback;
+    // A trial may be repeated as it is: nothing of it stays, so no record of its key either.
+    let key = key.filter(|_| !is_trial);
     match (&body.operations, &body.begin, &body.commit, &body.rollback) {
-        (Some(members), None, None, None) => at_once(app, caller, members, &begin, key).await,
+        (Some(members), None, None, None) => at_once(app, caller, members, &begin, key, is_trial).await,
+        // Its end is a request of its own, which would have to remember the preference of this one.
+        _ if is_trial => Err(Problem::request("SDB404", "a transaction of several requests has no tx=rollback")
+            .hint("end it by {\"rollback\": \"<txn_id>\"}, or send the operations at once")),
         _ if key.is_some() => Err(idempotency::in_open_transaction()),
         (None, Some(_), None, None) => app.transactions.begin(app, caller, &begin).await,
         (None, None, Some(id), None) => app.transactions.end(caller, &named(id, operation)?, true).await,
@@ -133,12 +138,14 @@ fn named(value: &Value, operation: &Operation) -> Result<String, Problem> {
         .ok_or_else(|| Problem::request("SDB400", "name the transaction, or send Txn-Id"))
 }
 
+/// All operations in one transaction, which is rolled back at its end if it is a trial.
 async fn at_once(
     app: &App,
     caller: &Caller,
     members: &[Member],
     begin: &str,
     key: Option<&Key>,
+    is_trial: bool,
 ) -> Result<Reply, Problem> {
     if members.len() > app.config.limits.operations {
         return Err(Problem::request(
@@ -191,12 +198,17 @@ async fn at_once(
             Ok(reply)
         }
     };
-    let reply = match key {
-        None => session.finish(done).await?,
-        Some(_) => idempotency::finish(session, &app.config.limits, done).await?,
+    let reply = match (done, key) {
+        (Ok(mut reply), _) if is_trial => {
+            session.abandon().await;
+            reply.header(HeaderName::from_static("preference-applied"), "tx=rollback");
+            reply
+        }
+        (done, None) => session.finish(done).await?,
+        (done, Some(_)) => idempotency::finish(session, &app.config.limits, done).await?,
     };
     for (operation, rows, status) in written {
-        audit(caller, operation, operation.target.collection(), rows, status);
+        audit(caller, operation, operation.target.collection(), rows, status, is_trial);
     }
     Ok(reply)
 }
@@ -206,7 +218,7 @@ fn no_trial(operation: &Operation) -> Result<(), Problem> {
     match operation.prefer()?.rollback {
         false => Ok(()),
         true => Err(Problem::request("SDB404", "an operation of a transaction has no tx=rollback")
-            .hint("roll the transaction back")),
+            .hint("roll the whole transaction back")),
     }
 }
 
@@ -305,13 +317,22 @@ impl Transactions {
     /// the answer refuses.
     ///
     /// # Errors
-    /// 404 without such a transaction, and the operation's errors.
+    /// 404 without such a transaction, or if its time is over, and the operation's errors.
     pub async fn run(&self, app: &App, caller: &Caller, id: &str, operation: &Operation) -> Result<Reply, Problem> {
         no_trial(operation)?;
         let open = self.find(caller, id)?;
         let mut place = open.session.lock().await;
         let gone = || Problem::missing("SDB403", "the transaction has ended");
         let Some(mut session) = place.take() else { return Err(gone()) };
+        // A caller whose next request always waits here keeps the sweeper out: it takes only what is free.
+        let seconds = app.config.limits.transaction_seconds;
+        if open.began.elapsed() > Duration::from_secs(seconds) {
+            self.lock().remove(id);
+            over(&open, session).await;
+            let message = format!("the transaction was open for longer than {seconds} s, and was rolled back");
+            return Err(Problem::missing("SDB403", message)
+                .hint("begin it again and end it sooner, or send the operations at once"));
+        }
         let catalog = app.current.get();
         let result = perform(&mut session, &catalog, &app.config, operation).await;
         touch(&open.used);
@@ -353,12 +374,11 @@ impl Transactions {
                 all.iter().filter(|(_, open)| late(open)).map(|(id, open)| (id.clone(), Arc::clone(open))).collect()
             };
             for (id, open) in late {
-                // One that is at work is left to the statement's own limits.
+                // One that is at work is left to the statement's own limits, and to the next request that waits for it.
                 if let Ok(mut place) = open.session.try_lock() {
                     self.lock().remove(&id);
                     if let Some(session) = place.take() {
-                        session.abandon().await;
-                        tracing::info!(caller = &*open.caller.name, "a transaction was rolled back: its time is over");
+                        over(&open, session).await;
                     }
                 }
             }
@@ -368,6 +388,12 @@ impl Transactions {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Open>>> {
         self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Rolls a transaction back whose time is over.
+async fn over(open: &Open, session: Session) {
+    session.abandon().await;
+    tracing::info!(caller = &*open.caller.name, "a transaction was rolled back: its time is over");
 }
 
 fn used(place: &Mutex<Instant>) -> Instant {

@@ -92,6 +92,12 @@ impl<'a> Write<'a> {
         Query { select: self.table.primary_key.iter().map(column).collect(), ..Query::default() }
     }
 
+    /// Whether the change of one document can be committed with its statement: no version is asked for, and a row that is
+    /// not reported was not there. Otherwise 404 could be the answer to something that was committed.
+    fn is_last(&self, version: Option<&str>) -> bool {
+        version.is_none() && !self.table.intercepts
+    }
+
     /// Runs the write. Where nothing that comes of it can be refused any more, it is `last`: committed in the same round
     /// trip.
     async fn run(&self, session: &mut Session, statement: &Statement, last: bool) -> Result<Rows, Problem> {
@@ -306,7 +312,7 @@ pub async fn change_item(
     let returning = write.returning().unwrap_or_else(|| write.key_query());
     let statement =
         sql::update(catalog, write.table, text, &accepted.columns, &which, Some(&returning), write.media.form)?;
-    let found = write.run(session, &statement, version.is_none()).await?;
+    let found = write.run(session, &statement, write.is_last(version.as_deref())).await?;
     exists(session, &write, id, version.is_some(), &found).await?;
     one(&write, &statement, &found)
 }
@@ -329,7 +335,7 @@ pub async fn remove_item(
     let which = Which::Key { id, version: version.as_deref() };
     let returning = write.returning();
     let statement = sql::delete(catalog, write.table, &which, returning.as_ref(), write.media.form)?;
-    let found = write.run(session, &statement, version.is_none()).await?;
+    let found = write.run(session, &statement, write.is_last(version.as_deref())).await?;
     exists(session, &write, id, version.is_some(), &found).await?;
     let mut reply = one(&write, &statement, &found)?;
     reply.headers.remove(header::ETAG);

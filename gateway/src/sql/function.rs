@@ -151,6 +151,7 @@ fn rows_of(catalog: &Catalog, function: &Function) -> Option<Table> {
         kind: "F".to_owned(),
         comment: None,
         events: 0,
+        intercepts: false,
         row_security: false,
         columns: function.columns.clone(),
         primary_key: Vec::new(),

@@ -12,6 +12,7 @@ mod once;
 mod paths;
 mod random;
 mod reads;
+mod relay;
 mod server;
 mod speed;
 mod tls;

@@ -1,11 +1,12 @@
 //! Transactions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::SCHEMA;
-use crate::server::Gateway;
+use crate::relay::Relay;
+use crate::server::{Gateway, Server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_or_nothing_at_once() {
@@ -54,6 +55,86 @@ async fn all_or_nothing_at_once() {
         let answer = gateway.write("POST", "/transaction", &[], body).await;
         assert!((400..500).contains(&answer.status), "{answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trial_leaves_nothing() {
+    let gateway = Gateway::start("trials", SCHEMA, json!({})).await;
+    let operations = json!([
+        {"method": "POST", "path": "/actors", "body": {"id": 30, "name": "Thirty"}},
+        {"method": "GET", "path": "/actors/30"},
+        {"method": "DELETE", "path": "/roles/1,2"},
+    ]);
+    // Its key does not count: there is not even a table of records here.
+    let trial = [("prefer", "handling=strict, tx=rollback"), ("idempotency-key", "k")];
+    for _ in 0..2 {
+        let tried = gateway.write("POST", "/transaction", &trial, json!({"operations": operations})).await;
+        assert_eq!((tried.status, tried.header("preference-applied")), (200, "tx=rollback"), "{tried:?}");
+        let results = tried.json()["results"].clone();
+        let statuses = [0, 1, 2].map(|place: usize| results[place]["status"].as_u64());
+        assert_eq!(statuses, [201, 200, 204].map(Some), "{results}");
+    }
+    assert_eq!(gateway.get("/actors/30").await.status, 404, "it was rolled back");
+    assert_eq!(gateway.get("/roles/1,2").await.status, 200, "it was rolled back");
+    let single = [("prefer", "tx=rollback")];
+    assert_eq!(gateway.write("POST", "/notes", &single, json!({"body": "tried"})).await.status, 201);
+    assert_eq!(gateway.get("/notes").await.ok(), json!([]));
+    assert_eq!(gateway.write("POST", "/notes", &[], json!({"body": "written"})).await.status, 201);
+
+    // The log tells trials from what took place.
+    let log = gateway.log();
+    let audited = |operation: &str, collection: &str, is_trial: bool| {
+        let operation = format!("\"operation\":\"{operation}\"");
+        let collection = format!("\"collection\":\"{collection}\"");
+        let lines = log.lines().filter(|line| line.contains("\"audit\"") && line.contains(&operation));
+        let lines = lines.filter(|line| line.contains(&collection));
+        lines.filter(|line| line.contains("\"rolled_back\":true") == is_trial).count()
+    };
+    assert_eq!((audited("insert", "actors", true), audited("insert", "actors", false)), (2, 0), "{log}");
+    assert_eq!((audited("transaction", "", true), audited("transaction", "", false)), (2, 0), "{log}");
+    assert_eq!((audited("insert", "notes", true), audited("insert", "notes", false)), (1, 1), "{log}");
+
+    // A failure is told as without a trial, and preferences that cannot be kept are refused.
+    let twice = json!({"operations": [{"method": "POST", "path": "/actors", "body": {"id": 1, "name": "Again"}}]});
+    let failed = gateway.write("POST", "/transaction", &single, twice).await;
+    assert_eq!((failed.status, failed.json()["code"].as_str()), (409, Some("23505")), "{failed:?}");
+    let strict = [("prefer", "handling=strict, unheard=of")];
+    let refused = gateway.write("POST", "/transaction", &strict, json!({"operations": operations})).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("PGRST122")), "{refused:?}");
+    assert_eq!(gateway.get("/actors/30").await.status, 404, "nothing was done");
+    let begun = gateway.write("POST", "/transaction", &[], json!({"begin": true})).await.ok();
+    for body in [json!({"begin": true}), json!({"commit": begun["txn_id"]})] {
+        let refused = gateway.write("POST", "/transaction", &single, body).await;
+        assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("SDB404")), "{refused:?}");
+    }
+    assert_eq!(gateway.write("POST", "/transaction", &[], json!({"commit": begun["txn_id"]})).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_of_a_transaction_ends_under_requests_that_wait() {
+    let schema = format!("{SCHEMA} CREATE FUNCTION nap() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(0.3)';");
+    let gateway = Gateway::start("overdue", &schema, json!({"limits": {"transactionSeconds": 2}})).await;
+    let begun = gateway.write("POST", "/transaction", &[], json!({"begin": true})).await.ok();
+    let id = begun["txn_id"].as_str().expect("an id").to_owned();
+    let within = [("txn-id", id.as_str())];
+    assert_eq!(gateway.write("POST", "/actors", &within, json!({"id": 40, "name": "Forty"})).await.status, 201);
+    // One of both always waits for the other: the session is never free.
+    let requests = async || {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = gateway.write("POST", "/rpc/nap", &within, json!({})).await;
+            if answer.status != 200 {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "it is never ended: {}", gateway.log());
+        }
+    };
+    let (one, other) = tokio::join!(requests(), requests());
+    for answer in [one, other] {
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (404, Some("SDB403")), "{answer:?}");
+    }
+    assert_eq!(gateway.write("POST", "/transaction", &[], json!({"commit": id})).await.status, 404);
+    assert_eq!(gateway.get("/actors/40").await.status, 404, "it was rolled back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,4 +275,21 @@ async fn the_truth_about_a_lost_commit() {
     gateway.admin.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
     assert_eq!(kept.status, 201, "{kept:?} {}", gateway.log());
     assert_eq!(gateway.get("/actors/72").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_committed_write_without_its_answer_is_told_as_one() {
+    let server = Server::shared().port;
+    let relay = Relay::start(server, "unanswered_app".to_owned()).await;
+    let database = json!({"host": "127.0.0.1", "port": relay.port, "name": "unanswered", "user": "unanswered_gateway"});
+    let gateway = Gateway::start("unanswered", SCHEMA, json!({"database": database})).await;
+    let insert = async |id: i32| gateway.write("POST", "/actors", &[], json!({"id": id, "name": id.to_string()})).await;
+    assert_eq!(insert(73).await.status, 201);
+    relay.lose_the_next();
+    let lost = insert(74).await;
+    assert!(relay.has_lost(), "the answer was not lost: {lost:?}");
+    assert_eq!((lost.status, lost.json()["code"].as_str()), (410, Some("SDB408")), "{lost:?} {}", gateway.log());
+    assert_eq!(lost.header("retry-after"), "", "nobody is to repeat it");
+    assert_eq!(gateway.get("/actors/74").await.status, 200, "it is committed");
+    assert_eq!(insert(75).await.status, 201, "the next one has another connection");
 }

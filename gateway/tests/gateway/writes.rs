@@ -193,6 +193,59 @@ async fn documents_by_id() {
     );
 }
 
+/// Triggers and a rule that write elsewhere while the command itself reports no row.
+const HIDDEN: &str = "
+CREATE FUNCTION count_it() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN UPDATE counters SET value = value + 1 WHERE name = 'one'; RETURN NULL; END$$;
+CREATE TABLE kept (id int PRIMARY KEY, name text); INSERT INTO kept VALUES (1, 'a');
+CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON kept FOR EACH ROW EXECUTE FUNCTION count_it();
+CREATE TABLE parted (id int PRIMARY KEY, name text) PARTITION BY RANGE (id);
+CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (10); INSERT INTO parted VALUES (1, 'a');
+CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON parted_low FOR EACH ROW EXECUTE FUNCTION count_it();
+CREATE TABLE told (id int PRIMARY KEY, name text);
+CREATE TRIGGER tell AFTER UPDATE OR DELETE ON told FOR EACH STATEMENT EXECUTE FUNCTION count_it();
+CREATE TABLE ruled (id int PRIMARY KEY, name text); INSERT INTO ruled VALUES (1, 'a');
+CREATE RULE keep AS ON DELETE TO ruled DO INSTEAD UPDATE counters SET value = value + 1 WHERE name = 'one';
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_committed_with_a_404() {
+    let gateway = Gateway::start("hidden", &format!("{SCHEMA} {HIDDEN}"), json!({})).await;
+    let value = async || gateway.get("/counters/one?select=value").await.ok()["value"].as_i64();
+    assert_eq!(value().await, Some(1));
+    for (method, path) in [
+        ("PATCH", "/kept/1"),
+        ("DELETE", "/kept/1"),
+        ("PATCH", "/parted/1"),
+        ("DELETE", "/parted/1"),
+        ("PATCH", "/told/1"),
+        ("DELETE", "/told/1"),
+        ("DELETE", "/ruled/1"),
+    ] {
+        let body = if method == "PATCH" { json!({"name": "b"}) } else { Value::Null };
+        let answer = gateway.write(method, path, &[], body).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (404, Some("SDB108")), "{method} {path}");
+        assert_eq!(value().await, Some(1), "{method} {path}: something was committed");
+    }
+    // By a filter, it is no fault that no row is reported.
+    assert_eq!(gateway.write("DELETE", "/kept?id=eq.1", &[], Value::Null).await.status, 204);
+    assert_eq!((value().await, gateway.get("/kept/1").await.status), (Some(2), 200));
+
+    // A new trigger counts once the schema was looked at, on a table that had triggers before: a key refers to it.
+    let trigger = "CREATE TRIGGER keep BEFORE UPDATE ON actors FOR EACH ROW EXECUTE FUNCTION count_it()";
+    gateway.admin.batch_execute(trigger).await.expect("a trigger");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let before = value().await;
+        assert_eq!(gateway.write("PATCH", "/actors/1", &[], json!({"name": "x"})).await.status, 404);
+        if value().await == before {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "the trigger is not known: {}", gateway.log());
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions() {
     let gateway = Gateway::start("functions", SCHEMA, json!({})).await;

@@ -1,98 +1,112 @@
-//! What a former leader may not have archived. PostgreSQL takes a segment that a standby has streamed for
-//! archived, so a segment that the leader had not archived when it failed would be archived by nobody, and the
-//! histories of earlier timelines neither.
+//! What the archive lacks. A promotion lets PostgreSQL archive what the standby still has of former leaders
+//! (patroni/received.py); what it had removed before is a gap. And while nothing is archived, each segment counts as archived.
 
 use std::collections::BTreeSet;
 use std::fs::{read_dir, rename};
 use std::io;
 use std::path::Path;
 
-use k8s_openapi::jiff::Timestamp;
-
 use crate::contract::pod::WAL_SEGMENT;
-use crate::pgbackrest::info::{Archived, lsn, position};
+use crate::pgbackrest::info::{lsn, position, segment_at};
 
 /// What was found when the archive was compared with `pg_wal`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The number of files that PostgreSQL archives now.
     pub marked: u32,
-    /// The archive lacks segments from before this lead, which the volume does not have any more: when it began.
-    pub gap: Option<Timestamp>,
+    /// The number of segments that neither the archive has nor the volume: no restore crosses the gap.
+    pub missing: u64,
 }
 
 /// `pg_wal` of a leader, read before the archive: what leaves it afterwards is in the archive by then.
 pub struct Wal<'a> {
     folder: &'a Path,
-    /// The timeline of this leader, whose segments it archives itself.
-    own: &'a str,
-    /// The segments of former timelines.
     present: BTreeSet<String>,
+    /// The timelines of this leader's history, each with the position of its first segment.
+    branches: Vec<(u32, u64)>,
+    /// The position of the segment that is being written.
+    end: u64,
 }
 
 impl<'a> Wal<'a> {
-    /// Reads the folder.
+    /// Reads the folder. `current` is the segment that is being written.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn read(folder: &'a Path, own: &'a str) -> io::Result<Self> {
-        let mut present = names(folder)?;
-        present.retain(|name| is_former(name, own));
-        Ok(Self { folder, own, present: present.into_iter().collect() })
+    pub fn read(folder: &'a Path, current: &str) -> io::Result<Self> {
+        let own = current.get(..8).unwrap_or_default();
+        let unknown = || io::Error::other(format!("{current:?} is no segment"));
+        let timeline = u32::from_str_radix(own, 16).map_err(|_| unknown())?;
+        let end = position(current).ok_or_else(unknown)?;
+        let mut branches = vec![(1, 0)];
+        // The first timeline has no history.
+        if timeline > 1 {
+            let history = std::fs::read_to_string(folder.join(format!("{own}.history")))?;
+            branches = branches_of(&history, timeline);
+        }
+        let present = names(folder)?.into_iter().filter(|name| position(name).is_some()).collect();
+        Ok(Self { folder, present, branches, end })
     }
 
-    /// pgBackRest's folders of the segments.
-    pub fn folders(&self) -> BTreeSet<String> {
-        self.present.iter().filter_map(|name| Some(name.get(..16)?.to_owned())).collect()
+    /// The segment at this position, as a recovery reads it: a segment in which a timeline begins is the later one's.
+    fn segment(&self, position: u64) -> String {
+        let timeline = self.branches.iter().rev().find(|(_, begin)| *begin <= position);
+        segment_at(timeline.map_or(1, |(timeline, _)| *timeline), position)
     }
 
-    /// Lets PostgreSQL archive the segments of former timelines that the archive lacks, and the timelines' histories.
-    /// An archive that has nothing of a former timeline begins here: it gets the histories alone. What is older than
-    /// the oldest in the archive was before it, or has expired.
+    /// The segments that the archive must have or get, from the first one that the newest full backup needs. None, if that
+    /// is of a history that was left: another full backup follows.
+    fn needed(&self, first: Option<&str>) -> impl Iterator<Item = String> + '_ {
+        let begin = first.and_then(|first| position(first).filter(|position| self.segment(*position) == first));
+        (begin.unwrap_or(self.end)..self.end).map(|position| self.segment(position))
+    }
+
+    /// pgBackRest's folders of the segments that the archive must have.
+    pub fn folders(&self, first: Option<&str>) -> BTreeSet<String> {
+        self.needed(first).filter_map(|name| Some(name.get(..16)?.to_owned())).collect()
+    }
+
+    /// Lets PostgreSQL archive what the archive lacks and the volume has, and the timelines' histories.
     ///
     /// Each segment is looked up, since an archive may lack one before its newest: pgBackRest goes on with the next
     /// when one fails, and a promoted leader archives what it began itself beside what it had received.
     ///
     /// # Errors
-    /// If the folder cannot be read or changed.
-    pub fn mark(&self, archived: &Archived) -> io::Result<Found> {
+    /// If the folder cannot be changed.
+    pub fn mark(&self, first: Option<&str>, archived: &BTreeSet<String>) -> io::Result<Found> {
+        let mut found = Found { marked: self.mark_done(|file| file.ends_with(".history"))?, missing: 0 };
+        let lacks: BTreeSet<_> = self.needed(first).filter(|name| !archived.contains(name)).collect();
+        found.missing = u64::try_from(lacks.difference(&self.present).count()).unwrap_or(u64::MAX);
+        found.marked += self.mark_done(|file| lacks.contains(file))?;
+        Ok(found)
+    }
+
+    fn mark_done(&self, which: impl Fn(&str) -> bool) -> io::Result<u32> {
         let status = self.folder.join("archive_status");
         let mut marked = 0;
         for name in names(&status)? {
-            let Some(file) = name.strip_suffix(".done") else { continue };
-            let is_newer = || position(file).zip(archived.oldest).is_some_and(|(file, oldest)| file > oldest);
-            let is_missing = || is_former(file, self.own) && is_newer() && !archived.names.contains(file);
-            if file.ends_with(".history") || is_missing() {
-                rename(status.join(&name), status.join(format!("{file}.ready")))?;
-                marked += 1;
-            }
+            let Some(file) = name.strip_suffix(".done").filter(|file| which(file)) else { continue };
+            rename(status.join(&name), status.join(format!("{file}.ready")))?;
+            marked += 1;
         }
-        Ok(Found { marked, gap: self.gap(archived)? })
-    }
-
-    /// Whether segments between the newest in the archive and the beginning of this timeline are on the volume no
-    /// more: a standby removes those that it takes for archived.
-    fn gap(&self, archived: &Archived) -> io::Result<Option<Timestamp>> {
-        let path = self.folder.join(format!("{}.history", self.own));
-        let history = match std::fs::read_to_string(&path) {
-            Ok(history) => history,
-            // The first timeline has none.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let last = history.lines().rfind(|line| line.split_whitespace().count() > 1);
-        let begin = last.and_then(|line| lsn(line.split_whitespace().nth(1)?)).map(|begin| begin / WAL_SEGMENT);
-        let Some((newest, begin)) = archived.newest.zip(begin) else { return Ok(None) };
-        let present: BTreeSet<_> = self.present.iter().filter_map(|name| position(name)).collect();
-        if (newest + 1..begin).all(|segment| present.contains(&segment)) {
-            return Ok(None);
-        }
-        Ok(Some(Timestamp::try_from(std::fs::metadata(path)?.modified()?).map_err(io::Error::other)?))
+        Ok(marked)
     }
 }
 
-fn is_former(file: &str, own: &str) -> bool {
-    position(file).is_some() && file.get(..8).is_some_and(|timeline| timeline < own)
+/// The timelines of a history, each with the position of its first segment. A line has a timeline and the position at
+/// which the next one begins.
+fn branches_of(history: &str, own: u32) -> Vec<(u32, u64)> {
+    let mut branches = Vec::new();
+    let mut begin = 0;
+    for line in history.lines() {
+        let mut words = line.split_whitespace();
+        let ended = words.next().and_then(|timeline| timeline.parse().ok()).zip(words.next().and_then(lsn));
+        let Some((timeline, end)) = ended else { continue };
+        branches.push((timeline, begin));
+        begin = end / WAL_SEGMENT;
+    }
+    branches.push((own, begin));
+    branches
 }
 
 fn names(folder: &Path) -> io::Result<Vec<String>> {
@@ -106,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// `pg_wal` of a leader of the third timeline, which began in its eighth segment.
+    /// `pg_wal` of a leader of the third timeline, which began in its eighth segment and writes the ninth.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -117,7 +131,7 @@ mod tests {
                 std::fs::write(wal.0.join(file), "").expect("a file");
                 std::fs::write(wal.0.join("archive_status").join(format!("{file}.done")), "").expect("a file");
             }
-            let history = "1\t0/5000000\tno recovery target specified\n\n2\t0/80000A0\tno recovery target specified\n";
+            let history = "1\t0/5800000\tno recovery target specified\n\n2\t0/80000A0\tno recovery target specified\n";
             std::fs::write(wal.0.join("00000003.history"), history).expect("a file");
             wal
         }
@@ -130,10 +144,13 @@ mod tests {
             ready
         }
 
-        fn mark(&self, archived: &[&str]) -> Found {
-            let mut known = Archived::default();
-            known.add(archived.iter().copied());
-            Wal::read(&self.0, "00000003").expect("names").mark(&known).expect("marks")
+        fn wal(&self) -> Wal<'_> {
+            Wal::read(&self.0, "000000030000000000000009").expect("names")
+        }
+
+        fn mark(&self, first: Option<&str>, archived: &[&str]) -> Found {
+            let archived = archived.iter().map(|name| (*name).to_owned()).collect();
+            self.wal().mark(first, &archived).expect("marks")
         }
     }
 
@@ -143,9 +160,10 @@ mod tests {
         }
     }
 
+    const BACKUP: Option<&str> = Some("000000010000000000000003");
     const DONE: [&str; 7] = [
         "000000010000000000000004",
-        "000000010000000000000005",
+        "000000020000000000000005",
         "000000020000000000000006",
         "000000020000000000000007",
         "000000020000000000000006.00000028.backup",
@@ -154,52 +172,61 @@ mod tests {
     ];
 
     #[test]
-    fn what_former_leaders_did_not_archive_is_archived_whatever_its_timeline() {
+    fn what_a_recovery_needs_is_archived_whatever_its_timeline() {
         let wal = Folder::new("all", &DONE);
-        std::fs::write(wal.0.join("00000003.history"), "2\t0/80000A0\tx\n").expect("a file");
-        let folders = Wal::read(&wal.0, "00000003").expect("names").folders();
-        assert_eq!(folders.into_iter().collect::<Vec<_>>(), ["0000000100000000", "0000000200000000"]);
-        assert_eq!(wal.mark(&[]), Found { marked: 1, gap: None }, "the archive begins here");
+        assert_eq!(wal.mark(None, &[]), Found { marked: 1, missing: 0 }, "there is no backup yet");
         assert_eq!(wal.ready(), ["00000003.history"]);
-        // Although this leader has archived 8 already.
-        assert_eq!(wal.mark(&["000000010000000000000004-c0ffee.zst"]), Found { marked: 3, gap: None });
+        let folders: Vec<_> = wal.wal().folders(BACKUP).into_iter().collect();
+        assert_eq!(folders, ["0000000100000000", "0000000200000000", "0000000300000000"]);
+        // The fifth is the second timeline's, which began in it.
+        let archived = ["000000010000000000000003", "000000010000000000000004", "000000030000000000000008"];
+        assert_eq!(wal.mark(BACKUP, &archived), Found { marked: 3, missing: 0 });
         let segments =
-            ["000000010000000000000005", "000000020000000000000006", "000000020000000000000007", "00000003.history"];
+            ["000000020000000000000005", "000000020000000000000006", "000000020000000000000007", "00000003.history"];
         assert_eq!(wal.ready(), segments);
-        assert_eq!(wal.mark(&["000000010000000000000004-c0ffee.zst"]).marked, 0);
-    }
-
-    #[test]
-    fn a_part_of_the_last_segment_in_the_archive_hides_none_before_it() {
-        // A promoted server archives the part at once.
-        let wal = Folder::new("part", &DONE);
-        let archived = [
-            "000000010000000000000004-c0ffee.zst",
-            "000000020000000000000008.partial-c0ffee.zst",
-            "000000020000000000000007.00000028.backup",
-        ];
-        assert_eq!(wal.mark(&archived).marked, 4);
-        assert_eq!(wal.ready().len(), 4);
+        assert_eq!(wal.mark(BACKUP, &archived), Found::default(), "they wait");
     }
 
     #[test]
     fn a_segment_before_the_newest_in_the_archive_may_be_missing() {
         let wal = Folder::new("hole", &DONE);
         let archived = [
-            "000000010000000000000004-c0ffee.zst",
-            "000000010000000000000005-c0ffee.zst",
-            "000000020000000000000007-c0ffee.zst",
+            "000000010000000000000003",
+            "000000010000000000000004",
+            "000000020000000000000005",
+            "000000020000000000000007",
+            "000000030000000000000008",
         ];
-        assert_eq!(wal.mark(&archived), Found { marked: 2, gap: None });
+        assert_eq!(wal.mark(BACKUP, &archived), Found { marked: 2, missing: 0 });
         assert_eq!(wal.ready(), ["000000020000000000000006", "00000003.history"]);
     }
 
     #[test]
+    fn segments_of_this_lead_count_as_archived_while_nothing_is() {
+        let wal = Folder::new("off", &DONE);
+        let archived = DONE.map(|name| name).into_iter().filter(|name| !name.starts_with("00000003"));
+        let archived: Vec<_> = archived.chain(BACKUP).collect();
+        assert_eq!(wal.mark(BACKUP, &archived), Found { marked: 2, missing: 0 });
+        assert_eq!(wal.ready(), ["00000003.history", "000000030000000000000008"]);
+    }
+
+    #[test]
     fn what_no_volume_has_any_more_is_a_gap() {
-        let wal = Folder::new("gap", &DONE[3..4]);
-        assert!(wal.mark(&["000000010000000000000005-c0ffee.zst"]).gap.is_some(), "6 is nowhere");
-        assert_eq!(wal.mark(&["000000020000000000000006-c0ffee.zst"]).gap, None);
-        assert_eq!(wal.mark(&["000000020000000000000009-c0ffee.zst"]).gap, None, "of a history that was left");
-        assert_eq!(wal.mark(&[]).gap, None, "the archive begins here");
+        let wal = Folder::new("gap", &DONE[3..6]);
+        let archived = ["000000010000000000000003", "000000010000000000000004", "000000020000000000000005"];
+        assert_eq!(wal.mark(BACKUP, &archived), Found { marked: 2, missing: 1 }, "6 is nowhere");
+        let since = Some("000000020000000000000007");
+        assert_eq!(wal.mark(since, &[]), Found::default(), "a later backup needs nothing of it");
+        let left = Some("000000020000000000000008");
+        assert_eq!(wal.mark(left, &[]), Found::default(), "a backup of a history that was left");
+    }
+
+    #[test]
+    fn names_in_the_archive_are_those_of_whole_segments() {
+        use crate::pgbackrest::info::segment_of;
+        assert_eq!(segment_of("000000020000000000000007-c0ffee.zst"), Some("000000020000000000000007"));
+        // A promoted server archives the part at once: it says nothing of the segments before it.
+        assert_eq!(segment_of("000000020000000000000008.partial-c0ffee.zst"), None);
+        assert_eq!(segment_of("000000020000000000000007.00000028.backup"), None);
     }
 }

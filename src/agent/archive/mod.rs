@@ -22,10 +22,12 @@ use super::desired::{self, DesiredState};
 use super::ensure;
 use super::records::{RecordsError, Source};
 use super::report::Reporter;
+use crate::api::BackupType;
 use crate::backoff::{Backoff, jittered};
 use crate::contract::backup::Place;
 use crate::contract::pod::{ARCHIVE_DIR, PGDATA};
 use crate::contract::report::Catalogue;
+use crate::pgbackrest::info::Info;
 use crate::pgbackrest::secrets::{Secrets, SecretsError};
 use crate::pgbackrest::{command, config};
 use crate::restore::control;
@@ -109,6 +111,10 @@ enum ConfigureError {
 pub fn follow(desired: DesiredState, records: Source) -> Archive {
     let (configured, access) = watch::channel(Access::Unknown);
     let fails = watch::Sender::new(false);
+    // Of a lead that ended with its container: as a replica, this instance gives nothing up.
+    if progress::Marker::take().is_some() {
+        tracing::info!("WAL was given up before the container ended");
+    }
     tokio::spawn(keep_configured(desired.clone(), records, configured, fails.subscribe()));
     tokio::spawn(server::follow(desired.clone()));
     Archive { desired, access, fails }
@@ -223,10 +229,12 @@ impl Archive {
             };
             let created = async {
                 self.compare_stanza().await?;
-                let timeline = timeline().await?;
-                let newest = command::info(&config::path()).await?.newest_segment;
-                let gap = catch_up(&timeline).await?;
-                Ok::<_, String>(Stanza::Ready { empty_at: newest.is_none().then(Timestamp::now), gap })
+                let info = command::info(&config::path()).await?;
+                let has_gap = catch_up(&info).await?;
+                Ok::<_, String>(Stanza::Ready {
+                    empty_at: info.newest_segment.is_none().then(Timestamp::now),
+                    gap: has_gap.then(Timestamp::now),
+                })
             };
             match created.await {
                 Ok(ready) => {
@@ -295,12 +303,11 @@ impl Archive {
                 tracing::debug!(error, "the statistics of the archiver cannot be read");
             }
             let policy = desired::first(&mut self.desired.clone()).await.when_volume_fills;
+            let mut frees = false;
             match progress.look(refused.is_some() || opened.is_none(), policy) {
                 Ok(look) => {
+                    frees = look.gives_up;
                     writes.follow(look.stops_writes.then_some(place.name.as_str())).await;
-                    if look.gives_up {
-                        free_wal().await;
-                    }
                 }
                 Err(error) => tracing::warn!(%error, "the WAL that waits for the archive cannot be counted"),
             }
@@ -312,32 +319,41 @@ impl Archive {
             let now = report.failure.is_some();
             self.fails.send_if_modified(|before| std::mem::replace(before, now) != now);
             reporter.update(|before| before.archive = Some(report));
+            // After the report: this lead may end before the checkpoint does.
+            if frees {
+                free_wal().await;
+            }
             tokio::time::sleep(INTERVAL).await;
         }
     }
 }
 
-/// Lets PostgreSQL archive what a former leader did not; returns when a gap began, if it left one. `own` is the timeline
-/// of this leader.
-async fn catch_up(own: &str) -> Result<Option<Timestamp>, String> {
-    let unread = |error: std::io::Error| format!("the state of WAL segments cannot be read: {error}");
-    let folder = Path::new(PGDATA).join("pg_wal");
-    let wal = Wal::read(&folder, own).map_err(unread)?;
-    let archived = command::archived(&config::path(), own, &wal.folders()).await?;
-    let found = wal.mark(&archived).map_err(unread)?;
+/// Lets PostgreSQL archive what the archive lacks since the newest full backup; returns whether it has a gap that is on the
+/// volume no more.
+async fn catch_up(info: &Info) -> Result<bool, String> {
+    let (folder, current) = (Path::new(PGDATA).join("pg_wal"), current_segment().await?);
+    let wal = Wal::read(&folder, &current).map_err(unread)?;
+    let full = info.backups.iter().rfind(|backup| backup.kind == BackupType::Full);
+    let first = full.map(|full| full.first_segment.as_str());
+    let archived = command::archived(&config::path(), &wal.folders(first)).await?;
+    let found = wal.mark(first, &archived).map_err(unread)?;
     if found.marked > 0 {
-        tracing::info!(count = found.marked, "archiving what a former leader may not have archived");
+        tracing::info!(count = found.marked, "archiving what the archive lacks");
     }
-    if found.gap.is_some() {
-        tracing::warn!("the archive lacks WAL of a former leader that this volume does not have any more");
+    if found.missing > 0 {
+        tracing::warn!(segments = found.missing, "the archive lacks WAL that this volume does not have any more");
     }
-    Ok(found.gap)
+    Ok(found.missing > 0)
 }
 
-/// The timeline of this leader, as the names of its segments begin.
-async fn timeline() -> Result<String, String> {
+fn unread(error: std::io::Error) -> String {
+    format!("the state of WAL segments cannot be read: {error}")
+}
+
+/// The segment that is being written.
+async fn current_segment() -> Result<String, String> {
     let connection = ensure::connect("postgres").await.map_err(|error| error.to_string())?;
-    let query = "SELECT pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)";
+    let query = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())";
     let row = connection.client.query_one(query, &[]).await.map_err(|error| crate::postgres::describe(&error))?;
     Ok(row.get(0))
 }

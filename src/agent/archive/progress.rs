@@ -83,6 +83,8 @@ pub struct Progress {
     reported_at: Option<Timestamp>,
     waiting: u32,
     failures: u32,
+    /// So many looks in a row nothing could be archived at all.
+    refusals: u32,
     failure: Option<String>,
     given_up_at: Option<Timestamp>,
     stops_writes: bool,
@@ -107,6 +109,7 @@ impl Progress {
             reported_at: None,
             waiting: 0,
             failures: 0,
+            refusals: 0,
             failure: None,
             given_up_at,
             stops_writes: false,
@@ -118,7 +121,7 @@ impl Progress {
         self.since = since;
     }
 
-    /// The archive lacks WAL of a former leader.
+    /// The archive lacks WAL from before.
     pub fn has_gap(&mut self, at: Option<Timestamp>) {
         self.given_up_at = self.given_up_at.max(at);
     }
@@ -153,8 +156,10 @@ impl Progress {
     /// If the volume cannot be read or the marker not be written.
     pub fn look(&mut self, refused: bool, policy: WhenVolumeFills) -> std::io::Result<Look> {
         self.waiting = waiting(&Path::new(PGDATA).join("pg_wal/archive_status"))?;
+        // Once alone, it is the start of the agent, or a store that does not answer for a moment.
+        self.refusals = if refused { self.refusals.saturating_add(1) } else { 0 };
         let (free, size) = (volume::free()?, volume::size()?);
-        self.decide(refused, policy, (free, size))
+        self.decide(self.refusals >= SIGHTINGS, policy, (free, size))
     }
 
     fn decide(&mut self, refused: bool, policy: WhenVolumeFills, (free, size): (u64, u64)) -> std::io::Result<Look> {

@@ -13,7 +13,7 @@ pub enum Stanza {
     Ready {
         /// Where the archive was empty, since when.
         empty_at: Option<Timestamp>,
-        /// Where the archive lacks WAL of a former leader, when this one was promoted.
+        /// Where the archive lacks WAL since its newest full backup, when that was found.
         gap: Option<Timestamp>,
     },
 }

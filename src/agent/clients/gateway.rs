@@ -85,6 +85,34 @@ pub async fn keep(
     keep_requests(socket, names).await
 }
 
+/// Takes a client's role from the gateway, whoever granted it, and ends the sessions that have become it: such a session
+/// stays it. [`keep`] grants the role again where it is to be.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn leave(client: &Client, role: &str) -> Result<(), EnsureError> {
+    let query = "SELECT b.rolname::text
+                 FROM pg_catalog.pg_auth_members m
+                 JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+                 JOIN pg_catalog.pg_roles r ON r.oid = m.member
+                 JOIN pg_catalog.pg_roles b ON b.oid = m.grantor
+                 WHERE g.rolname = $1 AND r.rolname = $2";
+    let rows = client.query(query, &[&role, &ROLE]).await.map_err(failed)?;
+    let mut statements = String::new();
+    for row in &rows {
+        let grantor: String = row.try_get(0).map_err(failed)?;
+        statements += &format!("REVOKE {} FROM {ROLE} GRANTED BY {} CASCADE;", ident(role), ident(&grantor));
+    }
+    if statements.is_empty() {
+        return Ok(());
+    }
+    execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await?;
+    // Each of the gateway's sessions has the name of the role that it acts as.
+    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+                 WHERE usename = $1 AND application_name = $2";
+    client.query(query, &[&ROLE, &role]).await.map(drop).map_err(failed)
+}
+
 /// A membership of the login in another role, or of another role in the login.
 struct Membership {
     role: String,

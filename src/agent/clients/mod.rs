@@ -108,8 +108,10 @@ impl Clients {
         }
         let removal = roles::remove(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await?;
         let again_in = removal.again_in;
-        roles::admit(client, &names, &desired.clients).await?;
-        let gateway = gateway::keep(client, SOCKET_DIR, &names, (desired.gateway, &desired.clients)).await;
+        let admission = roles::admit(client, &names, &desired.clients).await?;
+        let is_admitted = |client: &&clients::Client| !admission.kept_out.contains_key(&client.name);
+        let admitted: Vec<clients::Client> = desired.clients.iter().filter(is_admitted).cloned().collect();
+        let gateway = gateway::keep(client, SOCKET_DIR, &names, (desired.gateway, &admitted)).await;
         if let Err(error) = &gateway {
             tracing::warn!(%error, "the gateway's login cannot be kept as declared; retrying");
         }
@@ -119,16 +121,20 @@ impl Clients {
         let (rights, mut complete) = if *is_tidy {
             (BTreeMap::new(), true)
         } else {
-            let kept = rights::keep(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules, refused).await;
+            let kept = rights::keep(client, SOCKET_DIR, &names, &admitted, desired.client_rules, refused).await;
             kept.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the clients' rights cannot be kept as declared; retrying");
                 (BTreeMap::new(), false)
             })
         };
-        complete &= removal.is_complete && gateway.is_ok();
+        complete &= removal.is_complete && admission.is_complete && gateway.is_ok();
         *is_tidy = complete && is_last_gone;
         let mut troubles = BTreeMap::new();
-        for wanted in &desired.clients {
+        for (name, error) in admission.kept_out {
+            verified.remove(&name);
+            troubles.insert(name, self.trouble(&CredentialsError::from(error)));
+        }
+        for wanted in &admitted {
             if let Some(known) = verified.get(&wanted.name)
                 && self.is_satisfied(client, desired, wanted, known).await?
             {

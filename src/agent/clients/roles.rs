@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use super::gateway;
 use crate::agent::ensure::{self, has_role, limits};
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
@@ -31,66 +32,134 @@ struct Row {
     removed_for: Option<f64>,
 }
 
+/// The result of an admission.
+#[derive(Debug)]
+pub struct Admission {
+    /// The clients that are not admitted, and why: roles of their names may be another one's, or have its sessions. So they
+    /// get no rights, no login and no place at the gateway.
+    pub kept_out: BTreeMap<String, EnsureError>,
+    /// Whether nothing is left to do.
+    pub is_complete: bool,
+}
+
 /// Ensures the role of each declared client. A client of another ServiceAccount, or one that was removed and is declared
-/// again, has new logins: the former ones are refused, and their sessions end.
+/// again, has new logins: the former ones are refused, and their sessions end. One that cannot be admitted now keeps back
+/// no other.
 ///
 /// # Errors
-/// If the server refuses.
-pub async fn admit(client: &Client, names: &PostgresNames, declared: &[clients::Client]) -> Result<(), EnsureError> {
+/// If the server does not tell which clients it has.
+pub async fn admit(
+    client: &Client,
+    names: &PostgresNames,
+    declared: &[clients::Client],
+) -> Result<Admission, EnsureError> {
+    let mut admission = Admission { kept_out: BTreeMap::new(), is_complete: true };
     if declared.is_empty() {
-        return Ok(());
+        return Ok(admission);
     }
     let known = rows(client).await?;
-    let in_the_way = |wanted: &clients::Client| {
-        let roles = roles_of(names, &wanted.name);
-        let is =
-            |row: &&Row| row.client != wanted.name && roles_of(names, &row.client).iter().any(|r| roles.contains(r));
-        known.iter().find(is)
-    };
-    if let Some((wanted, row)) = declared.iter().find_map(|wanted| Some((wanted, in_the_way(wanted)?))) {
-        let what = format!("the client {}, whose roles have names of the removed client {}", wanted.name, row.client);
-        return Err(EnsureError::TooLong { what });
-    }
     let roles = states(client, names, declared).await?;
     let all = names.clients();
     if !roles.contains_key(&all) {
         execute(client, &all, &format!("CREATE ROLE {} NOLOGIN", ident(&all))).await?;
     }
+    // The refusals first: the end of sessions may take long.
     for wanted in declared {
-        let (name, role) = (&wanted.name, names.client(&wanted.name));
-        let what = format!("the client {name}");
-        let row = known.iter().find(|row| row.client == *name);
-        let is_known = row.is_some_and(|row| row.account == wanted.service_account && row.removed_for.is_none());
-        if row.is_some() && !is_known {
-            refuse(client, names, name).await?;
+        let cleared = match (in_the_way(names, &known, wanted), row_of(&known, wanted)) {
+            (Some(other), _) => {
+                let (name, other) = (&wanted.name, &other.client);
+                let what = format!("the client {name}, whose roles have names of the removed client {other}");
+                Err(EnsureError::TooLong { what })
+            }
+            (None, Some(row)) if !row.is_of(wanted) => refuse(client, names, &wanted.name).await,
+            (None, _) => Ok(()),
+        };
+        if let Err(error) = cleared {
+            admission.keep_out(wanted, error);
+        }
+    }
+    for wanted in declared {
+        if admission.kept_out.contains_key(&wanted.name) {
+            continue;
+        }
+        let row = row_of(&known, wanted);
+        let Err(error) = ensure_roles(client, names, wanted, row, &roles).await else { continue };
+        // One that was admitted before has its role still.
+        if row.is_some_and(|row| row.is_of(wanted)) && roles.contains_key(&names.client(&wanted.name)) {
+            tracing::warn!(%error, client = wanted.name, "the roles of a client are not as declared; retrying");
+            admission.is_complete = false;
+        } else {
+            admission.keep_out(wanted, error);
+        }
+    }
+    Ok(admission)
+}
+
+impl Admission {
+    fn keep_out(&mut self, client: &clients::Client, error: EnsureError) {
+        tracing::warn!(%error, client = client.name, "a client cannot be admitted, and has no access; retrying");
+        self.kept_out.insert(client.name.clone(), error);
+        self.is_complete = false;
+    }
+}
+
+impl Row {
+    /// Whether it is the row of this client, and not of one before it that had the same name.
+    fn is_of(&self, client: &clients::Client) -> bool {
+        self.client == client.name && self.account == client.service_account && self.removed_for.is_none()
+    }
+}
+
+/// The row with a client's name.
+fn row_of<'a>(known: &'a [Row], client: &clients::Client) -> Option<&'a Row> {
+    known.iter().find(|row| row.client == client.name)
+}
+
+/// The client, which is still there, that has a role of a name of this one's roles.
+fn in_the_way<'a>(names: &PostgresNames, known: &'a [Row], client: &clients::Client) -> Option<&'a Row> {
+    let roles = roles_of(names, &client.name);
+    let has_one = |row: &&Row| roles_of(names, &row.client).iter().any(|role| roles.contains(role));
+    known.iter().filter(|row| row.client != client.name).find(has_one)
+}
+
+/// Ensures the row and the roles of one client. Sessions of the one before it, whose logins are refused, end first.
+async fn ensure_roles(
+    client: &Client,
+    names: &PostgresNames,
+    wanted: &clients::Client,
+    row: Option<&Row>,
+    roles: &BTreeMap<String, State>,
+) -> Result<(), EnsureError> {
+    let (name, role) = (&wanted.name, names.client(&wanted.name));
+    let what = format!("the client {name}");
+    if !row.is_some_and(|row| row.is_of(wanted)) {
+        if row.is_some() {
             end_sessions(client, names, name).await?;
         }
-        if !is_known {
-            let (key, account) = (literal(name), literal(&wanted.service_account));
-            let statement = format!(
-                "INSERT INTO servicedb.clients (client, account, admitted_at)
-                 VALUES ({key}, {account}, pg_catalog.clock_timestamp())
-                 ON CONFLICT (client) DO UPDATE SET account = excluded.account, admitted_at = excluded.admitted_at,
-                                                    removed_at = NULL, generation = 0, rotated_at = NULL, logins = NULL"
-            );
+        let (key, account) = (literal(name), literal(&wanted.service_account));
+        let statement = format!(
+            "INSERT INTO servicedb.clients (client, account, admitted_at)
+             VALUES ({key}, {account}, pg_catalog.clock_timestamp())
+             ON CONFLICT (client) DO UPDATE SET account = excluded.account, admitted_at = excluded.admitted_at,
+                                                removed_at = NULL, generation = 0, rotated_at = NULL, logins = NULL"
+        );
+        execute(client, &what, &statement).await?;
+    }
+    // Nothing is written that is so already: a catalog's row would have a new version each time.
+    let state = roles.get(&role);
+    if state.is_none_or(|state| !state.is_group) {
+        let create = if state.is_none() { format!("CREATE ROLE {};", ident(&role)) } else { String::new() };
+        let statements =
+            format!("BEGIN; {create} ALTER ROLE {} NOLOGIN {NO_ATTRIBUTES} PASSWORD NULL; COMMIT;", ident(&role));
+        execute(client, &what, &statements).await?;
+    }
+    for login in logins(names, name) {
+        if roles.get(&login).is_some_and(|state| state.has_attributes) {
+            let statement = format!("ALTER ROLE {} {NO_ATTRIBUTES}", ident(&login));
             execute(client, &what, &statement).await?;
         }
-        // Nothing is written that is so already: a catalog's row would have a new version each time.
-        let state = roles.get(&role);
-        if state.is_none_or(|state| !state.is_group) {
-            let create = if state.is_none() { format!("CREATE ROLE {};", ident(&role)) } else { String::new() };
-            let statements =
-                format!("BEGIN; {create} ALTER ROLE {} NOLOGIN {NO_ATTRIBUTES} PASSWORD NULL; COMMIT;", ident(&role));
-            execute(client, &what, &statements).await?;
-        }
-        for login in logins(names, name) {
-            if roles.get(&login).is_some_and(|state| state.has_attributes) {
-                let statement = format!("ALTER ROLE {} {NO_ATTRIBUTES}", ident(&login));
-                execute(client, &what, &statement).await?;
-            }
-            if roles.get(&login).is_some_and(|state| !state.has_limits_of(wanted)) {
-                execute(client, &what, &limits(&ident(&login), &ident(&names.database), wanted)).await?;
-            }
+        if roles.get(&login).is_some_and(|state| !state.has_limits_of(wanted)) {
+            execute(client, &what, &limits(&ident(&login), &ident(&names.database), wanted)).await?;
         }
     }
     Ok(())
@@ -187,6 +256,8 @@ pub async fn remove(
             continue;
         }
         let ended = async {
+            // An agent of an earlier version may have refused the logins alone.
+            gateway::leave(client, &names.client(&row.client)).await?;
             end_sessions(client, names, &row.client).await?;
             drop_roles(client, socket, names, &row.client).await
         };
@@ -223,7 +294,9 @@ async fn rows(client: &Client) -> Result<Vec<Row>, EnsureError> {
     rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
 }
 
+/// From now on nobody logs in as the client, or becomes its role as the gateway: sessions that end stay ended.
 async fn refuse(client: &Client, names: &PostgresNames, name: &str) -> Result<(), EnsureError> {
+    gateway::leave(client, &names.client(name)).await?;
     let what = format!("the logins of the client {name}");
     let mut statements = String::from("BEGIN;");
     for login in logins(names, name) {
@@ -284,5 +357,8 @@ async fn drop_roles(client: &Client, socket: &str, names: &PostgresNames, name: 
         execute(&tenant.client, &what, &leave).await?;
         execute(client, &what, &format!("BEGIN; DROP OWNED BY {roles}; DROP ROLE {roles}; COMMIT;")).await?;
     }
+    // A session outlives its role: one of the gateway that was about to begin when the role was taken from it would serve
+    // the next client of this name, as a role that is gone. Before the row goes, so that a failure is tried again.
+    end_sessions(client, names, name).await?;
     execute(client, &what, &format!("DELETE FROM servicedb.clients WHERE client = {}", literal(name))).await
 }

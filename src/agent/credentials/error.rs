@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use crate::agent::ensure::LoginKind;
 use crate::agent::patroni::rest::RestError;
 use crate::agent::records::RecordsError;
 use crate::agent::statement::EnsureError;
@@ -9,6 +10,10 @@ use crate::contract::pod::TLS_DIR;
 use crate::contract::records::RecordError;
 use crate::postgres::{ConnectError, describe};
 use crate::vault::VaultError;
+
+/// The function of PostgreSQL that counts the sessions of a login, after its password was accepted. The message that
+/// names the login is translated, the name of the function is not.
+const COUNTS_SESSIONS_OF_LOGIN: &str = "InitializeSessionUserId";
 
 /// The reason for which the credentials are not verified.
 #[derive(Debug, thiserror::Error)]
@@ -95,11 +100,30 @@ pub enum CredentialsError {
 }
 
 impl CredentialsError {
-    /// Whether PostgreSQL accepted the password, and refused the session because the login has as many as it may.
+    /// Whether PostgreSQL accepted the password, and refused the session because the login has as many as it may. A server
+    /// that is full has the same code, and refuses before it has seen a password.
     pub fn is_at_limit(&self) -> bool {
-        matches!(self, Self::Proof(ConnectError::Postgres { source, .. })
-            if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
+        let Self::Proof(ConnectError::Postgres { source, .. }) = self else { return false };
+        source.as_db_error().is_some_and(|refusal| {
+            *refusal.code() == SqlState::TOO_MANY_CONNECTIONS && refusal.routine() == Some(COUNTS_SESSIONS_OF_LOGIN)
+        })
     }
+}
+
+/// The result of a proof; a login that has as many sessions as it may is proved by that refusal.
+///
+/// # Errors
+/// Any other failure of the proof.
+pub fn or_at_limit(proof: Result<(), CredentialsError>, kind: LoginKind<'_>) -> Result<(), CredentialsError> {
+    match proof {
+        Err(refused) if is_limited(kind) && refused.is_at_limit() => Ok(()),
+        proof => proof,
+    }
+}
+
+/// Whether the login has a limit of sessions. Those of the application and the migrator have none.
+pub fn is_limited(kind: LoginKind<'_>) -> bool {
+    matches!(kind, LoginKind::Client(client) if client.connection_limit.is_some())
 }
 
 impl From<VaultError> for CredentialsError {
@@ -148,7 +172,49 @@ impl ProofFailure {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+    use crate::contract::clients::Client;
+
+    /// The proof that a server ends with this error.
+    async fn refusal(code: &str, routine: &str) -> CredentialsError {
+        let (ours, mut servers) = tokio::io::duplex(4096);
+        let fields = format!("SFATAL\0VFATAL\0C{code}\0Mrefused\0R{routine}\0\0");
+        let length = u32::try_from(fields.len() + 4).expect("a length");
+        let message = [&b"E"[..], &length.to_be_bytes()[..], fields.as_bytes()].concat();
+        servers.write_all(&message).await.expect("an answer");
+        let user = "chat_c_bot_a".to_owned();
+        let result = tokio_postgres::Config::new().user(&user).connect_raw(ours, tokio_postgres::NoTls).await;
+        let source = result.err().expect("a refusal");
+        assert_eq!(source.code().map(SqlState::code), Some(code), "{source:?}");
+        CredentialsError::Proof(ConnectError::Postgres { target: "the server".to_owned(), user, source })
+    }
+
+    /// Two logins alternate: the sessions that the next one had before the last rotation may take all its places.
+    #[tokio::test]
+    async fn a_login_that_has_all_its_sessions_is_proved_and_a_full_server_proves_nothing() {
+        let client = |limit: Option<i32>| -> Client {
+            let access = serde_json::json!({"mode": "ReadOnly"});
+            let json = serde_json::json!({"name": "bot", "generation": 3, "access": access, "connectionLimit": limit});
+            serde_json::from_value(json).expect("a client")
+        };
+        let (limited, unlimited) = (client(Some(2)), client(None));
+        for (code, routine, is_proof) in [
+            ("53300", "InitializeSessionUserId", true),
+            ("53300", "ProcessStartupPacket", false),
+            ("53300", "InitProcess", false),
+            ("53300", "CheckMyDatabase", false),
+            ("28000", "InitializeSessionUserId", false),
+            ("28P01", "auth_failed", false),
+        ] {
+            let proof = or_at_limit(Err(refusal(code, routine).await), LoginKind::Client(&limited));
+            assert_eq!(proof.is_ok(), is_proof, "{code} of {routine}: {proof:?}");
+            for kind in [LoginKind::Client(&unlimited), LoginKind::Application, LoginKind::Migrator] {
+                assert!(or_at_limit(Err(refusal(code, routine).await), kind).is_err(), "{code} of {routine}: {kind:?}");
+            }
+        }
+    }
 
     #[test]
     fn each_failed_proof_has_one_cause() {

@@ -26,7 +26,7 @@ use crate::contract::records::{Data, Login, MigratorRecord, Pending, RecordError
 use crate::contract::report::CredentialsReport;
 use crate::postgres::{TlsLogin, ident, immune, over_tls, scram_verifier};
 use crate::vault::{KvRecord, version_to_replace};
-use error::ProofFailure;
+use error::{ProofFailure, is_limited, or_at_limit};
 use remembered::{are_as_proved, is_as_proved, remember};
 
 /// A key of the record `runtime`, beside those that applications read: when it was promoted.
@@ -212,8 +212,7 @@ impl Run<'_> {
                 LoginKind::Client(client) => is_as_proved(self.client, &names, &client.name, own).await?,
                 _ => are_as_proved(self.client, &names, own).await?,
             };
-            let is_limited = matches!(kind, LoginKind::Client(client) if client.connection_limit.is_some());
-            if as_proved && is_limited && refused.is_at_limit() {
+            if as_proved && is_limited(kind) && refused.is_at_limit() {
                 return Ok(asserted(login));
             }
             if as_proved && failure == ProofFailure::Unrelated {
@@ -223,7 +222,7 @@ impl Run<'_> {
                 tracing::warn!(user = login.user, %refused, "the login in Vault does not work; setting it again");
                 ensure::login(self.client, &names, kind, &login.user, expose(&login.verifier)).await?;
                 self.wait_for_replay().await?;
-                self.prove(kind, &login, ca).await?;
+                or_at_limit(self.prove(kind, &login, ca).await, kind)?;
                 return Ok(asserted(login));
             }
         }
@@ -231,7 +230,10 @@ impl Run<'_> {
         for earlier in (record.version.saturating_sub(EARLIER_VERSIONS).max(1)..record.version).rev() {
             let Some(found) = vault.read_kv_version(path, earlier).await? else { continue };
             let Ok((known, login)) = read(&found.data) else { continue };
-            if is_foreign(&found.data) || !is_ours(known, &login.user) || self.prove(kind, &login, ca).await.is_err() {
+            if is_foreign(&found.data)
+                || !is_ours(known, &login.user)
+                || or_at_limit(self.prove(kind, &login, ca).await, kind).is_err()
+            {
                 continue;
             }
             let version = vault.write_kv(path, &found.data, record.version).await?;

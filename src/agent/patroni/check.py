@@ -1,5 +1,5 @@
 """Runs when the image is built. An image fails to build if the launcher's hooks in Patroni
-(launcher.py, lease.py, election.py, failsafe.py, aside.py, quiet.py) were not made for its Patroni, or if it lacks a library,
+(launcher.py, lease.py, election.py, failsafe.py, aside.py, received.py, quiet.py) were not made for its Patroni, or if it lacks a library,
 a time zone or a collation that is documented. Written for Patroni 4.1; 4.0 passes, too."""
 
 import ast
@@ -31,6 +31,7 @@ from patroni.postgresql.mpp import Null
 
 sys.path.insert(0, str(Path(__file__).parent))
 import aside  # noqa: E402
+import received  # noqa: E402
 import election  # noqa: E402
 import failsafe  # noqa: E402
 import lease  # noqa: E402
@@ -115,6 +116,13 @@ class Shapes(unittest.TestCase):
         self.assertIn("elif not os.path.exists(self._data_dir)", inspect.getsource(postgresql.remove_data_directory))
         self.assertTrue(isinstance(patroni.postgresql.logger, logging.Logger))
 
+    def test_promotion(self):
+        postgresql = patroni.postgresql.Postgresql
+        self.assertEqual(parameters(postgresql._pre_promote), ["self"])
+        promote = inspect.getsource(postgresql.promote)
+        self.assertLess(promote.index("self._pre_promote()"), promote.index("pg_ctl('promote'"))
+        self.assertIn("'pg_' + self.wal_name", inspect.getsource(postgresql.wal_dir.fget))
+
     def test_the_log_of_a_loop(self):
         self.assertIn("logger.info(self.ha.run_cycle())", inspect.getsource(patroni.__main__.Patroni._run_cycle))
         self.assertEqual(patroni.__main__.logger.name, patroni.__main__.__name__)
@@ -156,7 +164,7 @@ class Launcher(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.launcher = Path(folder.name) / "patroni.py"
-        parts = ("lease.py", "election.py", "failsafe.py", "aside.py", "quiet.py", "launcher.py")
+        parts = ("lease.py", "election.py", "failsafe.py", "aside.py", "received.py", "quiet.py", "launcher.py")
         self.launcher.write_text("".join((here / part).read_text() for part in parts))
 
     def run_python(self, *arguments):
@@ -556,6 +564,38 @@ class Logs(unittest.TestCase):
                 logger.info(message)
         found = [record.getMessage() for record in logs.records]
         self.assertEqual(found, ["promoted self", leads, "demoted self", "demoted self", follows, leads])
+
+
+class Received(unittest.TestCase):
+    """What a standby has received, as it is promoted."""
+
+    def test_whole_segments_and_histories_are_archived(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        wal = Path(folder.name)
+        status = wal / "archive_status"
+        status.mkdir()
+        names = ["000000010000000000000003", "000000020000000000000004", "00000002.history"]
+        for name in [*names, "000000020000000000000004.00000028.backup"]:
+            (wal / name).touch()
+            (status / (name + ".done")).touch()
+        (status / "000000010000000000000002.done").touch()
+        promoted = []
+
+        class Postgresql:
+            wal_dir = str(wal)
+
+            def _pre_promote(self):
+                promoted.append(sorted(path.stem for path in status.glob("*.ready")))
+                return True
+
+        received.keep_received(Postgresql, logging.getLogger("check"))
+        with self.assertLogs("check"):
+            self.assertTrue(Postgresql()._pre_promote())
+        self.assertEqual(promoted, [sorted(names)])
+        Postgresql.wal_dir = str(wal / "none")
+        with self.assertLogs("check", "WARNING"):
+            self.assertTrue(Postgresql()._pre_promote(), "it is promoted nevertheless")
 
 
 if __name__ == "__main__":

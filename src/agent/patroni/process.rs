@@ -25,6 +25,7 @@ const LAUNCHER: &str = concat!(
     include_str!("election.py"),
     include_str!("failsafe.py"),
     include_str!("aside.py"),
+    include_str!("received.py"),
     include_str!("quiet.py"),
     include_str!("launcher.py")
 );

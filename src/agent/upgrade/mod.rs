@@ -10,6 +10,7 @@ mod private;
 mod room;
 pub mod statistics;
 mod switch;
+mod tries;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,9 +22,10 @@ use super::report::Reporter;
 use super::restore::in_place::Start;
 use crate::api::names::PostgresNames;
 use crate::contract::desired::Desired;
-use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_KEPT, PGDATA_REMOVING, SOCKET_DIR};
+use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_KEPT, PGDATA_REMOVING, SOCKET_DIR, UPGRADE_TRIED};
 use crate::contract::upgrade::{Rehearsed, Stage, Upgrade, UpgradeReport, UpgradeState};
 use crate::files;
+use crate::postgres::servers;
 use crate::restore::control;
 use room::{has_room, size_of};
 
@@ -77,7 +79,7 @@ pub async fn settle(
                 report(reporter, &upgrade.id, UpgradeState::Held);
             }
             Part::Switch(upgrade) => {
-                return Ok(match switch::switch(environment, &current, upgrade).await {
+                return Ok(match switch::switch(environment, client, &current, upgrade).await {
                     Ok(lineage) => {
                         // Patroni refuses data of another identifier.
                         switch::record_identifier(environment, client, &lineage.current).await;
@@ -169,6 +171,7 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
                 let mut changes = state.clone();
                 let rehearsed = async {
                     reporter.leads().await;
+                    tries::begin(Path::new(UPGRADE_TRIED), &upgrade.id)?;
                     tokio::select! {
                         rehearsed = rehearse(&environment, &current, upgrade) => rehearsed,
                         full = until_full() => Err(full),
@@ -181,6 +184,7 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
                 if let Err(error) = build::clear() {
                     tracing::warn!(%error, "the copy of the rehearsal cannot be removed");
                 }
+                tries::end(Path::new(UPGRADE_TRIED));
                 match ended {
                     Some(Ok(rehearsed)) => report(&reporter, &upgrade.id, UpgradeState::Rehearsed(rehearsed)),
                     Some(Err(message)) => {
@@ -196,6 +200,8 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
+                let former = servers::major_of(Path::new(PGDATA_FORMER)).unwrap_or_default();
+                reporter.update(|report| report.former_major = Some(former));
             }
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -13,12 +13,13 @@ use serde_json::json;
 
 use super::build;
 use super::room::{has_room, size_of};
+use crate::agent::desired;
 use crate::agent::environment::Environment;
 use crate::agent::lineage::{self, MARK};
 use crate::backoff::Backoff;
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PGDATA, PGDATA_FORMER, PGDATA_UPGRADED, UPGRADE_FAILED};
-use crate::contract::upgrade::{Lineage, Upgrade};
+use crate::contract::upgrade::{Lineage, Stage, Upgrade};
 use crate::files;
 use crate::postgres::servers;
 use crate::restore::control;
@@ -31,12 +32,22 @@ const CONTROL_SIZE: u64 = 8192;
 const INITIALIZE: &str = "initialize";
 /// Timeout of a write to the API server.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long after an attempt's time, in seconds, this pod's clock included, the exchange is given up: a pod whose container
+/// is killed again and again must not keep the others stopped.
+const PATIENCE: i64 = 300;
+/// The pause between two looks at the desired state.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Makes the other data directory the present one, unless it is already.
 ///
 /// # Errors
 /// Why nothing was changed.
-pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgrade) -> Result<Lineage, String> {
+pub async fn switch(
+    environment: &Environment,
+    client: &kube::Client,
+    desired: &Desired,
+    upgrade: &Upgrade,
+) -> Result<Lineage, String> {
     let (current, former) = (Path::new(PGDATA), Path::new(PGDATA_FORMER));
     if let Some(lineage) = lineage::of(current).filter(|mark| mark.id == upgrade.id) {
         keep_former();
@@ -48,6 +59,12 @@ pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgr
     }
     let other = if upgrade.is_back() { former } else { Path::new(PGDATA_UPGRADED) };
     let made = async {
+        if Timestamp::now() > last_moment(upgrade) {
+            return Err(format!(
+                "it has not ended since {}: the pod was ended in each attempt, see its events",
+                upgrade.since
+            ));
+        }
         let left = control::read(current)?;
         if !left.is_shut_down {
             return Err(
@@ -81,21 +98,28 @@ pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgr
         written.map_err(|error| format!("{}: {error}", other.display()))?;
         Ok(lineage)
     };
-    let lineage = match made.await {
+    let exchanged = async {
+        let lineage = made.await?;
+        // Without the stage the others have started, and may lead.
+        still_desired(environment, client, upgrade).await?;
+        renameat2(AT_FDCWD, other, AT_FDCWD, current, RenameFlags::RENAME_EXCHANGE)
+            .map_err(|error| format!("the file system of the volume cannot exchange two folders: {error}"))?;
+        Ok(lineage)
+    };
+    let lineage = match exchanged.await {
         Ok(lineage) => lineage,
         Err(message) => {
+            // It makes room for the next file.
+            if let Err(error) = build::clear() {
+                tracing::warn!(%error, "the copies of the upgrade cannot be removed");
+            }
             // A later attempt must not succeed: the operator may have seen this one's failure.
             if let Err(error) = std::fs::write(failed, &upgrade.id) {
                 tracing::warn!(%error, "{UPGRADE_FAILED} cannot be written");
             }
-            if let Err(error) = build::clear() {
-                tracing::warn!(%error, "the copies of the upgrade cannot be removed");
-            }
             return Err(message);
         }
     };
-    renameat2(AT_FDCWD, other, AT_FDCWD, current, RenameFlags::RENAME_EXCHANGE)
-        .map_err(|error| format!("the file system of the volume cannot exchange two folders: {error}"))?;
     // From here on it is done, whatever fails.
     let parent = current.parent().unwrap_or(current);
     if let Err(error) = File::open(parent).and_then(|parent| parent.sync_all()) {
@@ -104,6 +128,26 @@ pub async fn switch(environment: &Environment, desired: &Desired, upgrade: &Upgr
     tracing::info!(from = upgrade.from, to = upgrade.to, "the data directory is exchanged");
     keep_former();
     Ok(lineage)
+}
+
+/// When the exchange is given up.
+fn last_moment(upgrade: &Upgrade) -> Timestamp {
+    let limit = i64::try_from(upgrade.limit_seconds).unwrap_or(i64::MAX / 4).saturating_add(PATIENCE);
+    upgrade.since.saturating_add(SignedDuration::from_secs(limit)).unwrap_or(Timestamp::MAX)
+}
+
+/// Asks the API server whether the exchange is still to be made; waits until it answers.
+async fn still_desired(environment: &Environment, client: &kube::Client, upgrade: &Upgrade) -> Result<(), String> {
+    loop {
+        if let Some(now) = desired::read(environment, client.clone()).await {
+            let is_wanted = now.upgrade.is_some_and(|now| now.id == upgrade.id && now.stage == Stage::Switch);
+            return is_wanted.then_some(()).ok_or_else(|| "it was withdrawn meanwhile".to_owned());
+        }
+        if Timestamp::now() > last_moment(upgrade) {
+            return Err("the API server did not answer whether it is still to be made".to_owned());
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 /// Upgrades a copy; returns the identifier of the new directory.

@@ -4,6 +4,7 @@
 pub mod binding;
 pub mod client_objects;
 pub mod clients;
+mod noted_clients;
 mod passphrase;
 mod pending;
 pub mod role_ids;

@@ -1,14 +1,16 @@
 //! The objects of one ServiceDatabase in Vault: policies, AppRoles, the clients' role. Each is read
 //! and written only if it differs, and observations are cached for some time: a database at rest
-//! sends almost no requests to Vault. The objects of clients with a login of their own are in `client_objects`.
+//! sends almost no requests to Vault. The objects of clients with a login of their own are in `client_objects`, the notes
+//! of which clients have them in `noted_clients`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use futures::try_join;
 
 use super::client_objects::{self, OwnClient};
+use super::noted_clients::{self, Metadata};
 use super::passphrase;
 use super::role_ids::RoleIds;
 use super::secret_id::SECRET_ID_LIFETIME;
@@ -27,12 +29,12 @@ const TOKEN_TTL: Duration = Duration::from_secs(600);
 const OWNER_UID: &str = "servicedb-uid";
 const OWNER_CLUSTER: &str = "servicedb-cluster-uid";
 const OWNER_DATABASE: &str = "servicedb-database";
-/// Before the name of a client with a login of its own: it has objects.
-const OWNER_CLIENT: &str = "servicedb-client-";
 
 /// The desired objects in Vault.
 struct Wanted {
     claim: BTreeMap<String, String>,
+    /// The names of the clients with a login of their own.
+    clients: BTreeSet<String>,
     policies: Vec<(String, String)>,
     instance: AppRole,
     migrator: AppRole,
@@ -54,7 +56,9 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
     let vault = context.vault.as_ref();
     // Before any other write: names in Vault contain the cluster's id, which may have been used
     // twice.
-    let claimed = ensure_claim(context, database, &wanted.claim).await?;
+    let claimed = ensure_claim(context, database, &wanted).await?;
+    // Before anything is made: Vault limits the notes, and those of removed clients leave room for new ones.
+    replace_undeclared(vault, &database.vault, &claimed, &wanted).await?;
     // Roles name policies, which need not exist yet: all can be written at once.
     let (_, (), instance, migrator, ()) = try_join!(
         try_join_all(wanted.policies.iter().map(|policy| ensure_policy(vault, policy))),
@@ -64,7 +68,6 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
         ensure_client_role(vault, database, wanted.client.as_ref()),
     )?;
     let role_ids = RoleIds { instance, migrator };
-    remove_undeclared(vault, &database.vault, claimed, &wanted.claim).await?;
     // Without it nothing is archived, which the agents report; the database does not depend on it.
     if let Some(place) = &database.archive
         && let Err(error) = passphrase::ensure(vault, &place.passphrase).await
@@ -114,46 +117,46 @@ pub async fn is_anothers(
 /// Any error of Vault.
 pub async fn known_clients(vault: &dyn Vault, names: &VaultNames) -> Result<Vec<String>, VaultError> {
     let known = vault.read_kv_metadata(&names.runtime()).await?.unwrap_or_default().custom;
-    Ok(known.keys().filter_map(|key| key.strip_prefix(OWNER_CLIENT)).map(str::to_owned).collect())
+    Ok(noted_clients::names(&known).into_iter().collect())
 }
 
-/// Removes the objects and the records of clients that are claimed and no longer declared, and then their claims.
-async fn remove_undeclared(
+/// Removes the objects and the records of clients that are noted and no longer declared. Then the declared ones are noted
+/// in place of them: a name is there before its objects are made, and stays until they are removed.
+async fn replace_undeclared(
     vault: &dyn Vault,
     names: &VaultNames,
-    mut claimed: BTreeMap<String, String>,
-    claim: &BTreeMap<String, String>,
+    claimed: &Metadata,
+    wanted: &Wanted,
 ) -> Result<(), VaultError> {
-    let gone: Vec<_> =
-        claimed.keys().filter(|key| key.starts_with(OWNER_CLIENT) && !claim.contains_key(*key)).cloned().collect();
-    for key in &gone {
-        let client = key.strip_prefix(OWNER_CLIENT).unwrap_or_default();
+    let known = noted_clients::names(claimed);
+    let gone: Vec<_> = known.difference(&wanted.clients).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // The policy of the pods first: an agent that still promotes the login of such a client would make its record again.
+    try_join_all(wanted.policies.iter().map(|policy| ensure_policy(vault, policy))).await?;
+    for client in gone {
         client_objects::remove(vault, names, client).await?;
         let (pending, runtime) = (names.client_pending(client), names.client_runtime(client));
         try_join!(vault.delete_kv(&pending), vault.delete_kv(&runtime))?;
-        claimed.remove(key);
         tracing::info!(client, "the client's objects are removed from Vault");
     }
-    if gone.is_empty() { Ok(()) } else { vault.write_kv_metadata(&names.runtime(), &claimed).await }
+    vault.write_kv_metadata(&names.runtime(), &noted_clients::with(claimed, &wanted.clients)).await
 }
 
-/// Returns the metadata with the claim.
-async fn ensure_claim(
-    context: &Context,
-    database: &Database,
-    claim: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, Error> {
+/// Claims the record, and notes the declared clients if none is to be removed before; returns the metadata with the claim.
+async fn ensure_claim(context: &Context, database: &Database, wanted: &Wanted) -> Result<Metadata, Error> {
     let (vault, path) = (context.vault.as_ref(), database.vault.runtime());
     let metadata = vault.read_kv_metadata(&path).await?.unwrap_or_default();
-    let known = metadata.custom;
-    if let Some(theirs) = known.get(OWNER_CLUSTER).filter(|theirs| **theirs != context.cluster_uid) {
+    if let Some(theirs) = metadata.custom.get(OWNER_CLUSTER).filter(|theirs| **theirs != context.cluster_uid) {
         return Err(Error::ForeignRecord { path, theirs: theirs.clone(), ours: context.cluster_uid.clone() });
     }
-    let is_missing = claim.iter().any(|(key, value)| known.get(key) != Some(value));
+    let known = noted_clients::names(&metadata.custom);
+    let clients = if known.is_subset(&wanted.clients) { &wanted.clients } else { &known };
     // Other metadata is kept.
-    let mut noted = known;
-    noted.extend(claim.clone());
-    if metadata.lets_expire || is_missing {
+    let mut noted = noted_clients::with(&metadata.custom, clients);
+    noted.extend(wanted.claim.clone());
+    if metadata.lets_expire || noted != metadata.custom {
         vault.write_kv_metadata(&path, &noted).await?;
     }
     Ok(noted)
@@ -199,18 +202,14 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         (OWNER_CLUSTER, context.cluster_uid.clone()),
         (OWNER_DATABASE, database.postgres.database.clone()),
     ];
-    let of_client = |name: &&str| (format!("{OWNER_CLIENT}{name}"), "login".to_owned());
     let policies = vec![
         (names.instance(), policy::instance(&mounts, names, &client_names, &of_store)),
         (names.migrator(), policy::migrator(&mounts, names)),
         (names.client(), policy::client(&mounts, names)),
     ];
     Wanted {
-        claim: claim
-            .map(|(key, value)| (key.to_owned(), value))
-            .into_iter()
-            .chain(client_names.iter().map(of_client))
-            .collect(),
+        claim: claim.map(|(key, value)| (key.to_owned(), value)).into(),
+        clients: client_names.iter().map(|name| (*name).to_owned()).collect(),
         policies,
         instance: approle(names.instance()),
         migrator: approle(names.migrator()),
@@ -229,8 +228,8 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
 }
 
 fn fingerprint(wanted: &Wanted) -> String {
-    let Wanted { claim, policies, instance, migrator, client, own_clients } = wanted;
-    format!("{claim:?}{policies:?}{instance:?}{migrator:?}{client:?}{own_clients:?}")
+    let Wanted { claim, clients, policies, instance, migrator, client, own_clients } = wanted;
+    format!("{claim:?}{clients:?}{policies:?}{instance:?}{migrator:?}{client:?}{own_clients:?}")
 }
 
 async fn ensure_policy(vault: &dyn Vault, policy: &(String, String)) -> Result<(), VaultError> {

@@ -20,7 +20,17 @@ pub fn status(
     previous: Option<BackupStatus>,
 ) -> Option<BackupStatus> {
     let Some(database) = findings.database else { return previous };
-    let place = database.archive.as_ref()?;
+    let Some(place) = &database.archive else {
+        // Nothing else tells of the timelines that restores have left: a later restore must find them.
+        let left_timelines = findings.in_place.left.clone();
+        let kept = previous.filter(|_| !left_timelines.is_empty());
+        return kept.map(|BackupStatus { store, path, .. }| BackupStatus {
+            store,
+            path,
+            left_timelines,
+            ..BackupStatus::default()
+        });
+    };
     // What is known of another place does not hold for this one.
     let before = previous.filter(|before| before.store == place.name && before.path == place.path);
     let before = before.unwrap_or_else(|| BackupStatus {

@@ -94,7 +94,10 @@ async fn orphaned_objects_of_every_kind_are_adopted() {
         assert!(message.contains("delete the StatefulSet chat-db and them"), "{message}");
         assert_eq!(objects(&world), before, "{policy}: nothing is adopted without a request");
 
-        world.edit(|resource| resource["spec"]["bootstrap"] = json!({"adopt": true}));
+        world.edit(|resource| {
+            resource["spec"]["bootstrap"] = json!({"adopt": true});
+            resource["spec"]["storage"]["storageClassName"] = "of-the-successor".into();
+        });
         world.settle_all().await;
         assert_eq!(world.condition(kind::READY), "True Ready", "{policy}: {}", world.message(kind::READY));
         // The claim template of a StatefulSet is immutable, so it is recreated without its pods.
@@ -105,8 +108,14 @@ async fn orphaned_objects_of_every_kind_are_adopted() {
         let stayed = but_the_set(before);
         assert_eq!(but_the_set(objects(&world)), stayed, "{policy}: each object is the orphaned one");
         let set = world.get("statefulsets", "chat-db").expect("the set");
-        let claim = &set["spec"]["volumeClaimTemplates"][0]["metadata"];
-        assert_eq!(claim["annotations"][ANNOTATION_UID], SUCCESSOR, "{policy}: a new volume is the new resource's");
+        let claim = &set["spec"]["volumeClaimTemplates"][0];
+        let uid = &claim["metadata"]["annotations"][ANNOTATION_UID];
+        assert_eq!(uid, SUCCESSOR, "{policy}: a new volume is the new resource's");
+        let class = &claim["spec"]["storageClassName"];
+        assert_eq!(
+            class, "of-the-successor",
+            "{policy}: a new volume is of the declared class, those that exist keep theirs"
+        );
         assert_eq!(template(&world), template_before, "no pod is replaced");
         for (plural, name) in objects(&world).keys().map(|key| key.split_once('/').expect("kind and name")) {
             let metadata = world.get(plural, name).expect("an object")["metadata"].clone();

@@ -53,6 +53,26 @@ fn set(world: &World, clients: Value) {
     });
 }
 
+/// The notes of clients that have objects in Vault.
+fn noted(world: &World) -> Vec<(String, String)> {
+    let mut record = world.vault.content().kv.remove(&names().vault("dev").runtime()).expect("a record");
+    record.metadata.retain(|key, _| key.starts_with("servicedb-client"));
+    record.metadata.into_iter().collect()
+}
+
+/// Clients with a login of their own, with names of the maximum length.
+fn own_clients(kind: &str, count: usize) -> Value {
+    let account = |number: usize| format!("{kind}-{number:015}");
+    (0..count).map(|number| json!({"serviceAccountName": account(number), "access": {"mode": "ReadOnly"}})).collect()
+}
+
+/// The clients that have a role of their own in Vault.
+fn roles_in_vault(world: &World) -> Vec<String> {
+    let prefix = names().vault("dev").own_client("");
+    let roles = world.vault.content().kubernetes_roles;
+    roles.keys().filter_map(|role| role.strip_prefix(&prefix)).map(str::to_owned).collect()
+}
+
 #[tokio::test]
 async fn each_has_a_role_a_policy_and_a_record_of_its_own() {
     let world = at_rest().await;
@@ -67,7 +87,7 @@ async fn each_has_a_role_a_policy_and_a_record_of_its_own() {
     let record = vault.kv[&names.client_runtime("bot")].data.clone().expect("a record");
     assert_eq!((record["CHAT_DB_USER"].as_str(), record["CHAT_DB_NAME"].as_str()), ("chat_c_bot_a", "chat_db"));
     let metadata = &vault.kv[&names.runtime()].metadata;
-    assert!(metadata.contains_key("servicedb-client-bot") && metadata.contains_key("servicedb-client-reader"));
+    assert_eq!(metadata["servicedb-clients-1"], "bot,reader");
     let status = clients(&world);
     assert_eq!(status.iter().map(|client| client.name.as_str()).collect::<Vec<_>>(), ["bot", "reader"]);
     assert_eq!((status[0].rights.as_str(), status[0].role.as_str()), ("Applied", "chat_db_c_bot"));
@@ -209,11 +229,73 @@ async fn a_removed_client_leaves_nothing_in_vault_and_the_desired_state() {
         assert_eq!(vault.policies.keys().find(of_client), None);
         assert!(!vault.kv.contains_key(&names.client_runtime(client)), "{client}");
         assert!(!vault.kv.contains_key(&names.client_pending(client)), "{client}");
-        assert!(!vault.kv[&names.runtime()].metadata.contains_key(&format!("servicedb-client-{client}")));
     }
+    assert!(noted(&world).is_empty(), "{:?}", noted(&world));
     assert_eq!(vault.kubernetes_roles[&names.client()].service_accounts, ["web"]);
     assert!(desired(&world).clients.is_empty() && clients(&world).is_empty());
     assert_eq!(world.condition(kind::READY), "True Ready");
+}
+
+/// Vault refuses a record more than 64 keys of metadata, and the CRD admits 64 clients.
+#[tokio::test]
+async fn as_many_clients_as_can_be_declared_have_their_objects() {
+    let mut world = at_rest().await;
+    set(&world, own_clients("main", 64));
+    settle(&mut world).await;
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    assert_eq!((roles_in_vault(&world).len(), clients(&world).len()), (64, 64));
+    assert!(generations(&world).iter().all(|generation| *generation == 1), "{:?}", generations(&world));
+}
+
+#[tokio::test]
+async fn forty_clients_can_be_renamed_at_once() {
+    let mut world = at_rest().await;
+    set(&world, own_clients("main", 40));
+    settle(&mut world).await;
+    assert_eq!(roles_in_vault(&world).len(), 40);
+    set(&world, own_clients("next", 40));
+    settle(&mut world).await;
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    let roles = roles_in_vault(&world);
+    assert!(roles.len() == 40 && roles.iter().all(|client| client.starts_with("next-")), "{roles:?}");
+    assert!(!world.vault.content().kv.keys().any(|path| path.contains("/clients/main-")));
+    assert!(noted(&world).iter().all(|(_, names)| !names.contains("main-")), "{:?}", noted(&world));
+}
+
+/// One key of metadata for each client.
+#[tokio::test]
+async fn clients_that_an_earlier_version_has_noted_are_known_and_noted_anew() {
+    let mut world = at_rest().await;
+    let names = names().vault("dev");
+    world.vault.edit(|content| {
+        let metadata = &mut content.kv.get_mut(&names.runtime()).expect("a record").metadata;
+        metadata.remove("servicedb-clients-1");
+        for client in ["bot", "reader"] {
+            metadata.insert(format!("servicedb-client-{client}"), "login".to_owned());
+        }
+    });
+    set(&world, json!([{"serviceAccountName": "bot", "access": {"mode": "ReadWrite"}}]));
+    world.restart();
+    settle(&mut world).await;
+    assert_eq!(roles_in_vault(&world), ["bot"]);
+    assert!(!world.vault.content().kv.contains_key(&names.client_runtime("reader")));
+    assert_eq!(noted(&world), [("servicedb-clients-1".to_owned(), "bot".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_name_is_noted_before_its_objects_are_made_and_until_they_are_removed() {
+    let mut world = at_rest().await;
+    set(&world, json!([{"serviceAccountName": "new", "access": {"mode": "ReadOnly"}}]));
+    world.vault.take_calls();
+    world.settle().await;
+    let (calls, names) = (world.vault.take_calls(), names().vault("dev"));
+    let at = |call: String| calls.iter().position(|made| *made == call).unwrap_or_else(|| panic!("{call}: {calls:#?}"));
+    // The pods could make the records again.
+    let pods = at(format!("write policy {}", names.instance()));
+    let removed = ["bot", "reader"].map(|client| at(format!("delete kv {}", names.client_runtime(client))));
+    let noted = at(format!("write kv-metadata {}", names.runtime()));
+    let made = at(format!("write kubernetes-role {}", names.own_client("new")));
+    assert!(removed.iter().all(|removed| pods < *removed && *removed < noted) && noted < made, "{calls:#?}");
 }
 
 #[tokio::test]

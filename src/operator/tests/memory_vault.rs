@@ -9,6 +9,11 @@ use super::faults::{Fault, Faults};
 use crate::contract::records::Data;
 use crate::vault::{AppRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError};
 
+/// The maximum number of keys of a record's custom metadata, as in Vault.
+const MAXIMUM_KEYS: usize = 64;
+/// The maximum length of one of its values, as in Vault, in bytes.
+const MAXIMUM_VALUE: usize = 512;
+
 /// A record with its metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
@@ -264,6 +269,10 @@ impl Vault for MemoryVault {
 
     async fn write_kv_metadata(&self, path: &str, metadata: &BTreeMap<String, String>) -> Result<(), VaultError> {
         self.write(format!("write kv-metadata {path}"), |state| {
+            if metadata.len() > MAXIMUM_KEYS || metadata.values().any(|value| value.len() > MAXIMUM_VALUE) {
+                let (operation, path) = ("create or update", path.to_owned());
+                return Err(VaultError::Unexpected { status: 400, operation, path });
+            }
             let record = state.content.kv.entry(path.to_owned()).or_default();
             (record.metadata, record.lets_expire) = (metadata.clone(), false);
             Ok(())

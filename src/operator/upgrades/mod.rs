@@ -176,7 +176,10 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
     let last = state.status.as_ref().and_then(|status| status.last_request.clone());
     let runs = last.as_ref().is_some_and(|last| last.state == RequestState::Running);
     let is_switching = state.desired.as_ref().is_some_and(|upgrade| upgrade.stage == Stage::Switch);
-    let asked = known.request.filter(|request| last.as_ref().is_none_or(|last| last.request != request.token));
+    let answered = state.status.as_ref().and_then(|status| status.answered_request.clone());
+    let is_answered =
+        |token: &String| last.as_ref().is_some_and(|last| last.request == *token) || answered.as_ref() == Some(token);
+    let asked = known.request.filter(|request| !is_answered(&request.token));
     if is_switching || (runs && asked.is_none()) {
         // From the last stage on only the agent knows which data the volume has.
         advance(known, &mut state);
@@ -199,8 +202,8 @@ fn offer(known: &Known<'_>, state: &mut State) {
         // Withdrawn, or done.
         let is_pending = |status: &&mut UpgradeStatus| status.phase == UpgradePhase::Pending;
         match state.status.as_mut().filter(is_pending) {
-            // Status has what is known of the upgrade before.
-            Some(status) if status.switched_at.is_some() => {
+            // Status has what is known of the upgrade before, or which request was answered.
+            Some(status) if status.switched_at.is_some() || status.last_request.is_some() => {
                 (status.to, status.phase) = (i32::from(known.major), UpgradePhase::Finished);
                 status.message = None;
             }
@@ -247,15 +250,22 @@ fn offer(known: &Known<'_>, state: &mut State) {
          rehearses the upgrade on a copy, and kubectl servicedb upgrade {name} {makes}; the database is unavailable \
          meanwhile"
     );
-    let former = state.status.take().filter(|_| state.lineage.is_some());
-    state.status = Some(UpgradeStatus { message: Some(message), ..former_or_new(former, from, to) });
+    let former = state.status.take();
+    let pending = pending(former, state.lineage.is_some(), (i32::from(from), i32::from(to)));
+    state.status = Some(UpgradeStatus { message: Some(message), ..pending });
 }
 
-/// A pending upgrade; what is known of the one before stays: which data was left, and which holds.
-fn former_or_new(former: Option<UpgradeStatus>, from: u16, to: u16) -> UpgradeStatus {
-    let (from, to) = (i32::from(from), i32::from(to));
+/// A pending upgrade; what is known of the one before stays: which request was answered, and with a lineage which data was
+/// left, and which holds.
+fn pending(former: Option<UpgradeStatus>, has_lineage: bool, (from, to): (i32, i32)) -> UpgradeStatus {
     let new = UpgradeStatus::pending(from, to);
-    former.map_or(new.clone(), |former| UpgradeStatus { from, to, phase: new.phase, rehearsal_seconds: None, ..former })
+    match former {
+        Some(former) if has_lineage => UpgradeStatus { from, to, phase: new.phase, rehearsal_seconds: None, ..former },
+        Some(UpgradeStatus { action, last_request, answered_request, .. }) => {
+            UpgradeStatus { action, last_request, answered_request, ..new }
+        }
+        None => new,
+    }
 }
 
 fn is_kept(state: &State) -> bool {
@@ -272,6 +282,8 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
     let (from, to) = (known.major, known.upgrade_to.unwrap_or(known.major));
     let mut status = state.status.take().unwrap_or_else(|| UpgradeStatus::pending(i32::from(from), i32::from(to)));
     status.last_request = Some(run);
+    // If it is not this one, it was answered before.
+    status.answered_request = known.request.map(|request| request.token.clone()).or(status.answered_request);
     status.action = action.as_ref().ok().copied();
     state.status = Some(status);
     match action {
@@ -411,7 +423,15 @@ fn start(known: &Known<'_>, state: &mut State) {
             );
             return answer(state, RequestState::Failed, message);
         }
-        let before = state.status.as_ref().and_then(|status| u16::try_from(status.from).ok()).unwrap_or_default();
+        let recorded = state.status.as_ref().and_then(|status| u16::try_from(status.from).ok());
+        let before = primary.report.as_ref().and_then(|report| report.former_major).or(recorded);
+        let Some(before) = before.filter(|before| (1..major).contains(before)) else {
+            let message = format!(
+                "the volume of {pod} has no data of a version before {major} any more: kubectl servicedb upgrade {name} \
+                 --finish forgets it"
+            );
+            return answer(state, RequestState::Failed, message);
+        };
         (major, before, Stage::Hold)
     } else {
         let Some(to) = known.upgrade_to else {

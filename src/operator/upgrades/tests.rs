@@ -141,6 +141,58 @@ fn a_check_is_the_rehearsal_alone() {
 }
 
 #[test]
+fn a_request_is_answered_once_whatever_the_spec_says_afterwards() {
+    let mut scene = Scene::new();
+    scene.upgrade_to = None;
+    scene.ask("t", UpgradeAction::Start);
+    let answer = scene.result();
+    assert_eq!((scene.stage(), answer.0), (None, RequestState::Failed));
+    for upgrade_to in [None, None, Some(18), Some(18), None, Some(18)] {
+        scene.upgrade_to = upgrade_to;
+        scene.step();
+        assert_eq!((scene.stage(), scene.result()), (None, answer.clone()), "{upgrade_to:?}");
+    }
+    // A rehearsal whose version is withdrawn.
+    scene.ask("u", UpgradeAction::Check);
+    scene.rehearsed();
+    for upgrade_to in [None, None, Some(18), Some(18)] {
+        scene.upgrade_to = upgrade_to;
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Done), "{upgrade_to:?}");
+    }
+}
+
+#[test]
+fn an_answered_request_does_not_end_an_upgrade_that_begins_by_itself() {
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Check);
+    scene.rehearsed();
+    scene.by_itself = ByItself::Now;
+    scene.step();
+    assert_eq!((scene.stage(), scene.result().0), (Some(Stage::Rehearse), RequestState::Running));
+    scene.step();
+    assert_eq!((scene.stage(), scene.result().0), (Some(Stage::Rehearse), RequestState::Running));
+    scene.rehearsed();
+    assert_eq!(scene.stage(), Some(Stage::Hold));
+    scene.ask("u", UpgradeAction::Start);
+    assert!(scene.result().1.contains("another one was requested"), "a new one does");
+}
+
+#[test]
+fn the_way_back_is_refused_where_the_volume_has_nothing_any_more() {
+    for (former, message) in [(Some(0), "--finish forgets it"), (Some(18), "--finish forgets it"), (Some(17), "")] {
+        let mut scene = Scene::upgraded();
+        scene.pods[0].report.as_mut().expect("a report").former_major = former;
+        scene.ask("back", UpgradeAction::Back);
+        let (stage, result) = (scene.stage(), scene.result());
+        match message {
+            "" => assert_eq!((stage, result.0), (Some(Stage::Hold), RequestState::Running)),
+            message => assert!(stage.is_none() && result.1.contains(message), "{former:?}: {result:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_leader_rehearses_the_others_stop_and_then_it_switches() {
     let mut scene = Scene::new();
     scene.ask("t", UpgradeAction::Start);

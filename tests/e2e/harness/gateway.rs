@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::PostParams;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use super::sandbox::Sandbox;
@@ -47,7 +47,19 @@ impl Caller {
     /// # Errors
     /// If the gateway does not answer.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value), String> {
-        let mut request = self.client.request(method, format!("{}/{path}", self.base));
+        self.send(self.client.request(method, format!("{}/{path}", self.base)), body).await
+    }
+
+    /// The same of a POST with an idempotency key.
+    ///
+    /// # Errors
+    /// If the gateway does not answer.
+    pub async fn post_once(&self, key: &str, path: &str, body: Value) -> Result<(StatusCode, Value), String> {
+        let request = self.client.post(format!("{}/{path}", self.base)).header("idempotency-key", key);
+        self.send(request, Some(body)).await
+    }
+
+    async fn send(&self, mut request: RequestBuilder, body: Option<Value>) -> Result<(StatusCode, Value), String> {
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
         }
