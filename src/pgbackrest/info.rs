@@ -18,6 +18,8 @@ const NO_BACKUP: i32 = 2;
 pub struct Info {
     /// The newest segment in the archive, of the latest timeline.
     pub newest_segment: Option<String>,
+    /// The number of the present incarnation of the database: a major upgrade begins another.
+    pub incarnation: Option<u32>,
     /// The backups that can be restored, the oldest first.
     pub backups: Vec<Backup>,
 }
@@ -29,6 +31,8 @@ pub struct Backup {
     pub label: String,
     /// Its type.
     pub kind: BackupType,
+    /// The incarnation of the database that it is of.
+    pub incarnation: u32,
     /// When it started.
     pub started_at: Timestamp,
     /// When it ended: the first moment to which it can be recovered.
@@ -49,6 +53,8 @@ struct Stanza {
     archive: Vec<Archive>,
     #[serde(default)]
     backup: Vec<RawBackup>,
+    #[serde(default)]
+    db: Vec<Incarnation>,
     status: Status,
 }
 
@@ -75,6 +81,14 @@ struct RawBackup {
     info: Sizes,
     archive: Segments,
     lsn: Positions,
+    #[serde(default)]
+    database: Incarnation,
+}
+
+#[derive(Deserialize, Default)]
+struct Incarnation {
+    #[serde(default)]
+    id: u32,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +132,7 @@ pub fn parse(text: &str) -> Result<Info, String> {
     // Of the present incarnation: a major upgrade begins again with the first timeline.
     let number = |archive: &Archive| archive.id.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
     let newest = stanza.archive.into_iter().max_by_key(|archive| (number(archive), archive.max.clone()));
+    let incarnation = stanza.db.iter().map(|incarnation| incarnation.id).max();
     let newest_segment = newest.and_then(|archive| archive.max);
     let mut backups = Vec::new();
     for raw in stanza.backup {
@@ -127,6 +142,7 @@ pub fn parse(text: &str) -> Result<Info, String> {
         backups.push(Backup {
             kind: if raw.kind == "full" { BackupType::Full } else { BackupType::Incremental },
             label: raw.label,
+            incarnation: raw.database.id,
             started_at: time(raw.timestamp.start)?,
             finished_at: time(raw.timestamp.stop)?,
             database_bytes: raw.info.size,
@@ -136,7 +152,7 @@ pub fn parse(text: &str) -> Result<Info, String> {
         });
     }
     backups.sort_by_key(|backup| backup.finished_at);
-    Ok(Info { newest_segment, backups })
+    Ok(Info { newest_segment, incarnation, backups })
 }
 
 /// The position of a segment in WAL, in units of a segment, without its timeline; none if it is no segment.
@@ -182,8 +198,10 @@ mod tests {
             "[{\"archive\": [{\"id\": \"18-2\", \"max\": \"000000010000000000000005\"},",
             1,
         );
+        let upgraded = upgraded.replacen("\"status\"", r#""db": [{"id": 1}, {"id": 2}], "status""#, 1);
         let found = parse(&upgraded).expect("JSON");
         assert_eq!(found.newest_segment.as_deref(), Some("000000010000000000000005"), "of the upgraded database");
+        assert_eq!(found.incarnation, Some(2));
         assert_eq!(parse("[]"), Ok(Info::default()));
         assert!(parse("").is_err());
     }
@@ -201,7 +219,7 @@ mod tests {
                 r#"{{"label": "{label}", "type": "{kind}", "timestamp": {{"start": {}, "stop": {stop}}},
                     "info": {{"size": 31, "delta": 3, "repository": {{"delta": 4}}}},
                     "archive": {{"start": "000000010000000000000002", "stop": "000000010000000000000002"}},
-                    "lsn": {{"start": "0/2000028", "stop": "0/2000158"}}}}"#,
+                    "database": {{"id": 1, "repo-key": 1}}, "lsn": {{"start": "0/2000028", "stop": "0/2000158"}}}}"#,
                 stop - 5
             )
         };
@@ -213,6 +231,7 @@ mod tests {
         let found = parse(&info).expect("JSON").backups;
         let kinds: Vec<_> = found.iter().map(|backup| (backup.kind, backup.finished_at.as_second())).collect();
         assert_eq!(kinds, [(BackupType::Full, 100), (BackupType::Incremental, 200)]);
+        assert_eq!((found[0].incarnation, found[0].first_segment.as_str()), (1, "000000010000000000000002"));
         assert_eq!((found[0].started_at.as_second(), found[0].database_bytes, found[0].stored_bytes), (95, 31, 4));
     }
 }

@@ -85,6 +85,7 @@ mod tests {
         let backup = |label: &str, end: &str, last: &str| Backup {
             label: label.to_owned(),
             kind: BackupType::Full,
+            incarnation: 1,
             started_at: end.parse().expect("a time"),
             finished_at: end.parse().expect("a time"),
             database_bytes: 1,
@@ -96,7 +97,7 @@ mod tests {
             backup("one", "2026-11-29T03:00:10Z", "0/3000100"),
             backup("two", "2026-11-29T09:00:10Z", "1/A000000"),
         ];
-        Info { newest_segment: None, backups }
+        Info { newest_segment: None, incarnation: Some(1), backups }
     }
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_end_before_the_newest_segment_is_a_gap() {
-        let info = |newest: &str| Info { newest_segment: Some(newest.to_owned()), backups: Vec::new() };
+        let info = |newest: &str| Info { newest_segment: Some(newest.to_owned()), ..Info::default() };
         let newest = info("000000020000000100000005");
         assert_eq!(check_end(Some("1/5000028"), &newest), Ok(()));
         assert_eq!(check_end(Some("1/6000028"), &newest), Ok(()));

@@ -6,17 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::DeleteParams;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use tokio::task::JoinHandle;
 
 use crate::harness::{
-    Caller, READY, SOON, Sandbox, column, gateway_token as token, plugin, pod_uid, service_account, shared, until,
-    with_notes,
+    Caller, READY, SOON, Sandbox, column, gateway_token as token, plugin, service_account, shared, until, with_notes,
 };
 
 async fn set(sandbox: &Sandbox, spec: Value) {
@@ -74,16 +72,7 @@ fn clients_call_the_gateway_by_their_own_rights() {
         println!("failures of the switchover: {before:?}; and with those of other pods: {:?}", load.failed());
         load.all_are_there_once(&sandbox).await;
         // And a primary that is lost.
-        let leads = sandbox.primary("shop").await;
-        let before = pod_uid(&sandbox, &leads).await;
-        let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-        sandbox.api::<Pod>().delete(&leads, &at_once).await.expect("the primary's pod");
-        // It may lead again at once: its next pod has the name that holds the lease.
-        until("it is another pod", READY, || async {
-            let now = pod_uid(&sandbox, &leads).await;
-            if now != before { Ok(()) } else { Err(format!("{now:?}")) }
-        })
-        .await;
+        sandbox.lose_primary("shop").await;
         keyed.goes_on(50).await;
         println!("repeated with their keys: {:?}", keyed.failed());
         keyed.all_are_there_once(&sandbox).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{ListParams, LogParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{ANNOTATION_ROTATE, ANNOTATION_SWITCHOVER};
@@ -15,8 +15,7 @@ use servicedb::postgres::Connection;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Load, READY, SOON, Sandbox, column, counter, login_at, plugin, pod_uid, pooler_address, run, shared, until,
-    with_notes,
+    Load, READY, SOON, Sandbox, column, counter, login_at, plugin, pooler_address, run, shared, until, with_notes,
 };
 
 async fn ask(sandbox: &Sandbox, arguments: &[&str]) -> String {
@@ -124,16 +123,7 @@ async fn primary_lost(sandbox: &Arc<Sandbox>, address: IpAddr, host: &str) {
     let credentials = sandbox.credentials("shop").await;
     let load = Load::start(address, host, &credentials, 6);
     load.goes_on(50).await;
-    let leads = sandbox.primary("shop").await;
-    let before = pod_uid(sandbox, &leads).await;
-    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-    sandbox.api::<Pod>().delete(&leads, &at_once).await.expect("the primary's pod");
-    // It may lead again at once: its next pod has the name that holds the lease.
-    until("it is another pod", READY, || async {
-        let now = pod_uid(sandbox, &leads).await;
-        if now != before { Ok(()) } else { Err(format!("{now:?}")) }
-    })
-    .await;
+    sandbox.lose_primary("shop").await;
     load.goes_on(100).await;
     println!("the primary's pod deleted at once: {:?}, failures {:?}", load.longest(), load.failures());
     // One for each client at the most, and no more of them once the clients write again.

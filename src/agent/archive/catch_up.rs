@@ -38,12 +38,12 @@ impl<'a> Wal<'a> {
         let unknown = || io::Error::other(format!("{current:?} is no segment"));
         let timeline = u32::from_str_radix(own, 16).map_err(|_| unknown())?;
         let end = position(current).ok_or_else(unknown)?;
-        let mut branches = vec![(1, 0)];
-        // The first timeline has no history.
-        if timeline > 1 {
-            let history = std::fs::read_to_string(folder.join(format!("{own}.history")))?;
-            branches = branches_of(&history, timeline);
-        }
+        let branches = match std::fs::read_to_string(folder.join(format!("{own}.history"))) {
+            Ok(history) => branches_of(&history, timeline),
+            // The first timeline has none. Of another, nothing is known without it but the timeline itself.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => vec![(timeline, 0)],
+            Err(error) => return Err(error),
+        };
         let present = names(folder)?.into_iter().filter(|name| position(name).is_some()).collect();
         Ok(Self { folder, present, branches, end })
     }

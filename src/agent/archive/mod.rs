@@ -27,7 +27,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::contract::backup::Place;
 use crate::contract::pod::{ARCHIVE_DIR, PGDATA};
 use crate::contract::report::Catalogue;
-use crate::pgbackrest::info::Info;
+use crate::pgbackrest::info::{Backup, Info};
 use crate::pgbackrest::secrets::{Secrets, SecretsError};
 use crate::pgbackrest::{command, config};
 use crate::restore::control;
@@ -333,7 +333,8 @@ impl Archive {
 async fn catch_up(info: &Info) -> Result<bool, String> {
     let (folder, current) = (Path::new(PGDATA).join("pg_wal"), current_segment().await?);
     let wal = Wal::read(&folder, &current).map_err(unread)?;
-    let full = info.backups.iter().rfind(|backup| backup.kind == BackupType::Full);
+    let is_full = |backup: &&Backup| backup.kind == BackupType::Full && Some(backup.incarnation) == info.incarnation;
+    let full = info.backups.iter().rfind(is_full);
     let first = full.map(|full| full.first_segment.as_str());
     let archived = command::archived(&config::path(), &wal.folders(first)).await?;
     let found = wal.mark(first, &archived).map_err(unread)?;

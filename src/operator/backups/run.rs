@@ -21,6 +21,9 @@ use crate::operator::validate::Database;
 /// How long a Job may lack a pod: its controller creates it at once.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
+/// How long the pod of a failed Job may take to end: longer than its grace.
+const ENDS: SignedDuration = SignedDuration::from_mins(2);
+
 /// How long a Job may lack a running container.
 const STARTS: SignedDuration = SignedDuration::from_mins(15);
 
@@ -67,6 +70,10 @@ pub async fn follow(
             let message = message.unwrap_or_else(|| format!("the Job {} failed: {reason}", run.job));
             fail(run, ended(&job, now), message);
         }
+        JobState::Running(job) if waits_for_its_pod(&job, now) => {
+            remove_job(context, database, &run.job).await?;
+            fail(run, now, format!("the Job {} has ended, and its pod does not: its node does not answer", run.job));
+        }
         JobState::Running(_) | JobState::Absent => {
             let lacks_pod = pods.is_empty() && now.duration_since(run.started_at.0) > PATIENCE;
             let refused = || format!("the Job has no pod: kubectl describe job {} shows why", run.job);
@@ -81,6 +88,18 @@ pub async fn follow(
         }
     }
     Ok(())
+}
+
+/// Whether a Job has failed, and its controller waits for the end of its pod, on a node that is lost perhaps for ever. What
+/// the pod still did would fail: the agents serve it no longer, and pgBackRest's lock keeps two of them apart.
+fn waits_for_its_pod(job: &Job, now: Timestamp) -> bool {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let since = |time: &Time| now.duration_since(time.0) > ENDS;
+    conditions.into_iter().any(|condition| {
+        condition.type_ == "FailureTarget"
+            && condition.status == "True"
+            && condition.last_transition_time.as_ref().is_some_and(since)
+    })
 }
 
 /// Records a failure.
@@ -129,4 +148,23 @@ pub async fn replace(
 
 fn selector(database: &Database, component: &str) -> String {
     format!("{LABEL_NAME}={},app.kubernetes.io/component={component}", database.names().name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_job_whose_pod_never_ends_is_not_waited_for() {
+        let now: Timestamp = "2026-11-30T12:00:00Z".parse().expect("a time");
+        let job = |kind: &str, at: &str| -> Job {
+            let condition = json!({"type": kind, "status": "True", "lastTransitionTime": at});
+            serde_json::from_value(json!({"metadata": {}, "status": {"conditions": [condition]}})).expect("a Job")
+        };
+        assert!(waits_for_its_pod(&job("FailureTarget", "2026-11-30T11:57:00Z"), now));
+        assert!(!waits_for_its_pod(&job("FailureTarget", "2026-11-30T11:59:00Z"), now), "the pod ends");
+        assert!(!waits_for_its_pod(&job("Suspended", "2026-11-30T11:57:00Z"), now));
+    }
 }

@@ -5,11 +5,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::DeleteParams;
 use servicedb::postgres::{ConnectError, Connection, TlsLogin, over_tls};
 use tokio_postgres::SimpleQueryMessage;
 
+use super::READY;
 use super::sandbox::Sandbox;
+use super::wait::until;
 
 /// How long a statement may take, whatever becomes of the server meanwhile.
 const STATEMENT: Duration = Duration::from_secs(15);
@@ -79,6 +82,25 @@ impl Sandbox {
         let names = self.names(name);
         let address = self.address(&names.base()).await;
         login_at(address, &names.primary_host(), credentials).await
+    }
+
+    /// Deletes the primary's pod without its grace, and waits until another server answers: another instance, or the next
+    /// pod of this name, which still holds the lease.
+    pub async fn lose_primary(&self, name: &str) {
+        let credentials = self.credentials(name).await;
+        let started = || async {
+            let connection = self.login(name, &credentials).await.map_err(|error| error.to_string())?;
+            let started = column(&connection, "SELECT pg_catalog.pg_postmaster_start_time()::text").await;
+            started.map_err(|refusal| refusal.message)
+        };
+        let before = started().await.expect("a primary");
+        let at_once = DeleteParams::default().grace_period(0);
+        self.api::<Pod>().delete(&self.primary(name).await, &at_once).await.expect("the primary's pod");
+        until("another server answers", READY, || async {
+            let now = started().await?;
+            if now == before { Err(format!("the one of {now:?}")) } else { Ok(()) }
+        })
+        .await;
     }
 
     /// Logs in at the primary with what Vault has.
