@@ -40,6 +40,10 @@ const LATE_ANSWER: Duration = Duration::from_secs(2);
 
 /// Why a hold ends as it is meant to.
 const ANOTHER_LEADS: &str = "another server leads";
+/// Why a hold ends that the present PgBouncer knows nothing of.
+const STARTED_AGAIN: &str = "PgBouncer was started again";
+/// How much later than this process the one of its own ends a pause: this one may have something better to do at its end.
+const LATER: Duration = Duration::from_secs(2);
 /// How long queries wait for a server that was lost. Longer than a failover within the lease (20 s).
 const OUTAGE: Duration = Duration::from_secs(30);
 
@@ -102,7 +106,7 @@ impl Holding<'_> {
             self.reporter.update(|report| report.hold = Some(HoldReport { id: hold.id.clone(), state }));
         };
         // Without this process no pause: nothing else ends it if this one hangs.
-        let Some(mut end) = self.end_after(time) else {
+        let Some(end) = self.end_after(time + LATER) else {
             report(HoldState::Resumed);
             return false;
         };
@@ -122,7 +126,7 @@ impl Holding<'_> {
         let why = loop {
             if self.pooler.id() != process {
                 // The new one was not told to pause.
-                break "PgBouncer was started again";
+                break STARTED_AGAIN;
             }
             if Instant::now() >= until {
                 break "the time is over";
@@ -143,30 +147,42 @@ impl Holding<'_> {
         // The operator may see the new leader first, and withdraw the order. Without this look, the end of the connection to
         // the former one would pause again at once, and break off the logins of this moment.
         let is_another = why == ANOTHER_LEADS || self.has_changed(before.as_ref()).await;
-        self.pooler.resume();
+        // So would the pause for a lost server, if the change takes longer than its time and nobody leads.
+        let is_lost = !is_another && why != STARTED_AGAIN && !accepts_writes(self.environment, ANSWER).await;
+        let next = if is_lost { self.end_after(OUTAGE) } else { None };
+        if next.is_none() {
+            self.pooler.resume();
+        }
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.send_modify(|state| {
-            state.holds = false;
+            state.holds = next.is_some();
             state.held_count += u64::from(is_held);
             state.held_milliseconds += milliseconds;
         });
-        tracing::info!(change = hold.change, milliseconds, why, "queries are served again");
-        if let Err(error) = end.start_kill() {
-            tracing::debug!(%error, "the process that ends the pause has ended");
-        }
+        tracing::info!(change = hold.change, milliseconds, why, is_lost, "the hold ends");
+        forget(end);
         report(HoldState::Resumed);
-        // The zombie would stay as long as this process runs.
-        tokio::spawn(async move { end.wait().await });
-        is_another
+        match next {
+            Some(next) => {
+                self.until_back(next).await;
+                true
+            }
+            None => is_another,
+        }
     }
 
     /// Holds queries until a server accepts writes again.
     async fn wait_for_a_server(&self) {
-        let Some(mut end) = self.end_after(OUTAGE) else { return };
-        tracing::warn!("the server is lost; queries wait for the next one");
-        let began = Instant::now();
+        let Some(end) = self.end_after(OUTAGE) else { return };
         self.pooler.pause();
         self.state.send_modify(|state| state.holds = true);
+        self.until_back(end).await;
+    }
+
+    /// Resumes once a server accepts writes again, or after the longest time.
+    async fn until_back(&self, end: Child) {
+        tracing::warn!("the server is lost; queries wait for the next one");
+        let began = Instant::now();
         let is_back = async {
             while !accepts_writes(self.environment, LATE_ANSWER).await {
                 tokio::time::sleep(POLL).await;
@@ -177,10 +193,7 @@ impl Holding<'_> {
         self.state.send_modify(|state| state.holds = false);
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(milliseconds, is_back, "queries are served again");
-        if let Err(error) = end.start_kill() {
-            tracing::debug!(%error, "the process that ends the pause has ended");
-        }
-        tokio::spawn(async move { end.wait().await });
+        forget(end);
     }
 
     /// Whether another server accepts writes than before the change.
@@ -200,6 +213,14 @@ impl Holding<'_> {
             .spawn();
         started.inspect_err(|error| tracing::error!(%error, "queries are not held: the pause could not be ended")).ok()
     }
+}
+
+/// Ends a process that is not needed any more. Its zombie would stay as long as this process runs.
+fn forget(mut process: Child) {
+    if let Err(error) = process.start_kill() {
+        tracing::debug!(%error, "the process that ends the pause has ended");
+    }
+    tokio::spawn(async move { process.wait().await });
 }
 
 /// Resolves when no login to PostgreSQL is under way, or that cannot be known.

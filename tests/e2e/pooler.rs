@@ -263,7 +263,7 @@ fn a_pause_always_ends_and_a_long_transaction_is_not_cut_unasked() {
         let waited = fresh.expect("a login").await;
         exec(&sandbox, &pod, "kill -CONT $(pidof servicedb)").await;
         assert!(waited > Duration::from_secs(3), "the queries were not held: {waited:?}");
-        assert!(waited < Duration::from_secs(8), "the pause lasted {waited:?}");
+        assert!(waited < Duration::from_secs(10), "the pause lasted {waited:?}");
     });
 }
 
