@@ -80,10 +80,15 @@ backup-standby=prefer
         BackupType::Incremental => "--type=incr",
     };
     tracing::info!(store = job.place.name, hosts = serving.join(", "), kind, "backing up");
-    let done = match command::run(&config::path(), "backup", &[kind]).await {
+    let mut arguments = vec![kind];
+    if !job.expires {
+        arguments.push("--no-expire-auto");
+    }
+    let done = match command::run(&config::path(), "backup", &arguments).await {
         Err(Failure { code: Some(STANDBY_LAGS), message }) if message.contains("standby") => {
             tracing::warn!("the replica is too far behind: backing up from the primary");
-            command::run(&config::path(), "backup", &[kind, "--backup-standby=n"]).await
+            arguments.push("--backup-standby=n");
+            command::run(&config::path(), "backup", &arguments).await
         }
         done => done,
     };

@@ -23,6 +23,14 @@ pub struct BackupJob {
     /// How many full backups are kept instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_full_backups: Option<u32>,
+    /// Whether older backups are deleted afterwards.
+    #[serde(default = "yes")]
+    pub expires: bool,
+}
+
+/// The value from an operator that says nothing of it.
+fn yes() -> bool {
+    true
 }
 
 impl BackupJob {

@@ -47,19 +47,41 @@ pub async fn info(config: &Path) -> Result<Info, String> {
 /// # Errors
 /// What pgBackRest wrote; it may quote a key.
 pub async fn archived(config: &Path, folders: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {
-    // A folder for each incarnation of the database, such as 17-1, in it one for each 256 segments of a timeline.
+    let mut archived = BTreeSet::new();
+    let Some(root) = incarnation(config).await? else { return Ok(archived) };
+    for folder in list(config, &root).await?.iter().filter(|name| folders.contains(*name)) {
+        archived.extend(segments(config, &format!("{root}/{folder}")).await?);
+    }
+    Ok(archived)
+}
+
+/// The newest segment that the archive has of a timeline; none if it has none.
+///
+/// # Errors
+/// What pgBackRest wrote; it may quote a key.
+pub async fn newest_of(config: &Path, timeline: u32) -> Result<Option<String>, String> {
+    let Some(root) = incarnation(config).await? else { return Ok(None) };
+    let of = format!("{timeline:08X}");
+    let folders = list(config, &root).await?;
+    let Some(folder) = folders.iter().filter(|name| name.len() == 16 && name.starts_with(&of)).max() else {
+        return Ok(None);
+    };
+    Ok(segments(config, &format!("{root}/{folder}")).await?.into_iter().max())
+}
+
+/// The folder of the present incarnation of the database, such as `17-1`. It has one for each 256 segments of a timeline.
+async fn incarnation(config: &Path) -> Result<Option<String>, String> {
     let root = format!("archive/{STANZA}");
     let number = |name: &str| name.rsplit_once('-').and_then(|(_, id)| id.parse::<u32>().ok());
     let ids = list(config, &root).await?;
-    let mut archived = BTreeSet::new();
-    let Some(id) = ids.iter().filter(|name| number(name).is_some()).max_by_key(|name| number(name)) else {
-        return Ok(archived);
-    };
-    for folder in list(config, &format!("{root}/{id}")).await?.iter().filter(|name| folders.contains(*name)) {
-        let files = list(config, &format!("{root}/{id}/{folder}")).await?;
-        archived.extend(files.iter().filter_map(|file| segment_of(file)).map(str::to_owned));
-    }
-    Ok(archived)
+    let newest = ids.iter().filter(|name| number(name).is_some()).max_by_key(|name| number(name));
+    Ok(newest.map(|id| format!("{root}/{id}")))
+}
+
+/// The whole segments in a folder of the store.
+async fn segments(config: &Path, folder: &str) -> Result<Vec<String>, String> {
+    let files = list(config, folder).await?;
+    Ok(files.iter().filter_map(|file| segment_of(file)).map(str::to_owned).collect())
 }
 
 /// The names in a folder of the store.

@@ -133,11 +133,14 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
         loop {
             // Before the attempt: what is archived meanwhile may be in it or not.
             let info = command::info(config).await?;
+            let left = self.timeline.filter(|_| is_left(self.timeline, &info));
+            let newest = match left {
+                Some(left) => command::newest_of(config, left).await?,
+                None => info.newest_segment.clone(),
+            };
             let (replayed, time) = match (self.attempt(config, set, target).await?, target) {
                 (Ended::Promoted(server, replayed), Target::Latest) => {
-                    if !is_left(self.timeline, &info) {
-                        choice::check_end(replayed.position.as_deref(), &info)?;
-                    }
+                    choice::check_end(replayed.position.as_deref(), newest.as_deref())?;
                     return Ok(restored(server, replayed, true));
                 }
                 (Ended::Promoted(server, replayed), _) => return Ok(restored(server, replayed, true)),
@@ -149,11 +152,8 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
             // The other database wrote nothing since the target's time, or what it wrote is not archived yet. The
             // server has ended: once it is certain that nothing is missing, the same again to where it ended, and not
             // further, since WAL may have been archived meanwhile.
-            let left = is_left(self.timeline, &info);
-            if !left {
-                choice::check_end(replayed.position.as_deref(), &info)?;
-            }
-            if !left && until_archived(config, &info, *time).await? {
+            choice::check_end(replayed.position.as_deref(), newest.as_deref())?;
+            if left.is_none() && until_archived(config, &info, *time).await? {
                 tracing::info!("WAL was archived meanwhile: trying again");
                 continue;
             }
@@ -179,8 +179,7 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
     }
 }
 
-/// Whether a timeline is an earlier one than the archive's latest: nothing is added to it any more, and the newest segment
-/// of the archive says nothing of its end.
+/// Whether a timeline is an earlier one than the archive's latest: nothing is added to it any more.
 fn is_left(timeline: Option<u32>, info: &Info) -> bool {
     let newest = info.newest_segment.as_ref().and_then(|segment| u32::from_str_radix(segment.get(..8)?, 16).ok());
     timeline.zip(newest).is_some_and(|(timeline, newest)| timeline < newest)

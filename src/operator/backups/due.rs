@@ -44,6 +44,9 @@ pub enum Due {
     Later(Option<Timestamp>),
     /// A backup of this type is due.
     Now(BackupType),
+    /// A full one is due that the schedule does not have: no restore goes beyond a gap, or a timeline that was left.
+    /// Nothing expires after it, since a number of full backups that are kept means those of the schedule.
+    Extra,
 }
 
 /// Decides. A Job that still runs is not asked about.
@@ -69,8 +72,10 @@ pub fn decide(known: &Known<'_>) -> Due {
     let (Some(full), Some(newest)) = (&catalogue.newest_full, &catalogue.newest) else {
         return Due::Now(BackupType::Full);
     };
+    let passed = |next: Option<Timestamp>| next.is_some_and(|next| next <= known.now);
+    let is_scheduled = passed(known.schedule.full_after(full.started_at));
     if is_left {
-        return Due::Now(BackupType::Full);
+        return if is_scheduled { Due::Now(BackupType::Full) } else { Due::Extra };
     }
     // No restore goes beyond a gap. A store that is too slow makes one after another: not so many backups.
     let age = |at: Timestamp| known.now.duration_since(at);
@@ -80,10 +85,10 @@ pub fn decide(known: &Known<'_>) -> Due {
     {
         return Due::Later(Some((at + GAP_ENDS).max(full.started_at + BETWEEN_GAPS)));
     }
-    let gap = gap.is_some();
-    let passed = |next: Option<Timestamp>| next.is_some_and(|next| next <= known.now);
-    if gap || passed(known.schedule.full_after(full.started_at)) {
+    if is_scheduled {
         Due::Now(BackupType::Full)
+    } else if gap.is_some() {
+        Due::Extra
     } else if passed(known.schedule.incremental_after(newest.started_at)) {
         Due::Now(BackupType::Incremental)
     } else {
@@ -205,7 +210,7 @@ mod tests {
     #[test]
     fn a_gap_in_the_archive_makes_a_full_backup_due() {
         let made = catalogue("2026-11-22T03:00:10Z", Some("2026-11-25T03:00:05Z"));
-        assert_eq!(due(Some(&made), None, Some("2026-11-25T04:00:00Z")), Due::Now(BackupType::Full));
+        assert_eq!(due(Some(&made), None, Some("2026-11-25T04:00:00Z")), Due::Extra);
         assert!(matches!(due(Some(&made), None, Some("2026-11-21T04:00:00Z")), Due::Later(_)));
     }
 
@@ -225,7 +230,7 @@ mod tests {
             now,
         };
         assert_eq!(decide(&known), Due::Now(BackupType::Full), "an incremental one would stand on the left state");
-        assert_eq!(decide(&Known { request: None, ..known }), Due::Now(BackupType::Full));
+        assert_eq!(decide(&Known { request: None, ..known }), Due::Extra);
         let made = catalogue("2026-11-25T11:59:59Z", None);
         let known = Known {
             schedule: &schedule,

@@ -15,8 +15,8 @@ use super::observe::Observation;
 use super::plan::backup;
 use super::validate::Database;
 use crate::api::{
-    BackupRunStatus, JobRun, MigrationRecord, MigrationState, RequestState, SchemaVersion, ServiceDatabaseStatus,
-    VerifiedBackup,
+    BackupRunStatus, BackupType, JobRun, MigrationRecord, MigrationState, RequestState, SchemaVersion,
+    ServiceDatabaseStatus, VerifiedBackup,
 };
 use crate::contract::backup_job::{BackupOutcome, VerificationOutcome};
 use crate::contract::desired::BackupRun;
@@ -51,7 +51,8 @@ pub struct State {
 /// A Job that is to be created.
 #[derive(Clone, Debug)]
 enum Start {
-    Backup(BackupRunStatus),
+    /// A backup, and whether older ones expire after it.
+    Backup(BackupRunStatus, bool),
     Verification(JobRun),
 }
 
@@ -79,7 +80,7 @@ impl State {
     /// The last Job of a backup, or the one that is to be created, as agents need to know it.
     pub fn run(&self) -> Option<BackupRun> {
         let run = match &self.start {
-            Some(Start::Backup(run)) => run,
+            Some(Start::Backup(run, _)) => run,
             _ => self.last.as_ref()?,
         };
         Some(BackupRun { job: run.run.job.clone(), runs: run.run.state == RequestState::Running })
@@ -123,13 +124,14 @@ pub async fn decide(
     let Some(archive) = archive.filter(|_| !backs_up && may_start) else { return Ok(state) };
     let earlier = |one: Option<Timestamp>, other: Option<Timestamp>| [one, other].into_iter().flatten().min();
     let start = match choose(database, &state, archive, now) {
-        (Due::Now(kind), _) => Some(kind),
+        (Due::Now(kind), _) => Some((kind, true)),
+        (Due::Extra, _) => Some((BackupType::Full, false)),
         (Due::Later(next_at), verification) => {
             state.again_at = earlier(state.again_at, next_at);
             state.next_at = next_at;
             match verification {
-                Due::Now(_) if !verifies => None,
-                Due::Now(_) => return Ok(state),
+                Due::Now(_) | Due::Extra if !verifies => None,
+                Due::Now(_) | Due::Extra => return Ok(state),
                 Due::Later(next) => {
                     state.again_at = earlier(state.again_at, next);
                     return Ok(state);
@@ -142,11 +144,11 @@ pub async fn decide(
         return Ok(state);
     }
     let (names, backups) = (database.names(), &database.backups);
-    state.start = Some(if let Some(kind) = start {
+    state.start = Some(if let Some((kind, expires)) = start {
         let failures = state.last.as_ref().map_or(0, |last| last.run.failures);
         let request = backups.request.as_ref().map(|(token, _)| token.clone());
         let run = run::starting(names.backup_job(now.as_second()), failures, request, now);
-        Start::Backup(BackupRunStatus { kind, run })
+        Start::Backup(BackupRunStatus { kind, run }, expires)
     } else {
         let failures = state.last_verification.as_ref().map_or(0, |last| last.failures);
         let request = backups.verification_request.clone();
@@ -218,7 +220,9 @@ pub async fn start(
 ) -> Result<(), Error> {
     let (Some(start), Some(place)) = (state.start.take(), &database.archive) else { return Ok(()) };
     let (component, planned) = match &start {
-        Start::Backup(run) => (backup::COMPONENT, backup::job(database, &context.options, place, run)),
+        Start::Backup(run, expires) => {
+            (backup::COMPONENT, backup::job(database, &context.options, place, run, *expires))
+        }
         Start::Verification(run) => {
             let ledger = observed.primary().and_then(|primary| primary.report.as_ref()?.ledger.as_ref());
             let applied = ledger.and_then(|ledger| long_applied(&ledger.recent, context.now()));
@@ -241,7 +245,7 @@ pub async fn start(
         found.as_ref().map_or_else(|| run.clone(), |found| run::found(found, run.failures))
     };
     match start {
-        Start::Backup(BackupRunStatus { kind, run }) => {
+        Start::Backup(BackupRunStatus { kind, run }, _) => {
             let kind = found.as_ref().map_or(kind, backup::kind);
             state.last = Some(BackupRunStatus { kind, run: recorded(run) });
         }

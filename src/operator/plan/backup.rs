@@ -28,11 +28,12 @@ const ANNOTATION_REQUEST: &str = "servicedb.dev/request";
 /// How long a backup may take, in seconds.
 const DEADLINE_SECONDS: i64 = 24 * 3600;
 
-/// The Job of a backup. It is not retried by its controller: the operator decides when another one starts.
-pub fn job(database: &Database, options: &Options, store: &Place, run: &BackupRunStatus) -> Planned {
+/// The Job of a backup. It is not retried by its controller: the operator decides when another one starts. `expires`:
+/// older backups are deleted after it, as the spec says.
+pub fn job(database: &Database, options: &Options, store: &Place, run: &BackupRunStatus, expires: bool) -> Planned {
     let mut annotations = of_request(&run.run);
     annotations[ANNOTATION_TYPE] = format!("{:?}", run.kind).into();
-    let containers = vec![container(database, options, store, run.kind)];
+    let containers = vec![container(database, options, store, (run.kind, expires))];
     let volumes = volumes(database.names());
     planned(database, options, (run.run.job.clone(), COMPONENT), &annotations, (containers, volumes))
 }
@@ -121,7 +122,7 @@ pub fn kind(job: &Job) -> BackupType {
     if is_full { BackupType::Full } else { BackupType::Incremental }
 }
 
-fn container(database: &Database, options: &Options, store: &Place, kind: BackupType) -> Value {
+fn container(database: &Database, options: &Options, store: &Place, (kind, expires): (BackupType, bool)) -> Value {
     let names = database.names();
     let host = |ordinal| format!("{}.{}.{}.svc", names.pod(ordinal), names.peers_service(), names.namespace);
     let backup = BackupJob {
@@ -130,6 +131,7 @@ fn container(database: &Database, options: &Options, store: &Place, kind: Backup
         hosts: (0..database.instances).map(host).collect(),
         retention_days: database.backups.retention_days,
         retention_full_backups: database.backups.retention_full_backups,
+        expires,
     };
     // A document of strings and numbers always has a JSON form.
     let order = serde_json::to_string(&backup).unwrap_or_default();
