@@ -190,8 +190,7 @@ pub struct BackupStatus {
     /// Time of the last archived WAL segment, updated at most every five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<Time>,
-    /// Time of the last WAL that the archive lacks: it was given up because it filled the volume, or a primary failed
-    /// before it was archived.
+    /// When WAL was last given up because it filled the volume, or found to be missing in the archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up_at: Option<Time>,
     /// First moment to which the database can be recovered: the end of the oldest backup. The last

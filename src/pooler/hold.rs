@@ -1,10 +1,9 @@
 //! Holds queries during a planned change: transactions under way end, new ones wait, the lead changes, and
-//! they go to the new server. A pause always ends: by itself when the server is another one, when the order
-//! is withdrawn, and in any case after the order's time, which a process of its own enforces even if this one
-//! hangs.
+//! they go to the new server. A hold always ends: by itself when the server is another one, when the order
+//! is withdrawn, and after the order's time. A process of its own ends the pause soon after that, even if this one hangs.
 //!
-//! A server that is lost is waited for in the same way: PgBouncer alone would refuse each query from its first
-//! failed login on, until one succeeds.
+//! A server that is lost is waited for in the same way, for a bounded time, also right after a hold: PgBouncer alone would
+//! refuse each query from its first failed login on, until one succeeds.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -98,7 +97,7 @@ struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    /// Returns whether another server leads.
+    /// Returns whether what is known of the server is to be forgotten: another one leads, or was waited for.
     async fn execute(&self, hold: &Hold, orders: &mut watch::Receiver<Orders>) -> bool {
         let time = left(hold, Timestamp::now());
         let until = Instant::now() + time;
@@ -164,6 +163,8 @@ impl Holding<'_> {
         report(HoldState::Resumed);
         match next {
             Some(next) => {
+                // The process of the hold may have ended the pause by now.
+                self.pooler.pause();
                 self.until_back(next).await;
                 true
             }

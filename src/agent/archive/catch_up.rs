@@ -18,10 +18,12 @@ pub struct Found {
     pub missing: u64,
 }
 
-/// `pg_wal` of a leader, read before the archive: what leaves it afterwards is in the archive by then.
+/// `pg_wal` of a leader, read before the archive: what waits and leaves it afterwards is in the archive by then.
 pub struct Wal<'a> {
     folder: &'a Path,
     present: BTreeSet<String>,
+    /// Those that PostgreSQL takes for archived.
+    done: BTreeSet<String>,
     /// The timelines of this leader's history, each with the position of its first segment.
     branches: Vec<(u32, u64)>,
     /// The position of the segment that is being written.
@@ -44,8 +46,10 @@ impl<'a> Wal<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => vec![(timeline, 0)],
             Err(error) => return Err(error),
         };
+        let done = names(&folder.join("archive_status"))?;
+        let done = done.iter().filter_map(|name| Some(name.strip_suffix(".done")?.to_owned())).collect();
         let present = names(folder)?.into_iter().filter(|name| position(name).is_some()).collect();
-        Ok(Self { folder, present, branches, end })
+        Ok(Self { folder, present, done, branches, end })
     }
 
     /// The segment at this position, as a recovery reads it: a segment in which a timeline begins is the later one's.
@@ -54,10 +58,14 @@ impl<'a> Wal<'a> {
         segment_at(timeline.map_or(1, |(timeline, _)| *timeline), position)
     }
 
-    /// The segments that the archive must have or get, from the first one that the newest full backup needs. None, if that
-    /// is of a history that was left: another full backup follows.
+    /// Whether a segment is of this history, and not of one that was left.
+    pub fn continues(&self, segment: &str) -> bool {
+        position(segment).is_some_and(|position| self.segment(position) == segment)
+    }
+
+    /// The segments that the archive must have or get, from the first one that a backup of this history needs.
     fn needed(&self, first: Option<&str>) -> impl Iterator<Item = String> + '_ {
-        let begin = first.and_then(|first| position(first).filter(|position| self.segment(*position) == first));
+        let begin = first.filter(|first| self.continues(first)).and_then(position);
         (begin.unwrap_or(self.end)..self.end).map(|position| self.segment(position))
     }
 
@@ -74,22 +82,31 @@ impl<'a> Wal<'a> {
     /// # Errors
     /// If the folder cannot be changed.
     pub fn mark(&self, first: Option<&str>, archived: &BTreeSet<String>) -> io::Result<Found> {
-        let mut found = Found { marked: self.mark_done(|file| file.ends_with(".history"))?, missing: 0 };
-        let lacks: BTreeSet<_> = self.needed(first).filter(|name| !archived.contains(name)).collect();
-        found.missing = u64::try_from(lacks.difference(&self.present).count()).unwrap_or(u64::MAX);
-        found.marked += self.mark_done(|file| lacks.contains(file))?;
+        let mut found = Found::default();
+        for history in self.done.iter().filter(|name| name.ends_with(".history")) {
+            found.marked += u32::from(self.archive(history)?);
+        }
+        for lacking in self.needed(first).filter(|name| !archived.contains(name)) {
+            if !self.present.contains(&lacking) {
+                found.missing += 1;
+            } else if self.done.contains(&lacking) {
+                match self.archive(&lacking)? {
+                    true => found.marked += 1,
+                    // A checkpoint has removed it meanwhile.
+                    false => found.missing += 1,
+                }
+            }
+        }
         Ok(found)
     }
 
-    fn mark_done(&self, which: impl Fn(&str) -> bool) -> io::Result<u32> {
+    /// Lets PostgreSQL archive a file that it takes for archived; returns whether it still has it.
+    fn archive(&self, file: &str) -> io::Result<bool> {
         let status = self.folder.join("archive_status");
-        let mut marked = 0;
-        for name in names(&status)? {
-            let Some(file) = name.strip_suffix(".done").filter(|file| which(file)) else { continue };
-            rename(status.join(&name), status.join(format!("{file}.ready")))?;
-            marked += 1;
+        match rename(status.join(format!("{file}.done")), status.join(format!("{file}.ready"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(status.join(format!("{file}.ready")).exists()),
+            renamed => renamed.map(|()| true),
         }
-        Ok(marked)
     }
 }
 
@@ -219,6 +236,17 @@ mod tests {
         assert_eq!(wal.mark(since, &[]), Found::default(), "a later backup needs nothing of it");
         let left = Some("000000020000000000000008");
         assert_eq!(wal.mark(left, &[]), Found::default(), "a backup of a history that was left");
+        assert!(!wal.wal().continues("000000020000000000000008") && wal.wal().continues("000000030000000000000008"));
+    }
+
+    #[test]
+    fn what_leaves_the_volume_during_the_comparison_is_a_gap() {
+        let wal = Folder::new("leaves", &DONE);
+        let read = wal.wal();
+        let archived = DONE[..6].iter().chain(&BACKUP).map(|name| (*name).to_owned());
+        let archived = archived.filter(|name| name != DONE[2]).collect();
+        std::fs::remove_file(wal.0.join("archive_status").join(format!("{}.done", DONE[2]))).expect("a checkpoint");
+        assert_eq!(read.mark(BACKUP, &archived).expect("marks"), Found { marked: 1, missing: 1 });
     }
 
     #[test]

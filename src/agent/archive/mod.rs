@@ -25,9 +25,9 @@ use super::report::Reporter;
 use crate::api::BackupType;
 use crate::backoff::{Backoff, jittered};
 use crate::contract::backup::Place;
-use crate::contract::pod::{ARCHIVE_DIR, PGDATA};
+use crate::contract::pod::{ARCHIVE_COMMAND, ARCHIVE_DIR, PGDATA};
 use crate::contract::report::Catalogue;
-use crate::pgbackrest::info::{Backup, Info};
+use crate::pgbackrest::info::Backup;
 use crate::pgbackrest::secrets::{Secrets, SecretsError};
 use crate::pgbackrest::{command, config};
 use crate::restore::control;
@@ -68,6 +68,8 @@ pub struct Archive {
     access: watch::Receiver<Access>,
     /// Whether the leader cannot archive: the keys are then read again soon.
     fails: watch::Sender<bool>,
+    /// The end of a lead that gave WAL up, if its container ended with it.
+    given_up: Option<Timestamp>,
 }
 
 /// The access to a store.
@@ -112,12 +114,10 @@ pub fn follow(desired: DesiredState, records: Source) -> Archive {
     let (configured, access) = watch::channel(Access::Unknown);
     let fails = watch::Sender::new(false);
     // Of a lead that ended with its container: as a replica, this instance gives nothing up.
-    if progress::Marker::take().is_some() {
-        tracing::info!("WAL was given up before the container ended");
-    }
+    let given_up = progress::Marker::take();
     tokio::spawn(keep_configured(desired.clone(), records, configured, fails.subscribe()));
     tokio::spawn(server::follow(desired.clone()));
-    Archive { desired, access, fails }
+    Archive { desired, access, fails, given_up }
 }
 
 async fn keep_configured(
@@ -187,8 +187,6 @@ impl Archive {
     /// Archives for as long as this pod leads.
     pub async fn keep(self, reporter: &Reporter) {
         let mut state = self.desired.clone();
-        // A leader that lost the lead while it gave WAL up may have dropped some since it leads again.
-        let gap = progress::Marker::take();
         loop {
             let Some(place) = desired::first(&mut state).await.archive.clone() else {
                 self.fails.send_replace(false);
@@ -205,7 +203,7 @@ impl Archive {
                 tokio::join!(
                     self.create_stanza(&place, stanza),
                     catalogue::keep(self.desired.clone(), known.clone(), read),
-                    self.watch_progress(&place, (known, catalogue), gap, reporter)
+                    self.watch_progress(&place, (known, catalogue), reporter)
                 )
             };
             tokio::select! {
@@ -229,16 +227,16 @@ impl Archive {
             };
             let created = async {
                 self.compare_stanza().await?;
-                let info = command::info(&config::path()).await?;
-                let has_gap = catch_up(&info).await?;
-                Ok::<_, String>(Stanza::Ready {
-                    empty_at: info.newest_segment.is_none().then(Timestamp::now),
-                    gap: has_gap.then(Timestamp::now),
-                })
+                let newest = command::info(&config::path()).await?.newest_segment;
+                Ok::<_, String>(newest.is_none().then(Timestamp::now))
             };
             match created.await {
-                Ok(ready) => {
-                    stanza.send_replace(ready);
+                Ok(empty_at) => {
+                    stanza.send_replace(Stanza::Ready { empty_at, gap: None });
+                    // Nothing waits for it: with much WAL since the newest full backup it takes minutes.
+                    if self.catch_up(&opened).await {
+                        stanza.send_replace(Stanza::Ready { empty_at, gap: Some(Timestamp::now()) });
+                    }
                     return;
                 }
                 Err(error) => {
@@ -259,6 +257,22 @@ impl Archive {
         }
     }
 
+    /// Lets PostgreSQL archive what the archive lacks since the newest full backup; returns whether it has a gap that is on
+    /// the volume no more.
+    async fn catch_up(&self, opened: &Opened) -> bool {
+        let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
+        loop {
+            match catch_up().await {
+                Ok(has_gap) => return has_gap,
+                Err(error) => {
+                    let error = opened.secrets.redact(&error);
+                    tracing::warn!(error, "the archive cannot be compared with the volume; trying again");
+                }
+            }
+            backoff.wait().await;
+        }
+    }
+
     /// Creates the stanza or compares its record with this database, which may be another one since a major upgrade.
     async fn compare_stanza(&self) -> Result<(), String> {
         let Err(error) = command::create_stanza(&config::path()).await else { return Ok(()) };
@@ -276,10 +290,9 @@ impl Archive {
         &self,
         place: &Place,
         (stanza, catalogue): (watch::Receiver<Stanza>, watch::Receiver<Option<Catalogue>>),
-        gap: Option<Timestamp>,
         reporter: &Reporter,
     ) {
-        let (mut progress, mut segment) = (Progress::new(gap), Segment::default());
+        let (mut progress, mut segment) = (Progress::new(self.given_up), Segment::default());
         let mut writes = Writes::new(reporter);
         loop {
             let access = self.access.borrow().clone();
@@ -328,14 +341,16 @@ impl Archive {
     }
 }
 
-/// Lets PostgreSQL archive what the archive lacks since the newest full backup; returns whether it has a gap that is on the
-/// volume no more.
-async fn catch_up(info: &Info) -> Result<bool, String> {
+async fn catch_up() -> Result<bool, String> {
     let (folder, current) = (Path::new(PGDATA).join("pg_wal"), current_segment().await?);
     let wal = Wal::read(&folder, &current).map_err(unread)?;
-    let is_full = |backup: &&Backup| backup.kind == BackupType::Full && Some(backup.incarnation) == info.incarnation;
-    let full = info.backups.iter().rfind(is_full);
-    let first = full.map(|full| full.first_segment.as_str());
+    let info = command::info(&config::path()).await?;
+    let is_base = |backup: &&Backup| {
+        backup.kind == BackupType::Full
+            && Some(backup.incarnation) == info.incarnation
+            && wal.continues(&backup.first_segment)
+    };
+    let first = info.backups.iter().rfind(is_base).map(|full| full.first_segment.as_str());
     let archived = command::archived(&config::path(), &wal.folders(first)).await?;
     let found = wal.mark(first, &archived).map_err(unread)?;
     if found.marked > 0 {
@@ -351,11 +366,20 @@ fn unread(error: std::io::Error) -> String {
     format!("the state of WAL segments cannot be read: {error}")
 }
 
-/// The segment that is being written.
+/// The segment that is being written, once the server archives: until it has reloaded its settings, each counts as
+/// archived.
 async fn current_segment() -> Result<String, String> {
     let connection = ensure::connect("postgres").await.map_err(|error| error.to_string())?;
-    let query = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())";
-    let row = connection.client.query_one(query, &[]).await.map_err(|error| crate::postgres::describe(&error))?;
+    let query = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()),
+                        pg_catalog.current_setting('archive_command') = $1::text";
+    let row = connection
+        .client
+        .query_one(query, &[&ARCHIVE_COMMAND])
+        .await
+        .map_err(|error| crate::postgres::describe(&error))?;
+    if !row.get::<_, bool>(1) {
+        return Err("the server has not reloaded its settings and does not archive yet".to_owned());
+    }
     Ok(row.get(0))
 }
 

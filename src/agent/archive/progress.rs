@@ -85,6 +85,8 @@ pub struct Progress {
     failures: u32,
     /// So many looks in a row nothing could be archived at all.
     refusals: u32,
+    /// So many looks in a row much waited, and no less than before.
+    lagging: u32,
     failure: Option<String>,
     given_up_at: Option<Timestamp>,
     stops_writes: bool,
@@ -110,6 +112,7 @@ impl Progress {
             waiting: 0,
             failures: 0,
             refusals: 0,
+            lagging: 0,
             failure: None,
             given_up_at,
             stops_writes: false,
@@ -155,16 +158,20 @@ impl Progress {
     /// # Errors
     /// If the volume cannot be read or the marker not be written.
     pub fn look(&mut self, refused: bool, policy: WhenVolumeFills) -> std::io::Result<Look> {
+        let before = self.waiting;
         self.waiting = waiting(&Path::new(PGDATA).join("pg_wal/archive_status"))?;
         // Once alone, it is the start of the agent, or a store that does not answer for a moment.
         self.refusals = if refused { self.refusals.saturating_add(1) } else { 0 };
         let (free, size) = (volume::free()?, volume::size()?);
+        // Right after a promotion what was received waits, and goes quickly.
+        let lags = self.waiting >= before && u64::from(self.waiting) * WAL_SEGMENT >= size / SHARE;
+        self.lagging = if lags { self.lagging.saturating_add(1) } else { 0 };
         self.decide(self.refusals >= SIGHTINGS, policy, (free, size))
     }
 
     fn decide(&mut self, refused: bool, policy: WhenVolumeFills, (free, size): (u64, u64)) -> std::io::Result<Look> {
         let room = room(size);
-        let stuck = refused || self.failures >= SIGHTINGS || u64::from(self.waiting) * WAL_SEGMENT >= size / SHARE;
+        let stuck = refused || self.failures >= SIGHTINGS || self.lagging >= SIGHTINGS;
         // Once refused, until there is a quarter more room.
         let fills = free < room && stuck || self.stops_writes && free < room.saturating_add(room / 4);
         self.stops_writes = policy == WhenVolumeFills::StopWrites && self.waiting > 0 && fills;
@@ -273,7 +280,9 @@ mod tests {
         assert!(look(&mut progress, false, GB / 4));
         (progress.waiting, progress.failures) = (0, 0);
         assert!(!look(&mut progress, false, GB / 4));
-        progress.waiting = 64;
+        (progress.waiting, progress.lagging) = (64, 1);
+        assert!(!look(&mut progress, false, GB / 4), "it may go");
+        progress.lagging = SIGHTINGS;
         assert!(look(&mut progress, false, GB / 4), "the store is too slow");
         assert!(progress.given_up_at.is_some());
         drop(progress);

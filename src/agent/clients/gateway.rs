@@ -103,10 +103,10 @@ pub async fn leave(client: &Client, role: &str) -> Result<(), EnsureError> {
         let grantor: String = row.try_get(0).map_err(failed)?;
         statements += &format!("REVOKE {} FROM {ROLE} GRANTED BY {} CASCADE;", ident(role), ident(&grantor));
     }
-    if statements.is_empty() {
-        return Ok(());
+    if !statements.is_empty() {
+        execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await?;
     }
-    execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await?;
+    // Also where it was revoked before: what ended then may have failed.
     // Each of the gateway's sessions has the name of the role that it acts as.
     let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
                  WHERE usename = $1 AND application_name = $2";

@@ -581,6 +581,17 @@ class Received(unittest.TestCase):
             (status / (name + ".done")).touch()
         (status / "000000010000000000000002.done").touch()
         promoted = []
+        rename, vanishes = os.rename, ["000000010000000000000003.done"]
+
+        def rename_what_is_there(before, after):
+            if os.path.basename(before) in vanishes:
+                vanishes.clear()
+                os.unlink(before)
+            rename(before, after)
+
+        names.remove("000000010000000000000003")
+        self.addCleanup(setattr, received.os, "rename", rename)
+        received.os.rename = rename_what_is_there
 
         class Postgresql:
             wal_dir = str(wal)

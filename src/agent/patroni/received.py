@@ -17,9 +17,14 @@ def mark_received(wal):
     status, marked = os.path.join(wal, "archive_status"), 0
     for name in os.listdir(status):
         found = DONE.fullmatch(name)
-        if found and os.path.exists(os.path.join(wal, found[1])):
+        if not found or not os.path.exists(os.path.join(wal, found[1])):
+            continue
+        try:
             os.rename(os.path.join(status, name), os.path.join(status, found[1] + ".ready"))
             marked += 1
+        except FileNotFoundError:
+            # A restartpoint has just removed it.
+            continue
     return marked
 
 

@@ -45,7 +45,7 @@ pub enum Due {
     /// A backup of this type is due.
     Now(BackupType),
     /// A full one is due that the schedule does not have: no restore goes beyond a gap, or a timeline that was left.
-    /// Nothing expires after it, since a number of full backups that are kept means those of the schedule.
+    /// Nothing expires after it: with a number of full backups that are kept, it would replace one of the schedule at once.
     Extra,
 }
 

@@ -124,7 +124,10 @@ pub async fn decide(
     let Some(archive) = archive.filter(|_| !backs_up && may_start) else { return Ok(state) };
     let earlier = |one: Option<Timestamp>, other: Option<Timestamp>| [one, other].into_iter().flatten().min();
     let start = match choose(database, &state, archive, now) {
-        (Due::Now(kind), _) => Some((kind, true)),
+        // Where full backups are counted, nothing expires with an incremental one but what an extra one made surplus.
+        (Due::Now(kind), _) => {
+            Some((kind, kind == BackupType::Full || database.backups.retention_full_backups.is_none()))
+        }
         (Due::Extra, _) => Some((BackupType::Full, false)),
         (Due::Later(next_at), verification) => {
             state.again_at = earlier(state.again_at, next_at);

@@ -37,9 +37,7 @@ fn decide(archive: &ArchiveReport) -> ConditionState {
         (None, None) => ConditionState::no(reason::PROGRESSING, format!("no WAL is in the store {store} yet{waiting}")),
         (None, Some(_)) => {
             let gap = match archive.given_up_at {
-                Some(at) => format!(
-                    "; WAL is missing since {at}: it filled the volume, or a primary failed before it was archived"
-                ),
+                Some(at) => format!("; it has a gap: WAL was given up, or found missing, at {at}"),
                 None => String::new(),
             };
             ConditionState::yes(reason::ARCHIVING, format!("WAL is archived to the store {store}{waiting}{gap}"))

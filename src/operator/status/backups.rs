@@ -113,8 +113,9 @@ pub fn backed_up(
     let have =
         format!("the newest backup ended at {}; the database can be recovered from {from} on", newest.finished_at.0);
     if status.given_up_at.as_ref().is_some_and(|at| at.0 > newest.finished_at.0) {
-        let message =
-            format!("the archive lacks WAL from after the newest backup, so a full one is due; {have}, to that gap");
+        let message = format!(
+            "the archive has a gap (WAL was given up or found missing since the newest backup), so a full one is due; {have}, to that gap"
+        );
         return Some(ConditionState::no(reason::BACKUP_OVERDUE, message));
     }
     if let Some(last) = last.filter(|last| last.state == RequestState::Failed) {
