@@ -150,13 +150,7 @@ async fn outage(sandbox: &Arc<Sandbox>) {
     archive_a_segment(sandbox, &third).await;
     sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", READY).await;
     // The new leader archives what the former ones did not, beside its own.
-    until("no segment is missing", SOON, || async {
-        let positions = positions(sandbox, &third).await;
-        let (first, last) = (positions.first().expect("a segment"), positions.last().expect("a segment"));
-        let missing: Vec<_> = (*first..*last).filter(|position| !positions.contains(position)).collect();
-        if missing.is_empty() { Ok(()) } else { Err(format!("of {first} to {last} the archive lacks {missing:?}")) }
-    })
-    .await;
+    none_is_missing(sandbox, &third).await;
     until("nothing waits", SOON, || async {
         let query = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
         let waiting = exec(sandbox, &third, &format!("psql -XqAtc \"{query}\"")).await;
@@ -172,6 +166,36 @@ async fn outage(sandbox: &Arc<Sandbox>) {
             sandbox.exec(&third, "ls /run/servicedb/archive && exit 1; psql -XqAtc 'SHOW archive_command'").await;
         let command = String::from_utf8_lossy(&found.stdout).trim().to_owned();
         if found.status.success() && command == "/bin/true" { Ok(()) } else { Err(command) }
+    })
+    .await;
+    // Turned on again, what was written meanwhile is archived as long as the volume has it.
+    let write = "psql -XqAtc 'SELECT pg_logical_emit_message(true, $$e2e$$, $$row$$)'";
+    for _ in 0..2 {
+        exec(sandbox, &third, &format!("{write} && psql -XqAtc 'SELECT pg_switch_wal()'")).await;
+    }
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"backup": {"enabled": true}}})).await;
+    until("the primary archives again", READY, || async {
+        let looks = "test -e /run/servicedb/archive/pgbackrest.conf && psql -XqAtc 'SHOW archive_command'";
+        let found = sandbox.exec(&third, looks).await;
+        let command = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        if command.contains("archive-push") { Ok(()) } else { Err(command) }
+    })
+    .await;
+    exec(sandbox, &third, write).await;
+    archive_a_segment(sandbox, &third).await;
+    none_is_missing(sandbox, &third).await;
+    assert!(
+        sandbox.get("shop").await.status.and_then(|status| status.backup).is_some_and(|it| it.given_up_at.is_none())
+    );
+}
+
+/// Waits until the archive has every position in WAL from its first to its last.
+async fn none_is_missing(sandbox: &Sandbox, pod: &str) {
+    until("no segment is missing", SOON, || async {
+        let positions = positions(sandbox, pod).await;
+        let (first, last) = (positions.first().expect("a segment"), positions.last().expect("a segment"));
+        let missing: Vec<_> = (*first..*last).filter(|position| !positions.contains(position)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("of {first} to {last} the archive lacks {missing:?}")) }
     })
     .await;
 }
