@@ -58,11 +58,6 @@ begin_load() {
   runs=$((runs + 1))
   sleep 5
 }
-end_load() {
-  # A shell has its background processes ignore SIGINT.
-  client 'kill $(pidof pgbench) || true'
-  wait "$load" || true
-}
 give_login
 begin_load
 at "$pooled" 5432 verify-full 'count=0; until [ -e /tmp/over ]; do
@@ -71,8 +66,6 @@ at "$pooled" 5432 verify-full 'count=0; until [ -e /tmp/over ]; do
 logins=$!
 
 settled() { in_namespace wait --for=condition=Ready servicedatabase/shop --timeout=300s >/dev/null; }
-# Columns of the log: client, transaction, microseconds, script, second, microsecond, lag.
-longest() { client "cat /tmp/log.*" | awk -v since="$1" '$5 >= since && $3 > longest {longest = $3} END {printf "%.3f\n", longest / 1e6}'; }
 # change KIND COMMAND…: the longest transaction meanwhile, as a line of KIND.
 change() {
   local kind=$1 since
@@ -81,7 +74,7 @@ change() {
   "$@" >/dev/null
   settled
   sleep 2
-  longest "$since" >>"$DEV/changes-$kind.txt.new"
+  longest "$since" 3 >>"$DEV/changes-$kind.txt.new"
   echo "    $kind: $(tail -n 1 "$DEV/changes-$kind.txt.new") s"
 }
 patch() { in_namespace patch servicedatabase/shop --type merge --patch "$1"; }
@@ -127,11 +120,11 @@ change rollout rollout
 change drain drain
 # The two logins of a service alternate: a client follows its record before the next rotation.
 for ((number = 0; number < rotations; number++)); do
-  end_load
+  end_load "$load"
   begin_load
   change rotation rotation
 done
-end_load
+end_load "$load"
 client 'touch /tmp/over'
 wait "$logins"
 

@@ -99,12 +99,9 @@ for ((number = 0; number < switchovers; number++)); do
   kubectl servicedb --namespace "$namespace" switchover shop >/dev/null
   in_namespace wait --for=condition=Ready servicedatabase/shop --timeout=120s >/dev/null
   sleep 2
-  # Columns of the log: client, transaction, microseconds, script, second, microsecond, lag.
-  client "cat /tmp/log.*" | awk -v since="$since" '$5 >= since && $3 > longest {longest = $3} END {printf "%.3f\n", longest / 1e6}' >>"$DEV/pooler-stall.txt.new"
+  longest "$since" 3 >>"$DEV/pooler-stall.txt.new"
 done
-# A shell has its background processes ignore SIGINT.
-client 'kill $(pidof pgbench) || true'
-wait "$load" || true
+end_load "$load"
 failed=$(client "cat /tmp/out.*" | grep -c 'aborted\|ERROR\|FATAL' || true)
 
 {

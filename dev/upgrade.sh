@@ -57,8 +57,6 @@ whole() {
     sleep 0.2
   done
 }
-# Columns of pgbench's log: client, transaction, microseconds, script, second, microsecond.
-longest() { client "cat /tmp/log.*" | awk -v since="$1" '$5 >= since && $3 > longest {longest = $3} END {printf "%.1f\n", longest / 1e6}'; }
 
 whole
 in_namespace patch servicedatabase shop --type merge -p '{"spec": {"postgres": {"version": "18"}}}' >/dev/null
@@ -73,16 +71,15 @@ for ((sample = 0; sample < samples; sample++)); do
   whole
   echo "$(seconds "$switched" "$EPOCHREALTIME")" >>"$DEV/upgrade-whole.txt.new"
   sleep 2
-  longest "$since" >>"$DEV/upgrade-longest.txt.new"
+  longest "$since" 1 >>"$DEV/upgrade-longest.txt.new"
   sed -n 's/.* in \([0-9]*\) s, of which pg_upgrade took \([0-9]*\) s.*/\1 \2/p' "$DEV/upgrade-said.txt.new" | head -n 1 >>"$DEV/upgrade-rehearsal.txt.new"
   since=$(date +%s)
   kubectl servicedb --namespace "$namespace" upgrade shop --back --yes >/dev/null
   whole
   sleep 2
-  longest "$since" >>"$DEV/upgrade-back.txt.new"
+  longest "$since" 1 >>"$DEV/upgrade-back.txt.new"
 done
-client 'kill $(pidof pgbench) || true'
-wait "$load" || true
+end_load "$load"
 failed=$(client "cat /tmp/out.*" | grep -c 'aborted\|ERROR\|FATAL' || true)
 
 of() { median <"$DEV/upgrade-$1.txt.new"; }

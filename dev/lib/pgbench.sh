@@ -35,4 +35,14 @@ value() { jq -r --arg key "SHOP_DB_$1" '.[$key]' <<<"$record"; }
 # at HOST PORT SSLMODE COMMAND: in the pod, with the login.
 at() { client "export PGPASSFILE=/tmp/pgpass PGSSLROOTCERT=/tmp/ca.crt PGSSLMODE=$3 PGHOST=$1 PGPORT=$2 PGUSER=$(value USER) PGDATABASE=$(value NAME); $4"; }
 
+# longest SINCE DIGITS: the longest transaction in the logs of pgbench that ended since then, in seconds with so many
+# decimals. Columns of a log: client, transaction, microseconds, script, second, microsecond, lag.
+longest() { client "cat /tmp/log.*" | awk -v since="$1" -v digits="$2" '$5 >= since && $3 > longest {longest = $3} END {printf "%." digits "f\n", longest / 1e6}'; }
+# end_load PID: ends pgbench in the pod, and waits for the process that runs it. A shell has its background processes
+# ignore SIGINT.
+end_load() {
+  client 'kill $(pidof pgbench) || true'
+  wait "$1" || true
+}
+
 median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
