@@ -71,6 +71,11 @@ impl Writer {
         self.rows.lock().expect("the rows").len()
     }
 
+    /// The ids of the acknowledged rows.
+    pub fn rows(&self) -> Vec<u64> {
+        self.rows.lock().expect("the rows").clone()
+    }
+
     /// The id of the last acknowledged row.
     pub fn newest(&self) -> u64 {
         self.rows.lock().expect("the rows").last().copied().unwrap_or_default()
