@@ -134,7 +134,7 @@ pub async fn act(
         None => Box::pin(migrate(context, database, observed, declared, findings)).await?,
         Some(Stage::Prepare) => {}
         // One that runs would connect again, and apply to the restored database what was undone.
-        Some(Stage::Hold | Stage::Switch) => Box::pin(migrations::stop(context, database)).await?,
+        Some(Stage::Hold | Stage::Switch) => Box::pin(migrations::forget(context, database)).await?,
     }
     failures.first()
 }

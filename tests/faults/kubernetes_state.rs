@@ -147,6 +147,12 @@ fn config_data(data: &Value) -> Value {
         present(&mut desired, &["authorities", "systemIdentifier", "branch"]);
         present(&mut desired["lineage"], &["id", "at", "left", "current"]);
         remove(&mut desired["backup"], &["job"]);
+        // An operator that restarts may read a record's new version before the agent reports it, and lets it be proved
+        // again: that has no end until the next rotation, and changes nothing.
+        remove(&mut desired, &["prove"]);
+        for client in desired["clients"].as_array_mut().into_iter().flatten() {
+            remove(client, &["prove"]);
+        }
         data["desired.json"] = desired;
     }
     data
@@ -164,10 +170,10 @@ fn status(object: &Value) -> Value {
     status["conditions"] = told.into();
     // What the leader's agent measures after a while is no end that a fault could change.
     remove(&mut status, &["observedGeneration", "capacity", "maintenance"]);
-    remove(&mut status["credentials"], &["rotatedAt", "oldSessions"]);
+    remove(&mut status["credentials"], &["rotatedAt", "oldSessions", "sessions"]);
     remove(&mut status["certificates"], &["notAfter", "authorityNotAfter"]);
     for client in status["clients"].as_array_mut().into_iter().flatten() {
-        remove(client, &["rotatedAt"]);
+        remove(client, &["rotatedAt", "sessions"]);
     }
     remove(&mut status["restore"], &["startedAt", "message"]);
     present(&mut status["upgrade"], &["rehearsalSeconds", "switchedAt", "leftSystemIdentifier", "systemIdentifier"]);

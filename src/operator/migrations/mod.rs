@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::apply::{apply_uncached, delete, delete_exactly};
 use super::context::Context;
-use super::observe::{JobState, egress, ended, job_state};
+use super::observe::{JobState, egress, ended, job_state, stands};
 use super::validate::{Database, Migrations, Source};
 use crate::api::PendingApproval;
 use crate::api::conditions::reason;
@@ -293,11 +293,26 @@ pub async fn remove_job(context: &Context, database: &Database, name: &str) -> R
     delete(&context.client, &database.owner, &named).await.map(drop)
 }
 
-/// Stops every run.
+/// Stops every run that has not ended. What ended stays: people read its log, and it holds for the same data.
 ///
 /// # Errors
 /// Any error of the API server.
 pub async fn stop(context: &Context, database: &Database) -> Result<(), Error> {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &database.names().namespace);
+    for job in jobs.list(&of_runs(database)).await?.items {
+        let ours = controller_uid(&job.metadata) == Some(database.owner.uid.as_str());
+        if ours && matches!(stands(&job), JobState::Running(_)) {
+            remove_job(context, database, &job.name_any()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Stops every run, and removes those that ended: what they have done does not hold for other data.
+///
+/// # Errors
+/// Any error of the API server.
+pub async fn forget(context: &Context, database: &Database) -> Result<(), Error> {
     remove_others(context, database, &[]).await
 }
 
@@ -305,9 +320,8 @@ pub async fn stop(context: &Context, database: &Database) -> Result<(), Error> {
 /// transaction leaves nothing, and the ledger has the start of one without.
 async fn remove_others(context: &Context, database: &Database, kept: &[String]) -> Result<(), Error> {
     let (client, names) = (&context.client, database.names());
-    let labels = format!("{LABEL_NAME}={},app.kubernetes.io/component={}", names.name, migration::COMPONENT);
     for api in [erased::<Job>(client, &names.namespace), erased::<ConfigMap>(client, &names.namespace)] {
-        for live in api.list(&ListParams::default().labels(&labels)).await?.items {
+        for live in api.list(&of_runs(database)).await?.items {
             let ours = controller_uid(&live.metadata) == Some(database.owner.uid.as_str());
             if ours && !kept.contains(&live.name_any()) {
                 delete_exactly(&api, &live).await?;
@@ -315,4 +329,10 @@ async fn remove_others(context: &Context, database: &Database, kept: &[String]) 
         }
     }
     Ok(())
+}
+
+/// The Jobs and the ConfigMaps of all runs of a database.
+fn of_runs(database: &Database) -> ListParams {
+    let name = &database.names().name;
+    ListParams::default().labels(&format!("{LABEL_NAME}={name},app.kubernetes.io/component={}", migration::COMPONENT))
 }
