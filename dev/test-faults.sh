@@ -3,6 +3,7 @@
 # (docs/faults.md). Results are written to target/dev/faults.jsonl; a second run
 # continues from there, as long as the code is the same.
 #   test-faults.sh                           all, several hours
+#   FAULTS_SCENARIOS=client-added,upgrade test-faults.sh   those of some scenarios
 #   FAULTS_SHARD=2/4 test-faults.sh          the second of four parts
 #   FAULTS_SECONDS=600 test-faults.sh        as many cases as fit into ten minutes
 set -euo pipefail

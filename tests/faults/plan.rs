@@ -60,16 +60,31 @@ pub enum Choice {
     Sample,
     /// Those with this name, or with this name and a slash as prefix.
     Only(String),
+    /// All of these scenarios.
+    Scenarios(Vec<Scenario>),
     /// All that belong to this shard, counted from 0, of so many.
     Shard(usize, usize),
 }
 
 impl Choice {
+    /// All cases of the scenarios with these names, with commas between them.
+    ///
+    /// # Panics
+    /// If there is no scenario of a name.
+    pub fn scenarios_named(names: &str) -> Self {
+        let named = |name: &str| {
+            let of_name = |scenario: &Scenario| serde_json::to_value(scenario).is_ok_and(|value| value == name);
+            Scenario::ALL.into_iter().find(of_name).unwrap_or_else(|| panic!("there is no scenario {name}"))
+        };
+        Self::Scenarios(names.split(',').map(named).collect())
+    }
+
     /// Whether a case belongs to it. A case's shard does not hang on how many there are.
     pub fn has(&self, case: &Case) -> bool {
         match self {
             Self::Sample => sample().contains(case),
             Self::Only(wanted) => format!("{}/", case.name()).starts_with(&format!("{wanted}/")),
+            Self::Scenarios(wanted) => wanted.contains(&case.scenario),
             Self::Shard(shard, shards) => {
                 let Boundary { actor, fault, index } = case.boundary;
                 (case.scenario as usize + actor as usize + fault as usize + index) % shards == *shard
@@ -82,13 +97,8 @@ impl Choice {
         let sampled = |scenario: &Scenario| sample().iter().any(|case| case.scenario == *scenario);
         match self {
             Self::Sample => Scenario::ALL.into_iter().filter(sampled).collect(),
-            Self::Only(wanted) => {
-                let named = |scenario: &Scenario| {
-                    serde_json::to_value(scenario)
-                        .is_ok_and(|name| name == wanted.split('/').next().unwrap_or_default())
-                };
-                Scenario::ALL.into_iter().filter(named).collect()
-            }
+            Self::Only(wanted) => Self::scenarios_named(wanted.split('/').next().unwrap_or_default()).scenarios(),
+            Self::Scenarios(wanted) => wanted.clone(),
             Self::Shard(..) => Scenario::ALL.to_vec(),
         }
     }

@@ -29,7 +29,8 @@ pub fn sample() {
     RUNTIME.block_on(run(Choice::Sample, None));
 }
 
-/// All, or some by name (`FAULTS_ONLY`), or a shard (`FAULTS_SHARD=2/4`), continuing a journal (`FAULTS_RESUME`),
+/// All, or some by name (`FAULTS_ONLY`), or those of some scenarios (`FAULTS_SCENARIOS=client-added,upgrade`), or a shard
+/// (`FAULTS_SHARD=2/4`), continuing a journal (`FAULTS_RESUME`),
 /// for a limited time (`FAULTS_SECONDS`).
 pub fn all() {
     if let Some(wanted) = setting("FAULTS_ONLY") {
@@ -37,7 +38,7 @@ pub fn all() {
         return RUNTIME.block_on(run(Choice::Only(wanted), None));
     }
     let choice = match setting("FAULTS_SHARD") {
-        None => Choice::Shard(0, 1),
+        None => setting("FAULTS_SCENARIOS").map_or(Choice::Shard(0, 1), |names| Choice::scenarios_named(&names)),
         Some(text) => {
             let parsed = text.split_once('/').and_then(|(shard, of)| Some((shard.parse().ok()?, of.parse().ok()?)));
             let (shard, shards): (usize, usize) = parsed.expect("FAULTS_SHARD such as 2/4");
@@ -106,7 +107,7 @@ async fn work(bench: &Arc<Bench>, desks: &[Desk], choice: &Choice, journal: &Mut
         Choice::Sample => {
             say(&format!("a part: {} of {} cases of its scenarios; all: make test-faults", chosen.len(), every.len()))
         }
-        Choice::Only(_) | Choice::Shard(..) => {
+        Choice::Only(_) | Choice::Scenarios(_) | Choice::Shard(..) => {
             say(&format!("{} cases, of which {} are to be run", chosen.len(), todo.len()))
         }
     }
