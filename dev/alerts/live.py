@@ -2,9 +2,9 @@
 faults make exactly their alert fire, and clear."""
 
 import argparse
+import contextlib
 import json
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -14,76 +14,25 @@ import time
 import urllib.parse
 import urllib.request
 
+import faults
+import plots
 import yaml_rules
+from cluster import NAME, apply, execute, here, kubectl, memory, namespace, until
 
-NAME = "observed"
 PORT = 9095
 # Panels that are empty while all is well, or without a store for backups.
 EMPTY = {"Conditions that do not hold", "Age of the newest backup", "Age of the last tested restore"}
 # What only a database with a store or a pooler has.
 OF_OTHERS = {"servicedb_archive_failing", "servicedb_pooler_longest_wait_seconds", "servicedb_pooler_holding"}
-# Limits of a test, instead of hours and minutes.
-SHORT = {
-    "ServicedbLongTransaction": ("> 3600", "> 25"),
-    "ServicedbLockWait": ("> 60", "> 4"),
-    "ServicedbReplicationLag": ("> 60", "> 4"),
-    "ServicedbConnectionsNearLimit": ("> 0.9", "> 0.9"),
-    "ServicedbStalled": ("== 1", "== 1"),
-}
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--prometheus", required=True)
 arguments.add_argument("--root", required=True)
-arguments.add_argument("--faults", action="store_true")
+arguments.add_argument("--faults", action="store_true", help="all of them")
+arguments.add_argument("--only", help="the faults of these alerts, with commas between them")
+arguments.add_argument("--plots", help="a folder in which a plot of each panel is written at the end")
 options = arguments.parse_args()
-namespace = f"alerts-{secrets.token_hex(4)}"
 passed = 0
-
-
-def kubectl(*words, text=None, check=True):
-    done = subprocess.run(["kubectl", *words], input=text, capture_output=True, text=True)
-    if check and done.returncode:
-        sys.exit(f"kubectl {' '.join(words)}: {done.stderr}")
-    return done.stdout
-
-
-def until(what, seconds, test):
-    deadline = time.monotonic() + seconds
-    while True:
-        found, told = test()
-        if found:
-            return told
-        if time.monotonic() > deadline:
-            sys.exit(f"{what} did not happen within {seconds} s: {told}")
-        time.sleep(1)
-
-
-def execute(script, pod=None, wait=True):
-    pod = pod or primary()
-    words = ["kubectl", "-n", namespace, "exec", pod, "-c", "database", "--", "sh", "-c", script]
-    if not wait:
-        return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
-
-
-def primary():
-    return kubectl("-n", namespace, "get", "sdb", NAME, "-o", "jsonpath={.status.primary}")
-
-
-def memory():
-    """Proportional set size of the agent and of the sessions that read metrics, in kB."""
-    script = r'''for p in /proc/[0-9]*; do
-      line=$(tr '\0' ' ' <$p/cmdline 2>/dev/null)
-      case $line in
-      '/usr/local/bin/servicedb agent '*) echo agent $(awk '/^Pss:/ {print $2}' $p/smaps_rollup);;
-      'postgres: '*servicedb_monitor*) echo session $(awk '/^Pss:/ {print $2}' $p/smaps_rollup);;
-      esac
-    done'''
-    return ", ".join(execute(script).split("\n")[:-1])
-
-
-def psql(statement):
-    return f"""PGOPTIONS='-c role={NAME}_db_owner' psql -X -q -h /run/postgresql -U servicedb_local -d {NAME}_db -c "{statement}" """
 
 
 def get(path, **parameters):
@@ -102,9 +51,15 @@ def query(expression):
     return answer["data"]["result"]
 
 
+def query_range(expression, start, end, step):
+    answer = get("/api/v1/query_range", query=expression, start=start, end=end, step=step)
+    return answer["data"]["result"] if answer["status"] == "success" else []
+
+
 def firing():
     alerts = get("/api/v1/alerts")["data"]["alerts"]
-    of_it = (alert for alert in alerts if alert["labels"].get("namespace") == namespace)
+    # Those of the operator have no namespace.
+    of_it = (alert for alert in alerts if alert["labels"].get("namespace", namespace) == namespace)
     return {alert["labels"]["alertname"] for alert in of_it if alert["state"] == "firing"}
 
 
@@ -118,21 +73,19 @@ def targets(of, selector, port):
         yield {"targets": [f"{pod['status']['podIP']}:{port}"], "labels": labels | ({"servicedb": name} if name else {})}
 
 
-def configuration(folder):
+def configuration(folder, short=None, instances=None):
+    """Writes what Prometheus reads: the rules, one of them with other limits, and the targets, or some of them."""
+    databases = list(targets(namespace, "app.kubernetes.io/component=database", 8010))
     jobs = [
-        {
-            "job_name": "databases",
-            "static_configs": list(targets(namespace, "app.kubernetes.io/component=database", 8010)),
-        },
+        {"job_name": "databases", "static_configs": databases[:instances]},
         {
             "job_name": "operator",
             "honor_labels": True,
             "static_configs": list(targets("servicedb-system", "app.kubernetes.io/component=operator", 8080)),
         },
     ]
-    text = open(f"{options.root}/charts/servicedb/files/rules.yaml").read()
     with open(f"{folder}/rules.yaml", "w") as file:
-        file.write(yaml_rules.shortened(text, SHORT))
+        file.write(yaml_rules.shortened(rules(), short or {}))
     with open(f"{folder}/prometheus.yml", "w") as file:
         # JSON is YAML.
         json.dump({
@@ -140,6 +93,11 @@ def configuration(folder):
             "rule_files": ["rules.yaml"],
             "scrape_configs": jobs,
         }, file)
+
+
+def rules():
+    with open(f"{options.root}/charts/servicedb/files/rules.yaml") as file:
+        return file.read()
 
 
 def start(folder):
@@ -171,71 +129,79 @@ def check_queries():
         if not found and title not in EMPTY:
             sys.exit(f"the panel {title!r} of {file} is empty: {expression}")
         passed += 1
-    for name, expression in yaml_rules.expressions(open(f"{options.root}/charts/servicedb/files/rules.yaml").read()):
+    for name, expression in yaml_rules.expressions(rules()):
         query(expression)
         for metric in sorted(set(re.findall(r"\b(?:servicedb|pg)_[a-z_0-9]+", expression))):
-            if metric not in OF_OTHERS and not query(f"count({metric})"):
+            if (options.faults or metric not in OF_OTHERS) and not query(f"count({metric})"):
                 sys.exit(f"{name} goes by {metric}, which nothing has")
         passed += 1
 
 
-def fault(alert, begin, end, seconds=60):
+def show(fault, folder, reload):
+    """A fault, with its rule alone shortened: it fires and nothing else does, and it clears."""
     global passed
-    undo = begin()
-    try:
-        # With the limits of a test, without the rules' time to wait, one sample is enough for another to fire: a replica
-        # that has just received the first record after a pause is as late as the pause was long.
-        until(f"{alert} fires, and nothing else", seconds, lambda: (lambda now: (now == {alert}, now))(firing()))
-    finally:
-        end(undo)
-    until(f"{alert} clears", 90, lambda: (alert not in firing(), firing()))
+    alert, also = fault.alert, set(fault.also)
+    configuration(folder, {alert: fault.short})
+    reload()
+    only_it = lambda: (lambda now: (alert in now and now <= also | {alert}, now))(firing())
+    with fault.begin():
+        until(f"{alert} fires, and nothing else", fault.seconds, only_it)
+    # A rule that goes by its limit alone clears with the limit.
+    if not fault.lasts:
+        configuration(folder)
+        reload()
+    # Pods that were replaced have new addresses.
+    deadline = time.monotonic() + fault.clear
+    while firing():
+        if time.monotonic() > deadline:
+            sys.exit(f"{alert} does not clear: {firing()}")
+        time.sleep(2)
+        configuration(folder, {alert: fault.short} if fault.lasts else None)
+        reload()
     passed += 1
     print(f"{alert}: fired and cleared", flush=True)
 
 
-def faults():
-    hold = lambda statement: lambda: execute(psql(statement), wait=False)
-    kill = lambda process: (process.kill(), process.wait(), execute(
-        "psql -X -q -h /run/postgresql -d postgres -c \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE query LIKE '%pg_sleep(300)%' AND pid <> pg_backend_pid()\""
-    ))
-    fault("ServicedbLockWait", hold("BEGIN; LOCK TABLE pgbench_branches; SELECT pg_sleep(300)"), kill, 20)
-    fault("ServicedbLongTransaction", hold("BEGIN; SELECT txid_current(); SELECT pg_sleep(300)"), kill)
-    if not options.faults:
-        return
-    many = "; ".join([psql("SELECT pg_sleep(300)").strip() + " &"] * 12).replace("&;", "&") + " wait"
-    fault("ServicedbConnectionsNearLimit", lambda: execute(many, wait=False), kill)
-    patch = lambda value: kubectl(
-        "-n", namespace, "patch", "sdb", NAME, "--type=merge", "-p",
-        json.dumps({"spec": {"postgres": {"parameters": {"work_mem": value}}}}),
-    )
-    fault("ServicedbStalled", lambda: patch("much"), lambda _: patch(None), 90)
-    replica = next(f"{NAME}-db-{i}" for i in range(2) if f"{NAME}-db-{i}" != primary())
-    replay = lambda sign: execute(
-        "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in"
-        f" 'postgres: {NAME}-db: startup'*) kill -{sign} ${{p#/proc/}};; esac; done", pod=replica,
-    )
-    fault("ServicedbReplicationLag", lambda: replay("STOP"), lambda _: replay("CONT"), 90)
+def check_that_all_have_a_fault(shown):
+    names = {name for name, _ in yaml_rules.expressions(rules())}
+    missing = names - {fault.alert for fault in shown} - set(faults.WITHOUT)
+    if missing:
+        sys.exit(f"these alerts have neither a fault nor a reason for none: {sorted(missing)}")
+
+
+def database():
+    spec = {
+        "instances": 2, "storage": {"size": "512Mi"}, "deletionPolicy": "Delete",
+        "postgres": {"parameters": {"max_connections": "28"}},
+        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
+    }
+    if options.faults:
+        spec |= {
+            "storage": {"size": "1Gi", "storageClassName": "growable"}, "backup": {"store": "main"},
+            "pooler": {"instances": 1, "poolSize": 1},
+        }
+        spec["postgres"]["parameters"] |= {"max_standby_streaming_delay": "1s", "max_connections": "40"}
+    return spec
 
 
 def main():
     folder = tempfile.mkdtemp(prefix="servicedb-alerts-")
     prometheus = bench = None
     failed = True
+
+    @contextlib.contextmanager
+    def scraped(instances):
+        configuration(folder, {"ServicedbNotScraped": ()}, instances)
+        prometheus.send_signal(signal.SIGHUP)
+        yield
+
     try:
         kubectl("create", "namespace", namespace)
-        kubectl("-n", namespace, "apply", "-f", "-", text=json.dumps({
-            "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": NAME},
-            "spec": {
-                "instances": 2, "storage": {"size": "512Mi"}, "deletionPolicy": "Delete",
-                "postgres": {"parameters": {"max_connections": "28"}},
-                "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
-            },
-        }))
-        kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=240s", f"sdb/{NAME}")
+        apply("ServiceDatabase", NAME, "servicedb.dev/v1alpha1", spec=database())
+        here("wait", "--for=condition=Ready", "--timeout=240s", f"sdb/{NAME}")
         bench_options = f"PGOPTIONS='-c role={NAME}_db_owner' pgbench -h /run/postgresql -U servicedb_local"
         execute(f"{bench_options} -q -i -s 1 {NAME}_db")
-        bench = execute(f"{bench_options} -n -c 2 -T 1200 -R 40 {NAME}_db", wait=False)
+        bench = execute(f"while :; do {bench_options} -n -c 2 -T 3000 -R 40 {NAME}_db; sleep 1; done", wait=False)
         before = memory()
         configuration(folder)
         prometheus = start(folder)
@@ -244,18 +210,27 @@ def main():
         ))
         # Rates need two scrapes that differ, and a page is kept for five seconds.
         time.sleep(25)
-        check_queries()
+        if not options.only:
+            check_queries()
         print(f"memory in kB, before the first scrape: {before}; after some thirty: {memory()}", flush=True)
         if firing():
             sys.exit(f"nothing is wrong, and these fire: {firing()}")
-        faults()
+        reload = lambda: prometheus.send_signal(signal.SIGHUP)
+        every = list(faults.every(options.root, scraped))
+        check_that_all_have_a_fault(every)
+        wanted = options.only.split(",") if options.only else None
+        for fault in every if options.faults else faults.quick():
+            if not wanted or fault.alert in wanted:
+                show(fault, folder, reload)
+        if options.plots:
+            plots.write(options.plots, query_range, list(panels()))
         failed = False
     finally:
         for process in (prometheus, bench):
             if process:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
-        kubectl("-n", namespace, "delete", "sdb", NAME, "--wait=true", "--timeout=120s", check=False)
+        here("delete", "sdb", NAME, "--wait=true", "--timeout=120s", check=False)
         kubectl("delete", "namespace", namespace, "--wait=false", check=False)
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{passed} passed, {int(failed)} failed", flush=True)

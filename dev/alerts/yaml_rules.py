@@ -12,14 +12,15 @@ def expressions(text):
 
 
 def shortened(text, limits):
-    """The rules with other limits, and without their time to wait; rules that are not named stay as they are."""
+    """The rules, those that are named with other limits and without their time to wait."""
     head, *parts = text.split("  - alert: ")
     changed = []
     for part in parts:
         name = part.split("\n", 1)[0]
         if name in limits:
-            before, after = limits[name]
-            assert before in part, f"{name} has no limit {before}"
-            part = re.sub(r"    for: \w+\n", "", part.replace(before, after))
+            for before, after in limits[name]:
+                assert before in part, f"{name} has no {before}"
+                part = part.replace(before, after)
+            part = re.sub(r"    for: \w+\n", "", part)
         changed.append(part)
     return "  - alert: ".join([head, *changed])
