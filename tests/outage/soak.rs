@@ -184,24 +184,23 @@ impl Hand<'_> {
         Ok((pod.name_any(), node(pod)))
     }
 
-    /// Brings a fault about; what it happened to.
+    /// Injects a fault; returns its object.
     async fn inflict(&mut self, draw: Draw) -> Result<String, String> {
-        let place = &self.subject.place;
+        let subject = self.subject;
+        let place = &subject.place;
         match draw.fault {
-            Fault::SpecChanged => {
-                let count = changes::burst(self.subject, draw.dice).await?;
-                return Ok(format!("{count} changes"));
-            }
-            Fault::ObjectDeleted => return faults::delete_object(place, draw.dice).await,
-            Fault::ScaledToZero => {
-                faults::scale_to_zero(place).await?;
-                return Ok("by another hand".to_owned());
-            }
-            _ => {}
+            Fault::SpecChanged => Ok(format!("{} changes", changes::burst(subject, draw.dice).await?)),
+            Fault::ObjectDeleted => faults::delete_object(place, draw.dice).await,
+            Fault::ScaledToZero => faults::scale_to_zero(place).await.map(|()| "by another hand".to_owned()),
+            _ => self.inflict_on_pod(draw).await,
         }
+    }
+
+    /// A fault of a pod or of its node; of the whole cluster those for which it matters who leads.
+    async fn inflict_on_pod(&mut self, draw: Draw) -> Result<String, String> {
+        let place = &self.subject.place;
         let (pod, on) = self.victim(draw).await?;
         match draw.fault {
-            Fault::PodDeleted => faults::delete(place, &pod, false).await?,
             Fault::PodForceDeleted | Fault::StandbyForceDeleted => faults::delete(place, &pod, true).await?,
             Fault::PostmasterKilled => faults::signal_postmaster(place, &pod, "KILL").await?,
             Fault::PostmasterStopped => faults::signal_postmaster(place, &pod, "STOP").await?,
@@ -210,10 +209,11 @@ impl Hand<'_> {
             Fault::Switchover => drop(faults::ask_for_switchover(place, None).await?),
             Fault::NodeCutOff => return self.break_node(on, Break::Cut, draw.dice).await,
             Fault::KubeletStopped => return self.break_node(on, Break::Kubelet, draw.dice).await,
-            // Nothing else can be brought about meanwhile.
+            // Nothing else can be injected meanwhile.
             Fault::ApiServerHangs => nodes::hang_api_server(HANG).await?,
             Fault::ReportRemoved => faults::remove_report(place, &pod).await?,
-            Fault::SpecChanged | Fault::ObjectDeleted | Fault::ScaledToZero => {}
+            // The remaining one of a pod.
+            _ => faults::delete(place, &pod, false).await?,
         }
         Ok(format!("{pod} on {on}"))
     }
