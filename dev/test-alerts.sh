@@ -3,7 +3,8 @@
 #   test-alerts.sh rules   promtool's tests of each alert; needs no cluster
 #   test-alerts.sh dashboards   the dashboards against Grafana's own types, from npm; needs Node
 #   test-alerts.sh live    on the cluster, under pgbench: every query of every panel and rule
-#   test-alerts.sh         both, and faults that each make their alert fire
+#   test-alerts.sh plots   the same with all faults, and plots of all panels in docs/images; needs python3-matplotlib
+#   test-alerts.sh         all but the plots, with a fault for each alert
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
@@ -43,10 +44,11 @@ case $what in
 rules) rules ;;
 dashboards) dashboards ;;
 live) live ;;
+plots) live --faults --plots "$ROOT/docs/images" ;;
 all)
   rules
   dashboards
   live --faults
   ;;
-*) fail "usage: test-alerts.sh [rules|dashboards|live]" ;;
+*) fail "usage: test-alerts.sh [rules|dashboards|live|plots]" ;;
 esac

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "dashboards.md"
 HEAD = """# Dashboards
 
-Each panel of the two Grafana dashboards of the chart (`metrics.dashboards.enabled`), with its queries. `$namespace` and `$servicedb` are the dashboard's variables, `$__rate_interval` is Grafana's. `dev/alerts/panels.py` writes this page from the dashboards; `dev/test-alerts.sh live` runs every query in a Prometheus that scrapes a database under `pgbench`, and `dev/test-alerts.sh dashboards` checks the dashboards against Grafana's own types.
+Each panel of the two Grafana dashboards of the chart (`metrics.dashboards.enabled`), with its queries. `$namespace` and `$servicedb` are the dashboard's variables, `$__rate_interval` is Grafana's. `dev/alerts/panels.py` writes this page from the dashboards; `dev/test-alerts.sh live` runs every query in a Prometheus that scrapes a database under `pgbench`, and `dev/test-alerts.sh dashboards` checks the dashboards against Grafana's own types. The plots are of such a run with all its faults (`dev/test-alerts.sh plots`).
 """
 
 
@@ -18,6 +18,7 @@ def page():
     for name in ("fleet", "database"):
         dashboard = json.loads((ROOT / f"charts/servicedb/files/dashboards/{name}.json").read_text())
         text += f"\n## {dashboard['title']}\n\n{dashboard['description']}\n"
+        text += f"\n![The panels as plots](images/dashboard-{name}.svg)\n"
         for panel in dashboard["panels"]:
             if panel["type"] == "row":
                 text += f"\n### {panel['title']}\n"
