@@ -6,13 +6,14 @@
 //! or change their role or the objects that names resolve to.
 
 /// For every login, including the application's: no option needs a superuser. A part that needs a
-/// timeout sets it itself.
+/// timeout sets it itself. A base backup receives WAL on a connection of its own, which a starved machine may
+/// leave without an answer for longer than the short timeout by which a lost standby is noticed.
 macro_rules! any_login {
     () => {
         "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
          -c idle_session_timeout=0 -c transaction_timeout=0 -c default_transaction_read_only=off \
          -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off \
-         -c row_security=on"
+         -c row_security=on -c wal_sender_timeout=60s"
     };
 }
 

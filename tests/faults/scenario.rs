@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
@@ -178,6 +179,8 @@ impl Scenario {
         }
         sandbox.create(whole(self.first_spec())).await;
         let found = sandbox.ready(NAME, STEP).await;
+        // The ledger says before the Job does that the migrations are applied; one that runs is stopped by some changes.
+        until("the Jobs have ended", STEP, async || jobs_have_ended(sandbox).await).await;
         match self {
             Self::ClientAdded => insert(sandbox, &clients::ROWS).await,
             Self::ClientChanged | Self::ClientRotated | Self::ClientRemoved => {
@@ -337,6 +340,18 @@ fn own_client(name: &str, access: Value) -> Value {
 }
 
 /// Inserts rows as the application does.
+async fn jobs_have_ended(sandbox: &Sandbox) -> Result<(), String> {
+    let has_ended = |job: &Job| {
+        let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.filter(|told| told.status == "True").any(|told| told.type_ == "Complete" || told.type_ == "Failed")
+    };
+    let found = sandbox.api::<Job>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+    match found.items.iter().find(|job| !has_ended(job)) {
+        Some(job) => Err(job.name_any()),
+        None => Ok(()),
+    }
+}
+
 async fn insert(sandbox: &Sandbox, ids: &[i64]) {
     let rows: Vec<_> = ids.iter().map(|id| format!("({id})")).collect();
     let connection = sandbox.connect(NAME).await;

@@ -218,7 +218,7 @@ async fn run(command: &mut Command) -> Result<String, String> {
 pub async fn back_up(socket: &str, role: &str, major: u16) -> Result<(), String> {
     let mut command = Command::new(servers::program(major, "pg_basebackup"));
     command.args(["--host", socket, "--username", role, "--no-password", "--pgdata", PGDATA_COPIED]);
-    command.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+    command.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"]).env("PGOPTIONS", immune::ANY_LOGIN);
     succeed(&mut command).await
 }
 
