@@ -265,8 +265,8 @@ def both_lost():
 
 def quick():
     """Those that every run has."""
-    yield Fault("ServicedbLockWait", lambda: session("BEGIN; LOCK TABLE pgbench_branches; SELECT pg_sleep(300)"), ((" > 60", " > 4"),), 20)
-    yield Fault("ServicedbLongTransaction", lambda: session("BEGIN; SELECT txid_current(); SELECT pg_sleep(300)"), ((" > 3600", " > 25"),))
+    yield Fault("ServicedbLockWait", lambda: session("BEGIN; LOCK TABLE pgbench_branches; SELECT pg_sleep(300)"), ((" > 60", " > 10"),))
+    yield Fault("ServicedbLongTransaction", lambda: session("BEGIN; SELECT txid_current(); SELECT pg_sleep(300)"), ((" > 3600", " > 25"),), 90)
 
 
 def every(root, targets):
@@ -278,13 +278,13 @@ def every(root, targets):
         lambda: patch({"postgres": {"parameters": {"work_mem": "much"}}}),
         lambda: patch({"postgres": {"parameters": {"work_mem": None}}}),
     ), seconds=90)
-    yield Fault("ServicedbReplicationLag", lambda: stopped("startup", replica()), ((" > 60", " > 4"),), 90)
+    yield Fault("ServicedbReplicationLag", lambda: stopped("startup", replica()), ((" > 60", " > 20"),), 90)
     yield Fault("ServicedbNotScraped", lambda: targets(1))
     yield Fault("ServicedbMetricsUnreadable", metrics_unreadable)
-    yield Fault("ServicedbDeadlocks", lambda: once(deadlock), (("[30m]", "[30s]"), (" > 5", " > 0")))
-    yield Fault("ServicedbReplicaConflicts", lambda: once(conflict), (("[30m]", "[30s]"), (" > 10", " > 0")), 120)
+    yield Fault("ServicedbDeadlocks", lambda: once(deadlock), (("[30m]", "[60s]"), (" > 5", " > 0")))
+    yield Fault("ServicedbReplicaConflicts", lambda: once(conflict), (("[30m]", "[60s]"), (" > 10", " > 0")), 120)
     yield Fault("ServicedbVolumeFull", lambda: filled(200), ((" < 0.05", " < 0.5"),))
-    yield Fault("ServicedbVolumeFillsUp", lambda: filled(10), (("[6h]", "[20s]"), (" < 0.5", " < 1")), 60, 120)
+    yield Fault("ServicedbVolumeFillsUp", lambda: filled(10), (("[6h]", "[30s]"), (" < 0.5", " < 1")), 60, 120)
     yield Fault("ServicedbWalHeldBySlot", lambda: stopped("walreceiver", replica()), (("0.1 * max", "0.0002 * max"),), 90)
     without_replica = lambda: looping(signals("TERM", "walreceiver") + "; sleep 0.1", replica())
     yield Fault("ServicedbReplicaNotStreaming", without_replica)
@@ -305,4 +305,4 @@ def every(root, targets):
     yield Fault("ServicedbDatabaseDown", lambda: once(both_lost), also=failover, seconds=60, clear=120)
     yield Fault("ServicedbOperatorDown", no_operator)
     yield Fault("ServicedbVaultUnreachable", sealed(root), seconds=120, clear=120)
-    yield Fault("ServicedbReconcileErrors", sealed(root), (("[10m]", "[30s]"), (" > 0.2", " > 0.02")), 120, 180)
+    yield Fault("ServicedbReconcileErrors", sealed(root), (("[10m]", "[60s]"), (" > 0.2", " > 0.02")), 120, 180)
