@@ -4,6 +4,7 @@
 #   cargo build --release
 #   docker build --target operator -t …/operator:… .
 #   docker build --target postgres -t …/postgres:… .
+#   docker build --target postgres-postgis -t …/postgres-postgis:… .   # the same with PostGIS
 #
 #   cargo build --release -p servicedb-gateway
 #   docker build --target gateway -t …/gateway:… .
@@ -32,7 +33,8 @@ USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/servicedb"]
 CMD ["operator"]
 
-FROM ${BASE} AS postgres
+# The servers, without the program.
+FROM ${BASE} AS servers
 ARG SOURCES="deb http://deb.debian.org/debian trixie main|deb http://deb.debian.org/debian-security trixie-security main"
 ARG PIN="release n=trixie*"
 ARG PRIORITY=100
@@ -57,7 +59,9 @@ RUN groupadd --system --gid 999 postgres \
  && printf 'Package: *\nPin: %s\nPin-Priority: %s\n' "$PIN" "$PRIORITY" >/etc/apt/preferences.d/servicedb \
  && apt-get update \
  && apt-get install -y --no-install-recommends \
-      $(for server in $SERVERS; do echo "postgresql-$server postgresql-$server-pgaudit postgresql-$server-pgvector"; done) \
+      $(for server in $SERVERS; do \
+          printf "postgresql-$server%s " '' -pgaudit -pgvector -partman -cron; \
+        done) \
       patroni pgbackrest pgbouncer \
       prometheus-postgres-exporter locales tzdata-legacy tini \
  && printf '%s\n' $LOCALES \
@@ -71,6 +75,26 @@ ENV PATH=/usr/lib/postgresql/18/bin:/usr/lib/postgresql/17/bin:/usr/local/sbin:/
 # collations. An image in which one of them does not hold fails here.
 COPY src/agent/patroni/*.py /tmp/patroni/
 RUN python3 -B /tmp/patroni/check.py && rm -r /tmp/patroni
+
+# With PostGIS, which is more than half as large as all of the above (docs/operations.md).
+FROM servers AS servers-postgis
+ARG SOURCES="deb http://deb.debian.org/debian trixie main|deb http://deb.debian.org/debian-security trixie-security main"
+ARG SERVERS="17 18"
+RUN printf '%s\n' "$SOURCES" | tr '|' '\n' >/etc/apt/sources.list.d/servicedb.list \
+ && apt-get update \
+ && apt-get install -y --no-install-recommends $(for server in $SERVERS; do echo "postgresql-$server-postgis-3"; done) \
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale \
+      /usr/lib/postgresql/*/lib/bitcode /etc/apt/sources.list.d/servicedb.list \
+ && for server in $SERVERS; do test -e "/usr/share/postgresql/$server/extension/postgis.control"; done
+
+FROM servers-postgis AS postgres-postgis
+ARG PROGRAM
+COPY ${PROGRAM} /usr/local/bin/servicedb
+USER 999:999
+ENTRYPOINT ["/usr/bin/tini", "--", "/usr/local/bin/servicedb"]
+CMD ["agent"]
+
+FROM servers AS postgres
 ARG PROGRAM
 COPY ${PROGRAM} /usr/local/bin/servicedb
 USER 999:999

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds images without a registry or a daemon and loads them into the
-# cluster's containerd: images.sh pause|vault|versitygw|client|operator|postgres|gateway|postgres-trixie|example-… …
+# cluster's containerd: images.sh pause|vault|versitygw|client|operator|postgres|postgres-postgis|gateway|postgres-trixie|example-… …
 # `images.sh nodes` copies the first node's images to every node.
 # Unchanged images are neither built nor loaded again.
 set -euo pipefail
@@ -62,7 +62,7 @@ context() {
 image() {
   local name=$1 tag=$IMAGE_REPOSITORY/$1:$IMAGE_TAG
   case $name in
-  operator | postgres)
+  operator | postgres | postgres-postgis)
     [[ -x $ROOT/target/programs/servicedb ]] || fail "target/programs/servicedb is missing: make images builds it"
     bud --build-arg "BASE=$BASE_IMAGE" --build-arg PROGRAM=target/programs/servicedb --target "$name" -f "$ROOT/Dockerfile" -t "$tag" "$ROOT"
     ;;
@@ -152,7 +152,7 @@ running "$NODE-containerd" || fail "the local cluster does not run: make cluster
 for name in "$@"; do
   case $name in
   postgres-trixie) step "base image" base trixie ;;
-  operator | postgres | client | example-*) step "base image" base forky ;;
+  operator | postgres | postgres-postgis | client | example-*) step "base image" base forky ;;
   esac
   if [[ $name == nodes ]]; then step "images on every node" copy; else step "image $name" image "$name"; fi
 done

@@ -3,10 +3,11 @@
 
 use tokio_postgres::Client;
 
-use super::extensions::{self, Places};
+use super::extensions::{self, Places, Unmet, scheduler};
 use super::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::contract::clients;
+use crate::contract::extension::{CRON, Extension};
 use crate::contract::pod::SOCKET_DIR;
 use crate::postgres::{Connection, ident, literal, over_socket};
 
@@ -83,8 +84,8 @@ pub async fn replication(client: &Client) -> Result<(), EnsureError> {
     execute(client, "the replication roles", &statements).await
 }
 
-/// Ensures roles, database, rights and extensions. Problems of single extensions are returned, since the
-/// rest serves. `application_creates` is whether no migrations are declared: the application then creates its
+/// Ensures roles, database, rights and extensions. Single extensions that are not as declared are returned,
+/// since the rest serves. `application_creates` is whether no migrations are declared: the application then creates its
 /// own schema.
 ///
 /// In the tenant's database a superuser only changes catalogs, and runs no code of the tenant; statements
@@ -95,15 +96,16 @@ pub async fn replication(client: &Client) -> Result<(), EnsureError> {
 pub async fn everything(
     socket: &str,
     names: &PostgresNames,
-    declared: &[String],
+    declared: &[Extension],
     found: &Places,
     application_creates: bool,
-) -> Result<Vec<String>, EnsureError> {
+) -> Result<Unmet, EnsureError> {
     let connection = connect_at(socket, "postgres").await?;
     let client = &connection.client;
     replication(client).await?;
     own_records(client).await?;
     group_roles(client, names).await?;
+    scheduler::keep_login(client, names, declared.iter().any(|extension| extension.name == CRON)).await?;
     local_logins(client, names).await?;
     statement_statistics(client).await?;
     database(client, names).await?;
@@ -163,8 +165,8 @@ pub async fn pooler(socket: &str, is_declared: bool) -> Result<(), EnsureError> 
 pub async fn declared_extensions(
     socket: &str,
     names: &PostgresNames,
-    declared: &[String],
-) -> Result<Vec<String>, EnsureError> {
+    declared: &[Extension],
+) -> Result<Unmet, EnsureError> {
     let connection = connect_at(socket, &names.database).await?;
     extensions::install(&connection.client, socket, names, declared, &Places::new()).await
 }

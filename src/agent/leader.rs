@@ -18,7 +18,7 @@ use super::credentials::{CredentialsError, Run, authorities, fingerprint, rememb
 use super::desired::{self, DesiredState, changed};
 use super::ensure;
 use super::environment::Environment;
-use super::extensions::Places;
+use super::extensions::{Places, Unmet};
 use super::ledger;
 use super::maintenance::{Keeper, Known};
 use super::patroni::rest;
@@ -170,12 +170,12 @@ impl Leader {
     async fn keep_ensured(&self, ensured: watch::Sender<bool>) {
         let mut state = self.desired.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
-        let (mut done, mut problems) = (None, Vec::new());
+        let (mut done, mut unmet) = (None, Unmet::default());
         loop {
             let desired = desired::first(&mut state).await;
             let wanted = Some((
                 desired.database.clone(),
-                desired.extensions.clone(),
+                desired.declared_extensions(),
                 desired.application_creates,
                 desired.pooler.is_some(),
             ));
@@ -183,22 +183,25 @@ impl Leader {
             let result = if done == wanted {
                 tokio::select! {
                     () = changed(&mut state) => continue,
-                    () = tokio::time::sleep(RETRY_EXTENSIONS), if !problems.is_empty() => {}
+                    () = tokio::time::sleep(RETRY_EXTENSIONS), if !unmet.is_empty() => {}
                 }
-                ensure::declared_extensions(SOCKET_DIR, &names, &desired.extensions).await
+                ensure::declared_extensions(SOCKET_DIR, &names, &desired.declared_extensions()).await
             } else {
-                let (extensions, creates) = (&desired.extensions, desired.application_creates);
+                let (extensions, creates) = (desired.declared_extensions(), desired.application_creates);
                 match ensure::pooler(SOCKET_DIR, desired.pooler.is_some()).await {
-                    Ok(()) => ensure::everything(SOCKET_DIR, &names, extensions, &Places::new(), creates).await,
+                    Ok(()) => ensure::everything(SOCKET_DIR, &names, &extensions, &Places::new(), creates).await,
                     Err(error) => Err(error),
                 }
             };
             match result {
                 Ok(found) => {
-                    (done, problems) = (wanted, found);
+                    (done, unmet) = (wanted, found);
                     ensured.send_replace(true);
                     backoff.reset();
-                    let trouble = (!problems.is_empty()).then(|| (reason::INVALID_SPEC, problems.join("; ")));
+                    let told =
+                        |reason, messages: &[String]| (!messages.is_empty()).then(|| (reason, messages.join("; ")));
+                    let trouble = told(reason::INVALID_SPEC, &unmet.problems);
+                    let trouble = trouble.or_else(|| told(reason::PROGRESSING, &unmet.waiting));
                     self.reporter.trouble(Area::Ensure, trouble);
                 }
                 Err(error) => {

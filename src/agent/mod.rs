@@ -140,8 +140,8 @@ struct Agent {
 
 /// What this instance was started as.
 struct Started {
-    /// Whether it is about to be removed.
-    leaving: bool,
+    /// Patroni's configuration.
+    configuration: serde_json::Value,
     /// The major version of its programs.
     major: u16,
 }
@@ -230,7 +230,12 @@ impl Agent {
         tokio::spawn(clients::sessions::follow(self.environment.clone(), self.desired.clone()));
         tokio::spawn(dynamic::repair(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(orders::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
-        tokio::spawn(member::follow(self.environment.clone(), self.desired.clone(), patroni.clone(), start.leaving));
+        tokio::spawn(member::follow(
+            self.environment.clone(),
+            self.desired.clone(),
+            patroni.clone(),
+            start.configuration,
+        ));
         let (environment, reporter) = (self.environment.clone(), self.reporter.clone());
         tokio::spawn(in_place::follow(environment, self.desired.clone(), self.records.clone(), reporter.clone()));
         let held = in_place::must_stop(self.environment.pod.clone(), self.desired.clone(), reporter.clone());
@@ -269,13 +274,13 @@ impl Agent {
         };
         let data_directory = initialiser.run().await?;
         let desired = desired::first(&mut self.desired.clone()).await;
-        patroni::config::write(&self.environment, &desired)?;
+        let configuration = patroni::config::write(&self.environment, &desired)?;
         self.reporter.update(|report| report.phase = Phase::StartingPostgres);
         if data_directory == DataDirectory::Initialised || is_primary {
             first_start::run().await;
         }
         let major = patroni::config::major(&desired);
-        Ok((prepared, Started { leaving: self.environment.is_leaving(&desired), major }))
+        Ok((prepared, Started { configuration, major }))
     }
 
     async fn follow(&self, patroni: &Handle) {

@@ -30,7 +30,7 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
     let folder = Path::new(PGDATA_NEW);
     std::fs::rename(folder.join("postgresql.conf"), folder.join(BASE))?;
     let base = std::iter::once(format!("include '{BASE}'"));
-    let lines: Vec<_> = base.chain(lines(environment, desired)).collect();
+    let lines: Vec<_> = base.chain(lines(environment, desired, desired.major())).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
 }
 
@@ -40,7 +40,8 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
 /// If they cannot be written.
 pub fn write_restored(environment: &Environment, desired: &Desired, folder: &Path) -> std::io::Result<()> {
     let base = std::iter::once(format!("include '{BASE}'"));
-    let lines: Vec<_> = base.chain(lines(environment, desired)).collect();
+    let major = servers::major_of(folder).unwrap_or_else(|| desired.major());
+    let lines: Vec<_> = base.chain(lines(environment, desired, major)).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
 }
 
@@ -52,7 +53,7 @@ pub fn write_restored(environment: &Environment, desired: &Desired, folder: &Pat
 pub async fn check_change(environment: &Environment, desired: &Desired) -> std::io::Result<Result<(), String>> {
     let folder = Path::new(RUN_DIR).join("settings");
     std::fs::create_dir_all(&folder)?;
-    let lines: Vec<_> = lines(environment, desired).collect();
+    let lines: Vec<_> = lines(environment, desired, config::major(desired)).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")?;
     // A folder that is enough of a data directory for this check; a server may run in the real one.
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
@@ -103,14 +104,15 @@ async fn print(server: &Path, folder: &Path, setting: &str) -> std::io::Result<R
     run(&mut command).await
 }
 
-fn lines(environment: &Environment, desired: &Desired) -> impl Iterator<Item = String> {
+fn lines(environment: &Environment, desired: &Desired, major: u16) -> impl Iterator<Item = String> {
     let mut settings = parameters(desired);
     // Patroni sets these on the command line.
     settings.insert("cluster_name".to_owned(), environment.names.base().into());
     settings.insert("listen_addresses".to_owned(), "*".into());
     settings.insert("port".to_owned(), POSTGRES_PORT.to_string().into());
     settings.entry("wal_keep_size").or_insert("128MB".into());
-    settings.extend(config::own_settings().map(|(name, value)| (name.to_owned(), value.into())));
+    settings
+        .extend(config::own_settings(desired, major).into_iter().map(|(name, value)| (name.to_owned(), value.into())));
     let line = |(name, value): (String, serde_json::Value)| {
         let value = value.as_str().unwrap_or_default().replace('\\', "\\\\").replace('\'', "''");
         format!("{name} = '{value}'")
@@ -186,7 +188,7 @@ mod tests {
         };
         let desired =
             Desired { parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(), ..Desired::sample() };
-        let lines: Vec<_> = lines(&environment, &desired).collect();
+        let lines: Vec<_> = lines(&environment, &desired, 17).collect();
         assert!(lines.contains(&r"search_path = 'a''\\b, servicedb_extensions'".to_owned()), "{lines:?}");
         assert!(lines.contains(&"cluster_name = 'chat-db'".to_owned()));
     }

@@ -283,6 +283,18 @@ pub struct ExtensionSpec {
     #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9_-]*$')").message("spec.postgres.extensions[].name: an extension's name has lower-case letters, digits, '_' and '-', a letter first"))]
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
+
+    /// Its version, to which it is updated, never back. Default: the image's at its creation.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?$')").message("spec.postgres.extensions[].version must be a version such as 1.6"))]
+    #[schemars(length(max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+
+    /// Its schema, created if missing (docs/migrations.md).
+    #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_]*$') && !self.startsWith('pg_') && !(self in ['information_schema', 'servicedb'])").message("spec.postgres.extensions[].schema: lower-case letters, digits and '_', not a digit first, and no schema of PostgreSQL or Servicedb"))]
+    #[schemars(length(max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
 }
 
 /// Backups.

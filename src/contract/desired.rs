@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::{Place, Restore};
 use super::clients::{Client, Rules};
+use super::extension::{self, Extension, OptionsByName};
 use super::in_place::{self, Branch, InPlace};
 use super::maintenance::Maintenance;
 use super::memory::Bound;
@@ -50,6 +51,9 @@ pub struct Desired {
     /// Extensions to create in the database.
     #[serde(default)]
     pub extensions: Vec<String>,
+    /// The options of those that declare any.
+    #[serde(default, skip_serializing_if = "OptionsByName::is_empty")]
+    pub extension_options: OptionsByName,
     /// Whether the application creates its own schema, since no migrations are declared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub application_creates: bool,
@@ -161,6 +165,16 @@ impl Desired {
         self.postgres_major.unwrap_or(servers::FIRST)
     }
 
+    /// The extensions to create, with their options.
+    pub fn declared_extensions(&self) -> Vec<Extension> {
+        extension::declared(&self.extensions, &self.extension_options)
+    }
+
+    /// Whether an extension is declared.
+    pub fn declares(&self, extension: &str) -> bool {
+        self.extensions.iter().any(|name| name == extension)
+    }
+
     /// Whether a restore in place or a major upgrade has begun to stop instances. It is finished then, whatever
     /// `spec.paused` is: the database would be unavailable for as long.
     pub fn stops_instances(&self) -> bool {
@@ -183,6 +197,7 @@ impl Desired {
             volume_bytes: None,
             memory: Memory::default(),
             extensions: Vec::new(),
+            extension_options: OptionsByName::new(),
             application_creates: false,
             synchronous: true,
             maximum_lag_bytes: 7,

@@ -8,6 +8,7 @@ pub mod capacity;
 pub mod certificates;
 pub mod clients;
 pub mod desired;
+pub mod extension;
 pub mod gateway;
 pub mod in_place;
 pub mod logged;

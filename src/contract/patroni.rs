@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::desired::Desired;
-use super::{pod, wal};
+use super::{extension, pod, wal};
 use crate::api::names::PostgresNames;
 
 /// How long the leader's key is valid without renewal, in seconds.
@@ -24,6 +24,10 @@ const LONE_RETRY_TIMEOUT_SECONDS: u64 = 15;
 /// A synchronous standby has every commit, whatever its lag of uncommitted data, and only a standby
 /// that Patroni has recorded as such is promoted: no lag excludes it.
 const NO_LIMIT: i64 = 1 << 60;
+
+/// `max_worker_processes` with pg_cron: PostgreSQL's eight, one for its scheduler, and one for each of the five jobs that
+/// it runs at once. Parallel queries would take the place of its jobs otherwise.
+const WORKERS_WITH_CRON: &str = "14";
 
 /// Patroni's timings for a desired state, in seconds: `ttl`, `loop_wait`, `retry_timeout`.
 pub fn timings(desired: &Desired) -> (u64, u64, u64) {
@@ -63,7 +67,7 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
         ("max_replication_slots", "10"),
         ("max_prepared_transactions", "0"),
         ("max_locks_per_transaction", "64"),
-        ("max_worker_processes", "8"),
+        ("max_worker_processes", if desired.declares(extension::CRON) { WORKERS_WITH_CRON } else { "8" }),
         ("track_commit_timestamp", "off"),
         ("log_line_prefix", "%m [%p] %q%u@%d "),
         ("log_checkpoints", "off"),
@@ -229,6 +233,16 @@ mod tests {
         let parameters = parameters(&desired(1));
         assert_eq!(parameters["max_connections"], "200");
         assert_eq!(parameters["ssl"], "on");
+    }
+
+    #[test]
+    fn the_jobs_of_the_scheduler_take_no_worker_of_a_query() {
+        let mut desired = desired(1);
+        assert_eq!(parameters(&desired)["max_worker_processes"], "8");
+        desired.extensions.push(extension::CRON.to_owned());
+        assert_eq!(parameters(&desired)["max_worker_processes"], "14");
+        desired.parameters.insert("max_worker_processes".to_owned(), "20".to_owned());
+        assert_eq!(parameters(&desired)["max_worker_processes"], "20");
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub const ENV_IMAGE_FOLDER: &str = "SERVICEDB_IMAGE_FOLDER";
 pub const ENV_VERSION_QUERY: &str = "SERVICEDB_VERSION_QUERY";
 /// In checks for drift: the extensions of the database, separated by commas; not set without any.
 pub const ENV_EXTENSIONS: &str = "SERVICEDB_EXTENSIONS";
+/// In checks for drift: the options of the extensions, as JSON; not set without any.
+pub const ENV_EXTENSION_OPTIONS: &str = "SERVICEDB_EXTENSION_OPTIONS";
 /// In checks for drift: the server's search path as the spec sets it; not set without it.
 pub const ENV_SEARCH_PATH: &str = "SERVICEDB_SEARCH_PATH";
 

@@ -11,6 +11,7 @@ use super::session::Limits;
 use super::source::MigrationSet;
 use crate::api::conditions::reason;
 use crate::api::names::{Names, PostgresNames};
+use crate::contract::extension::{self, Extension};
 use crate::contract::migration::Policy;
 use crate::contract::pod;
 use crate::contract::records::MigratorRecord;
@@ -30,7 +31,7 @@ pub struct Job {
     /// The folder with the files of an image; the revision then identifies the image reference.
     pub image_folder: Option<PathBuf>,
     /// The database's extensions.
-    pub extensions: Vec<String>,
+    pub extensions: Vec<Extension>,
     /// The search path that the spec sets for the server, if it sets one.
     pub search_path: Option<String>,
 }
@@ -65,14 +66,20 @@ impl Job {
             Stopped::refused(reason::MIGRATION_FAILED, None, message)
         })?;
         let image_folder = read(pod::ENV_IMAGE_FOLDER).map(PathBuf::from);
-        let extensions = read(pod::ENV_EXTENSIONS).map(|list| list.split(',').map(str::to_owned).collect());
+        let names_of = |list: String| list.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let extensions = read(pod::ENV_EXTENSIONS).map(names_of).unwrap_or_default();
+        let options = read(pod::ENV_EXTENSION_OPTIONS).map(|options| serde_json::from_str(&options)).transpose();
+        let options = options.map_err(|error| {
+            let message = format!("the environment variable {} is not readable: {error}", pod::ENV_EXTENSION_OPTIONS);
+            Stopped::refused(reason::MIGRATION_FAILED, None, message)
+        })?;
         Ok(Self {
             names,
             host: get(pod::ENV_HOST)?,
             revision: get(pod::ENV_REVISION)?,
             policy,
             image_folder,
-            extensions: extensions.unwrap_or_default(),
+            extensions: extension::declared(&extensions, &options.unwrap_or_default()),
             search_path: read(pod::ENV_SEARCH_PATH),
         })
     }

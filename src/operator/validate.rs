@@ -27,6 +27,7 @@ use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
 use crate::contract::clients::Rules;
 use crate::contract::desired::{Memory, Requests};
+use crate::contract::extension::{Options as ExtensionOptions, OptionsByName};
 use crate::contract::logged;
 use crate::contract::maintenance::Tasks;
 use crate::contract::migration::{Policy, hash};
@@ -66,6 +67,8 @@ pub struct Database {
     pub parameters: BTreeMap<String, String>,
     /// Extensions to create.
     pub extensions: Vec<String>,
+    /// The options of those that declare any.
+    pub extension_options: OptionsByName,
     /// The volumes.
     pub storage: StorageSpec,
     /// Whether commits wait for a replica, if there is one.
@@ -257,6 +260,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
             parameters
         },
         extensions: spec.postgres.extensions.iter().map(|extension| extension.name.clone()).collect(),
+        extension_options: extension_options(spec)?,
         storage: spec.storage.clone(),
         synchronous: spec.replication.synchronous,
         maximum_lag_bytes: spec.replication.maximum_lag_bytes,
@@ -296,6 +300,28 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         gateway: gateway::check(spec, options).map_err(invalid)?,
         generation: resource.metadata.generation.unwrap_or_default(),
     })
+}
+
+/// The options of the extensions that declare any. Without the rules of the CRD, an extension of the owner could be
+/// moved into the schema of the ledger.
+fn extension_options(spec: &ServiceDatabaseSpec) -> Result<OptionsByName, Invalid> {
+    let mut found = OptionsByName::new();
+    for extension in &spec.postgres.extensions {
+        let options = ExtensionOptions { version: extension.version.clone(), schema: extension.schema.clone() };
+        let is_reserved = |schema: &&String| {
+            schema.starts_with("pg_") || [PostgresNames::LEDGER_SCHEMA, "information_schema"].contains(&schema.as_str())
+        };
+        if let Some(schema) = options.schema.as_ref().filter(is_reserved) {
+            return Err(invalid(format!(
+                "spec.postgres.extensions, {}: the schema {schema} is PostgreSQL's or Servicedb's: name another one",
+                extension.name
+            )));
+        }
+        if options != ExtensionOptions::default() {
+            found.insert(extension.name.clone(), options);
+        }
+    }
+    Ok(found)
 }
 
 /// The declared maintenance, and the request for a run.

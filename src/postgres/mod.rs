@@ -3,6 +3,7 @@
 mod bounded;
 mod connect;
 pub mod immune;
+pub mod preload;
 mod quote;
 mod scram;
 pub mod servers;
@@ -18,8 +19,3 @@ pub use scram::{generate_password, scram_verifier};
 /// Options of initdb for collation and encoding: independent of the machine's C library.
 pub const INITDB_LOCALE: [&str; 4] =
     ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C.UTF-8"];
-
-/// The libraries that every server of the database image loads when it starts, so that their
-/// extensions need no restart. Without an extension the first counts statements and the second logs
-/// nothing.
-pub const PRELOADED: &str = "pg_stat_statements,pgaudit";

@@ -16,6 +16,11 @@ pub fn programs(major: u16) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// Whether the image has a library for a major version, as that of an extension.
+pub fn has_library(major: u16, name: &str) -> bool {
+    Path::new(SERVERS).join(major.to_string()).join("lib").join(format!("{name}.so")).is_file()
+}
+
 /// The major versions that the image has, in order.
 pub fn majors() -> Vec<u16> {
     let entries = std::fs::read_dir(SERVERS).into_iter().flatten().flatten();

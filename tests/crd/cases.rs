@@ -179,6 +179,8 @@ const CONNECTIONS: &str =
 const SENDERS: &str = "spec.postgres.parameters: max_wal_senders and max_replication_slots must be at least 10";
 const CONTROL: &str = "spec.postgres.parameters: a value must not have control characters";
 const EXTENSION: &str = "spec.postgres.extensions[].name: an extension's name has lower-case letters";
+const EXTENSION_VERSION: &str = "spec.postgres.extensions[].version must be a version";
+const EXTENSION_SCHEMA: &str = "spec.postgres.extensions[].schema: lower-case letters";
 
 fn postgres() -> Vec<Row> {
     vec![
@@ -257,6 +259,42 @@ fn postgres() -> Vec<Row> {
         ("a NUL in a value", r#"postgres: {parameters: {work_mem: "8MB\0"}}"#, Refused(CONTROL)),
         ("a DEL in a value", r#"postgres: {parameters: {work_mem: "8MB\x7f"}}"#, Refused(CONTROL)),
         ("extensions", "postgres: {extensions: [{name: pg_trgm}, {name: uuid-ossp}]}", Accepted),
+        (
+            "an extension with a version and a schema",
+            "postgres: {extensions: [{name: vector, version: 0.8.0, schema: vectors}, {name: pg_cron, version: '1.6'}]}",
+            Accepted,
+        ),
+        (
+            "an extension in the schema of the others",
+            "postgres: {extensions: [{name: hstore, schema: servicedb_extensions}]}",
+            Accepted,
+        ),
+        (
+            "SQL as an extension's version",
+            r#"postgres: {extensions: [{name: vector, version: "1' CASCADE"}]}"#,
+            Refused(EXTENSION_VERSION),
+        ),
+        ("an empty version", "postgres: {extensions: [{name: vector, version: ''}]}", Refused(EXTENSION_VERSION)),
+        (
+            "a version as a number",
+            "postgres: {extensions: [{name: vector, version: 1.6}]}",
+            Refused("spec.postgres.extensions[0].version: Invalid value: \"number\""),
+        ),
+        (
+            "an extension in the schema of the ledger",
+            "postgres: {extensions: [{name: vector, schema: servicedb}]}",
+            Refused(EXTENSION_SCHEMA),
+        ),
+        (
+            "an extension in PostgreSQL's schema",
+            "postgres: {extensions: [{name: vector, schema: pg_catalog}]}",
+            Refused(EXTENSION_SCHEMA),
+        ),
+        (
+            "a schema in upper case",
+            "postgres: {extensions: [{name: vector, schema: Vectors}]}",
+            Refused(EXTENSION_SCHEMA),
+        ),
         ("an extension in upper case", "postgres: {extensions: [{name: PostGIS}]}", Refused(EXTENSION)),
         ("SQL as an extension", "postgres: {extensions: [{name: 'x; DROP TABLE y'}]}", Refused(EXTENSION)),
         (

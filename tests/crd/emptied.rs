@@ -22,7 +22,7 @@ const WHOLE: &str = "
 paused: true
 instances: 2
 storage: {size: 1Gi}
-postgres: {formerDataDays: 7, parameters: {work_mem: 8MB}, extensions: [{name: citext}]}
+postgres: {formerDataDays: 7, parameters: {work_mem: 8MB}, extensions: [{name: citext, version: '1.6', schema: types}]}
 replication: {synchronous: false}
 resources: {requests: {memory: 512Mi}, limits: {memory: 1Gi}}
 scheduling:

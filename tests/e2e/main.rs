@@ -18,6 +18,7 @@ mod cluster_faults;
 mod deletion;
 mod examples;
 mod exposition;
+mod extensions;
 mod failures;
 mod gateway;
 mod harness;

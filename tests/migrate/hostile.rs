@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use servicedb::agent::extensions::{Places, places};
 use servicedb::agent::{ensure, ledger};
 use servicedb::api::names::{Names, PostgresNames};
+use servicedb::contract::extension::{Extension, Options};
 use servicedb::contract::migration::LEDGER_DDL;
 use servicedb::migrate::drift::catalog;
 use servicedb::plugin::LEDGER_SCRIPT;
@@ -31,9 +32,15 @@ static ROLES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The agent's steps at a promotion; returns the problems of extensions.
 pub async fn promote(names: &PostgresNames, extensions: &[&str]) -> Vec<String> {
-    let extensions: Vec<String> = extensions.iter().map(|&name| name.to_owned()).collect();
+    let extensions: Vec<_> = extensions.iter().map(|name| Extension::named(name)).collect();
+    promote_with(names, &extensions).await
+}
+
+/// The same with options.
+async fn promote_with(names: &PostgresNames, extensions: &[Extension]) -> Vec<String> {
     let _alone = ROLES.lock().await;
-    ensure::everything(server().socket(), names, &extensions, &Places::new(), false).await.expect("roles and rights")
+    let unmet = ensure::everything(server().socket(), names, extensions, &Places::new(), false).await;
+    unmet.expect("roles and rights").problems
 }
 
 /// A database as the agent creates it, and a session of its owner.
@@ -314,4 +321,40 @@ async fn extensions_go_where_their_scripts_meet_nothing_of_a_tenants() {
     assert_eq!(promote(&old, &["dblink", "cube", "pgstattuple"]).await, [""; 0]);
     let made = query(&made, where_they_are).await;
     assert_eq!(made, ["cube public postgres", "dblink public postgres", "pgstattuple servicedb_extensions postgres"]);
+}
+
+#[tokio::test]
+async fn declared_schemas_and_versions_are_kept_and_open_no_schema_to_a_superusers_script() {
+    let with = |name: &str, version: Option<&str>, schema: Option<&str>| Extension {
+        name: name.to_owned(),
+        options: Options { version: version.map(str::to_owned), schema: schema.map(str::to_owned) },
+    };
+    let names = names("optioned_db");
+    // The server's contrib modules have these versions in each of its major versions.
+    let first = [with("hstore", Some("1.4"), Some("tools")), with("dblink", None, Some("links"))];
+    assert_eq!(promote_with(&names, &first).await, [""; 0]);
+    let owner = owner(&names).await;
+    let where_they_are = "SELECT e.extname, e.extversion, n.nspname, pg_get_userbyid(n.nspowner) FROM pg_extension e
+                          JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = ANY ('{hstore,dblink}') ORDER BY 1";
+    assert_eq!(
+        query(&owner, where_they_are).await,
+        ["dblink 1.2 links postgres", "hstore 1.4 tools optioned_db_owner"]
+    );
+    let refused = owner.client.batch_execute("CREATE TABLE links.trap (id int)").await.expect_err("a guarded schema");
+    assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
+
+    // A later version and another schema; the extension of the superuser stays out of the tenant's.
+    let next = [with("hstore", Some("1.5"), Some("moved")), with("dblink", None, Some("tools"))];
+    let problems = promote_with(&names, &next).await;
+    assert!(problems.len() == 1 && problems[0].contains("dblink") && problems[0].contains("tools"), "{problems:?}");
+    assert_eq!(
+        query(&owner, where_they_are).await,
+        ["dblink 1.2 links postgres", "hstore 1.5 moved optioned_db_owner"]
+    );
+
+    // Never back, and the versions of the image in the message.
+    let problems = promote_with(&names, &[with("hstore", Some("1.4"), None), with("cube", Some("9"), None)]).await;
+    assert!(problems.iter().any(|problem| problem.contains("hstore") && problem.contains("never")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.contains("cube") && problem.contains("1.5")), "{problems:?}");
+    assert_eq!(problems.len(), 2, "{problems:?}");
 }

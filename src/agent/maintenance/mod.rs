@@ -133,6 +133,14 @@ impl Keeper {
         }
     }
 
+    /// The extensions whose version the spec declares: they are not updated to the image's.
+    fn pinned_extensions(&self) -> HashSet<String> {
+        let state = self.desired.borrow();
+        let options = state.iter().flat_map(|desired| &desired.extension_options);
+        let pinned = options.filter(|(_, options)| options.version.is_some());
+        pinned.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Whether this agent has nothing more to do for a run.
     fn has_ended(&self, run: &Run) -> bool {
         let report = self.reporter.follow();
@@ -157,6 +165,9 @@ impl Keeper {
         let session = Session::monitor(SOCKET_DIR, database).await?;
         let limit = maintenance.tasks.reindex_percent.unwrap_or(TOLD).min(TOLD);
         let mut found = survey::read(session.client(), limit).await.map_err(WorkError::from)?;
+        let pinned = self.pinned_extensions();
+        let is_update = |found: &Found| matches!(found.cause, plan::Cause::OtherVersion { .. });
+        found.retain(|found| !(is_update(found) && pinned.contains(found.object.trim_matches('"'))));
         for found in &mut found {
             if let plan::Cause::Bloat(size) = &mut found.cause {
                 *size = size.corrected(history.rebuilt.get(&found.object));

@@ -185,14 +185,15 @@ class Image(unittest.TestCase):
     """What the image has beside Patroni, for each version of PostgreSQL."""
 
     BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    LIBRARIES = ("pg_stat_statements", "pgaudit", "vector")
+    # Each with the name of its extension, if another one.
+    LIBRARIES = {"pg_stat_statements": None, "pgaudit": None, "vector": None, "pg_cron": None, "pg_partman_bgw": "pg_partman"}
 
     def test_libraries(self):
         self.assertTrue(self.BINARIES)
         for binaries in self.BINARIES:
-            for name in self.LIBRARIES:
+            for name, extension in self.LIBRARIES.items():
                 self.assertTrue((binaries.parent / "lib" / (name + ".so")).exists(), f"{name} of {binaries}")
-                control = Path("/usr/share/postgresql", binaries.parent.name, "extension", name + ".control")
+                control = Path("/usr/share/postgresql", binaries.parent.name, "extension", (extension or name) + ".control")
                 self.assertTrue(control.exists(), str(control))
 
     def test_zones(self):

@@ -12,7 +12,7 @@ use crate::agent::environment::Environment;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
-use crate::postgres::{PRELOADED, servers};
+use crate::postgres::{preload, servers};
 
 /// The user map by which the operating system's user `postgres` may use these roles on the socket.
 const LOCAL_MAP: &str = "servicedb";
@@ -27,20 +27,27 @@ pub fn path() -> PathBuf {
     Path::new(RUN_DIR).join("patroni.yml")
 }
 
-/// Writes the configuration of this pod, and the client authentication of this database.
+/// Writes the configuration of this pod, and the client authentication of this database. Returns the former.
 ///
 /// The agent writes the latter, not Patroni: Patroni would write it again at each start, reload, and
 /// wait a second.
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write(environment: &Environment, desired: &Desired) -> std::io::Result<()> {
+pub fn write(environment: &Environment, desired: &Desired) -> std::io::Result<Value> {
     let lines = |lines: Vec<String>| lines.join("\n") + "\n";
     std::fs::write(Path::new(RUN_DIR).join(HBA), lines(hba(&environment.names.postgres(&desired.database))))?;
     std::fs::write(Path::new(RUN_DIR).join(IDENT), lines(ident()))?;
     // JSON is valid YAML, and quotes every string.
-    let local = local(environment, major(desired), environment.is_leaving(desired));
-    std::fs::write(path(), format!("{local:#}\n"))
+    let local = wanted(environment, desired);
+    std::fs::write(path(), format!("{local:#}\n"))?;
+    Ok(local)
+}
+
+/// The configuration of this pod for a desired state.
+pub fn wanted(environment: &Environment, desired: &Desired) -> Value {
+    let major = major(desired);
+    local(environment, major, environment.is_leaving(desired), own_settings(desired, major))
 }
 
 /// The major version of the server that runs here: that of the data, or of the data that is to be cloned.
@@ -53,16 +60,19 @@ pub fn major(desired: &Desired) -> u16 {
 /// The preloaded libraries are among them because they belong to the image: an instance loads them
 /// with the start of its pod. In the dynamic configuration they would wait for a restart of
 /// instances that the image's rollout has just replaced, and reach instances whose image lacks them.
-pub fn own_settings() -> [(&'static str, String); 4] {
-    [
+/// For the same reason a library of a declared extension is loaded only if the image has it.
+pub fn own_settings(desired: &Desired, major: u16) -> Vec<(&'static str, String)> {
+    let is_loaded = |extension: &str| desired.declares(extension) && servers::has_library(major, extension);
+    let mut settings = preload::settings(&desired.database, is_loaded);
+    settings.extend([
         ("hba_file", format!("{RUN_DIR}/{HBA}")),
         ("ident_file", format!("{RUN_DIR}/{IDENT}")),
         ("unix_socket_directories", SOCKET_DIR.to_owned()),
-        ("shared_preload_libraries", PRELOADED.to_owned()),
-    ]
+    ]);
+    settings
 }
 
-fn local(environment: &Environment, major: u16, leaving: bool) -> Value {
+fn local(environment: &Environment, major: u16, leaving: bool, settings: Vec<(&'static str, String)>) -> Value {
     let tls = |file: &str| format!("{TLS_DIR}/{file}");
     let by_certificate = |role: &str| {
         json!({
@@ -121,7 +131,7 @@ fn local(environment: &Environment, major: u16, leaving: bool) -> Value {
                 "replication": by_certificate(PostgresNames::REPLICATOR),
                 "rewind": by_certificate(PostgresNames::REWINDER),
             },
-            "parameters": BTreeMap::from(own_settings()),
+            "parameters": BTreeMap::from_iter(settings),
             // One call flushes the volume, instead of one for each of some thousand files.
             "basebackup": [{ "checkpoint": "fast" }, { "sync-method": "syncfs" }],
             "remove_data_directory_on_rewind_failure": true,
@@ -157,6 +167,8 @@ fn hba(names: &PostgresNames) -> Vec<String> {
         format!("hostssl postgres {rewinder} all cert"),
         format!("hostssl postgres {pooler} all cert"),
         format!("host all {pooler} all reject"),
+        // It has no password; but a session of the owner may set one, and with pg_cron it has LOGIN.
+        format!("host all \"{owner}\" all reject"),
         // Before the lines of the groups: it is a member of its callers' roles.
         format!("hostssl \"{database}\" {gateway} all cert"),
         format!("host all {gateway} all reject"),
@@ -197,15 +209,15 @@ mod tests {
 
     #[test]
     fn patroni_never_bootstraps_and_has_no_password() {
-        let config = local(&environment(), 17, false);
+        let config = wanted(&environment(), &Desired::sample());
         assert!(config.get("bootstrap").is_none());
         assert!(!config.to_string().to_lowercase().contains("password"));
     }
 
     #[test]
     fn preloaded_libraries_belong_to_the_image_and_wait_for_no_restart() {
-        let local = local(&environment(), 17, false);
-        assert_eq!(local["postgresql"]["parameters"]["shared_preload_libraries"], PRELOADED);
+        let local = wanted(&environment(), &Desired::sample());
+        assert_eq!(local["postgresql"]["parameters"]["shared_preload_libraries"], preload::ALWAYS);
         let shared = crate::contract::patroni::parameters(&Desired::sample());
         assert!(!shared.contains_key("shared_preload_libraries"), "an agent of an older image would remove it");
     }
@@ -227,6 +239,8 @@ mod tests {
             lines.iter().position(|line| names_it(&line)).expect("a line")
         };
         let members = lines.iter().position(|line| line.contains("+\"chat_db_owner\"")).expect("a line");
+        let owner = lines.iter().position(|line| line == "host all \"chat_db_owner\" all reject").expect("a line");
+        assert!(owner < members, "a member of a group is matched by the group's line: {lines:?}");
         let (monitor, maintainer) = (PostgresNames::MONITOR, PostgresNames::MAINTAINER);
         for role in [PostgresNames::READER, PostgresNames::AS_OWNER, PostgresNames::QUERIES, monitor, maintainer] {
             assert!(first(role) < members && lines[first(role)].ends_with(" reject"), "{lines:?}");

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::files;
-use crate::postgres::{Connection, PRELOADED, describe, over_socket, servers};
+use crate::postgres::{Connection, describe, over_socket, preload, servers};
 
 /// The folder of its socket, in the pod's memory.
 pub const SOCKET: &str = "/run/servicedb/upgrade-socket";
@@ -60,8 +60,9 @@ pub fn write_settings(folder: &Path) -> std::io::Result<()> {
     let mut text: String = SETTINGS.iter().map(line).collect();
     // Restoring a schema locks every object of it in one transaction.
     text += &format!(
-        "shared_preload_libraries = '{PRELOADED}'\nmax_locks_per_transaction = '1024'\nmax_connections = '50'\n\
-         max_wal_size = '2GB'\n"
+        "shared_preload_libraries = '{}'\nmax_locks_per_transaction = '1024'\nmax_connections = '50'\n\
+         max_wal_size = '2GB'\n",
+        preload::ALWAYS
     );
     std::fs::write(folder.join("postgresql.conf"), text)
 }

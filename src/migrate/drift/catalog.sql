@@ -13,10 +13,13 @@
 -- extension, and objects that are implied by another object.
 WITH
 -- A login is replaced at each rotation: it is represented by the roles that it belongs to. This does
--- not apply to a superuser, nor to a role that cannot log in.
+-- not apply to a superuser, nor to a role that cannot log in, nor to the owner of the database, which has LOGIN
+-- for its jobs where pg_cron is declared.
 role AS MATERIALIZED (
     SELECT r.oid,
-           CASE WHEN r.rolcanlogin AND NOT r.rolsuper AND g.names IS NOT NULL THEN 'login of ' || g.names
+           CASE WHEN r.rolcanlogin AND NOT r.rolsuper AND g.names IS NOT NULL
+                     AND r.oid <> (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database())
+                THEN 'login of ' || g.names
                 ELSE quote_ident(r.rolname) END AS name
     FROM pg_roles r
     -- One role may be granted more than once, by several grantors.

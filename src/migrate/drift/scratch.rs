@@ -19,7 +19,7 @@ use crate::migrate::outcome::Stopped;
 use crate::migrate::source::MigrationSet;
 use crate::migrate::stop::Stop;
 use crate::migrate::{Done, Run, migrate};
-use crate::postgres::{INITDB_LOCALE, PRELOADED, ident, over_socket, over_socket_as, servers};
+use crate::postgres::{INITDB_LOCALE, ident, over_socket, over_socket_as, preload, servers};
 
 /// The login in the migrator's role.
 const LOGIN: &str = "servicedb_scratch";
@@ -49,11 +49,11 @@ pub async fn catalog(
     (found, major): (&Places, u16),
     stop: &Stop,
 ) -> Result<Catalog, Stopped> {
-    let _server = start(major, &search_path(job.search_path.as_deref())).await?;
-    let problems = ensure::everything(SOCKET_DIR, &job.names, &job.extensions, found, false)
+    let _server = start(major, job).await?;
+    let unmet = ensure::everything(SOCKET_DIR, &job.names, &job.extensions, found, false)
         .await
         .map_err(|error| failed(&error.to_string()))?;
-    if let Some(problem) = problems.first() {
+    if let Some(problem) = unmet.problems.iter().chain(&unmet.waiting).next() {
         return Err(failed(problem));
     }
     let (database, owner) = (&job.names.database, job.owner());
@@ -81,7 +81,7 @@ pub async fn catalog(
     super::catalog(&connection.client).await
 }
 
-async fn start(major: u16, search_path: &str) -> Result<Child, Stopped> {
+async fn start(major: u16, job: &Job) -> Result<Child, Stopped> {
     let data = Path::new(SCRATCH_DIR).join("pgdata");
     // A previous container of this pod may have started it.
     let _ = tokio::fs::remove_dir_all(&data).await;
@@ -104,10 +104,16 @@ async fn start(major: u16, search_path: &str) -> Result<Child, Stopped> {
         command.args(["-c", setting]);
     }
     // As the server that it is compared with: an extension may refuse to be created otherwise.
-    command.arg("-c").arg(format!("shared_preload_libraries={PRELOADED}"));
+    let mut settings = preload::settings(&job.names.database, |extension| {
+        job.extensions.iter().any(|declared| declared.name == extension) && servers::has_library(major, extension)
+    });
+    // A job of the schema runs in the live database alone.
+    settings.push(("cron.launch_active_jobs", "off".to_owned()));
+    settings.push(("search_path", search_path(job.search_path.as_deref())));
+    for (name, value) in settings {
+        command.arg("-c").arg(format!("{name}={value}"));
+    }
     let mut server = command
-        .arg("-c")
-        .arg(format!("search_path={search_path}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)

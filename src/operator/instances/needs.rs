@@ -202,7 +202,9 @@ pub fn need(situation: &Situation<'_>, decision: &Decision, pod: &DatabasePod) -
 /// The order for a restart that applies a changed setting. Its id depends on the declared settings
 /// and on the primary's start: a replica gets a lower value only once the primary has it and the
 /// replica has replayed that, so a restart of a replica may be too early, and is repeated. A
-/// primary's restart is repeated only if it failed: each closes its clients' connections.
+/// primary's restart is repeated only if it failed, since each closes its clients' connections; and once, since
+/// its agent applies the shared settings and those of the instance one after the other, and the first restart may
+/// have come in between.
 fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> Option<Need> {
     let primary = situation.observed.primary().filter(|primary| primary.name != pod.name);
     let cause = Cause::Parameters {
@@ -218,7 +220,7 @@ fn parameters(situation: &Situation<'_>, pod: &DatabasePod, report: &Report) -> 
     let again =
         if rested { Need::Restart(OrderId { cause, attempt: tried.saturating_add(1) }) } else { Need::AnotherTry };
     let failed = report.order.as_ref().is_some_and(|answered| answered.error.is_some());
-    (primary.is_some() || failed).then_some(again)
+    (primary.is_some() || failed || tried == 1).then_some(again)
 }
 
 /// The order for a requested restart.

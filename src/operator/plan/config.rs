@@ -73,6 +73,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         volume_bytes: database.volume_bytes,
         memory: database.memory,
         extensions: database.extensions.clone(),
+        extension_options: database.extension_options.clone(),
         application_creates: database.migrations.is_none(),
         // With one instance, too: Patroni's record of the synchronous members prevents the
         // promotion of an earlier member that returns with an old volume, independent of the number

@@ -24,6 +24,10 @@ pub fn pod(database: &Database, mut base: JobPod) -> JobPod {
         if !database.extensions.is_empty() {
             add(container, "env", json!({"name": pod::ENV_EXTENSIONS, "value": database.extensions.join(",")}));
         }
+        if !database.extension_options.is_empty() {
+            let options = literal(&json!(database.extension_options).to_string());
+            add(container, "env", json!({"name": pod::ENV_EXTENSION_OPTIONS, "value": options}));
+        }
         if let Some(path) = database.parameters.get("search_path") {
             add(container, "env", json!({"name": pod::ENV_SEARCH_PATH, "value": literal(path)}));
         }

@@ -442,6 +442,24 @@ fn a_single_primary_waits_for_terminating_instances() {
     assert_eq!(replaced(&scene.step()), Some("chat-db-0"));
 }
 
+/// The shared settings were applied before those of the instance.
+#[test]
+fn a_primary_that_still_needs_a_restart_is_restarted_once_more() {
+    let mut scene = Scene::of(1);
+    let mut restarts = 0;
+    for _ in 0..60 {
+        scene.report(0, |report| report.restart_pending = true);
+        if restart(&scene.step()) == Some("chat-db-0") {
+            restarts += 1;
+            scene.answer(None);
+            let now = scene.now;
+            scene.report(0, |report| report.postgres_started_at = Some(now));
+        }
+        scene.now += SignedDuration::from_secs(1);
+    }
+    assert_eq!(restarts, 2);
+}
+
 #[test]
 fn a_restart_without_effect_is_not_repeated_until_the_spec_changes() {
     let mut scene = Scene::of(1);

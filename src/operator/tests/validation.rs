@@ -6,7 +6,8 @@ use super::fixtures::{FULL, MINIMAL, database, options, resource};
 use crate::api::conditions::reason;
 use crate::api::spec::RESERVED_PARAMETERS;
 use crate::api::{
-    AuditClass, AuditSpec, MaintenanceWindow, PodMetadata, ServiceDatabase, ServiceDatabaseStatus, UpdatePolicy,
+    AuditClass, AuditSpec, ExtensionSpec, MaintenanceWindow, PodMetadata, ServiceDatabase, ServiceDatabaseStatus,
+    UpdatePolicy,
 };
 use crate::contract::migration::Policy;
 use crate::operator::validate::{Invalid, Source, validate};
@@ -49,6 +50,27 @@ fn a_reserved_key_of_a_pod_is_refused_with_its_field() {
         assert!(invalid.message.contains("spec.podMetadata.labels") && invalid.message.contains(key));
     }
     accepted(|resource| resource.spec.pod_metadata = Some(metadata("team")));
+}
+
+#[test]
+fn the_options_of_an_extension_are_kept_and_no_schema_of_servicedb_is_taken() {
+    let with = |resource: &mut ServiceDatabase, schema: &str| {
+        let extension = |name: &str, schema: Option<&str>| ExtensionSpec {
+            name: name.to_owned(),
+            version: None,
+            schema: schema.map(str::to_owned),
+        };
+        resource.spec.postgres.extensions = vec![extension("hstore", None), extension("pg_partman", Some(schema))];
+    };
+    for schema in ["servicedb", "pg_catalog", "information_schema"] {
+        let invalid = refused(|resource| with(resource, schema));
+        assert!(invalid.message.contains("pg_partman") && invalid.message.contains(schema), "{}", invalid.message);
+    }
+    let mut resource = resource(MINIMAL);
+    with(&mut resource, "partman");
+    let database = validate(&resource, &options()).expect("a spec that can be planned");
+    let kept: Vec<_> = database.extension_options.iter().map(|(name, it)| (&**name, it.schema.as_deref())).collect();
+    assert_eq!(kept, [("pg_partman", Some("partman"))]);
 }
 
 #[test]
@@ -152,6 +174,7 @@ fn defaults_are_resolved() {
     assert_eq!(full.postgres.database, "matches");
     assert_eq!((full.instances, full.synchronous, full.maximum_lag_bytes), (3, true, 1_048_576));
     assert_eq!(full.extensions, ["pg_trgm", "uuid-ossp"]);
+    assert!(full.extension_options.is_empty());
     let migrations = full.migrations.expect("migrations");
     assert!(matches!(migrations.source, Source::ConfigMaps(names) if names == ["match-maker-migrations"]));
     assert_eq!((migrations.policy, migrations.drift_check), (Policy::default(), Some(Duration::from_secs(86400))));

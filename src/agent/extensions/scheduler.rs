@@ -1,0 +1,76 @@
+//! pg_cron's scheduler: a process with a superuser's rights, with a session in the tenant's database that no option
+//! protects, and jobs that run as the role that scheduled them, by PostgreSQL itself instead of a login.
+
+use tokio_postgres::Client;
+
+use crate::agent::statement::{EnsureError, execute};
+use crate::api::names::PostgresNames;
+use crate::postgres::ident;
+
+const WHAT: &str = "the scheduler of pg_cron";
+
+/// Lets the jobs of the owner run: PostgreSQL starts none for a role without `LOGIN`. Nobody logs in as the owner all the
+/// same: it has no password, and `pg_hba.conf` rejects it, since its sessions could set one.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn keep_login(client: &Client, names: &PostgresNames, is_declared: bool) -> Result<(), EnsureError> {
+    let owner = names.owner();
+    let query = "SELECT rolcanlogin FROM pg_catalog.pg_roles WHERE rolname = $1";
+    let row = client.query_one(query, &[&owner]).await.map_err(failed)?;
+    if row.try_get::<_, bool>(0).map_err(failed)? == is_declared {
+        return Ok(());
+    }
+    let login = if is_declared { "LOGIN" } else { "NOLOGIN" };
+    execute(client, &owner, &format!("ALTER ROLE {} {login} PASSWORD NULL", ident(&owner))).await
+}
+
+/// Prepares the database for the extension. Returns whether the server has loaded its library.
+///
+/// The scheduler's statements name their operators without a schema. A setting for the superuser in this database takes
+/// precedence over those of the database and of the server, which are the tenant's, and holds for sessions from then on:
+/// a scheduler that runs is ended, and PostgreSQL starts it again after a second.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn prepare(client: &Client, names: &PostgresNames) -> Result<bool, EnsureError> {
+    let query = "
+        SELECT 'pg_cron' = ANY (string_to_array(replace(current_setting('shared_preload_libraries'), ' ', ''), ',')),
+               EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+                       WHERE d.datname = current_database() AND s.setrole = 'postgres'::regrole
+                         AND s.setconfig @> ARRAY['search_path=pg_catalog', 'role=none'])";
+    let row = client.query_one(query, &[]).await.map_err(failed)?;
+    let (is_loaded, is_protected): (bool, bool) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+    if is_loaded && !is_protected {
+        let of_superuser = format!("ALTER ROLE postgres IN DATABASE {} SET", ident(&names.database));
+        execute(client, WHAT, &format!("{of_superuser} search_path = pg_catalog; {of_superuser} role = 'none'"))
+            .await?;
+        let end =
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher'";
+        execute(client, WHAT, end).await?;
+    }
+    Ok(is_loaded)
+}
+
+/// Lets the owner schedule jobs, once the extension is there. `cron.alter_job` and `cron.schedule_in_database` stay the
+/// superuser's: the first runs a statement as the superuser in the search path of its caller.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn admit(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
+    let query = "SELECT has_schema_privilege($1::text::name, n.oid, 'USAGE')
+                 FROM pg_extension e
+                 JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+                 JOIN pg_namespace n ON d.classid = 'pg_namespace'::regclass AND d.objid = n.oid
+                 WHERE e.extname = 'pg_cron' AND n.nspname = 'cron'";
+    let row = client.query_opt(query, &[&names.owner()]).await.map_err(failed)?;
+    let may = row.map(|row| row.try_get::<_, bool>(0)).transpose().map_err(failed)?;
+    if may != Some(false) {
+        return Ok(());
+    }
+    execute(client, WHAT, &format!("GRANT USAGE ON SCHEMA cron TO {}", ident(&names.owner()))).await
+}
+
+fn failed(source: tokio_postgres::Error) -> EnsureError {
+    EnsureError::Statement { what: WHAT.to_owned(), source }
+}
