@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Load, READY, SOON, Sandbox, column, counter, login_at, plugin, pooler_address, run, shared, until, with_notes,
+    Load, READY, SOON, Sandbox, column, counter, login_at, plugin, pooler_address, restarts, run, shared, until,
+    with_notes,
 };
 
 /// In seconds: the default is shorter than a change that a busy machine makes.
@@ -47,6 +48,7 @@ async fn rotate(sandbox: &Sandbox, token: &str) {
 
 #[test]
 fn planned_changes_cannot_be_seen_through_the_pooler() {
+    let _restarts = restarts::excluded();
     shared("pooled", async |sandbox| {
         let pooler = json!({"instances": 2, "poolSize": 8, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}, "plannedChanges": {"holdSeconds": LONG_HOLD}});
         let spec = json!({"instances": 2, "pooler": pooler});
@@ -203,6 +205,7 @@ async fn asked(connection: &Connection) -> Duration {
 
 #[test]
 fn a_pause_always_ends_and_a_long_transaction_is_not_cut_unasked() {
+    let _restarts = restarts::excluded();
     shared("pauses", async |sandbox| {
         let changes = json!({"holdSeconds": 20, "onTimeout": "Postpone"});
         let pooler_spec = json!({"instances": 1, "poolSize": 5, "maxClientConnections": 20, "plannedChanges": changes});
@@ -319,6 +322,7 @@ async fn ends(sandbox: &Sandbox, pod: &str) {
 
 #[test]
 fn pooler_pods_end_without_an_error_for_new_connections() {
+    let _restarts = restarts::excluded();
     shared("poolers-end", async |sandbox| {
         let pooler = json!({"instances": 2, "poolSize": 8, "plannedChanges": {"holdSeconds": LONG_HOLD}});
         with_notes(&sandbox, json!({"pooler": pooler})).await;

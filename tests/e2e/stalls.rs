@@ -8,7 +8,7 @@ use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{ANNOTATION_REPORT, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 
 use crate::cluster_faults::{Door, Journal, address, may_fail_over, shop};
-use crate::harness::{READY, SOON, Sandbox, condition, shared, until};
+use crate::harness::{READY, SOON, Sandbox, condition, restarts, shared, until};
 
 /// The file's first line is the pid.
 const STOP: &str = "kill -STOP $(head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid)";
@@ -17,6 +17,7 @@ const STOP: &str = "kill -STOP $(head -n 1 /var/lib/postgresql/data/pgdata/postm
 /// It is reported, and with a synchronous standby another instance leads; a single one is restarted.
 #[test]
 fn a_primary_that_stands_still_is_told_and_replaced() {
+    let _restarts = restarts::excluded();
     shared("stall", async |sandbox| {
         shop(&sandbox, "shop", json!({"instances": 3})).await;
         sandbox.create(crate::harness::database("single", json!({"instances": 1}))).await;

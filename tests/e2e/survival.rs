@@ -11,7 +11,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::harness::{
-    NOTES, Operator, READY, SOON, Sandbox, Writer, config_map, database, plugin, run, service_account, shared, until,
+    NOTES, Operator, READY, SOON, Sandbox, Writer, config_map, database, plugin, restarts, run, service_account,
+    shared, until,
 };
 
 #[test]
@@ -108,6 +109,7 @@ fn an_operator_that_dies_while_provisioning_leaves_one_correct_result() {
             sandbox.create(service_account(name)).await;
             let spec = json!({
                 "clients": [{"serviceAccountName": name}],
+    let _restarts = restarts::allowed();
                 "migrations": {"source": {"configMap": {"name": "migrations"}}},
             });
             sandbox.create(database(name, spec)).await;

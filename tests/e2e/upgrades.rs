@@ -8,8 +8,8 @@ use serde_json::json;
 use servicedb::api::{ServiceDatabase, UpgradePhase};
 
 use crate::harness::{
-    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, pooler_address, postgres_major, run,
-    shared, store, until, with_notes,
+    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, pooler_address, postgres_major,
+    restarts, run, shared, store, until, with_notes,
 };
 
 /// Runs the plugin, which must succeed; returns what it said.
@@ -138,6 +138,7 @@ fn a_database_is_upgraded_and_taken_back() {
     let _store = store::used();
     shared("upgraded", async |sandbox: Arc<Sandbox>| {
         let pooler =
+    let _restarts = restarts::excluded();
             json!({"instances": 1, "poolSize": 8, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
         let postgres = json!({"version": "17", "extensions": [{"name": "vector"}]});
         let spec = json!({
