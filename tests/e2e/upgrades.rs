@@ -109,7 +109,8 @@ fn a_new_database_is_of_18_and_fails_over_migrates_and_is_backed_up() {
     }
     let _store = Cluster::is_local().then(store::used);
     shared("eighteen", async |sandbox: Arc<Sandbox>| {
-        let backup = if Cluster::is_local() { json!({"store": "main"}) } else { json!({}) };
+        let backup =
+            if Cluster::is_local() { json!({"store": "main", "schedule": {"verification": ""}}) } else { json!({}) };
         with_notes(&sandbox, json!({"instances": 2, "backup": backup})).await;
         whole(&sandbox, "18.").await;
         let writer = Writer::start(sandbox.clone(), "shop");
@@ -119,7 +120,7 @@ fn a_new_database_is_of_18_and_fails_over_migrates_and_is_backed_up() {
         whole(&sandbox, "18.").await;
         writer.all_are_there(&sandbox, "shop").await;
         if Cluster::is_local() {
-            sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+            sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         }
         let drift = ask(&sandbox, &["drift", "shop"]).await;
         println!("{drift}");
@@ -143,18 +144,19 @@ fn a_database_is_upgraded_and_taken_back() {
         let pooler =
             json!({"instances": 1, "poolSize": 8, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
         let postgres = json!({"version": "17", "extensions": [{"name": "vector"}]});
+        let backup = json!({"store": "main", "schedule": {"verification": ""}});
         let spec = json!({
-            "instances": 2, "storage": {"size": "1Gi"}, "postgres": postgres, "backup": {"store": "main"}, "pooler": pooler
+            "instances": 2, "storage": {"size": "1Gi"}, "postgres": postgres, "backup": backup, "pooler": pooler
         });
         with_notes(&sandbox, spec).await;
-        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         whole(&sandbox, "17.").await;
         // What a restore in place has left is known by its timeline, and an upgraded database begins with the first.
         let moment = Timestamp::now();
         rows(&sandbox, "INSERT INTO notes VALUES (1000000002, 'before the restore') RETURNING id::text").await;
         ask(&sandbox, &["restore", "shop", "--to", &moment.to_string(), "--yes"]).await;
         assert!(rows(&sandbox, "SELECT id::text FROM notes WHERE id > 1000000000").await.is_empty());
-        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         whole(&sandbox, "17.").await;
         // A function that PostgreSQL evaluates while it restores the schema.
         let made = "psql -XAtd shop_db -v ON_ERROR_STOP=1 -c 'SET ROLE shop_db_owner' \
@@ -218,7 +220,7 @@ fn a_database_is_upgraded_and_taken_back() {
         assert_eq!(rows(&sandbox, nearest).await, ["[42,0,0]"], "an index of an extension's own kind");
         let version = rows(&sandbox, "SELECT split_part(version(), ' ', 2)").await;
         assert!(version[0].starts_with("18."), "{version:?}");
-        until("a full backup of the new version", READY, || async {
+        until("a full backup of the new version", READY * 2, || async {
             let now = newest_full(&sandbox).await;
             if now.is_some() && now != first { Ok(()) } else { Err(format!("{now:?}")) }
         })
