@@ -31,7 +31,7 @@ async fn archived(sandbox: &Sandbox, pod: &str) -> Vec<String> {
 }
 
 /// Ends a segment and waits until it is in the store; returns its name.
-async fn archive_a_segment(sandbox: &Sandbox, pod: &str) -> String {
+pub async fn archive_a_segment(sandbox: &Sandbox, pod: &str) -> String {
     let switch = "psql -XqAtc \"SELECT pg_walfile_name(pg_switch_wal())\"";
     let segment = exec(sandbox, pod, switch).await;
     until("the segment is in the store", SOON, || async {
@@ -72,7 +72,7 @@ fn wal_is_archived_over_switchovers_and_outages_of_the_store() {
 async fn small(sandbox: &Sandbox) {
     let spec = json!({
         "storage": {"size": "512Mi", "storageClassName": "growable"},
-        "backup": {"store": "main", "whenVolumeFills": "StopWrites"},
+        "backup": {"store": "main", "whenVolumeFills": "StopWrites", "schedule": {"verification": ""}},
     });
     sandbox.create(database("small", spec)).await;
     sandbox.ready("small", READY).await;
@@ -101,7 +101,7 @@ async fn writes_stop_and_resume(sandbox: &Sandbox) {
 
 async fn outage(sandbox: &Arc<Sandbox>) {
     // A standby keeps a sixteenth of the volume as WAL, whether it is archived or not: more than is written here.
-    let spec = json!({"instances": 2, "storage": {"size": "2Gi"}, "backup": {"store": "main"}});
+    let spec = json!({"instances": 2, "storage": {"size": "2Gi"}, "backup": {"store": "main", "schedule": {"verification": ""}}});
     with_notes(sandbox, spec).await;
     small(sandbox).await;
     let writer = Writer::start(sandbox.clone(), "shop");

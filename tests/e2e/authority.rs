@@ -24,6 +24,7 @@ const BROUGHT: Duration = Duration::from_secs(300);
 /// signs, and, until then, one that knows only the former one: none is refused.
 #[test]
 fn another_authority_refuses_no_connection_and_a_lost_one_changes_nothing() {
+    let _restarts = crate::harness::restarts::allowed();
     shared("authority", async |sandbox| {
         let spec = json!({"instances": 2, "credentials": {"secret": {"name": "credentials"}}});
         sandbox.create(database("shop", spec)).await;

@@ -17,7 +17,8 @@ async fn backup(sandbox: &Sandbox) -> BackupStatus {
 
 /// Waits until the last Job is one that fits.
 async fn run(sandbox: &Sandbox, what: &str, fits: impl Fn(&JobRun) -> bool) -> JobRun {
-    until(what, READY, || async {
+    // Two Jobs run at once in the cluster, and another asks again after 30 s.
+    until(what, READY * 2, || async {
         let last = backup(sandbox).await.last_run.map(|last| last.run);
         last.clone().filter(&fits).ok_or_else(|| format!("{last:?}"))
     })
@@ -40,7 +41,7 @@ fn a_database_with_a_store_is_backed_up() {
     let _store = store::used();
     shared("backups", async |sandbox| {
         with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
-        let told = sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        let told = sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         assert!(told.message.contains("can be recovered from"), "{}", told.message);
         let first = backup(&sandbox).await;
         let (full, last) = (first.newest_full.expect("a full one"), first.last_run.expect("a Job").run);
@@ -141,7 +142,7 @@ fn backups_are_proved_by_restoring_them() {
         let writer = Writer::start(sandbox.clone(), "shop");
         writer.goes_on(500).await;
         writer.all_are_there(&sandbox, "shop").await;
-        let told = sandbox.condition("shop", "RestoreVerified", "True", "RestoreVerified", READY).await;
+        let told = sandbox.condition("shop", "RestoreVerified", "True", "RestoreVerified", READY * 2).await;
         assert!(told.message.contains("was restored"), "{}", told.message);
         let verified = backup(&sandbox).await.verified.expect("a tested backup");
         assert!(verified.restore_seconds < 120, "{verified:?}");

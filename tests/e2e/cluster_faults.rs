@@ -242,23 +242,21 @@ pub async fn shop(sandbox: &Sandbox, name: &str, spec: Value) {
     sandbox.ready(name, READY).await;
 }
 
-/// Waits until status reports that commits wait for a standby, which it returns. By then Patroni has
+/// Waits until status reports that commits wait for a standby, which it returns, and Patroni has
 /// recorded it; otherwise no instance could take over from a primary that fails now.
 pub async fn may_fail_over(sandbox: &Sandbox, name: &str) -> String {
-    sandbox.condition(name, "SynchronousReplication", "True", "Streaming", SOON).await;
-    let told = sandbox.get(name).await;
     let [.., sync] = sandbox.names(name).patroni_config_maps();
-    let written = sandbox.api::<ConfigMap>().get(&sync).await.expect("Patroni's record");
-    let written = |key: &str| written.annotations().get(key).cloned();
-    let message = condition(&told, "SynchronousReplication").map(|told| told.message.clone()).unwrap_or_default();
-    let standby = message.rsplit(' ').next().unwrap_or_default().to_owned();
-    let primary = told.status.and_then(|status| status.primary);
-    assert_eq!(
-        (primary, Some(standby.clone())),
-        (written("leader"), written("sync_standby")),
-        "the primary and its standby, by status ({message}) and by Patroni's record"
-    );
-    standby
+    // Two reads: the record may change between them.
+    until("status and Patroni's record name the same primary and standby", SOON, || async {
+        let message = sandbox.condition(name, "SynchronousReplication", "True", "Streaming", SOON).await.message;
+        let primary = sandbox.get(name).await.status.and_then(|status| status.primary);
+        let record = sandbox.api::<ConfigMap>().get(&sync).await.map_err(|error| error.to_string())?;
+        let written = |key: &str| record.annotations().get(key).cloned();
+        let standby = message.rsplit(' ').next().unwrap_or_default().to_owned();
+        let (told, written) = ((primary, Some(standby.clone())), (written("leader"), written("sync_standby")));
+        if told == written { Ok(standby) } else { Err(format!("{told:?} ({message}), and {written:?} in the record")) }
+    })
+    .await
 }
 
 /// The node of a pod.
@@ -352,17 +350,32 @@ impl Door {
         tokio::time::timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
-    /// Logs in a number of times, one after another, and asserts that each login reaches this pod.
-    pub async fn always_leads_to(&self, server: &str, times: usize) {
-        let mut wrong = Vec::new();
-        for attempt in 1..=times {
-            match self.enter().await {
-                Ok((_, found)) if found == server => {}
-                Ok((_, found)) => wrong.push(format!("login {attempt} came to {found}")),
-                Err(error) => wrong.push(format!("login {attempt}: {error}")),
+    /// Waits until a number of logins, one after another, all reach this pod: for a Service that has just changed.
+    pub async fn leads_to(&self, server: &str, times: usize) {
+        until(&format!("the Service leads to {server}"), SOON, || async {
+            for attempt in 1..=times {
+                match self.enter().await {
+                    Ok((_, found)) if found == server => {}
+                    Ok((_, found)) => return Err(format!("login {attempt} of {times} came to {found}")),
+                    Err(error) => return Err(format!("login {attempt} of {times}: {error}")),
+                }
             }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The same of a Service that does not change: none of the logins reaches another pod. One without an answer in time
+    /// is repeated.
+    pub async fn always_leads_to(&self, server: &str, times: usize) {
+        for attempt in 1..=times {
+            until(&format!("login {attempt} at the Service"), SOON, || async {
+                let (_, found) = self.enter().await?;
+                assert_eq!(found, server, "where login {attempt} of {times} came to");
+                Ok(())
+            })
+            .await;
         }
-        assert!(wrong.is_empty(), "of {times} logins at the Service, which is to lead to {server}: {wrong:?}");
     }
 }
 

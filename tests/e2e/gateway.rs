@@ -116,8 +116,8 @@ async fn refused(sandbox: &Sandbox) {
     let change =
         "ALTER ROLE servicedb_gateway CREATEROLE PASSWORD 'x'; ALTER ROLE servicedb_gateway SET search_path = public;
                   GRANT shop_db_owner TO servicedb_gateway; GRANT shop_db_app TO servicedb_gateway WITH INHERIT TRUE";
-    psql(sandbox, &primary, change).await;
-    assert_ne!(psql(sandbox, &primary, LOGIN).await, OWN_LOGIN);
+    // In one transaction: the agent may put it back at once.
+    assert_ne!(psql(sandbox, &primary, &format!("BEGIN; {change}; {LOGIN}; COMMIT")).await, OWN_LOGIN);
     until("the login is as before", SOON, || async {
         let now = psql(sandbox, &primary, LOGIN).await;
         if now == OWN_LOGIN { Ok(()) } else { Err(now) }
@@ -137,7 +137,7 @@ const OWN_LOGIN: &str = "t|f|f|t|0|shop_db_app shop_db_c_viewer";
 
 /// The answer to a superuser in the tenant's database.
 async fn psql(sandbox: &Sandbox, pod: &str, sql: &str) -> String {
-    let output = sandbox.exec(pod, &format!("psql -XqAt shop_db <<'SQL'\n{sql};\nSQL")).await;
+    let output = sandbox.exec(pod, &format!("psql -XqAt -v ON_ERROR_STOP=1 shop_db <<'SQL'\n{sql};\nSQL")).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
@@ -205,6 +205,7 @@ async fn removed(sandbox: &Sandbox) {
 struct Load {
     stop: Arc<AtomicBool>,
     state: Arc<std::sync::Mutex<State>>,
+    repeats: Repeats,
     task: JoinHandle<()>,
 }
 
@@ -221,6 +222,14 @@ enum Repeats {
 struct State {
     acknowledged: Vec<u64>,
     failed: BTreeMap<String, usize>,
+}
+
+/// Whether a failure is one of docs/gateway.md: the database is away for a moment, or no pod of the gateway took the
+/// connection; of a row that is posted again with its key, the first request is still under way, or was carried out and
+/// its answer lost.
+fn is_documented(why: &str, repeats: Repeats) -> bool {
+    let is_of_a_key = || why.contains("SDB123") || why.contains("SDB408");
+    why.starts_with("503") || why.contains("ConnectionRefused") || (repeats == Repeats::WithItsKey && is_of_a_key())
 }
 
 impl Load {
@@ -253,7 +262,7 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        Self { stop, state, task }
+        Self { stop, state, repeats, task }
     }
 
     fn failed(&self) -> BTreeMap<String, usize> {
@@ -279,8 +288,8 @@ impl Load {
         let stored: std::collections::BTreeSet<u64> = stored.iter().filter_map(|id| id.parse().ok()).collect();
         let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id)).collect();
         assert!(lost.is_empty(), "{lost:?} of {} rows are lost", acknowledged.len());
-        // The database is away for a moment, and the gateway says so. A row that is there already would be a conflict.
-        let odd: Vec<_> = failed.keys().filter(|why| !why.starts_with("503")).collect();
+        // A row that is there already would be a conflict.
+        let odd: Vec<_> = failed.keys().filter(|why| !is_documented(why, self.repeats)).collect();
         assert!(odd.is_empty(), "{failed:?}");
     }
 }

@@ -23,8 +23,11 @@ const AGAIN: [(&str, &str); 3] = [("ConfigMap", "shop-db-leader"), ("ConfigMap",
 
 const PATRONIS: [&str; 4] = ["shop-db-config", "shop-db-leader", "shop-db-failover", "shop-db-sync"];
 
+/// Annotations that Patroni changes in every loop, or with a lease that is taken again.
+const CHANGING: [&str; 7] = ["renewTime", "acquireTime", "transitions", "optime", "slots", "retain_slots", "history"];
+
 /// The parts of an object that are the same once it is restored: neither those that the API server gives it,
-/// nor those that Patroni changes in every loop.
+/// nor those that Patroni changes. Which standby commits wait for may change too, but there is one.
 fn lasting(object: &DynamicObject) -> Value {
     let mut lasting = json!({
         "labels": object.metadata.labels,
@@ -33,8 +36,10 @@ fn lasting(object: &DynamicObject) -> Value {
         "data": object.data,
     });
     if let Some(annotations) = lasting["annotations"].as_object_mut() {
-        annotations
-            .retain(|key, _| !["renewTime", "optime", "slots", "retain_slots", "history"].contains(&key.as_str()));
+        annotations.retain(|key, _| !CHANGING.contains(&key.as_str()));
+        if let Some(standby) = annotations.get_mut("sync_standby") {
+            *standby = json!(standby.as_str().is_some_and(|standby| !standby.is_empty()));
+        }
     }
     for given in ["/data/spec/clusterIP", "/data/spec/clusterIPs", "/data/status"] {
         if let Some(given) = lasting.pointer_mut(given) {

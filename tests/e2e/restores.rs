@@ -7,9 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
-use crate::harness::{
-    Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, store, until, with_notes,
-};
+use crate::archive::archive_a_segment;
+use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, store, with_notes};
 
 async fn psql(sandbox: &Sandbox, service: &str, statement: &str) -> String {
     let pod = sandbox.primary(service).await;
@@ -23,7 +22,13 @@ async fn psql(sandbox: &Sandbox, service: &str, statement: &str) -> String {
 async fn restore(sandbox: &Sandbox, name: &str, source: Value, target: Value) {
     let restore =
         if target.is_null() { json!({"source": source}) } else { json!({"source": source, "target": target}) };
-    let spec = json!({"storage": {"size": "1Gi"}, "backup": {"store": "main"}, "bootstrap": {"restore": restore}});
+    // The others need no store: two Jobs run at once in the cluster, and each database would wait for its first backup.
+    let backup = if name == "two" {
+        json!({"store": "main", "schedule": {"verification": ""}})
+    } else {
+        json!({"enabled": false})
+    };
+    let spec = json!({"storage": {"size": "1Gi"}, "backup": backup, "bootstrap": {"restore": restore}});
     sandbox.create(database(name, spec)).await;
 }
 
@@ -43,7 +48,7 @@ impl Moment {
         let rows = writer.rows();
         let time = Timestamp::now();
         // This thread may have stood still between the two.
-        let moment = Self { time, rows, newest: writer.newest() + 1 };
+        let moment = Self { time, rows, newest: writer.sent() };
         // PostgreSQL's time of a commit is before its acknowledgement.
         tokio::time::sleep(Duration::from_millis(20)).await;
         moment
@@ -52,19 +57,6 @@ impl Moment {
     fn target(&self) -> Value {
         json!({"time": self.time.to_string().replace('Z', "+00:00")})
     }
-}
-
-/// Ends a segment and waits until it is in the store.
-async fn archive(sandbox: &Sandbox) {
-    let segment = psql(sandbox, "shop", "SELECT pg_walfile_name(pg_switch_wal())").await;
-    let pod = sandbox.primary("shop").await;
-    let info = "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db info";
-    until("the segment is in the store", SOON, || async {
-        let found = sandbox.exec(&pod, info).await;
-        let found = String::from_utf8_lossy(&found.stdout).into_owned();
-        if found.contains(&segment) { Ok(()) } else { Err(format!("{segment}: {found}")) }
-    })
-    .await;
 }
 
 /// A row is lost by mistake, and comes back: a new database has each row that was acknowledged before the chosen
@@ -76,8 +68,9 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
     }
     let _store = store::used();
     shared("restores", async |sandbox| {
-        with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main"}})).await;
-        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main", "schedule": {"verification": ""}}}))
+            .await;
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         let writer = Writer::start(sandbox.clone(), "shop");
         let first = Moment::of(&writer).await;
         writer.goes_on(20).await;
@@ -90,7 +83,7 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
         assert!(named.status.success() && out.contains("before-it is the state at"), "{out}{error}");
         writer.goes_on(20).await;
         let written = writer.stop().await.len() as u64;
-        archive(&sandbox).await;
+        archive_a_segment(&sandbox, &sandbox.primary("shop").await).await;
 
         // Before the first backup nothing can be recovered, and nothing is made.
         let from =
@@ -140,7 +133,7 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
         assert_eq!(owner, "two_db_owner");
 
         // It archives to a place of its own, and can be restored itself; the other one goes on as if nothing was.
-        sandbox.condition("two", "BackedUp", "True", "BackedUp", READY).await;
+        sandbox.condition("two", "BackedUp", "True", "BackedUp", READY * 2).await;
         psql(&sandbox, "two", "CREATE TABLE public.later (id int)").await;
         let backed_up = plugin(&sandbox, &["backup", "two"]).await;
         assert!(backed_up.status.success(), "{}", String::from_utf8_lossy(&backed_up.stderr));

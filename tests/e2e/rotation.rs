@@ -27,6 +27,7 @@ const SECOND: (&str, &str) = ("2_tags.up.sql", "CREATE TABLE tags (id bigint PRI
 /// deletions of the primary's pod and a restart of the operator.
 #[test]
 fn twenty_rotations_refuse_no_login() {
+    let _restarts = crate::harness::restarts::allowed();
     shared("rotations", async |sandbox| {
         sandbox.create(config_map("migrations", &[FIRST])).await;
         let spec = json!({"instances": 2, "migrations": {"source": {"configMap": {"name": "migrations"}}}});
@@ -175,6 +176,7 @@ async fn old_sessions(sandbox: &Sandbox, expected: i64) {
 /// Vault's record is authoritative: a password that was set by hand is reset.
 #[test]
 fn a_password_that_was_changed_by_hand_is_set_back() {
+    let _restarts = crate::harness::restarts::allowed();
     shared("by-hand", async |sandbox| {
         sandbox.create(database("shop", json!({}))).await;
         sandbox.ready("shop", READY).await;

@@ -8,7 +8,7 @@ use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{ANNOTATION_REPORT, LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 
 use crate::cluster_faults::{Door, Journal, address, may_fail_over, shop};
-use crate::harness::{READY, SOON, Sandbox, condition, shared, until};
+use crate::harness::{READY, SOON, Sandbox, condition, restarts, shared, until};
 
 /// The file's first line is the pid.
 const STOP: &str = "kill -STOP $(head -n 1 /var/lib/postgresql/data/pgdata/postmaster.pid)";
@@ -17,28 +17,31 @@ const STOP: &str = "kill -STOP $(head -n 1 /var/lib/postgresql/data/pgdata/postm
 /// It is reported, and with a synchronous standby another instance leads; a single one is restarted.
 #[test]
 fn a_primary_that_stands_still_is_told_and_replaced() {
+    let _restarts = restarts::excluded();
     shared("stall", async |sandbox| {
         shop(&sandbox, "shop", json!({"instances": 3})).await;
         sandbox.create(crate::harness::database("single", json!({"instances": 1}))).await;
         sandbox.ready("single", READY).await;
-        let standby = may_fail_over(&sandbox, "shop").await;
+        may_fail_over(&sandbox, "shop").await;
         let old = sandbox.primary("shop").await;
         let its_address = address(&sandbox.api::<Pod>().get(&old).await.expect("the primary's pod"));
         let journal = Journal::start(Door::of(&sandbox, "shop").await).await;
 
-        for pod in [old.as_str(), "single-db-0"] {
-            let output = sandbox.exec(pod, STOP).await;
-            assert!(output.status.success(), "{pod}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        // It is reported for some seconds only, before the agent acts.
+        let stopped = async {
+            for pod in [old.as_str(), "single-db-0"] {
+                let output = sandbox.exec(pod, STOP).await;
+                assert!(output.status.success(), "{pod}: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        };
+        // It is reported for some seconds only, before the agent acts: the looks begin before it.
         let told = |name: &'static str| sandbox.condition(name, "DatabaseAvailable", "False", "ServerStalled", SOON);
-        tokio::join!(told("shop"), told("single"));
+        tokio::join!(told("shop"), told("single"), stopped);
         journal.moves_from(&its_address).await;
         let another = |found: &ServiceDatabase| {
             found.status.as_ref().and_then(|status| status.primary.as_ref()).is_some_and(|primary| *primary != old)
         };
-        let found = sandbox.wait("another instance is the primary", "shop", READY, another).await;
-        assert_eq!(found.status.and_then(|status| status.primary), Some(standby), "who had every commit leads");
+        // Which one had every commit may have changed since: the journal asserts that none is lost.
+        sandbox.wait("another instance is the primary", "shop", READY, another).await;
         for name in ["shop", "single"] {
             sandbox.ready(name, READY).await;
         }

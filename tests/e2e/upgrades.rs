@@ -1,5 +1,6 @@
 //! PostgreSQL 18, and major upgrades from 17 with the way back.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ use serde_json::json;
 use servicedb::api::{ServiceDatabase, UpgradePhase};
 
 use crate::harness::{
-    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, pooler_address, postgres_major, run,
-    shared, store, until, with_notes,
+    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, pooler_address, postgres_major,
+    restarts, run, shared, store, until, with_notes,
 };
 
 /// Runs the plugin, which must succeed; returns what it said.
@@ -106,8 +107,10 @@ fn a_new_database_is_of_18_and_fails_over_migrates_and_is_backed_up() {
     if postgres_major().is_some() {
         return;
     }
+    let _store = Cluster::is_local().then(store::used);
     shared("eighteen", async |sandbox: Arc<Sandbox>| {
-        let backup = if Cluster::is_local() { json!({"store": "main"}) } else { json!({}) };
+        let backup =
+            if Cluster::is_local() { json!({"store": "main", "schedule": {"verification": ""}}) } else { json!({}) };
         with_notes(&sandbox, json!({"instances": 2, "backup": backup})).await;
         whole(&sandbox, "18.").await;
         let writer = Writer::start(sandbox.clone(), "shop");
@@ -117,7 +120,7 @@ fn a_new_database_is_of_18_and_fails_over_migrates_and_is_backed_up() {
         whole(&sandbox, "18.").await;
         writer.all_are_there(&sandbox, "shop").await;
         if Cluster::is_local() {
-            sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+            sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         }
         let drift = ask(&sandbox, &["drift", "shop"]).await;
         println!("{drift}");
@@ -136,22 +139,24 @@ fn a_database_is_upgraded_and_taken_back() {
         return;
     }
     let _store = store::used();
+    let _restarts = restarts::excluded();
     shared("upgraded", async |sandbox: Arc<Sandbox>| {
         let pooler =
             json!({"instances": 1, "poolSize": 8, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
         let postgres = json!({"version": "17", "extensions": [{"name": "vector"}]});
+        let backup = json!({"store": "main", "schedule": {"verification": ""}});
         let spec = json!({
-            "instances": 2, "storage": {"size": "1Gi"}, "postgres": postgres, "backup": {"store": "main"}, "pooler": pooler
+            "instances": 2, "storage": {"size": "1Gi"}, "postgres": postgres, "backup": backup, "pooler": pooler
         });
         with_notes(&sandbox, spec).await;
-        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         whole(&sandbox, "17.").await;
         // What a restore in place has left is known by its timeline, and an upgraded database begins with the first.
         let moment = Timestamp::now();
         rows(&sandbox, "INSERT INTO notes VALUES (1000000002, 'before the restore') RETURNING id::text").await;
         ask(&sandbox, &["restore", "shop", "--to", &moment.to_string(), "--yes"]).await;
         assert!(rows(&sandbox, "SELECT id::text FROM notes WHERE id > 1000000000").await.is_empty());
-        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY).await;
+        sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         whole(&sandbox, "17.").await;
         // A function that PostgreSQL evaluates while it restores the schema.
         let made = "psql -XAtd shop_db -v ON_ERROR_STOP=1 -c 'SET ROLE shop_db_owner' \
@@ -196,7 +201,7 @@ fn a_database_is_upgraded_and_taken_back() {
         load.goes_on(20).await;
         let found = load.stop().await;
         println!("through the pooler: {} rows, longest {:?}", found.acknowledged.len(), found.longest);
-        assert!(found.failures.is_empty(), "{:?}", found.failures);
+        assert!(found.unexpected().is_empty(), "{:?}", found.failures);
         found.is_stored(&sandbox, "shop").await;
         let hold = sandbox.get("shop").await.status.and_then(|status| status.pooler?.last_hold).expect("a hold");
         assert!(hold.held && hold.change.starts_with("upgrade of"), "{hold:?}");
@@ -215,7 +220,7 @@ fn a_database_is_upgraded_and_taken_back() {
         assert_eq!(rows(&sandbox, nearest).await, ["[42,0,0]"], "an index of an extension's own kind");
         let version = rows(&sandbox, "SELECT split_part(version(), ' ', 2)").await;
         assert!(version[0].starts_with("18."), "{version:?}");
-        until("a full backup of the new version", READY, || async {
+        until("a full backup of the new version", READY * 2, || async {
             let now = newest_full(&sandbox).await;
             if now.is_some() && now != first { Ok(()) } else { Err(format!("{now:?}")) }
         })
@@ -238,6 +243,27 @@ fn a_database_is_upgraded_and_taken_back() {
         sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"version": null}}})).await;
         sandbox.ready("shop", READY).await;
     });
+}
+
+/// Waits for the end of an upgrade whose pod was killed. The exchange has a time limit, from two minutes on, within which a
+/// busy machine may not bring the pod back: then nothing was changed, and the upgrade is requested once more.
+async fn upgraded_in_the_end(sandbox: &Sandbox) {
+    let is_repeated = Cell::new(false);
+    until("the upgrade is made", READY * 4, || async {
+        let upgrade = sandbox.get("shop").await.status.and_then(|status| status.upgrade);
+        let phase = upgrade.as_ref().map(|upgrade| upgrade.phase);
+        if phase == Some(UpgradePhase::Upgraded) {
+            return Ok(());
+        }
+        if phase == Some(UpgradePhase::Failed) && !is_repeated.replace(true) {
+            println!("{upgrade:?}");
+            sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"paused": false}})).await;
+            whole(sandbox, "17.").await;
+            ask(sandbox, &["upgrade", "shop", "--yes", "--timeout", "0"]).await;
+        }
+        Err(format!("{upgrade:?}"))
+    })
+    .await;
 }
 
 /// The operator and the primary's pod are killed in each stage: the upgrade ends, and nothing is lost.
@@ -268,7 +294,7 @@ fn an_upgrade_survives_the_end_of_the_operator_and_of_the_primary() {
         let primary = sandbox.get("shop").await.status.and_then(|status| status.primary).unwrap_or_default();
         let kill = kube::api::DeleteParams { grace_period_seconds: Some(0), ..kube::api::DeleteParams::default() };
         let _ = sandbox.api::<k8s_openapi::api::core::v1::Pod>().delete(&primary, &kill).await;
-        after(&[UpgradePhase::Upgraded]).await;
+        upgraded_in_the_end(&sandbox).await;
         sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"paused": false}})).await;
         whole(&sandbox, "18.").await;
         writer.goes_on(20).await;

@@ -2,7 +2,6 @@
 //! run.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -13,13 +12,12 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use crate::harness::operator::NAME;
-use crate::harness::{OPERATOR_NAMESPACE, until};
+use crate::harness::{OPERATOR_NAMESPACE, READY, until};
 
 /// Annotation of the Deployment while it is scaled down: its former number of replicas.
 const REPLICAS: &str = "servicedb.dev/replicas-before-faults";
 /// The lifetime of a token of the operator's ServiceAccount: longer than any run.
 const TOKEN_SECONDS: i64 = 6 * 3600;
-const BOUND: Duration = Duration::from_secs(90);
 
 /// The installed operator.
 pub struct Installed {
@@ -72,7 +70,7 @@ impl Installed {
         self.patch(json!({"metadata": {"annotations": {REPLICAS: remembered}}, "spec": {"replicas": 0}})).await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
         let parameters = ListParams::default().labels("app.kubernetes.io/component=operator");
-        until("the installed operator stands aside", BOUND, || async {
+        until("the installed operator stands aside", READY, || async {
             let left = pods.list(&parameters).await.map_err(|error| error.to_string())?;
             if left.items.is_empty() { Ok(()) } else { Err(format!("{} pods", left.items.len())) }
         })
@@ -84,7 +82,7 @@ impl Installed {
         let Some(replicas) = self.deployment().await.annotations().get(REPLICAS).cloned() else { return };
         let replicas: i32 = replicas.parse().unwrap_or(1);
         self.patch(json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}})).await;
-        until("the installed operator is back", BOUND, || async {
+        until("the installed operator is back", READY, || async {
             let available = self.deployment().await.status.and_then(|status| status.available_replicas).unwrap_or(0);
             if available >= replicas { Ok(()) } else { Err(format!("{available} of {replicas} replicas")) }
         })

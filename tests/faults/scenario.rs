@@ -149,7 +149,7 @@ impl Scenario {
     /// Timeout of the final state: longer than the longest requeue interval, and than all steps of what is done again
     /// from its beginning.
     pub fn patience(self) -> Duration {
-        Duration::from_secs(if matches!(self, Self::Restore | Self::Upgrade) { 300 } else { 120 })
+        Duration::from_secs(if matches!(self, Self::Restore | Self::Upgrade) { 300 } else { 240 })
     }
 
     /// Whether it may end, by design, with the state from before it.

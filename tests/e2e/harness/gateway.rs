@@ -30,7 +30,8 @@ impl Caller {
         let client = reqwest::Client::builder()
             .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).expect("PEM"))
             .resolve(&host, address)
-            .timeout(Duration::from_secs(20))
+            // Longer than a request may wait for the database.
+            .timeout(Duration::from_secs(60))
             .build()
             .expect("a client");
         Self { client, base: format!("https://{host}/api/db"), token: token.to_owned() }

@@ -11,6 +11,7 @@ pub mod objects;
 pub mod operator;
 mod pods;
 pub mod postgres;
+pub mod restarts;
 mod restore;
 mod sandbox;
 pub mod store;

@@ -29,9 +29,9 @@ static WHOLE_CLUSTER: RwLock<()> = RwLock::const_new(());
 /// The number of shared tests that run or wait.
 static SHARED: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
 /// Timeout of a test.
-const LONGEST: Duration = Duration::from_secs(900);
+const LONGEST: Duration = Duration::from_secs(1800);
 /// How long the deletion of a test's databases may take.
-const CLEAN_UP: Duration = Duration::from_secs(180);
+const CLEAN_UP: Duration = Duration::from_secs(400);
 
 /// A test's sandbox in the cluster.
 pub struct Sandbox {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ pub async fn with_notes(sandbox: &Sandbox, mut spec: Value) {
 pub struct Writer {
     stop: Arc<AtomicBool>,
     broke: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
     rows: Arc<std::sync::Mutex<Vec<u64>>>,
     task: JoinHandle<()>,
 }
@@ -38,8 +39,9 @@ impl Writer {
     /// Starts writing into `notes` of a database.
     pub fn start(sandbox: Arc<Sandbox>, name: &str) -> Self {
         let (stop, broke) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let rows = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (sent, rows) = (Arc::new(AtomicU64::new(0)), Arc::new(std::sync::Mutex::new(Vec::new())));
         let (stopped, broken, acknowledged, name) = (stop.clone(), broke.clone(), rows.clone(), name.to_owned());
+        let newest = sent.clone();
         let task = tokio::spawn(async move {
             let credentials = sandbox.credentials(&name).await;
             let mut id = 0;
@@ -51,6 +53,7 @@ impl Writer {
                 while !stopped.load(Ordering::Relaxed) {
                     // A row with an unknown result is never retried with the same id.
                     id += 1;
+                    newest.store(id, Ordering::Relaxed);
                     match run(&connection, &format!("INSERT INTO notes VALUES ({id}, 'row {id}')")).await {
                         Ok(_) => acknowledged.lock().expect("the rows").push(id),
                         Err(_) => {
@@ -63,7 +66,7 @@ impl Writer {
                 }
             }
         });
-        Self { stop, broke, rows, task }
+        Self { stop, broke, sent, rows, task }
     }
 
     /// The number of acknowledged rows.
@@ -79,6 +82,11 @@ impl Writer {
     /// The id of the last acknowledged row.
     pub fn newest(&self) -> u64 {
         self.rows.lock().expect("the rows").last().copied().unwrap_or_default()
+    }
+
+    /// The id of the last row that was sent: acknowledged, lost or on its way.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Whether a write failed.
