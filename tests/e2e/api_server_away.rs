@@ -119,6 +119,16 @@ async fn api_server_hanging(sandbox: &Sandbox) {
 /// The replicas have believed the leader without the API server: a lease that it gives up afterwards passes at once, and
 /// not after another one's time.
 async fn switchover_after_it(sandbox: &Sandbox) {
+    // A machine that stalls lengthens one gap; replicas that believe the former leader lengthen each.
+    let mut gaps: Vec<f64> = Vec::new();
+    while gaps.iter().all(|gap| *gap >= BELIEVED_SECONDS) {
+        assert!(gaps.len() < 2, "for {gaps:?} s nobody led");
+        gaps.push(switchover_after_a_hang(sandbox).await);
+    }
+}
+
+/// The longest time without a write, in seconds.
+async fn switchover_after_a_hang(sandbox: &Sandbox) -> f64 {
     may_fail_over(sandbox, "three").await;
     let old = sandbox.primary("three").await;
     let addresses = addresses(sandbox, "three").await;
@@ -130,8 +140,8 @@ async fn switchover_after_it(sandbox: &Sandbox) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     journal.moves_from(&addresses[&old]).await;
     let (_, gap) = journal.end(sandbox, "three").await;
-    assert!(gap < BELIEVED_SECONDS, "for {gap} s nobody led");
     sandbox.ready("three", READY).await;
+    gap
 }
 
 /// An etcd that is stopped for most of the time: the lease is renewed late, but in time.

@@ -60,7 +60,7 @@ fn another_authority_refuses_no_connection_and_a_lost_one_changes_nothing() {
         for (who, client) in [("reads the record", reader), ("has read both", prepared)] {
             let (logins, refused) = client.stop().await;
             println!("{who}: {logins} logins, refused: {refused:?}");
-            assert!(refused.is_empty() && logins > 100, "{who}: {logins} logins, {refused:?}");
+            assert!(refused.is_empty() && logins > 10, "{who}: {logins} logins, {refused:?}");
         }
 
         lost(&sandbox, &only).await;
@@ -86,7 +86,7 @@ async fn lost(sandbox: &Arc<Sandbox>, before: &Credentials) {
     sandbox.condition("shop", kind::CERTIFICATES_READY, "True", kind::reason::READY, READY).await;
     let (logins, refused) = reader.stop().await;
     println!("after the loss: {logins} logins, refused: {refused:?}");
-    assert!(refused.is_empty() && logins > 100, "{logins} logins, {refused:?}");
+    assert!(refused.is_empty() && logins > 10, "{logins} logins, {refused:?}");
 }
 
 async fn published(sandbox: &Sandbox) {

@@ -225,7 +225,7 @@ fn a_namespace_with_databases_can_be_deleted() {
         }
         let namespaces: Api<Namespace> = Api::all(sandbox.cluster.client.clone());
         namespaces.delete(&sandbox.namespace, &DeleteParams::default()).await.expect("the namespace deleted");
-        until("the namespace is gone", Duration::from_secs(120), || async {
+        until("the namespace is gone", Duration::from_secs(300), || async {
             match namespaces.get_opt(&sandbox.namespace).await {
                 Ok(None) => Ok(()),
                 Ok(Some(namespace)) => Err(format!("{:?}", namespace.status)),

@@ -20,7 +20,7 @@ fn migrations(config_map: &str) -> Value {
 fn hostile_specs_are_told_and_delay_nobody() {
     shared("hostile", async |sandbox| {
         let operator = Operator::of(sandbox.cluster);
-        let restarts = operator.restarts().await;
+        let crashes = operator.crashes().await;
         let class = format!("{}-later", sandbox.namespace);
         sandbox.create(config_map("broken", &[("1_broken.up.sql", "CREATE TABEL notes (id bigint);")])).await;
         sandbox.create(config_map("misnamed", &[("notes.sql", "CREATE TABLE notes (id bigint);")])).await;
@@ -51,7 +51,7 @@ fn hostile_specs_are_told_and_delay_nobody() {
 
         each_is_told(&sandbox, &class).await;
         what_was_missing_appears(&sandbox, &class).await;
-        assert_eq!(operator.restarts().await, restarts, "the operator was restarted meanwhile");
+        assert!(operator.crashes().await <= crashes, "the operator was restarted meanwhile");
     });
 }
 

@@ -115,8 +115,9 @@ fn a_request_is_answered_and_what_a_broken_off_rebuild_left_is_removed() {
         sandbox.create(database("shop", json!({}))).await;
         sandbox.ready("shop", READY).await;
         with_bloat(&sandbox, 50_000).await;
-        // As the end of a window leaves it: the server ends the statement at its limit.
-        let leave = "SET statement_timeout = '1s'; SET client_min_messages = error";
+        // As the end of a window leaves it: the server ends the statement at its limit. By then the copy is in the
+        // catalog, also on a slow machine.
+        let leave = "SET statement_timeout = '15s'; SET client_min_messages = error";
         let connection = sandbox.connect("shop").await;
         run(&connection, "BEGIN").await.expect("a transaction");
         run(&connection, "DELETE FROM visits WHERE id = 10").await.expect("a lock that a rebuild waits for");
@@ -145,37 +146,15 @@ fn a_window_that_ends_breaks_a_rebuild_off_and_the_next_leaves_no_invalid_index(
         sandbox.create(database("shop", json!({}))).await;
         sandbox.ready("shop", READY).await;
         with_bloat(&sandbox, 200_000).await;
-        // A client's transaction, younger than a minute, for which a rebuild waits.
-        let connection = sandbox.connect("shop").await;
         psql(&sandbox, "VACUUM visits").await;
-        run(&connection, "BEGIN").await.expect("a transaction");
-        run(&connection, "DELETE FROM visits WHERE id = 10").await.expect("a lock");
-        let only = json!({"vacuum": false, "analyze": false, "freeze": false, "windows": [window(5)]});
-        set(&sandbox, json!({"maintenance": only})).await;
-        sandbox
-            .wait("the rebuild is in progress", "shop", READY, |database| {
-                maintenance(database).last_run.is_some_and(|run| {
-                    run.state == RequestState::Running && run.message.is_some_and(|text| text.contains("Reindex"))
-                })
-            })
-            .await;
-        until("the copy is there", SOON, || async {
-            let found = psql(&sandbox, "SELECT count(*) FROM pg_index WHERE NOT indisvalid").await;
-            if found == "0" { Err("no copy".to_owned()) } else { Ok(()) }
-        })
-        .await;
-        // The window is over.
-        set(&sandbox, json!({"maintenance": {"windows": []}})).await;
-        sandbox
-            .wait("the rebuild is broken off", "shop", SOON, |database| {
-                let status = maintenance(database);
-                status
-                    .done
-                    .first()
-                    .is_some_and(|done| done.failure.as_ref().is_some_and(|why| why.contains("cancelled")))
-            })
-            .await;
-        run(&connection, "ROLLBACK").await.expect("its end");
+        let mut broken_off = Err(String::new());
+        for minutes in 5..8 {
+            broken_off = window_breaks_it_off(&sandbox, minutes).await;
+            if broken_off.is_ok() {
+                break;
+            }
+        }
+        assert_eq!(broken_off, Ok(()));
         set(&sandbox, json!({"maintenance": {"windows": [window(9)]}})).await;
         sandbox
             .wait("the next window is worked off", "shop", READY, |database| {
@@ -187,6 +166,49 @@ fn a_window_that_ends_breaks_a_rebuild_off_and_the_next_leaves_no_invalid_index(
         let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
         assert_eq!(psql(&sandbox, invalid).await, "0");
     });
+}
+
+/// Ends a window of some minutes in the middle of a rebuild, which is then broken off.
+///
+/// # Errors
+/// Why the rebuild ended before the window: on a slow machine the transaction that it waits for becomes too old for it,
+/// or it waits for too long.
+async fn window_breaks_it_off(sandbox: &Sandbox, minutes: i64) -> Result<(), String> {
+    let last = |database: &ServiceDatabase| {
+        done(&maintenance(database), MaintenanceAction::Reindex, "public.by_page").cloned()
+    };
+    let before = last(&sandbox.get("shop").await);
+    let failure = |database: &ServiceDatabase| last(database).filter(|last| Some(last) != before.as_ref())?.failure;
+    // A client's transaction, younger than a minute, for which a rebuild waits.
+    let connection = sandbox.connect("shop").await;
+    run(&connection, "BEGIN").await.expect("a transaction");
+    run(&connection, "DELETE FROM visits WHERE id = 10").await.expect("a lock");
+    let only = json!({"vacuum": false, "analyze": false, "freeze": false, "windows": [window(minutes)]});
+    set(sandbox, json!({"maintenance": only})).await;
+    sandbox
+        .wait("the rebuild is in progress", "shop", READY, |database| {
+            failure(database).is_some()
+                || maintenance(database).last_run.is_some_and(|run| {
+                    run.state == RequestState::Running && run.message.is_some_and(|text| text.contains("Reindex"))
+                })
+        })
+        .await;
+    until("the copy is there", SOON, || async {
+        let found = psql(sandbox, "SELECT count(*) FROM pg_index WHERE NOT indisvalid").await;
+        let has_ended = failure(&sandbox.get("shop").await).is_some();
+        if found == "0" && !has_ended { Err("no copy".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    // The window is over.
+    set(sandbox, json!({"maintenance": {"windows": []}})).await;
+    let ended = sandbox.wait("the rebuild is broken off", "shop", SOON, |database| failure(database).is_some()).await;
+    run(&connection, "ROLLBACK").await.expect("its end");
+    let why = failure(&ended).expect("the failure that was waited for");
+    if why.contains("cancelled") {
+        return Ok(());
+    }
+    assert!(["open for", "lock timeout"].iter().any(|cause| why.contains(cause)), "{why}");
+    Err(why)
 }
 
 #[test]

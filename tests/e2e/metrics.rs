@@ -247,7 +247,8 @@ async fn plugin_shows_it(sandbox: &Sandbox) {
     run(&holder, "BEGIN").await.expect("a transaction");
     run(&holder, "LOCK TABLE notes IN EXCLUSIVE MODE").await.expect("a lock");
     let waiter = sandbox.connect("metered").await;
-    let waits = tokio::spawn(async move { run(&waiter, "DELETE FROM notes WHERE id = -1").await.map(drop) });
+    // Without the bound of other statements: it waits for as long as the plugin takes to show it.
+    let waits = tokio::spawn(async move { waiter.client.batch_execute("DELETE FROM notes WHERE id = -1").await });
     let shown = async |arguments: &[&str]| {
         let output = plugin(sandbox, arguments).await;
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -308,12 +309,14 @@ async fn audit(sandbox: &Sandbox, primary: &str) {
     let mut wrong = sandbox.credentials("metered").await;
     wrong.password = "wrong-of-the-audit".to_owned();
     assert!(sandbox.login("metered", &wrong).await.is_err());
-    let text = log().await;
-    assert!(audited(&text, &["servicedb_local@metered_db ", ",ROLE,GRANT,"]), "no GRANT");
-    assert!(
-        text.lines().any(|line| line.contains("metered_a@") && line.contains("authentication failed")),
-        "no refusal"
-    );
+    // The lines go through a pipe and the kubelet.
+    let text = until("the GRANT and the refusal are in the log", SOON, || async {
+        let text = log().await;
+        let granted = audited(&text, &["servicedb_local@metered_db ", ",ROLE,GRANT,"]);
+        let refused = text.lines().any(|line| line.contains("metered_a@") && line.contains("authentication failed"));
+        if granted && refused { Ok(text) } else { Err(format!("a GRANT: {granted}, a refusal: {refused}")) }
+    })
+    .await;
     assert!(!text.contains("wrong-of-the-audit"));
     assert!(
         !text.lines().any(|line| line.contains("AUDIT: ") && line.contains("postgres@")),

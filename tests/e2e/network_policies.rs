@@ -1,8 +1,6 @@
 //! NetworkPolicies, enforced: who reaches a database, and what a namespace that denies all egress
 //! must allow.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
@@ -13,8 +11,8 @@ use crate::harness::{Cluster, READY, SOON, Sandbox, config_map, database, servic
 
 /// What `make cluster` builds: psql and bash.
 const CLIENT_IMAGE: &str = "localhost/servicedb/client:dev";
-/// A pod that is not in a policy's sets yet is refused for some tenths of a second.
-const TRIES: u32 = 5;
+/// A pod that is not in a policy's sets yet is refused at once, on a busy machine for some seconds.
+const TRIES: u32 = 25;
 /// The namespace of `dev/values.yaml` whose pods may read the databases' metrics.
 const MONITORING: &str = "e2e-monitoring";
 
@@ -147,7 +145,7 @@ async fn reached(sandbox: &Sandbox, namespace: &str, app: &str, targets: &[Strin
     // refusals it sends.
     let script = format!(
         "dial() {{ for try in $(seq {TRIES}); do if timeout 1 bash -c \"</dev/tcp/$1\" 2>/dev/null; then echo $1; return; fi; \
-         sleep 0.3; done; }}; for target in {}; do dial $target & done; wait; echo end",
+         sleep 1; done; }}; for target in {}; do dial $target & done; wait; echo end",
         targets.join(" ")
     );
     let pods: Api<Pod> = Api::namespaced(sandbox.cluster.client.clone(), namespace);
@@ -165,7 +163,7 @@ async fn reached(sandbox: &Sandbox, namespace: &str, app: &str, targets: &[Strin
     }))
     .expect("a pod");
     let name = pods.create(&PostParams::default(), &pod).await.expect("a pod").name_any();
-    let said = until(&format!("pod {name} has tried all"), Duration::from_secs(120), || async {
+    let said = until(&format!("pod {name} has tried all"), READY, || async {
         let log = pods.logs(&name, &LogParams::default()).await.map_err(|error| error.to_string())?;
         if log.trim_end().ends_with("end") { Ok(log) } else { Err(log) }
     })

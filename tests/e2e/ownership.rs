@@ -1,7 +1,5 @@
 //! The operator does not adopt objects that it did not create.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::Resource;
 use serde_json::json;
@@ -75,7 +73,7 @@ async fn touch(sandbox: &Sandbox, name: &str) {
     let replication = json!({"spec": {"replication": {"maximumLagBytes": 33_554_432}}});
     sandbox.patch::<servicedb::api::ServiceDatabase>(name, &replication).await;
     sandbox
-        .wait("the operator saw the change", name, Duration::from_secs(30), |database| {
+        .wait("the operator saw the change", name, SOON, |database| {
             database.status.as_ref().and_then(|status| status.observed_generation) == database.metadata.generation
         })
         .await;

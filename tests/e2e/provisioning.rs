@@ -316,7 +316,7 @@ async fn replicas_only_read(sandbox: &Sandbox) {
             "the replicas' Service led to a primary"
         );
         seen.extend(column(&replica, "SELECT inet_server_addr()").await.expect("a query"));
-        until("the replica has the row", Duration::from_secs(10), || async {
+        until("the replica has the row", SOON, || async {
             let rows =
                 column(&replica, "SELECT body FROM notes WHERE id = -1").await.map_err(|refusal| refusal.message)?;
             if rows == ["from the primary"] { Ok(()) } else { Err(format!("{rows:?}")) }

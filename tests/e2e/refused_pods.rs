@@ -17,6 +17,16 @@ fn quota(hard: &serde_json::Value) -> serde_json::Value {
     json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": {"hard": hard}})
 }
 
+/// Waits until a quota admits this number of pods: admission compares with its status, which a controller writes.
+async fn admits_pods(sandbox: &Sandbox, name: &str, pods: &str) {
+    until("the quota counts", SOON, || async {
+        let quota = sandbox.api::<ResourceQuota>().get(name).await.map_err(|error| error.to_string())?;
+        let hard = quota.status.and_then(|status| status.hard).unwrap_or_default();
+        if hard.get("pods").is_some_and(|found| found.0 == pods) { Ok(()) } else { Err(format!("{hard:?}")) }
+    })
+    .await;
+}
+
 /// A namespace whose quota wants requests and limits of every container, as Jobs have them by
 /// default. What a quota refuses, of an instance, of its volume and of a Job, is told in its words,
 /// and goes on by itself once it may. A policy for labels finds them on instances and Jobs.
@@ -42,6 +52,7 @@ fn a_quota_is_told_for_instances_volumes_and_jobs() {
 
         let hard = |key: &str, value: serde_json::Value| json!({"spec": {"hard": {key: value}}});
         sandbox.patch::<ResourceQuota>("team", &hard("pods", "1".into())).await;
+        admits_pods(&sandbox, "team", "1").await;
         let files = json!({"data": {"2_more.up.sql": "CREATE TABLE more (id bigint PRIMARY KEY);"}});
         sandbox.patch::<ConfigMap>("migrations", &files).await;
         let told = sandbox.condition("shop", "MigrationsApplied", "False", "PodRefused", SOON).await;
@@ -85,12 +96,7 @@ fn a_pod_that_would_be_refused_replaces_none() {
             "spec": {"hard": {"pods": "1"}},
         });
         sandbox.create(quota).await;
-        until("the quota counts", SOON, || async {
-            let quota = sandbox.api::<k8s_openapi::api::core::v1::ResourceQuota>().get("full").await;
-            let used = quota.map_err(|error| error.to_string())?.status.and_then(|status| status.used);
-            if used.is_some_and(|used| used.contains_key("pods")) { Ok(()) } else { Err("not yet".to_owned()) }
-        })
-        .await;
+        admits_pods(&sandbox, "full", "1").await;
         sandbox.patch::<ServiceDatabase>("shop", &class("system-cluster-critical".into())).await;
         until("the instance is another pod", READY, || async {
             let now = pod_uid(&sandbox, "shop-db-0").await;

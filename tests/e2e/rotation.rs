@@ -238,7 +238,11 @@ fn a_record_that_is_gone_waits_for_a_reissue() {
         sandbox.delete::<Pod>("shop-db-0").await;
         let told = sandbox.condition("shop", "Stalled", "True", "CredentialsLost", READY).await;
         assert!(told.message.contains(&path) && told.message.contains("--reissue"), "{}", told.message);
-        let session = sandbox.login("shop", &held).await.expect("who holds the login is served on");
+        // The report may come while the pod is still away.
+        let session = until("who holds the login is served on", READY, || async {
+            sandbox.login("shop", &held).await.map_err(|error| error.to_string())
+        })
+        .await;
         assert_eq!(column(&session, "SELECT 1").await.expect("an answer"), ["1"]);
         sandbox.condition("shop", "DatabaseAvailable", "True", "Available", SOON).await;
 

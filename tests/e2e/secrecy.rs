@@ -133,8 +133,14 @@ async fn secrets(sandbox: &Sandbox) -> Vec<(String, String)> {
 /// Every place where something might show, by name.
 async fn places(sandbox: &Sandbox) -> Vec<(String, String)> {
     let operator = Operator::of(sandbox.cluster);
+    // Another test may have replaced the operator's pod a moment ago.
+    let log = until("the operator has logged something", SOON, || async {
+        let log = operator.logs(None).await;
+        if log.len() > 20 { Ok(log) } else { Err(format!("{} bytes", log.len())) }
+    })
+    .await;
     let mut places = vec![
-        ("the operator's log".to_owned(), operator.logs(None).await),
+        ("the operator's log".to_owned(), log),
         ("the operator's metrics".to_owned(), operator.metrics().await),
         (
             "the ServiceDatabase".to_owned(),

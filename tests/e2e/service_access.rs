@@ -14,7 +14,7 @@ use crate::harness::{Cluster, READY, Sandbox, plugin, shared, until, vault_autho
 
 /// The kubelet syncs a changed Secret into a pod within a minute or two; Vault Agent is set to
 /// look every five seconds here.
-const FOLLOWS: Duration = Duration::from_secs(150);
+const FOLLOWS: Duration = Duration::from_secs(300);
 /// What `make cluster` builds: psql for services.
 const CLIENT_IMAGE: &str = "localhost/servicedb/client:dev";
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use servicedb::api::conditions::reason;
+use servicedb::migrate::{Limits, stop};
 
-use crate::{database, ledger, query, run, set, tables};
+use crate::{database, ledger, limits, query, run, run_over, set, tables};
 
 #[tokio::test]
 async fn a_failing_file_leaves_nothing_and_its_mended_revision_goes_on() {
@@ -121,8 +122,11 @@ async fn a_lock_that_others_hold_is_waited_for_and_then_given_back() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         other.client.batch_execute("COMMIT").await.expect("released");
     };
-    let (result, ()) = tokio::join!(run(&database, &longer), release);
-    assert_eq!(result, (1, None), "the second or third try found the lock free");
+    // The tries last for twenty seconds at least: a slow machine may be late with the release.
+    let limits = Limits { conflict_pause: Duration::from_millis(300), conflict_attempts: 8, ..limits() };
+    let (session, stop) = (database.migrator().await, stop().1);
+    let (result, ()) = tokio::join!(run_over(&session, &database, &longer, &limits, &stop), release);
+    assert_eq!(result, (1, None), "a later try found the lock free");
 }
 
 #[tokio::test]

@@ -10,11 +10,11 @@ use crate::server::{Database, Session};
 use crate::{database, ledger, limits, query, run, run_over, set, tables};
 
 /// Waits until a migration sleeps.
-async fn sleeping(database: &Database) -> Session {
+pub async fn sleeping(database: &Database) -> Session {
     let admin = database.superuser().await;
     let sql =
         format!("SELECT pid FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'", database.name);
-    for _ in 0..200 {
+    for _ in 0..2000 {
         if !query(&admin, &sql).await.is_empty() {
             return admin;
         }
@@ -30,6 +30,7 @@ async fn a_killed_run_leaves_nothing_and_the_next_one_applies_it_once() {
     let first = ("1_seen", "CREATE TABLE seen (n int)");
     let slow_set = set(&[first, ("2_slow", slow)]);
     let session = database.migrator().await;
+    let (kill, is_killed) = tokio::sync::oneshot::channel::<()>();
     let killed = {
         let driver = session.driver.abort_handle();
         let owner = database.owner();
@@ -44,16 +45,17 @@ async fn a_killed_run_leaves_nothing_and_the_next_one_applies_it_once() {
                 &stop,
                 &mut done,
             );
-            let kill = async {
-                tokio::time::sleep(Duration::from_millis(1500)).await;
+            let cut = async {
+                drop(is_killed.await);
                 driver.abort();
                 std::future::pending::<()>().await;
             };
-            tokio::select! { result = work => result, () = kill => Ok(()) }
+            tokio::select! { result = work => result, () = cut => Ok(()) }
         })
     };
     let admin = sleeping(&database).await;
     assert_eq!(ledger(&admin).await, ["1 seen completed", "2 slow executing"]);
+    kill.send(()).expect("it runs");
     let stopped = killed.await.expect("no panic").expect_err("the connection was cut");
     assert!(stopped.reconnect && stopped.failure.transient, "{stopped:?}");
     assert_eq!(stopped.failure.file.as_deref(), Some("2_slow.up.sql"));
@@ -69,7 +71,7 @@ async fn a_killed_run_leaves_nothing_and_the_next_one_applies_it_once() {
 #[tokio::test]
 async fn a_terminated_backend_is_worth_another_connection() {
     let database = database("terminated").await;
-    let migrations = set(&[("1_slow", "CREATE TABLE a (); SELECT pg_sleep(1.5)")]);
+    let migrations = set(&[("1_slow", "CREATE TABLE a (); SELECT pg_sleep(6)")]);
     let terminate = async {
         let admin = sleeping(&database).await;
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = 'terminated'";

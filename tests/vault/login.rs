@@ -73,11 +73,11 @@ async fn a_denial_makes_no_login() {
 #[tokio::test]
 async fn a_renewable_token_is_renewed_before_it_ends() {
     let server = Server::set_up();
-    let vault = operator_approle(&server, &["token_ttl=8s", "token_max_ttl=1h"]);
+    let vault = operator_approle(&server, &["token_ttl=20s", "token_max_ttl=1h"]);
     for _ in 0..2 {
         vault.read_kv(RECORD).await.unwrap();
         // Later than three quarters of its life, well before its end.
-        tokio::time::sleep(Duration::from_millis(6100)).await;
+        tokio::time::sleep(Duration::from_millis(15_100)).await;
     }
     vault.read_kv(RECORD).await.unwrap();
     assert_eq!((count(&vault, "login", "ok"), count(&vault, "renew_token", "ok")), (1, 2));
@@ -108,9 +108,9 @@ async fn a_batch_token_is_replaced_before_it_ends() {
 #[tokio::test]
 async fn a_token_that_ended_unused_is_replaced() {
     let server = Server::set_up();
-    let vault = operator_approle(&server, &["token_ttl=1s", "token_max_ttl=1s"]);
+    let vault = operator_approle(&server, &["token_ttl=5s", "token_max_ttl=5s"]);
     vault.read_kv(RECORD).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(5500)).await;
     vault.read_kv(RECORD).await.unwrap();
     assert_eq!((count(&vault, "login", "ok"), count(&vault, "read_kv", "permission_denied")), (2, 0));
 }

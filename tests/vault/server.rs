@@ -61,7 +61,7 @@ impl Server {
             .spawn()
             .unwrap_or_else(|error| panic!("{} cannot be started: {error}", binary.display()));
         let server = Self { process, directory, address: format!("https://127.0.0.1:{port}") };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !server.command("vault").args(["token", "lookup"]).output().unwrap().status.success() {
             assert!(Instant::now() < deadline, "Vault does not start: {}", server.log());
             std::thread::sleep(Duration::from_millis(100));

@@ -45,7 +45,7 @@ async fn more_requests_than_connections() {
     let limits = json!({"limits": {"connections": 2, "waiting": 2, "waitMilliseconds": 300}});
     let gateway = Gateway::start(
         "queue",
-        &format!("{SCHEMA} CREATE FUNCTION slow() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(1.5)';"),
+        &format!("{SCHEMA} CREATE FUNCTION slow() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(6)';"),
         limits,
     )
     .await;

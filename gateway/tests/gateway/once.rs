@@ -456,7 +456,7 @@ async fn the_record_of_a_lost_commit() {
     let _alone = crate::transactions::SYNCHRONOUS.lock().await;
     let insert = || gateway.write("POST", "/notes", &headers, json!({"body": "kept"}));
     gateway.admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.expect("a setting");
-    gateway.admin.batch_execute("SELECT pg_reload_conf(), pg_sleep(0.5)").await.expect("a reload");
+    gateway.admin.batch_execute("SELECT pg_reload_conf(), pg_sleep(3)").await.expect("a reload");
     let (kept, ()) = tokio::join!(insert(), crate::transactions::end_the_commit(&gateway, "keys_truth"));
     gateway.admin.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.expect("a setting");
     gateway.admin.batch_execute("SELECT pg_reload_conf(), pg_sleep(0.5)").await.expect("a reload");
@@ -479,7 +479,7 @@ async fn the_record_of_a_commit_before_a_failover() {
     }
     // Of several: the server may be away for longer than it is asked.
     let mut is_proved = false;
-    for turn in 0..5 {
+    for turn in 0..20 {
         gateway.admin.batch_execute("SELECT pg_reload_conf(), pg_sleep(0.5)").await.expect("a reload");
         let key = format!("k{turn}");
         let headers = [("idempotency-key", key.as_str()), ("prefer", "return=representation")];

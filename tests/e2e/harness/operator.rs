@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
+use super::READY;
 use super::cluster::Cluster;
 use super::pods::is_ready;
 use super::wait::until;
@@ -18,6 +19,8 @@ pub const NAMESPACE: &str = "servicedb-system";
 pub const NAME: &str = "servicedb-operator";
 /// The operator's Lease.
 const LEASE: &str = "servicedb-operator";
+/// The last errors of an operator that has lost its Lease.
+const LEASE_LOST: [&str; 2] = ["the Lease could not be renewed in time", "another operator holds the Lease now"];
 
 /// A setting in the operator's environment.
 pub fn setting(deployment: &Deployment, name: &str) -> Option<String> {
@@ -50,11 +53,25 @@ impl Operator {
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
     }
 
-    /// The number of restarts of the operator's containers.
-    pub async fn restarts(&self) -> i32 {
-        let pods = self.pods().await;
-        let statuses = pods.iter().filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());
-        statuses.flatten().map(|status| status.restart_count).sum()
+    /// The number of restarts of the operator's containers, without those whose last end was the loss of the Lease: an
+    /// operator that cannot renew it ends, as on a machine that stalls. A new pod has none.
+    pub async fn crashes(&self) -> i32 {
+        let mut crashes = 0;
+        for pod in self.pods().await {
+            let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            let restarts: i32 = statuses.map(|status| status.restart_count).sum();
+            if restarts > 0 && !self.has_lost_its_lease(&pod).await {
+                crashes += restarts;
+            }
+        }
+        crashes
+    }
+
+    /// Whether the container before the present one ended since it had lost the Lease.
+    async fn has_lost_its_lease(&self, pod: &Pod) -> bool {
+        let parameters = LogParams { previous: true, tail_lines: Some(100), ..LogParams::default() };
+        let log = self.api::<Pod>().logs(&pod.name_any(), &parameters).await.unwrap_or_default();
+        LEASE_LOST.iter().any(|error| log.contains(error))
     }
 
     /// The pod that holds the Lease, once one of the present pods does.
@@ -112,7 +129,7 @@ impl Operator {
         let patch = serde_json::json!({"spec": {"template": {"spec": {"containers": containers}}}});
         let changed = deployments.patch(NAME, &PatchParams::default(), &Patch::Strategic(&patch)).await;
         let generation = changed.expect("the Deployment changed").metadata.generation;
-        until("the operator has its new setting", Duration::from_secs(90), || async {
+        until("the operator has its new setting", READY, || async {
             let now = deployments.get(NAME).await.map_err(|error| error.to_string())?;
             let status = now.status.unwrap_or_default();
             let whole = status.observed_generation >= generation
@@ -121,7 +138,7 @@ impl Operator {
             if whole { Ok(()) } else { Err(format!("{status:?}")) }
         })
         .await;
-        self.leader(Duration::from_secs(60)).await;
+        self.leader(READY).await;
     }
 
     /// Deletes the operator's pods: by SIGKILL at once, or gracefully.
@@ -170,7 +187,7 @@ impl Operator {
 
     /// The metrics, once the operator serves them.
     pub async fn metrics(&self) -> String {
-        until("the operator's metrics", Duration::from_secs(20), || async {
+        until("the operator's metrics", READY, || async {
             match self.http("/metrics").await? {
                 (200, text) => Ok(text),
                 (status, text) => Err(format!("HTTP {status}: {text}")),

@@ -10,9 +10,9 @@ use kube::api::DeleteParams;
 use servicedb::postgres::{ConnectError, Connection, TlsLogin, over_tls};
 use tokio_postgres::SimpleQueryMessage;
 
-use super::READY;
 use super::sandbox::Sandbox;
 use super::wait::until;
+use super::{READY, SOON};
 
 /// How long a statement may take, whatever becomes of the server meanwhile.
 const STATEMENT: Duration = Duration::from_secs(15);
@@ -103,10 +103,21 @@ impl Sandbox {
         .await;
     }
 
-    /// Logs in at the primary with what Vault has.
+    /// Logs in at the primary with what Vault has, once the server is reached: status may tell of a database before its
+    /// Service leads there.
+    ///
+    /// # Panics
+    /// At once if the server refuses the login.
     pub async fn connect(&self, name: &str) -> Connection {
-        let credentials = self.credentials(name).await;
-        self.login(name, &credentials).await.unwrap_or_else(|error| panic!("{name}: {error}"))
+        until(&format!("a login at {name}"), SOON, || async {
+            let credentials = self.credentials(name).await;
+            self.login(name, &credentials).await.map_err(|error| {
+                let is_refused = sqlstate(&error).is_some_and(|code| code.starts_with("28"));
+                assert!(!is_refused, "{name}: {error}");
+                error.to_string()
+            })
+        })
+        .await
     }
 }
 

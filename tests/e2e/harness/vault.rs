@@ -11,6 +11,8 @@ use super::cluster::dev_file;
 
 /// The mount of KV v2 that the local operator is installed with.
 pub const KV: &str = "secret";
+/// How often a request is sent that may be repeated.
+const TRIES: u32 = 5;
 
 /// Vault, as its root.
 pub struct Vault {
@@ -59,7 +61,7 @@ impl Vault {
             builder = builder.tls_certs_only(ca);
         }
         let vault = Self { http: builder.build().map_err(|error| error.to_string())?, address, root };
-        match vault.ask(Method::GET, "sys/health", None, None).await {
+        match vault.ask_again(Method::GET, "sys/health", None, None).await {
             Ok(answer) if answer.status == 200 => Ok(vault),
             Ok(answer) => {
                 Err(format!("Vault is not in service (HTTP {}); run `make cluster`, which unseals it", answer.status))
@@ -101,9 +103,30 @@ impl Vault {
         Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
     }
 
+    /// The same, repeated where there is no answer and the request may come twice: a machine that stalls answers late.
+    ///
+    /// # Errors
+    /// If there is no answer to any.
+    async fn ask_again(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
+        let tries = if method == Method::PUT || method == Method::POST { 1 } else { TRIES };
+        for _ in 1..tries {
+            if let Ok(answer) = self.ask(method.clone(), path, token, body).await {
+                return Ok(answer);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.ask(method, path, token, body).await
+    }
+
     /// One request as root.
     async fn root(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        self.ask(method, path, Some(&self.root), body).await.expect("an answer of Vault")
+        self.ask_again(method, path, Some(&self.root), body).await.expect("an answer of Vault")
     }
 
     /// The object at a path, or none.
@@ -171,7 +194,7 @@ impl Vault {
 
     /// The status that a token gets at a path.
     pub async fn status_with(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> u16 {
-        self.ask(method, path, Some(token), body).await.expect("an answer of Vault").status
+        self.ask_again(method, path, Some(token), body).await.expect("an answer of Vault").status
     }
 
     /// Moves a mount, with all that is in it, and waits until it is there.
