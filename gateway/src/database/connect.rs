@@ -156,6 +156,8 @@ pub fn session(role: &str, schemas: &[String], statement_milliseconds: u64, clai
         "lock_timeout=10000".to_owned(),
         "idle_in_transaction_session_timeout=30000".to_owned(),
         "datestyle=ISO".to_owned(),
+        // As many digits as tell each number from the next.
+        "extra_float_digits=1".to_owned(),
         "client_encoding=UTF8".to_owned(),
         "standard_conforming_strings=on".to_owned(),
         format!("request.jwt.claims={claims}"),

@@ -23,7 +23,7 @@ use super::request::{Call, Keys, array, counting, document, names, resolution, u
 use super::status::status;
 use crate::database::{Answer, Caller};
 use crate::problem::Problem;
-use crate::serve::{App, IDEMPOTENCY_KEY, Operation, REPLAYED, Reply, Target, execute};
+use crate::serve::{App, IDEMPOTENCY_KEY, NEXT_PAGE_TOKEN, Operation, REPLAYED, Reply, Target, execute};
 
 /// See the module.
 #[derive(Clone)]
@@ -75,8 +75,11 @@ impl Service {
 
     async fn list(&self, caller: &Caller, request: ListDocumentsRequest) -> Result<ListDocumentsResponse, Problem> {
         let call = rows(request.collection, request.query).prefer(counting(request.count)?);
-        let reply = self.whole(caller, call.within(&request.transaction)?).await?;
-        Ok(ListDocumentsResponse { documents: members(&reply.body)?, total_size: reply.total })
+        let call = call.page(request.page_size, &request.page_token)?.within(&request.transaction)?;
+        let reply = self.whole(caller, call).await?;
+        let next = reply.headers.get(NEXT_PAGE_TOKEN).and_then(|token| token.to_str().ok());
+        let next_page_token = next.unwrap_or_default().to_owned();
+        Ok(ListDocumentsResponse { documents: members(&reply.body)?, total_size: reply.total, next_page_token })
     }
 
     async fn stream(&self, caller: &Caller, request: StreamDocumentsRequest) -> Result<Documents, Problem> {

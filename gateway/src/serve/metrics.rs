@@ -179,7 +179,7 @@ pub fn pattern(query: &str) -> String {
     let pair = |(key, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
         let kept = match key.as_ref() {
             "select" | "order" | "columns" | "on_conflict" => value.into_owned(),
-            "limit" | "offset" => "$".to_owned(),
+            "limit" | "offset" | "page_token" => "$".to_owned(),
             key if ["and", "or"].contains(&key.rsplit('.').next().unwrap_or(key)) => "$".to_owned(),
             _ => {
                 // Only what is an operator: anything else may be a value.

@@ -8,6 +8,7 @@ mod metrics;
 mod monitor;
 mod openapi;
 mod operation;
+mod page;
 mod prompt;
 mod read;
 mod schema;
@@ -20,6 +21,7 @@ pub use idempotency::{IDEMPOTENCY_KEY, REPLAYED, forget};
 pub use listen::{Certificate, serve};
 pub use metrics::Metrics;
 pub use operation::{Operation, Reply, Target};
+pub use page::NEXT_PAGE_TOKEN;
 pub use transaction::{TXN_ID, Transactions};
 
 use std::sync::Arc;
@@ -323,8 +325,8 @@ async fn attempt(
 ) -> Result<(Reply, Option<Answer>), Problem> {
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
     let plan = match &operation.target {
-        Target::Collection(name) if reads => Some(read::plan(catalog, &app.config, operation, name, false)?),
-        Target::Query(name) => Some(read::plan(catalog, &app.config, operation, name, true)?),
+        Target::Collection(name) if reads => Some(read::plan(catalog, &app.config, caller, operation, name, false)?),
+        Target::Query(name) => Some(read::plan(catalog, &app.config, caller, operation, name, true)?),
         _ => None,
     };
     if let Some(plan) = plan {
@@ -382,10 +384,10 @@ pub(crate) async fn perform(
     let most = config.limits.write_answer_bytes;
     match (&operation.target, operation.method.as_str()) {
         (Target::Collection(name), "GET" | "HEAD") => {
-            read::plan(catalog, config, operation, name, false)?.collect(session, most).await
+            read::plan(catalog, config, session.caller(), operation, name, false)?.collect(session, most).await
         }
         (Target::Query(name), "POST") => {
-            read::plan(catalog, config, operation, name, true)?.collect(session, most).await
+            read::plan(catalog, config, session.caller(), operation, name, true)?.collect(session, most).await
         }
         (Target::Collection(name), "POST") => write::create(session, catalog, config, operation, name).await,
         (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,

@@ -84,9 +84,18 @@ pub fn document(catalog: &Catalog) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": {"IdempotencyKey": {
-                "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-                "description": "The request is carried out once for this key, within 24 hours; a repetition has the first answer, with Idempotent-Replayed",
+            "parameters": {
+                "IdempotencyKey": {
+                    "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                    "description": "The request is carried out once for this key, within 24 hours; a repetition has the first answer, with Idempotent-Replayed",
+                },
+                "PageToken": {
+                    "name": "page_token", "in": "query", "schema": {"type": "string"},
+                    "description": "Next-Page-Token of the page before; empty for the first page",
+                },
+            },
+            "headers": {"NextPageToken": {
+                "schema": {"type": "string"}, "description": "With page_token: the token of the next page; absent on the last one",
             }},
             "securitySchemes": {"serviceAccount": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "responses": {"Problem": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": reference("Problem")}}}},
@@ -216,6 +225,9 @@ fn collection(table: &Table, name: &str) -> Value {
     get["parameters"] = parameters(table);
     get["responses"]["206"] =
         json!({"description": "A part of the rows", "content": {"application/json": {"schema": array_of(name)}}});
+    if !table.primary_key.is_empty() {
+        paged(&mut get);
+    }
     let mut found = json!({"get": get});
     let prefer = json!([{"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "return=, resolution=, missing=, count="}]);
     let create = format!("{name}.create");
@@ -242,6 +254,16 @@ fn collection(table: &Table, name: &str) -> Value {
         found["delete"] = write("Remove rows");
     }
     found
+}
+
+/// Adds pages to a read of rows.
+fn paged(get: &mut Value) {
+    let parameter = json!({"$ref": "#/components/parameters/PageToken"});
+    get["parameters"].as_array_mut().into_iter().for_each(|parameters| parameters.push(parameter.clone()));
+    for status in ["200", "206"] {
+        get["responses"][status]["headers"] =
+            json!({"Next-Page-Token": {"$ref": "#/components/headers/NextPageToken"}});
+    }
 }
 
 fn item(table: &Table, name: &str) -> Value {

@@ -9,6 +9,7 @@ mod isolation;
 mod limits;
 mod load;
 mod once;
+mod pages;
 mod paths;
 mod random;
 mod reads;
