@@ -7,13 +7,31 @@ use serde_json::{Map, Value};
 
 use super::proto::{Conflict, CountMode, Query, query};
 use crate::problem::{Fault, Problem};
-use crate::serve::{IDEMPOTENCY_KEY, Operation, TXN_ID, Target};
+use crate::request::Prefer;
+use crate::serve::{IDEMPOTENCY_KEY, Operation, READ_AFTER, READ_REPLICA, TXN_ID, Target};
 
 /// One object, and no array.
 const OBJECT: HeaderValue = HeaderValue::from_static("application/vnd.pgrst.object+json");
 
-/// The idempotency keys of a call: one at most is right.
-pub(super) type Keys = Vec<HeaderValue>;
+/// The metadata that may ask for something: the headers of the same names by REST.
+pub(super) struct Asked {
+    /// The idempotency keys: one at most is right.
+    keys: Vec<HeaderValue>,
+    /// The position that a replica must have reached.
+    after: Option<HeaderValue>,
+    prefer: Prefer,
+}
+
+impl Asked {
+    /// By these metadata.
+    ///
+    /// # Errors
+    /// About unknown preferences, with `handling=strict`.
+    pub(super) fn read(metadata: &HeaderMap) -> Result<Self, Problem> {
+        let keys = metadata.get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
+        Ok(Self { keys, after: metadata.get(READ_AFTER).cloned(), prefer: Prefer::read(metadata)? })
+    }
+}
 
 /// An operation under construction.
 pub(super) struct Call {
@@ -117,12 +135,16 @@ impl Call {
         self.header(HeaderName::from_static(TXN_ID), "transaction", transaction)
     }
 
-    /// Carried out once for this key, if there is one.
-    pub(super) fn once(mut self, keys: &Keys) -> Self {
-        for key in keys.iter() {
+    /// With what the metadata ask for: carried out once for a key, and read from a replica. The other preferences are
+    /// members of the messages.
+    pub(super) fn asked(mut self, asked: &Asked) -> Self {
+        for key in &asked.keys {
             self.operation.headers.append(HeaderName::from_static(IDEMPOTENCY_KEY), key.clone());
         }
-        self
+        if let Some(after) = &asked.after {
+            self.operation.headers.insert(HeaderName::from_static(READ_AFTER), after.clone());
+        }
+        self.prefer(asked.prefer.replica.then_some(READ_REPLICA)).prefer(asked.prefer.read_after.then_some(READ_AFTER))
     }
 
     fn header(mut self, name: HeaderName, field: &str, value: &str) -> Result<Self, Problem> {

@@ -71,8 +71,13 @@ pub fn document(catalog: &Catalog) -> Value {
                 "post" => of_one_collection(path) || path.starts_with("/rpc/"),
                 method => method != "get",
             };
+            // What has no collection has no tag.
+            let reads_rows = operation["tags"].as_array().is_some_and(|tags| !tags.is_empty()) || path == "/search";
             if writes {
-                keyed(operation);
+                with_parameter(operation, "IdempotencyKey");
+            } else if reads_rows {
+                with_parameter(operation, "PreferRead");
+                with_parameter(operation, "ReadAfter");
             }
         }
     }
@@ -93,6 +98,14 @@ pub fn document(catalog: &Catalog) -> Value {
                     "name": "page_token", "in": "query", "schema": {"type": "string"},
                     "description": "Next-Page-Token of the page before; empty for the first page",
                 },
+                "PreferRead": {
+                    "name": "Prefer", "in": "header", "schema": {"type": "string"},
+                    "description": "read=replica: a replica may answer; count=",
+                },
+                "ReadAfter": {
+                    "name": "Read-After", "in": "header", "schema": {"type": "string", "pattern": "^[0-9A-Fa-f]{1,8}:[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"},
+                    "description": "With read=replica: the position that the replica must have reached, from the answer to a write with Prefer: read-after",
+                },
             },
             "headers": {"NextPageToken": {
                 "schema": {"type": "string"}, "description": "With page_token: the token of the next page; absent on the last one",
@@ -103,12 +116,12 @@ pub fn document(catalog: &Catalog) -> Value {
     })
 }
 
-/// Adds the idempotency key to an operation that writes.
-fn keyed(operation: &mut Value) {
-    let key = json!({"$ref": "#/components/parameters/IdempotencyKey"});
+/// Adds one of the parameters that several operations have.
+fn with_parameter(operation: &mut Value, name: &str) {
+    let parameter = json!({"$ref": format!("#/components/parameters/{name}")});
     match operation["parameters"].as_array_mut() {
-        Some(parameters) => parameters.push(key),
-        None => operation["parameters"] = json!([key]),
+        Some(parameters) => parameters.push(parameter),
+        None => operation["parameters"] = json!([parameter]),
     }
 }
 
@@ -258,8 +271,7 @@ fn collection(table: &Table, name: &str) -> Value {
 
 /// Adds pages to a read of rows.
 fn paged(get: &mut Value) {
-    let parameter = json!({"$ref": "#/components/parameters/PageToken"});
-    get["parameters"].as_array_mut().into_iter().for_each(|parameters| parameters.push(parameter.clone()));
+    with_parameter(get, "PageToken");
     for status in ["200", "206"] {
         get["responses"][status]["headers"] =
             json!({"Next-Page-Token": {"$ref": "#/components/headers/NextPageToken"}});

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
 
-use super::operation::{LARGEST, Media, Operation, Reply, bounds};
+use super::operation::{LARGEST, Media, Operation, Reply, Target, bounds};
 use super::page::{NEXT_PAGE_TOKEN, Page, without_pages};
 use crate::catalog::{Catalog, Table};
 use crate::config::Config;
@@ -30,6 +30,24 @@ pub struct Plan {
 
 /// The number of all rows beyond which `count=estimated` is the planner's.
 const ESTIMATED_FROM: u64 = 1_000;
+
+/// The read of several rows that an operation is; none, if it is another one.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn planned(
+    catalog: &Catalog,
+    config: &Config,
+    caller: &Caller,
+    operation: &Operation,
+) -> Result<Option<Plan>, Problem> {
+    let reads = operation.method == Method::GET || operation.method == Method::HEAD;
+    match &operation.target {
+        Target::Collection(name) if reads => plan(catalog, config, caller, operation, name, false).map(Some),
+        Target::Query(name) => plan(catalog, config, caller, operation, name, true).map(Some),
+        _ => Ok(None),
+    }
+}
 
 /// Plans `GET /{c}` or `POST /{c}/query`.
 ///

@@ -14,6 +14,7 @@ mod paths;
 mod random;
 mod reads;
 mod relay;
+mod replicas;
 mod server;
 mod speed;
 mod tls;
