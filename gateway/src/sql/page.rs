@@ -165,15 +165,17 @@ impl Builder<'_> {
         let (sql, operator) = (&key.sql, key.operator());
         let nulls_follow = !key.required && !key.nulls_first();
         let rest = rest.unwrap_or_else(|| "false".to_owned());
+        // A row of nulls IS NULL, too, and is ordered as a value.
+        let (null, not_null) = (format!("{sql} IS NOT DISTINCT FROM NULL"), format!("{sql} IS DISTINCT FROM NULL"));
         if value.is_none() {
             return match nulls_follow {
-                true => format!("({sql} IS NULL AND {rest})"),
-                false => format!("({sql} IS NOT NULL OR {rest})"),
+                true => format!("({null} AND {rest})"),
+                false => format!("({not_null} OR {rest})"),
             };
         }
         let value = self.value(key, value);
         if nulls_follow {
-            return format!("({sql} {operator} {value} OR {sql} IS NULL OR ({sql} = {value} AND {rest}))");
+            return format!("({sql} {operator} {value} OR {null} OR ({sql} = {value} AND {rest}))");
         }
         // The first comparison alone says where an index begins.
         format!("({sql} {operator}= {value} AND ({sql} {operator} {value} OR {rest}))")
