@@ -28,6 +28,8 @@ pub struct Query {
     pub limit: Option<u64>,
     /// The number of rows that are skipped.
     pub offset: Option<u64>,
+    /// The token of a page, empty for the first one. Without it, the rows are not divided into pages.
+    pub page: Option<String>,
 }
 
 impl Query {

@@ -33,6 +33,7 @@ pub fn pairs(text: &str, mut bounds: Bounds, is_argument: impl Fn(&str) -> bool)
             "select" => found.query.select = select(&value, &mut bounds)?,
             "columns" => found.columns = Some(columns(&value)?),
             "on_conflict" => found.on_conflict = Some(columns(&value)?),
+            "page_token" => found.query.page = Some(value),
             _ => rest.push((key, value)),
         }
     }

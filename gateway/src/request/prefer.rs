@@ -21,6 +21,10 @@ pub struct Prefer {
     pub max_affected: Option<u64>,
     /// Whether everything is rolled back at the end: a trial.
     pub rollback: bool,
+    /// Whether a replica may answer.
+    pub replica: bool,
+    /// Whether the answer to a write says from where on a replica has it.
+    pub read_after: bool,
     /// Those that were understood, for `Preference-Applied`.
     applied: Vec<String>,
 }
@@ -89,6 +93,9 @@ impl Prefer {
         let mut prefer = Self::default();
         let mut unknown = Vec::new();
         for text in texts {
+            if prefer.wish(text) {
+                continue;
+            }
             if prefer.take(text) {
                 prefer.applied.push(text.to_owned());
             } else {
@@ -104,6 +111,17 @@ impl Prefer {
             .details(format!("not known: {}", unknown.join(", "))));
         }
         Ok(prefer)
+    }
+
+    /// One preference that is applied only where it can be: whoever applies it says so.
+    fn wish(&mut self, text: &str) -> bool {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        match (name.trim(), value.trim()) {
+            ("read", "replica") => self.replica = true,
+            ("read-after", "") => self.read_after = true,
+            _ => return false,
+        }
+        true
     }
 
     /// One preference; the first of several of a name counts.
@@ -156,6 +174,9 @@ mod tests {
         let prefer = Prefer::parse(texts.into_iter()).expect("lenient");
         assert_eq!((prefer.returning, prefer.count, prefer.max_affected), (Some(Return::Minimal), None, Some(3)));
         assert_eq!(prefer.applied().as_deref(), Some("return=minimal, return=representation, max-affected=3"));
+        let wishes = Prefer::parse(["handling=strict", "read = replica", "read-after"].into_iter()).expect("known");
+        assert_eq!((wishes.replica, wishes.read_after), (true, true));
+        assert_eq!(wishes.applied().as_deref(), Some("handling=strict"), "they are not applied yet");
         let strict = Prefer::parse(["handling=strict", "count=what"].into_iter()).expect_err("strict");
         assert_eq!((strict.code.as_str(), strict.details.as_deref()), ("PGRST122", Some("not known: count=what")));
     }

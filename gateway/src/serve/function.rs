@@ -6,6 +6,7 @@ use http::{Method, StatusCode, header};
 use serde::de::IgnoredAny;
 
 use super::operation::{Operation, Reply, bounds};
+use super::page::without_pages;
 use super::read::{applied, frame, single, within};
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -39,6 +40,7 @@ pub async fn call(
         reads && functions.iter().any(|function| function.arguments.iter().any(|argument| argument.name == key))
     };
     let mut given = pairs(&operation.query, bounds(&config.limits), is_argument)?;
+    without_pages(&given.query)?;
     within(operation, config, &mut given.query)?;
     let text = if operation.body.is_empty() { "{}" } else { operation.text()? };
     let names: Vec<String>;

@@ -134,6 +134,14 @@ impl Reply {
         reply
     }
 
+    /// Names a preference that was applied, beside those that are named already.
+    pub fn apply(&mut self, preference: &str) {
+        let name = HeaderName::from_static("preference-applied");
+        let before = self.headers.get(&name).and_then(|before| before.to_str().ok());
+        let text = before.map_or_else(|| preference.to_owned(), |before| format!("{before}, {preference}"));
+        self.header(name, &text);
+    }
+
     /// Adds a header whose value is text.
     pub fn header(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {

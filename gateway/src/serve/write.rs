@@ -5,6 +5,7 @@ use http::{Method, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::operation::{Media, Operation, Reply, bounds, changed};
+use super::page::without_pages;
 use super::read::{applied, frame, no_such, single};
 use crate::catalog::{Catalog, Table};
 use crate::config::Config;
@@ -42,6 +43,8 @@ impl<'a> Write<'a> {
         if !json && !operation.body.is_empty() {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "PGRST102", "a body is application/json"));
         }
+        let pairs = pairs(&operation.query, bounds(&config.limits), |_| false)?;
+        without_pages(&pairs.query)?;
         Ok(Self {
             catalog,
             config,
@@ -49,7 +52,7 @@ impl<'a> Write<'a> {
             collection,
             media: operation.media()?,
             prefer: operation.prefer()?,
-            pairs: pairs(&operation.query, bounds(&config.limits), |_| false)?,
+            pairs,
         })
     }
 

@@ -4,11 +4,13 @@
 mod aggregate;
 mod condition;
 mod function;
+mod page;
 mod read;
 mod write;
 
 pub use aggregate::{aggregate, search};
 pub use function::{Call, Returned, call};
+pub use page::{page, total_order, unfit};
 pub use read::{count, item, rows};
 pub use write::{Insert, Which, delete, insert, update};
 

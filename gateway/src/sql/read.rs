@@ -18,7 +18,7 @@ pub(super) struct Parts {
     /// With AND between them.
     pub(super) conditions: Vec<String>,
     grouped: Option<Vec<String>>,
-    order: Vec<String>,
+    pub(super) order: Vec<String>,
     limit: String,
     /// The table's columns that are read.
     pub(super) used: BTreeSet<String>,
@@ -39,7 +39,7 @@ impl Parts {
         }
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         self.columns.iter().map(|(_, name)| name.clone()).collect()
     }
 
@@ -144,7 +144,7 @@ fn decides(item: &Item, conditions: &[Condition]) -> bool {
     }
 }
 
-fn aggregates(item: &Item) -> bool {
+pub(super) fn aggregates(item: &Item) -> bool {
     match item {
         Item::Column(column) => column.aggregate.is_some(),
         Item::Embed(embed) => embed.spread && embed.query.select.iter().any(aggregates),
