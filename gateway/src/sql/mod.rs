@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod condition;
+mod embed;
 mod function;
 mod read;
 mod write;

@@ -198,7 +198,7 @@ impl Builder<'_> {
         if returned.is_empty() {
             returned.push("true AS \"#row\"".to_owned());
         }
-        let columns = parts.columns.iter().map(|(_, name)| name.clone()).collect();
+        let columns = parts.names();
         let sql = format!(
             "WITH w AS ({write} RETURNING {}) SELECT {}, {version} FROM w{} CROSS JOIN LATERAL (SELECT {}) AS r{}",
             returned.join(", "),
