@@ -9,6 +9,7 @@ mod monitor;
 mod openapi;
 mod operation;
 mod prompt;
+mod put;
 mod read;
 mod schema;
 mod search;
@@ -388,6 +389,7 @@ pub(crate) async fn perform(
             read::plan(catalog, config, operation, name, true)?.collect(session, most).await
         }
         (Target::Collection(name), "POST") => write::create(session, catalog, config, operation, name).await,
+        (Target::Collection(name), "PUT") => put::put(session, catalog, config, operation, name).await,
         (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,
         (Target::Collection(name), "DELETE") => write::remove(session, catalog, config, operation, name).await,
         (Target::Item(name, id), "GET" | "HEAD") => read::item(session, catalog, config, operation, name, id).await,
