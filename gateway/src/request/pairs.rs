@@ -95,6 +95,8 @@ fn apply(query: &mut Query, last: Last<'_>, value: &str, bounds: &mut Bounds) ->
     match last {
         Last::Order => query.order = order(value)?,
         Last::Limit => query.limit = Some(number("limit", value)?),
+        // A negative one skips nothing.
+        Last::Offset if value.parse::<i64>().is_ok_and(i64::is_negative) => query.offset = Some(0),
         Last::Offset => query.offset = Some(number("offset", value)?),
         Last::Group { any, negated } => {
             let members = members(value, bounds)?;

@@ -17,6 +17,8 @@ pub struct Prefer {
     pub missing: Option<Missing>,
     /// Whether a preference that is not known is an error.
     pub strict: bool,
+    /// Whether `handling=lenient` was written: it is what counts without it, too.
+    lenient: bool,
     /// The largest number of rows that a write may change; counts with `handling=strict`.
     pub max_affected: Option<u64>,
     /// Whether everything is rolled back at the end: a trial.
@@ -25,8 +27,8 @@ pub struct Prefer {
     pub replica: bool,
     /// Whether the answer to a write says from where on a replica has it.
     pub read_after: bool,
-    /// Those that were understood, for `Preference-Applied`.
-    applied: Vec<String>,
+    /// Whether `tx=commit` was written: it is what counts without it, too.
+    commit: bool,
 }
 
 /// `return=`
@@ -96,9 +98,7 @@ impl Prefer {
             if prefer.wish(text) {
                 continue;
             }
-            if prefer.take(text) {
-                prefer.applied.push(text.to_owned());
-            } else {
+            if !prefer.take(text) {
                 unknown.push(text.to_owned());
             }
         }
@@ -140,9 +140,15 @@ impl Prefer {
                 self.strict = true;
                 true
             }
-            ("handling", "lenient") => true,
+            ("handling", "lenient") => {
+                self.lenient = true;
+                true
+            }
             ("max-affected", value) => value.parse().is_ok_and(|number| set(&mut self.max_affected, number)),
-            ("tx", "commit") => true,
+            ("tx", "commit") => {
+                self.commit = true;
+                true
+            }
             ("tx", "rollback") => {
                 self.rollback = true;
                 true
@@ -151,9 +157,28 @@ impl Prefer {
         }
     }
 
-    /// `Preference-Applied`, unless nothing was understood.
+    /// `Preference-Applied`, unless nothing was understood: each that counts, once.
     pub fn applied(&self) -> Option<String> {
-        (!self.applied.is_empty()).then(|| self.applied.join(", "))
+        let fixed = [
+            (self.resolution == Some(Resolution::MergeDuplicates), "resolution=merge-duplicates"),
+            (self.resolution == Some(Resolution::IgnoreDuplicates), "resolution=ignore-duplicates"),
+            (self.missing == Some(Missing::Default), "missing=default"),
+            (self.missing == Some(Missing::Null), "missing=null"),
+            (self.returning == Some(Return::Minimal), "return=minimal"),
+            (self.returning == Some(Return::HeadersOnly), "return=headers-only"),
+            (self.returning == Some(Return::Representation), "return=representation"),
+            (self.count == Some(Count::Exact), "count=exact"),
+            (self.count == Some(Count::Planned), "count=planned"),
+            (self.count == Some(Count::Estimated), "count=estimated"),
+            (self.rollback, "tx=rollback"),
+            (self.commit && !self.rollback, "tx=commit"),
+            (self.strict, "handling=strict"),
+            (self.lenient && !self.strict, "handling=lenient"),
+        ];
+        let mut applied: Vec<_> =
+            fixed.into_iter().filter(|(counts, _)| *counts).map(|(_, text)| text.to_owned()).collect();
+        applied.extend(self.max_affected.filter(|_| self.strict).map(|most| format!("max-affected={most}")));
+        (!applied.is_empty()).then(|| applied.join(", "))
     }
 }
 
@@ -173,10 +198,13 @@ mod tests {
         let texts = ["return=minimal", "return=representation", "count=what", "max-affected=3", "max-affected=x"];
         let prefer = Prefer::parse(texts.into_iter()).expect("lenient");
         assert_eq!((prefer.returning, prefer.count, prefer.max_affected), (Some(Return::Minimal), None, Some(3)));
-        assert_eq!(prefer.applied().as_deref(), Some("return=minimal, return=representation, max-affected=3"));
         let wishes = Prefer::parse(["handling=strict", "read = replica", "read-after"].into_iter()).expect("known");
         assert_eq!((wishes.replica, wishes.read_after), (true, true));
         assert_eq!(wishes.applied().as_deref(), Some("handling=strict"), "they are not applied yet");
+        assert_eq!(prefer.applied().as_deref(), Some("return=minimal"), "max-affected counts with handling=strict");
+        let bounded =
+            Prefer::parse(["max-affected=3", "handling=strict", "tx=commit"].into_iter()).expect("known ones");
+        assert_eq!(bounded.applied().as_deref(), Some("tx=commit, handling=strict, max-affected=3"));
         let strict = Prefer::parse(["handling=strict", "count=what"].into_iter()).expect_err("strict");
         assert_eq!((strict.code.as_str(), strict.details.as_deref()), ("PGRST122", Some("not known: count=what")));
     }

@@ -10,6 +10,7 @@ mod openapi;
 mod operation;
 mod page;
 mod prompt;
+mod put;
 mod read;
 mod replica;
 mod schema;
@@ -395,6 +396,7 @@ pub(crate) async fn perform(
             read::plan(catalog, config, session.caller(), operation, name, true)?.collect(session, most).await
         }
         (Target::Collection(name), "POST") => write::create(session, catalog, config, operation, name).await,
+        (Target::Collection(name), "PUT") => put::put(session, catalog, config, operation, name).await,
         (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,
         (Target::Collection(name), "DELETE") => write::remove(session, catalog, config, operation, name).await,
         (Target::Item(name, id), "GET" | "HEAD") => read::item(session, catalog, config, operation, name, id).await,

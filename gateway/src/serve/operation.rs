@@ -164,8 +164,10 @@ impl Media {
     pub fn content_type(self) -> &'static str {
         match (self.form, self.singular) {
             (Form::Csv, _) => "text/csv; charset=utf-8",
-            (_, true) => "application/vnd.pgrst.object+json; charset=utf-8",
-            (_, false) => "application/json; charset=utf-8",
+            (Form::JsonWithoutNulls, true) => "application/vnd.pgrst.object+json;nulls=stripped; charset=utf-8",
+            (Form::JsonWithoutNulls, false) => "application/vnd.pgrst.array+json;nulls=stripped; charset=utf-8",
+            (Form::Json, true) => "application/vnd.pgrst.object+json; charset=utf-8",
+            (Form::Json, false) => "application/json; charset=utf-8",
         }
     }
 }

@@ -158,12 +158,11 @@ impl Plan {
         };
         let total = counted(session, *count, statement, &exact).await?;
         if self.offset > 0 && self.offset > total && *count == Count::Exact {
-            return Err(Problem::new(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "PGRST103",
-                "the range begins after the last row",
-            )
-            .details(format!("an offset of {} was asked for, and there are {total} rows", self.offset)));
+            let mut problem =
+                Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "PGRST103", "the range begins after the last row")
+                    .details(format!("an offset of {} was asked for, and there are {total} rows", self.offset));
+            problem.total = Some(total);
+            return Err(problem);
         }
         Ok(Some(total))
     }
@@ -249,17 +248,17 @@ impl Plan {
         let mut reply = Reply::new(StatusCode::OK);
         (reply.body, reply.total) = (body, total);
         reply.header(header::CONTENT_TYPE, self.media.content_type());
+        // HEAD: as GET would have it.
+        let rows = rows.or_else(|| {
+            let left = total?.saturating_sub(self.offset);
+            Some(self.limit.map_or(left, |limit| limit.min(left)))
+        });
         let range = match rows {
             // The place of a page among all rows is not known.
             _ if self.page.is_some() => total.map(|_| "*".to_owned()),
             Some(0) => Some("*".to_owned()),
             Some(rows) => Some(format!("{}-{}", self.offset, self.offset + rows - 1)),
-            // HEAD: as GET would have it.
-            None => total.map(|total| {
-                let rows = total.saturating_sub(self.offset);
-                let rows = self.limit.map_or(rows, |limit| limit.min(rows));
-                if rows == 0 { "*".to_owned() } else { format!("{}-{}", self.offset, self.offset + rows - 1) }
-            }),
+            None => None,
         };
         if let Some(range) = range {
             reply.header(
@@ -306,13 +305,14 @@ pub(super) fn frame(form: Form, columns: &[String]) -> Frame {
 pub(super) fn single<'a>(texts: &[&'a str]) -> Result<&'a str, Problem> {
     match texts {
         [only] => Ok(only),
-        _ => Err(Problem::new(
-            StatusCode::NOT_ACCEPTABLE,
-            "PGRST116",
-            "JSON object requested, multiple (or no) rows returned",
-        )
-        .details(format!("The result contains {} rows", texts.len()))),
+        _ => Err(not_one(texts.len() as u64)),
     }
+}
+
+/// The answer to a request for one object, where there are so many.
+pub(super) fn not_one(rows: u64) -> Problem {
+    Problem::new(StatusCode::NOT_ACCEPTABLE, "PGRST116", "JSON object requested, multiple (or no) rows returned")
+        .details(format!("The result contains {rows} rows"))
 }
 
 /// The SQLSTATE of a right that is missing.

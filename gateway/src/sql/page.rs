@@ -109,7 +109,7 @@ pub fn page(
     }
     parts.order = keys.iter().map(Key::ordering).collect();
     let columns = parts.names();
-    let values = parts.columns.iter().enumerate().map(|(place, (sql, _))| format!("{sql} AS c{place}"));
+    let values = parts.columns.iter().enumerate().map(|(place, column)| format!("{} AS c{place}", column.sql));
     let values = values.chain(keys.iter().enumerate().map(|(place, key)| format!("{} AS k{place}", key.sql)));
     let members = columns.iter().enumerate().map(|(place, column)| format!("s.c{place} AS {}", name(column)));
     // Texts are made of the page's rows alone, after the limit.
