@@ -100,7 +100,8 @@ pub(super) fn unknown_operator(name: &str) -> Problem {
 
 /// What `is` tests for.
 pub(super) fn is(value: &str) -> Result<Is, Problem> {
-    Ok(match value.to_ascii_lowercase().as_str() {
+    // Within a group, spaces may follow.
+    Ok(match value.trim_end().to_ascii_lowercase().as_str() {
         "null" => Is::Null,
         "not_null" => Is::NotNull,
         "true" => Is::True,

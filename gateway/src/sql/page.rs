@@ -1,10 +1,9 @@
 //! One page of a collection's rows: those after the last row of the page before, in an order in which no two rows are equal.
 
-use super::read::aggregates;
 use super::{Builder, Form, Statement, name, qualified};
 use crate::catalog::{Catalog, Table};
 use crate::problem::Problem;
-use crate::request::{Field, Order, Query};
+use crate::request::{Field, Item, Order, Query};
 
 /// The most columns of an order: a function of PostgreSQL takes 100 arguments, and a primary key has 32 columns at most.
 const MOST: usize = 64;
@@ -39,6 +38,15 @@ impl Key<'_> {
             Some(false) => " NULLS LAST",
         };
         format!("{}{direction}{nulls}", self.sql)
+    }
+}
+
+/// Whether an item of a `select` makes groups of the rows.
+fn aggregates(item: &Item) -> bool {
+    match item {
+        Item::Column(column) => column.aggregate.is_some(),
+        Item::Embed(embed) => embed.spread && embed.query.select.iter().any(aggregates),
+        Item::All => false,
     }
 }
 
