@@ -95,7 +95,7 @@ def once(begin, end=lambda: None):
 
 
 def many_sessions():
-    return ending_sleepers(execute(" ".join([as_owner("SELECT pg_sleep(300)").strip() + " &"] * 12) + " wait", wait=False))
+    return ending_sleepers(execute(" ".join([as_owner("SELECT pg_sleep(300)").strip() + " &"] * 24) + " wait", wait=False))
 
 
 def deadlock():

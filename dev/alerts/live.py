@@ -23,7 +23,9 @@ PORT = 9095
 # Panels that are empty while all is well, or without a store for backups.
 EMPTY = {"Conditions that do not hold", "Age of the newest backup", "Age of the last tested restore"}
 # What only a database with a store or a pooler has.
-OF_OTHERS = {"servicedb_archive_failing", "servicedb_pooler_longest_wait_seconds", "servicedb_pooler_holding"}
+OF_OTHERS = {"servicedb_archive_failing", "servicedb_pooler_holding"}
+# What a pooler has once it had a client.
+OF_A_CLIENT = {"servicedb_pooler_longest_wait_seconds"}
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--prometheus", required=True)
@@ -78,6 +80,7 @@ def configuration(folder, short=None, instances=None):
     databases = list(targets(namespace, "app.kubernetes.io/component=database", 8010))
     jobs = [
         {"job_name": "databases", "static_configs": databases[:instances]},
+        {"job_name": "poolers", "static_configs": list(targets(namespace, "app.kubernetes.io/component=pooler", 8010))},
         {
             "job_name": "operator",
             "honor_labels": True,
@@ -134,7 +137,8 @@ def check_queries():
     for name, expression in yaml_rules.expressions(rules()):
         query(expression)
         for metric in sorted(set(re.findall(r"\b(?:servicedb|pg)_[a-z_0-9]+", expression))):
-            if (options.faults or metric not in OF_OTHERS) and not query(f"count({metric})"):
+            expected = metric not in OF_A_CLIENT and (options.faults or metric not in OF_OTHERS)
+            if expected and not query(f"count({metric})"):
                 sys.exit(f"{name} goes by {metric}, which nothing has")
         passed += 1
 

@@ -67,6 +67,19 @@ pub struct Database {
     pub client: Option<Tls>,
     /// A file with the login's password.
     pub password_file: Option<PathBuf>,
+    /// Its replicas, for reads that ask for one. Absent: the primary answers them.
+    pub replicas: Option<Replicas>,
+}
+
+/// One address of all replicas.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Replicas {
+    /// Their host, which the certificate of each must name.
+    pub host: String,
+    /// Their port.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
 }
 
 fn postgres_port() -> u16 {
@@ -244,9 +257,10 @@ impl Config {
         if self.tls.is_none() && !self.listen.ip().is_loopback() {
             return refuse("tls", "without a certificate only a loopback address is served");
         }
-        let local = ["localhost", "127.0.0.1", "::1"].contains(&self.database.host.as_str())
-            || self.database.host.starts_with('/');
-        if self.database.ca.is_none() && !local {
+        let is_local = |host: &str| ["localhost", "127.0.0.1", "::1"].contains(&host) || host.starts_with('/');
+        let replicas = self.database.replicas.iter().map(|replicas| replicas.host.as_str());
+        let all_local = replicas.chain([self.database.host.as_str()]).all(is_local);
+        if self.database.ca.is_none() && !all_local {
             return refuse("database.ca", "without an authority only a local database is used");
         }
         if self.callers.keys.file.is_some() == self.callers.keys.url.is_some() {

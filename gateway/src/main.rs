@@ -60,9 +60,12 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("listen: {error}"))?;
     let present = Current::new(&config.schemas);
     let pool = Pool::new(connector.clone(), config.limits.clone(), config.schemas.clone());
+    let replicas = Connector::of_replicas(&config.database)
+        .map(|connector| Pool::of_replicas(connector, config.limits.clone(), config.schemas.clone()));
     let app = Arc::new(App {
         current: Arc::clone(&present),
         pool: Arc::clone(&pool),
+        replicas: replicas.clone(),
         auth,
         bodies: Bodies::new(&config.limits),
         metrics: Metrics::default(),
@@ -73,7 +76,12 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
 
     let (stop, stopped) = watch::channel(None);
     let interval = Duration::from_secs(app.config.limits.schema_seconds);
-    tokio::spawn(current::watch(present, connector, interval, move |_| pool.catalog_changed()));
+    if let Some(replicas) = replicas.clone() {
+        tokio::spawn(async move { replicas.close_unused().await });
+    }
+    tokio::spawn(current::watch(present, connector, interval, move |_| {
+        [Some(&pool), replicas.as_ref()].into_iter().flatten().for_each(|pool| pool.catalog_changed());
+    }));
     let shared = Arc::clone(&app);
     tokio::spawn(async move { shared.auth.refresh().await });
     let shared = Arc::clone(&app);

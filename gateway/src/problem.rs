@@ -44,6 +44,8 @@ pub struct Parts {
     pub hint: Option<String>,
     /// Each fault of a body.
     pub faults: Vec<Fault>,
+    /// How many rows there are, where a range begins after the last one.
+    pub total: Option<u64>,
     /// After how many seconds the request may succeed.
     pub retry_after: Option<u64>,
     /// Whether the connection may be used no longer.
@@ -72,6 +74,7 @@ impl Problem {
             details: None,
             hint: None,
             faults: Vec::new(),
+            total: None,
             retry_after: None,
             connection_lost: false,
             must_roll_back: false,
@@ -162,6 +165,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json; charset=utf-8"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(range) = self.total.and_then(|total| HeaderValue::from_str(&format!("*/{total}")).ok()) {
+            headers.insert(header::CONTENT_RANGE, range);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -29,6 +29,8 @@ pub enum Purpose {
 pub struct Accepted {
     /// The columns that it gives values.
     pub columns: Vec<String>,
+    /// Those of them that its first object lacks.
+    pub absent: Vec<String>,
     /// The number of its objects.
     pub rows: usize,
     /// Whether it is an array.
@@ -51,6 +53,9 @@ pub fn check(table: &Table, body: &[u8], purpose: Purpose, only: Option<&[String
         _ => return Err(Problem::request("PGRST102", "the body must be an object")),
     };
     let columns = columns(&rows, purpose, only)?;
+    if let Some(unknown) = columns.iter().find(|column| only.is_some() && table.column(column).is_none()) {
+        return Err(table.lacks(unknown));
+    }
     let mut faults = Faults::default();
     for (place, row) in rows.iter().enumerate() {
         let at = if array { format!("/{place}") } else { String::new() };
@@ -59,9 +64,11 @@ pub fn check(table: &Table, body: &[u8], purpose: Purpose, only: Option<&[String
     // Of a replacement, what nobody may write stays as it is.
     let writable =
         |column: &String| purpose != Purpose::Replace || table.column(column).is_none_or(|found| !found.is_read_only());
-    let columns = columns.into_iter().filter(writable).collect();
+    let columns: Vec<String> = columns.into_iter().filter(writable).collect();
     if faults.found.is_empty() {
-        Ok(Accepted { columns, rows: rows.len(), array })
+        let lacks = |column: &&String| rows.first().is_some_and(|row| !row.contains_key(*column));
+        let absent = columns.iter().filter(lacks).cloned().collect();
+        Ok(Accepted { columns, absent, rows: rows.len(), array })
     } else {
         Err(Problem::invalid(faults.found))
     }

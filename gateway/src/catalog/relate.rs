@@ -16,8 +16,12 @@ pub struct Relation<'a> {
     pub on: Vec<(&'a str, &'a str)>,
     /// The table between them.
     pub junction: Option<Junction<'a>>,
+    /// Whether the origin has the foreign key.
+    own: bool,
     /// The names that choose this way: its foreign keys, its columns, its junction.
     names: Vec<&'a str>,
+    /// The column that its foreign key refers to, if that is one.
+    referred: Option<&'a str>,
     /// The way in words.
     description: String,
 }
@@ -31,25 +35,47 @@ pub struct Junction<'a> {
     pub on: Vec<(&'a str, &'a str)>,
 }
 
+impl Relation<'_> {
+    /// Whether a request means this way by a collection, a foreign key or a column of one.
+    fn is_named(&self, name: &str, hint: Option<&str>) -> bool {
+        match hint.filter(|hint| *hint != name) {
+            None => self.target.name == name || self.junction.is_none() && self.names.contains(&name),
+            Some(hint) => self.target.name == name && self.names.contains(&hint),
+        }
+    }
+
+    /// Whether a request means this way by the column that the foreign key refers to: as a hint, or for one row.
+    fn is_named_by_target(&self, name: &str, hint: Option<&str>) -> bool {
+        match hint {
+            Some(hint) => self.target.name == name && self.referred == Some(hint),
+            None => !self.many && self.referred == Some(name),
+        }
+    }
+}
+
 impl Catalog {
     /// The way from a collection to what a request names: a collection, a foreign key, or a column of one.
     ///
     /// # Errors
     /// If there is no way (400), or more than one (300).
     pub fn relation<'a>(&'a self, origin: &'a Table, name: &str, hint: Option<&str>) -> Result<Relation<'a>, Problem> {
-        let mut found: Vec<Relation<'a>> = self.relations(origin);
-        found.retain(|relation| {
-            let named = relation.target.name == name
-                || relation.junction.is_none()
-                    && relation.names.contains(&name)
-                    && (hint.is_none() || hint == Some(name));
-            named
-                && hint
-                    .is_none_or(|hint| relation.names.contains(&hint) || relation.target.name == name && hint == name)
-        });
+        let mut found = self.relations(origin);
+        found.retain(|relation| relation.is_named(name, hint));
+        if found.is_empty() {
+            found = self.relations(origin);
+            found.retain(|relation| relation.is_named_by_target(name, hint));
+        }
         // A column or key of the collection's own leads one way, unless a collection has the same name.
         if found.len() > 1 && found.iter().any(|relation| relation.target.name != name) {
             found.retain(|relation| !relation.many || relation.target.name == name);
+            if found.len() > 1 && found.iter().any(|relation| relation.own && relation.target.name != name) {
+                found.retain(|relation| relation.own);
+            }
+        }
+        // By its own name, a collection embeds the rows that refer to its own.
+        let refers = |relation: &Relation<'_>| !relation.own && relation.junction.is_none();
+        if found.len() > 1 && origin.name == name && found.iter().any(refers) {
+            found.retain(refers);
         }
         let mut found = found.into_iter();
         let (first, rest) = (found.next(), found.collect::<Vec<_>>());
@@ -99,7 +125,9 @@ impl Catalog {
             many: false,
             on: zip(&key.from_columns, &key.to_columns),
             junction: None,
+            own: true,
             names: names(key, &key.from_columns),
+            referred: only(&key.to_columns),
             description: format!("many-to-one by {} ({})", key.name, key.from_columns.join(", ")),
         })
     }
@@ -111,7 +139,9 @@ impl Catalog {
             many: !key.unique,
             on: zip(&key.to_columns, &key.from_columns),
             junction: None,
+            own: false,
             names: names(key, &key.from_columns),
+            referred: only(&key.to_columns),
             description: format!("one-to-many by {} ({})", key.name, key.from_columns.join(", ")),
         })
     }
@@ -129,7 +159,9 @@ impl Catalog {
                     many: true,
                     on: zip(&key.to_columns, &key.from_columns),
                     junction: Some(Junction { table, on: zip(&other.from_columns, &other.to_columns) }),
+                    own: false,
                     names: vec![&key.name, &other.name, &table.name],
+                    referred: None,
                     description: format!("many-to-many through {} ({}, {})", table.name, key.name, other.name),
                 })
             })
@@ -138,8 +170,15 @@ impl Catalog {
 }
 
 fn names<'a>(key: &'a ForeignKey, columns: &'a [String]) -> Vec<&'a str> {
-    let column = columns.first().filter(|_| columns.len() == 1);
-    std::iter::once(key.name.as_str()).chain(column.map(String::as_str)).collect()
+    std::iter::once(key.name.as_str()).chain(only(columns)).collect()
+}
+
+/// The column, if it is one.
+fn only(columns: &[String]) -> Option<&str> {
+    match columns {
+        [only] => Some(only),
+        _ => None,
+    }
 }
 
 fn zip<'a>(one: &'a [String], other: &'a [String]) -> Vec<(&'a str, &'a str)> {

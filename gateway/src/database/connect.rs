@@ -17,6 +17,8 @@ use crate::problem::Problem;
 const APPLICATION: &str = "servicedb-gateway";
 /// The longest time of a login.
 const LOGIN: Duration = Duration::from_secs(10);
+/// The same at a replica, whose place the primary takes.
+const REPLICA_LOGIN: Duration = Duration::from_secs(2);
 /// How long the files of a certificate may not belong together while they are renewed.
 const RENEWAL: Duration = Duration::from_millis(100);
 /// The longest time that a cancel request may take.
@@ -29,12 +31,21 @@ pub(super) const ROLE: &str = "SDB305";
 #[derive(Debug, Clone)]
 pub struct Connector {
     database: Database,
+    /// The longest time of a login.
+    login: Duration,
 }
 
 impl Connector {
     /// For this database.
     pub fn new(database: Database) -> Self {
-        Self { database }
+        Self { database, login: LOGIN }
+    }
+
+    /// For the replicas of this database, if it has any.
+    pub fn of_replicas(database: &Database) -> Option<Self> {
+        let replicas = database.replicas.as_ref()?;
+        let database = Database { host: replicas.host.clone(), port: replicas.port, ..database.clone() };
+        Some(Self { database, login: REPLICA_LOGIN })
     }
 
     /// A connection with these startup options.
@@ -71,12 +82,12 @@ impl Connector {
         let client = match self.renewed_tls().await.map_err(unusable)? {
             Some(tls) => {
                 config.ssl_mode(SslMode::Require);
-                let (client, connection) = in_time(config.connect(tls)).await?;
+                let (client, connection) = in_time(self.login, config.connect(tls)).await?;
                 drop(tokio::spawn(connection));
                 client
             }
             None => {
-                let (client, connection) = in_time(config.connect(NoTls)).await?;
+                let (client, connection) = in_time(self.login, config.connect(NoTls)).await?;
                 drop(tokio::spawn(connection));
                 client
             }
@@ -156,6 +167,8 @@ pub fn session(role: &str, schemas: &[String], statement_milliseconds: u64, clai
         "lock_timeout=10000".to_owned(),
         "idle_in_transaction_session_timeout=30000".to_owned(),
         "datestyle=ISO".to_owned(),
+        // As many digits as tell each number from the next.
+        "extra_float_digits=1".to_owned(),
         "client_encoding=UTF8".to_owned(),
         "standard_conforming_strings=on".to_owned(),
         format!("request.jwt.claims={claims}"),
@@ -175,8 +188,11 @@ fn escaped(option: &str) -> String {
     text
 }
 
-async fn in_time<T>(login: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Problem> {
-    match tokio::time::timeout(LOGIN, login).await {
+async fn in_time<T>(
+    patience: Duration,
+    login: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout(patience, login).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => {
             let cause = error

@@ -20,6 +20,8 @@ const KEPT: usize = 16 << 10;
 pub(super) struct Connection {
     pub(super) client: Arc<Client>,
     pub(super) opened: Instant,
+    /// When its last request ended.
+    pub(super) used: Instant,
     statements: HashMap<String, Statement>,
     /// The catalogue's fingerprint that its statements were prepared under.
     generation: u64,
@@ -27,7 +29,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(client: Client, generation: u64) -> Self {
-        Self { client: Arc::new(client), opened: Instant::now(), statements: HashMap::new(), generation }
+        let now = Instant::now();
+        Self { client: Arc::new(client), opened: now, used: now, statements: HashMap::new(), generation }
     }
 }
 

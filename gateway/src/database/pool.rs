@@ -22,6 +22,12 @@ use crate::problem::Problem;
 
 /// How long a connection is used. New ones see renewed certificates and changed rights to log in.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// The same to a replica: new ones go to instances that were added, and to none that lags too far behind.
+const REPLICA_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// How long a connection to a replica stays open unused. A replica may become the primary, which has its own pool.
+const REPLICA_UNUSED: Duration = Duration::from_secs(10);
+/// How long a request waits for a connection to a replica, at most: the primary answers it otherwise.
+const REPLICA_WAIT_MILLISECONDS: u64 = 200;
 
 /// How much longer than its own limit for a statement the server is waited for. One that hangs keeps no limit.
 const GRACE: Duration = Duration::from_secs(5);
@@ -48,6 +54,8 @@ pub struct Pool {
     restoring: AtomicUsize,
     idle: Mutex<HashMap<Caller, Vec<Connection>>>,
     breaker: Breaker,
+    /// How long a connection is used.
+    lifetime: Duration,
     /// A number that changes with the catalogue.
     generation: AtomicU64,
 }
@@ -70,6 +78,16 @@ pub struct PoolState {
 impl Pool {
     /// A pool without connections.
     pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
+        Self::with_lifetime(connector, limits, schemas, LIFETIME)
+    }
+
+    /// One of connections to replicas, without connections. [`Self::close_unused`] belongs to it.
+    pub fn of_replicas(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
+        let wait_milliseconds = limits.wait_milliseconds.min(REPLICA_WAIT_MILLISECONDS);
+        Self::with_lifetime(connector, Limits { wait_milliseconds, ..limits }, schemas, REPLICA_LIFETIME)
+    }
+
+    fn with_lifetime(connector: Connector, limits: Limits, schemas: Vec<String>, lifetime: Duration) -> Arc<Self> {
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(limits.connections)),
             connector,
@@ -79,6 +97,7 @@ impl Pool {
             restoring: AtomicUsize::new(0),
             idle: Mutex::default(),
             breaker: Breaker::default(),
+            lifetime,
             generation: AtomicU64::new(0),
         })
     }
@@ -164,7 +183,7 @@ impl Pool {
     fn take(&self, caller: &Caller) -> Option<Connection> {
         let mut idle = self.lock();
         while let Some(connection) = idle.get_mut(caller).and_then(Vec::pop) {
-            if !connection.client.is_closed() && connection.opened.elapsed() < LIFETIME {
+            if !connection.client.is_closed() && connection.opened.elapsed() < self.lifetime {
                 return Some(connection);
             }
         }
@@ -206,7 +225,8 @@ impl Pool {
     }
 
     /// Keeps a connection for its caller's next request: nothing of this one is left on it.
-    pub(super) fn keep(&self, caller: Caller, connection: Connection) {
+    pub(super) fn keep(&self, caller: Caller, mut connection: Connection) {
+        connection.used = Instant::now();
         self.lock().entry(caller).or_default().push(connection);
     }
 
@@ -234,6 +254,16 @@ impl Pool {
     /// Closes all unused connections: one was found broken, and the others may be.
     pub(super) fn forget_idle(&self) {
         self.lock().clear();
+    }
+
+    /// Closes connections to replicas that nobody uses, for as long as the gateway runs.
+    pub async fn close_unused(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut idle = self.lock();
+            idle.values_mut().for_each(|connections| connections.retain(|one| one.used.elapsed() < REPLICA_UNUSED));
+            idle.retain(|_, connections| !connections.is_empty());
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Caller, Vec<Connection>>> {

@@ -38,6 +38,11 @@ impl Session {
         Self { shared: true, ..Self::new(pool, caller, Some(begin)) }
     }
 
+    /// Whose it is.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Whether its statements are in a transaction.
     pub fn is_transaction(&self) -> bool {
         self.begin.is_some()

@@ -3,16 +3,35 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::proto::{Conflict, CountMode, Query, query};
 use crate::problem::{Fault, Problem};
-use crate::serve::{IDEMPOTENCY_KEY, Operation, TXN_ID, Target};
+use crate::request::Prefer;
+use crate::serve::{IDEMPOTENCY_KEY, Operation, READ_AFTER, READ_REPLICA, TXN_ID, Target};
 
 /// One object, and no array.
 const OBJECT: HeaderValue = HeaderValue::from_static("application/vnd.pgrst.object+json");
 
-/// The idempotency keys of a call: one at most is right.
-pub(super) type Keys = Vec<HeaderValue>;
+/// The metadata that may ask for something: the headers of the same names by REST.
+pub(super) struct Asked {
+    /// The idempotency keys: one at most is right.
+    keys: Vec<HeaderValue>,
+    /// The position that a replica must have reached.
+    after: Option<HeaderValue>,
+    prefer: Prefer,
+}
+
+impl Asked {
+    /// By these metadata.
+    ///
+    /// # Errors
+    /// About unknown preferences, with `handling=strict`.
+    pub(super) fn read(metadata: &HeaderMap) -> Result<Self, Problem> {
+        let keys = metadata.get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
+        Ok(Self { keys, after: metadata.get(READ_AFTER).cloned(), prefer: Prefer::read(metadata)? })
+    }
+}
 
 /// An operation under construction.
 pub(super) struct Call {
@@ -46,6 +65,33 @@ impl Call {
             }
             None => Self::new(Method::GET, by_text),
         }
+    }
+
+    /// A page of what the query names, if one is asked for.
+    pub(super) fn page(mut self, size: i32, token: &str) -> Result<Self, Problem> {
+        let size = u32::try_from(size).map_err(|_| Problem::request("SDB400", "\"page_size\" is negative"))?;
+        if size == 0 && token.is_empty() {
+            return Ok(self);
+        }
+        if self.operation.method == Method::GET {
+            // The last of several of a name counts.
+            let mut pairs = form_urlencoded::Serializer::new(std::mem::take(&mut self.operation.query));
+            if size > 0 {
+                pairs.append_pair("limit", &size.to_string());
+            }
+            self.operation.query = pairs.append_pair("page_token", token).finish();
+            return Ok(self);
+        }
+        let unreadable = |error: serde_json::Error| {
+            Problem::request("PGRST102", "the query's tree could not be read").details(error.to_string())
+        };
+        let mut tree: Map<String, Value> = serde_json::from_slice(&self.operation.body).map_err(unreadable)?;
+        if size > 0 {
+            tree.insert("limit".to_owned(), size.into());
+        }
+        tree.insert("pageToken".to_owned(), token.into());
+        self.operation.body = Value::Object(tree).to_string().into();
+        Ok(self)
     }
 
     /// With a body.
@@ -89,12 +135,16 @@ impl Call {
         self.header(HeaderName::from_static(TXN_ID), "transaction", transaction)
     }
 
-    /// Carried out once for this key, if there is one.
-    pub(super) fn once(mut self, keys: &Keys) -> Self {
-        for key in keys.iter() {
+    /// With what the metadata ask for: carried out once for a key, and read from a replica. The other preferences are
+    /// members of the messages.
+    pub(super) fn asked(mut self, asked: &Asked) -> Self {
+        for key in &asked.keys {
             self.operation.headers.append(HeaderName::from_static(IDEMPOTENCY_KEY), key.clone());
         }
-        self
+        if let Some(after) = &asked.after {
+            self.operation.headers.insert(HeaderName::from_static(READ_AFTER), after.clone());
+        }
+        self.prefer(asked.prefer.replica.then_some(READ_REPLICA)).prefer(asked.prefer.read_after.then_some(READ_AFTER))
     }
 
     fn header(mut self, name: HeaderName, field: &str, value: &str) -> Result<Self, Problem> {
@@ -177,6 +227,27 @@ fn is_object(document: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_asked_for_in_both_forms() {
+        let target = Target::Collection("a".to_owned());
+        let call = |form| Call::query(form, target.clone(), target.clone());
+        let by_text = || call(Some(Query { form: Some(query::Form::Text("select=id&limit=3".to_owned())) }));
+        let tree = Bytes::from_static(br#"{"select": ["id"], "limit": 3}"#);
+        let by_tree = || call(Some(Query { form: Some(query::Form::Tree(tree.clone())) }));
+        for (size, token, text, tree) in [
+            (0, "", "select=id&limit=3", r#"{"select": ["id"], "limit": 3}"#),
+            (2, "", "select=id&limit=3&limit=2&page_token=", r#"{"limit":2,"pageToken":"","select":["id"]}"#),
+            (0, "x&y", "select=id&limit=3&page_token=x%26y", r#"{"limit":3,"pageToken":"x&y","select":["id"]}"#),
+        ] {
+            assert_eq!(by_text().page(size, token).expect("a call").operation().query, text);
+            let body = by_tree().page(size, token).expect("a call").operation().body;
+            let parsed = |text: &[u8]| serde_json::from_slice::<Value>(text).expect("JSON");
+            assert_eq!(parsed(&body), parsed(tree.as_bytes()));
+        }
+        assert_eq!(call(None).page(1, "").expect("a call").operation().query, "limit=1&page_token=");
+        assert_eq!(by_text().page(-1, "").err().map(|problem| problem.code.clone()).as_deref(), Some("SDB400"));
+    }
 
     #[test]
     fn nothing_but_one_object_is_a_document() {

@@ -34,6 +34,11 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    /// Steps over spaces.
+    pub(super) fn spaces(&mut self) {
+        while self.skip(" ") || self.skip("\t") || self.skip("\n") {}
+    }
+
     /// Steps over this text, which must come next.
     pub(super) fn expect(&mut self, text: &str) -> Result<(), Problem> {
         if self.skip(text) { Ok(()) } else { Err(self.unexpected(&format!("\"{text}\""))) }
@@ -121,15 +126,29 @@ impl<'a> Cursor<'a> {
         let mut path = Vec::new();
         while self.skip("->") {
             let text = self.skip(">");
-            let quoted = self.rest().starts_with('"');
-            let name = self.name()?;
-            let key = match name.parse() {
-                Ok(index) if !quoted => Key::Index(index),
-                _ => Key::Name(name),
-            };
-            path.push(Step { key, text });
+            path.push(Step { key: self.key()?, text });
         }
         Ok(path)
+    }
+
+    /// A key into JSON: quoted, an index, or a name up to a character that has a meaning here.
+    fn key(&mut self) -> Result<Key, Problem> {
+        let rest = self.rest();
+        if rest.starts_with('"') {
+            return Ok(Key::Name(self.quoted()?));
+        }
+        let end = rest
+            .char_indices()
+            .find(|(offset, next)| ".,():>".contains(*next) || rest[*offset..].starts_with("->"))
+            .map_or(rest.len(), |(offset, _)| offset);
+        let written = rest[..end].trim();
+        let key = match written.parse() {
+            Ok(index) if !written.starts_with('+') => Key::Index(index),
+            _ if written.is_empty() || written.starts_with('-') => return Err(self.unexpected("a key or an index")),
+            _ => Key::Name(written.to_owned()),
+        };
+        self.at += end;
+        Ok(key)
     }
 }
 

@@ -22,36 +22,42 @@ pub(super) fn members(text: &str, bounds: &mut Bounds) -> Result<Vec<Condition>,
 /// Conditions in parentheses.
 fn list(cursor: &mut Cursor<'_>, bounds: &mut Bounds) -> Result<Vec<Condition>, Problem> {
     let mut inner = bounds.below()?;
+    cursor.spaces();
     cursor.expect("(")?;
     let mut found = Vec::new();
     loop {
+        cursor.spaces();
         found.push(member(cursor, &mut inner)?);
+        cursor.spaces();
         if !cursor.skip(",") {
             break;
         }
     }
     cursor.expect(")")?;
+    cursor.spaces();
     bounds.conditions = inner.conditions;
     Ok(found)
 }
 
 /// One condition in a list.
 fn member(cursor: &mut Cursor<'_>, bounds: &mut Bounds) -> Result<Condition, Problem> {
-    while cursor.skip(" ") {}
-    let negated = ["not.and(", "not.or("].iter().any(|start| cursor.rest().starts_with(start)) && cursor.skip("not.");
-    let condition = if cursor.rest().starts_with("and(") {
-        cursor.skip("and");
-        Condition::All(list(cursor, bounds)?)
-    } else if cursor.rest().starts_with("or(") {
-        cursor.skip("or");
-        Condition::Any(list(cursor, bounds)?)
-    } else {
-        bounds.take()?;
-        let field = cursor.field()?;
-        cursor.expect(".")?;
-        test(field, cursor, true)?
-    };
-    Ok(if negated { Condition::Not(Box::new(condition)) } else { condition })
+    let rest = cursor.rest();
+    let named = rest.strip_prefix("not.").unwrap_or(rest);
+    let begins = |name: &str| named.strip_prefix(name).is_some_and(|rest: &str| rest.trim_start().starts_with('('));
+    if begins("and") || begins("or") {
+        let negated = cursor.skip("not.");
+        let condition = if cursor.skip("and") {
+            Condition::All(list(cursor, bounds)?)
+        } else {
+            cursor.skip("or");
+            Condition::Any(list(cursor, bounds)?)
+        };
+        return Ok(if negated { Condition::Not(Box::new(condition)) } else { condition });
+    }
+    bounds.take()?;
+    let field = cursor.field()?;
+    cursor.expect(".")?;
+    test(field, cursor, true)
 }
 
 /// `[not.]operator.value`.
@@ -94,7 +100,8 @@ pub(super) fn unknown_operator(name: &str) -> Problem {
 
 /// What `is` tests for.
 pub(super) fn is(value: &str) -> Result<Is, Problem> {
-    Ok(match value.to_ascii_lowercase().as_str() {
+    // Within a group, spaces may follow.
+    Ok(match value.trim_end().to_ascii_lowercase().as_str() {
         "null" => Is::Null,
         "not_null" => Is::NotNull,
         "true" => Is::True,
@@ -166,6 +173,7 @@ fn taken(cursor: &mut Cursor<'_>, length: usize) -> String {
 /// The values of `in.(…)`.
 fn values(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Problem> {
     cursor.expect("(")?;
+    cursor.spaces();
     let mut found = Vec::new();
     if cursor.skip(")") {
         return Ok(found);
@@ -219,6 +227,8 @@ mod tests {
         };
         assert_eq!(values("in.(1,2)"), ["1", "2"]);
         assert_eq!(values("in.()"), Vec::<String>::new());
+        assert_eq!(values("in.(  )"), Vec::<String>::new());
+        assert_eq!(values("in.( 1, 2)"), ["1", " 2"]);
         assert_eq!(values("in.(\"a,b\",\"c\\\"d\",e)"), ["a,b", "c\"d", "e"]);
         // Quotes in the middle are the text's own.
         assert_eq!(values("in.(\"a\"b,c)"), ["\"a\"b", "c"]);
@@ -242,6 +252,8 @@ mod tests {
             })
             .collect();
         assert_eq!(values, ["a 1", "b 2 3", "c *x*", "d {\"y,z\",w}", "e [1,5)", "f q,)", "g 7"]);
+        let spaced = "( and ( a.eq.1 , b.eq.2 ) , not.or (c.in.( 3 ), d.is.null ) )";
+        assert_eq!(members(spaced, &mut BOUNDS.clone()).expect("a group").len(), 2);
         for text in ["()", "(a)", "(a.eq.1", "a.eq.1", "(a.eq.1))", "(a.eq.1,)", "(or(a.eq.1)", "(a.eq)"] {
             assert!(members(text, &mut BOUNDS.clone()).is_err(), "{text}");
         }

@@ -28,15 +28,21 @@ pub struct Query {
     pub limit: Option<u64>,
     /// The number of rows that are skipped.
     pub offset: Option<u64>,
+    /// The token of a page, empty for the first one. Without it, the rows are not divided into pages.
+    pub page: Option<String>,
 }
 
 impl Query {
-    /// The embedded collection of this name (its alias, where it has one).
+    /// The embedded collection of this name: its alias, where it has one, or else the collection's.
     pub fn embedded(&mut self, name: &str) -> Option<&mut Embed> {
-        self.select.iter_mut().find_map(|item| match item {
-            Item::Embed(embed) if embed.name() == name || embed.relation == name => Some(embed),
+        let named = |item: &Item, of: fn(&Embed) -> &str| matches!(item, Item::Embed(embed) if of(embed) == name);
+        let place = self.select.iter().position(|item| named(item, Embed::name));
+        let place =
+            place.or_else(|| self.select.iter().position(|item| named(item, |embed| embed.relation.as_str())))?;
+        match &mut self.select[place] {
+            Item::Embed(embed) => Some(embed),
             _ => None,
-        })
+        }
     }
 }
 
@@ -150,6 +156,12 @@ impl Embed {
     /// Its name in the result.
     pub fn name(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.relation)
+    }
+
+    /// Whether it adds nothing to the result, and is there for conditions and the order: nothing is between its
+    /// parentheses, or others of its kind.
+    pub fn is_silent(&self) -> bool {
+        self.query.select.iter().all(|item| matches!(item, Item::Embed(inner) if inner.is_silent()))
     }
 }
 

@@ -33,6 +33,7 @@ pub fn pairs(text: &str, mut bounds: Bounds, is_argument: impl Fn(&str) -> bool)
             "select" => found.query.select = select(&value, &mut bounds)?,
             "columns" => found.columns = Some(columns(&value)?),
             "on_conflict" => found.on_conflict = Some(columns(&value)?),
+            "page_token" => found.query.page = Some(value),
             _ => rest.push((key, value)),
         }
     }
@@ -94,6 +95,8 @@ fn apply(query: &mut Query, last: Last<'_>, value: &str, bounds: &mut Bounds) ->
     match last {
         Last::Order => query.order = order(value)?,
         Last::Limit => query.limit = Some(number("limit", value)?),
+        // A negative one skips nothing.
+        Last::Offset if value.parse::<i64>().is_ok_and(i64::is_negative) => query.offset = Some(0),
         Last::Offset => query.offset = Some(number("offset", value)?),
         Last::Group { any, negated } => {
             let members = members(value, bounds)?;

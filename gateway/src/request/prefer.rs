@@ -17,12 +17,18 @@ pub struct Prefer {
     pub missing: Option<Missing>,
     /// Whether a preference that is not known is an error.
     pub strict: bool,
+    /// Whether `handling=lenient` was written: it is what counts without it, too.
+    lenient: bool,
     /// The largest number of rows that a write may change; counts with `handling=strict`.
     pub max_affected: Option<u64>,
     /// Whether everything is rolled back at the end: a trial.
     pub rollback: bool,
-    /// Those that were understood, for `Preference-Applied`.
-    applied: Vec<String>,
+    /// Whether a replica may answer.
+    pub replica: bool,
+    /// Whether the answer to a write says from where on a replica has it.
+    pub read_after: bool,
+    /// Whether `tx=commit` was written: it is what counts without it, too.
+    commit: bool,
 }
 
 /// `return=`
@@ -89,9 +95,10 @@ impl Prefer {
         let mut prefer = Self::default();
         let mut unknown = Vec::new();
         for text in texts {
-            if prefer.take(text) {
-                prefer.applied.push(text.to_owned());
-            } else {
+            if prefer.wish(text) {
+                continue;
+            }
+            if !prefer.take(text) {
                 unknown.push(text.to_owned());
             }
         }
@@ -104,6 +111,17 @@ impl Prefer {
             .details(format!("not known: {}", unknown.join(", "))));
         }
         Ok(prefer)
+    }
+
+    /// One preference that is applied only where it can be: whoever applies it says so.
+    fn wish(&mut self, text: &str) -> bool {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        match (name.trim(), value.trim()) {
+            ("read", "replica") => self.replica = true,
+            ("read-after", "") => self.read_after = true,
+            _ => return false,
+        }
+        true
     }
 
     /// One preference; the first of several of a name counts.
@@ -122,9 +140,15 @@ impl Prefer {
                 self.strict = true;
                 true
             }
-            ("handling", "lenient") => true,
+            ("handling", "lenient") => {
+                self.lenient = true;
+                true
+            }
             ("max-affected", value) => value.parse().is_ok_and(|number| set(&mut self.max_affected, number)),
-            ("tx", "commit") => true,
+            ("tx", "commit") => {
+                self.commit = true;
+                true
+            }
             ("tx", "rollback") => {
                 self.rollback = true;
                 true
@@ -133,9 +157,28 @@ impl Prefer {
         }
     }
 
-    /// `Preference-Applied`, unless nothing was understood.
+    /// `Preference-Applied`, unless nothing was understood: each that counts, once.
     pub fn applied(&self) -> Option<String> {
-        (!self.applied.is_empty()).then(|| self.applied.join(", "))
+        let fixed = [
+            (self.resolution == Some(Resolution::MergeDuplicates), "resolution=merge-duplicates"),
+            (self.resolution == Some(Resolution::IgnoreDuplicates), "resolution=ignore-duplicates"),
+            (self.missing == Some(Missing::Default), "missing=default"),
+            (self.missing == Some(Missing::Null), "missing=null"),
+            (self.returning == Some(Return::Minimal), "return=minimal"),
+            (self.returning == Some(Return::HeadersOnly), "return=headers-only"),
+            (self.returning == Some(Return::Representation), "return=representation"),
+            (self.count == Some(Count::Exact), "count=exact"),
+            (self.count == Some(Count::Planned), "count=planned"),
+            (self.count == Some(Count::Estimated), "count=estimated"),
+            (self.rollback, "tx=rollback"),
+            (self.commit && !self.rollback, "tx=commit"),
+            (self.strict, "handling=strict"),
+            (self.lenient && !self.strict, "handling=lenient"),
+        ];
+        let mut applied: Vec<_> =
+            fixed.into_iter().filter(|(counts, _)| *counts).map(|(_, text)| text.to_owned()).collect();
+        applied.extend(self.max_affected.filter(|_| self.strict).map(|most| format!("max-affected={most}")));
+        (!applied.is_empty()).then(|| applied.join(", "))
     }
 }
 
@@ -155,7 +198,13 @@ mod tests {
         let texts = ["return=minimal", "return=representation", "count=what", "max-affected=3", "max-affected=x"];
         let prefer = Prefer::parse(texts.into_iter()).expect("lenient");
         assert_eq!((prefer.returning, prefer.count, prefer.max_affected), (Some(Return::Minimal), None, Some(3)));
-        assert_eq!(prefer.applied().as_deref(), Some("return=minimal, return=representation, max-affected=3"));
+        let wishes = Prefer::parse(["handling=strict", "read = replica", "read-after"].into_iter()).expect("known");
+        assert_eq!((wishes.replica, wishes.read_after), (true, true));
+        assert_eq!(wishes.applied().as_deref(), Some("handling=strict"), "they are not applied yet");
+        assert_eq!(prefer.applied().as_deref(), Some("return=minimal"), "max-affected counts with handling=strict");
+        let bounded =
+            Prefer::parse(["max-affected=3", "handling=strict", "tx=commit"].into_iter()).expect("known ones");
+        assert_eq!(bounded.applied().as_deref(), Some("tx=commit, handling=strict, max-affected=3"));
         let strict = Prefer::parse(["handling=strict", "count=what"].into_iter()).expect_err("strict");
         assert_eq!((strict.code.as_str(), strict.details.as_deref()), ("PGRST122", Some("not known: count=what")));
     }

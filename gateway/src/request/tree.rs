@@ -22,6 +22,7 @@ struct Tree {
     order: Vec<Ordered>,
     limit: Option<u32>,
     offset: Option<u32>,
+    page_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -175,6 +176,7 @@ pub fn query(body: &[u8], mut bounds: Bounds) -> Result<Query, Problem> {
         order: ordered(tree.order)?,
         limit: tree.limit.map(u64::from),
         offset: tree.offset.map(u64::from),
+        page: tree.page_token,
     })
 }
 
@@ -237,6 +239,7 @@ fn selected(members: Vec<Selected>, bounds: &mut Bounds) -> Result<Vec<Item>, Pr
                         order: ordered(embedded.order)?,
                         limit: embedded.limit.map(u64::from),
                         offset: embedded.offset.map(u64::from),
+                        page: None,
                     },
                 }));
                 bounds.conditions = inner.conditions;

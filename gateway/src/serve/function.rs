@@ -6,7 +6,9 @@ use http::{Method, StatusCode, header};
 use serde::de::IgnoredAny;
 
 use super::operation::{Operation, Reply, bounds};
+use super::page::without_pages;
 use super::read::{applied, frame, single, within};
+use super::write::too_many;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::database::{Session, exactly};
@@ -39,6 +41,7 @@ pub async fn call(
         reads && functions.iter().any(|function| function.arguments.iter().any(|argument| argument.name == key))
     };
     let mut given = pairs(&operation.query, bounds(&config.limits), is_argument)?;
+    without_pages(&given.query)?;
     within(operation, config, &mut given.query)?;
     let text = if operation.body.is_empty() { "{}" } else { operation.text()? };
     let names: Vec<String>;
@@ -52,6 +55,10 @@ pub async fn call(
         Call::Object { names: &names, text }
     };
     let (statement, returned) = sql::call(catalog, functions, &arguments, &given.query, media.form)?;
+    let bound = prefer.max_affected.filter(|_| prefer.strict && !reads);
+    if bound.is_some() && returned != Returned::Set {
+        return Err(Problem::request("PGRST128", "max-affected needs a function that returns rows"));
+    }
     let most = config.limits.write_answer_bytes;
     let found = if reads {
         session.last(&statement, most).await?
@@ -59,6 +66,9 @@ pub async fn call(
         // What it returns decides whether it is committed.
         exactly(session.lease().await?, &statement, most).await?
     };
+    if let Some(bound) = bound.filter(|bound| found.affected > *bound) {
+        return Err(too_many(found.affected, bound));
+    }
     let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
     let mut reply = match returned {
         Returned::Void => Reply::new(StatusCode::NO_CONTENT),

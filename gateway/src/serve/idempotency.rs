@@ -65,7 +65,8 @@ fn text(value: &HeaderValue) -> Option<&str> {
     is_fine.then_some(text)
 }
 
-fn writes(operation: &Operation) -> bool {
+/// Whether a request may write, and is no part of another one.
+pub(super) fn writes(operation: &Operation) -> bool {
     let method = &operation.method;
     match operation.target {
         Target::Collection(_) | Target::Item(..) => {

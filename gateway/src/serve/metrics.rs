@@ -33,6 +33,11 @@ struct OperationLabel {
     operation: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabel {
+    server: &'static str,
+}
+
 /// One request.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -59,6 +64,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Family<OperationLabel, Histogram>,
+    replica_reads: Family<ServerLabel, Counter>,
     connections: Gauge,
     idle: Gauge,
     waiting: Gauge,
@@ -83,6 +89,12 @@ impl Default for Metrics {
             Unit::Seconds,
             durations.clone(),
         );
+        let replica_reads = Family::<ServerLabel, Counter>::default();
+        registry.register(
+            "replica_reads",
+            "Requests with Prefer: read=replica, by the server that they were left to",
+            replica_reads.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -98,6 +110,7 @@ impl Default for Metrics {
             registry,
             requests,
             durations,
+            replica_reads,
             recent: Mutex::default(),
             number: std::sync::atomic::AtomicU64::new(0),
         }
@@ -122,6 +135,12 @@ impl Metrics {
             recent.pop_front();
         }
         recent.push_back((number, SystemTime::now(), record));
+    }
+
+    /// Counts a read that asks for a replica: whether one has answered it, or it is left to the primary.
+    pub fn wished_replica(&self, answered: bool) {
+        let server = if answered { "replica" } else { "primary" };
+        self.replica_reads.get_or_create(&ServerLabel { server }).inc();
     }
 
     /// The text for Prometheus.
@@ -179,7 +198,7 @@ pub fn pattern(query: &str) -> String {
     let pair = |(key, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
         let kept = match key.as_ref() {
             "select" | "order" | "columns" | "on_conflict" => value.into_owned(),
-            "limit" | "offset" => "$".to_owned(),
+            "limit" | "offset" | "page_token" => "$".to_owned(),
             key if ["and", "or"].contains(&key.rsplit('.').next().unwrap_or(key)) => "$".to_owned(),
             _ => {
                 // Only what is an operator: anything else may be a value.

@@ -8,8 +8,11 @@ mod metrics;
 mod monitor;
 mod openapi;
 mod operation;
+mod page;
 mod prompt;
+mod put;
 mod read;
+mod replica;
 mod schema;
 mod search;
 mod transaction;
@@ -20,6 +23,8 @@ pub use idempotency::{IDEMPOTENCY_KEY, REPLAYED, forget};
 pub use listen::{Certificate, serve};
 pub use metrics::Metrics;
 pub use operation::{Operation, Reply, Target};
+pub use page::NEXT_PAGE_TOKEN;
+pub use replica::{READ_AFTER, READ_REPLICA};
 pub use transaction::{TXN_ID, Transactions};
 
 use std::sync::Arc;
@@ -49,6 +54,8 @@ pub struct App {
     pub current: Arc<Current>,
     /// The connections.
     pub pool: Arc<Pool>,
+    /// The connections to replicas, if there are any.
+    pub replicas: Option<Arc<Pool>>,
     /// Who may call.
     pub auth: Authenticator,
     /// The bodies of requests.
@@ -167,7 +174,10 @@ fn respond(operation: &Operation, reply: Reply, answer: Option<Answer>) -> Respo
 /// Why it was not carried out.
 pub async fn execute(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Answer>), Problem> {
     let began = Instant::now();
-    let result = dispatch(app, caller, operation).await;
+    let mut result = dispatch(app, caller, operation).await;
+    if let Ok((reply, _)) = &mut result {
+        replica::mark(app, caller, operation, reply).await;
+    }
     record(app, caller, operation, began.elapsed(), &result);
     result
 }
@@ -313,7 +323,7 @@ async fn about(app: &App, caller: &Caller, operation: &Operation, key: Option<&K
     Ok(Some(reply))
 }
 
-/// Runs an operation in a session of its own.
+/// Runs an operation in a session of its own, on a replica where it asks for one and one can answer it.
 async fn attempt(
     app: &App,
     caller: &Caller,
@@ -321,13 +331,11 @@ async fn attempt(
     catalog: &Catalog,
     key: Option<&Key>,
 ) -> Result<(Reply, Option<Answer>), Problem> {
+    if let Some(answered) = replica::answer(app, caller, operation, catalog).await? {
+        return Ok(answered);
+    }
     let reads = operation.method == Method::GET || operation.method == Method::HEAD;
-    let plan = match &operation.target {
-        Target::Collection(name) if reads => Some(read::plan(catalog, &app.config, operation, name, false)?),
-        Target::Query(name) => Some(read::plan(catalog, &app.config, operation, name, true)?),
-        _ => None,
-    };
-    if let Some(plan) = plan {
+    if let Some(plan) = read::planned(catalog, &app.config, caller, operation)? {
         let session = Session::new(&app.pool, caller, plan.begin());
         let (reply, answer) =
             plan.stream(session, &app.config).await.map_err(|problem| by_reading(problem, plan.begin()))?;
@@ -382,12 +390,13 @@ pub(crate) async fn perform(
     let most = config.limits.write_answer_bytes;
     match (&operation.target, operation.method.as_str()) {
         (Target::Collection(name), "GET" | "HEAD") => {
-            read::plan(catalog, config, operation, name, false)?.collect(session, most).await
+            read::plan(catalog, config, session.caller(), operation, name, false)?.collect(session, most).await
         }
         (Target::Query(name), "POST") => {
-            read::plan(catalog, config, operation, name, true)?.collect(session, most).await
+            read::plan(catalog, config, session.caller(), operation, name, true)?.collect(session, most).await
         }
         (Target::Collection(name), "POST") => write::create(session, catalog, config, operation, name).await,
+        (Target::Collection(name), "PUT") => put::put(session, catalog, config, operation, name).await,
         (Target::Collection(name), "PATCH") => write::change(session, catalog, config, operation, name).await,
         (Target::Collection(name), "DELETE") => write::remove(session, catalog, config, operation, name).await,
         (Target::Item(name, id), "GET" | "HEAD") => read::item(session, catalog, config, operation, name, id).await,

@@ -73,7 +73,8 @@ pub async fn connections(app: &App, caller: &Caller) -> Result<Reply, Problem> {
                     WHERE d.datname = pg_catalog.current_database()), 'max_connections', \
                     pg_catalog.current_setting('max_connections')::pg_catalog.int4)::pg_catalog.text";
     let database: Value = serde_json::from_str(&value(app, caller, database).await?).unwrap_or_default();
-    let body = json!({"pool": app.pool.state(), "open_transactions": app.transactions.count(), "database": database});
+    let replicas = app.replicas.as_ref().map(|pool| pool.state());
+    let body = json!({"pool": app.pool.state(), "replicas": replicas, "open_transactions": app.transactions.count(), "database": database});
     Ok(Reply::json(StatusCode::OK, body.to_string()))
 }
 

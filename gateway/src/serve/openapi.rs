@@ -71,8 +71,13 @@ pub fn document(catalog: &Catalog) -> Value {
                 "post" => of_one_collection(path) || path.starts_with("/rpc/"),
                 method => method != "get",
             };
+            // What has no collection has no tag.
+            let reads_rows = operation["tags"].as_array().is_some_and(|tags| !tags.is_empty()) || path == "/search";
             if writes {
-                keyed(operation);
+                with_parameter(operation, "IdempotencyKey");
+            } else if reads_rows {
+                with_parameter(operation, "PreferRead");
+                with_parameter(operation, "ReadAfter");
             }
         }
     }
@@ -84,9 +89,26 @@ pub fn document(catalog: &Catalog) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "parameters": {"IdempotencyKey": {
-                "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-                "description": "The request is carried out once for this key, within 24 hours; a repetition has the first answer, with Idempotent-Replayed",
+            "parameters": {
+                "IdempotencyKey": {
+                    "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                    "description": "The request is carried out once for this key, within 24 hours; a repetition has the first answer, with Idempotent-Replayed",
+                },
+                "PageToken": {
+                    "name": "page_token", "in": "query", "schema": {"type": "string"},
+                    "description": "Next-Page-Token of the page before; empty for the first page",
+                },
+                "PreferRead": {
+                    "name": "Prefer", "in": "header", "schema": {"type": "string"},
+                    "description": "read=replica: a replica may answer; count=",
+                },
+                "ReadAfter": {
+                    "name": "Read-After", "in": "header", "schema": {"type": "string", "pattern": "^[0-9A-Fa-f]{1,8}:[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"},
+                    "description": "With read=replica: the position that the replica must have reached, from the answer to a write with Prefer: read-after",
+                },
+            },
+            "headers": {"NextPageToken": {
+                "schema": {"type": "string"}, "description": "With page_token: the token of the next page; absent on the last one",
             }},
             "securitySchemes": {"serviceAccount": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "responses": {"Problem": {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {"schema": reference("Problem")}}}},
@@ -94,12 +116,12 @@ pub fn document(catalog: &Catalog) -> Value {
     })
 }
 
-/// Adds the idempotency key to an operation that writes.
-fn keyed(operation: &mut Value) {
-    let key = json!({"$ref": "#/components/parameters/IdempotencyKey"});
+/// Adds one of the parameters that several operations have.
+fn with_parameter(operation: &mut Value, name: &str) {
+    let parameter = json!({"$ref": format!("#/components/parameters/{name}")});
     match operation["parameters"].as_array_mut() {
-        Some(parameters) => parameters.push(key),
-        None => operation["parameters"] = json!([key]),
+        Some(parameters) => parameters.push(parameter),
+        None => operation["parameters"] = json!([parameter]),
     }
 }
 
@@ -216,6 +238,9 @@ fn collection(table: &Table, name: &str) -> Value {
     get["parameters"] = parameters(table);
     get["responses"]["206"] =
         json!({"description": "A part of the rows", "content": {"application/json": {"schema": array_of(name)}}});
+    if !table.primary_key.is_empty() {
+        paged(&mut get);
+    }
     let mut found = json!({"get": get});
     let prefer = json!([{"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "return=, resolution=, missing=, count="}]);
     let create = format!("{name}.create");
@@ -242,6 +267,15 @@ fn collection(table: &Table, name: &str) -> Value {
         found["delete"] = write("Remove rows");
     }
     found
+}
+
+/// Adds pages to a read of rows.
+fn paged(get: &mut Value) {
+    with_parameter(get, "PageToken");
+    for status in ["200", "206"] {
+        get["responses"][status]["headers"] =
+            json!({"Next-Page-Token": {"$ref": "#/components/headers/NextPageToken"}});
+    }
 }
 
 fn item(table: &Table, name: &str) -> Value {

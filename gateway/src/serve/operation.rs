@@ -134,6 +134,14 @@ impl Reply {
         reply
     }
 
+    /// Names a preference that was applied, beside those that are named already.
+    pub fn apply(&mut self, preference: &str) {
+        let name = HeaderName::from_static("preference-applied");
+        let before = self.headers.get(&name).and_then(|before| before.to_str().ok());
+        let text = before.map_or_else(|| preference.to_owned(), |before| format!("{before}, {preference}"));
+        self.header(name, &text);
+    }
+
     /// Adds a header whose value is text.
     pub fn header(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -156,8 +164,10 @@ impl Media {
     pub fn content_type(self) -> &'static str {
         match (self.form, self.singular) {
             (Form::Csv, _) => "text/csv; charset=utf-8",
-            (_, true) => "application/vnd.pgrst.object+json; charset=utf-8",
-            (_, false) => "application/json; charset=utf-8",
+            (Form::JsonWithoutNulls, true) => "application/vnd.pgrst.object+json;nulls=stripped; charset=utf-8",
+            (Form::JsonWithoutNulls, false) => "application/vnd.pgrst.array+json;nulls=stripped; charset=utf-8",
+            (Form::Json, true) => "application/vnd.pgrst.object+json; charset=utf-8",
+            (Form::Json, false) => "application/json; charset=utf-8",
         }
     }
 }

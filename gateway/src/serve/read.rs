@@ -1,12 +1,13 @@
 //! Reads of collections: `GET /{c}`, `POST /{c}/query`, `GET /{c}/{id}`, `/count`, `/aggregate`.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 
-use super::operation::{LARGEST, Media, Operation, Reply, bounds};
+use super::operation::{LARGEST, Media, Operation, Reply, Target, bounds};
+use super::page::{NEXT_PAGE_TOKEN, Page, without_pages};
 use crate::catalog::{Catalog, Table};
 use crate::config::Config;
-use crate::database::{self, Answer, Frame, Session, exactly, plan_rows};
+use crate::database::{self, Answer, Caller, Frame, Session, exactly, plan_rows};
 use crate::problem::Problem;
 use crate::request::{self, Count, Item, Prefer, Query, pairs};
 use crate::sql::{self, Form, Statement};
@@ -20,6 +21,8 @@ pub struct Plan {
     media: Media,
     offset: u64,
     limit: Option<u64>,
+    /// The page, where the rows are divided into pages.
+    page: Option<Page>,
     prefer: Prefer,
     head: bool,
     separate: bool,
@@ -28,6 +31,24 @@ pub struct Plan {
 /// The number of all rows beyond which `count=estimated` is the planner's.
 const ESTIMATED_FROM: u64 = 1_000;
 
+/// The read of several rows that an operation is; none, if it is another one.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn planned(
+    catalog: &Catalog,
+    config: &Config,
+    caller: &Caller,
+    operation: &Operation,
+) -> Result<Option<Plan>, Problem> {
+    let reads = operation.method == Method::GET || operation.method == Method::HEAD;
+    match &operation.target {
+        Target::Collection(name) if reads => plan(catalog, config, caller, operation, name, false).map(Some),
+        Target::Query(name) => plan(catalog, config, caller, operation, name, true).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// Plans `GET /{c}` or `POST /{c}/query`.
 ///
 /// # Errors
@@ -35,6 +56,7 @@ const ESTIMATED_FROM: u64 = 1_000;
 pub fn plan(
     catalog: &Catalog,
     config: &Config,
+    caller: &Caller,
     operation: &Operation,
     collection: &str,
     tree: bool,
@@ -43,7 +65,11 @@ pub fn plan(
     let (media, prefer) = (operation.media()?, operation.prefer()?);
     let mut query = asked(operation, config, tree)?;
     within(operation, config, &mut query)?;
-    let statement = sql::rows(catalog, table, &query, media.form)?;
+    let page = Page::asked(caller, operation, table, &query, tree)?;
+    let statement = match &page {
+        Some(page) => page.statement(catalog, table, &query, media.form)?,
+        None => sql::rows(catalog, table, &query, media.form)?,
+    };
     let counting =
         prefer.count.map(|count| Ok::<_, Problem>((count, counting(catalog, table, &query, count)?))).transpose()?;
     Ok(Plan {
@@ -52,6 +78,7 @@ pub fn plan(
         media,
         offset: query.offset.unwrap_or(0),
         limit: query.limit,
+        page,
         prefer,
         head: operation.method == Method::HEAD,
         separate: operation.separate,
@@ -131,12 +158,11 @@ impl Plan {
         };
         let total = counted(session, *count, statement, &exact).await?;
         if self.offset > 0 && self.offset > total && *count == Count::Exact {
-            return Err(Problem::new(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "PGRST103",
-                "the range begins after the last row",
-            )
-            .details(format!("an offset of {} was asked for, and there are {total} rows", self.offset)));
+            let mut problem =
+                Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "PGRST103", "the range begins after the last row")
+                    .details(format!("an offset of {} was asked for, and there are {total} rows", self.offset));
+            problem.total = Some(total);
+            return Err(problem);
         }
         Ok(Some(total))
     }
@@ -150,7 +176,11 @@ impl Plan {
         if self.head {
             return Ok(self.reply(Bytes::new(), None, total));
         }
-        let found = session.last(&self.statement, most).await?;
+        let mut found = session.last(&self.statement, most).await?;
+        let next = match &self.page {
+            Some(page) => page.cut(&mut found.rows)?,
+            None => None,
+        };
         let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
         let rows = texts.len() as u64;
         let body = if self.media.singular {
@@ -161,6 +191,9 @@ impl Plan {
         };
         let mut reply = self.reply(Bytes::from(body), Some(rows), total);
         reply.rows = rows;
+        if let Some(next) = next {
+            reply.header(HeaderName::from_static(NEXT_PAGE_TOKEN), &next);
+        }
         Ok(reply)
     }
 
@@ -169,7 +202,8 @@ impl Plan {
     /// # Errors
     /// Any error of the server.
     pub async fn stream(&self, mut session: Session, config: &Config) -> Result<(Reply, Answer), Problem> {
-        if self.head || self.media.singular {
+        // The token of the next page is in the header: it follows from the last row.
+        if self.head || self.media.singular || self.page.is_some() {
             let reply = self.collect(&mut session, config.limits.write_answer_bytes).await;
             let reply = session.finish(reply).await?;
             let answer = Answer::whole(reply.body.clone(), reply.rows);
@@ -214,15 +248,17 @@ impl Plan {
         let mut reply = Reply::new(StatusCode::OK);
         (reply.body, reply.total) = (body, total);
         reply.header(header::CONTENT_TYPE, self.media.content_type());
+        // HEAD: as GET would have it.
+        let rows = rows.or_else(|| {
+            let left = total?.saturating_sub(self.offset);
+            Some(self.limit.map_or(left, |limit| limit.min(left)))
+        });
         let range = match rows {
+            // The place of a page among all rows is not known.
+            _ if self.page.is_some() => total.map(|_| "*".to_owned()),
             Some(0) => Some("*".to_owned()),
             Some(rows) => Some(format!("{}-{}", self.offset, self.offset + rows - 1)),
-            // HEAD: as GET would have it.
-            None => total.map(|total| {
-                let rows = total.saturating_sub(self.offset);
-                let rows = self.limit.map_or(rows, |limit| limit.min(rows));
-                if rows == 0 { "*".to_owned() } else { format!("{}-{}", self.offset, self.offset + rows - 1) }
-            }),
+            None => None,
         };
         if let Some(range) = range {
             reply.header(
@@ -269,13 +305,14 @@ pub(super) fn frame(form: Form, columns: &[String]) -> Frame {
 pub(super) fn single<'a>(texts: &[&'a str]) -> Result<&'a str, Problem> {
     match texts {
         [only] => Ok(only),
-        _ => Err(Problem::new(
-            StatusCode::NOT_ACCEPTABLE,
-            "PGRST116",
-            "JSON object requested, multiple (or no) rows returned",
-        )
-        .details(format!("The result contains {} rows", texts.len()))),
+        _ => Err(not_one(texts.len() as u64)),
     }
+}
+
+/// The answer to a request for one object, where there are so many.
+pub(super) fn not_one(rows: u64) -> Problem {
+    Problem::new(StatusCode::NOT_ACCEPTABLE, "PGRST116", "JSON object requested, multiple (or no) rows returned")
+        .details(format!("The result contains {rows} rows"))
 }
 
 /// The SQLSTATE of a right that is missing.
@@ -295,6 +332,7 @@ pub async fn item(
 ) -> Result<Reply, Problem> {
     let table = catalog.table(operation.schema(), collection)?;
     let query = pairs(&operation.query, bounds(&config.limits), |_| false)?.query;
+    without_pages(&query)?;
     let most = config.limits.write_answer_bytes;
     let mut found = session.last(&sql::item(catalog, table, id, &query, true)?, most).await;
     if !session.is_transaction() && found.as_ref().is_err_and(|problem| problem.code == INSUFFICIENT_PRIVILEGE) {

@@ -3,33 +3,35 @@
 
 use http::{Method, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::value::RawValue;
 
 use super::operation::{Media, Operation, Reply, bounds, changed};
-use super::read::{applied, frame, no_such, single};
+use super::page::without_pages;
+use super::read::{applied, frame, no_such, not_one, single};
 use crate::catalog::{Catalog, Table};
 use crate::config::Config;
 use crate::database::{Rows, Session, exactly};
 use crate::problem::Problem;
-use crate::request::{Missing, Pairs, Prefer, Query, Return, pairs};
-use crate::sql::{self, Form, Statement, Which};
+use crate::request::{Item, Missing, Pairs, Prefer, Query, Return, pairs};
+use crate::sql::{self, Change, Form, Returning, Statement, Which};
 use crate::validate::{Purpose, check};
 
 /// What stays as it is in a path.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A write's common parts.
-struct Write<'a> {
-    catalog: &'a Catalog,
+pub(super) struct Write<'a> {
+    pub(super) catalog: &'a Catalog,
     config: &'a Config,
-    table: &'a Table,
-    collection: &'a str,
+    pub(super) table: &'a Table,
+    pub(super) collection: &'a str,
     media: Media,
     prefer: Prefer,
-    pairs: Pairs,
+    pub(super) pairs: Pairs,
 }
 
 impl<'a> Write<'a> {
-    fn new(
+    pub(super) fn new(
         catalog: &'a Catalog,
         config: &'a Config,
         operation: &Operation,
@@ -42,6 +44,8 @@ impl<'a> Write<'a> {
         if !json && !operation.body.is_empty() {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "PGRST102", "a body is application/json"));
         }
+        let pairs = pairs(&operation.query, bounds(&config.limits), |_| false)?;
+        without_pages(&pairs.query)?;
         Ok(Self {
             catalog,
             config,
@@ -49,12 +53,12 @@ impl<'a> Write<'a> {
             collection,
             media: operation.media()?,
             prefer: operation.prefer()?,
-            pairs: pairs(&operation.query, bounds(&config.limits), |_| false)?,
+            pairs,
         })
     }
 
     /// Refuses a view that does not take this command.
-    fn allows(&self, event: i32, command: &str) -> Result<(), Problem> {
+    pub(super) fn allows(&self, event: i32, command: &str) -> Result<(), Problem> {
         if self.table.events & event == 0 {
             return Err(Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -70,7 +74,7 @@ impl<'a> Write<'a> {
     }
 
     /// What the statement returns.
-    fn returning(&self) -> Option<Query> {
+    pub(super) fn returning(&self) -> Option<Query> {
         match self.prefer.returning {
             Some(Return::Representation) => Some(self.pairs.query.clone()),
             Some(Return::HeadersOnly) if !self.table.primary_key.is_empty() => Some(self.key_query()),
@@ -78,10 +82,21 @@ impl<'a> Write<'a> {
         }
     }
 
+    /// How it is returned. A caller that names columns may have no right to others, and so none to the rows' versions.
+    pub(super) fn returned<'q>(&self, query: &'q Query) -> Returning<'q> {
+        let named = !query.select.is_empty() && !query.select.contains(&Item::All);
+        Returning { query, form: self.media.form, versions: !named || !self.wants_rows() }
+    }
+
+    /// The same with the version of each row.
+    fn versioned<'q>(&self, query: &'q Query) -> Returning<'q> {
+        Returning { query, form: self.media.form, versions: true }
+    }
+
     /// The primary key's columns.
     fn key_query(&self) -> Query {
         let column = |name: &String| {
-            crate::request::Item::Column(crate::request::Column {
+            Item::Column(crate::request::Column {
                 field: Some(crate::request::Field { column: name.clone(), path: Vec::new() }),
                 alias: None,
                 cast: None,
@@ -100,23 +115,21 @@ impl<'a> Write<'a> {
 
     /// Runs the write. Where nothing that comes of it can be refused any more, it is `last`: committed in the same round
     /// trip.
-    async fn run(&self, session: &mut Session, statement: &Statement, last: bool) -> Result<Rows, Problem> {
+    pub(super) async fn run(&self, session: &mut Session, statement: &Statement, last: bool) -> Result<Rows, Problem> {
         let most = self.prefer.max_affected.filter(|_| self.prefer.strict);
-        if last && most.is_none() && !self.wants_rows() {
+        if last && most.is_none() && !self.wants_rows() && !self.media.singular {
             // What it returns is the key of one row at most.
             return session.last(statement, usize::MAX).await;
         }
         let found = exactly(session.lease().await?, statement, self.config.limits.write_answer_bytes).await?;
-        if let Some(most) = most.filter(|most| found.affected > *most) {
-            return Err(Problem::request("PGRST124", "more rows would be changed than max-affected allows")
-                .details(format!("{} rows, at most {most}", found.affected))
-                .roll_back());
+        match most {
+            Some(most) if found.affected > most => Err(too_many(found.affected, most)),
+            _ => Ok(found),
         }
-        Ok(found)
     }
 
     /// The answer, with the rows where they are wanted.
-    fn reply(
+    pub(super) fn reply(
         &self,
         statement: &Statement,
         found: &Rows,
@@ -135,6 +148,8 @@ impl<'a> Write<'a> {
             reply.body = body.into();
             reply.header(header::CONTENT_TYPE, self.media.content_type());
             reply
+        } else if self.media.singular && found.affected != 1 {
+            return Err(not_one(found.affected).roll_back());
         } else {
             Reply::new(without)
         };
@@ -144,6 +159,30 @@ impl<'a> Write<'a> {
         applied(&mut reply, &self.prefer);
         reply.rows = found.affected;
         Ok(reply)
+    }
+}
+
+/// The answer to a write that would change more rows than `max-affected` allows.
+pub(super) fn too_many(rows: u64, most: u64) -> Problem {
+    Problem::request("PGRST124", "more rows would be changed than max-affected allows")
+        .details(format!("{rows} rows, at most {most}"))
+        .roll_back()
+}
+
+/// The object of a body that is an object, or an array with one; an empty array is an empty object.
+///
+/// # Errors
+/// If there are several.
+pub(super) fn one_object(text: &str) -> Result<&str, Problem> {
+    if !text.trim_start().starts_with('[') {
+        return Ok(text);
+    }
+    let members: Vec<&RawValue> = serde_json::from_str(text)
+        .map_err(|error| Problem::request("PGRST102", "the body is not JSON").details(error.to_string()))?;
+    match members.as_slice() {
+        [] => Ok("{}"),
+        [only] => Ok(only.get()),
+        _ => Err(Problem::request("PGRST102", "the body must be one object")),
     }
 }
 
@@ -172,7 +211,8 @@ pub async fn create(
         defaults,
     };
     let returning = write.returning();
-    let statement = sql::insert(catalog, write.table, &insert, returning.as_ref(), write.media.form)?;
+    let returned = returning.as_ref().map(|query| write.returned(query));
+    let statement = sql::insert(catalog, write.table, &insert, returned.as_ref())?;
     let found = write.run(session, &statement, returning.is_none()).await?;
     let mut reply = write.reply(&statement, &found, StatusCode::CREATED, StatusCode::CREATED)?;
     // One object has a place. Its key is in what was returned, or else in the body: asking for it here would need a right
@@ -183,14 +223,12 @@ pub async fn create(
             reply.header(header::LOCATION, &format!("/api/db/{}/{id}", utf8_percent_encode(write.collection, PLAIN)));
         }
     }
-    if write.prefer.count.is_some() {
-        reply.header(header::CONTENT_RANGE, &format!("*/{}", found.affected));
-    }
+    reply.header(header::CONTENT_RANGE, &format!("*/{}", total(&write.prefer, &found)));
     Ok(reply)
 }
 
 /// The key of a row as a segment of a path.
-fn id_of(table: &Table, row: &str) -> Option<String> {
+pub(super) fn id_of(table: &Table, row: &str) -> Option<String> {
     let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).ok()?;
     let parts: Option<Vec<String>> = table
         .primary_key
@@ -230,21 +268,24 @@ pub async fn change(
     let write = Write::new(catalog, config, operation, collection)?;
     write.allows(4, "UPDATE")?;
     without_range(&write.pairs.query)?;
-    let accepted = check(write.table, &operation.body, Purpose::Change, write.pairs.columns.as_deref())?;
-    let text = operation.text()?;
+    let text = one_object(operation.text()?)?;
+    let accepted = check(write.table, text.as_bytes(), Purpose::Change, write.pairs.columns.as_deref())?;
     let (with, without) = (StatusCode::OK, StatusCode::NO_CONTENT);
     if accepted.columns.is_empty() {
-        return write.reply(
-            &Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new() },
-            &Rows::default(),
-            with,
-            without,
-        );
+        let nothing = Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new() };
+        let mut reply = write.reply(&nothing, &Rows::default(), with, without)?;
+        range(&mut reply, &write.prefer, &Rows::default());
+        return Ok(reply);
     }
+    let (defaults, columns): (Vec<_>, Vec<_>) = accepted
+        .columns
+        .into_iter()
+        .partition(|column| write.prefer.missing == Some(Missing::Default) && accepted.absent.contains(column));
+    let change = Change { object: text, columns: &columns, defaults: &defaults };
     let which = Which::Conditions(&write.pairs.query.conditions);
     let returning = write.returning();
-    let statement =
-        sql::update(catalog, write.table, text, &accepted.columns, &which, returning.as_ref(), write.media.form)?;
+    let returned = returning.as_ref().map(|query| write.returned(query));
+    let statement = sql::update(catalog, write.table, &change, &which, returned.as_ref())?;
     let found = write.run(session, &statement, returning.is_none()).await?;
     let mut reply = write.reply(&statement, &found, with, without)?;
     range(&mut reply, &write.prefer, &found);
@@ -267,16 +308,22 @@ pub async fn remove(
     without_range(&write.pairs.query)?;
     let which = Which::Conditions(&write.pairs.query.conditions);
     let returning = write.returning();
-    let statement = sql::delete(catalog, write.table, &which, returning.as_ref(), write.media.form)?;
+    let returned = returning.as_ref().map(|query| write.returned(query));
+    let statement = sql::delete(catalog, write.table, &which, returned.as_ref())?;
     let found = write.run(session, &statement, returning.is_none()).await?;
     let mut reply = write.reply(&statement, &found, StatusCode::OK, StatusCode::NO_CONTENT)?;
-    range(&mut reply, &write.prefer, &found);
+    reply.header(header::CONTENT_RANGE, &format!("*/{}", total(&write.prefer, &found)));
     Ok(reply)
 }
 
-/// `Content-Range` of a write of several rows.
+/// How many rows a write has changed, where that is asked for.
+fn total(prefer: &Prefer, found: &Rows) -> String {
+    if prefer.count.is_some() { found.affected.to_string() } else { "*".to_owned() }
+}
+
+/// `Content-Range` of a change of several rows.
 fn range(reply: &mut Reply, prefer: &Prefer, found: &Rows) {
-    let total = if prefer.count.is_some() { found.affected.to_string() } else { "*".to_owned() };
+    let total = total(prefer, found);
     let rows = match found.affected {
         0 => "*".to_owned(),
         rows => format!("0-{}", rows - 1),
@@ -310,8 +357,8 @@ pub async fn change_item(
         return Err(Problem::request("SDB112", format!("the body changes no column of \"{collection}\"")));
     }
     let returning = write.returning().unwrap_or_else(|| write.key_query());
-    let statement =
-        sql::update(catalog, write.table, text, &accepted.columns, &which, Some(&returning), write.media.form)?;
+    let change = Change { object: text, columns: &accepted.columns, defaults: &[] };
+    let statement = sql::update(catalog, write.table, &change, &which, Some(&write.versioned(&returning)))?;
     let found = write.run(session, &statement, write.is_last(version.as_deref())).await?;
     exists(session, &write, id, version.is_some(), &found).await?;
     one(&write, &statement, &found)
@@ -334,7 +381,8 @@ pub async fn remove_item(
     let version = version(operation, write.table)?;
     let which = Which::Key { id, version: version.as_deref() };
     let returning = write.returning();
-    let statement = sql::delete(catalog, write.table, &which, returning.as_ref(), write.media.form)?;
+    let returned = returning.as_ref().map(|query| write.versioned(query));
+    let statement = sql::delete(catalog, write.table, &which, returned.as_ref())?;
     let found = write.run(session, &statement, write.is_last(version.as_deref())).await?;
     exists(session, &write, id, version.is_some(), &found).await?;
     let mut reply = one(&write, &statement, &found)?;
@@ -345,7 +393,7 @@ pub async fn remove_item(
 /// The answer about one document: itself, and no array.
 fn one(write: &Write<'_>, statement: &Statement, found: &Rows) -> Result<Reply, Problem> {
     let single = Write {
-        media: Media { singular: write.media.form != Form::Csv, ..write.media },
+        media: Media { singular: write.wants_rows() && write.media.form != Form::Csv, ..write.media },
         prefer: write.prefer.clone(),
         pairs: write.pairs.clone(),
         ..*write
@@ -353,11 +401,11 @@ fn one(write: &Write<'_>, statement: &Statement, found: &Rows) -> Result<Reply, 
     single.reply(statement, found, StatusCode::OK, StatusCode::NO_CONTENT)
 }
 
-fn path(id: &[String]) -> String {
+pub(super) fn path(id: &[String]) -> String {
     id.iter().map(|part| utf8_percent_encode(part, PLAIN).to_string()).collect::<Vec<_>>().join(",")
 }
 
-fn version(operation: &Operation, table: &Table) -> Result<Option<String>, Problem> {
+pub(super) fn version(operation: &Operation, table: &Table) -> Result<Option<String>, Problem> {
     let version = operation.if_match()?;
     if version.is_some() && !table.has_versions() {
         return Err(Problem::request(
@@ -369,7 +417,7 @@ fn version(operation: &Operation, table: &Table) -> Result<Option<String>, Probl
 }
 
 /// Tells a row that is not there from one with another version.
-async fn exists(
+pub(super) async fn exists(
     session: &mut Session,
     write: &Write<'_>,
     id: &[String],

@@ -107,7 +107,7 @@ pub fn call(
         parts.joins,
         parts.tail()
     );
-    let columns = parts.columns.iter().map(|(_, name)| name.clone()).collect();
+    let columns = parts.names();
     Ok((builder.finish(sql, columns), if function.set { Returned::Set } else { Returned::Row }))
 }
 

@@ -3,14 +3,17 @@
 
 mod aggregate;
 mod condition;
+mod embed;
 mod function;
+mod page;
 mod read;
 mod write;
 
 pub use aggregate::{aggregate, search};
 pub use function::{Call, Returned, call};
+pub use page::{page, total_order, unfit};
 pub use read::{count, item, rows};
-pub use write::{Insert, Which, delete, insert, update};
+pub use write::{Change, Insert, Returning, Which, delete, insert, update};
 
 use crate::catalog::{Catalog, Column, Table};
 use crate::problem::Problem;

@@ -1,33 +1,50 @@
-//! Reads: rows of a collection with what is embedded in them.
+//! Reads: rows of a collection.
 
 use std::collections::BTreeSet;
 
 use super::condition::Embedded;
 use super::{Builder, Form, Statement, name, qualified};
-use crate::catalog::{Catalog, Relation, Table};
+use crate::catalog::{Catalog, Table};
 use crate::problem::Problem;
-use crate::request::{Aggregate, Column, Condition, Embed, Field, Item, Order, Query};
+use crate::request::{Aggregate, Column, Condition, Field, Item, Order, Query};
+
+/// One column of a SELECT.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// The expression.
+    pub(super) sql: String,
+    /// Its name in the result.
+    pub(super) name: String,
+    /// Whether it is JSON that was made of embedded rows.
+    pub(super) made: bool,
+    /// The aggregate that is still to be applied, by the collection that the column is spread into, with the type that
+    /// its result is cast to.
+    pub(super) later: Option<(Aggregate, Option<String>)>,
+}
 
 /// The parts of a SELECT.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
-    /// Expressions with their names.
-    pub(super) columns: Vec<(String, String)>,
+    /// Its columns.
+    pub(super) columns: Vec<Output>,
     /// After the table.
     pub(super) joins: String,
     /// With AND between them.
     pub(super) conditions: Vec<String>,
     grouped: Option<Vec<String>>,
-    order: Vec<String>,
+    pub(super) order: Vec<String>,
     limit: String,
     /// The table's columns that are read.
     pub(super) used: BTreeSet<String>,
+    /// Of each collection that is spread: its name, and the names and expressions of its columns.
+    pub(super) spread: Vec<(String, Vec<(String, String)>)>,
 }
 
 impl Parts {
     /// `a AS "a", …`
     pub(super) fn projection(&self) -> String {
-        self.columns.iter().map(|(sql, column)| format!("{sql} AS {}", name(column))).collect::<Vec<_>>().join(", ")
+        let columns = self.columns.iter().map(|column| format!("{} AS {}", column.sql, name(&column.name)));
+        columns.collect::<Vec<_>>().join(", ")
     }
 
     /// # Errors
@@ -39,8 +56,33 @@ impl Parts {
         }
     }
 
-    fn names(&self) -> Vec<String> {
-        self.columns.iter().map(|(_, name)| name.clone()).collect()
+    /// The names of its columns.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|column| column.name.clone()).collect()
+    }
+
+    /// Adds a column: with groups, as one of them or as an aggregate of each.
+    pub(super) fn add(&mut self, mut column: Output) {
+        if let Some(grouped) = &mut self.grouped {
+            match column.later.take() {
+                Some((aggregate, target)) => {
+                    column.sql = cast(format!("pg_catalog.{}({})", aggregate.name(), column.sql), target.as_deref());
+                }
+                // JSON has no equality, its text has.
+                None if column.made => {
+                    grouped.push(format!("{}::pg_catalog.text", column.sql));
+                    column.sql = format!("{}::pg_catalog.text::pg_catalog.json", column.sql);
+                }
+                None => grouped.push(column.sql.clone()),
+            }
+        }
+        self.columns.push(column);
+    }
+
+    /// With groups, the expression of a column of a collection that is spread.
+    fn spread_column(&self, collection: &str, field: &Field) -> Option<&str> {
+        let (_, columns) = self.spread.iter().find(|(name, _)| name == collection && self.grouped.is_some())?;
+        columns.iter().find(|(name, _)| *name == field.column).map(|(_, sql)| sql.as_str())
     }
 
     /// What follows the joins.
@@ -110,7 +152,7 @@ pub fn item(
 /// If it names what is not there.
 pub fn count(catalog: &Catalog, table: &Table, query: &Query) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
-    let grouped = query.select.iter().any(aggregates);
+    let grouped = builder.aggregates(table, &query.select);
     let query = Query { order: Vec::new(), limit: None, offset: None, ..query.clone() };
     // Without groups, the columns do not matter, and neither does what is embedded and decides nothing.
     let needed = Query {
@@ -144,14 +186,6 @@ fn decides(item: &Item, conditions: &[Condition]) -> bool {
     }
 }
 
-fn aggregates(item: &Item) -> bool {
-    match item {
-        Item::Column(column) => column.aggregate.is_some(),
-        Item::Embed(embed) => embed.spread && embed.query.select.iter().any(aggregates),
-        Item::All => false,
-    }
-}
-
 impl Builder<'_> {
     /// The conditions of a row's key.
     pub(super) fn key(&mut self, table: &Table, alias: &str, id: &[String]) -> Result<Vec<String>, Problem> {
@@ -172,36 +206,37 @@ impl Builder<'_> {
 
     /// The parts of the SELECT of a query on a table with this alias.
     pub(super) fn parts(&mut self, table: &Table, alias: &str, query: &Query) -> Result<Parts, Problem> {
-        let mut parts = Parts::default();
+        let grouped = self.aggregates(table, &query.select).then(Vec::new);
+        self.filled(table, alias, query, Parts { grouped, ..Parts::default() })
+    }
+
+    /// As [`Self::parts`], of a collection that is spread into another one, which makes the groups.
+    pub(super) fn ungrouped(&mut self, table: &Table, alias: &str, query: &Query) -> Result<Parts, Problem> {
+        self.filled(table, alias, query, Parts::default())
+    }
+
+    fn filled(&mut self, table: &Table, alias: &str, query: &Query, mut parts: Parts) -> Result<Parts, Problem> {
         let mut embedded = Embedded::new();
-        let grouping = query.select.iter().any(aggregates);
-        let mut grouped = Vec::new();
         let all = [Item::All];
         for item in if query.select.is_empty() { &all[..] } else { &query.select } {
             match item {
                 Item::All => {
                     for column in &table.columns {
                         let sql = format!("{alias}.{}", name(&column.name));
-                        grouped.push(sql.clone());
-                        parts.columns.push((sql, column.name.clone()));
+                        parts.add(Output { sql, name: column.name.clone(), made: false, later: None });
                         parts.used.insert(column.name.clone());
                     }
                 }
                 Item::Column(column) => {
-                    let (sql, title) = self.column(table, alias, column)?;
-                    parts.used.extend(column.field.iter().map(|field| field.column.clone()));
-                    if column.aggregate.is_none() {
-                        grouped.push(sql.clone());
-                    }
-                    parts.columns.push((sql, title));
+                    let column = self.column(table, alias, column, &mut parts.used)?;
+                    parts.add(column);
                 }
                 Item::Embed(embed) => {
-                    let way = self.embed(table, alias, embed, &mut parts, &mut grouped, grouping)?;
+                    let way = self.embed(table, alias, embed, &mut parts)?;
                     embedded.push((embed.name().to_owned(), way));
                 }
             }
         }
-        parts.grouped = grouping.then_some(grouped);
         let conditions = self.all(table, alias, &query.conditions, &embedded)?;
         parts.conditions.extend(conditions);
         read_by(&query.conditions, table, &mut parts.used);
@@ -220,104 +255,37 @@ impl Builder<'_> {
         Ok(parts)
     }
 
-    /// A column of a `select` and its name in the result.
-    fn column(&mut self, table: &Table, alias: &str, column: &Column) -> Result<(String, String), Problem> {
-        let Some(field) = &column.field else {
-            let sql = cast("pg_catalog.count(*)".to_owned(), column.aggregate_cast.as_deref());
-            return Ok((sql, column.alias.clone().unwrap_or_else(|| "count".to_owned())));
-        };
-        let (sql, _) = self.field(table, alias, field)?;
-        let sql = cast(sql, column.cast.as_deref());
-        let sql = match column.aggregate {
-            Some(aggregate) => {
-                cast(format!("pg_catalog.{}({sql})", aggregate.name()), column.aggregate_cast.as_deref())
+    /// Whether a `select` makes groups: by an aggregate of its own, or of what is spread into it.
+    pub(super) fn aggregates(&self, table: &Table, select: &[Item]) -> bool {
+        select.iter().any(|item| match item {
+            Item::Column(column) => column.aggregate.is_some() || is_count(table, column),
+            Item::Embed(embed) if embed.spread => {
+                let relation = self.catalog.relation(table, &embed.relation, embed.hint.as_deref());
+                relation.is_ok_and(|relation| !relation.many && self.aggregates(relation.target, &embed.query.select))
             }
-            None => sql,
-        };
-        let title = column.alias.clone().unwrap_or_else(|| title(field, column.aggregate));
-        Ok((sql, title))
+            Item::Embed(_) | Item::All => false,
+        })
     }
 
-    /// Adds an embedded collection; returns the SQL that it has no row.
-    fn embed(
+    /// A column of a `select`; adds those of the table that it reads.
+    fn column(
         &mut self,
         table: &Table,
         alias: &str,
-        embed: &Embed,
-        parts: &mut Parts,
-        grouped: &mut Vec<String>,
-        grouping: bool,
-    ) -> Result<String, Problem> {
-        let catalog = self.catalog;
-        let relation = catalog.relation(table, &embed.relation, embed.hint.as_deref())?;
-        parts.used.extend(relation.on.iter().map(|(here, _)| (*here).to_owned()));
-        if embed.spread && relation.many {
-            return Err(Problem::request(
-                "PGRST119",
-                format!("\"{}\" has several rows: it cannot be spread", embed.name()),
-            ));
-        }
-        let inside = self.alias();
-        let outside = self.alias();
-        // Nothing between the parentheses: only for conditions.
-        let silent = embed.query.select.is_empty();
-        let (from, joined) = self.joined(alias, &inside, &relation);
-        let mut inner = self.parts(relation.target, &inside, &embed.query)?;
-        inner.conditions.splice(0..0, joined);
-        if silent {
-            inner.columns.clear();
-        }
-        let select = format!("SELECT {} FROM {from}{}{}", inner.projection(), inner.joins, inner.tail());
-        let kind = if embed.inner { "JOIN" } else { "LEFT JOIN" };
-        if relation.many {
-            let on = if embed.inner { format!("{outside}.n > 0") } else { "true".to_owned() };
-            parts.joins.push_str(&format!(
-                " {kind} LATERAL (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(r.*)), '[]') AS j, \
-                 pg_catalog.count(*) AS n FROM ({select}) AS r) AS {outside} ON {on}"
-            ));
-        } else if embed.spread {
-            parts.joins.push_str(&format!(
-                " {kind} LATERAL (SELECT r.*, true AS \"#found\" FROM ({select} LIMIT 1) AS r) AS {outside} ON true"
-            ));
-            for (_, column) in &inner.columns {
-                let sql = format!("{outside}.{}", name(column));
-                grouped.push(sql.clone());
-                parts.columns.push((sql, column.clone()));
-            }
-            return Ok(format!("{outside}.\"#found\" IS NULL"));
-        } else {
-            parts.joins.push_str(&format!(
-                " {kind} LATERAL (SELECT pg_catalog.row_to_json(r.*) AS j FROM ({select}) AS r LIMIT 1) AS {outside} ON true"
-            ));
-        }
-        if !silent {
-            // JSON has no equality, its text has.
-            let sql = if grouping {
-                format!("{outside}.j::pg_catalog.text::pg_catalog.json")
-            } else {
-                format!("{outside}.j")
-            };
-            grouped.push(format!("{outside}.j::pg_catalog.text"));
-            parts.columns.push((sql, embed.name().to_owned()));
-        }
-        Ok(if relation.many { format!("{outside}.n = 0") } else { format!("{outside}.j IS NULL") })
-    }
-
-    /// The FROM of a related collection, and the conditions that tie it to its origin.
-    fn joined(&mut self, outer: &str, inner: &str, relation: &Relation<'_>) -> (String, Vec<String>) {
-        let tie = |one: &str, other: &str, on: &[(&str, &str)]| -> Vec<String> {
-            on.iter().map(|(here, there)| format!("{one}.{} = {other}.{}", name(here), name(there))).collect()
+        column: &Column,
+        used: &mut BTreeSet<String>,
+    ) -> Result<Output, Problem> {
+        let named = |title: &str| column.alias.clone().unwrap_or_else(|| title.to_owned());
+        let Some(field) = column.field.as_ref().filter(|_| !is_count(table, column)) else {
+            // A row each: of a collection that is spread, those that there are.
+            let later = Some((Aggregate::Count, column.aggregate_cast.clone()));
+            return Ok(Output { sql: "1".to_owned(), name: named("count"), made: false, later });
         };
-        let target = format!("{} AS {inner}", qualified(relation.target));
-        match &relation.junction {
-            None => (target, tie(outer, inner, &relation.on)),
-            Some(junction) => {
-                let between = self.alias();
-                let on = tie(&between, inner, &junction.on).join(" AND ");
-                let from = format!("{target} JOIN {} AS {between} ON {on}", qualified(junction.table));
-                (from, tie(outer, &between, &relation.on))
-            }
-        }
+        used.insert(field.column.clone());
+        let (sql, _) = self.field(table, alias, field)?;
+        let later = column.aggregate.map(|aggregate| (aggregate, column.aggregate_cast.clone()));
+        let name = named(&title(field, column.aggregate));
+        Ok(Output { sql: cast(sql, column.cast.as_deref()), name, made: false, later })
     }
 
     /// One member of an ORDER BY.
@@ -330,11 +298,14 @@ impl Builder<'_> {
         parts: &mut Parts,
     ) -> Result<String, Problem> {
         let sql = match &order.relation {
-            Some(related) => self.related(table, alias, query, related, &order.field)?,
+            Some(related) => match parts.spread_column(related, &order.field) {
+                Some(sql) => sql.to_owned(),
+                None => self.related(table, alias, query, related, &order.field)?,
+            },
             // With groups, the order is one of the result's columns.
             None if parts.grouped.is_some() && table.column(&order.field.column).is_none() => {
-                let known = parts.columns.iter().find(|(_, name)| *name == order.field.column);
-                known.ok_or_else(|| table.lacks(&order.field.column))?.0.clone()
+                let known = parts.columns.iter().find(|column| column.name == order.field.column);
+                known.ok_or_else(|| table.lacks(&order.field.column))?.sql.clone()
             }
             None => {
                 parts.used.insert(order.field.column.clone());
@@ -349,35 +320,6 @@ impl Builder<'_> {
         };
         Ok(format!("{sql}{direction}{nulls}"))
     }
-
-    /// A column of an embedded collection of which each row has one.
-    fn related(
-        &mut self,
-        table: &Table,
-        alias: &str,
-        query: &Query,
-        related: &str,
-        field: &Field,
-    ) -> Result<String, Problem> {
-        let embed = query.select.iter().find_map(|item| match item {
-            Item::Embed(embed) if embed.name() == related => Some(embed),
-            _ => None,
-        });
-        let embed = embed.ok_or_else(|| {
-            Problem::request("PGRST108", format!("\"{related}\" is not embedded in this request"))
-                .hint(format!("name it in select: select=*,{related}()"))
-        })?;
-        let catalog = self.catalog;
-        let relation = catalog.relation(table, &embed.relation, embed.hint.as_deref())?;
-        if relation.many {
-            return Err(Problem::request("PGRST118", format!("\"{related}\" has several rows: it orders nothing")));
-        }
-        let inside = self.alias();
-        let (from, mut conditions) = self.joined(alias, &inside, &relation);
-        let (column, _) = self.field(relation.target, &inside, field)?;
-        conditions.extend(self.all(relation.target, &inside, &embed.query.conditions, &Embedded::new())?);
-        Ok(format!("(SELECT {column} FROM {from} WHERE {} LIMIT 1)", conditions.join(" AND ")))
-    }
 }
 
 /// The columns that conditions read.
@@ -390,6 +332,17 @@ fn read_by(conditions: &[Condition], table: &Table, used: &mut BTreeSet<String>)
             Condition::Test { .. } => {}
             Condition::All(members) | Condition::Any(members) => read_by(members, table, used),
             Condition::Not(inner) => read_by(std::slice::from_ref(inner), table, used),
+        }
+    }
+}
+
+/// Whether it is `count` without parentheses, and no column.
+fn is_count(table: &Table, column: &Column) -> bool {
+    match &column.field {
+        None => true,
+        Some(field) => {
+            let plain = field.column == "count" && field.path.is_empty() && column.aggregate.is_none();
+            plain && table.column("count").is_none()
         }
     }
 }

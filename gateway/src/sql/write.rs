@@ -2,9 +2,9 @@
 
 use super::condition::Embedded;
 use super::{Builder, Form, Statement, name, qualified};
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, Column, Table};
 use crate::problem::Problem;
-use crate::request::{Condition, Query, Resolution};
+use crate::request::{Condition, Item, Query, Resolution};
 
 /// What is created.
 #[derive(Debug)]
@@ -21,6 +21,17 @@ pub struct Insert<'a> {
     pub defaults: bool,
 }
 
+/// What a write returns of its rows.
+#[derive(Debug)]
+pub struct Returning<'a> {
+    /// The columns, and what is embedded.
+    pub query: &'a Query,
+    /// The form of a row.
+    pub form: Form,
+    /// Whether the version of each row belongs to it: a caller needs the right to read all columns for that.
+    pub versions: bool,
+}
+
 /// Creates rows.
 ///
 /// # Errors
@@ -29,8 +40,7 @@ pub fn insert(
     catalog: &Catalog,
     table: &Table,
     insert: &Insert<'_>,
-    returning: Option<&Query>,
-    form: Form,
+    returning: Option<&Returning<'_>>,
 ) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
     let body = builder.parameter(insert.rows);
@@ -41,12 +51,13 @@ pub fn insert(
         let column = table.column(column).ok_or_else(|| table.lacks(column))?;
         let quoted = name(&column.name);
         definitions.push(format!("{quoted} {}", column.sql_type));
-        values.push(match &column.default {
-            Some(default) if insert.defaults => {
+        let default = if insert.defaults { builder.default(table, column) } else { None };
+        values.push(match default {
+            Some(default) => {
                 let key = builder.parameter(&column.name);
                 format!("CASE WHEN e.v::pg_catalog.jsonb ? {key}::pg_catalog.text THEN r.{quoted} ELSE {default} END")
             }
-            _ => format!("r.{quoted}"),
+            None => format!("r.{quoted}"),
         });
         names.push(quoted);
     }
@@ -64,7 +75,7 @@ pub fn insert(
     let write =
         format!("INSERT INTO {} AS t0{list} SELECT {} FROM {source}{conflict}", qualified(table), values.join(", "));
     // Of a row that went to a partition, the server tells no system column.
-    builder.returning(table, write, returning, form, table.kind == "r")
+    builder.returning(table, write, returning, table.kind == "r")
 }
 
 /// `ON CONFLICT …`
@@ -108,37 +119,50 @@ pub enum Which<'a> {
     },
 }
 
-/// Changes rows to what an object has.
+/// What rows are changed to.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// An object.
+    pub object: &'a str,
+    /// The columns that get its values.
+    pub columns: &'a [String],
+    /// The columns that get their defaults.
+    pub defaults: &'a [String],
+}
+
+/// Changes rows.
 ///
 /// # Errors
 /// If it names what is not there.
 pub fn update(
     catalog: &Catalog,
     table: &Table,
-    object: &str,
-    columns: &[String],
+    change: &Change<'_>,
     which: &Which<'_>,
-    returning: Option<&Query>,
-    form: Form,
+    returning: Option<&Returning<'_>>,
 ) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
-    let body = builder.parameter(object);
     let mut definitions = Vec::new();
     let mut set = Vec::new();
-    for column in columns {
+    for column in change.defaults {
+        let column = table.column(column).ok_or_else(|| table.lacks(column))?;
+        set.push(format!("{} = DEFAULT", name(&column.name)));
+    }
+    for column in change.columns {
         let column = table.column(column).ok_or_else(|| table.lacks(column))?;
         let quoted = name(&column.name);
         definitions.push(format!("{quoted} {}", column.sql_type));
         set.push(format!("{quoted} = r.{quoted}"));
     }
+    let source = if definitions.is_empty() {
+        String::new()
+    } else {
+        let body = builder.parameter(change.object);
+        format!(" FROM pg_catalog.json_to_record({body}::pg_catalog.json) AS r({})", definitions.join(", "))
+    };
     let filter = builder.which(table, which)?;
-    let write = format!(
-        "UPDATE {} AS t0 SET {} FROM pg_catalog.json_to_record({body}::pg_catalog.json) AS r({}){filter}",
-        qualified(table),
-        set.join(", "),
-        definitions.join(", ")
-    );
-    builder.returning(table, write, returning, form, table.has_versions())
+    let write = format!("UPDATE {} AS t0 SET {}{source}{filter}", qualified(table), set.join(", "));
+    builder.returning(table, write, returning, table.has_versions())
 }
 
 /// Removes rows.
@@ -149,16 +173,27 @@ pub fn delete(
     catalog: &Catalog,
     table: &Table,
     which: &Which<'_>,
-    returning: Option<&Query>,
-    form: Form,
+    returning: Option<&Returning<'_>>,
 ) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
     let filter = builder.which(table, which)?;
     let write = format!("DELETE FROM {} AS t0{filter}", qualified(table));
-    builder.returning(table, write, returning, form, table.has_versions())
+    builder.returning(table, write, returning, table.has_versions())
 }
 
 impl Builder<'_> {
+    /// The default of a column as SQL. An identity has none in the catalogue: its sequence gives it.
+    fn default(&mut self, table: &Table, column: &Column) -> Option<String> {
+        if column.identity != "d" {
+            return column.default.clone();
+        }
+        let (table, column) = (self.parameter(qualified(table)), self.parameter(&column.name));
+        Some(format!(
+            "pg_catalog.nextval(pg_catalog.pg_get_serial_sequence({table}::pg_catalog.text, \
+             {column}::pg_catalog.text)::pg_catalog.regclass)"
+        ))
+    }
+
     /// The WHERE of a write.
     fn which(&mut self, table: &Table, which: &Which<'_>) -> Result<String, Problem> {
         let conditions = match which {
@@ -179,17 +214,16 @@ impl Builder<'_> {
         mut self,
         table: &Table,
         write: String,
-        query: Option<&Query>,
-        form: Form,
-        versions: bool,
+        returning: Option<&Returning<'_>>,
+        has_versions: bool,
     ) -> Result<Statement, Problem> {
-        let Some(query) = query else { return Ok(self.finish(write, Vec::new())) };
+        let Some(returning) = returning else { return Ok(self.finish(write, Vec::new())) };
         // Which rows, the write has decided.
-        let query = Query { conditions: Vec::new(), limit: None, offset: None, ..query.clone() };
+        let query = Query { conditions: Vec::new(), limit: None, offset: None, ..returning.query.clone() };
         let parts = self.parts(table, "w", &query)?;
         parts.without_groups()?;
         let mut returned: Vec<_> = parts.used.iter().map(|column| format!("t0.{}", name(column))).collect();
-        let version = if versions {
+        let version = if has_versions && returning.versions {
             returned.push("t0.xmin::pg_catalog.text AS \"#version\"".to_owned());
             "w.\"#version\""
         } else {
@@ -198,13 +232,19 @@ impl Builder<'_> {
         if returned.is_empty() {
             returned.push("true AS \"#row\"".to_owned());
         }
-        let columns = parts.columns.iter().map(|(_, name)| name.clone()).collect();
+        let columns = parts.names();
+        let (joins, projection) = (&parts.joins, parts.projection());
+        let leaves_out = |item: &Item| matches!(item, Item::Embed(embed) if embed.inner);
+        let rows = if query.select.iter().any(leaves_out) {
+            // A row that the answer leaves out was changed all the same: it counts, and is NULL.
+            format!("LEFT JOIN LATERAL (SELECT {projection} FROM (SELECT) AS one{joins}) AS r ON true")
+        } else {
+            format!("{joins} CROSS JOIN LATERAL (SELECT {projection}) AS r")
+        };
         let sql = format!(
-            "WITH w AS ({write} RETURNING {}) SELECT {}, {version} FROM w{} CROSS JOIN LATERAL (SELECT {}) AS r{}",
+            "WITH w AS ({write} RETURNING {}) SELECT {}, {version} FROM w {rows}{}",
             returned.join(", "),
-            form.of("r"),
-            parts.joins,
-            parts.projection(),
+            returning.form.of("r"),
             parts.tail()
         );
         Ok(self.finish(sql, columns))

@@ -43,12 +43,22 @@ pub type Client = DataClient<InterceptedService<Channel, Token>>;
 
 /// A gateway with TLS, and a connection to it.
 pub async fn gateway(name: &str, limits: Value) -> (Gateway, Channel) {
-    let folder = Server::shared().folder().join(format!("grpc-{name}"));
+    gateway_at(Server::shared(), name, limits, Value::Null).await
+}
+
+/// As [`gateway`], at this server with these replicas.
+pub async fn gateway_at(server: &'static Server, name: &str, limits: Value, replicas: Value) -> (Gateway, Channel) {
+    let folder = server.folder().join(format!("grpc-{name}"));
     std::fs::create_dir_all(&folder).expect("a folder");
     authority(&folder);
     certificate(&folder, "server", "/CN=localhost");
     let tls = json!({"certificate": folder.join("server.crt"), "key": folder.join("server.key")});
-    let gateway = Gateway::start(name, SCHEMA, json!({"tls": tls, "limits": limits})).await;
+    let database = json!({
+        "host": "127.0.0.1", "port": server.port, "name": name, "user": format!("{name}_gateway"),
+        "replicas": replicas,
+    });
+    let settings = json!({"tls": tls, "limits": limits, "database": database});
+    let gateway = Gateway::start_at(server, name, SCHEMA, settings).await;
     let channel = channel(&gateway.url.replace("http://", "https://"), &folder.join("ca.crt")).await;
     (gateway, channel)
 }

@@ -2,6 +2,7 @@
 
 mod callers;
 mod clients;
+mod dialect;
 mod edges;
 mod ends;
 mod grpc;
@@ -9,10 +10,12 @@ mod isolation;
 mod limits;
 mod load;
 mod once;
+mod pages;
 mod paths;
 mod random;
 mod reads;
 mod relay;
+mod replicas;
 mod server;
 mod speed;
 mod tls;

@@ -69,6 +69,30 @@ impl Server {
         server
     }
 
+    /// A streaming replica of it, which ends with the process.
+    pub fn replica(&self) -> &'static Self {
+        let port = free_port();
+        let folder = std::env::temp_dir().join(format!("servicedb-gateway-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let user = unprivileged(&folder);
+        let mut copy = as_user(&user, &binaries().join("pg_basebackup"));
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "--no-sync"]);
+        copy.args(["-R", "-X", "stream", "-c", "fast", "-D"]).arg(folder.join("data"));
+        let made = copy.current_dir(&folder).output().expect("pg_basebackup runs");
+        assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        let server = Self { port, folder, user, supervisors: Mutex::default() };
+        server.launch();
+        Box::leak(Box::new(server))
+    }
+
+    /// Ends it, and removes what it has.
+    pub fn stop(&self) {
+        self.supervisors.lock().expect("no panic").clear();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn launch(&self) {
         let (bin, port, folder) = (binaries(), self.port, &self.folder);
         let data = folder.join("data");

@@ -56,6 +56,51 @@ async fn create_change_and_remove() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_on_the_key_replaces_a_row_or_creates_it() {
+    let gateway = Gateway::start("put", SCHEMA, json!({})).await;
+    let row = |name: &str, value: i64| json!({"name": name, "value": value, "remark": null});
+    let tag = gateway.get("/counters/one").await.header("etag").to_owned();
+    let put = async |name: &str, headers: &[(&str, &str)], value: i64| {
+        gateway.write("PUT", &format!("/counters?name=eq.{name}"), headers, row(name, value)).await.status
+    };
+    assert_eq!(put("one", &[("if-match", &tag)], 5).await, 204);
+    assert_eq!(put("one", &[("if-match", &tag)], 6).await, 412, "it has another version by now");
+    assert_eq!(put("absent", &[("if-match", &tag)], 6).await, 404, "a version is asked for, and there is none");
+    assert_eq!(put("absent", &[("if-match", "*")], 6).await, 201);
+    assert_eq!(put("absent", &[], 7).await, 204);
+    let found = gateway.get("/counters?name=in.(one,absent)&select=name,value&order=name").await.ok();
+    assert_eq!(found, json!([{"name": "absent", "value": 7}, {"name": "one", "value": 5}]));
+    // The database makes this key: a row with another one cannot be created.
+    let note =
+        json!({"id": 99, "body": "x", "length": null, "kind": null, "created": "2020-01-01T00:00:00Z", "uid": null});
+    let refused = gateway.write("PUT", "/notes?id=eq.99", &[], note).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (404, Some("SDB108")));
+    assert_eq!(gateway.get("/notes/count").await.ok(), json!({"count": 0}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn max_affected_bounds_functions_and_rows_that_are_left_out() {
+    let gateway = Gateway::start("bounded", SCHEMA, json!({})).await;
+    let strict = [("prefer", "handling=strict, max-affected=2")];
+    for (path, body, status, code) in [
+        ("/rpc/numbers", json!({"n": 3}), 400, Some("PGRST124")),
+        ("/rpc/numbers", json!({"n": 2}), 200, None),
+        ("/rpc/add", json!({"a": 1}), 400, Some("PGRST128")),
+    ] {
+        let answer = gateway.write("POST", path, &strict, body).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, code), "{path}: {answer:?}");
+    }
+    // Rows that the answer leaves out were changed, too.
+    let path = "/films?select=id,director_id!inner(name)&order=id&id=gte.4";
+    let few = [("prefer", "return=representation, handling=strict, max-affected=1")];
+    let refused = gateway.write("PATCH", path, &few, json!({"year": 1})).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("PGRST124")), "{refused:?}");
+    let changed = gateway.write("PATCH", path, &[ROWS, ("prefer", "count=exact")], json!({"year": 1})).await;
+    assert_eq!(changed.ok(), json!([{"id": 4, "director_id": {"name": "Varda"}}]));
+    assert_eq!(changed.header("content-range"), "0-1/2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upserts_and_defaults() {
     let gateway = Gateway::start("upserts", SCHEMA, json!({})).await;
     let merge = [("prefer", "resolution=merge-duplicates,return=representation")];

@@ -9,7 +9,8 @@ use crate::operator::pooler::spec as pooler;
 const OWN_CONNECTIONS: i64 = 2;
 
 /// The gateway. The connections of all its pods, one of them being replaced, must fit into `max_connections` beside those
-/// of the pooler and of the instance itself.
+/// of the pooler and of the instance itself. A pod opens as many to the replicas as to the primary, at most: each instance has
+/// one of both kinds, but for the seconds in which a promoted replica still has unused ones of the other.
 ///
 /// # Errors
 /// The field, the problem, and the remedy.

@@ -108,6 +108,9 @@ fn settings(database: &Database, spec: &GatewaySpec, issuer: &str) -> String {
         "limits": limits,
         "search": spec.search,
     });
+    if database.instances > 1 {
+        settings["database"]["replicas"] = json!({"host": names.replicas_host(), "port": POSTGRES_PORT});
+    }
     if let Some(configuration) = &spec.search_configuration {
         settings["searchConfiguration"] = configuration.clone().into();
     }

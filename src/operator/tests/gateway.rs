@@ -71,6 +71,26 @@ fn the_settings_name_each_client_with_its_role_and_no_secret() {
 }
 
 #[test]
+fn the_settings_name_the_replicas_where_there_are_any() {
+    let settings = |instances: i32| {
+        let mut resource = resource(&format!("{MINIMAL}  clients:\n  - {{serviceAccountName: web}}\n"));
+        resource.spec.instances = instances;
+        resource.spec.gateway = Some(GatewaySpec::default());
+        let database = validate(&resource, &options()).expect("a valid spec");
+        let objects =
+            plan::gateway::objects(&database, &GatewaySpec::default(), &options(), (ISSUER, "the authorities"));
+        let map = objects.iter().find(|planned| planned.resource.kind == "ConfigMap").expect("the settings");
+        let text = map.body["data"]["gateway.yaml"].as_str().expect("a text").to_owned();
+        (serde_yaml::from_str::<Value>(&text).expect("YAML"), database.names().replicas_host())
+    };
+    let (alone, _) = settings(1);
+    assert!(alone["database"].get("replicas").is_none());
+    let (several, host) = settings(3);
+    assert_eq!(several["database"]["replicas"], json!({"host": host, "port": 5432}));
+    assert_ne!(several["database"]["host"], several["database"]["replicas"]["host"]);
+}
+
+#[test]
 fn other_settings_are_other_pods() {
     let annotation = |spec: &GatewaySpec| {
         let template = body(spec, "Deployment")["spec"]["template"]["metadata"]["annotations"].clone();
