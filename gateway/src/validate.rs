@@ -132,6 +132,7 @@ fn check_row(
         }
         match value {
             Some(Value::Null) if column.required => faults.add(at, name, "must not be null"),
+            Some(Value::Null) => {}
             Some(value) => {
                 if let Some(message) = fault(column, value) {
                     faults.add(at, name, message);

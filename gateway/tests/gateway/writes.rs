@@ -158,6 +158,10 @@ async fn all_faults_of_a_body_at_once() {
     assert_eq!(pointers(&changed), ["/plain", "/tags", "/title", "/year"]);
     assert_eq!(gateway.get("/connections").await.ok()["pool"]["idle"], before, "no connection was used for it");
 
+    // Null fits each column that may be null, whatever its type.
+    let nulls = json!({"year": null, "plain": null, "tags": null, "price": null, "released": null, "details": null});
+    let cleared = gateway.write("PATCH", "/films?id=eq.1&select=year,plain,tags", &[ROWS], nulls).await;
+    assert_eq!(cleared.ok(), json!([{"year": null, "plain": null, "tags": null}]));
     // What only the database knows is its answer.
     for (path, body, status, code) in [
         ("/notes", json!({"body": "forbidden"}), 400, "23514"),
