@@ -272,8 +272,9 @@ async fn pages_in_each_form_of_a_read() {
 async fn pages_by_grpc() {
     let (gateway, channel) = crate::grpc::gateway("grpc_pages", json!({})).await;
     let mut client = crate::grpc::client(&channel, &gateway.token("shop/app"));
-    let text = query::Form::Text("select=id&order=year.desc.nullslast".to_owned());
-    let tree = json!({"select": ["id"], "order": [{"column": "year", "descending": true, "nulls": "last"}]});
+    let text = query::Form::Text("select=id&order=year.desc.nullslast,id".to_owned());
+    let tree =
+        json!({"select": ["id"], "order": [{"column": "year", "descending": true, "nulls": "last"}, {"column": "id"}]});
     for form in [text, query::Form::Tree(tree.to_string().into())] {
         let request = |page_size, page_token: &str| ListDocumentsRequest {
             collection: "films".to_owned(),

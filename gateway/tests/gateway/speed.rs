@@ -333,6 +333,7 @@ async fn bare(bench: &Bench) -> String {
         ca: Some(bench.authority()),
         client: None,
         password_file: None,
+        replicas: None,
     });
     let mut connections = Vec::new();
     // As many as the gateway has by default.
