@@ -96,7 +96,7 @@ async fn first(
         service_account: spec.account(),
         generation: in_vault.max(before).max(reported).saturating_add(1),
         // The spec's own replaces it.
-        access: AccessSpec { mode: AccessMode::Custom, grants: Vec::new() },
+        access: AccessSpec { mode: AccessMode::Custom, grants: Vec::new(), dynamic: None },
         connection_limit: None,
         statement_timeout_seconds: None,
         prove: None,

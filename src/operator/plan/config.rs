@@ -96,6 +96,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         }),
         clients: clients::declared(database, &credentials.clients),
         client_rules: database.client_rules,
+        engine: None,
         archive: database.archive.clone(),
         when_volume_fills: database.backups.when_volume_fills,
         backup: None,
