@@ -164,7 +164,7 @@ async fn ensure_claim(context: &Context, database: &Database, wanted: &Wanted) -
 
 fn wanted(context: &Context, database: &Database) -> Wanted {
     let names = &database.vault;
-    let mounts = Mounts { kv: &context.options.vault_kv_mount };
+    let mounts = Mounts { kv: &context.options.vault_kv_mount, database: None };
     let mut of_store: Vec<_> = database
         .archive
         .iter()
