@@ -421,7 +421,7 @@ impl World {
                     generation: held.unwrap_or_default(),
                     rotated_at: held.map(|_| now),
                     version: record.map(|record| record.version),
-                    dynamic: None,
+                    dynamic: client.dynamic().map(|_| true),
                     trouble: None,
                     rights: Some(rights.clone()),
                 });
