@@ -2,9 +2,11 @@
 //! step can be repeated, so a kill at any point loses nothing: the login in `runtime` always works.
 
 mod clients;
+mod engine;
 mod error;
 mod remembered;
 
+pub use engine::fingerprint_of_engine;
 pub use error::CredentialsError;
 pub use remembered::{fingerprint, fingerprint_of_client, known_client, remembered};
 

@@ -26,6 +26,7 @@ pub async fn keep(names: &PostgresNames) -> Result<(), String> {
     let mut logins = logins;
     for server in [&running.client, &restored.client] {
         logins.extend(of_clients(server, names).await?);
+        logins.extend(super::made_by_vault(server).await?);
     }
     logins.sort_unstable();
     logins.dedup();

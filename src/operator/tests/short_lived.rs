@@ -93,11 +93,10 @@ async fn it_has_a_role_of_the_engine_and_no_record() {
 
 #[tokio::test]
 async fn where_no_client_has_them_the_engine_stays_out_of_reach() {
-    let world = at_rest().await;
+    let mut world = at_rest().await;
     edit(&world, |clients| {
         clients.as_array_mut().expect("clients").pop();
     });
-    let mut world = world;
     settle(&mut world).await;
     let content = world.vault.content();
     assert_eq!(desired(&world).engine, None);
