@@ -6,9 +6,8 @@ mod engine;
 mod error;
 mod remembered;
 
-pub use engine::fingerprint_of_engine;
 pub use error::CredentialsError;
-pub use remembered::{fingerprint, fingerprint_of_client, known_client, remembered};
+pub use remembered::{fingerprint, fingerprint_of_client, fingerprint_of_engine, known_client, remembered};
 
 use std::time::Duration;
 

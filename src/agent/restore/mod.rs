@@ -5,21 +5,18 @@
 pub mod in_place;
 mod logins;
 mod names;
+mod vault_logins;
 
 use std::path::Path;
-
-use tokio_postgres::Client;
 
 use super::environment::Environment;
 use super::records::Source;
 use super::settings;
-use crate::api::names::PostgresNames;
 use crate::contract::backup::{Restore, Target};
 use crate::contract::desired::Desired;
 use crate::contract::pod::PGDATA_NEW;
 use crate::files;
 use crate::pgbackrest::secrets::Secrets;
-use crate::postgres::describe;
 use crate::restore::{self, Restored};
 
 /// What Patroni and PostgreSQL keep in a data directory about the database that it was.
@@ -55,14 +52,6 @@ pub async fn run(
     restored.server.stop().await?;
     leave_behind(folder)?;
     Ok(summary)
-}
-
-/// The login of Vault's database secrets engine, and the short-lived logins that it made.
-async fn made_by_vault(client: &Client) -> Result<Vec<String>, String> {
-    let query = "SELECT rolname::text FROM pg_catalog.pg_roles
-                 WHERE rolname = $1 OR pg_catalog.starts_with(rolname::text, $2::text)";
-    let rows = client.query(query, &[&PostgresNames::ENGINE, &PostgresNames::SHORT_LIVED]).await;
-    Ok(rows.map_err(|error| describe(&error))?.iter().map(|row| row.get(0)).collect())
 }
 
 /// Removes what was of the database before, and of the recovery.
