@@ -17,7 +17,8 @@ address=https://vault.vault.svc:8200
 # The only use of Vault's root token for the operator: it gets a role and a
 # narrow policy, never the token.
 vault_setup() {
-  CLUSTER_ID=dev OPERATOR_NAMESPACE=$NAMESPACE OPERATOR_SERVICE_ACCOUNT=servicedb-operator "$ROOT/manifests/vault-setup.sh"
+  CLUSTER_ID=dev OPERATOR_NAMESPACE=$NAMESPACE OPERATOR_SERVICE_ACCOUNT=servicedb-operator \
+    DATABASE_MOUNT=database "$ROOT/manifests/vault-setup.sh"
 }
 
 # The keys of the local store, for the pods of databases that are archived to it.

@@ -16,6 +16,8 @@ Settings (environment variables; a default in brackets):
   KV_MOUNT                   the mount of KV version 2 [secret]
   APPROLE_MOUNT              the mount of the AppRole auth method [approle]
   KUBERNETES_MOUNT           the mount of the Kubernetes auth method [kubernetes]
+  DATABASE_MOUNT             the mount of the database secrets engine, for clients with
+                             short-lived logins; empty: none is offered []
   ROLE                       the operator's role in it; with the cluster's id it is also the
                              name of the operator's policy [servicedb-operator]
   OPERATOR_NAMESPACE         the operator's namespace [servicedb-system]
@@ -46,6 +48,7 @@ CLUSTER_ID=${CLUSTER_ID:-}
 KV_MOUNT=${KV_MOUNT:-secret}
 APPROLE_MOUNT=${APPROLE_MOUNT:-approle}
 KUBERNETES_MOUNT=${KUBERNETES_MOUNT:-kubernetes}
+DATABASE_MOUNT=${DATABASE_MOUNT:-}
 ROLE=${ROLE:-servicedb-operator}
 OPERATOR_NAMESPACE=${OPERATOR_NAMESPACE:-servicedb-system}
 OPERATOR_SERVICE_ACCOUNT=${OPERATOR_SERVICE_ACCOUNT:-servicedb-operator}
@@ -65,7 +68,7 @@ case $CLUSTER_ID in
 esac
 [ ${#CLUSTER_ID} -le 40 ] || fail "CLUSTER_ID '$CLUSTER_ID' is longer than 40 characters"
 # These become parts of policy paths, where a stray quote or wildcard would change who may do what.
-for value in "$KV_MOUNT" "$APPROLE_MOUNT" "$KUBERNETES_MOUNT" "$ROLE"; do
+for value in "$KV_MOUNT" "$APPROLE_MOUNT" "$KUBERNETES_MOUNT" "${DATABASE_MOUNT:-none}" "$ROLE"; do
   case $value in
     '' | /* | */ | *[!A-Za-z0-9._/-]*) fail "'$value' cannot be a mount or a role" ;;
   esac
@@ -95,6 +98,17 @@ case $(field "sys/mounts/$KV_MOUNT" type) in
   *) fail "$KV_MOUNT/ is not a KV secrets engine: choose another KV_MOUNT" ;;
 esac
 
+if [ -n "$DATABASE_MOUNT" ]; then
+  case $(field "sys/mounts/$DATABASE_MOUNT" type) in
+    '')
+      vault secrets enable -path="$DATABASE_MOUNT" database >/dev/null
+      say created "secrets engine $DATABASE_MOUNT/ (database)"
+      ;;
+    database) say kept "secrets engine $DATABASE_MOUNT/ (database)" ;;
+    *) fail "$DATABASE_MOUNT/ is not a database secrets engine: choose another DATABASE_MOUNT" ;;
+  esac
+fi
+
 enable_auth() {
   case $(field "sys/auth/$2" type) in
     '')
@@ -119,6 +133,26 @@ else
     fail 'a Vault outside of the cluster needs KUBERNETES_HOST, KUBERNETES_CA_FILE and TOKEN_REVIEWER_JWT_FILE'
   say wrote "auth/$KUBERNETES_MOUNT/config ($KUBERNETES_HOST)"
 fi
+
+# The rights on the database secrets engine, if it is offered.
+database_policy() {
+  [ -n "$DATABASE_MOUNT" ] || return 0
+  cat <<POLICY_END
+
+# Short-lived logins: the roles of clients; connections, which the database pods write, are removed with the last
+# such client.
+path "$DATABASE_MOUNT/roles/servicedb.$CLUSTER_ID.*" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+path "$DATABASE_MOUNT/config/servicedb.$CLUSTER_ID.*" {
+  capabilities = ["delete"]
+}
+# The leases of removed clients, also if their database is gone.
+path "sys/leases/revoke-force/$DATABASE_MOUNT/creds/servicedb.$CLUSTER_ID.*" {
+  capabilities = ["update", "sudo"]
+}
+POLICY_END
+}
 
 vault policy write "$POLICY" - >/dev/null <<POLICY_END
 # The Servicedb operator of cluster $CLUSTER_ID.
@@ -188,6 +222,7 @@ path "$KV_MOUNT/data/$CLUSTER_ID/+/+/backup/+" {
 path "$KV_MOUNT/metadata/$CLUSTER_ID/+/+/backup/+" {
   capabilities = ["read"]
 }
+$(database_policy)
 POLICY_END
 say wrote "policy $POLICY"
 
@@ -212,6 +247,7 @@ cat <<VALUES
   kvMount: $KV_MOUNT
   approleMount: $APPROLE_MOUNT
   kubernetesMount: $KUBERNETES_MOUNT
+  databaseMount: "$DATABASE_MOUNT"
   auth:
     method: kubernetes
     mount: $KUBERNETES_MOUNT

@@ -9,6 +9,12 @@ use super::spec::BindingSecretSpec;
 
 /// The maximum length of a client's name.
 pub const MAXIMUM_NAME: usize = 20;
+/// The minimum lifetime of a short-lived login, in seconds.
+pub const MINIMUM_TTL: i64 = 60;
+/// The maximum lifetime of a short-lived login that is not renewed, in seconds: a day.
+pub const MAXIMUM_TTL: i64 = 86_400;
+/// The maximum lifetime of a short-lived login with its renewals, in seconds: 30 days.
+pub const MAXIMUM_MAX_TTL: i64 = 2_592_000;
 
 /// A client of the database.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -18,6 +24,8 @@ pub const MAXIMUM_NAME: usize = 20;
     .message("spec.clients[]: connectionLimit, statementTimeoutSeconds, sharedToo and secret need access: they are properties of a login of its own"))]
 #[x_kube(validation = Rule::new("!has(self.serviceAccountNamespace) || (has(self.access) && self.access.mode != 'Shared' && !(has(self.sharedToo) && self.sharedToo) && !has(self.secret))")
     .message("spec.clients[].serviceAccountNamespace needs an access.mode other than Shared, and neither sharedToo nor secret: a client of another namespace has a login of its own and reads it from Vault"))]
+#[x_kube(validation = Rule::new("!has(self.secret) || !has(self.access) || !has(self.access.dynamic)")
+    .message("spec.clients[].secret is a copy of a record, and access.dynamic has none"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClientSpec {
     /// ServiceAccount that may read the credentials from Vault.
@@ -96,6 +104,18 @@ impl ClientSpec {
         }
     }
 
+    /// Its identity: the ServiceAccount, and whether its logins are short-lived. A client that changes from a record to
+    /// short-lived logins, or back, is another one: the former logins are refused.
+    pub fn identity(&self) -> String {
+        // Neither the name of a namespace nor that of a ServiceAccount contains a space.
+        if self.dynamic().is_some() { format!("{} dynamic", self.account()) } else { self.account() }
+    }
+
+    /// The lifetimes of its logins, if Vault makes one for each request.
+    pub fn dynamic(&self) -> Option<DynamicSpec> {
+        self.own()?.dynamic
+    }
+
     /// The declared access, if the client has a login of its own.
     pub fn own(&self) -> Option<&AccessSpec> {
         self.access.as_ref().filter(|access| access.mode != AccessMode::Shared)
@@ -111,6 +131,8 @@ impl ClientSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("(self.mode == 'Custom') == (has(self.grants) && self.grants.size() > 0)")
     .message("spec.clients[].access: mode Custom needs grants, and the other modes have none"))]
+#[x_kube(validation = Rule::new("!has(self.dynamic) || self.mode != 'Shared'")
+    .message("spec.clients[].access.dynamic needs a mode other than Shared"))]
 #[serde(rename_all = "camelCase")]
 pub struct AccessSpec {
     /// Shared is the login that all shared clients use, with the right to all data; with the others
@@ -122,6 +144,33 @@ pub struct AccessSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub grants: Vec<GrantSpec>,
+
+    /// Short-lived logins that Vault makes on request, instead of a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<DynamicSpec>,
+}
+
+/// Short-lived logins, from Vault's database secrets engine.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("self.ttlSeconds >= 60 && self.ttlSeconds <= 86400 && self.maxTtlSeconds >= self.ttlSeconds && self.maxTtlSeconds <= 2592000")
+    .message("spec.clients[].access.dynamic: ttlSeconds must be from 60 to 86400, maxTtlSeconds from ttlSeconds to 2592000"))]
+#[serde(rename_all = "camelCase")]
+pub struct DynamicSpec {
+    /// Lifetime of a login that is not renewed, in seconds.
+    #[serde(default = "hour")]
+    pub ttl_seconds: i64,
+
+    /// Its lifetime with renewals, in seconds.
+    #[serde(default = "day")]
+    pub max_ttl_seconds: i64,
+}
+
+fn hour() -> i64 {
+    3600
+}
+
+fn day() -> i64 {
+    86_400
 }
 
 /// The kind of a client's access.

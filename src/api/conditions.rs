@@ -231,6 +231,9 @@ pub mod reason {
         /// Of CredentialsReady: a client's `serviceAccountNamespace` is not one that the platform allows
         /// for databases of this namespace. The client has no access; everything else is applied.
         CLIENT_NOT_ALLOWED = "ClientNotAllowed";
+        /// Of CredentialsReady: a client declares `access.dynamic`, and the platform offers no short-lived logins. The
+        /// client has no login of its own; everything else is applied.
+        SHORT_LIVED_NOT_OFFERED = "ShortLivedNotOffered";
         /// Of events: new credentials replaced the former ones.
         CREDENTIALS_ROTATED = "CredentialsRotated";
         /// Of CertificatesReady: the authority's key is lost; certificates cannot be renewed.

@@ -21,7 +21,7 @@ pub mod spec;
 pub mod status;
 pub mod version;
 
-pub use clients::{AccessMode, AccessSpec, ClientSpec, GrantSpec, Privilege, UndeclaredRights};
+pub use clients::{AccessMode, AccessSpec, ClientSpec, DynamicSpec, GrantSpec, Privilege, UndeclaredRights};
 pub use format::MigrationFormat;
 pub use gateway::{GatewaySpec, GatewayStatus};
 pub use maintenance::{

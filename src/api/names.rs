@@ -376,6 +376,18 @@ impl PostgresNames {
         format!("{}_c_{}_{}", self.service, client.replace('-', "_"), turn(generation))
     }
 
+    /// What the names of a client's short-lived logins begin with: a random word follows. A client's name has no dot, so
+    /// that no other client's logins begin so.
+    pub fn short_lived_prefix(client: &str) -> String {
+        format!("{}{client}.", Self::SHORT_LIVED)
+    }
+
+    /// The client of a short-lived login; none if the login is another one.
+    pub fn client_of_short_lived(login: &str) -> Option<&str> {
+        let (client, word) = login.strip_prefix(Self::SHORT_LIVED)?.split_once('.')?;
+        (!client.is_empty() && !word.is_empty()).then_some(client)
+    }
+
     /// The role that replicas stream with, by client certificate.
     pub const REPLICATOR: &'static str = "replicator";
     /// The role that `pg_rewind` connects with, by client certificate.
@@ -405,6 +417,11 @@ impl PostgresNames {
     /// The login of the data gateway, by client certificate: it has no rights, and may become the roles of
     /// the clients that call it.
     pub const GATEWAY: &'static str = "servicedb_gateway";
+    /// The login of Vault's database secrets engine, by password and only to the database `postgres`: it may create
+    /// logins, and make them members of the roles of the clients whose logins are short-lived.
+    pub const ENGINE: &'static str = "servicedb_vault";
+    /// What the names of all short-lived logins begin with. No other role has a dot in its name.
+    pub const SHORT_LIVED: &'static str = "servicedb.";
     /// The schema of the migrations' ledger, which the application cannot write.
     pub const LEDGER_SCHEMA: &'static str = "servicedb";
     /// The schema of extensions whose scripts must not use a tenant's objects. It belongs to the
@@ -482,8 +499,19 @@ impl VaultNames {
         format!("{}/backup/{uid}", self.folder())
     }
 
+    /// The connection of the database secrets engine.
+    pub fn engine_connection(&self) -> String {
+        format!("servicedb.{}.{}.{}", self.cluster, self.namespace, self.name)
+    }
+
+    /// The role of the database secrets engine for a client with short-lived logins. The agent of the leader knows it by
+    /// the connection (see `contract::clients::Engine::role`).
+    pub fn engine_role(&self, client: &str) -> String {
+        self.for_purpose(client)
+    }
+
     fn for_purpose(&self, purpose: &str) -> String {
-        format!("servicedb.{}.{}.{}.{purpose}", self.cluster, self.namespace, self.name)
+        format!("{}.{purpose}", self.engine_connection())
     }
 }
 
@@ -521,6 +549,25 @@ mod tests {
         let other = Names::new("a", "b-c").vault("k");
         assert_ne!(one.instance(), other.instance());
         assert_ne!(one.runtime(), other.runtime());
+    }
+
+    #[test]
+    fn a_short_lived_login_is_one_clients_and_no_other_role_looks_like_it() {
+        let of = PostgresNames::client_of_short_lived;
+        for client in ["a", "a-b", "reports"] {
+            let login = format!("{}k3j29fhs7dk2mxqp", PostgresNames::short_lived_prefix(client));
+            assert_eq!(of(&login), Some(client));
+            assert!(login.len() <= 63, "{login}");
+        }
+        assert!(!PostgresNames::short_lived_prefix("a-b").starts_with(&PostgresNames::short_lived_prefix("a")));
+        // A service of such a name, with a database of such a name.
+        let names = Names::new("n", "servicedb-t").postgres("servicedb");
+        for other in [names.login(1), names.client("a-b"), names.client_login("a", 2), names.owner(), names.clients()] {
+            assert_eq!(of(&other), None, "{other}");
+        }
+        for other in [PostgresNames::ENGINE, PostgresNames::GATEWAY, "servicedb.a", "servicedb.a.", "servicedb..x"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 
     #[test]

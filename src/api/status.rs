@@ -713,6 +713,9 @@ pub struct ClientStatus {
     /// Generation of its record in Vault, proved by a login; 0: none yet.
     #[serde(default)]
     pub generation: i64,
+    /// Whether Vault makes logins for it; only with `access.dynamic`, and then there is no generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<bool>,
     /// When this generation was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Time>,
@@ -723,7 +726,7 @@ pub struct ClientStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub secret: Option<String>,
-    /// Path of its credentials for `vault kv get`.
+    /// Path of its credentials for `vault kv get`; with `access.dynamic` for `vault read`.
     pub vault_path: String,
     /// Its role of Vault's Kubernetes auth method.
     pub vault_role: String,

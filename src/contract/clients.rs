@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::AccessSpec;
+use crate::api::{AccessSpec, DynamicSpec};
 
 /// A client with a login of its own, as the agents shall have it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -13,8 +13,7 @@ use crate::api::AccessSpec;
 pub struct Client {
     /// Its name.
     pub name: String,
-    /// Its ServiceAccount, `<namespace>/<name>` where it is another namespace's: another one of the same name never has
-    /// the logins of the former.
+    /// Its identity (`ClientSpec::identity`): another one of the same name never has the logins of the former.
     #[serde(default)]
     pub service_account: String,
     /// The desired generation of its record.
@@ -37,6 +36,31 @@ pub struct Client {
     /// The last request for new credentials of this client that the generation answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_client: Option<String>,
+}
+
+impl Client {
+    /// The lifetimes of its logins, if Vault makes one for each request. Agents of an earlier version do not know them,
+    /// and wait for a record that never comes.
+    pub fn dynamic(&self) -> Option<DynamicSpec> {
+        self.access.dynamic
+    }
+}
+
+/// Vault's database secrets engine, as the leader's agent configures it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    /// Its mount.
+    pub mount: String,
+    /// The name of the connection to this database.
+    pub connection: String,
+}
+
+impl Engine {
+    /// The role in it for a client (`VaultNames::engine_role`).
+    pub fn role(&self, client: &str) -> String {
+        format!("{}.{client}", self.connection)
+    }
 }
 
 /// What holds for all clients with a login of their own.
@@ -73,6 +97,10 @@ pub struct ClientReport {
     /// The version of the record that this agent proved or wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// Of a client with short-lived logins: whether Vault has proved that it can make them. Absent for another client,
+    /// and from an agent of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<bool>,
     /// Why its login is not as desired: a reason of `api::conditions::reason`, and a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<super::report::Trouble>,
@@ -108,4 +136,18 @@ pub struct Sessions {
     /// Of the clients with a login of their own, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub clients: BTreeMap<String, i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::names::Names;
+
+    #[test]
+    fn operator_and_agent_name_the_role_of_the_engine_alike() {
+        let names = Names::new("messaging", "chat").vault("dev");
+        let engine = Engine { mount: "database".to_owned(), connection: names.engine_connection() };
+        assert_eq!(engine.role("reports"), names.engine_role("reports"));
+        assert_eq!(engine.role("reports"), "servicedb.dev.messaging.chat.reports");
+    }
 }

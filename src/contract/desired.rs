@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::backup::{Place, Restore};
-use super::clients::{Client, Rules};
+use super::clients::{Client, Engine, Rules};
 use super::extension::{self, Extension, OptionsByName};
 use super::in_place::{self, Branch, InPlace};
 use super::maintenance::Maintenance;
@@ -100,6 +100,9 @@ pub struct Desired {
     /// What holds for all of them.
     #[serde(default, skip_serializing_if = "Rules::is_default")]
     pub client_rules: Rules,
+    /// The engine that makes short-lived logins; absent if no client has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// Where WAL is archived; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Place>,
@@ -212,6 +215,7 @@ impl Desired {
             gateway: None,
             clients: Vec::new(),
             client_rules: Rules::default(),
+            engine: None,
             archive: None,
             when_volume_fills: WhenVolumeFills::default(),
             backup: None,

@@ -89,7 +89,7 @@ pub struct Database {
     pub migrations: Option<Migrations>,
     /// The clients that may connect and read the credentials.
     pub clients: Vec<ClientSpec>,
-    /// The clients of other namespaces that the platform does not allow: they have no access.
+    /// The clients that the platform does not allow: of other namespaces, or with short-lived logins. They have no access.
     pub refused_clients: Vec<ClientSpec>,
     /// What holds for all clients with a login of their own.
     pub client_rules: Rules,
@@ -150,6 +150,11 @@ impl Database {
     /// The clients that have a login of their own.
     pub fn own_clients(&self) -> impl Iterator<Item = &ClientSpec> {
         self.clients.iter().filter(|client| client.own().is_some())
+    }
+
+    /// Whether a client has short-lived logins.
+    pub fn has_short_lived(&self) -> bool {
+        self.clients.iter().any(|client| client.dynamic().is_some())
     }
 }
 
@@ -219,7 +224,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
     }
     clients::check(&spec.clients, &names.postgres(&database)).map_err(invalid)?;
     // Not InvalidSpec: then the last valid declaration would stay in effect, and with it an access that was withdrawn.
-    let (admitted, refused_clients) = clients::admitted(&spec.clients, &names.namespace, &options.client_namespaces);
+    let (admitted, refused_clients) = clients::admitted(&spec.clients, &names.namespace, options);
     let pod_metadata = spec.pod_metadata.clone().unwrap_or_default();
     if let Some((list, key)) = pod_metadata.reserved() {
         return Err(invalid(format!(

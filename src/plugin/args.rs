@@ -272,6 +272,18 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Get a short-lived login of a client from Vault with your own token (VAULT_ADDR, VAULT_TOKEN), open psql on this
+    /// machine with it, and give it back at the end.
+    Login {
+        /// The ServiceDatabase.
+        name: String,
+        /// The client with short-lived logins whose rights the session has.
+        #[arg(long = "as", value_name = "CLIENT")]
+        client: String,
+        /// Arguments for psql, after `--`.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Open psql in the primary's pod, as the owner of the database.
     Psql {
         /// The ServiceDatabase.
@@ -369,6 +381,15 @@ mod tests {
         };
         assert_eq!((name.as_str(), folder), ("chat", PathBuf::from("db/migrations")));
         assert!(parse("x migrations").is_err() && parse("x migrations push chat").is_err());
+    }
+
+    #[test]
+    fn a_login_is_as_a_client() {
+        let args = Args::try_parse_from(["x", "login", "chat", "--as", "reader", "--", "-c", "select 1"]);
+        let Ok(Args { command: Command::Login { name, client, arguments }, .. }) = args else { panic!("{args:?}") };
+        assert_eq!((name.as_str(), client.as_str()), ("chat", "reader"));
+        assert_eq!(arguments, ["-c", "select 1"]);
+        assert!(Args::try_parse_from(["x", "login", "chat"]).is_err());
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub enum PluginError {
         /// The cause.
         source: std::io::Error,
     },
+    /// A login cannot be got from Vault, or not be used.
+    #[error("{0}")]
+    Login(String),
     /// The output could not be written.
     #[error("the output could not be written: {0}")]
     Output(String),

@@ -13,6 +13,7 @@ mod confirm;
 mod connection;
 mod drift;
 mod gateway;
+mod login;
 mod maintenance;
 mod migrations;
 mod pooler;
@@ -100,6 +101,7 @@ pub async fn run() -> ExitCode {
         }
         Command::Activity { name, pod } => activity::run(&args.connection, &name, pod).await,
         Command::Top { name, once } => top::run(&args.connection, name.as_deref(), once).await,
+        Command::Login { name, client, arguments } => login::run(&args.connection, &name, &client, &arguments).await,
         Command::Psql { name, superuser, arguments } => psql::run(&args.connection, &name, superuser, &arguments).await,
     };
     outcome.unwrap_or_else(|error| {

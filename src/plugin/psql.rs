@@ -120,7 +120,7 @@ pub fn in_pod(
 }
 
 /// The arguments that make kubectl use the same cluster.
-fn cluster(connection: &Connection) -> Vec<OsString> {
+pub fn cluster(connection: &Connection) -> Vec<OsString> {
     let mut all: Vec<OsString> = Vec::new();
     if let Some(file) = &connection.kubeconfig {
         all.extend(["--kubeconfig".into(), file.into()]);

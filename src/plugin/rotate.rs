@@ -33,6 +33,13 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
             eprintln!("error: {name} has no client {of} with a login of its own (status.clients)");
             return Ok(ExitCode::FAILURE);
         }
+        Some(of) if has_short_lived(&resource, of) => {
+            eprintln!(
+                "error: the logins of {of} are short-lived: each is new, and there is none to rotate. kubectl servicedb \
+                 rotate {name} gives Vault's own login a new password"
+            );
+            return Ok(ExitCode::FAILURE);
+        }
         Some(of) => (ANNOTATION_ROTATE_CLIENT, format!("{of}/{now}")),
         None if request.reissue => (ANNOTATION_REISSUE, now),
         None => (ANNOTATION_ROTATE, now),
@@ -71,6 +78,11 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
 
 fn has_client(resource: &ServiceDatabase, name: &str) -> bool {
     resource.status.iter().flat_map(|status| &status.clients).any(|client| client.name == name)
+}
+
+fn has_short_lived(resource: &ServiceDatabase, name: &str) -> bool {
+    let clients = resource.status.iter().flat_map(|status| &status.clients);
+    clients.into_iter().any(|client| client.name == name && client.dynamic.is_some())
 }
 
 fn done(generation: i64, path: &str) -> String {

@@ -15,12 +15,15 @@ use vaultrs::auth::{approle, kubernetes};
 use vaultrs::error::ClientError;
 use vaultrs::kv2;
 
+use super::database::{self, Delete, ReadRole, Write};
 use super::endpoint::{DeletePolicy, ReadPolicy, WritePolicy, policy_path};
 use super::failure::{Failure, Target};
 use super::requests::Operation;
 use super::session::Session;
 use super::transport::{Connection, Transport, unheard};
-use super::{AppRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError};
+use super::{
+    AppRole, DatabaseConnection, DatabaseRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError,
+};
 use crate::contract::records::Data;
 
 pub use super::login::Login;
@@ -315,6 +318,37 @@ impl Vault for VaultClient {
         self.find(Operation::DeleteKubernetesRole, self.kubernetes_path(name), delete).await.map(drop)
     }
 
+    async fn read_database_role(&self, mount: &str, name: &str) -> Result<Option<DatabaseRole>, VaultError> {
+        let path = database::role_path(mount, name);
+        let found = self.find(Operation::ReadDatabaseRole, path.clone(), |connection| {
+            let endpoint = ReadRole { path: path.clone() };
+            async move { vaultrs::api::exec_with_result(&*connection, endpoint).await }
+        });
+        Ok(found.await?.and_then(|found| found.into_role(name)))
+    }
+
+    async fn write_database_role(&self, mount: &str, role: &DatabaseRole) -> Result<(), VaultError> {
+        let (path, body) = (database::role_path(mount, &role.name), database::role_body(role));
+        self.post(Operation::WriteDatabaseRole, path, Some(body)).await
+    }
+
+    async fn delete_database_role(&self, mount: &str, name: &str) -> Result<(), VaultError> {
+        self.delete(Operation::DeleteDatabaseRole, database::role_path(mount, name)).await
+    }
+
+    async fn revoke_database_leases(&self, mount: &str, role: &str) -> Result<(), VaultError> {
+        self.post(Operation::RevokeDatabaseLeases, database::leases_path(mount, role), None).await
+    }
+
+    async fn write_database_connection(&self, mount: &str, connection: &DatabaseConnection) -> Result<(), VaultError> {
+        let (path, body) = (database::connection_path(mount, &connection.name), database::connection_body(connection));
+        self.post(Operation::WriteDatabaseConnection, path, Some(body)).await
+    }
+
+    async fn delete_database_connection(&self, mount: &str, name: &str) -> Result<(), VaultError> {
+        self.delete(Operation::DeleteDatabaseConnection, database::connection_path(mount, name)).await
+    }
+
     async fn read_kv(&self, path: &str) -> Result<Option<KvRecord>, VaultError> {
         self.read_record(path, None).await
     }
@@ -376,6 +410,27 @@ impl Vault for VaultClient {
 }
 
 impl VaultClient {
+    async fn post(
+        &self,
+        operation: Operation,
+        path: String,
+        body: Option<serde_json::Value>,
+    ) -> Result<(), VaultError> {
+        let write = |connection: Arc<Connection>| {
+            let endpoint = Write { path: path.clone(), body: body.clone() };
+            async move { vaultrs::api::exec_with_empty(&*connection, endpoint).await }
+        };
+        self.request(operation, path.clone(), write).await
+    }
+
+    async fn delete(&self, operation: Operation, path: String) -> Result<(), VaultError> {
+        let delete = |connection: Arc<Connection>| {
+            let endpoint = Delete { path: path.clone() };
+            async move { vaultrs::api::exec_with_empty(&*connection, endpoint).await }
+        };
+        self.find(operation, path.clone(), delete).await.map(drop)
+    }
+
     async fn read_record(&self, path: &str, version: Option<u64>) -> Result<Option<KvRecord>, VaultError> {
         let found = self.find(Operation::ReadKv, self.kv_path("data", path), |connection| async move {
             let endpoint = ReadSecretRequest { mount: self.kv_mount.clone(), path: path.to_owned(), version };

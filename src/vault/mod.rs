@@ -5,6 +5,7 @@
 //! token is invalid). Errors contain no secret.
 
 pub mod client;
+mod database;
 mod endpoint;
 mod error;
 mod failure;
@@ -60,6 +61,46 @@ pub struct KubernetesRole {
     pub policies: Vec<String>,
     /// The lifetime of its tokens.
     pub token_ttl: Duration,
+}
+
+/// A role of Vault's database secrets engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseRole {
+    /// The role's name.
+    pub name: String,
+    /// The connection in whose database the logins are made.
+    pub connection: String,
+    /// The statements that make a login.
+    pub creation: Vec<String>,
+    /// Those that renew it.
+    pub renewal: Vec<String>,
+    /// Those that remove it.
+    pub revocation: Vec<String>,
+    /// The lifetime of a login that is not renewed.
+    pub ttl: Duration,
+    /// Its lifetime with renewals.
+    pub max_ttl: Duration,
+}
+
+/// A connection of Vault's database secrets engine to a PostgreSQL server.
+#[derive(Debug)]
+pub struct DatabaseConnection {
+    /// The connection's name.
+    pub name: String,
+    /// The URL, with `{{username}}` and `{{password}}` in place of both.
+    pub url: String,
+    /// The engine's login.
+    pub username: String,
+    /// Its password.
+    pub password: SecretString,
+    /// The only trusted authorities for the server's certificate, PEM.
+    pub ca: String,
+    /// The names of the roles that may use it.
+    pub roles: Vec<String>,
+    /// The template of the names of logins.
+    pub username_template: String,
+    /// How many sessions each of Vault's servers may have.
+    pub sessions: u32,
 }
 
 /// A version of a KV v2 record.
@@ -134,6 +175,23 @@ pub trait Vault: Send + Sync {
     async fn write_kubernetes_role(&self, role: &KubernetesRole) -> Result<(), VaultError>;
     /// Deletes a Kubernetes-auth role.
     async fn delete_kubernetes_role(&self, name: &str) -> Result<(), VaultError>;
+
+    /// The role of a database secrets engine; `None` also if its fixed values (see [`Self::write_database_role`]) were
+    /// changed.
+    async fn read_database_role(&self, mount: &str, name: &str) -> Result<Option<DatabaseRole>, VaultError>;
+    /// Creates or replaces such a role, whose credentials are passwords.
+    async fn write_database_role(&self, mount: &str, role: &DatabaseRole) -> Result<(), VaultError>;
+    /// Deletes such a role. Logins that it made live on until their leases end.
+    async fn delete_database_role(&self, mount: &str, name: &str) -> Result<(), VaultError>;
+    /// Ends all leases of such a role, also if their logins cannot be removed from the database.
+    async fn revoke_database_leases(&self, mount: &str, role: &str) -> Result<(), VaultError>;
+    /// Creates or replaces a connection of a database secrets engine, once Vault has logged in with it.
+    ///
+    /// # Errors
+    /// [`VaultError::Unexpected`] with the status 400 if it cannot log in.
+    async fn write_database_connection(&self, mount: &str, connection: &DatabaseConnection) -> Result<(), VaultError>;
+    /// Deletes such a connection.
+    async fn delete_database_connection(&self, mount: &str, name: &str) -> Result<(), VaultError>;
 
     /// The newest version of a record; `None` if there is none or it is deleted.
     async fn read_kv(&self, path: &str) -> Result<Option<KvRecord>, VaultError>;

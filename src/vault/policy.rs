@@ -1,6 +1,7 @@
 //! The policies of one ServiceDatabase, in HCL: pure text from its names. Every path names its
 //! record in full, so that none contains a wildcard.
 
+use super::database::connection_path;
 use crate::api::names::VaultNames;
 
 /// The mounts in the policies.
@@ -8,6 +9,8 @@ use crate::api::names::VaultNames;
 pub struct Mounts<'a> {
     /// The mount of KV v2.
     pub kv: &'a str,
+    /// The mount of the database secrets engine, if a client has short-lived logins.
+    pub database: Option<&'a str>,
 }
 
 type Capabilities = &'static [&'static str];
@@ -17,10 +20,12 @@ const DELETE: Capabilities = &["delete"];
 const DESTROY: Capabilities = &["update"];
 /// Write, with check-and-set against the version that was read.
 const PROMOTE: Capabilities = &["create", "read", "update"];
+const RENEW: Capabilities = &["update"];
 
 /// The policy of database pods: read `pending`, promote it to `runtime` and `migrator`, and
-/// destroy the promoted version; the same for each client with a login of its own; and read other records, such as the
-/// keys of the store for backups.
+/// destroy the promoted version; the same for each client with a login of its own; configure the database secrets
+/// engine's connection to this database, if a client has short-lived logins; and read other records, such as the keys of
+/// the store for backups.
 pub fn instance(mounts: &Mounts, names: &VaultNames, clients: &[&str], others: &[&str]) -> String {
     let own = [
         (data(mounts, &names.pending()), READ),
@@ -40,7 +45,8 @@ pub fn instance(mounts: &Mounts, names: &VaultNames, clients: &[&str], others: &
             (metadata(mounts, &names.client_runtime(client)), READ),
         ]
     };
-    let own = own.into_iter().chain(clients.iter().flat_map(of_client));
+    let engine = mounts.database.map(|mount| (connection_path(mount, &names.engine_connection()), PROMOTE));
+    let own = own.into_iter().chain(clients.iter().flat_map(of_client)).chain(engine);
     render(own.chain(others.iter().map(|record| (data(mounts, record), READ))))
 }
 
@@ -57,6 +63,13 @@ pub fn client(mounts: &Mounts, names: &VaultNames) -> String {
 /// The policy of a client with a login of its own: read its own record.
 pub fn own_client(mounts: &Mounts, names: &VaultNames, client: &str) -> String {
     render([(data(mounts, &names.client_runtime(client)), READ)])
+}
+
+/// The policy of a client with short-lived logins: get one, and renew it. A lease is named by a random word that only
+/// its owner knows.
+pub fn short_lived(mount: &str, names: &VaultNames, client: &str) -> String {
+    let login = format!("{}/creds/{}", mount.trim_matches('/'), names.engine_role(client));
+    render([(login, READ), ("sys/leases/renew".to_owned(), RENEW)])
 }
 
 fn data(mounts: &Mounts, record: &str) -> String {
@@ -82,7 +95,7 @@ mod tests {
     use super::*;
     use crate::api::names::Names;
 
-    const MOUNTS: Mounts = Mounts { kv: "team/kv/" };
+    const MOUNTS: Mounts = Mounts { kv: "team/kv/", database: None };
 
     fn names() -> VaultNames {
         Names::new("messaging", "chat").vault("dev")
@@ -163,8 +176,30 @@ path "team/kv/metadata/dev/messaging/chat/migrator" {
     }
 
     #[test]
+    fn a_short_lived_client_gets_logins_of_its_role_alone_and_the_instance_configures_its_connection() {
+        let expected = r#"path "team/database/creds/servicedb.dev.messaging.chat.bot" {
+  capabilities = ["read"]
+}
+
+path "sys/leases/renew" {
+  capabilities = ["update"]
+}
+"#;
+        assert_eq!(short_lived("team/database/", &names(), "bot"), expected);
+        let mounts = Mounts { database: Some("team/database"), ..MOUNTS };
+        let path = "path \"team/database/config/servicedb.dev.messaging.chat\" {\n  capabilities = [\"create\", \"read\", \"update\"]";
+        assert!(instance(&mounts, &names(), &["bot"], &[]).contains(path));
+        assert!(!instance(&MOUNTS, &names(), &["bot"], &[]).contains("config/"), "only where a client needs it");
+    }
+
+    #[test]
     fn no_policy_has_a_wildcard() {
-        for text in [instance(&MOUNTS, &names(), &[], &[]), migrator(&MOUNTS, &names()), client(&MOUNTS, &names())] {
+        for text in [
+            instance(&MOUNTS, &names(), &[], &[]),
+            migrator(&MOUNTS, &names()),
+            client(&MOUNTS, &names()),
+            short_lived("database", &names(), "bot"),
+        ] {
             assert!(!text.contains(['*', '+']), "{text}");
         }
     }

@@ -27,6 +27,12 @@ pub(super) enum Operation {
     ReadKubernetesRole,
     WriteKubernetesRole,
     DeleteKubernetesRole,
+    ReadDatabaseRole,
+    WriteDatabaseRole,
+    DeleteDatabaseRole,
+    RevokeDatabaseLeases,
+    WriteDatabaseConnection,
+    DeleteDatabaseConnection,
     ReadKv,
     WriteKv,
     DeleteKv,
@@ -56,6 +62,12 @@ impl Operation {
             Self::ReadKubernetesRole => "read_kubernetes_role",
             Self::WriteKubernetesRole => "write_kubernetes_role",
             Self::DeleteKubernetesRole => "delete_kubernetes_role",
+            Self::ReadDatabaseRole => "read_database_role",
+            Self::WriteDatabaseRole => "write_database_role",
+            Self::DeleteDatabaseRole => "delete_database_role",
+            Self::RevokeDatabaseLeases => "revoke_database_leases",
+            Self::WriteDatabaseConnection => "write_database_connection",
+            Self::DeleteDatabaseConnection => "delete_database_connection",
             Self::ReadKv => "read_kv",
             Self::WriteKv => "write_kv",
             Self::DeleteKv => "delete_kv",
@@ -74,10 +86,13 @@ impl Operation {
             | Self::ReadAppRole
             | Self::ReadRoleId
             | Self::ReadKubernetesRole
+            | Self::ReadDatabaseRole
             | Self::ReadKv
             | Self::ReadKvMetadata => "read",
             Self::WritePolicy | Self::WriteAppRole | Self::WriteKubernetesRole => "create or update",
             Self::WriteKv | Self::WriteKvMetadata => "create or update",
+            Self::WriteDatabaseRole | Self::WriteDatabaseConnection => "create or update",
+            Self::RevokeDatabaseLeases => "update and sudo",
             Self::Login
             | Self::RenewToken
             | Self::GenerateSecretId
@@ -85,6 +100,7 @@ impl Operation {
             | Self::DestroyKvVersion => "update",
             Self::ListSecretIds => "list",
             Self::DeletePolicy | Self::DeleteAppRole | Self::DeleteKubernetesRole | Self::DeleteKv => "delete",
+            Self::DeleteDatabaseRole | Self::DeleteDatabaseConnection => "delete",
         }
     }
 }

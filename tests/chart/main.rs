@@ -330,7 +330,7 @@ fn the_notes_set_up_vault_with_the_values_of_the_release() {
     let notes = helm::notes(
         "
 serviceAccount: {name: sdb}
-vault: {kvMount: kv, approleMount: pods, kubernetesMount: k8s, auth: {role: sdb-operator, audience: ''}}
+vault: {kvMount: kv, approleMount: pods, kubernetesMount: k8s, databaseMount: logins, auth: {role: sdb-operator, audience: ''}}
 ",
     );
     let setup = include_str!("../../manifests/vault-setup.sh");
@@ -341,6 +341,7 @@ vault: {kvMount: kv, approleMount: pods, kubernetesMount: k8s, auth: {role: sdb-
         ("KV_MOUNT", "kv"),
         ("APPROLE_MOUNT", "pods"),
         ("KUBERNETES_MOUNT", "k8s"),
+        ("DATABASE_MOUNT", "logins"),
         ("ROLE", "sdb-operator"),
         ("AUDIENCE", ""),
     ] {

@@ -49,6 +49,7 @@ mod rotation;
 mod scaling;
 mod secrecy;
 mod service_access;
+mod short_lived;
 mod stalls;
 mod storage_growth;
 mod survival;

@@ -14,7 +14,7 @@ use servicedb::vault::{AppRole, Vault, VaultError};
 use crate::server::{CLUSTER, Server, text};
 use crate::{count, log};
 
-const MOUNTS: Mounts = Mounts { kv: "secret" };
+const MOUNTS: Mounts = Mounts { kv: "secret", database: None };
 const PASSWORD: &str = "canary-password";
 
 async fn approle(server: &Server, operator: &VaultClient, name: &str, hcl: &str) -> VaultClient {

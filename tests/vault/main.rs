@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected shall fail there")]
 
 mod chain;
+mod database;
 mod faults;
 mod log;
 mod login;

@@ -76,6 +76,7 @@ impl Server {
             .arg(script)
             .env("CLUSTER_ID", CLUSTER)
             .env("KUBERNETES_HOST", "https://127.0.0.1:1")
+            .env("DATABASE_MOUNT", "database")
             .env("KUBERNETES_CA_FILE", self.ca_file())
             .envs(settings.iter().copied())
             .output()

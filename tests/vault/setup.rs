@@ -8,8 +8,13 @@ fn the_set_up_can_be_repeated_and_refuses_bad_settings() {
     let again = server.run_set_up(&[]);
     let said = text(&again.stdout);
     assert!(again.status.success(), "{}", text(&again.stderr));
-    for kept in ["secrets engine secret/", "auth method approle/", "auth method kubernetes/", "auth/kubernetes/config"]
-    {
+    for kept in [
+        "secrets engine secret/",
+        "secrets engine database/",
+        "auth method approle/",
+        "auth method kubernetes/",
+        "auth/kubernetes/config",
+    ] {
         assert!(said.contains(&format!("kept     {kept}")), "{kept} is not kept: {said}");
     }
     assert!(said.contains("clusterId: test"), "the values are not told: {said}");
@@ -24,6 +29,7 @@ fn the_set_up_can_be_repeated_and_refuses_bad_settings() {
         ("KV_MOUNT", "secret\" {}", "cannot be a mount"),
         ("ROLE", "servicedb.test.me", "rewrite its own policy"),
         ("KV_MOUNT", "sys", "not a KV secrets engine"),
+        ("DATABASE_MOUNT", "secret", "not a database secrets engine"),
         ("APPROLE_MOUNT", "kubernetes", "not of the type approle"),
         ("VAULT_TOKEN", "nonsense", "does not answer this token"),
     ] {
@@ -50,7 +56,7 @@ fn the_operators_policy_reaches_nothing_else() {
     let token = server.operator_token();
     let body = format!("@{}", server.write("body", r#"{"data": {"a": "b"}}"#).display());
     let own_policy = format!("sys/policies/acl/{OPERATOR_POLICY}");
-    let forbidden: [&[&str]; 18] = [
+    let forbidden: [&[&str]; 23] = [
         &["read", "sys/mounts"],
         &["write", "-f", "sys/mounts/evil", "type=kv"],
         &["write", "-f", "sys/auth/evil", "type=approle"],
@@ -69,6 +75,11 @@ fn the_operators_policy_reaches_nothing_else() {
         &["write", "secret/data/test/ns/db/runtime", &body],
         &["write", "secret/data/test/ns/db/clients/bot/runtime", &body],
         &["read", "secret/data/other/ns/db/clients/bot/runtime"],
+        &["read", "database/creds/servicedb.test.ns.db.bot"],
+        &["read", "database/config/servicedb.test.ns.db"],
+        &["write", "database/config/servicedb.test.ns.db", "plugin_name=postgresql-database-plugin"],
+        &["write", "database/roles/servicedb.other.ns.db.bot", "db_name=x"],
+        &["write", "-f", "sys/leases/revoke-force/database/creds/servicedb.other.ns.db.bot"],
     ];
     for arguments in forbidden {
         let output = server.try_vault(&token, arguments);

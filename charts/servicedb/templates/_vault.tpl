@@ -83,6 +83,14 @@ secret:
   value: {{ .Values.vault.kubernetesMount | quote }}
 - name: SERVICEDB_VAULT_KV_MOUNT
   value: {{ .Values.vault.kvMount | quote }}
+{{- with .Values.vault.databaseMount }}
+- name: SERVICEDB_VAULT_DATABASE_MOUNT
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.vault.databaseClients }}
+- name: SERVICEDB_VAULT_DATABASE_CLIENTS
+  value: {{ toJson . | quote }}
+{{- end }}
 - name: SERVICEDB_VAULT_TIMEOUT_SECONDS
   value: {{ int .Values.vault.timeoutSeconds | quote }}
 - name: SERVICEDB_DELETION_DEADLINE_SECONDS

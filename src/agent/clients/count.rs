@@ -1,6 +1,6 @@
 //! Sessions by client, as the report and the metrics have them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::names::PostgresNames;
 use crate::contract::clients::{Client, Sessions};
@@ -27,6 +27,8 @@ pub enum Whose {
 pub struct Logins {
     logins: BTreeMap<String, Whose>,
     roles: BTreeMap<String, Whose>,
+    /// The clients with short-lived logins.
+    short_lived: BTreeSet<String>,
 }
 
 impl Logins {
@@ -35,16 +37,21 @@ impl Logins {
         let mut all = Self {
             logins: [1, 2].map(|turn| (names.login(turn), Whose::Shared)).into(),
             roles: [(names.app(), Whose::Shared)].into(),
+            short_lived: BTreeSet::new(),
         };
         for client in clients {
             let whose = Whose::Client(client.name.clone());
             all.roles.insert(names.client(&client.name), whose.clone());
+            if client.dynamic().is_some() {
+                all.short_lived.insert(client.name.clone());
+                continue;
+            }
             all.logins.extend([1, 2].map(|turn| (names.client_login(&client.name, turn), whose.clone())));
         }
         all
     }
 
-    /// Each login and whose it is.
+    /// Each login and whose it is, but for short-lived ones: their names say it.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Whose)> {
         self.logins.iter().map(|(login, whose)| (login.as_str(), whose))
     }
@@ -62,10 +69,13 @@ impl Logins {
                 PostgresNames::GATEWAY => self.roles.get(role),
                 _ => self.logins.get(login),
             };
-            match whose {
-                Some(Whose::Shared) => sessions.shared += count,
-                Some(Whose::Client(name)) => *sessions.clients.entry(name.clone()).or_default() += count,
-                None => {}
+            match (whose, PostgresNames::client_of_short_lived(login)) {
+                (Some(Whose::Shared), _) => sessions.shared += count,
+                (Some(Whose::Client(name)), _) => *sessions.clients.entry(name.clone()).or_default() += count,
+                (None, Some(name)) if self.short_lived.contains(name) => {
+                    *sessions.clients.entry(name.to_owned()).or_default() += count;
+                }
+                (None, _) => {}
             }
         }
         sessions
@@ -124,5 +134,28 @@ mod tests {
         let of = |name: &str| sessions.clients.get(name).copied();
         assert_eq!((of("mail-bot"), of("shared"), of("idle")), (Some(6), Some(7), Some(0)));
         assert_eq!(sessions.clients.len(), 3, "{sessions:?}");
+    }
+
+    #[test]
+    fn short_lived_sessions_are_their_clients() {
+        let client = |name: &str, access: &str| {
+            let access: serde_json::Value = serde_json::from_str(access).expect("JSON");
+            serde_json::from_value(serde_json::json!({"name": name, "generation": 1, "access": access}))
+                .expect("a client")
+        };
+        let dynamic = r#"{"mode": "ReadOnly", "dynamic": {}}"#;
+        let clients: Vec<Client> =
+            vec![client("a", dynamic), client("a-b", dynamic), client("record", r#"{"mode": "ReadOnly"}"#)];
+        let logins = Logins::of(&Names::new("messaging", "chat").postgres("chat_db"), &clients);
+        let sessions = logins.count([
+            ("servicedb.a.k3j29fhs7dk2mxqp", "", 2),
+            ("servicedb.a.0000000000000000", "", 1),
+            ("servicedb.a-b.k3j29fhs7dk2mxqp", "", 4),
+            ("servicedb.record.k3j29fhs7dk2mxqp", "", 8),
+            ("servicedb.removed.k3j29fhs7dk2mxqp", "", 16),
+        ]);
+        let of = |name: &str| sessions.clients.get(name).copied();
+        assert_eq!((of("a"), of("a-b"), of("record"), of("removed")), (Some(3), Some(4), Some(0), None));
+        assert!(logins.iter().all(|(login, _)| !login.starts_with("chat_c_a")), "{logins:?}");
     }
 }

@@ -1,11 +1,14 @@
 //! Clients that have a login of their own: the leader keeps their roles, their rights and their credentials, and removes
-//! those that are no longer declared. The data gateway's login, which becomes any of them, is kept beside them.
+//! those that are no longer declared. The logins of the data gateway, which becomes any of them, and of Vault, which makes
+//! short-lived logins, are kept beside them.
 
 pub mod count;
+pub mod engine;
 pub mod gateway;
 pub mod rights;
 pub mod roles;
 pub mod sessions;
+pub mod short_lived;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +16,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
-use super::credentials::{CredentialsError, Run, authorities, fingerprint_of_client, known_client};
+use super::credentials::{
+    CredentialsError, Run, authorities, fingerprint_of_client, fingerprint_of_engine, known_client,
+};
 use super::desired::{self, DesiredState, changed};
 use super::ensure;
 use super::environment::Environment;
@@ -21,7 +26,7 @@ use super::records::{RecordsError, Source};
 use super::report::Reporter;
 use crate::api::conditions::reason;
 use crate::backoff::Backoff;
-use crate::contract::clients::{self, ClientReport, RightsReport};
+use crate::contract::clients::{self, ClientReport, Engine, RightsReport};
 use crate::contract::desired::{Desired, Pooler};
 use crate::contract::pod::SOCKET_DIR;
 use crate::contract::report::Trouble;
@@ -36,6 +41,29 @@ struct Verified {
     pooler: Option<Pooler>,
     login: String,
     report: ClientReport,
+}
+
+/// The connection of Vault's database secrets engine that Vault has proved.
+#[derive(PartialEq)]
+struct Proved {
+    engine: Engine,
+    /// The roles that may use it.
+    roles: Vec<String>,
+    authorities: String,
+    /// The generation of the application's credentials: with these the password is replaced, by age or on request.
+    generation: i64,
+    /// The login as the server has it.
+    login: Option<String>,
+}
+
+/// What the runs of a leader remember.
+#[derive(Default)]
+struct Memory {
+    verified: BTreeMap<String, Verified>,
+    proved: Option<Proved>,
+    /// Whether nothing is left of clients where none is declared.
+    is_tidy: bool,
+    refused: rights::Refused,
 }
 
 /// The clients of a leader.
@@ -56,14 +84,11 @@ impl Clients {
         let _ = ensured.wait_for(|ensured| *ensured).await;
         let (mut state, mut reports) = (self.desired.clone(), self.reporter.follow());
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-        let mut verified = BTreeMap::new();
-        // Whether nothing is left of clients where none is declared.
-        let mut is_tidy = false;
-        let mut refused = rights::Refused::new();
+        let mut memory = Memory::default();
         loop {
             let desired = desired::first(&mut state).await;
             let ledger = reports.borrow_and_update().ledger.clone();
-            let wait = match self.run(&desired, &mut verified, &mut is_tidy, &mut refused).await {
+            let wait = match self.run(&desired, &mut memory).await {
                 Ok(Outcome { complete: true, again_in }) => {
                     backoff.reset();
                     Some(again_in.map_or(INTERVAL, |again| again.min(INTERVAL)))
@@ -77,37 +102,32 @@ impl Clients {
             let pause = async {
                 match wait {
                     // Without clients nothing changes by itself.
-                    Some(_) if is_tidy && desired.gateway.is_none() => std::future::pending().await,
+                    Some(_) if memory.is_tidy && desired.gateway.is_none() => std::future::pending().await,
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => backoff.wait().await,
                 }
             };
             tokio::select! {
-                () = changed(&mut state) => refused.clear(),
+                () = changed(&mut state) => memory.refused.clear(),
                 // A migration may have made a table that somebody has a right to.
-                _ = reports.wait_for(|report| report.ledger != ledger), if !is_tidy => refused.clear(),
+                _ = reports.wait_for(|report| report.ledger != ledger), if !memory.is_tidy => memory.refused.clear(),
                 () = pause => {}
             }
         }
     }
 
-    async fn run(
-        &self,
-        desired: &Desired,
-        verified: &mut BTreeMap<String, Verified>,
-        is_tidy: &mut bool,
-        refused: &mut rights::Refused,
-    ) -> Result<Outcome, CredentialsError> {
+    async fn run(&self, desired: &Desired, memory: &mut Memory) -> Result<Outcome, CredentialsError> {
         let names = self.environment.names.postgres(&desired.database);
         let connection = ensure::connect("postgres").await?;
         let client = &connection.client;
-        verified.retain(|name, _| desired.clients.iter().any(|client| client.name == *name));
+        memory.verified.retain(|name, _| desired.clients.iter().any(|client| client.name == *name));
         if self.reporter.follow().borrow().clients.is_none() {
             // Known without Vault, so it is reported without Vault.
-            self.report(client, desired, &BTreeMap::new(), verified, &BTreeMap::new()).await?;
+            self.report(client, desired, &BTreeMap::new(), memory, &BTreeMap::new()).await?;
         }
         let removal = roles::remove(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await?;
         let again_in = removal.again_in;
+        let are_removed = short_lived::remove(client, SOCKET_DIR, &names, &desired.clients).await?;
         let admission = roles::admit(client, &names, &desired.clients).await?;
         let is_admitted = |client: &&clients::Client| !admission.kept_out.contains_key(&client.name);
         let admitted: Vec<clients::Client> = desired.clients.iter().filter(is_admitted).cloned().collect();
@@ -117,25 +137,34 @@ impl Clients {
         }
         // The rights first: a service that reads its record can work. A failure of one keeps no login back.
         let is_last_gone = desired.clients.is_empty() && again_in.is_none() && removal.is_complete;
-        *is_tidy &= is_last_gone;
-        let (rights, mut complete) = if *is_tidy {
+        memory.is_tidy &= is_last_gone;
+        let (rights, mut complete) = if memory.is_tidy {
             (BTreeMap::new(), true)
         } else {
+            let refused = &mut memory.refused;
             let kept = rights::keep(client, SOCKET_DIR, &names, &admitted, desired.client_rules, refused).await;
             kept.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the clients' rights cannot be kept as declared; retrying");
                 (BTreeMap::new(), false)
             })
         };
-        complete &= removal.is_complete && admission.is_complete && gateway.is_ok();
-        *is_tidy = complete && is_last_gone;
+        complete &= removal.is_complete && are_removed && admission.is_complete && gateway.is_ok();
         let mut troubles = BTreeMap::new();
         for (name, error) in admission.kept_out {
-            verified.remove(&name);
+            memory.verified.remove(&name);
             troubles.insert(name, self.trouble(&CredentialsError::from(error)));
         }
-        for wanted in &admitted {
-            if let Some(known) = verified.get(&wanted.name)
+        let (short_lived, with_record): (Vec<&clients::Client>, Vec<_>) =
+            admitted.iter().partition(|client| client.dynamic().is_some());
+        if let Err(error) = self.keep_engine(client, desired, &short_lived, &mut memory.proved).await {
+            tracing::warn!(%error, "Vault's database secrets engine cannot be kept as declared; retrying");
+            let trouble = self.trouble(&error);
+            troubles.extend(short_lived.iter().map(|client| (client.name.clone(), trouble.clone())));
+            complete = false;
+        }
+        memory.is_tidy = complete && is_last_gone;
+        for wanted in with_record {
+            if let Some(known) = memory.verified.get(&wanted.name)
                 && self.is_satisfied(client, desired, wanted, known).await?
             {
                 continue;
@@ -143,20 +172,52 @@ impl Clients {
             match self.verify(client, desired, wanted).await {
                 Ok(now) => {
                     self.reporter.vault(Ok(()));
-                    verified.insert(wanted.name.clone(), now);
+                    memory.verified.insert(wanted.name.clone(), now);
                 }
                 Err(error) => {
                     tracing::warn!(%error, client = wanted.name, "a client's credentials cannot be verified; retrying");
-                    verified.remove(&wanted.name);
+                    memory.verified.remove(&wanted.name);
                     troubles.insert(wanted.name.clone(), self.trouble(&error));
                     complete = false;
                 }
             }
             // Each as soon as it is there: the others may take long.
-            self.report(client, desired, &rights, verified, &troubles).await?;
+            self.report(client, desired, &rights, memory, &troubles).await?;
         }
-        self.report(client, desired, &rights, verified, &troubles).await?;
+        self.report(client, desired, &rights, memory, &troubles).await?;
         Ok(Outcome { complete, again_in })
+    }
+
+    /// Keeps Vault's login and its connection, for these clients; nothing of it is sent again that Vault has proved.
+    async fn keep_engine(
+        &self,
+        client: &Client,
+        desired: &Desired,
+        clients: &[&clients::Client],
+        proved: &mut Option<Proved>,
+    ) -> Result<(), CredentialsError> {
+        engine::keep(client, &self.environment.names.postgres(&desired.database), clients).await?;
+        let Some(engine) = desired.engine.as_ref().filter(|_| !clients.is_empty()) else {
+            *proved = None;
+            return Ok(());
+        };
+        let wanted = Proved {
+            engine: engine.clone(),
+            roles: clients.iter().map(|client| engine.role(&client.name)).collect(),
+            authorities: authorities(desired)?,
+            generation: desired.credential_generation,
+            login: fingerprint_of_engine(client).await?,
+        };
+        if proved.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        *proved = None;
+        let records = self.records.open().await?;
+        let run = Run { environment: &self.environment, desired, records: &records, client };
+        run.connect_engine(engine, &wanted.roles).await?;
+        self.reporter.vault(Ok(()));
+        *proved = Some(Proved { login: fingerprint_of_engine(client).await?, ..wanted });
+        Ok(())
     }
 
     async fn is_satisfied(
@@ -200,14 +261,14 @@ impl Clients {
         client: &Client,
         desired: &Desired,
         rights: &BTreeMap<String, RightsReport>,
-        verified: &BTreeMap<String, Verified>,
+        memory: &Memory,
         troubles: &BTreeMap<String, Trouble>,
     ) -> Result<(), CredentialsError> {
         let before = self.reporter.follow().borrow().clients.clone().unwrap_or_default();
         let mut reports = Vec::new();
         for wanted in &desired.clients {
             let before = before.iter().find(|report| report.name == wanted.name);
-            let mut report = match verified.get(&wanted.name) {
+            let mut report = match memory.verified.get(&wanted.name) {
                 Some(verified) => verified.report.clone(),
                 // The proved version holds until another is proved.
                 None => ClientReport {
@@ -216,6 +277,12 @@ impl Clients {
                 },
             };
             report.trouble = troubles.get(&wanted.name).cloned();
+            if wanted.dynamic().is_some() {
+                let is_proved = memory.proved.is_some() || report.generation > 0;
+                let name = report.name;
+                let dynamic = Some(is_proved && report.trouble.is_none());
+                report = ClientReport { name, dynamic, trouble: report.trouble, ..ClientReport::default() };
+            }
             report.rights = rights.get(&wanted.name).or(before.and_then(|before| before.rights.as_ref())).cloned();
             reports.push(report);
         }

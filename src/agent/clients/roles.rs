@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::gateway;
+use super::{gateway, short_lived};
 use crate::agent::ensure::{self, has_role, limits};
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
@@ -299,6 +299,9 @@ async fn refuse(client: &Client, names: &PostgresNames, name: &str) -> Result<()
     gateway::leave(client, &names.client(name)).await?;
     let what = format!("the logins of the client {name}");
     let mut statements = String::from("BEGIN;");
+    for login in short_lived::of(client, name).await? {
+        statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&login));
+    }
     for login in logins(names, name) {
         if has_role(client, &login).await? {
             // A login may set parameters for itself: whoever gets it next does not inherit them.
@@ -318,11 +321,13 @@ async fn end_sessions(client: &Client, names: &PostgresNames, name: &str) -> Res
     let failed = |source| EnsureError::Statement { what: what.clone(), source };
     // The gateway's sessions for a caller have the name of its role.
     let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-                 WHERE usename = ANY ($1) OR usename = $2 AND application_name = $3";
+                 WHERE usename = ANY ($1) OR usename = $2 AND application_name = $3
+                       OR pg_catalog.starts_with(usename::text, $4::text)";
+    let (ours, prefix) = (logins(names, name), PostgresNames::short_lived_prefix(name));
     let deadline = tokio::time::Instant::now() + END;
     loop {
         let role = names.client(name);
-        let found = client.query(query, &[&logins(names, name).as_slice(), &PostgresNames::GATEWAY, &role]).await;
+        let found = client.query(query, &[&ours.as_slice(), &PostgresNames::GATEWAY, &role, &prefix]).await;
         let found = found.map_err(failed)?;
         if found.is_empty() {
             return Ok(());
@@ -343,6 +348,7 @@ async fn drop_roles(client: &Client, socket: &str, names: &PostgresNames, name: 
             roles.push(ident(&role));
         }
     }
+    roles.extend(short_lived::of(client, name).await?.iter().map(|login| ident(login)));
     if !roles.is_empty() {
         // Not to the owner of the database: a function or an index that it has made would run with that one's rights.
         let (roles, nobody) = (roles.join(", "), ident(&names.clients()));

@@ -27,8 +27,9 @@ WHERE a.backend_type = 'client backend' AND a.usesysid IS NOT NULL
       SELECT FROM servicedb.clients c
       WHERE (c.removed_at + pg_catalog.make_interval(secs => $1::float8) <= pg_catalog.now()
              OR a.backend_start < (pg_catalog.to_jsonb(c) ->> 'admitted_at')::timestamptz)
-        AND r.rolname = ANY (ARRAY[pg_catalog.format('%s_c_%s_a', $2::text, pg_catalog.replace(c.client, '-', '_')),
-                                   pg_catalog.format('%s_c_%s_b', $2::text, pg_catalog.replace(c.client, '-', '_'))])))";
+        AND (pg_catalog.starts_with(r.rolname::text, pg_catalog.format('servicedb.%s.', c.client))
+             OR r.rolname = ANY (ARRAY[pg_catalog.format('%s_c_%s_a', $2::text, pg_catalog.replace(c.client, '-', '_')),
+                                       pg_catalog.format('%s_c_%s_b', $2::text, pg_catalog.replace(c.client, '-', '_'))]))))";
 
 /// Ends them from now on.
 pub async fn follow(environment: Environment, mut state: DesiredState) {

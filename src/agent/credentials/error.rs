@@ -21,6 +21,18 @@ pub enum CredentialsError {
     /// Vault, or a record in it.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// Vault did not take the connection of its database secrets engine. Vault's words are in its own log: they may echo
+    /// the request.
+    #[error(
+        "Vault cannot log in to PostgreSQL at {host}, so it makes no short-lived logins ({path}): check that Vault's pods \
+         resolve this name and reach port 5432 (vault.databaseClients in the chart's values); Vault's log has the cause"
+    )]
+    EngineRefused {
+        /// The path of the connection in Vault.
+        path: String,
+        /// The host.
+        host: String,
+    },
     /// A statement.
     #[error(transparent)]
     Ensure(#[from] EnsureError),

@@ -2,11 +2,12 @@
 //! step can be repeated, so a kill at any point loses nothing: the login in `runtime` always works.
 
 mod clients;
+mod engine;
 mod error;
 mod remembered;
 
 pub use error::CredentialsError;
-pub use remembered::{fingerprint, fingerprint_of_client, known_client, remembered};
+pub use remembered::{fingerprint, fingerprint_of_client, fingerprint_of_engine, known_client, remembered};
 
 use std::time::Duration;
 

@@ -132,3 +132,18 @@ pub async fn fingerprint_of_client(
 ) -> Result<String, CredentialsError> {
     fingerprint_of(client, &[names.client_login(name, generation)]).await
 }
+
+/// A fingerprint of the login of Vault's database secrets engine as the server has it; none if it is missing.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn fingerprint_of_engine(client: &Client) -> Result<Option<String>, CredentialsError> {
+    let query = "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat_ws(' ',
+                        r.rolpassword, r.rolcanlogin, r.rolcreaterole, r.rolinherit, r.rolsuper, r.rolcreatedb,
+                        r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
+                        pg_catalog.has_database_privilege(r.oid, 'postgres', 'CONNECT'),
+                        (SELECT pg_catalog.string_agg(s.setconfig::text, ',' ORDER BY s.setdatabase)
+                         FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid)), 'UTF8')), 'hex')
+                 FROM pg_catalog.pg_authid r WHERE r.rolname = $1";
+    Ok(client.query_opt(query, &[&PostgresNames::ENGINE]).await?.map(|row| row.get(0)))
+}

@@ -43,7 +43,8 @@ pub fn credentials(clients: &[ClientReport]) -> [Family; 2] {
     let mut generations = Family::new("servicedb_client_credentials_generation", Kind::Gauge, help);
     let help = "When these credentials of a client were put into Vault";
     let mut times = Family::new("servicedb_client_credentials_rotated_timestamp_seconds", Kind::Gauge, help);
-    for client in clients {
+    // Short-lived logins have no record.
+    for client in clients.iter().filter(|client| client.dynamic.is_none()) {
         let label = [("client", client.name.as_str())];
         generations.sample(label, client.generation as f64);
         if let Some(at) = client.rotated_at.filter(|_| client.generation > 0) {

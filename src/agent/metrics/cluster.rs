@@ -155,7 +155,8 @@ const ROLES: Query = Query {
     labels: &["rolname"],
     constant: NONE,
     values: &[gauge("pg_roles_connection_limit", "Connection limit set for the role")],
-    sql: "SELECT rolname::text, rolconnlimit::float8 FROM pg_roles",
+    // Short-lived logins would each have a label of its own.
+    sql: "SELECT rolname::text, rolconnlimit::float8 FROM pg_roles WHERE rolname NOT LIKE 'servicedb.%.%'",
 };
 
 /// An application chooses its own name, so the groups are bounded: the hundred with most sessions.
@@ -173,7 +174,10 @@ const ACTIVITY: Query = Query {
           FROM unnest(ARRAY['active', 'idle', 'idle in transaction', 'idle in transaction (aborted)',
                             'fastpath function call', 'disabled']) AS s(state)
           CROSS JOIN pg_database d
-          LEFT JOIN (SELECT datname, state, usename, application_name, backend_type, wait_event_type, wait_event,
+          LEFT JOIN (SELECT datname, state,
+                            CASE WHEN usename LIKE 'servicedb.%.%' THEN 'servicedb.' || split_part(usename::text, '.', 2)
+                                 ELSE usename::text END AS usename,
+                            application_name, backend_type, wait_event_type, wait_event,
                             count(*) AS count, max(extract(epoch FROM now() - xact_start)) AS longest
                      FROM pg_stat_activity WHERE state IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7
                      ORDER BY count DESC LIMIT 100) a ON a.state = s.state AND a.datname = d.datname",

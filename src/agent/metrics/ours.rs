@@ -54,7 +54,9 @@ const CONNECTIONS: Query = Query {
     labels: &["usename"],
     constant: &[],
     values: &[gauge("servicedb_connections", "Sessions of clients, by their login")],
-    sql: "SELECT usename::text, count(*)::float8 FROM pg_stat_activity
+    // A client's short-lived logins are one: each would have a label of its own.
+    sql: "SELECT CASE WHEN usename LIKE 'servicedb.%.%' THEN 'servicedb.' || split_part(usename::text, '.', 2)
+                      ELSE usename::text END, count(*)::float8 FROM pg_stat_activity
           WHERE backend_type = 'client backend' AND usename IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 128",
 };
 

@@ -3,6 +3,7 @@
 
 use tokio_postgres::Client;
 
+use super::vault_logins;
 use crate::agent::ensure;
 use crate::api::names::PostgresNames;
 use crate::contract::pod::SOCKET_DIR;
@@ -26,6 +27,7 @@ pub async fn keep(names: &PostgresNames) -> Result<(), String> {
     let mut logins = logins;
     for server in [&running.client, &restored.client] {
         logins.extend(of_clients(server, names).await?);
+        logins.extend(vault_logins::read(server).await?);
     }
     logins.sort_unstable();
     logins.dedup();

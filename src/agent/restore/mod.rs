@@ -5,6 +5,7 @@
 pub mod in_place;
 mod logins;
 mod names;
+mod vault_logins;
 
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 
 use tokio_postgres::Client;
 
+use super::vault_logins;
 use crate::agent::ensure;
 use crate::api::names::{Names, PostgresNames};
 use crate::postgres::{describe, ident};
@@ -18,6 +19,10 @@ pub async fn take_over(service: &str, own: &PostgresNames) -> Result<(), String>
     let former = Names::new("", service).postgres(&database(client).await?);
     let mut statements = String::from("BEGIN; DELETE FROM servicedb.credentials;");
     statements += &clients(client, &former, own).await?;
+    // Those of the source: Vault knows this database by another name, and the leader removes them.
+    for login in vault_logins::read(client).await? {
+        statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&login));
+    }
     let logins = (1..=2).flat_map(|generation| {
         [
             (former.login(generation), own.login(generation)),

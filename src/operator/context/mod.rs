@@ -5,6 +5,7 @@ pub mod error;
 pub mod metrics;
 pub mod namespaces;
 pub mod options;
+pub mod peers;
 mod resources;
 pub mod vault_ca;
 

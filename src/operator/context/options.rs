@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::namespaces::ClientNamespaces;
+use super::peers::Peers;
 use crate::contract::backup::{ForeignFolders, Stores};
 
 /// The operator's settings. They contain no secret: credentials are in files that they name.
@@ -62,6 +63,13 @@ pub struct Options {
     /// The mount of KV v2.
     #[arg(long, env = "SERVICEDB_VAULT_KV_MOUNT", default_value = "secret")]
     pub vault_kv_mount: String,
+    /// The mount of the database secrets engine, for clients with short-lived logins; none: no database has such clients.
+    #[arg(long, env = "SERVICEDB_VAULT_DATABASE_MOUNT")]
+    pub vault_database_mount: Option<String>,
+    /// Vault's pods, which connect to the databases of such clients: peers of a NetworkPolicy, as JSON:
+    /// `vault.databaseClients` of the chart.
+    #[arg(long, env = "SERVICEDB_VAULT_DATABASE_CLIENTS", default_value = "[]", value_parser = Peers::parse)]
+    pub vault_database_clients: Peers,
     /// How long one request to Vault may take, in seconds; agents and Jobs use it too.
     #[arg(long, env = "SERVICEDB_VAULT_TIMEOUT_SECONDS", default_value_t = 10)]
     pub vault_timeout_seconds: u64,

@@ -1,27 +1,33 @@
-//! The objects in Vault of clients with a login of their own: a policy and a role for each.
+//! The objects in Vault of clients with a login of their own: a policy and a role for each, and with short-lived logins a
+//! role of the database secrets engine.
 //!
-//! At rest one request a client and resync is enough: its record, its policy and its role are read in turns, and all of
-//! them once one differs.
+//! At rest one request a client and resync is enough: its record (or its role of the engine), its policy and its role are
+//! read in turns, and all of them once one differs.
 
 use futures::future::try_join_all;
 
 use crate::api::names::VaultNames;
+use crate::contract::clients::Engine;
 use crate::contract::migration::hash;
-use crate::vault::{KubernetesRole, Vault, VaultError};
+use crate::vault::{DatabaseRole, KubernetesRole, Vault, VaultError};
 
 /// The objects of one client.
 #[derive(Debug)]
 pub struct OwnClient {
+    /// Its name.
+    pub name: String,
     /// Name and text of its policy.
     pub policy: (String, String),
     /// Its role.
     pub role: KubernetesRole,
+    /// Its role of the database secrets engine, with short-lived logins.
+    pub engine_role: Option<DatabaseRole>,
 }
 
 /// What is read of a client at a resync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Its record: every second time, since somebody may have changed it.
+    /// Its record, or its role of the engine: every second time, since somebody may have changed it.
     Record,
     /// Its policy.
     Policy,
@@ -39,22 +45,27 @@ pub fn turn(resync: usize, place: usize) -> Turn {
 }
 
 /// The name of a client's policy. Tokens outlast the role that they were issued by, for at most their lifetime: another
-/// ServiceAccount of the same client has another policy, and the former one is deleted.
-pub fn policy_name(names: &VaultNames, client: &str, account: &str) -> String {
-    format!("{}.{}", names.own_client(client), &hash(&[account])[..10])
+/// identity of the same client has another policy, and the former one is deleted.
+pub fn policy_name(names: &VaultNames, client: &str, identity: &str) -> String {
+    format!("{}.{}", names.own_client(client), &hash(&[identity])[..10])
 }
 
 /// Creates and corrects them: all, or at the resync with this number those whose turn it is.
 ///
 /// # Errors
 /// Any error of Vault.
-pub async fn ensure(vault: &dyn Vault, clients: &[OwnClient], resync: Option<usize>) -> Result<(), VaultError> {
+pub async fn ensure(
+    vault: &dyn Vault,
+    engine: Option<&Engine>,
+    clients: &[OwnClient],
+    resync: Option<usize>,
+) -> Result<(), VaultError> {
     if let Some(resync) = resync {
         let read = clients.iter().enumerate().map(|(place, client)| async move {
             match turn(resync, place) {
-                Turn::Record => Ok(false),
+                Turn::Record => ensure_engine_role(vault, engine, client).await,
                 Turn::Policy => ensure_policy(vault, &client.policy).await,
-                Turn::Role => ensure_role(vault, &client.role).await,
+                Turn::Role => ensure_role(vault, engine, client).await,
             }
         });
         if !try_join_all(read).await?.contains(&true) {
@@ -62,19 +73,37 @@ pub async fn ensure(vault: &dyn Vault, clients: &[OwnClient], resync: Option<usi
         }
     }
     try_join_all(clients.iter().map(|client| ensure_policy(vault, &client.policy))).await?;
-    try_join_all(clients.iter().map(|client| ensure_role(vault, &client.role))).await.map(drop)
+    try_join_all(clients.iter().map(|client| ensure_engine_role(vault, engine, client))).await?;
+    try_join_all(clients.iter().map(|client| ensure_role(vault, engine, client))).await.map(drop)
 }
 
 /// Ends a client's access: without a policy no token reads anything, neither one that was issued before nor a new one.
 ///
 /// # Errors
 /// Any error of Vault.
-pub async fn remove(vault: &dyn Vault, names: &VaultNames, client: &str) -> Result<(), VaultError> {
+pub async fn remove(
+    vault: &dyn Vault,
+    names: &VaultNames,
+    engine: Option<&Engine>,
+    client: &str,
+) -> Result<(), VaultError> {
     let name = names.own_client(client);
     if let Some(role) = vault.read_kubernetes_role(&name).await? {
         remove_policies(vault, &role, &[]).await?;
     }
-    vault.delete_kubernetes_role(&name).await
+    vault.delete_kubernetes_role(&name).await?;
+    match engine {
+        Some(engine) => remove_engine_role(vault, engine, client).await,
+        None => Ok(()),
+    }
+}
+
+/// Removes the engine's connection to a database; its password with it.
+///
+/// # Errors
+/// Any error of Vault, but that there is no engine, or no right to it.
+pub async fn remove_connection(vault: &dyn Vault, engine: &Engine) -> Result<(), VaultError> {
+    if_offered(vault.delete_database_connection(&engine.mount, &engine.connection).await)
 }
 
 /// Writes a policy that differs; returns whether it did.
@@ -89,16 +118,56 @@ pub async fn ensure_policy(vault: &dyn Vault, (name, text): &(String, String)) -
     Ok(differs)
 }
 
-async fn ensure_role(vault: &dyn Vault, role: &KubernetesRole) -> Result<bool, VaultError> {
+async fn ensure_role(vault: &dyn Vault, engine: Option<&Engine>, client: &OwnClient) -> Result<bool, VaultError> {
+    let role = &client.role;
     let live = vault.read_kubernetes_role(&role.name).await?;
     let differs = live.as_ref() != Some(role);
     if differs {
         if let Some(live) = live {
             remove_policies(vault, &live, &role.policies).await?;
+            // It may be that of a client of this name with short-lived logins.
+            if let Some(engine) = engine.filter(|_| client.engine_role.is_none()) {
+                remove_engine_role(vault, engine, &client.name).await?;
+            }
         }
         vault.write_kubernetes_role(role).await?;
     }
     Ok(differs)
+}
+
+/// Writes a role of the engine that differs; returns whether it did.
+async fn ensure_engine_role(
+    vault: &dyn Vault,
+    engine: Option<&Engine>,
+    client: &OwnClient,
+) -> Result<bool, VaultError> {
+    let Some((engine, role)) = engine.zip(client.engine_role.as_ref()) else { return Ok(false) };
+    let differs = vault.read_database_role(&engine.mount, &role.name).await?.as_ref() != Some(role);
+    if differs {
+        vault.write_database_role(&engine.mount, role).await?;
+    }
+    Ok(differs)
+}
+
+/// Removes a client's role of the engine, and its logins. Logins that Vault cannot remove now are removed by the agents.
+async fn remove_engine_role(vault: &dyn Vault, engine: &Engine, client: &str) -> Result<(), VaultError> {
+    let role = engine.role(client);
+    if_offered(vault.delete_database_role(&engine.mount, &role).await)?;
+    if let Err(error) = vault.revoke_database_leases(&engine.mount, &role).await {
+        tracing::warn!(%error, client, "the leases of a removed client stay in Vault until they expire");
+    }
+    Ok(())
+}
+
+/// A failed removal, unless there is no engine, or the operator never had the right to it: then it has made nothing there.
+fn if_offered(removal: Result<(), VaultError>) -> Result<(), VaultError> {
+    match removal {
+        Err(error @ (VaultError::MountMissing { .. } | VaultError::PermissionDenied { .. })) => {
+            tracing::warn!(%error, "the database secrets engine cannot be cleaned up");
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Removes the client's own policies that a role names, but for some: a role that somebody changed may name others.

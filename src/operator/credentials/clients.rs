@@ -26,7 +26,7 @@ pub fn declared(database: &Database, decided: &[Client]) -> Vec<Client> {
 }
 
 fn is_of(client: &Client, spec: &ClientSpec) -> bool {
-    client.name == spec.name() && client.service_account == spec.account()
+    client.name == spec.name() && client.service_account == spec.identity()
 }
 
 fn with_spec(client: Client, spec: &ClientSpec) -> Client {
@@ -39,7 +39,8 @@ fn with_spec(client: Client, spec: &ClientSpec) -> Client {
 }
 
 /// Decides the generation of each declared client, and writes it to its `pending` until it is promoted. `recorded` is the
-/// last decision; `unseen`: the records are looked at again.
+/// last decision; `unseen`: the records are looked at again. A client with short-lived logins has no record: its
+/// generation is never promoted.
 ///
 /// # Errors
 /// Any error of Vault.
@@ -64,6 +65,15 @@ pub async fn ensure(
             Some(client) => with_spec(client.clone(), spec),
             None => first(vault, database, spec, recorded, report).await?,
         };
+        if spec.dynamic().is_some() {
+            if known.is_none() {
+                // Of a client of this name that had them: neither it nor an agent of an earlier version goes on with them.
+                vault.delete_kv(&database.vault.client_pending(spec.name())).await?;
+                vault.delete_kv(&database.vault.client_runtime(spec.name())).await?;
+            }
+            decided.push(client);
+            continue;
+        }
         if let Some(report) = report.filter(|report| report.generation >= client.generation) {
             if unseen && is_turn {
                 let metadata = vault.read_kv_metadata(&database.vault.client_runtime(&client.name)).await?;
@@ -93,10 +103,10 @@ async fn first(
     let reported = report.map_or(0, |report| report.generation);
     let client = Client {
         name: spec.name().to_owned(),
-        service_account: spec.account(),
+        service_account: spec.identity(),
         generation: in_vault.max(before).max(reported).saturating_add(1),
         // The spec's own replaces it.
-        access: AccessSpec { mode: AccessMode::Custom, grants: Vec::new() },
+        access: AccessSpec { mode: AccessMode::Custom, grants: Vec::new(), dynamic: None },
         connection_limit: None,
         statement_timeout_seconds: None,
         prove: None,
@@ -263,6 +273,16 @@ mod tests {
         assert_eq!(prove(&metadata(4, true), &report(3, 60, now), now), None);
         assert_eq!(prove(&metadata(5, true), &report(3, 60, now), now), Some(5));
         assert_eq!(prove(&metadata(4, false), &report(3, 60, now), now), Some(0), "it is missing");
+    }
+
+    #[test]
+    fn a_client_whose_logins_become_short_lived_is_another_one() {
+        let mut database = declaring("other/1");
+        let recorded = client(3);
+        assert_eq!(declared(&database, std::slice::from_ref(&recorded)).len(), 1);
+        let lifetimes = serde_json::from_value(serde_json::json!({})).expect("the default lifetimes");
+        database.clients[0].access.as_mut().expect("access").dynamic = Some(lifetimes);
+        assert!(declared(&database, &[recorded]).is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod passphrase;
 mod pending;
 pub mod role_ids;
 pub mod secret_id;
+mod short_lived;
 pub mod spec;
 pub mod vault_objects;
 pub mod vault_sync;

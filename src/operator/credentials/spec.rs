@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{FuncCall, RawStmt, SelectStmt, SetOperation};
 
-use crate::api::clients::MAXIMUM_NAME;
+use crate::api::clients::{MAXIMUM_MAX_TTL, MAXIMUM_NAME, MAXIMUM_TTL, MINIMUM_TTL};
 use crate::api::names::PostgresNames;
 use crate::api::{AccessMode, ClientSpec, GrantSpec, Privilege, ServiceDatabaseSpec};
-use crate::operator::context::namespaces::{ClientNamespaces, is_namespace};
+use crate::operator::context::namespaces::is_namespace;
+use crate::operator::context::options::Options;
 
 /// The maximum length of a name in PostgreSQL, in bytes.
 const IDENTIFIER: usize = 63;
@@ -104,6 +105,21 @@ pub fn check(clients: &[ClientSpec], names: &PostgresNames) -> Result<(), String
                 "spec.clients[] {name}: connectionLimit or statementTimeoutSeconds is out of its bounds"
             ));
         }
+        if let Some(lifetimes) = access.dynamic {
+            let (ttl, max_ttl) = (lifetimes.ttl_seconds, lifetimes.max_ttl_seconds);
+            if !(MINIMUM_TTL..=MAXIMUM_TTL).contains(&ttl) || !(ttl..=MAXIMUM_MAX_TTL).contains(&max_ttl) {
+                return Err(format!(
+                    "spec.clients[].access.dynamic of {name}: ttlSeconds must be from {MINIMUM_TTL} to {MAXIMUM_TTL}, and \
+                     maxTtlSeconds from ttlSeconds to {MAXIMUM_MAX_TTL}"
+                ));
+            }
+            if client.secret.is_some() {
+                return Err(format!(
+                    "spec.clients[].secret of {name} is a copy of a record, and a client with access.dynamic has none: \
+                     remove one of both"
+                ));
+            }
+        }
         if (access.mode == AccessMode::Custom) == access.grants.is_empty() {
             return Err(format!(
                 "spec.clients[].access of {name}: the mode Custom needs grants, and the other modes have none"
@@ -139,19 +155,52 @@ fn check_namespace(client: &ClientSpec) -> Result<(), String> {
 
 /// The clients that the platform allows in a database of this namespace, and those that it does not. A namespace that is
 /// the database's own is left out.
-pub fn admitted(
-    clients: &[ClientSpec],
-    namespace: &str,
-    allowed: &ClientNamespaces,
-) -> (Vec<ClientSpec>, Vec<ClientSpec>) {
-    let own = |client: &ClientSpec| {
+pub fn admitted(clients: &[ClientSpec], namespace: &str, options: &Options) -> (Vec<ClientSpec>, Vec<ClientSpec>) {
+    let (mut admitted, mut refused) = (Vec::new(), Vec::new());
+    for client in clients {
         let other = client.service_account_namespace.clone().filter(|of_client| of_client != namespace);
-        ClientSpec { service_account_namespace: other, ..client.clone() }
-    };
-    clients
-        .iter()
-        .map(own)
-        .partition(|client| client.service_account_namespace.as_ref().is_none_or(|it| allowed.allow(namespace, it)))
+        let client = ClientSpec { service_account_namespace: other, ..client.clone() };
+        match refusal(&client, namespace, options) {
+            None => admitted.push(client),
+            Some(why) => {
+                // A service that moves from the shared login keeps it.
+                if why == Refusal::ShortLived && client.shared_too == Some(true) {
+                    admitted.push(as_shared(&client));
+                }
+                refused.push(client);
+            }
+        }
+    }
+    (admitted, refused)
+}
+
+/// Why the platform does not allow a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is of a namespace that may not have clients of this database.
+    Namespace,
+    /// Its logins are short-lived, and there is no engine for them.
+    ShortLived,
+}
+
+/// Why the platform does not allow this client in a database of this namespace; none if it does.
+pub fn refusal(client: &ClientSpec, namespace: &str, options: &Options) -> Option<Refusal> {
+    let is_refused = |of_client: &String| !options.client_namespaces.allow(namespace, of_client);
+    if client.service_account_namespace.as_ref().is_some_and(is_refused) {
+        return Some(Refusal::Namespace);
+    }
+    (client.dynamic().is_some() && options.vault_database_mount.is_none()).then_some(Refusal::ShortLived)
+}
+
+/// The client without a login of its own.
+fn as_shared(client: &ClientSpec) -> ClientSpec {
+    ClientSpec {
+        access: None,
+        shared_too: None,
+        connection_limit: None,
+        statement_timeout_seconds: None,
+        ..client.clone()
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -271,6 +320,8 @@ fn bare_select() -> SelectStmt {
 mod tests {
     use super::*;
     use crate::api::names::Names;
+    use crate::operator::context::namespaces::ClientNamespaces;
+    use crate::operator::tests::fixtures::options;
 
     fn problem(clients: &str) -> Option<String> {
         let clients: Vec<ClientSpec> = serde_yaml::from_str(clients).expect(clients);
@@ -358,12 +409,28 @@ mod tests {
         )
         .expect("clients");
         let allowed = ClientNamespaces::parse(r#"{"chat": ["reports"], "games": ["web"]}"#).expect("namespaces");
-        let (admitted, refused) = admitted(&clients, "chat", &allowed);
+        let allowing = Options { client_namespaces: allowed, ..options() };
+        let (admitted, refused) = admitted(&clients, "chat", &allowing);
         let accounts = |clients: &[ClientSpec]| clients.iter().map(ClientSpec::account).collect::<Vec<_>>();
         assert_eq!(
             (accounts(&admitted), accounts(&refused)),
             (vec!["a".to_owned(), "b".into(), "reports/c".into()], vec!["web/d".to_owned()],)
         );
+    }
+
+    #[test]
+    fn lifetimes_have_bounds_and_short_lived_logins_no_secret() {
+        let of = |more: &str| problem(&format!("[{{serviceAccountName: bot, {more}}}]"));
+        let dynamic = |lifetimes: &str| of(&format!("access: {{mode: ReadOnly, dynamic: {{{lifetimes}}}}}"));
+        assert_eq!(dynamic(""), None);
+        assert_eq!(dynamic("ttlSeconds: 60, maxTtlSeconds: 60"), None);
+        for lifetimes in
+            ["ttlSeconds: 59", "ttlSeconds: 86401", "ttlSeconds: 600, maxTtlSeconds: 599", "maxTtlSeconds: 2592001"]
+        {
+            assert!(dynamic(lifetimes).is_some_and(|problem| problem.contains("ttlSeconds must be")), "{lifetimes}");
+        }
+        let with_secret = of("access: {mode: ReadOnly, dynamic: {}}, secret: {name: s}");
+        assert!(with_secret.is_some_and(|problem| problem.contains("a client with access.dynamic has none")));
     }
 
     #[test]

@@ -14,7 +14,9 @@ use super::noted_clients::{self, Metadata};
 use super::passphrase;
 use super::role_ids::RoleIds;
 use super::secret_id::SECRET_ID_LIFETIME;
+use super::short_lived;
 use crate::api::names::VaultNames;
+use crate::contract::clients::Engine;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
@@ -40,6 +42,8 @@ struct Wanted {
     migrator: AppRole,
     client: Option<KubernetesRole>,
     own_clients: Vec<OwnClient>,
+    /// The engine that the platform offers, whether or not a client uses it.
+    engine: Option<Engine>,
 }
 
 /// Creates and corrects the database's objects in Vault; returns the role_ids.
@@ -62,7 +66,12 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
     // Roles name policies, which need not exist yet: all can be written at once.
     let (_, (), instance, migrator, ()) = try_join!(
         try_join_all(wanted.policies.iter().map(|policy| ensure_policy(vault, policy))),
-        client_objects::ensure(vault, &wanted.own_clients, context.cache.vault_turn(uid, &fingerprint)),
+        client_objects::ensure(
+            vault,
+            wanted.engine.as_ref(),
+            &wanted.own_clients,
+            context.cache.vault_turn(uid, &fingerprint)
+        ),
         ensure_approle(vault, &wanted.instance),
         ensure_approle(vault, &wanted.migrator),
         ensure_client_role(vault, database, wanted.client.as_ref()),
@@ -79,15 +88,21 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
     Ok(role_ids)
 }
 
-/// Removes the objects of [`ensure`]; a missing one is not an error.
+/// Removes the objects of [`ensure`]; a missing one is not an error. `mount` is that of the database secrets engine.
 ///
 /// # Errors
 /// Any error of Vault.
-pub async fn remove(vault: &dyn Vault, names: &VaultNames) -> Result<(), VaultError> {
+pub async fn remove(vault: &dyn Vault, names: &VaultNames, mount: Option<&str>) -> Result<(), VaultError> {
+    let engine = engine(names, mount);
+    let clients = known_clients(vault, names).await?;
+    if let Some(engine) = engine.as_ref().filter(|_| !clients.is_empty()) {
+        // The database is gone: without a connection Vault does not try to remove logins from it.
+        client_objects::remove_connection(vault, engine).await?;
+    }
     // The roles first: deleting an AppRole deletes its secret_ids, and a role without its policy
     // would still allow logins.
-    for client in known_clients(vault, names).await? {
-        client_objects::remove(vault, names, &client).await?;
+    for client in clients {
+        client_objects::remove(vault, names, engine.as_ref(), &client).await?;
     }
     let (client, instance, migrator) = (names.client(), names.instance(), names.migrator());
     try_join!(vault.delete_kubernetes_role(&client), vault.delete_approle(&instance), vault.delete_approle(&migrator))?;
@@ -136,10 +151,14 @@ async fn replace_undeclared(
     // The policy of the pods first: an agent that still promotes the login of such a client would make its record again.
     try_join_all(wanted.policies.iter().map(|policy| ensure_policy(vault, policy))).await?;
     for client in gone {
-        client_objects::remove(vault, names, client).await?;
+        client_objects::remove(vault, names, wanted.engine.as_ref(), client).await?;
         let (pending, runtime) = (names.client_pending(client), names.client_runtime(client));
         try_join!(vault.delete_kv(&pending), vault.delete_kv(&runtime))?;
         tracing::info!(client, "the client's objects are removed from Vault");
+    }
+    let is_used = wanted.own_clients.iter().any(|client| client.engine_role.is_some());
+    if let Some(engine) = wanted.engine.as_ref().filter(|_| !is_used) {
+        client_objects::remove_connection(vault, engine).await?;
     }
     vault.write_kv_metadata(&names.runtime(), &noted_clients::with(claimed, &wanted.clients)).await
 }
@@ -164,7 +183,8 @@ async fn ensure_claim(context: &Context, database: &Database, wanted: &Wanted) -
 
 fn wanted(context: &Context, database: &Database) -> Wanted {
     let names = &database.vault;
-    let mounts = Mounts { kv: &context.options.vault_kv_mount };
+    let mount = context.options.vault_database_mount.as_deref();
+    let mounts = Mounts { kv: &context.options.vault_kv_mount, database: mount.filter(|_| database.has_short_lived()) };
     let mut of_store: Vec<_> = database
         .archive
         .iter()
@@ -217,19 +237,38 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         own_clients: own_clients
             .iter()
             .map(|client| {
-                let policy = client_objects::policy_name(names, client.name(), &client.account());
+                let name = client.name();
+                let policy = client_objects::policy_name(names, name, &client.identity());
                 let accounts = vec![client.service_account_name.clone()];
-                let role = kubernetes_role(names.own_client(client.name()), accounts, client.namespace(namespace));
-                let text = policy::own_client(&mounts, names, client.name());
-                OwnClient { role: KubernetesRole { policies: vec![policy.clone()], ..role }, policy: (policy, text) }
+                let role = kubernetes_role(names.own_client(name), accounts, client.namespace(namespace));
+                let dynamic = mount.zip(client.dynamic());
+                let (text, token_ttl) = match dynamic {
+                    Some((mount, lifetimes)) => {
+                        (policy::short_lived(mount, names, name), short_lived::token_ttl(lifetimes))
+                    }
+                    None => (policy::own_client(&mounts, names, name), role.token_ttl),
+                };
+                OwnClient {
+                    name: name.to_owned(),
+                    role: KubernetesRole { policies: vec![policy.clone()], token_ttl, ..role },
+                    policy: (policy, text),
+                    engine_role: dynamic
+                        .map(|(_, lifetimes)| short_lived::role(&database.postgres, names, client, lifetimes)),
+                }
             })
             .collect(),
+        engine: engine(names, mount),
     }
 }
 
+/// The engine, for the database with these names.
+fn engine(names: &VaultNames, mount: Option<&str>) -> Option<Engine> {
+    mount.map(|mount| Engine { mount: mount.to_owned(), connection: names.engine_connection() })
+}
+
 fn fingerprint(wanted: &Wanted) -> String {
-    let Wanted { claim, clients, policies, instance, migrator, client, own_clients } = wanted;
-    format!("{claim:?}{clients:?}{policies:?}{instance:?}{migrator:?}{client:?}{own_clients:?}")
+    let Wanted { claim, clients, policies, instance, migrator, client, own_clients, engine } = wanted;
+    format!("{claim:?}{clients:?}{policies:?}{instance:?}{migrator:?}{client:?}{own_clients:?}{engine:?}")
 }
 
 async fn ensure_policy(vault: &dyn Vault, policy: &(String, String)) -> Result<(), VaultError> {

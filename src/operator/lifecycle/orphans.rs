@@ -114,7 +114,7 @@ pub async fn leave_vault(context: &Context, names: &Names, orphan: &Orphan) -> R
         return Ok(());
     }
     let clients = vault_objects::known_clients(vault, &names).await?;
-    vault_objects::remove(vault, &names).await?;
+    vault_objects::remove(vault, &names, context.options.vault_database_mount.as_deref()).await?;
     // A generation that was never proved is not used.
     vault.delete_kv(&names.pending()).await?;
     for client in &clients {

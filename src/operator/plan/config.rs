@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::inputs::Inputs;
 use crate::api::names::LABEL_SCOPE;
+use crate::contract::clients::Engine;
 use crate::contract::desired::{self, Desired};
 use crate::contract::pod;
 use crate::contract::records::VaultAccess;
@@ -47,6 +48,12 @@ pub fn desired(database: &Database, inputs: &Inputs<'_>) -> Planned {
         postgres_major: Some(inputs.lineage.map_or(database.major, |lineage| lineage.major)),
         upgrade: inputs.upgrade.cloned().map(Box::new),
         lineage: inputs.lineage.cloned().map(Box::new),
+        engine: inputs
+            .options
+            .vault_database_mount
+            .clone()
+            .filter(|_| database.has_short_lived())
+            .map(|mount| Engine { mount, connection: database.vault.engine_connection() }),
         ..document(database, inputs.credentials)
     };
     let mut annotations = json!({ANNOTATION_TEMPLATE: inputs.template.to_string()});
@@ -97,6 +104,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         }),
         clients: clients::declared(database, &credentials.clients),
         client_rules: database.client_rules,
+        engine: None,
         archive: database.archive.clone(),
         when_volume_fills: database.backups.when_volume_fills,
         backup: None,

@@ -44,8 +44,8 @@ pub fn peers_service(database: &Database) -> Planned {
     )
 }
 
-/// Ingress from the declared clients, the members, the migration Job, monitoring, and, while one runs, the
-/// backup Job. Egress is not restricted: that would cut Patroni off from the API server.
+/// Ingress from the declared clients, Vault if it makes their logins, the members, the migration Job, monitoring, and,
+/// while one runs, the backup Job. Egress is not restricted: that would cut Patroni off from the API server.
 pub fn policy(database: &Database, options: &Options, backup_runs: bool) -> Planned {
     let names = database.names();
     let members = json!({"podSelector": {"matchLabels": {LABEL_SCOPE: names.base()}}});
@@ -60,6 +60,9 @@ pub fn policy(database: &Database, options: &Options, backup_runs: bool) -> Plan
         postgres.push(json!({"podSelector": pods}));
     }
     postgres.extend(direct.filter_map(pods_of));
+    if database.has_short_lived() {
+        postgres.extend(options.vault_database_clients.0.iter().map(|vault| json!(vault)));
+    }
     let mut rules = vec![
         json!({"from": postgres, "ports": [tcp(POSTGRES_PORT)]}),
         json!({"from": [members], "ports": [tcp(PATRONI_PORT)]}),

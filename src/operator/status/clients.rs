@@ -5,9 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::condition::seconds;
 use super::findings::Findings;
 use crate::api::conditions::reason;
-use crate::api::{ClientStatus, ServiceDatabaseStatus};
+use crate::api::{ClientSpec, ClientStatus, ServiceDatabaseStatus};
 use crate::contract::clients::{ClientReport, RightsReport, Sessions};
 use crate::contract::report::Report;
+use crate::operator::context::options::Options;
+use crate::operator::credentials::spec::{self, Refusal};
 use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
 
@@ -16,6 +18,10 @@ const APPLIED: &str = "Applied";
 /// Their rights were not compared yet.
 const UNKNOWN: &str = "Unknown";
 
+/// Why an agent makes no short-lived logins possible.
+const FORMER_AGENT: &str =
+    "the pods have an agent of an earlier version, which knows no short-lived logins (RolloutPending)";
+
 /// The platform does not allow the client.
 const NOT_ALLOWED: &str = "NotAllowed";
 
@@ -23,21 +29,22 @@ const NOT_ALLOWED: &str = "NotAllowed";
 pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &ServiceDatabaseStatus) -> Vec<ClientStatus> {
     let Some(database) = findings.database else { return previous.clients.clone() };
     let reports = report.and_then(|report| report.clients.as_deref());
-    let mount = &findings.options.vault_kv_mount;
     let sessions = sessions(findings.observed);
-    let of = |spec: &crate::api::ClientSpec| {
+    let of = |spec: &ClientSpec| {
         let name = spec.name();
         let before = previous.clients.iter().find(|client| {
             client.name == name
                 && client.service_account_name == spec.service_account_name
                 && client.service_account_namespace == spec.service_account_namespace
+                && client.dynamic.is_some() == spec.dynamic().is_some()
         });
         let declared = ClientStatus {
             name: name.to_owned(),
             service_account_name: spec.service_account_name.clone(),
             service_account_namespace: spec.service_account_namespace.clone(),
             access: spec.own().map(|access| access.mode.as_str()).unwrap_or_default().to_owned(),
-            vault_path: format!("{mount}/{}", database.vault.client_runtime(name)),
+            dynamic: spec.dynamic().map(|_| false),
+            vault_path: vault_path(database, spec, findings.options),
             vault_role: database.vault.own_client(name),
             role: database.postgres.client(name),
             rights: UNKNOWN.to_owned(),
@@ -46,7 +53,7 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
             ..ClientStatus::default()
         };
         if database.refused_clients.contains(spec) {
-            let message = Some(refusal(database, spec));
+            let message = Some(refusal(database, spec, findings.options).1);
             return ClientStatus { rights: NOT_ALLOWED.to_owned(), message, sessions: None, ..declared };
         }
         match (reports.and_then(|reports| reports.iter().find(|report| report.name == name)), before) {
@@ -62,25 +69,45 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
     database.own_clients().chain(&database.refused_clients).map(of).collect()
 }
 
-/// Why a client has no access, and the way out.
-fn refusal(database: &Database, client: &crate::api::ClientSpec) -> String {
+/// Where a client gets its credentials; empty where the platform offers no short-lived logins.
+fn vault_path(database: &Database, client: &ClientSpec, options: &Options) -> String {
+    let name = client.name();
+    match (client.dynamic(), &options.vault_database_mount) {
+        (None, _) => format!("{}/{}", options.vault_kv_mount, database.vault.client_runtime(name)),
+        (Some(_), Some(mount)) => format!("{mount}/creds/{}", database.vault.engine_role(name)),
+        (Some(_), None) => String::new(),
+    }
+}
+
+/// Why a client has no access, and the way out: a reason and a message.
+fn refusal(database: &Database, client: &ClientSpec, options: &Options) -> (&'static str, String) {
     let own = &database.names().namespace;
     let (name, namespace) = (client.name(), client.namespace(own));
-    format!(
+    if spec::refusal(client, own, options) == Some(Refusal::ShortLived) {
+        let message = format!(
+            "spec.clients[].access.dynamic of {name}: this installation offers no short-lived logins (vault.databaseMount \
+             in the chart's values is empty), so the client has no login of its own. The platform sets up Vault's database \
+             secrets engine (docs/vault.md, Short-lived logins); or remove access.dynamic"
+        );
+        return (reason::SHORT_LIVED_NOT_OFFERED, message);
+    }
+    let message = format!(
         "spec.clients[].serviceAccountNamespace of {name} is {namespace}, and clients.allowedNamespaces in the chart's \
          values does not allow clients of {namespace} for databases in {own}: the client has no access. The platform \
          adds it there; or remove the client, or use a ServiceAccount in {own}"
-    )
+    );
+    (reason::CLIENT_NOT_ALLOWED, message)
 }
 
 /// Why clients are refused; none if all are allowed.
-pub fn refused(database: &Database) -> Option<String> {
+pub fn refused(database: &Database, options: &Options) -> Option<(&'static str, String)> {
     let first = database.refused_clients.first()?;
     let more = match database.refused_clients.len() - 1 {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    Some(format!("{}{more}", refusal(database, first)))
+    let (reason, message) = refusal(database, first, options);
+    Some((reason, format!("{message}{more}")))
 }
 
 /// The sessions of all instances that have counted; none if none has.
@@ -102,9 +129,15 @@ fn reported(declared: ClientStatus, report: &ClientReport) -> ClientStatus {
         None => (UNKNOWN, Vec::new()),
     };
     let trouble = report.trouble.as_ref().map(|trouble| format!("{}: {}", trouble.reason, trouble.message));
+    let trouble = match (declared.dynamic, report.dynamic) {
+        // It waits for a record.
+        (Some(_), None) => Some(FORMER_AGENT.to_owned()),
+        _ => trouble,
+    };
     let message: Vec<_> = trouble.into_iter().chain(told).collect();
     ClientStatus {
-        generation: report.generation,
+        generation: if declared.dynamic.is_some() { 0 } else { report.generation },
+        dynamic: declared.dynamic.map(|_| report.dynamic == Some(true)),
         rotated_at: report.rotated_at.filter(|_| report.generation > 0).map(|at| Time(seconds(at))),
         rights: rights.to_owned(),
         message: (!message.is_empty()).then(|| message.join("; ")),
@@ -131,16 +164,18 @@ fn rights_of(rights: &RightsReport) -> (&'static str, Vec<String>) {
 
 /// Why the credentials of the clients are not ready; none if they are.
 pub fn pending(database: &Database, clients: &[ClientStatus], report: Option<&Report>) -> Option<String> {
-    let waiting = clients.iter().find(|client| client.generation == 0)?;
+    let waits = |client: &&ClientStatus| client.dynamic.map_or(client.generation == 0, |is_proved| !is_proved);
+    let waiting = clients.iter().find(waits)?;
     let name = &waiting.name;
     let agent = "it is not in Vault yet; if this lasts, the pods may have an agent of an earlier version \
                  (RolloutPending)";
     let why = match (&waiting.message, report.and_then(|report| report.clients.as_ref())) {
         (Some(message), _) => message.as_str(),
         (None, None) => agent,
+        (None, Some(_)) if waiting.dynamic.is_some() => "Vault cannot make it yet",
         (None, Some(_)) => "it is not in Vault yet",
     };
-    let of = clients.iter().filter(|client| client.generation == 0).count();
+    let of = clients.iter().filter(waits).count();
     let more = if of > 1 { format!(" (and {} more)", of - 1) } else { String::new() };
     Some(format!("the login of the client {name} of {}{more}: {why}", database.names().name))
 }
@@ -153,13 +188,14 @@ pub fn difference(clients: &[ClientStatus]) -> Option<(&'static str, String)> {
     })
 }
 
-/// Whether every client's generation answers this request for new credentials of all.
+/// Whether every client's generation answers this request for new credentials of all. Short-lived logins are new anyway.
 pub fn answers(findings: &Findings<'_>, report: Option<&Report>) -> bool {
     let reports = report.and_then(|report| report.clients.as_deref()).unwrap_or_default();
     findings
         .credentials
         .clients
         .iter()
+        .filter(|wanted| wanted.dynamic().is_none())
         .all(|wanted| reports.iter().any(|report| report.name == wanted.name && report.generation >= wanted.generation))
 }
 

@@ -270,8 +270,8 @@ fn with_clients(
     report: Option<&Report>,
 ) -> ConditionState {
     let Some(database) = findings.database.filter(|_| state.holds) else { return state };
-    if let Some(refused) = clients::refused(database) {
-        return ConditionState::no(reason::CLIENT_NOT_ALLOWED, refused);
+    if let Some((reason, refused)) = clients::refused(database, findings.options) {
+        return ConditionState::no(reason, refused);
     }
     if let Some(pending) = clients::pending(database, clients, report) {
         return ConditionState::no(reason::CREDENTIALS_PENDING, pending);

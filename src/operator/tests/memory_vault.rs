@@ -1,13 +1,15 @@
 //! Vault in memory: the semantics of the trait, with a switch that makes it unreachable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use super::faults::{Fault, Faults};
 use crate::contract::records::Data;
-use crate::vault::{AppRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError};
+use crate::vault::{
+    AppRole, DatabaseConnection, DatabaseRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError,
+};
 
 /// The maximum number of keys of a record's custom metadata, as in Vault.
 const MAXIMUM_KEYS: usize = 64;
@@ -40,6 +42,10 @@ pub struct Content {
     pub secret_ids: BTreeMap<String, Vec<String>>,
     /// The roles of Kubernetes auth.
     pub kubernetes_roles: BTreeMap<String, KubernetesRole>,
+    /// The roles of database secrets engines, by mount and name.
+    pub database_roles: BTreeMap<String, DatabaseRole>,
+    /// The names of their connections, by mount and name; agents write them.
+    pub database_connections: BTreeSet<String>,
     /// The records.
     pub kv: BTreeMap<String, Record>,
 }
@@ -212,6 +218,47 @@ impl Vault for MemoryVault {
     async fn delete_kubernetes_role(&self, name: &str) -> Result<(), VaultError> {
         self.write(format!("delete kubernetes-role {name}"), |state| {
             state.content.kubernetes_roles.remove(name);
+            Ok(())
+        })
+    }
+
+    async fn read_database_role(&self, mount: &str, name: &str) -> Result<Option<DatabaseRole>, VaultError> {
+        let key = format!("{mount}/{name}");
+        self.read(format!("read database-role {key}"), |content| content.database_roles.get(&key).cloned())
+    }
+
+    async fn write_database_role(&self, mount: &str, role: &DatabaseRole) -> Result<(), VaultError> {
+        let key = format!("{mount}/{}", role.name);
+        self.write(format!("write database-role {key}"), |state| {
+            state.content.database_roles.insert(key.clone(), role.clone());
+            Ok(())
+        })
+    }
+
+    async fn delete_database_role(&self, mount: &str, name: &str) -> Result<(), VaultError> {
+        let key = format!("{mount}/{name}");
+        self.write(format!("delete database-role {key}"), |state| {
+            state.content.database_roles.remove(&key);
+            Ok(())
+        })
+    }
+
+    async fn revoke_database_leases(&self, mount: &str, role: &str) -> Result<(), VaultError> {
+        self.write(format!("revoke database-leases {mount}/{role}"), |_| Ok(()))
+    }
+
+    async fn write_database_connection(&self, mount: &str, connection: &DatabaseConnection) -> Result<(), VaultError> {
+        let key = format!("{mount}/{}", connection.name);
+        self.write(format!("write database-connection {key}"), |state| {
+            state.content.database_connections.insert(key.clone());
+            Ok(())
+        })
+    }
+
+    async fn delete_database_connection(&self, mount: &str, name: &str) -> Result<(), VaultError> {
+        let key = format!("{mount}/{name}");
+        self.write(format!("delete database-connection {key}"), |state| {
+            state.content.database_connections.remove(&key);
             Ok(())
         })
     }

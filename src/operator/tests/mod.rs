@@ -32,6 +32,7 @@ mod rolling;
 mod rotation;
 mod secret_ids;
 mod settings;
+mod short_lived;
 mod status;
 mod status_findings;
 mod template;

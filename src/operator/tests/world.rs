@@ -421,6 +421,7 @@ impl World {
                     generation: held.unwrap_or_default(),
                     rotated_at: held.map(|_| now),
                     version: record.map(|record| record.version),
+                    dynamic: client.dynamic().map(|_| true),
                     trouble: None,
                     rights: Some(rights.clone()),
                 });
@@ -521,6 +522,7 @@ impl World {
         all.insert("vault/policies".to_owned(), json!(content.policies));
         all.insert("vault/approles".to_owned(), format!("{:?}", content.approles).into());
         all.insert("vault/kubernetes roles".to_owned(), format!("{:?}", content.kubernetes_roles).into());
+        all.insert("vault/database roles".to_owned(), format!("{:?}", content.database_roles).into());
         for (role, accessors) in content.secret_ids {
             all.insert(format!("vault/secret_ids/{role}"), accessors.len().into());
         }

@@ -64,7 +64,8 @@ pub async fn certify(
 fn records(database: &Database) -> Vec<Readable> {
     let shared =
         Readable { path: database.vault.runtime(), secret: database.binding_secret.clone(), may_be_missing: false };
-    let own = database.own_clients().map(|client| Readable {
+    let with_record = database.own_clients().filter(|client| client.dynamic().is_none());
+    let own = with_record.map(|client| Readable {
         path: database.vault.client_runtime(client.name()),
         secret: client.secret.as_ref().map(|secret| secret.name.clone()),
         may_be_missing: true,

@@ -99,6 +99,9 @@ pub struct Client {
     /// If it is another than the database's.
     pub service_account_namespace: Option<String>,
     pub access: String,
+    /// Whether Vault makes its logins: then it has no generation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub short_lived: bool,
     /// The generation of the login that it uses; 0: there is none yet.
     pub generation: i64,
     pub rotated_at: Option<Timestamp>,
@@ -205,7 +208,9 @@ fn of_client(spec: &ClientSpec, own: &str, status: &ServiceDatabaseStatus) -> Cl
     let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
     let (name, account) = (spec.name().to_owned(), &spec.service_account_name);
     let namespace = spec.service_account_namespace.clone().filter(|namespace| namespace != own);
+    let short_lived = spec.dynamic().is_some();
     let client = |access: &str| Client {
+        short_lived,
         name,
         service_account_name: account.clone(),
         service_account_namespace: namespace.clone(),

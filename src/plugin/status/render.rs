@@ -253,7 +253,7 @@ fn clients(overview: &Overview, now: Timestamp) -> Option<String> {
         table.row([
             client.name.clone(),
             client.access.clone(),
-            client.generation.to_string(),
+            if client.short_lived { "short-lived".to_owned() } else { client.generation.to_string() },
             client.rotated_at.map(|at| format!("{} ago", age(at, now))).unwrap_or_default(),
             client.sessions.map(|sessions| sessions.to_string()).unwrap_or_default(),
             client

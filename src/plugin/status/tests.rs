@@ -268,7 +268,8 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
             { "serviceAccountName": "bot", "access": { "mode": "ReadWrite" } },
             { "serviceAccountName": "picker-account", "name": "picker", "access": {
                 "mode": "Custom", "grants": [{ "tables": ["files"], "privileges": ["SELECT"] }] } },
-            { "serviceAccountName": "late", "access": { "mode": "ReadOnly" } }
+            { "serviceAccountName": "late", "access": { "mode": "ReadOnly" } },
+            { "serviceAccountName": "people", "access": { "mode": "ReadOnly", "dynamic": {} } }
         ]
     });
     let own = |name: &str, account: &str, rights: &str, message: Value| {
@@ -292,7 +293,7 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
         .lines()
         .skip_while(|line| *line != "Clients")
         .skip(2)
-        .take(5)
+        .take(6)
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     assert_eq!(
@@ -302,6 +303,7 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
             "bot ReadWrite 2 60m ago 3 Applied",
             "picker Custom 2 60m ago 3 GrantDrift",
             "late ReadOnly 0 - - Unknown",
+            "people ReadOnly short-lived - - Unknown",
             "picker: not declared: DELETE on public.files",
         ],
         "{text}"

@@ -93,7 +93,7 @@ impl Databases<'_> {
         let catalog =
             Catalog::read(tenant, names, &roles, &decide::named_with_columns(declared)).await.map_err(failed)?;
         let mut wanted: Vec<(String, Wanted)> =
-            declared.iter().map(|client| (client.name.clone(), decide::wanted(client, &catalog))).collect();
+            declared.iter().map(|client| (client.name.clone(), wanted_of(client, names, &catalog))).collect();
         let (changes, keeps_policies) = policies::changes(names, &wanted, &catalog);
         let (clients, mut is_complete, mut took_back) = (declared.len(), true, false);
         for change in changes {
@@ -234,6 +234,16 @@ async fn large_objects(tenant: &Client, names: &PostgresNames) -> Result<(), Ens
         execute(tenant, what, &statements).await?;
     }
     Ok(())
+}
+
+/// The declared rights of a client. With short-lived logins the right to connect is its role's, from which they have it:
+/// Vault's login cannot grant it.
+fn wanted_of(client: &clients::Client, names: &PostgresNames, catalog: &Catalog) -> Wanted {
+    let mut wanted = decide::wanted(client, catalog);
+    if client.dynamic().is_some() {
+        wanted.rights.insert(Right::on(Kind::Database, "", &names.database, "CONNECT"));
+    }
+    wanted
 }
 
 /// A login has no rights but those of its client.

@@ -1,0 +1,142 @@
+//! The login of Vault's database secrets engine: it may create logins, and make them members of the roles of the clients
+//! whose logins are short-lived, and of no others. Its password is set where it is proved (`agent::credentials`).
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Client;
+
+use crate::agent::ensure::has_role;
+use crate::agent::statement::{EnsureError, execute};
+use crate::api::names::PostgresNames;
+use crate::contract::clients;
+use crate::postgres::ident;
+
+const WHAT: &str = "the login of Vault's database secrets engine";
+const ROLE: &str = PostgresNames::ENGINE;
+
+/// Keeps its memberships as declared; without such a client, a login that is refused and has none. Nothing is written
+/// that is so already. The roles of the clients exist before. The role itself stays, as the gateway's.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn keep(client: &Client, names: &PostgresNames, declared: &[&clients::Client]) -> Result<(), EnsureError> {
+    let exists = has_role(client, ROLE).await?;
+    if declared.is_empty() {
+        return if exists { refuse(client).await } else { Ok(()) };
+    }
+    let mut wanted: BTreeSet<String> = declared.iter().map(|client| names.client(&client.name)).collect();
+    // Its members are admitted by `pg_hba.conf`.
+    wanted.insert(names.clients());
+    let (mut statements, kept) = revocations(&memberships(client).await?, &wanted);
+    for role in wanted.difference(&kept) {
+        // It passes these roles on, and never has their rights.
+        statements += &format!("GRANT {} TO {ROLE} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;", ident(role));
+    }
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let create = if exists { String::new() } else { format!("CREATE ROLE {ROLE} NOLOGIN;") };
+    execute(client, WHAT, &format!("BEGIN; {create} {statements} COMMIT;")).await
+}
+
+/// A membership of the login in another role, or of another role in the login.
+struct Membership {
+    role: String,
+    member: String,
+    grantor: String,
+    /// Whether it is one as the login has: it may pass the role on and nothing else, and a superuser granted it.
+    is_exact: bool,
+}
+
+/// The statements that revoke what is not wanted, each from who granted it; and the roles whose membership is as it has
+/// to be. PostgreSQL makes whoever creates a role a member of it, with the right to remove it.
+fn revocations(found: &[Membership], wanted: &BTreeSet<String>) -> (String, BTreeSet<String>) {
+    let (mut statements, mut kept) = (String::new(), BTreeSet::new());
+    for Membership { role, member, grantor, is_exact } in found {
+        let is_its_own = PostgresNames::client_of_short_lived(role).is_some();
+        if member == ROLE && *is_exact && (is_its_own || wanted.contains(role)) {
+            kept.insert(role.clone());
+        } else {
+            let (role, member, grantor) = (ident(role), ident(member), ident(grantor));
+            statements += &format!("REVOKE {role} FROM {member} GRANTED BY {grantor} CASCADE;");
+        }
+    }
+    (statements, kept)
+}
+
+async fn memberships(client: &Client) -> Result<Vec<Membership>, EnsureError> {
+    let query = "SELECT g.rolname::text, r.rolname::text, b.rolname::text,
+                        m.admin_option AND NOT m.inherit_option AND NOT m.set_option AND b.oid = 10
+                 FROM pg_catalog.pg_auth_members m
+                 JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+                 JOIN pg_catalog.pg_roles r ON r.oid = m.member
+                 JOIN pg_catalog.pg_roles b ON b.oid = m.grantor
+                 WHERE $1 IN (g.rolname, r.rolname)";
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Membership {
+            role: row.try_get(0)?,
+            member: row.try_get(1)?,
+            grantor: row.try_get(2)?,
+            is_exact: row.try_get(3)?,
+        })
+    };
+    let rows = client.query(query, &[&ROLE]).await;
+    rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
+}
+
+/// Refuses further logins, takes the memberships back, and ends the sessions. The logins that it made are removed before.
+async fn refuse(client: &Client) -> Result<(), EnsureError> {
+    let (revoke, _) = revocations(&memberships(client).await?, &BTreeSet::new());
+    let query = "SELECT rolcanlogin OR rolcreaterole OR rolpassword IS NOT NULL
+                 FROM pg_catalog.pg_authid WHERE rolname = $1";
+    let is_open: bool = client.query_one(query, &[&ROLE]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if !is_open && revoke.is_empty() {
+        return Ok(());
+    }
+    let refuse = format!("BEGIN; ALTER ROLE {ROLE} NOLOGIN NOCREATEROLE PASSWORD NULL; {revoke} COMMIT;");
+    execute(client, WHAT, &refuse).await?;
+    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = $1";
+    client.query(query, &[&ROLE]).await.map_err(failed)?;
+    tracing::info!(
+        "no client has short-lived logins any more: the login of Vault's database secrets engine is refused"
+    );
+    Ok(())
+}
+
+fn failed(source: tokio_postgres::Error) -> EnsureError {
+    EnsureError::Statement { what: WHAT.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_roles_that_it_passes_on_and_those_that_it_made_and_no_other() {
+        let membership = |role: &str, member: &str, grantor: &str, is_exact| Membership {
+            role: role.into(),
+            member: member.into(),
+            grantor: grantor.into(),
+            is_exact,
+        };
+        let found = [
+            membership("shop_c_reader", ROLE, "postgres", true),
+            membership("servicedb.reader.k3j29fhs7dk2mxqp", ROLE, "postgres", true),
+            membership("servicedb.reader.k3j29fhs7dk2mxqp", ROLE, ROLE, false),
+            membership("shop_c_writer", ROLE, "postgres", true),
+            membership("shop_clients", ROLE, "postgres", false),
+            membership(ROLE, "shop_a", "postgres", true),
+        ];
+        let wanted = BTreeSet::from(["shop_c_reader".to_owned(), "shop_clients".to_owned()]);
+        let (statements, kept) = revocations(&found, &wanted);
+        assert_eq!(
+            wanted.difference(&kept).collect::<Vec<_>>(),
+            ["shop_clients"],
+            "it is granted again, as it has to be"
+        );
+        assert_eq!(statements.matches("REVOKE").count(), 4, "{statements}");
+        assert!(statements.contains(r#"REVOKE "shop_c_writer" FROM "servicedb_vault""#), "{statements}");
+        assert!(statements.contains(r#"REVOKE "servicedb_vault" FROM "shop_a""#), "{statements}");
+        assert!(statements.contains(r#"mxqp" FROM "servicedb_vault" GRANTED BY "servicedb_vault""#), "{statements}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Clients with short-lived logins: Vault makes them, they have the client's rights and no others, and they end, with
+//! their sessions, by their lease and with the client.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use servicedb::api::ServiceDatabase;
+use servicedb::postgres::Connection;
+
+use crate::harness::{
+    Credentials, READY, SOON, Sandbox, column, config_map, database, plugin, run, service_account, shared, sqlstate,
+    until,
+};
+use crate::isolation::token;
+
+/// The lifetime of the reader's logins, in seconds: the shortest.
+const TTL: u64 = 60;
+/// After its end Vault has removed a login, and the agents have ended its sessions.
+const ENDED: Duration = Duration::from_secs(TTL + 30);
+
+const NOTES: [(&str, &str); 1] = [(
+    "1_notes.up.sql",
+    "CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL, is_secret boolean NOT NULL);
+     INSERT INTO notes VALUES (1, 'open', false), (2, 'secret', true);",
+)];
+
+fn spec(clients: &[Value]) -> Value {
+    json!({"instances": 2, "migrations": {"source": {"configMap": {"name": "migrations"}}}, "clients": clients})
+}
+
+fn clients() -> [Value; 2] {
+    let lifetimes = json!({"ttlSeconds": TTL, "maxTtlSeconds": TTL});
+    let grants = json!([{"tables": ["notes"], "privileges": ["SELECT"], "rowPolicy": "NOT is_secret"}]);
+    [
+        json!({"serviceAccountName": "reader", "access": {"mode": "ReadOnly", "dynamic": lifetimes}}),
+        json!({"serviceAccountName": "picker", "access": {"mode": "Custom", "grants": grants, "dynamic": {}}}),
+    ]
+}
+
+/// A login that Vault makes for the client's ServiceAccount, with the token that asked for it.
+async fn from_vault(sandbox: &Sandbox, client: &str) -> Result<(Credentials, String), String> {
+    let (names, vault) = (sandbox.vault_names("shop"), sandbox.vault());
+    let jwt = token(sandbox, &sandbox.namespace, client).await;
+    let auth = vault.kubernetes_login(&names.own_client(client), &jwt).await;
+    let auth = auth.map_err(|status| format!("Vault refuses the login: {status}"))?;
+    let token = auth["client_token"].as_str().expect("a token").to_owned();
+    let path = format!("database/creds/{}", names.engine_role(client));
+    let answer = vault.ask(Method::GET, &path, Some(&token), None).await?;
+    if answer.status != 200 {
+        return Err(format!("{path}: {} {}", answer.status, answer.body["errors"]));
+    }
+    let text = |key: &str| answer.body["data"][key].as_str().expect("a text").to_owned();
+    // Where the server is is no secret: it is the same for all.
+    let shared = sandbox.credentials("shop").await;
+    Ok((Credentials { user: text("username"), password: text("password"), ..shared }, token))
+}
+
+async fn connect(sandbox: &Sandbox, credentials: &Credentials) -> Connection {
+    sandbox.login("shop", credentials).await.unwrap_or_else(|error| panic!("{}: {error}", credentials.user))
+}
+
+async fn is_allowed(connection: &Connection, sql: &str) -> bool {
+    match run(connection, sql).await {
+        Ok(_) => true,
+        Err(refusal) if refusal.sqlstate.as_deref() == Some("42501") => false,
+        Err(refusal) => panic!("{sql}: {refusal:?}"),
+    }
+}
+
+#[test]
+fn logins_come_from_vault_and_end_with_their_lease() {
+    shared("short-lived", async |sandbox| {
+        sandbox.create(config_map("migrations", &NOTES)).await;
+        for account in ["reader", "picker"] {
+            sandbox.create(service_account(account)).await;
+        }
+        sandbox.create(database("shop", spec(&clients()))).await;
+        let status = sandbox.ready("shop", READY).await.status.expect("a status");
+        for client in &status.clients {
+            let path = format!("database/creds/{}", sandbox.vault_names("shop").engine_role(&client.name));
+            assert_eq!((client.dynamic, client.generation, &client.vault_path), (Some(true), 0, &path), "{client:?}");
+        }
+        // It ends while the rest goes on.
+        let (expiring, token) = from_vault(&sandbox, "reader").await.expect("a login");
+        let since = Instant::now();
+        let session = connect(&sandbox, &expiring).await;
+        rights(&sandbox, &session, &token).await;
+        survives_a_switchover(&sandbox).await;
+        removed(&sandbox).await;
+        ended(&sandbox, &expiring, since).await;
+    });
+}
+
+/// Those of the client, and nothing by which it could get others.
+async fn rights(sandbox: &Sandbox, reader: &Connection, token: &str) {
+    let ids = until("the reader may read", SOON, || async {
+        column(reader, "SELECT id FROM notes ORDER BY id").await.map_err(|refusal| format!("{refusal:?}"))
+    })
+    .await;
+    assert_eq!(ids, ["1", "2"]);
+    for sql in [
+        "INSERT INTO notes VALUES (3, 'x', false)",
+        "CREATE TABLE mine (id int)",
+        "CREATE ROLE intruder",
+        "SET ROLE servicedb_vault",
+        "SET ROLE shop_db_clients",
+        "SET ROLE shop_db_c_picker",
+    ] {
+        assert!(!is_allowed(reader, sql).await, "{sql}");
+    }
+    let (picker, _) = from_vault(sandbox, "picker").await.expect("a login");
+    let picker = connect(sandbox, &picker).await;
+    assert_eq!(column(&picker, "SELECT id FROM notes").await.expect("notes"), ["1"], "its row policy");
+    let names = sandbox.vault_names("shop");
+    for path in [
+        format!("database/creds/{}", names.engine_role("picker")),
+        format!("database/config/{}", names.engine_connection()),
+        format!("secret/data/{}", names.runtime()),
+    ] {
+        assert_eq!(sandbox.vault().status_with(token, Method::GET, &path, None).await, 403, "{path}");
+    }
+}
+
+/// Vault follows the primary: its login has a new password there.
+async fn survives_a_switchover(sandbox: &Sandbox) {
+    let output = plugin(sandbox, &["switchover", "shop"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let login = until("a login on the next primary", READY, || async { from_vault(sandbox, "picker").await }).await.0;
+    let session = connect(sandbox, &login).await;
+    assert_eq!(column(&session, "SELECT id FROM notes").await.expect("notes"), ["1"]);
+}
+
+/// A removed client is refused by Vault and PostgreSQL within seconds, and its session ends.
+async fn removed(sandbox: &Sandbox) {
+    let (login, token) = from_vault(sandbox, "picker").await.expect("a login");
+    let session = connect(sandbox, &login).await;
+    let [reader, _] = clients();
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"clients": [reader]}})).await;
+    refused(sandbox, &login, Duration::from_secs(15)).await;
+    until("its session ends", Duration::from_secs(10), || async {
+        if run(&session, "SELECT 1").await.is_err() { Ok(()) } else { Err("it lives".to_owned()) }
+    })
+    .await;
+    let names = sandbox.vault_names("shop");
+    let path = format!("database/creds/{}", names.engine_role("picker"));
+    assert_eq!(sandbox.vault().status_with(&token, Method::GET, &path, None).await, 403, "a token from before");
+    until("its role of the engine is gone", SOON, || async {
+        let role = sandbox.vault().read(&format!("database/roles/{}", names.engine_role("picker"))).await;
+        if role.is_none() { Ok(()) } else { Err("it is there".to_owned()) }
+    })
+    .await;
+}
+
+/// By the end of its lease the login is refused, and nothing is left of it.
+async fn ended(sandbox: &Sandbox, login: &Credentials, since: Instant) {
+    let bound = ENDED.saturating_sub(since.elapsed());
+    refused(sandbox, login, bound).await;
+    let query = format!(
+        "SELECT count(*) FROM pg_roles WHERE rolname = '{user}' \
+         UNION ALL SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}' OR usesysid IS NOT NULL AND usename IS NULL",
+        user = login.user
+    );
+    until("nothing is left of an expired login", SOON, || async {
+        let output = plugin(sandbox, &["psql", "shop", "--superuser", "--", "-XqAt", "-c", &query]).await;
+        let left = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if left == "0\n0" { Ok(()) } else { Err(left) }
+    })
+    .await;
+}
+
+async fn refused(sandbox: &Sandbox, login: &Credentials, bound: Duration) {
+    until("PostgreSQL refuses the login", bound, || async {
+        match sandbox.login("shop", login).await {
+            Err(error) if sqlstate(&error).as_deref().is_some_and(|code| code.starts_with("28")) => Ok(()),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Err("PostgreSQL accepts it".to_owned()),
+        }
+    })
+    .await;
+}

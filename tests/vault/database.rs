@@ -1,0 +1,83 @@
+//! The database secrets engine: roles, connections, leases.
+
+use std::time::Duration;
+
+use servicedb::vault::{DatabaseConnection, DatabaseRole, Vault, VaultError};
+
+use crate::server::Server;
+
+const MOUNT: &str = "database";
+const CONNECTION: &str = "servicedb.test.messaging.chat";
+
+fn role() -> DatabaseRole {
+    DatabaseRole {
+        name: format!("{CONNECTION}.reader"),
+        connection: CONNECTION.to_owned(),
+        creation: vec![
+            "CREATE ROLE \"{{name}}\"".to_owned(),
+            "GRANT a TO \"{{name}}\" WITH INHERIT TRUE, SET TRUE".to_owned(),
+        ],
+        renewal: vec!["ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'".to_owned()],
+        revocation: vec!["DROP ROLE IF EXISTS \"{{name}}\"".to_owned()],
+        ttl: Duration::from_secs(60),
+        max_ttl: Duration::from_secs(120),
+    }
+}
+
+#[tokio::test]
+async fn roles_of_the_engine_come_change_and_go() {
+    let server = Server::set_up();
+    let (vault, role) = (server.operator(), role());
+    assert_eq!(vault.read_database_role(MOUNT, &role.name).await.unwrap(), None);
+    vault.write_database_role(MOUNT, &role).await.unwrap();
+    assert_eq!(vault.read_database_role(MOUNT, &role.name).await.unwrap().as_ref(), Some(&role));
+    let path = format!("{MOUNT}/roles/{}", role.name);
+    for drift in ["max_ttl=9h", "creation_statements=CREATE ROLE x", "rollback_statements=DROP ROLE x", "db_name=other"]
+    {
+        server.vault(&["write", &path, &format!("db_name={CONNECTION}"), drift]);
+        assert_ne!(vault.read_database_role(MOUNT, &role.name).await.unwrap().as_ref(), Some(&role), "{drift}");
+        vault.write_database_role(MOUNT, &role).await.unwrap();
+        assert_eq!(vault.read_database_role(MOUNT, &role.name).await.unwrap().as_ref(), Some(&role), "{drift} stays");
+    }
+    // No lease is no error, nor a role that is gone.
+    vault.revoke_database_leases(MOUNT, &role.name).await.unwrap();
+    for _ in 0..2 {
+        vault.delete_database_role(MOUNT, &role.name).await.unwrap();
+        vault.delete_database_connection(MOUNT, CONNECTION).await.unwrap();
+    }
+    assert_eq!(vault.read_database_role(MOUNT, &role.name).await.unwrap(), None);
+    let missing = vault.write_database_role("nowhere", &role).await.unwrap_err();
+    assert!(matches!(missing, VaultError::PermissionDenied { .. } | VaultError::MountMissing { .. }), "{missing}");
+}
+
+/// The agent's policy has exactly this path. A server that does not answer is a refusal of Vault, and nothing is stored.
+#[tokio::test]
+async fn a_connection_that_vault_cannot_use_is_refused() {
+    let server = Server::set_up();
+    let policy =
+        format!("path \"{MOUNT}/config/{CONNECTION}\" {{\n  capabilities = [\"create\", \"read\", \"update\"]\n}}\n");
+    server.operator().write_policy("servicedb.test.messaging.chat.instance", &policy).await.unwrap();
+    let token = server.token("servicedb.test.messaging.chat.instance");
+    let file = server.write("instance-token", &token);
+    let vault = server.client(servicedb::vault::client::Login::TokenFile { file });
+    let connection = |name: &str| DatabaseConnection {
+        name: name.to_owned(),
+        url: "postgresql://{{username}}:{{password}}@127.0.0.1:1/postgres?sslmode=disable&connect_timeout=5".to_owned(),
+        username: "servicedb_vault".to_owned(),
+        password: "canary-of-the-test".to_owned().into(),
+        ca: String::new(),
+        roles: vec![role().name],
+        username_template: format!(
+            "{{{{ printf \"servicedb.%s.%s\" (replace \"{CONNECTION}.\" \"\" .RoleName) (random 16 | lowercase) }}}}"
+        ),
+        sessions: 4,
+    };
+    let refused = vault.write_database_connection(MOUNT, &connection(CONNECTION)).await.unwrap_err();
+    assert!(matches!(refused, VaultError::Unexpected { status: 400, .. }), "{refused}");
+    assert!(!format!("{refused} {refused:?}").contains("canary"), "{refused:?}");
+    let other =
+        vault.write_database_connection(MOUNT, &connection("servicedb.test.messaging.other")).await.unwrap_err();
+    assert!(matches!(other, VaultError::PermissionDenied { .. }), "{other}");
+    let listed = server.try_vault("root-token-of-the-test", &["list", &format!("{MOUNT}/config")]);
+    assert!(!listed.status.success(), "nothing is stored");
+}
