@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::{Client, Statement};
 
 use super::outcome::MARK;
 use super::pool::{Caller, Pool};
+use super::turns::Turn;
 use crate::problem::Problem;
 
 /// How many prepared statements a connection keeps.
@@ -37,7 +37,7 @@ pub struct Lease {
     connection: Option<Connection>,
     caller: Caller,
     pool: Arc<Pool>,
-    permit: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
     /// What begins the transaction, if it was not sent yet: it goes with the first statement.
     opening: Option<String>,
     clean: bool,
@@ -47,9 +47,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, caller: Caller, pool: Arc<Pool>, permit: OwnedSemaphorePermit) -> Self {
-        let (connection, permit) = (Some(connection), Some(permit));
-        Self { connection, caller, pool, permit, opening: None, clean: true, restored: true, commits: false }
+    pub(super) fn new(connection: Connection, caller: Caller, pool: Arc<Pool>, turn: Turn) -> Self {
+        let (connection, turn) = (Some(connection), Some(turn));
+        Self { connection, caller, pool, turn, opening: None, clean: true, restored: true, commits: false }
     }
 
     /// The client.
@@ -146,7 +146,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
+        let (Some(connection), Some(turn)) = (self.connection.take(), self.turn.take()) else { return };
         if connection.client.is_closed() {
             self.pool.forget_idle();
             return;
@@ -158,12 +158,12 @@ impl Drop for Lease {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (pool, caller) = (Arc::clone(&self.pool), self.caller.clone());
         if self.clean {
-            runtime.spawn(pool.restore(caller, connection, permit));
+            runtime.spawn(pool.restore(caller, connection, turn));
         } else if !self.commits {
             runtime.spawn(async move {
                 pool.connector().cancel(connection.client.cancel_token()).await;
                 drop(connection);
-                drop(permit);
+                drop(turn);
             });
         }
     }

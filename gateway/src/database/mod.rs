@@ -11,6 +11,7 @@ mod parameter;
 mod pool;
 mod run;
 mod session;
+mod turns;
 mod wait;
 
 pub use answer::{Answer, Frame, Piece, answer};

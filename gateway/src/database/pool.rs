@@ -1,4 +1,5 @@
-//! The pool: connections as the role of a caller, bounded in all, with a bounded queue in front.
+//! The pool: connections as the role of a caller, bounded in all, with a bounded queue in front, in which callers take
+//! turns.
 //!
 //! A connection belongs to one caller: role and claims are set when it is opened, so that a read is one statement.
 
@@ -7,7 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Client;
 use tokio_postgres::types::FromSqlOwned;
 
@@ -15,6 +15,7 @@ use super::breaker::Breaker;
 use super::connect::{Connector, ROLE, session};
 use super::end::{End, end};
 use super::lease::{Connection, Lease};
+use super::turns::{Turn, Turns};
 use super::wait::in_time;
 use crate::catalog::SETTINGS;
 use crate::config::Limits;
@@ -27,6 +28,9 @@ const LIFETIME: Duration = Duration::from_secs(30 * 60);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a connection may take to be restored.
 const RESTORING: Duration = Duration::from_secs(5);
+
+/// Who waits for a connection as the gateway's login.
+const OWN: &str = "";
 
 /// Who calls: a ServiceAccount and its role.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,7 +46,7 @@ pub struct Pool {
     connector: Connector,
     limits: Limits,
     schemas: Vec<String>,
-    permits: Arc<Semaphore>,
+    turns: Arc<Turns>,
     waiting: AtomicUsize,
     /// Connections that are restored after a request.
     restoring: AtomicUsize,
@@ -71,7 +75,7 @@ impl Pool {
     /// A pool without connections.
     pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(limits.connections)),
+            turns: Turns::new(limits.connections),
             connector,
             limits,
             schemas,
@@ -107,10 +111,7 @@ impl Pool {
     pub fn state(&self) -> PoolState {
         PoolState {
             limit: self.limits.connections,
-            active: self
-                .limits
-                .connections
-                .saturating_sub(self.permits.available_permits() + self.restoring.load(Ordering::Relaxed)),
+            active: self.limits.connections.saturating_sub(self.turns.free() + self.restoring.load(Ordering::Relaxed)),
             idle: self.lock().values().map(Vec::len).sum(),
             waiting: self.waiting.load(Ordering::Relaxed),
             breaker_open: self.breaker.is_open(Instant::now()),
@@ -122,12 +123,12 @@ impl Pool {
     /// # Errors
     /// If none gets free in time, too many wait, or the database cannot be reached.
     pub async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, Problem> {
-        let permit = self.permit().await?;
+        let turn = self.turn(&caller.name).await?;
         let connection = match self.take(caller) {
             Some(connection) => connection,
             None => self.open(caller).await?,
         };
-        Ok(Lease::new(connection, caller.clone(), Arc::clone(self), permit))
+        Ok(Lease::new(connection, caller.clone(), Arc::clone(self), turn))
     }
 
     /// A connection as the gateway's login, one of the pool's number.
@@ -135,27 +136,27 @@ impl Pool {
     /// # Errors
     /// As [`Self::lease`].
     pub async fn own(&self) -> Result<Own, Problem> {
-        let permit = self.permit().await?;
+        let turn = self.turn(&OWN.into()).await?;
         self.make_room(&mut self.lock());
         let client = self.connected(self.connector.connect(SETTINGS)).await?;
-        Ok(Own { client, patience: self.patience(), _permit: permit })
+        Ok(Own { client, patience: self.patience(), _turn: turn })
     }
 
     pub(super) fn patience(&self) -> Duration {
         Duration::from_millis(self.limits.statement_milliseconds) + GRACE
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
+    async fn turn(&self, caller: &Arc<str>) -> Result<Turn, Problem> {
+        if let Some(turn) = self.turns.take() {
+            return Ok(turn);
         }
         let waits = Waits::new(&self.waiting);
         if waits.before >= self.limits.waiting {
             return Err(busy());
         }
-        let acquire = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), acquire).await {
-            Ok(Ok(permit)) => Ok(permit),
+        let turn = self.turns.wait(caller);
+        match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), turn).await {
+            Ok(Ok(turn)) => Ok(turn),
             _ => Err(busy()),
         }
     }
@@ -174,8 +175,7 @@ impl Pool {
 
     /// Closes an idle connection, if there are too many with the one that the caller of this is about to open.
     fn make_room(&self, idle: &mut HashMap<Caller, Vec<Connection>>) {
-        let open =
-            idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.permits.available_permits();
+        let open = idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.turns.free();
         let other = idle.values_mut().find(|connections| !connections.is_empty());
         if let Some(other) = other.filter(|_| open > self.limits.connections) {
             other.remove(0);
@@ -215,7 +215,7 @@ impl Pool {
         self: Arc<Self>,
         caller: Caller,
         connection: Connection,
-        permit: OwnedSemaphorePermit,
+        turn: Turn,
     ) -> impl Future<Output = ()> + Send {
         // Counted from now on: nobody uses it any more.
         self.restoring.fetch_add(1, Ordering::Relaxed);
@@ -226,7 +226,7 @@ impl Pool {
             } else {
                 tracing::debug!("a connection that could not be restored is closed");
             }
-            drop(permit);
+            drop(turn);
             self.restoring.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -267,7 +267,7 @@ fn busy() -> Problem {
 pub struct Own {
     client: Client,
     patience: Duration,
-    _permit: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Own {

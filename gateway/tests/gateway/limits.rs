@@ -147,6 +147,32 @@ async fn a_schema_that_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_take_turns_at_the_connections() {
+    let limits = json!({"limits": {"connections": 1, "waitMilliseconds": 60_000}});
+    let slow = "CREATE FUNCTION slow() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(1)';";
+    let gateway = Gateway::start("turns", &format!("{SCHEMA} {slow}"), limits).await;
+    let calls: Vec<_> = (0..12).map(|_| gateway.background("/rpc/slow")).collect();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let waiting = async || {
+        let metrics = gateway.metrics().await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("servicedb_gateway_requests_waiting "));
+        line.and_then(|count| count.parse::<usize>().ok()).expect("a number")
+    };
+    while waiting().await < 8 {
+        assert!(Instant::now() < deadline, "they do not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It came last, and is served after one that is under way and one in its turn.
+    let answer = gateway.send(&gateway.token("shop/reader"), "GET", "/actors/1", &[], None).await;
+    let left = calls.iter().filter(|call| !call.is_finished()).count();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(left >= 6, "only {left} of the other caller's requests were still waiting");
+    for call in calls {
+        assert_eq!(call.await.expect("an answer"), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_too_large_by_http_2() {
     let (gateway, channel) = crate::grpc::gateway("large_http2", json!({"bodyBytes": 10_000})).await;
     let url = format!("{}/api/db/notes", gateway.url.replace("http://", "https://"));
