@@ -131,6 +131,8 @@ pub struct Limits {
     pub write_answer_bytes: usize,
     /// The largest answer to a request with an idempotency key that is kept for its repetition.
     pub kept_answer_bytes: usize,
+    /// All answers that are kept, of the database; beyond it an answer is not kept.
+    pub kept_answers_bytes: u64,
     /// How often expired idempotency keys are removed.
     pub forget_seconds: u64,
     /// The longest time of a statement.
@@ -170,6 +172,7 @@ impl Default for Limits {
             buffer_bytes: 256 << 10,
             write_answer_bytes: 32 << 20,
             kept_answer_bytes: 64 << 10,
+            kept_answers_bytes: 1 << 30,
             forget_seconds: 60,
             statement_milliseconds: 30_000,
             connections: 10,

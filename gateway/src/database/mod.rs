@@ -5,6 +5,7 @@ mod breaker;
 mod connect;
 mod end;
 mod idempotency;
+mod kept;
 mod lease;
 mod outcome;
 mod parameter;

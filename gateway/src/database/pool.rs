@@ -14,6 +14,7 @@ use tokio_postgres::types::FromSqlOwned;
 use super::breaker::Breaker;
 use super::connect::{Connector, ROLE, session};
 use super::end::{End, end};
+use super::kept::Room;
 use super::lease::{Connection, Lease};
 use super::turns::{Turn, Turns};
 use super::wait::in_time;
@@ -47,6 +48,7 @@ pub struct Pool {
     limits: Limits,
     schemas: Vec<String>,
     turns: Arc<Turns>,
+    kept: Room,
     waiting: AtomicUsize,
     /// Connections that are restored after a request.
     restoring: AtomicUsize,
@@ -76,6 +78,7 @@ impl Pool {
     pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
             turns: Turns::new(limits.connections),
+            kept: Room::new(limits.kept_answers_bytes),
             connector,
             limits,
             schemas,
@@ -95,6 +98,11 @@ impl Pool {
     /// Changes with the catalogue.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The room for answers that are kept.
+    pub(super) fn kept(&self) -> &Room {
+        &self.kept
     }
 
     /// How long a client may take nothing of an answer that is being sent.
