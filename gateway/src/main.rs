@@ -65,7 +65,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         pool: Arc::clone(&pool),
         auth,
         bodies: Bodies::new(&config.limits),
-        metrics: Metrics::default(),
+        metrics: Metrics::new(pool.costs().map(|costs| &**costs)),
         transactions: Transactions::default(),
         ending: AtomicBool::new(false),
         config,

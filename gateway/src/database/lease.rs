@@ -9,10 +9,14 @@ use tokio_postgres::{Client, Statement};
 use super::outcome::MARK;
 use super::pool::{Caller, Pool};
 use super::turns::Turn;
+use crate::cost::Ask;
 use crate::problem::Problem;
+use crate::sql;
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 200;
+/// How many questions for the cost of a statement a lease keeps: a transaction may have any number of statements.
+const ASKS: usize = 100;
 /// The longest text of a statement that is kept.
 const KEPT: usize = 16 << 10;
 
@@ -38,6 +42,8 @@ pub struct Lease {
     caller: Caller,
     pool: Arc<Pool>,
     turn: Option<Turn>,
+    /// The questions for the costs of its statements.
+    asks: Vec<Ask>,
     /// What begins the transaction, if it was not sent yet: it goes with the first statement.
     opening: Option<String>,
     clean: bool,
@@ -48,8 +54,8 @@ pub struct Lease {
 
 impl Lease {
     pub(super) fn new(connection: Connection, caller: Caller, pool: Arc<Pool>, turn: Turn) -> Self {
-        let (connection, turn) = (Some(connection), Some(turn));
-        Self { connection, caller, pool, turn, opening: None, clean: true, restored: true, commits: false }
+        let (connection, turn, asks) = (Some(connection), Some(turn), Vec::new());
+        Self { connection, caller, pool, turn, asks, opening: None, clean: true, restored: true, commits: false }
     }
 
     /// The client.
@@ -135,6 +141,13 @@ impl Lease {
         Ok(statement)
     }
 
+    /// Charges the caller for a statement that is about to run.
+    pub(super) fn charge(&mut self, statement: &sql::Statement) {
+        let Some(costs) = self.pool.costs() else { return };
+        let ask = costs.charge(&self.caller.name, statement, self.pool.generation());
+        self.asks.extend(ask.filter(|_| self.asks.len() < ASKS));
+    }
+
     /// The statement that marks a transaction.
     ///
     /// # Errors
@@ -151,19 +164,26 @@ impl Drop for Lease {
             self.pool.forget_idle();
             return;
         }
-        if self.clean && self.restored {
+        let asks = std::mem::take(&mut self.asks);
+        if self.clean && self.restored && asks.is_empty() {
             self.pool.keep(self.caller.clone(), connection);
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (pool, caller) = (Arc::clone(&self.pool), self.caller.clone());
         if self.clean {
-            runtime.spawn(pool.restore(caller, connection, turn));
+            runtime.spawn(pool.restore(caller, connection, (turn, self.restored, asks)));
         } else if !self.commits {
             runtime.spawn(async move {
                 pool.connector().cancel(connection.client.cancel_token()).await;
                 drop(connection);
                 drop(turn);
+                // Who leaves early pays all the same.
+                if !asks.is_empty()
+                    && let Ok(mut lease) = pool.lease(&caller).await
+                {
+                    lease.asks = asks;
+                }
             });
         }
     }

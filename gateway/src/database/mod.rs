@@ -4,6 +4,7 @@ mod answer;
 mod breaker;
 mod connect;
 mod end;
+mod explain;
 mod idempotency;
 mod kept;
 mod lease;

@@ -14,12 +14,14 @@ use tokio_postgres::types::FromSqlOwned;
 use super::breaker::Breaker;
 use super::connect::{Connector, ROLE, session};
 use super::end::{End, end};
+use super::explain::explain;
 use super::kept::Room;
 use super::lease::{Connection, Lease};
 use super::turns::{Turn, Turns};
 use super::wait::in_time;
 use crate::catalog::SETTINGS;
 use crate::config::Limits;
+use crate::cost::{Ask, Costs};
 use crate::problem::Problem;
 
 /// How long a connection is used. New ones see renewed certificates and changed rights to log in.
@@ -27,7 +29,7 @@ const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// How much longer than its own limit for a statement the server is waited for. One that hangs keeps no limit.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a connection may take to be restored.
+/// How long a connection may take to be restored, and to tell what its statements cost.
 const RESTORING: Duration = Duration::from_secs(5);
 
 /// Who waits for a connection as the gateway's login.
@@ -48,6 +50,7 @@ pub struct Pool {
     limits: Limits,
     schemas: Vec<String>,
     turns: Arc<Turns>,
+    costs: Option<Arc<Costs>>,
     kept: Room,
     waiting: AtomicUsize,
     /// Connections that are restored after a request.
@@ -78,6 +81,7 @@ impl Pool {
     pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
             turns: Turns::new(limits.connections),
+            costs: Costs::new(&limits),
             kept: Room::new(limits.kept_answers_bytes),
             connector,
             limits,
@@ -98,6 +102,19 @@ impl Pool {
     /// Changes with the catalogue.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The limits by cost, if there are any.
+    pub fn costs(&self) -> Option<&Arc<Costs>> {
+        self.costs.as_ref()
+    }
+
+    /// Whether a request of this caller may begin.
+    ///
+    /// # Errors
+    /// 429, if its requests have cost too much.
+    pub fn admit(&self, caller: &Caller) -> Result<(), Problem> {
+        self.costs.as_ref().map_or(Ok(()), |costs| costs.admit(&caller.name))
     }
 
     /// The room for answers that are kept.
@@ -218,18 +235,28 @@ impl Pool {
         self.lock().entry(caller).or_default().push(connection);
     }
 
-    /// Keeps a connection once nothing of its last request is left on it.
+    /// Keeps a connection once nothing of its last request is left on it, and once the planner has told what the
+    /// statements of that cost. The connection has the role that they ran as, and no request waits for it yet.
     pub(super) fn restore(
         self: Arc<Self>,
         caller: Caller,
         connection: Connection,
-        turn: Turn,
+        (turn, restored, asks): (Turn, bool, Vec<Ask>),
     ) -> impl Future<Output = ()> + Send {
         // Counted from now on: nobody uses it any more.
         self.restoring.fetch_add(1, Ordering::Relaxed);
         async move {
-            let ended = tokio::time::timeout(RESTORING, end(Arc::clone(&connection.client), End::Restore)).await;
-            if ended.is_ok_and(|ended| ended.restored) {
+            let client = &connection.client;
+            let restore = async {
+                let restored = restored || end(Arc::clone(client), End::Restore).await.restored;
+                if !restored || asks.is_empty() {
+                    return restored;
+                }
+                explain(client, asks).await;
+                // A planner runs functions, too.
+                end(Arc::clone(client), End::Restore).await.restored
+            };
+            if tokio::time::timeout(RESTORING, restore).await.is_ok_and(|restored| restored) {
                 self.keep(caller, connection);
             } else {
                 tracing::debug!("a connection that could not be restored is closed");

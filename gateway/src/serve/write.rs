@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::database::{Rows, Session, exactly};
 use crate::problem::Problem;
 use crate::request::{Missing, Pairs, Prefer, Query, Return, pairs};
-use crate::sql::{self, Form, Statement, Which};
+use crate::sql::{self, Charge, Form, Statement, Which};
 use crate::validate::{Purpose, check};
 
 /// What stays as it is in a path.
@@ -166,6 +166,7 @@ pub async fn create(
     let rows = if accepted.array { text.to_owned() } else { format!("[{text}]") };
     let insert = sql::Insert {
         rows: &rows,
+        count: accepted.rows,
         columns: &accepted.columns,
         on_conflict: write.pairs.on_conflict.as_deref(),
         resolution: write.prefer.resolution,
@@ -235,7 +236,7 @@ pub async fn change(
     let (with, without) = (StatusCode::OK, StatusCode::NO_CONTENT);
     if accepted.columns.is_empty() {
         return write.reply(
-            &Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new() },
+            &Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new(), charge: Charge::Nothing },
             &Rows::default(),
             with,
             without,

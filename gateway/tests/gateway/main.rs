@@ -2,6 +2,7 @@
 
 mod callers;
 mod clients;
+mod costs;
 mod edges;
 mod ends;
 mod grpc;
