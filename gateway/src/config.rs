@@ -144,6 +144,8 @@ pub struct Limits {
     pub write_answer_bytes: usize,
     /// The largest answer to a request with an idempotency key that is kept for its repetition.
     pub kept_answer_bytes: usize,
+    /// All answers that are kept, of the database; beyond it an answer is not kept.
+    pub kept_answers_bytes: u64,
     /// How often expired idempotency keys are removed.
     pub forget_seconds: u64,
     /// The longest time of a statement.
@@ -154,6 +156,10 @@ pub struct Limits {
     pub waiting: usize,
     /// How long a request waits for one.
     pub wait_milliseconds: u64,
+    /// What the statements of a caller may cost in a second, in units of the planner. Absent: no bound.
+    pub cost_per_second: Option<u64>,
+    /// What they may cost at once; ten seconds' worth, if it is absent.
+    pub cost_burst: Option<u64>,
     /// Connections of clients.
     pub clients: usize,
     /// Interactive transactions of a caller.
@@ -183,11 +189,14 @@ impl Default for Limits {
             buffer_bytes: 256 << 10,
             write_answer_bytes: 32 << 20,
             kept_answer_bytes: 64 << 10,
+            kept_answers_bytes: 1 << 30,
             forget_seconds: 60,
             statement_milliseconds: 30_000,
             connections: 10,
             waiting: 200,
             wait_milliseconds: 2_000,
+            cost_per_second: None,
+            cost_burst: None,
             clients: 2_000,
             transactions_of_a_caller: 4,
             transaction_idle_seconds: 10,
@@ -281,6 +290,12 @@ impl Config {
         let unusable = |role: &str| role.is_empty() || role == "none";
         if self.callers.roles.iter().any(|caller| !caller.service_account.contains('/') || unusable(&caller.role)) {
             return refuse("callers.roles", "each names a service account as <namespace>/<name>, and a role");
+        }
+        if self.limits.cost_per_second == Some(0) || self.limits.cost_burst == Some(0) {
+            return refuse("limits", "costPerSecond and costBurst are at least 1");
+        }
+        if self.limits.cost_burst.is_some() && self.limits.cost_per_second.is_none() {
+            return refuse("limits", "costBurst belongs to costPerSecond");
         }
         if self.limits.stall_seconds == 0 {
             return refuse("limits", "stallSeconds is at least 1");

@@ -68,7 +68,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         replicas: replicas.clone(),
         auth,
         bodies: Bodies::new(&config.limits),
-        metrics: Metrics::default(),
+        metrics: Metrics::new(pool.costs().map(|costs| &**costs)),
         transactions: Transactions::default(),
         ending: AtomicBool::new(false),
         config,

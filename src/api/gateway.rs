@@ -50,6 +50,12 @@ pub struct GatewaySpec {
     #[x_kube(validation = Rule::new("self >= 1").message("spec.gateway.maxRows must be at least 1"))]
     pub max_rows: Option<i64>,
 
+    /// What the statements of each client may cost in a second, in each pod, in units of PostgreSQL's planner: a row by
+    /// its key is about 8. Ten seconds' worth may be used at once. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("spec.gateway.costPerSecond must be at least 1"))]
+    pub cost_per_second: Option<i64>,
+
     /// The time after which a statement is cancelled, in seconds, 1 to 3600.
     #[serde(default = "default_timeout")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.gateway.statementTimeoutSeconds must be from 1 to 3600"))]
@@ -69,6 +75,7 @@ impl Default for GatewaySpec {
             search_configuration: None,
             connections: default_connections(),
             max_rows: None,
+            cost_per_second: None,
             statement_timeout_seconds: default_timeout(),
             resources: None,
         }

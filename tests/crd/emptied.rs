@@ -68,6 +68,7 @@ gateway:
   searchConfiguration: english
   connections: 5
   maxRows: 100
+  costPerSecond: 5000
   statementTimeoutSeconds: 5
   resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}, undeclaredRights: Revoke, sessionGraceSeconds: 30}

@@ -46,6 +46,13 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n 
                WHERE n.nspname = 'servicedb' AND c.relname = 'gateway_requests'
                  AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))";
 
+/// How many bytes the answers have. Of a small table its size is enough; that of a larger one does not become smaller
+/// when its rows are removed. A large answer is not read for it, only the row that names it.
+const SIZE: &str = "\
+SELECT CASE WHEN s.bytes <= HALF THEN s.bytes ELSE
+    (SELECT coalesce(sum(pg_catalog.pg_column_size(body)), 0)::pg_catalog.int8 FROM servicedb.gateway_requests) END
+FROM (SELECT pg_catalog.pg_total_relation_size('servicedb.gateway_requests')) AS s(bytes)";
+
 /// Several gateways may remove at the same time.
 const FORGET: &str = "\
 DELETE FROM servicedb.gateway_requests WHERE ctid = ANY (ARRAY(
@@ -76,7 +83,7 @@ pub struct Kept {
     pub headers: String,
     /// How many rows it is about.
     pub rows: u64,
-    /// The body; nothing, if it was too large to be kept.
+    /// The body; nothing, if it is not kept.
     pub body: Option<Vec<u8>>,
 }
 
@@ -119,7 +126,8 @@ pub async fn claim(session: &mut Session, key: &Key) -> Result<bool, Problem> {
     Ok(true)
 }
 
-/// Completes the record of a request with its answer, as the last statement before the commit.
+/// Completes the record of a request with its answer, as the last statement before the commit; without the body, if there
+/// is no room for it.
 ///
 /// # Errors
 /// Any error of the server; that the record is gone.
@@ -130,9 +138,10 @@ pub async fn keep(session: &mut Session, answer: &Kept) -> Result<(), Problem> {
         (i16::try_from(answer.status).unwrap_or(i16::MAX), i64::try_from(answer.rows).unwrap_or(i64::MAX));
     let lease = session.lease().await?;
     let (client, patience) = (lease.client(), lease.patience());
+    let body = answer.body.as_ref().filter(|body| lease.pool().kept().take(body.len()));
     let keep = async {
         let statement = lease.prepare(KEEP).await?;
-        let parameters: [&(dyn ToSql + Sync); 6] = [&place, &attempt, &status, &answer.headers, &rows, &answer.body];
+        let parameters: [&(dyn ToSql + Sync); 6] = [&place, &attempt, &status, &answer.headers, &rows, &body];
         let keep = client.execute(&statement, &parameters);
         // Deferred triggers run at the commit, as the caller.
         Ok::<_, Problem>(try_join!(keep, client.batch_execute("RESET ROLE"))?.0)
@@ -176,7 +185,7 @@ async fn recall(session: &mut Session, key: &Key) -> Result<Option<Earlier>, Pro
     Ok(Some(Earlier { request: row.try_get(0)?, answer }))
 }
 
-/// Removes some of the records that have expired: how many.
+/// Removes some of the records that have expired: how many. Counts what is left.
 ///
 /// # Errors
 /// Any error of the server.
@@ -193,6 +202,14 @@ pub async fn forget(pool: &Pool) -> Result<u64, Problem> {
         if batch < BATCH {
             break;
         }
+    }
+    let room = pool.kept();
+    let bytes = own.value::<i64>(&SIZE.replace("HALF", &(room.most() / 2).to_string())).await?;
+    if room.counted(u64::try_from(bytes).unwrap_or(0)) {
+        tracing::warn!(
+            bytes,
+            "answers to requests with an idempotency key are not kept any more: keptAnswersBytes is reached"
+        );
     }
     Ok(gone)
 }

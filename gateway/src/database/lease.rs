@@ -4,15 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::{Client, Statement};
 
 use super::outcome::MARK;
 use super::pool::{Caller, Pool};
+use super::turns::Turn;
+use crate::cost::Ask;
 use crate::problem::Problem;
+use crate::sql;
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 200;
+/// How many questions for the cost of a statement a lease keeps: a transaction may have any number of statements.
+const ASKS: usize = 100;
 /// The longest text of a statement that is kept.
 const KEPT: usize = 16 << 10;
 
@@ -40,7 +44,9 @@ pub struct Lease {
     connection: Option<Connection>,
     caller: Caller,
     pool: Arc<Pool>,
-    permit: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
+    /// The questions for the costs of its statements.
+    asks: Vec<Ask>,
     /// What begins the transaction, if it was not sent yet: it goes with the first statement.
     opening: Option<String>,
     clean: bool,
@@ -50,9 +56,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, caller: Caller, pool: Arc<Pool>, permit: OwnedSemaphorePermit) -> Self {
-        let (connection, permit) = (Some(connection), Some(permit));
-        Self { connection, caller, pool, permit, opening: None, clean: true, restored: true, commits: false }
+    pub(super) fn new(connection: Connection, caller: Caller, pool: Arc<Pool>, turn: Turn) -> Self {
+        let (connection, turn, asks) = (Some(connection), Some(turn), Vec::new());
+        Self { connection, caller, pool, turn, asks, opening: None, clean: true, restored: true, commits: false }
     }
 
     /// The client.
@@ -138,6 +144,13 @@ impl Lease {
         Ok(statement)
     }
 
+    /// Charges the caller for a statement that is about to run.
+    pub(super) fn charge(&mut self, statement: &sql::Statement) {
+        let Some(costs) = self.pool.costs() else { return };
+        let ask = costs.charge(&self.caller.name, statement, self.pool.generation());
+        self.asks.extend(ask.filter(|_| self.asks.len() < ASKS));
+    }
+
     /// The statement that marks a transaction.
     ///
     /// # Errors
@@ -149,24 +162,31 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
+        let (Some(connection), Some(turn)) = (self.connection.take(), self.turn.take()) else { return };
         if connection.client.is_closed() {
             self.pool.forget_idle();
             return;
         }
-        if self.clean && self.restored {
+        let asks = std::mem::take(&mut self.asks);
+        if self.clean && self.restored && asks.is_empty() {
             self.pool.keep(self.caller.clone(), connection);
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (pool, caller) = (Arc::clone(&self.pool), self.caller.clone());
         if self.clean {
-            runtime.spawn(pool.restore(caller, connection, permit));
+            runtime.spawn(pool.restore(caller, connection, (turn, self.restored, asks)));
         } else if !self.commits {
             runtime.spawn(async move {
                 pool.connector().cancel(connection.client.cancel_token()).await;
                 drop(connection);
-                drop(permit);
+                drop(turn);
+                // Who leaves early pays all the same.
+                if !asks.is_empty()
+                    && let Ok(mut lease) = pool.lease(&caller).await
+                {
+                    lease.asks = asks;
+                }
             });
         }
     }

@@ -4,7 +4,9 @@ mod answer;
 mod breaker;
 mod connect;
 mod end;
+mod explain;
 mod idempotency;
+mod kept;
 mod lease;
 mod outcome;
 mod parameter;
@@ -12,6 +14,7 @@ mod pool;
 mod replica;
 mod run;
 mod session;
+mod turns;
 mod wait;
 
 pub use answer::{Answer, Frame, Piece, answer};

@@ -1,4 +1,5 @@
-//! The pool: connections as the role of a caller, bounded in all, with a bounded queue in front.
+//! The pool: connections as the role of a caller, bounded in all, with a bounded queue in front, in which callers take
+//! turns.
 //!
 //! A connection belongs to one caller: role and claims are set when it is opened, so that a read is one statement.
 
@@ -7,17 +8,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Client;
 use tokio_postgres::types::FromSqlOwned;
 
 use super::breaker::Breaker;
 use super::connect::{Connector, ROLE, session};
 use super::end::{End, end};
+use super::explain::explain;
+use super::kept::Room;
 use super::lease::{Connection, Lease};
+use super::turns::{Turn, Turns};
 use super::wait::in_time;
 use crate::catalog::SETTINGS;
 use crate::config::Limits;
+use crate::cost::{Ask, Costs};
 use crate::problem::Problem;
 
 /// How long a connection is used. New ones see renewed certificates and changed rights to log in.
@@ -31,8 +35,11 @@ const REPLICA_WAIT_MILLISECONDS: u64 = 200;
 
 /// How much longer than its own limit for a statement the server is waited for. One that hangs keeps no limit.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a connection may take to be restored.
+/// How long a connection may take to be restored, and to tell what its statements cost.
 const RESTORING: Duration = Duration::from_secs(5);
+
+/// Who waits for a connection as the gateway's login.
+const OWN: &str = "";
 
 /// Who calls: a ServiceAccount and its role.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,7 +55,9 @@ pub struct Pool {
     connector: Connector,
     limits: Limits,
     schemas: Vec<String>,
-    permits: Arc<Semaphore>,
+    turns: Arc<Turns>,
+    costs: Option<Arc<Costs>>,
+    kept: Room,
     waiting: AtomicUsize,
     /// Connections that are restored after a request.
     restoring: AtomicUsize,
@@ -89,7 +98,9 @@ impl Pool {
 
     fn with_lifetime(connector: Connector, limits: Limits, schemas: Vec<String>, lifetime: Duration) -> Arc<Self> {
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(limits.connections)),
+            turns: Turns::new(limits.connections),
+            costs: Costs::new(&limits),
+            kept: Room::new(limits.kept_answers_bytes),
             connector,
             limits,
             schemas,
@@ -112,6 +123,24 @@ impl Pool {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// The limits by cost, if there are any.
+    pub fn costs(&self) -> Option<&Arc<Costs>> {
+        self.costs.as_ref()
+    }
+
+    /// Whether a request of this caller may begin.
+    ///
+    /// # Errors
+    /// 429, if its requests have cost too much.
+    pub fn admit(&self, caller: &Caller) -> Result<(), Problem> {
+        self.costs.as_ref().map_or(Ok(()), |costs| costs.admit(&caller.name))
+    }
+
+    /// The room for answers that are kept.
+    pub(super) fn kept(&self) -> &Room {
+        &self.kept
+    }
+
     /// How long a client may take nothing of an answer that is being sent.
     pub(super) fn stall(&self) -> Duration {
         Duration::from_secs(self.limits.stall_seconds)
@@ -126,10 +155,7 @@ impl Pool {
     pub fn state(&self) -> PoolState {
         PoolState {
             limit: self.limits.connections,
-            active: self
-                .limits
-                .connections
-                .saturating_sub(self.permits.available_permits() + self.restoring.load(Ordering::Relaxed)),
+            active: self.limits.connections.saturating_sub(self.turns.free() + self.restoring.load(Ordering::Relaxed)),
             idle: self.lock().values().map(Vec::len).sum(),
             waiting: self.waiting.load(Ordering::Relaxed),
             breaker_open: self.breaker.is_open(Instant::now()),
@@ -141,12 +167,12 @@ impl Pool {
     /// # Errors
     /// If none gets free in time, too many wait, or the database cannot be reached.
     pub async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, Problem> {
-        let permit = self.permit().await?;
+        let turn = self.turn(&caller.name).await?;
         let connection = match self.take(caller) {
             Some(connection) => connection,
             None => self.open(caller).await?,
         };
-        Ok(Lease::new(connection, caller.clone(), Arc::clone(self), permit))
+        Ok(Lease::new(connection, caller.clone(), Arc::clone(self), turn))
     }
 
     /// A connection as the gateway's login, one of the pool's number.
@@ -154,27 +180,27 @@ impl Pool {
     /// # Errors
     /// As [`Self::lease`].
     pub async fn own(&self) -> Result<Own, Problem> {
-        let permit = self.permit().await?;
+        let turn = self.turn(&OWN.into()).await?;
         self.make_room(&mut self.lock());
         let client = self.connected(self.connector.connect(SETTINGS)).await?;
-        Ok(Own { client, patience: self.patience(), _permit: permit })
+        Ok(Own { client, patience: self.patience(), _turn: turn })
     }
 
     pub(super) fn patience(&self) -> Duration {
         Duration::from_millis(self.limits.statement_milliseconds) + GRACE
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
+    async fn turn(&self, caller: &Arc<str>) -> Result<Turn, Problem> {
+        if let Some(turn) = self.turns.take() {
+            return Ok(turn);
         }
         let waits = Waits::new(&self.waiting);
         if waits.before >= self.limits.waiting {
             return Err(busy());
         }
-        let acquire = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), acquire).await {
-            Ok(Ok(permit)) => Ok(permit),
+        let turn = self.turns.wait(caller);
+        match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), turn).await {
+            Ok(Ok(turn)) => Ok(turn),
             _ => Err(busy()),
         }
     }
@@ -193,8 +219,7 @@ impl Pool {
 
     /// Closes an idle connection, if there are too many with the one that the caller of this is about to open.
     fn make_room(&self, idle: &mut HashMap<Caller, Vec<Connection>>) {
-        let open =
-            idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.permits.available_permits();
+        let open = idle.values().map(Vec::len).sum::<usize>() + self.limits.connections - self.turns.free();
         let other = idle.values_mut().find(|connections| !connections.is_empty());
         if let Some(other) = other.filter(|_| open > self.limits.connections) {
             other.remove(0);
@@ -230,23 +255,33 @@ impl Pool {
         self.lock().entry(caller).or_default().push(connection);
     }
 
-    /// Keeps a connection once nothing of its last request is left on it.
+    /// Keeps a connection once nothing of its last request is left on it, and once the planner has told what the
+    /// statements of that cost. The connection has the role that they ran as, and no request waits for it yet.
     pub(super) fn restore(
         self: Arc<Self>,
         caller: Caller,
         connection: Connection,
-        permit: OwnedSemaphorePermit,
+        (turn, restored, asks): (Turn, bool, Vec<Ask>),
     ) -> impl Future<Output = ()> + Send {
         // Counted from now on: nobody uses it any more.
         self.restoring.fetch_add(1, Ordering::Relaxed);
         async move {
-            let ended = tokio::time::timeout(RESTORING, end(Arc::clone(&connection.client), End::Restore)).await;
-            if ended.is_ok_and(|ended| ended.restored) {
+            let client = &connection.client;
+            let restore = async {
+                let restored = restored || end(Arc::clone(client), End::Restore).await.restored;
+                if !restored || asks.is_empty() {
+                    return restored;
+                }
+                explain(client, asks).await;
+                // A planner runs functions, too.
+                end(Arc::clone(client), End::Restore).await.restored
+            };
+            if tokio::time::timeout(RESTORING, restore).await.is_ok_and(|restored| restored) {
                 self.keep(caller, connection);
             } else {
                 tracing::debug!("a connection that could not be restored is closed");
             }
-            drop(permit);
+            drop(turn);
             self.restoring.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -297,7 +332,7 @@ fn busy() -> Problem {
 pub struct Own {
     client: Client,
     patience: Duration,
-    _permit: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Own {

@@ -14,7 +14,7 @@ use super::outcome;
 use super::parameter::Text;
 use super::wait::in_time;
 use crate::problem::{Problem, lost};
-use crate::sql::Statement;
+use crate::sql::{Charge, Statement};
 
 /// What a request's last statement is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) fn text(row: &Row, at: usize) -> Result<Option<&str>, Problem> {
     Ok(row.try_get::<_, Option<Raw<'_>>>(at)?.map(|raw| raw.0))
 }
 
-/// A statement as the server knows it.
+/// A statement as the server knows it, which is about to run: its caller is charged.
 ///
 /// # Errors
 /// Any error of the server.
@@ -69,6 +69,7 @@ pub(super) async fn prepared(lease: &mut Lease, statement: &Statement) -> Result
             "a parameter of the statement was not used",
         ));
     }
+    lease.charge(statement);
     Ok(prepared)
 }
 
@@ -195,7 +196,8 @@ pub(super) async fn at_last(
 /// # Errors
 /// Any error of the server.
 pub async fn plan_rows(lease: &mut Lease, statement: &Statement) -> Result<u64, Problem> {
-    let explain = Statement { sql: format!("EXPLAIN (FORMAT JSON) {}", statement.sql), ..statement.clone() };
+    let sql = format!("EXPLAIN (FORMAT JSON) {}", statement.sql);
+    let explain = Statement { sql, charge: Charge::Least, ..statement.clone() };
     let found = exactly(lease, &explain, 4 << 20).await?;
     let plan = found.rows.first().and_then(|(text, _)| serde_json::from_str::<serde_json::Value>(text).ok());
     let rows = plan.and_then(|plan| plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_u64));

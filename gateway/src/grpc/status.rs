@@ -51,7 +51,7 @@ fn code(problem: &Problem) -> Code {
         (_, 405 | 406) => Code::FailedPrecondition,
         (_, 408 | 504) => Code::DeadlineExceeded,
         (_, 409 | 412) => Code::Aborted,
-        (_, 413) => Code::ResourceExhausted,
+        (_, 413 | 429) => Code::ResourceExhausted,
         (_, 416) => Code::OutOfRange,
         (_, 503) => Code::Unavailable,
         (_, 300..=499) => Code::InvalidArgument,
@@ -89,6 +89,7 @@ mod tests {
             ("08001", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             ("08006", StatusCode::SERVICE_UNAVAILABLE, Code::Unknown),
             ("SDB408", StatusCode::GONE, Code::AlreadyExists),
+            ("SDB409", StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
             ("PGRST301", StatusCode::UNAUTHORIZED, Code::Unauthenticated),
             ("XX000", StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
         ] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +14,9 @@ use crate::problem::Problem;
 
 /// How long a body may take to arrive.
 const TIME: Duration = Duration::from_secs(30);
+/// How long, and how many bytes of, a body that was refused for its size are read further: its client may see the answer
+/// only when all is sent.
+const REFUSED: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 /// What one permit stands for.
 const UNIT: usize = 1 << 10;
 
@@ -41,12 +44,16 @@ impl Bodies {
     ///
     /// # Errors
     /// 408, 413, 503, or 400 for one that ends early.
-    pub async fn receive(&self, body: Body) -> Result<Received, Problem> {
+    pub async fn receive(&self, mut body: Body) -> Result<Received, Problem> {
         let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "SDB115", "the body did not arrive in time");
-        tokio::time::timeout(TIME, self.whole(body)).await.map_err(slow)?
+        let received = tokio::time::timeout(TIME, self.whole(&mut body)).await.map_err(slow)?;
+        if received.as_ref().is_err_and(|problem| problem.status == StatusCode::PAYLOAD_TOO_LARGE) {
+            tokio::spawn(tokio::time::timeout(REFUSED.0, discard(body)));
+        }
+        received
     }
 
-    async fn whole(&self, mut body: Body) -> Result<Received, Problem> {
+    async fn whole(&self, body: &mut Body) -> Result<Received, Problem> {
         let mut text = BytesMut::new();
         let (mut room, mut held) = (None::<OwnedSemaphorePermit>, 0);
         self.fits(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX))?;
@@ -76,6 +83,17 @@ impl Bodies {
         }
         let message = format!("the body is larger than {} bytes", self.largest);
         Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "SDB116", message))
+    }
+}
+
+/// Reads what is left of a body, and keeps nothing of it.
+async fn discard(mut body: Body) {
+    let mut size = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        size += frame.data_ref().map_or(0, Buf::remaining);
+        if size > REFUSED.1 {
+            return;
+        }
     }
 }
 

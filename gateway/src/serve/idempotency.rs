@@ -110,7 +110,7 @@ fn digest(operation: &Operation) -> [u8; 32] {
 /// Begins a request with a key, in a transaction that `begin` begins.
 ///
 /// # Errors
-/// 422 for the key of another request, 409 while the first one is under way, 410 if its answer was too large to be kept.
+/// 422 for the key of another request, 409 while the first one is under way, 410 if its answer was not kept.
 pub(super) async fn begin(app: &App, caller: &Caller, key: &Key, begin: &str) -> Result<Begun, Problem> {
     let mut session = Session::claiming(&app.pool, caller, begin);
     match claim(&mut session, key).await {
@@ -137,7 +137,7 @@ pub(super) async fn begin(app: &App, caller: &Caller, key: &Key, begin: &str) ->
 /// The answer of before.
 fn again(Earlier { answer, .. }: Earlier) -> Result<Reply, Problem> {
     let Some(body) = answer.body else {
-        let message = "this request was carried out before, and its answer was too large to be kept";
+        let message = "this request was carried out before, and its answer was not kept";
         return Err(Problem::new(StatusCode::GONE, "SDB124", message)
             .details(format!("its status was {}, and it was about {} rows", answer.status, answer.rows))
             .hint("read what it wrote"));

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 
+use crate::cost::{Costs, LIMITED};
 use crate::database::PoolState;
 use crate::request::{Operator, TextForm};
 
@@ -26,6 +27,11 @@ struct Labels {
     collection: String,
     operation: String,
     status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabel {
+    service: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +71,7 @@ pub struct Metrics {
     requests: Family<Labels, Counter>,
     durations: Family<OperationLabel, Histogram>,
     replica_reads: Family<ServerLabel, Counter>,
+    limited: Family<ServiceLabel, Counter>,
     connections: Gauge,
     idle: Gauge,
     waiting: Gauge,
@@ -75,8 +82,9 @@ pub struct Metrics {
     number: std::sync::atomic::AtomicU64,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Without a request yet; with what was charged, if there are limits by cost.
+    pub fn new(costs: Option<&Costs>) -> Self {
         let mut registry = Registry::with_prefix("servicedb_gateway");
         let requests = Family::<Labels, Counter>::default();
         let durations = Family::<OperationLabel, Histogram>::new_with_constructor(|| {
@@ -95,6 +103,15 @@ impl Default for Metrics {
             "Requests with Prefer: read=replica, by the server that they were left to",
             replica_reads.clone(),
         );
+        let limited = Family::<ServiceLabel, Counter>::default();
+        registry.register(
+            "limited",
+            "Requests that were refused by the limit of their cost, by service",
+            limited.clone(),
+        );
+        if let Some(costs) = costs {
+            costs.register(&mut registry);
+        }
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -111,13 +128,12 @@ impl Default for Metrics {
             requests,
             durations,
             replica_reads,
+            limited,
             recent: Mutex::default(),
             number: std::sync::atomic::AtomicU64::new(0),
         }
     }
-}
 
-impl Metrics {
     /// Adds a request.
     pub fn record(&self, record: Record) {
         let labels = Labels {
@@ -127,6 +143,9 @@ impl Metrics {
             status: record.status,
         };
         self.requests.get_or_create(&labels).inc();
+        if record.code.as_deref() == Some(LIMITED) {
+            self.limited.get_or_create(&ServiceLabel { service: record.service.clone() }).inc();
+        }
         let operation = OperationLabel { operation: record.operation.to_owned() };
         self.durations.get_or_create(&operation).observe(record.duration.as_secs_f64());
         let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -272,6 +272,7 @@ async fn dispatch(app: &App, caller: &Caller, operation: &Operation) -> Result<(
         let id = id.to_str().unwrap_or_default();
         return Ok((app.transactions.run(app, caller, id, operation).await?, None));
     }
+    app.pool.admit(caller)?;
     let catalog = app.current.get();
     match attempt(app, caller, operation, &catalog, key.as_ref()).await {
         // Perhaps it is there by now.

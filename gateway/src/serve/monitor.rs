@@ -7,10 +7,10 @@ use super::App;
 use super::operation::Reply;
 use crate::database::{Caller, Session};
 use crate::problem::Problem;
-use crate::sql::Statement;
+use crate::sql::{Charge, Statement};
 
 fn statement(sql: &str) -> Statement {
-    Statement { sql: sql.to_owned(), parameters: Vec::new(), columns: Vec::new() }
+    Statement { sql: sql.to_owned(), parameters: Vec::new(), columns: Vec::new(), charge: Charge::Nothing }
 }
 
 /// One JSON value of the database, as the caller.

@@ -159,6 +159,8 @@ async fn at_once(
         .map(|(place, member)| member.operation().map_err(|problem| at(problem, place)))
         .collect();
     let (operations, catalog) = (operations?, app.current.get());
+    // As a whole: an operation that was refused would undo those before it, again and again.
+    app.pool.admit(caller)?;
     let mut session = match key {
         None => Session::shared(&app.pool, caller, begin),
         Some(key) => match idempotency::begin(app, caller, key, begin).await? {
@@ -271,6 +273,8 @@ impl Transactions {
         if app.is_ending() {
             return Err(Problem::unavailable("SDB406", "this gateway is ending: begin the transaction again"));
         }
+        // Its operations are charged, and not refused: meanwhile it would hold its locks.
+        app.pool.admit(caller)?;
         let limits = &app.config.limits;
         let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>());
         let open = Arc::new(Open {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::database::{Rows, Session, exactly};
 use crate::problem::Problem;
 use crate::request::{Item, Missing, Pairs, Prefer, Query, Return, pairs};
-use crate::sql::{self, Change, Form, Returning, Statement, Which};
+use crate::sql::{self, Change, Charge, Form, Returning, Statement, Which};
 use crate::validate::{Purpose, check};
 
 /// What stays as it is in a path.
@@ -205,6 +205,7 @@ pub async fn create(
     let rows = if accepted.array { text.to_owned() } else { format!("[{text}]") };
     let insert = sql::Insert {
         rows: &rows,
+        count: accepted.rows,
         columns: &accepted.columns,
         on_conflict: write.pairs.on_conflict.as_deref(),
         resolution: write.prefer.resolution,
@@ -272,7 +273,7 @@ pub async fn change(
     let accepted = check(write.table, text.as_bytes(), Purpose::Change, write.pairs.columns.as_deref())?;
     let (with, without) = (StatusCode::OK, StatusCode::NO_CONTENT);
     if accepted.columns.is_empty() {
-        let nothing = Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new() };
+        let nothing = Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new(), charge: Charge::Nothing };
         let mut reply = write.reply(&nothing, &Rows::default(), with, without)?;
         range(&mut reply, &write.prefer, &Rows::default());
         return Ok(reply);

@@ -28,6 +28,21 @@ pub struct Statement {
     pub parameters: Vec<Option<String>>,
     /// The names of the result's columns, in their order.
     pub columns: Vec<String>,
+    /// The cost that its caller is charged.
+    pub charge: Charge,
+}
+
+/// The cost of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charge {
+    /// None: it is about the database and not about its rows.
+    Nothing,
+    /// The least one: it plans another statement.
+    Least,
+    /// That of its plan.
+    Plan,
+    /// An insert of so many rows from one parameter.
+    Rows(usize),
 }
 
 /// Whether a row is JSON or a line of CSV.
@@ -114,7 +129,7 @@ impl<'a> Builder<'a> {
     }
 
     fn finish(self, sql: String, columns: Vec<String>) -> Statement {
-        Statement { sql, parameters: self.parameters, columns }
+        Statement { sql, parameters: self.parameters, columns, charge: Charge::Plan }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes. A body goes to PostgreSQL as one JSON parameter, and comes apart there.
 
 use super::condition::Embedded;
-use super::{Builder, Form, Statement, name, qualified};
+use super::{Builder, Charge, Form, Statement, name, qualified};
 use crate::catalog::{Catalog, Column, Table};
 use crate::problem::Problem;
 use crate::request::{Condition, Item, Query, Resolution};
@@ -11,6 +11,8 @@ use crate::request::{Condition, Item, Query, Resolution};
 pub struct Insert<'a> {
     /// An array of objects.
     pub rows: &'a str,
+    /// The number of them.
+    pub count: usize,
     /// The columns that it gives values.
     pub columns: &'a [String],
     /// The columns that decide whether a row is there already; the primary key otherwise.
@@ -75,7 +77,8 @@ pub fn insert(
     let write =
         format!("INSERT INTO {} AS t0{list} SELECT {} FROM {source}{conflict}", qualified(table), values.join(", "));
     // Of a row that went to a partition, the server tells no system column.
-    builder.returning(table, write, returning, table.kind == "r")
+    let statement = builder.returning(table, write, returning, table.kind == "r")?;
+    Ok(Statement { charge: Charge::Rows(insert.count), ..statement })
 }
 
 /// `ON CONFLICT …`

@@ -1,8 +1,11 @@
 //! Limits, bad input, failure.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tonic::codegen::Service;
 
 use crate::SCHEMA;
 use crate::server::Gateway;
@@ -141,4 +144,66 @@ async fn a_schema_that_changes() {
     let schema = gateway.get("/openapi.json").await.ok();
     assert!(schema["components"]["schemas"]["counters"]["properties"]["hue"].is_object());
     assert!(schema["paths"]["/later"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_take_turns_at_the_connections() {
+    let limits = json!({"limits": {"connections": 1, "waitMilliseconds": 60_000}});
+    let slow = "CREATE FUNCTION slow() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(1)';";
+    let gateway = Gateway::start("turns", &format!("{SCHEMA} {slow}"), limits).await;
+    let calls: Vec<_> = (0..12).map(|_| gateway.background("/rpc/slow")).collect();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let waiting = async || {
+        let metrics = gateway.metrics().await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("servicedb_gateway_requests_waiting "));
+        line.and_then(|count| count.parse::<usize>().ok()).expect("a number")
+    };
+    while waiting().await < 8 {
+        assert!(Instant::now() < deadline, "they do not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It came last, and is served after one that is under way and one in its turn.
+    let answer = gateway.send(&gateway.token("shop/reader"), "GET", "/actors/1", &[], None).await;
+    let left = calls.iter().filter(|call| !call.is_finished()).count();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(left >= 6, "only {left} of the other caller's requests were still waiting");
+    for call in calls {
+        assert_eq!(call.await.expect("an answer"), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_too_large_by_http_2() {
+    let (gateway, channel) = crate::grpc::gateway("large_http2", json!({"bodyBytes": 10_000})).await;
+    let url = format!("{}/api/db/notes", gateway.url.replace("http://", "https://"));
+    // Larger than the windows of the stream and of the connection, with its length and without.
+    for (size, with_length) in [(20_000, true), (1_000_000, true), (1_000_000, false), (80_000_000, false)] {
+        let mut request = http::Request::post(&url)
+            .header("authorization", format!("Bearer {}", gateway.token("shop/app")))
+            .header("content-type", "application/json");
+        if with_length {
+            request = request.header("content-length", size);
+        }
+        let (sent, piece) = (Arc::new(AtomicUsize::new(0)), bytes::Bytes::from_static(&[b' '; 10_000]));
+        let count = Arc::clone(&sent);
+        let pieces = std::iter::repeat_n(piece, size / 10_000).map(move |piece| {
+            count.fetch_add(piece.len(), Ordering::Relaxed);
+            Ok::<_, std::io::Error>(piece)
+        });
+        let body = axum::body::Body::from_stream(futures::stream::iter(pieces));
+        let request = request.body(tonic::body::Body::new(body)).expect("a request");
+        let mut plain = channel.clone();
+        std::future::poll_fn(|context| plain.poll_ready(context)).await.expect("a connection");
+        let answer = plain.call(request).await.unwrap_or_else(|error| panic!("{size} {with_length}: {error:?}"));
+        assert_eq!((answer.status().as_u16(), answer.version()), (413, http::Version::HTTP_2), "{size} {with_length}");
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body").to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["code"], "SDB116", "{size} {with_length}");
+        // The stream is not reset under a client that still sends: some would take that for a failure.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while size <= 1_000_000 && sent.load(Ordering::Relaxed) < size {
+            assert!(Instant::now() < deadline, "{size} {with_length}: {sent:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }

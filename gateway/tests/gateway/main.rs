@@ -2,6 +2,7 @@
 
 mod callers;
 mod clients;
+mod costs;
 mod dialect;
 mod edges;
 mod ends;

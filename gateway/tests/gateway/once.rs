@@ -340,6 +340,52 @@ async fn keys_and_answers_that_are_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_answers_together_have_a_bound() {
+    let limits = json!({"limits": {"keptAnswersBytes": 3_000, "forgetSeconds": 1}});
+    let gateway = started("keys_bound", SCHEMA, limits).await;
+    let create = async |key: &str| {
+        let headers = [("idempotency-key", key), ("prefer", "return=representation")];
+        gateway.write("POST", "/notes", &headers, json!({"body": "y".repeat(1_000)})).await
+    };
+    // Two answers have room, over several counts of what is there. The others are carried out once, too.
+    for (key, kept) in [("a", true), ("b", true), ("c", false), ("d", false)] {
+        assert_eq!(create(key).await.status, 201);
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let again = create(key).await;
+        if kept {
+            assert_eq!((again.status, again.header("idempotent-replayed")), (201, "true"), "{key}: {again:?}");
+        } else {
+            assert_eq!(code(&again), refused(410, "SDB124"), "{key}");
+        }
+    }
+    let empty = [("idempotency-key", "empty")];
+    for replayed in ["", "true"] {
+        let answer = gateway.write("POST", "/notes", &empty, json!({"body": "x"})).await;
+        assert_eq!(
+            (answer.status, answer.header("idempotent-replayed")),
+            (201, replayed),
+            "without a body: {answer:?}"
+        );
+    }
+    assert_eq!(count(&gateway, "notes").await, 5);
+    // What has expired makes room, although the table is as large as before.
+    let old = format!("UPDATE {RECORDS} SET at = now() - interval '25 hours'");
+    gateway.admin.batch_execute(&old).await.expect("old records");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut turn = 0;
+    loop {
+        let key = format!("e{turn}");
+        assert_eq!(create(&key).await.status, 201);
+        if create(&key).await.status == 201 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "there is no room: {}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        turn += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expired_keys_are_taken_over_and_removed() {
     let gateway = started("keys_expire", SCHEMA, json!({"limits": {"forgetSeconds": 1}})).await;
     let key = [("idempotency-key", "k")];

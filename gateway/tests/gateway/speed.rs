@@ -325,7 +325,6 @@ async fn timed(clients: Vec<impl AsyncFn()>) -> Speed {
 async fn bare(bench: &Bench) -> String {
     let file = |name: &str| bench.folder.join(name);
     let connector = Connector::new(Database {
-        replicas: None,
         host: "localhost".to_owned(),
         port: Server::shared().port,
         name: "speed".to_owned(),

@@ -86,6 +86,9 @@ fn settings(database: &Database, spec: &GatewaySpec, issuer: &str) -> String {
     if let Some(rows) = spec.max_rows {
         limits["rows"] = rows.into();
     }
+    if let Some(cost) = spec.cost_per_second {
+        limits["costPerSecond"] = cost.into();
+    }
     let mut settings = json!({
         "listen": format!("0.0.0.0:{GATEWAY_PORT}"),
         "metricsListen": format!("0.0.0.0:{METRICS_PORT}"),

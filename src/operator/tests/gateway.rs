@@ -47,7 +47,7 @@ fn what_is_planned_is_what_is_removed() {
 
 #[test]
 fn the_settings_name_each_client_with_its_role_and_no_secret() {
-    let spec = GatewaySpec { max_rows: Some(1000), ..GatewaySpec::default() };
+    let spec = GatewaySpec { max_rows: Some(1000), cost_per_second: Some(5000), ..GatewaySpec::default() };
     let mut resource = with_gateway(spec.clone());
     let own = json!({"serviceAccountName": "auditor", "access": {"mode": "ReadOnly"}});
     *resource.spec.clients.last_mut().expect("a client") = serde_json::from_value(own).expect("a client");
@@ -67,6 +67,7 @@ fn the_settings_name_each_client_with_its_role_and_no_secret() {
     assert_eq!(settings["callers"]["issuer"], ISSUER);
     assert_eq!(settings["callers"]["audience"], format!("{}.{}.servicedb", names.name, names.namespace));
     assert_eq!(settings["limits"]["rows"], 1000);
+    assert_eq!(settings["limits"]["costPerSecond"], 5000);
     assert!(settings["database"].get("passwordFile").is_none() && settings["database"]["client"].is_object());
 }
 
