@@ -60,8 +60,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("listen: {error}"))?;
     let present = Current::new(&config.schemas);
     let pool = Pool::new(connector.clone(), config.limits.clone(), config.schemas.clone());
-    let replicas = Connector::of_replicas(&config.database)
-        .map(|connector| Pool::of_replicas(connector, config.limits.clone(), config.schemas.clone()));
+    let replicas = Connector::of_replicas(&config.database).map(|connector| pool.of_replicas(connector));
     let app = Arc::new(App {
         current: Arc::clone(&present),
         pool: Arc::clone(&pool),

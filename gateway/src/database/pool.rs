@@ -87,19 +87,27 @@ pub struct PoolState {
 impl Pool {
     /// A pool without connections.
     pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
-        Self::with_lifetime(connector, limits, schemas, LIFETIME)
+        let costs = Costs::new(&limits);
+        Self::with(connector, limits, schemas, (LIFETIME, costs))
     }
 
-    /// One of connections to replicas, without connections. [`Self::close_unused`] belongs to it.
-    pub fn of_replicas(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
-        let wait_milliseconds = limits.wait_milliseconds.min(REPLICA_WAIT_MILLISECONDS);
-        Self::with_lifetime(connector, Limits { wait_milliseconds, ..limits }, schemas, REPLICA_LIFETIME)
+    /// One of connections to the replicas, without connections: callers have one account in both pools.
+    /// [`Self::close_unused`] belongs to it.
+    pub fn of_replicas(&self, connector: Connector) -> Arc<Self> {
+        let wait_milliseconds = self.limits.wait_milliseconds.min(REPLICA_WAIT_MILLISECONDS);
+        let limits = Limits { wait_milliseconds, ..self.limits.clone() };
+        Self::with(connector, limits, self.schemas.clone(), (REPLICA_LIFETIME, self.costs.clone()))
     }
 
-    fn with_lifetime(connector: Connector, limits: Limits, schemas: Vec<String>, lifetime: Duration) -> Arc<Self> {
+    fn with(
+        connector: Connector,
+        limits: Limits,
+        schemas: Vec<String>,
+        (lifetime, costs): (Duration, Option<Arc<Costs>>),
+    ) -> Arc<Self> {
         Arc::new(Self {
             turns: Turns::new(limits.connections),
-            costs: Costs::new(&limits),
+            costs,
             kept: Room::new(limits.kept_answers_bytes),
             connector,
             limits,

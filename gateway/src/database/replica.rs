@@ -7,7 +7,7 @@ use super::pool::{Caller, Pool};
 use super::session::Session;
 use super::wait::in_time;
 use crate::problem::Problem;
-use crate::sql::Statement;
+use crate::sql::{Charge, Statement};
 
 /// How long a replica may take to say how far it is.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,7 +48,8 @@ impl Position {
 /// # Errors
 /// Any error of the server; that it is no primary.
 pub async fn position(pool: &Arc<Pool>, caller: &Caller) -> Result<String, Problem> {
-    let statement = Statement { sql: POSITION.to_owned(), parameters: Vec::new(), columns: Vec::new() };
+    let statement =
+        Statement { sql: POSITION.to_owned(), parameters: Vec::new(), columns: Vec::new(), charge: Charge::Nothing };
     let mut session = Session::new(pool, caller, None);
     let found = session.last(&statement, 64).await;
     let found = session.finish(found).await?;

@@ -53,6 +53,7 @@ pub async fn put(
     }
     let insert = sql::Insert {
         rows: &format!("[{text}]"),
+        count: 1,
         columns: &accepted.columns,
         on_conflict: None,
         // Another request may have created it by now.
