@@ -65,12 +65,15 @@ def stopped(process, pod):
 
 @contextlib.contextmanager
 def stopped_server():
+    """All processes of the replica's PostgreSQL stand still: the agent's session is one of them."""
     pod, number = replica(), f"$(head -1 {VOLUME}/pgdata/postmaster.pid)"
-    execute(f"kill -STOP {number}", pod=pod)
+    every = lambda kind: f"kill -{kind} {number}; " + signals(kind, "")
+    execute(every("STOP"), pod=pod)
     try:
         yield
     finally:
-        execute(f"kill -CONT {number}", pod=pod)
+        # The agent may have ended it by then.
+        execute(every("CONT"), pod=pod, check=False)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ clients: {allowedNamespaces: {messaging: [reports, web], '*': [audit]}}
 replicas: 2
 vault:
   namespace: teams/data
+  databaseMount: database
+  databaseClients: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: vault}}}]
   ca: |
     -----BEGIN CERTIFICATE-----
     MIIB

@@ -53,7 +53,7 @@ clients:
   statementTimeoutSeconds: 30
   podSelector: {matchLabels: {app: chat}}
   direct: false
-- {serviceAccountName: other, serviceAccountNamespace: reports, access: {mode: ReadOnly}}
+- {serviceAccountName: other, serviceAccountNamespace: reports, access: {mode: ReadOnly, dynamic: {ttlSeconds: 600}}}
 pooler:
   instances: 3
   poolSize: 5
