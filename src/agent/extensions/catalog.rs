@@ -8,7 +8,7 @@ use super::plan::{Available, Installed, Version};
 use crate::agent::statement::EnsureError;
 
 /// A condition on a schema `n`: only a superuser owns it or may create in it.
-pub(in crate::agent) const IS_GUARDED: &str = "(SELECT r.rolsuper FROM pg_roles r WHERE r.oid = n.nspowner)
+pub const IS_GUARDED: &str = "(SELECT r.rolsuper FROM pg_roles r WHERE r.oid = n.nspowner)
     AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) x LEFT JOIN pg_roles g ON g.oid = x.grantee
                     WHERE x.privilege_type = 'CREATE' AND g.rolsuper IS NOT TRUE)";
 
