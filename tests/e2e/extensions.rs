@@ -168,7 +168,7 @@ fn extensions_are_as_declared_and_jobs_run_as_their_owner() {
         // Without the declaration the library goes, by a restart again; the extension stays, and its jobs rest.
         declare(&sandbox, json!(without)).await;
         until("the library is not loaded", READY, || async {
-            let shown = as_owner(&sandbox, "SHOW shared_preload_libraries").await?;
+            let shown = as_superuser(&sandbox, "SHOW shared_preload_libraries").await?;
             if shown.contains("pg_cron") { Err(shown) } else { Ok(()) }
         })
         .await;
