@@ -32,9 +32,11 @@ async fn roles_of_the_engine_come_change_and_go() {
     vault.write_database_role(MOUNT, &role).await.unwrap();
     assert_eq!(vault.read_database_role(MOUNT, &role.name).await.unwrap().as_ref(), Some(&role));
     let path = format!("{MOUNT}/roles/{}", role.name);
+    let name = format!("db_name={CONNECTION}");
     for drift in ["max_ttl=9h", "creation_statements=CREATE ROLE x", "rollback_statements=DROP ROLE x", "db_name=other"]
     {
-        server.vault(&["write", &path, &format!("db_name={CONNECTION}"), drift]);
+        let fixed = if drift.starts_with("db_name") { "default_ttl=1m" } else { &name };
+        server.vault(&["write", &path, fixed, drift]);
         assert_ne!(vault.read_database_role(MOUNT, &role.name).await.unwrap().as_ref(), Some(&role), "{drift}");
         vault.write_database_role(MOUNT, &role).await.unwrap();
         assert_eq!(vault.read_database_role(MOUNT, &role.name).await.unwrap().as_ref(), Some(&role), "{drift} stays");
@@ -54,8 +56,10 @@ async fn roles_of_the_engine_come_change_and_go() {
 #[tokio::test]
 async fn a_connection_that_vault_cannot_use_is_refused() {
     let server = Server::set_up();
-    let policy =
-        format!("path \"{MOUNT}/config/{CONNECTION}\" {{\n  capabilities = [\"create\", \"read\", \"update\"]\n}}\n");
+    let policy = format!(
+        "path \"{MOUNT}/config/{CONNECTION}\" {{\n  capabilities = [\"create\", \"read\", \"update\"]\n}}\n\
+         path \"auth/token/lookup-self\" {{\n  capabilities = [\"read\"]\n}}\n"
+    );
     server.operator().write_policy("servicedb.test.messaging.chat.instance", &policy).await.unwrap();
     let token = server.token("servicedb.test.messaging.chat.instance");
     let file = server.write("instance-token", &token);
