@@ -3,10 +3,16 @@
 # Vault has the new one, and the requests to Vault of operator and agent, counted in Vault's audit log, then and at rest.
 # Prints a table, which is kept in target/dev/clients.md.
 #   clients.sh [clients]     50 by default, about a quarter of an hour
+#   clients.sh campaign      instead: six clients at work through twenty rotations, two failovers, a removal, a sealed
+#                            Vault and a clone; no login of theirs is refused. About ten minutes
 #   CLIENTS_REST=20 clients.sh   without what is asked at rest
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
+if [[ ${1:-} == campaign ]]; then
+  cd "$ROOT"
+  exec cargo test --locked --test e2e -- --ignored --nocapture client_campaign
+fi
 [[ -z ${CONTEXT:-} ]] || fail "only on the local cluster: it reads Vault's audit log"
 # shellcheck source=/dev/null
 . "$DEV/vault.env"

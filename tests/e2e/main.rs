@@ -13,6 +13,7 @@ mod approval;
 mod archive;
 mod authority;
 mod backups;
+mod client_campaign;
 mod clients;
 mod cluster_faults;
 mod deletion;

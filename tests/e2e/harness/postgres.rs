@@ -15,7 +15,7 @@ use super::wait::until;
 use super::{READY, SOON};
 
 /// How long a statement may take, whatever becomes of the server meanwhile.
-const STATEMENT: Duration = Duration::from_secs(15);
+const STATEMENT: Duration = Duration::from_secs(60);
 
 /// What a service reads from Vault.
 #[derive(Clone)]
@@ -111,11 +111,17 @@ impl Sandbox {
     pub async fn connect(&self, name: &str) -> Connection {
         until(&format!("a login at {name}"), SOON, || async {
             let credentials = self.credentials(name).await;
-            self.login(name, &credentials).await.map_err(|error| {
+            let connection = self.login(name, &credentials).await.map_err(|error| {
                 let is_refused = sqlstate(&error).is_some_and(|code| code.starts_with("28"));
                 assert!(!is_refused, "{name}: {error}");
                 error.to_string()
-            })
+            })?;
+            // Just after a switchover, the way may still lead to the former primary.
+            match column(&connection, "SELECT pg_catalog.pg_is_in_recovery()").await {
+                Ok(found) if found == ["f"] => Ok(connection),
+                Ok(_) => Err("a replica answers".to_owned()),
+                Err(refusal) => Err(refusal.message),
+            }
         })
         .await
     }
