@@ -62,8 +62,9 @@ impl Replayed {
 }
 
 /// Settings of this server. Nobody connects but this process; WAL that it writes waits until the database archives
-/// to its own place; and replicas are waited for by nobody.
-const SETTINGS: [&str; 10] = [
+/// to its own place; and replicas are waited for by nobody. A library with a process of its own would run the source's
+/// jobs, and no other is needed.
+const SETTINGS: [&str; 11] = [
     "listen_addresses=",
     "unix_socket_directories=/run/servicedb/restore-socket",
     "hba_file=/run/servicedb/restore-socket/pg_hba.conf",
@@ -73,6 +74,7 @@ const SETTINGS: [&str; 10] = [
     "archive_mode=on",
     "archive_command=/bin/false",
     "synchronous_standby_names=",
+    "shared_preload_libraries=",
     "ssl=off",
     "log_min_messages=info",
 ];

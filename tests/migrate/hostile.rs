@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use servicedb::agent::extensions::{Places, places};
+use servicedb::agent::extensions::{Places, jobs, places};
 use servicedb::agent::{ensure, ledger};
 use servicedb::api::names::{Names, PostgresNames};
 use servicedb::contract::extension::{Extension, Options};
@@ -357,4 +357,40 @@ async fn declared_schemas_and_versions_are_kept_and_open_no_schema_to_a_superuse
     assert!(problems.iter().any(|problem| problem.contains("hstore") && problem.contains("never")), "{problems:?}");
     assert!(problems.iter().any(|problem| problem.contains("cube") && problem.contains("1.5")), "{problems:?}");
     assert_eq!(problems.len(), 2, "{problems:?}");
+}
+
+/// A table as pg_cron's, with triggers whose library is not loaded.
+const JOBS: &str = "
+    CREATE SCHEMA cron;
+    CREATE TABLE cron.job (jobid bigint PRIMARY KEY, database text NOT NULL, username text NOT NULL,
+                           active boolean NOT NULL DEFAULT true, jobname text, UNIQUE (jobname, username));
+    INSERT INTO cron.job (jobid, database, username, jobname) VALUES
+        (1, 'source_db', 'source_db_owner', 'tick'), (2, 'source_db', 'source_db_app', 'tick'),
+        (3, 'source_db', 'copied_db_owner', 'tick'), (4, 'postgres', 'postgres', 'tick');
+    CREATE FUNCTION cron.job_cache_invalidate() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'pg_cron is not loaded'; END $$;
+    CREATE TRIGGER cron_job_cache_invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cron.job
+        FOR STATEMENT EXECUTE FUNCTION cron.job_cache_invalidate();";
+
+#[tokio::test]
+async fn the_jobs_of_a_copied_database_rest_under_its_names() {
+    let (copied, _owner) = tenant("copied_db", &[]).await;
+    let superuser = server().connect(&copied.database, "postgres").await;
+    superuser.client.batch_execute(JOBS).await.expect("jobs");
+    let listed = "SELECT jobid, database, username, active FROM cron.job ORDER BY 1";
+    let rested = ["1 copied_db copied_db_owner f", "4 postgres postgres f"];
+    superuser.client.batch_execute(&jobs::resting(&names("source_db"), &copied)).await.expect("they rest");
+    assert_eq!(query(&superuser, listed).await, rested, "one of the former owner, none of a role that does not exist");
+
+    // A copy may have the names of its source, in another namespace.
+    let active = "SET session_replication_role = replica; UPDATE cron.job SET active = true";
+    superuser.client.batch_execute(active).await.expect("active jobs");
+    superuser.client.batch_execute(&jobs::resting(&copied, &copied)).await.expect("they rest");
+    assert_eq!(query(&superuser, listed).await, rested);
+
+    // Without the extension a schema of this name is the tenant's.
+    superuser.client.batch_execute(active).await.expect("active jobs");
+    jobs::rest(&superuser.client, &names("source_db"), &copied).await.expect("nothing to rest");
+    let running = "SELECT count(*) FROM cron.job WHERE active";
+    assert_eq!(query(&superuser, running).await, ["2"]);
 }

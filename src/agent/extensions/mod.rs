@@ -7,6 +7,7 @@
 //! require, go into a schema in which only the superuser can create objects.
 
 mod catalog;
+pub mod jobs;
 mod plan;
 pub mod scheduler;
 mod version;

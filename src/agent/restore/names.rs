@@ -1,15 +1,16 @@
 //! A restored database gets the names of the service that it now belongs to, and its former logins none: the
-//! credentials are new.
+//! credentials are new. Its jobs rest.
 
 use tokio_postgres::Client;
 
 use super::vault_logins;
 use crate::agent::ensure;
+use crate::agent::extensions::jobs;
 use crate::api::names::{Names, PostgresNames};
 use crate::postgres::{describe, ident};
 use crate::restore::recovery::SOCKET;
 
-/// Renames the database and its roles, and takes the former passwords away.
+/// Renames the database and its roles, takes the former passwords away, and rests the jobs.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -40,7 +41,11 @@ pub async fn take_over(service: &str, own: &PostgresNames) -> Result<(), String>
         statements += &renamed("ROLE", &before, &now);
     }
     statements += &renamed("DATABASE", &former.database, &own.database);
-    client.batch_execute(&(statements + "COMMIT;")).await.map_err(|error| describe(&error))
+    // Its owner may have closed it.
+    statements += &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;", ident(&own.database));
+    client.batch_execute(&(statements + "COMMIT;")).await.map_err(|error| describe(&error))?;
+    let restored = ensure::connect_at(SOCKET, &own.database).await.map_err(|error| error.to_string())?;
+    jobs::rest(&restored.client, &former, own).await.map_err(|error| error.to_string())
 }
 
 /// Clients with a login of their own: their roles get the names that this service gives them, their logins lose their

@@ -99,6 +99,9 @@ pub async fn start(folder: &Path, major: u16, more: &[&str]) -> Result<Server, S
     for setting in SETTINGS.iter().chain(more) {
         command.arg("-c").arg(setting);
     }
+    // The folder may have the settings of the database: a library with a process of its own would run the tenant's jobs
+    // in a copy.
+    command.arg("-c").arg(format!("shared_preload_libraries={}", preload::ALWAYS));
     let mut server = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().map_err(io)?;
     let stderr = server.stderr.take().ok_or("PostgreSQL has no log")?;
     let log = tokio::spawn(async move {
