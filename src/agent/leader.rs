@@ -29,6 +29,7 @@ use crate::api::conditions::reason;
 use crate::api::names::{LABEL_ROLE, LABEL_SCOPE, ROLE_PRIMARY};
 use crate::backoff::Backoff;
 use crate::contract::desired::{Desired, Pooler};
+use crate::contract::extension::CRON;
 use crate::contract::pod::{PROVE_FILE, SOCKET_DIR};
 use crate::contract::records::Versions;
 use crate::contract::report::CredentialsReport;
@@ -38,6 +39,8 @@ use crate::contract::report::CredentialsReport;
 const FAILSAFE_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// Interval between two attempts at extensions that could not be created.
 const RETRY_EXTENSIONS: Duration = Duration::from_secs(20);
+/// Interval between two checks of the settings that protect pg_cron's scheduler, which a person may reset.
+const CHECK_SCHEDULER: Duration = Duration::from_secs(60);
 /// Interval between two comparisons of the logins in the database with the verified ones.
 const CHECK_LOGINS: Duration = Duration::from_secs(15);
 
@@ -166,7 +169,7 @@ impl Leader {
     /// Keeps roles, database, rights and extensions. A desired state that differs only in other parts,
     /// such as a new generation of the credentials, causes no run: both would change the same
     /// rows. Extensions that could not be created are retried: a person may have created or
-    /// moved the one that was in the way.
+    /// moved the one that was in the way. With pg_cron they are also checked at an interval.
     async fn keep_ensured(&self, ensured: watch::Sender<bool>) {
         let mut state = self.desired.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
@@ -181,9 +184,10 @@ impl Leader {
             ));
             let names = self.environment.names.postgres(&desired.database);
             let result = if done == wanted {
+                let pause = if unmet.is_empty() { CHECK_SCHEDULER } else { RETRY_EXTENSIONS };
                 tokio::select! {
                     () = changed(&mut state) => continue,
-                    () = tokio::time::sleep(RETRY_EXTENSIONS), if !unmet.is_empty() => {}
+                    () = tokio::time::sleep(pause), if !unmet.is_empty() || desired.declares(CRON) => {}
                 }
                 ensure::declared_extensions(SOCKET_DIR, &names, &desired.declared_extensions()).await
             } else {
@@ -207,6 +211,8 @@ impl Leader {
                 Err(error) => {
                     tracing::warn!(%error, "roles and rights cannot be ensured; retrying");
                     self.reporter.trouble(Area::Ensure, Some((reason::PROGRESSING, error.to_string())));
+                    // After a failed check, too: the next one may be a minute away.
+                    done = None;
                     backoff.wait().await;
                 }
             }

@@ -29,7 +29,7 @@ pub use self::plan::Places;
 pub struct Unmet {
     /// Those that a person must correct, each with the problem.
     pub problems: Vec<String>,
-    /// Those that a planned restart of PostgreSQL resolves.
+    /// Those that a planned restart of PostgreSQL resolves, or another attempt.
     pub waiting: Vec<String>,
 }
 
@@ -56,11 +56,14 @@ pub async fn install(
 ) -> Result<Unmet, EnsureError> {
     guard(client, GUARDED).await?;
     let installed = catalog::installed(client).await?;
+    let declares_cron = declared.iter().any(|extension| extension.name == CRON);
+    // Whether or not a step follows: a person may have reset its settings.
+    let is_loaded = declares_cron && scheduler::prepare(client, names, !installed.contains_key(CRON)).await?;
     let mut unmet = Unmet::default();
     if !plan::is_met(declared, &installed) {
         let available = catalog::available(client).await?;
         for (name, step) in plan::plan(declared, &available, &installed, found) {
-            if name == CRON && matches!(step, Ok(Step::Create(..))) && !scheduler::prepare(client, names).await? {
+            if name == CRON && matches!(step, Ok(Step::Create(..))) && !is_loaded {
                 unmet.waiting.push(format!("{CRON} is created after a restart of PostgreSQL, which loads its library"));
                 continue;
             }
@@ -71,8 +74,9 @@ pub async fn install(
             unmet.problems.extend(done.err().map(|error| error.to_string()));
         }
     }
-    if declared.iter().any(|extension| extension.name == CRON) {
-        scheduler::admit(client, names).await?;
+    // A session that reads the table, for one, holds it up: the rest does not wait for that.
+    if declares_cron && let Err(error) = scheduler::admit(client, names).await {
+        unmet.waiting.push(error.to_string());
     }
     Ok(unmet)
 }
@@ -181,12 +185,11 @@ async fn guard(client: &Client, schema: &str) -> Result<bool, EnsureError> {
         let row = client.query_opt(&query, &[&schema]).await.map_err(failed)?;
         row.map(|row| row.try_get(0).map_err(failed)).transpose()
     };
-    if is_guarded().await?.is_none() {
-        execute(client, &what, &format!("CREATE SCHEMA {}", ident(schema))).await?;
+    if let Some(guarded) = is_guarded().await? {
+        return Ok(guarded);
     }
-    let guarded = is_guarded().await?.unwrap_or(false);
-    if guarded {
-        execute(client, &what, &format!("GRANT USAGE ON SCHEMA {} TO PUBLIC", ident(schema))).await?;
-    }
-    Ok(guarded)
+    // One message is one transaction. The rights of a schema that exists are those that somebody gave it.
+    let schema = ident(schema);
+    execute(client, &what, &format!("CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO PUBLIC")).await?;
+    Ok(is_guarded().await?.unwrap_or(false))
 }

@@ -25,29 +25,36 @@ pub async fn keep_login(client: &Client, names: &PostgresNames, is_declared: boo
     execute(client, &owner, &format!("ALTER ROLE {} {login} PASSWORD NULL", ident(&owner))).await
 }
 
-/// Prepares the database for the extension. Returns whether the server has loaded its library.
+/// Keeps the scheduler from what is the tenant's, if the server has loaded its library; returns whether it has. `creates`
+/// is whether the extension is about to be created.
 ///
 /// The scheduler's statements name their operators without a schema. A setting for the superuser in this database takes
 /// precedence over those of the database and of the server, which are the tenant's, and holds for sessions from then on:
-/// a scheduler that runs is ended, and PostgreSQL starts it again after a second.
+/// a scheduler that runs is ended, and PostgreSQL starts it again after a second. That is done before each attempt to
+/// create the extension, as an agent that was killed may have set the setting alone.
+///
+/// Its commits wait for no replica: while none answers, 1.6.5 does not end, and a fast shutdown waits for it.
 ///
 /// # Errors
 /// If the server refuses.
-pub async fn prepare(client: &Client, names: &PostgresNames) -> Result<bool, EnsureError> {
+pub async fn prepare(client: &Client, names: &PostgresNames, creates: bool) -> Result<bool, EnsureError> {
     let query = "
         SELECT 'pg_cron' = ANY (string_to_array(replace(current_setting('shared_preload_libraries'), ' ', ''), ',')),
                EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
                        WHERE d.datname = current_database() AND s.setrole = 'postgres'::regrole
-                         AND s.setconfig @> ARRAY['search_path=pg_catalog', 'role=none'])";
+                         AND s.setconfig @> ARRAY['search_path=pg_catalog', 'role=none', 'synchronous_commit=local'])";
     let row = client.query_one(query, &[]).await.map_err(failed)?;
     let (is_loaded, is_protected): (bool, bool) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-    if is_loaded && !is_protected {
-        let of_superuser = format!("ALTER ROLE postgres IN DATABASE {} SET", ident(&names.database));
-        execute(client, WHAT, &format!("{of_superuser} search_path = pg_catalog; {of_superuser} role = 'none'"))
-            .await?;
-        let end =
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher'";
-        execute(client, WHAT, end).await?;
+    if is_loaded && (creates || !is_protected) {
+        let set = format!("ALTER ROLE postgres IN DATABASE {} SET", ident(&names.database));
+        // One message: the server carries it out to its end, even if this process is killed.
+        let statements = format!(
+            "BEGIN;
+             {set} search_path = pg_catalog; {set} role = 'none'; {set} synchronous_commit = 'local';
+             COMMIT;
+             SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher'"
+        );
+        execute(client, WHAT, &statements).await?;
     }
     Ok(is_loaded)
 }
@@ -55,20 +62,35 @@ pub async fn prepare(client: &Client, names: &PostgresNames) -> Result<bool, Ens
 /// Lets the owner schedule jobs, once the extension is there. `cron.alter_job` and `cron.schedule_in_database` stay the
 /// superuser's: the first runs a statement as the superuser in the search path of its caller.
 ///
+/// The table gets a constraint against jobs of the superuser, which a person could insert: none would run, and at each
+/// one 1.6.5 crashes the server. Those that it has are removed. The triggers of the table are the library's, which need
+/// not be loaded; the scheduler notices the constraint itself.
+///
 /// # Errors
 /// If the server refuses.
 pub async fn admit(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
-    let query = "SELECT has_schema_privilege($1::text::name, n.oid, 'USAGE')
+    let query = "SELECT has_schema_privilege($1::text::name, n.oid, 'USAGE'),
+                        EXISTS (SELECT FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+                                WHERE t.relnamespace = n.oid AND t.relname = 'job'
+                                  AND c.conname = 'servicedb_no_superuser')
                  FROM pg_extension e
                  JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
                  JOIN pg_namespace n ON d.classid = 'pg_namespace'::regclass AND d.objid = n.oid
                  WHERE e.extname = 'pg_cron' AND n.nspname = 'cron'";
-    let row = client.query_opt(query, &[&names.owner()]).await.map_err(failed)?;
-    let may = row.map(|row| row.try_get::<_, bool>(0)).transpose().map_err(failed)?;
-    if may != Some(false) {
-        return Ok(());
+    let Some(row) = client.query_opt(query, &[&names.owner()]).await.map_err(failed)? else { return Ok(()) };
+    let (may, is_guarded): (bool, bool) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+    if !is_guarded {
+        let guard = "BEGIN;
+                     SET LOCAL session_replication_role = replica;
+                     DELETE FROM cron.job WHERE username = 'postgres';
+                     ALTER TABLE cron.job ADD CONSTRAINT servicedb_no_superuser CHECK (username <> 'postgres');
+                     COMMIT";
+        execute(client, WHAT, guard).await?;
     }
-    execute(client, WHAT, &format!("GRANT USAGE ON SCHEMA cron TO {}", ident(&names.owner()))).await
+    if !may {
+        execute(client, WHAT, &format!("GRANT USAGE ON SCHEMA cron TO {}", ident(&names.owner()))).await?;
+    }
+    Ok(())
 }
 
 fn failed(source: tokio_postgres::Error) -> EnsureError {
