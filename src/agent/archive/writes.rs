@@ -17,11 +17,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 const SET: &str = "
     SELECT COALESCE(bool_or(setting = 'on'), false) FROM pg_catalog.pg_file_settings
     WHERE name = 'default_transaction_read_only' AND sourcefile LIKE '%/postgresql.auto.conf'";
-/// Transactions that have written keep their right to. Servicedb's own are few and short.
+/// Transactions that have written keep their right to, also those of pg_cron's jobs. Servicedb's own are few and short.
 const END_WRITERS: &str = "
     SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-    WHERE backend_xid IS NOT NULL AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
-      AND application_name NOT LIKE 'servicedb%'";
+    WHERE backend_xid IS NOT NULL AND backend_type IN ('client backend', 'pg_cron')
+      AND pid <> pg_catalog.pg_backend_pid() AND application_name NOT LIKE 'servicedb%'";
 
 /// Whether the primary's sessions are read-only.
 pub struct Writes<'a> {

@@ -23,11 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(2);
 /// Interval between two looks at who waits for the statement.
 const LOOK: Duration = Duration::from_secs(5);
-/// Whether a client waits for a lock of this process for more than some moments. `VACUUM` and `REINDEX` hold one that a
-/// change of the table needs, and whoever reads the table then waits behind that change. Autovacuum gives way likewise.
+/// Whether a client, or a job of pg_cron, waits for a lock of this process for more than some moments. `VACUUM` and
+/// `REINDEX` hold one that a change of the table needs, and whoever reads the table then waits behind that change.
+/// Autovacuum gives way likewise.
 const WAITED_FOR: &str = "\
     SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-                   WHERE NOT l.granted AND l.waitstart < now() - '2 s'::interval AND a.backend_type = 'client backend'
+                   WHERE NOT l.granted AND l.waitstart < now() - '2 s'::interval
+                     AND a.backend_type IN ('client backend', 'pg_cron')
                      AND $1 = ANY (pg_blocking_pids(l.pid)))";
 /// The name in `pg_stat_activity`.
 const APPLICATION: &str = "servicedb maintenance";

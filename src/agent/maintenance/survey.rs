@@ -232,8 +232,8 @@ pub async fn size(client: &Client, relation: &str) -> Option<(i64, f64)> {
 /// If the server refuses.
 pub async fn long_transaction(client: &Client, seconds: i64) -> Result<Option<String>, Failure> {
     let sql = "SELECT usename::text, extract(epoch FROM now() - xact_start)::int8 FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-                 AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)
+               WHERE datname = current_database() AND pid <> pg_backend_pid()
+                 AND backend_type IN ('client backend', 'pg_cron') AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)
                  AND extract(epoch FROM now() - xact_start)::int8 > $1
                ORDER BY xact_start LIMIT 1";
     let Some(row) = client.query_opt(sql, &[&seconds]).await? else { return Ok(None) };
