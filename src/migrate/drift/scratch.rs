@@ -50,7 +50,10 @@ pub async fn catalog(
     stop: &Stop,
 ) -> Result<Catalog, Stopped> {
     let _server = start(major, job).await?;
-    let unmet = ensure::everything(SOCKET_DIR, &job.names, &job.extensions, found, false)
+    // The image may have moved on from a declared version, which the live database keeps. Versions are not compared.
+    let mut extensions = job.extensions.clone();
+    extensions.iter_mut().for_each(|extension| extension.options.version = None);
+    let unmet = ensure::everything(SOCKET_DIR, &job.names, &extensions, found, false)
         .await
         .map_err(|error| failed(&error.to_string()))?;
     if let Some(problem) = unmet.problems.iter().chain(&unmet.waiting).next() {
