@@ -47,7 +47,7 @@ pub async fn installed(client: &Client) -> Result<BTreeMap<String, Installed>, E
     Ok(found)
 }
 
-/// The extensions of the image, by their names.
+/// The extensions of the image, by their names, with the versions to which those of the database can be updated.
 ///
 /// # Errors
 /// If the server fails the query.
@@ -58,6 +58,14 @@ pub async fn available(client: &Client) -> Result<BTreeMap<String, Available>, E
     let mut found: BTreeMap<String, Available> = BTreeMap::new();
     for row in read(client, query).await? {
         add(&row, &mut found).map_err(failed)?;
+    }
+    // Of extensions of the image alone: the function fails for another one.
+    let query = "SELECT e.name::text, p.target
+                 FROM pg_available_extensions e, LATERAL pg_extension_update_paths(e.name) p
+                 WHERE e.installed_version IS NOT NULL AND p.source = e.installed_version AND p.path IS NOT NULL";
+    for row in read(client, query).await? {
+        let (name, target): (String, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        found.entry(name).or_default().updates.insert(target);
     }
     Ok(found)
 }

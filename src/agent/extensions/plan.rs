@@ -1,6 +1,6 @@
 //! The steps to the declared extensions. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::version::is_lower;
 use crate::api::names::PostgresNames;
@@ -22,6 +22,8 @@ pub struct Available {
     pub default: String,
     /// The versions that can be created.
     pub versions: BTreeMap<String, Version>,
+    /// The versions to which the database's can be updated; some of them cannot be created.
+    pub updates: BTreeSet<String>,
 }
 
 /// A version's properties, from its control file.
@@ -157,7 +159,10 @@ impl<'a> Image<'a> {
 
     /// Names the versions, so that the spec can be corrected.
     fn lacks(&self, name: &str, version: Option<&str>) -> String {
-        let versions = self.available.get(name).map(|it| it.versions.keys().map(String::as_str).collect::<Vec<_>>());
+        let versions = self.available.get(name).map(|it| {
+            let versions: BTreeSet<_> = it.versions.keys().chain(&it.updates).map(String::as_str).collect();
+            versions.into_iter().collect::<Vec<_>>()
+        });
         match (versions, version) {
             (Some(versions), Some(version)) => {
                 format!("the database's image does not have its version {version}, but {}", versions.join(", "))
@@ -232,9 +237,11 @@ impl<'a> Image<'a> {
                 now.version
             ));
         }
-        let version = self.available.get(name).and_then(|it| it.versions.get(wanted));
-        let Some(version) = version else { return Err(self.lacks(name, Some(wanted))) };
-        let as_owner = now.by_owner && version.trusted;
+        let has = |it: &&Available| it.versions.contains_key(wanted) || it.updates.contains(wanted);
+        let Some(it) = self.available.get(name).filter(has) else { return Err(self.lacks(name, Some(wanted))) };
+        // The control file of a version that cannot be created is that of the extension.
+        let version = it.versions.get(wanted).or_else(|| it.versions.get(&it.default));
+        let as_owner = now.by_owner && version.is_some_and(|version| version.trusted);
         if !as_owner && !now.closed {
             return Err(format!(
                 "the script of its update runs as the superuser, and other roles may create objects in its schema, or in \
@@ -259,7 +266,8 @@ mod tests {
                 requires: requires.iter().map(|&name| name.to_owned()).collect(),
             };
             let versions = ["1.4", "1.6"].map(|name| (name.to_owned(), version.clone()));
-            Available { default: "1.6".to_owned(), versions: versions.into() }
+            let updates = ["1.6", "1.7"].map(str::to_owned).into();
+            Available { default: "1.6".to_owned(), versions: versions.into(), updates }
         };
         BTreeMap::from(
             [
@@ -410,6 +418,10 @@ mod tests {
         let update = |as_owner| Ok(Step::Update { version: "1.6".to_owned(), as_owner });
         assert_eq!(only(with("hstore", Some("1.6"), None), Some(has(false))), update(true));
         assert_eq!(only(with("hstore", Some("1.6"), None), Some(has(true))), update(false));
+        let update_alone = Step::Update { version: "1.7".to_owned(), as_owner: true };
+        assert_eq!(only(with("hstore", Some("1.7"), None), Some(has(false))), Ok(update_alone));
+        let created = only(with("hstore", Some("1.7"), None), None);
+        assert!(created.is_err(), "no script creates this version");
         // That of an earlier version of Servicedb belongs to the superuser.
         let in_public = Installed { by_owner: false, ..has(false) };
         let refused = only(with("hstore", Some("1.6"), None), Some(in_public));
