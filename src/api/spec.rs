@@ -291,7 +291,7 @@ pub struct ExtensionSpec {
     pub version: Option<String>,
 
     /// Its schema, created if missing (docs/migrations.md).
-    #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_]*$') && !self.startsWith('pg_') && !(self in ['information_schema', 'servicedb'])").message("spec.postgres.extensions[].schema: lower-case letters, digits and '_', not a digit first, and no schema of PostgreSQL or Servicedb"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_]*$') && !self.startsWith('pg_') && !(self in ['information_schema', 'servicedb', 'cron'])").message("spec.postgres.extensions[].schema: lower-case letters, digits and '_', not a digit first, and no schema of PostgreSQL, Servicedb or pg_cron"))]
     #[schemars(length(max = 63))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The scheduler of jobs.
 pub const CRON: &str = "pg_cron";
+/// The schema that it creates.
+pub const CRON_SCHEMA: &str = "cron";
 /// The extensions whose library, of the same name, the server must load when it starts. It loads them only where they
 /// are declared: each has a process of its own.
 pub const PRELOADED: [&str; 1] = [CRON];

@@ -27,7 +27,7 @@ use crate::contract;
 use crate::contract::backup::{Place, Restore, Store, Target};
 use crate::contract::clients::Rules;
 use crate::contract::desired::{Memory, Requests};
-use crate::contract::extension::{Options as ExtensionOptions, OptionsByName};
+use crate::contract::extension::{CRON_SCHEMA, Options as ExtensionOptions, OptionsByName};
 use crate::contract::logged;
 use crate::contract::maintenance::Tasks;
 use crate::contract::migration::{Policy, hash};
@@ -314,11 +314,13 @@ fn extension_options(spec: &ServiceDatabaseSpec) -> Result<OptionsByName, Invali
     for extension in &spec.postgres.extensions {
         let options = ExtensionOptions { version: extension.version.clone(), schema: extension.schema.clone() };
         let is_reserved = |schema: &&String| {
-            schema.starts_with("pg_") || [PostgresNames::LEDGER_SCHEMA, "information_schema"].contains(&schema.as_str())
+            schema.starts_with("pg_")
+                || [PostgresNames::LEDGER_SCHEMA, "information_schema", CRON_SCHEMA].contains(&schema.as_str())
         };
         if let Some(schema) = options.schema.as_ref().filter(is_reserved) {
             return Err(invalid(format!(
-                "spec.postgres.extensions, {}: the schema {schema} is PostgreSQL's or Servicedb's: name another one",
+                "spec.postgres.extensions, {}: the schema {schema} is PostgreSQL's, Servicedb's or pg_cron's: name \
+                 another one",
                 extension.name
             )));
         }

@@ -292,6 +292,11 @@ fn postgres() -> Vec<Row> {
             Refused(EXTENSION_SCHEMA),
         ),
         (
+            "an extension in the schema of pg_cron",
+            "postgres: {extensions: [{name: vector, schema: cron}]}",
+            Refused(EXTENSION_SCHEMA),
+        ),
+        (
             "a schema in upper case",
             "postgres: {extensions: [{name: vector, schema: Vectors}]}",
             Refused(EXTENSION_SCHEMA),
