@@ -105,10 +105,12 @@ pub async fn everything(
     replication(client).await?;
     own_records(client).await?;
     group_roles(client, names).await?;
-    scheduler::keep_login(client, names, declared.iter().any(|extension| extension.name == CRON)).await?;
+    let declares_cron = declared.iter().any(|extension| extension.name == CRON);
+    scheduler::keep_login(client, names, declares_cron).await?;
     local_logins(client, names).await?;
     statement_statistics(client).await?;
     database(client, names).await?;
+    scheduler::keep_unlogged(client, names, declares_cron).await?;
     drop(connection);
 
     let connection = connect_at(socket, &names.database).await?;

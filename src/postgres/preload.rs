@@ -7,7 +7,8 @@ use crate::contract::extension::{CRON, PRELOADED};
 pub const ALWAYS: &str = "pg_stat_statements,pgaudit";
 
 /// The scheduler of pg_cron finds its jobs in the database, and PostgreSQL itself runs them, since a role of the tenant
-/// has no login for this server. No job runs as the superuser, and the log has no text of a job, which may have a secret.
+/// has no login for this server. No job runs as the superuser, and the scheduler logs no text of a job, which may have a
+/// secret; that PostgreSQL adds none to an error is a setting of the owner's role.
 const OF_SCHEDULER: [(&str, &str); 3] =
     [("cron.use_background_workers", "on"), ("cron.enable_superuser_jobs", "off"), ("cron.log_statement", "off")];
 

@@ -109,6 +109,14 @@ async fn jobs_of_the_owner(sandbox: &Sandbox) {
     let of_superuser = as_superuser(sandbox, "SELECT cron.schedule('* * * * *', 'SELECT 1');").await;
     assert!(of_superuser.expect_err("no superuser's job").contains("cannot schedule jobs as superuser"));
 
+    let inserted = "INSERT INTO cron.job (schedule, command, nodeport, username) \
+                    VALUES ('@hourly', 'SELECT 1', 5432, 'postgres');";
+    let inserted = as_superuser(sandbox, inserted).await.expect_err("a row of the superuser's crashes pg_cron 1.6.5");
+    assert!(inserted.contains("servicedb_no_superuser"), "{inserted}");
+    let unlogged = "SELECT 'log_min_error_statement=panic' = ANY (setconfig) FROM pg_db_role_setting \
+                    WHERE setrole = 'shop_db_owner'::regrole";
+    assert_eq!(as_owner(sandbox, unlogged).await.as_deref(), Ok("t"), "the log has no text of a job");
+
     as_owner(sandbox, "ALTER ROLE shop_db_owner PASSWORD 'known'").await.expect("a role may set its own");
     let login =
         "PGPASSWORD=known psql -XAtc 'SELECT 1' 'host=127.0.0.1 user=shop_db_owner dbname=shop_db sslmode=require'";

@@ -64,7 +64,12 @@ pub async fn install(
         let available = catalog::available(client).await?;
         for (name, step) in plan::plan(declared, &available, &installed, found) {
             if name == CRON && matches!(step, Ok(Step::Create(..))) && !is_loaded {
-                unmet.waiting.push(format!("{CRON} is created after a restart of PostgreSQL, which loads its library"));
+                match scheduler::lacking(client).await? {
+                    Some(problem) => unmet.problems.push(EnsureError::Extension { name, problem }.to_string()),
+                    None => unmet
+                        .waiting
+                        .push(format!("{CRON} is created after a restart of PostgreSQL, which loads its library")),
+                }
                 continue;
             }
             let done = match step {

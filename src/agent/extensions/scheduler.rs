@@ -5,7 +5,8 @@ use tokio_postgres::Client;
 
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
-use crate::postgres::ident;
+use crate::contract::extension::CRON;
+use crate::postgres::{ident, servers};
 
 const WHAT: &str = "the scheduler of pg_cron";
 
@@ -23,6 +24,27 @@ pub async fn keep_login(client: &Client, names: &PostgresNames, is_declared: boo
     }
     let login = if is_declared { "LOGIN" } else { "NOLOGIN" };
     execute(client, &owner, &format!("ALTER ROLE {} {login} PASSWORD NULL", ident(&owner))).await
+}
+
+/// Keeps the text of the owner's jobs, which may have a secret, out of the log: PostgreSQL adds it to an error. Only jobs
+/// are sessions of the owner's own; whoever takes its role keeps the settings of the login.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn keep_unlogged(client: &Client, names: &PostgresNames, is_declared: bool) -> Result<(), EnsureError> {
+    let owner = names.owner();
+    let query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s
+                                JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+                                JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+                                WHERE d.datname = $1 AND r.rolname = $2
+                                  AND 'log_min_error_statement=panic' = ANY (s.setconfig))";
+    let row = client.query_one(query, &[&names.database, &owner]).await.map_err(failed)?;
+    if row.try_get::<_, bool>(0).map_err(failed)? == is_declared {
+        return Ok(());
+    }
+    let change = if is_declared { "SET log_min_error_statement = 'panic'" } else { "RESET log_min_error_statement" };
+    let statement = format!("ALTER ROLE {} IN DATABASE {} {change}", ident(&owner), ident(&names.database));
+    execute(client, &owner, &statement).await
 }
 
 /// Keeps the scheduler from what is the tenant's, if the server has loaded its library; returns whether it has. `creates`
@@ -57,6 +79,17 @@ pub async fn prepare(client: &Client, names: &PostgresNames, creates: bool) -> R
         execute(client, WHAT, &statements).await?;
     }
     Ok(is_loaded)
+}
+
+/// The problem if the image does not have the library for this server: no restart loads it.
+///
+/// # Errors
+/// If the server fails the query.
+pub async fn lacking(client: &Client) -> Result<Option<String>, EnsureError> {
+    let row = client.query_one("SELECT current_setting('server_version')", &[]).await.map_err(failed)?;
+    let major = servers::major(row.try_get::<_, &str>(0).map_err(failed)?);
+    let major = major.filter(|major| !servers::has_library(*major, CRON));
+    Ok(major.map(|major| format!("the database's image does not have the library {CRON}.so for PostgreSQL {major}")))
 }
 
 /// Lets the owner schedule jobs, once the extension is there. `cron.alter_job` and `cron.schedule_in_database` stay the
