@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Statement};
 
+use super::connect::Connector;
 use super::outcome::MARK;
 use super::pool::{Caller, Pool};
 use super::turns::Turn;
@@ -23,6 +25,8 @@ const KEPT: usize = 16 << 10;
 /// An open connection.
 pub(super) struct Connection {
     pub(super) client: Arc<Client>,
+    /// The task that has its socket.
+    task: AbortHandle,
     pub(super) opened: Instant,
     /// When its last request ended.
     pub(super) used: Instant,
@@ -32,9 +36,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, generation: u64) -> Self {
+    pub(super) fn new((client, task): (Client, AbortHandle), generation: u64) -> Self {
         let now = Instant::now();
-        Self { client: Arc::new(client), opened: now, used: now, statements: HashMap::new(), generation }
+        Self { client: Arc::new(client), task, opened: now, used: now, statements: HashMap::new(), generation }
+    }
+
+    /// Ends what it runs, and closes it. Where the server is not asked for it, it finds the socket closed.
+    pub(super) async fn cut(self, connector: &Connector) {
+        connector.cancel(self.client.cancel_token()).await;
+        self.task.abort();
     }
 }
 
@@ -178,8 +188,7 @@ impl Drop for Lease {
             runtime.spawn(pool.restore(caller, connection, (turn, self.restored, asks)));
         } else if !self.commits {
             runtime.spawn(async move {
-                pool.connector().cancel(connection.client.cancel_token()).await;
-                drop(connection);
+                connection.cut(pool.connector()).await;
                 drop(turn);
                 // Who leaves early pays all the same.
                 if !asks.is_empty()

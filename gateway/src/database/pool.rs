@@ -202,11 +202,8 @@ impl Pool {
         if let Some(turn) = self.turns.take() {
             return Ok(turn);
         }
-        let waits = Waits::new(&self.waiting);
-        if waits.before >= self.limits.waiting {
-            return Err(busy());
-        }
-        let turn = self.turns.wait(caller);
+        let turn = self.turns.wait(caller, self.limits.waiting).ok_or_else(busy)?;
+        let _waits = Waits::new(&self.waiting);
         match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), turn).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(busy()),
@@ -238,12 +235,12 @@ impl Pool {
     async fn open(&self, caller: &Caller) -> Result<Connection, Problem> {
         let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
         let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
-        let client = self.connected(self.connector.connect_as(&caller.role, &options)).await?;
-        Ok(Connection::new(client, self.generation()))
+        let opened = self.connected(self.connector.connect_as(&caller.role, &options)).await?;
+        Ok(Connection::new(opened, self.generation()))
     }
 
     /// Connects, if the breaker allows it.
-    async fn connected(&self, connecting: impl Future<Output = Result<Client, Problem>>) -> Result<Client, Problem> {
+    async fn connected<T>(&self, connecting: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
         if let Err(wait) = self.breaker.allows(Instant::now()) {
             let mut problem = Problem::unavailable("08001", "the database cannot be reached");
             problem.retry_after = Some(wait.as_secs() + 1);
@@ -315,20 +312,18 @@ impl Pool {
 }
 
 /// Counts a waiting request.
-struct Waits<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
+struct Waits<'a>(&'a AtomicUsize);
 
 impl<'a> Waits<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
-        Self { before: count.fetch_add(1, Ordering::Relaxed), count }
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -116,8 +116,9 @@ async fn rows(client: &Client, prepared: &Prepared, statement: &Statement, most:
     let mut size = 0;
     while let Some(row) = stream.next().await {
         let row = row?;
-        let Some(value) = text(&row, 0)? else { continue };
-        size += value.len();
+        let (Some(value), version) = (text(&row, 0)?, text(&row, 1)?) else { continue };
+        // Both are kept until the last row is there.
+        size += value.len() + version.map_or(0, str::len);
         if size > most {
             let mut problem = Problem::request("SDB106", format!("the answer is larger than {most} bytes"))
                 .hint("ask for fewer rows or columns, or with Prefer: return=minimal for none");
@@ -125,7 +126,7 @@ async fn rows(client: &Client, prepared: &Prepared, statement: &Statement, most:
             problem.connection_lost = true;
             return Err(problem);
         }
-        found.rows.push((value.to_owned(), text(&row, 1)?.map(str::to_owned)));
+        found.rows.push((value.to_owned(), version.map(str::to_owned)));
     }
     found.affected = stream.rows_affected().unwrap_or(found.rows.len() as u64);
     Ok(found)

@@ -11,7 +11,7 @@ mod write;
 
 pub use aggregate::{aggregate, search};
 pub use function::{Call, Returned, call};
-pub use page::{page, total_order, unfit};
+pub use page::{LONGEST_TOKEN, page, total_order, unfit};
 pub use read::{count, item, rows};
 pub use write::{Change, Insert, Returning, Which, delete, insert, update};
 

@@ -7,6 +7,8 @@ use crate::request::{Field, Item, Order, Query};
 
 /// The most columns of an order: a function of PostgreSQL takes 100 arguments, and a primary key has 32 columns at most.
 const MOST: usize = 64;
+/// The longest token, in bytes: as a header and in a URL, it must pass the limits of clients and proxies.
+pub const LONGEST_TOKEN: usize = 4096;
 
 /// One member of the order.
 struct Key<'a> {
@@ -120,11 +122,12 @@ pub fn page(
     let values = parts.columns.iter().enumerate().map(|(place, column)| format!("{} AS c{place}", column.sql));
     let values = values.chain(keys.iter().enumerate().map(|(place, key)| format!("{} AS k{place}", key.sql)));
     let members = columns.iter().enumerate().map(|(place, column)| format!("s.c{place} AS {}", name(column)));
-    // Texts are made of the page's rows alone, after the limit.
+    // Texts are made of the page's rows alone, after the limit. Of an array that no token has room for, only so many
+    // characters are sent for each row: a token of them is longer than the longest one, so that none is taken for a whole.
     let texts = (0..keys.len()).map(|place| format!("s.k{place}::pg_catalog.text"));
     let sql = format!(
-        "SELECT {}, pg_catalog.json_build_array({})::pg_catalog.text FROM (SELECT {} FROM {} AS t0{}{}) AS s \
-         CROSS JOIN LATERAL (SELECT {}) AS r",
+        "SELECT {}, pg_catalog.\"left\"(pg_catalog.json_build_array({})::pg_catalog.text, {LONGEST_TOKEN}) \
+         FROM (SELECT {} FROM {} AS t0{}{}) AS s CROSS JOIN LATERAL (SELECT {}) AS r",
         form.of("r"),
         texts.collect::<Vec<_>>().join(", "),
         values.collect::<Vec<_>>().join(", "),

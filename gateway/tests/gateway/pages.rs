@@ -210,6 +210,20 @@ async fn a_token_is_of_its_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_values_of_the_order_count_as_the_rows_do() {
+    let schema = "CREATE TABLE wide (id int PRIMARY KEY, body text);
+        INSERT INTO wide SELECT n, repeat('x', 100000) || n FROM generate_series(1, 20) n;";
+    let gateway = Gateway::start("pages_values", schema, json!({"limits": {"writeAnswerBytes": 50_000}})).await;
+    let page = async |order: &str, limit: u32| {
+        gateway.get(&format!("/wide?select=id&order={order}&limit={limit}&page_token=")).await
+    };
+    assert_eq!(page("id", 15).await.status, 200);
+    // Of each no more is sent than no token has room for.
+    assert_eq!(code(&page("body", 3).await), (400, "SDB132".to_owned()));
+    assert_eq!(code(&page("body", 15).await), (400, "SDB106".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_in_each_form_of_a_read() {
     let schema = format!(
         "{SCHEMA}; CREATE TABLE part_hidden (id int PRIMARY KEY, public int, hidden int); \
