@@ -19,6 +19,8 @@ use crate::sql;
 const STATEMENTS: usize = 200;
 /// How many questions for the cost of a statement a lease keeps: a transaction may have any number of statements.
 const ASKS: usize = 100;
+/// The most bytes that the statements of these questions have together.
+const ASKED: usize = 1 << 20;
 /// The longest text of a statement that is kept.
 const KEPT: usize = 16 << 10;
 
@@ -157,8 +159,13 @@ impl Lease {
     /// Charges the caller for a statement that is about to run.
     pub(super) fn charge(&mut self, statement: &sql::Statement) {
         let Some(costs) = self.pool.costs() else { return };
-        let ask = costs.charge(&self.caller.name, statement, self.pool.generation());
-        self.asks.extend(ask.filter(|_| self.asks.len() < ASKS));
+        let Some(ask) = costs.charge(&self.caller.name, statement, self.pool.generation()) else { return };
+        let bytes: usize = self.asks.iter().map(|ask| ask.sql().len()).sum();
+        if self.asks.len() < ASKS && bytes + ask.sql().len() <= ASKED {
+            self.asks.push(ask);
+        } else {
+            ask.presume();
+        }
     }
 
     /// The statement that marks a transaction.
@@ -189,12 +196,11 @@ impl Drop for Lease {
         } else if !self.commits {
             runtime.spawn(async move {
                 connection.cut(pool.connector()).await;
-                drop(turn);
-                // Who leaves early pays all the same.
-                if !asks.is_empty()
-                    && let Ok(mut lease) = pool.lease(&caller).await
-                {
-                    lease.asks = asks;
+                // Who leaves early pays all the same, and in this turn: there may be no other one.
+                if asks.is_empty() {
+                    drop(turn);
+                } else {
+                    pool.settle(caller, turn, asks).await;
                 }
             });
         }

@@ -176,10 +176,7 @@ impl Pool {
     /// If none gets free in time, too many wait, or the database cannot be reached.
     pub async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, Problem> {
         let turn = self.turn(&caller.name).await?;
-        let connection = match self.take(caller) {
-            Some(connection) => connection,
-            None => self.open(caller).await?,
-        };
+        let connection = self.connection(caller).await?;
         Ok(Lease::new(connection, caller.clone(), Arc::clone(self), turn))
     }
 
@@ -207,6 +204,14 @@ impl Pool {
         match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), turn).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(busy()),
+        }
+    }
+
+    /// An idle connection of this caller, or a new one.
+    async fn connection(&self, caller: &Caller) -> Result<Connection, Problem> {
+        match self.take(caller) {
+            Some(connection) => Ok(connection),
+            None => self.open(caller).await,
         }
     }
 
@@ -285,10 +290,19 @@ impl Pool {
                 self.keep(caller, connection);
             } else {
                 tracing::debug!("a connection that could not be restored is closed");
+                // In its turn: what it may still run occupies the server.
+                connection.cut(&self.connector).await;
             }
             drop(turn);
             self.restoring.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Asks for the costs of statements whose connection was cut, on another one of their caller. Without one, they are
+    /// charged as the least.
+    pub(super) async fn settle(self: Arc<Self>, caller: Caller, turn: Turn, asks: Vec<Ask>) {
+        let Ok(connection) = self.connection(&caller).await else { return };
+        self.restore(caller, connection, (turn, true, asks)).await;
     }
 
     /// Closes all unused connections: one was found broken, and the others may be.

@@ -9,6 +9,7 @@ use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
 
 use super::end::{End, Ended, end};
+use super::explain::root;
 use super::lease::Lease;
 use super::outcome;
 use super::parameter::Text;
@@ -200,7 +201,7 @@ pub async fn plan_rows(lease: &mut Lease, statement: &Statement) -> Result<u64, 
     let sql = format!("EXPLAIN (FORMAT JSON) {}", statement.sql);
     let explain = Statement { sql, charge: Charge::Least, ..statement.clone() };
     let found = exactly(lease, &explain, 4 << 20).await?;
-    let plan = found.rows.first().and_then(|(text, _)| serde_json::from_str::<serde_json::Value>(text).ok());
-    let rows = plan.and_then(|plan| plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_u64));
-    rows.ok_or_else(|| Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "SDB902", "the plan could not be read"))
+    let root = found.rows.first().and_then(|(text, _)| root(text));
+    let unread = || Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "SDB902", "the plan could not be read");
+    root.map(|root| root.rows as u64).ok_or_else(unread)
 }
