@@ -43,6 +43,7 @@ impl Page {
     pub(super) fn asked(
         caller: &Caller,
         operation: &Operation,
+        catalog: &Catalog,
         table: &Table,
         query: &Query,
         tree: bool,
@@ -58,7 +59,7 @@ impl Page {
         if operation.separate {
             return refused("a stream has no pages: list the documents, or leave page_token out");
         }
-        let order = total_order(table, query)?;
+        let order = total_order(catalog, table, query)?;
         let binding = binding(caller, operation, table, &order, tree)?;
         let after = if token.is_empty() { None } else { Some(read(token, &binding).ok_or_else(unfit)?) };
         Ok(Some(Self { order, after, limit: query.limit, binding }))

@@ -1,5 +1,5 @@
-//! Statements. Names come from the catalogue and are quoted; all values but a LIMIT are parameters, as text, of
-//! the type that the server infers. PostgreSQL makes the JSON: one value for each row.
+//! Statements. Names come from the catalogue and are quoted; all values but the numbers of LIMIT and OFFSET are
+//! parameters, as text, of the type that the server infers. PostgreSQL makes the JSON: one value for each row.
 
 mod aggregate;
 mod condition;
