@@ -72,6 +72,10 @@ pub struct Column {
     pub base: String,
     /// `pg_type.typcategory` of it.
     pub category: String,
+    /// The schema of the operators that values are ordered by, if the type has some of its own: an array, an enum or a
+    /// row has none.
+    #[serde(default)]
+    pub ordering: Option<String>,
     /// Whether the column's type is a domain.
     pub domain: bool,
     /// NOT NULL.

@@ -27,6 +27,15 @@ SELECT pg_catalog.row_to_json(t)::pg_catalog.text FROM (
      'default', CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), y.typdefault) END,
      'generated', a.attgenerated <> '', 'identity', a.attidentity,
      'length', CASE WHEN a.atttypmod > 4 AND y.typname IN ('varchar', 'bpchar') THEN a.atttypmod - 4 END,
+     'ordering', (SELECT s.nspname FROM pg_catalog.pg_opclass o
+      JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
+      JOIN pg_catalog.pg_amop p ON p.amopfamily = o.opcfamily AND p.amoplefttype = o.opcintype
+       AND p.amoprighttype = o.opcintype AND p.amopstrategy = 1
+      JOIN pg_catalog.pg_operator w ON w.oid = p.amopopr JOIN pg_catalog.pg_namespace s ON s.oid = w.oprnamespace
+      WHERE o.opcdefault AND o.opcintype = (
+       WITH RECURSIVE u AS (SELECT y.oid, y.typtype, y.typbasetype UNION ALL
+        SELECT v.oid, v.typtype, v.typbasetype FROM u JOIN pg_catalog.pg_type v ON u.typtype = 'd' AND v.oid = u.typbasetype)
+       SELECT u.oid FROM u WHERE u.typtype <> 'd')),
      'values', (SELECT pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
                 WHERE e.enumtypid = coalesce(b.oid, y.oid)),
      'comment', pg_catalog.col_description(c.oid, a.attnum)) ORDER BY a.attnum), '[]')

@@ -64,6 +64,8 @@ pub struct Costs {
 struct State {
     /// By caller: those of the settings, so their number is bounded.
     accounts: HashMap<Arc<str>, Account>,
+    /// The highest cost that was answered, by caller, in units.
+    highest: HashMap<Arc<str>, f64>,
     shapes: Shapes,
 }
 
@@ -108,7 +110,7 @@ impl Costs {
         self.spend(&mut state, caller, units);
         is_wanted.then(|| {
             let (costs, caller) = (Arc::clone(self), Arc::clone(caller));
-            Ask { costs, caller, key, sql: statement.sql.clone(), generation, cost: None }
+            Ask { costs, caller, key, sql: statement.sql.clone(), generation, cost: None, otherwise: LEAST }
         })
     }
 
@@ -132,8 +134,8 @@ impl Costs {
     }
 }
 
-/// The question for the cost of a shape. Nobody else asks it meanwhile. If it is dropped without an answer, what the
-/// shape's requests cost until then is charged as the least.
+/// The question for the cost of a shape. Nobody else asks it in the next second. If it is dropped without an answer, what
+/// the shape's requests cost until then is charged as the least.
 pub(crate) struct Ask {
     costs: Arc<Costs>,
     caller: Arc<str>,
@@ -142,6 +144,8 @@ pub(crate) struct Ask {
     generation: u64,
     /// The answer, in units.
     cost: Option<f64>,
+    /// What is charged without one, in units.
+    otherwise: f64,
 }
 
 impl Ask {
@@ -159,13 +163,24 @@ impl Ask {
     pub(crate) fn answer(mut self, cost: f64) {
         self.cost = Some(cost.max(LEAST));
     }
+
+    /// It cannot be answered, and that may be its caller's doing: charged as the caller's dearest shape, and asked again
+    /// by the next request.
+    pub(crate) fn presume(mut self) {
+        let highest = self.costs.lock().highest.get(&self.caller).copied();
+        self.otherwise = highest.unwrap_or(LEAST);
+    }
 }
 
 impl Drop for Ask {
     fn drop(&mut self) {
         let mut state = self.costs.lock();
         let shares = state.shapes.answer(self.key, self.cost, self.generation, Instant::now());
-        self.costs.spend(&mut state, &self.caller, shares * self.cost.unwrap_or(LEAST));
+        if let Some(cost) = self.cost {
+            let highest = state.highest.entry(Arc::clone(&self.caller)).or_insert(LEAST);
+            *highest = highest.max(cost);
+        }
+        self.costs.spend(&mut state, &self.caller, shares * self.cost.unwrap_or(self.otherwise));
     }
 }
 
@@ -215,6 +230,21 @@ mod tests {
         drop(again);
         assert_eq!(spent(&costs, "shop/app"), 160.0, "there was nothing to be charged later");
         assert!(costs.charge(&caller, &read, 1).is_some(), "without an answer it is asked for again");
+    }
+
+    #[test]
+    fn what_cannot_be_answered_costs_as_much_as_the_dearest() {
+        let (costs, caller) = (costs(10), Arc::<str>::from("shop/app"));
+        let (cheap, deep) = (statement("SELECT 1", Charge::Plan), statement("SELECT 2", Charge::Plan));
+        let ask = |read: &Statement| costs.charge(&caller, read, 0).expect("it is not known");
+        ask(&deep).presume();
+        assert_eq!(spent(&costs, "shop/app"), LEAST, "nothing is known");
+        ask(&cheap).answer(40.0);
+        ask(&statement("SELECT 3", Charge::Plan)).answer(20.0);
+        assert_eq!(spent(&costs, "shop/app"), LEAST + 60.0);
+        ask(&deep).presume();
+        assert_eq!(spent(&costs, "shop/app"), LEAST + 100.0);
+        assert!(costs.charge(&caller, &deep, 0).is_some(), "it is asked for again");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 const MOST: usize = 4_096;
 /// How long a cost counts before it is asked for again: tables grow, and their statistics with them.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// How long an answer is waited for before somebody else asks: a question is answered after its request, and that may be
+/// a transaction that stays open.
+const ASKING: Duration = Duration::from_secs(1);
 
 /// See the module. By a hash with a secret of this process: with 64 bits, two shapes share an entry practically never,
 /// and then one is charged as the other.
@@ -25,8 +28,8 @@ struct Shape {
     /// When it was answered, and by which generation of the catalogue.
     at: Instant,
     generation: u64,
-    /// Whether somebody asks for it.
-    asked: bool,
+    /// Since when somebody asks for it.
+    asked: Option<Instant>,
     /// How often, or by which shares, it is to be charged once its cost is known.
     later: f64,
 }
@@ -50,13 +53,16 @@ impl Shapes {
     pub(super) fn price(&mut self, key: u64, share: f64, generation: u64, now: Instant) -> (Price, bool) {
         if self.known.len() >= MOST && !self.known.contains_key(&key) {
             // What is being asked for is to be charged yet.
-            self.known.retain(|_, shape| shape.asked);
+            self.known.retain(|_, shape| shape.asked.is_some());
         }
-        let new = Shape { cost: None, at: now, generation, asked: false, later: 0.0 };
+        let new = Shape { cost: None, at: now, generation, asked: None, later: 0.0 };
         let shape = self.known.entry(key).or_insert(new);
         let is_old = shape.generation != generation || now.saturating_duration_since(shape.at) > LIFETIME;
-        let is_wanted = !shape.asked && (shape.cost.is_none() || is_old);
-        shape.asked |= is_wanted;
+        let is_unasked = shape.asked.is_none_or(|since| now.saturating_duration_since(since) > ASKING);
+        let is_wanted = is_unasked && (shape.cost.is_none() || is_old);
+        if is_wanted {
+            shape.asked = Some(now);
+        }
         match shape.cost {
             Some(cost) => (Price::Known(cost), is_wanted),
             None => {
@@ -66,10 +72,11 @@ impl Shapes {
         }
     }
 
-    /// A question has ended, with a cost or without: the shares that are to be charged for it.
+    /// A question has ended, with a cost or without: the shares that are to be charged for it. Of several, the first one
+    /// has those of all.
     pub(super) fn answer(&mut self, key: u64, cost: Option<f64>, generation: u64, now: Instant) -> f64 {
         let Some(shape) = self.known.get_mut(&key) else { return 0.0 };
-        shape.asked = false;
+        shape.asked = None;
         if cost.is_some() {
             (shape.cost, shape.at, shape.generation) = (cost, now, generation);
         }
@@ -92,6 +99,18 @@ mod tests {
         let later = now + LIFETIME + Duration::from_secs(1);
         assert_eq!(shapes.price(key, 1.0, 0, later), (Price::Known(5.0), true));
         assert_eq!(shapes.price(key, 1.0, 0, later), (Price::Known(5.0), false), "once at a time");
+    }
+
+    #[test]
+    fn a_question_that_is_not_answered_soon_is_asked_by_another_one() {
+        let (mut shapes, now) = (Shapes::default(), Instant::now());
+        assert_eq!(shapes.price(0, 1.0, 0, now), (Price::Later, true));
+        assert_eq!(shapes.price(0, 1.0, 0, now + ASKING), (Price::Later, false));
+        let later = now + 2 * ASKING;
+        assert_eq!(shapes.price(0, 1.0, 0, later), (Price::Later, true));
+        assert_eq!(shapes.answer(0, Some(5.0), 0, later), 3.0, "those of all");
+        assert_eq!(shapes.price(0, 1.0, 0, later), (Price::Known(5.0), false));
+        assert_eq!(shapes.answer(0, Some(5.0), 0, later), 0.0, "the first one's, which ends last");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -53,15 +54,16 @@ impl Connector {
     /// # Errors
     /// If the server refuses or does not answer.
     pub async fn connect(&self, options: &str) -> Result<Client, Problem> {
-        self.connect_as(APPLICATION, options).await
+        Ok(self.connect_as(APPLICATION, options).await?.0)
     }
 
     /// A connection with this name in `pg_stat_activity`. For callers it is that of their role: the view has the login
-    /// alone, and sessions are counted by client.
+    /// alone, and sessions are counted by client. With it comes the task that has its socket: what it waits for from the
+    /// server keeps it open, though nobody has the client any more.
     ///
     /// # Errors
     /// As [`Self::connect`].
-    pub async fn connect_as(&self, name: &str, options: &str) -> Result<Client, Problem> {
+    pub async fn connect_as(&self, name: &str, options: &str) -> Result<(Client, AbortHandle), Problem> {
         let password = self.password().map_err(unusable)?;
         let mut config = Config::new();
         config
@@ -79,23 +81,21 @@ impl Connector {
         if let Some(password) = password {
             config.password(password.expose_secret());
         }
-        let client = match self.renewed_tls().await.map_err(unusable)? {
+        match self.renewed_tls().await.map_err(unusable)? {
             Some(tls) => {
                 config.ssl_mode(SslMode::Require);
                 let (client, connection) = in_time(self.login, config.connect(tls)).await?;
-                drop(tokio::spawn(connection));
-                client
+                Ok((client, tokio::spawn(connection).abort_handle()))
             }
             None => {
                 let (client, connection) = in_time(self.login, config.connect(NoTls)).await?;
-                drop(tokio::spawn(connection));
-                client
+                Ok((client, tokio::spawn(connection).abort_handle()))
             }
-        };
-        Ok(client)
+        }
     }
 
-    /// Asks the server to end what a connection runs.
+    /// Asks the server to end what a connection runs. Behind one address of several servers another one may be asked,
+    /// which knows nothing of it.
     pub async fn cancel(&self, token: CancelToken) {
         let cancelled = async {
             match self.tls() {
@@ -166,6 +166,8 @@ pub fn session(role: &str, schemas: &[String], statement_milliseconds: u64, clai
         format!("statement_timeout={statement_milliseconds}"),
         "lock_timeout=10000".to_owned(),
         "idle_in_transaction_session_timeout=30000".to_owned(),
+        // Ends the statement of a connection that was closed under it.
+        "client_connection_check_interval=1000".to_owned(),
         "datestyle=ISO".to_owned(),
         // As many digits as tell each number from the next.
         "extra_float_digits=1".to_owned(),

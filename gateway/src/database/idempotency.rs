@@ -10,7 +10,7 @@ use futures::try_join;
 use tokio_postgres::types::ToSql;
 
 use super::outcome::{Claim, Mark};
-use super::pool::{Caller, Pool};
+use super::pool::{Caller, Own, Pool};
 use super::session::Session;
 use super::wait::in_time;
 use crate::problem::{Problem, lost};
@@ -185,7 +185,7 @@ async fn recall(session: &mut Session, key: &Key) -> Result<Option<Earlier>, Pro
     Ok(Some(Earlier { request: row.try_get(0)?, answer }))
 }
 
-/// Removes some of the records that have expired: how many. Counts what is left.
+/// Removes some of the records that have expired: how many. Counts what is left, even if none can be removed.
 ///
 /// # Errors
 /// Any error of the server.
@@ -195,14 +195,7 @@ pub async fn forget(pool: &Pool) -> Result<u64, Problem> {
         return Ok(0);
     }
     own.execute("SET default_transaction_read_only = off").await?;
-    let mut gone = 0;
-    for _ in 0..BATCHES {
-        let batch = own.execute(FORGET).await?;
-        gone += batch;
-        if batch < BATCH {
-            break;
-        }
-    }
+    let gone = remove(&own).await;
     let room = pool.kept();
     let bytes = own.value::<i64>(&SIZE.replace("HALF", &(room.most() / 2).to_string())).await?;
     if room.counted(u64::try_from(bytes).unwrap_or(0)) {
@@ -210,6 +203,19 @@ pub async fn forget(pool: &Pool) -> Result<u64, Problem> {
             bytes,
             "answers to requests with an idempotency key are not kept any more: keptAnswersBytes is reached"
         );
+    }
+    gone
+}
+
+/// Removes records that have expired, batch by batch: how many.
+async fn remove(own: &Own) -> Result<u64, Problem> {
+    let mut gone = 0;
+    for _ in 0..BATCHES {
+        let batch = own.execute(FORGET).await?;
+        gone += batch;
+        if batch < BATCH {
+            break;
+        }
     }
     Ok(gone)
 }

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Statement};
 
+use super::connect::Connector;
 use super::outcome::MARK;
 use super::pool::{Caller, Pool};
 use super::turns::Turn;
@@ -17,12 +19,16 @@ use crate::sql;
 const STATEMENTS: usize = 200;
 /// How many questions for the cost of a statement a lease keeps: a transaction may have any number of statements.
 const ASKS: usize = 100;
+/// The most bytes that the statements of these questions have together.
+const ASKED: usize = 1 << 20;
 /// The longest text of a statement that is kept.
 const KEPT: usize = 16 << 10;
 
 /// An open connection.
 pub(super) struct Connection {
     pub(super) client: Arc<Client>,
+    /// The task that has its socket.
+    task: AbortHandle,
     pub(super) opened: Instant,
     /// When its last request ended.
     pub(super) used: Instant,
@@ -32,9 +38,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, generation: u64) -> Self {
+    pub(super) fn new((client, task): (Client, AbortHandle), generation: u64) -> Self {
         let now = Instant::now();
-        Self { client: Arc::new(client), opened: now, used: now, statements: HashMap::new(), generation }
+        Self { client: Arc::new(client), task, opened: now, used: now, statements: HashMap::new(), generation }
+    }
+
+    /// Ends what it runs, and closes it. Where the server is not asked for it, it finds the socket closed.
+    pub(super) async fn cut(self, connector: &Connector) {
+        connector.cancel(self.client.cancel_token()).await;
+        self.task.abort();
     }
 }
 
@@ -147,8 +159,13 @@ impl Lease {
     /// Charges the caller for a statement that is about to run.
     pub(super) fn charge(&mut self, statement: &sql::Statement) {
         let Some(costs) = self.pool.costs() else { return };
-        let ask = costs.charge(&self.caller.name, statement, self.pool.generation());
-        self.asks.extend(ask.filter(|_| self.asks.len() < ASKS));
+        let Some(ask) = costs.charge(&self.caller.name, statement, self.pool.generation()) else { return };
+        let bytes: usize = self.asks.iter().map(|ask| ask.sql().len()).sum();
+        if self.asks.len() < ASKS && bytes + ask.sql().len() <= ASKED {
+            self.asks.push(ask);
+        } else {
+            ask.presume();
+        }
     }
 
     /// The statement that marks a transaction.
@@ -178,14 +195,12 @@ impl Drop for Lease {
             runtime.spawn(pool.restore(caller, connection, (turn, self.restored, asks)));
         } else if !self.commits {
             runtime.spawn(async move {
-                pool.connector().cancel(connection.client.cancel_token()).await;
-                drop(connection);
-                drop(turn);
-                // Who leaves early pays all the same.
-                if !asks.is_empty()
-                    && let Ok(mut lease) = pool.lease(&caller).await
-                {
-                    lease.asks = asks;
+                connection.cut(pool.connector()).await;
+                // Who leaves early pays all the same, and in this turn: there may be no other one.
+                if asks.is_empty() {
+                    drop(turn);
+                } else {
+                    pool.settle(caller, turn, asks).await;
                 }
             });
         }

@@ -176,10 +176,7 @@ impl Pool {
     /// If none gets free in time, too many wait, or the database cannot be reached.
     pub async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, Problem> {
         let turn = self.turn(&caller.name).await?;
-        let connection = match self.take(caller) {
-            Some(connection) => connection,
-            None => self.open(caller).await?,
-        };
+        let connection = self.connection(caller).await?;
         Ok(Lease::new(connection, caller.clone(), Arc::clone(self), turn))
     }
 
@@ -202,14 +199,19 @@ impl Pool {
         if let Some(turn) = self.turns.take() {
             return Ok(turn);
         }
-        let waits = Waits::new(&self.waiting);
-        if waits.before >= self.limits.waiting {
-            return Err(busy());
-        }
-        let turn = self.turns.wait(caller);
+        let turn = self.turns.wait(caller, self.limits.waiting).ok_or_else(busy)?;
+        let _waits = Waits::new(&self.waiting);
         match tokio::time::timeout(Duration::from_millis(self.limits.wait_milliseconds), turn).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(busy()),
+        }
+    }
+
+    /// An idle connection of this caller, or a new one.
+    async fn connection(&self, caller: &Caller) -> Result<Connection, Problem> {
+        match self.take(caller) {
+            Some(connection) => Ok(connection),
+            None => self.open(caller).await,
         }
     }
 
@@ -238,12 +240,12 @@ impl Pool {
     async fn open(&self, caller: &Caller) -> Result<Connection, Problem> {
         let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
         let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
-        let client = self.connected(self.connector.connect_as(&caller.role, &options)).await?;
-        Ok(Connection::new(client, self.generation()))
+        let opened = self.connected(self.connector.connect_as(&caller.role, &options)).await?;
+        Ok(Connection::new(opened, self.generation()))
     }
 
     /// Connects, if the breaker allows it.
-    async fn connected(&self, connecting: impl Future<Output = Result<Client, Problem>>) -> Result<Client, Problem> {
+    async fn connected<T>(&self, connecting: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
         if let Err(wait) = self.breaker.allows(Instant::now()) {
             let mut problem = Problem::unavailable("08001", "the database cannot be reached");
             problem.retry_after = Some(wait.as_secs() + 1);
@@ -288,10 +290,19 @@ impl Pool {
                 self.keep(caller, connection);
             } else {
                 tracing::debug!("a connection that could not be restored is closed");
+                // In its turn: what it may still run occupies the server.
+                connection.cut(&self.connector).await;
             }
             drop(turn);
             self.restoring.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Asks for the costs of statements whose connection was cut, on another one of their caller. Without one, they are
+    /// charged as the least.
+    pub(super) async fn settle(self: Arc<Self>, caller: Caller, turn: Turn, asks: Vec<Ask>) {
+        let Ok(connection) = self.connection(&caller).await else { return };
+        self.restore(caller, connection, (turn, true, asks)).await;
     }
 
     /// Closes all unused connections: one was found broken, and the others may be.
@@ -315,20 +326,18 @@ impl Pool {
 }
 
 /// Counts a waiting request.
-struct Waits<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
+struct Waits<'a>(&'a AtomicUsize);
 
 impl<'a> Waits<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
-        Self { before: count.fetch_add(1, Ordering::Relaxed), count }
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -17,12 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const POSITION: &str = "SELECT pg_catalog.concat(pg_catalog.substr(pg_catalog.pg_walfile_name(p.lsn), 1, 8), ':', p.lsn) \
                         FROM pg_catalog.pg_current_wal_insert_lsn() AS p(lsn)";
 
-/// Whether this is a replica, and whether it has replayed up to a position. No function tells its timeline: its control file
-/// has one that it has reached, and a replica that is on a later one is only taken for one that is behind.
+/// Whether this is a replica, whether it has replayed up to a position, and whether the login may still become the
+/// caller's role: a session that has become it stays it, and only the primary's are ended at once. No function tells the
+/// timeline: the control file has one that was reached, and a replica that is on a later one is only taken for one that is
+/// behind.
 const CHECK: &str = "SELECT pg_catalog.pg_is_in_recovery(), $1::pg_catalog.text IS NULL OR coalesce( \
                      pg_catalog.pg_last_wal_replay_lsn() >= $1::pg_catalog.text::pg_catalog.pg_lsn AND $2::pg_catalog.int4 <= greatest( \
                      (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() AS c), \
-                     (SELECT r.min_recovery_end_timeline FROM pg_catalog.pg_control_recovery() AS r)), false)";
+                     (SELECT r.min_recovery_end_timeline FROM pg_catalog.pg_control_recovery() AS r)), false), \
+                     pg_catalog.pg_has_role(session_user, current_user, 'MEMBER')";
 
 /// A position in the write-ahead log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +72,17 @@ impl Session {
     ) -> Option<Self> {
         let mut session = Self::new(pool, caller, begin);
         match session.check(after).await {
-            Ok((true, true)) => Some(session),
-            Ok((true, false)) => {
+            Ok((true, _, false)) => {
+                tracing::info!("a caller has lost its role: its connection to a replica is closed");
+                None
+            }
+            Ok((true, true, true)) => Some(session),
+            Ok((true, false, true)) => {
                 // Nothing was begun.
                 let _ = session.finish(Ok(())).await;
                 None
             }
-            Ok((false, _)) => {
+            Ok((false, ..)) => {
                 tracing::info!("a replica became the primary: its connections are closed");
                 pool.forget_idle();
                 None
@@ -87,7 +94,7 @@ impl Session {
         }
     }
 
-    async fn check(&mut self, after: Option<&Position>) -> Result<(bool, bool), Problem> {
+    async fn check(&mut self, after: Option<&Position>) -> Result<(bool, bool, bool), Problem> {
         let (lsn, timeline) = (after.map(|after| after.lsn.as_str()), after.map_or(0, |after| after.timeline));
         let lease = self.lease().await?;
         let client = lease.client();
@@ -97,7 +104,7 @@ impl Session {
         });
         let row = row.await?;
         lease.set_restored(true);
-        Ok((row.try_get(0)?, row.try_get(1)?))
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
     }
 }
 

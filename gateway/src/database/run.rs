@@ -9,6 +9,7 @@ use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
 
 use super::end::{End, Ended, end};
+use super::explain::root;
 use super::lease::Lease;
 use super::outcome;
 use super::parameter::Text;
@@ -116,8 +117,9 @@ async fn rows(client: &Client, prepared: &Prepared, statement: &Statement, most:
     let mut size = 0;
     while let Some(row) = stream.next().await {
         let row = row?;
-        let Some(value) = text(&row, 0)? else { continue };
-        size += value.len();
+        let (Some(value), version) = (text(&row, 0)?, text(&row, 1)?) else { continue };
+        // Both are kept until the last row is there.
+        size += value.len() + version.map_or(0, str::len);
         if size > most {
             let mut problem = Problem::request("SDB106", format!("the answer is larger than {most} bytes"))
                 .hint("ask for fewer rows or columns, or with Prefer: return=minimal for none");
@@ -125,7 +127,7 @@ async fn rows(client: &Client, prepared: &Prepared, statement: &Statement, most:
             problem.connection_lost = true;
             return Err(problem);
         }
-        found.rows.push((value.to_owned(), text(&row, 1)?.map(str::to_owned)));
+        found.rows.push((value.to_owned(), version.map(str::to_owned)));
     }
     found.affected = stream.rows_affected().unwrap_or(found.rows.len() as u64);
     Ok(found)
@@ -199,7 +201,7 @@ pub async fn plan_rows(lease: &mut Lease, statement: &Statement) -> Result<u64, 
     let sql = format!("EXPLAIN (FORMAT JSON) {}", statement.sql);
     let explain = Statement { sql, charge: Charge::Least, ..statement.clone() };
     let found = exactly(lease, &explain, 4 << 20).await?;
-    let plan = found.rows.first().and_then(|(text, _)| serde_json::from_str::<serde_json::Value>(text).ok());
-    let rows = plan.and_then(|plan| plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_u64));
-    rows.ok_or_else(|| Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "SDB902", "the plan could not be read"))
+    let root = found.rows.first().and_then(|(text, _)| root(text));
+    let unread = || Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "SDB902", "the plan could not be read");
+    root.map(|root| root.rows as u64).ok_or_else(unread)
 }

@@ -175,16 +175,17 @@ pub(super) async fn finish(
     })
 }
 
-/// Removes expired records, again and again.
+/// Removes expired records, again and again: first at once, so that the answers that others have kept are counted before
+/// this process keeps any.
 pub async fn forget(app: &App) {
     let pause = Duration::from_secs(app.config.limits.forget_seconds.max(1));
     loop {
-        tokio::time::sleep(pause).await;
         match crate::database::forget(&app.pool).await {
             Ok(0) => {}
             Ok(records) => tracing::debug!(records, "expired idempotency keys were removed"),
             Err(problem) => tracing::warn!(code = problem.code, "expired idempotency keys could not be removed"),
         }
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::operation::{Operation, Reply};
-use super::read::no_such;
+use super::read::{no_such, not_one};
 use super::write::{Write, exists, id_of, one_object, path, version};
 use crate::catalog::{Catalog, Table};
 use crate::config::Config;
@@ -16,7 +16,8 @@ use crate::validate::{Purpose, check};
 /// Changes the row, or else creates it: 201.
 ///
 /// # Errors
-/// 405 if the filter is not the primary key, all faults of the body at once, and any error of the server.
+/// 405 if the filter is not the primary key, 406 if the row was not created all the same, all faults of the body at once,
+/// and any error of the server.
 pub async fn put(
     session: &mut Session,
     catalog: &Catalog,
@@ -61,7 +62,11 @@ pub async fn put(
         defaults: false,
     };
     let statement = sql::insert(catalog, write.table, &insert, returned.as_ref())?;
-    let found = write.run(session, &statement, returning.is_none()).await?;
+    let found = write.run(session, &statement, false).await?;
+    if found.affected != 1 {
+        // A trigger or a rule has kept the row out.
+        return Err(not_one(found.affected).roll_back());
+    }
     write.reply(&statement, &found, StatusCode::CREATED, StatusCode::CREATED)
 }
 

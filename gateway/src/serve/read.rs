@@ -65,7 +65,7 @@ pub fn plan(
     let (media, prefer) = (operation.media()?, operation.prefer()?);
     let mut query = asked(operation, config, tree)?;
     within(operation, config, &mut query)?;
-    let page = Page::asked(caller, operation, table, &query, tree)?;
+    let page = Page::asked(caller, operation, catalog, table, &query, tree)?;
     let statement = match &page {
         Some(page) => page.statement(catalog, table, &query, media.form)?,
         None => sql::rows(catalog, table, &query, media.form)?,

@@ -1,6 +1,8 @@
 //! Reads that a replica may answer, by `Prefer: read=replica`. `Read-After` has the position that the replica must have
 //! reached: the answer to a write with `Prefer: read-after` has it.
 
+use std::time::Duration;
+
 use http::{HeaderName, Method};
 
 use super::operation::{Operation, Reply, Target};
@@ -14,6 +16,9 @@ use crate::problem::Problem;
 pub const READ_AFTER: &str = "read-after";
 /// The preference for a replica.
 pub const READ_REPLICA: &str = "read=replica";
+
+/// How long the answer to a committed write waits for its position.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The answer of a replica; none, if the request asks for none, or the primary is to answer it.
 ///
@@ -97,18 +102,19 @@ fn after(operation: &Operation) -> Result<Option<Position>, Problem> {
 }
 
 /// Adds the position after a write that asks for it. It is read after the commit, by a statement of its own, so that other
-/// writes cost nothing more; a write that is committed does not fail for it.
+/// writes cost nothing more; a write that is committed does not fail for it, nor does its answer wait for long.
 pub(super) async fn mark(app: &App, caller: &Caller, operation: &Operation, reply: &mut Reply) {
     let is_committed = operation.target == Target::Transaction || !operation.headers.contains_key(TXN_ID);
     let wished = operation.prefer().is_ok_and(|prefer| prefer.read_after && !prefer.rollback);
     if !wished || !is_committed || !idempotency::writes(operation) {
         return;
     }
-    match position(&app.pool, caller).await {
-        Ok(position) => {
+    match tokio::time::timeout(PATIENCE, position(&app.pool, caller)).await {
+        Ok(Ok(position)) => {
             reply.header(HeaderName::from_static(READ_AFTER), &position);
             reply.apply(READ_AFTER);
         }
-        Err(problem) => tracing::warn!(code = problem.code, "the position after a write could not be read"),
+        Ok(Err(problem)) => tracing::warn!(code = problem.code, "the position after a write could not be read"),
+        Err(_) => tracing::warn!("the position after a write could not be read in time"),
     }
 }

@@ -1,5 +1,5 @@
-//! Statements. Names come from the catalogue and are quoted; all values but a LIMIT are parameters, as text, of
-//! the type that the server infers. PostgreSQL makes the JSON: one value for each row.
+//! Statements. Names come from the catalogue and are quoted; all values but the numbers of LIMIT and OFFSET are
+//! parameters, as text, of the type that the server infers. PostgreSQL makes the JSON: one value for each row.
 
 mod aggregate;
 mod condition;
@@ -11,7 +11,7 @@ mod write;
 
 pub use aggregate::{aggregate, search};
 pub use function::{Call, Returned, call};
-pub use page::{page, total_order, unfit};
+pub use page::{LONGEST_TOKEN, page, total_order, unfit};
 pub use read::{count, item, rows};
 pub use write::{Change, Insert, Returning, Which, delete, insert, update};
 

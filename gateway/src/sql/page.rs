@@ -1,12 +1,14 @@
 //! One page of a collection's rows: those after the last row of the page before, in an order in which no two rows are equal.
 
 use super::{Builder, Form, Statement, name, qualified};
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, Column, Table};
 use crate::problem::Problem;
-use crate::request::{Field, Item, Order, Query};
+use crate::request::{Field, Order, Query};
 
 /// The most columns of an order: a function of PostgreSQL takes 100 arguments, and a primary key has 32 columns at most.
 const MOST: usize = 64;
+/// The longest token, in bytes: as a header and in a URL, it must pass the limits of clients and proxies.
+pub const LONGEST_TOKEN: usize = 4096;
 
 /// One member of the order.
 struct Key<'a> {
@@ -41,27 +43,19 @@ impl Key<'_> {
     }
 }
 
-/// Whether an item of a `select` makes groups of the rows.
-fn aggregates(item: &Item) -> bool {
-    match item {
-        Item::Column(column) => column.aggregate.is_some(),
-        Item::Embed(embed) => embed.spread && embed.query.select.iter().any(aggregates),
-        Item::All => false,
-    }
-}
-
 /// The order of pages: the request's, and then the columns of the primary key that it lacks. They have the direction of the
 /// last column before them, so that an index over all of them serves it, forwards or backwards.
 ///
 /// # Errors
-/// About a collection without a primary key, groups, the columns of an embedded collection, and columns that are not there.
-pub fn total_order(table: &Table, query: &Query) -> Result<Vec<Order>, Problem> {
+/// About a collection without a primary key, groups, the columns of an embedded collection, columns that are not there, and
+/// those that are ordered by operators that a comparison does not find.
+pub fn total_order(catalog: &Catalog, table: &Table, query: &Query) -> Result<Vec<Order>, Problem> {
     let refused = |message: String| Err(Problem::request("SDB131", message));
     if table.primary_key.is_empty() {
         return refused(format!("\"{}\" has no primary key: page_token needs one", table.name))
             .map_err(|problem| problem.hint("use limit and offset, with an order in which no two rows are equal"));
     }
-    if query.select.iter().any(aggregates) {
+    if Builder::new(catalog).aggregates(table, &query.select) {
         return refused("page_token and aggregates do not go together".to_owned());
     }
     let mut missing: Vec<&String> = table.primary_key.iter().collect();
@@ -92,7 +86,26 @@ pub fn total_order(table: &Table, query: &Query) -> Result<Vec<Order>, Problem> 
     if order.len() > MOST {
         return refused(format!("page_token allows an order by {MOST} columns at most"));
     }
+    if let Some(column) = order.iter().find_map(|member| unreachable_operators(catalog, table, member)) {
+        let message =
+            format!("page_token does not know the order of the type {}, of \"{}\"", column.sql_type, column.name);
+        return refused(message).map_err(|problem| {
+            problem.hint(
+                "its operators are in a schema that is not exposed: use limit and offset, or order by another column",
+            )
+        });
+    }
     Ok(order)
+}
+
+/// The column of a member of the order, if its values are ordered by operators that no comparison finds: ORDER BY takes
+/// those of the type, wherever they are, and a comparison those of PostgreSQL and of the exposed schemas. It would take
+/// another type's, and leave rows out.
+fn unreachable_operators<'a>(catalog: &Catalog, table: &'a Table, member: &Order) -> Option<&'a Column> {
+    // A way into JSON ends in PostgreSQL's own types.
+    let column = table.column(&member.field.column).filter(|_| member.field.path.is_empty())?;
+    let schema = column.ordering.as_ref()?;
+    (schema != "pg_catalog" && !catalog.schemas.contains(schema)).then_some(column)
 }
 
 /// The rows of a page and the one after them, one text each with the values of the order's columns as an array of texts:
@@ -120,11 +133,12 @@ pub fn page(
     let values = parts.columns.iter().enumerate().map(|(place, column)| format!("{} AS c{place}", column.sql));
     let values = values.chain(keys.iter().enumerate().map(|(place, key)| format!("{} AS k{place}", key.sql)));
     let members = columns.iter().enumerate().map(|(place, column)| format!("s.c{place} AS {}", name(column)));
-    // Texts are made of the page's rows alone, after the limit.
+    // Texts are made of the page's rows alone, after the limit. Of an array that no token has room for, only so many
+    // characters are sent for each row: a token of them is longer than the longest one, so that none is taken for a whole.
     let texts = (0..keys.len()).map(|place| format!("s.k{place}::pg_catalog.text"));
     let sql = format!(
-        "SELECT {}, pg_catalog.json_build_array({})::pg_catalog.text FROM (SELECT {} FROM {} AS t0{}{}) AS s \
-         CROSS JOIN LATERAL (SELECT {}) AS r",
+        "SELECT {}, pg_catalog.\"left\"(pg_catalog.json_build_array({})::pg_catalog.text, {LONGEST_TOKEN}) \
+         FROM (SELECT {} FROM {} AS t0{}{}) AS s CROSS JOIN LATERAL (SELECT {}) AS r",
         form.of("r"),
         texts.collect::<Vec<_>>().join(", "),
         values.collect::<Vec<_>>().join(", "),
@@ -199,4 +213,52 @@ impl Builder<'_> {
 pub fn unfit() -> Problem {
     Problem::request("SDB130", "page_token is not of this request")
         .hint("send the request of the first page with its Next-Page-Token: only limit may change. An empty page_token begins again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Column as Selected, Item};
+
+    fn table() -> Table {
+        let column = |name: &str, ordering: &str| {
+            serde_json::json!({
+                "name": name, "sql_type": "x", "base": "x", "category": "S", "ordering": ordering, "domain": false,
+                "required": true, "default": null, "generated": false, "identity": "", "length": null, "values": null,
+                "comment": null,
+            })
+        };
+        let columns = [column("id", "pg_catalog"), column("near", "public"), column("far", "elsewhere")];
+        let table = serde_json::json!({
+            "schema": "public", "name": "a", "kind": "r", "comment": null, "events": 0, "intercepts": false,
+            "row_security": false, "columns": columns, "primary_key": ["id"], "unique": [], "indexes": [], "checks": [],
+            "partitioning": null,
+        });
+        serde_json::from_value(table).expect("a table")
+    }
+
+    fn by(column: &str) -> Query {
+        let field = Field { column: column.to_owned(), path: Vec::new() };
+        Query { order: vec![Order { relation: None, field, descending: false, nulls_first: None }], ..Query::default() }
+    }
+
+    #[test]
+    fn an_order_that_no_comparison_has_is_refused() {
+        let (catalog, mut table) = (Catalog { schemas: vec!["public".to_owned()], ..Catalog::default() }, table());
+        for (column, members) in [("id", 1), ("near", 2)] {
+            assert_eq!(total_order(&catalog, &table, &by(column)).expect("an order").len(), members, "{column}");
+        }
+        assert_eq!(total_order(&catalog, &table, &by("far")).expect_err("citext elsewhere").code, "SDB131");
+        // The key belongs to each order.
+        table.primary_key.push("far".to_owned());
+        assert_eq!(total_order(&catalog, &table, &by("id")).expect_err("the key").code, "SDB131");
+    }
+
+    #[test]
+    fn a_count_without_parentheses_makes_groups() {
+        let field = Some(Field { column: "count".to_owned(), path: Vec::new() });
+        let count = Selected { field, alias: None, cast: None, aggregate: None, aggregate_cast: None };
+        let query = Query { select: vec![Item::Column(count)], ..Query::default() };
+        assert_eq!(total_order(&Catalog::default(), &table(), &query).expect_err("groups").code, "SDB131");
+    }
 }

@@ -152,8 +152,12 @@ async fn a_caller_that_has_spent_too_much_waits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_leaves_before_the_answer_pays_all_the_same() {
-    let limits = json!({"limits": {"costPerSecond": 1, "costBurst": 1000}});
-    let schema = format!("{SCHEMA} CREATE VIEW slow AS SELECT 1 AS n FROM pg_sleep(30);");
+    let limits =
+        json!({"limits": {"costPerSecond": 1, "costBurst": 1000, "connections": 1, "waitMilliseconds": 60_000}});
+    let schema = format!(
+        "{SCHEMA} {LARGE} CREATE VIEW slow AS SELECT count(*) AS n FROM large, pg_sleep(30);
+         CREATE FUNCTION pause() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(3)';"
+    );
     let gateway = Gateway::start("costs_leave", &schema, limits).await;
     let runs = async {
         let sleeps =
@@ -161,12 +165,22 @@ async fn who_leaves_before_the_answer_pays_all_the_same() {
         while gateway.admin.query_one(sleeps, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // Another request waits for the only connection.
+        let next = gateway.background("/rpc/pause");
+        while !gateway.metrics().await.contains("servicedb_gateway_requests_waiting 1\n") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        next
     };
-    tokio::select! {
+    let next = tokio::select! {
         answer = gateway.get("/slow") => panic!("it is slow: {answer:?}"),
-        () = runs => {}
-    }
-    assert!(charged(&gateway, "shop/app", 0.0).await > 0.0);
+        next = runs => next,
+    };
+    // By its own plan, and before the one that waits.
+    let cost = charged(&gateway, "shop/app", 0.0).await;
+    let least = if has_plans(&gateway).await { 100.0 } else { 1.0 };
+    assert!(cost >= least, "{cost}");
+    assert_eq!(next.await.expect("an answer"), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

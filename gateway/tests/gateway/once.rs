@@ -15,13 +15,17 @@ use servicedb_gateway::grpc::proto::{
     UpdateDocumentRequest,
 };
 
-/// The table of the records, as the documentation has it.
-pub async fn with_records(gateway: &Gateway) {
+/// The table of the records, as the documentation has it, for this login.
+fn records(login: &str) -> String {
     let docs = include_str!("../../../docs/gateway.md");
     let from = docs.find("CREATE TABLE IF NOT EXISTS servicedb.gateway_requests").expect("the table");
     let statements = &docs[from..][..docs[from..].find("```").expect("an end")];
-    let statements = format!("CREATE SCHEMA servicedb; {}", statements.replace("chat_gateway", &gateway.login));
-    gateway.admin.batch_execute(&statements).await.expect("the table of the records");
+    format!("CREATE SCHEMA servicedb; {}", statements.replace("chat_gateway", login))
+}
+
+/// Makes the table of the records.
+pub async fn with_records(gateway: &Gateway) {
+    gateway.admin.batch_execute(&records(&gateway.login)).await.expect("the table of the records");
 }
 
 async fn started(name: &str, schema: &str, settings: Value) -> Gateway {
@@ -337,6 +341,39 @@ async fn keys_and_answers_that_are_not_kept() {
     assert_eq!(again.header("retry-after"), "");
     assert!(again.json()["details"].as_str().is_some_and(|details| details.contains("201")), "{again:?}");
     assert_eq!(count(&gateway, "notes").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_others_have_kept_count_from_the_start() {
+    // Even if what has expired cannot be removed.
+    let kept = "INSERT INTO servicedb.gateway_requests (caller, key, attempt, request, at, status, headers, rows, body)
+         SELECT 'shop/other', k.key, gen_random_uuid(), '', now() - k.age::interval, 201, '{}', 1,
+          (SELECT string_agg(sha256(n::text::bytea), ''::bytea) FROM generate_series(1, 40000) n)
+         FROM (VALUES ('old', '25 hours'), ('new', '0')) AS k (key, age);
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'kept'; END$$;
+        CREATE TRIGGER refuse BEFORE DELETE ON servicedb.gateway_requests FOR EACH ROW EXECUTE FUNCTION refuse();";
+    let schema = format!("{SCHEMA} {} {kept}", records("keys_counted_gateway"));
+    let limits = json!({"limits": {"keptAnswersBytes": 1_000_000, "forgetSeconds": 3_600}});
+    let gateway = Gateway::start("keys_counted", &schema, limits).await;
+    let create = async |key: &str| {
+        let headers = [("idempotency-key", key), ("prefer", "return=representation")];
+        gateway.write("POST", "/notes", &headers, json!({"body": "y"})).await
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut turn = 0;
+    loop {
+        let key = format!("k{turn}");
+        assert_eq!(create(&key).await.status, 201);
+        let again = create(&key).await;
+        if again.status == 410 {
+            assert_eq!(code(&again), refused(410, "SDB124"));
+            break;
+        }
+        assert!(Instant::now() < deadline, "they are not counted: {}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        turn += 1;
+    }
+    assert!(gateway.log().contains("expired idempotency keys could not be removed"), "{}", gateway.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

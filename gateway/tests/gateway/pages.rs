@@ -193,6 +193,7 @@ async fn a_token_is_of_its_request() {
         ("/films?limit=1&offset=1&page_token=", "SDB131"),
         ("/films?limit=0&page_token=", "SDB131"),
         ("/films?select=rating,count()&page_token=", "SDB131"),
+        ("/films?select=rating,count&page_token=", "SDB131"),
         ("/films?select=id,directors!director_id(name)&order=directors(name)&page_token=", "SDB131"),
         ("/films?order=nothing&page_token=", "PGRST204"),
         ("/films?order=id,nothing&page_token=", "PGRST204"),
@@ -207,6 +208,20 @@ async fn a_token_is_of_its_request() {
     // A page is larger than what is sent at once, and has its token all the same.
     assert_ne!(token("/wide?limit=1&page_token=").await, "");
     assert_eq!(walk(&gateway, "/wide?limit=1&select=id", async |_| {}).await.1, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_values_of_the_order_count_as_the_rows_do() {
+    let schema = "CREATE TABLE wide (id int PRIMARY KEY, body text);
+        INSERT INTO wide SELECT n, repeat('x', 100000) || n FROM generate_series(1, 20) n;";
+    let gateway = Gateway::start("pages_values", schema, json!({"limits": {"writeAnswerBytes": 50_000}})).await;
+    let page = async |order: &str, limit: u32| {
+        gateway.get(&format!("/wide?select=id&order={order}&limit={limit}&page_token=")).await
+    };
+    assert_eq!(page("id", 15).await.status, 200);
+    // Of each no more is sent than no token has room for.
+    assert_eq!(code(&page("body", 3).await), (400, "SDB132".to_owned()));
+    assert_eq!(code(&page("body", 15).await), (400, "SDB106".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,6 +79,25 @@ async fn a_filter_on_the_key_replaces_a_row_or_creates_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_a_trigger_keeps_out_is_not_created() {
+    let trigger = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+         INSERT INTO actors VALUES (99, 'by a trigger'); RETURN NULL; END$$;
+        CREATE TRIGGER refuse BEFORE INSERT ON counters FOR EACH ROW EXECUTE FUNCTION refuse();";
+    let gateway = Gateway::start("put_refused", &format!("{SCHEMA} {trigger}"), json!({})).await;
+    let put = async |name: &str, headers: &[(&str, &str)]| {
+        let row = json!({"name": name, "value": 3, "remark": null});
+        gateway.write("PUT", &format!("/counters?name=eq.{name}"), headers, row).await
+    };
+    let both: [&[(&str, &str)]; 2] = [&[], &[ROWS]];
+    for headers in both {
+        let refused = put("new", headers).await;
+        assert_eq!((refused.status, refused.json()["code"].as_str()), (406, Some("PGRST116")), "{refused:?}");
+    }
+    assert_eq!(gateway.get("/actors/99").await.status, 404, "it is rolled back");
+    assert_eq!(put("one", &[]).await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn max_affected_bounds_functions_and_rows_that_are_left_out() {
     let gateway = Gateway::start("bounded", SCHEMA, json!({})).await;
     let strict = [("prefer", "handling=strict, max-affected=2")];
