@@ -170,6 +170,19 @@ async fn a_replica_answers_once_it_has_what_the_caller_wrote() {
     assert!(metrics.contains("replica_reads_total{server=\"replica\"}"), "{metrics}");
     assert!(metrics.contains("replica_reads_total{server=\"primary\"}"), "{metrics}");
 
+    // An open connection whose role was taken from the login is not used.
+    assert!(pair.actor_there(101, "").await);
+    for (statement, there) in [("REVOKE replica_reads_app FROM", false), ("GRANT replica_reads_app TO", true)] {
+        let statement = format!("{statement} replica_reads_gateway");
+        pair.gateway.admin.batch_execute(&statement).await.expect("a membership");
+        replayed(&pair.gateway, pair.replica).await;
+        if there {
+            assert!(pair.actor_there(101, "").await, "the role is back");
+        } else {
+            assert_eq!(pair.actor(101, "").await, (true, false), "the replica answers without the role");
+        }
+    }
+
     // Connections that nobody uses do not stay.
     tokio::time::sleep(Duration::from_secs(13)).await;
     let there = pair.standby.query_one(backends, &[]).await.expect("a count").get::<_, i64>(0);
