@@ -10,6 +10,7 @@ use crate::contract::clients::Engine;
 use crate::contract::desired::{Desired, KEY};
 use crate::operator::context::options::Options;
 use crate::operator::context::peers::Peers;
+use crate::vault::KnownConnection;
 
 const CLIENTS: &str = "  clients:
   - {serviceAccountName: web}
@@ -108,7 +109,8 @@ async fn where_no_client_has_them_the_engine_stays_out_of_reach() {
 async fn a_removed_client_is_cut_off_before_its_logins_end() {
     let mut world = at_rest().await;
     world.vault.edit(|content| {
-        content.database_connections.insert("database/servicedb.dev.messaging.chat".to_owned());
+        let name = "database/servicedb.dev.messaging.chat".to_owned();
+        content.database_connections.insert(name, KnownConnection::default());
     });
     world.vault.take_calls();
     edit(&world, |clients| {
