@@ -157,6 +157,22 @@ async fn a_client_whose_record_becomes_short_lived_logins_and_back_is_another_on
 }
 
 #[tokio::test]
+async fn the_connection_goes_with_the_last_client_that_changes_to_a_record() {
+    let mut world = at_rest().await;
+    world.vault.edit(|content| {
+        let name = "database/servicedb.dev.messaging.chat".to_owned();
+        content.database_connections.insert(name, KnownConnection::default());
+    });
+    edit(&world, |clients| {
+        clients[2]["access"].as_object_mut().expect("access").remove("dynamic");
+    });
+    settle(&mut world).await;
+    let content = world.vault.content();
+    assert!(content.database_roles.is_empty());
+    assert!(content.database_connections.is_empty(), "it has a password");
+}
+
+#[tokio::test]
 async fn where_the_platform_offers_none_the_rest_is_applied_and_the_shared_login_stays() {
     let mut world = World::new();
     world.create(&format!("{MINIMAL}{CLIENTS}"));
