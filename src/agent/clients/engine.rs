@@ -90,7 +90,7 @@ async fn end_sessions(client: &Client, roles: &[String]) -> Result<(), EnsureErr
         return Ok(());
     }
     for role in roles {
-        tracing::warn!(role, "a role that may create roles, and is none of Servicedb's, is refused");
+        tracing::warn!(role, "a role that only Vault's login can have made is refused");
     }
     let query =
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename::text = ANY ($1)";
