@@ -17,7 +17,9 @@ Settings (environment variables; a default in brackets):
   APPROLE_MOUNT              the mount of the AppRole auth method [approle]
   KUBERNETES_MOUNT           the mount of the Kubernetes auth method [kubernetes]
   DATABASE_MOUNT             the mount of the database secrets engine, for clients with
-                             short-lived logins; empty: none is offered []
+                             short-lived logins; empty: none is offered []. Once offered it has
+                             to be named at each run, or `none` to take the operator's rights
+                             on it away
   ROLE                       the operator's role in it; with the cluster's id it is also the
                              name of the operator's policy [servicedb-operator]
   OPERATOR_NAMESPACE         the operator's namespace [servicedb-system]
@@ -58,6 +60,8 @@ TOKEN_MAX_TTL=${TOKEN_MAX_TTL:-4h}
 KUBERNETES_HOST=${KUBERNETES_HOST:-https://kubernetes.default.svc}
 KUBERNETES_CA_FILE=${KUBERNETES_CA_FILE:-}
 TOKEN_REVIEWER_JWT_FILE=${TOKEN_REVIEWER_JWT_FILE:-}
+GIVEN_DATABASE_MOUNT=$DATABASE_MOUNT
+[ "$DATABASE_MOUNT" != none ] || DATABASE_MOUNT=
 # Not `servicedb.<cluster>.…`: the operator may write policies of that name, and its own
 # must not be among them.
 POLICY=$ROLE.$CLUSTER_ID
@@ -80,6 +84,15 @@ command -v vault >/dev/null || fail 'the vault command line client is not in PAT
 vault token lookup >/dev/null || fail "Vault at $VAULT_ADDR does not answer this token (see above)"
 
 say() { printf '%-8s %s\n' "$1" "$2"; }
+
+# The policy is written as a whole: a run that does not name the engine would end all short-lived logins.
+if [ -z "$GIVEN_DATABASE_MOUNT" ]; then
+  case $(vault policy read "$POLICY" 2>/dev/null || true) in
+    *sys/leases/revoke-force/*)
+      fail "policy $POLICY has rights on a database secrets engine: set DATABASE_MOUNT (or DATABASE_MOUNT=none to take them away)"
+      ;;
+  esac
+fi
 
 # A field of a path, or nothing where there is none.
 field() { vault read -field="$2" "$1" 2>/dev/null || true; }

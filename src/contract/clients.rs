@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::pod::POSTGRES_PORT;
 use crate::api::{AccessSpec, DynamicSpec};
+
+/// How long Vault waits for a connection, in seconds: less than a request to Vault may take.
+const CONNECT_SECONDS: u32 = 5;
 
 /// A client with a login of its own, as the agents shall have it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -60,6 +64,16 @@ impl Engine {
     /// The role in it for a client (`VaultNames::engine_role`).
     pub fn role(&self, client: &str) -> String {
         format!("{}.{client}", self.connection)
+    }
+
+    /// The URL of the connection to the primary at this host, with placeholders for login and password. It is to the
+    /// database `postgres`, where no tenant has an object: roles are those of the server. The leader's agent writes it, and
+    /// the policy that the operator writes allows no other.
+    pub fn url(host: &str) -> String {
+        format!(
+            "postgresql://{{{{username}}}}:{{{{password}}}}@{host}:{POSTGRES_PORT}/postgres?sslmode=verify-full\
+             &connect_timeout={CONNECT_SECONDS}"
+        )
     }
 }
 

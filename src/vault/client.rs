@@ -15,14 +15,15 @@ use vaultrs::auth::{approle, kubernetes};
 use vaultrs::error::ClientError;
 use vaultrs::kv2;
 
-use super::database::{self, Delete, ReadRole, Write};
+use super::database::{self, Delete, ReadConnection, ReadRole, Write};
 use super::endpoint::{DeletePolicy, ReadPolicy, WritePolicy, policy_path};
 use super::failure::{Failure, Target};
 use super::requests::Operation;
 use super::session::Session;
 use super::transport::{Connection, Transport, unheard};
 use super::{
-    AppRole, DatabaseConnection, DatabaseRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError,
+    AppRole, DatabaseConnection, DatabaseRole, KnownConnection, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault,
+    VaultError,
 };
 use crate::contract::records::Data;
 
@@ -338,6 +339,15 @@ impl Vault for VaultClient {
 
     async fn revoke_database_leases(&self, mount: &str, role: &str) -> Result<(), VaultError> {
         self.post(Operation::RevokeDatabaseLeases, database::leases_path(mount, role), None).await
+    }
+
+    async fn read_database_connection(&self, mount: &str, name: &str) -> Result<Option<KnownConnection>, VaultError> {
+        let path = database::connection_path(mount, name);
+        let found = self.find(Operation::ReadDatabaseConnection, path.clone(), |connection| {
+            let endpoint = ReadConnection { path: path.clone() };
+            async move { vaultrs::api::exec_with_result(&*connection, endpoint).await }
+        });
+        Ok(found.await?.map(database::Connection::into_known))
     }
 
     async fn write_database_connection(&self, mount: &str, connection: &DatabaseConnection) -> Result<(), VaultError> {

@@ -9,10 +9,12 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{DatabaseConnection, DatabaseRole};
+use super::{DatabaseConnection, DatabaseRole, KnownConnection};
 
 /// Vault's plugin for PostgreSQL.
-const PLUGIN: &str = "postgresql-database-plugin";
+pub(super) const PLUGIN: &str = "postgresql-database-plugin";
+/// How Vault sends PostgreSQL the password of a new login: as a verifier.
+pub(super) const PASSWORD_AUTHENTICATION: &str = "scram-sha-256";
 /// The kind of credentials of all roles.
 const PASSWORD: &str = "password";
 
@@ -64,6 +66,29 @@ impl Role {
     }
 }
 
+/// A connection as Vault returns it.
+#[derive(Deserialize)]
+pub(super) struct Connection {
+    allowed_roles: Option<Vec<String>>,
+    connection_details: Details,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    connection_url: String,
+    #[serde(default)]
+    username: String,
+}
+
+impl Connection {
+    /// The connection in Servicedb's terms.
+    pub fn into_known(self) -> KnownConnection {
+        let Details { connection_url: url, username } = self.connection_details;
+        KnownConnection { url, username, roles: self.allowed_roles.unwrap_or_default() }
+    }
+}
+
 /// The body that writes a role. A list that is absent would keep its former value.
 pub(super) fn role_body(role: &DatabaseRole) -> Value {
     let DatabaseRole { name: _, connection, creation, renewal, revocation, ttl, max_ttl } = role;
@@ -91,8 +116,7 @@ pub(super) fn connection_body(connection: &DatabaseConnection) -> Value {
         "tls_ca": ca,
         "allowed_roles": roles,
         "username_template": username_template,
-        // Vault sends PostgreSQL a verifier in place of the password of a new login.
-        "password_authentication": "scram-sha-256",
+        "password_authentication": PASSWORD_AUTHENTICATION,
         "max_open_connections": sessions,
         "max_idle_connections": 1,
         "max_connection_lifetime": "300s",
@@ -101,6 +125,11 @@ pub(super) fn connection_body(connection: &DatabaseConnection) -> Value {
 
 /// Reads a role.
 pub(super) struct ReadRole {
+    pub path: String,
+}
+
+/// Reads a connection.
+pub(super) struct ReadConnection {
     pub path: String,
 }
 
@@ -117,6 +146,20 @@ pub(super) struct Delete {
 
 impl Endpoint for ReadRole {
     type Response = Role;
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    fn method(&self) -> RequestMethod {
+        RequestMethod::GET
+    }
+}
+
+impl Endpoint for ReadConnection {
+    type Response = Connection;
     const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
     const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
 
@@ -205,5 +248,17 @@ mod tests {
         assert_eq!(body["verify_connection"], true);
         assert_eq!(body["allowed_roles"], json!(["c.a"]), "no pattern");
         assert!(!body["connection_url"].to_string().contains("canary"), "Vault shows the URL");
+    }
+
+    #[test]
+    fn a_connection_is_read_without_its_password() {
+        let read: Connection = serde_json::from_value(json!({
+            "plugin_name": PLUGIN, "allowed_roles": ["c.a"], "password_policy": "",
+            "connection_details": {"connection_url": "postgresql://h/postgres", "username": "u", "max_open_connections": 4}
+        }))
+        .expect("a connection");
+        let known = read.into_known();
+        assert_eq!((known.url.as_str(), known.username.as_str()), ("postgresql://h/postgres", "u"));
+        assert_eq!(known.roles, ["c.a"]);
     }
 }

@@ -103,6 +103,17 @@ pub struct DatabaseConnection {
     pub sessions: u32,
 }
 
+/// A connection as Vault shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownConnection {
+    /// The URL, without a password.
+    pub url: String,
+    /// The engine's login.
+    pub username: String,
+    /// The names of the roles that may use it.
+    pub roles: Vec<String>,
+}
+
 /// A version of a KV v2 record.
 pub struct KvRecord {
     /// The content.
@@ -185,6 +196,8 @@ pub trait Vault: Send + Sync {
     async fn delete_database_role(&self, mount: &str, name: &str) -> Result<(), VaultError>;
     /// Ends all leases of such a role, also if their logins cannot be removed from the database.
     async fn revoke_database_leases(&self, mount: &str, role: &str) -> Result<(), VaultError>;
+    /// A connection of a database secrets engine.
+    async fn read_database_connection(&self, mount: &str, name: &str) -> Result<Option<KnownConnection>, VaultError>;
     /// Creates or replaces a connection of a database secrets engine, once Vault has logged in with it.
     ///
     /// # Errors

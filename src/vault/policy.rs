@@ -1,16 +1,25 @@
 //! The policies of one ServiceDatabase, in HCL: pure text from its names. Every path names its
 //! record in full, so that none contains a wildcard.
 
-use super::database::connection_path;
-use crate::api::names::VaultNames;
+use super::database::{PASSWORD_AUTHENTICATION, PLUGIN, connection_path};
+use crate::api::names::{PostgresNames, VaultNames};
 
 /// The mounts in the policies.
 #[derive(Clone, Copy, Debug)]
 pub struct Mounts<'a> {
     /// The mount of KV v2.
     pub kv: &'a str,
-    /// The mount of the database secrets engine, if a client has short-lived logins.
-    pub database: Option<&'a str>,
+    /// The database secrets engine, if a client has short-lived logins.
+    pub database: Option<EngineMount<'a>>,
+}
+
+/// A database secrets engine, for one database.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineMount<'a> {
+    /// Its mount.
+    pub mount: &'a str,
+    /// The only URL that the connection may have (`contract::clients::Engine::url`).
+    pub url: &'a str,
 }
 
 type Capabilities = &'static [&'static str];
@@ -20,6 +29,16 @@ const DELETE: Capabilities = &["delete"];
 const DESTROY: Capabilities = &["update"];
 /// Write, with check-and-set against the version that was read.
 const PROMOTE: Capabilities = &["create", "read", "update"];
+/// The parameters of a connection that the leader's agent chooses.
+const FREE: [&str; 7] = [
+    "password",
+    "tls_ca",
+    "allowed_roles",
+    "username_template",
+    "max_open_connections",
+    "max_idle_connections",
+    "max_connection_lifetime",
+];
 const RENEW: Capabilities = &["update"];
 
 /// The policy of database pods: read `pending`, promote it to `runtime` and `migrator`, and
@@ -45,9 +64,33 @@ pub fn instance(mounts: &Mounts, names: &VaultNames, clients: &[&str], others: &
             (metadata(mounts, &names.client_runtime(client)), READ),
         ]
     };
-    let engine = mounts.database.map(|mount| (connection_path(mount, &names.engine_connection()), PROMOTE));
-    let own = own.into_iter().chain(clients.iter().flat_map(of_client)).chain(engine);
-    render(own.chain(others.iter().map(|record| (data(mounts, record), READ))))
+    let own = own.into_iter().chain(clients.iter().flat_map(of_client));
+    let rules = render(own.chain(others.iter().map(|record| (data(mounts, record), READ))));
+    match &mounts.database {
+        Some(engine) => format!("{rules}\n{}", connection(engine, names)),
+        None => rules,
+    }
+}
+
+/// The right to configure the connection: Vault connects by the PostgreSQL plugin, to this database, as this login, and
+/// proves it. Any other plugin or address would let the pods use Vault against others.
+fn connection(EngineMount { mount, url }: &EngineMount, names: &VaultNames) -> String {
+    let fixed = |value: &str| format!("[\"{value}\"]");
+    let parameters = [
+        ("plugin_name", fixed(PLUGIN)),
+        ("connection_url", fixed(url)),
+        ("username", fixed(PostgresNames::ENGINE)),
+        ("verify_connection", "[true]".to_owned()),
+        ("password_authentication", fixed(PASSWORD_AUTHENTICATION)),
+    ];
+    let parameters = parameters.into_iter().chain(FREE.map(|name| (name, "[]".to_owned())));
+    let parameters: String = parameters.map(|(name, values)| format!("    \"{name}\" = {values}\n")).collect();
+    let rule = render([(connection_path(mount, &names.engine_connection()), PROMOTE)]);
+    // A path that is left out has no parameters either.
+    match rule.strip_suffix("}\n") {
+        Some(open) => format!("{open}  allowed_parameters = {{\n{parameters}  }}\n}}\n"),
+        None => rule,
+    }
 }
 
 /// The policy of the migration Job: read its own record.
@@ -186,9 +229,28 @@ path "sys/leases/renew" {
 }
 "#;
         assert_eq!(short_lived("team/database/", &names(), "bot"), expected);
-        let mounts = Mounts { database: Some("team/database"), ..MOUNTS };
-        let path = "path \"team/database/config/servicedb.dev.messaging.chat\" {\n  capabilities = [\"create\", \"read\", \"update\"]";
-        assert!(instance(&mounts, &names(), &["bot"], &[]).contains(path));
+        let engine = EngineMount { mount: "team/database", url: "postgresql://{{username}}:{{password}}@h/postgres" };
+        let expected = r#"
+path "team/database/config/servicedb.dev.messaging.chat" {
+  capabilities = ["create", "read", "update"]
+  allowed_parameters = {
+    "plugin_name" = ["postgresql-database-plugin"]
+    "connection_url" = ["postgresql://{{username}}:{{password}}@h/postgres"]
+    "username" = ["servicedb_vault"]
+    "verify_connection" = [true]
+    "password_authentication" = ["scram-sha-256"]
+    "password" = []
+    "tls_ca" = []
+    "allowed_roles" = []
+    "username_template" = []
+    "max_open_connections" = []
+    "max_idle_connections" = []
+    "max_connection_lifetime" = []
+  }
+}
+"#;
+        let text = instance(&Mounts { database: Some(engine), ..MOUNTS }, &names(), &["bot"], &[]);
+        assert!(text.ends_with(expected), "{text}");
         assert!(!instance(&MOUNTS, &names(), &["bot"], &[]).contains("config/"), "only where a client needs it");
     }
 

@@ -31,6 +31,7 @@ pub(super) enum Operation {
     WriteDatabaseRole,
     DeleteDatabaseRole,
     RevokeDatabaseLeases,
+    ReadDatabaseConnection,
     WriteDatabaseConnection,
     DeleteDatabaseConnection,
     ReadKv,
@@ -66,6 +67,7 @@ impl Operation {
             Self::WriteDatabaseRole => "write_database_role",
             Self::DeleteDatabaseRole => "delete_database_role",
             Self::RevokeDatabaseLeases => "revoke_database_leases",
+            Self::ReadDatabaseConnection => "read_database_connection",
             Self::WriteDatabaseConnection => "write_database_connection",
             Self::DeleteDatabaseConnection => "delete_database_connection",
             Self::ReadKv => "read_kv",
@@ -87,6 +89,7 @@ impl Operation {
             | Self::ReadRoleId
             | Self::ReadKubernetesRole
             | Self::ReadDatabaseRole
+            | Self::ReadDatabaseConnection
             | Self::ReadKv
             | Self::ReadKvMetadata => "read",
             Self::WritePolicy | Self::WriteAppRole | Self::WriteKubernetesRole => "create or update",

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use servicedb::vault::{DatabaseConnection, DatabaseRole, Vault, VaultError};
+use servicedb::api::names::Names;
+use servicedb::contract::clients::Engine;
+use servicedb::vault::policy::{self, EngineMount, Mounts};
+use servicedb::vault::{DatabaseConnection, DatabaseRole, KnownConnection, Vault, VaultError};
 
 use crate::server::Server;
 
@@ -52,21 +55,23 @@ async fn roles_of_the_engine_come_change_and_go() {
     assert!(matches!(missing, VaultError::PermissionDenied { .. } | VaultError::MountMissing { .. }), "{missing}");
 }
 
-/// The agent's policy has exactly this path. A server that does not answer is a refusal of Vault, and nothing is stored.
+/// The agent's policy has exactly this path, this plugin and this address. A server that does not answer is a refusal of
+/// Vault, and nothing is stored.
 #[tokio::test]
 async fn a_connection_that_vault_cannot_use_is_refused() {
     let server = Server::set_up();
-    let policy = format!(
-        "path \"{MOUNT}/config/{CONNECTION}\" {{\n  capabilities = [\"create\", \"read\", \"update\"]\n}}\n\
-         path \"auth/token/lookup-self\" {{\n  capabilities = [\"read\"]\n}}\n"
-    );
+    let url = Engine::url("127.0.0.1");
+    let engine = EngineMount { mount: MOUNT, url: &url };
+    let names = Names::new("messaging", "chat").vault("test");
+    let own = policy::instance(&Mounts { kv: "secret", database: Some(engine) }, &names, &["reader"], &[]);
+    let policy = format!("{own}\npath \"auth/token/lookup-self\" {{\n  capabilities = [\"read\"]\n}}\n");
     server.operator().write_policy("servicedb.test.messaging.chat.instance", &policy).await.unwrap();
     let token = server.token("servicedb.test.messaging.chat.instance");
     let file = server.write("instance-token", &token);
     let vault = server.client(servicedb::vault::client::Login::TokenFile { file });
     let connection = |name: &str| DatabaseConnection {
         name: name.to_owned(),
-        url: "postgresql://{{username}}:{{password}}@127.0.0.1:1/postgres?sslmode=disable&connect_timeout=5".to_owned(),
+        url: url.clone(),
         username: "servicedb_vault".to_owned(),
         password: "canary-of-the-test".to_owned().into(),
         ca: String::new(),
@@ -82,6 +87,35 @@ async fn a_connection_that_vault_cannot_use_is_refused() {
     let other =
         vault.write_database_connection(MOUNT, &connection("servicedb.test.messaging.other")).await.unwrap_err();
     assert!(matches!(other, VaultError::PermissionDenied { .. }), "{other}");
+    let elsewhere = DatabaseConnection { url: Engine::url("127.0.0.2"), ..connection(CONNECTION) };
+    let elsewhere = vault.write_database_connection(MOUNT, &elsewhere).await.unwrap_err();
+    assert!(matches!(elsewhere, VaultError::PermissionDenied { .. }), "{elsewhere}");
+    let somebody = DatabaseConnection { username: "postgres".to_owned(), ..connection(CONNECTION) };
+    let somebody = vault.write_database_connection(MOUNT, &somebody).await.unwrap_err();
+    assert!(matches!(somebody, VaultError::PermissionDenied { .. }), "{somebody}");
+    assert_eq!(vault.read_database_connection(MOUNT, CONNECTION).await.unwrap(), None);
     let listed = server.try_vault("root-token-of-the-test", &["list", &format!("{MOUNT}/config")]);
     assert!(!listed.status.success(), "nothing is stored");
+}
+
+/// As the agent compares it: the placeholders are as they were written.
+#[tokio::test]
+async fn a_connection_is_read_as_it_was_written() {
+    let server = Server::set_up();
+    let (path, url) = (format!("{MOUNT}/config/{CONNECTION}"), Engine::url("127.0.0.1"));
+    let (url_field, roles) = (format!("connection_url={url}"), format!("allowed_roles={}", role().name));
+    let fields = ["plugin_name=postgresql-database-plugin", "verify_connection=false", "username=servicedb_vault"];
+    let mut arguments = vec!["write", path.as_str(), url_field.as_str(), roles.as_str(), "password=canary-of-the-test"];
+    arguments.extend(fields);
+    server.vault(&arguments);
+    let policy = format!(
+        "path \"{path}\" {{\n  capabilities = [\"read\"]\n}}\n\
+         path \"auth/token/lookup-self\" {{\n  capabilities = [\"read\"]\n}}\n"
+    );
+    server.operator().write_policy("servicedb.test.messaging.chat.reader", &policy).await.unwrap();
+    let file = server.write("reader-token", &server.token("servicedb.test.messaging.chat.reader"));
+    let vault = server.client(servicedb::vault::client::Login::TokenFile { file });
+    let known = vault.read_database_connection(MOUNT, CONNECTION).await.unwrap();
+    let expected = KnownConnection { url, username: "servicedb_vault".to_owned(), roles: vec![role().name] };
+    assert_eq!(known, Some(expected));
 }

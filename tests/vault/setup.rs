@@ -30,12 +30,21 @@ fn the_set_up_can_be_repeated_and_refuses_bad_settings() {
         ("ROLE", "servicedb.test.me", "rewrite its own policy"),
         ("KV_MOUNT", "sys", "not a KV secrets engine"),
         ("DATABASE_MOUNT", "secret", "not a database secrets engine"),
+        ("DATABASE_MOUNT", "", "set DATABASE_MOUNT (or DATABASE_MOUNT=none to take them away)"),
         ("APPROLE_MOUNT", "kubernetes", "not of the type approle"),
         ("VAULT_TOKEN", "nonsense", "does not answer this token"),
     ] {
         let refused = server.run_set_up(&[(setting, value)]);
         let said = text(&refused.stderr);
         assert!(!refused.status.success() && said.contains(word), "{setting}={value}: {said}");
+    }
+
+    let has_engine = || server.vault(&["policy", "read", OPERATOR_POLICY]).contains("revoke-force");
+    assert!(has_engine(), "a refused run takes nothing away");
+    for value in ["none", ""] {
+        let without = server.run_set_up(&[("DATABASE_MOUNT", value)]);
+        assert!(without.status.success(), "DATABASE_MOUNT={value}: {}", text(&without.stderr));
+        assert!(!has_engine(), "DATABASE_MOUNT={value}");
     }
 }
 

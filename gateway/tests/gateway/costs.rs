@@ -170,11 +170,11 @@ async fn who_leaves_before_the_answer_pays_all_the_same() {
         while !gateway.metrics().await.contains("servicedb_gateway_requests_waiting 1\n") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        next
+        (next,)
     };
     let next = tokio::select! {
         answer = gateway.get("/slow") => panic!("it is slow: {answer:?}"),
-        next = runs => next,
+        (next,) = runs => next,
     };
     // By its own plan, and before the one that waits.
     let cost = charged(&gateway, "shop/app", 0.0).await;

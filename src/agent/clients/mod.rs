@@ -11,7 +11,7 @@ pub mod sessions;
 pub mod short_lived;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_postgres::Client;
@@ -33,6 +33,9 @@ use crate::contract::report::Trouble;
 
 /// Interval between two comparisons of logins and rights with the declared ones.
 const INTERVAL: Duration = Duration::from_secs(15);
+
+/// Interval between two reads of the connection of Vault's database secrets engine.
+const CONNECTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A client's credentials that were verified by a login.
 struct Verified {
@@ -61,6 +64,8 @@ struct Proved {
 struct Memory {
     verified: BTreeMap<String, Verified>,
     proved: Option<Proved>,
+    /// When Vault last had that connection, or could not say so.
+    proved_at: Option<Instant>,
     /// Whether nothing is left of clients where none is declared.
     is_tidy: bool,
     refused: rights::Refused,
@@ -156,7 +161,7 @@ impl Clients {
         }
         let (short_lived, with_record): (Vec<&clients::Client>, Vec<_>) =
             admitted.iter().partition(|client| client.dynamic().is_some());
-        if let Err(error) = self.keep_engine(client, desired, &short_lived, &mut memory.proved).await {
+        if let Err(error) = self.keep_engine(client, desired, &short_lived, memory).await {
             tracing::warn!(%error, "Vault's database secrets engine cannot be kept as declared; retrying");
             let trouble = self.trouble(&error);
             troubles.extend(short_lived.iter().map(|client| (client.name.clone(), trouble.clone())));
@@ -188,17 +193,18 @@ impl Clients {
         Ok(Outcome { complete, again_in })
     }
 
-    /// Keeps Vault's login and its connection, for these clients; nothing of it is sent again that Vault has proved.
+    /// Keeps Vault's login and its connection, for these clients; nothing of it is sent again that Vault has proved and
+    /// still has.
     async fn keep_engine(
         &self,
         client: &Client,
         desired: &Desired,
         clients: &[&clients::Client],
-        proved: &mut Option<Proved>,
+        memory: &mut Memory,
     ) -> Result<(), CredentialsError> {
         engine::keep(client, &self.environment.names.postgres(&desired.database), clients).await?;
         let Some(engine) = desired.engine.as_ref().filter(|_| !clients.is_empty()) else {
-            *proved = None;
+            memory.proved = None;
             return Ok(());
         };
         let wanted = Proved {
@@ -208,15 +214,26 @@ impl Clients {
             generation: desired.credential_generation,
             login: fingerprint_of_engine(client).await?,
         };
-        if proved.as_ref() == Some(&wanted) {
+        let is_proved = memory.proved.as_ref() == Some(&wanted);
+        if is_proved && memory.proved_at.is_some_and(|at| at.elapsed() < CONNECTION_INTERVAL) {
             return Ok(());
         }
-        *proved = None;
-        let records = self.records.open().await?;
+        let records = match self.records.open().await {
+            Ok(records) => records,
+            // The login that Vault has stays valid.
+            Err(_) if is_proved => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         let run = Run { environment: &self.environment, desired, records: &records, client };
+        if is_proved && run.has_connection(engine, &wanted.roles).await {
+            memory.proved_at = Some(Instant::now());
+            return Ok(());
+        }
+        memory.proved = None;
         run.connect_engine(engine, &wanted.roles).await?;
         self.reporter.vault(Ok(()));
-        *proved = Some(Proved { login: fingerprint_of_engine(client).await?, ..wanted });
+        memory.proved = Some(Proved { login: fingerprint_of_engine(client).await?, ..wanted });
+        memory.proved_at = Some(Instant::now());
         Ok(())
     }
 

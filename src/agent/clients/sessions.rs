@@ -19,7 +19,8 @@ const AFTER_START: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session outlives its role. Those that are older than the admission of their client are of another one of the same
-/// name, or of before its removal. The primary of an earlier agent does not say when that was.
+/// name, or of before its removal. The primary of an earlier agent does not say when that was. Those of a short-lived login
+/// that is refused, or has been invalid for long, could keep the leader from removing it.
 ///
 /// Those of the data gateway ($3) have the login's name, and that of the client's role as their own. The gateway's answers
 /// end without a grace, as they do on the primary.
@@ -27,7 +28,10 @@ const QUERY: &str = "\
 SELECT pg_catalog.pg_terminate_backend(a.pid)
 FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_authid r ON r.oid = a.usesysid
 WHERE a.backend_type = 'client backend' AND a.usesysid IS NOT NULL
-  AND (r.oid IS NULL OR EXISTS (
+  AND (r.oid IS NULL
+       OR (pg_catalog.starts_with(r.rolname::text, 'servicedb.')
+           AND (NOT r.rolcanlogin OR COALESCE(r.rolvaliduntil <= pg_catalog.now() - interval '120 s', true)))
+       OR EXISTS (
       SELECT FROM servicedb.clients c
       WHERE ((c.removed_at + pg_catalog.make_interval(secs => $1::float8) <= pg_catalog.now()
              OR a.backend_start < (pg_catalog.to_jsonb(c) ->> 'admitted_at')::timestamptz)

@@ -11,17 +11,14 @@ use crate::agent::patroni::rest::Rest;
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::contract::clients::Engine;
-use crate::contract::pod::POSTGRES_PORT;
 use crate::postgres::{generate_password, literal, scram_verifier};
-use crate::vault::{DatabaseConnection, VaultError};
+use crate::vault::{DatabaseConnection, KnownConnection, VaultError};
 
 const ROLE: &str = PostgresNames::ENGINE;
 /// The maximum number of its sessions, of all servers of Vault.
 const SESSIONS: i32 = 20;
 /// The maximum number of sessions of one server of Vault.
 const SESSIONS_OF_ONE: u32 = 4;
-/// How long Vault waits for a connection, in seconds: less than a request to Vault may take.
-const CONNECT_SECONDS: u32 = 5;
 
 /// The settings of its sessions: its statements resolve to nothing but PostgreSQL's own objects, none waits forever, it
 /// gets no rights of the roles that it creates, and no verifier is in a log (see [`UNLOGGED`]).
@@ -73,17 +70,32 @@ impl Run<'_> {
         tracing::info!(connection = engine.connection, "Vault has proved the login of its database secrets engine");
         Ok(())
     }
+
+    /// Whether Vault still has the connection as it was written. If Vault does not answer or refuses, the connection counts
+    /// as present: the password that it has stays valid.
+    pub async fn has_connection(&self, engine: &Engine, roles: &[String]) -> bool {
+        match self.records.vault.read_database_connection(&engine.mount, &engine.connection).await {
+            Ok(known) => known.is_some_and(|known| is_as_written(&known, roles, &self.desired.primary_host)),
+            Err(VaultError::MountMissing { .. }) => false,
+            Err(error) => {
+                tracing::debug!(%error, "the connection of Vault's database secrets engine cannot be read");
+                true
+            }
+        }
+    }
+}
+
+fn is_as_written(known: &KnownConnection, roles: &[String], host: &str) -> bool {
+    // Their order is no difference.
+    let has_roles = known.roles.len() == roles.len() && roles.iter().all(|role| known.roles.contains(role));
+    known.url == Engine::url(host) && known.username == ROLE && has_roles
 }
 
 fn connection(engine: &Engine, roles: &[String], host: &str, password: SecretString, ca: String) -> DatabaseConnection {
     let Engine { connection, .. } = engine;
     DatabaseConnection {
         name: connection.clone(),
-        // In `postgres`, where no tenant has an object: roles are those of the server.
-        url: format!(
-            "postgresql://{{{{username}}}}:{{{{password}}}}@{host}:{POSTGRES_PORT}/postgres?sslmode=verify-full\
-             &connect_timeout={CONNECT_SECONDS}"
-        ),
+        url: Engine::url(host),
         username: ROLE.to_owned(),
         password,
         ca,
@@ -147,6 +159,21 @@ mod tests {
             r#"{{ printf "servicedb.%s.%s" (replace "servicedb.dev.messaging.chat." "" .RoleName) (random 16 | lowercase) }}"#
         );
         assert_eq!(connection.roles, ["servicedb.dev.messaging.chat.reader"]);
+    }
+
+    #[test]
+    fn a_connection_that_another_writer_changed_is_not_the_written_one() {
+        let roles = ["c.a".to_owned(), "c.b".to_owned()];
+        let known = || KnownConnection {
+            url: Engine::url("h"),
+            username: ROLE.to_owned(),
+            roles: vec!["c.b".to_owned(), "c.a".to_owned()],
+        };
+        let is_as_written = |known: KnownConnection| is_as_written(&known, &roles, "h");
+        assert!(is_as_written(known()));
+        assert!(!is_as_written(KnownConnection { url: Engine::url("other"), ..known() }));
+        assert!(!is_as_written(KnownConnection { username: "postgres".to_owned(), ..known() }));
+        assert!(!is_as_written(KnownConnection { roles: vec!["*".to_owned(), "c.a".to_owned()], ..known() }));
     }
 
     /// What the transaction that sets its own password keeps out of the log, its sessions keep out, too.

@@ -60,12 +60,13 @@ pub async fn ensure(
     clients: &[OwnClient],
     resync: Option<usize>,
 ) -> Result<(), VaultError> {
+    let is_used = clients.iter().any(|client| client.engine_role.is_some());
     if let Some(resync) = resync {
         let read = clients.iter().enumerate().map(|(place, client)| async move {
             match turn(resync, place) {
                 Turn::Record => ensure_engine_role(vault, engine, client).await,
                 Turn::Policy => ensure_policy(vault, &client.policy).await,
-                Turn::Role => ensure_role(vault, engine, client).await,
+                Turn::Role => ensure_role(vault, engine, client, is_used).await,
             }
         });
         if !try_join_all(read).await?.contains(&true) {
@@ -74,7 +75,7 @@ pub async fn ensure(
     }
     try_join_all(clients.iter().map(|client| ensure_policy(vault, &client.policy))).await?;
     try_join_all(clients.iter().map(|client| ensure_engine_role(vault, engine, client))).await?;
-    try_join_all(clients.iter().map(|client| ensure_role(vault, engine, client))).await.map(drop)
+    try_join_all(clients.iter().map(|client| ensure_role(vault, engine, client, is_used))).await.map(drop)
 }
 
 /// Ends a client's access: without a policy no token reads anything, neither one that was issued before nor a new one.
@@ -118,7 +119,13 @@ pub async fn ensure_policy(vault: &dyn Vault, (name, text): &(String, String)) -
     Ok(differs)
 }
 
-async fn ensure_role(vault: &dyn Vault, engine: Option<&Engine>, client: &OwnClient) -> Result<bool, VaultError> {
+/// `is_used`: whether a client has a role of the engine.
+async fn ensure_role(
+    vault: &dyn Vault,
+    engine: Option<&Engine>,
+    client: &OwnClient,
+    is_used: bool,
+) -> Result<bool, VaultError> {
     let role = &client.role;
     let live = vault.read_kubernetes_role(&role.name).await?;
     let differs = live.as_ref() != Some(role);
@@ -128,6 +135,9 @@ async fn ensure_role(vault: &dyn Vault, engine: Option<&Engine>, client: &OwnCli
             // It may be that of a client of this name with short-lived logins.
             if let Some(engine) = engine.filter(|_| client.engine_role.is_none()) {
                 remove_engine_role(vault, engine, &client.name).await?;
+                if !is_used {
+                    remove_connection(vault, engine).await?;
+                }
             }
         }
         vault.write_kubernetes_role(role).await?;

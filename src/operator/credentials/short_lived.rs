@@ -35,11 +35,29 @@ pub fn role(
         connection: vault.engine_connection(),
         creation,
         renewal: vec!["ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'".to_owned()],
-        // The agents end the sessions of roles that are gone, on all instances.
-        revocation: vec!["DROP ROLE IF EXISTS \"{{name}}\"".to_owned()],
+        revocation: vec![revocation(&names.clients())],
         ttl: seconds(ttl_seconds),
         max_ttl: seconds(max_ttl_seconds),
     }
+}
+
+/// The statement that removes a login, as one block: its sessions on the primary end first, since one with an open change
+/// of its own role would keep it. For that alone Vault's login has the login's rights, and only within this transaction. A
+/// login on which something depends is refused, and the leader's agent removes it. The agents end the sessions of roles
+/// that are gone on all instances.
+fn revocation(clients: &str) -> String {
+    let (vault, clients) = (PostgresNames::ENGINE, ident(clients));
+    [
+        "DO $$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '{{name}}') THEN",
+        &format!("GRANT \"{{{{name}}}}\" TO {vault} WITH INHERIT TRUE, SET FALSE;"),
+        "PERFORM pg_catalog.pg_terminate_backend(pid, 2000) FROM pg_catalog.pg_stat_activity",
+        "WHERE usename = '{{name}}';",
+        &format!("REVOKE \"{{{{name}}}}\" FROM {vault} GRANTED BY {vault};"),
+        &format!("REVOKE {clients} FROM \"{{{{name}}}}\" GRANTED BY {vault};"),
+        "BEGIN DROP ROLE \"{{name}}\"; EXCEPTION WHEN dependent_objects_still_exist THEN",
+        "ALTER ROLE \"{{name}}\" NOLOGIN PASSWORD NULL; END; END IF; END $$",
+    ]
+    .join(" ")
 }
 
 /// The lifetime of a token that a client gets logins with. Vault ends a login with the token that asked for it.
@@ -94,8 +112,23 @@ mod tests {
     fn each_statement_is_one() {
         let role = of("{serviceAccountName: bot, statementTimeoutSeconds: 20, access: {mode: ReadOnly, dynamic: {}}}");
         for statement in role.creation.iter().chain(&role.renewal).chain(&role.revocation) {
-            assert!(!statement.contains(';') && !statement.contains("END"), "{statement}");
-            assert!(statement.contains("\"{{name}}\""), "{statement}");
+            let is_block = statement.starts_with("DO $$ BEGIN ") && statement.ends_with(" END $$");
+            assert!(is_block || !statement.contains(';') && !statement.contains("END"), "{statement}");
+            assert!(statement.contains("\"{{name}}\"") && !statement.contains('\n'), "{statement}");
         }
+    }
+
+    #[test]
+    fn a_login_is_removed_after_its_sessions_or_refused() {
+        let role = of("{serviceAccountName: bot, access: {mode: ReadOnly, dynamic: {}}}");
+        let [statement] = role.revocation.as_slice() else { panic!("{role:?}") };
+        let place = |part: &str| statement.find(part).unwrap_or_else(|| panic!("{part}: {statement}"));
+        let inherits = place(r#"GRANT "{{name}}" TO servicedb_vault WITH INHERIT TRUE, SET FALSE;"#);
+        let ends = place("pg_terminate_backend");
+        let gives_back = place(r#"REVOKE "{{name}}" FROM servicedb_vault GRANTED BY servicedb_vault;"#);
+        let drops = place(r#"DROP ROLE "{{name}}";"#);
+        assert!(inherits < ends && ends < gives_back && gives_back < drops, "{statement}");
+        assert!(place(r#"REVOKE "chat_db_clients" FROM "{{name}}" GRANTED BY servicedb_vault;"#) < drops);
+        assert!(drops < place(r#"ALTER ROLE "{{name}}" NOLOGIN PASSWORD NULL;"#), "{statement}");
     }
 }

@@ -20,7 +20,7 @@ use crate::contract::clients::Engine;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::validate::Database;
-use crate::vault::policy::{self, Mounts};
+use crate::vault::policy::{self, EngineMount, Mounts};
 use crate::vault::{AppRole, KubernetesRole, Vault, VaultError};
 
 /// The lifetime of the tokens of pods and clients.
@@ -184,7 +184,11 @@ async fn ensure_claim(context: &Context, database: &Database, wanted: &Wanted) -
 fn wanted(context: &Context, database: &Database) -> Wanted {
     let names = &database.vault;
     let mount = context.options.vault_database_mount.as_deref();
-    let mounts = Mounts { kv: &context.options.vault_kv_mount, database: mount.filter(|_| database.has_short_lived()) };
+    let url = Engine::url(&database.names().primary_host());
+    let mounts = Mounts {
+        kv: &context.options.vault_kv_mount,
+        database: mount.filter(|_| database.has_short_lived()).map(|mount| EngineMount { mount, url: &url }),
+    };
     let mut of_store: Vec<_> = database
         .archive
         .iter()

@@ -1,6 +1,6 @@
 //! Vault in memory: the semantics of the trait, with a switch that makes it unreachable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use super::faults::{Fault, Faults};
 use crate::contract::records::Data;
 use crate::vault::{
-    AppRole, DatabaseConnection, DatabaseRole, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault, VaultError,
+    AppRole, DatabaseConnection, DatabaseRole, KnownConnection, KubernetesRole, KvMetadata, KvRecord, SecretId, Vault,
+    VaultError,
 };
 
 /// The maximum number of keys of a record's custom metadata, as in Vault.
@@ -44,8 +45,8 @@ pub struct Content {
     pub kubernetes_roles: BTreeMap<String, KubernetesRole>,
     /// The roles of database secrets engines, by mount and name.
     pub database_roles: BTreeMap<String, DatabaseRole>,
-    /// The names of their connections, by mount and name; agents write them.
-    pub database_connections: BTreeSet<String>,
+    /// Their connections, by mount and name; agents write them.
+    pub database_connections: BTreeMap<String, KnownConnection>,
     /// The records.
     pub kv: BTreeMap<String, Record>,
 }
@@ -247,10 +248,17 @@ impl Vault for MemoryVault {
         self.write(format!("revoke database-leases {mount}/{role}"), |_| Ok(()))
     }
 
+    async fn read_database_connection(&self, mount: &str, name: &str) -> Result<Option<KnownConnection>, VaultError> {
+        let key = format!("{mount}/{name}");
+        self.read(format!("read database-connection {key}"), |content| content.database_connections.get(&key).cloned())
+    }
+
     async fn write_database_connection(&self, mount: &str, connection: &DatabaseConnection) -> Result<(), VaultError> {
         let key = format!("{mount}/{}", connection.name);
         self.write(format!("write database-connection {key}"), |state| {
-            state.content.database_connections.insert(key.clone());
+            let DatabaseConnection { url, username, roles, .. } = connection;
+            let known = KnownConnection { url: url.clone(), username: username.clone(), roles: roles.clone() };
+            state.content.database_connections.insert(key.clone(), known);
             Ok(())
         })
     }

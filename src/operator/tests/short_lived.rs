@@ -10,6 +10,7 @@ use crate::contract::clients::Engine;
 use crate::contract::desired::{Desired, KEY};
 use crate::operator::context::options::Options;
 use crate::operator::context::peers::Peers;
+use crate::vault::KnownConnection;
 
 const CLIENTS: &str = "  clients:
   - {serviceAccountName: web}
@@ -108,7 +109,8 @@ async fn where_no_client_has_them_the_engine_stays_out_of_reach() {
 async fn a_removed_client_is_cut_off_before_its_logins_end() {
     let mut world = at_rest().await;
     world.vault.edit(|content| {
-        content.database_connections.insert("database/servicedb.dev.messaging.chat".to_owned());
+        let name = "database/servicedb.dev.messaging.chat".to_owned();
+        content.database_connections.insert(name, KnownConnection::default());
     });
     world.vault.take_calls();
     edit(&world, |clients| {
@@ -152,6 +154,22 @@ async fn a_client_whose_record_becomes_short_lived_logins_and_back_is_another_on
     assert!(!content.database_roles.contains_key(&engine_role(bot)));
     assert_eq!(policies(&world), former);
     assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+}
+
+#[tokio::test]
+async fn the_connection_goes_with_the_last_client_that_changes_to_a_record() {
+    let mut world = at_rest().await;
+    world.vault.edit(|content| {
+        let name = "database/servicedb.dev.messaging.chat".to_owned();
+        content.database_connections.insert(name, KnownConnection::default());
+    });
+    edit(&world, |clients| {
+        clients[2]["access"].as_object_mut().expect("access").remove("dynamic");
+    });
+    settle(&mut world).await;
+    let content = world.vault.content();
+    assert!(content.database_roles.is_empty());
+    assert!(content.database_connections.is_empty(), "it has a password");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! forwards the port of the primary, and its right to `pods/portforward` decides; Vault's policies decide about the login.
 
 mod files;
+mod signals;
 mod vault;
 
 use std::ffi::OsString;
@@ -21,8 +22,11 @@ use crate::api::{ClientStatus, ServiceDatabase};
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::pod::POSTGRES_PORT;
 use files::Files;
+use signals::Signals;
 use vault::{Lease, Vault};
 
+/// The variables by which libpq would take another password, other settings or another server than those of the login.
+const FOREIGN: [&str; 3] = ["PGPASSWORD", "PGOPTIONS", "PGSERVICE"];
 /// How long kubectl may take to forward the port.
 const FORWARDING: Duration = Duration::from_secs(30);
 
@@ -46,9 +50,12 @@ pub async fn run(
     let vault = Vault::of_user()?;
     // Everything that can fail without a login comes before it.
     let forwarded = Forwarded::start(connection, &names).await?;
+    let signals = Signals::receive()
+        .map_err(|error| PluginError::Login(format!("the signals that end it cannot be received: {error}")))?;
     let lease = vault.login(path).await?;
     eprintln!("logging in as {}, for {} s", lease.user, lease.seconds);
-    let outcome = with_login(&names, &database, &authority, &lease, forwarded.port, arguments).await;
+    let psql = Psql { names: &names, database: &database, authority: &authority, port: forwarded.port, arguments };
+    let outcome = psql.run(&lease, signals).await;
     if !vault.give_back(&lease).await {
         eprintln!(
             "the login could not be given back to Vault (sys/leases/revoke): it ends in {} s at the latest",
@@ -90,25 +97,48 @@ async fn authority(client: &Client, names: &Names) -> Result<String, PluginError
         .ok_or_else(|| PluginError::Login(format!("the ConfigMap {name} has no certificate authority yet")))
 }
 
-/// psql with this login.
-async fn with_login(
-    names: &Names,
-    database: &str,
-    authority: &str,
-    lease: &Lease,
+/// psql on this machine.
+struct Psql<'a> {
+    names: &'a Names,
+    database: &'a str,
+    /// The authorities of the server's certificate, PEM.
+    authority: &'a str,
+    /// The forwarded port of the primary.
     port: u16,
-    arguments: &[OsString],
-) -> Result<ExitCode, PluginError> {
-    let files = Files::create(authority, &lease.password)
-        .map_err(|error| PluginError::Login(format!("the temporary files for psql cannot be written: {error}")))?;
-    // psql handles an interrupt itself; this program goes on, to remove what it has made.
-    tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
-    let mut command = Command::new("psql");
-    command.arg("-d").arg(conninfo(names, database, &lease.user, port, &files)).args(arguments);
-    let status = command.status().await.map_err(|error| {
-        PluginError::Login(format!("psql could not be started: {error}; install PostgreSQL's client programs"))
-    })?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    arguments: &'a [OsString],
+}
+
+impl Psql<'_> {
+    /// Runs it with this login, until it or one of the signals ends it; its files are removed either way.
+    async fn run(&self, lease: &Lease, mut signals: Signals) -> Result<ExitCode, PluginError> {
+        let files = Files::create(self.authority, &lease.password)
+            .map_err(|error| PluginError::Login(format!("the temporary files for psql cannot be written: {error}")))?;
+        // psql handles an interrupt itself; this program goes on, to remove what it has made.
+        tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+        let mut psql = self.command(lease, &files).spawn().map_err(|error| unstarted(&error))?;
+        let status = tokio::select! {
+            status = psql.wait() => status.map_err(|error| unstarted(&error))?,
+            () = signals.first() => {
+                // It may have ended by the same signal. Nothing is printed: there may be no terminal any more.
+                let _ = psql.kill().await;
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+
+    fn command(&self, lease: &Lease, files: &Files) -> Command {
+        let mut command = Command::new("psql");
+        command.arg("-d").arg(conninfo(self.names, self.database, &lease.user, self.port, files)).args(self.arguments);
+        for variable in FOREIGN {
+            command.env_remove(variable);
+        }
+        command
+    }
+}
+
+fn unstarted(error: &std::io::Error) -> PluginError {
+    PluginError::Login(format!("psql could not be started: {error}; install PostgreSQL's client programs"))
 }
 
 /// The connection, by the forwarded port; the server's certificate is checked against its own name. It has no secret.
@@ -199,6 +229,30 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("sslmode='verify-full'") && !text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn psql_gets_nothing_of_another_login() {
+        let files = Files::create("pem", &"canary".to_owned().into()).expect("files");
+        let lease = Lease {
+            id: "l".into(),
+            seconds: 60,
+            user: "servicedb.reader.k3j2".into(),
+            password: "p".to_owned().into(),
+        };
+        let psql = Psql {
+            names: &Names::new("messaging", "chat"),
+            database: "chat_db",
+            authority: "pem",
+            port: 40321,
+            arguments: &[OsString::from("-c")],
+        };
+        let command = psql.command(&lease, &files);
+        let changed: Vec<_> = command.as_std().get_envs().collect();
+        for variable in ["PGPASSWORD", "PGOPTIONS", "PGSERVICE"] {
+            assert!(changed.contains(&(std::ffi::OsStr::new(variable), None)), "{variable}: {changed:?}");
+        }
+        assert_eq!(command.as_std().get_args().count(), 3);
     }
 
     #[test]

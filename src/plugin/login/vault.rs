@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -12,6 +13,8 @@ use crate::plugin::connection::PluginError;
 
 /// How long a request may take: a user waits at a terminal.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum number of redirects of a request: from a standby to the active server.
+const REDIRECTS: usize = 2;
 
 /// Vault, as the user.
 pub struct Vault {
@@ -59,7 +62,7 @@ impl Vault {
         let token = setting("VAULT_TOKEN").or_else(written_token).ok_or_else(|| {
             PluginError::Login("there is no token of Vault: log in to it (vault login), or set VAULT_TOKEN".into())
         })?;
-        let mut builder = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::limited(2));
+        let mut builder = Client::builder().timeout(PATIENCE).redirect(redirects());
         if let Some(file) = setting("VAULT_CACERT") {
             let problem = |error: &dyn std::error::Error| PluginError::Login(format!("VAULT_CACERT, {file}: {error}"));
             let pem = std::fs::read(&file).map_err(|error| problem(&error))?;
@@ -113,6 +116,24 @@ impl Vault {
     }
 }
 
+/// The token goes along with a redirect: it is followed only as Vault's own redirects are.
+fn redirects() -> Policy {
+    Policy::custom(|attempt| {
+        let from = attempt.previous().last().map_or("", |url| url.scheme());
+        let is_first_few = attempt.previous().len() <= REDIRECTS;
+        if is_first_few && is_vaults(attempt.status(), from, attempt.url().scheme()) {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
+    })
+}
+
+/// Whether a redirect keeps the request's method, and its encryption.
+fn is_vaults(status: StatusCode, from: &str, to: &str) -> bool {
+    matches!(status.as_u16(), 307 | 308) && (to == "https" || from == to)
+}
+
 /// The token that `vault login` writes.
 fn written_token() -> Option<String> {
     let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE"))?;
@@ -129,6 +150,9 @@ fn refusal(status: StatusCode, path: &str) -> String {
         400 | 404 => format!(
             "Vault has no role for {path} (HTTP {status}): kubectl servicedb status shows whether the client is ready"
         ),
+        300..=399 => {
+            format!("Vault answers with a redirect (HTTP {status}): set VAULT_ADDR to the address of Vault itself")
+        }
         503 => "Vault is sealed".to_owned(),
         _ => format!("Vault answered {status} to a read of {path}: see its log; PostgreSQL may be unavailable"),
     }
@@ -145,6 +169,15 @@ mod tests {
             text.contains("path \"database/creds/servicedb.dev.messaging.chat.reader\" { capabilities = [\"read\"] }")
         );
         assert!(refusal(StatusCode::SERVICE_UNAVAILABLE, "p").contains("sealed"));
+    }
+
+    #[test]
+    fn a_redirect_takes_the_token_neither_to_another_method_nor_out_of_tls() {
+        assert!(is_vaults(StatusCode::TEMPORARY_REDIRECT, "https", "https"));
+        assert!(is_vaults(StatusCode::PERMANENT_REDIRECT, "http", "http"));
+        assert!(!is_vaults(StatusCode::TEMPORARY_REDIRECT, "https", "http"));
+        assert!(!is_vaults(StatusCode::FOUND, "https", "https"));
+        assert!(refusal(StatusCode::FOUND, "p").contains("VAULT_ADDR"));
     }
 
     #[test]
