@@ -149,7 +149,7 @@ def show(fault, folder, reload):
     alert, also = fault.alert, set(fault.also)
     configuration(folder, {alert: fault.short})
     reload()
-    only_it = lambda: (lambda now: (alert in now and now <= also | {alert}, now))(firing())
+    only_it = lambda: (alert in (now := firing()) and now <= also | {alert}, now)
     with fault.begin():
         until(f"{alert} fires, and nothing else", fault.seconds, only_it)
     # A rule that goes by its limit alone clears with the limit.
@@ -217,10 +217,10 @@ def main():
         # Rates need two scrapes that differ, and a page is kept for five seconds.
         time.sleep(25)
         if not options.only:
-            until("every panel has data", 60, lambda: (not empty_panels(), empty_panels()))
+            until("every panel has data", 60, lambda: (not (empty := empty_panels()), empty))
             check_queries()
         print(f"memory in kB, before the first scrape: {before}; after some thirty: {memory()}", flush=True)
-        until("nothing fires while nothing is wrong", 60, lambda: (not firing(), firing()))
+        until("nothing fires while nothing is wrong", 60, lambda: (not (now := firing()), now))
         reload = lambda: prometheus.send_signal(signal.SIGHUP)
         every = list(faults.every(options.root, scraped))
         check_that_all_have_a_fault(every)

@@ -15,7 +15,7 @@ use vaultrs::auth::{approle, kubernetes};
 use vaultrs::error::ClientError;
 use vaultrs::kv2;
 
-use super::database::{self, Delete, ReadConnection, ReadRole, Write};
+use super::database::{self, Connection as EngineConnection, Delete, Read, Role as EngineRole, Write};
 use super::endpoint::{DeletePolicy, ReadPolicy, WritePolicy, policy_path};
 use super::failure::{Failure, Target};
 use super::requests::Operation;
@@ -322,7 +322,7 @@ impl Vault for VaultClient {
     async fn read_database_role(&self, mount: &str, name: &str) -> Result<Option<DatabaseRole>, VaultError> {
         let path = database::role_path(mount, name);
         let found = self.find(Operation::ReadDatabaseRole, path.clone(), |connection| {
-            let endpoint = ReadRole { path: path.clone() };
+            let endpoint = Read::<EngineRole>::new(path.clone());
             async move { vaultrs::api::exec_with_result(&*connection, endpoint).await }
         });
         Ok(found.await?.and_then(|found| found.into_role(name)))
@@ -344,7 +344,7 @@ impl Vault for VaultClient {
     async fn read_database_connection(&self, mount: &str, name: &str) -> Result<Option<KnownConnection>, VaultError> {
         let path = database::connection_path(mount, name);
         let found = self.find(Operation::ReadDatabaseConnection, path.clone(), |connection| {
-            let endpoint = ReadConnection { path: path.clone() };
+            let endpoint = Read::<EngineConnection>::new(path.clone());
             async move { vaultrs::api::exec_with_result(&*connection, endpoint).await }
         });
         Ok(found.await?.map(database::Connection::into_known))

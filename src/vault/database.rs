@@ -1,5 +1,6 @@
 //! Endpoints of Vault's database secrets engine: vaultrs lacks `tls_ca` and `password_authentication` of a connection.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use rustify::endpoint::Endpoint;
@@ -7,6 +8,7 @@ use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{DatabaseConnection, DatabaseRole, KnownConnection};
@@ -123,14 +125,16 @@ pub(super) fn connection_body(connection: &DatabaseConnection) -> Value {
     })
 }
 
-/// Reads a role.
-pub(super) struct ReadRole {
-    pub path: String,
+/// Reads the object at a path: a [`Role`] or a [`Connection`].
+pub(super) struct Read<T> {
+    path: String,
+    object: PhantomData<T>,
 }
 
-/// Reads a connection.
-pub(super) struct ReadConnection {
-    pub path: String,
+impl<T> Read<T> {
+    pub fn new(path: String) -> Self {
+        Self { path, object: PhantomData }
+    }
 }
 
 /// Writes to a path.
@@ -144,22 +148,8 @@ pub(super) struct Delete {
     pub path: String,
 }
 
-impl Endpoint for ReadRole {
-    type Response = Role;
-    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
-    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
-
-    fn path(&self) -> String {
-        self.path.clone()
-    }
-
-    fn method(&self) -> RequestMethod {
-        RequestMethod::GET
-    }
-}
-
-impl Endpoint for ReadConnection {
-    type Response = Connection;
+impl<T: DeserializeOwned + Send + Sync> Endpoint for Read<T> {
+    type Response = T;
     const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
     const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
+use super::memberships::{self, Allowed, Membership};
 use crate::agent::ensure::has_role;
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
@@ -97,49 +98,15 @@ async fn end_sessions(client: &Client, roles: &[String]) -> Result<(), EnsureErr
     client.query(query, &[&roles]).await.map(drop).map_err(failed)
 }
 
-/// A membership of the login in another role, or of another role in the login.
-struct Membership {
-    role: String,
-    member: String,
-    grantor: String,
-    /// Whether it is one as the login has: it may pass the role on and nothing else, and a superuser granted it.
-    is_exact: bool,
-}
-
-/// The statements that revoke what is not wanted, each from who granted it; and the roles whose membership is as it has
-/// to be. PostgreSQL makes whoever creates a role a member of it, with the right to remove it.
+/// The statements that revoke what is not wanted, and the roles whose membership is as it has to be. PostgreSQL makes whoever
+/// creates a role a member of it, with the right to remove it.
 fn revocations(found: &[Membership], wanted: &BTreeSet<String>) -> (String, BTreeSet<String>) {
-    let (mut statements, mut kept) = (String::new(), BTreeSet::new());
-    for Membership { role, member, grantor, is_exact } in found {
-        let is_its_own = PostgresNames::client_of_short_lived(role).is_some();
-        if member == ROLE && *is_exact && (is_its_own || wanted.contains(role)) {
-            kept.insert(role.clone());
-        } else {
-            let (role, member, grantor) = (ident(role), ident(member), ident(grantor));
-            statements += &format!("REVOKE {role} FROM {member} GRANTED BY {grantor} CASCADE;");
-        }
-    }
-    (statements, kept)
+    let is_its_own = |role: &str| PostgresNames::client_of_short_lived(role).is_some();
+    memberships::revocations(found, ROLE, |role| is_its_own(role) || wanted.contains(role))
 }
 
 async fn memberships(client: &Client) -> Result<Vec<Membership>, EnsureError> {
-    let query = "SELECT g.rolname::text, r.rolname::text, b.rolname::text,
-                        m.admin_option AND NOT m.inherit_option AND NOT m.set_option AND b.oid = 10
-                 FROM pg_catalog.pg_auth_members m
-                 JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
-                 JOIN pg_catalog.pg_roles r ON r.oid = m.member
-                 JOIN pg_catalog.pg_roles b ON b.oid = m.grantor
-                 WHERE $1 IN (g.rolname, r.rolname)";
-    let read = |row: &tokio_postgres::Row| {
-        Ok(Membership {
-            role: row.try_get(0)?,
-            member: row.try_get(1)?,
-            grantor: row.try_get(2)?,
-            is_exact: row.try_get(3)?,
-        })
-    };
-    let rows = client.query(query, &[&ROLE]).await;
-    rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
+    memberships::read(client, ROLE, Allowed::Admin).await.map_err(failed)
 }
 
 /// Refuses further logins, takes the memberships back, and ends the sessions. The logins that it made are removed before.

@@ -5,6 +5,7 @@
 pub mod count;
 pub mod engine;
 pub mod gateway;
+mod memberships;
 pub mod rights;
 pub mod roles;
 pub mod sessions;
