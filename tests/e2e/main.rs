@@ -38,6 +38,7 @@ mod nodes;
 mod object_loss;
 mod ownership;
 mod parameters;
+mod pod_log;
 mod pooler;
 mod provisioning;
 mod pushed_folders;
