@@ -99,8 +99,8 @@ impl Files {
         // Without positions lines come twice, which is better than never.
         let saved = fs::read(folder.join(POSITIONS)).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let saved: BTreeMap<String, Position> = saved.unwrap_or_default();
-        let (folder, saved_since) = (folder.to_owned(), BTreeMap::new());
-        let mut files = Self { folder, bound, rest, followed: Vec::new(), saved: saved_since, dropped: 0 };
+        let folder = folder.to_owned();
+        let mut files = Self { folder, bound, rest, followed: Vec::new(), saved: BTreeMap::new(), dropped: 0 };
         files.find(&saved)?;
         Ok(files)
     }
@@ -398,7 +398,6 @@ mod tests {
         assert!(files.next_chunk().expect("a read").is_some(), "and then it is killed");
         let mut files = folder.open();
         assert_eq!(all(&mut files), "three\n");
-        drop(files);
         // Another file of this name.
         fs::rename(folder.0.join(FIRST), folder.0.join("kept")).expect("a rename");
         folder.append(FIRST, "a new file, as long as the one before\n");

@@ -67,7 +67,7 @@ impl Tail {
         }
         chunk.iter().for_each(|chunk| write(chunk, &mut text));
         if !text.is_empty() {
-            self.pass(text)?;
+            self.pass(text);
         }
         self.files.save()?;
         Ok(chunk.is_some())
@@ -80,23 +80,28 @@ impl Tail {
     }
 
     /// Waits until the text is written.
-    fn pass(&mut self, text: Vec<u8>) -> io::Result<()> {
+    fn pass(&mut self, text: Vec<u8>) {
         let mut offered = self.output.offer(text);
         loop {
             match offered {
-                Ok(written) => loop {
-                    match written.recv_timeout(POLL) {
-                        Err(RecvTimeoutError::Timeout) => self.tend()?,
-                        Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(written) => {
+                    while written.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
+                        self.tend_meanwhile();
                     }
-                },
+                    return;
+                }
                 Err(text) => {
                     std::thread::sleep(POLL);
-                    self.tend()?;
+                    self.tend_meanwhile();
                     offered = self.output.offer(text);
                 }
             }
         }
+    }
+
+    /// What fails here fails again in the next step, which reports it.
+    fn tend_meanwhile(&mut self) {
+        let _ = self.tend();
     }
 }
 
