@@ -110,19 +110,19 @@ impl Output {
     }
 }
 
+/// An output whose reader has read nothing yet.
 #[cfg(test)]
-pub mod tests {
+pub fn unread() -> (Output, std::os::unix::net::UnixStream) {
+    let (sink, reader) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    (Output::start(sink).expect("a thread"), reader)
+}
+
+#[cfg(test)]
+mod tests {
     use std::io::Read;
-    use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
     use super::*;
-
-    /// An output whose reader has read nothing yet.
-    pub fn unread() -> (Output, UnixStream) {
-        let (sink, reader) = UnixStream::pair().expect("a pair of sockets");
-        (Output::start(sink).expect("a thread"), reader)
-    }
 
     #[test]
     fn nobody_waits_for_the_reader_and_the_gap_is_told() {

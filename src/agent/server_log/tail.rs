@@ -138,7 +138,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::agent::server_log::output::tests::unread;
+    use crate::agent::server_log::output::unread;
 
     const BOUND: u64 = 1 << 20;
 
