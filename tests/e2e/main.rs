@@ -54,6 +54,7 @@ mod service_access;
 mod short_lived;
 mod stalls;
 mod storage_growth;
+mod store_keys;
 mod survival;
 mod switchover;
 mod targets;
