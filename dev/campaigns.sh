@@ -4,7 +4,7 @@
 #   campaigns.sh                       all, about an hour
 #   campaigns.sh backup_campaign       those of one file in tests/e2e
 #   CAMPAIGN_SEED=7 campaigns.sh backup_campaign    the same moments again
-#   CAMPAIGN_MINUTES=60 campaigns.sh scrape_campaign   scrapes for longer than a quarter of an hour
+#   CAMPAIGN_MINUTES=25 campaigns.sh scrape_campaign   scrapes for longer than a quarter of an hour
 set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh

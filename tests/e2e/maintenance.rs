@@ -172,9 +172,8 @@ fn a_window_that_ends_breaks_its_work_off_and_the_next_leaves_no_invalid_index()
 
 /// Ends a window in the middle of a `VACUUM`, which waits for a page that a client's cursor holds; the next one does it.
 async fn window_breaks_a_vacuum_off(sandbox: &Sandbox) {
-    let last = |database: &ServiceDatabase| {
-        done(&maintenance(database), MaintenanceAction::Vacuum, "public.visits").cloned()
-    };
+    let last =
+        |database: &ServiceDatabase| done(&maintenance(database), MaintenanceAction::Vacuum, "public.visits").cloned();
     let connection = sandbox.connect("shop").await;
     // A scan of the index alone holds the page at which it stands; `VACUUM` needs each page of an index for itself.
     for statement in [

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
 use crate::archive::archive_a_segment;
-use crate::harness::{
-    Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, store, with_notes,
-};
+use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, store, with_notes};
 
 async fn psql(sandbox: &Sandbox, service: &str, statement: &str) -> String {
     let pod = sandbox.primary(service).await;
@@ -93,7 +91,8 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
             sandbox.get("shop").await.status.and_then(|status| status.backup?.recoverable_from).expect("a window");
         let early = json!({"time": (from.0 - Duration::from_secs(1)).to_string()});
         let late = json!({"time": (Timestamp::now() + Duration::from_secs(3600)).to_string()});
-        let foreign = json!({"store": "main", "path": place(&sandbox).await.replace(&sandbox.namespace, "kube-system")});
+        let foreign =
+            json!({"store": "main", "path": place(&sandbox).await.replace(&sandbox.namespace, "kube-system")});
         for (name, source, target, word) in [
             ("too-early", json!({"name": "shop"}), early, from.0.to_string()),
             ("too-late", json!({"name": "shop"}), late, "until now".to_owned()),

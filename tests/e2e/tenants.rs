@@ -69,7 +69,8 @@ impl Place {
     /// All records of the database.
     fn records(&self) -> Vec<String> {
         let names = self.sandbox.vault_names(self.name);
-        let of_clients = OWN.iter().flat_map(|(client, _)| [names.client_runtime(client), names.client_pending(client)]);
+        let of_clients =
+            OWN.iter().flat_map(|(client, _)| [names.client_runtime(client), names.client_pending(client)]);
         of_clients.chain([names.runtime(), names.pending(), names.migrator_record()]).collect()
     }
 
@@ -186,8 +187,7 @@ async fn in_vault(places: &[Place], tenants: &[Tenant<'_>]) {
 
 /// Each logs in to its own database alone, and cannot become another role there.
 async fn in_postgres(places: &[Place], tenants: &[Tenant<'_>]) {
-    let roles: BTreeSet<String> =
-        places.iter().flat_map(Place::roles).chain(OF_SERVICEDB.map(str::to_owned)).collect();
+    let roles: BTreeSet<String> = places.iter().flat_map(Place::roles).chain(OF_SERVICEDB.map(str::to_owned)).collect();
     for tenant in tenants {
         let (place, who) = (tenant.place, tenant.described());
         let own = tenant.credentials().await;

@@ -9,8 +9,8 @@ use serde_json::json;
 use servicedb::api::{ServiceDatabase, UpgradePhase};
 
 use crate::harness::{
-    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, pooler_address, restarts,
-     run, shared, store, until, with_notes,
+    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, pooler_address, restarts, run,
+    shared, store, until, with_notes,
 };
 
 /// Runs the plugin, which must succeed; returns what it said.

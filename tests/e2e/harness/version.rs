@@ -32,9 +32,9 @@ fn chosen(setting: &str, test: &str) -> Option<String> {
     };
     let turn: usize = turn.parse().unwrap_or_else(|_| panic!("E2E_POSTGRES is {setting}: a number follows {MIXED}"));
     // FNV-1a: the standard library's hash may change with it.
-    let hash = test.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = test
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     // The lowest bits depend on few bits of the name.
     let half = usize::from((hash >> 40) & 1 == 1);
     Some(MAJORS[(half + turn) % 2].to_owned())
