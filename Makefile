@@ -39,7 +39,7 @@ test: ## all tests; makes the cluster that they need
 test-faults: install ## a fault at every mutating request, for hours; continues an interrupted run
 	@dev/test-faults.sh
 
-test-campaigns: install ## local cluster only, damages its store and seals its Vault: backups, clients and scrapes through everything
+test-campaigns: install ## local cluster only, seals Vault and cuts nodes off: backups, upgrades, clients and scrapes through everything
 	@dev/campaigns.sh
 
 test-alerts: install ## every query of the dashboards and rules in a Prometheus, and faults that each make their alert fire

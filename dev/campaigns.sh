@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The end-to-end tests that take too long for `make test`, on the local cluster with its installed operator, one after
-# another. They damage the cluster's store and seal its Vault; a database of anybody else must not use them meanwhile.
+# another. They damage their own backups in the cluster's store, seal its Vault, cut nodes off and restart the operator.
 #   campaigns.sh                       all, about an hour
 #   campaigns.sh backup_campaign       those of one file in tests/e2e
 #   CAMPAIGN_SEED=7 campaigns.sh backup_campaign    the same moments again
@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . lib/common.sh
 
-[[ -z ${CONTEXT:-} ]] || fail "only on the local cluster: the store is damaged, and Vault is sealed"
+[[ -z ${CONTEXT:-} ]] || fail "only on the local cluster: Vault is sealed, and nodes are cut off"
 export CARGO_TARGET_DIR=$ROOT/target RUST_BACKTRACE=0
 cd "$ROOT"
 # One at a time: each measures or damages what the others use.

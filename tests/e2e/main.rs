@@ -62,6 +62,7 @@ mod survival;
 mod switchover;
 mod targets;
 mod tenants;
+mod upgrade_campaign;
 mod upgrade_jobs;
 mod upgrades;
 mod upgrades_at_once;
