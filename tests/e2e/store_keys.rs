@@ -37,13 +37,13 @@ impl Keys {
         Self { id: text("ROOT_ACCESS_KEY"), secret: text("ROOT_SECRET_KEY") }
     }
 
-    fn new() -> Self {
+    fn random() -> Self {
         let random = || format!("{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
         Self { id: format!("e2e-{}", &random()[..12]), secret: random() }
     }
 
     /// Makes them those of the store, which restarts.
-    async fn into_store(&self, sandbox: &Sandbox) {
+    async fn set_in_store(&self, sandbox: &Sandbox) {
         let client = &sandbox.cluster.client;
         let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
         let patch = json!({"stringData": {"ROOT_ACCESS_KEY": self.id, "ROOT_SECRET_KEY": self.secret}});
@@ -63,7 +63,7 @@ impl Keys {
     }
 
     /// Writes them into the record of the databases.
-    async fn into_vault(&self, sandbox: &Sandbox, former: &Value) {
+    async fn set_in_vault(&self, sandbox: &Sandbox, former: &Value) {
         let mut data = former.clone();
         data["access-key-id"] = json!(self.id);
         data["secret-access-key"] = json!(self.secret);
@@ -95,7 +95,7 @@ async fn rotated(sandbox: &Arc<Sandbox>, former: &Value, new: &Keys) {
     writer.goes_on(20).await;
     archive_a_segment(sandbox, "shop-db-0").await;
 
-    new.into_store(sandbox).await;
+    new.set_in_store(sandbox).await;
     // Some segments, which wait.
     for _ in 0..6 {
         exec(sandbox, "psql -XqAtc \"SELECT pg_logical_emit_message(true, 'e2e', repeat('x', 8000000))\"").await;
@@ -108,7 +108,7 @@ async fn rotated(sandbox: &Arc<Sandbox>, former: &Value, new: &Keys) {
     let found = sandbox.get("shop").await;
     assert_eq!(condition(&found, "Ready").expect("a condition").status, "True", "{}", describe(&found));
 
-    new.into_vault(sandbox, former).await;
+    new.set_in_vault(sandbox, former).await;
     sandbox.condition("shop", "ContinuousArchiving", "True", "Archiving", READY).await;
     writer.goes_on(20).await;
     archive_a_segment(sandbox, "shop-db-0").await;
@@ -137,9 +137,9 @@ fn rotated_keys_of_the_store_are_taken_up_under_load() {
     shared("store-keys", async |sandbox: Arc<Sandbox>| {
         let former = sandbox.vault().record(RECORD).await.expect("the keys in Vault");
         let of_store = Keys::of_store(&sandbox).await;
-        let new = Keys::new();
+        let new = Keys::random();
         let restored = async {
-            of_store.into_store(&sandbox).await;
+            of_store.set_in_store(&sandbox).await;
             sandbox.vault().write(&format!("secret/data/{RECORD}"), &json!({"data": former})).await;
         };
         then_restore(rotated(&sandbox, &former, &new), restored).await;
