@@ -1,7 +1,7 @@
 //! A major upgrade, or the way back from one: the operator names its stage in the desired state, the agents report how
 //! far they are (docs/decisions/0066).
 //!
-//! The leader rehearses the upgrade on a copy while it serves ([`Stage::Rehearse`]), the others stop ([`Stage::Hold`]),
+//! The leader, or a Job, rehearses the upgrade on a copy while the leader serves ([`Stage::Rehearse`]), the others stop ([`Stage::Hold`]),
 //! and the leader stops and exchanges its data directory ([`Stage::Switch`]). What the others have is of the system
 //! identifier that was left ([`Lineage`]): they clone the leader.
 
@@ -53,7 +53,7 @@ impl Upgrade {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum Stage {
-    /// The pod upgrades a copy of its data, and serves.
+    /// The pod upgrades a copy of its data, or a Job a restored backup; the pod serves.
     Rehearse,
     /// The other pods stop PostgreSQL.
     Hold,

@@ -2,187 +2,34 @@
 //! no state is lost with the operator; until the last one nothing of the running database is changed.
 
 mod adopted;
+mod known;
 pub mod rehearsal;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{
-    RequestState, RequestStatus, ServiceDatabaseStatus, UpdatePolicy, UpgradeAction, UpgradePhase, UpgradeStatus,
-};
+use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase, UpgradeStatus};
 use crate::contract::upgrade::{Lineage, RehearsalRun, Rehearsed, Stage, Upgrade, UpgradeState};
-use crate::operator::maintenance::windows::{Opening, Windows};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::seconds;
-use crate::operator::validate::UpgradeRequest;
-use crate::operator::version;
+pub use known::{ByItself, Known};
 use rehearsal::Progress;
+pub use state::{Exchange, State};
+use state::{HOLD_PATIENCE, action, answer, fail, tell, token};
 
 /// How many Jobs of a rehearsal may be ended from outside until the request fails.
 const JOBS: u32 = 2;
 /// How the token of an upgrade begins that a maintenance window began.
 const IN_WINDOW: &str = "window ";
-/// How long the other instances may take to stop.
-const HOLD_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
 /// The shortest time for the last stage, in seconds: a volume is slower at times than in the rehearsal.
 const SHORTEST_LIMIT: u64 = 120;
 /// How many times as long as the rehearsal it may take.
 const LIMIT_FACTOR: u64 = 5;
 /// How long after that limit status has the way out.
 const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
-
-/// Whether an upgrade that the spec declares begins without a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByItself {
-    /// It waits for a request.
-    Never,
-    /// At once.
-    Now,
-    /// In a maintenance window: the one that is open.
-    InWindow(Option<Opening>),
-}
-
-impl ByItself {
-    /// As the policy and the windows say.
-    pub fn of(policy: UpdatePolicy, windows: &Windows, now: Timestamp) -> Self {
-        match policy {
-            UpdatePolicy::Manual => Self::Never,
-            UpdatePolicy::Automatic => Self::Now,
-            UpdatePolicy::Window => Self::InWindow(windows.open_at(now)),
-        }
-    }
-
-    /// Whether a window is open for this long.
-    fn has(self, time: SignedDuration, now: Timestamp) -> bool {
-        matches!(self, Self::InWindow(Some(opening)) if opening.until.duration_since(now) > time)
-    }
-}
-
-/// The exchange of the data directories, during which nobody can connect.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// Its name, for people.
-    pub name: String,
-    /// Whether the agents were told.
-    pub ordered: bool,
-}
-
-/// The input of a decision.
-#[derive(Clone, Copy)]
-pub struct Known<'a> {
-    /// The request.
-    pub request: Option<&'a UpgradeRequest>,
-    /// The database's name.
-    pub name: &'a str,
-    /// The major version of the data.
-    pub major: u16,
-    /// The higher one that the spec declares.
-    pub upgrade_to: Option<u16>,
-    /// How long the data from before an upgrade is kept; none: until it is given up.
-    pub keep_former: Option<SignedDuration>,
-    /// Whether an upgrade waits for a request.
-    pub by_itself: ByItself,
-    /// The generation of the resource.
-    pub generation: i64,
-    /// The stage that the agents know.
-    pub desired: Option<&'a Upgrade>,
-    /// The lineage that the agents know.
-    pub lineage: Option<&'a Lineage>,
-    /// The pods.
-    pub pods: &'a [DatabasePod],
-    /// The primary.
-    pub primary: Option<&'a DatabasePod>,
-    /// What is in progress that an upgrade waits for.
-    pub busy: Option<&'static str>,
-    /// The newest backup, if one leads to the present.
-    pub backup: Option<&'a str>,
-    /// The name of the Job of a rehearsal that begins now.
-    pub job_name: &'a str,
-    /// How far the Job of the stage that the agents know is; none without one.
-    pub job: Option<&'a Progress>,
-    /// Whether the resource has adopted its data.
-    pub adopts: bool,
-    /// Now.
-    pub now: Timestamp,
-}
-
-/// The upgrade of one database in this reconcile.
-#[derive(Clone, Debug, Default)]
-pub struct State {
-    /// The last or the pending one.
-    pub status: Option<UpgradeStatus>,
-    /// The stage for the agents.
-    pub desired: Option<Upgrade>,
-    /// The data that holds, for the agents.
-    pub lineage: Option<Lineage>,
-}
-
-impl State {
-    /// The state in status.
-    pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
-        let major = version::pinned(status);
-        let lineage = status.upgrade.as_deref().zip(major).and_then(|(upgrade, major)| recorded(upgrade, major));
-        Self { status: status.upgrade.as_deref().cloned(), desired: None, lineage }
-    }
-
-    /// Why the instances do not serve as declared; none if they do.
-    pub fn stops_instances(&self) -> Option<String> {
-        let upgrade = self.desired.as_ref().filter(|upgrade| upgrade.stage != Stage::Rehearse)?;
-        let what = if upgrade.is_back() { "goes back" } else { "is being upgraded" };
-        Some(format!("{} {what} from PostgreSQL {} to {} (status.upgrade)", upgrade.pod, upgrade.from, upgrade.to))
-    }
-
-    /// The exchange that was decided on, or is in progress. `known` is the stage that the agents know; none is named where
-    /// the rehearsal took longer than `seconds`.
-    pub fn exchange(&self, known: Option<&Upgrade>, seconds: u64) -> Option<Exchange> {
-        let upgrade = self.desired.as_ref().filter(|upgrade| upgrade.stage == Stage::Switch)?;
-        let ordered = known.is_some_and(|known| known.id == upgrade.id && known.stage == Stage::Switch);
-        let Upgrade { pod, to, .. } = upgrade;
-        if upgrade.is_back() {
-            return Some(Exchange { name: format!("return of {pod} to PostgreSQL {to}"), ordered });
-        }
-        let needed = self.status.as_ref().and_then(|status| u64::try_from(status.rehearsal_seconds?).ok())?;
-        (needed <= seconds).then(|| Exchange { name: format!("upgrade of {pod} to PostgreSQL {to}"), ordered })
-    }
-
-    /// Puts the exchange off: the stage that the agents know lasts. After a while the other instances must not stand
-    /// still any longer.
-    pub fn wait(&mut self, known: &Upgrade, why: Option<&str>, now: Timestamp) {
-        let waited = now.duration_since(known.since);
-        if let Some(why) = why.filter(|_| waited > HOLD_PATIENCE) {
-            return fail(self, format!("for {} s the queries could not be held: {why}", waited.as_secs()));
-        }
-        self.desired = Some(known.clone());
-        if let Some(status) = &mut self.status {
-            status.phase = UpgradePhase::Stopping;
-        }
-        tell(self, why.unwrap_or("the other instances are stopped, and the pooler holds the queries").to_owned());
-    }
-
-    /// Adds to the message of the request that is in progress.
-    pub fn tell(&mut self, message: String) {
-        tell(self, message);
-    }
-
-    /// When the data became that of another system identifier: no earlier backup is continued.
-    pub fn left_at(&self) -> Option<Timestamp> {
-        self.lineage.as_ref().map(|lineage| lineage.at)
-    }
-}
-
-/// The lineage as status has it, in case that the agents' document was lost.
-fn recorded(status: &UpgradeStatus, major: u16) -> Option<Lineage> {
-    Some(Lineage {
-        id: String::new(),
-        at: status.switched_at.as_ref()?.0,
-        left: status.left_system_identifier.clone()?,
-        current: status.system_identifier.clone()?,
-        major,
-        kept_by: status.kept_by.clone(),
-    })
-}
 
 /// Decides on the next stage.
 pub fn decide(known: &Known<'_>, recorded: State) -> State {
@@ -399,30 +246,6 @@ fn expire(known: &Known<'_>, state: &mut State) {
     }
 }
 
-fn answer(state: &mut State, result: RequestState, message: String) {
-    let Some(status) = &mut state.status else { return };
-    if let Some(last) = &mut status.last_request {
-        (last.state, last.message) = (result, Some(message.clone()));
-    }
-    status.message = Some(message);
-}
-
-fn tell(state: &mut State, message: String) {
-    answer(state, RequestState::Running, message);
-}
-
-/// Ends what is in progress: the phase before it holds again.
-fn fail(state: &mut State, message: String) {
-    state.desired = None;
-    if let Some(status) = &mut state.status {
-        status.phase = match status.action {
-            Some(UpgradeAction::Back) => UpgradePhase::Upgraded,
-            _ => UpgradePhase::Failed,
-        };
-    }
-    answer(state, RequestState::Failed, format!("{message}; nothing was changed"));
-}
-
 /// Whether a window began it, and no request.
 fn began_in_window(known: &Known<'_>, state: &State) -> bool {
     let is_asked = |last: &RequestStatus| known.request.is_some_and(|request| request.token == last.request);
@@ -445,14 +268,6 @@ fn postpone(known: &Known<'_>, state: &mut State, rehearsed: &str) {
 
 fn signed(seconds: u64) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
-}
-
-fn action(state: &State) -> Option<UpgradeAction> {
-    state.status.as_ref()?.action
-}
-
-fn token(state: &State) -> Option<&RequestStatus> {
-    state.status.as_ref()?.last_request.as_ref()
 }
 
 /// Begins the first stage as soon as nothing is in its way.

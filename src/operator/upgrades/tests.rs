@@ -1,6 +1,9 @@
 use super::*;
+use crate::api::ServiceDatabaseStatus;
 use crate::contract::report::Role;
 use crate::contract::upgrade::UpgradeReport;
+use crate::operator::maintenance::windows::Opening;
+use crate::operator::validate::UpgradeRequest;
 
 /// A database of two instances, whose upgrade is decided on step by step.
 struct Scene {
