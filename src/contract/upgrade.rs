@@ -1,8 +1,8 @@
 //! A major upgrade, or the way back from one: the operator names its stage in the desired state, the agents report how
 //! far they are (docs/decisions/0066).
 //!
-//! The leader, or a Job, rehearses the upgrade on a copy while the leader serves ([`Stage::Rehearse`]), the others stop ([`Stage::Hold`]),
-//! and the leader stops and exchanges its data directory ([`Stage::Switch`]). What the others have is of the system
+//! The leader, or a Job, rehearses the upgrade on a copy while the leader serves ([`Stage::Rehearse`]), the others stop
+//! ([`Stage::Hold`]), and the leader stops and exchanges its data directory ([`Stage::Switch`]). What the others have is of the system
 //! identifier that was left ([`Lineage`]): they clone the leader.
 
 use k8s_openapi::jiff::Timestamp;

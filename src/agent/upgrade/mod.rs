@@ -1,4 +1,5 @@
-//! A major upgrade, on the side of an agent (docs/decisions/0066). The leader rehearses it on a copy while it serves.
+//! A major upgrade, on the side of an agent (docs/decisions/0066). The leader rehearses it on a copy while it serves, unless
+//! a Job does (docs/decisions/0089).
 //! Then the others stop, and the leader upgrades a copy of its data directory and exchanges the two directories in one
 //! call of the file system: a kill at any point leaves either the former database or the upgraded one. The former
 //! directory is not touched, so that it is the way back.
@@ -168,7 +169,7 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
         match part(current.upgrade.as_deref(), &environment.pod) {
             // What is written now is not written while nobody can connect.
             Part::Rehearse(upgrade) if upgrade.stage == Stage::Hold => handover::checkpoint().await,
-            // A Job rehearses, on a volume that may be larger than this one.
+            // A Job rehearses, and cannot see this volume.
             Part::Rehearse(upgrade) if upgrade.rehearsal.is_some() => {
                 if reporter.upgrade(&upgrade.id).is_none() {
                     let state = match has_room_for_copy().await {
