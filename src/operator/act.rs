@@ -85,7 +85,10 @@ pub async fn act(
     });
     *findings.upgrade = upgrade(database, observed, findings, job.as_ref());
     let stages = (known, findings.upgrade.desired.as_ref());
-    Box::pin(rehearsal::withdraw(context, database, stages, job.as_ref())).await?;
+    if let Err(error) = Box::pin(rehearsal::withdraw(context, database, stages, job.as_ref())).await {
+        // It changes nothing, and is removed before the next one.
+        tracing::warn!(%error, "the Job of a rehearsal that is not wanted any more cannot be removed");
+    }
     findings.backups.note_upgrade(findings.upgrade.left_at());
     let mut beside = beside(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
