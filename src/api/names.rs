@@ -194,6 +194,11 @@ impl Names {
         self.with(&format!("verify-{second}"))
     }
 
+    /// The Job of a rehearsal of a major upgrade that starts at this time, in seconds since 1970.
+    pub fn rehearsal_job(&self, second: i64) -> String {
+        self.with(&format!("rehearse-{second}"))
+    }
+
     /// The Job that removes the backups of a deleted resource.
     pub fn backup_removal_job(&self) -> String {
         self.with("backup-removal")
@@ -524,6 +529,7 @@ mod tests {
         let names = Names::new("n".repeat(63), "s".repeat(40));
         assert!(names.migration_job("0123456789abcdef").len() <= 63);
         assert!(names.backup_job(9_999_999_999).len() <= 63);
+        assert!(names.rehearsal_job(9_999_999_999).len() <= 63);
         assert!(names.volume_claim(8).len() <= 63);
         assert!(names.replicas_service().len() <= 63);
         assert!(names.pooler_peers(true).len() <= 63);

@@ -148,5 +148,10 @@ pub const ENV_BACKUP: &str = "SERVICEDB_BACKUP";
 /// Environment of Jobs that test a backup, as JSON (`contract::backup_job::VerificationJob`).
 pub const ENV_VERIFICATION: &str = "SERVICEDB_VERIFICATION";
 
+/// Environment of Jobs that rehearse a major upgrade, as JSON (`contract::rehearsal::RehearsalJob`).
+pub const ENV_REHEARSAL: &str = "SERVICEDB_REHEARSAL";
+/// In these Jobs: the ConfigMap with the desired state as a folder.
+pub const DESIRED_DIR: &str = "/etc/servicedb/desired";
+
 /// The uid and gid of `postgres` in the database image.
 pub const POSTGRES_UID: i64 = 999;

@@ -1,9 +1,13 @@
-//! `pg_cron` and `pg_partman` in a clone, where jobs rest, and in an upgrade, after which they run, and in whose copies
+//! `pg_cron` and `pg_partman` in a clone, where jobs rest, and in an upgrade, after which they run, and in whose clone
 //! none does. The upgrade is requested while a backup runs, and waits for it.
 
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use servicedb::api::names::{ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION};
 use servicedb::api::{JobRun, RequestState, ServiceDatabase, UpgradePhase};
@@ -19,7 +23,7 @@ const JOBS: &str = "\
     SELECT cron.schedule('partitions', '5 seconds', 'CALL partman.run_maintenance_proc()')";
 const LISTED: &str =
     "SELECT string_agg(concat_ws(' ', jobname, active, username, database), '; ' ORDER BY jobname) FROM cron.job";
-/// Counts the servers and the schedulers of a pod until a file is there; prints the most at once.
+/// Counts the servers and the schedulers of a pod until a file is there; prints the most at once, each time that it grows.
 const PROCESSES: &str = r"
 python3 - <<'END'
 import glob, os, time
@@ -34,9 +38,10 @@ while not os.path.exists('/tmp/rehearsed'):
         if title.startswith(b'postgres:'):
             found[0] += b'checkpointer' in title
             found[1] += b'pg_cron launcher' in title
-    most = [max(pair) for pair in zip(most, found)]
+    before, most = most, [max(pair) for pair in zip(most, found)]
+    if most != before:
+        print(*most, flush=True)
     time.sleep(0.05)
-print(*most)
 END
 ";
 
@@ -134,7 +139,28 @@ async fn jobs_rest_in_a_clone(sandbox: &Sandbox) {
     sandbox.delete::<ServiceDatabase>("copy").await;
 }
 
-/// A rehearsal, during which the only scheduler is that of the running database.
+/// The most servers and schedulers at once, as [`PROCESSES`] printed them last.
+fn most(output: &Output) -> (u32, u32) {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = text.lines().last().and_then(|line| line.trim().split_once(' '));
+    let most = last.and_then(|(servers, schedulers)| Some((servers.parse().ok()?, schedulers.parse().ok()?)));
+    most.unwrap_or_else(|| panic!("{output:?}"))
+}
+
+/// Counts in the pod of the Job that rehearses, until it ends.
+async fn processes_of_the_job(sandbox: &Sandbox) -> Output {
+    let pods = sandbox.api::<Pod>();
+    let of_rehearsal = ListParams::default().labels("app.kubernetes.io/component=rehearsal");
+    let pod = until("the rehearsal runs", READY, || async {
+        let found = pods.list(&of_rehearsal).await.map_err(|error| error.to_string())?.items;
+        let runs = |pod: &&Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+        found.iter().find(runs).map(ResourceExt::name_any).ok_or_else(|| format!("{} pods", found.len()))
+    })
+    .await;
+    sandbox.exec_in(&pod, "rehearse", PROCESSES).await
+}
+
+/// A rehearsal on the restored backup, in whose pod no scheduler runs, and the primary's pod has one server alone.
 async fn no_job_runs_in_a_rehearsal(sandbox: &Sandbox) {
     let rehearsed = async {
         let said = ask(sandbox, &["upgrade", "shop", "--check"]).await;
@@ -142,12 +168,13 @@ async fn no_job_runs_in_a_rehearsal(sandbox: &Sandbox) {
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         said
     };
-    let (said, processes) = tokio::join!(rehearsed, sandbox.exec("shop-db-0", PROCESSES));
-    assert!(said.contains("a copy was upgraded to PostgreSQL 18 in"), "{said}");
-    let most = String::from_utf8_lossy(&processes.stdout).trim().to_owned();
-    let (servers, schedulers) = most.split_once(' ').unwrap_or_else(|| panic!("{most:?}: {processes:?}"));
-    assert!(servers.parse::<u32>().is_ok_and(|servers| servers > 1), "no server of the copy was seen: {most}");
-    assert_eq!(schedulers, "1", "a scheduler ran in the copy: {most}");
+    let of_primary = sandbox.exec("shop-db-0", PROCESSES);
+    let (said, of_primary, of_job) = tokio::join!(rehearsed, of_primary, processes_of_the_job(sandbox));
+    assert!(said.contains("was restored, and upgraded to PostgreSQL 18 in"), "{said}");
+    assert_eq!(most(&of_primary), (1, 1), "the primary's pod has a server of the rehearsal");
+    let (servers, schedulers) = most(&of_job);
+    assert!(servers > 0, "no server of the clone was seen: {of_job:?}");
+    assert_eq!(schedulers, 0, "a scheduler ran in the clone: {of_job:?}");
 }
 
 async fn last_backup(sandbox: &Sandbox) -> Option<JobRun> {

@@ -33,6 +33,8 @@ pub struct Known<'a> {
     pub last: Option<&'a JobRun>,
     /// The type that is requested, if no Job has answered the request.
     pub request: Option<BackupType>,
+    /// The type that is requested, if the last Job was for the request and failed: it is repeated after a pause.
+    pub repetition: Option<BackupType>,
     /// Now.
     pub now: Timestamp,
 }
@@ -55,8 +57,9 @@ pub fn decide(known: &Known<'_>) -> Due {
     let ended = known.last.and_then(|last| Some((last, last.finished_at.as_ref()?.0)));
     let newest_full = catalogue.newest_full.as_ref().map(|full| full.started_at);
     let is_left = known.left_at.is_some_and(|left| newest_full.is_none_or(|full| full < left));
+    let of_request = |kind| Due::Now(if is_left { BackupType::Full } else { kind });
     if let Some(kind) = known.request {
-        return Due::Now(if is_left { BackupType::Full } else { kind });
+        return of_request(kind);
     }
     if let Some((last, at)) = ended {
         let unread = last.state == RequestState::Done && catalogue.after.as_ref() != Some(&last.job);
@@ -68,6 +71,9 @@ pub fn decide(known: &Known<'_>) -> Due {
         if known.now < until {
             return Due::Later(Some(until));
         }
+    }
+    if let Some(kind) = known.repetition {
+        return of_request(kind);
     }
     let (Some(full), Some(newest)) = (&catalogue.newest_full, &catalogue.newest) else {
         return Due::Now(BackupType::Full);
@@ -187,7 +193,8 @@ mod tests {
         };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
         let (given_up_at, now) = (given_up.map(at), at("2026-11-25T12:00:00Z"));
-        decide(&Known { schedule: &schedule, catalogue, given_up_at, left_at: None, last, request: None, now })
+        let (request, repetition) = (None, None);
+        decide(&Known { schedule: &schedule, catalogue, given_up_at, left_at: None, last, request, repetition, now })
     }
 
     #[test]
@@ -227,6 +234,7 @@ mod tests {
             left_at,
             last: None,
             request: Some(BackupType::Incremental),
+            repetition: None,
             now,
         };
         assert_eq!(decide(&known), Due::Now(BackupType::Full), "an incremental one would stand on the left state");
@@ -239,6 +247,7 @@ mod tests {
             left_at,
             last: None,
             request: None,
+            repetition: None,
             now,
         };
         assert!(matches!(decide(&known), Due::Later(_)));
@@ -254,6 +263,31 @@ mod tests {
         assert_eq!(due(Some(&nothing), Some(&failed(40)), None), until("2026-11-25T12:59:30Z"));
         let long_ago = run(RequestState::Failed, "2026-11-25T10:00:00Z", 40);
         assert_eq!(due(Some(&nothing), Some(&long_ago), None), Due::Now(BackupType::Full));
+    }
+
+    #[test]
+    fn a_requested_backup_that_failed_is_repeated_after_the_same_pause() {
+        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let schedule = Schedule::of(&spec, "u").expect("a schedule");
+        let made = catalogue("2026-11-25T03:00:10Z", None);
+        let decided = |failures, repetition, left: Option<&str>| {
+            let failed = run(RequestState::Failed, "2026-11-25T11:58:30Z", failures);
+            decide(&Known {
+                schedule: &schedule,
+                catalogue: Some(&made),
+                given_up_at: None,
+                left_at: left.map(at),
+                last: Some(&failed),
+                request: None,
+                repetition,
+                now: at("2026-11-25T12:00:00Z"),
+            })
+        };
+        let requested = Some(BackupType::Incremental);
+        assert_eq!(decided(1, requested, None), Due::Now(BackupType::Incremental));
+        assert_eq!(decided(2, requested, None), Due::Later(Some(at("2026-11-25T12:00:30Z"))), "two minutes");
+        assert_eq!(decided(1, requested, Some("2026-11-25T11:00:00Z")), Due::Now(BackupType::Full));
+        assert!(matches!(decided(1, None, None), Due::Later(_)), "nothing is due by the schedule");
     }
 
     #[test]
