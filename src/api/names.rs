@@ -422,9 +422,16 @@ impl PostgresNames {
     /// The login of the data gateway, by client certificate: it has no rights, and may become the roles of
     /// the clients that call it.
     pub const GATEWAY: &'static str = "servicedb_gateway";
-    /// The login of Vault's database secrets engine, by password and only to the database `postgres`: it may create
-    /// logins, and make them members of the roles of the clients whose logins are short-lived.
-    pub const ENGINE: &'static str = "servicedb_vault";
+    /// The logins of Vault's database secrets engine, by password and only to the database `postgres`: one is valid, and
+    /// takes turns with the other. They have no rights but to call the functions that make, renew and remove short-lived
+    /// logins.
+    pub const ENGINES: [&'static str; 2] = ["servicedb_vault", "servicedb_vault2"];
+    /// The function with which Vault makes a short-lived login, in the database `postgres`.
+    pub const MAKE_LOGIN: &'static str = "servicedb.make_login";
+    /// The function with which Vault renews one.
+    pub const RENEW_LOGIN: &'static str = "servicedb.renew_login";
+    /// The function with which Vault removes one.
+    pub const REMOVE_LOGIN: &'static str = "servicedb.remove_login";
     /// What the names of all short-lived logins begin with. No other role has a dot in its name.
     pub const SHORT_LIVED: &'static str = "servicedb.";
     /// The schema of the migrations' ledger, which the application cannot write.
@@ -571,8 +578,14 @@ mod tests {
         for other in [names.login(1), names.client("a-b"), names.client_login("a", 2), names.owner(), names.clients()] {
             assert_eq!(of(&other), None, "{other}");
         }
-        for other in [PostgresNames::ENGINE, PostgresNames::GATEWAY, "servicedb.a", "servicedb.a.", "servicedb..x"] {
+        let [engine, other_engine] = PostgresNames::ENGINES;
+        for other in [engine, other_engine, PostgresNames::GATEWAY, "servicedb.a", "servicedb.a.", "servicedb..x"] {
             assert_eq!(of(other), None, "{other}");
+        }
+        // A service of such a name has no login of the engine's names.
+        let names = Names::new("n", "servicedb-vault").postgres("servicedb_vault");
+        for other in [names.login(1), names.migrator_login(1), names.owner(), names.app(), names.clients()] {
+            assert!(!PostgresNames::ENGINES.contains(&other.as_str()), "{other}");
         }
     }
 
