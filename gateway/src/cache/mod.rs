@@ -160,7 +160,7 @@ impl Cache {
         let collection = self.title(&first.schema, &first.name);
         let key = Key::new(caller, read, frame());
         let known = self.lock().get(&key);
-        let statement = versioned(read, known.as_ref().map_or("", |known| &known.version));
+        let statement = versioned(read, known.as_ref().map_or("", |known| known.version.as_str()));
         Some(Lookup { cache: Arc::clone(self), key, collection, known, statement })
     }
 

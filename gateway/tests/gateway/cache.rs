@@ -32,12 +32,11 @@ async fn all(gateway: &Gateway) -> u64 {
         line.starts_with("servicedb_gateway_cache_hits_total")
             || line.starts_with("servicedb_gateway_cache_misses_total")
     };
-    let numbers = metrics.lines().filter(|line| of(line)).filter_map(|line| line.rsplit(' ').next());
+    let numbers = metrics.lines().filter(|&line| of(line)).filter_map(|line| line.rsplit(' ').next());
     numbers.map(|number| number.parse::<u64>().expect("a number")).sum()
 }
 
 /// A request.
-#[derive(Clone)]
 struct Ask<'a> {
     method: &'a str,
     path: &'a str,
@@ -290,7 +289,7 @@ fn place(key: usize, state: i64) -> Option<i64> {
 }
 
 fn owner(key: usize) -> &'static str {
-    if key % 3 == 0 { "shop/reader" } else { "shop/app" }
+    if key.is_multiple_of(3) { "shop/reader" } else { "shop/app" }
 }
 
 /// The statements of one transaction that bring a key into a state.
@@ -324,13 +323,13 @@ impl States {
             .iter()
             .map(|row| (row["id"].as_i64().expect("an id"), row["n"].as_i64().expect("a state")))
             .collect();
-        for key in 0..KEYS {
+        for (key, (floor, begun)) in floor.iter().zip(&self.begun).enumerate() {
             let own: Vec<_> = rows.iter().filter(|(id, _)| *id % MOVED == i64::try_from(key).expect("small")).collect();
             if owner(key) != caller {
                 assert!(own.is_empty(), "{caller} sees {own:?}");
                 continue;
             }
-            let mut possible = floor[key]..=self.begun[key].load(Ordering::SeqCst);
+            let mut possible = *floor..=begun.load(Ordering::SeqCst);
             match own.as_slice() {
                 [] => assert!(possible.any(|state| place(key, state).is_none()), "{key} is missing: {possible:?}"),
                 [(id, state)] => {
