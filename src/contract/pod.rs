@@ -28,6 +28,8 @@ pub const UPGRADE_TRIED: &str = "/var/lib/postgresql/data/upgrade.tried";
 pub const SOCKET_DIR: &str = "/run/postgresql";
 /// The agent's scratch folder, an emptyDir in memory: Patroni's configuration is written here.
 pub const RUN_DIR: &str = "/run/servicedb";
+/// In [`RUN_DIR`]: the files of PostgreSQL's logging collector, which the agent passes on and removes.
+pub const LOG_DIR: &str = "/run/servicedb/log";
 /// `servicedb check` creates it if the login of a record in Vault is refused: the leader's agent of this
 /// pod then proves the records, and removes it.
 pub const PROVE_FILE: &str = "/run/servicedb/prove-credentials";

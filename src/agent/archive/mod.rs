@@ -22,6 +22,7 @@ use super::desired::{self, DesiredState};
 use super::ensure;
 use super::records::{RecordsError, Source};
 use super::report::Reporter;
+use super::server_log::output::Output;
 use crate::api::BackupType;
 use crate::backoff::{Backoff, jittered};
 use crate::contract::backup::Place;
@@ -110,13 +111,13 @@ enum ConfigureError {
 }
 
 /// Keeps the configuration of this instance from now on.
-pub fn follow(desired: DesiredState, records: Source) -> Archive {
+pub fn follow(desired: DesiredState, records: Source, output: Output) -> Archive {
     let (configured, access) = watch::channel(Access::Unknown);
     let fails = watch::Sender::new(false);
     // Of a lead that ended with its container: as a replica, this instance gives nothing up.
     let given_up = progress::Marker::take();
     tokio::spawn(keep_configured(desired.clone(), records, configured, fails.subscribe()));
-    tokio::spawn(server::follow(desired.clone()));
+    tokio::spawn(server::follow(desired.clone(), output));
     Archive { desired, access, fails, given_up }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::agent::environment::Environment;
+use crate::agent::server_log;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
@@ -69,6 +70,7 @@ pub fn own_settings(desired: &Desired, major: u16) -> Vec<(&'static str, String)
         ("ident_file", format!("{RUN_DIR}/{IDENT}")),
         ("unix_socket_directories", SOCKET_DIR.to_owned()),
     ]);
+    settings.extend(server_log::settings());
     settings
 }
 
@@ -223,6 +225,20 @@ mod tests {
         assert_eq!(local["postgresql"]["parameters"]["shared_preload_libraries"], preload::ALWAYS);
         let shared = crate::contract::patroni::parameters(&Desired::sample());
         assert!(!shared.contains_key("shared_preload_libraries"), "an agent of an older image would remove it");
+    }
+
+    #[test]
+    fn the_collector_is_the_agents_and_none_that_reads_no_files_has_it() {
+        let local = wanted(&environment(), &Desired::sample());
+        let parameters = &local["postgresql"]["parameters"];
+        assert_eq!(
+            (&parameters["logging_collector"], &parameters["log_destination"]),
+            (&"on".into(), &"jsonlog".into())
+        );
+        let folder = parameters["log_directory"].as_str().expect("a folder");
+        assert!(Path::new(folder).is_absolute() && !folder.starts_with(PGDATA), "no copy of the data has the log");
+        let shared = crate::contract::patroni::parameters(&Desired::sample());
+        assert_eq!(shared["logging_collector"], "off", "an agent of an older image has this one");
     }
 
     #[test]
