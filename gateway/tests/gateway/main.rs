@@ -13,6 +13,7 @@ mod load;
 mod once;
 mod pages;
 mod paths;
+mod peers;
 mod random;
 mod reads;
 mod relay;
