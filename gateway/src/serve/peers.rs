@@ -182,11 +182,13 @@ impl Peers {
                 Ok(response) => return answered(response, commits).await,
                 // Nothing of it was sent.
                 Err(error) if error.is_connect() => {
-                    tracing::warn!(error = %error.without_url(), "a pod of the gateway cannot be reached");
+                    let error = error.without_url();
+                    tracing::warn!(%error, "a pod of the gateway cannot be reached");
                     self.lock().remove(&instance);
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error.without_url(), "a pod of the gateway did not answer");
+                    let error = error.without_url();
+                    tracing::warn!(%error, "a pod of the gateway did not answer");
                     return Forwarded::Unanswered(unanswered(commits));
                 }
             }
@@ -261,7 +263,8 @@ impl Peers {
                 Some((told.and_then(|told| told.try_into().ok())?, client))
             }
             Err(error) => {
-                tracing::debug!(%address, error = %error.without_url(), "a pod of the gateway does not answer");
+                let error = error.without_url();
+                tracing::debug!(%address, %error, "a pod of the gateway does not answer");
                 None
             }
         }
@@ -315,7 +318,8 @@ async fn answered(response: reqwest::Response, commits: bool) -> Forwarded {
             reply(status, headers, body).map_or_else(|| Forwarded::Unanswered(unanswered(commits)), Forwarded::Answered)
         }
         Err(error) => {
-            tracing::warn!(error = %error.without_url(), "the answer of a pod of the gateway ended early");
+            let error = error.without_url();
+            tracing::warn!(%error, "the answer of a pod of the gateway ended early");
             Forwarded::Unanswered(unanswered(commits))
         }
     }
