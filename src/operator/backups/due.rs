@@ -223,7 +223,11 @@ mod tests {
 
     #[test]
     fn a_full_backup_follows_a_restore_in_place() {
-        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let spec = BackupScheduleSpec {
+            full: Some("0 3 * * SUN".into()),
+            incremental: Some(String::new()),
+            ..BackupScheduleSpec::default()
+        };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
         let made = catalogue("2026-11-22T03:00:10Z", None);
         let (left_at, now) = (Some(at("2026-11-25T11:59:59Z")), at("2026-11-25T12:00:00Z"));
@@ -267,7 +271,11 @@ mod tests {
 
     #[test]
     fn a_requested_backup_that_failed_is_repeated_after_the_same_pause() {
-        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let spec = BackupScheduleSpec {
+            full: Some("0 3 * * SUN".into()),
+            incremental: Some(String::new()),
+            ..BackupScheduleSpec::default()
+        };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
         let made = catalogue("2026-11-25T03:00:10Z", None);
         let decided = |failures, repetition, left: Option<&str>| {
