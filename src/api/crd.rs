@@ -98,6 +98,10 @@ fn complete(root: &mut JSONSchemaProps) {
             schema.default = Some(JSON(json!({})));
         }
     }
+    // They are those of the first store.
+    if let Some(second) = at(root, &["status", "backup", "second"]) {
+        each_child(second, &mut drop_descriptions);
+    }
     // A resource without a status must not appear reconciled: a generation is at least 1.
     if let Some(status) = at(root, &["status"]) {
         status.default = Some(JSON(json!({"observedGeneration": -1})));
@@ -204,15 +208,17 @@ fn shorten(schema: &mut JSONSchemaProps) {
 /// Kubernetes' reference.
 const REQUIREMENTS: [&str; 3] = ["matchExpressions", "matchFields", "matchLabels"];
 
+/// Removes all descriptions.
+fn drop_descriptions(schema: &mut JSONSchemaProps) {
+    schema.description = None;
+    each_child(schema, &mut drop_descriptions);
+}
+
 /// Removes descriptions of an embedded type that are repeated many times or have no content.
 fn drop_redundant_descriptions(schema: &mut JSONSchemaProps) {
-    fn drop_all(schema: &mut JSONSchemaProps) {
-        schema.description = None;
-        each_child(schema, &mut drop_all);
-    }
     for (name, property) in schema.properties.iter_mut().flatten() {
         if REQUIREMENTS.contains(&name.as_str()) {
-            drop_all(property);
+            drop_descriptions(property);
         } else {
             property.description.take_if(|description| description == "Required.");
             drop_redundant_descriptions(property);
@@ -341,6 +347,28 @@ mod tests {
             // Missing required fields of the parent objects are not tested here.
             let Err(error) = serde_json::from_value::<ServiceDatabase>(resource) else { continue };
             assert!(error.to_string().starts_with("missing field"), "{path:?}: {error}");
+        }
+    }
+
+    /// A field that the schema lacks is dropped by the API server.
+    #[test]
+    fn the_schema_of_a_second_store_has_what_is_written_there() {
+        let mut root = root();
+        let mut of = |path: &[&str]| at(&mut root, path).and_then(|schema| schema.properties.clone()).expect("fields");
+        let (first, second) = (of(&["status", "backup"]), of(&["status", "backup", "second"]));
+        for (name, field) in &first {
+            let is_of_first =
+                ["nextAt", "leftTimelines", "verified", "lastVerification", "second"].contains(&name.as_str());
+            assert_eq!(second.get(name).is_none(), is_of_first, "{name}");
+            if let Some(other) = second.get(name) {
+                assert_eq!(
+                    (&other.type_, &other.format, &other.minimum),
+                    (&field.type_, &field.format, &field.minimum)
+                );
+                let keys =
+                    |field: &JSONSchemaProps| field.properties.clone().map(|of| of.into_keys().collect::<Vec<_>>());
+                assert_eq!(keys(other), keys(field), "{name}");
+            }
         }
     }
 

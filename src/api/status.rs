@@ -226,6 +226,42 @@ pub struct BackupStatus {
     /// Last Job that tests a backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_verification: Option<JobRun>,
+    /// The same of the second store; its tests are those of the first one.
+    #[schemars(schema_with = "second_store_schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<Box<BackupStatus>>,
+}
+
+impl BackupStatus {
+    /// The state of each store.
+    pub fn stores(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.second.as_deref())
+    }
+}
+
+/// The part of [`BackupStatus`] that a second store has: the type itself has no end when it is written out.
+fn second_store_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let time = || serde_json::json!({"type": "string", "format": "date-time"});
+    let stored = generator.subschema_for::<StoredBackup>();
+    let run = generator.subschema_for::<BackupRunStatus>();
+    let (count, bytes) = (generator.subschema_for::<u32>(), generator.subschema_for::<i64>());
+    schemars::json_schema!({
+        "type": "object",
+        "description": "The same of the second store (`spec.backup.secondStore`).",
+        "required": ["store", "path"],
+        "properties": {
+            "store": {"type": "string"},
+            "path": {"type": "string"},
+            "archivedAt": time(),
+            "givenUpAt": time(),
+            "recoverableFrom": time(),
+            "newestFull": stored,
+            "newest": stored,
+            "count": count,
+            "storedBytes": bytes,
+            "lastRun": run,
+        },
+    })
 }
 
 /// A timeline that a restore in place has left.
@@ -352,6 +388,9 @@ pub enum UpgradeAction {
 pub struct VerifiedBackup {
     /// Name of the backup in the store.
     pub label: String,
+    /// The store, where there are two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// When the test ended.
     pub at: Time,
     /// Time of the last transaction in it, as PostgreSQL logged it.

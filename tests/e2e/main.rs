@@ -56,6 +56,7 @@ mod storage_growth;
 mod survival;
 mod switchover;
 mod targets;
+mod two_stores;
 mod upgrades;
 mod vault_away;
 mod vault_changes;

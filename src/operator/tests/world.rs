@@ -89,6 +89,8 @@ pub struct World {
     pub sessions: Option<Sessions>,
     /// The archive in the report of the primary's agent.
     pub archive: Option<ArchiveReport>,
+    /// The same of the second store.
+    pub second_archive: Option<ArchiveReport>,
     /// The fingerprint of the certificates in the agents' reports.
     certificates: Option<String>,
     context: Arc<Context>,
@@ -135,6 +137,7 @@ impl World {
             rights: RightsReport::default(),
             sessions: None,
             archive: None,
+            second_archive: None,
             context,
         }
     }
@@ -383,6 +386,7 @@ impl World {
             report.ledger = self.ledger.clone();
             report.synchronous_standbys = standbys;
             report.archive = self.archive.clone();
+            report.second_archive = self.second_archive.clone();
         }
         annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
     }
