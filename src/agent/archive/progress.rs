@@ -155,7 +155,8 @@ impl Progress {
         let age = configured.map_or(Duration::ZERO, |configured| configured.elapsed());
         let configured = Timestamp::now() - SignedDuration::try_from(age).unwrap_or_default();
         let failed = row.get::<_, bool>("failing") && time("last_failed_time").is_some_and(|at| at > configured);
-        let failed = failed && !row.get::<_, Option<String>>("last_failed_wal").is_some_and(|file| self.has(&file));
+        let waits_for_other = row.get::<_, Option<String>>("last_failed_wal").is_some_and(|file| self.has(&file));
+        let failed = failed && !waits_for_other;
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         if !failed {
             self.failure = None;

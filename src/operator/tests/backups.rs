@@ -264,7 +264,10 @@ async fn a_reconcile_that_read_an_older_status_does_not_replace_the_job_that_run
 
 #[tokio::test]
 async fn a_second_store_gets_backups_of_its_own_and_each_is_judged_by_itself() {
-    let second_run = |world: &World| world.resource().status?.backup?.second?.last_run.map(|last| last.run);
+    let second_run = |world: &World| {
+        let second = world.resource().status?.backup?.second?;
+        Some(second.last_run.as_ref()?.run.clone())
+    };
     let mut world = World::new();
     let spec = "  backup: {store: main, secondStore: second, schedule: {verification: ''}}\n";
     world.create(&format!("{MINIMAL}{spec}"));
