@@ -13,10 +13,10 @@ export IMAGE_TAG ?= dev
 .DEFAULT_GOAL := help
 # Steps that share one machine and print as they go.
 .NOTPARALLEL:
-.PHONY: help cluster images tools install demo test test-alerts test-tools test-stores test-gateway test-faults test-image bench soak changes fleet clean distclean
+.PHONY: help cluster images tools install demo test test-alerts test-tools test-stores test-gateway test-faults test-campaigns test-image bench soak changes fleet clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 cluster: ## a Kubernetes cluster with Vault (NODES=3: of three nodes); writes target/dev/kubeconfig and target/dev/vault.env
 	@dev/cluster.sh
@@ -38,6 +38,9 @@ test: ## all tests; makes the cluster that they need
 
 test-faults: install ## a fault at every mutating request, for hours; continues an interrupted run
 	@dev/test-faults.sh
+
+test-campaigns: install ## local cluster only, seals Vault and cuts nodes off: backups, upgrades, clients and scrapes through everything
+	@dev/campaigns.sh
 
 test-alerts: install ## every query of the dashboards and rules in a Prometheus, and faults that each make their alert fire
 	@dev/test-alerts.sh

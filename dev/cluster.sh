@@ -45,8 +45,11 @@ fi
 ./control-plane.sh
 ./node.sh kubelet
 ./services.sh
+# A kubelet that ended is started again, as an init system would: one of three once failed to make its socket (rename:
+# invalid cross-device link) and ended.
+registered() { kubectl get node "${NODE_NAMES[@]}" || { ./node.sh kubelet >/dev/null; return 1; }; }
 wait_nodes() {
-  wait_for 60 "the nodes' registration" kubectl get node "${NODE_NAMES[@]}"
+  wait_for 60 "the nodes' registration" registered
   kubectl wait --for=condition=Ready "${NODE_NAMES[@]/#/node/}" --timeout=60s
 }
 step "nodes ready: ${NODE_NAMES[*]}" wait_nodes

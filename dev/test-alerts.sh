@@ -37,7 +37,8 @@ dashboards() {
   node "$work/check.mjs" "$ROOT"/charts/servicedb/files/dashboards/*.json
 }
 
-live() { python3 "$ROOT/dev/alerts/live.py" --prometheus "$PROMETHEUS/usr/bin/prometheus" --root "$ROOT" "$@"; }
+# Debian's own Python: it has Debian's matplotlib.
+live() { /usr/bin/python3 "$ROOT/dev/alerts/live.py" --prometheus "$PROMETHEUS/usr/bin/prometheus" --root "$ROOT" "$@"; }
 
 [[ $what == dashboards ]] || programs
 case $what in

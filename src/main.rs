@@ -36,6 +36,9 @@ enum Command {
     /// Restore the newest backup into this pod's volume, and check it, once.
     #[cfg(unix)]
     VerifyBackup,
+    /// Restore the newest backup into this pod's volume, and rehearse a major upgrade on it, once.
+    #[cfg(unix)]
+    RehearseUpgrade,
     /// Remove the archive and the backups of a deleted resource, once.
     #[cfg(unix)]
     RemoveBackups,
@@ -106,6 +109,8 @@ fn main() -> ExitCode {
             Command::Backup => servicedb::backup::run().await,
             #[cfg(unix)]
             Command::VerifyBackup => servicedb::backup::verify().await,
+            #[cfg(unix)]
+            Command::RehearseUpgrade => servicedb::backup::rehearse().await,
             #[cfg(unix)]
             Command::RemoveBackups => servicedb::backup::remove().await,
             #[cfg(unix)]

@@ -28,7 +28,8 @@ def here(*words, text=None, check=True):
 
 
 def plugin(*words, check=True):
-    return here("servicedb", *words, check=check)
+    # kubectl takes no option before the name of a plugin.
+    return kubectl("servicedb", *words, "-n", namespace, check=check)
 
 
 def apply(kind, name, version="v1", **content):
@@ -66,10 +67,10 @@ def condition(kind, status, seconds=120):
     return until(f"{kind} {status}", seconds, holds)
 
 
-def execute(script, pod=None, wait=True, check=True, text=None):
+def execute(script, pod=None, wait=True, check=True, text=None, container="database"):
     """Runs a script in a pod of the database, by default the primary's: its output, or the process that runs it."""
     pod = pod or primary()
-    words = ["kubectl", "-n", namespace, "exec", "-i", pod, "-c", "database", "--", "sh", "-c", script]
+    words = ["kubectl", "-n", namespace, "exec", "-i", pod, "-c", container, "--", "sh", "-c", script]
     if wait:
         return run(words, text or "", check)
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)

@@ -188,19 +188,20 @@ def failed_migration():
     try:
         yield
     finally:
-        apply("ConfigMap", "migrations", data={"1_right.up.sql": "CREATE TABLE migrated (id int);"})
+        apply("ConfigMap", "migrations", data={"1_right.up.sql": "CREATE TABLE IF NOT EXISTS migrated (id int);"})
 
 
 @contextlib.contextmanager
 def drift():
+    """pgbench's tables are in no migration. The check ends with the declaration."""
+    apply("ConfigMap", "migrations", data={"1_right.up.sql": "CREATE TABLE IF NOT EXISTS migrated (id int);"})
+    patch({"migrations": {"source": {"configMap": {"name": "migrations"}}}})
     condition("MigrationsApplied", "True")
-    execute(as_owner("CREATE TABLE by_hand (id int)"))
     plugin("drift", NAME, check=False)
     try:
         yield
     finally:
-        execute(as_owner("DROP TABLE by_hand"))
-        plugin("drift", NAME, check=False)
+        patch({"migrations": None})
 
 
 def scale_operator(replicas):
@@ -246,16 +247,27 @@ def metrics_unreadable():
         execute(as_superuser("ALTER ROLE servicedb_monitor LOGIN"))
 
 
+@contextlib.contextmanager
 def pooler_queue():
-    """One connection in the pool, and three clients that each keep it."""
+    """One connection in the pool, and three clients that each keep it: in the pooler's pod, which lets in only clients."""
     record = here("get", "sdb", NAME, "-o", "jsonpath={.status.credentials.vaultPath}")
     data = json.loads(vault("kv", "get", "-format=json", *of_kv(record)))["data"]["data"]
     of = lambda key: data[f"{NAME.upper()}_DB_{key}"]
-    login = f"host={of('POOLER_HOST')} port={of('PORT')} dbname={of('NAME')} user={of('USER')} sslmode=require"
+    login = f"host=127.0.0.1 port=6432 dbname={of('NAME')} user={of('USER')} sslmode=require"
     client = f"""psql -X -q "{login}" -c 'BEGIN; SELECT pg_sleep(300)' &"""
     # The password goes by the standard input, into memory.
     script = f'umask 077; f=$(mktemp -p /dev/shm); cat >"$f"; export PGPASSFILE="$f"; {client} {client} {client} wait; rm "$f"'
-    return ending_sleepers(execute(script, wait=False, text=f"*:*:*:*:{of('PASSWORD')}\n"))
+    pod = here("get", "pod", "-l", f"servicedb.dev/name={NAME},app.kubernetes.io/component=pooler", "-o", "name").strip()
+    process = execute(script, pod, wait=False, text=f"*:*:*:*:{of('PASSWORD')}\n", container="pooler")
+    with ending_sleepers(process):
+        try:
+            yield
+        finally:
+            # All of them: one that still waits would be the next to sleep. The end of kubectl does not end them.
+            execute(
+                "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline 2>/dev/null) in"
+                " psql\\ -X*|*/psql\\ -X*) kill ${p#/proc/};; esac; done; true", pod, container="pooler",
+            )
 
 
 def lost_primary():

@@ -225,9 +225,20 @@ def main():
         every = list(faults.every(options.root, scraped))
         check_that_all_have_a_fault(every)
         wanted = options.only.split(",") if options.only else None
+        broken = []
         for fault in every if options.faults else faults.quick():
             if not wanted or fault.alert in wanted:
-                show(fault, folder, reload)
+                try:
+                    show(fault, folder, reload)
+                except SystemExit as error:
+                    # The next one is tried once nothing of this one fires any more.
+                    print(f"{fault.alert}: FAILED: {error}", flush=True)
+                    broken.append(fault.alert)
+                    configuration(folder)
+                    reload()
+                    until("nothing fires after a fault that failed", 300, lambda: (not (now := firing()), now))
+        if broken:
+            sys.exit(f"failed: {', '.join(broken)}")
         if options.plots:
             plots.write(options.plots, query_range, list(panels()))
         failed = False

@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+/// In bytes.
+pub const MEBIBYTE: usize = 1 << 20;
+/// The most that kept answers may take: as much as the rest of a pod under load.
+const MOST_MEGABYTES: usize = 64;
+
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -31,10 +36,27 @@ pub struct Config {
     /// The text search configuration of `POST /search`.
     #[serde(default = "simple")]
     pub search_configuration: String,
+    /// The answers that are kept. Absent: none.
+    pub cache: Option<Cache>,
 }
 
 fn simple() -> String {
     "simple".to_owned()
+}
+
+/// The answers that are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cache {
+    /// The collections whose reads they are of, as requests name them.
+    pub collections: Vec<String>,
+    /// What they may take, in MiB, 1 to 64.
+    #[serde(default = "cache_megabytes")]
+    pub megabytes: usize,
+}
+
+fn cache_megabytes() -> usize {
+    8
 }
 
 /// Files in PEM.
@@ -296,6 +318,14 @@ impl Config {
         }
         if self.limits.cost_burst.is_some() && self.limits.cost_per_second.is_none() {
             return refuse("limits", "costBurst belongs to costPerSecond");
+        }
+        if let Some(cache) = &self.cache {
+            if cache.collections.is_empty() {
+                return refuse("cache.collections", "name at least one, or leave the cache out");
+            }
+            if !(1..=MOST_MEGABYTES).contains(&cache.megabytes) {
+                return refuse("cache.megabytes", "it is from 1 to 64");
+            }
         }
         if self.limits.stall_seconds == 0 {
             return refuse("limits", "stallSeconds is at least 1");

@@ -7,9 +7,10 @@
 //! 2. [`request`]: the query string, or a JSON tree, as a [`request::Query`]; [`validate`]: all faults of a body.
 //! 3. [`sql`]: one statement. Names come from the catalogue, values are parameters only, and PostgreSQL makes the JSON.
 //! 4. [`database`]: a connection as the caller's role, and the rows as they arrive. [`cost`] charges the caller for each
-//!    statement, and refuses the requests of one that has spent too much.
+//!    statement, and refuses the requests of one that has spent too much. [`cache`] has the answers that are kept.
 
 pub mod auth;
+pub mod cache;
 pub mod catalog;
 pub mod config;
 pub mod cost;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use servicedb_gateway::auth::Authenticator;
+use servicedb_gateway::cache::Cache;
 use servicedb_gateway::config::Config;
 use servicedb_gateway::current::{self, Current};
 use servicedb_gateway::database::{Connector, Pool};
@@ -59,7 +60,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let connector = Connector::new(config.database.clone());
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("listen: {error}"))?;
     let present = Current::new(&config.schemas);
-    let pool = Pool::new(connector.clone(), config.limits.clone(), config.schemas.clone());
+    let cache = Cache::new(config.cache.as_ref(), config.schemas.first().map_or("public", String::as_str));
+    let pool = Pool::new(connector.clone(), config.limits.clone(), config.schemas.clone(), cache.clone());
     let replicas = Connector::of_replicas(&config.database).map(|connector| pool.of_replicas(connector));
     let app = Arc::new(App {
         current: Arc::clone(&present),
@@ -67,7 +69,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         replicas: replicas.clone(),
         auth,
         bodies: Bodies::new(&config.limits),
-        metrics: Metrics::new(pool.costs().map(|costs| &**costs)),
+        metrics: Metrics::new(pool.costs().map(|costs| &**costs), cache.as_deref()),
         transactions: Transactions::default(),
         ending: AtomicBool::new(false),
         config,
@@ -78,8 +80,11 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     if let Some(replicas) = replicas.clone() {
         tokio::spawn(async move { replicas.close_unused().await });
     }
-    tokio::spawn(current::watch(present, connector, interval, move |_| {
+    tokio::spawn(current::watch(present, connector, interval, move |catalog| {
         [Some(&pool), replicas.as_ref()].into_iter().flatten().for_each(|pool| pool.catalog_changed());
+        if let Some(cache) = &cache {
+            cache.catalog_changed(catalog);
+        }
     }));
     let shared = Arc::clone(&app);
     tokio::spawn(async move { shared.auth.refresh().await });

@@ -192,7 +192,16 @@ async fn own_records(client: &Client) -> Result<(), EnsureError> {
             granted    text[] NOT NULL DEFAULT '{}',
             removed_at timestamptz
         );
-        ALTER TABLE servicedb.clients ADD COLUMN IF NOT EXISTS admitted_at timestamptz;";
+        ALTER TABLE servicedb.clients ADD COLUMN IF NOT EXISTS admitted_at timestamptz;
+        CREATE TABLE IF NOT EXISTS servicedb.short_lived (
+            client            text PRIMARY KEY,
+            role              text NOT NULL,
+            admitted_by       text NOT NULL,
+            connection_limit  integer NOT NULL,
+            statement_timeout text,
+            longest_seconds   double precision NOT NULL,
+            most              integer NOT NULL
+        );";
     execute(client, "the agent's own records", statements).await
 }
 
@@ -425,7 +434,7 @@ pub async fn login(
     let group = ident(&kind.role(names));
     let inherit = if kind == LoginKind::Migrator { "FALSE" } else { "TRUE" };
     let limit = match kind {
-        LoginKind::Client(client) => client.connection_limit.unwrap_or(-1),
+        LoginKind::Client(client) => connection_limit(client),
         _ => -1,
     };
     let what = format!("login {user}");
@@ -458,15 +467,31 @@ pub async fn login(
 
 /// The limits of a client's login, which a change of the spec changes without new credentials.
 pub fn limits(role: &str, database: &str, client: &clients::Client) -> String {
-    let timeout = match client.statement_timeout_seconds {
-        Some(seconds) => format!("SET statement_timeout = '{seconds}s'"),
+    let timeout = match statement_timeout(client) {
+        Some(timeout) => format!("SET statement_timeout = '{timeout}'"),
         None => "RESET statement_timeout".to_owned(),
     };
     format!(
         "ALTER ROLE {role} CONNECTION LIMIT {}; ALTER ROLE {role} {timeout};
          ALTER ROLE {role} IN DATABASE {database} RESET statement_timeout;",
-        client.connection_limit.unwrap_or(-1)
+        connection_limit(client)
     )
+}
+
+/// Whether a login with this limit of its sessions, and these settings for all databases, has the limits of its client.
+pub fn has_limits(limit: i32, settings: &[String], client: &clients::Client) -> bool {
+    let timeout = settings.iter().find_map(|setting| setting.strip_prefix("statement_timeout="));
+    limit == connection_limit(client) && timeout == statement_timeout(client).as_deref()
+}
+
+/// The limit of the sessions of a client's login, as PostgreSQL has it.
+pub fn connection_limit(client: &clients::Client) -> i32 {
+    client.connection_limit.unwrap_or(-1)
+}
+
+/// The timeout of its statements, as PostgreSQL has it; none: the server's.
+pub fn statement_timeout(client: &clients::Client) -> Option<String> {
+    client.statement_timeout_seconds.map(|seconds| format!("{seconds}s"))
 }
 
 /// Whether a role exists.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::ensure;
+use super::server_log::output::Output;
 use crate::contract::pod::PGDATA;
 use crate::postgres::servers;
 
@@ -20,21 +21,26 @@ const POLL: Duration = Duration::from_millis(15);
 
 /// Starts PostgreSQL and creates the replication roles. A failure is only logged: Patroni's own
 /// start, and the run at every promotion, have the same result.
-pub async fn run() {
-    match tokio::time::timeout(PATIENCE, start()).await {
+pub async fn run(output: &Output) {
+    match tokio::time::timeout(PATIENCE, start(output)).await {
         Ok(Ok(())) => {}
         Ok(Err(problem)) => tracing::warn!(problem, "the first start is left to Patroni"),
         Err(_) => tracing::warn!("PostgreSQL takes long to start; Patroni takes over"),
     }
 }
 
-async fn start() -> Result<(), String> {
-    let status = Command::new(servers::program_of(Path::new(PGDATA), "pg_ctl"))
+async fn start(output: &Output) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("pg_ctl: {error}");
+    let mut starter = Command::new(servers::program_of(Path::new(PGDATA), "pg_ctl"))
         .args(["start", "--no-wait", "--silent", "--pgdata", PGDATA])
         .stdin(Stdio::null())
-        .status()
-        .await
-        .map_err(|error| format!("pg_ctl: {error}"))?;
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    // The server has the same until its collector runs.
+    output.follow(&mut starter);
+    let status = starter.wait().await.map_err(failed)?;
     if !status.success() {
         return Err(format!("pg_ctl ended with {status}"));
     }

@@ -41,6 +41,7 @@ mod report;
 mod restore;
 mod secret_id;
 mod server;
+mod server_log;
 mod sessions;
 mod settings;
 mod slots;
@@ -77,6 +78,7 @@ use patroni::rest;
 use probes::Readiness;
 use report::{Area, Reporter};
 use restore::in_place::{self, Start};
+use server_log::ServerLog;
 use state::State;
 
 use crate::contract::report::{Phase, Role};
@@ -136,6 +138,7 @@ struct Agent {
     records: records::Source,
     archive: Archive,
     known: watch::Sender<Arc<maintenance::Known>>,
+    log: ServerLog,
 }
 
 /// What this instance was started as.
@@ -167,6 +170,7 @@ impl Agent {
         // 1. The identity of this pod.
         let environment = Environment::read()?;
         let end = End { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        let log = ServerLog::start()?;
         // 2. Report the start, and answer the kubelet.
         let mut config = kube::Config::incluster()?;
         config.connect_timeout = Some(Duration::from_secs(5));
@@ -198,8 +202,8 @@ impl Agent {
         });
         tokio::spawn(memory::follow(environment.pod.clone(), desired.clone(), reporter.clone()));
         let records = records::Source::default();
-        let archive = archive::follow(desired.clone(), records.clone());
-        Ok((Self { environment, client, own, reporter, readiness, desired, records, archive, known }, end))
+        let archive = archive::follow(desired.clone(), records.clone(), log.output());
+        Ok((Self { environment, client, own, reporter, readiness, desired, records, archive, known, log }, end))
     }
 
     async fn run(self, mut end: End) -> Ended {
@@ -224,7 +228,7 @@ impl Agent {
         };
         // 6. Let Patroni run it, under the watchdog.
         let certificates = certificates::present();
-        let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone());
+        let (patroni, patroni_ended) = patroni::process::supervise(prepared, self.reporter.clone(), self.log.output());
         tokio::spawn(certificates::follow(patroni.clone(), self.reporter.clone(), certificates));
         tokio::spawn(sessions::follow(self.environment.clone(), self.desired.clone(), self.reporter.clone()));
         tokio::spawn(clients::sessions::follow(self.environment.clone(), self.desired.clone()));
@@ -264,7 +268,7 @@ impl Agent {
         let restored = in_place::settle(&self.environment, self.client.clone(), &self.desired, &self.reporter).await?;
         let upgraded = upgrade::settle(&self.environment, &self.client, &self.desired, &self.reporter).await?;
         let is_primary = [restored, upgraded].contains(&Start::Restored);
-        let prepared = Prepared::new()?;
+        let prepared = Prepared::new(&self.log.output())?;
         let initialiser = Initialiser {
             environment: &self.environment,
             client: self.client.clone(),
@@ -277,7 +281,7 @@ impl Agent {
         let configuration = patroni::config::write(&self.environment, &desired)?;
         self.reporter.update(|report| report.phase = Phase::StartingPostgres);
         if data_directory == DataDirectory::Initialised || is_primary {
-            first_start::run().await;
+            first_start::run(&self.log.output()).await;
         }
         let major = patroni::config::major(&desired);
         Ok((prepared, Started { configuration, major }))
@@ -376,6 +380,7 @@ impl Agent {
         if postmaster::running().is_some() {
             postmaster::stop_at_once().await;
         }
+        self.log.end().await;
         ExitCode::SUCCESS
     }
 }

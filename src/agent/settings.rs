@@ -9,8 +9,10 @@ use tokio::process::Command;
 use super::environment::Environment;
 use super::memory;
 use super::patroni::config;
+use crate::api::names::Names;
 use crate::contract;
 use crate::contract::desired::Desired;
+use crate::contract::memory::Bound;
 use crate::contract::patroni::parameters;
 use crate::contract::pod::{PGDATA, PGDATA_NEW, POSTGRES_PORT, RUN_DIR};
 use crate::contract::setting::MB;
@@ -30,7 +32,7 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
     let folder = Path::new(PGDATA_NEW);
     std::fs::rename(folder.join("postgresql.conf"), folder.join(BASE))?;
     let base = std::iter::once(format!("include '{BASE}'"));
-    let lines: Vec<_> = base.chain(lines(environment, desired, desired.major())).collect();
+    let lines: Vec<_> = base.chain(lines(&environment.names, desired, desired.major())).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
 }
 
@@ -38,10 +40,10 @@ pub fn write_first(environment: &Environment, desired: &Desired) -> std::io::Res
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn write_restored(environment: &Environment, desired: &Desired, folder: &Path) -> std::io::Result<()> {
+pub fn write_restored(names: &Names, desired: &Desired, folder: &Path) -> std::io::Result<()> {
     let base = std::iter::once(format!("include '{BASE}'"));
     let major = servers::major_of(folder).unwrap_or_else(|| desired.major());
-    let lines: Vec<_> = base.chain(lines(environment, desired, major)).collect();
+    let lines: Vec<_> = base.chain(lines(names, desired, major)).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")
 }
 
@@ -53,7 +55,7 @@ pub fn write_restored(environment: &Environment, desired: &Desired, folder: &Pat
 pub async fn check_change(environment: &Environment, desired: &Desired) -> std::io::Result<Result<(), String>> {
     let folder = Path::new(RUN_DIR).join("settings");
     std::fs::create_dir_all(&folder)?;
-    let lines: Vec<_> = lines(environment, desired, config::major(desired)).collect();
+    let lines: Vec<_> = lines(&environment.names, desired, config::major(desired)).collect();
     std::fs::write(folder.join("postgresql.conf"), lines.join("\n") + "\n")?;
     // A folder that is enough of a data directory for this check; a server may run in the real one.
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
@@ -72,6 +74,19 @@ pub async fn check_change(environment: &Environment, desired: &Desired) -> std::
 /// # Errors
 /// If `postgres` cannot be run.
 pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(), String>> {
+    // The memory of the spec may not be this pod's yet.
+    check_within(folder, desired, memory::bound()).await
+}
+
+/// The same with the memory of the pod in which the server will run, beside that of the spec.
+///
+/// # Errors
+/// If `postgres` cannot be run.
+pub async fn check_within(
+    folder: &Path,
+    desired: &Desired,
+    of_pod: Option<Bound>,
+) -> std::io::Result<Result<(), String>> {
     if desired.parameters.is_empty() {
         return Ok(Ok(()));
     }
@@ -89,8 +104,7 @@ pub async fn check(folder: &Path, desired: &Desired) -> std::io::Result<Result<(
         Ok(printed) => printed.trim().parse::<u64>().unwrap_or_default(),
         Err(problem) => return Ok(Err(refused(problem))),
     };
-    // The memory of the spec may not be this pod's yet.
-    let bounds = [desired.memory.bound(), memory::bound()];
+    let bounds = [desired.memory.bound(), of_pod];
     let memory = |bound| contract::memory::check(&desired.parameters, megabytes.saturating_mul(MB), bound);
     let wal = |volume| contract::wal::check(&desired.parameters, volume);
     let checked = bounds.into_iter().flatten().try_for_each(memory);
@@ -104,10 +118,10 @@ async fn print(server: &Path, folder: &Path, setting: &str) -> std::io::Result<R
     run(&mut command).await
 }
 
-fn lines(environment: &Environment, desired: &Desired, major: u16) -> impl Iterator<Item = String> {
+fn lines(names: &Names, desired: &Desired, major: u16) -> impl Iterator<Item = String> {
     let mut settings = parameters(desired);
     // Patroni sets these on the command line.
-    settings.insert("cluster_name".to_owned(), environment.names.base().into());
+    settings.insert("cluster_name".to_owned(), names.base().into());
     settings.insert("listen_addresses".to_owned(), "*".into());
     settings.insert("port".to_owned(), POSTGRES_PORT.to_string().into());
     settings.entry("wal_keep_size").or_insert("128MB".into());
@@ -180,15 +194,10 @@ mod tests {
 
     #[test]
     fn a_setting_cannot_leave_its_quotes() {
-        let environment = Environment {
-            pod: "chat-db-0".into(),
-            uid: "u".into(),
-            ip: "10.0.0.7".parse().expect("an address"),
-            names: crate::api::names::Names::new("messaging", "chat"),
-        };
+        let names = Names::new("messaging", "chat");
         let desired =
             Desired { parameters: [("search_path".to_owned(), r"a'\b".to_owned())].into(), ..Desired::sample() };
-        let lines: Vec<_> = lines(&environment, &desired, 17).collect();
+        let lines: Vec<_> = lines(&names, &desired, 17).collect();
         assert!(lines.contains(&r"search_path = 'a''\\b, servicedb_extensions'".to_owned()), "{lines:?}");
         assert!(lines.contains(&"cluster_name = 'chat-db'".to_owned()));
     }

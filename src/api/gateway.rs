@@ -56,6 +56,10 @@ pub struct GatewaySpec {
     #[x_kube(validation = Rule::new("self >= 1").message("spec.gateway.costPerSecond must be at least 1"))]
     pub cost_per_second: Option<i64>,
 
+    /// Answers that each pod keeps. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<GatewayCache>,
+
     /// The time after which a statement is cancelled, in seconds, 1 to 3600.
     #[serde(default = "default_timeout")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.gateway.statementTimeoutSeconds must be from 1 to 3600"))]
@@ -76,10 +80,25 @@ impl Default for GatewaySpec {
             connections: default_connections(),
             max_rows: None,
             cost_per_second: None,
+            cache: None,
             statement_timeout_seconds: default_timeout(),
             resources: None,
         }
     }
+}
+
+/// Answers that each pod of the gateway keeps: given out only while no commit has changed what they stand on.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayCache {
+    /// The tables whose reads are cached, as requests name them.
+    #[schemars(schema_with = "collections_schema")]
+    pub collections: Vec<String>,
+
+    /// Memory for answers in each pod, in MiB, 1 to 64.
+    #[serde(default = "default_megabytes")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 64").message("spec.gateway.cache.megabytes must be from 1 to 64"))]
+    pub megabytes: i32,
 }
 
 /// State of the data gateway.
@@ -103,6 +122,10 @@ fn default_gateways() -> i32 {
 
 fn default_connections() -> i32 {
     10
+}
+
+fn default_megabytes() -> i32 {
+    8
 }
 
 fn default_timeout() -> i32 {
@@ -129,6 +152,16 @@ fn schemas_schema(_: &mut SchemaGenerator) -> Schema {
             "rule": "self.all(name, !name.startsWith('pg_') && !(name in ['servicedb', 'servicedb_extensions', 'information_schema']))",
             "message": "spec.gateway.schemas: Servicedb's own schemas and PostgreSQL's are never exposed"
         }]
+    })
+}
+
+fn collections_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "description": "The tables whose reads are cached, as requests name them.",
+        "minItems": 1,
+        "maxItems": 64,
+        "items": {"type": "string", "description": "The name of a table.", "minLength": 1, "maxLength": 127}
     })
 }
 

@@ -23,7 +23,7 @@ pub mod version;
 
 pub use clients::{AccessMode, AccessSpec, ClientSpec, DynamicSpec, GrantSpec, Privilege, UndeclaredRights};
 pub use format::MigrationFormat;
-pub use gateway::{GatewaySpec, GatewayStatus};
+pub use gateway::{GatewayCache, GatewaySpec, GatewayStatus};
 pub use maintenance::{
     MaintenanceAction, MaintenanceDone, MaintenanceItem, MaintenanceRun, MaintenanceSpec, MaintenanceStatus,
     MaintenanceWindow, ReindexSpec, WindowRollout,

@@ -194,6 +194,11 @@ impl Names {
         self.with(&format!("verify-{second}"))
     }
 
+    /// The Job of a rehearsal of a major upgrade that starts at this time, in seconds since 1970.
+    pub fn rehearsal_job(&self, second: i64) -> String {
+        self.with(&format!("rehearse-{second}"))
+    }
+
     /// The Job that removes the backups of a deleted resource.
     pub fn backup_removal_job(&self) -> String {
         self.with("backup-removal")
@@ -417,9 +422,16 @@ impl PostgresNames {
     /// The login of the data gateway, by client certificate: it has no rights, and may become the roles of
     /// the clients that call it.
     pub const GATEWAY: &'static str = "servicedb_gateway";
-    /// The login of Vault's database secrets engine, by password and only to the database `postgres`: it may create
-    /// logins, and make them members of the roles of the clients whose logins are short-lived.
-    pub const ENGINE: &'static str = "servicedb_vault";
+    /// The logins of Vault's database secrets engine, by password and only to the database `postgres`: one is valid, and
+    /// takes turns with the other. They have no rights but to call the functions that make, renew and remove short-lived
+    /// logins.
+    pub const ENGINES: [&'static str; 2] = ["servicedb_vault", "servicedb_vault2"];
+    /// The function with which Vault makes a short-lived login, in the database `postgres`.
+    pub const MAKE_LOGIN: &'static str = "servicedb.make_login";
+    /// The function with which Vault renews one.
+    pub const RENEW_LOGIN: &'static str = "servicedb.renew_login";
+    /// The function with which Vault removes one.
+    pub const REMOVE_LOGIN: &'static str = "servicedb.remove_login";
     /// What the names of all short-lived logins begin with. No other role has a dot in its name.
     pub const SHORT_LIVED: &'static str = "servicedb.";
     /// The schema of the migrations' ledger, which the application cannot write.
@@ -524,6 +536,7 @@ mod tests {
         let names = Names::new("n".repeat(63), "s".repeat(40));
         assert!(names.migration_job("0123456789abcdef").len() <= 63);
         assert!(names.backup_job(9_999_999_999).len() <= 63);
+        assert!(names.rehearsal_job(9_999_999_999).len() <= 63);
         assert!(names.volume_claim(8).len() <= 63);
         assert!(names.replicas_service().len() <= 63);
         assert!(names.pooler_peers(true).len() <= 63);
@@ -565,8 +578,14 @@ mod tests {
         for other in [names.login(1), names.client("a-b"), names.client_login("a", 2), names.owner(), names.clients()] {
             assert_eq!(of(&other), None, "{other}");
         }
-        for other in [PostgresNames::ENGINE, PostgresNames::GATEWAY, "servicedb.a", "servicedb.a.", "servicedb..x"] {
+        let [engine, other_engine] = PostgresNames::ENGINES;
+        for other in [engine, other_engine, PostgresNames::GATEWAY, "servicedb.a", "servicedb.a.", "servicedb..x"] {
             assert_eq!(of(other), None, "{other}");
+        }
+        // A service of such a name has no login of the engine's names.
+        let names = Names::new("n", "servicedb-vault").postgres("servicedb_vault");
+        for other in [names.login(1), names.migrator_login(1), names.owner(), names.app(), names.clients()] {
+            assert!(!PostgresNames::ENGINES.contains(&other.as_str()), "{other}");
         }
     }
 

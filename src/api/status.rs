@@ -310,9 +310,15 @@ pub struct UpgradeStatus {
     /// The last token of the annotation that was taken up: after an upgrade that began by itself it is no new request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_request: Option<String>,
-    /// How long the last rehearsal took from the copy to the start of the new server, in seconds.
+    /// The announced outage: how long the last rehearsal took from the copy to the start of the new server, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal_seconds: Option<i64>,
+    /// The backup that a Job restored for it; absent: it was made on a copy on the primary's volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed_backup: Option<String>,
+    /// How long that Job took, with the restore, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal_job_seconds: Option<i64>,
     /// When the data directories were exchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_at: Option<Time>,
@@ -339,6 +345,8 @@ impl UpgradeStatus {
             last_request: None,
             answered_request: None,
             rehearsal_seconds: None,
+            rehearsed_backup: None,
+            rehearsal_job_seconds: None,
             switched_at: None,
             kept_by: None,
             left_system_identifier: None,

@@ -14,6 +14,8 @@ use crate::contract::pod::TERMINATION_LOG;
 use crate::pgbackrest::secrets::Secrets;
 use crate::vault::pod;
 
+/// The error of work that was ended with its pod.
+pub const STOPPED: &str = "the pod was stopped";
 /// How long Vault may be away.
 const VAULT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -35,7 +37,7 @@ pub async fn until_stopped(work: impl Future<Output = Result<(), String>>) -> Re
         signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM cannot be awaited: {error}"))?;
     tokio::select! {
         ended = work => ended,
-        _ = terminate.recv() => Err("the pod was stopped".to_owned()),
+        _ = terminate.recv() => Err(STOPPED.to_owned()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The Jobs that make a backup (`servicedb backup`) and test one (`servicedb verify-backup`), and the list of what a
-//! store has (`servicedb backups`).
+//! The Jobs that make a backup (`servicedb backup`), test one (`servicedb verify-backup`) and rehearse a major upgrade on
+//! one (`servicedb rehearse-upgrade`), and the list of what a store has (`servicedb backups`).
 //!
 //! A backup Job is pgBackRest's repository host: it reads the data directory from an instance, a replica where one
 //! streams, through the server that the agents run meanwhile, and writes to the store.
@@ -7,6 +7,7 @@
 mod hosts;
 mod job;
 mod list;
+mod rehearsal;
 mod removal;
 mod verification;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use list::list;
+pub use rehearsal::run as rehearse;
 pub use removal::run as remove;
 pub use verification::run as verify;
 

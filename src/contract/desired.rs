@@ -303,8 +303,16 @@ mod tests {
     fn instances_stop_from_the_second_stage_of_a_restore_or_an_upgrade_on() {
         let upgrade = |stage| {
             let since = "2026-11-29T12:00:00Z".parse().expect("a time");
-            let upgrade =
-                Upgrade { id: "i".into(), pod: "chat-db-0".into(), from: 17, to: 18, stage, since, limit_seconds: 60 };
+            let upgrade = Upgrade {
+                id: "i".into(),
+                pod: "chat-db-0".into(),
+                from: 17,
+                to: 18,
+                stage,
+                since,
+                limit_seconds: 60,
+                rehearsal: None,
+            };
             Desired { upgrade: Some(Box::new(upgrade)), ..Desired::sample() }
         };
         let in_place = |stage: &str| {

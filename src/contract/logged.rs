@@ -33,7 +33,7 @@ pub fn settings(monitoring: &MonitoringSpec, audit: &AuditSpec) -> BTreeMap<Stri
         // Of a query on a tenant's table, not of those by which a driver learns its types.
         set("pgaudit.log_catalog", "off".to_owned());
         set("log_connections", "on".to_owned());
-        // The address after login and database.
+        // Under an agent of an earlier version, whose server writes no JSON: the address after login and database.
         set("log_line_prefix", "%m [%p] %q%u@%d %h ".to_owned());
     }
     settings

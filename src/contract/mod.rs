@@ -21,6 +21,7 @@ pub mod patroni;
 pub mod pod;
 pub mod pooler;
 pub mod records;
+pub mod rehearsal;
 pub mod report;
 pub mod setting;
 pub mod shutdown;

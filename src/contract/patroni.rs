@@ -87,6 +87,7 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
         ("archive_command", desired.archive_command()),
         ("ssl", "on"),
         ("password_encryption", "scram-sha-256"),
+        // An agent that passes the files of the collector on has it in its own configuration, which goes over this one.
         ("logging_collector", "off"),
         ("unix_socket_directories", pod::SOCKET_DIR),
         // The readiness probe holds one of these, so exhausted connections do not look like a failure;

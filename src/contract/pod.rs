@@ -28,6 +28,8 @@ pub const UPGRADE_TRIED: &str = "/var/lib/postgresql/data/upgrade.tried";
 pub const SOCKET_DIR: &str = "/run/postgresql";
 /// The agent's scratch folder, an emptyDir in memory: Patroni's configuration is written here.
 pub const RUN_DIR: &str = "/run/servicedb";
+/// In [`RUN_DIR`]: the files of PostgreSQL's logging collector, which the agent passes on and removes.
+pub const LOG_DIR: &str = "/run/servicedb/log";
 /// `servicedb check` creates it if the login of a record in Vault is refused: the leader's agent of this
 /// pod then proves the records, and removes it.
 pub const PROVE_FILE: &str = "/run/servicedb/prove-credentials";
@@ -152,6 +154,11 @@ pub const ENV_BACKUP: &str = "SERVICEDB_BACKUP";
 
 /// Environment of Jobs that test a backup, as JSON (`contract::backup_job::VerificationJob`).
 pub const ENV_VERIFICATION: &str = "SERVICEDB_VERIFICATION";
+
+/// Environment of Jobs that rehearse a major upgrade, as JSON (`contract::rehearsal::RehearsalJob`).
+pub const ENV_REHEARSAL: &str = "SERVICEDB_REHEARSAL";
+/// In these Jobs: the ConfigMap with the desired state as a folder.
+pub const DESIRED_DIR: &str = "/etc/servicedb/desired";
 
 /// The uid and gid of `postgres` in the database image.
 pub const POSTGRES_UID: i64 = 999;

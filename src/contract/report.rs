@@ -12,7 +12,7 @@ use super::in_place::InPlaceReport;
 use super::maintenance::MaintenanceReport;
 use super::order::OrderReport;
 use super::records::Versions;
-use super::upgrade::UpgradeReport;
+use super::upgrade::{Lineage, UpgradeReport};
 use crate::api::{BackupType, MigrationRecord, SchemaVersion};
 use crate::contract::migration::{SourceReport, TEXT_VERSIONS};
 
@@ -92,6 +92,10 @@ pub struct Report {
     /// was looked for, and from an agent that does not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_major: Option<u16>,
+    /// The last major upgrade of the data, as the data directory has it, where the desired state knows of none: the resource
+    /// has adopted the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Box<Lineage>>,
     /// The sessions of this instance that use the login replaced last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_sessions: Option<OldSessions>,
@@ -428,6 +432,7 @@ impl Report {
             streaming: false,
             empty_volume: false,
             former_major: None,
+            lineage: None,
             old_sessions: None,
             sessions: None,
             secret_id_accessor: None,

@@ -1,8 +1,8 @@
 //! A major upgrade, or the way back from one: the operator names its stage in the desired state, the agents report how
 //! far they are (docs/decisions/0066).
 //!
-//! The leader rehearses the upgrade on a copy while it serves ([`Stage::Rehearse`]), the others stop ([`Stage::Hold`]),
-//! and the leader stops and exchanges its data directory ([`Stage::Switch`]). What the others have is of the system
+//! The leader, or a Job, rehearses the upgrade on a copy while the leader serves ([`Stage::Rehearse`]), the others stop
+//! ([`Stage::Hold`]), and the leader stops and exchanges its data directory ([`Stage::Switch`]). What the others have is of the system
 //! identifier that was left ([`Lineage`]): they clone the leader.
 
 use k8s_openapi::jiff::Timestamp;
@@ -26,6 +26,20 @@ pub struct Upgrade {
     pub since: Timestamp,
     /// How long the last stage may take, in seconds, before everything is left as it was.
     pub limit_seconds: u64,
+    /// The Job that rehearses it on a restored backup; none: the pod does, on a copy of its own data. The pod then only
+    /// says whether its volume has room. An earlier agent rehearses nevertheless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<RehearsalRun>,
+}
+
+/// The Job of a rehearsal.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RehearsalRun {
+    /// Its name.
+    pub job: String,
+    /// Which attempt it is, from 1 on.
+    pub attempt: u32,
 }
 
 impl Upgrade {
@@ -39,7 +53,7 @@ impl Upgrade {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum Stage {
-    /// The pod upgrades a copy of its data, and serves.
+    /// The pod upgrades a copy of its data, or a Job a restored backup; the pod serves.
     Rehearse,
     /// The other pods stop PostgreSQL.
     Hold,
@@ -82,6 +96,8 @@ pub struct UpgradeReport {
 pub enum UpgradeState {
     /// A copy was upgraded and started.
     Rehearsed(Rehearsed),
+    /// The volume has room for the copy that the last stage makes; the rehearsal is a Job's.
+    HasRoom,
     /// PostgreSQL of this pod is stopped.
     Held,
     /// The data directory is the other one.

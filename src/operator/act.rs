@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, Preconditions};
 use super::apply::delete_observed;
 use super::apply::failures::Failures;
 use super::apply::object::Owner;
-use super::backups;
+use super::backups::{self, slots};
 use super::context::Context;
 use super::context::error::Error;
 use super::credentials::vault_sync::Prepared;
@@ -35,6 +35,7 @@ use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
 use super::tls::certify::certify;
 use super::tls::served;
+use super::upgrades::rehearsal;
 use super::upgrades::{self, ByItself};
 use super::validate::Database;
 use crate::api::conditions::{self as kind, reason};
@@ -44,6 +45,7 @@ use crate::contract::desired::BackupRun;
 use crate::contract::in_place::Stage;
 use crate::contract::maintenance::Maintenance;
 use crate::contract::report::Report;
+use crate::contract::upgrade::Upgrade;
 use crate::vault::VaultError;
 
 /// While a pod waits for its mounts, observations of Secrets older than this are repeated.
@@ -75,7 +77,18 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    *findings.upgrade = upgrade(database, observed, findings);
+    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let known = desired.and_then(|desired| desired.upgrade.as_deref());
+    let job = Box::pin(rehearsal::observe(context, database, known, findings.now)).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the Job of the rehearsal cannot be read; retrying");
+        None
+    });
+    *findings.upgrade = upgrade(database, observed, findings, job.as_ref());
+    let stages = (known, findings.upgrade.desired.as_ref());
+    if let Err(error) = Box::pin(rehearsal::withdraw(context, database, stages, job.as_ref())).await {
+        // It changes nothing, and is removed before the next one.
+        tracing::warn!(%error, "the Job of a rehearsal that is not wanted any more cannot be removed");
+    }
     findings.backups.note_upgrade(findings.upgrade.left_at());
     let mut beside = beside(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
@@ -125,6 +138,13 @@ pub async fn act(
         && let Err(error) = Box::pin(backups::start(context, database, observed, &mut findings.backups)).await
     {
         tracing::warn!(%error, "the Job of a backup cannot be created; retrying");
+    }
+
+    // The Job that rehearses a major upgrade.
+    if failures.is_empty()
+        && let Err(error) = Box::pin(rehearse(context, database, observed, findings, (known, job.as_ref()))).await
+    {
+        tracing::warn!(%error, "the Job of the rehearsal cannot be created; retrying");
     }
 
     // g. The migrations, once there is a primary whose credentials were proved.
@@ -206,6 +226,38 @@ async fn secrets(
     Ok((prepared, authorities))
 }
 
+/// Creates the Job of a rehearsal, if the stage has one that does not exist; `known` is the stage before this reconcile.
+async fn rehearse(
+    context: &Context,
+    database: &Database,
+    observed: &Observation,
+    findings: &mut Findings<'_>,
+    (known, progress): (Option<&Upgrade>, Option<&rehearsal::Progress>),
+) -> Result<(), Error> {
+    let (Some(stage), Some(place)) = (rehearsal::of(findings.upgrade.desired.as_ref()), &database.archive) else {
+        return Ok(());
+    };
+    let (uid, now) = (&database.owner.uid, findings.now);
+    // Nothing else may tell of a Job that does not start, or of a slot.
+    findings.backups.look_again(now + slots::WAIT);
+    let is_new = rehearsal::of(known).is_none_or(|(_, before)| before.job != stage.1.job);
+    if !is_new && matches!(progress, Some(rehearsal::Progress::Runs(_))) {
+        context.backups.hold(uid, &place.name, now);
+        return Ok(());
+    }
+    if !(is_new || progress == Some(&rehearsal::Progress::Absent)) || !context.backups.take(uid, &place.name, now) {
+        return Ok(());
+    }
+    let identifier = observed.system_identifier.as_deref();
+    let refused = Box::pin(rehearsal::start(context, database, place, identifier, stage)).await?;
+    if let Some(refusal) = refused {
+        findings
+            .upgrade
+            .tell(format!("the API server refuses the Job of the rehearsal, which is tried again: {refusal}"));
+    }
+    Ok(())
+}
+
 /// What takes long, beside the orders for the instances.
 struct LongWork<'a> {
     backup: Option<BackupRun>,
@@ -231,9 +283,11 @@ fn beside(
         let applied = || is_applied(findings.resource, declared.revision());
         !ledger.map_or_else(applied, |ledger| ledger.revision.as_ref() == Some(&goal))
     });
+    let rehearses = rehearsal::of(findings.upgrade.desired.as_ref()).is_some();
     Beside {
         has_primary: observed.primary().is_some(),
-        restores: findings.in_place.desired.is_some() || findings.upgrade.desired.is_some(),
+        restores: findings.in_place.desired.is_some() || (findings.upgrade.desired.is_some() && !rehearses),
+        rehearses,
         changes: None,
         migrates: is_behind && !waits,
         backs_up: findings.backups.run().is_some_and(|run| run.runs),
@@ -303,7 +357,12 @@ fn restore_in_place(
 }
 
 /// The major upgrade: its next stage, or its result.
-fn upgrade(database: &Database, observed: &Observation, findings: &Findings<'_>) -> upgrades::State {
+fn upgrade(
+    database: &Database,
+    observed: &Observation,
+    findings: &Findings<'_>,
+    job: Option<&rehearsal::Progress>,
+) -> upgrades::State {
     let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
     let busy = if findings.in_place.desired.is_some() {
         Some("a restore in place that is in progress")
@@ -314,6 +373,11 @@ fn upgrade(database: &Database, observed: &Observation, findings: &Findings<'_>)
     } else {
         None
     };
+    let lineage = desired.and_then(|desired| desired.lineage.as_deref());
+    let upgraded_at = lineage.map(|lineage| lineage.at).or(findings.upgrade.left_at());
+    let archive = observed.primary().and_then(|primary| primary.report.as_ref()?.archive.as_ref());
+    let newest = database.archive.as_ref();
+    let newest = newest.and_then(|place| findings.backups.newest_usable(&place.name, archive, upgraded_at));
     let known = upgrades::Known {
         request: database.upgrade.as_ref(),
         name: &database.names().name,
@@ -323,10 +387,14 @@ fn upgrade(database: &Database, observed: &Observation, findings: &Findings<'_>)
         by_itself: ByItself::of(database.update_policy, &database.maintenance.windows, findings.now),
         generation: database.generation,
         desired: desired.and_then(|desired| desired.upgrade.as_deref()),
-        lineage: desired.and_then(|desired| desired.lineage.as_deref()),
+        lineage,
         pods: &observed.pods,
         primary: observed.primary(),
         busy,
+        backup: newest.map(|newest| newest.label.as_str()),
+        job_name: &database.names().rehearsal_job(findings.now.as_second()),
+        job,
+        adopts: database.adopt,
         now: findings.now,
     };
     upgrades::decide(&known, (*findings.upgrade).clone())

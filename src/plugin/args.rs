@@ -141,8 +141,8 @@ pub enum Command {
         #[arg(short, long)]
         yes: bool,
     },
-    /// Upgrade to the major version in spec.postgres.version: a copy is upgraded first, then the database, which is
-    /// unavailable meanwhile.
+    /// Upgrade to the major version in spec.postgres.version: a restored backup or a copy is upgraded first, then the
+    /// database, which is unavailable meanwhile.
     Upgrade {
         /// The ServiceDatabase.
         name: String,

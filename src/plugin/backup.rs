@@ -117,6 +117,12 @@ pub async fn run(
     };
     if run.state == RequestState::Failed {
         eprintln!("error: {}: {}", run.job, run.message.as_deref().unwrap_or_default());
+        if matches!(request, Request::Backup { .. }) {
+            eprintln!(
+                "the backup is tried again until it succeeds (kubectl servicedb status {name}); to cancel it: kubectl \
+                 annotate -n {namespace} servicedatabase {name} {ANNOTATION_BACKUP}-"
+            );
+        }
         return Ok(ExitCode::FAILURE);
     }
     let deadline = Instant::now() + READS;

@@ -43,20 +43,25 @@ pub async fn run(
 fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatus) -> String {
     let upgrade = status.upgrade.as_deref();
     let seconds = upgrade.and_then(|upgrade| upgrade.rehearsal_seconds);
+    let has_backup = status.backup.as_ref().is_some_and(|backup| backup.newest.is_some());
     match action {
+        UpgradeAction::Check if has_backup => {
+            format!("A Job restores the newest backup of {name} and upgrades it; the database serves meanwhile.")
+        }
         UpgradeAction::Check => format!("A copy of {name} is upgraded beside the database, which serves meanwhile."),
         UpgradeAction::Start => {
             let long = seconds.map_or_else(
                 || "for as long as a copy of the data and pg_upgrade take".to_owned(),
                 |seconds| format!("for about {seconds} s"),
             );
-            let backup = if status.backup.as_ref().is_some_and(|backup| backup.newest.is_some()) {
+            let backup = if has_backup {
                 "A full backup follows it."
             } else {
                 "There is no store for backups: the data from before on the primary's volume is the only way back."
             };
+            let rehearsed = if has_backup { "The newest backup" } else { "A copy" };
             format!(
-                "A copy of {name} is upgraded first. Then every instance stops, the database is unavailable {long}, and the \
+                "{rehearsed} of {name} is upgraded first. Then every instance stops, the database is unavailable {long}, and the \
                  replicas are cloned again. The data from before is kept until --finish. {backup}"
             )
         }

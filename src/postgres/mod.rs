@@ -7,6 +7,7 @@ pub mod preload;
 mod quote;
 mod scram;
 pub mod servers;
+pub mod stray;
 
 pub use bounded::bounded_over_socket;
 pub use connect::{

@@ -16,7 +16,7 @@ use tokio::time::interval;
 use crate::api::names::PostgresNames;
 use crate::files;
 use crate::pgbackrest::STANZA;
-use crate::postgres::{over_socket, servers};
+use crate::postgres::{over_socket, servers, stray};
 use crate::restore::control;
 
 /// The folder of its socket.
@@ -64,7 +64,9 @@ impl Replayed {
 /// Settings of this server. Nobody connects but this process; WAL that it writes waits until the database archives
 /// to its own place; and replicas are waited for by nobody. A library with a process of its own would run the source's
 /// jobs, and no other is needed.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 12] = [
+    // The folder may have the settings of the database, and this log is read here.
+    "logging_collector=off",
     "listen_addresses=",
     "unix_socket_directories=/run/servicedb/restore-socket",
     "hba_file=/run/servicedb/restore-socket/pg_hba.conf",
@@ -145,7 +147,9 @@ pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
                     return Err(failure(&kept).unwrap_or_else(|| format!("PostgreSQL ended with {status}")));
                 };
                 let line = String::from_utf8_lossy(&line).into_owned();
-                eprintln!("{line}");
+                if let Some(line) = stray::as_json(line.as_bytes()) {
+                    eprintln!("{line}");
+                }
                 replayed.read(&line);
                 if kept.len() == KEPT {
                     kept.pop_front();
@@ -162,7 +166,9 @@ pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
     }
     tokio::spawn(async move {
         while let Ok(Some(line)) = lines.next_segment().await {
-            eprintln!("{}", String::from_utf8_lossy(&line));
+            if let Some(line) = stray::as_json(&line) {
+                eprintln!("{line}");
+            }
         }
     });
     Ok(Ended::Promoted(Server(server), replayed))

@@ -293,7 +293,8 @@ impl Vault for VaultClient {
             service_accounts: found.bound_service_account_names,
             namespace: found.bound_service_account_namespaces.join(","),
             policies: policies(found.token_policies, found.token_no_default_policy),
-            token_ttl: Duration::from_secs(found.token_ttl.max(found.token_max_ttl)),
+            token_ttl: Duration::from_secs(found.token_ttl),
+            token_max_ttl: Duration::from_secs(found.token_max_ttl),
         }))
     }
 
@@ -305,7 +306,7 @@ impl Vault for VaultClient {
                 .bound_service_account_namespaces(vec![role.namespace.clone()])
                 .token_policies(role.policies.clone())
                 .token_ttl(seconds(role.token_ttl))
-                .token_max_ttl(seconds(role.token_ttl))
+                .token_max_ttl(seconds(role.token_max_ttl))
                 .token_no_default_policy(true);
             kubernetes::role::create(&*connection, &self.kubernetes_mount, &role.name, Some(&mut request)).await
         };

@@ -61,6 +61,8 @@ pub struct KubernetesRole {
     pub policies: Vec<String>,
     /// The lifetime of its tokens.
     pub token_ttl: Duration,
+    /// Their longest lifetime, with renewals.
+    pub token_max_ttl: Duration,
 }
 
 /// A role of Vault's database secrets engine.

@@ -72,14 +72,15 @@ pub fn instance(mounts: &Mounts, names: &VaultNames, clients: &[&str], others: &
     }
 }
 
-/// The right to configure the connection: Vault connects by the PostgreSQL plugin, to this database, as this login, and
-/// proves it. Any other plugin or address would let the pods use Vault against others.
+/// The right to configure the connection: Vault connects by the PostgreSQL plugin, to this database, as one of two logins,
+/// and proves it. Any other plugin or address would let the pods use Vault against others.
 fn connection(EngineMount { mount, url }: &EngineMount, names: &VaultNames) -> String {
     let fixed = |value: &str| format!("[\"{value}\"]");
+    let logins = PostgresNames::ENGINES.map(|login| format!("\"{login}\"")).join(", ");
     let parameters = [
         ("plugin_name", fixed(PLUGIN)),
         ("connection_url", fixed(url)),
-        ("username", fixed(PostgresNames::ENGINE)),
+        ("username", format!("[{logins}]")),
         ("verify_connection", "[true]".to_owned()),
         ("password_authentication", fixed(PASSWORD_AUTHENTICATION)),
     ];
@@ -108,11 +109,12 @@ pub fn own_client(mounts: &Mounts, names: &VaultNames, client: &str) -> String {
     render([(data(mounts, &names.client_runtime(client)), READ)])
 }
 
-/// The policy of a client with short-lived logins: get one, and renew it. A lease is named by a random word that only
-/// its owner knows.
+/// The policy of a client with short-lived logins: get one, and renew it, with the token by which it was asked for. A lease
+/// is named by a random word that only its owner knows.
 pub fn short_lived(mount: &str, names: &VaultNames, client: &str) -> String {
     let login = format!("{}/creds/{}", mount.trim_matches('/'), names.engine_role(client));
-    render([(login, READ), ("sys/leases/renew".to_owned(), RENEW)])
+    let renewals = ["sys/leases/renew", "auth/token/renew-self"].map(|path| (path.to_owned(), RENEW));
+    render([(login, READ)].into_iter().chain(renewals))
 }
 
 fn data(mounts: &Mounts, record: &str) -> String {
@@ -227,6 +229,10 @@ path "team/kv/metadata/dev/messaging/chat/migrator" {
 path "sys/leases/renew" {
   capabilities = ["update"]
 }
+
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
 "#;
         assert_eq!(short_lived("team/database/", &names(), "bot"), expected);
         let engine = EngineMount { mount: "team/database", url: "postgresql://{{username}}:{{password}}@h/postgres" };
@@ -236,7 +242,7 @@ path "team/database/config/servicedb.dev.messaging.chat" {
   allowed_parameters = {
     "plugin_name" = ["postgresql-database-plugin"]
     "connection_url" = ["postgresql://{{username}}:{{password}}@h/postgres"]
-    "username" = ["servicedb_vault"]
+    "username" = ["servicedb_vault", "servicedb_vault2"]
     "verify_connection" = [true]
     "password_authentication" = ["scram-sha-256"]
     "password" = []

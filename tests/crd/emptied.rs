@@ -74,6 +74,7 @@ gateway:
   connections: 5
   maxRows: 100
   costPerSecond: 5000
+  cache: {collections: [films], megabytes: 16}
   statementTimeoutSeconds: 5
   resources: {requests: {cpu: 50m}, limits: {memory: 64Mi}}
 credentials: {rotationPeriodSeconds: 3600, secret: {name: chat-credentials}, undeclaredRights: Revoke, sessionGraceSeconds: 30}

@@ -190,7 +190,7 @@ async fn outage(sandbox: &Arc<Sandbox>) {
 }
 
 /// Waits until the archive has every position in WAL from its first to its last.
-async fn none_is_missing(sandbox: &Sandbox, pod: &str) {
+pub async fn none_is_missing(sandbox: &Sandbox, pod: &str) {
     until("no segment is missing", SOON, || async {
         let positions = positions(sandbox, pod).await;
         let (first, last) = (positions.first().expect("a segment"), positions.last().expect("a segment"));

@@ -289,7 +289,7 @@ pub async fn three_nodes(sandbox: &Sandbox) -> Vec<String> {
 }
 
 /// Moves the operator to this machine's node, so that it is not cut off.
-async fn operator_on_this_machine(sandbox: &Sandbox) {
+pub async fn operator_on_this_machine(sandbox: &Sandbox) {
     let operator = Operator::of(sandbox.cluster);
     if operator.pods().await.iter().all(|pod| node(pod) == THIS_MACHINE) {
         return;

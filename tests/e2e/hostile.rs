@@ -256,7 +256,9 @@ fn what_a_migration_plants_never_runs_as_a_superuser() {
                 let of_pod = sandbox.api::<Pod>().logs(pod, &LogParams::default()).await;
                 log.push_str(&of_pod.map_err(|error| error.to_string())?);
             }
-            let sprung: Vec<&str> = log.lines().filter(|line| line.contains("LOG:  trap \"")).collect();
+            let messages = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let messages = messages.filter_map(|line| line["message"].as_str().map(str::to_owned));
+            let sprung: Vec<String> = messages.filter(|message| message.starts_with("trap \"")).collect();
             let superuser = sprung.iter().find(|line| line.contains("superuser: t"));
             assert_eq!(superuser, None, "a tenant's code ran as a superuser");
             let mark = "trap \"index expression\" ran as servicedb_reader in a session of servicedb_reader";

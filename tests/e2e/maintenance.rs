@@ -11,6 +11,7 @@ use servicedb::api::{MaintenanceAction, MaintenanceDone, MaintenanceStatus, Requ
 use crate::harness::{
     Operator, READY, SOON, Sandbox, alone, column, database, plugin, run, shared, then_restore, until,
 };
+use crate::metrics_tls;
 
 /// A table whose index and rows are mostly dead, and that autovacuum leaves alone.
 const BLOATED: &str = "\
@@ -141,11 +142,12 @@ fn a_request_is_answered_and_what_a_broken_off_rebuild_left_is_removed() {
 }
 
 #[test]
-fn a_window_that_ends_breaks_a_rebuild_off_and_the_next_leaves_no_invalid_index() {
+fn a_window_that_ends_breaks_its_work_off_and_the_next_leaves_no_invalid_index() {
     shared("broken-off", async |sandbox| {
         sandbox.create(database("shop", json!({}))).await;
         sandbox.ready("shop", READY).await;
         with_bloat(&sandbox, 200_000).await;
+        window_breaks_a_vacuum_off(&sandbox).await;
         psql(&sandbox, "VACUUM visits").await;
         let mut broken_off = Err(String::new());
         for minutes in 5..8 {
@@ -166,6 +168,49 @@ fn a_window_that_ends_breaks_a_rebuild_off_and_the_next_leaves_no_invalid_index(
         let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
         assert_eq!(psql(&sandbox, invalid).await, "0");
     });
+}
+
+/// Ends a window in the middle of a `VACUUM`, which waits for a page that a client's cursor holds; the next one does it.
+async fn window_breaks_a_vacuum_off(sandbox: &Sandbox) {
+    let last =
+        |database: &ServiceDatabase| done(&maintenance(database), MaintenanceAction::Vacuum, "public.visits").cloned();
+    let connection = sandbox.connect("shop").await;
+    // A scan of the index alone holds the page at which it stands; `VACUUM` needs each page of an index for itself.
+    for statement in [
+        "SET enable_seqscan = off",
+        "SET enable_bitmapscan = off",
+        "BEGIN",
+        "DECLARE here CURSOR FOR SELECT id FROM visits WHERE id > 0 ORDER BY id",
+        "FETCH 1 FROM here",
+    ] {
+        run(&connection, statement).await.expect(statement);
+    }
+    let only = json!({"reindex": {"enabled": false}, "analyze": false, "freeze": false, "windows": [window(10)]});
+    set(sandbox, json!({"maintenance": only})).await;
+    until("VACUUM waits for the page", READY, || async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM %' AND wait_event = 'BufferPin'";
+        let others = "SELECT coalesce(string_agg(concat_ws(' ', state, wait_event, query), '; '), '') \
+                      FROM pg_stat_activity WHERE usename = 'servicedb_maintainer'";
+        if psql(sandbox, waits).await == "1" { Ok(()) } else { Err(psql(sandbox, others).await) }
+    })
+    .await;
+    // The window is over.
+    set(sandbox, json!({"maintenance": {"windows": []}})).await;
+    let ended = sandbox.wait("VACUUM is broken off", "shop", SOON, |database| last(database).is_some()).await;
+    let failure = last(&ended).and_then(|done| done.failure).expect("a VACUUM that has failed");
+    assert!(failure.contains("cancelled"), "{failure}");
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM %' AND state = 'active'";
+    assert_eq!(psql(sandbox, left).await, "0", "it goes on after its window");
+    run(&connection, "ROLLBACK").await.expect("its end");
+    drop(connection);
+    set(sandbox, json!({"maintenance": {"windows": [window(11)]}})).await;
+    sandbox
+        .wait("the next window vacuums the table", "shop", READY, |database| {
+            last(database).is_some_and(|done| done.failure.is_none())
+        })
+        .await;
+    // The reindexing that follows begins from here.
+    set(sandbox, json!({"maintenance": {"windows": [], "reindex": {"enabled": true}}})).await;
 }
 
 /// Ends a window of some minutes in the middle of a rebuild, which is then broken off.
@@ -212,7 +257,7 @@ async fn window_breaks_it_off(sandbox: &Sandbox, minutes: i64) -> Result<(), Str
 }
 
 #[test]
-fn a_rollout_waits_for_its_window() {
+fn a_rollout_waits_for_its_window_and_brings_metrics_over_tls() {
     alone("windowed", async |sandbox| {
         let spec = json!({"instances": 2, "updatePolicy": "Window", "maintenance": {"windows": [later()]}});
         sandbox.create(database("shop", spec)).await;
@@ -220,18 +265,23 @@ fn a_rollout_waits_for_its_window() {
         let uids = async || -> Vec<_> { sandbox.pods("shop").await.iter().map(ResourceExt::uid).collect() };
         let before = uids().await;
         let operator = Operator::of(sandbox.cluster);
-        let setting = "SERVICEDB_IMAGE_PULL_SECRETS";
+        // The metrics move to a port of their own.
+        let setting = "SERVICEDB_METRICS_TLS";
         let work = async {
-            operator.set(setting, "of-another-version").await;
+            operator.set(setting, "true").await;
             let told = sandbox.condition("shop", "RolloutPending", "True", "WaitingForWindow", READY).await;
             assert!(told.message.contains("next window at"), "{}", told.message);
             tokio::time::sleep(Duration::from_secs(5)).await;
             assert_eq!(uids().await, before, "a pod was replaced outside of the window");
 
             set(&sandbox, json!({"maintenance": {"windows": [window(10)]}})).await;
-            let secrets = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.clone());
+            let has_port = |pod: &Pod| {
+                let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+                let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+                ports.any(|port| port.name.as_deref() == Some("metrics-tls"))
+            };
             until("the pods are those of this operator", READY, || async {
-                let all = sandbox.pods("shop").await.iter().filter(|pod| secrets(pod).is_some()).count();
+                let all = sandbox.pods("shop").await.iter().filter(|pod| has_port(pod)).count();
                 if all == 2 { Ok(()) } else { Err(format!("{all} of 2")) }
             })
             .await;
@@ -242,6 +292,7 @@ fn a_rollout_waits_for_its_window() {
                 .await;
             let answer = column(&sandbox.connect("shop").await, "SELECT '1'").await.expect("a query");
             assert_eq!(answer, ["1"]);
+            metrics_tls::is_scraped(&sandbox, "shop").await;
         };
         then_restore(work, operator.unset(setting)).await;
     });

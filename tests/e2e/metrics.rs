@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::LogParams;
 use serde_json::json;
 use servicedb::api::ServiceDatabase;
 
 use crate::exposition::Page;
-use crate::harness::{NOTES, Operator, READY, SOON, Sandbox, column, config_map, database, plugin, run, shared, until};
+use crate::harness::{NOTES, Operator, READY, SOON, Sandbox, config_map, database, plugin, run, shared, until};
+use crate::pod_log;
 
 /// What differs from the exporter, and why. A name that ends in `*` stands for all that begin so.
 const DIFFERENT: [(&str, &str); 10] = [
@@ -151,6 +151,7 @@ fn an_instance_has_the_exporters_metrics_and_its_own() {
             ("servicedb_streaming", 1.0),
             ("servicedb_primary", 0.0),
             ("servicedb_promotions_total", 0.0),
+            ("servicedb_log_dropped_bytes_total", 0.0),
         ] {
             assert_eq!(of_replica.value(name), Some(value), "{name}");
         }
@@ -186,7 +187,8 @@ fn an_instance_has_the_exporters_metrics_and_its_own() {
 
         own_queries(&sandbox, &primary, replica).await;
         plugin_shows_it(&sandbox).await;
-        audit(&sandbox, &primary).await;
+        pod_log::audit(&sandbox, &primary).await;
+        pod_log::structured(&sandbox, &primary).await;
 
         // A failover is counted by the instance that is promoted.
         sandbox.delete::<Pod>(&primary).await;
@@ -273,72 +275,4 @@ async fn plugin_shows_it(sandbox: &Sandbox) {
     assert!(shown(&["queries", "metered", "--reset"]).await.contains("anew"));
     let text = shown(&["queries", "metered", "--limit", "50"]).await;
     assert!(!text.contains("INSERT INTO notes SELECT"), "{text}");
-}
-
-/// An audit is turned on without a restart, and shows who did what, without values.
-async fn audit(sandbox: &Sandbox, primary: &str) {
-    let started = "SELECT pg_postmaster_start_time()::text";
-    let connection = sandbox.connect("metered").await;
-    let before = column(&connection, started).await.expect("its start");
-    let classes = json!({"spec": {"audit": {"classes": ["Write", "Role", "Ddl"]}}});
-    sandbox.patch::<ServiceDatabase>("metered", &classes).await;
-    let log = async || {
-        let since = LogParams { container: Some("database".to_owned()), ..LogParams::default() };
-        sandbox.api::<Pod>().logs(primary, &since).await.expect("the pod's log")
-    };
-    let audited = |log: &str, parts: &[&str]| {
-        log.lines().any(|line| line.contains("AUDIT: ") && parts.iter().all(|part| line.contains(part)))
-    };
-    until("an INSERT is audited", SOON, || async {
-        let insert = "INSERT INTO notes (id, body) SELECT -7, 'audited' WHERE false";
-        run(&connection, insert).await.map_err(|error| format!("{error:?}"))?;
-        let text = log().await;
-        // The login and its address are before the mark.
-        let line = text.lines().rev().find(|line| line.contains("AUDIT: ") && line.contains("INSERT INTO notes"));
-        let line = line.ok_or("no line yet")?;
-        if line.contains("metered_a@metered_db ") && line.contains(",WRITE,INSERT,") {
-            Ok(())
-        } else {
-            Err(line.to_owned())
-        }
-    })
-    .await;
-    assert_eq!(column(&connection, started).await.expect("its start"), before, "PostgreSQL was restarted");
-    let grant = "psql -X -q -h /run/postgresql -U servicedb_local -d metered_db -c 'SET ROLE metered_db_owner' -c 'GRANT SELECT ON notes TO metered_db_app'";
-    assert!(sandbox.exec(primary, grant).await.status.success());
-    let mut wrong = sandbox.credentials("metered").await;
-    wrong.password = "wrong-of-the-audit".to_owned();
-    assert!(sandbox.login("metered", &wrong).await.is_err());
-    // The lines go through a pipe and the kubelet.
-    let text = until("the GRANT and the refusal are in the log", SOON, || async {
-        let text = log().await;
-        let granted = audited(&text, &["servicedb_local@metered_db ", ",ROLE,GRANT,"]);
-        let refused = text.lines().any(|line| line.contains("metered_a@") && line.contains("authentication failed"));
-        if granted && refused { Ok(text) } else { Err(format!("a GRANT: {granted}, a refusal: {refused}")) }
-    })
-    .await;
-    assert!(!text.contains("wrong-of-the-audit"));
-    assert!(
-        !text.lines().any(|line| line.contains("AUDIT: ") && line.contains("postgres@")),
-        "the agent's own sessions"
-    );
-    // A relation is audited by a right that its owner granted, whatever the classes are.
-    let granted = json!({"spec": {"audit": {"classes": null, "grantedRelations": true}}});
-    sandbox.patch::<ServiceDatabase>("metered", &granted).await;
-    let grant = "psql -X -q -h /run/postgresql -U servicedb_local -d metered_db -c 'SET ROLE metered_db_owner' -c 'GRANT DELETE ON notes TO servicedb_audit'";
-    assert!(sandbox.exec(primary, grant).await.status.success());
-    until("a DELETE is audited by its relation", SOON, || async {
-        run(&connection, "DELETE FROM notes WHERE id = -11").await.map_err(|error| format!("{error:?}"))?;
-        let text = log().await;
-        let found = text
-            .lines()
-            .any(|line| line.contains("AUDIT: OBJECT,") && line.contains("DELETE FROM notes WHERE id = -11"));
-        if found { Ok(()) } else { Err("no line yet".to_owned()) }
-    })
-    .await;
-    assert_eq!(column(&connection, started).await.expect("its start"), before, "PostgreSQL was restarted");
-    // New credentials, whose verifier is in no line.
-    let rotated = plugin(sandbox, &["rotate", "metered"]).await;
-    assert!(rotated.status.success(), "{}", String::from_utf8_lossy(&rotated.stderr));
-    assert!(!log().await.contains("SCRAM-SHA-256$"), "a verifier");
 }

@@ -14,7 +14,7 @@ const CLIENT_IMAGE: &str = "localhost/servicedb/client:dev";
 /// A pod that is not in a policy's sets yet is refused at once, on a busy machine for some seconds.
 const TRIES: u32 = 25;
 /// The namespace of `dev/values.yaml` whose pods may read the databases' metrics.
-const MONITORING: &str = "e2e-monitoring";
+pub const MONITORING: &str = "e2e-monitoring";
 
 const MIGRATION: (&str, &str) = ("0001_items.up.sql", "CREATE TABLE items (id bigint PRIMARY KEY);");
 
@@ -148,6 +148,14 @@ async fn reached(sandbox: &Sandbox, namespace: &str, app: &str, targets: &[Strin
          sleep 1; done; }}; for target in {}; do dial $target & done; wait; echo end",
         targets.join(" ")
     );
+    let said = said_in_a_pod(sandbox, namespace, app, &script).await;
+    let mut reached: Vec<_> = said.lines().filter(|line| *line != "end").map(str::to_owned).collect();
+    reached.sort();
+    reached
+}
+
+/// What a script writes in a pod of the client image with the label `app`; its last line is `end`.
+pub async fn said_in_a_pod(sandbox: &Sandbox, namespace: &str, app: &str, script: &str) -> String {
     let pods: Api<Pod> = Api::namespaced(sandbox.cluster.client.clone(), namespace);
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"generateName": format!("{app}-"), "labels": {"app": app}},
@@ -169,7 +177,5 @@ async fn reached(sandbox: &Sandbox, namespace: &str, app: &str, targets: &[Strin
     })
     .await;
     pods.delete(&name, &DeleteParams::default()).await.expect("the pod goes");
-    let mut reached: Vec<_> = said.lines().filter(|line| *line != "end").map(str::to_owned).collect();
-    reached.sort();
-    reached
+    said
 }

@@ -55,7 +55,8 @@ impl Moment {
     }
 
     fn target(&self) -> Value {
-        json!({"time": self.time.to_string().replace('Z', "+00:00")})
+        // Of people in another time zone.
+        json!({"time": self.time.display_with_offset(jiff::tz::offset(5)).to_string()})
     }
 }
 
@@ -89,11 +90,20 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
         let from =
             sandbox.get("shop").await.status.and_then(|status| status.backup?.recoverable_from).expect("a window");
         let early = json!({"time": (from.0 - Duration::from_secs(1)).to_string()});
-        restore(&sandbox, "too-early", json!({"name": "shop"}), early).await;
-        let refused = sandbox.condition("too-early", "Stalled", "True", "RestoreRefused", SOON).await;
-        assert!(refused.message.contains(&from.0.to_string()), "{}", refused.message);
-        assert!(sandbox.pods("too-early").await.is_empty());
-        sandbox.delete::<ServiceDatabase>("too-early").await;
+        let late = json!({"time": (Timestamp::now() + Duration::from_secs(3600)).to_string()});
+        let foreign =
+            json!({"store": "main", "path": place(&sandbox).await.replace(&sandbox.namespace, "kube-system")});
+        for (name, source, target, word) in [
+            ("too-early", json!({"name": "shop"}), early, from.0.to_string()),
+            ("too-late", json!({"name": "shop"}), late, "until now".to_owned()),
+            ("of-others", foreign, Value::Null, sandbox.namespace.clone()),
+        ] {
+            restore(&sandbox, name, source, target).await;
+            let refused = sandbox.condition(name, "Stalled", "True", "RestoreRefused", SOON).await;
+            assert!(refused.message.contains(&word), "{}", refused.message);
+            assert!(sandbox.pods(name).await.is_empty());
+            sandbox.delete::<ServiceDatabase>(name).await;
+        }
 
         let moments = [("one", &first), ("two", &second)];
         for (name, moment) in moments {
@@ -141,13 +151,40 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
         sandbox.ready("of-two", READY).await;
         assert_eq!(psql(&sandbox, "of-two", "SELECT count(*) FROM public.later").await, "0");
 
-        // A database that was deleted comes back by its folder.
-        let path = sandbox.get("shop").await.status.and_then(|status| status.backup).expect("a place").path;
+        // A database that was deleted comes back by its folder, whatever one of its name has archived since.
+        let path = place(&sandbox).await;
+        sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"deletionPolicy": "Delete"}})).await;
         sandbox.delete::<ServiceDatabase>("shop").await;
         sandbox.gone("shop", READY).await;
+        another_of_this_name(&sandbox, &path).await;
         restore(&sandbox, "back", json!({"store": "main", "path": path}), Value::Null).await;
         sandbox.ready("back", READY).await;
         let rows: u64 = psql(&sandbox, "back", "SELECT count(*) FROM notes").await.parse().expect("a number");
         assert!(rows >= written, "{rows} of {written}");
     });
+}
+
+/// The folder of the database in the store.
+async fn place(sandbox: &Sandbox) -> String {
+    sandbox.get("shop").await.status.and_then(|status| status.backup).expect("a place").path
+}
+
+/// Another resource has the name of a deleted one: it archives to a folder of its own, and is restored to its own state.
+async fn another_of_this_name(sandbox: &Sandbox, former: &str) {
+    let backup = json!({"store": "main", "schedule": {"verification": ""}});
+    let migrations = json!({"source": {"configMap": {"name": "migrations"}}});
+    sandbox.create(database("shop", json!({"backup": backup, "migrations": migrations}))).await;
+    sandbox.ready("shop", READY).await;
+    sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
+    let path = place(sandbox).await;
+    let folder = |path: &str| path.rsplit_once('/').expect("a folder").0.to_owned();
+    assert!(path != former && folder(&path) == folder(former), "{path}, after {former}");
+    assert_eq!(psql(sandbox, "shop", "SELECT count(*) FROM notes").await, "0", "it has rows of the former one");
+    psql(sandbox, "shop", "INSERT INTO notes VALUES (1, 'of the second one')").await;
+    archive_a_segment(sandbox, &sandbox.primary("shop").await).await;
+    restore(sandbox, "of-second", json!({"name": "shop"}), Value::Null).await;
+    sandbox.ready("of-second", READY).await;
+    let rows = psql(sandbox, "of-second", "SELECT string_agg(body, ',') FROM notes").await;
+    assert_eq!(rows, "of the second one");
+    sandbox.delete::<ServiceDatabase>("of-second").await;
 }

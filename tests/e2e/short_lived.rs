@@ -9,13 +9,15 @@ use servicedb::api::ServiceDatabase;
 use servicedb::postgres::Connection;
 
 use crate::harness::{
-    Credentials, READY, SOON, Sandbox, column, config_map, database, plugin, run, service_account, shared, sqlstate,
-    until,
+    Credentials, READY, SOON, Sandbox, column, config_map, database, login_at, plugin, pooler_address, run,
+    service_account, shared, sqlstate, until,
 };
 use crate::isolation::token;
 
 /// The lifetime of the reader's logins, in seconds: the shortest.
 const TTL: u64 = 60;
+/// What the message about a refused request for a login begins with.
+const REFUSED: &str = "Vault refuses";
 /// After its end Vault has removed a login, and the agents have ended its sessions.
 const ENDED: Duration = Duration::from_secs(TTL + 30);
 
@@ -26,7 +28,9 @@ const NOTES: [(&str, &str); 1] = [(
 )];
 
 fn spec(clients: &[Value]) -> Value {
-    json!({"instances": 2, "migrations": {"source": {"configMap": {"name": "migrations"}}}, "clients": clients})
+    let pooler = json!({"instances": 1, "poolSize": 5, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}});
+    let migrations = json!({"source": {"configMap": {"name": "migrations"}}});
+    json!({"instances": 2, "pooler": pooler, "migrations": migrations, "clients": clients})
 }
 
 fn clients() -> [Value; 2] {
@@ -45,15 +49,35 @@ async fn from_vault(sandbox: &Sandbox, client: &str) -> Result<(Credentials, Str
     let auth = vault.kubernetes_login(&names.own_client(client), &jwt).await;
     let auth = auth.map_err(|status| format!("Vault refuses the login: {status}"))?;
     let token = auth["client_token"].as_str().expect("a token").to_owned();
-    let path = format!("database/creds/{}", names.engine_role(client));
-    let answer = vault.ask(Method::GET, &path, Some(&token), None).await?;
+    Ok((with_token(sandbox, client, &token).await?, token))
+}
+
+/// The same with a token that is there.
+async fn with_token(sandbox: &Sandbox, client: &str, token: &str) -> Result<Credentials, String> {
+    let path = format!("database/creds/{}", sandbox.vault_names("shop").engine_role(client));
+    let answer = sandbox.vault().ask(Method::GET, &path, Some(token), None).await?;
     if answer.status != 200 {
-        return Err(format!("{path}: {} {}", answer.status, answer.body["errors"]));
+        return Err(format!("{REFUSED} {path}: {} {}", answer.status, answer.body["errors"]));
     }
     let text = |key: &str| answer.body["data"][key].as_str().expect("a text").to_owned();
     // Where the server is is no secret: it is the same for all.
     let shared = sandbox.credentials("shop").await;
-    Ok((Credentials { user: text("username"), password: text("password"), ..shared }, token))
+    Ok(Credentials { user: text("username"), password: text("password"), ..shared })
+}
+
+/// The login of its own that Vault has.
+async fn engine_login(sandbox: &Sandbox) -> String {
+    let path = format!("database/config/{}", sandbox.vault_names("shop").engine_connection());
+    let connection = sandbox.vault().read(&path).await.expect("the connection");
+    connection["connection_details"]["username"].as_str().expect("a login").to_owned()
+}
+
+/// What the superuser's statements print, in the database `postgres` of the primary; an error is its text.
+async fn as_superuser(sandbox: &Sandbox, statements: &str) -> Result<String, String> {
+    let script = format!("psql -XqAt -v ON_ERROR_STOP=1 -d postgres <<'SQL'\n{statements}\nSQL");
+    let output = sandbox.exec(&sandbox.primary("shop").await, &script).await;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
 }
 
 async fn connect(sandbox: &Sandbox, credentials: &Credentials) -> Connection {
@@ -86,7 +110,11 @@ fn logins_come_from_vault_and_end_with_their_lease() {
         let since = Instant::now();
         let session = connect(&sandbox, &expiring).await;
         rights(&sandbox, &session, &token).await;
+        through_the_pooler(&sandbox).await;
+        vault_makes_nothing_else(&sandbox).await;
+        no_request_meets_a_changing_password(&sandbox).await;
         survives_a_switchover(&sandbox).await;
+        limits_reach_a_login_that_is_there(&sandbox).await;
         removed(&sandbox).await;
         ended(&sandbox, &expiring, since).await;
     });
@@ -122,6 +150,107 @@ async fn rights(sandbox: &Sandbox, reader: &Connection, token: &str) {
     }
 }
 
+/// PgBouncer finds the verifier of a login that did not exist when it started.
+async fn through_the_pooler(sandbox: &Sandbox) {
+    let (address, host) = pooler_address(sandbox).await;
+    let (login, _) = from_vault(sandbox, "picker").await.expect("a login");
+    let session = until("a login through the pooler", SOON, || async {
+        login_at(address, &host, &login).await.map_err(|error| error.to_string())
+    })
+    .await;
+    assert_eq!(column(&session, "SELECT id FROM notes").await.expect("notes"), ["1"], "its row policy");
+    assert_eq!(column(&session, "SELECT session_user::text").await.expect("a login"), [login.user.as_str()]);
+    let wrong = Credentials { password: "wrong".to_owned(), ..login };
+    assert!(login_at(address, &host, &wrong).await.is_err(), "any password is accepted");
+}
+
+/// Whoever has the password of Vault's login has no right but to make logins of these clients.
+async fn vault_makes_nothing_else(sandbox: &Sandbox) {
+    let engine = engine_login(sandbox).await;
+    let key = "c2FsdHNhbHRzYWx0c2FsdA==";
+    let verifier = format!("SCRAM-SHA-256$4096:{key}${key}:{key}");
+    let make = |client: &str, login: &str, until: &str| {
+        format!("SELECT servicedb.make_login('{client}', '{login}', '{verifier}', {until})")
+    };
+    let soon = "now() + interval '30 s'";
+    for refused in [
+        "CREATE ROLE intruder".to_owned(),
+        "DROP ROLE shop_db_clients".to_owned(),
+        "ALTER ROLE shop_db_c_picker RENAME TO other".to_owned(),
+        "GRANT shop_db_c_picker TO shop_a".to_owned(),
+        "SET ROLE shop_db_c_picker".to_owned(),
+        "INSERT INTO servicedb.short_lived VALUES ('x', 'shop_db_owner', 'shop_db_clients', 1, NULL, 60, 1)".to_owned(),
+        "SELECT servicedb.remove_login('shop_a')".to_owned(),
+        "SELECT servicedb.renew_login('picker', 'shop_a', now() + interval '30 s')".to_owned(),
+        make("picker", "shop_intruder", soon),
+        make("picker", "servicedb.picker-2.aaaaaaaaaaaaaaaa", soon),
+        make("other", "servicedb.other.aaaaaaaaaaaaaaaa", soon),
+        make("picker", "servicedb.picker.aaaaaaaaaaaaaaaa", "'infinity'"),
+        make("reader", "servicedb.reader.aaaaaaaaaaaaaaaa", "now() + interval '1 day'"),
+    ] {
+        let done = as_superuser(sandbox, &format!("SET SESSION AUTHORIZATION {engine};\n{refused};")).await;
+        let refusal = done.err().unwrap_or_else(|| panic!("{refused}: it is allowed"));
+        let is_right = ["permission denied", "not the name", "not a login", "has no short-lived", "cannot be valid"];
+        assert!(is_right.iter().any(|part| refusal.contains(part)), "{refused}: {refusal}");
+    }
+    let login = "servicedb.picker.aaaaaaaaaaaaaaaa";
+    let made = format!(
+        "SET SESSION AUTHORIZATION {engine};\n{};\nSELECT servicedb.remove_login('{login}');",
+        make("picker", login, soon)
+    );
+    as_superuser(sandbox, &made).await.expect("a login as Vault makes it");
+}
+
+/// Vault goes on with the login that it has until it has proved the other.
+async fn no_request_meets_a_changing_password(sandbox: &Sandbox) {
+    let (_, token) = from_vault(sandbox, "picker").await.expect("a login");
+    let before = engine_login(sandbox).await;
+    let change = async {
+        let output = plugin(sandbox, &["rotate", "shop"]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let requests = until("Vault has the other login", READY, || async {
+        match with_token(sandbox, "picker", &token).await {
+            Err(error) if error.starts_with(REFUSED) => panic!("{error}"),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        if engine_login(sandbox).await == before { Err("it has the former one".to_owned()) } else { Ok(()) }
+    });
+    tokio::join!(change, requests);
+    until("the former login is refused", SOON, || async {
+        let query = format!("SELECT rolcanlogin OR rolpassword IS NOT NULL FROM pg_authid WHERE rolname = '{before}'");
+        match as_superuser(sandbox, &query).await?.as_str() {
+            "f" => Ok(()),
+            found => Err(found.to_owned()),
+        }
+    })
+    .await;
+    with_token(sandbox, "picker", &token).await.expect("a login by the other one");
+}
+
+/// A changed limit is that of the logins that exist, too.
+async fn limits_reach_a_login_that_is_there(sandbox: &Sandbox) {
+    let (login, _) = from_vault(sandbox, "picker").await.expect("a login");
+    let [reader, mut picker] = clients();
+    picker["connectionLimit"] = 1.into();
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"clients": [reader, picker]}})).await;
+    until("the login has the limit", SOON, || async {
+        let query = format!("SELECT rolconnlimit FROM pg_roles WHERE rolname = '{}'", login.user);
+        match as_superuser(sandbox, &query).await?.as_str() {
+            "1" => Ok(()),
+            found => Err(found.to_owned()),
+        }
+    })
+    .await;
+    let _first = connect(sandbox, &login).await;
+    let second = sandbox.login("shop", &login).await.err().expect("a second session is refused");
+    assert_eq!(sqlstate(&second).as_deref(), Some("53300"), "{second}");
+    let (next, _) = from_vault(sandbox, "picker").await.expect("a login");
+    let query = format!("SELECT rolconnlimit FROM pg_roles WHERE rolname = '{}'", next.user);
+    assert_eq!(as_superuser(sandbox, &query).await.as_deref(), Ok("1"), "a new login has it from the start");
+}
+
 /// Vault follows the primary: its login has a new password there.
 async fn survives_a_switchover(sandbox: &Sandbox) {
     let output = plugin(sandbox, &["switchover", "shop"]).await;
@@ -154,7 +283,7 @@ async fn removed(sandbox: &Sandbox) {
 
 /// By the end of its lease the login is refused, and nothing is left of it.
 async fn ended(sandbox: &Sandbox, login: &Credentials, since: Instant) {
-    let bound = ENDED.saturating_sub(since.elapsed());
+    let bound = ENDED.saturating_sub(since.elapsed()).max(Duration::from_secs(5));
     refused(sandbox, login, bound).await;
     let query = format!(
         "SELECT count(*) FROM pg_roles WHERE rolname = '{user}' \

@@ -1,16 +1,21 @@
 //! PostgreSQL 18, and major upgrades from 17 with the way back.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
-use servicedb::api::{ServiceDatabase, UpgradePhase};
+use servicedb::api::{RequestState, ServiceDatabase, UpgradePhase};
 
+use crate::archive::archive_a_segment;
 use crate::harness::{
-    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, plugin, pooler_address, postgres_major,
-    restarts, run, shared, store, until, with_notes,
+    Cluster, Load, Operator, READY, SOON, Sandbox, Writer, alone, column, database, plugin, pooler_address, restarts,
+    run, shared, store, until, with_notes,
 };
 
 /// Runs the plugin, which must succeed; returns what it said.
@@ -53,6 +58,35 @@ async fn rows(sandbox: &Sandbox, statement: &str) -> Vec<String> {
 /// The label of the newest full backup.
 async fn newest_full(sandbox: &Sandbox) -> Option<String> {
     sandbox.get("shop").await.status?.backup?.newest_full.map(|full| full.label)
+}
+
+/// The timelines in the store: those of its segments, and of its histories.
+async fn timelines(sandbox: &Sandbox) -> BTreeSet<String> {
+    let list = "pgbackrest --config=/run/servicedb/archive/pgbackrest.conf repo-ls --recurse archive/db";
+    let output = sandbox.exec(&sandbox.primary("shop").await, list).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let timeline = |line: &str| {
+        let name = line.rsplit('/').next()?;
+        let is_of_one = name.ends_with(".history") || name.as_bytes().get(24) == Some(&b'-');
+        name.get(..8).filter(|_| is_of_one).map(str::to_owned)
+    };
+    let found: BTreeSet<_> = text.lines().filter_map(timeline).collect();
+    assert!(!found.is_empty(), "{text}");
+    found
+}
+
+/// Ends the pod of the Job that rehearses, as a drain does.
+async fn end_rehearsal(sandbox: &Sandbox) {
+    let pods = sandbox.api::<Pod>();
+    let of_rehearsal = ListParams::default().labels("app.kubernetes.io/component=rehearsal");
+    until("the rehearsal has a pod", READY, || async {
+        let found = pods.list(&of_rehearsal).await.map_err(|error| error.to_string())?.items;
+        let pod = found.first().ok_or_else(|| "none".to_owned())?;
+        let deleted = pods.delete(&pod.name_any(), &DeleteParams::default()).await;
+        deleted.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
 }
 
 /// A client that writes a row every 20 ms, and logs in again when it cannot.
@@ -104,14 +138,11 @@ impl Drop for Client {
 
 #[test]
 fn a_new_database_is_of_18_and_fails_over_migrates_and_is_backed_up() {
-    if postgres_major().is_some() {
-        return;
-    }
     let _store = Cluster::is_local().then(store::used);
     shared("eighteen", async |sandbox: Arc<Sandbox>| {
         let backup =
             if Cluster::is_local() { json!({"store": "main", "schedule": {"verification": ""}}) } else { json!({}) };
-        with_notes(&sandbox, json!({"instances": 2, "backup": backup})).await;
+        with_notes(&sandbox, json!({"instances": 2, "backup": backup, "postgres": {"version": null}})).await;
         whole(&sandbox, "18.").await;
         let writer = Writer::start(sandbox.clone(), "shop");
         writer.goes_on(20).await;
@@ -151,11 +182,17 @@ fn a_database_is_upgraded_and_taken_back() {
         with_notes(&sandbox, spec).await;
         sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         whole(&sandbox, "17.").await;
+        let before_restore = newest_full(&sandbox).await;
         // What a restore in place has left is known by its timeline, and an upgraded database begins with the first.
         let moment = Timestamp::now();
         rows(&sandbox, "INSERT INTO notes VALUES (1000000002, 'before the restore') RETURNING id::text").await;
         ask(&sandbox, &["restore", "shop", "--to", &moment.to_string(), "--yes"]).await;
         assert!(rows(&sandbox, "SELECT id::text FROM notes WHERE id > 1000000000").await.is_empty());
+        until("a full backup of the restored state", READY * 2, || async {
+            let now = newest_full(&sandbox).await;
+            if now.is_some() && now != before_restore { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
         sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
         whole(&sandbox, "17.").await;
         // A function that PostgreSQL evaluates while it restores the schema.
@@ -179,9 +216,28 @@ fn a_database_is_upgraded_and_taken_back() {
         // The field alone changes nothing.
         sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"version": "18"}}})).await;
         phase_is(&sandbox, &[UpgradePhase::Pending]).await;
-        let said = ask(&sandbox, &["upgrade", "shop", "--check"]).await;
-        assert!(said.contains("a copy was upgraded to PostgreSQL 18 in"), "{said}");
-        println!("{said}");
+        archive_a_segment(&sandbox, &sandbox.primary("shop").await).await;
+        let before = timelines(&sandbox).await;
+        ask(&sandbox, &["upgrade", "shop", "--check", "--timeout", "0"]).await;
+        end_rehearsal(&sandbox).await;
+        let rehearsed = until("the rehearsal is repeated and ends", READY * 2, || async {
+            let upgrade = sandbox.get("shop").await.status.and_then(|status| status.upgrade);
+            let last = upgrade.as_ref().and_then(|upgrade| upgrade.last_request.as_ref());
+            match last.map(|last| last.state) {
+                Some(RequestState::Done) => Ok(*upgrade.expect("an upgrade")),
+                _ => Err(format!("{upgrade:?}")),
+            }
+        })
+        .await;
+        println!("{rehearsed:?}");
+        let said = rehearsed.message.unwrap_or_default();
+        assert!(said.contains("was restored, and upgraded to PostgreSQL 18 in"), "{said}");
+        let backup = rehearsed.rehearsed_backup.unwrap_or_default();
+        assert!(first.as_ref().is_some_and(|full| backup.starts_with(full.as_str())), "{first:?}, then {backup}");
+        let (outage, whole_job) = (rehearsed.rehearsal_seconds, rehearsed.rehearsal_job_seconds);
+        assert!(outage > Some(0) && outage <= whole_job, "{outage:?} of {whole_job:?}");
+        // Recovery has given the clone a timeline of its own.
+        assert_eq!(timelines(&sandbox).await, before, "the clone archives nothing");
         whole(&sandbox, "17.").await;
         assert!(!writer.broke(), "the rehearsal has cut the writer");
 
@@ -266,6 +322,31 @@ async fn upgraded_in_the_end(sandbox: &Sandbox) {
     .await;
 }
 
+/// Deletes the resource, whose data is retained, and has another one adopt it, which knows the upgrade and the way back.
+async fn adopted(sandbox: &Sandbox, kept: &str) {
+    sandbox.delete::<ServiceDatabase>("shop").await;
+    sandbox.gone("shop", READY).await;
+    let spec = json!({
+        "instances": 2, "storage": {"size": "1Gi"}, "postgres": {"version": "18"}, "backup": {"enabled": false},
+        "migrations": {"source": {"configMap": {"name": "migrations"}}}, "bootstrap": {"adopt": true},
+    });
+    sandbox.create(database("shop", spec)).await;
+    whole(sandbox, "18.").await;
+    until("the last upgrade is known", SOON, || async {
+        match sandbox.get("shop").await.status.and_then(|status| status.upgrade) {
+            Some(upgrade)
+                if upgrade.phase == UpgradePhase::Upgraded
+                    && (upgrade.from, upgrade.to) == (17, 18)
+                    && upgrade.kept_by.as_deref() == Some(kept) =>
+            {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
 /// The operator and the primary's pod are killed in each stage: the upgrade ends, and nothing is lost.
 #[test]
 fn an_upgrade_survives_the_end_of_the_operator_and_of_the_primary() {
@@ -292,17 +373,18 @@ fn an_upgrade_survives_the_end_of_the_operator_and_of_the_primary() {
         after(&[UpgradePhase::Switching, UpgradePhase::Upgraded]).await;
         operator.delete_pods(true).await;
         let primary = sandbox.get("shop").await.status.and_then(|status| status.primary).unwrap_or_default();
-        let kill = kube::api::DeleteParams { grace_period_seconds: Some(0), ..kube::api::DeleteParams::default() };
-        let _ = sandbox.api::<k8s_openapi::api::core::v1::Pod>().delete(&primary, &kill).await;
+        let kill = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        let _ = sandbox.api::<Pod>().delete(&primary, &kill).await;
         upgraded_in_the_end(&sandbox).await;
         sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"paused": false}})).await;
         whole(&sandbox, "18.").await;
         writer.goes_on(20).await;
         writer.all_are_there(&sandbox, "shop").await;
+        let kept = sandbox.get("shop").await.status.and_then(|status| status.upgrade?.kept_by).expect("a pod");
+        adopted(&sandbox, &kept).await;
         ask(&sandbox, &["upgrade", "shop", "--finish", "--yes"]).await;
         until("the former data is removed", SOON, || async {
-            let pod = sandbox.primary("shop").await;
-            let found = sandbox.exec(&pod, "ls /var/lib/postgresql/data").await;
+            let found = sandbox.exec(&kept, "ls /var/lib/postgresql/data").await;
             let found = String::from_utf8_lossy(&found.stdout).into_owned();
             if found.contains("pgdata.former") { Err(found) } else { Ok(()) }
         })

@@ -176,7 +176,17 @@ fn status(object: &Value) -> Value {
         remove(client, &["rotatedAt", "sessions"]);
     }
     remove(&mut status["restore"], &["startedAt", "message"]);
-    present(&mut status["upgrade"], &["rehearsalSeconds", "switchedAt", "leftSystemIdentifier", "systemIdentifier"]);
+    present(
+        &mut status["upgrade"],
+        &[
+            "rehearsalSeconds",
+            "rehearsedBackup",
+            "rehearsalJobSeconds",
+            "switchedAt",
+            "leftSystemIdentifier",
+            "systemIdentifier",
+        ],
+    );
     remove(&mut status["upgrade"], &["message"]);
     remove(&mut status["upgrade"]["lastRequest"], &["startedAt", "message"]);
     if status["backup"].is_object() {

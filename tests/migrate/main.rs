@@ -20,6 +20,7 @@ mod rights;
 mod rollbacks;
 mod runs;
 mod server;
+mod short_lived;
 mod upgrades;
 
 use std::time::Duration;

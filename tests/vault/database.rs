@@ -93,6 +93,9 @@ async fn a_connection_that_vault_cannot_use_is_refused() {
     let somebody = DatabaseConnection { username: "postgres".to_owned(), ..connection(CONNECTION) };
     let somebody = vault.write_database_connection(MOUNT, &somebody).await.unwrap_err();
     assert!(matches!(somebody, VaultError::PermissionDenied { .. }), "{somebody}");
+    let in_turn = DatabaseConnection { username: "servicedb_vault2".to_owned(), ..connection(CONNECTION) };
+    let in_turn = vault.write_database_connection(MOUNT, &in_turn).await.unwrap_err();
+    assert!(matches!(in_turn, VaultError::Unexpected { status: 400, .. }), "the other login is allowed: {in_turn}");
     assert_eq!(vault.read_database_connection(MOUNT, CONNECTION).await.unwrap(), None);
     let listed = server.try_vault("root-token-of-the-test", &["list", &format!("{MOUNT}/config")]);
     assert!(!listed.status.success(), "nothing is stored");

@@ -123,15 +123,19 @@ async fn kubernetes_roles_come_change_and_go() {
         namespace: "messaging".to_owned(),
         policies: vec![name.to_owned()],
         token_ttl: Duration::from_secs(600),
+        token_max_ttl: Duration::from_secs(3600),
     };
     assert_eq!(vault.read_kubernetes_role(name).await.unwrap(), None);
     vault.write_kubernetes_role(&role).await.unwrap();
     assert_eq!(vault.read_kubernetes_role(name).await.unwrap().as_ref(), Some(&role));
 
     let path = format!("auth/kubernetes/role/{name}");
-    for drift in
-        ["token_no_default_policy=false", "token_max_ttl=9h", "bound_service_account_namespaces=messaging,evil"]
-    {
+    for drift in [
+        "token_no_default_policy=false",
+        "token_max_ttl=9h",
+        "token_ttl=9m",
+        "bound_service_account_namespaces=messaging,evil",
+    ] {
         server.vault(&["write", &path, drift, "bound_service_account_names=chat,audit"]);
         assert_ne!(vault.read_kubernetes_role(name).await.unwrap().as_ref(), Some(&role), "{drift} goes unnoticed");
         vault.write_kubernetes_role(&role).await.unwrap();

@@ -2,11 +2,15 @@
 
 mod read;
 mod relate;
+mod steady;
 
 pub use read::{SETTINGS, fingerprint, read};
 pub use relate::{Junction, Relation};
+pub(crate) use steady::STATE;
+pub use steady::Steady;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -58,6 +62,9 @@ pub struct Table {
     pub checks: Vec<Check>,
     /// How it is partitioned.
     pub partitioning: Option<String>,
+    /// Whether answers about it may be kept; absent, if that is not known.
+    #[serde(skip)]
+    pub steady: Option<Arc<Steady>>,
 }
 
 /// A column.

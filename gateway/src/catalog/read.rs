@@ -1,8 +1,11 @@
 //! Reading PostgreSQL's catalogues.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use tokio_postgres::Client;
 
+use super::steady::{STEADY, Steady};
 use super::{Catalog, ForeignKey, Function, Table};
 use crate::problem::Problem;
 
@@ -129,6 +132,8 @@ SELECT pg_catalog.concat_ws(' ',
   FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_class c ON c.oid = d.adrelid WHERE c.relnamespace = s.all),
  (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(g.oid || ' ' || g.xmin::pg_catalog.text, 0)))
   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid WHERE c.relnamespace = s.all AND NOT g.tgisinternal),
+ (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(p.oid || ' ' || p.xmin::pg_catalog.text, 0)))
+  FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relnamespace = s.all),
  (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(e.oid || ' ' || e.xmin::pg_catalog.text, 0)))
   FROM pg_catalog.pg_enum e),
  (SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(pg_catalog.hashtextextended(o.objoid || ' ' || o.objsubid || ' ' || o.xmin::pg_catalog.text, 0)))
@@ -154,6 +159,12 @@ pub async fn read(client: &Client, schemas: &[String]) -> Result<Catalog, Proble
     let mut catalog = Catalog { schemas: schemas.to_vec(), fingerprint, ..Catalog::default() };
     for table in rows::<Table>(client, TABLES, schemas).await? {
         catalog.tables.insert(table.key(), table);
+    }
+    for steady in rows::<Steady>(client, STEADY, schemas).await? {
+        let key = (steady.schema.clone(), steady.name.clone());
+        if let Some(table) = catalog.tables.get_mut(&key) {
+            table.steady = Some(Arc::new(steady));
+        }
     }
     catalog.keys = rows::<ForeignKey>(client, KEYS, schemas).await?;
     for function in rows::<Function>(client, FUNCTIONS, schemas).await? {

@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn statement(sql: &str, charge: Charge) -> Statement {
-        Statement { sql: sql.to_owned(), parameters: Vec::new(), columns: Vec::new(), charge }
+        Statement::plain(sql, charge)
     }
 
     fn spent(costs: &Costs, caller: &str) -> f64 {

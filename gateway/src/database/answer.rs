@@ -13,8 +13,9 @@ use tokio_postgres::RowStream;
 
 use super::end::{End, Ended, end};
 use super::lease::Lease;
-use super::run::{begin, prepared, start, text};
+use super::run::{begin, prepared, start, text, version_of};
 use super::wait::in_time;
+use crate::cache::Kept;
 use crate::problem::{Problem, lost};
 use crate::sql::Statement;
 
@@ -66,6 +67,8 @@ pub struct Answer {
     pub first: Piece,
     /// The number of its rows, if it is whole.
     pub rows: Option<u64>,
+    /// The version of what a statement with one has read.
+    pub(super) version: Option<String>,
     /// What follows.
     rest: Option<mpsc::Receiver<Result<Piece, Problem>>>,
 }
@@ -73,7 +76,13 @@ pub struct Answer {
 impl Answer {
     /// One that is whole.
     pub fn whole(body: Bytes, rows: u64) -> Self {
-        Self { first: Piece::whole(body), rows: Some(rows), rest: None }
+        Self { first: Piece::whole(body), rows: Some(rows), version: None, rest: None }
+    }
+
+    /// One that was kept.
+    pub(super) fn kept(kept: &Kept) -> Self {
+        let first = Piece { bytes: kept.text.clone(), ends: kept.ends.clone(), last: true };
+        Self { first, rows: Some(kept.rows), version: None, rest: None }
     }
 
     /// Its size, if it is whole.
@@ -116,7 +125,7 @@ fn unread() -> Problem {
 ///
 /// # Errors
 /// Any error of the server before the answer begins.
-pub async fn answer(
+pub(super) async fn answer(
     mut lease: Lease,
     statement: &Statement,
     frame: Frame,
@@ -167,6 +176,8 @@ pub async fn answer(
         ending,
         frame,
         rows: 0,
+        versioned: statement.versioned,
+        version: None,
         done: false,
     };
     while !running.done && running.text.len() <= buffer {
@@ -175,13 +186,13 @@ pub async fn answer(
             return Err(problem);
         }
     }
-    let first = running.piece();
+    let (first, version) = (running.piece(), running.version.take());
     if running.done {
-        return Ok(Answer { first, rows: Some(running.rows), rest: None });
+        return Ok(Answer { first, rows: Some(running.rows), version, rest: None });
     }
     let (sender, rest) = mpsc::channel(1);
     tokio::spawn(send(running, sender));
-    Ok(Answer { first, rows: None, rest: Some(rest) })
+    Ok(Answer { first, rows: None, version, rest: Some(rest) })
 }
 
 /// Sends the rest of an answer. A client that takes nothing for too long keeps no connection to the database, and none
@@ -247,6 +258,8 @@ struct Running {
     text: BytesMut,
     ends: Vec<usize>,
     rows: u64,
+    versioned: bool,
+    version: Option<String>,
     done: bool,
 }
 
@@ -266,6 +279,15 @@ impl Running {
                 return Ok(());
             };
             let row = row?;
+            if self.versioned {
+                if self.rows == 0 {
+                    self.version = version_of(&row)?;
+                }
+                // The version alone.
+                if text(&row, 0)?.is_none() {
+                    continue;
+                }
+            }
             if self.rows > 0 {
                 self.text.put_slice(self.frame.between.as_bytes());
             }

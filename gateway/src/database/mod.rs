@@ -2,6 +2,7 @@
 
 mod answer;
 mod breaker;
+mod cached;
 mod connect;
 mod end;
 mod explain;
@@ -17,7 +18,7 @@ mod session;
 mod turns;
 mod wait;
 
-pub use answer::{Answer, Frame, Piece, answer};
+pub use answer::{Answer, Frame, Piece};
 pub use connect::{Connector, session};
 pub use idempotency::{Earlier, Kept, Key, claim, earlier, forget, keep};
 pub use lease::Lease;

@@ -19,6 +19,7 @@ use super::kept::Room;
 use super::lease::{Connection, Lease};
 use super::turns::{Turn, Turns};
 use super::wait::in_time;
+use crate::cache::Cache;
 use crate::catalog::SETTINGS;
 use crate::config::Limits;
 use crate::cost::{Ask, Costs};
@@ -58,6 +59,7 @@ pub struct Pool {
     turns: Arc<Turns>,
     costs: Option<Arc<Costs>>,
     kept: Room,
+    cache: Option<Arc<Cache>>,
     waiting: AtomicUsize,
     /// Connections that are restored after a request.
     restoring: AtomicUsize,
@@ -86,9 +88,9 @@ pub struct PoolState {
 
 impl Pool {
     /// A pool without connections.
-    pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>) -> Arc<Self> {
+    pub fn new(connector: Connector, limits: Limits, schemas: Vec<String>, cache: Option<Arc<Cache>>) -> Arc<Self> {
         let costs = Costs::new(&limits);
-        Self::with(connector, limits, schemas, (LIFETIME, costs))
+        Self::with(connector, limits, schemas, (LIFETIME, costs, cache))
     }
 
     /// One of connections to the replicas, without connections: callers have one account in both pools.
@@ -96,19 +98,20 @@ impl Pool {
     pub fn of_replicas(&self, connector: Connector) -> Arc<Self> {
         let wait_milliseconds = self.limits.wait_milliseconds.min(REPLICA_WAIT_MILLISECONDS);
         let limits = Limits { wait_milliseconds, ..self.limits.clone() };
-        Self::with(connector, limits, self.schemas.clone(), (REPLICA_LIFETIME, self.costs.clone()))
+        Self::with(connector, limits, self.schemas.clone(), (REPLICA_LIFETIME, self.costs.clone(), None))
     }
 
     fn with(
         connector: Connector,
         limits: Limits,
         schemas: Vec<String>,
-        (lifetime, costs): (Duration, Option<Arc<Costs>>),
+        (lifetime, costs, cache): (Duration, Option<Arc<Costs>>, Option<Arc<Cache>>),
     ) -> Arc<Self> {
         Arc::new(Self {
             turns: Turns::new(limits.connections),
             costs,
             kept: Room::new(limits.kept_answers_bytes),
+            cache,
             connector,
             limits,
             schemas,
@@ -134,6 +137,11 @@ impl Pool {
     /// The limits by cost, if there are any.
     pub fn costs(&self) -> Option<&Arc<Costs>> {
         self.costs.as_ref()
+    }
+
+    /// The answers that are kept, if there are any; none for replicas, whose rows have no version.
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref()
     }
 
     /// Whether a request of this caller may begin.

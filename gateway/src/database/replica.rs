@@ -51,8 +51,7 @@ impl Position {
 /// # Errors
 /// Any error of the server; that it is no primary.
 pub async fn position(pool: &Arc<Pool>, caller: &Caller) -> Result<String, Problem> {
-    let statement =
-        Statement { sql: POSITION.to_owned(), parameters: Vec::new(), columns: Vec::new(), charge: Charge::Nothing };
+    let statement = Statement::plain(POSITION, Charge::Nothing);
     let mut session = Session::new(pool, caller, None);
     let found = session.last(&statement, 64).await;
     let found = session.finish(found).await?;

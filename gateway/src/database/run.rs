@@ -35,6 +35,8 @@ pub struct Rows {
     pub rows: Vec<(String, Option<String>)>,
     /// How many rows the statement read or changed.
     pub affected: u64,
+    /// The version of what a statement with one has read.
+    pub(super) version: Option<String>,
 }
 
 /// A column's bytes, which are text.
@@ -55,6 +57,11 @@ pub(super) fn text(row: &Row, at: usize) -> Result<Option<&str>, Problem> {
         return Ok(None);
     }
     Ok(row.try_get::<_, Option<Raw<'_>>>(at)?.map(|raw| raw.0))
+}
+
+/// The version in a row of a statement with one.
+pub(super) fn version_of(row: &Row) -> Result<Option<String>, Problem> {
+    Ok(text(row, row.len().saturating_sub(1))?.map(str::to_owned))
 }
 
 /// A statement as the server knows it, which is about to run: its caller is charged.
@@ -117,7 +124,11 @@ async fn rows(client: &Client, prepared: &Prepared, statement: &Statement, most:
     let mut size = 0;
     while let Some(row) = stream.next().await {
         let row = row?;
-        let (Some(value), version) = (text(&row, 0)?, text(&row, 1)?) else { continue };
+        if statement.versioned && found.version.is_none() {
+            found.version = version_of(&row)?;
+        }
+        let version = if statement.versioned { None } else { text(&row, 1)? };
+        let Some(value) = text(&row, 0)? else { continue };
         // Both are kept until the last row is there.
         size += value.len() + version.map_or(0, str::len);
         if size > most {

@@ -9,6 +9,7 @@ use super::outcome::{self, Claim};
 use super::pool::{Caller, Pool};
 use super::run::{Last, Rows, at_last, exactly};
 use super::wait::in_time;
+use crate::cache::Cache;
 use crate::problem::{Problem, lost};
 use crate::sql::Statement;
 
@@ -46,6 +47,13 @@ impl Session {
     /// Whether its statements are in a transaction.
     pub fn is_transaction(&self) -> bool {
         self.begin.is_some()
+    }
+
+    /// The kept answers, for a session that reads. One that several operations share sees what it has written itself, which
+    /// no version tells.
+    pub(super) fn cache(&self) -> Option<&Arc<Cache>> {
+        let reads = !self.shared && (self.begin.is_none() || self.only_reads());
+        self.pool.cache().filter(|_| reads)
     }
 
     /// The record of its request.

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 
+use crate::cache::Cache;
 use crate::cost::{Costs, LIMITED};
 use crate::database::PoolState;
 use crate::request::{Operator, TextForm};
@@ -83,8 +84,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Without a request yet; with what was charged, if there are limits by cost.
-    pub fn new(costs: Option<&Costs>) -> Self {
+    /// Without a request yet; with what was charged, if there are limits by cost, and with the cache, if there is one.
+    pub fn new(costs: Option<&Costs>, cache: Option<&Cache>) -> Self {
         let mut registry = Registry::with_prefix("servicedb_gateway");
         let requests = Family::<Labels, Counter>::default();
         let durations = Family::<OperationLabel, Histogram>::new_with_constructor(|| {
@@ -111,6 +112,9 @@ impl Metrics {
         );
         if let Some(costs) = costs {
             costs.register(&mut registry);
+        }
+        if let Some(cache) = cache {
+            cache.register(&mut registry);
         }
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();

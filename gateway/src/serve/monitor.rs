@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::sql::{Charge, Statement};
 
 fn statement(sql: &str) -> Statement {
-    Statement { sql: sql.to_owned(), parameters: Vec::new(), columns: Vec::new(), charge: Charge::Nothing }
+    Statement::plain(sql, Charge::Nothing)
 }
 
 /// One JSON value of the database, as the caller.
@@ -61,7 +61,11 @@ pub async fn stats(app: &App, caller: &Caller) -> Result<Reply, Problem> {
     let mut session = Session::new(&app.pool, caller, None);
     let found = session.last(&sql, app.config.limits.write_answer_bytes).await;
     let found = session.finish(found).await?;
-    Ok(Reply::json(StatusCode::OK, found.rows.into_iter().next().map_or_else(|| "null".to_owned(), |(text, _)| text)))
+    let text = found.rows.into_iter().next().map_or_else(|| "null".to_owned(), |(text, _)| text);
+    let Some(cache) = app.pool.cache() else { return Ok(Reply::json(StatusCode::OK, text)) };
+    let mut stats: Value = serde_json::from_str(&text).unwrap_or_default();
+    stats["cache"] = cache.state(&app.current.get());
+    Ok(Reply::json(StatusCode::OK, stats.to_string()))
 }
 
 /// `GET /connections`

@@ -7,7 +7,7 @@ use super::operation::{LARGEST, Media, Operation, Reply, Target, bounds};
 use super::page::{NEXT_PAGE_TOKEN, Page, without_pages};
 use crate::catalog::{Catalog, Table};
 use crate::config::Config;
-use crate::database::{self, Answer, Caller, Frame, Session, exactly, plan_rows};
+use crate::database::{Answer, Caller, Frame, Session, plan_rows};
 use crate::problem::Problem;
 use crate::request::{self, Count, Item, Prefer, Query, pairs};
 use crate::sql::{self, Form, Statement};
@@ -139,7 +139,7 @@ async fn counted(
 }
 
 async fn number(session: &mut Session, statement: &Statement) -> Result<u64, Problem> {
-    let found = exactly(session.lease().await?, statement, 64).await?;
+    let found = session.read_within(statement, 64).await?;
     Ok(found.rows.first().and_then(|(text, _)| text.parse().ok()).unwrap_or(0))
 }
 
@@ -176,7 +176,7 @@ impl Plan {
         if self.head {
             return Ok(self.reply(Bytes::new(), None, total));
         }
-        let mut found = session.last(&self.statement, most).await?;
+        let mut found = session.read_last(&self.statement, most).await?;
         let next = match &self.page {
             Some(page) => page.cut(&mut found.rows)?,
             None => None,
@@ -213,10 +213,7 @@ impl Plan {
             Ok(total) => total,
             Err(problem) => return session.finish(Err(problem)).await,
         };
-        let transaction = session.is_transaction();
-        let lease = session.into_lease().await?;
-        let answer =
-            database::answer(lease, &self.statement, self.frame(), config.limits.buffer_bytes, transaction).await?;
+        let answer = session.stream(&self.statement, self.frame(), config.limits.buffer_bytes).await?;
         // Of an answer that is still being sent, the number of rows follows from the total.
         let rows = answer.rows.or_else(|| {
             let left = total.filter(|_| self.is_counted_exactly())?.saturating_sub(self.offset);
@@ -414,7 +411,7 @@ pub async fn aggregate(
 /// # Errors
 /// Any error of the server.
 pub(super) async fn array(session: &mut Session, config: &Config, statement: &Statement) -> Result<Reply, Problem> {
-    let found = session.last(statement, config.limits.write_answer_bytes).await?;
+    let found = session.read_last(statement, config.limits.write_answer_bytes).await?;
     let texts: Vec<&str> = found.rows.iter().map(|(text, _)| text.as_str()).collect();
     let mut reply = Reply::json(StatusCode::OK, format!("[{}]", texts.join(",\n ")));
     reply.rows = texts.len() as u64;

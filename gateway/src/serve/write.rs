@@ -273,8 +273,7 @@ pub async fn change(
     let accepted = check(write.table, text.as_bytes(), Purpose::Change, write.pairs.columns.as_deref())?;
     let (with, without) = (StatusCode::OK, StatusCode::NO_CONTENT);
     if accepted.columns.is_empty() {
-        let nothing =
-            Statement { sql: String::new(), parameters: Vec::new(), columns: Vec::new(), charge: Charge::Nothing };
+        let nothing = Statement::plain(String::new(), Charge::Nothing);
         let mut reply = write.reply(&nothing, &Rows::default(), with, without)?;
         range(&mut reply, &write.prefer, &Rows::default());
         return Ok(reply);

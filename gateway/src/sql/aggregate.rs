@@ -1,7 +1,7 @@
 //! Aggregates of a collection, and the full-text search across collections.
 
 use super::condition::Embedded;
-use super::{Builder, Form, Kind, Statement, name, qualified};
+use super::{Builder, Form, Kind, Statement, name};
 use crate::catalog::{Catalog, Table};
 use crate::problem::Problem;
 use crate::request::{AggregateRequest, Condition, Field, Test};
@@ -23,6 +23,7 @@ const FUNCTIONS: [(&str, bool); 7] = [
 /// If it names what is not there.
 pub fn aggregate(catalog: &Catalog, table: &Table, request: &AggregateRequest) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
+    let source = builder.source(table);
     // The expressions of the result, by the names of its columns.
     let mut columns: Vec<(String, String)> = Vec::new();
     let mut groups = Vec::new();
@@ -49,10 +50,9 @@ pub fn aggregate(catalog: &Catalog, table: &Table, request: &AggregateRequest) -
         if parts.is_empty() { String::new() } else { format!(" {word} {}", parts.join(separator)) }
     };
     let mut sql = format!(
-        "SELECT {} FROM (SELECT {} FROM {} AS t0{}{}{}{}",
+        "SELECT {} FROM (SELECT {} FROM {source} AS t0{}{}{}{}",
         Form::Json.of("r"),
         projection.join(", "),
-        qualified(table),
         clause("WHERE", &conditions, " AND "),
         clause("GROUP BY", &groups, ", "),
         clause("HAVING", &having?, " AND "),
@@ -66,7 +66,7 @@ pub fn aggregate(catalog: &Catalog, table: &Table, request: &AggregateRequest) -
         sql.push_str(&format!(" OFFSET {offset}"));
     }
     sql.push_str(") AS r");
-    Ok(builder.finish(sql, columns.into_iter().map(|(_, name)| name).collect()))
+    Ok(builder.finish_read(sql, columns.into_iter().map(|(_, name)| name).collect()))
 }
 
 /// Rows of several collections that have these words, the best first.
@@ -109,7 +109,7 @@ pub fn search(
         members.push(format!(
             "SELECT {title}::pg_catalog.text AS collection, {id} AS id, pg_catalog.ts_rank({vector}, {words}) AS rank, \
              pg_catalog.row_to_json(t0.*) AS document FROM {} AS t0 WHERE ({vector}) @@ {words}",
-            qualified(table)
+            builder.source(table)
         ));
     }
     let sql = format!(
@@ -117,7 +117,7 @@ pub fn search(
         Form::Json.of("r"),
         members.join(" UNION ALL ")
     );
-    Ok(builder.finish(sql, ["collection", "id", "rank", "document"].map(str::to_owned).to_vec()))
+    Ok(builder.finish_read(sql, ["collection", "id", "rank", "document"].map(str::to_owned).to_vec()))
 }
 
 impl Builder<'_> {

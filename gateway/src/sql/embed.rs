@@ -2,7 +2,7 @@
 
 use super::condition::Embedded;
 use super::read::{Output, Parts};
-use super::{Builder, name, qualified};
+use super::{Builder, name};
 use crate::catalog::{Relation, Table};
 use crate::problem::Problem;
 use crate::request::{Embed, Field, Item, Query};
@@ -87,13 +87,13 @@ impl Builder<'_> {
         let tie = |one: &str, other: &str, on: &[(&str, &str)]| -> Vec<String> {
             on.iter().map(|(here, there)| format!("{one}.{} = {other}.{}", name(here), name(there))).collect()
         };
-        let target = format!("{} AS {inner}", qualified(relation.target));
+        let target = format!("{} AS {inner}", self.source(relation.target));
         match &relation.junction {
             None => (target, tie(outer, inner, &relation.on)),
             Some(junction) => {
                 let between = self.alias();
                 let on = tie(&between, inner, &junction.on).join(" AND ");
-                let from = format!("{target} JOIN {} AS {between} ON {on}", qualified(junction.table));
+                let from = format!("{target} JOIN {} AS {between} ON {on}", self.source(junction.table));
                 (from, tie(outer, &between, &relation.on))
             }
         }

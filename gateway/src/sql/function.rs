@@ -159,5 +159,6 @@ fn rows_of(catalog: &Catalog, function: &Function) -> Option<Table> {
         indexes: Vec::new(),
         checks: Vec::new(),
         partitioning: None,
+        steady: None,
     })
 }

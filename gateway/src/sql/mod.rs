@@ -7,15 +7,19 @@ mod embed;
 mod function;
 mod page;
 mod read;
+mod version;
 mod write;
 
 pub use aggregate::{aggregate, search};
 pub use function::{Call, Returned, call};
 pub use page::{LONGEST_TOKEN, page, total_order, unfit};
 pub use read::{count, item, rows};
+pub use version::versioned;
 pub use write::{Change, Insert, Returning, Which, delete, insert, update};
 
-use crate::catalog::{Catalog, Column, Table};
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, Column, Steady, Table};
 use crate::problem::Problem;
 use crate::request::{Field, Key};
 
@@ -30,6 +34,18 @@ pub struct Statement {
     pub columns: Vec<String>,
     /// The cost that its caller is charged.
     pub charge: Charge,
+    /// The collections that it reads, of a read whose answer may be kept.
+    pub reads: Vec<Arc<Steady>>,
+    /// Whether the last column of its result is the version of what it reads.
+    pub versioned: bool,
+}
+
+impl Statement {
+    /// One without parameters.
+    pub fn plain(sql: impl Into<String>, charge: Charge) -> Self {
+        let (parameters, columns, reads) = (Vec::new(), Vec::new(), Vec::new());
+        Self { sql: sql.into(), parameters, columns, charge, reads, versioned: false }
+    }
 }
 
 /// The cost of a statement.
@@ -88,11 +104,13 @@ struct Builder<'a> {
     catalog: &'a Catalog,
     parameters: Vec<Option<String>>,
     aliases: usize,
+    /// The judgements about the collections that it reads.
+    reads: Vec<Option<Arc<Steady>>>,
 }
 
 impl<'a> Builder<'a> {
     fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, parameters: Vec::new(), aliases: 0 }
+        Self { catalog, parameters: Vec::new(), aliases: 0, reads: Vec::new() }
     }
 
     /// Adds a parameter.
@@ -129,7 +147,20 @@ impl<'a> Builder<'a> {
     }
 
     fn finish(self, sql: String, columns: Vec<String>) -> Statement {
-        Statement { sql, parameters: self.parameters, columns, charge: Charge::Plan }
+        let (reads, parameters) = (Vec::new(), self.parameters);
+        Statement { sql, parameters, columns, charge: Charge::Plan, reads, versioned: false }
+    }
+
+    /// As [`Self::finish`], of a read with one column that names all it reads by [`Self::source`].
+    fn finish_read(mut self, sql: String, columns: Vec<String>) -> Statement {
+        let reads = std::mem::take(&mut self.reads).into_iter().collect::<Option<Vec<_>>>();
+        Statement { reads: reads.unwrap_or_default(), ..self.finish(sql, columns) }
+    }
+
+    /// A table that it reads, as SQL.
+    fn source(&mut self, table: &Table) -> String {
+        self.reads.push(table.steady.clone());
+        qualified(table)
     }
 }
 

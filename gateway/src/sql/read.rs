@@ -107,15 +107,12 @@ impl Parts {
 /// If it names what is not there.
 pub fn rows(catalog: &Catalog, table: &Table, query: &Query, form: Form) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
+    let source = builder.source(table);
     let parts = builder.parts(table, "t0", query)?;
     let (columns, projection, tail) = (parts.names(), parts.projection(), parts.tail());
-    let sql = format!(
-        "SELECT {} FROM (SELECT {projection} FROM {} AS t0{}{tail}) AS r",
-        form.of("r"),
-        qualified(table),
-        parts.joins
-    );
-    Ok(builder.finish(sql, columns))
+    let sql =
+        format!("SELECT {} FROM (SELECT {projection} FROM {source} AS t0{}{tail}) AS r", form.of("r"), parts.joins);
+    Ok(builder.finish_read(sql, columns))
 }
 
 /// The row with this key, and its version, if it is asked for and there is one.
@@ -152,6 +149,7 @@ pub fn item(
 /// If it names what is not there.
 pub fn count(catalog: &Catalog, table: &Table, query: &Query) -> Result<Statement, Problem> {
     let mut builder = Builder::new(catalog);
+    let source = builder.source(table);
     let grouped = builder.aggregates(table, &query.select);
     let query = Query { order: Vec::new(), limit: None, offset: None, ..query.clone() };
     // Without groups, the columns do not matter, and neither does what is embedded and decides nothing.
@@ -163,12 +161,11 @@ pub fn count(catalog: &Catalog, table: &Table, query: &Query) -> Result<Statemen
     let parts = builder.parts(table, "t0", &needed)?;
     let projection = if grouped { parts.projection() } else { String::new() };
     let sql = format!(
-        "SELECT pg_catalog.count(*)::pg_catalog.text FROM (SELECT {projection} FROM {} AS t0{}{}) AS r",
-        qualified(table),
+        "SELECT pg_catalog.count(*)::pg_catalog.text FROM (SELECT {projection} FROM {source} AS t0{}{}) AS r",
         parts.joins,
         parts.tail()
     );
-    Ok(builder.finish(sql, vec!["count".to_owned()]))
+    Ok(builder.finish_read(sql, vec!["count".to_owned()]))
 }
 
 /// Whether an item of a `select` decides which rows there are.

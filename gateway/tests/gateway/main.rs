@@ -1,5 +1,6 @@
 //! The gateway on a real PostgreSQL.
 
+mod cache;
 mod callers;
 mod clients;
 mod costs;

@@ -22,6 +22,7 @@ use super::desired::{self, DesiredState};
 use super::ensure;
 use super::records::Source;
 use super::report::Reporter;
+use super::server_log::output::Output;
 use crate::contract::backup::{Nth, Place};
 use crate::contract::desired::Desired;
 use crate::contract::report::Catalogue;
@@ -46,9 +47,9 @@ pub struct Archive {
 }
 
 /// Keeps the configurations of this instance from now on.
-pub fn follow(desired: DesiredState, records: Source) -> Archive {
+pub fn follow(desired: DesiredState, records: Source, output: Output) -> Archive {
     let stores = Nth::ALL.map(|nth| access::follow(nth, desired.clone(), records.clone()));
-    tokio::spawn(server::follow(desired.clone()));
+    tokio::spawn(server::follow(desired.clone(), output));
     Archive { desired, stores }
 }
 

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::agent::desired::{self, DesiredState};
+use crate::agent::server_log::output::Output;
 use crate::api::names::PostgresNames;
 use crate::backoff::Backoff;
 use crate::contract::pod::{BACKUP_PORT, BACKUP_SERVER_FILE, TLS_DIR};
@@ -20,7 +21,7 @@ use crate::pgbackrest::config::SPOOL;
 const STOPS: Duration = Duration::from_secs(5);
 
 /// Runs the server whenever a backup Job runs.
-pub async fn follow(mut state: DesiredState) {
+pub async fn follow(mut state: DesiredState, output: Output) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         let runs = desired::first(&mut state).await.backup.as_ref().is_some_and(|run| run.runs);
@@ -29,7 +30,8 @@ pub async fn follow(mut state: DesiredState) {
             continue;
         }
         match start() {
-            Ok(server) => {
+            Ok(mut server) => {
+                output.follow(&mut server);
                 tracing::info!("serving the data directory to a backup Job");
                 let started = Instant::now();
                 if until_over(&mut state, server).await {
@@ -53,6 +55,8 @@ fn start() -> std::io::Result<Child> {
         .arg(format!("--config={BACKUP_SERVER_FILE}"))
         .arg("server")
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
     command.spawn()

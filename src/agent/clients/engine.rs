@@ -1,134 +1,194 @@
-//! The login of Vault's database secrets engine: it may create logins, and make them members of the roles of the clients
-//! whose logins are short-lived, and of no others. Its password is set where it is proved (`agent::credentials`). A role
-//! that it has created for another purpose is refused.
+//! Vault's database secrets engine in the server: the functions with which it makes, renews and removes short-lived
+//! logins, the clients that it may make them for, and its two logins, which may call these functions and nothing else. The
+//! password of a login is set where it is proved (`agent::credentials`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
-use super::memberships::{self, Allowed, Membership};
-use crate::agent::ensure::has_role;
+use super::memberships;
+use super::short_lived::TOLERANCE_SECONDS;
+use crate::agent::ensure::{connection_limit, has_role, statement_timeout};
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::contract::clients;
-use crate::postgres::ident;
+use crate::postgres::{ident, literal};
 
-const WHAT: &str = "the login of Vault's database secrets engine";
-const ROLE: &str = PostgresNames::ENGINE;
-/// The roles of every database, none of which may create roles. They are not refused, whatever somebody has given them: the
-/// database would fail.
-const OURS: [&str; 11] = [
-    ROLE,
-    PostgresNames::REPLICATOR,
-    PostgresNames::REWINDER,
-    PostgresNames::READER,
-    PostgresNames::AS_OWNER,
-    PostgresNames::MONITOR,
-    PostgresNames::QUERIES,
-    PostgresNames::AUDIT,
-    PostgresNames::MAINTAINER,
-    PostgresNames::POOLER,
-    PostgresNames::GATEWAY,
+const WHAT: &str = "the logins of Vault's database secrets engine";
+/// The functions, which check each argument: whoever controls Vault's engine gets logins of these clients, and no more.
+const FUNCTIONS: &str = include_str!("short_lived_functions.sql");
+/// With their arguments, as `GRANT` names them.
+const SIGNATURES: [(&str, &str); 3] = [
+    (PostgresNames::MAKE_LOGIN, "(text, text, text, timestamptz)"),
+    (PostgresNames::RENEW_LOGIN, "(text, text, timestamptz)"),
+    (PostgresNames::REMOVE_LOGIN, "(text)"),
 ];
+/// The maximum number of logins of a client at a time.
+const MOST: i32 = 500;
+/// The maximum age of a session of Vault's: it closes them after 300 seconds. One that is kept open could keep locks.
+const SESSION_AGE: &str = "600 s";
 
-/// Keeps its memberships as declared; without such a client, a login that is refused and has none. Nothing is written
-/// that is so already. The roles of the clients exist before. The role itself stays, as the gateway's. Other roles that may
-/// create roles, or that it administers, are refused.
+/// A client that Vault makes logins for: a row of `servicedb.short_lived`, from which the functions know it.
+#[derive(Debug, PartialEq)]
+struct Row {
+    /// The role with its rights.
+    role: String,
+    /// The role whose members are admitted.
+    admitted_by: String,
+    connection_limit: i32,
+    statement_timeout: Option<String>,
+    /// For how long a login may be valid from now on.
+    longest_seconds: f64,
+    most: i32,
+}
+
+impl Row {
+    fn of(client: &clients::Client, names: &PostgresNames) -> Option<(String, Self)> {
+        let lifetimes = client.dynamic()?;
+        let row = Self {
+            role: names.client(&client.name),
+            admitted_by: names.clients(),
+            connection_limit: connection_limit(client),
+            statement_timeout: statement_timeout(client),
+            longest_seconds: lifetimes.max_ttl_seconds as f64 + TOLERANCE_SECONDS,
+            most: MOST,
+        };
+        Some((client.name.clone(), row))
+    }
+
+    fn insert(&self, client: &str) -> String {
+        let timeout = self.statement_timeout.as_deref().map_or("NULL".to_owned(), literal);
+        format!(
+            "INSERT INTO servicedb.short_lived VALUES ({}, {}, {}, {}, {timeout}, {}, {});",
+            literal(client),
+            literal(&self.role),
+            literal(&self.admitted_by),
+            self.connection_limit,
+            self.longest_seconds,
+            self.most
+        )
+    }
+}
+
+/// Keeps the clients that Vault may make logins for as declared; without one, its logins are refused, and the functions
+/// gone. Nothing is written that is so already. The roles of the clients exist before. The logins themselves stay, as the
+/// gateway's.
 ///
 /// # Errors
 /// If the server refuses.
 pub async fn keep(client: &Client, names: &PostgresNames, declared: &[&clients::Client]) -> Result<(), EnsureError> {
-    let exists = has_role(client, ROLE).await?;
-    if declared.is_empty() {
-        return if exists { refuse(client, names).await } else { Ok(()) };
+    let wanted: BTreeMap<String, Row> = declared.iter().filter_map(|client| Row::of(client, names)).collect();
+    if wanted.is_empty() {
+        return close(client).await;
     }
-    let mut wanted: BTreeSet<String> = declared.iter().map(|client| names.client(&client.name)).collect();
-    // Its members are admitted by `pg_hba.conf`.
-    wanted.insert(names.clients());
-    let (mut statements, kept) = revocations(&memberships(client).await?, &wanted);
-    for role in wanted.difference(&kept) {
-        // It passes these roles on, and never has their rights.
-        statements += &format!("GRANT {} TO {ROLE} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;", ident(role));
+    leave_all(client).await?;
+    if rows(client).await? != wanted {
+        execute(client, "the clients with short-lived logins", &replacement(&wanted)).await?;
     }
-    let strange = strange(client, names).await?;
-    statements += &refusals(&strange);
+    let query = format!(
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+         WHERE usename::text = ANY ($1) AND backend_start < pg_catalog.now() - interval '{SESSION_AGE}'"
+    );
+    client.query(&query, &[&PostgresNames::ENGINES.as_slice()]).await.map(drop).map_err(failed)
+}
+
+/// Ensures the functions, and that the logins exist and may call them. No login is opened by that.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn prepare(client: &Client) -> Result<(), EnsureError> {
+    let mut create = String::new();
+    for login in PostgresNames::ENGINES {
+        if !has_role(client, login).await? {
+            create += &format!("CREATE ROLE {login} NOLOGIN NOINHERIT;");
+        }
+    }
+    let (functions, logins) = (SIGNATURES.map(|(name, types)| format!("{name}{types}")), PostgresNames::ENGINES);
+    let (functions, logins) = (functions.join(", "), logins.join(", "));
+    let statements = format!(
+        "BEGIN; {create} {FUNCTIONS}
+         REVOKE ALL ON FUNCTION {functions} FROM PUBLIC;
+         GRANT EXECUTE ON FUNCTION {functions} TO {logins};
+         GRANT USAGE ON SCHEMA servicedb TO {logins};
+         GRANT CONNECT ON DATABASE postgres TO {logins};
+         COMMIT;"
+    );
+    execute(client, "the functions for short-lived logins", &statements).await
+}
+
+/// Refuses a login of Vault's, and ends its sessions; nothing is written if it is refused already.
+///
+/// # Errors
+/// If the server refuses.
+pub async fn refuse(client: &Client, login: &str) -> Result<(), EnsureError> {
+    let query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_authid
+                                WHERE rolname = $1 AND (rolcanlogin OR rolcreaterole OR rolpassword IS NOT NULL))";
+    let is_open: bool = client.query_one(query, &[&login]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if is_open {
+        let statement = format!("ALTER ROLE {} NOLOGIN NOCREATEROLE PASSWORD NULL", ident(login));
+        execute(client, WHAT, &statement).await?;
+    }
+    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = $1";
+    client.query(query, &[&login]).await.map(drop).map_err(failed)
+}
+
+/// Refuses both logins, takes the functions away, and forgets the clients.
+async fn close(client: &Client) -> Result<(), EnsureError> {
+    let functions = SIGNATURES.map(|(name, types)| format!("{name}{types}"));
+    let query = "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL
+                        OR EXISTS (SELECT FROM servicedb.short_lived)
+                        OR EXISTS (SELECT FROM pg_catalog.pg_authid WHERE rolname = ANY ($2) AND rolcanlogin)";
+    let is_open = client.query_one(query, &[&functions[0], &PostgresNames::ENGINES.as_slice()]).await;
+    let is_open: bool = is_open.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if !is_open {
+        return Ok(());
+    }
+    leave_all(client).await?;
+    for login in PostgresNames::ENGINES {
+        refuse(client, login).await?;
+    }
+    let drop: String = functions.iter().map(|function| format!("DROP FUNCTION IF EXISTS {function};")).collect();
+    // The last step: a run that is interrupted before it is repeated.
+    execute(client, WHAT, &format!("BEGIN; DELETE FROM servicedb.short_lived; {drop} COMMIT;")).await?;
+    tracing::info!(
+        "no client has short-lived logins any more: the logins of Vault's database secrets engine are refused"
+    );
+    Ok(())
+}
+
+/// Takes every membership from Vault's logins, and every role that is a member of one: they need none.
+async fn leave_all(client: &Client) -> Result<(), EnsureError> {
+    let mut statements = String::new();
+    for login in PostgresNames::ENGINES {
+        let found = memberships::read(client, login).await.map_err(failed)?;
+        statements += &memberships::revocations(&found, login, |_| false).0;
+    }
     if statements.is_empty() {
         return Ok(());
     }
-    let create = if exists { String::new() } else { format!("CREATE ROLE {ROLE} NOLOGIN;") };
-    execute(client, WHAT, &format!("BEGIN; {create} {statements} COMMIT;")).await?;
-    end_sessions(client, &strange).await
+    execute(client, WHAT, &format!("BEGIN; {statements} COMMIT;")).await
 }
 
-/// The roles that may create roles, and those with a login or a password that Vault's login administers and should not: no
-/// other role of a database may create roles, but superusers, so that whoever controls Vault's engine has made them.
-async fn strange(client: &Client, names: &PostgresNames) -> Result<Vec<String>, EnsureError> {
-    let mut ours = vec![names.owner(), names.app(), names.clients()];
-    ours.extend([1, 2].into_iter().flat_map(|generation| [names.login(generation), names.migrator_login(generation)]));
-    ours.extend(OURS.map(str::to_owned));
-    let query = "SELECT r.rolname::text FROM pg_catalog.pg_authid r
-                 WHERE NOT r.rolsuper AND NOT pg_catalog.starts_with(r.rolname::text, 'pg_')
-                   AND r.rolname::text <> ALL ($1)
-                   AND (r.rolcreaterole
-                        OR (r.rolcanlogin OR r.rolpassword IS NOT NULL)
-                           AND NOT pg_catalog.starts_with(r.rolname::text, $3::text)
-                           AND EXISTS (SELECT FROM pg_catalog.pg_auth_members m
-                                       JOIN pg_catalog.pg_roles e ON e.oid = m.member
-                                       WHERE m.roleid = r.oid AND m.admin_option AND e.rolname = $2))
-                 ORDER BY r.rolname";
-    let rows = client.query(query, &[&ours, &ROLE, &PostgresNames::SHORT_LIVED]).await;
-    rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect()).map_err(failed)
+async fn rows(client: &Client) -> Result<BTreeMap<String, Row>, EnsureError> {
+    let query = "SELECT client, role, admitted_by, connection_limit, statement_timeout, longest_seconds, most
+                 FROM servicedb.short_lived";
+    let read = |row: &tokio_postgres::Row| {
+        let known = Row {
+            role: row.try_get(1)?,
+            admitted_by: row.try_get(2)?,
+            connection_limit: row.try_get(3)?,
+            statement_timeout: row.try_get(4)?,
+            longest_seconds: row.try_get(5)?,
+            most: row.try_get(6)?,
+        };
+        Ok((row.try_get(0)?, known))
+    };
+    client.query(query, &[]).await.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
 }
 
-/// The statements that refuse roles.
-fn refusals(roles: &[String]) -> String {
-    roles.iter().map(|role| format!("ALTER ROLE {} NOLOGIN NOCREATEROLE PASSWORD NULL;", ident(role))).collect()
-}
-
-/// Ends the sessions of roles that are refused.
-async fn end_sessions(client: &Client, roles: &[String]) -> Result<(), EnsureError> {
-    if roles.is_empty() {
-        return Ok(());
-    }
-    for role in roles {
-        tracing::warn!(role, "a role that only Vault's login can have made is refused");
-    }
-    let query =
-        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename::text = ANY ($1)";
-    client.query(query, &[&roles]).await.map(drop).map_err(failed)
-}
-
-/// The statements that revoke what is not wanted, and the roles whose membership is as it has to be. PostgreSQL makes whoever
-/// creates a role a member of it, with the right to remove it.
-fn revocations(found: &[Membership], wanted: &BTreeSet<String>) -> (String, BTreeSet<String>) {
-    let is_its_own = |role: &str| PostgresNames::client_of_short_lived(role).is_some();
-    memberships::revocations(found, ROLE, |role| is_its_own(role) || wanted.contains(role))
-}
-
-async fn memberships(client: &Client) -> Result<Vec<Membership>, EnsureError> {
-    memberships::read(client, ROLE, Allowed::Admin).await.map_err(failed)
-}
-
-/// Refuses further logins, takes the memberships back, and ends the sessions. The logins that it made are removed before.
-async fn refuse(client: &Client, names: &PostgresNames) -> Result<(), EnsureError> {
-    let (revoke, _) = revocations(&memberships(client).await?, &BTreeSet::new());
-    let query = "SELECT rolcanlogin OR rolcreaterole OR rolpassword IS NOT NULL
-                 FROM pg_catalog.pg_authid WHERE rolname = $1";
-    let is_open: bool = client.query_one(query, &[&ROLE]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
-    if !is_open && revoke.is_empty() {
-        return Ok(());
-    }
-    let strange = strange(client, names).await?;
-    let refusals = refusals(&strange);
-    let refuse = format!("BEGIN; ALTER ROLE {ROLE} NOLOGIN NOCREATEROLE PASSWORD NULL; {revoke} {refusals} COMMIT;");
-    execute(client, WHAT, &refuse).await?;
-    let query = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = $1";
-    client.query(query, &[&ROLE]).await.map_err(failed)?;
-    end_sessions(client, &strange).await?;
-    tracing::info!(
-        "no client has short-lived logins any more: the login of Vault's database secrets engine is refused"
-    );
-    Ok(())
+fn replacement(wanted: &BTreeMap<String, Row>) -> String {
+    let rows: String = wanted.iter().map(|(client, row)| row.insert(client)).collect();
+    format!("BEGIN; DELETE FROM servicedb.short_lived; {rows} COMMIT;")
 }
 
 fn failed(source: tokio_postgres::Error) -> EnsureError {
@@ -138,43 +198,43 @@ fn failed(source: tokio_postgres::Error) -> EnsureError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::names::Names;
 
-    #[test]
-    fn a_role_of_another_purpose_is_refused_with_its_password() {
-        let statements = refusals(&["builder".to_owned(), "a\"b".to_owned()]);
-        assert_eq!(
-            statements,
-            r#"ALTER ROLE "builder" NOLOGIN NOCREATEROLE PASSWORD NULL;ALTER ROLE "a""b" NOLOGIN NOCREATEROLE PASSWORD NULL;"#
-        );
-        assert_eq!(refusals(&[]), "");
+    fn client(json: serde_json::Value) -> clients::Client {
+        serde_json::from_value(json).expect("a client")
     }
 
     #[test]
-    fn it_keeps_the_roles_that_it_passes_on_and_those_that_it_made_and_no_other() {
-        let membership = |role: &str, member: &str, grantor: &str, is_exact| Membership {
-            role: role.into(),
-            member: member.into(),
-            grantor: grantor.into(),
-            is_exact,
-        };
-        let found = [
-            membership("shop_c_reader", ROLE, "postgres", true),
-            membership("servicedb.reader.k3j29fhs7dk2mxqp", ROLE, "postgres", true),
-            membership("servicedb.reader.k3j29fhs7dk2mxqp", ROLE, ROLE, false),
-            membership("shop_c_writer", ROLE, "postgres", true),
-            membership("shop_clients", ROLE, "postgres", false),
-            membership(ROLE, "shop_a", "postgres", true),
-        ];
-        let wanted = BTreeSet::from(["shop_c_reader".to_owned(), "shop_clients".to_owned()]);
-        let (statements, kept) = revocations(&found, &wanted);
+    fn the_functions_know_a_client_with_its_limits_and_none_with_a_record() {
+        let names = Names::new("messaging", "chat").postgres("chat_db");
+        let access = serde_json::json!({"mode": "ReadOnly", "dynamic": {"ttlSeconds": 60, "maxTtlSeconds": 3600}});
+        let mut limited = serde_json::json!({"name": "mail-bot", "generation": 1, "access": access});
+        let (name, row) = Row::of(&client(limited.clone()), &names).expect("a row");
+        assert_eq!((name.as_str(), row.role.as_str()), ("mail-bot", "chat_db_c_mail_bot"));
+        assert_eq!((row.connection_limit, &row.statement_timeout), (-1, &None));
         assert_eq!(
-            wanted.difference(&kept).collect::<Vec<_>>(),
-            ["shop_clients"],
-            "it is granted again, as it has to be"
+            replacement(&BTreeMap::from([(name, row)])),
+            "BEGIN; DELETE FROM servicedb.short_lived; INSERT INTO servicedb.short_lived VALUES ('mail-bot', \
+             'chat_db_c_mail_bot', 'chat_db_clients', -1, NULL, 4200, 500); COMMIT;"
         );
-        assert_eq!(statements.matches("REVOKE").count(), 4, "{statements}");
-        assert!(statements.contains(r#"REVOKE "shop_c_writer" FROM "servicedb_vault""#), "{statements}");
-        assert!(statements.contains(r#"REVOKE "servicedb_vault" FROM "shop_a""#), "{statements}");
-        assert!(statements.contains(r#"mxqp" FROM "servicedb_vault" GRANTED BY "servicedb_vault""#), "{statements}");
+        limited["connectionLimit"] = 3.into();
+        limited["statementTimeoutSeconds"] = 20.into();
+        let (_, row) = Row::of(&client(limited), &names).expect("a row");
+        assert!(row.insert("mail-bot").contains("3, '20s', 4200, 500"), "{row:?}");
+        let record = serde_json::json!({"name": "bot", "generation": 1, "access": {"mode": "ReadOnly"}});
+        assert!(Row::of(&client(record), &names).is_none());
+    }
+
+    /// Each of them runs with all rights: what its caller controls changes nothing in it.
+    #[test]
+    fn each_function_has_a_search_path_of_its_own_and_those_names() {
+        assert_eq!(FUNCTIONS.matches("CREATE OR REPLACE FUNCTION").count(), SIGNATURES.len());
+        assert_eq!(
+            FUNCTIONS.matches("SECURITY DEFINER\nSET search_path = pg_catalog, pg_temp").count(),
+            SIGNATURES.len()
+        );
+        for (name, _) in SIGNATURES {
+            assert!(FUNCTIONS.contains(&format!("FUNCTION {name}(")), "{name}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
-use super::memberships::{self, Allowed, Membership};
+use super::memberships::{self, Membership};
 use crate::agent::as_owner::as_owner;
 use crate::agent::ensure::{self, has_role};
 use crate::agent::statement::{EnsureError, execute};
@@ -120,7 +120,7 @@ fn revocations(found: &[Membership], wanted: &BTreeSet<String>) -> (String, BTre
 }
 
 async fn memberships(client: &Client) -> Result<Vec<Membership>, EnsureError> {
-    memberships::read(client, ROLE, Allowed::Set).await.map_err(failed)
+    memberships::read(client, ROLE).await.map_err(failed)
 }
 
 /// Whether the login is as it has to be, in the server: without a password, an attribute, a limit or a setting.

@@ -11,37 +11,23 @@ pub struct Membership {
     pub role: String,
     pub member: String,
     pub grantor: String,
-    /// Whether it has the one option that is asked for and no other, and a superuser granted it.
+    /// Whether the login may become the role, has none of its rights before, and does not pass it on; and a superuser
+    /// granted it.
     pub is_exact: bool,
-}
-
-/// The options of a membership that a login may have.
-#[derive(Clone, Copy)]
-pub enum Allowed {
-    /// It may become the role, and has none of its rights before.
-    Set,
-    /// It may pass the role on, and never has its rights.
-    Admin,
 }
 
 /// Reads the memberships of a login.
 ///
 /// # Errors
 /// If the server refuses.
-pub async fn read(client: &Client, login: &str, allowed: Allowed) -> Result<Vec<Membership>, tokio_postgres::Error> {
-    let (has, has_not) = match allowed {
-        Allowed::Set => ("set_option", "admin_option"),
-        Allowed::Admin => ("admin_option", "set_option"),
-    };
-    let query = format!(
-        "SELECT g.rolname::text, r.rolname::text, b.rolname::text,
-                m.{has} AND NOT m.inherit_option AND NOT m.{has_not} AND b.oid = 10
-         FROM pg_catalog.pg_auth_members m
-         JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
-         JOIN pg_catalog.pg_roles r ON r.oid = m.member
-         JOIN pg_catalog.pg_roles b ON b.oid = m.grantor
-         WHERE $1 IN (g.rolname, r.rolname)"
-    );
+pub async fn read(client: &Client, login: &str) -> Result<Vec<Membership>, tokio_postgres::Error> {
+    let query = "SELECT g.rolname::text, r.rolname::text, b.rolname::text,
+                        m.set_option AND NOT m.inherit_option AND NOT m.admin_option AND b.oid = 10
+                 FROM pg_catalog.pg_auth_members m
+                 JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+                 JOIN pg_catalog.pg_roles r ON r.oid = m.member
+                 JOIN pg_catalog.pg_roles b ON b.oid = m.grantor
+                 WHERE $1 IN (g.rolname, r.rolname)";
     let read = |row: &tokio_postgres::Row| {
         Ok(Membership {
             role: row.try_get(0)?,
@@ -50,7 +36,7 @@ pub async fn read(client: &Client, login: &str, allowed: Allowed) -> Result<Vec<
             is_exact: row.try_get(3)?,
         })
     };
-    client.query(&query, &[&login]).await?.iter().map(read).collect()
+    client.query(query, &[&login]).await?.iter().map(read).collect()
 }
 
 /// The statements that revoke what is not wanted, each from who granted it; and the roles whose membership is as it has

@@ -26,17 +26,22 @@ use super::environment::Environment;
 use super::records::{RecordsError, Source};
 use super::report::Reporter;
 use crate::api::conditions::reason;
+use crate::api::names::PostgresNames;
 use crate::backoff::Backoff;
 use crate::contract::clients::{self, ClientReport, Engine, RightsReport};
 use crate::contract::desired::{Desired, Pooler};
 use crate::contract::pod::SOCKET_DIR;
 use crate::contract::report::Trouble;
+use crate::vault::VaultError;
 
 /// Interval between two comparisons of logins and rights with the declared ones.
 const INTERVAL: Duration = Duration::from_secs(15);
 
 /// Interval between two reads of the connection of Vault's database secrets engine.
 const CONNECTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long the former login of Vault's engine stays valid: other servers of Vault may not know the new one at once.
+const FORMER_LOGIN: Duration = Duration::from_secs(30);
 
 /// A client's credentials that were verified by a login.
 struct Verified {
@@ -56,8 +61,8 @@ struct Proved {
     authorities: String,
     /// The generation of the application's credentials: with these the password is replaced, by age or on request.
     generation: i64,
-    /// The login as the server has it.
-    login: Option<String>,
+    /// The login that Vault has, and its fingerprint in the server.
+    login: (&'static str, Option<String>),
 }
 
 /// What the runs of a leader remember.
@@ -67,6 +72,8 @@ struct Memory {
     proved: Option<Proved>,
     /// When Vault last had that connection, or could not say so.
     proved_at: Option<Instant>,
+    /// Since when Vault has the login that it has, while the former one is still valid.
+    replaced_at: Option<Instant>,
     /// Whether nothing is left of clients where none is declared.
     is_tidy: bool,
     refused: rights::Refused,
@@ -133,7 +140,7 @@ impl Clients {
         }
         let removal = roles::remove(client, SOCKET_DIR, &names, &desired.clients, desired.client_rules).await?;
         let again_in = removal.again_in;
-        let are_removed = short_lived::remove(client, SOCKET_DIR, &names, &desired.clients).await?;
+        let are_removed = short_lived::keep(client, SOCKET_DIR, &names, &desired.clients).await?;
         let admission = roles::admit(client, &names, &desired.clients).await?;
         let is_admitted = |client: &&clients::Client| !admission.kept_out.contains_key(&client.name);
         let admitted: Vec<clients::Client> = desired.clients.iter().filter(is_admitted).cloned().collect();
@@ -164,7 +171,7 @@ impl Clients {
             admitted.iter().partition(|client| client.dynamic().is_some());
         if let Err(error) = self.keep_engine(client, desired, &short_lived, memory).await {
             tracing::warn!(%error, "Vault's database secrets engine cannot be kept as declared; retrying");
-            let trouble = self.trouble(&error);
+            let trouble = self.trouble_of_engine(&error);
             troubles.extend(short_lived.iter().map(|client| (client.name.clone(), trouble.clone())));
             complete = false;
         }
@@ -206,16 +213,24 @@ impl Clients {
         engine::keep(client, &self.environment.names.postgres(&desired.database), clients).await?;
         let Some(engine) = desired.engine.as_ref().filter(|_| !clients.is_empty()) else {
             memory.proved = None;
+            memory.replaced_at = None;
             return Ok(());
         };
+        let login = memory.proved.as_ref().map_or(PostgresNames::ENGINES[0], |proved| proved.login.0);
         let wanted = Proved {
             engine: engine.clone(),
             roles: clients.iter().map(|client| engine.role(&client.name)).collect(),
             authorities: authorities(desired)?,
             generation: desired.credential_generation,
-            login: fingerprint_of_engine(client).await?,
+            login: (login, fingerprint_of_engine(client, login).await?),
         };
         let is_proved = memory.proved.as_ref() == Some(&wanted);
+        if is_proved && memory.replaced_at.is_some_and(|at| at.elapsed() >= FORMER_LOGIN) {
+            for former in PostgresNames::ENGINES.into_iter().filter(|former| *former != login) {
+                engine::refuse(client, former).await?;
+            }
+            memory.replaced_at = None;
+        }
         if is_proved && memory.proved_at.is_some_and(|at| at.elapsed() < CONNECTION_INTERVAL) {
             return Ok(());
         }
@@ -226,15 +241,18 @@ impl Clients {
             Err(error) => return Err(error.into()),
         };
         let run = Run { environment: &self.environment, desired, records: &records, client };
-        if is_proved && run.has_connection(engine, &wanted.roles).await {
+        if is_proved && run.has_connection(engine, login, &wanted.roles).await {
             memory.proved_at = Some(Instant::now());
             return Ok(());
         }
         memory.proved = None;
-        run.connect_engine(engine, &wanted.roles).await?;
+        engine::prepare(client).await?;
+        let login = run.connect_engine(engine, &wanted.roles).await?;
         self.reporter.vault(Ok(()));
-        memory.proved = Some(Proved { login: fingerprint_of_engine(client).await?, ..wanted });
+        let login = (login, fingerprint_of_engine(client, login).await?);
+        memory.proved = Some(Proved { login, ..wanted });
         memory.proved_at = Some(Instant::now());
+        memory.replaced_at = memory.proved_at;
         Ok(())
     }
 
@@ -307,6 +325,16 @@ impl Clients {
         let reports = (!reports.is_empty()).then_some(reports);
         self.reporter.update(|report| report.clients = reports);
         Ok(())
+    }
+
+    /// Vault without the engine, or without a right to it, serves everything else: only its clients have the trouble.
+    fn trouble_of_engine(&self, error: &CredentialsError) -> Trouble {
+        match error {
+            CredentialsError::Records(RecordsError::Vault(
+                vault @ (VaultError::MountMissing { .. } | VaultError::PermissionDenied { .. }),
+            )) => Trouble { reason: vault.reason().to_owned(), message: vault.to_string() },
+            _ => self.trouble(error),
+        }
     }
 
     fn trouble(&self, error: &CredentialsError) -> Trouble {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::{gateway, short_lived};
-use crate::agent::ensure::{self, has_role, limits};
+use crate::agent::ensure::{self, has_limits, has_role, limits};
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::contract::clients;
@@ -158,7 +158,7 @@ async fn ensure_roles(
             let statement = format!("ALTER ROLE {} {NO_ATTRIBUTES}", ident(&login));
             execute(client, &what, &statement).await?;
         }
-        if roles.get(&login).is_some_and(|state| !state.has_limits_of(wanted)) {
+        if roles.get(&login).is_some_and(|state| !has_limits(state.limit, &state.settings, wanted)) {
             execute(client, &what, &limits(&ident(&login), &ident(&names.database), wanted)).await?;
         }
     }
@@ -173,14 +173,6 @@ struct State {
     has_attributes: bool,
     limit: i32,
     settings: Vec<String>,
-}
-
-impl State {
-    fn has_limits_of(&self, client: &clients::Client) -> bool {
-        let timeout = self.settings.iter().find_map(|setting| setting.strip_prefix("statement_timeout="));
-        let declared = client.statement_timeout_seconds.map(|seconds| format!("{seconds}s"));
-        self.limit == client.connection_limit.unwrap_or(-1) && timeout == declared.as_deref()
-    }
 }
 
 async fn states(
@@ -298,7 +290,8 @@ async fn rows(client: &Client) -> Result<Vec<Row>, EnsureError> {
 async fn refuse(client: &Client, names: &PostgresNames, name: &str) -> Result<(), EnsureError> {
     gateway::leave(client, &names.client(name)).await?;
     let what = format!("the logins of the client {name}");
-    let mut statements = String::from("BEGIN;");
+    // Vault makes no others from now on.
+    let mut statements = format!("BEGIN; DELETE FROM servicedb.short_lived WHERE client = {};", literal(name));
     for login in short_lived::of(client, name).await? {
         statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&login));
     }

@@ -1,11 +1,12 @@
 //! Short-lived logins: Vault makes and removes them. The leader removes those that Vault could not, because it was sealed,
-//! or because the database was restored; and those of clients that are no longer declared so.
+//! or because the database was restored; and those of clients that are no longer declared so. It gives the others the
+//! limits that are declared now.
 
 use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
-use crate::agent::ensure::{self, has_role};
+use crate::agent::ensure::{self, has_limits, has_role, limits};
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::DynamicSpec;
 use crate::api::names::PostgresNames;
@@ -17,7 +18,7 @@ const LEEWAY_SECONDS: f64 = 120.0;
 
 /// How much longer than the maximum lifetime a login may be valid, in seconds: the clocks of Vault and the server may
 /// differ.
-const TOLERANCE_SECONDS: f64 = 600.0;
+pub const TOLERANCE_SECONDS: f64 = 600.0;
 
 /// A short-lived login.
 struct Login {
@@ -28,16 +29,21 @@ struct Login {
     valid_for: Option<f64>,
     /// The roles that it is a member of.
     roles: Vec<String>,
+    /// The limit of its sessions.
+    limit: i32,
+    /// Its settings for all databases.
+    settings: Vec<String>,
 }
 
 impl Login {
-    /// Whether it is one as Vault makes for this client, and not invalid for long. Whoever controls Vault's engine could
-    /// make others.
+    /// Whether it is one as Vault makes for this client, and not invalid for long. Others can only be by a superuser's
+    /// hand, or of another client of this name.
     fn is_of(&self, names: &PostgresNames, name: &str, lifetimes: DynamicSpec) -> bool {
         let longest = lifetimes.max_ttl_seconds as f64 + TOLERANCE_SECONDS;
         let allowed = [names.client(name), names.clients()];
         self.is_plain
             && self.valid_for.is_some_and(|seconds| seconds > -LEEWAY_SECONDS && seconds < longest)
+            && allowed.iter().all(|role| self.roles.contains(role))
             && self.roles.iter().all(|role| allowed.contains(role))
     }
 }
@@ -51,24 +57,27 @@ pub async fn of(client: &Client, name: &str) -> Result<Vec<String>, EnsureError>
     Ok(with_prefix(client, &prefix).await?.into_iter().map(|login| login.name).collect())
 }
 
-/// Removes the logins that are invalid or not as Vault makes them, and those of clients that have none; returns whether all
-/// are gone. Their sessions end, on all other instances within seconds (see `sessions`).
+/// Removes the logins that are invalid or not as Vault makes them, and those of clients that have none; the others get
+/// their client's limits. Returns whether nothing is left to do. The sessions of removed ones end, on all other instances
+/// within seconds (see `sessions`).
 ///
 /// # Errors
 /// If the server does not tell which logins it has.
-pub async fn remove(
+pub async fn keep(
     client: &Client,
     socket: &str,
     names: &PostgresNames,
     declared: &[clients::Client],
 ) -> Result<bool, EnsureError> {
-    let wanted: BTreeMap<&str, DynamicSpec> =
-        declared.iter().filter_map(|client| Some((client.name.as_str(), client.dynamic()?))).collect();
+    let wanted: BTreeMap<&str, (&clients::Client, DynamicSpec)> =
+        declared.iter().filter_map(|client| Some((client.name.as_str(), (client, client.dynamic()?)))).collect();
     let mut is_complete = true;
     for login in with_prefix(client, PostgresNames::SHORT_LIVED).await? {
-        let of = PostgresNames::client_of_short_lived(&login.name);
-        let lifetimes = of.and_then(|of| Some((of, *wanted.get(of)?)));
-        if lifetimes.is_some_and(|(of, lifetimes)| login.is_of(names, of, lifetimes)) {
+        let of = PostgresNames::client_of_short_lived(&login.name).and_then(|of| wanted.get(of));
+        if let Some((of, _)) = of.filter(|(of, lifetimes)| login.is_of(names, &of.name, *lifetimes)) {
+            if !has_limits(login.limit, &login.settings, of) {
+                is_complete &= set_limits(client, names, &login.name, of).await;
+            }
             continue;
         }
         let name = login.name;
@@ -83,25 +92,46 @@ pub async fn remove(
     Ok(is_complete)
 }
 
+/// Gives a login the limits that are declared now; returns whether it has them.
+async fn set_limits(client: &Client, names: &PostgresNames, login: &str, of: &clients::Client) -> bool {
+    let what = format!("the limits of the login {login}");
+    let statements = format!("BEGIN; {} COMMIT;", limits(&ident(login), &ident(&names.database), of));
+    let result = execute(client, &what, &statements).await;
+    if let Err(error) = &result {
+        // Vault may have removed it since.
+        tracing::warn!(%error, login, "a short-lived login does not have the declared limits; retrying");
+    }
+    result.is_ok()
+}
+
 async fn with_prefix(client: &Client, prefix: &str) -> Result<Vec<Login>, EnsureError> {
     let query = "SELECT r.rolname::text,
                         r.rolcanlogin AND NOT (r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication
                                                OR r.rolbypassrls)
                         AND NOT EXISTS (
-                            SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles b ON b.oid = m.member
-                            WHERE m.member = r.oid AND m.admin_option OR m.roleid = r.oid AND b.rolname <> $2),
+                            SELECT FROM pg_catalog.pg_auth_members m
+                            WHERE m.member = r.oid AND m.admin_option OR m.roleid = r.oid),
                         CASE WHEN pg_catalog.isfinite(r.rolvaliduntil)
                              THEN EXTRACT(epoch FROM r.rolvaliduntil - pg_catalog.now())::float8 END,
                         ARRAY(SELECT g.rolname::text
                               FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
-                              WHERE m.member = r.oid)
+                              WHERE m.member = r.oid),
+                        r.rolconnlimit,
+                        COALESCE((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s
+                                  WHERE s.setrole = r.oid AND s.setdatabase = 0), '{}')
                  FROM pg_catalog.pg_roles r WHERE pg_catalog.starts_with(r.rolname::text, $1::text) ORDER BY r.rolname";
     let failed = |source| EnsureError::Statement { what: "the short-lived logins".to_owned(), source };
     let read = |row: &tokio_postgres::Row| {
-        let (name, is_plain) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(Login { name, is_plain, valid_for: row.try_get(2)?, roles: row.try_get(3)? })
+        Ok(Login {
+            name: row.try_get(0)?,
+            is_plain: row.try_get(1)?,
+            valid_for: row.try_get(2)?,
+            roles: row.try_get(3)?,
+            limit: row.try_get(4)?,
+            settings: row.try_get(5)?,
+        })
     };
-    let rows = client.query(query, &[&prefix, &PostgresNames::ENGINE]).await;
+    let rows = client.query(query, &[&prefix]).await;
     rows.and_then(|rows| rows.iter().map(read).collect()).map_err(failed)
 }
 
@@ -160,6 +190,8 @@ mod tests {
             is_plain: true,
             valid_for: Some(60.0),
             roles: vec!["chat_db_clients".to_owned(), "chat_db_c_mail_bot".to_owned()],
+            limit: -1,
+            settings: vec!["role=chat_db_c_mail_bot".to_owned()],
         };
         let is_of = |login: Login| login.is_of(&names, "mail-bot", lifetimes);
         assert!(is_of(login()));
@@ -170,5 +202,11 @@ mod tests {
         assert!(!is_of(Login { valid_for: None, ..login() }), "infinity");
         assert!(!is_of(Login { is_plain: false, ..login() }));
         assert!(!is_of(Login { roles: vec!["chat_db_c_other".to_owned()], ..login() }));
+        assert!(
+            !is_of(Login { roles: vec!["chat_db_clients".to_owned()], ..login() }),
+            "it does not act as the client"
+        );
+        let more = ["chat_db_clients", "chat_db_c_mail_bot", "chat_db_owner"].map(str::to_owned);
+        assert!(!is_of(Login { roles: more.to_vec(), ..login() }));
     }
 }

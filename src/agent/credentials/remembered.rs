@@ -133,11 +133,11 @@ pub async fn fingerprint_of_client(
     fingerprint_of(client, &[names.client_login(name, generation)]).await
 }
 
-/// A fingerprint of the login of Vault's database secrets engine as the server has it; none if it is missing.
+/// A fingerprint of a login of Vault's database secrets engine as the server has it; none if it is missing.
 ///
 /// # Errors
 /// If the server refuses.
-pub async fn fingerprint_of_engine(client: &Client) -> Result<Option<String>, CredentialsError> {
+pub async fn fingerprint_of_engine(client: &Client, login: &str) -> Result<Option<String>, CredentialsError> {
     let query = "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat_ws(' ',
                         r.rolpassword, r.rolcanlogin, r.rolcreaterole, r.rolinherit, r.rolsuper, r.rolcreatedb,
                         r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
@@ -145,5 +145,5 @@ pub async fn fingerprint_of_engine(client: &Client) -> Result<Option<String>, Cr
                         (SELECT pg_catalog.string_agg(s.setconfig::text, ',' ORDER BY s.setdatabase)
                          FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid)), 'UTF8')), 'hex')
                  FROM pg_catalog.pg_authid r WHERE r.rolname = $1";
-    Ok(client.query_opt(query, &[&PostgresNames::ENGINE]).await?.map(|row| row.get(0)))
+    Ok(client.query_opt(query, &[&login]).await?.map(|row| row.get(0)))
 }

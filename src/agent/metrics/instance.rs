@@ -20,6 +20,8 @@ pub struct Instance<'a> {
     pub ready: &'a Readiness,
     /// How often this agent saw its replica become the primary.
     pub promotions: u64,
+    /// The bytes of PostgreSQL's log that were dropped since the agent started.
+    pub log_dropped: u64,
     /// The folder of the certificates.
     pub certificates: &'a Path,
     /// The volume's size and free space, in bytes, where they can be read.
@@ -55,6 +57,12 @@ impl Instance<'_> {
         if let Some(timeline) = report.timeline {
             families.push(gauge("servicedb_timeline", "PostgreSQL's timeline", f64::from(timeline)));
         }
+        families.push(Family::single(
+            "servicedb_log_dropped_bytes_total",
+            Kind::Counter,
+            "PostgreSQL's log that was dropped since the pod's output was read slowly, since the agent started",
+            self.log_dropped as f64,
+        ));
         let help = "Whether a changed setting waits for a restart";
         families.push(gauge("servicedb_restart_pending", help, flag(report.restart_pending)));
         if let Some(trouble) = &report.trouble {
@@ -187,6 +195,7 @@ mod tests {
             report,
             ready: &ready,
             promotions: 2,
+            log_dropped: 7,
             certificates: Path::new("/nonexistent"),
             volume: Some((100, 40)),
         };
@@ -204,6 +213,7 @@ mod tests {
             "servicedb_ready 0\n",
             "servicedb_primary 0\n",
             "servicedb_promotions_total 2\n",
+            "servicedb_log_dropped_bytes_total 7\n",
             "servicedb_volume_available_bytes 40\n",
         ] {
             assert!(page.contains(line), "{line} in {page}");

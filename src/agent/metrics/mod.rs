@@ -41,6 +41,7 @@ use super::clients::count::Logins;
 use super::desired::DesiredState;
 use super::maintenance::KnownWatch;
 use super::probes::Readiness;
+use super::server_log;
 use super::volume;
 use crate::api::names::Names;
 use crate::contract::pod::{SOCKET_DIR, TLS_DIR};
@@ -164,6 +165,7 @@ impl Metrics {
             report: &report,
             ready: &ready,
             promotions: self.0.promotions.load(Ordering::Relaxed),
+            log_dropped: server_log::dropped_bytes(),
             certificates: Path::new(TLS_DIR),
             volume: volume::size().ok().zip(volume::free().ok()),
         };

@@ -1,9 +1,10 @@
 """Runs when the image is built. An image fails to build if the launcher's hooks in Patroni
-(launcher.py, lease.py, election.py, failsafe.py, aside.py, received.py, quiet.py) were not made for its Patroni, or if it lacks a library,
+(launcher.py, lease.py, election.py, failsafe.py, aside.py, received.py, quiet.py, structured.py) were not made for its Patroni, or if it lacks a library,
 a time zone or a collation that is documented. Written for Patroni 4.1; 4.0 passes, too."""
 
 import ast
 import inspect
+import json
 import logging
 import os
 import subprocess
@@ -21,6 +22,7 @@ import patroni.config
 import patroni.daemon
 import patroni.dcs.kubernetes as kubernetes
 import patroni.ha
+import patroni.log
 import patroni.postgresql
 import patroni.postgresql.config
 import patroni.postgresql.postmaster
@@ -36,6 +38,7 @@ import election  # noqa: E402
 import failsafe  # noqa: E402
 import lease  # noqa: E402
 import quiet  # noqa: E402
+import structured  # noqa: E402
 
 
 def parameters(function):
@@ -128,6 +131,12 @@ class Shapes(unittest.TestCase):
         self.assertEqual(patroni.__main__.logger.name, patroni.__main__.__name__)
         self.assertIn("'no action. I am ({0}), the leader with the lock'", inspect.getsource(patroni.ha.Ha))
 
+    def test_the_form_of_the_log(self):
+        log = patroni.log.PatroniLogger
+        self.assertEqual(parameters(log._get_formatter), ["self", "config"])
+        self.assertIn("handler.setFormatter(formatter)", inspect.getsource(log.reload_config))
+        self.assertIn("logging.StreamHandler()", inspect.getsource(log.reload_config))
+
     def test_the_leaders_record(self):
         dcs = kubernetes.Kubernetes
         wanted = ["self", "name", "annotations", "resource_version", "patch", "retry", "ips"]
@@ -164,7 +173,8 @@ class Launcher(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.launcher = Path(folder.name) / "patroni.py"
-        parts = ("lease.py", "election.py", "failsafe.py", "aside.py", "received.py", "quiet.py", "launcher.py")
+        parts = ("lease.py", "election.py", "failsafe.py", "aside.py", "received.py", "quiet.py", "structured.py",
+                 "launcher.py")
         self.launcher.write_text("".join((here / part).read_text() for part in parts))
 
     def run_python(self, *arguments):
@@ -565,6 +575,24 @@ class Logs(unittest.TestCase):
                 logger.info(message)
         found = [record.getMessage() for record in logs.records]
         self.assertEqual(found, ["promoted self", leads, "demoted self", "demoted self", follows, leads])
+
+
+    def test_a_record_is_one_line_of_json(self):
+        logger = type("PatroniLogger", (), {})
+        structured.log_as_json(logger)
+        formatter = logger()._get_formatter({})
+        try:
+            raise ValueError("two\nlines")
+        except ValueError:
+            failure = sys.exc_info()
+        record = logging.LogRecord("patroni.ha", logging.WARNING, "", 1, "a \"%s\"\nb", ("c",), failure)
+        record.created = 1.5
+        text = formatter.format(record)
+        self.assertNotIn("\n", text)
+        line = json.loads(text)
+        self.assertIn("ValueError: two\nlines", line.pop("traceback"))
+        self.assertEqual(line, {"timestamp": "1970-01-01T00:00:01.500000Z", "level": "WARN", "logger": "patroni",
+                                "target": "patroni.ha", "message": "a \"c\"\nb"})
 
 
 class Received(unittest.TestCase):

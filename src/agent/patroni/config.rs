@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::agent::environment::Environment;
+use crate::agent::server_log;
 use crate::api::names::{LABEL_NAME, LABEL_ROLE, LABEL_SCOPE, PostgresNames, ROLE_PRIMARY, ROLE_REPLICA};
 use crate::contract::desired::Desired;
 use crate::contract::pod::{PATRONI_PORT, PGDATA, POSTGRES_PORT, RUN_DIR, SOCKET_DIR, TLS_DIR};
@@ -69,6 +70,7 @@ pub fn own_settings(desired: &Desired, major: u16) -> Vec<(&'static str, String)
         ("ident_file", format!("{RUN_DIR}/{IDENT}")),
         ("unix_socket_directories", SOCKET_DIR.to_owned()),
     ]);
+    settings.extend(server_log::settings());
     settings
 }
 
@@ -149,7 +151,7 @@ fn local(environment: &Environment, major: u16, leaving: bool, settings: Vec<(&'
 /// `+role` matches its members, so a rotation changes nothing here.
 fn hba(names: &PostgresNames) -> Vec<String> {
     let (replicator, rewinder) = (PostgresNames::REPLICATOR, PostgresNames::REWINDER);
-    let (pooler, gateway, engine) = (PostgresNames::POOLER, PostgresNames::GATEWAY, PostgresNames::ENGINE);
+    let (pooler, gateway, engine) = (PostgresNames::POOLER, PostgresNames::GATEWAY, PostgresNames::ENGINES.join(","));
     let (database, app, owner, clients) = (&names.database, names.app(), names.owner(), names.clients());
     let monitor = PostgresNames::MONITOR;
     let (reader, maintainer) = (PostgresNames::READER, PostgresNames::MAINTAINER);
@@ -172,7 +174,7 @@ fn hba(names: &PostgresNames) -> Vec<String> {
         // Before the lines of the groups: it is a member of its callers' roles.
         format!("hostssl \"{database}\" {gateway} all cert"),
         format!("host all {gateway} all reject"),
-        // It passes the roles of clients on, and reaches no data.
+        // It calls the functions that make short-lived logins, and reaches no data.
         format!("hostssl postgres {engine} all scram-sha-256"),
         format!("host all {engine} all reject"),
         format!("hostssl \"{database}\" +\"{app}\" all scram-sha-256"),
@@ -226,6 +228,20 @@ mod tests {
     }
 
     #[test]
+    fn the_collector_is_the_agents_and_none_that_reads_no_files_has_it() {
+        let local = wanted(&environment(), &Desired::sample());
+        let parameters = &local["postgresql"]["parameters"];
+        assert_eq!(
+            (&parameters["logging_collector"], &parameters["log_destination"]),
+            (&"on".into(), &"jsonlog".into())
+        );
+        let folder = parameters["log_directory"].as_str().expect("a folder");
+        assert!(Path::new(folder).is_absolute() && !folder.starts_with(PGDATA), "no copy of the data has the log");
+        let shared = crate::contract::patroni::parameters(&Desired::sample());
+        assert_eq!(shared["logging_collector"], "off", "an agent of an older image has this one");
+    }
+
+    #[test]
     fn connections_over_tcp_are_encrypted_or_rejected() {
         for line in hba(&environment().names.postgres("chat_db")) {
             let allowed = line.starts_with("local ") || line.starts_with("hostssl ") || line.ends_with(" reject");
@@ -237,11 +253,11 @@ mod tests {
     #[test]
     fn the_engine_of_vault_never_reaches_the_tenants_database() {
         let lines = hba(&environment().names.postgres("chat_db"));
-        let of_engine: Vec<_> = lines.iter().filter(|line| line.contains(PostgresNames::ENGINE)).collect();
-        assert_eq!(of_engine[0], "hostssl postgres servicedb_vault all scram-sha-256");
-        assert_eq!(of_engine[1], "host all servicedb_vault all reject");
+        let of_engine: Vec<_> = lines.iter().filter(|line| line.contains(PostgresNames::ENGINES[0])).collect();
+        assert_eq!(of_engine[0], "hostssl postgres servicedb_vault,servicedb_vault2 all scram-sha-256");
+        assert_eq!(of_engine[1], "host all servicedb_vault,servicedb_vault2 all reject");
         let place = |part: &str| lines.iter().position(|line| line.contains(part)).expect("a line");
-        assert!(place("host all servicedb_vault") < place("+\"chat_db_clients\""), "it is a member of that group");
+        assert!(place("host all servicedb_vault") < place("+\"chat_db_app\""), "whatever it is a member of");
     }
 
     #[test]

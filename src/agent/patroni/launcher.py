@@ -1,7 +1,8 @@
 """Runs Patroni, which is loaded before it is needed: it starts after a line on standard input.
 
-The agent puts lease.py, election.py, failsafe.py, aside.py, received.py and quiet.py before it, into one file. check.py asserts the parts of
-Patroni that they hook into when the image is built.
+The agent puts lease.py, election.py, failsafe.py, aside.py, received.py, quiet.py and
+structured.py before it, into one file. check.py asserts the parts of Patroni that they hook into
+when the image is built.
 
 Arguments: Patroni's configuration; the startup options of its sessions: of any login, of the
 superuser, of those that receive WAL.
@@ -118,6 +119,7 @@ if __name__ == "__main__":
     keep_data_directory(module.Postgresql, module.logger)
     keep_received(module.Postgresql, module.logger)
     log_news_alone(logging.getLogger(patroni.__main__.__name__))
+    log_as_json(patroni.log.PatroniLogger)
     # Patroni's sessions are immune to a tenant's settings for sessions: its own are handled here, and
     # those of pg_rewind, pg_basebackup and the WAL receiver in the connection string. Patroni's options
     # come last, and take precedence.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::config;
 use crate::agent::report::{Area, Reporter};
+use crate::agent::server_log::output::Output;
 use crate::api::conditions::reason;
 use crate::backoff::Backoff;
 use crate::contract::pod::RUN_DIR;
@@ -27,6 +28,7 @@ const LAUNCHER: &str = concat!(
     include_str!("aside.py"),
     include_str!("received.py"),
     include_str!("quiet.py"),
+    include_str!("structured.py"),
     include_str!("launcher.py")
 );
 /// A process that ran for this long did not fail at its start.
@@ -38,21 +40,24 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Starts loading.
+    /// Starts loading. Its log, and what PostgreSQL writes before its collector runs, goes to the output.
     ///
     /// # Errors
     /// If there is no Python.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(output: &Output) -> io::Result<Self> {
         let launcher = Path::new(RUN_DIR).join("patroni.py");
         std::fs::write(&launcher, LAUNCHER)?;
-        let child = Command::new("python3")
+        let mut child = Command::new("python3")
             .arg("-I")
             .arg(launcher)
             .arg(config::path())
             .args([immune::ANY_LOGIN, immune::SUPERUSER, immune::WAL_RECEIVER])
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        output.follow(&mut child);
         Ok(Self { child })
     }
 
@@ -91,12 +96,12 @@ impl Handle {
 
 /// Runs Patroni, and restarts it until a request to stop. The task ends when the last process has
 /// ended.
-pub fn supervise(prepared: Prepared, reporter: Reporter) -> (Handle, tokio::task::JoinHandle<()>) {
+pub fn supervise(prepared: Prepared, reporter: Reporter, output: Output) -> (Handle, tokio::task::JoinHandle<()>) {
     let (requests, inbox) = mpsc::channel(8);
-    (Handle { requests }, tokio::spawn(run(prepared, inbox, reporter)))
+    (Handle { requests }, tokio::spawn(run(prepared, inbox, reporter, output)))
 }
 
-async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Request>, reporter: Reporter) {
+async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Request>, reporter: Reporter, output: Output) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut next = Some(prepared);
     let mut quick_ends = 0;
@@ -104,7 +109,7 @@ async fn run(prepared: Prepared, mut inbox: mpsc::Receiver<Request>, reporter: R
         let started = Instant::now();
         let prepared = match next.take() {
             Some(prepared) => Ok(prepared),
-            None => Prepared::new(),
+            None => Prepared::new(&output),
         };
         let stopping = match async { prepared?.go().await }.await {
             Ok(child) => attend(child, &mut inbox).await,

@@ -397,7 +397,7 @@ async fn prepare(
     let summary = summary(&environment.names.name, target, &restored);
     restored.server.stop().await?;
     leave_behind(folder)?;
-    settings::write_restored(environment, desired, folder).map_err(|error| format!("the settings: {error}"))?;
+    settings::write_restored(&environment.names, desired, folder).map_err(|error| format!("the settings: {error}"))?;
     let (restored, running) = (control::read(folder)?, control::read(Path::new(PGDATA))?);
     if restored.system_identifier != running.system_identifier {
         return Err("that state is from before the last major upgrade: restore it into a new database with \

@@ -44,7 +44,7 @@ pub async fn run(
         timeline: restore.timeline,
         secrets: &secrets,
         refuses_damage: false,
-        settings: |folder: &Path| settings::write_restored(environment, desired, folder),
+        settings: |folder: &Path| settings::write_restored(&environment.names, desired, folder),
     };
     let restored = restored.run().await?;
     names::take_over(&restore.service, &environment.names.postgres(&desired.database)).await?;

@@ -4,10 +4,11 @@
 use tokio_postgres::Client;
 
 use super::vault_logins;
+use crate::agent::clients::rights::noted_connect;
 use crate::agent::ensure;
 use crate::agent::extensions::jobs;
 use crate::api::names::{Names, PostgresNames};
-use crate::postgres::{describe, ident};
+use crate::postgres::{describe, ident, literal};
 use crate::restore::recovery::SOCKET;
 
 /// Renames the database and its roles, takes the former passwords away, and rests the jobs.
@@ -56,7 +57,7 @@ async fn clients(client: &Client, former: &PostgresNames, own: &PostgresNames) -
         return Ok(String::new());
     }
     let rows = client.query("SELECT client FROM servicedb.clients", &[]).await.map_err(|error| describe(&error))?;
-    let mut statements = String::from("UPDATE servicedb.clients SET generation = 0, rotated_at = NULL, logins = NULL;");
+    let mut statements = forgotten(former, own);
     for name in rows.iter().map(|row| row.get::<_, String>(0)) {
         for turn in 1..=2 {
             let (before, now) = (former.client_login(&name, turn), own.client_login(&name, turn));
@@ -78,6 +79,17 @@ async fn clients(client: &Client, former: &PostgresNames, own: &PostgresNames) -
     Ok(statements)
 }
 
+/// Nothing is remembered of the clients' credentials. What was granted as declared is so under the new name of the
+/// database, too: otherwise the right would be nobody's.
+fn forgotten(former: &PostgresNames, own: &PostgresNames) -> String {
+    format!(
+        "UPDATE servicedb.clients SET generation = 0, rotated_at = NULL, logins = NULL,
+                                      granted = pg_catalog.array_replace(granted, {}, {});",
+        literal(&noted_connect(&former.database)),
+        literal(&noted_connect(&own.database))
+    )
+}
+
 fn renamed(kind: &str, before: &str, now: &str) -> String {
     if before == now {
         return String::new();
@@ -94,5 +106,18 @@ async fn database(client: &Client) -> Result<String, String> {
     match &found[..] {
         [row] => Ok(row.get(0)),
         _ => Err(format!("the backup has {} databases beside PostgreSQL's own, and one is expected", found.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_that_names_the_database_is_known_by_its_new_name() {
+        let names = |database: &str| Names::new("messaging", "chat").postgres(database);
+        let statement = forgotten(&names("chat_db"), &names("it's"));
+        let replaced = "array_replace(granted, 'CONNECT on the database chat_db', 'CONNECT on the database it''s')";
+        assert!(statement.contains(replaced), "{statement}");
     }
 }

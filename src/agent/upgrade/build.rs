@@ -12,8 +12,10 @@ use super::functions::{DISARM, FINGERPRINT, RESTORE};
 use super::private::{self, SOCKET};
 use crate::agent::environment::Environment;
 use crate::agent::initialise::INITDB;
-use crate::agent::settings;
+use crate::agent::{memory, settings};
+use crate::api::names::Names;
 use crate::contract::desired::Desired;
+use crate::contract::memory::Bound;
 use crate::contract::pod::{PGDATA_COPIED, PGDATA_UPGRADED};
 use crate::files;
 use crate::postgres::{INITDB_LOCALE, describe, immune, servers};
@@ -37,6 +39,23 @@ const LISTS: &str = "txt";
 const JOBS: usize = 4;
 /// How much of its output a message has.
 const LONGEST: usize = 700;
+
+/// The server that the new directory is made for.
+pub struct Server<'a> {
+    /// The names of its ServiceDatabase's objects.
+    pub names: &'a Names,
+    /// Its settings.
+    pub desired: &'a Desired,
+    /// The memory of its pod; none where that is not known, as in a Job.
+    pub memory: Option<Bound>,
+}
+
+impl<'a> Server<'a> {
+    /// That of this pod.
+    pub fn of_pod(environment: &'a Environment, desired: &'a Desired) -> Self {
+        Self { names: &environment.names, desired, memory: memory::bound() }
+    }
+}
 
 /// What was built.
 #[derive(Debug)]
@@ -75,7 +94,7 @@ pub async fn copy(folder: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// What stops the upgrade, for people.
-pub async fn upgrade(environment: &Environment, desired: &Desired, from: u16, to: u16) -> Result<Built, String> {
+pub async fn upgrade(server: &Server<'_>, from: u16, to: u16) -> Result<Built, String> {
     let (copied, upgraded) = (Path::new(PGDATA_COPIED), Path::new(PGDATA_UPGRADED));
     let (Some(old), Some(new)) = (servers::programs(from), servers::programs(to)) else {
         return Err(format!(
@@ -94,8 +113,8 @@ pub async fn upgrade(environment: &Environment, desired: &Desired, from: u16, to
     let started = Instant::now();
     pg_upgrade((&old, &new), copied, upgraded).await?;
     let upgrade = started.elapsed();
-    settings::write_restored(environment, desired, upgraded).map_err(io)?;
-    settings::check(upgraded, desired).await.map_err(io)??;
+    settings::write_restored(server.names, server.desired, upgraded).map_err(io)?;
+    settings::check_within(upgraded, server.desired, server.memory).await.map_err(io)??;
     let after = check(upgraded, to, &versions).await?;
     if before != after {
         return Err(format!(

@@ -1,4 +1,5 @@
-//! A major upgrade, on the side of an agent (docs/decisions/0066). The leader rehearses it on a copy while it serves.
+//! A major upgrade, on the side of an agent (docs/decisions/0066). The leader rehearses it on a copy while it serves, unless
+//! a Job does (docs/decisions/0089).
 //! Then the others stop, and the leader upgrades a copy of its data directory and exchanges the two directories in one
 //! call of the file system: a kill at any point leaves either the former database or the upgraded one. The former
 //! directory is not touched, so that it is the way back.
@@ -7,6 +8,7 @@ mod build;
 mod collations;
 pub mod functions;
 mod private;
+pub mod restored;
 mod room;
 pub mod statistics;
 mod switch;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::handover;
+use super::lineage;
 use super::report::Reporter;
 use super::restore::in_place::Start;
 use crate::api::names::PostgresNames;
@@ -166,6 +169,14 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
         match part(current.upgrade.as_deref(), &environment.pod) {
             // What is written now is not written while nobody can connect.
             Part::Rehearse(upgrade) if upgrade.stage == Stage::Hold => handover::checkpoint().await,
+            // A Job rehearses, and cannot see this volume.
+            Part::Rehearse(upgrade) if upgrade.rehearsal.is_some() && reporter.upgrade(&upgrade.id).is_none() => {
+                let state = match has_room_for_copy().await {
+                    Ok(()) => UpgradeState::HasRoom,
+                    Err(message) => UpgradeState::Failed { message },
+                };
+                report(&reporter, &upgrade.id, state);
+            }
             // Not again by an agent that was killed afterwards: it would keep the primary busy while it is to stop.
             Part::Rehearse(upgrade) if upgrade.stage == Stage::Rehearse && reporter.upgrade(&upgrade.id).is_none() => {
                 let mut changes = state.clone();
@@ -201,7 +212,12 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
                     continue;
                 }
                 let former = servers::major_of(Path::new(PGDATA_FORMER)).unwrap_or_default();
-                reporter.update(|report| report.former_major = Some(former));
+                // The operator of a resource that has adopted the data has it from nowhere else.
+                let unknown = lineage::of(Path::new(PGDATA)).filter(|_| current.lineage.is_none());
+                reporter.update(|report| {
+                    report.former_major = Some(former);
+                    report.lineage = unknown.map(Box::new);
+                });
             }
             _ => {}
         }
@@ -249,16 +265,22 @@ async fn until_full() -> String {
     }
 }
 
+/// Whether the volume has room for the copy that the exchange makes.
+async fn has_room_for_copy() -> Result<(), String> {
+    has_room(size_of(Path::new(PGDATA)).await?)
+}
+
 /// Upgrades a copy of the running database.
 async fn rehearse(environment: &Environment, current: &Desired, upgrade: &Upgrade) -> Result<Rehearsed, String> {
     tracing::info!(from = upgrade.from, to = upgrade.to, "rehearsing a major upgrade on a copy of the database");
     build::clear().map_err(|error| format!("the volume: {error}"))?;
-    has_room(size_of(Path::new(PGDATA)).await?)?;
+    has_room_for_copy().await?;
     let copied = Instant::now();
     build::back_up(SOCKET_DIR, PostgresNames::REPLICATOR, upgrade.from).await?;
     let copying = copied.elapsed();
     let started = Instant::now();
-    let built = build::upgrade(environment, current, upgrade.from, upgrade.to).await?;
+    let server = build::Server::of_pod(environment, current);
+    let built = build::upgrade(&server, upgrade.from, upgrade.to).await?;
     let seconds = (copying + started.elapsed()).as_secs() + 1;
     tracing::info!(seconds, "the major upgrade was rehearsed");
     Ok(Rehearsed { seconds, upgrade_seconds: built.upgrade.as_secs() })
@@ -271,7 +293,16 @@ mod tests {
 
     fn upgrade(stage: Stage) -> Upgrade {
         let since = "2026-11-29T12:00:00Z".parse().expect("a time");
-        Upgrade { id: "i".into(), pod: "chat-db-0".into(), from: 17, to: 18, stage, since, limit_seconds: 60 }
+        Upgrade {
+            id: "i".into(),
+            pod: "chat-db-0".into(),
+            from: 17,
+            to: 18,
+            stage,
+            since,
+            limit_seconds: 60,
+            rehearsal: None,
+        }
     }
 
     #[test]

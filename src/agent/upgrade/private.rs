@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::files;
-use crate::postgres::{Connection, describe, over_socket, preload, servers};
+use crate::postgres::{Connection, describe, over_socket, preload, servers, stray};
 
 /// The folder of its socket, in the pod's memory.
 pub const SOCKET: &str = "/run/servicedb/upgrade-socket";
@@ -25,7 +25,9 @@ const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database WHERE 
 const POLL: Duration = Duration::from_millis(50);
 
 /// Settings that take a server from everybody else, from the archive, and from the memory of the one that serves.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 12] = [
+    // The folder may have the settings of the database, and this log is read here.
+    "logging_collector=off",
     "listen_addresses=",
     "unix_socket_directories=/run/servicedb/upgrade-socket",
     "hba_file=/run/servicedb/upgrade-socket/pg_hba.conf",
@@ -110,7 +112,9 @@ pub async fn start(folder: &Path, major: u16, more: &[&str]) -> Result<Server, S
         let mut last = None;
         while let Ok(Some(line)) = lines.next_segment().await {
             let line = String::from_utf8_lossy(&line).into_owned();
-            eprintln!("{line}");
+            if let Some(line) = stray::as_json(line.as_bytes()) {
+                eprintln!("{line}");
+            }
             if ["FATAL:  ", "PANIC:  "].iter().any(|mark| line.contains(mark)) {
                 last = Some(line);
             }

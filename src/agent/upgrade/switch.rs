@@ -156,7 +156,8 @@ async fn make(environment: &Environment, desired: &Desired, upgrade: &Upgrade) -
     build::clear().map_err(|error| format!("the volume: {error}"))?;
     has_room(size_of(current).await?)?;
     build::copy(current).await?;
-    Ok(build::upgrade(environment, desired, upgrade.from, upgrade.to).await?.system_identifier)
+    let server = build::Server::of_pod(environment, desired);
+    Ok(build::upgrade(&server, upgrade.from, upgrade.to).await?.system_identifier)
 }
 
 /// Checks the former data directory; returns its identifier.

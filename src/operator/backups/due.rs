@@ -35,6 +35,8 @@ pub struct Known<'a> {
     pub in_other_store: Option<&'a JobRun>,
     /// The type that is requested, if no Job has answered the request.
     pub request: Option<BackupType>,
+    /// The type that is requested, if the last Job was for the request and failed: it is repeated after a pause.
+    pub repetition: Option<BackupType>,
     /// Now.
     pub now: Timestamp,
 }
@@ -57,8 +59,9 @@ pub fn decide(known: &Known<'_>) -> Due {
     let ended = known.last.and_then(|last| Some((last, last.finished_at.as_ref()?.0)));
     let newest_full = catalogue.newest_full.as_ref().map(|full| full.started_at);
     let is_left = known.left_at.is_some_and(|left| newest_full.is_none_or(|full| full < left));
+    let of_request = |kind| Due::Now(if is_left { BackupType::Full } else { kind });
     if let Some(kind) = known.request {
-        return Due::Now(if is_left { BackupType::Full } else { kind });
+        return of_request(kind);
     }
     if let Some((last, at)) = ended {
         // It was read after the last Job of either store.
@@ -73,6 +76,9 @@ pub fn decide(known: &Known<'_>) -> Due {
         if known.now < until {
             return Due::Later(Some(until));
         }
+    }
+    if let Some(kind) = known.repetition {
+        return of_request(kind);
     }
     let (Some(full), Some(newest)) = (&catalogue.newest_full, &catalogue.newest) else {
         return Due::Now(BackupType::Full);
@@ -200,6 +206,7 @@ mod tests {
             last,
             in_other_store: None,
             request: None,
+            repetition: None,
             now,
         })
     }
@@ -242,6 +249,7 @@ mod tests {
             last: None,
             in_other_store: None,
             request: Some(BackupType::Incremental),
+            repetition: None,
             now,
         };
         assert_eq!(decide(&known), Due::Now(BackupType::Full), "an incremental one would stand on the left state");
@@ -255,6 +263,7 @@ mod tests {
             last: None,
             in_other_store: None,
             request: None,
+            repetition: None,
             now,
         };
         assert!(matches!(decide(&known), Due::Later(_)));
@@ -270,6 +279,32 @@ mod tests {
         assert_eq!(due(Some(&nothing), Some(&failed(40)), None), until("2026-11-25T12:59:30Z"));
         let long_ago = run(RequestState::Failed, "2026-11-25T10:00:00Z", 40);
         assert_eq!(due(Some(&nothing), Some(&long_ago), None), Due::Now(BackupType::Full));
+    }
+
+    #[test]
+    fn a_requested_backup_that_failed_is_repeated_after_the_same_pause() {
+        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let schedule = Schedule::of(&spec, "u").expect("a schedule");
+        let made = catalogue("2026-11-25T03:00:10Z", None);
+        let decided = |failures, repetition, left: Option<&str>| {
+            let failed = run(RequestState::Failed, "2026-11-25T11:58:30Z", failures);
+            decide(&Known {
+                schedule: &schedule,
+                catalogue: Some(&made),
+                given_up_at: None,
+                left_at: left.map(at),
+                last: Some(&failed),
+                in_other_store: None,
+                request: None,
+                repetition,
+                now: at("2026-11-25T12:00:00Z"),
+            })
+        };
+        let requested = Some(BackupType::Incremental);
+        assert_eq!(decided(1, requested, None), Due::Now(BackupType::Incremental));
+        assert_eq!(decided(2, requested, None), Due::Later(Some(at("2026-11-25T12:00:30Z"))), "two minutes");
+        assert_eq!(decided(1, requested, Some("2026-11-25T11:00:00Z")), Due::Now(BackupType::Full));
+        assert!(matches!(decided(1, None, None), Due::Later(_)), "nothing is due by the schedule");
     }
 
     #[test]
@@ -297,6 +332,7 @@ mod tests {
                 last: Some(&done),
                 in_other_store: Some(in_other_store),
                 request: None,
+                repetition: None,
                 now,
             })
         };

@@ -3,7 +3,7 @@
 
 mod due;
 pub mod removal;
-mod run;
+pub mod run;
 pub mod schedule;
 pub mod slots;
 
@@ -22,7 +22,7 @@ use crate::api::{
 use crate::contract::backup::{Nth, Place};
 use crate::contract::backup_job::{BackupOutcome, VerificationOutcome};
 use crate::contract::desired::BackupRun;
-use crate::contract::report::ArchiveReport;
+use crate::contract::report::{ArchiveReport, CatalogueEntry};
 use crate::operator::context::error::Error;
 use due::{Due, Known};
 
@@ -116,6 +116,27 @@ impl State {
     /// The last Jobs of backups.
     fn lasts(&self) -> impl Iterator<Item = (Nth, &BackupRunStatus)> {
         Nth::ALL.into_iter().filter_map(move |nth| Some((nth, self.last_in(nth)?)))
+    }
+
+    /// The newest backup that leads to the present: what was archived after it is of the same database and has no gap.
+    /// None if there is none, or the archive does not work. `upgraded_at`: when a major upgrade began another database.
+    pub fn newest_usable<'a>(
+        &self,
+        store: &str,
+        archive: Option<&'a ArchiveReport>,
+        upgraded_at: Option<Timestamp>,
+    ) -> Option<&'a CatalogueEntry> {
+        let archive = archive.filter(|archive| archive.store == store && archive.failure.is_none())?;
+        let catalogue = archive.catalogue.as_ref()?;
+        let (full, newest) = (catalogue.newest_full.as_ref()?, catalogue.newest.as_ref()?);
+        let is_of_this = self.left_at.max(upgraded_at).is_none_or(|left| full.started_at > left);
+        let is_whole = archive.given_up_at.max(self.given_up_at).is_none_or(|at| newest.started_at > at);
+        Some(newest).filter(|_| is_of_this && is_whole)
+    }
+
+    /// To be looked at again at this time, at the latest.
+    pub fn look_again(&mut self, at: Timestamp) {
+        self.again_at = Some(self.again_at.map_or(at, |before| before.min(at)));
     }
 
     fn is_running(&self) -> (bool, bool) {
@@ -265,6 +286,8 @@ fn known<'a>(
     let (backups, last) = (&database.backups, state.last_in(nth));
     let request = backups.request.as_ref().map(|(token, kind)| (token.as_str(), *kind));
     let answered = last.and_then(|last| last.run.request.as_deref());
+    let is_answered = |token: &str| answered == Some(token);
+    let has_failed = last.is_some_and(|last| last.run.state == RequestState::Failed);
     Known {
         schedule: &backups.schedule,
         catalogue: archive.catalogue.as_ref(),
@@ -273,7 +296,8 @@ fn known<'a>(
         left_at: state.left_at,
         last: last.map(|last| &last.run),
         in_other_store: state.last_in(other).map(|last| &last.run),
-        request: request.filter(|(token, _)| answered != Some(token)).map(|(_, kind)| kind),
+        request: request.filter(|(token, _)| !is_answered(token)).map(|(_, kind)| kind),
+        repetition: request.filter(|(token, _)| is_answered(token) && has_failed).map(|(_, kind)| kind),
         now,
     }
 }
@@ -406,6 +430,48 @@ async fn follow(context: &Context, database: &Database, state: &mut State, now: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::report::Catalogue;
+
+    #[test]
+    fn a_backup_before_a_gap_or_of_another_database_does_not_lead_to_the_present() {
+        let at = |hour: u8| format!("2026-11-29T{hour:02}:00:00Z").parse::<Timestamp>().expect("a time");
+        let entry = |kind, hour| CatalogueEntry {
+            label: format!("b{hour}"),
+            kind,
+            started_at: at(hour),
+            finished_at: at(hour),
+            database_bytes: 1,
+            stored_bytes: 1,
+        };
+        let archive = |given_up_at, failure: Option<&str>| ArchiveReport {
+            store: "main".into(),
+            archived_at: None,
+            waiting: 0,
+            failure: failure.map(str::to_owned),
+            given_up_at,
+            catalogue: Some(Catalogue {
+                newest_full: Some(entry(BackupType::Full, 3)),
+                newest: Some(entry(BackupType::Incremental, 6)),
+                ..Catalogue::default()
+            }),
+        };
+        let newest = |state: &State, archive: &ArchiveReport, upgraded: Option<u8>| {
+            state.newest_usable("main", Some(archive), upgraded.map(at)).map(|newest| newest.label.clone())
+        };
+        let (state, whole) = (State::default(), archive(None, None));
+        assert_eq!(newest(&state, &whole, None).as_deref(), Some("b6"));
+        assert_eq!(newest(&state, &whole, Some(2)).as_deref(), Some("b6"));
+        assert_eq!(newest(&state, &whole, Some(4)), None, "it stands on a full one of the former database");
+        assert_eq!(
+            newest(&State { left_at: Some(at(4)), ..State::default() }, &whole, Some(2)),
+            None,
+            "a restore in place"
+        );
+        assert_eq!(newest(&state, &archive(Some(at(5)), None), None).as_deref(), Some("b6"), "the gap is before it");
+        assert_eq!(newest(&state, &archive(Some(at(7)), None), None), None);
+        assert_eq!(newest(&state, &archive(None, Some("no answer")), None), None);
+        assert!(state.newest_usable("other", Some(&whole), None).is_none(), "the report is of a former store");
+    }
 
     #[test]
     fn a_restored_ledger_must_have_what_was_applied_an_hour_before() {

@@ -27,6 +27,14 @@ const ENDS: SignedDuration = SignedDuration::from_mins(2);
 /// How long a Job may lack a running container.
 const STARTS: SignedDuration = SignedDuration::from_mins(15);
 
+/// How the message of a Job begins that had no running container.
+const NOT_STARTED: &str = "the Job did not start within";
+
+/// Whether a Job failed because it did not start.
+pub fn has_not_started(run: &JobRun) -> bool {
+    run.state == RequestState::Failed && run.message.as_ref().is_some_and(|message| message.starts_with(NOT_STARTED))
+}
+
 /// A Job that starts now.
 pub fn starting(job: String, failures: u32, request: Option<String>, now: Timestamp) -> JobRun {
     let started_at = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
@@ -83,7 +91,7 @@ pub async fn follow(
             if !pods.has_started() && now.duration_since(run.started_at.0) > STARTS {
                 remove_job(context, database, &run.job).await?;
                 let message = run.message.take().unwrap_or_else(|| "its pod does not start".to_owned());
-                fail(run, now, format!("the Job did not start within {} minutes: {message}", STARTS.as_mins()));
+                fail(run, now, format!("{NOT_STARTED} {} minutes: {message}", STARTS.as_mins()));
             }
         }
     }

@@ -50,32 +50,56 @@ pub fn policy_name(names: &VaultNames, client: &str, identity: &str) -> String {
     format!("{}.{}", names.own_client(client), &hash(&[identity])[..10])
 }
 
-/// Creates and corrects them: all, or at the resync with this number those whose turn it is.
+/// Creates and corrects them: all, or at the resync with this number those whose turn it is. Returns why the database
+/// secrets engine does not take its part: that concerns the clients with short-lived logins alone.
 ///
 /// # Errors
-/// Any error of Vault.
+/// Any other error of Vault.
 pub async fn ensure(
     vault: &dyn Vault,
     engine: Option<&Engine>,
     clients: &[OwnClient],
     resync: Option<usize>,
-) -> Result<(), VaultError> {
+) -> Result<Option<VaultError>, VaultError> {
     let is_used = clients.iter().any(|client| client.engine_role.is_some());
     if let Some(resync) = resync {
         let read = clients.iter().enumerate().map(|(place, client)| async move {
-            match turn(resync, place) {
-                Turn::Record => ensure_engine_role(vault, engine, client).await,
-                Turn::Policy => ensure_policy(vault, &client.policy).await,
-                Turn::Role => ensure_role(vault, engine, client, is_used).await,
-            }
+            Ok::<_, VaultError>(match turn(resync, place) {
+                Turn::Record => match of_engine_alone(ensure_engine_role(vault, engine, client).await)? {
+                    Ok(differs) => differs,
+                    // All are read, and one of them says why.
+                    Err(_) => true,
+                },
+                Turn::Policy => ensure_policy(vault, &client.policy).await?,
+                Turn::Role => ensure_role(vault, engine, client, is_used).await?,
+            })
         });
         if !try_join_all(read).await?.contains(&true) {
-            return Ok(());
+            return Ok(None);
         }
     }
     try_join_all(clients.iter().map(|client| ensure_policy(vault, &client.policy))).await?;
-    try_join_all(clients.iter().map(|client| ensure_engine_role(vault, engine, client))).await?;
-    try_join_all(clients.iter().map(|client| ensure_role(vault, engine, client, is_used))).await.map(drop)
+    let made = clients.iter().map(|client| async move {
+        let made = of_engine_alone(ensure_engine_role(vault, engine, client).await)?;
+        Ok::<_, VaultError>(made.err())
+    });
+    let refused = try_join_all(made).await?.into_iter().flatten().next();
+    try_join_all(clients.iter().map(|client| ensure_role(vault, engine, client, is_used))).await?;
+    Ok(refused)
+}
+
+/// A result of the engine. What it refuses is no failure of Vault: it is not mounted, the operator has no right to it, or
+/// it takes no such role.
+fn of_engine_alone(result: Result<bool, VaultError>) -> Result<Result<bool, VaultError>, VaultError> {
+    match result {
+        Err(
+            error @ (VaultError::MountMissing { .. }
+            | VaultError::PermissionDenied { .. }
+            | VaultError::Unexpected { .. }),
+        ) => Ok(Err(error)),
+        Err(error) => Err(error),
+        Ok(differs) => Ok(Ok(differs)),
+    }
 }
 
 /// Ends a client's access: without a policy no token reads anything, neither one that was issued before nor a new one.
@@ -193,6 +217,21 @@ async fn remove_policies(vault: &dyn Vault, role: &KubernetesRole, kept: &[Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_that_is_missing_or_forbidden_is_no_failure_of_vault() {
+        let path = || "database/roles/r".to_owned();
+        for refused in [
+            VaultError::MountMissing { path: path() },
+            VaultError::PermissionDenied { operation: "read", path: path() },
+            VaultError::Unexpected { status: 400, operation: "write", path: path() },
+        ] {
+            assert!(matches!(of_engine_alone(Err(refused.clone())), Ok(Err(_))), "{refused}");
+        }
+        let away = VaultError::Unreachable { address: "a".to_owned(), problem: "p".to_owned() };
+        assert!(of_engine_alone(Err(away)).is_err());
+        assert!(matches!(of_engine_alone(Ok(true)), Ok(Ok(true))));
+    }
 
     #[test]
     fn one_thing_is_read_of_each_client_and_everything_in_turns() {

@@ -49,6 +49,8 @@ pub struct DesiredCredentials {
     pub due_in: Option<Duration>,
     /// The clients with a login of their own.
     pub clients: Vec<Client>,
+    /// Why Vault's database secrets engine does not take its part: clients with short-lived logins get no new ones.
+    pub engine: Option<VaultError>,
 }
 
 /// The cause of a rotation.

@@ -46,16 +46,17 @@ struct Wanted {
     engine: Option<Engine>,
 }
 
-/// Creates and corrects the database's objects in Vault; returns the role_ids.
+/// Creates and corrects the database's objects in Vault; returns the role_ids, and why the database secrets engine does not
+/// take its part: all other objects are as declared.
 ///
 /// # Errors
-/// Any error of Vault.
-pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, Error> {
+/// Any other error of Vault.
+pub async fn ensure(context: &Context, database: &Database) -> Result<(RoleIds, Option<VaultError>), Error> {
     let wanted = wanted(context, database);
     let fingerprint = fingerprint(&wanted);
     let uid = &database.owner.uid;
-    if let Some(role_ids) = context.cache.vault_objects(uid, &fingerprint) {
-        return Ok(role_ids);
+    if let Some(known) = context.cache.vault_objects(uid, &fingerprint) {
+        return Ok(known);
     }
     let vault = context.vault.as_ref();
     // Before any other write: names in Vault contain the cluster's id, which may have been used
@@ -64,7 +65,7 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
     // Before anything is made: Vault limits the notes, and those of removed clients leave room for new ones.
     replace_undeclared(vault, &database.vault, &claimed, &wanted).await?;
     // Roles name policies, which need not exist yet: all can be written at once.
-    let (_, (), instance, migrator, ()) = try_join!(
+    let (_, engine, instance, migrator, ()) = try_join!(
         try_join_all(wanted.policies.iter().map(|policy| ensure_policy(vault, policy))),
         client_objects::ensure(
             vault,
@@ -82,10 +83,13 @@ pub async fn ensure(context: &Context, database: &Database) -> Result<RoleIds, E
         && let Err(error) = passphrase::ensure(vault, &place.passphrase).await
     {
         tracing::warn!(%error, "the passphrase of the backups cannot be made; trying again");
-        return Ok(role_ids);
+        return Ok((role_ids, engine));
     }
-    context.cache.record_vault_objects(uid, fingerprint, role_ids.clone());
-    Ok(role_ids)
+    if let Some(error) = &engine {
+        tracing::warn!(%error, "Vault's database secrets engine does not take the roles of clients; trying again");
+    }
+    context.cache.record_vault_objects(uid, fingerprint, role_ids.clone(), engine.clone());
+    Ok((role_ids, engine))
 }
 
 /// Removes the objects of [`ensure`]; a missing one is not an error. `mount` is that of the database secrets engine.
@@ -221,6 +225,7 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
         service_accounts: accounts,
         namespace: namespace.to_owned(),
         token_ttl: TOKEN_TTL,
+        token_max_ttl: TOKEN_TTL,
     };
     let claim = [
         (OWNER_UID, database.owner.uid.clone()),
@@ -247,18 +252,17 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
                 let accounts = vec![client.service_account_name.clone()];
                 let role = kubernetes_role(names.own_client(name), accounts, client.namespace(namespace));
                 let dynamic = mount.zip(client.dynamic());
-                let (text, token_ttl) = match dynamic {
+                let (text, (token_ttl, token_max_ttl)) = match dynamic {
                     Some((mount, lifetimes)) => {
-                        (policy::short_lived(mount, names, name), short_lived::token_ttl(lifetimes))
+                        (policy::short_lived(mount, names, name), short_lived::token_lifetimes(lifetimes))
                     }
-                    None => (policy::own_client(&mounts, names, name), role.token_ttl),
+                    None => (policy::own_client(&mounts, names, name), (role.token_ttl, role.token_max_ttl)),
                 };
                 OwnClient {
                     name: name.to_owned(),
-                    role: KubernetesRole { policies: vec![policy.clone()], token_ttl, ..role },
+                    role: KubernetesRole { policies: vec![policy.clone()], token_ttl, token_max_ttl, ..role },
                     policy: (policy, text),
-                    engine_role: dynamic
-                        .map(|(_, lifetimes)| short_lived::role(&database.postgres, names, client, lifetimes)),
+                    engine_role: dynamic.map(|(_, lifetimes)| short_lived::role(names, client, lifetimes)),
                 }
             })
             .collect(),

@@ -50,8 +50,9 @@ pub async fn sync(
         }
     }
     let _names_are_in_use = context.vault_names.read().await;
-    let role_ids = vault_objects::ensure(context, database).await?;
+    let (role_ids, engine) = vault_objects::ensure(context, database).await?;
     let credentials = credentials::ensure(context, database, observed, unseen).await?;
+    let credentials = DesiredCredentials { engine, ..credentials };
     if unseen {
         ensure_secret_ids(context, &database.owner, &role_ids, observed).await?;
     }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | no primary, a failover | no | no |
 //! | a restore in place, a major upgrade | no | no |
+//! | the rehearsal of an upgrade by a Job | yes: it is of a restored backup | no: the upgrade follows |
 //! | a switchover, restart, rollout, scaling, drain | no: it is broken off | one change at a time |
 //! | migrations that run or are about to | no: it is broken off | as always |
 //! | a backup | yes | in the second half of the window: it would end the backup |
@@ -20,6 +21,8 @@ pub struct Beside {
     pub has_primary: bool,
     /// Whether a restore in place or a major upgrade is in progress.
     pub restores: bool,
+    /// Whether a Job rehearses a major upgrade on a restored backup.
+    pub rehearses: bool,
     /// A change of the instances that is in progress.
     pub changes: Option<String>,
     /// Whether migrations run, or start next.
@@ -46,7 +49,9 @@ impl Beside {
 
     /// Whether a rollout that waited for a window may begin in this one.
     pub fn admits_rollout(&self, opening: Option<Opening>, now: Timestamp) -> bool {
-        let Some(opening) = opening.filter(|_| self.has_primary && !self.restores) else { return false };
+        let Some(opening) = opening.filter(|_| self.has_primary && !self.restores && !self.rehearses) else {
+            return false;
+        };
         // A backup is not ended where it may end by itself; one that lasts all night does not starve the rollout.
         let is_late = now.duration_since(opening.from) * 2 >= opening.until.duration_since(opening.from);
         !self.backs_up || is_late
@@ -68,6 +73,7 @@ mod tests {
         assert!(!hinders(Beside { backs_up: true, ..calm() }), "a nightly full backup does not starve the window");
         assert!(hinders(Beside::default()), "no primary");
         assert!(hinders(Beside { restores: true, ..calm() }));
+        assert!(!hinders(Beside { rehearses: true, ..calm() }), "the restored backup is elsewhere");
         assert!(hinders(Beside { migrates: true, ..calm() }));
         let why = Beside { changes: Some("chat-db-1 is being replaced".to_owned()), ..calm() }.hindrance();
         assert!(why.is_some_and(|why| why.contains("chat-db-1")));
@@ -84,6 +90,7 @@ mod tests {
         assert!(!beside_backup.admits_rollout(opening, early));
         assert!(beside_backup.admits_rollout(opening, late));
         assert!(!Beside { restores: true, ..calm() }.admits_rollout(opening, late));
+        assert!(!Beside { rehearses: true, ..calm() }.admits_rollout(opening, late), "the upgrade follows");
         assert!(!Beside::default().admits_rollout(opening, late));
     }
 }

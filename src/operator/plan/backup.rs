@@ -11,6 +11,7 @@ use crate::api::{BackupRunStatus, BackupType, JobRun, SchemaVersion};
 use crate::contract::backup::Place;
 use crate::contract::backup_job::{BackupJob, BackupRemovalJob, VerificationJob};
 use crate::contract::pod;
+use crate::contract::rehearsal::RehearsalJob;
 use crate::operator::apply::object::Planned;
 use crate::operator::context::options::Options;
 use crate::operator::validate::Database;
@@ -19,6 +20,8 @@ use crate::operator::validate::Database;
 pub const COMPONENT: &str = "backup";
 /// The same of the Jobs that test a backup.
 pub const VERIFICATION: &str = "verification";
+/// The same of the Jobs that rehearse a major upgrade on a backup.
+pub const REHEARSAL: &str = "rehearsal";
 /// The same of the Job that removes the backups of a deleted resource.
 pub const REMOVAL: &str = "backup-removal";
 /// Annotation of a Job: the type of its backup.
@@ -29,6 +32,8 @@ const ANNOTATION_SECOND_STORE: &str = "servicedb.dev/second-store";
 const ANNOTATION_REQUEST: &str = "servicedb.dev/request";
 /// How long a backup may take, in seconds.
 const DEADLINE_SECONDS: i64 = 24 * 3600;
+/// How long a rehearsal is kept after its end, in seconds: for its log, and for an operator that was away.
+const REHEARSAL_KEPT_SECONDS: i64 = 3600;
 
 /// The Job of a backup. It is not retried by its controller: the operator decides when another one starts. `expires`:
 /// older backups are deleted after it, as the spec says.
@@ -58,7 +63,33 @@ pub fn verification(
         applied,
     };
     let order = json!({"name": pod::ENV_VERIFICATION, "value": literal(&json!(verification).to_string())});
-    let mut container = base(database, options, "verify", "verify-backup", order);
+    let pod = restoring(database, options, ("verify", "verify-backup"), order);
+    planned(database, options, (run.job.clone(), VERIFICATION), &of_request(run), pod)
+}
+
+/// The Job of a rehearsal of a major upgrade on the newest backup.
+pub fn rehearsal(database: &Database, options: &Options, job: &str, rehearsal: &RehearsalJob) -> Planned {
+    let order = json!({"name": pod::ENV_REHEARSAL, "value": literal(&json!(rehearsal).to_string())});
+    let (mut containers, mut volumes) = restoring(database, options, ("rehearse", "rehearse-upgrade"), order);
+    for container in &mut containers {
+        let mount = json!({"name": "desired", "mountPath": pod::DESIRED_DIR, "readOnly": true});
+        add(container, "volumeMounts", mount);
+    }
+    volumes.push(json!({"name": "desired", "configMap": {"name": database.names().desired(), "defaultMode": 0o440}}));
+    let mut planned = planned(database, options, (job.to_owned(), REHEARSAL), &json!({}), (containers, volumes));
+    // Its volume, which is as large as that of an instance, goes with it.
+    planned.body["spec"]["ttlSecondsAfterFinished"] = REHEARSAL_KEPT_SECONDS.into();
+    planned
+}
+
+/// The container and the volumes of a Job that restores a backup into a volume of its own.
+fn restoring(
+    database: &Database,
+    options: &Options,
+    (name, command): (&str, &str),
+    order: Value,
+) -> (Vec<Value>, Vec<Value>) {
+    let mut container = base(database, options, name, command, order);
     for (name, path) in [("data", pod::VOLUME), ("shm", "/dev/shm")] {
         add(&mut container, "volumeMounts", json!({"name": name, "mountPath": path}));
     }
@@ -73,8 +104,7 @@ pub fn verification(
     // It goes with the pod.
     volumes.push(json!({"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}));
     volumes.push(json!({"name": "shm", "emptyDir": {"medium": "Memory"}}));
-    let name = (run.job.clone(), VERIFICATION);
-    planned(database, options, name, &of_request(run), (vec![container], volumes))
+    (vec![container], volumes)
 }
 
 /// The Job that removes the archive and the backups of a deleted resource.

@@ -114,6 +114,9 @@ fn settings(database: &Database, spec: &GatewaySpec, issuer: &str) -> String {
     if database.instances > 1 {
         settings["database"]["replicas"] = json!({"host": names.replicas_host(), "port": POSTGRES_PORT});
     }
+    if let Some(cache) = &spec.cache {
+        settings["cache"] = json!({"collections": cache.collections, "megabytes": cache.megabytes});
+    }
     if let Some(configuration) = &spec.search_configuration {
         settings["searchConfiguration"] = configuration.clone().into();
     }

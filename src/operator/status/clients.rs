@@ -12,6 +12,7 @@ use crate::operator::context::options::Options;
 use crate::operator::credentials::spec::{self, Refusal};
 use crate::operator::observe::Observation;
 use crate::operator::validate::Database;
+use crate::vault::VaultError;
 
 /// Their rights are the declared ones.
 const APPLIED: &str = "Applied";
@@ -56,7 +57,8 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
             let message = Some(refusal(database, spec, findings.options).1);
             return ClientStatus { rights: NOT_ALLOWED.to_owned(), message, sessions: None, ..declared };
         }
-        match (reports.and_then(|reports| reports.iter().find(|report| report.name == name)), before) {
+        let found = reports.and_then(|reports| reports.iter().find(|report| report.name == name));
+        let status = match (found, before) {
             (Some(found), _) => reported(declared, found),
             // What was promoted is valid on every primary.
             (None, Some(before)) if reports.is_none() => {
@@ -64,9 +66,35 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
                 ClientStatus { access, secret, sessions, ..before.clone() }
             }
             _ => declared,
+        };
+        match findings.credentials.engine.as_ref().filter(|_| spec.dynamic().is_some()) {
+            Some(error) => without_engine(status, error),
+            None => status,
         }
     };
     database.own_clients().chain(&database.refused_clients).map(of).collect()
+}
+
+/// A client whose role the engine does not take: it gets no new logins.
+fn without_engine(status: ClientStatus, error: &VaultError) -> ClientStatus {
+    let why = format!("{}: {error}", error.reason());
+    let message = std::iter::once(why).chain(status.message).collect::<Vec<_>>().join("; ");
+    ClientStatus { dynamic: Some(false), message: Some(message), ..status }
+}
+
+/// Why clients with short-lived logins get no new ones, and the way out: a reason and a message; none if the engine takes
+/// its part.
+pub fn engine_refuses(database: &Database, error: Option<&VaultError>) -> Option<(&'static str, String)> {
+    let error = error?;
+    let names: Vec<_> =
+        database.own_clients().filter(|client| client.dynamic().is_some()).map(|client| client.name()).collect();
+    let names = names.join(", ");
+    let message = format!(
+        "Vault's database secrets engine does not take the roles of the clients with short-lived logins ({names}), which \
+         get no new ones: {error}. The platform checks vault.databaseMount in the chart's values, and runs \
+         manifests/vault-setup.sh with DATABASE_MOUNT (docs/vault.md, Short-lived logins); or remove access.dynamic"
+    );
+    (!names.is_empty()).then_some((error.reason(), message))
 }
 
 /// Where a client gets its credentials; empty where the platform offers no short-lived logins.

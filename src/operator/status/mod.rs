@@ -273,6 +273,9 @@ fn with_clients(
     if let Some((reason, refused)) = clients::refused(database, findings.options) {
         return ConditionState::no(reason, refused);
     }
+    if let Some((reason, refused)) = clients::engine_refuses(database, findings.credentials.engine.as_ref()) {
+        return ConditionState::no(reason, refused);
+    }
     if let Some(pending) = clients::pending(database, clients, report) {
         return ConditionState::no(reason::CREDENTIALS_PENDING, pending);
     }

@@ -188,6 +188,38 @@ async fn a_request_is_answered_by_a_job_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_requested_backup_that_failed_is_tried_again_until_the_request_is_withdrawn() {
+    let mut world = archiving().await;
+    let first = last(&world).expect("a Job").job;
+    end(&world, &first, "Complete");
+    world.settle().await;
+    let catalogue = after(&world, &first);
+    read(&mut world, catalogue).await;
+    world.edit(|resource| {
+        resource["metadata"]["annotations"] = json!({ANNOTATION_BACKUP: "t1", ANNOTATION_BACKUP_TYPE: "Full"});
+    });
+    world.settle().await;
+    let asked = last(&world).expect("a Job");
+    end(&world, &asked.job, "Failed");
+    world.settle().await;
+    assert_eq!(last(&world).expect("a Job").state, RequestState::Failed);
+    world.pass(SignedDuration::from_secs(61));
+    world.settle().await;
+    let again = last(&world).expect("a Job");
+    assert_eq!(
+        (again.request.as_deref(), kind_of_last(&world), again.state),
+        (Some("t1"), Some(BackupType::Full), RequestState::Running)
+    );
+    assert_ne!(again.job, asked.job);
+    end(&world, &again.job, "Failed");
+    world.settle().await;
+    world.edit(|resource| resource["metadata"]["annotations"] = json!({}));
+    world.pass(SignedDuration::from_mins(10));
+    world.settle().await;
+    assert_eq!(last(&world).expect("a Job").job, again.job, "nothing else is due");
+}
+
+#[tokio::test]
 async fn a_nonsensical_schedule_is_refused_by_its_field() {
     let mut world = archiving().await;
     world.edit(|resource| resource["spec"]["backup"]["schedule"] = json!({"full": "at night"}));

@@ -7,7 +7,7 @@ use super::crashes::{assert_same, crash_at_every_call};
 use super::fixtures::{FULL, MINIMAL, database, options, resource};
 use super::world::{World, names, object};
 use crate::api::conditions as kind;
-use crate::api::{GatewaySpec, ServiceDatabase};
+use crate::api::{GatewayCache, GatewaySpec, ServiceDatabase};
 use crate::operator::plan;
 use crate::operator::validate::{Database, validate};
 
@@ -47,7 +47,9 @@ fn what_is_planned_is_what_is_removed() {
 
 #[test]
 fn the_settings_name_each_client_with_its_role_and_no_secret() {
-    let spec = GatewaySpec { max_rows: Some(1000), cost_per_second: Some(5000), ..GatewaySpec::default() };
+    let cache = GatewayCache { collections: vec!["films".to_owned()], megabytes: 16 };
+    let spec =
+        GatewaySpec { max_rows: Some(1000), cost_per_second: Some(5000), cache: Some(cache), ..GatewaySpec::default() };
     let mut resource = with_gateway(spec.clone());
     let own = json!({"serviceAccountName": "auditor", "access": {"mode": "ReadOnly"}});
     *resource.spec.clients.last_mut().expect("a client") = serde_json::from_value(own).expect("a client");
@@ -68,6 +70,8 @@ fn the_settings_name_each_client_with_its_role_and_no_secret() {
     assert_eq!(settings["callers"]["audience"], format!("{}.{}.servicedb", names.name, names.namespace));
     assert_eq!(settings["limits"]["rows"], 1000);
     assert_eq!(settings["limits"]["costPerSecond"], 5000);
+    let cache: Value = serde_yaml::from_str("{collections: [films], megabytes: 16}").expect("YAML");
+    assert_eq!(settings["cache"], cache);
     assert!(settings["database"].get("passwordFile").is_none() && settings["database"]["client"].is_object());
 }
 

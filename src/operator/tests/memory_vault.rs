@@ -55,6 +55,7 @@ pub struct Content {
 struct State {
     content: Content,
     down: Option<VaultError>,
+    engine: Option<VaultError>,
     calls: Vec<String>,
     refused: Option<String>,
     made: u64,
@@ -88,6 +89,11 @@ impl MemoryVault {
         self.state().down = error;
     }
 
+    /// From now on every call of the database secrets engine returns this error; none: it serves again.
+    pub fn set_engine_down(&self, error: Option<VaultError>) {
+        self.state().engine = error;
+    }
+
     /// Refuses the next write of a record, as after a concurrent write.
     pub fn refuse_next_write(&self, path: &str) {
         self.state().refused = Some(path.to_owned());
@@ -100,6 +106,10 @@ impl MemoryVault {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn engine(&self) -> Result<(), VaultError> {
+        self.state().engine.clone().map_or(Ok(()), Err)
     }
 
     fn read<T>(&self, call: String, take: impl FnOnce(&Content) -> T) -> Result<T, VaultError> {
@@ -224,11 +234,13 @@ impl Vault for MemoryVault {
     }
 
     async fn read_database_role(&self, mount: &str, name: &str) -> Result<Option<DatabaseRole>, VaultError> {
+        self.engine()?;
         let key = format!("{mount}/{name}");
         self.read(format!("read database-role {key}"), |content| content.database_roles.get(&key).cloned())
     }
 
     async fn write_database_role(&self, mount: &str, role: &DatabaseRole) -> Result<(), VaultError> {
+        self.engine()?;
         let key = format!("{mount}/{}", role.name);
         self.write(format!("write database-role {key}"), |state| {
             state.content.database_roles.insert(key.clone(), role.clone());
@@ -237,6 +249,7 @@ impl Vault for MemoryVault {
     }
 
     async fn delete_database_role(&self, mount: &str, name: &str) -> Result<(), VaultError> {
+        self.engine()?;
         let key = format!("{mount}/{name}");
         self.write(format!("delete database-role {key}"), |state| {
             state.content.database_roles.remove(&key);
@@ -249,11 +262,13 @@ impl Vault for MemoryVault {
     }
 
     async fn read_database_connection(&self, mount: &str, name: &str) -> Result<Option<KnownConnection>, VaultError> {
+        self.engine()?;
         let key = format!("{mount}/{name}");
         self.read(format!("read database-connection {key}"), |content| content.database_connections.get(&key).cloned())
     }
 
     async fn write_database_connection(&self, mount: &str, connection: &DatabaseConnection) -> Result<(), VaultError> {
+        self.engine()?;
         let key = format!("{mount}/{}", connection.name);
         self.write(format!("write database-connection {key}"), |state| {
             let DatabaseConnection { url, username, roles, .. } = connection;
@@ -264,6 +279,7 @@ impl Vault for MemoryVault {
     }
 
     async fn delete_database_connection(&self, mount: &str, name: &str) -> Result<(), VaultError> {
+        self.engine()?;
         let key = format!("{mount}/{name}");
         self.write(format!("delete database-connection {key}"), |state| {
             state.content.database_connections.remove(&key);

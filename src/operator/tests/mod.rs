@@ -28,6 +28,7 @@ mod plan;
 mod pod_security;
 mod pooler;
 mod provisioning;
+mod rehearsals;
 mod rolling;
 mod rotation;
 mod secret_ids;

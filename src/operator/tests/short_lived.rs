@@ -10,7 +10,7 @@ use crate::contract::clients::Engine;
 use crate::contract::desired::{Desired, KEY};
 use crate::operator::context::options::Options;
 use crate::operator::context::peers::Peers;
-use crate::vault::KnownConnection;
+use crate::vault::{KnownConnection, VaultError};
 
 const CLIENTS: &str = "  clients:
   - {serviceAccountName: web}
@@ -77,7 +77,8 @@ async fn it_has_a_role_of_the_engine_and_no_record() {
     assert_eq!(content.database_roles.len(), 1, "others have a record");
     assert!(!content.kv.contains_key(&vault.client_pending("reader")));
     let login = &content.kubernetes_roles[&vault.own_client("reader")];
-    assert_eq!(login.token_ttl, role.max_ttl, "Vault ends a login with its token");
+    assert!(login.token_ttl > role.ttl && login.token_max_ttl > role.max_ttl, "Vault ends a login with its token");
+    assert!(login.token_ttl < role.max_ttl, "a token that nobody renews is worth little");
     assert!(
         content.policies[&login.policies[0]].contains("path \"database/creds/servicedb.dev.messaging.chat.reader\"")
     );
@@ -188,6 +189,47 @@ async fn where_the_platform_offers_none_the_rest_is_applied_and_the_shared_login
     assert!(content.kv.contains_key(&vault.client_runtime("bot")), "the other client has its login");
     let status = reader(&world);
     assert_eq!((status.rights.as_str(), status.vault_path.as_str()), ("NotAllowed", ""));
+}
+
+#[tokio::test]
+async fn an_engine_that_is_missing_or_forbidden_keeps_back_nothing_else() {
+    let path = || "database/roles/servicedb.dev.messaging.chat.reader".to_owned();
+    for refusal in
+        [VaultError::MountMissing { path: path() }, VaultError::PermissionDenied { operation: "read", path: path() }]
+    {
+        let mut world = World::new();
+        world.restart_with(offering());
+        world.vault.set_engine_down(Some(refusal.clone()));
+        world.create(&format!("{MINIMAL}{CLIENTS}"));
+        settle(&mut world).await;
+        assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
+        assert_eq!(world.condition(kind::CREDENTIALS_READY), format!("False {}", refusal.reason()));
+        assert_eq!(world.condition(kind::STALLED), "False NotStalled");
+        let message = world.message(kind::CREDENTIALS_READY);
+        assert!(message.contains("(reader)") && message.contains("docs/vault.md"), "{message}");
+        let (content, vault) = (world.vault.content(), names().vault("dev"));
+        assert!(content.kv.contains_key(&vault.client_runtime("bot")), "the other client has its login");
+        assert!(
+            content.kubernetes_roles.contains_key(&vault.own_client("reader")) && content.database_roles.is_empty()
+        );
+        let client = reader(&world);
+        assert_eq!(client.dynamic, Some(false));
+        assert!(client.message.is_some_and(|message| message.contains(refusal.reason())), "{refusal}");
+
+        // A removed client is not held back either.
+        edit(&world, |clients| {
+            clients.as_array_mut().expect("clients").remove(1);
+        });
+        settle(&mut world).await;
+        assert!(!world.vault.content().kubernetes_roles.contains_key(&vault.own_client("bot")));
+
+        world.vault.set_engine_down(None);
+        world.restart_with(offering());
+        settle(&mut world).await;
+        assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+        assert!(world.vault.content().database_roles.contains_key(&engine_role("reader")));
+        assert_eq!(reader(&world).dynamic, Some(true));
+    }
 }
 
 #[tokio::test]

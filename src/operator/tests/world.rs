@@ -28,6 +28,7 @@ use crate::contract::clients::{ClientReport, RightsReport, Sessions};
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::records::{ClientPending, MigratorRecord, Pending, Runtime, Versions};
 use crate::contract::report::{ArchiveReport, LedgerReport, Report};
+use crate::contract::upgrade::UpgradeReport;
 use crate::operator::apply::object::ANNOTATION_APPLIED;
 use crate::operator::backups::slots::Slots;
 use crate::operator::context::Context;
@@ -91,6 +92,10 @@ pub struct World {
     pub archive: Option<ArchiveReport>,
     /// The same of the second store.
     pub second_archive: Option<ArchiveReport>,
+    /// The major versions in the agents' reports.
+    pub majors: Vec<u16>,
+    /// The part in a major upgrade in them.
+    pub upgrade: Option<UpgradeReport>,
     /// The fingerprint of the certificates in the agents' reports.
     certificates: Option<String>,
     context: Arc<Context>,
@@ -138,6 +143,8 @@ impl World {
             sessions: None,
             archive: None,
             second_archive: None,
+            majors: Vec::new(),
+            upgrade: None,
             context,
         }
     }
@@ -379,6 +386,8 @@ impl World {
         report.secret_id_accessor = accessor;
         report.certificates = self.certificates.clone();
         report.sessions = self.sessions.clone();
+        report.majors.clone_from(&self.majors);
+        report.upgrade = self.upgrade.clone().map(Box::new);
         if let Some(credentials) = &mut report.credentials {
             (credentials.generation, credentials.rotated_at) = (generation, self.rotated_at);
             credentials.versions = self.proved;

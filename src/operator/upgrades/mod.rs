@@ -1,170 +1,35 @@
 //! Major upgrades: when one begins, its stages, and the way back. Each stage is in the desired state of the agents, so
 //! no state is lost with the operator; until the last one nothing of the running database is changed.
 
+mod adopted;
+mod known;
+pub mod rehearsal;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{
-    RequestState, RequestStatus, ServiceDatabaseStatus, UpdatePolicy, UpgradeAction, UpgradePhase, UpgradeStatus,
-};
-use crate::contract::upgrade::{Lineage, Stage, Upgrade, UpgradeState};
-use crate::operator::maintenance::windows::{Opening, Windows};
+use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase, UpgradeStatus};
+use crate::contract::upgrade::{Lineage, RehearsalRun, Rehearsed, Stage, Upgrade, UpgradeState};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::seconds;
-use crate::operator::validate::UpgradeRequest;
-use crate::operator::version;
+pub use known::{ByItself, Known};
+use rehearsal::Progress;
+pub use state::{Exchange, State};
+use state::{HOLD_PATIENCE, action, answer, fail, tell, token};
 
+/// How many Jobs of a rehearsal may be ended from outside until the request fails.
+const JOBS: u32 = 2;
 /// How the token of an upgrade begins that a maintenance window began.
 const IN_WINDOW: &str = "window ";
-/// How long the other instances may take to stop.
-const HOLD_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
 /// The shortest time for the last stage, in seconds: a volume is slower at times than in the rehearsal.
 const SHORTEST_LIMIT: u64 = 120;
 /// How many times as long as the rehearsal it may take.
 const LIMIT_FACTOR: u64 = 5;
 /// How long after that limit status has the way out.
 const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
-
-/// Whether an upgrade that the spec declares begins without a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByItself {
-    /// It waits for a request.
-    Never,
-    /// At once.
-    Now,
-    /// In a maintenance window: the one that is open.
-    InWindow(Option<Opening>),
-}
-
-impl ByItself {
-    /// As the policy and the windows say.
-    pub fn of(policy: UpdatePolicy, windows: &Windows, now: Timestamp) -> Self {
-        match policy {
-            UpdatePolicy::Manual => Self::Never,
-            UpdatePolicy::Automatic => Self::Now,
-            UpdatePolicy::Window => Self::InWindow(windows.open_at(now)),
-        }
-    }
-
-    /// Whether a window is open for this long.
-    fn has(self, time: SignedDuration, now: Timestamp) -> bool {
-        matches!(self, Self::InWindow(Some(opening)) if opening.until.duration_since(now) > time)
-    }
-}
-
-/// The exchange of the data directories, during which nobody can connect.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// Its name, for people.
-    pub name: String,
-    /// Whether the agents were told.
-    pub ordered: bool,
-}
-
-/// The input of a decision.
-#[derive(Clone, Copy)]
-pub struct Known<'a> {
-    /// The request.
-    pub request: Option<&'a UpgradeRequest>,
-    /// The database's name.
-    pub name: &'a str,
-    /// The major version of the data.
-    pub major: u16,
-    /// The higher one that the spec declares.
-    pub upgrade_to: Option<u16>,
-    /// How long the data from before an upgrade is kept; none: until it is given up.
-    pub keep_former: Option<SignedDuration>,
-    /// Whether an upgrade waits for a request.
-    pub by_itself: ByItself,
-    /// The generation of the resource.
-    pub generation: i64,
-    /// The stage that the agents know.
-    pub desired: Option<&'a Upgrade>,
-    /// The lineage that the agents know.
-    pub lineage: Option<&'a Lineage>,
-    /// The pods.
-    pub pods: &'a [DatabasePod],
-    /// The primary.
-    pub primary: Option<&'a DatabasePod>,
-    /// What is in progress that an upgrade waits for.
-    pub busy: Option<&'static str>,
-    /// Now.
-    pub now: Timestamp,
-}
-
-/// The upgrade of one database in this reconcile.
-#[derive(Clone, Debug, Default)]
-pub struct State {
-    /// The last or the pending one.
-    pub status: Option<UpgradeStatus>,
-    /// The stage for the agents.
-    pub desired: Option<Upgrade>,
-    /// The data that holds, for the agents.
-    pub lineage: Option<Lineage>,
-}
-
-impl State {
-    /// The state in status.
-    pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
-        let major = version::pinned(status);
-        let lineage = status.upgrade.as_deref().zip(major).and_then(|(upgrade, major)| recorded(upgrade, major));
-        Self { status: status.upgrade.as_deref().cloned(), desired: None, lineage }
-    }
-
-    /// Why the instances do not serve as declared; none if they do.
-    pub fn stops_instances(&self) -> Option<String> {
-        let upgrade = self.desired.as_ref().filter(|upgrade| upgrade.stage != Stage::Rehearse)?;
-        let what = if upgrade.is_back() { "goes back" } else { "is being upgraded" };
-        Some(format!("{} {what} from PostgreSQL {} to {} (status.upgrade)", upgrade.pod, upgrade.from, upgrade.to))
-    }
-
-    /// The exchange that was decided on, or is in progress. `known` is the stage that the agents know; none is named where
-    /// the rehearsal took longer than `seconds`.
-    pub fn exchange(&self, known: Option<&Upgrade>, seconds: u64) -> Option<Exchange> {
-        let upgrade = self.desired.as_ref().filter(|upgrade| upgrade.stage == Stage::Switch)?;
-        let ordered = known.is_some_and(|known| known.id == upgrade.id && known.stage == Stage::Switch);
-        let Upgrade { pod, to, .. } = upgrade;
-        if upgrade.is_back() {
-            return Some(Exchange { name: format!("return of {pod} to PostgreSQL {to}"), ordered });
-        }
-        let needed = self.status.as_ref().and_then(|status| u64::try_from(status.rehearsal_seconds?).ok())?;
-        (needed <= seconds).then(|| Exchange { name: format!("upgrade of {pod} to PostgreSQL {to}"), ordered })
-    }
-
-    /// Puts the exchange off: the stage that the agents know lasts. After a while the other instances must not stand
-    /// still any longer.
-    pub fn wait(&mut self, known: &Upgrade, why: Option<&str>, now: Timestamp) {
-        let waited = now.duration_since(known.since);
-        if let Some(why) = why.filter(|_| waited > HOLD_PATIENCE) {
-            return fail(self, format!("for {} s the queries could not be held: {why}", waited.as_secs()));
-        }
-        self.desired = Some(known.clone());
-        if let Some(status) = &mut self.status {
-            status.phase = UpgradePhase::Stopping;
-        }
-        tell(self, why.unwrap_or("the other instances are stopped, and the pooler holds the queries").to_owned());
-    }
-
-    /// When the data became that of another system identifier: no earlier backup is continued.
-    pub fn left_at(&self) -> Option<Timestamp> {
-        self.lineage.as_ref().map(|lineage| lineage.at)
-    }
-}
-
-/// The lineage as status has it, in case that the agents' document was lost.
-fn recorded(status: &UpgradeStatus, major: u16) -> Option<Lineage> {
-    Some(Lineage {
-        id: String::new(),
-        at: status.switched_at.as_ref()?.0,
-        left: status.left_system_identifier.clone()?,
-        current: status.system_identifier.clone()?,
-        major,
-        kept_by: status.kept_by.clone(),
-    })
-}
 
 /// Decides on the next stage.
 pub fn decide(known: &Known<'_>, recorded: State) -> State {
@@ -173,6 +38,9 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         lineage: known.lineage.cloned().or(recorded.lineage),
         status: recorded.status,
     };
+    if known.adopts && state.lineage.is_none() {
+        adopt(known, &mut state);
+    }
     let last = state.status.as_ref().and_then(|status| status.last_request.clone());
     let runs = last.as_ref().is_some_and(|last| last.state == RequestState::Running);
     let is_switching = state.desired.as_ref().is_some_and(|upgrade| upgrade.stage == Stage::Switch);
@@ -194,6 +62,32 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         offer(known, &mut state);
     }
     state
+}
+
+/// Takes over what the adopted data says of its last upgrade: which data was left, and the way back to it.
+fn adopt(known: &Known<'_>, state: &mut State) {
+    let Some((lineage, former)) = adopted::lineage(known.pods, known.primary) else { return };
+    let (name, major) = (known.name, lineage.major);
+    let mut status = state.status.take().unwrap_or_else(|| {
+        let (phase, message) = match &lineage.kept_by {
+            Some(pod) => {
+                let message = format!(
+                    "the adopted database is of PostgreSQL {major} since {}; {pod} keeps the data from before: kubectl \
+                     servicedb upgrade {name} --back returns to it, and loses what was written since; --finish removes it",
+                    lineage.at
+                );
+                (UpgradePhase::Upgraded, Some(message))
+            }
+            None => (UpgradePhase::Finished, None),
+        };
+        let pending = UpgradeStatus::pending(i32::from(former.unwrap_or(major)), i32::from(major));
+        UpgradeStatus { phase, message, ..pending }
+    });
+    status.switched_at = Some(Time(seconds(lineage.at)));
+    status.left_system_identifier = Some(lineage.left.clone());
+    status.system_identifier = Some(lineage.current.clone());
+    status.kept_by.clone_from(&lineage.kept_by);
+    (state.status, state.lineage) = (Some(status), Some(lineage));
 }
 
 /// Names the upgrade that the spec declares, or begins it where the policy says so.
@@ -218,10 +112,11 @@ fn offer(known: &Known<'_>, state: &mut State) {
     // A failed one is not repeated for the same spec, nor one that was taken back.
     let was_tried = before.is_some_and(|before| before.phase != UpgradePhase::Pending);
     // The rehearsal, and the upgrade after it, as far as their time is known.
-    let needed = before.and_then(|before| before.rehearsal_seconds).unwrap_or_default();
+    let outage = before.and_then(|before| before.rehearsal_seconds).unwrap_or_default();
+    let needed = outage + before.and_then(|before| before.rehearsal_job_seconds).unwrap_or(outage);
     let token = match known.by_itself {
         ByItself::Now => Some(format!("automatic {}", known.generation)),
-        in_window if in_window.has(SignedDuration::from_secs(needed) * 2, known.now) => {
+        in_window if in_window.has(SignedDuration::from_secs(needed), known.now) => {
             Some(format!("{IN_WINDOW}{}", known.generation))
         }
         _ => None,
@@ -260,7 +155,15 @@ fn offer(known: &Known<'_>, state: &mut State) {
 fn pending(former: Option<UpgradeStatus>, has_lineage: bool, (from, to): (i32, i32)) -> UpgradeStatus {
     let new = UpgradeStatus::pending(from, to);
     match former {
-        Some(former) if has_lineage => UpgradeStatus { from, to, phase: new.phase, rehearsal_seconds: None, ..former },
+        Some(former) if has_lineage => UpgradeStatus {
+            from,
+            to,
+            phase: new.phase,
+            rehearsal_seconds: None,
+            rehearsed_backup: None,
+            rehearsal_job_seconds: None,
+            ..former
+        },
         Some(UpgradeStatus { action, last_request, answered_request, .. }) => {
             UpgradeStatus { action, last_request, answered_request, ..new }
         }
@@ -343,30 +246,6 @@ fn expire(known: &Known<'_>, state: &mut State) {
     }
 }
 
-fn answer(state: &mut State, result: RequestState, message: String) {
-    let Some(status) = &mut state.status else { return };
-    if let Some(last) = &mut status.last_request {
-        (last.state, last.message) = (result, Some(message.clone()));
-    }
-    status.message = Some(message);
-}
-
-fn tell(state: &mut State, message: String) {
-    answer(state, RequestState::Running, message);
-}
-
-/// Ends what is in progress: the phase before it holds again.
-fn fail(state: &mut State, message: String) {
-    state.desired = None;
-    if let Some(status) = &mut state.status {
-        status.phase = match status.action {
-            Some(UpgradeAction::Back) => UpgradePhase::Upgraded,
-            _ => UpgradePhase::Failed,
-        };
-    }
-    answer(state, RequestState::Failed, format!("{message}; nothing was changed"));
-}
-
 /// Whether a window began it, and no request.
 fn began_in_window(known: &Known<'_>, state: &State) -> bool {
     let is_asked = |last: &RequestStatus| known.request.is_some_and(|request| request.token == last.request);
@@ -389,14 +268,6 @@ fn postpone(known: &Known<'_>, state: &mut State, rehearsed: &str) {
 
 fn signed(seconds: u64) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
-}
-
-fn action(state: &State) -> Option<UpgradeAction> {
-    state.status.as_ref()?.action
-}
-
-fn token(state: &State) -> Option<&RequestStatus> {
-    state.status.as_ref()?.last_request.as_ref()
 }
 
 /// Begins the first stage as soon as nothing is in its way.
@@ -451,8 +322,12 @@ fn start(known: &Known<'_>, state: &mut State) {
         return fail(state, message);
     }
     let request = token(state).map(|last| last.request.clone()).unwrap_or_default();
-    let message = match stage {
-        Stage::Rehearse => format!("{} upgrades a copy of its data, and serves", primary.name),
+    let backup = known.backup.filter(|_| stage == Stage::Rehearse);
+    let message = match (stage, backup) {
+        (Stage::Rehearse, Some(backup)) => {
+            format!("the Job {} restores the backup {backup} and upgrades it; the database serves", known.job_name)
+        }
+        (Stage::Rehearse, None) => format!("{} upgrades a copy of its data, and serves", primary.name),
         _ => "the other instances are being stopped".to_owned(),
     };
     state.desired = Some(Upgrade {
@@ -464,6 +339,7 @@ fn start(known: &Known<'_>, state: &mut State) {
         stage,
         since: known.now,
         limit_seconds: SHORTEST_LIMIT,
+        rehearsal: backup.map(|_| RehearsalRun { job: known.job_name.to_owned(), attempt: 1 }),
     });
     if let Some(status) = state.status.as_mut().filter(|_| stage == Stage::Hold) {
         status.phase = UpgradePhase::Stopping;
@@ -498,41 +374,24 @@ fn advance(known: &Known<'_>, state: &mut State) {
         if !current.is_back() && known.upgrade_to != Some(current.to) {
             return fail(state, "spec.postgres.version was changed meanwhile".to_owned());
         }
-        // Another primary has other data than what was rehearsed.
-        if leads.is_some_and(|leads| leads != current.pod) {
+        if let Some(leads) = leads.filter(|leads| *leads != current.pod) {
+            if current.stage == Stage::Rehearse && current.rehearsal.is_some() {
+                // A backup is of no pod; the new primary says whether its volume has room.
+                state.desired = Some(Upgrade { pod: leads.to_owned(), ..current });
+                return;
+            }
+            // Another primary has other data than what was rehearsed.
             state.desired = None;
             return start(known, state);
         }
     }
     match (current.stage, answered) {
-        (Stage::Rehearse, Some(UpgradeState::Rehearsed(rehearsed))) => {
-            let seconds = rehearsed.seconds;
-            if let Some(status) = &mut state.status {
-                status.rehearsal_seconds = i64::try_from(seconds).ok();
-            }
-            let message = format!(
-                "a copy was upgraded to PostgreSQL {} in {seconds} s, of which pg_upgrade took {} s: the database will be \
-                 unavailable for about as long",
-                current.to, rehearsed.upgrade_seconds
-            );
-            if action(state) == Some(UpgradeAction::Check) {
-                state.desired = None;
-                if let Some(status) = &mut state.status {
-                    status.phase = UpgradePhase::Pending;
-                }
-                let message = format!("{message}; kubectl servicedb upgrade {} makes the upgrade", known.name);
-                return answer(state, RequestState::Done, message);
-            }
-            if began_in_window(known, state) && !known.by_itself.has(signed(seconds), known.now) {
-                return postpone(known, state, &message);
-            }
-            if let Some(status) = &mut state.status {
-                status.phase = UpgradePhase::Stopping;
-            }
-            tell(state, format!("{message}; the other instances are being stopped"));
-            let limit_seconds = SHORTEST_LIMIT.max(seconds.saturating_mul(LIMIT_FACTOR));
-            state.desired = Some(Upgrade { stage: Stage::Hold, since: known.now, limit_seconds, ..current });
+        (Stage::Rehearse, answered) if current.rehearsal.is_some() => {
+            // An earlier agent rehearses beside the Job.
+            let has_room = matches!(answered, Some(UpgradeState::HasRoom | UpgradeState::Rehearsed(_)));
+            follow_job(known, state, current, has_room);
         }
+        (Stage::Rehearse, Some(UpgradeState::Rehearsed(found))) => rehearsed(known, state, current, &found, None),
         (Stage::Rehearse, _) => {}
         (Stage::Hold, _) => {
             let runs: Vec<_> = known
@@ -572,6 +431,85 @@ fn advance(known: &Known<'_>, state: &mut State) {
             }
         }
     }
+}
+
+/// Follows the Job of a rehearsal.
+fn follow_job(known: &Known<'_>, state: &mut State, current: Upgrade, has_room: bool) {
+    let (Some(progress), Some(run)) = (known.job, current.rehearsal.clone()) else { return };
+    let job = &run.job;
+    match progress {
+        Progress::Queued => tell(state, format!("the Job {job} waits for a slot of the store, which other Jobs use")),
+        // Its creation may have been refused, with a message.
+        Progress::Absent => {}
+        Progress::Runs(hindrance) => {
+            let hindrance = hindrance.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            let message =
+                format!("the Job {job} restores the newest backup and upgrades it; the database serves{hindrance}");
+            tell(state, message);
+        }
+        Progress::Rehearsed { label, rehearsed: found } if has_room => {
+            rehearsed(known, state, current, found, Some(label))
+        }
+        Progress::Rehearsed { .. } => {
+            let pod = &current.pod;
+            tell(state, format!("the Job {job} has ended; waiting for {pod} to report whether its volume has room"));
+        }
+        Progress::NotRestored(why) => {
+            start(&Known { backup: None, ..*known }, state);
+            let begun = state.desired.as_ref().filter(|upgrade| upgrade.rehearsal.is_none());
+            if let Some(pod) = begun.map(|upgrade| upgrade.pod.clone()) {
+                let message =
+                    format!("no backup could be restored ({why}): {pod} upgrades a copy of its data, and serves");
+                tell(state, message);
+            }
+        }
+        Progress::Ended(why) if run.attempt < JOBS => {
+            tell(state, format!("{why}; the Job {} repeats the rehearsal", known.job_name));
+            let rehearsal = Some(RehearsalRun { job: known.job_name.to_owned(), attempt: run.attempt + 1 });
+            state.desired = Some(Upgrade { since: known.now, rehearsal, ..current });
+        }
+        Progress::Ended(why) => {
+            let message = format!(
+                "the Job of the rehearsal was ended {JOBS} times, at last: {why}; see its events (kubectl describe job \
+                 {job}), and spec.backup.resources if it was for its memory"
+            );
+            fail(state, message);
+        }
+        Progress::Failed(why) => fail(state, format!("the restored backup cannot be upgraded: {why}")),
+    }
+}
+
+/// The rehearsal has succeeded: its result for a check, the next stage for an upgrade.
+fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Rehearsed, backup: Option<&String>) {
+    let seconds = found.seconds;
+    if let Some(status) = &mut state.status {
+        status.rehearsal_seconds = i64::try_from(seconds).ok();
+        status.rehearsed_backup = backup.cloned();
+        status.rehearsal_job_seconds = backup.map(|_| known.now.duration_since(current.since).as_secs());
+    }
+    let what = backup.map_or_else(|| "a copy was".to_owned(), |label| format!("the backup {label} was restored, and"));
+    let message = format!(
+        "{what} upgraded to PostgreSQL {} in {seconds} s, of which pg_upgrade took {} s: the database will be unavailable \
+         for about as long",
+        current.to, found.upgrade_seconds
+    );
+    if action(state) == Some(UpgradeAction::Check) {
+        state.desired = None;
+        if let Some(status) = &mut state.status {
+            status.phase = UpgradePhase::Pending;
+        }
+        let message = format!("{message}; kubectl servicedb upgrade {} makes the upgrade", known.name);
+        return answer(state, RequestState::Done, message);
+    }
+    if began_in_window(known, state) && !known.by_itself.has(signed(seconds), known.now) {
+        return postpone(known, state, &message);
+    }
+    if let Some(status) = &mut state.status {
+        status.phase = UpgradePhase::Stopping;
+    }
+    tell(state, format!("{message}; the other instances are being stopped"));
+    let limit_seconds = SHORTEST_LIMIT.max(seconds.saturating_mul(LIMIT_FACTOR));
+    state.desired = Some(Upgrade { stage: Stage::Hold, since: known.now, limit_seconds, rehearsal: None, ..current });
 }
 
 /// The switch lasts, since its pod does not lead: only its volume has the answer.

@@ -1,6 +1,9 @@
 use super::*;
+use crate::api::ServiceDatabaseStatus;
 use crate::contract::report::Role;
-use crate::contract::upgrade::{Rehearsed, UpgradeReport};
+use crate::contract::upgrade::UpgradeReport;
+use crate::operator::maintenance::windows::Opening;
+use crate::operator::validate::UpgradeRequest;
 
 /// A database of two instances, whose upgrade is decided on step by step.
 struct Scene {
@@ -11,6 +14,9 @@ struct Scene {
     by_itself: ByItself,
     pods: Vec<DatabasePod>,
     leader: usize,
+    backup: Option<&'static str>,
+    job: Option<Progress>,
+    adopts: bool,
     state: State,
     now: Timestamp,
 }
@@ -30,6 +36,9 @@ impl Scene {
             by_itself: ByItself::Never,
             pods,
             leader: 0,
+            backup: None,
+            job: None,
+            adopts: false,
             state: State::default(),
             now: "2026-11-29T12:00:00Z".parse().expect("a time"),
         }
@@ -55,6 +64,10 @@ impl Scene {
             pods: &self.pods,
             primary: Some(&self.pods[self.leader]),
             busy: None,
+            backup: self.backup,
+            job_name: &format!("chat-db-rehearse-{}", self.now.as_second()),
+            job: self.job.as_ref(),
+            adopts: self.adopts,
             now: self.now,
         };
         self.state = decide(&known, self.state.clone());
@@ -417,4 +430,184 @@ fn the_exchange_waits_for_the_pooler_and_not_for_ever() {
     scene.state.wait(&held, Some("transactions of pooler-1 did not end"), scene.now + SignedDuration::from_mins(4));
     assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Failed, RequestState::Failed));
     assert!(scene.result().1.contains("pooler-1 did not end"), "{:?}", scene.result());
+}
+
+impl Scene {
+    /// A database with a backup, whose upgrade was requested.
+    fn with_backup(action: UpgradeAction) -> Self {
+        let mut scene = Self { backup: Some("20261129-030000F"), ..Self::new() };
+        scene.ask("t", action);
+        scene
+    }
+
+    fn job(&mut self, progress: Progress) {
+        self.job = Some(progress);
+        self.now += SignedDuration::from_secs(90);
+        self.step();
+        // What a reconcile reads is of the Job that is desired.
+        self.job = None;
+    }
+
+    fn named(&self) -> Option<(String, u32)> {
+        let (_, run) = rehearsal::of(self.state.desired.as_ref())?;
+        Some((run.job.clone(), run.attempt))
+    }
+}
+
+fn by_job() -> Progress {
+    let rehearsed = Rehearsed { seconds: 40, upgrade_seconds: 9 };
+    Progress::Rehearsed { label: "20261129-030000F".to_owned(), rehearsed }
+}
+
+#[test]
+fn with_a_backup_a_job_rehearses_and_its_times_are_the_announced_outage() {
+    let mut scene = Scene::with_backup(UpgradeAction::Check);
+    assert_eq!((scene.stage(), scene.phase()), (Some(Stage::Rehearse), UpgradePhase::Rehearsing));
+    let (job, attempt) = scene.named().expect("a Job");
+    assert_eq!((job.starts_with("chat-db-rehearse-"), attempt), (true, 1));
+    assert!(scene.result().1.contains("restores the backup 20261129-030000F"), "{:?}", scene.result());
+    scene.job(Progress::Runs(Some("no node has room".to_owned())));
+    assert_eq!((scene.named(), scene.result().1.contains("no node has room")), (Some((job, 1)), true));
+    // A node that is full would end the upgrade at the exchange.
+    scene.job(by_job());
+    assert_eq!(scene.stage(), Some(Stage::Rehearse));
+    assert!(scene.result().1.contains("waiting for chat-db-0"), "{:?}", scene.result());
+    scene.report(0, UpgradeState::HasRoom);
+    scene.job(by_job());
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Pending, RequestState::Done));
+    let status = scene.state.status.clone().expect("a status");
+    assert_eq!((status.rehearsal_seconds, status.rehearsal_job_seconds), (Some(40), Some(270)));
+    assert_eq!(status.rehearsed_backup.as_deref(), Some("20261129-030000F"));
+    assert!(
+        scene.result().1.contains("the backup 20261129-030000F was restored, and upgraded to PostgreSQL 18 in 40 s")
+    );
+
+    let mut scene = Scene::with_backup(UpgradeAction::Start);
+    scene.report(0, UpgradeState::HasRoom);
+    scene.job(by_job());
+    assert_eq!((scene.stage(), scene.named()), (Some(Stage::Hold), None));
+    assert_eq!(scene.state.desired.as_ref().map(|upgrade| upgrade.limit_seconds), Some(200));
+}
+
+#[test]
+fn a_job_that_was_ended_is_repeated_once_and_a_failure_ends_the_stage() {
+    let mut scene = Scene::with_backup(UpgradeAction::Start);
+    let id = scene.state.desired.as_ref().map(|upgrade| upgrade.id.clone());
+    let first = scene.named().expect("a Job").0;
+    scene.report(0, UpgradeState::HasRoom);
+    scene.job(Progress::Ended("the pod was stopped".to_owned()));
+    let (second, attempt) = scene.named().expect("a Job");
+    assert_eq!((second != first, attempt, scene.result().0), (true, 2, RequestState::Running));
+    assert_eq!(scene.state.desired.as_ref().map(|upgrade| upgrade.id.clone()), id, "the pod has answered");
+    scene.job(Progress::Ended("the pod was stopped".to_owned()));
+    assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Failed, RequestState::Failed));
+    assert!(scene.result().1.contains("spec.backup.resources"), "{:?}", scene.result());
+
+    let mut scene = Scene::with_backup(UpgradeAction::Check);
+    scene.job(Progress::Failed("pg_upgrade: the type abstime".to_owned()));
+    assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+    assert!(scene.result().1.contains("the type abstime; nothing was changed"), "{:?}", scene.result());
+
+    let mut scene = Scene::with_backup(UpgradeAction::Start);
+    scene.report(0, UpgradeState::Failed { message: "the volume has no room".to_owned() });
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Failed), "whatever the Job says");
+}
+
+#[test]
+fn without_a_backup_that_can_be_restored_the_primary_rehearses() {
+    let mut scene = Scene::new();
+    scene.ask("t", UpgradeAction::Check);
+    assert_eq!((scene.stage(), scene.named()), (Some(Stage::Rehearse), None));
+
+    let mut scene = Scene::with_backup(UpgradeAction::Check);
+    let by_job = scene.state.desired.clone().expect("a stage");
+    scene.report(0, UpgradeState::HasRoom);
+    scene.job(Progress::NotRestored("the store does not answer".to_owned()));
+    let by_pod = scene.state.desired.clone().expect("a stage");
+    assert_eq!((by_pod.stage, by_pod.rehearsal), (Stage::Rehearse, None));
+    assert_ne!(by_pod.id, by_job.id, "the pod has answered the former one");
+    assert!(
+        scene.result().1.contains("(the store does not answer): chat-db-0 upgrades a copy"),
+        "{:?}",
+        scene.result()
+    );
+    scene.rehearsed();
+    assert_eq!((scene.phase(), scene.result().0), (UpgradePhase::Pending, RequestState::Done));
+    let status = scene.state.status.clone().expect("a status");
+    assert_eq!(
+        (status.rehearsal_seconds, status.rehearsed_backup, status.rehearsal_job_seconds),
+        (Some(40), None, None)
+    );
+}
+
+#[test]
+fn a_backup_is_of_no_pod_so_a_failover_repeats_no_job() {
+    let mut scene = Scene::with_backup(UpgradeAction::Start);
+    let job = scene.named();
+    scene.report(0, UpgradeState::HasRoom);
+    scene.leader = 1;
+    scene.job(by_job());
+    assert_eq!((scene.stage(), scene.named()), (Some(Stage::Rehearse), job));
+    scene.job(by_job());
+    assert!(scene.result().1.contains("waiting for chat-db-1"), "{:?}", scene.result());
+    let id = scene.state.desired.as_ref().expect("a stage").id.clone();
+    let has_room = UpgradeReport { id, state: UpgradeState::HasRoom };
+    scene.pods[1].report.as_mut().expect("a report").upgrade = Some(Box::new(has_room));
+    scene.job(by_job());
+    let upgrade = scene.state.desired.clone().expect("a stage");
+    assert_eq!((upgrade.stage, upgrade.pod.as_str()), (Stage::Hold, "chat-db-1"));
+}
+
+#[test]
+fn a_window_has_the_time_of_the_job_and_of_the_upgrade() {
+    let mut scene = Scene { backup: Some("20261129-030000F"), ..Scene::new() };
+    let open = |scene: &Scene, seconds| {
+        let until = scene.now + SignedDuration::from_secs(seconds);
+        ByItself::InWindow(Some(Opening { from: scene.now, until }))
+    };
+    scene.by_itself = open(&scene, 100);
+    scene.step();
+    scene.report(0, UpgradeState::HasRoom);
+    // It took 90 s, and the upgrade takes 40.
+    scene.job(by_job());
+    assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Pending));
+    scene.by_itself = open(&scene, 125);
+    scene.step();
+    assert_eq!(scene.stage(), None, "twice 40 s are not enough");
+    scene.by_itself = open(&scene, 135);
+    scene.step();
+    assert_eq!(scene.stage(), Some(Stage::Rehearse));
+}
+
+#[test]
+fn an_adopted_database_knows_its_last_upgrade() {
+    let lineage = Scene::upgraded().state.lineage.expect("a lineage");
+    // A resource of the same name: neither status nor the agents' document has it.
+    let adopting = |adopts, former: Option<u16>| {
+        let mut scene = Scene { adopts, major: 18, upgrade_to: None, ..Scene::new() };
+        let report = scene.pods[0].report.as_mut().expect("a report");
+        (report.lineage, report.former_major) = (Some(Box::new(lineage.clone())), former);
+        scene.step();
+        scene
+    };
+    assert!(adopting(false, Some(17)).state.lineage.is_none(), "a restored database has the mark of another one");
+    assert!(adopting(true, None).state.lineage.is_none(), "the pod has not said whether it has the former data");
+    let mut scene = adopting(true, Some(17));
+    assert_eq!(scene.state.lineage.as_ref(), Some(&lineage));
+    let status = scene.state.status.clone().expect("a status");
+    assert_eq!((status.from, status.to, status.phase), (17, 18, UpgradePhase::Upgraded));
+    assert_eq!((status.left_system_identifier.as_deref(), status.kept_by.as_deref()), (Some("7"), Some("chat-db-0")));
+    assert!(status.message.is_some_and(|message| message.contains("kubectl servicedb upgrade chat --back")));
+    scene.ask("b", UpgradeAction::Back);
+    let upgrade = scene.state.desired.clone().expect("a stage");
+    assert_eq!((upgrade.stage, upgrade.from, upgrade.to), (Stage::Hold, 18, 17));
+
+    let scene = adopting(true, Some(0));
+    assert_eq!(
+        scene.state.lineage.as_ref().map(|lineage| lineage.kept_by.clone()),
+        Some(None),
+        "it was given up before"
+    );
+    assert_eq!(scene.phase(), UpgradePhase::Finished);
+    assert_eq!(scene.state.left_at(), Some(lineage.at), "and replicas with the data that was left are known");
 }

@@ -8,14 +8,11 @@ use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
 use super::sandbox::Sandbox;
+use super::version::postgres_major;
 use super::wait::until;
 
-/// The major version of databases whose tests name none: `E2E_POSTGRES`, or the default of a new database.
-pub fn postgres_major() -> Option<String> {
-    std::env::var("E2E_POSTGRES").ok().filter(|major| !major.is_empty())
-}
-
-/// A small ServiceDatabase, with another spec merged over it.
+/// A small ServiceDatabase, with another spec merged over it. A version that is null stands for the default of a new
+/// database, whatever the run's is.
 pub fn database(name: &str, spec: Value) -> Value {
     let mut object = json!({
         "apiVersion": "servicedb.dev/v1alpha1",
@@ -30,6 +27,9 @@ pub fn database(name: &str, spec: Value) -> Value {
         object["spec"]["postgres"] = json!({"version": major});
     }
     merge(&mut object["spec"], spec);
+    if let Some(postgres) = object.pointer_mut("/spec/postgres").and_then(Value::as_object_mut) {
+        postgres.retain(|field, value| field != "version" || !value.is_null());
+    }
     object
 }
 

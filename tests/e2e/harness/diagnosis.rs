@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::{ListParams, LogParams};
+use serde_json::Value;
 use servicedb::api::ServiceDatabase;
 use servicedb::api::names::{ANNOTATION_REPORT, LABEL_SCOPE};
 
@@ -29,6 +30,15 @@ const USUAL: [&str; 8] = [
     "SuccessfulCreate",
 ];
 
+/// A line of a log; of PostgreSQL's, which are long, what tells most.
+fn brief(line: &str) -> String {
+    let parsed = serde_json::from_str::<Value>(line).ok().filter(|line| line["logger"] == "postgres");
+    let fields = ["timestamp", "error_severity", "user", "message", "detail"];
+    let brief =
+        parsed.map(|line| fields.iter().filter_map(|field| line[*field].as_str()).collect::<Vec<_>>().join(" "));
+    brief.unwrap_or_else(|| line.to_owned())
+}
+
 /// Prints the relevant objects of a namespace, the most telling first; never a Secret.
 pub async fn of(sandbox: &Sandbox) -> String {
     let mut text = format!("\n===== {} =====\n", sandbox.namespace);
@@ -48,7 +58,7 @@ pub async fn of(sandbox: &Sandbox) -> String {
         let log = sandbox.api::<Pod>().logs(&pod.name_any(), &parameters).await.unwrap_or_default();
         let telling: Vec<_> = log.lines().filter(|line| !NOISE.iter().any(|noise| line.contains(noise))).collect();
         for line in &telling[telling.len().saturating_sub(BRIEF)..] {
-            let _ = writeln!(text, "  {}", line.chars().take(240).collect::<String>());
+            let _ = writeln!(text, "  {}", brief(line).chars().take(240).collect::<String>());
         }
     }
     let mut events = sandbox.api::<Event>().list(&all).await.map(|list| list.items).unwrap_or_default();

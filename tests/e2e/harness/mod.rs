@@ -16,12 +16,13 @@ mod restore;
 mod sandbox;
 pub mod store;
 mod vault;
+mod version;
 mod wait;
 mod writer;
 
 pub use certificate::{Signed, signed};
 pub use cluster::Cluster;
-pub use database::{condition, config_map, database, describe, postgres_major, service_account};
+pub use database::{condition, config_map, database, describe, service_account};
 pub use exec::plugin;
 pub use gateway::{Caller, token as gateway_token};
 pub use load::{Load, pooler_address};
@@ -31,6 +32,7 @@ pub use postgres::{Credentials, column, dump_command, login_at, run, sqlstate};
 pub use restore::then_restore;
 pub use sandbox::{Sandbox, alone, shared};
 pub use vault::{Vault, authority as vault_authority};
+pub use version::postgres_major;
 pub use wait::until;
 pub use writer::{NOTES, Writer, with_notes};
 

@@ -20,6 +20,7 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use super::cluster::{Cluster, RUNTIME};
 use super::diagnosis;
 use super::vault::Vault;
+use super::version;
 
 /// How many tests run at once: two cores starve the instances of more, and a primary that cannot
 /// renew its lease for 15 s is stopped.
@@ -89,10 +90,11 @@ async fn run<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox
     let cluster = Cluster::get().await;
     let began = tokio::time::Instant::now();
     let sandbox = Arc::new(Sandbox::new(cluster, name).await);
-    let work = tokio::time::timeout(LONGEST, body(sandbox.clone()));
+    let work = tokio::time::timeout(LONGEST, version::scoped(name, body(sandbox.clone())));
     let result = AssertUnwindSafe(work).catch_unwind().await;
     let in_time = matches!(result, Ok(Ok(())));
     if !in_time {
+        eprintln!("{}", version::described(name));
         eprintln!("{}", diagnosis::of(&sandbox).await);
     }
     let kept = !in_time && std::env::var_os("E2E_KEEP").is_some();
@@ -216,6 +218,19 @@ impl Sandbox {
             .delete(name, &DeleteParams::default())
             .await
             .unwrap_or_else(|error| panic!("deleting {} {name}: {error}", K::kind(&())));
+    }
+
+    /// Runs a part of a test beside another namespace, which is removed after it.
+    pub async fn beside_another<Fut: Future<Output = ()>>(&self, name: &str, body: impl FnOnce(Arc<Sandbox>) -> Fut) {
+        let other = Arc::new(Self::new(self.cluster, name).await);
+        let result = AssertUnwindSafe(body(other.clone())).catch_unwind().await;
+        if result.is_err() {
+            eprintln!("{}", diagnosis::of(&other).await);
+        }
+        other.remove(result.is_ok()).await;
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
     }
 
     /// Removes the namespace with all databases, and what they kept in Vault. After a success

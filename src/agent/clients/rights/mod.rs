@@ -236,12 +236,22 @@ async fn large_objects(tenant: &Client, names: &PostgresNames) -> Result<(), Ens
     Ok(())
 }
 
-/// The declared rights of a client. With short-lived logins the right to connect is its role's, from which they have it:
-/// Vault's login cannot grant it.
+/// The right to connect to a database.
+fn connect(database: &str) -> Right {
+    Right::on(Kind::Database, "", database, "CONNECT")
+}
+
+/// The right to connect to a database, as `servicedb.clients` has what was granted.
+pub fn noted_connect(database: &str) -> String {
+    connect(database).to_string()
+}
+
+/// The declared rights of a client. With short-lived logins the right to connect is its role's, from which they have it: a
+/// login with a right of its own could not be dropped.
 fn wanted_of(client: &clients::Client, names: &PostgresNames, catalog: &Catalog) -> Wanted {
     let mut wanted = decide::wanted(client, catalog);
     if client.dynamic().is_some() {
-        wanted.rights.insert(Right::on(Kind::Database, "", &names.database, "CONNECT"));
+        wanted.rights.insert(connect(&names.database));
     }
     wanted
 }
@@ -256,8 +266,7 @@ fn of_login(
     rules: Rules,
 ) -> RightsChange {
     let role = |name: &str| Right::on(Kind::Role, "", name, "MEMBER");
-    let connect = Right::on(Kind::Database, "", &names.database, "CONNECT");
-    let own = BTreeSet::from([role(&names.client(client)), role(&names.clients()), connect]);
+    let own = BTreeSet::from([role(&names.client(client)), role(&names.clients()), connect(&names.database)]);
     let mut of_login = Wanted { rights: own, ..Wanted::default() };
     let change = decide::rights(login, &mut of_login, held, &BTreeSet::new(), rules.revoke_undeclared);
     wanted.report.undeclared.extend(of_login.report.undeclared.into_iter().map(|line| format!("{login}: {line}")));

@@ -14,6 +14,9 @@ const VAULT_ANSWERS_FOR: Duration = Duration::from_secs(8);
 /// The same for an error: an unresponsive Vault delays the probe, too.
 const VAULT_FAILS_FOR: Duration = Duration::from_secs(20);
 
+/// How long an answer of the database secrets engine is valid that it does not take its part.
+const ENGINE_REFUSES_FOR: Duration = Duration::from_secs(60);
+
 /// The interval between two prompts of a kubelet for the same certificates.
 const PROMPT_AGAIN: Duration = Duration::from_secs(10);
 
@@ -50,21 +53,24 @@ impl Cache {
         }
     }
 
-    /// The role_ids, if Vault's objects were recently observed with this fingerprint.
-    pub fn vault_objects(&self, uid: &str, fingerprint: &str) -> Option<RoleIds> {
+    /// The role_ids, and why the database secrets engine does not take its part, if Vault's objects were recently observed
+    /// with this fingerprint.
+    pub fn vault_objects(&self, uid: &str, fingerprint: &str) -> Option<(RoleIds, Option<VaultError>)> {
         self.known(uid, |entries| {
             let verified = entries.credentials.vault.as_ref()?;
-            let fresh = verified.fingerprint == fingerprint && verified.at.elapsed() < self.lifetime;
-            fresh.then(|| verified.role_ids.clone())
+            let lifetime = verified.engine.as_ref().map_or(self.lifetime, |_| ENGINE_REFUSES_FOR.min(self.lifetime));
+            let fresh = verified.fingerprint == fingerprint && verified.at.elapsed() < lifetime;
+            fresh.then(|| (verified.role_ids.clone(), verified.engine.clone()))
         })
     }
 
-    /// Records an observation of Vault's objects.
-    pub fn record_vault_objects(&self, uid: &str, fingerprint: String, role_ids: RoleIds) {
+    /// Records an observation of Vault's objects; `engine`: why the database secrets engine does not take its part.
+    pub fn record_vault_objects(&self, uid: &str, fingerprint: String, role_ids: RoleIds, engine: Option<VaultError>) {
         self.with(uid, |entries| {
             let before = entries.credentials.vault.take().filter(|before| before.fingerprint == fingerprint);
             let resyncs = before.map_or(0, |before| before.resyncs.wrapping_add(1));
-            entries.credentials.vault = Some(VerifiedVault { fingerprint, at: Instant::now(), role_ids, resyncs });
+            let at = Instant::now();
+            entries.credentials.vault = Some(VerifiedVault { fingerprint, at, role_ids, engine, resyncs });
         });
     }
 
@@ -72,8 +78,8 @@ impl Cache {
     /// them must be read.
     pub fn vault_turn(&self, uid: &str, fingerprint: &str) -> Option<usize> {
         self.known(uid, |entries| {
-            let before = entries.credentials.vault.as_ref().filter(|before| before.fingerprint == fingerprint)?;
-            Some(before.resyncs)
+            let is_as_before = |before: &&VerifiedVault| before.fingerprint == fingerprint && before.engine.is_none();
+            Some(entries.credentials.vault.as_ref().filter(is_as_before)?.resyncs)
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::operator::credentials::role_ids::RoleIds;
+use crate::vault::VaultError;
 
 /// Namespace, kind and name of an object.
 pub type ObjectKey = (String, String, String);
@@ -81,6 +82,8 @@ pub struct VerifiedVault {
     pub fingerprint: String,
     pub at: Instant,
     pub role_ids: RoleIds,
+    /// Why the database secrets engine does not take its part.
+    pub engine: Option<VaultError>,
     /// How many times they were observed with this fingerprint since the first.
     pub resyncs: usize,
 }
