@@ -51,7 +51,7 @@ test-tools: ## other migration tools and Servicedb on the same folders; builds t
 test-stores: install ## local cluster only: backups in Google Cloud Storage and Azure Blob Storage, as their emulators have them
 	@dev/test-stores.sh
 
-test-gateway: ## the data gateway under an unmodified @supabase/postgrest-js, from npm
+test-gateway: ## the data gateway under an unmodified @supabase/postgrest-js, from npm, and Schemathesis, from PyPI
 	@dev/test-gateway.sh
 
 test-image: install ## local cluster only: a database moves from an image on Debian trixie to the present one

@@ -27,6 +27,8 @@ pub struct Config {
     pub schemas: Vec<String>,
     /// Who may call.
     pub callers: Callers,
+    /// The other pods of the same gateway. Absent: a transaction is found by its own pod alone.
+    pub peers: Option<Peers>,
     /// Limits.
     #[serde(default)]
     pub limits: Limits,
@@ -67,6 +69,20 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+/// Where the pods of a gateway, this one among them, reach each other.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Peers {
+    /// Hosts that have the addresses of all pods, such as a headless Service.
+    pub hosts: Vec<String>,
+    /// Their port.
+    pub port: u16,
+    /// The name in the certificate of each.
+    pub name: String,
+    /// The authority of their certificates, PEM.
+    pub ca: PathBuf,
 }
 
 /// The database and the gateway's login.
@@ -287,6 +303,9 @@ impl Config {
         }
         if self.tls.is_none() && !self.listen.ip().is_loopback() {
             return refuse("tls", "without a certificate only a loopback address is served");
+        }
+        if self.peers.as_ref().is_some_and(|peers| self.tls.is_none() || peers.hosts.is_empty()) {
+            return refuse("peers", "they reach each other by TLS (tls), at one host at least");
         }
         let is_local = |host: &str| ["localhost", "127.0.0.1", "::1"].contains(&host) || host.starts_with('/');
         let replicas = self.database.replicas.iter().map(|replicas| replicas.host.as_str());

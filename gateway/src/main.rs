@@ -13,7 +13,7 @@ use servicedb_gateway::config::Config;
 use servicedb_gateway::current::{self, Current};
 use servicedb_gateway::database::{Connector, Pool};
 use servicedb_gateway::grpc;
-use servicedb_gateway::serve::{self, App, Bodies, Certificate, Metrics, Transactions};
+use servicedb_gateway::serve::{self, App, Bodies, Certificate, Metrics, Peers, Transactions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -57,6 +57,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let auth = Authenticator::new(&config.callers).map_err(|error| text(&error))?;
     let certificate =
         config.tls.as_ref().map(Certificate::read).transpose().map_err(|error| text(&error))?.map(Arc::new);
+    let peers = config.peers.as_ref().map(|peers| Peers::new(peers, &config.limits));
+    let peers = peers.transpose().map_err(|error| text(&error))?;
     let connector = Connector::new(config.database.clone());
     let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("listen: {error}"))?;
     let present = Current::new(&config.schemas);
@@ -71,6 +73,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         bodies: Bodies::new(&config.limits),
         metrics: Metrics::new(pool.costs().map(|costs| &**costs), cache.as_deref()),
         transactions: Transactions::default(),
+        peers,
         ending: AtomicBool::new(false),
         config,
     });

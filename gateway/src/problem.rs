@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -56,7 +56,7 @@ pub struct Parts {
 }
 
 /// One fault of a body.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fault {
     /// Where: a JSON pointer (RFC 6901).
     pub pointer: String,
@@ -144,6 +144,26 @@ impl Problem {
             body.insert("errors".into(), json!(self.faults));
         }
         Value::Object(body)
+    }
+
+    /// The problem of an answer, as another pod of the gateway sends it; nothing, if it has none.
+    pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            code: String,
+            message: String,
+            details: Option<String>,
+            hint: Option<String>,
+            #[serde(default)]
+            errors: Vec<Fault>,
+        }
+        let body: Body = serde_json::from_slice(body).ok()?;
+        let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let mut problem = Self::new(status, &body.code, body.message);
+        (problem.details, problem.hint, problem.faults) = (body.details, body.hint, body.errors);
+        problem.retry_after = text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
+        problem.total = text(header::CONTENT_RANGE).and_then(|range| range.strip_prefix("*/")?.parse().ok());
+        Some(problem)
     }
 
     /// Whether nobody has told what became of a statement.
@@ -261,5 +281,25 @@ fn status(state: &SqlState) -> StatusCode {
             // The caller's data, and what functions of the schema raise.
             _ => StatusCode::BAD_REQUEST,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_read_as_it_was_sent() {
+        let fault = Fault { pointer: "/a".to_owned(), message: "is missing".to_owned() };
+        let mut sent = Problem::invalid(vec![fault.clone()]).hint("add it");
+        (sent.retry_after, sent.total) = (Some(3), Some(7));
+        let (status, body) = (sent.status, sent.body().to_string());
+        let headers = sent.clone().into_response().headers().clone();
+        let read = Problem::read(status, &headers, body.as_bytes()).expect("a problem");
+        assert_eq!((read.status, &read.code, &read.message), (sent.status, &sent.code, &sent.message));
+        assert_eq!((&read.details, &read.hint, &read.faults), (&sent.details, &sent.hint, &vec![fault]));
+        assert_eq!((read.retry_after, read.total), (Some(3), Some(7)));
+        assert!(Problem::read(status, &headers, b"<html>").is_none());
+        assert!(Problem::read(status, &headers, b"{}").is_none());
     }
 }

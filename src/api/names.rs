@@ -252,6 +252,11 @@ impl Names {
         self.with("gateway-tls")
     }
 
+    /// The headless Service with the addresses of the gateway's pods, for one another.
+    pub fn gateway_peers(&self) -> String {
+        self.with("gateway-peers")
+    }
+
     /// The host name of the gateway, as clients use it.
     pub fn gateway_host(&self) -> String {
         format!("{}.{}.svc", self.gateway(), self.namespace)

@@ -1,13 +1,15 @@
 //! The data gateway: callers by their own rights, a switchover and changed settings under load, its removal.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
@@ -57,6 +59,7 @@ fn clients_call_the_gateway_by_their_own_rights() {
         assert_eq!(viewer.get("migrations").await.0, StatusCode::OK);
         refused(&sandbox).await;
         told(&sandbox).await;
+        found_from_another_pod(&sandbox).await;
 
         // A switchover, and other settings, under load.
         let load = Load::start(app.clone(), 1000, Repeats::Never);
@@ -160,6 +163,69 @@ async fn told(sandbox: &Sandbox) {
     assert_eq!(Caller::new(sandbox, "shop", token.trim()).await.get("notes").await.0, StatusCode::OK);
 }
 
+/// The ready pods of the gateway: name and address.
+async fn pods(sandbox: &Sandbox) -> Vec<(String, IpAddr)> {
+    let of_gateway = ListParams::default().labels("app.kubernetes.io/component=gateway");
+    let pods = sandbox.api::<Pod>().list(&of_gateway).await.expect("pods").items;
+    let there = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(|pod| {
+        let status = pod.status?;
+        let ready = status.conditions?.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+        ready.then_some((pod.metadata.name?, status.pod_ip?.parse().ok()?))
+    });
+    there.collect()
+}
+
+/// An open transaction is found from the pod that does not have it, and is gone with the one that has it.
+async fn found_from_another_pod(sandbox: &Sandbox) {
+    let app = token(sandbox, "app", &format!("shop.{}.servicedb", sandbox.namespace)).await;
+    let viewer = token(sandbox, "viewer", &format!("shop.{}.servicedb", sandbox.namespace)).await;
+    let both = pods(sandbox).await;
+    let [(name, one), (_, other)] = &both[..] else { panic!("{both:?}") };
+    let here = Caller::of_pod(sandbox, "shop", &app, *one).await;
+    let there = Caller::of_pod(sandbox, "shop", &app, *other).await;
+    let begin = async || {
+        let (status, begun) = here.post("transaction", json!({"begin": true})).await;
+        assert_eq!(status, StatusCode::CREATED, "{begun}");
+        begun["txn_id"].as_str().expect("an id").to_owned()
+    };
+    let id = begin().await;
+    let row = json!({"id": -10, "body": "by both pods"});
+    let inside = there.within(&id, Method::POST, "notes", Some(row)).await.expect("an answer");
+    assert_eq!(inside.0, StatusCode::CREATED, "{inside:?}");
+    let seen = here.within(&id, Method::GET, "notes?id=eq.-10&select=body", None).await.expect("an answer");
+    assert_eq!(seen.1, json!([{"body": "by both pods"}]));
+    assert_eq!(there.get("notes?id=eq.-10").await.1, json!([]), "it is not committed yet");
+    // The pod that has it verifies the token that was passed on.
+    let stranger = Caller::of_pod(sandbox, "shop", &viewer, *other).await;
+    let refused = stranger.within(&id, Method::GET, "notes", None).await.expect("an answer");
+    assert_eq!((refused.0, &refused.1["code"]), (StatusCode::NOT_FOUND, &json!("SDB403")));
+    let (status, body) = there.post("transaction", json!({"commit": id})).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(here.get("notes?id=eq.-10&select=body").await.1, json!([{"body": "by both pods"}]));
+
+    let id = begin().await;
+    let row = json!({"id": -11, "body": "lost"});
+    let inside = there.within(&id, Method::POST, "notes", Some(row)).await.expect("an answer");
+    assert_eq!(inside.0, StatusCode::CREATED, "{inside:?}");
+    sandbox.delete::<Pod>(name).await;
+    // It serves open transactions for some seconds more.
+    until("the transaction is gone", SOON, || async {
+        match there.within(&id, Method::GET, "notes?id=eq.-11", None).await? {
+            (StatusCode::CONFLICT, body) if body["code"] == "SDB410" => Ok(()),
+            (status, body) => Err(format!("{status} {body}")),
+        }
+    })
+    .await;
+    let (status, body) = there.post("transaction", json!({"commit": id})).await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("SDB410")));
+    assert_eq!(there.get("notes?id=eq.-11").await.1, json!([]));
+    until("another pod is ready", READY, || async {
+        let now = pods(sandbox).await;
+        if now.len() == 2 { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+}
+
 /// Waits until all pods have the present settings.
 async fn rolled_out(sandbox: &Sandbox) {
     until("the gateway's pods have the present settings", READY, || async {
@@ -185,6 +251,7 @@ async fn removed(sandbox: &Sandbox) {
         let left = [
             sandbox.api::<Deployment>().get_opt(name).await.map(|it| it.is_some()),
             sandbox.api::<Service>().get_opt(name).await.map(|it| it.is_some()),
+            sandbox.api::<Service>().get_opt("shop-db-gateway-peers").await.map(|it| it.is_some()),
             sandbox.api::<ConfigMap>().get_opt(name).await.map(|it| it.is_some()),
             sandbox.api::<ServiceAccount>().get_opt(name).await.map(|it| it.is_some()),
             sandbox.api::<NetworkPolicy>().get_opt(name).await.map(|it| it.is_some()),

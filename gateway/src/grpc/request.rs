@@ -17,6 +17,8 @@ const OBJECT: HeaderValue = HeaderValue::from_static("application/vnd.pgrst.obje
 pub(super) struct Asked {
     /// The idempotency keys: one at most is right.
     keys: Vec<HeaderValue>,
+    /// The caller's token, for the pod that has the call's transaction.
+    token: Option<HeaderValue>,
     /// The position that a replica must have reached.
     after: Option<HeaderValue>,
     prefer: Prefer,
@@ -29,7 +31,8 @@ impl Asked {
     /// About unknown preferences, with `handling=strict`.
     pub(super) fn read(metadata: &HeaderMap) -> Result<Self, Problem> {
         let keys = metadata.get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
-        Ok(Self { keys, after: metadata.get(READ_AFTER).cloned(), prefer: Prefer::read(metadata)? })
+        let token = metadata.get(header::AUTHORIZATION).cloned();
+        Ok(Self { keys, token, after: metadata.get(READ_AFTER).cloned(), prefer: Prefer::read(metadata)? })
     }
 }
 
@@ -140,6 +143,9 @@ impl Call {
     pub(super) fn asked(mut self, asked: &Asked) -> Self {
         for key in &asked.keys {
             self.operation.headers.append(HeaderName::from_static(IDEMPOTENCY_KEY), key.clone());
+        }
+        if let Some(token) = &asked.token {
+            self.operation.headers.insert(header::AUTHORIZATION, token.clone());
         }
         if let Some(after) = &asked.after {
             self.operation.headers.insert(HeaderName::from_static(READ_AFTER), after.clone());

@@ -86,6 +86,7 @@ mod tests {
             ("23505", StatusCode::CONFLICT, Code::AlreadyExists),
             ("40001", StatusCode::CONFLICT, Code::Aborted),
             ("SDB107", StatusCode::PRECONDITION_FAILED, Code::Aborted),
+            ("SDB410", StatusCode::CONFLICT, Code::Aborted),
             ("08001", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             ("08006", StatusCode::SERVICE_UNAVAILABLE, Code::Unknown),
             ("SDB408", StatusCode::GONE, Code::AlreadyExists),

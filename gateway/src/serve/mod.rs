@@ -9,6 +9,7 @@ mod monitor;
 mod openapi;
 mod operation;
 mod page;
+mod peers;
 mod prompt;
 mod put;
 mod read;
@@ -24,6 +25,7 @@ pub use listen::{Certificate, serve};
 pub use metrics::Metrics;
 pub use operation::{Operation, Reply, Target};
 pub use page::NEXT_PAGE_TOKEN;
+pub use peers::Peers;
 pub use replica::{READ_AFTER, READ_REPLICA};
 pub use transaction::{TXN_ID, Transactions};
 
@@ -39,6 +41,7 @@ use axum::routing::get;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 
 use self::idempotency::Begun;
+use self::peers::Forwarded;
 use crate::auth::Authenticator;
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -64,6 +67,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Open transactions.
     pub transactions: Transactions,
+    /// The other pods of this gateway, if it can reach them.
+    pub peers: Option<Peers>,
     /// Set when the gateway is about to end.
     pub ending: AtomicBool,
 }
@@ -110,6 +115,9 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
         // Each service that there is has a route of its own.
         return tonic::Status::unimplemented("there is no such service").into_http();
     }
+    if path == peers::PATH && parts.method == Method::GET && app.peers.is_some() {
+        return peers::encoded(app.transactions.instance()).into_response();
+    }
     let Some(path) = path.strip_prefix("/api/db").filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
         return Problem::missing("PGRST125", "there is nothing at this path")
             .hint("paths begin with /api/db")
@@ -132,7 +140,10 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let operation = Operation { method, target, query, headers, body, separate: false };
     let result = execute(&app, &caller, &operation).await;
     let mut response = match result {
-        Ok((reply, answer)) => respond(&operation, reply, answer),
+        Ok((mut reply, answer)) => {
+            peers::mark(&operation, &mut reply);
+            respond(&operation, reply, answer)
+        }
         Err(problem) => problem.into_response(),
     };
     // Who has no transaction here goes on elsewhere.
@@ -168,13 +179,17 @@ fn respond(operation: &Operation, reply: Reply, answer: Option<Answer>) -> Respo
     response
 }
 
-/// Carries an operation out, and records it.
+/// Carries an operation out, and records it; one of a transaction in another pod is carried out and recorded there.
 ///
 /// # Errors
 /// Why it was not carried out.
 pub async fn execute(app: &App, caller: &Caller, operation: &Operation) -> Result<(Reply, Option<Answer>), Problem> {
     let began = Instant::now();
-    let mut result = dispatch(app, caller, operation).await;
+    let mut result = match peers::forward(app, operation).await {
+        Forwarded::Answered(result) => return result.map(|reply| (reply, None)),
+        Forwarded::Unanswered(problem) => Err(problem),
+        Forwarded::Not => dispatch(app, caller, operation).await,
+    };
     if let Ok((reply, _)) = &mut result {
         replica::mark(app, caller, operation, reply).await;
     }

@@ -33,7 +33,9 @@ pub fn document(catalog: &Catalog) -> Value {
         }
     }
     let object = json!({"type": "object"});
-    let static_paths: [(&str, &str, &str, Value); 9] = [
+    let static_paths: [(&str, &str, &str, Value); 11] = [
+        ("/", "get", "This document", object.clone()),
+        ("/openapi.json", "get", "This document", object.clone()),
         ("/transaction", "post", "Several operations, all or nothing; or begin, commit, rollback", object.clone()),
         (
             "/search",
@@ -75,15 +77,18 @@ pub fn document(catalog: &Catalog) -> Value {
             let reads_rows = operation["tags"].as_array().is_some_and(|tags| !tags.is_empty()) || path == "/search";
             if writes {
                 with_parameter(operation, "IdempotencyKey");
-            } else if reads_rows {
+            } else if reads_rows && !path.starts_with("/rpc/") {
                 with_parameter(operation, "PreferRead");
                 with_parameter(operation, "ReadAfter");
             }
         }
     }
+    let mut refused = operation("Refused: only a change of the resource changes the schema", &[], None);
+    refused["responses"]["403"] = json!({"$ref": "#/components/responses/Problem"});
+    paths["/migrations"]["post"] = refused;
     json!({
         "openapi": "3.1.0",
-        "info": {"title": "servicedb data gateway", "version": "1", "description": "REST in PostgREST's dialect"},
+        "info": {"title": "servicedb data gateway", "version": "1", "description": "REST in PostgREST's dialect; HEAD wherever there is GET"},
         "servers": [{"url": "/api/db"}],
         "security": [{"serviceAccount": []}],
         "paths": paths,
@@ -251,6 +256,9 @@ fn collection(table: &Table, name: &str) -> Value {
         post["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {"oneOf": [reference(&create), array_of(&create)]}}}});
         found["post"] = post;
     }
+    if table.events & 12 == 12 && !table.primary_key.is_empty() {
+        found["put"] = put(table, name);
+    }
     let write = |summary: &str| {
         let mut write = operation(summary, &[name], Some(&array_of(name)));
         write["parameters"] = parameters(table);
@@ -267,6 +275,19 @@ fn collection(table: &Table, name: &str) -> Value {
         found["delete"] = write("Remove rows");
     }
     found
+}
+
+/// `PUT` by filter.
+fn put(table: &Table, name: &str) -> Value {
+    let mut put = operation("Replace the row with this primary key, or create it", &[name], Some(&array_of(name)));
+    let key = |column: &String| json!({"name": column, "in": "query", "required": true, "schema": {"type": "string", "pattern": "^eq\\."}});
+    let header = |name: &str| json!({"name": name, "in": "header", "schema": {"type": "string"}});
+    put["parameters"] = table.primary_key.iter().map(key).chain(["Prefer", "If-Match"].map(header)).collect();
+    put["responses"]["201"] = json!({"description": "Created"});
+    put["responses"]["204"] = json!({"description": "Done"});
+    put["requestBody"] =
+        json!({"required": true, "content": {"application/json": {"schema": reference(&format!("{name}.create"))}}});
+    put
 }
 
 /// Adds pages to a read of rows.
@@ -336,6 +357,14 @@ fn call(function: &Function) -> Value {
         function.arguments.iter().filter(|one| one.required).map(|one| one.name.as_str()).collect();
     let mut post = operation(function.comment.as_deref().unwrap_or("Call a function"), &["rpc"], Some(&json!({})));
     post["responses"]["204"] = json!({"description": "Nothing is returned"});
+    let mut get = post.clone();
+    get["summary"] = json!("Call it in a transaction that only reads");
+    get["parameters"] = function
+        .arguments
+        .iter()
+        .filter(|argument| !argument.name.is_empty())
+        .map(|argument| json!({"name": argument.name, "in": "query", "required": argument.required, "schema": {"type": "string"}, "description": argument.sql_type}))
+        .collect();
     post["requestBody"] = json!({"content": {"application/json": {"schema": {"type": "object", "properties": properties, "required": required}}}});
-    json!({"post": post})
+    json!({"get": get, "post": post})
 }

@@ -81,6 +81,27 @@ impl Target {
         })
     }
 
+    /// A path that [`Self::parse`] reads as this target, whatever its names are; nothing, if no path names it.
+    pub(super) fn path(&self) -> Option<String> {
+        Some(match self {
+            Self::Transaction => "/transaction".to_owned(),
+            Self::Search => "/search".to_owned(),
+            Self::Function(name) => format!("/rpc/{}", encoded(name)?),
+            Self::Collection(name) => format!("/{}", encoded(name)?),
+            Self::Query(name) => format!("/{}/query", encoded(name)?),
+            Self::Count(name) => format!("/{}/count", encoded(name)?),
+            Self::Aggregate(name) => format!("/{}/aggregate", encoded(name)?),
+            Self::Item(name, id) => {
+                let id: Vec<String> = id.iter().map(|part| bytes_encoded(part)).collect();
+                let id = id.join(",");
+                // An empty segment is none, and the standard of URLs takes these away.
+                (!["", "%2E", "%2E%2E"].contains(&id.as_str())).then_some(())?;
+                format!("/{}/{id}", encoded(name)?)
+            }
+            _ => return None,
+        })
+    }
+
     /// The collection, for statistics.
     pub fn collection(&self) -> &str {
         match self {
@@ -93,6 +114,16 @@ impl Target {
             _ => "",
         }
     }
+}
+
+/// A name as a segment of a path.
+fn encoded(name: &str) -> Option<String> {
+    (!["", ".", ".."].contains(&name)).then(|| bytes_encoded(name))
+}
+
+/// Each byte for itself: so no name is one of the fixed segments.
+fn bytes_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 fn decoded(segment: &str) -> Result<String, Problem> {
@@ -275,4 +306,40 @@ pub fn changed() -> Problem {
 /// The bounds of the settings.
 pub fn bounds(limits: &crate::config::Limits) -> Bounds {
     Bounds { conditions: limits.conditions, depth: limits.depth }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_as_the_target_that_it_was_made_of() {
+        let text = |text: &str| text.to_owned();
+        for (method, target) in [
+            (Method::POST, Target::Transaction),
+            (Method::POST, Target::Search),
+            (Method::POST, Target::Function(text("a b"))),
+            (Method::GET, Target::Collection(text("stats"))),
+            (Method::POST, Target::Collection(text("public.\u{e4}/?%#"))),
+            (Method::POST, Target::Query(text("migrations"))),
+            (Method::GET, Target::Count(text("schema"))),
+            (Method::POST, Target::Aggregate(text("rpc"))),
+            (Method::GET, Target::Item(text("a"), vec![text("count")])),
+            (Method::DELETE, Target::Item(text("migrations"), vec![text("status")])),
+            (Method::PATCH, Target::Item(text("a"), vec![text("x,y"), text(""), text("..")])),
+        ] {
+            let path = target.path().expect("a path");
+            assert!(path.is_ascii() && http::Uri::try_from(path.as_str()).is_ok(), "{path}");
+            assert_eq!(Target::parse(&method, &path).expect("a target"), target, "{path}");
+        }
+        for target in [
+            Target::Collection(text("")),
+            Target::Collection(text("..")),
+            Target::Item(text("a"), Vec::new()),
+            Target::Item(text("a"), vec![text(".")]),
+            Target::Health,
+        ] {
+            assert_eq!(target.path(), None, "{target:?}");
+        }
+    }
 }

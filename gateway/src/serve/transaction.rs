@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
@@ -14,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::idempotency::{self, Begun};
 use super::operation::{Operation, Reply, Target};
+use super::peers::{self, Instance};
 use super::{App, audit, perform};
 use crate::config::Limits;
 use crate::database::{Caller, Key, Session};
@@ -138,6 +137,40 @@ fn named(value: &Value, operation: &Operation) -> Result<String, Problem> {
         .ok_or_else(|| Problem::request("SDB400", "name the transaction, or send Txn-Id"))
 }
 
+/// The open transaction that an operation belongs to, and whether it commits it.
+pub(super) fn id(operation: &Operation) -> Option<(String, bool)> {
+    /// A body that ends a transaction.
+    #[derive(Deserialize)]
+    struct End {
+        commit: Option<Value>,
+        rollback: Option<Value>,
+    }
+    let header = || operation.headers.get(TXN_ID).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    match &operation.target {
+        Target::Transaction => {
+            let end: End = serde_json::from_slice(&operation.body).ok()?;
+            let commits = end.commit.is_some();
+            named(&end.commit.or(end.rollback)?, operation).ok().map(|id| (id, commits))
+        }
+        Target::Collection(_)
+        | Target::Item(..)
+        | Target::Query(_)
+        | Target::Count(_)
+        | Target::Aggregate(_)
+        | Target::Function(_)
+        | Target::Search => header().map(|id| (id, false)),
+        Target::Root
+        | Target::OpenApi
+        | Target::Schema(_)
+        | Target::Migrations
+        | Target::MigrationsStatus
+        | Target::Stats
+        | Target::Health
+        | Target::Performance
+        | Target::Connections => None,
+    }
+}
+
 /// All operations in one transaction, which is rolled back at its end if it is a trial.
 async fn at_once(
     app: &App,
@@ -258,12 +291,23 @@ struct Open {
 }
 
 /// The open transactions of this gateway.
-#[derive(Default)]
 pub struct Transactions {
+    instance: Instance,
     open: Mutex<HashMap<String, Arc<Open>>>,
 }
 
+impl Default for Transactions {
+    fn default() -> Self {
+        Self { instance: rand::random(), open: Mutex::default() }
+    }
+}
+
 impl Transactions {
+    /// This process, as the ids of its transactions name it.
+    pub(super) fn instance(&self) -> Instance {
+        self.instance
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.lock().len()
@@ -276,7 +320,7 @@ impl Transactions {
         // Its operations are charged, and not refused: meanwhile it would hold its locks.
         app.pool.admit(caller)?;
         let limits = &app.config.limits;
-        let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>());
+        let id = peers::new_id(self.instance);
         let open = Arc::new(Open {
             caller: caller.clone(),
             began: Instant::now(),
@@ -309,11 +353,12 @@ impl Transactions {
 
     fn find(&self, caller: &Caller, id: &str) -> Result<Arc<Open>, Problem> {
         let found = self.lock().get(id).filter(|open| open.caller == *caller).cloned();
-        found.ok_or_else(|| {
-            Problem::missing(
+        found.ok_or_else(|| match peers::instance(id) {
+            Some(other) if other != self.instance => peers::gone(),
+            _ => Problem::missing(
                 "SDB403",
-                "there is no such transaction: it was ended, rolled back after an error, idle for too long, or is in another pod of the gateway",
-            )
+                "there is no such transaction: it was ended, rolled back after an error, or idle for too long",
+            ),
         })
     }
 

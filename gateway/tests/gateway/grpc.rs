@@ -98,7 +98,8 @@ pub fn get(collection: &str, key: &str) -> GetDocumentRequest {
     GetDocumentRequest { collection: collection.to_owned(), key: vec![key.to_owned()], ..Default::default() }
 }
 
-fn create(collection: &str, document: Value) -> CreateDocumentRequest {
+/// Asks for a new document.
+pub fn create(collection: &str, document: Value) -> CreateDocumentRequest {
     CreateDocumentRequest {
         collection: collection.to_owned(),
         document: document.to_string().into(),
@@ -107,7 +108,7 @@ fn create(collection: &str, document: Value) -> CreateDocumentRequest {
 }
 
 /// The gateway's code in a status.
-fn code(status: &Status) -> String {
+pub fn code(status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
     info.metadata["code"].clone()
 }

@@ -14,6 +14,7 @@ mod load;
 mod once;
 mod pages;
 mod paths;
+mod peers;
 mod random;
 mod reads;
 mod relay;

@@ -172,6 +172,59 @@ async fn schema_and_openapi() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_document_has_the_methods_that_are_served() {
+    let gateway = gateway("documented").await;
+    let document = gateway.get("/openapi.json").await.ok();
+    let paths = document["paths"].as_object().expect("paths");
+    // Who may only read changes nothing.
+    let token = gateway.token("shop/reader");
+    let mut served_paths = 0;
+    for (path, methods) in paths {
+        let address = path.replace("{id}", "1").replace("{collection}", "actors").replace(' ', "%20");
+        // With another method, these are documents.
+        let is_item = ["/query", "/count", "/aggregate"].iter().any(|end| path.ends_with(end));
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            let is_documented = methods.get(method.to_lowercase()).is_some();
+            if is_item && !is_documented {
+                continue;
+            }
+            let answer = gateway.send(&token, method, &address, &[], Some("{}".to_owned())).await;
+            let refusal = answer.status == 405;
+            let code = refusal.then(|| answer.json());
+            let is_served = match code.as_ref().and_then(|code| code["code"].as_str()) {
+                None => true,
+                // The filter is missing, or the whole key.
+                Some("PGRST105") => code.as_ref().is_some_and(|code| code["hint"] != "eq of each of: "),
+                // By GET, a function that writes.
+                Some("25006") => true,
+                Some(_) => false,
+            };
+            assert_eq!(is_documented, is_served, "{method} {path}: {answer:?}");
+            served_paths += usize::from(is_served);
+        }
+        if !is_item {
+            let head = gateway.send(&token, "HEAD", &address, &[], None).await;
+            let is_served = methods.get("get").is_some();
+            assert!(!is_served || head.status != 405 || path.starts_with("/rpc/"), "HEAD {path}: {head:?}");
+            assert!(is_served || head.status == 405, "HEAD {path}: {head:?}");
+        }
+    }
+    assert!(served_paths > 60, "{served_paths}");
+    for (path, method, is_there) in [
+        ("/films", "put", true),
+        ("/recent", "put", false),
+        ("/rpc/add", "get", true),
+        ("/migrations", "post", true),
+        ("/openapi.json", "get", true),
+    ] {
+        assert_eq!(document["paths"][path].get(method).is_some(), is_there, "{method} {path}");
+    }
+    let keys = document["paths"]["/roles"]["put"]["parameters"].as_array().expect("parameters");
+    let required: Vec<_> = keys.iter().filter(|key| key["required"] == true).map(|key| key["name"].as_str()).collect();
+    assert_eq!(required, [Some("film_id"), Some("actor_id")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn monitoring_and_migrations() {
     let gateway = gateway("monitored").await;
     assert_eq!(

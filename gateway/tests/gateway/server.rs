@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ring::signature::EcdsaKeyPair;
@@ -195,7 +195,7 @@ pub struct Gateway {
     /// The login that it has at the database.
     pub login: String,
     http: reqwest::Client,
-    key: (EcdsaKeyPair, &'static str),
+    key: (Arc<EcdsaKeyPair>, &'static str),
     log: PathBuf,
     program: Child,
 }
@@ -285,23 +285,61 @@ impl Gateway {
         for (setting, value) in settings.as_object().expect("settings") {
             config[setting] = value.clone();
         }
+        Self::launch(admin, login, (Arc::new(key), "one"), &folder, &config).await
+    }
+
+    /// Another process in front of the same database; `settings` are added to those of this one.
+    pub async fn beside(&self, settings: Value) -> Self {
+        let own = self.log.parent().expect("a folder");
+        let text = std::fs::read_to_string(own.join("config.yaml")).expect("its settings");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        config["metricsListen"] = json!(format!("127.0.0.1:{}", free_port()));
+        for (setting, value) in settings.as_object().expect("settings") {
+            config[setting] = value.clone();
+        }
+        let name = config["database"]["name"].as_str().expect("a name");
+        let folder = own.with_file_name(format!("beside-{name}"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let admin = Server::shared().connect(name, "postgres").await;
+        Self::launch(admin, self.login.clone(), (Arc::clone(&self.key.0), self.key.1), &folder, &config).await
+    }
+
+    async fn launch(
+        admin: Client,
+        login: String,
+        key: (Arc<EcdsaKeyPair>, &'static str),
+        folder: &Path,
+        config: &Value,
+    ) -> Self {
         let (file, log) = (folder.join("config.yaml"), folder.join("log"));
         // JSON is YAML.
         std::fs::write(&file, config.to_string()).expect("a file");
+        let address = |setting: &str| format!("http://{}", config[setting].as_str().expect("an address"));
+        let (url, metrics) = (address("listen"), address("metricsListen"));
         let mut program = Command::new("sh");
         program.args(["-c", UNTIL_CLOSED, "sh", env!("CARGO_BIN_EXE_servicedb-gateway"), "--config"]).arg(&file);
         program.env("LOG", &log).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let program = program.spawn().expect("a shell");
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
-        let (url, metrics) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{metrics}"));
-        let gateway = Self { admin, url, metrics, login, http, key: (key, "one"), log, program };
+        let gateway = Self { admin, url, metrics, login, http, key, log, program };
         let deadline = Instant::now() + PATIENCE;
         while !gateway.is_ready().await {
             assert!(Instant::now() < deadline, "the gateway did not start: {}", gateway.log());
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         gateway
+    }
+
+    /// Ends it at once, as a node that is lost does.
+    pub async fn kill(&self) {
+        let process = self.process();
+        let id = process.file_name().and_then(|id| id.to_str()).expect("its id").to_owned();
+        assert!(Command::new("kill").args(["-KILL", &id]).status().is_ok_and(|status| status.success()));
+        // Nobody has waited for it: it is there still, without a command line.
+        while std::fs::read(process.join("cmdline")).is_ok_and(|text| !text.is_empty()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Asks it to end, as the kubelet does.
@@ -330,7 +368,7 @@ impl Gateway {
 
     /// Replaces the keys that tokens are verified with by a new one of this id.
     pub fn rotate_key(&mut self, id: &'static str) {
-        self.key = (new_key(), id);
+        self.key = (Arc::new(new_key()), id);
         let file = self.log.with_file_name("jwks.json");
         std::fs::write(file, jwks(&self.key.0, id)).expect("a file");
     }
@@ -434,7 +472,8 @@ impl Gateway {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
 }
 

@@ -65,11 +65,8 @@ pub async fn ensure(
     if let Some(resync) = resync {
         let read = clients.iter().enumerate().map(|(place, client)| async move {
             Ok::<_, VaultError>(match turn(resync, place) {
-                Turn::Record => match of_engine_alone(ensure_engine_role(vault, engine, client).await)? {
-                    Ok(differs) => differs,
-                    // All are read, and one of them says why.
-                    Err(_) => true,
-                },
+                // All are read, and one of them says why.
+                Turn::Record => of_engine_alone(ensure_engine_role(vault, engine, client).await)?.unwrap_or(true),
                 Turn::Policy => ensure_policy(vault, &client.policy).await?,
                 Turn::Role => ensure_role(vault, engine, client, is_used).await?,
             })

@@ -1,4 +1,4 @@
-//! The data gateway: its settings, Deployment, Service, ServiceAccount, NetworkPolicy and PodDisruptionBudget.
+//! The data gateway: its settings, Deployment, Services, ServiceAccount, NetworkPolicy and PodDisruptionBudget.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
@@ -55,6 +55,7 @@ pub fn objects(
         service_account(database),
         policy(database, options),
         service(database),
+        peers_service(database),
         front::budget(database, database.names().gateway(), &selector(database)).only_if(spec.instances > 1),
         deployment(database, spec, options, &settings),
     ]
@@ -67,6 +68,7 @@ pub fn absent(database: &Database) -> Vec<Planned> {
         Planned::new::<Deployment>(owner, name.clone(), json!({})),
         Planned::new::<PodDisruptionBudget>(owner, name.clone(), json!({})),
         Planned::new::<Service>(owner, name.clone(), json!({})),
+        Planned::new::<Service>(owner, database.names().gateway_peers(), json!({})),
         Planned::new::<NetworkPolicy>(owner, name.clone(), json!({})),
         Planned::new::<ServiceAccount>(owner, name.clone(), json!({})),
         Planned::new::<ConfigMap>(owner, name, json!({})),
@@ -100,6 +102,13 @@ fn settings(database: &Database, spec: &GatewaySpec, issuer: &str) -> String {
             "user": PostgresNames::GATEWAY,
             "ca": format!("{TLS_DIR}/ca.crt"),
             "client": leaf("gateway"),
+        },
+        // Also of one pod: while it is replaced, there are two.
+        "peers": {
+            "hosts": [format!("{}.{}.svc", names.gateway_peers(), names.namespace)],
+            "port": GATEWAY_PORT,
+            "name": names.gateway_host(),
+            "ca": format!("{TLS_DIR}/ca.crt"),
         },
         "schemas": spec.schemas,
         "callers": {
@@ -146,21 +155,19 @@ fn selector(database: &Database) -> Value {
     json!({LABEL_GATEWAY: database.names().gateway()})
 }
 
-/// Clients, and monitoring.
+/// Clients, the other pods (a transaction lives in one of them), and monitoring.
 fn policy(database: &Database, options: &Options) -> Planned {
     let names = database.names();
-    let from: Vec<_> = database.clients.iter().filter_map(pods_of).collect();
-    let mut rules = Vec::new();
-    // A rule without a source would admit everybody.
-    if !from.is_empty() {
-        rules.push(json!({"from": from, "ports": [tcp(GATEWAY_PORT)]}));
-    }
+    let pods = json!({"matchLabels": {LABEL_NAME: names.name, LABEL_COMPONENT: COMPONENT}});
+    let clients = database.clients.iter().filter_map(pods_of);
+    let from: Vec<_> = clients.chain([json!({"podSelector": pods})]).collect();
+    let mut rules = vec![json!({"from": from, "ports": [tcp(GATEWAY_PORT)]})];
     rules.extend(from_monitoring(options, METRICS_PORT));
     Planned::new::<NetworkPolicy>(
         &database.owner,
         names.gateway(),
         json!({"spec": {
-            "podSelector": {"matchLabels": {LABEL_NAME: names.name, LABEL_COMPONENT: COMPONENT}},
+            "podSelector": pods,
             "policyTypes": ["Ingress"],
             "ingress": rules,
         }}),
@@ -172,10 +179,22 @@ fn service(database: &Database) -> Planned {
     Planned::new::<Service>(
         &database.owner,
         database.names().gateway(),
-        // A caller's interactive transaction lives in one pod.
+        // A caller's interactive transaction lives in one pod: another one would have to ask it.
         json!({"spec": {
             "type": "ClusterIP", "sessionAffinity": "ClientIP",
             "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}, "selector": selector(database), "ports": [port],
+        }}),
+    )
+}
+
+/// The pods' addresses, for one another; also of a pod that ends, which has open transactions for some seconds.
+fn peers_service(database: &Database) -> Planned {
+    let port = json!({"name": "https", "port": GATEWAY_PORT, "targetPort": "https", "protocol": "TCP"});
+    Planned::new::<Service>(
+        &database.owner,
+        database.names().gateway_peers(),
+        json!({"spec": {
+            "clusterIP": "None", "publishNotReadyAddresses": true, "selector": selector(database), "ports": [port],
         }}),
     )
 }

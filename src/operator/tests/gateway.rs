@@ -72,6 +72,9 @@ fn the_settings_name_each_client_with_its_role_and_no_secret() {
     assert_eq!(settings["limits"]["costPerSecond"], 5000);
     let cache: Value = serde_yaml::from_str("{collections: [films], megabytes: 16}").expect("YAML");
     assert_eq!(settings["cache"], cache);
+    let peers = &settings["peers"];
+    assert_eq!(peers["hosts"], json!([format!("{}.{}.svc", names.gateway_peers(), names.namespace)]));
+    assert_eq!((peers["name"].as_str(), peers["port"].as_u64()), (Some(names.gateway_host().as_str()), Some(8443)));
     assert!(settings["database"].get("passwordFile").is_none() && settings["database"]["client"].is_object());
 }
 
@@ -96,6 +99,20 @@ fn the_settings_name_the_replicas_where_there_are_any() {
 }
 
 #[test]
+fn the_pods_find_each_other_while_they_end_too() {
+    let objects = planned(&GatewaySpec { instances: 1, ..GatewaySpec::default() });
+    let named = |name: &str| {
+        let found = objects.iter().find(|planned| planned.resource.kind == "Service" && planned.name == name);
+        found.expect("the Service").body["spec"].clone()
+    };
+    let (names, pods) = (valid(GatewaySpec::default()), body(&GatewaySpec::default(), "Deployment"));
+    let (service, peers) = (named(&names.names().gateway()), named(&names.names().gateway_peers()));
+    assert_eq!((&peers["clusterIP"], &peers["publishNotReadyAddresses"]), (&json!("None"), &json!(true)));
+    assert_eq!(peers["selector"], service["selector"]);
+    assert_eq!(peers["selector"], pods["spec"]["selector"]["matchLabels"]);
+}
+
+#[test]
 fn other_settings_are_other_pods() {
     let annotation = |spec: &GatewaySpec| {
         let template = body(spec, "Deployment")["spec"]["template"]["metadata"]["annotations"].clone();
@@ -107,7 +124,7 @@ fn other_settings_are_other_pods() {
 }
 
 #[test]
-fn the_instances_admit_the_gateway_and_the_gateway_admits_clients_alone() {
+fn the_instances_admit_the_gateway_and_the_gateway_admits_clients_and_itself() {
     let spec = GatewaySpec::default();
     let database = valid(spec.clone());
     let instances = |database: &Database| {
@@ -122,7 +139,8 @@ fn the_instances_admit_the_gateway_and_the_gateway_admits_clients_alone() {
     let rules = body(&spec, "NetworkPolicy")["spec"]["ingress"].clone();
     let rules = rules.as_array().expect("rules");
     assert!(rules.iter().all(|rule| rule["from"].as_array().is_some_and(|from| !from.is_empty())), "{rules:?}");
-    assert!(rules[0]["from"].to_string().contains("match-maker"));
+    let from = rules[0]["from"].to_string();
+    assert!(from.contains("match-maker") && from.contains(gateway), "{from}");
 }
 
 #[test]
@@ -184,6 +202,7 @@ async fn a_gateway_comes_serves_and_goes() {
     let mut world = at_rest().await;
     set(&mut world, json!({})).await;
     assert_eq!(existing(&world).len(), 7, "{:?}", existing(&world));
+    assert!(world.get("services", &names().gateway_peers()).is_some());
     assert_eq!(world.condition(kind::READY), "False GatewayNotReady");
     let ready = |deployment: &mut Value| deployment["status"] = json!({"readyReplicas": 1, "updatedReplicas": 2});
     world.api.store().edit(&object("deployments", &names().gateway()), ready);
@@ -195,6 +214,7 @@ async fn a_gateway_comes_serves_and_goes() {
     assert!(!existing(&world).contains(&"poddisruptionbudgets"), "a budget of one pod would block every drain");
     set(&mut world, Value::Null).await;
     assert_eq!(existing(&world), Vec::<&str>::new());
+    assert!(world.get("services", &names().gateway_peers()).is_none());
     assert!(world.resource().status.is_some_and(|status| status.gateway.is_none()));
     assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
 }

@@ -1,6 +1,6 @@
 //! A caller of a database's data gateway.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -22,11 +22,23 @@ pub struct Caller {
 impl Caller {
     /// A caller of the gateway of a database, with this token; empty: with none.
     pub async fn new(sandbox: &Sandbox, name: &str, token: &str) -> Self {
+        Self::at(sandbox, name, token, None).await
+    }
+
+    /// The same of one pod of the gateway, by its address.
+    pub async fn of_pod(sandbox: &Sandbox, name: &str, token: &str, pod: IpAddr) -> Self {
+        Self::at(sandbox, name, token, Some(pod)).await
+    }
+
+    async fn at(sandbox: &Sandbox, name: &str, token: &str, pod: Option<IpAddr>) -> Self {
         let names = sandbox.names(name);
         let map = sandbox.api::<ConfigMap>().get(&names.gateway()).await.expect("the settings");
         let ca = map.data.and_then(|mut data| data.remove("ca.crt")).expect("an authority").into_bytes();
         let host = names.gateway_host();
-        let address = SocketAddr::new(sandbox.address(&names.gateway()).await, 443);
+        let address = match pod {
+            Some(pod) => SocketAddr::new(pod, 8443),
+            None => SocketAddr::new(sandbox.address(&names.gateway()).await, 443),
+        };
         let client = reqwest::Client::builder()
             .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).expect("PEM"))
             .resolve(&host, address)
@@ -34,7 +46,7 @@ impl Caller {
             .timeout(Duration::from_secs(60))
             .build()
             .expect("a client");
-        Self { client, base: format!("https://{host}/api/db"), token: token.to_owned() }
+        Self { client, base: format!("https://{host}:{}/api/db", address.port()), token: token.to_owned() }
     }
 
     /// With a token of a ServiceAccount for this gateway.
@@ -58,6 +70,21 @@ impl Caller {
     pub async fn post_once(&self, key: &str, path: &str, body: Value) -> Result<(StatusCode, Value), String> {
         let request = self.client.post(format!("{}/{path}", self.base)).header("idempotency-key", key);
         self.send(request, Some(body)).await
+    }
+
+    /// The same within an open transaction.
+    ///
+    /// # Errors
+    /// If the gateway does not answer.
+    pub async fn within(
+        &self,
+        transaction: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Value), String> {
+        let request = self.client.request(method, format!("{}/{path}", self.base)).header("txn-id", transaction);
+        self.send(request, body).await
     }
 
     async fn send(&self, mut request: RequestBuilder, body: Option<Value>) -> Result<(StatusCode, Value), String> {
