@@ -172,7 +172,7 @@ def lost_credentials():
     try:
         yield
     finally:
-        plugin("rotate", NAME)
+        plugin("rotate", NAME, "--reissue")
 
 
 def of_kv(path):
