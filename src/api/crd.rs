@@ -353,7 +353,7 @@ mod tests {
         for (name, field) in &first {
             let is_of_first =
                 ["nextAt", "leftTimelines", "verified", "lastVerification", "second"].contains(&name.as_str());
-            assert_eq!(second.get(name).is_none(), is_of_first, "{name}");
+            assert_eq!(!second.contains_key(name), is_of_first, "{name}");
             if let Some(other) = second.get(name) {
                 assert_eq!((&other.type_, &other.format), (&field.type_, &field.format), "{name}");
                 assert_eq!(

@@ -60,7 +60,11 @@ fn places(desired: &Desired) -> Vec<(Nth, Place)> {
 
 /// Waits until the desired state names other places.
 async fn other_places(state: &mut DesiredState, known: &[(Nth, Place)]) {
-    while places(&desired::first(state).await) == known {
+    loop {
+        let desired = desired::first(state).await;
+        if places(&desired) != known {
+            return;
+        }
         desired::changed(state).await;
     }
 }
@@ -79,7 +83,8 @@ impl Archive {
     pub async fn keep(self, reporter: &Reporter) {
         let mut state = self.desired.clone();
         loop {
-            let places = places(&desired::first(&mut state).await);
+            let desired = desired::first(&mut state).await;
+            let places = places(&desired);
             for store in &self.stores {
                 if places.iter().all(|(nth, _)| *nth != store.nth) {
                     store.fails.send_replace(false);
