@@ -238,10 +238,10 @@ def main():
                     configuration(folder)
                     reload()
                     until("nothing fires after a fault that failed", 300, lambda: (not (now := firing()), now))
-        if broken:
-            sys.exit(f"failed: {', '.join(broken)}")
         if options.plots:
             plots.write(options.plots, query_range, list(panels()))
+        if broken:
+            sys.exit(f"failed: {', '.join(broken)}")
         failed = False
     finally:
         for process in (prometheus, bench):
