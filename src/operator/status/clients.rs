@@ -77,7 +77,7 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
 
 /// A client whose role the engine does not take: whether Vault has an earlier one is not known.
 fn without_engine(status: ClientStatus, error: &VaultError) -> ClientStatus {
-    let why = format!("{}: {error}", error.reason());
+    let why = format!("{}: {error}", reason_of_engine(error));
     let message = std::iter::once(why).chain(status.message).collect::<Vec<_>>().join("; ");
     ClientStatus { dynamic: Some(false), message: Some(message), ..status }
 }
@@ -95,7 +95,15 @@ pub fn engine_refuses(database: &Database, error: Option<&VaultError>) -> Option
          vault.databaseMount in the chart's values, and runs manifests/vault-setup.sh with DATABASE_MOUNT \
          (docs/vault.md, Short-lived logins); or remove access.dynamic"
     );
-    (!names.is_empty()).then_some((error.reason(), message))
+    (!names.is_empty()).then_some((reason_of_engine(error), message))
+}
+
+/// The reason for an error of the engine. A Vault that refuses a role is reachable.
+fn reason_of_engine(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::Unexpected { .. } => reason::CREDENTIALS_PENDING,
+        other => other.reason(),
+    }
 }
 
 /// Where a client gets its credentials; empty where the platform offers no short-lived logins.
