@@ -167,8 +167,8 @@ async fn through_the_pooler(sandbox: &Sandbox) {
 /// Whoever has the password of Vault's login has no right but to make logins of these clients.
 async fn vault_makes_nothing_else(sandbox: &Sandbox) {
     let engine = engine_login(sandbox).await;
-    let key = "c2FsdHNhbHRzYWx0c2FsdA==";
-    let verifier = format!("SCRAM-SHA-256$4096:{key}${key}:{key}");
+    let key = "c2FsdHNhbHRzYWx0c2FsdHNhbHRzYWx0c2FsdHNhbHQ=";
+    let verifier = format!("SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==${key}:{key}");
     let make = |client: &str, login: &str, until: &str| {
         format!("SELECT servicedb.make_login('{client}', '{login}', '{verifier}', {until})")
     };
@@ -181,6 +181,7 @@ async fn vault_makes_nothing_else(sandbox: &Sandbox) {
         "SET ROLE shop_db_c_picker".to_owned(),
         "INSERT INTO servicedb.short_lived VALUES ('x', 'shop_db_owner', 'shop_db_clients', 1, NULL, 60, 1)".to_owned(),
         "SELECT servicedb.remove_login('shop_a')".to_owned(),
+        "SET standard_conforming_strings = off;\nSELECT servicedb.remove_login('servicedb_replicator')".to_owned(),
         "SELECT servicedb.renew_login('picker', 'shop_a', now() + interval '30 s')".to_owned(),
         make("picker", "shop_intruder", soon),
         make("picker", "servicedb.picker-2.aaaaaaaaaaaaaaaa", soon),

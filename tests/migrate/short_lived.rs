@@ -24,14 +24,27 @@ fn reader(limits: &Value) -> Client {
     serde_json::from_value(client).expect("a client")
 }
 
+/// A key of 32 bytes.
+const KEY: &str = "c2FsdHNhbHRzYWx0c2FsdHNhbHRzYWx0c2FsdHNhbHQ=";
+
 /// A verifier of the form that Vault sends.
 fn verifier() -> String {
-    let key = "c2FsdHNhbHRzYWx0c2FsdA==";
-    format!("SCRAM-SHA-256$4096:{key}${key}:{key}")
+    format!("SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==${KEY}:{KEY}")
 }
 
 fn make(client: &str, login: &str, until: &str) -> String {
     format!("SELECT servicedb.make_login('{client}', '{login}', '{}', {until})", verifier())
+}
+
+/// What a caller of the functions may have set in its session.
+const TRAPS: &str = "SET DateStyle = 'German'; SET TimeZone = 'Asia/Tokyo'; SET standard_conforming_strings = off;
+                     SET quote_all_identifiers = on; CREATE TEMP TABLE pg_roles (oid oid, rolname text);
+                     SET search_path = pg_temp, pg_catalog";
+
+/// Expects that a statement is refused with this code.
+async fn expect_refusal(session: &Session, statement: &str, code: &str) {
+    let error = session.client.batch_execute(statement).await.expect_err(statement);
+    assert_eq!(error.code().map(|code| code.code()), Some(code), "{statement}: {error:?}");
 }
 
 async fn superuser() -> Session {
@@ -96,9 +109,7 @@ async fn vaults_login_makes_logins_of_these_clients_and_nothing_else() {
     }
     let vault = opened(&superuser, &names, &reader(&json!({"connectionLimit": 3}))).await;
     // What the caller has in its session changes nothing.
-    let traps = "SET DateStyle = 'German'; SET TimeZone = 'Asia/Tokyo';
-                 CREATE TEMP TABLE pg_roles (oid oid, rolname text); SET search_path = pg_temp, pg_catalog";
-    vault.client.batch_execute(traps).await.expect("a session");
+    vault.client.batch_execute(TRAPS).await.expect("a session");
     vault.client.batch_execute(&make(CLIENT, LOGIN, SOON)).await.expect("a login");
     let session = server().connect(&names.database, LOGIN).await;
     let acts_as = format!("{} {LOGIN}", names.client(CLIENT));
@@ -129,12 +140,10 @@ async fn vaults_login_makes_logins_of_these_clients_and_nothing_else() {
         (format!("SELECT servicedb.renew_login('{CLIENT}', '{LOGIN}', 'infinity')"), "22023"),
         (format!("SELECT servicedb.remove_login('{}')", names.owner()), "42602"),
     ] {
-        let error = vault.client.batch_execute(&refused).await.expect_err(&refused);
-        assert_eq!(error.code().map(|code| code.code()), Some(code), "{refused}: {error:?}");
+        expect_refusal(&vault, &refused, code).await;
     }
     superuser.client.batch_execute("UPDATE servicedb.short_lived SET most = 1").await.expect("a lower number");
-    let error = vault.client.batch_execute(&make(CLIENT, other, SOON)).await.expect_err("one more");
-    assert_eq!(error.code().map(|code| code.code()), Some("53400"), "{error:?}");
+    expect_refusal(&vault, &make(CLIENT, other, SOON), "53400").await;
     assert_eq!(logins(&superuser).await, [LOGIN]);
 
     // A session that has changed its own role, and does not end, keeps neither.
@@ -191,4 +200,71 @@ async fn logins_have_the_limits_that_are_declared_now_and_go_where_they_are_not_
     assert_eq!(logins(&superuser).await, [LOGIN]);
     drop(vault);
     closed(&superuser, &names).await;
+}
+
+/// With any version of PostgreSQL: none of these reaches a membership.
+#[tokio::test]
+async fn what_vaults_login_sets_in_its_session_opens_no_other_role_to_it() {
+    let _alone = CLIENTS.lock().await;
+    let (names, _owner) = tenant("trapped_db", &[]).await;
+    let superuser = superuser().await;
+    engine::prepare(&superuser.client).await.expect("the functions");
+    let note = format!(
+        "INSERT INTO servicedb.short_lived VALUES ('{CLIENT}', '{}', '{}', -1, NULL, 4200, 500);
+         ALTER ROLE servicedb_vault LOGIN; CREATE ROLE \"{LOGIN}\" LOGIN",
+        names.client(CLIENT),
+        names.clients()
+    );
+    superuser.client.batch_execute(&note).await.expect("a client");
+    let vault = server().connect("postgres", "servicedb_vault").await;
+    vault.client.batch_execute(TRAPS).await.expect("a session");
+    // Other tests make others of the agent's roles meanwhile.
+    let all = "SELECT rolname, rolcanlogin, rolvaliduntil FROM pg_roles
+               WHERE rolname IN ('servicedb_replicator', 'servicedb_reader', 'servicedb_vault2')
+                     OR starts_with(rolname, 'servicedb.')
+               ORDER BY rolname";
+    let before = query(&superuser, all).await;
+
+    let renew = |login: &str| format!("SELECT servicedb.renew_login('{CLIENT}', '{login}', {SOON})");
+    for role in ["servicedb_replicator", PostgresNames::READER, "servicedb_vault2", "servicedb_a_b"] {
+        expect_refusal(&vault, &format!("SELECT servicedb.remove_login('{role}')"), "42602").await;
+        expect_refusal(&vault, &renew(role), "42501").await;
+        expect_refusal(&vault, &make(CLIENT, role, SOON), "42602").await;
+    }
+    // PostgreSQL would hash each as a password: the first has a salt of no length, the keys of the other are too short.
+    let other = "servicedb.vault-reader.bbbbbbbbbbbbbbbb";
+    for keys in [format!("c2FsdA=${KEY}:{KEY}"), "c2FsdA==$c2FsdA==:c2FsdA==".to_owned()] {
+        let refused =
+            format!("SELECT servicedb.make_login('{CLIENT}', '{other}', 'SCRAM-SHA-256$4096:{keys}', {SOON})");
+        expect_refusal(&vault, &refused, "28P01").await;
+    }
+    // A transaction that could see a client after its removal.
+    for refused in [renew(LOGIN), make(CLIENT, other, SOON)] {
+        vault.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.expect("a transaction");
+        expect_refusal(&vault, &refused, "25000").await;
+        vault.client.batch_execute("ROLLBACK").await.expect("its end");
+    }
+    assert_eq!(query(&superuser, all).await, before);
+
+    vault.client.batch_execute(&renew(LOGIN)).await.expect("a renewal");
+    let valid = format!(
+        "SELECT rolvaliduntil BETWEEN now() + interval '59 min' AND now() + interval '61 min' FROM pg_roles
+         WHERE rolname = '{LOGIN}'"
+    );
+    assert_eq!(query(&superuser, &valid).await, ["t"]);
+    let remove = format!("SELECT servicedb.remove_login('{LOGIN}')");
+    vault.client.batch_execute(&remove).await.expect("its end");
+    assert_eq!(logins(&superuser).await, [""; 0]);
+
+    // A request that has begun does not outlive the client; a session without one does.
+    let busy = server().connect("postgres", "servicedb_vault").await;
+    busy.client.batch_execute(&format!("BEGIN; {remove}")).await.expect("a transaction");
+    engine::forget(&superuser.client, CLIENT).await.expect("the client's end");
+    assert!(busy.client.batch_execute("COMMIT").await.is_err(), "it goes on");
+    expect_refusal(&vault, &make(CLIENT, other, SOON), "42501").await;
+
+    drop((busy, vault));
+    let functions = [PostgresNames::MAKE_LOGIN, PostgresNames::RENEW_LOGIN, PostgresNames::REMOVE_LOGIN].join(", ");
+    let close = format!("DROP FUNCTION {functions}; ALTER ROLE servicedb_vault NOLOGIN");
+    superuser.client.batch_execute(&close).await.expect("the end");
 }

@@ -116,6 +116,28 @@ pub async fn prepare(client: &Client) -> Result<(), EnsureError> {
     execute(client, "the functions for short-lived logins", &statements).await
 }
 
+/// Takes a client from those that Vault may make logins for. A login that Vault is about to make is one that the caller
+/// does not find yet, so a session of Vault's with a transaction that may have seen the client ends.
+///
+/// # Errors
+/// If the server refuses, or such a session does not end in time.
+pub async fn forget(client: &Client, name: &str) -> Result<(), EnsureError> {
+    let what = format!("the end of short-lived logins of the client {name}");
+    execute(client, &what, &format!("DELETE FROM servicedb.short_lived WHERE client = {}", literal(name))).await?;
+    // A transaction that begins now does not see the client. `track_activities` is off for these sessions: only the lock
+    // that each transaction has on itself shows one.
+    let query = "SELECT pg_catalog.pg_terminate_backend(a.pid, 2000) FROM pg_catalog.pg_stat_activity a
+                 WHERE a.usename::text = ANY ($1)
+                   AND EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'virtualxid')";
+    let rows = client.query(query, &[&PostgresNames::ENGINES.as_slice()]).await.map_err(failed)?;
+    for row in rows {
+        if !row.try_get::<_, bool>(0).map_err(failed)? {
+            return Err(EnsureError::TooLong { what });
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a login of Vault's, and ends its sessions; nothing is written if it is refused already.
 ///
 /// # Errors
@@ -233,6 +255,9 @@ mod tests {
             FUNCTIONS.matches("SECURITY DEFINER\nSET search_path = pg_catalog, pg_temp").count(),
             SIGNATURES.len()
         );
+        // Without it a backslash in a pattern is none.
+        assert_eq!(FUNCTIONS.matches("SET standard_conforming_strings = on\nAS $body$").count(), SIGNATURES.len());
+        assert!(!FUNCTIONS.contains('\\'));
         for (name, _) in SIGNATURES {
             assert!(FUNCTIONS.contains(&format!("FUNCTION {name}(")), "{name}");
         }

@@ -72,6 +72,8 @@ struct Memory {
     proved: Option<Proved>,
     /// When Vault last had that connection, or could not say so.
     proved_at: Option<Instant>,
+    /// Whether the functions for short-lived logins are ensured for the next proof: they are not written at each retry.
+    is_prepared: bool,
     /// Since when Vault has the login that it has, while the former one is still valid.
     replaced_at: Option<Instant>,
     /// Whether nothing is left of clients where none is declared.
@@ -210,6 +212,8 @@ impl Clients {
         clients: &[&clients::Client],
         memory: &mut Memory,
     ) -> Result<(), CredentialsError> {
+        // Without a client the functions go.
+        memory.is_prepared &= !clients.is_empty();
         engine::keep(client, &self.environment.names.postgres(&desired.database), clients).await?;
         let Some(engine) = desired.engine.as_ref().filter(|_| !clients.is_empty()) else {
             memory.proved = None;
@@ -246,8 +250,12 @@ impl Clients {
             return Ok(());
         }
         memory.proved = None;
-        engine::prepare(client).await?;
+        if !memory.is_prepared {
+            engine::prepare(client).await?;
+            memory.is_prepared = true;
+        }
         let login = run.connect_engine(engine, &wanted.roles).await?;
+        memory.is_prepared = false;
         self.reporter.vault(Ok(()));
         let login = (login, fingerprint_of_engine(client, login).await?);
         memory.proved = Some(Proved { login, ..wanted });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{gateway, short_lived};
+use super::{engine, gateway, short_lived};
 use crate::agent::ensure::{self, has_limits, has_role, limits};
 use crate::agent::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
@@ -291,7 +291,8 @@ async fn refuse(client: &Client, names: &PostgresNames, name: &str) -> Result<()
     gateway::leave(client, &names.client(name)).await?;
     let what = format!("the logins of the client {name}");
     // Vault makes no others from now on.
-    let mut statements = format!("BEGIN; DELETE FROM servicedb.short_lived WHERE client = {};", literal(name));
+    engine::forget(client, name).await?;
+    let mut statements = String::from("BEGIN;");
     for login in short_lived::of(client, name).await? {
         statements += &format!("ALTER ROLE {} NOLOGIN PASSWORD NULL;", ident(&login));
     }

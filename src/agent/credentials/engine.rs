@@ -23,9 +23,14 @@ const SESSIONS: i32 = 20;
 const SESSIONS_OF_ONE: u32 = 4;
 
 /// The settings of its sessions: its statements resolve to nothing but PostgreSQL's own objects, none waits forever, and
-/// no verifier is in a log or in the statistics of statements (see [`UNLOGGED`]).
-const SETTINGS: [(&str, &str); 15] = [
+/// no verifier is in a log or in the statistics of statements (see [`UNLOGGED`]). Neither `spec.postgres.parameters` nor
+/// stopped writes keep services from new logins.
+const SETTINGS: [(&str, &str); 19] = [
     ("search_path", "pg_catalog"),
+    ("standard_conforming_strings", "on"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
     ("lock_timeout", "5s"),
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "30s"),

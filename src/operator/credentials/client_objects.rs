@@ -123,7 +123,7 @@ pub async fn remove(
 /// Removes the engine's connection to a database; its password with it.
 ///
 /// # Errors
-/// Any error of Vault, but that there is no engine, or no right to it.
+/// Any error of Vault, but that there is no such engine, or no right to it.
 pub async fn remove_connection(vault: &dyn Vault, engine: &Engine) -> Result<(), VaultError> {
     if_offered(vault.delete_database_connection(&engine.mount, &engine.connection).await)
 }
@@ -190,10 +190,15 @@ async fn remove_engine_role(vault: &dyn Vault, engine: &Engine, client: &str) ->
     Ok(())
 }
 
-/// A failed removal, unless there is no engine, or the operator never had the right to it: then it has made nothing there.
+/// A failed removal, unless there is no engine, or another one under its name, or the operator has no right to it: that
+/// keeps no other client, and no deletion, back.
 fn if_offered(removal: Result<(), VaultError>) -> Result<(), VaultError> {
     match removal {
-        Err(error @ (VaultError::MountMissing { .. } | VaultError::PermissionDenied { .. })) => {
+        Err(
+            error @ (VaultError::MountMissing { .. }
+            | VaultError::PermissionDenied { .. }
+            | VaultError::Unexpected { status: 400..=499, .. }),
+        ) => {
             tracing::warn!(%error, "the database secrets engine cannot be cleaned up");
             Ok(())
         }
@@ -224,9 +229,10 @@ mod tests {
             VaultError::Unexpected { status: 400, operation: "write", path: path() },
         ] {
             assert!(matches!(of_engine_alone(Err(refused.clone())), Ok(Err(_))), "{refused}");
+            assert!(if_offered(Err(refused.clone())).is_ok(), "{refused}: it keeps a removal back");
         }
         let away = VaultError::Unreachable { address: "a".to_owned(), problem: "p".to_owned() };
-        assert!(of_engine_alone(Err(away)).is_err());
+        assert!(of_engine_alone(Err(away.clone())).is_err() && if_offered(Err(away)).is_err());
         assert!(matches!(of_engine_alone(Ok(true)), Ok(Ok(true))));
     }
 

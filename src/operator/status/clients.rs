@@ -77,26 +77,35 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
     database.own_clients().chain(&database.refused_clients).map(of).collect()
 }
 
-/// A client whose role the engine does not take: it gets no new logins.
+/// A client whose role the engine does not take: whether Vault has an earlier one is not known.
 fn without_engine(status: ClientStatus, error: &VaultError) -> ClientStatus {
-    let why = format!("{}: {error}", error.reason());
+    let why = format!("{}: {error}", reason_of_engine(error));
     let message = std::iter::once(why).chain(status.message).collect::<Vec<_>>().join("; ");
     ClientStatus { dynamic: Some(false), message: Some(message), ..status }
 }
 
-/// Why clients with short-lived logins get no new ones, and the way out: a reason and a message; none if the engine takes
-/// its part.
+/// Why clients with short-lived logins may get no new ones, and the way out: a reason and a message; none if the engine
+/// takes its part.
 pub fn engine_refuses(database: &Database, error: Option<&VaultError>) -> Option<(&'static str, String)> {
     let error = error?;
     let names: Vec<_> =
         database.own_clients().filter(|client| client.dynamic().is_some()).map(|client| client.name()).collect();
     let names = names.join(", ");
     let message = format!(
-        "Vault's database secrets engine does not take the roles of the clients with short-lived logins ({names}), which \
-         get no new ones: {error}. The platform checks vault.databaseMount in the chart's values, and runs \
-         manifests/vault-setup.sh with DATABASE_MOUNT (docs/vault.md, Short-lived logins); or remove access.dynamic"
+        "the roles of the clients with short-lived logins ({names}) cannot be ensured in Vault's database secrets \
+         engine, so they get no new logins, or some by an earlier declaration: {error}. The platform checks \
+         vault.databaseMount in the chart's values, and runs manifests/vault-setup.sh with DATABASE_MOUNT \
+         (docs/vault.md, Short-lived logins); or remove access.dynamic"
     );
-    (!names.is_empty()).then_some((error.reason(), message))
+    (!names.is_empty()).then_some((reason_of_engine(error), message))
+}
+
+/// The reason for an error of the engine. A Vault that refuses a role is reachable.
+fn reason_of_engine(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::Unexpected { .. } => reason::CREDENTIALS_PENDING,
+        other => other.reason(),
+    }
 }
 
 /// Where a client gets its credentials; empty where the platform offers no short-lived logins.

@@ -194,16 +194,20 @@ async fn where_the_platform_offers_none_the_rest_is_applied_and_the_shared_login
 #[tokio::test]
 async fn an_engine_that_is_missing_or_forbidden_keeps_back_nothing_else() {
     let path = || "database/roles/servicedb.dev.messaging.chat.reader".to_owned();
-    for refusal in
-        [VaultError::MountMissing { path: path() }, VaultError::PermissionDenied { operation: "read", path: path() }]
-    {
+    for (refusal, reason) in [
+        (VaultError::MountMissing { path: path() }, "VaultMountMissing"),
+        (VaultError::PermissionDenied { operation: "read", path: path() }, "VaultPermissionDenied"),
+        // Another engine is mounted there.
+        (VaultError::Unexpected { status: 405, operation: "read", path: path() }, "CredentialsPending"),
+    ] {
         let mut world = World::new();
         world.restart_with(offering());
         world.vault.set_engine_down(Some(refusal.clone()));
         world.create(&format!("{MINIMAL}{CLIENTS}"));
         settle(&mut world).await;
         assert_eq!(world.condition(kind::DATABASE_AVAILABLE), "True Available");
-        assert_eq!(world.condition(kind::CREDENTIALS_READY), format!("False {}", refusal.reason()));
+        assert_eq!(world.condition(kind::CREDENTIALS_READY), format!("False {reason}"));
+        assert_eq!(world.condition(kind::VAULT_REACHABLE), "True Available");
         assert_eq!(world.condition(kind::STALLED), "False NotStalled");
         let message = world.message(kind::CREDENTIALS_READY);
         assert!(message.contains("(reader)") && message.contains("docs/vault.md"), "{message}");
@@ -214,7 +218,7 @@ async fn an_engine_that_is_missing_or_forbidden_keeps_back_nothing_else() {
         );
         let client = reader(&world);
         assert_eq!(client.dynamic, Some(false));
-        assert!(client.message.is_some_and(|message| message.contains(refusal.reason())), "{refusal}");
+        assert!(client.message.is_some_and(|message| message.contains(reason)), "{refusal}");
 
         // A removed client is not held back either.
         edit(&world, |clients| {
