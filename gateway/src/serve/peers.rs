@@ -86,7 +86,10 @@ pub(super) fn encoded(instance: Instance) -> String {
 pub(super) fn gone() -> Problem {
     let message = "the transaction is gone: the pod of the gateway that had it has ended, or cannot be reached";
     Problem::new(StatusCode::CONFLICT, "SDB410", message)
-        .details("this request has committed nothing; a commit of the transaction that was sent before, and not answered, may have been carried out")
+        .details(
+            "this request has committed nothing; a commit of the transaction that was sent before, and not answered, \
+             may have been carried out",
+        )
         .hint("begin the transaction again, unless it was committed before")
 }
 
@@ -206,8 +209,10 @@ impl Peers {
         Forwarded::Unanswered(gone())
     }
 
+    /// Where another pod takes the operation.
+    ///
     /// # Errors
-    /// If no URL names what the operation is about. The transaction goes on: nothing of it was sent.
+    /// If no URL names what it is about. The transaction goes on: nothing of it was sent.
     fn url(&self, operation: &Operation) -> Result<String, Problem> {
         let path = operation.target.path().ok_or_else(|| {
             let message = "a transaction in another pod of the gateway takes no collection and no key without a name";
@@ -234,8 +239,8 @@ impl Peers {
         }
         let asked = Instant::now();
         let mut looked = self.looked.lock().await;
-        // A look that began after this request came has seen what there is, or that the addresses cannot be found: who waits
-        // for it does not look once more, one after another.
+        // A look that began after this request came has seen what there is, or that the addresses cannot be found: those who
+        // wait do not look one after another.
         let before = *looked;
         let seen = match before {
             Some(look) if look.began >= asked => look,

@@ -280,16 +280,16 @@ async fn a_server_that_has_lost_commits_is_another_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_session_has_an_answer_of_other_settings() {
     let lasts =
-        "CREATE TABLE lasts (id int PRIMARY KEY, time interval); INSERT INTO lasts VALUES (1, '1 day 2 hours');";
+        "CREATE TABLE lasts (id int PRIMARY KEY, takes interval); INSERT INTO lasts VALUES (1, '1 day 2 hours');";
     let gateway =
         Gateway::start_at(Server::alone(), "defaults", &format!("{SCHEMA} {lasts}"), settings(&["lasts"])).await;
-    let ask = Ask::get("/lasts?select=time");
+    let ask = Ask::get("/lasts?select=takes");
     ask.hit(&gateway, "lasts").await;
     let set = "ALTER DATABASE defaults SET intervalstyle = 'iso_8601'";
     gateway.admin.batch_execute(set).await.expect("a setting");
     // The session of before keeps its own.
     let kept = ask.hit(&gateway, "lasts").await.ok();
-    assert_eq!(kept, json!([{"time": "1 day 02:00:00"}]));
+    assert_eq!(kept, json!([{"takes": "1 day 02:00:00"}]));
     let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1 AND application_name = $2";
     let role = "defaults_app";
     gateway.admin.execute(ended, &[&gateway.login, &role]).await.expect("its end");
@@ -302,8 +302,8 @@ async fn no_session_has_an_answer_of_other_settings() {
         assert!(Instant::now() < deadline, "{answer:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    assert_eq!(anew, json!([{"time": "P1DT2H"}]));
-    assert_eq!(ask.hit(&gateway, "lasts").await.ok(), json!([{"time": "P1DT2H"}]));
+    assert_eq!(anew, json!([{"takes": "P1DT2H"}]));
+    assert_eq!(ask.hit(&gateway, "lasts").await.ok(), json!([{"takes": "P1DT2H"}]));
 }
 
 /// Rows by their keys: each key goes through numbered states.
