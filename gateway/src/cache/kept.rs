@@ -12,28 +12,32 @@ const OVERHEAD: usize = 512;
 /// The part of the room that one answer may take, as a divisor.
 const SHARE: usize = 8;
 
-/// What an answer belongs to: a caller and a read, whole and not as a digest.
+/// Who reads: the name and the role of the caller, and the settings of the database that its session has.
+pub type Reader<'a> = (&'a Arc<str>, &'a Arc<str>, &'a Arc<str>);
+
+/// What an answer belongs to: a reader and a read, whole and not as a digest.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     name: Arc<str>,
     role: Arc<str>,
+    settings: Arc<str>,
     sql: String,
     parameters: Vec<Option<String>>,
     frame: String,
 }
 
 impl Key {
-    /// Of a caller (name and role), a read, and all that stands around its rows.
-    pub(super) fn new((name, role): (&Arc<str>, &Arc<str>), read: &Statement, frame: String) -> Self {
-        let (sql, parameters) = (read.sql.clone(), read.parameters.clone());
-        Self { name: Arc::clone(name), role: Arc::clone(role), sql, parameters, frame }
+    /// Of a reader, a read, and all that stands around its rows.
+    pub(super) fn new((name, role, settings): Reader<'_>, read: &Statement, frame: String) -> Self {
+        let (name, role, settings) = (Arc::clone(name), Arc::clone(role), Arc::clone(settings));
+        Self { name, role, settings, sql: read.sql.clone(), parameters: read.parameters.clone(), frame }
     }
 
     /// How much it takes, in bytes.
     pub(super) fn weight(&self) -> usize {
         let parameter = |value: &Option<String>| size_of::<Option<String>>() + value.as_ref().map_or(0, String::len);
         let parameters: usize = self.parameters.iter().map(parameter).sum();
-        OVERHEAD + self.sql.len() + parameters + self.frame.len()
+        OVERHEAD + self.settings.len() + self.sql.len() + parameters + self.frame.len()
     }
 }
 
@@ -60,13 +64,15 @@ impl Kept {
 pub(super) struct Room {
     most: usize,
     taken: usize,
+    /// How often all were forgotten.
+    cleared: u64,
     entries: LruCache<Key, Arc<Kept>>,
 }
 
 impl Room {
     /// Of so many bytes.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, taken: 0, entries: LruCache::unbounded() }
+        Self { most, taken: 0, cleared: 0, entries: LruCache::unbounded() }
     }
 
     /// The largest entry in a room of this size, in bytes.
@@ -103,6 +109,12 @@ impl Room {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.taken = 0;
+        self.cleared += 1;
+    }
+
+    /// How often all were forgotten.
+    pub(super) fn cleared(&self) -> u64 {
+        self.cleared
     }
 
     /// How much they take, in bytes.
@@ -123,7 +135,7 @@ mod tests {
 
     fn key(sql: &str) -> Key {
         let caller: Arc<str> = "shop/app".into();
-        Key::new((&caller, &caller), &Statement::plain(sql, Charge::Plan), String::new())
+        Key::new((&caller, &caller, &caller), &Statement::plain(sql, Charge::Plan), String::new())
     }
 
     fn answer(bytes: usize) -> Arc<Kept> {

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 
-pub use self::kept::Kept;
+pub use self::kept::{Kept, Reader};
 use self::kept::{Key, Room};
 use crate::catalog::{Catalog, Steady};
 use crate::config::{self, MEBIBYTE};
@@ -136,6 +136,8 @@ impl Cache {
     /// declared and steady, it has no cast, which may read a text as a time, and no value that names one.
     fn may_keep(&self, read: &Statement) -> bool {
         let is_timeless = |value: &String| {
+            // Within arrays and ranges, `n\ow` and `n"o"w` are the same word.
+            let value: String = value.chars().filter(|next| !['\\', '"'].contains(next)).collect();
             let value = value.to_ascii_lowercase();
             !OF_THE_TIME.iter().any(|word| value.contains(word))
         };
@@ -145,11 +147,10 @@ impl Cache {
             && read.parameters.iter().flatten().all(is_timeless)
     }
 
-    /// Looks a read of a caller (name and role) up; nothing, if its answer is not one to be kept. `frame` is all that stands
-    /// around its rows.
+    /// Looks a read up; nothing, if its answer is not one to be kept. `frame` is all that stands around its rows.
     pub fn lookup(
         self: &Arc<Self>,
-        caller: (&Arc<str>, &Arc<str>),
+        reader: Reader<'_>,
         read: &Statement,
         frame: impl FnOnce() -> String,
     ) -> Option<Lookup> {
@@ -158,10 +159,13 @@ impl Cache {
         }
         let first = read.reads.first()?;
         let collection = self.title(&first.schema, &first.name);
-        let key = Key::new(caller, read, frame());
-        let known = self.lock().get(&key);
+        let key = Key::new(reader, read, frame());
+        let (known, cleared) = {
+            let mut room = self.lock();
+            (room.get(&key), room.cleared())
+        };
         let statement = versioned(read, known.as_ref().map_or("", |known| known.version.as_str()));
-        Some(Lookup { cache: Arc::clone(self), key, collection, known, statement })
+        Some(Lookup { cache: Arc::clone(self), key, collection, known, cleared, statement })
     }
 
     fn measure(&self, room: &Room) {
@@ -180,6 +184,8 @@ pub struct Lookup {
     key: Key,
     collection: String,
     known: Option<Arc<Kept>>,
+    /// How often all answers had been forgotten before.
+    cleared: u64,
     statement: Statement,
 }
 
@@ -203,7 +209,7 @@ impl Lookup {
 
     /// The read was carried out: keeps its answer, if it is a whole one and has a version.
     pub fn carried_out(self, found: Option<String>, answer: Option<Answered<'_>>) {
-        let Self { cache, key, collection, .. } = self;
+        let Self { cache, key, collection, cleared, .. } = self;
         cache.misses.get_or_create(&Collection { collection }).inc();
         let (Some(version), Some(answer)) = (found, answer) else { return };
         if answer.text.len() > Room::largest(cache.most) {
@@ -213,6 +219,10 @@ impl Lookup {
         let text = Bytes::copy_from_slice(answer.text);
         let kept = Kept { version, text, ends: answer.ends, rows: answer.rows };
         let mut room = cache.lock();
+        // It was read before a change of the schema that made all others be forgotten.
+        if room.cleared() != cleared {
+            return;
+        }
         let evicted = room.put(key, Arc::new(kept));
         cache.measure(&room);
         drop(room);
@@ -258,7 +268,7 @@ mod tests {
         assert!(!cache.may_keep(&read(vec![films(), steady("public", "users", None)], "1")), "one is not declared");
         assert!(!cache.may_keep(&read(vec![steady("shop", "films", None)], "1")), "that of another schema");
         assert!(!cache.may_keep(&read(vec![steady("public", "films", Some("it is a view"))], "1")));
-        for value in ["now", "{Today}", "[YESTERDAY,)", "tomorrow"] {
+        for value in ["now", "{Today}", "[YESTERDAY,)", "tomorrow", r"{n\ow}", r#"[n"o"w,)"#, r#"{"(\"\"No\"\"w)"}"#] {
             assert!(!cache.may_keep(&read(vec![films()], value)), "{value}");
         }
         let cast = Statement { sql: "SELECT CAST(a AS date)".to_owned(), ..read(vec![films()], "1") };
@@ -268,10 +278,12 @@ mod tests {
     #[test]
     fn an_answer_is_given_out_for_its_version_and_its_caller_alone() {
         let cache = cache();
-        let names = ["shop/app", "app", "shop/other", "other"].map(Arc::<str>::from);
+        let names =
+            ["shop/app", "app", "", "shop/other", "other", "", "shop/app", "app", "TimeZone=UTC"].map(Arc::<str>::from);
         let read = read(vec![steady("public", "films", None)], "1");
         let look = |caller: usize, frame: &str| {
-            cache.lookup((&names[caller], &names[caller + 1]), &read, || frame.to_owned()).expect("a read to be kept")
+            let reader = (&names[caller], &names[caller + 1], &names[caller + 2]);
+            cache.lookup(reader, &read, || frame.to_owned()).expect("a read to be kept")
         };
         let first = look(0, "[]");
         assert_eq!(first.statement().parameters.last(), Some(&Some(String::new())));
@@ -282,7 +294,8 @@ mod tests {
         assert_eq!(second.statement().parameters.last(), Some(&Some("v1".to_owned())));
         assert_eq!(second.hit(Some("v1")).expect("the answer").text, "one");
         assert!(second.hit(Some("v2")).is_none() && second.hit(None).is_none());
-        assert!(look(2, "[]").hit(Some("v1")).is_none(), "another caller");
+        assert!(look(3, "[]").hit(Some("v1")).is_none(), "another caller");
+        assert!(look(6, "[]").hit(Some("v1")).is_none(), "another session's settings");
         assert!(look(0, "").hit(Some("v1")).is_none(), "another form");
         // Neither an answer without a version nor one that goes on replaces it.
         look(0, "[]").carried_out(None, answer("two"));
@@ -291,7 +304,10 @@ mod tests {
         look(0, "[]").carried_out(Some("v2".to_owned()), answer("three"));
         assert!(look(0, "[]").hit(Some("v1")).is_none());
         assert_eq!(look(0, "[]").hit(Some("v2")).expect("the answer").text, "three");
+        let late = look(0, "[]");
         cache.catalog_changed(&Catalog::default());
+        assert!(look(0, "[]").hit(Some("v2")).is_none());
+        late.carried_out(Some("v2".to_owned()), answer("of before"));
         assert!(look(0, "[]").hit(Some("v2")).is_none());
         assert_eq!((cache.bytes.get(), cache.entries.get()), (0, 0));
     }

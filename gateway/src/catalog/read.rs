@@ -9,9 +9,10 @@ use super::steady::{STEADY, Steady};
 use super::{Catalog, ForeignKey, Function, Table};
 use crate::problem::Problem;
 
-/// Startup options of the connection that reads: an empty search path qualifies the names of types and defaults.
+/// Startup options of the connection that reads: an empty search path qualifies the names of types and defaults. To compile
+/// what runs once takes longer than to run it.
 pub const SETTINGS: &str = "-c search_path= -c statement_timeout=30s -c default_transaction_read_only=on \
-                            -c idle_session_timeout=0 -c datestyle=ISO";
+                            -c idle_session_timeout=0 -c datestyle=ISO -c jit=off";
 
 /// Tables and views with all that belongs to them, one row of JSON each. Of the bits of `tgtype`, 1 is FOR EACH ROW, 2
 /// BEFORE and 64 INSTEAD OF: a trigger AFTER a row is there only for rows that are reported.

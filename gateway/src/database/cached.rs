@@ -14,7 +14,7 @@ impl Session {
     /// # Errors
     /// As [`Self::last`].
     pub async fn read_last(&mut self, read: &Statement, most: usize) -> Result<Rows, Problem> {
-        let Some(lookup) = self.lookup(read, &Frame::default()) else { return self.last(read, most).await };
+        let Some(lookup) = self.lookup(read, &Frame::default()).await? else { return self.last(read, most).await };
         let found = self.last(lookup.statement(), most).await?;
         Ok(settled(lookup, found))
     }
@@ -24,7 +24,7 @@ impl Session {
     /// # Errors
     /// As [`exactly`].
     pub async fn read_within(&mut self, read: &Statement, most: usize) -> Result<Rows, Problem> {
-        let lookup = self.lookup(read, &Frame::default());
+        let lookup = self.lookup(read, &Frame::default()).await?;
         let lease = self.lease().await?;
         let Some(lookup) = lookup else { return exactly(lease, read, most).await };
         let found = exactly(lease, lookup.statement(), most).await?;
@@ -35,9 +35,9 @@ impl Session {
     ///
     /// # Errors
     /// Any error of the server before the answer begins.
-    pub async fn stream(self, read: &Statement, frame: Frame, buffer: usize) -> Result<Answer, Problem> {
+    pub async fn stream(mut self, read: &Statement, frame: Frame, buffer: usize) -> Result<Answer, Problem> {
         let in_transaction = self.is_transaction();
-        let lookup = self.lookup(read, &frame);
+        let lookup = self.lookup(read, &frame).await?;
         let lease = self.into_lease().await?;
         let Some(lookup) = lookup else { return answer(lease, read, frame, buffer, in_transaction).await };
         let mut found = answer(lease, lookup.statement(), frame, buffer, in_transaction).await?;
@@ -50,11 +50,13 @@ impl Session {
         Ok(found)
     }
 
-    /// The look at the kept answers for a read; none, if its answer is not one to be kept.
-    fn lookup(&self, read: &Statement, frame: &Frame) -> Option<Lookup> {
+    /// The look at the kept answers for a read, which will be carried out; none, if its answer is not one to be kept.
+    async fn lookup(&mut self, read: &Statement, frame: &Frame) -> Result<Option<Lookup>, Problem> {
+        let Some(cache) = self.cache().cloned() else { return Ok(None) };
+        let settings = self.lease().await?.settings();
         let frame = || format!("{}{}{}", frame.before, frame.between, frame.after);
         let caller = self.caller();
-        self.cache()?.lookup((&caller.name, &caller.role), read, frame)
+        Ok(cache.lookup((&caller.name, &caller.role, &settings), read, frame))
     }
 }
 

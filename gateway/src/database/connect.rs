@@ -157,6 +157,14 @@ impl Connector {
     }
 }
 
+/// The settings that the database and the login give to a new session, as a text. A session keeps those that it began
+/// with, though they are changed: they decide how values are read and written, and what policies see.
+pub(super) const DEFAULTS: &str = "SELECT coalesce(pg_catalog.string_agg(c.setting, E'\\n' \
+     ORDER BY s.setdatabase, s.setrole, c.place), '') FROM pg_catalog.pg_db_role_setting s \
+     CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) WITH ORDINALITY AS c(setting, place) \
+     WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
+     AND s.setrole IN (0, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = session_user))";
+
 /// Startup options of a session as this role: they count before the first statement, and `RESET` brings them back.
 pub fn session(role: &str, schemas: &[String], statement_milliseconds: u64, claims: &str) -> String {
     let path: Vec<_> = schemas.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();

@@ -33,14 +33,16 @@ pub(super) struct Connection {
     /// When its last request ended.
     pub(super) used: Instant,
     statements: HashMap<String, Statement>,
+    /// The settings of the database that it began with, where answers are kept.
+    settings: Arc<str>,
     /// The catalogue's fingerprint that its statements were prepared under.
     generation: u64,
 }
 
 impl Connection {
-    pub(super) fn new((client, task): (Client, AbortHandle), generation: u64) -> Self {
-        let now = Instant::now();
-        Self { client: Arc::new(client), task, opened: now, used: now, statements: HashMap::new(), generation }
+    pub(super) fn new((client, task): (Client, AbortHandle), settings: Arc<str>, generation: u64) -> Self {
+        let (client, now) = (Arc::new(client), Instant::now());
+        Self { client, task, opened: now, used: now, statements: HashMap::new(), settings, generation }
     }
 
     /// Ends what it runs, and closes it. Where the server is not asked for it, it finds the socket closed.
@@ -92,6 +94,11 @@ impl Lease {
     /// Whose it is.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// The settings of the database that its session began with, where answers are kept.
+    pub(super) fn settings(&self) -> Arc<str> {
+        Arc::clone(&self.connection.as_ref().expect("a lease has its connection until it ends").settings)
     }
 
     /// Something begins on it that must be ended.

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::FromSqlOwned;
 
 use super::breaker::Breaker;
-use super::connect::{Connector, ROLE, session};
+use super::connect::{Connector, DEFAULTS, ROLE, session};
 use super::end::{End, end};
 use super::explain::explain;
 use super::kept::Room;
@@ -249,7 +249,17 @@ impl Pool {
         let claims = serde_json::json!({"role": &*caller.role, "sub": &*caller.name}).to_string();
         let options = session(&caller.role, &self.schemas, self.limits.statement_milliseconds, &claims);
         let opened = self.connected(self.connector.connect_as(&caller.role, &options)).await?;
-        Ok(Connection::new(opened, self.generation()))
+        let settings = self.settings(&opened.0).await?;
+        Ok(Connection::new(opened, settings, self.generation()))
+    }
+
+    /// The settings of a new session, by which kept answers are told apart; of no use where none are kept.
+    async fn settings(&self, client: &Client) -> Result<Arc<str>, Problem> {
+        if self.cache.is_none() {
+            return Ok(Arc::from(""));
+        }
+        let found = async { Ok(client.query_one(DEFAULTS, &[]).await?.try_get::<_, String>(0)?) };
+        Ok(in_time(self.patience(), found).await?.into())
     }
 
     /// Connects, if the breaker allows it.

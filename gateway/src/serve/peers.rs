@@ -58,6 +58,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a connection is kept without use: less than the others wait for the next request on it.
 const UNUSED: Duration = Duration::from_secs(3);
+/// The longest URL that a request is passed on with, in bytes: a server takes no more than 64 KiB.
+const LONGEST: usize = 60 << 10;
 /// Between two questions whether a pod that does not answer is still there; after three it is not.
 const ALIVE: Duration = Duration::from_secs(5);
 
@@ -84,8 +86,11 @@ pub(super) fn encoded(instance: Instance) -> String {
 pub(super) fn gone() -> Problem {
     let message = "the transaction is gone: the pod of the gateway that had it has ended, or cannot be reached";
     Problem::new(StatusCode::CONFLICT, "SDB410", message)
-        .details("nothing of it was committed")
-        .hint("begin the transaction again")
+        .details(
+            "this request has committed nothing; a commit of the transaction that was sent before, and not answered, \
+             may have been carried out",
+        )
+        .hint("begin the transaction again, unless it was committed before")
 }
 
 /// The answer to a request that was passed on, and whose answer is missing.
@@ -141,8 +146,16 @@ pub struct Peers {
     patience: Duration,
     /// Those that answered the last look: a client of each.
     known: RwLock<HashMap<Instance, reqwest::Client>>,
-    /// When that look began. Locked during one.
-    looked: tokio::sync::Mutex<Option<Instant>>,
+    /// The last look. Locked during one.
+    looked: tokio::sync::Mutex<Option<Look>>,
+}
+
+/// A look for the other pods.
+#[derive(Clone, Copy)]
+struct Look {
+    began: Instant,
+    /// Whether their addresses were found.
+    found: bool,
 }
 
 impl Peers {
@@ -165,9 +178,9 @@ impl Peers {
     }
 
     async fn send(&self, instance: Instance, operation: &Operation, commits: bool) -> Forwarded {
-        let Some(url) = self.url(operation) else {
-            let message = "a transaction in another pod of the gateway takes no collection and no key without a name";
-            return Forwarded::Unanswered(Problem::request("SDB400", message));
+        let url = match self.url(operation) {
+            Ok(url) => url,
+            Err(problem) => return Forwarded::Unanswered(problem),
         };
         // A pod whose address another has by now is looked for once more, and so is one whose authority was renewed.
         for _ in 0..2 {
@@ -196,10 +209,22 @@ impl Peers {
         Forwarded::Unanswered(gone())
     }
 
-    fn url(&self, operation: &Operation) -> Option<String> {
-        let path = operation.target.path()?;
+    /// Where another pod takes the operation.
+    ///
+    /// # Errors
+    /// If no URL names what it is about. The transaction goes on: nothing of it was sent.
+    fn url(&self, operation: &Operation) -> Result<String, Problem> {
+        let path = operation.target.path().ok_or_else(|| {
+            let message = "a transaction in another pod of the gateway takes no collection and no key without a name";
+            Problem::request("SDB400", message)
+        })?;
         let query = utf8_percent_encode(&operation.query, UNFIT);
-        Some(format!("{}/api/db{path}?{query}", self.base()))
+        let url = format!("{}/api/db{path}?{query}", self.base());
+        if url.len() > LONGEST {
+            let message = "the query is too long for a transaction in another pod of the gateway";
+            return Err(Problem::request("SDB400", message).hint("send it as a tree"));
+        }
+        Ok(url)
     }
 
     fn base(&self) -> String {
@@ -214,21 +239,33 @@ impl Peers {
         }
         let asked = Instant::now();
         let mut looked = self.looked.lock().await;
-        // A look that began after this request came has seen what there is.
-        if looked.is_none_or(|began| began < asked) {
-            if let Some(before) = *looked {
-                // Ids that somebody makes up do not make a stream of looks.
-                tokio::time::sleep_until((before + PAUSE).into()).await;
+        // A look that began after this request came has seen what there is, or that the addresses cannot be found: those who
+        // wait do not look one after another.
+        let before = *looked;
+        let seen = match before {
+            Some(look) if look.began >= asked => look,
+            _ => {
+                if let Some(before) = before {
+                    // Ids that somebody makes up do not make a stream of looks.
+                    tokio::time::sleep_until((before.began + PAUSE).into()).await;
+                }
+                let began = Instant::now();
+                let look = Look { began, found: self.look().await };
+                *looked = Some(look);
+                look
             }
-            let began = Instant::now();
-            self.look().await?;
-            *looked = Some(began);
+        };
+        match known() {
+            None if !seen.found => {
+                let message = "the pod of the gateway that has the transaction cannot be found at the moment";
+                Err(Problem::unavailable("SDB411", message))
+            }
+            found => Ok(found),
         }
-        Ok(known())
     }
 
-    /// Asks all pods for their numbers.
-    async fn look(&self) -> Result<(), Problem> {
+    /// Asks all pods for their numbers; whether there are addresses to ask.
+    async fn look(&self) -> bool {
         let mut addresses = BTreeSet::new();
         for host in &self.settings.hosts {
             let found = tokio::net::lookup_host((host.as_str(), self.settings.port));
@@ -239,12 +276,11 @@ impl Peers {
             }
         }
         if addresses.is_empty() {
-            let message = "the pod of the gateway that has the transaction cannot be found at the moment";
-            return Err(Problem::unavailable("SDB411", message));
+            return false;
         }
         let asked = futures::future::join_all(addresses.into_iter().map(|address| self.ask(address))).await;
         *self.lock() = asked.into_iter().flatten().collect();
-        Ok(())
+        true
     }
 
     async fn ask(&self, address: SocketAddr) -> Option<(Instance, reqwest::Client)> {

@@ -10,7 +10,8 @@ use crate::catalog::STATE;
 /// A snapshot names the transactions whose effects it sees, by numbers that a server never gives twice: two equal ones see
 /// the same. It may give them twice after it has lost what was not written to disk, so a server that was started again, or
 /// that has recovered from a crash (which is when it drops its statistics), is another one. The settings of the session are
-/// those of its start, of its caller, and of the configuration that it has loaded.
+/// those of the configuration that it has loaded; those of its caller, and those that the database gave it at its start, are
+/// in the key of an answer.
 const SNAPSHOT: &str = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat_ws('/', \
      pg_catalog.pg_current_snapshot(), pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(), \
      pg_catalog.pg_stat_get_bgwriter_stat_reset_time()), 'UTF8')), 'base64')";

@@ -175,8 +175,9 @@ async fn kept_answers_are_those_of_the_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_depends_on_more_than_the_rows_is_not_kept() {
     let timed = "CREATE TABLE timed (id int PRIMARY KEY, until timestamptz); INSERT INTO timed VALUES (1, now() + interval '1 hour');
-        ALTER TABLE timed ENABLE ROW LEVEL SECURITY; CREATE POLICY until ON timed USING (until > now());";
-    let collections = ["films", "recent", "timed", "secrets"];
+        ALTER TABLE timed ENABLE ROW LEVEL SECURITY; CREATE POLICY until ON timed USING (until > now());
+        CREATE DOMAIN clock AS timetz; CREATE TABLE hours (id int PRIMARY KEY, opens clock[]);";
+    let collections = ["films", "recent", "timed", "hours", "secrets"];
     let gateway =
         Gateway::start_at(Server::alone(), "unkept", &format!("{SCHEMA} {timed}"), settings(&collections)).await;
     for path in [
@@ -187,6 +188,7 @@ async fn what_depends_on_more_than_the_rows_is_not_kept() {
         "/films/1",
         "/recent",
         "/timed",
+        "/hours",
         "/directors",
         "/films?select=id&order=id&page_token=",
     ] {
@@ -273,6 +275,35 @@ async fn a_server_that_has_lost_commits_is_another_one() {
             assert_eq!(value().await, now, "round {round}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_has_an_answer_of_other_settings() {
+    let lasts =
+        "CREATE TABLE lasts (id int PRIMARY KEY, takes interval); INSERT INTO lasts VALUES (1, '1 day 2 hours');";
+    let gateway =
+        Gateway::start_at(Server::alone(), "defaults", &format!("{SCHEMA} {lasts}"), settings(&["lasts"])).await;
+    let ask = Ask::get("/lasts?select=takes");
+    ask.hit(&gateway, "lasts").await;
+    let set = "ALTER DATABASE defaults SET intervalstyle = 'iso_8601'";
+    gateway.admin.batch_execute(set).await.expect("a setting");
+    // The session of before keeps its own.
+    let kept = ask.hit(&gateway, "lasts").await.ok();
+    assert_eq!(kept, json!([{"takes": "1 day 02:00:00"}]));
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1 AND application_name = $2";
+    let role = "defaults_app";
+    gateway.admin.execute(ended, &[&gateway.login, &role]).await.expect("its end");
+    let deadline = Instant::now() + PATIENCE;
+    let anew = loop {
+        let answer = ask.send(&gateway).await;
+        if answer.status == 200 {
+            break answer.ok();
+        }
+        assert!(Instant::now() < deadline, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(anew, json!([{"takes": "P1DT2H"}]));
+    assert_eq!(ask.hit(&gateway, "lasts").await.ok(), json!([{"takes": "P1DT2H"}]));
 }
 
 /// Rows by their keys: each key goes through numbered states.

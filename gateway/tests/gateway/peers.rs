@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use servicedb_gateway::grpc::proto::{
     BeginTransactionRequest, CommitTransactionRequest, CountDocumentsRequest, GetDocumentRequest, ListDocumentsRequest,
+    Query, query,
 };
 use tonic::Code;
 
@@ -143,6 +144,9 @@ async fn a_transaction_is_gone_with_its_pod() {
         assert_eq!(code(&read), (409, "SDB410"), "{}", one.log());
         let commit = here.ask(&token, Method::POST, "/transaction", &[], json!({"commit": id})).await;
         assert_eq!(code(&commit), (409, "SDB410"), "{commit:?}");
+        // One that was sent before may have been carried out.
+        let told = commit.1["details"].as_str().unwrap_or_default();
+        assert!(told.starts_with("this request has committed nothing; a commit"), "{told}");
     }
     assert_eq!(here.ask(&token, Method::GET, "/actors/30", &[], Value::Null).await.0, 404, "it was rolled back");
     // Ids that nobody has given are answered, and others are served beside them.
@@ -153,6 +157,27 @@ async fn a_transaction_is_gone_with_its_pod() {
         tokio::join!(futures::future::join_all(asked), here.ask(&token, Method::GET, "/actors", &[], Value::Null));
     assert!(answers.iter().all(|answer| code(answer) == (409, "SDB410")), "{answers:?}");
     assert_eq!(own.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_that_cannot_be_found_are_not_taken_for_gone() {
+    let (one, other, [here, _], addresses, folder) = two("hidden_peers").await;
+    drop(other);
+    let settings = json!({
+        "listen": SocketAddr::new(IpAddr::from([127, 0, 0, 3]), addresses[0].port()).to_string(),
+        "peers": {"hosts": ["pods.invalid"], "port": addresses[0].port(), "name": "localhost", "ca": folder.join("ca.crt")},
+    });
+    let lone = one.beside(settings).await;
+    let lone_pod = Pod::at(SocketAddr::new(IpAddr::from([127, 0, 0, 3]), addresses[0].port()), &folder);
+    let token = one.token("shop/app");
+    let id = here.begin(&token).await;
+    let within = [("txn-id", id.as_str())];
+    // All that wait for a look share what it has found out.
+    let asked = (0..8).map(|_| lone_pod.ask(&token, Method::GET, "/actors", &within, Value::Null));
+    let answers = futures::future::join_all(asked).await;
+    assert!(answers.iter().all(|answer| code(answer) == (503, "SDB411")), "{answers:?} {}", lone.log());
+    let committed = here.ask(&token, Method::POST, "/transaction", &[], json!({"commit": id})).await;
+    assert_eq!(committed.0, 200, "{committed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,6 +204,16 @@ async fn by_grpc_too() {
     let count =
         CountDocumentsRequest { collection: "actors".to_owned(), transaction: id.clone(), ..Default::default() };
     assert_eq!(client.count_documents(count).await.expect("a number").into_inner().count, 5);
+    // What no URL holds is refused, and the transaction goes on.
+    let text = format!("name=neq.{}", "x".repeat(70_000));
+    let long = ListDocumentsRequest {
+        collection: "actors".to_owned(),
+        transaction: id.clone(),
+        query: Some(Query { form: Some(query::Form::Text(text)) }),
+        ..Default::default()
+    };
+    let refused = client.list_documents(long).await.expect_err("too long");
+    assert_eq!((refused.code(), grpc::code(&refused).as_str()), (Code::InvalidArgument, "SDB400"));
     client.commit_transaction(CommitTransactionRequest { transaction: id }).await.expect("committed");
     client.get_document(grpc::get("actors", "40")).await.expect("there");
 
