@@ -111,6 +111,7 @@ impl State {
             report.ledger = None;
             report.collations = None;
             report.archive = None;
+            report.second_archive = None;
             report.synchronous_standbys.clear();
         }
     }
@@ -124,6 +125,8 @@ fn bucket(lag: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::backup::Nth;
+    use crate::contract::report::ArchiveReport;
 
     fn facts(in_recovery: bool, lag_bytes: Option<u64>) -> Option<Facts> {
         let (version, system_identifier) = ("17.5".to_owned(), "7".to_owned());
@@ -214,9 +217,14 @@ mod tests {
         state.update(facts(true, Some(3 << 20)), status(false));
         let mut report = Report::starting("u".into(), Default::default());
         report.ledger = Some(crate::contract::report::LedgerReport { applied: 1, ..Default::default() });
+        for nth in Nth::ALL {
+            *report.archive_in_mut(nth) = Some(ArchiveReport { failure: Some("away".into()), ..Default::default() });
+        }
         state.write(&mut report);
         assert_eq!(report.role, Some(Role::Replica));
         assert_eq!(report.lag_bucket_bytes, Some(4 << 20));
+        // What a former leader says of a store would be its last word on it.
+        assert!(Nth::ALL.into_iter().all(|nth| report.archive_in(nth).is_none()));
         assert_eq!((report.ledger, report.timeline), (None, Some(2)));
         assert_eq!(bucket(5), 0);
     }

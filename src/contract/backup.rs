@@ -214,6 +214,14 @@ pub enum Nth {
 impl Nth {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::First, Self::Second];
+
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
 }
 
 /// A restore of another database's backup into a new one.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use crate::contract::pod::WAL_SEGMENT;
+use crate::files::remove_file;
 use crate::pgbackrest::info::{lsn, position, segment_at};
 
 /// What was found when the archive was compared with `pg_wal`.
@@ -79,9 +80,12 @@ impl<'a> Wal<'a> {
     /// Each segment is looked up, since an archive may lack one before its newest: pgBackRest goes on with the next
     /// when one fails, and a promoted leader archives what it began itself beside what it had received.
     ///
+    /// `acknowledged` is pgBackRest's folder of results: what it says of a segment that the archive lacks is of another
+    /// store, which had this place before, and would keep the segment from this one.
+    ///
     /// # Errors
-    /// If the folder cannot be changed.
-    pub fn mark(&self, first: Option<&str>, archived: &BTreeSet<String>) -> io::Result<Found> {
+    /// If a folder cannot be changed.
+    pub fn mark(&self, first: Option<&str>, archived: &BTreeSet<String>, acknowledged: &Path) -> io::Result<Found> {
         let mut found = Found::default();
         for history in self.done.iter().filter(|name| name.ends_with(".history")) {
             found.marked += u32::from(self.archive(history)?);
@@ -89,12 +93,20 @@ impl<'a> Wal<'a> {
         for lacking in self.needed(first).filter(|name| !archived.contains(name)) {
             if !self.present.contains(&lacking) {
                 found.missing += 1;
-            } else if self.done.contains(&lacking) {
+                continue;
+            }
+            let result = acknowledged.join(format!("{lacking}.ok"));
+            let is_acknowledged = result.exists();
+            remove_file(&result)?;
+            if self.done.contains(&lacking) {
                 match self.archive(&lacking)? {
                     true => found.marked += 1,
                     // A checkpoint has removed it meanwhile.
                     false => found.missing += 1,
                 }
+            } else if is_acknowledged {
+                // PostgreSQL may have been told meanwhile.
+                self.archive(&lacking)?;
             }
         }
         Ok(found)
@@ -167,7 +179,7 @@ mod tests {
 
         fn mark(&self, first: Option<&str>, archived: &[&str]) -> Found {
             let archived = archived.iter().map(|name| (*name).to_owned()).collect();
-            self.wal().mark(first, &archived).expect("marks")
+            self.wal().mark(first, &archived, &self.0.join("out")).expect("marks")
         }
     }
 
@@ -219,6 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn what_another_store_acknowledged_is_archived_to_this_one() {
+        let wal = Folder::new("other", &DONE);
+        let out = wal.0.join("out");
+        std::fs::create_dir_all(&out).expect("a folder");
+        let results = |segments: &[&str]| {
+            segments.iter().for_each(|name| std::fs::write(out.join(format!("{name}.ok")), "").expect("a file"));
+        };
+        results(&[DONE[0], DONE[1], DONE[2]]);
+        // One waits already: PostgreSQL would be told that this store has it.
+        let status = wal.0.join("archive_status");
+        rename(status.join(format!("{}.done", DONE[2])), status.join(format!("{}.ready", DONE[2]))).expect("it waits");
+        let archived = ["000000010000000000000003", DONE[0], DONE[3], DONE[5]];
+        assert_eq!(wal.mark(BACKUP, &archived), Found { marked: 2, missing: 0 });
+        assert_eq!(names(&out).expect("names"), [format!("{}.ok", DONE[0])], "this store has that one");
+    }
+
+    #[test]
     fn segments_of_this_lead_count_as_archived_while_nothing_is() {
         let wal = Folder::new("off", &DONE);
         let archived = DONE.map(|name| name).into_iter().filter(|name| !name.starts_with("00000003"));
@@ -246,7 +275,7 @@ mod tests {
         let archived = DONE[..6].iter().chain(&BACKUP).map(|name| (*name).to_owned());
         let archived = archived.filter(|name| name != DONE[2]).collect();
         std::fs::remove_file(wal.0.join("archive_status").join(format!("{}.done", DONE[2]))).expect("a checkpoint");
-        assert_eq!(read.mark(BACKUP, &archived).expect("marks"), Found { marked: 1, missing: 1 });
+        assert_eq!(read.mark(BACKUP, &archived, &wal.0.join("out")).expect("marks"), Found { marked: 1, missing: 1 });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use super::spool::{acknowledged, last_error, results, waiting};
+use super::spool::{acknowledged, fails, last_error, results, waiting};
 use crate::agent::volume;
 use crate::api::WhenVolumeFills;
 use crate::contract::backup::Nth;
@@ -28,6 +28,10 @@ const LEAST_SHARE: u64 = 50;
 const REPORTED: SignedDuration = SignedDuration::from_mins(5);
 /// So many looks in a row must find a failure until it is reported: a segment is tried again.
 const SIGHTINGS: u32 = 2;
+
+/// With two stores fewer waiting segments than these count as none: they wait for the other one, and under load there is
+/// always one.
+const FEW: u32 = 4;
 
 /// The bytes of a volume of this size that are kept free: WAL that cannot be archived is given up below.
 pub fn room(size: u64) -> u64 {
@@ -88,6 +92,8 @@ pub struct Progress {
     /// Since when archived segments count; none: always.
     since: Option<Timestamp>,
     archived_at: Option<Timestamp>,
+    /// With two stores: when this one had got the last of the files for which PostgreSQL waits, at the former look.
+    acknowledged_at: Option<Timestamp>,
     reported_at: Option<Timestamp>,
     waiting: u32,
     failures: u32,
@@ -118,6 +124,7 @@ impl Progress {
             is_one_of_two,
             since: None,
             archived_at: None,
+            acknowledged_at: None,
             reported_at: None,
             waiting: 0,
             failures: 0,
@@ -150,13 +157,14 @@ impl Progress {
             let time: Option<std::time::SystemTime> = row.get(column);
             Timestamp::try_from(time?).ok()
         };
-        let archived_at = time("last_archived_time").max(self.acknowledged_at());
+        let acknowledged_at = self.acknowledged_at();
+        let archived_at = time("last_archived_time").max(acknowledged_at);
         self.archived_at = archived_at.filter(|at| self.since.is_none_or(|since| *at > since));
         let age = configured.map_or(Duration::ZERO, |configured| configured.elapsed());
         let configured = Timestamp::now() - SignedDuration::try_from(age).unwrap_or_default();
         let failed = row.get::<_, bool>("failing") && time("last_failed_time").is_some_and(|at| at > configured);
         let waits_for_other = row.get::<_, Option<String>>("last_failed_wal").is_some_and(|file| self.has(&file));
-        let failed = failed && !waits_for_other;
+        let failed = failed && (!waits_for_other || self.fails_beyond(acknowledged_at));
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         if !failed {
             self.failure = None;
@@ -170,6 +178,13 @@ impl Progress {
     /// Whether a file is in this store, although PostgreSQL still waits for the other one.
     fn has(&self, file: &str) -> bool {
         self.is_one_of_two && self.results.join(format!("{file}.ok")).exists()
+    }
+
+    /// Whether this store fails, too, while PostgreSQL waits for the other one: the agent asks for later segments
+    /// (push_on.rs), and PostgreSQL knows nothing of their failure. A run that goes on has no errors yet.
+    fn fails_beyond(&mut self, acknowledged_at: Option<Timestamp>) -> bool {
+        let goes_on = acknowledged_at > std::mem::replace(&mut self.acknowledged_at, acknowledged_at);
+        fails(&self.results) || self.failures > 0 && !goes_on
     }
 
     /// When this store got the last of the files for which PostgreSQL still waits.
@@ -228,7 +243,8 @@ impl Progress {
             }
             return Ok(begins);
         }
-        if self.waiting == 0 && self.marker.exists() {
+        let none_waits = self.waiting < if self.is_one_of_two { FEW } else { 1 };
+        if none_waits && self.marker.exists() {
             self.marker.remove()?;
             tracing::info!("WAL is archived again; the archive lacks the WAL that was given up");
         }
@@ -301,6 +317,26 @@ mod tests {
     }
 
     #[test]
+    fn a_store_beside_one_that_is_archived_to_is_tried_again_under_load() {
+        const GB: u64 = 1 << 30;
+        let marker = std::env::temp_dir().join(format!("servicedb-load-{}", std::process::id()));
+        let of = |is_one_of_two| {
+            let marker = Marker(marker.clone());
+            Progress { marker, ..Progress::new(Nth::Second, is_one_of_two, None) }
+        };
+        for (is_one_of_two, waiting, given_up) in [(true, FEW, true), (true, FEW - 1, false), (false, 1, true)] {
+            let mut progress = of(is_one_of_two);
+            let mut look = |waiting, failures, free| {
+                (progress.waiting, progress.failures) = (waiting, failures);
+                progress.decide(false, WhenVolumeFills::GiveUpArchive, (free, 8 * GB)).expect("a marker");
+                marker.exists()
+            };
+            assert!(look(64, SIGHTINGS, GB / 4), "it is away");
+            assert_eq!(look(waiting, 0, 2 * GB), given_up, "{is_one_of_two} {waiting}");
+        }
+    }
+
+    #[test]
     fn a_large_volume_keeps_little_of_it_free_for_wal() {
         const GB: u64 = 1 << 30;
         let marker = std::env::temp_dir().join(format!("servicedb-room-{}", std::process::id()));
@@ -350,6 +386,27 @@ mod tests {
         let found = [of(true), of(false)];
         std::fs::remove_dir_all(&results).expect("a folder");
         assert_eq!(found, [(1, true, false, true), (2, false, false, false)]);
+    }
+
+    #[test]
+    fn a_store_that_goes_away_while_the_other_one_is_fails_until_it_gets_something_again() {
+        let results = std::env::temp_dir().join(format!("servicedb-beyond-{}", std::process::id()));
+        std::fs::create_dir_all(&results).expect("a folder");
+        let mut progress = Progress { results: results.clone(), ..Progress::new(Nth::First, true, None) };
+        let at = |seconds: i64| Timestamp::from_second(seconds).ok();
+        let mut fails = |acknowledged_at| {
+            let fails = progress.fails_beyond(acknowledged_at);
+            progress.failures = if fails { progress.failures + 1 } else { 0 };
+            fails
+        };
+        let mut found = vec![fails(at(1)), fails(at(1))];
+        let error = results.join("global.error");
+        std::fs::write(&error, "103\nunable to find a valid repository").expect("a file");
+        found.push(fails(at(1)));
+        std::fs::remove_file(&error).expect("the next run");
+        found.extend([fails(at(1)), fails(at(2)), fails(at(2))]);
+        std::fs::remove_dir_all(&results).expect("a folder");
+        assert_eq!(found, [false, false, true, true, false, false]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn waiting(folder: &Path) -> std::io::Result<BTreeSet<String>> {
     names(folder, ".ready")
 }
 
-/// The files that are in the store; none where nothing was archived since the container's start.
+/// The files that are in the store; none where nothing was archived since the pod's start.
 pub fn acknowledged(results: &Path) -> BTreeSet<String> {
     names(results, ".ok").unwrap_or_default()
 }
@@ -33,6 +33,11 @@ fn names(folder: &Path, ending: &str) -> std::io::Result<BTreeSet<String>> {
         names.extend(entry?.file_name().to_string_lossy().strip_suffix(ending).map(str::to_owned));
     }
     Ok(names)
+}
+
+/// Whether the last run of pgBackRest failed for a file or for all: each begins without the errors of the former one.
+pub fn fails(results: &Path) -> bool {
+    names(results, ".error").is_ok_and(|failed| !failed.is_empty())
 }
 
 /// The error of the segment that failed first.

@@ -8,11 +8,12 @@ use tokio::sync::watch;
 
 use super::access::{Opened, Store};
 use super::catch_up::Wal;
+use super::spool::results;
 use crate::agent::desired::{self, DesiredState};
 use crate::agent::ensure;
 use crate::api::BackupType;
 use crate::backoff::Backoff;
-use crate::contract::backup::Place;
+use crate::contract::backup::{Nth, Place};
 use crate::contract::pod::PGDATA;
 use crate::pgbackrest::info::Backup;
 use crate::pgbackrest::{command, config};
@@ -62,7 +63,7 @@ pub async fn create(desired: &DesiredState, store: &Store, place: &Place, stanza
             Ok(empty_at) => {
                 stanza.send_replace(Stanza::Ready { empty_at, gap: None });
                 // Nothing waits for it: with much WAL since the newest full backup it takes minutes.
-                if catch_up(&config, desired, &opened).await {
+                if catch_up(store.nth, desired, &opened).await {
                     stanza.send_replace(Stanza::Ready { empty_at, gap: Some(Timestamp::now()) });
                 }
                 return;
@@ -100,10 +101,10 @@ async fn compare(config: &Path, desired: &DesiredState) -> Result<(), String> {
 
 /// Lets PostgreSQL archive what the archive lacks since the newest full backup; returns whether it has a gap that is on
 /// the volume no more.
-async fn catch_up(config: &Path, desired: &DesiredState, opened: &Opened) -> bool {
+async fn catch_up(nth: Nth, desired: &DesiredState, opened: &Opened) -> bool {
     let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
     loop {
-        match mark(config, desired).await {
+        match mark(nth, desired).await {
             Ok(has_gap) => return has_gap,
             Err(error) => {
                 let error = opened.secrets.redact(&error);
@@ -114,19 +115,20 @@ async fn catch_up(config: &Path, desired: &DesiredState, opened: &Opened) -> boo
     }
 }
 
-async fn mark(config: &Path, desired: &DesiredState) -> Result<bool, String> {
+async fn mark(nth: Nth, desired: &DesiredState) -> Result<bool, String> {
+    let config = config::path_of(nth);
     let archives = desired::first(&mut desired.clone()).await.archive_command();
     let (folder, current) = (Path::new(PGDATA).join("pg_wal"), current_segment(archives).await?);
     let wal = Wal::read(&folder, &current).map_err(unread)?;
-    let info = command::info(config).await?;
+    let info = command::info(&config).await?;
     let is_base = |backup: &&Backup| {
         backup.kind == BackupType::Full
             && Some(backup.incarnation) == info.incarnation
             && wal.continues(&backup.first_segment)
     };
     let first = info.backups.iter().rfind(is_base).map(|full| full.first_segment.as_str());
-    let archived = command::archived(config, &wal.folders(first)).await?;
-    let found = wal.mark(first, &archived).map_err(unread)?;
+    let archived = command::archived(&config, &wal.folders(first)).await?;
+    let found = wal.mark(first, &archived, &results(nth)).map_err(unread)?;
     if found.marked > 0 {
         tracing::info!(count = found.marked, "archiving what the archive lacks");
     }

@@ -7,6 +7,8 @@ pub mod run;
 pub mod schedule;
 pub mod slots;
 
+use std::mem;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -48,7 +50,8 @@ pub struct State {
     given_up_at: Option<Timestamp>,
     /// The same of the second store.
     second_given_up_at: Option<Timestamp>,
-    /// The second store in status.
+    /// The stores in status.
+    first_store: Option<String>,
     second_store: Option<String>,
     /// When a restore in place last left a timeline, as status has it.
     left_at: Option<Timestamp>,
@@ -78,6 +81,7 @@ impl State {
             again_at: None,
             given_up_at: backup.given_up_at.as_ref().map(|at| at.0),
             second_given_up_at: second.and_then(|second| second.given_up_at.as_ref()).map(|at| at.0),
+            first_store: Some(backup.store.clone()),
             second_store: second.map(|second| second.store.clone()),
             left_at: backup.left_timelines.last().map(|left| left.left_at.0),
             start: None,
@@ -143,9 +147,15 @@ impl State {
         (self.lasts().any(|(_, last)| runs(&last.run)), self.last_verification.as_ref().is_some_and(runs))
     }
 
-    /// The state without that of another second store.
-    fn of(self, database: &Database) -> Self {
-        let second = database.second_archive.as_ref().map(|place| &place.name);
+    /// The state of the database's stores: each keeps its own where the two changed places, and that of another second
+    /// store is left.
+    fn of(mut self, database: &Database) -> Self {
+        let [first, second] = Nth::ALL.map(|nth| database.archive_in(nth).map(|place| &place.name));
+        if first.is_some() && self.second_store.as_ref() == first && self.first_store.as_ref() != first {
+            mem::swap(&mut self.last, &mut self.second_last);
+            mem::swap(&mut self.given_up_at, &mut self.second_given_up_at);
+            mem::swap(&mut self.first_store, &mut self.second_store);
+        }
         if self.second_store.as_ref() == second && second.is_some() {
             return self;
         }
@@ -251,8 +261,9 @@ fn choose(
         }
     }
     let newest = |nth: Nth| archive_in(nth)?.catalogue.as_ref()?.newest.as_ref();
-    let nth = state.to_verify(database, newest(Nth::Second).is_some());
-    archive_in(nth)?;
+    let turn = state.to_verify(database, newest(Nth::Second).is_some());
+    // One that is away does not keep the other from being tested.
+    let nth = [turn, turn.other()].into_iter().find(|nth| archive_in(*nth).is_some())?;
     let request = database.backups.verification_request.as_ref();
     let answered = state.last_verification.as_ref().and_then(|last| last.request.as_ref());
     let tested = due::Tested {
@@ -279,9 +290,9 @@ fn known<'a>(
     (nth, archive): (Nth, &'a ArchiveReport),
     now: Timestamp,
 ) -> Known<'a> {
-    let (given_up_at, other) = match nth {
-        Nth::First => (state.given_up_at, Nth::Second),
-        Nth::Second => (state.second_given_up_at, Nth::First),
+    let given_up_at = match nth {
+        Nth::First => state.given_up_at,
+        Nth::Second => state.second_given_up_at,
     };
     let (backups, last) = (&database.backups, state.last_in(nth));
     let request = backups.request.as_ref().map(|(token, kind)| (token.as_str(), *kind));
@@ -295,7 +306,7 @@ fn known<'a>(
         given_up_at: archive.given_up_at.max(given_up_at),
         left_at: state.left_at,
         last: last.map(|last| &last.run),
-        in_other_store: state.last_in(other).map(|last| &last.run),
+        in_other_store: state.last_in(nth.other()).map(|last| &last.run),
         request: request.filter(|(token, _)| !is_answered(token)).map(|(_, kind)| kind),
         repetition: request.filter(|(token, _)| is_answered(token) && has_failed).map(|(_, kind)| kind),
         now,

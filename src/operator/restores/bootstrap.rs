@@ -1,6 +1,6 @@
 //! What a new database is restored from: checked before anything is made.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -18,6 +18,8 @@ use crate::operator::validate::{Database, Invalid, place};
 
 const FIELD: &str = "spec.bootstrap.restore";
 const TARGET: &str = "spec.bootstrap.restore.target";
+/// A store that got its last segment so long before the other one lacks some: status is at most five minutes behind.
+const BEHIND: SignedDuration = SignedDuration::from_mins(10);
 /// The target, and its timeline.
 type Wanted = (Target, Option<u32>);
 
@@ -110,7 +112,10 @@ fn of_resource(
             known.join(" and ")
         )));
     }
-    let fits = found.iter().position(Result::is_ok).unwrap_or_default();
+    // The newest backup alone needs no WAL.
+    let is_whole = |backup: &BackupStatus| target.0 == Target::Immediate || has_all(backup, first);
+    let of_whole = found.iter().position(|found| found.as_ref().is_ok_and(|(backup, _)| is_whole(backup)));
+    let fits = of_whole.or_else(|| found.iter().position(Result::is_ok)).unwrap_or_default();
     let (backup, timeline) = match found.into_iter().nth(fits) {
         Some(checked) => checked.map_err(refusal)?,
         None => return Err(refusal(check(None).err().unwrap_or_else(|| "it has no store".to_owned()))),
@@ -124,6 +129,17 @@ fn of_resource(
     // Not the path in status, which other hands may have written.
     let place = place(&names, &source.uid().unwrap_or_default(), (&backup.store, store), &options.cluster_id);
     Ok(Restore { place, service: name, target: target.0, timeline, declared: String::new() })
+}
+
+/// Whether a store has the WAL after its newest full backup, as far as status tells: it has no gap, and is not behind
+/// the other store.
+fn has_all(backup: &BackupStatus, first: Option<&BackupStatus>) -> bool {
+    let full = backup.newest_full.as_ref().map(|full| full.started_at.0);
+    let gap = backup.given_up_at.as_ref().filter(|gap| full.is_none_or(|full| full < gap.0));
+    let archived = |one: &BackupStatus| one.archived_at.as_ref().map(|at| at.0);
+    let newest = first.into_iter().flat_map(BackupStatus::stores).filter_map(archived).max();
+    let is_behind = newest.is_some_and(|newest| archived(backup).is_none_or(|at| newest.duration_since(at) > BEHIND));
+    gap.is_none() && !is_behind
 }
 
 /// The restore of a database that was deleted: of this cluster and namespace, as the folder says, since the
@@ -302,5 +318,41 @@ mod tests {
         assert!(said.contains("main and other"), "{said}");
         let said = of(None, "2026-11-29T07:00:00Z").expect_err("in none");
         assert!(said.contains("2026-11-29T10:00:00Z"), "{said}");
+    }
+
+    #[test]
+    fn of_two_stores_one_that_lacks_wal_is_taken_only_if_it_must() {
+        let store = Place::sample().store;
+        let stores = Stores([("main".to_owned(), store.clone()), ("other".to_owned(), store)].into());
+        let options = Options { backup_stores: stores, cluster_id: "dev".into(), ..fixtures::options() };
+        let full = serde_json::json!({
+            "label": "l", "type": "Full", "databaseBytes": 1, "storedBytes": 1,
+            "startedAt": "2026-11-29T10:00:00Z", "finishedAt": "2026-11-29T10:00:00Z",
+        });
+        let of = |changes: &[(&str, &str)], store: Option<&str>, target: Target| {
+            let mut main = serde_json::json!({
+                "store": "main", "path": "/x", "recoverableFrom": "2026-11-29T10:00:00Z",
+                "archivedAt": "2026-11-29T11:55:00Z", "newestFull": full,
+            });
+            main["second"] = main.clone();
+            main["second"]["store"] = "other".into();
+            for (field, value) in changes {
+                main[*field] = (*value).into();
+            }
+            let mut source = fixtures::resource(fixtures::MINIMAL);
+            source.status = serde_json::from_value(serde_json::json!({"backup": main})).expect("a status");
+            let now = "2026-11-29T12:00:00Z".parse().expect("a time");
+            of_resource(&options, &source, store, (target, None), now).expect("a restore").place.name
+        };
+        assert_eq!(of(&[], None, Target::Latest), "main");
+        let gap = [("givenUpAt", "2026-11-29T10:30:00Z")];
+        assert_eq!(of(&gap, None, Target::Latest), "other", "the first one has a gap");
+        assert_eq!(of(&gap, None, Target::Immediate), "main", "it needs no WAL");
+        assert_eq!(of(&gap, Some("main"), Target::Latest), "main", "as requested");
+        assert_eq!(of(&[("givenUpAt", "2026-11-29T09:30:00Z")], None, Target::Latest), "main", "before its backup");
+        let behind = [("archivedAt", "2026-11-29T11:30:00Z")];
+        assert_eq!(of(&behind, None, Target::Latest), "other", "the first one was away");
+        let report = [("archivedAt", "2026-11-29T11:49:00Z")];
+        assert_eq!(of(&report, None, Target::Latest), "main", "reports are not of the same moment");
     }
 }

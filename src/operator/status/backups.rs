@@ -33,10 +33,9 @@ pub fn status(
             ..BackupStatus::default()
         });
     };
-    let second = previous.as_ref().and_then(|previous| previous.second.clone()).map(|second| *second);
     let second = database.second_archive.as_ref().map(|place| {
         let archive = report_of(report, Nth::Second, &place.name);
-        Box::new(of_store(place, archive, findings.backups.second_last.clone(), second))
+        Box::new(of_store(place, archive, findings.backups.second_last.clone(), previous.as_ref()))
     });
     let archive = report_of(report, Nth::First, &place.name);
     let mut status = BackupStatus {
@@ -44,7 +43,7 @@ pub fn status(
         last_verification: findings.backups.last_verification.clone(),
         verified: findings.backups.verified.clone(),
         second,
-        ..of_store(place, archive, findings.backups.last.clone(), previous)
+        ..of_store(place, archive, findings.backups.last.clone(), previous.as_ref())
     };
     let from = status.stores().filter_map(|store| Some(store.recoverable_from.as_ref()?.0)).min().map(Time);
     status.left_timelines = recoverable(findings.in_place.left.clone(), from.as_ref());
@@ -56,24 +55,27 @@ fn of_store(
     place: &Place,
     archive: Option<&ArchiveReport>,
     last_run: Option<BackupRunStatus>,
-    before: Option<BackupStatus>,
+    previous: Option<&BackupStatus>,
 ) -> BackupStatus {
-    // What is known of another place does not hold for this one.
-    let before = before.filter(|before| before.store == place.name && before.path == place.path);
-    let before = before.unwrap_or_else(|| BackupStatus {
-        store: place.name.clone(),
-        path: place.path.clone(),
-        ..BackupStatus::default()
-    });
+    // What is known of another place does not hold for this one. The two may have changed places.
+    let of_this = |before: &&BackupStatus| before.store == place.name && before.path == place.path;
+    let before = previous.into_iter().flat_map(BackupStatus::stores).find(of_this).cloned().unwrap_or_default();
     let newest = |reported: Option<Timestamp>, before: Option<Time>| match (reported, before) {
         (Some(reported), Some(before)) => Some(Time(reported.max(before.0))),
         (reported, before) => reported.map(Time).or(before),
     };
     let mut status = BackupStatus {
-        archived_at: newest(archive.and_then(|archive| archive.archived_at), before.archived_at.clone()),
-        given_up_at: newest(archive.and_then(|archive| archive.given_up_at), before.given_up_at.clone()),
+        store: place.name.clone(),
+        path: place.path.clone(),
+        archived_at: newest(archive.and_then(|archive| archive.archived_at), before.archived_at),
+        given_up_at: newest(archive.and_then(|archive| archive.given_up_at), before.given_up_at),
+        recoverable_from: before.recoverable_from,
+        newest_full: before.newest_full,
+        newest: before.newest,
+        count: before.count,
+        stored_bytes: before.stored_bytes,
         last_run,
-        ..before
+        ..BackupStatus::default()
     };
     if let Some(catalogue) = archive.and_then(|archive| archive.catalogue.as_ref()) {
         status.recoverable_from = catalogue.recoverable_from.map(Time);

@@ -382,6 +382,57 @@ async fn tests_of_backups_take_turns_between_two_stores() {
     assert!(job(&world, &second.job).contains("/second/dev/"), "the first one was tested");
 }
 
+#[tokio::test]
+async fn a_store_that_is_away_does_not_keep_the_other_one_from_being_tested() {
+    let mut world = World::new();
+    world.create(&format!("{MINIMAL}  backup: {{store: main, secondStore: second}}\n"));
+    world.settle_all().await;
+    let catalogue = after(&world, "before");
+    world.archive = Some(reported(&world, "main", catalogue.clone()));
+    world.archive.as_mut().expect("a report").failure = Some("it is away".into());
+    world.second_archive = Some(reported(&world, "second", catalogue));
+    world.run_pods();
+    world.pass(SignedDuration::from_secs(40));
+    world.settle().await;
+    let tested = world.resource().status.and_then(|status| status.backup?.last_verification).expect("a Job");
+    let job = world.get("jobs", &tested.job).expect("the Job").to_string();
+    assert!(job.contains("/second/dev/"), "{job}");
+}
+
+#[tokio::test]
+async fn stores_that_change_places_keep_what_is_known_of_each() {
+    let mut world = World::new();
+    let spec = "  backup: {store: main, secondStore: second, schedule: {verification: ''}}\n";
+    world.create(&format!("{MINIMAL}{spec}"));
+    world.settle_all().await;
+    let catalogue = after(&world, "before");
+    let gap = world.now() - SignedDuration::from_hours(1);
+    world.second_archive = Some(reported(&world, "second", catalogue.clone()));
+    world.second_archive.as_mut().expect("a report").given_up_at = Some(gap);
+    read(&mut world, catalogue).await;
+    let of = |world: &World| world.resource().status.and_then(|status| status.backup).expect("a status");
+    let before = of(&world);
+    // The leader's agent has not followed yet, and reports nothing of these.
+    (world.archive, world.second_archive) = (None, None);
+    world.edit(|resource| {
+        let at = resource["status"]["backup"]["newest"]["finishedAt"].clone();
+        let run =
+            json!({"type": "Full", "job": "chat-db-backup-7", "state": "Done", "startedAt": at, "finishedAt": at});
+        resource["status"]["backup"]["second"]["lastRun"] = run;
+        resource["spec"]["backup"]["store"] = "second".into();
+        resource["spec"]["backup"]["secondStore"] = "main".into();
+    });
+    world.run_pods();
+    world.settle().await;
+    let (now, former) = (of(&world), before.second.expect("a second store"));
+    let second = now.second.expect("a second store");
+    assert_eq!((&now.path, &now.newest, &now.given_up_at), (&former.path, &former.newest, &former.given_up_at));
+    assert!(now.given_up_at.is_some() && second.given_up_at.is_none());
+    assert_eq!((&second.path, &second.newest, second.count), (&before.path, &before.newest, before.count));
+    assert_eq!(now.last_run.expect("a Job").run.job, "chat-db-backup-7");
+    assert!(second.last_run.is_none() && second.next_at.is_none());
+}
+
 /// A deleted resource whose pods have ended.
 async fn deleted(policies: (&str, &str)) -> World {
     let mut world = archiving().await;
