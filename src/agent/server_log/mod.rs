@@ -4,6 +4,7 @@
 
 mod files;
 mod line;
+mod long;
 pub mod output;
 mod tail;
 
