@@ -53,7 +53,7 @@ YAML
     --set-string "podAnnotations.servicedb\.dev/image=$(image_id)"
   )
   if [[ -s $DEV/store-ca.crt ]]; then
-    set+=(--set-file "backup.stores.main.s3.ca=$DEV/store-ca.crt")
+    set+=(--set-file "backup.stores.main.s3.ca=$DEV/store-ca.crt" --set-file "backup.stores.second.s3.ca=$DEV/store-ca.crt")
   else
     set+=(--set backup.stores=null)
   fi

@@ -147,7 +147,8 @@ def show(fault, folder, reload):
     """A fault, with its rule alone shortened: it fires and nothing else does, and it clears."""
     global passed
     alert, also = fault.alert, set(fault.also)
-    configuration(folder, {alert: fault.short})
+    short = {alert: fault.short} | fault.also
+    configuration(folder, short)
     reload()
     only_it = lambda: (alert in (now := firing()) and now <= also | {alert}, now)
     with fault.begin():
@@ -162,7 +163,7 @@ def show(fault, folder, reload):
         if time.monotonic() > deadline:
             sys.exit(f"{alert} does not clear: {firing()}")
         time.sleep(2)
-        configuration(folder, {alert: fault.short} if fault.lasts else None)
+        configuration(folder, short if fault.lasts else None)
         reload()
     passed += 1
     print(f"{alert}: fired and cleared", flush=True)

@@ -344,6 +344,27 @@ mod tests {
         }
     }
 
+    /// A field that the schema lacks is dropped by the API server.
+    #[test]
+    fn the_schema_of_a_second_store_has_what_is_written_there() {
+        let mut root = root();
+        let mut of = |path: &[&str]| at(&mut root, path).and_then(|schema| schema.properties.clone()).expect("fields");
+        let (first, second) = (of(&["status", "backup"]), of(&["status", "backup", "second"]));
+        for (name, field) in &first {
+            let is_of_first =
+                ["nextAt", "leftTimelines", "verified", "lastVerification", "second"].contains(&name.as_str());
+            assert_eq!(!second.contains_key(name), is_of_first, "{name}");
+            if let Some(other) = second.get(name) {
+                assert_eq!((&other.type_, &other.format), (&field.type_, &field.format), "{name}");
+                assert_eq!(
+                    other.x_kubernetes_preserve_unknown_fields == Some(true),
+                    field.properties.is_some(),
+                    "{name}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn before_the_first_status_no_generation_is_observed() {
         let mut root = root();

@@ -311,6 +311,11 @@ pub struct BackupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
 
+    /// Name of another store that gets WAL and backups as well, with the same schedule and retention.
+    #[schemars(length(min = 1, max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_store: Option<String>,
+
     /// When backups start.
     #[serde(default)]
     pub schedule: BackupScheduleSpec,
@@ -401,6 +406,7 @@ impl Default for BackupSpec {
         Self {
             enabled: true,
             store: None,
+            second_store: None,
             schedule,
             retention_days: default_retention_days(),
             retention_full_backups: None,
@@ -573,9 +579,7 @@ pub struct RestoreSpec {
     validation = Rule::new("has(self.name) != has(self.path)")
         .message("spec.bootstrap.restore.source needs either name, or path (of a deleted database, as its status.backup.path was)"),
     validation = Rule::new("has(self.name) || !has(self.namespace)")
-        .message("spec.bootstrap.restore.source.namespace belongs to name: a path has its namespace in it"),
-    validation = Rule::new("has(self.path) || !has(self.store)")
-        .message("spec.bootstrap.restore.source.store belongs to path: with name, the store is the one of that database")
+        .message("spec.bootstrap.restore.source.namespace belongs to name: a path has its namespace in it")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSource {
@@ -589,7 +593,8 @@ pub struct RestoreSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 
-    /// The installation's store that has the folder. Default: the installation's default store.
+    /// The installation's store that has the backup. Default: with `name` the database's first one that has the
+    /// target, with `path` the installation's default store.
     #[schemars(length(min = 1, max = 40))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,

@@ -226,6 +226,41 @@ pub struct BackupStatus {
     /// Last Job that tests a backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_verification: Option<JobRun>,
+    /// The same of the second store; its tests are those of the first one.
+    #[schemars(schema_with = "second_store_schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<Box<BackupStatus>>,
+}
+
+impl BackupStatus {
+    /// The state of each store.
+    pub fn stores(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.second.as_deref())
+    }
+}
+
+/// The part of [`BackupStatus`] that a second store has. Its objects are those of the first one, and are not written out
+/// again: the definition has a limit, and the operator alone writes them.
+fn second_store_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let time = || serde_json::json!({"type": "string", "format": "date-time"});
+    let object = || serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    schemars::json_schema!({
+        "type": "object",
+        "description": "The same of the second store; its tests are those of the first one.",
+        "required": ["store", "path"],
+        "properties": {
+            "store": {"type": "string"},
+            "path": {"type": "string"},
+            "archivedAt": time(),
+            "givenUpAt": time(),
+            "recoverableFrom": time(),
+            "newestFull": object(),
+            "newest": object(),
+            "count": {"type": "integer", "format": "uint32"},
+            "storedBytes": {"type": "integer", "format": "int64"},
+            "lastRun": object(),
+        },
+    })
 }
 
 /// A timeline that a restore in place has left.
@@ -360,6 +395,9 @@ pub enum UpgradeAction {
 pub struct VerifiedBackup {
     /// Name of the backup in the store.
     pub label: String,
+    /// The store, where there are two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// When the test ended.
     pub at: Time,
     /// Time of the last transaction in it, as PostgreSQL logged it.

@@ -74,7 +74,8 @@ backup-standby=prefer
 ",
         job.retention()
     );
-    let config = Config { place: &job.place, options: &options, database: &hosts::stanza(&serving) };
+    let config =
+        Config { place: &job.place, spool: config::SPOOL, options: &options, database: &hosts::stanza(&serving) };
     let written = config.write(Path::new(ARCHIVE_DIR), secrets);
     written.map_err(|error| Failure { code: None, message: format!("the configuration: {error}") })?;
     let kind = match job.kind {

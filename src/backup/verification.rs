@@ -43,6 +43,7 @@ pub async fn run() -> ExitCode {
 
 async fn verify(outcome: &mut VerificationOutcome) -> Result<(), String> {
     let job: VerificationJob = job::read(ENV_VERIFICATION)?;
+    outcome.store = Some(job.place.name.clone());
     let secrets = job::secrets(&job.place).await?;
     let started = Instant::now();
     let (place, target) = (&job.place, &Target::Latest);

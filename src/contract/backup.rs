@@ -202,6 +202,20 @@ pub struct Place {
     pub passphrase: String,
 }
 
+/// Which of the stores of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nth {
+    /// The one of `spec.backup.store`.
+    First,
+    /// The one of `spec.backup.secondStore`.
+    Second,
+}
+
+impl Nth {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::First, Self::Second];
+}
+
 /// A restore of another database's backup into a new one.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

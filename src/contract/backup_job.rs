@@ -59,6 +59,9 @@ pub struct BackupOutcome {
 pub struct BackupRemovalJob {
     /// Where it is.
     pub place: Place,
+    /// The place in a second store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<Place>,
 }
 
 /// A test of the newest backup.
@@ -82,6 +85,9 @@ pub struct VerificationJob {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationOutcome {
+    /// The store that it was restored from; absent from a Job of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// The backup that was restored; absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,

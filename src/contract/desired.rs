@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::backup::{Place, Restore};
+use super::backup::{Nth, Place, Restore};
 use super::clients::{Client, Engine, Rules};
 use super::extension::{self, Extension, OptionsByName};
 use super::in_place::{self, Branch, InPlace};
 use super::maintenance::Maintenance;
 use super::memory::Bound;
 use super::order::Order;
+use super::pod::{ARCHIVE_COMMAND, ARCHIVE_COMMAND_OF_TWO};
 use super::records::Versions;
 use super::upgrade::{self, Lineage, Upgrade};
 use crate::api::{QueriesReference, WhenVolumeFills};
@@ -106,6 +107,9 @@ pub struct Desired {
     /// Where WAL is archived; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Place>,
+    /// Where it is archived as well, in a second store; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_archive: Option<Place>,
     /// What happens when WAL that cannot be archived fills the volume.
     #[serde(default)]
     pub when_volume_fills: WhenVolumeFills,
@@ -168,6 +172,23 @@ impl Desired {
         self.postgres_major.unwrap_or(servers::FIRST)
     }
 
+    /// The place of WAL in one of the stores.
+    pub fn archive_in(&self, nth: Nth) -> Option<&Place> {
+        match nth {
+            Nth::First => self.archive.as_ref(),
+            Nth::Second => self.second_archive.as_ref().filter(|_| self.archive.is_some()),
+        }
+    }
+
+    /// PostgreSQL's `archive_command`.
+    pub fn archive_command(&self) -> &'static str {
+        match (self.archive_in(Nth::First), self.archive_in(Nth::Second)) {
+            (None, _) => "/bin/true",
+            (Some(_), None) => ARCHIVE_COMMAND,
+            (Some(_), Some(_)) => ARCHIVE_COMMAND_OF_TWO,
+        }
+    }
+
     /// The extensions to create, with their options.
     pub fn declared_extensions(&self) -> Vec<Extension> {
         extension::declared(&self.extensions, &self.extension_options)
@@ -217,6 +238,7 @@ impl Desired {
             client_rules: Rules::default(),
             engine: None,
             archive: None,
+            second_archive: None,
             when_volume_fills: WhenVolumeFills::default(),
             backup: None,
             restore: None,

@@ -84,7 +84,7 @@ pub fn parameters(desired: &Desired) -> Map<String, Value> {
         ("wal_log_hints", "on"),
         // On from the first start, so that backups need no restart later.
         ("archive_mode", "on"),
-        ("archive_command", if desired.archive.is_some() { pod::ARCHIVE_COMMAND } else { "/bin/true" }),
+        ("archive_command", desired.archive_command()),
         ("ssl", "on"),
         ("password_encryption", "scram-sha-256"),
         // An agent that passes the files of the collector on has it in its own configuration, which goes over this one.

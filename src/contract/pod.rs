@@ -44,6 +44,13 @@ pub const BACKUP_SERVER_FILE: &str = "/run/servicedb/backup-server.conf";
 /// PostgreSQL's `archive_command`. Without the configuration it fails, and WAL waits.
 pub const ARCHIVE_COMMAND: &str = "test -e /run/servicedb/archive/given-up || exec pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db archive-push \"%p\"";
 
+/// In [`RUN_DIR`]: [`ARCHIVE_DIR`] of a second store.
+pub const SECOND_ARCHIVE_DIR: &str = "/run/servicedb/archive-second";
+/// [`ARCHIVE_GIVEN_UP`] of a second store.
+pub const SECOND_ARCHIVE_GIVEN_UP: &str = "/run/servicedb/archive-second/given-up";
+/// [`ARCHIVE_COMMAND`] with two stores: both get the segment at once, and it fails if one of them lacks it.
+pub const ARCHIVE_COMMAND_OF_TWO: &str = "{ test -e /run/servicedb/archive-second/given-up || exec pgbackrest --config=/run/servicedb/archive-second/pgbackrest.conf --stanza=db archive-push \"%p\"; } & ( test -e /run/servicedb/archive/given-up || exec pgbackrest --config=/run/servicedb/archive/pgbackrest.conf --stanza=db archive-push \"%p\" ); first=$?; wait $! && exit $first";
+
 /// A ConfigMap as a folder: [`ROLE_ID`], [`VAULT_ACCESS`], [`VAULT_CA`].
 pub const VAULT_DIR: &str = "/etc/servicedb/vault";
 /// In [`VAULT_DIR`]: the AppRole's role_id.

@@ -5,6 +5,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::backup::Nth;
 use super::capacity::Capacity;
 use super::clients::{ClientReport, Sessions};
 use super::in_place::InPlaceReport;
@@ -118,6 +119,9 @@ pub struct Report {
     /// Of the leader: the state of the WAL archive; absent where WAL is not archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveReport>,
+    /// The same of the archive in a second store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_archive: Option<ArchiveReport>,
     /// What this agent restored in place of an empty database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
@@ -387,6 +391,22 @@ pub struct Trouble {
 }
 
 impl Report {
+    /// The state of the archive in one of the stores.
+    pub fn archive_in(&self, nth: Nth) -> Option<&ArchiveReport> {
+        match nth {
+            Nth::First => self.archive.as_ref(),
+            Nth::Second => self.second_archive.as_ref(),
+        }
+    }
+
+    /// The same to change it.
+    pub fn archive_in_mut(&mut self, nth: Nth) -> &mut Option<ArchiveReport> {
+        match nth {
+            Nth::First => &mut self.archive,
+            Nth::Second => &mut self.second_archive,
+        }
+    }
+
     /// The initial report of an agent.
     pub fn starting(pod_uid: String, agent_started_at: Timestamp) -> Self {
         Self {
@@ -420,6 +440,7 @@ impl Report {
             certificates: None,
             undone: None,
             archive: None,
+            second_archive: None,
             restored: None,
             in_place: None,
             majors: Vec::new(),

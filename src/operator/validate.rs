@@ -24,7 +24,7 @@ use crate::api::{
     WhenVolumeFills,
 };
 use crate::contract;
-use crate::contract::backup::{Place, Restore, Store, Target};
+use crate::contract::backup::{Nth, Place, Restore, Store, Target};
 use crate::contract::clients::Rules;
 use crate::contract::desired::{Memory, Requests};
 use crate::contract::extension::{CRON_SCHEMA, Options as ExtensionOptions, OptionsByName};
@@ -121,6 +121,8 @@ pub struct Database {
     pub new_authority: Option<AuthorityRequest>,
     /// Where WAL is archived.
     pub archive: Option<Place>,
+    /// The same in a second store.
+    pub second_archive: Option<Place>,
     /// What a new database is restored from; resolved where the database does not exist yet.
     pub restore: Option<Restore>,
     /// The backups there.
@@ -142,6 +144,14 @@ pub struct Database {
 }
 
 impl Database {
+    /// The place in one of the stores.
+    pub fn archive_in(&self, nth: Nth) -> Option<&Place> {
+        match nth {
+            Nth::First => self.archive.as_ref(),
+            Nth::Second => self.second_archive.as_ref(),
+        }
+    }
+
     /// The resource's names.
     pub fn names(&self) -> &Names {
         &self.owner.names
@@ -250,6 +260,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
     }
     let Version { major, upgrade_to, image } = version::resolve(resource, &options.postgres_images)
         .map_err(|(reason, message)| Invalid { reason, message })?;
+    let archive = archive(resource, options)?;
     Ok(Database {
         postgres: names.postgres(&database),
         vault: names.vault(&options.cluster_id),
@@ -294,7 +305,8 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
         switchover_to: token(resource, ANNOTATION_SWITCHOVER_TO),
         restart: token(resource, ANNOTATION_RESTART),
         new_authority: new_authority(resource),
-        archive: archive(resource, options)?,
+        second_archive: second_archive(resource, options, archive.as_ref())?,
+        archive,
         restore: None,
         backups: backups(resource)?,
         in_place: restore_request(resource),
@@ -442,13 +454,42 @@ fn archive(resource: &ServiceDatabase, options: &Options) -> Result<Option<Place
     let Some(name) = spec.store.as_ref().or(options.backup_default_store.as_ref()).filter(|_| spec.enabled) else {
         return Ok(None);
     };
+    place_in(resource, options, ("spec.backup.store", name.as_str())).map(Some)
+}
+
+/// The place of the database in the second store of its backups.
+fn second_archive(
+    resource: &ServiceDatabase,
+    options: &Options,
+    first: Option<&Place>,
+) -> Result<Option<Place>, Invalid> {
+    let spec = &resource.spec.backup;
+    let Some(name) = spec.second_store.as_ref().filter(|_| spec.enabled) else { return Ok(None) };
+    let Some(first) = first else {
+        return Err(invalid(format!(
+            "spec.backup.secondStore is {name}, and there is no first one: set spec.backup.store, since this \
+             installation has no default store"
+        )));
+    };
+    let second = place_in(resource, options, ("spec.backup.secondStore", name.as_str()))?;
+    // Two names of one folder would be one copy, which each of the two keeps from expiring.
+    if second.name == first.name || (&second.store.service, &second.path) == (&first.store.service, &first.path) {
+        return Err(invalid(format!(
+            "spec.backup.secondStore is {name}, which is the same place as the store {}: name another one",
+            first.name
+        )));
+    }
+    Ok(Some(second))
+}
+
+fn place_in(resource: &ServiceDatabase, options: &Options, (field, name): (&str, &str)) -> Result<Place, Invalid> {
     let Some(store) = options.backup_stores.0.get(name) else {
         let known: Vec<_> = options.backup_stores.0.keys().map(String::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(invalid(format!("spec.backup.store is {name}, and this installation has the stores: {known}")));
+        return Err(invalid(format!("{field} is {name}, and this installation has the stores: {known}")));
     };
     let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
-    Ok(Some(place(&names, &resource.uid().unwrap_or_default(), (name, store), &options.cluster_id)))
+    Ok(place(&names, &resource.uid().unwrap_or_default(), (name, store), &options.cluster_id))
 }
 
 /// The place in a store of the resource with these names and this uid.

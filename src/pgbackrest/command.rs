@@ -33,6 +33,16 @@ pub async fn upgrade_stanza(config: &Path) -> Result<(), String> {
     within(LIMIT, run(config, "stanza-upgrade", &[])).await.map(drop)
 }
 
+/// Archives a segment and, asynchronously, everything else that waits.
+///
+/// # Errors
+/// What pgBackRest wrote; it may quote a key.
+pub async fn push(config: &Path, segment: &Path) -> Result<(), String> {
+    let (stanza, segment) = (format!("--stanza={STANZA}"), segment.display().to_string());
+    let arguments = [&*stanza, "--log-level-stderr=error", "archive-push", &segment];
+    within(LIMIT, execute(config, &arguments)).await.map(drop)
+}
+
 /// What the store has.
 ///
 /// # Errors

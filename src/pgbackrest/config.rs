@@ -9,12 +9,15 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::STANZA;
 use super::secrets::{Keys, Secrets};
-use crate::contract::backup::{AzureKey, Identity, Place, Service, UriStyle, host};
-use crate::contract::pod::{ARCHIVE_DIR, PGDATA, SOCKET_DIR};
+use crate::contract::backup::{AzureKey, Identity, Nth, Place, Service, UriStyle, host};
+use crate::contract::pod::{ARCHIVE_DIR, PGDATA, SECOND_ARCHIVE_DIR, SOCKET_DIR};
 use crate::files;
 
 /// Where asynchronous commands keep their state, and every command its locks.
 pub const SPOOL: &str = "/tmp/pgbackrest";
+/// The same for a second store: what one store acknowledges says nothing of the other, and neither waits for the
+/// other's lock.
+const SECOND_SPOOL: &str = "/tmp/pgbackrest-second";
 /// In the folder: the authority of the store's certificate.
 const CA: &str = "ca.crt";
 /// In the folder: the key of a service account, which pgBackRest reads from a file.
@@ -33,13 +36,36 @@ pub fn in_folder(folder: &Path) -> PathBuf {
 
 /// The path of a pod's configuration.
 pub fn path() -> PathBuf {
-    in_folder(Path::new(ARCHIVE_DIR))
+    path_of(Nth::First)
+}
+
+/// The path of an instance's configuration for one of its stores.
+pub fn path_of(nth: Nth) -> PathBuf {
+    in_folder(folder_of(nth))
+}
+
+/// The folder of that configuration.
+pub fn folder_of(nth: Nth) -> &'static Path {
+    Path::new(match nth {
+        Nth::First => ARCHIVE_DIR,
+        Nth::Second => SECOND_ARCHIVE_DIR,
+    })
+}
+
+/// Where asynchronous commands with that configuration keep their state.
+pub fn spool_of(nth: Nth) -> &'static str {
+    match nth {
+        Nth::First => SPOOL,
+        Nth::Second => SECOND_SPOOL,
+    }
 }
 
 /// A configuration without its secrets.
 pub struct Config<'a> {
     /// The place of the database in its store.
     pub place: &'a Place,
+    /// Where asynchronous commands keep their state, and every command its locks.
+    pub spool: &'a str,
     /// Further lines: options of all commands first, then those of commands, each under its heading.
     pub options: &'a str,
     /// The lines of the stanza: where the database is.
@@ -78,7 +104,7 @@ impl Config<'_> {
         };
         let passphrase = secrets.passphrase.expose_secret();
         let (repository, path) = (repository(service, (&host, port), folder, &secrets.keys), &self.place.path);
-        let (options, database) = (self.options, self.database);
+        let (options, database, spool) = (self.options, self.database, self.spool);
         Some(
             format!(
                 "[global]
@@ -90,8 +116,8 @@ repo1-bundle=y
 repo1-block=y
 compress-type=zst
 process-max=2
-spool-path={SPOOL}
-lock-path={SPOOL}
+spool-path={spool}
+lock-path={spool}
 log-level-console=off
 log-level-file=off
 log-level-stderr=off
@@ -163,8 +189,8 @@ repo1-azure-container={container}
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn remove() -> std::io::Result<()> {
-    files::remove_tree(Path::new(ARCHIVE_DIR))
+pub fn remove(nth: Nth) -> std::io::Result<()> {
+    files::remove_tree(folder_of(nth))
 }
 
 /// Returns whether the file had another content, or did not exist.
@@ -188,10 +214,11 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 mod tests {
     use super::super::secrets::tests::sample;
     use super::*;
+    use crate::contract::pod::{ARCHIVE_COMMAND_OF_TWO, ARCHIVE_GIVEN_UP, SECOND_ARCHIVE_GIVEN_UP};
 
     #[test]
     fn the_configuration_names_the_place_and_opens_it() {
-        let config = Config { place: &Place::sample(), options: "archive-async=y\n", database: &local() };
+        let config = Config { place: &Place::sample(), spool: SPOOL, options: "archive-async=y\n", database: &local() };
         let text = config.text(Path::new(ARCHIVE_DIR), &sample()).expect("a configuration");
         let text = text.expose_secret();
         for line in [
@@ -208,12 +235,31 @@ mod tests {
     }
 
     #[test]
+    fn each_of_two_stores_has_a_configuration_and_a_spool_of_its_own() {
+        let [first, second] = Nth::ALL.map(|nth| {
+            let config = Config { place: &Place::sample(), spool: spool_of(nth), options: "", database: &local() };
+            let text = config.text(folder_of(nth), &sample()).expect("a configuration");
+            let lines: Vec<_> = text.expose_secret().lines().map(str::to_owned).collect();
+            assert!(lines.iter().all(|line| !line.starts_with("repo2")), "a repository of the same would stop both");
+            let of = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)).expect("a line").to_owned();
+            [of("spool-path="), of("lock-path="), of("repo1-storage-ca-file="), path_of(nth).display().to_string()]
+        });
+        for (one, other) in first.iter().zip(&second) {
+            assert_ne!(one, other);
+        }
+        assert!(ARCHIVE_COMMAND_OF_TWO.contains(&first[3]) && ARCHIVE_COMMAND_OF_TWO.contains(&second[3]));
+        for given_up in [ARCHIVE_GIVEN_UP, SECOND_ARCHIVE_GIVEN_UP] {
+            assert!(ARCHIVE_COMMAND_OF_TWO.contains(&format!("test -e {given_up} ")), "{given_up}");
+        }
+    }
+
+    #[test]
     fn each_service_has_its_options_and_nothing_of_another() {
         let lines = |store: serde_json::Value, keys: Keys| -> Vec<String> {
             let store = serde_json::from_value(store).expect("a store");
             let place = Place { store, ..Place::sample() };
             let secrets = Secrets { keys, ..sample() };
-            let config = Config { place: &place, options: "", database: &local() };
+            let config = Config { place: &place, spool: SPOOL, options: "", database: &local() };
             let text = config.text(Path::new(ARCHIVE_DIR), &secrets).expect("a configuration");
             text.expose_secret().lines().map(str::to_owned).collect()
         };

@@ -77,7 +77,7 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
     /// The problem, without any secret.
     pub async fn run(&self) -> Result<Restored, String> {
         let database = format!("pg1-path={}\n", self.folder.display());
-        let config = Config { place: self.place, options: "", database: &database };
+        let config = Config { place: self.place, spool: config::SPOOL, options: "", database: &database };
         config.write(Path::new(FOLDER), self.secrets).map_err(|error| format!("the configuration: {error}"))?;
         let restored = self.recovered(&config::in_folder(Path::new(FOLDER))).await;
         if let Err(error) = std::fs::remove_dir_all(FOLDER) {

@@ -82,7 +82,7 @@ monitoring: {slowQuerySeconds: 5, queries: {name: chat-queries, key: queries.yam
 audit: {classes: [Ddl, Role], grantedRelations: true}
 maintenance: {windows: [{schedule: 0 3 * * SUN, durationMinutes: 60, timeZone: UTC}], vacuum: true, analyze: true, freeze: true, reindex: {enabled: true, bloatPercent: 60}, updateExtensions: true}
 updatePolicy: Window
-backup: {enabled: true, store: main, schedule: {full: 0 3 * * SUN, incremental: 0 3 * * MON-SAT, timeZone: UTC}, retentionDays: 7, retentionFullBackups: 4, whenVolumeFills: StopWrites, deletionPolicy: Delete, restorableIn: [staging], resources: {requests: {cpu: 100m}, limits: {cpu: 1}}}
+backup: {enabled: true, store: main, secondStore: copy, schedule: {full: 0 3 * * SUN, incremental: 0 3 * * MON-SAT, timeZone: UTC}, retentionDays: 7, retentionFullBackups: 4, whenVolumeFills: StopWrites, deletionPolicy: Delete, restorableIn: [staging], resources: {requests: {cpu: 100m}, limits: {cpu: 1}}}
 bootstrap: {adopt: true, restore: {source: {name: game, namespace: games}, target: {lsn: 0/1, timeline: 2}}}
 ";
 

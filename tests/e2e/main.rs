@@ -63,6 +63,7 @@ mod survival;
 mod switchover;
 mod targets;
 mod tenants;
+mod two_stores;
 mod upgrade_campaign;
 mod upgrade_jobs;
 mod upgrades;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::stanza::Stanza;
 use crate::agent::desired::{self, DesiredState};
 use crate::backoff::{Backoff, jittered};
+use crate::contract::backup::Nth;
 use crate::contract::report::{Catalogue, CatalogueEntry};
 use crate::pgbackrest::info::{Backup, Info};
 use crate::pgbackrest::{command, config};
@@ -17,6 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(1800);
 
 /// Keeps the catalogue, once the stanza exists.
 pub async fn keep(
+    nth: Nth,
     mut desired: DesiredState,
     mut stanza: watch::Receiver<Stanza>,
     catalogue: watch::Sender<Option<Catalogue>>,
@@ -27,7 +29,7 @@ pub async fn keep(
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
     loop {
         let ended = ended(&mut desired).await;
-        let wait = match command::info(&config::path()).await {
+        let wait = match command::info(&config::path_of(nth)).await {
             Ok(info) => {
                 backoff.reset();
                 let read = Some(of(&info, ended.clone()));

@@ -1,5 +1,6 @@
 //! How far the archive is: PostgreSQL's own statistics, and the segments that wait.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,12 +8,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use super::spool::{acknowledged, last_error, results, waiting};
 use crate::agent::volume;
 use crate::api::WhenVolumeFills;
-use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA, WAL_SEGMENT};
+use crate::contract::backup::Nth;
+use crate::contract::pod::{ARCHIVE_GIVEN_UP, PGDATA, SECOND_ARCHIVE_GIVEN_UP, WAL_SEGMENT};
 use crate::contract::report::ArchiveReport;
-use crate::pgbackrest::STANZA;
-use crate::pgbackrest::config::SPOOL;
 use crate::postgres::describe;
 
 /// WAL that waits because the store is slow is given up only when it takes this share of the volume.
@@ -34,7 +35,7 @@ pub fn room(size: u64) -> u64 {
 }
 
 const QUERY: &str = "
-    SELECT last_archived_time, last_failed_time,
+    SELECT last_archived_time, last_failed_time, last_failed_wal,
            last_failed_time IS NOT NULL AND (last_archived_time IS NULL OR last_failed_time > last_archived_time) AS failing
     FROM pg_catalog.pg_stat_archiver";
 
@@ -43,13 +44,16 @@ const QUERY: &str = "
 pub struct Marker(PathBuf);
 
 impl Marker {
-    fn new() -> Self {
-        Self(PathBuf::from(ARCHIVE_GIVEN_UP))
+    fn new(nth: Nth) -> Self {
+        Self(PathBuf::from(match nth {
+            Nth::First => ARCHIVE_GIVEN_UP,
+            Nth::Second => SECOND_ARCHIVE_GIVEN_UP,
+        }))
     }
 
     /// Removes the marker of an earlier lead; returns now if there was one.
-    pub fn take() -> Option<Timestamp> {
-        std::fs::remove_file(ARCHIVE_GIVEN_UP).is_ok().then(Timestamp::now)
+    pub fn take(nth: Nth) -> Option<Timestamp> {
+        std::fs::remove_file(&Self::new(nth).0).is_ok().then(Timestamp::now)
     }
 
     fn exists(&self) -> bool {
@@ -74,9 +78,13 @@ impl Drop for Marker {
     }
 }
 
-/// The observed state of the archive.
+/// The observed state of the archive in a store.
 pub struct Progress {
     marker: Marker,
+    /// pgBackRest's results for this store.
+    results: PathBuf,
+    /// Whether there is another store: then PostgreSQL waits for both, and the results tell which one lacks a segment.
+    is_one_of_two: bool,
     /// Since when archived segments count; none: always.
     since: Option<Timestamp>,
     archived_at: Option<Timestamp>,
@@ -103,9 +111,11 @@ pub struct Look {
 
 impl Progress {
     /// Nothing is known yet but, perhaps, a gap.
-    pub fn new(given_up_at: Option<Timestamp>) -> Self {
+    pub fn new(nth: Nth, is_one_of_two: bool, given_up_at: Option<Timestamp>) -> Self {
         Self {
-            marker: Marker::new(),
+            marker: Marker::new(nth),
+            results: results(nth),
+            is_one_of_two,
             since: None,
             archived_at: None,
             reported_at: None,
@@ -140,17 +150,42 @@ impl Progress {
             let time: Option<std::time::SystemTime> = row.get(column);
             Timestamp::try_from(time?).ok()
         };
-        self.archived_at = time("last_archived_time").filter(|at| self.since.is_none_or(|since| *at > since));
+        let archived_at = time("last_archived_time").max(self.acknowledged_at());
+        self.archived_at = archived_at.filter(|at| self.since.is_none_or(|since| *at > since));
         let age = configured.map_or(Duration::ZERO, |configured| configured.elapsed());
         let configured = Timestamp::now() - SignedDuration::try_from(age).unwrap_or_default();
         let failed = row.get::<_, bool>("failing") && time("last_failed_time").is_some_and(|at| at > configured);
+        let waits_for_other = row.get::<_, Option<String>>("last_failed_wal").is_some_and(|file| self.has(&file));
+        let failed = failed && !waits_for_other;
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         if !failed {
             self.failure = None;
         } else if self.failure.is_none() {
-            self.failure = Some(last_error().unwrap_or_else(|| "a WAL segment cannot be archived".to_owned()));
+            self.failure =
+                Some(last_error(&self.results).unwrap_or_else(|| "a WAL segment cannot be archived".to_owned()));
         }
         Ok(())
+    }
+
+    /// Whether a file is in this store, although PostgreSQL still waits for the other one.
+    fn has(&self, file: &str) -> bool {
+        self.is_one_of_two && self.results.join(format!("{file}.ok")).exists()
+    }
+
+    /// When this store got the last of the files for which PostgreSQL still waits.
+    fn acknowledged_at(&self) -> Option<Timestamp> {
+        let results = self.is_one_of_two.then(|| acknowledged(&self.results))?;
+        let at = |file: &String| {
+            let modified = std::fs::metadata(self.results.join(format!("{file}.ok"))).ok()?.modified().ok()?;
+            Timestamp::try_from(modified).ok()
+        };
+        results.iter().filter_map(at).max()
+    }
+
+    /// The number of files that wait for this store.
+    fn count(&self, waiting: &BTreeSet<String>) -> u32 {
+        let acknowledged = if self.is_one_of_two { acknowledged(&self.results) } else { BTreeSet::new() };
+        u32::try_from(waiting.difference(&acknowledged).count()).unwrap_or(u32::MAX)
     }
 
     /// Counts waiting segments, and decides what happens where they fill the volume. It needs no server, since one that is busy is when it matters. `refused`: nothing can be archived.
@@ -159,7 +194,7 @@ impl Progress {
     /// If the volume cannot be read or the marker not be written.
     pub fn look(&mut self, refused: bool, policy: WhenVolumeFills) -> std::io::Result<Look> {
         let before = self.waiting;
-        self.waiting = waiting(&Path::new(PGDATA).join("pg_wal/archive_status"))?;
+        self.waiting = self.count(&waiting(&Path::new(PGDATA).join("pg_wal/archive_status"))?);
         // Once alone, it is the start of the agent, or a store that does not answer for a moment.
         self.refusals = if refused { self.refusals.saturating_add(1) } else { 0 };
         let (free, size) = (volume::free()?, volume::size()?);
@@ -218,31 +253,6 @@ impl Progress {
     }
 }
 
-/// The number of segments that wait for the archive.
-fn waiting(folder: &Path) -> std::io::Result<u32> {
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder)? {
-        count += u32::from(entry?.file_name().to_string_lossy().ends_with(".ready"));
-    }
-    Ok(count)
-}
-
-/// The error of the segment that failed first, which asynchronous archiving leaves in its spool.
-fn last_error() -> Option<String> {
-    let folder = Path::new(SPOOL).join("archive").join(STANZA).join("out");
-    let mut errors: Vec<_> = std::fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "error"))
-        .collect();
-    errors.sort();
-    // The first line is pgBackRest's code.
-    let text = std::fs::read_to_string(errors.first()?).ok()?;
-    let (code, message) = text.split_once('\n')?;
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    Some(format!("[{code}]: {}", message))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn the_report_changes_at_most_every_five_minutes_while_all_is_well() {
         let start = Timestamp::UNIX_EPOCH;
-        let mut progress = Progress { archived_at: Some(start), ..Progress::new(None) };
+        let mut progress = Progress { archived_at: Some(start), ..Progress::new(Nth::First, false, None) };
         let first = progress.report("main", str::to_owned);
         assert_eq!((first.archived_at, first.waiting, first.failure.clone()), (Some(start), 0, None));
         progress.archived_at = Some(start + SignedDuration::from_mins(1));
@@ -264,7 +274,8 @@ mod tests {
     fn wal_is_given_up_only_where_it_cannot_be_archived_and_fills_the_volume() {
         const GB: u64 = 1 << 30;
         let marker = std::env::temp_dir().join(format!("servicedb-given-up-{}", std::process::id()));
-        let mut progress = Progress { waiting: 1, marker: Marker(marker.clone()), ..Progress::new(None) };
+        let mut progress =
+            Progress { waiting: 1, marker: Marker(marker.clone()), ..Progress::new(Nth::First, false, None) };
         let look = |progress: &mut Progress, refused, free| {
             let policy = WhenVolumeFills::GiveUpArchive;
             assert!(!progress.decide(refused, policy, (free, 8 * GB)).expect("a marker").stops_writes);
@@ -293,7 +304,7 @@ mod tests {
     fn a_large_volume_keeps_little_of_it_free_for_wal() {
         const GB: u64 = 1 << 30;
         let marker = std::env::temp_dir().join(format!("servicedb-room-{}", std::process::id()));
-        let mut progress = Progress { waiting: 1, marker: Marker(marker), ..Progress::new(None) };
+        let mut progress = Progress { waiting: 1, marker: Marker(marker), ..Progress::new(Nth::First, false, None) };
         for (size, room) in [(GB, GB / 10), (20 * GB, 2 * GB), (1000 * GB, 20 * GB)] {
             let mut gives_up = |free| {
                 let policy = WhenVolumeFills::GiveUpArchive;
@@ -308,7 +319,7 @@ mod tests {
     fn writes_stop_before_wal_is_given_up_and_resume_with_room_to_spare() {
         const GB: u64 = 1 << 30;
         let marker = std::env::temp_dir().join(format!("servicedb-stops-{}", std::process::id()));
-        let mut progress = Progress { waiting: 1, marker: Marker(marker), ..Progress::new(None) };
+        let mut progress = Progress { waiting: 1, marker: Marker(marker), ..Progress::new(Nth::First, false, None) };
         let mut look = |refused, tenths: u64| {
             let room = (tenths * GB / 10, 20 * GB);
             let look = progress.decide(refused, WhenVolumeFills::StopWrites, room).expect("a marker");
@@ -326,8 +337,25 @@ mod tests {
     }
 
     #[test]
+    fn with_two_stores_only_the_one_that_lacks_a_segment_waits_and_fails() {
+        let results = std::env::temp_dir().join(format!("servicedb-results-{}", std::process::id()));
+        std::fs::create_dir_all(&results).expect("a folder");
+        std::fs::write(results.join("000000010000000000000004.ok"), "").expect("a file");
+        let waits = BTreeSet::from(["000000010000000000000004", "000000010000000000000005"].map(str::to_owned));
+        let of = |is_one_of_two| {
+            let progress = Progress { results: results.clone(), ..Progress::new(Nth::Second, is_one_of_two, None) };
+            let (has, at) = (progress.has("000000010000000000000004"), progress.acknowledged_at());
+            (progress.count(&waits), has, progress.has("000000010000000000000005"), at.is_some())
+        };
+        let found = [of(true), of(false)];
+        std::fs::remove_dir_all(&results).expect("a folder");
+        assert_eq!(found, [(1, true, false, true), (2, false, false, false)]);
+    }
+
+    #[test]
     fn one_failed_try_is_not_reported() {
-        let mut progress = Progress { failures: 1, failure: Some("key".into()), waiting: 5, ..Progress::new(None) };
+        let mut progress =
+            Progress { failures: 1, failure: Some("key".into()), waiting: 5, ..Progress::new(Nth::First, false, None) };
         assert_eq!(progress.report("main", str::to_owned).failure, None);
         progress.failures = SIGHTINGS;
         let report = progress.report("main", |text| text.replace("key", "…"));

@@ -8,8 +8,9 @@ use x509_parser::pem::Pem;
 use super::clients;
 use super::text::{Family, Kind};
 use crate::agent::probes::Readiness;
+use crate::contract::backup::Nth;
 use crate::contract::certificates::FILES;
-use crate::contract::report::{Phase, Report, Role};
+use crate::contract::report::{ArchiveReport, Phase, Report, Role};
 
 /// The state that the metrics are made from.
 pub struct Instance<'a> {
@@ -105,25 +106,39 @@ impl Instance<'_> {
             families.push(gauge("servicedb_migrations_pending", help, ledger.pending as f64));
             families.push(gauge("servicedb_migrations_failed", "Failed migrations", ledger.failed as f64));
         }
-        if let Some(archive) = &report.archive {
-            let failing = f64::from(u8::from(archive.failure.is_some()));
-            families.push(gauge("servicedb_archive_failing", "Whether WAL cannot be archived", failing));
-            for (name, help, at) in [
-                (
-                    "servicedb_archive_last_success_timestamp_seconds",
-                    "When a segment of WAL was last archived, at most five minutes behind",
-                    archive.archived_at,
-                ),
-                (
-                    "servicedb_archive_given_up_timestamp_seconds",
-                    "When WAL was last given up because it filled the volume",
-                    archive.given_up_at,
-                ),
-            ] {
-                families.extend(at.map(|at| gauge(name, help, at.as_second() as f64)));
-            }
-        }
+        families.extend(archives(report));
     }
+}
+
+/// The WAL archive, by store.
+fn archives(report: &Report) -> Vec<Family> {
+    let mut families = Vec::new();
+    let mut add = |name: &'static str, help: &'static str, value: fn(&ArchiveReport) -> Option<f64>| {
+        let values = Nth::ALL.into_iter().filter_map(|nth| {
+            let archive = report.archive_in(nth)?;
+            Some((archive.store.as_str(), value(archive)?))
+        });
+        let values: Vec<_> = values.collect();
+        if !values.is_empty() {
+            let mut family = Family::new(name, Kind::Gauge, help);
+            values.into_iter().for_each(|(store, value)| family.sample([("store", store)], value));
+            families.push(family);
+        }
+    };
+    add("servicedb_archive_failing", "Whether WAL cannot be archived", |archive| {
+        Some(f64::from(u8::from(archive.failure.is_some())))
+    });
+    add(
+        "servicedb_archive_last_success_timestamp_seconds",
+        "When a segment of WAL was last archived, at most five minutes behind",
+        |archive| Some(archive.archived_at?.as_second() as f64),
+    );
+    add(
+        "servicedb_archive_given_up_timestamp_seconds",
+        "When WAL was last given up because it filled the volume",
+        |archive| Some(archive.given_up_at?.as_second() as f64),
+    );
+    families
 }
 
 /// When the mounted certificates expire: the last one of a file, since an authority that is being replaced is in it

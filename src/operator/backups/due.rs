@@ -31,6 +31,8 @@ pub struct Known<'a> {
     pub left_at: Option<Timestamp>,
     /// The last Job.
     pub last: Option<&'a JobRun>,
+    /// The last one of a backup in the other store.
+    pub in_other_store: Option<&'a JobRun>,
     /// The type that is requested, if no Job has answered the request.
     pub request: Option<BackupType>,
     /// The type that is requested, if the last Job was for the request and failed: it is repeated after a pause.
@@ -62,7 +64,10 @@ pub fn decide(known: &Known<'_>) -> Due {
         return of_request(kind);
     }
     if let Some((last, at)) = ended {
-        let unread = last.state == RequestState::Done && catalogue.after.as_ref() != Some(&last.job);
+        // It was read after the last Job of either store.
+        let later = known.in_other_store.filter(|other| other.started_at.0 >= last.started_at.0);
+        let is_read = [Some(last), later].into_iter().flatten().any(|run| catalogue.after.as_ref() == Some(&run.job));
+        let unread = last.state == RequestState::Done && !is_read;
         let until = match last.state {
             RequestState::Failed => at + pause(last.failures, LONGEST_PAUSE),
             _ if unread => at + READS,
@@ -193,8 +198,17 @@ mod tests {
         };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
         let (given_up_at, now) = (given_up.map(at), at("2026-11-25T12:00:00Z"));
-        let (request, repetition) = (None, None);
-        decide(&Known { schedule: &schedule, catalogue, given_up_at, left_at: None, last, request, repetition, now })
+        decide(&Known {
+            schedule: &schedule,
+            catalogue,
+            given_up_at,
+            left_at: None,
+            last,
+            in_other_store: None,
+            request: None,
+            repetition: None,
+            now,
+        })
     }
 
     #[test]
@@ -223,7 +237,11 @@ mod tests {
 
     #[test]
     fn a_full_backup_follows_a_restore_in_place() {
-        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let spec = BackupScheduleSpec {
+            full: Some("0 3 * * SUN".into()),
+            incremental: Some(String::new()),
+            ..BackupScheduleSpec::default()
+        };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
         let made = catalogue("2026-11-22T03:00:10Z", None);
         let (left_at, now) = (Some(at("2026-11-25T11:59:59Z")), at("2026-11-25T12:00:00Z"));
@@ -233,6 +251,7 @@ mod tests {
             given_up_at: None,
             left_at,
             last: None,
+            in_other_store: None,
             request: Some(BackupType::Incremental),
             repetition: None,
             now,
@@ -246,6 +265,7 @@ mod tests {
             given_up_at: None,
             left_at,
             last: None,
+            in_other_store: None,
             request: None,
             repetition: None,
             now,
@@ -267,7 +287,11 @@ mod tests {
 
     #[test]
     fn a_requested_backup_that_failed_is_repeated_after_the_same_pause() {
-        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let spec = BackupScheduleSpec {
+            full: Some("0 3 * * SUN".into()),
+            incremental: Some(String::new()),
+            ..BackupScheduleSpec::default()
+        };
         let schedule = Schedule::of(&spec, "u").expect("a schedule");
         let made = catalogue("2026-11-25T03:00:10Z", None);
         let decided = |failures, repetition, left: Option<&str>| {
@@ -278,6 +302,7 @@ mod tests {
                 given_up_at: None,
                 left_at: left.map(at),
                 last: Some(&failed),
+                in_other_store: None,
                 request: None,
                 repetition,
                 now: at("2026-11-25T12:00:00Z"),
@@ -297,6 +322,30 @@ mod tests {
         assert_eq!(due(Some(&read), Some(&done), None), Due::Later(Some(at("2026-11-25T12:09:00Z"))));
         read.after = Some(done.job.clone());
         assert_eq!(due(Some(&read), Some(&done), None), Due::Now(BackupType::Full), "it is not in the store");
+    }
+
+    #[test]
+    fn a_store_that_was_read_after_a_later_backup_in_the_other_one_is_up_to_date() {
+        let spec = BackupScheduleSpec { full: Some("0 3 * * SUN".into()), ..BackupScheduleSpec::default() };
+        let schedule = Schedule::of(&spec, "u").expect("a schedule");
+        let (done, now) = (run(RequestState::Done, "2026-11-25T11:59:00Z", 0), at("2026-11-25T12:00:00Z"));
+        let in_other = |started: &str| JobRun { job: "chat-db-backup-2".into(), ..run(RequestState::Done, started, 0) };
+        let read = Catalogue { after: Some("chat-db-backup-2".into()), ..Catalogue::default() };
+        let due = |in_other_store: &JobRun| {
+            decide(&Known {
+                schedule: &schedule,
+                catalogue: Some(&read),
+                given_up_at: None,
+                left_at: None,
+                last: Some(&done),
+                in_other_store: Some(in_other_store),
+                request: None,
+                repetition: None,
+                now,
+            })
+        };
+        assert_eq!(due(&in_other("2026-11-25T11:59:30Z")), Due::Now(BackupType::Full));
+        assert!(matches!(due(&in_other("2026-11-25T11:00:00Z")), Due::Later(_)), "it was read before");
     }
 
     #[test]

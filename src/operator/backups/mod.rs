@@ -8,6 +8,7 @@ pub mod schedule;
 pub mod slots;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::context::Context;
@@ -18,6 +19,7 @@ use crate::api::{
     BackupRunStatus, BackupType, JobRun, MigrationRecord, MigrationState, RequestState, SchemaVersion,
     ServiceDatabaseStatus, VerifiedBackup,
 };
+use crate::contract::backup::{Nth, Place};
 use crate::contract::backup_job::{BackupOutcome, VerificationOutcome};
 use crate::contract::desired::BackupRun;
 use crate::contract::report::{ArchiveReport, CatalogueEntry};
@@ -32,6 +34,8 @@ const ARCHIVED: SignedDuration = SignedDuration::from_hours(1);
 pub struct State {
     /// The last Job of a backup.
     pub last: Option<BackupRunStatus>,
+    /// The same of a backup in the second store.
+    pub second_last: Option<BackupRunStatus>,
     /// When a backup is to start next.
     pub next_at: Option<Timestamp>,
     /// The last Job of a test.
@@ -42,6 +46,10 @@ pub struct State {
     pub again_at: Option<Timestamp>,
     /// When WAL was last given up, as status has it.
     given_up_at: Option<Timestamp>,
+    /// The same of the second store.
+    second_given_up_at: Option<Timestamp>,
+    /// The second store in status.
+    second_store: Option<String>,
     /// When a restore in place last left a timeline, as status has it.
     left_at: Option<Timestamp>,
     /// The Job that is to be created.
@@ -52,21 +60,25 @@ pub struct State {
 #[derive(Clone, Debug)]
 enum Start {
     /// A backup, and whether older ones expire after it.
-    Backup(BackupRunStatus, bool),
-    Verification(JobRun),
+    Backup(Nth, BackupRunStatus, bool),
+    Verification(Nth, JobRun),
 }
 
 impl State {
     /// The state in status.
     pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
         let Some(backup) = &status.backup else { return Self::default() };
+        let second = backup.second.as_ref();
         Self {
             last: backup.last_run.clone(),
+            second_last: second.and_then(|second| second.last_run.clone()),
             next_at: backup.next_at.as_ref().map(|at| at.0),
             last_verification: backup.last_verification.clone(),
             verified: backup.verified.clone(),
             again_at: None,
             given_up_at: backup.given_up_at.as_ref().map(|at| at.0),
+            second_given_up_at: second.and_then(|second| second.given_up_at.as_ref()).map(|at| at.0),
+            second_store: second.map(|second| second.store.clone()),
             left_at: backup.left_timelines.last().map(|left| left.left_at.0),
             start: None,
         }
@@ -80,10 +92,30 @@ impl State {
     /// The last Job of a backup, or the one that is to be created, as agents need to know it.
     pub fn run(&self) -> Option<BackupRun> {
         let run = match &self.start {
-            Some(Start::Backup(run, _)) => run,
-            _ => self.last.as_ref()?,
+            Some(Start::Backup(_, run, _)) => run,
+            _ => self.lasts().max_by_key(|(_, last)| (runs(&last.run), last.run.started_at.0))?.1,
         };
-        Some(BackupRun { job: run.run.job.clone(), runs: run.run.state == RequestState::Running })
+        Some(BackupRun { job: run.run.job.clone(), runs: runs(&run.run) })
+    }
+
+    /// The last Job of a backup in one of the stores.
+    fn last_in(&self, nth: Nth) -> Option<&BackupRunStatus> {
+        match nth {
+            Nth::First => self.last.as_ref(),
+            Nth::Second => self.second_last.as_ref(),
+        }
+    }
+
+    fn last_in_mut(&mut self, nth: Nth) -> &mut Option<BackupRunStatus> {
+        match nth {
+            Nth::First => &mut self.last,
+            Nth::Second => &mut self.second_last,
+        }
+    }
+
+    /// The last Jobs of backups.
+    fn lasts(&self) -> impl Iterator<Item = (Nth, &BackupRunStatus)> {
+        Nth::ALL.into_iter().filter_map(move |nth| Some((nth, self.last_in(nth)?)))
     }
 
     /// The newest backup that leads to the present: what was archived after it is of the same database and has no gap.
@@ -108,9 +140,35 @@ impl State {
     }
 
     fn is_running(&self) -> (bool, bool) {
-        let runs = |run: &JobRun| run.state == RequestState::Running;
-        (self.last.as_ref().is_some_and(|last| runs(&last.run)), self.last_verification.as_ref().is_some_and(runs))
+        (self.lasts().any(|(_, last)| runs(&last.run)), self.last_verification.as_ref().is_some_and(runs))
     }
+
+    /// The state without that of another second store.
+    fn of(self, database: &Database) -> Self {
+        let second = database.second_archive.as_ref().map(|place| &place.name);
+        if self.second_store.as_ref() == second && second.is_some() {
+            return self;
+        }
+        Self { second_last: None, second_given_up_at: None, second_store: second.cloned(), ..self }
+    }
+
+    /// The store that a running Job loads.
+    fn loaded<'a>(&self, database: &'a Database) -> Option<&'a Place> {
+        let backs_up = self.lasts().find(|(_, last)| runs(&last.run)).map(|(nth, _)| nth);
+        database.archive_in(backs_up.unwrap_or_else(|| self.to_verify(database, true)))
+    }
+
+    /// The store whose newest backup is tested next: the two take turns. One that failed has its turn again.
+    fn to_verify(&self, database: &Database, has_second: bool) -> Nth {
+        let is_seconds_turn = database.second_archive.as_ref().filter(|_| has_second).is_some_and(|second| {
+            self.verified.as_ref().is_some_and(|verified| verified.store.as_ref() != Some(&second.name))
+        });
+        if is_seconds_turn { Nth::Second } else { Nth::First }
+    }
+}
+
+fn runs(run: &JobRun) -> bool {
+    run.state == RequestState::Running
 }
 
 /// Decides whether a Job starts, where one may, and reads the result of those that run.
@@ -125,92 +183,130 @@ pub async fn decide(
     now: Timestamp,
 ) -> Result<State, Error> {
     let uid = &database.owner.uid;
-    let Some(place) = &database.archive else {
+    if database.archive.is_none() {
         context.backups.release(uid);
         return Ok(State { next_at: None, ..recorded });
-    };
-    let mut state = State { next_at: None, ..recorded };
+    }
+    let mut state = State { next_at: None, ..recorded.of(database) };
     find_unknown(context, database, observed, &mut state).await?;
     follow(context, database, &mut state, now).await?;
     let (backs_up, verifies) = state.is_running();
-    if backs_up || verifies {
+    if let Some(place) = state.loaded(database).filter(|_| backs_up || verifies) {
         context.backups.hold(uid, &place.name, now);
         // Nothing else may tell of a Job that does not start.
         state.again_at = Some(now + slots::WAIT);
-    } else {
+    } else if may_start {
+        // Otherwise the Job of a rehearsal may have it. One that is held without a word is free after a while.
         context.backups.release(uid);
     }
-    let archive = observed.primary().and_then(|primary| primary.report.as_ref()?.archive.as_ref());
-    let archive = archive.filter(|archive| archive.store == place.name && archive.failure.is_none());
-    let Some(archive) = archive.filter(|_| !backs_up && may_start) else { return Ok(state) };
-    let earlier = |one: Option<Timestamp>, other: Option<Timestamp>| [one, other].into_iter().flatten().min();
-    let start = match choose(database, &state, archive, now) {
-        // Where full backups are counted, nothing expires with an incremental one but what an extra one made surplus.
-        (Due::Now(kind), _) => {
-            Some((kind, kind == BackupType::Full || database.backups.retention_full_backups.is_none()))
-        }
-        (Due::Extra, _) => Some((BackupType::Full, false)),
-        (Due::Later(next_at), verification) => {
-            state.again_at = earlier(state.again_at, next_at);
-            state.next_at = next_at;
-            match verification {
-                Due::Now(_) | Due::Extra if !verifies => None,
-                Due::Now(_) | Due::Extra => return Ok(state),
-                Due::Later(next) => {
-                    state.again_at = earlier(state.again_at, next);
-                    return Ok(state);
-                }
-            }
-        }
-    };
+    if backs_up || !may_start {
+        return Ok(state);
+    }
+    let Some((nth, due)) = choose(database, observed, &mut state, now) else { return Ok(state) };
+    let Some(place) = database.archive_in(nth).filter(|_| due.is_some() || !verifies) else { return Ok(state) };
     if !context.backups.take(uid, &place.name, now) {
         state.again_at = Some(now + slots::WAIT);
         return Ok(state);
     }
     let (names, backups) = (database.names(), &database.backups);
-    state.start = Some(if let Some((kind, expires)) = start {
-        let failures = state.last.as_ref().map_or(0, |last| last.run.failures);
+    state.start = Some(if let Some((kind, expires)) = due {
+        let failures = state.last_in(nth).map_or(0, |last| last.run.failures);
         let request = backups.request.as_ref().map(|(token, _)| token.clone());
         let run = run::starting(names.backup_job(now.as_second()), failures, request, now);
-        Start::Backup(BackupRunStatus { kind, run }, expires)
+        Start::Backup(nth, BackupRunStatus { kind, run }, expires)
     } else {
         let failures = state.last_verification.as_ref().map_or(0, |last| last.failures);
         let request = backups.verification_request.clone();
-        Start::Verification(run::starting(names.verification_job(now.as_second()), failures, request, now))
+        Start::Verification(nth, run::starting(names.verification_job(now.as_second()), failures, request, now))
     });
     Ok(state)
 }
 
-/// Whether a backup is due, and whether a test is.
-fn choose(database: &Database, state: &State, archive: &ArchiveReport, now: Timestamp) -> (Due, Due) {
-    let backups = &database.backups;
-    let last = state.last.as_ref();
-    let request = backups.request.as_ref().map(|(token, kind)| (token.as_str(), *kind));
-    let answered = last.and_then(|last| last.run.request.as_deref());
-    let is_answered = |token: &str| answered == Some(token);
-    let has_failed = last.is_some_and(|last| last.run.state == RequestState::Failed);
-    let known = Known {
-        schedule: &backups.schedule,
-        catalogue: archive.catalogue.as_ref(),
-        // The report of an agent that has just started has no earlier gap.
-        given_up_at: archive.given_up_at.max(state.given_up_at),
-        left_at: state.left_at,
-        last: last.map(|last| &last.run),
-        request: request.filter(|(token, _)| !is_answered(token)).map(|(_, kind)| kind),
-        repetition: request.filter(|(token, _)| is_answered(token) && has_failed).map(|(_, kind)| kind),
-        now,
+/// The store for which a Job is due: of a backup, with its type and whether older ones expire, or of a test. None is:
+/// `state` has when to look again.
+fn choose(
+    database: &Database,
+    observed: &Observation,
+    state: &mut State,
+    now: Timestamp,
+) -> Option<(Nth, Option<(BackupType, bool)>)> {
+    let report = observed.primary().and_then(|primary| primary.report.as_ref());
+    let archive_in = |nth: Nth| {
+        let (place, archive) = (database.archive_in(nth)?, report?.archive_in(nth)?);
+        Some(archive).filter(|archive| archive.store == place.name && archive.failure.is_none())
     };
-    let request = backups.verification_request.as_ref();
+    let earlier = |one: Option<Timestamp>, other: Option<Timestamp>| [one, other].into_iter().flatten().min();
+    for (nth, archive) in Nth::ALL.into_iter().filter_map(|nth| Some((nth, archive_in(nth)?))) {
+        let decided = due::decide(&known(database, state, (nth, archive), now));
+        match decided {
+            // Where full backups are counted, nothing expires with an incremental one but what an extra one made surplus.
+            Due::Now(kind) => {
+                let expires = kind == BackupType::Full || database.backups.retention_full_backups.is_none();
+                return Some((nth, Some((kind, expires))));
+            }
+            Due::Extra => return Some((nth, Some((BackupType::Full, false)))),
+            Due::Later(next_at) => {
+                state.again_at = earlier(state.again_at, next_at);
+                state.next_at = earlier(state.next_at, next_at);
+            }
+        }
+    }
+    let newest = |nth: Nth| archive_in(nth)?.catalogue.as_ref()?.newest.as_ref();
+    let nth = state.to_verify(database, newest(Nth::Second).is_some());
+    archive_in(nth)?;
+    let request = database.backups.verification_request.as_ref();
     let answered = state.last_verification.as_ref().and_then(|last| last.request.as_ref());
     let tested = due::Tested {
-        schedule: &backups.schedule,
-        newest: archive.catalogue.as_ref().and_then(|catalogue| catalogue.newest.as_ref()),
+        schedule: &database.backups.schedule,
+        newest: newest(nth),
         verified_at: state.verified.as_ref().map(|verified| verified.at.0),
         last: state.last_verification.as_ref(),
         is_asked_for: request.is_some() && request != answered,
         now,
     };
-    (due::decide(&known), due::verification(&tested))
+    match due::verification(&tested) {
+        Due::Now(_) | Due::Extra => Some((nth, None)),
+        Due::Later(next) => {
+            state.again_at = earlier(state.again_at, next);
+            None
+        }
+    }
+}
+
+/// What the decision about a backup in a store depends on.
+fn known<'a>(
+    database: &'a Database,
+    state: &'a State,
+    (nth, archive): (Nth, &'a ArchiveReport),
+    now: Timestamp,
+) -> Known<'a> {
+    let (given_up_at, other) = match nth {
+        Nth::First => (state.given_up_at, Nth::Second),
+        Nth::Second => (state.second_given_up_at, Nth::First),
+    };
+    let (backups, last) = (&database.backups, state.last_in(nth));
+    let request = backups.request.as_ref().map(|(token, kind)| (token.as_str(), *kind));
+    let answered = last.and_then(|last| last.run.request.as_deref());
+    let is_answered = |token: &str| answered == Some(token);
+    let has_failed = last.is_some_and(|last| last.run.state == RequestState::Failed);
+    Known {
+        schedule: &backups.schedule,
+        catalogue: archive.catalogue.as_ref(),
+        // The report of an agent that has just started has no earlier gap.
+        given_up_at: archive.given_up_at.max(given_up_at),
+        left_at: state.left_at,
+        last: last.map(|last| &last.run),
+        in_other_store: state.last_in(other).map(|last| &last.run),
+        request: request.filter(|(token, _)| !is_answered(token)).map(|(_, kind)| kind),
+        repetition: request.filter(|(token, _)| is_answered(token) && has_failed).map(|(_, kind)| kind),
+        now,
+    }
+}
+
+/// The store of a Job's backup; none for one that the database has no longer.
+fn store_of(database: &Database, job: &Job) -> Option<Nth> {
+    let Some(store) = backup::second_store(job) else { return Some(Nth::First) };
+    database.second_archive.as_ref().filter(|second| second.name == store).map(|_| Nth::Second)
 }
 
 /// A Job that status does not know: an operator that ended before status had it left it. The desired state of the
@@ -224,12 +320,13 @@ async fn find_unknown(
     let (backs_up, _) = state.is_running();
     let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
     let desired = desired.and_then(|desired| desired.backup.as_ref()).filter(|run| run.runs);
-    let known = state.last.as_ref().map(|last| last.run.job.as_str());
-    if let Some(run) = desired.filter(|run| !backs_up && known != Some(&run.job))
+    let is_known = |name: &str| state.lasts().any(|(_, last)| last.run.job == name);
+    if let Some(run) = desired.filter(|run| !backs_up && !is_known(&run.job))
         && let Some(job) = run::read(context, database, &run.job).await?
+        && let Some(nth) = store_of(database, &job)
     {
-        let failures = state.last.as_ref().map_or(0, |last| last.run.failures);
-        state.last = Some(BackupRunStatus { kind: backup::kind(&job), run: run::found(&job, failures) });
+        let failures = state.last_in(nth).map_or(0, |last| last.run.failures);
+        *state.last_in_mut(nth) = Some(BackupRunStatus { kind: backup::kind(&job), run: run::found(&job, failures) });
     }
     Ok(())
 }
@@ -245,12 +342,14 @@ pub async fn start(
     observed: &Observation,
     state: &mut State,
 ) -> Result<(), Error> {
-    let (Some(start), Some(place)) = (state.start.take(), &database.archive) else { return Ok(()) };
+    let Some(start) = state.start.take() else { return Ok(()) };
+    let (Start::Backup(nth, ..) | Start::Verification(nth, _)) = &start;
+    let Some(place) = database.archive_in(*nth) else { return Ok(()) };
     let (component, planned) = match &start {
-        Start::Backup(run, expires) => {
+        Start::Backup(_, run, expires) => {
             (backup::COMPONENT, backup::job(database, &context.options, place, run, *expires))
         }
-        Start::Verification(run) => {
+        Start::Verification(_, run) => {
             let ledger = observed.primary().and_then(|primary| primary.report.as_ref()?.ledger.as_ref());
             let applied = ledger.and_then(|ledger| long_applied(&ledger.recent, context.now()));
             let expected = (observed.system_identifier.as_deref(), applied);
@@ -272,11 +371,15 @@ pub async fn start(
         found.as_ref().map_or_else(|| run.clone(), |found| run::found(found, run.failures))
     };
     match start {
-        Start::Backup(BackupRunStatus { kind, run }, _) => {
+        Start::Backup(nth, BackupRunStatus { kind, run }, _) => {
+            // The one that was found may be for the other store.
+            let nth = found.as_ref().map_or(Some(nth), |job| store_of(database, job));
             let kind = found.as_ref().map_or(kind, backup::kind);
-            state.last = Some(BackupRunStatus { kind, run: recorded(run) });
+            if let Some(nth) = nth {
+                *state.last_in_mut(nth) = Some(BackupRunStatus { kind, run: recorded(run) });
+            }
         }
-        Start::Verification(run) => state.last_verification = Some(recorded(run)),
+        Start::Verification(_, run) => state.last_verification = Some(recorded(run)),
     }
     Ok(())
 }
@@ -292,7 +395,8 @@ fn long_applied(recent: &[MigrationRecord], now: Timestamp) -> Option<SchemaVers
 
 /// Reads the state of the Jobs that status says run.
 async fn follow(context: &Context, database: &Database, state: &mut State, now: Timestamp) -> Result<(), Error> {
-    if let Some(last) = state.last.as_mut().filter(|last| last.run.state == RequestState::Running) {
+    for nth in Nth::ALL {
+        let Some(last) = state.last_in_mut(nth).as_mut().filter(|last| runs(&last.run)) else { continue };
         let said = |text: &str| serde_json::from_str::<BackupOutcome>(text).ok()?.failure;
         run::follow(context, database, &mut last.run, now, said).await?;
     }
@@ -307,12 +411,19 @@ async fn follow(context: &Context, database: &Database, state: &mut State, now: 
     run::follow(context, database, last, now, said).await?;
     let seconds = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     if last.state == RequestState::Done
-        && let Some(VerificationOutcome { label: Some(label), recovered_until, restore_seconds, check_seconds, .. }) =
-            outcome
+        && let Some(VerificationOutcome {
+            label: Some(label),
+            store,
+            recovered_until,
+            restore_seconds,
+            check_seconds,
+            ..
+        }) = outcome
     {
+        let store = store.filter(|_| database.second_archive.is_some());
         let at = last.finished_at.clone().unwrap_or(Time(now));
         let (restore_seconds, check_seconds) = (seconds(restore_seconds), seconds(check_seconds));
-        state.verified = Some(VerifiedBackup { label, at, recovered_until, restore_seconds, check_seconds });
+        state.verified = Some(VerifiedBackup { label, store, at, recovered_until, restore_seconds, check_seconds });
     }
     Ok(())
 }

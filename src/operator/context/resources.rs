@@ -11,7 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::api::ServiceDatabaseStatus;
+use crate::api::{BackupStatus, ServiceDatabaseStatus};
 
 /// The labels of a resource. A scrape must honour them: `namespace` is the resource's, not the operator's.
 type Labels = Vec<(&'static str, String)>;
@@ -120,18 +120,27 @@ fn samples(status: &ServiceDatabaseStatus) -> Vec<Sample> {
     add("instances", declared.and_then(|number| number.parse().ok()));
     add("instances_ready", ready.and_then(|number| number.parse().ok()));
     if let Some(backup) = &status.backup {
-        let at = |time: &Time| time.0.as_second() as f64;
-        add("backup_newest_timestamp_seconds", backup.newest.as_ref().map(|found| at(&found.finished_at)));
-        add("backup_newest_full_timestamp_seconds", backup.newest_full.as_ref().map(|found| at(&found.finished_at)));
         add("backup_next_timestamp_seconds", backup.next_at.as_ref().map(at));
-        add("backup_stored_bytes", backup.stored_bytes.map(|bytes| bytes as f64));
-        add("backup_count", backup.count.map(f64::from));
-        add("backup_recoverable_from_timestamp_seconds", backup.recoverable_from.as_ref().map(at));
         add("backup_verified_timestamp_seconds", backup.verified.as_ref().map(|found| at(&found.at)));
         add("backup_restore_seconds", backup.verified.as_ref().map(|found| found.restore_seconds as f64));
     }
     add("schema_drift_differences", status.drift.as_ref().map(|drift| drift.count as f64));
+    for store in status.backup.iter().flat_map(BackupStatus::stores) {
+        let mut add = |metric, value: Option<f64>| {
+            let labels = vec![("store", store.store.clone())];
+            samples.extend(value.map(|value| Sample { metric, labels, value }));
+        };
+        add("backup_newest_timestamp_seconds", store.newest.as_ref().map(|found| at(&found.finished_at)));
+        add("backup_newest_full_timestamp_seconds", store.newest_full.as_ref().map(|found| at(&found.finished_at)));
+        add("backup_stored_bytes", store.stored_bytes.map(|bytes| bytes as f64));
+        add("backup_count", store.count.map(f64::from));
+        add("backup_recoverable_from_timestamp_seconds", store.recoverable_from.as_ref().map(at));
+    }
     samples
+}
+
+fn at(time: &Time) -> f64 {
+    time.0.as_second() as f64
 }
 
 #[cfg(test)]

@@ -196,6 +196,7 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
     let mut of_store: Vec<_> = database
         .archive
         .iter()
+        .chain(&database.second_archive)
         .chain(database.restore.iter().map(|restore| &restore.place))
         .flat_map(|place| {
             let keys = place.store.keys.as_ref().map(|keys| keys.vault_path.as_str());

@@ -26,6 +26,8 @@ pub const REHEARSAL: &str = "rehearsal";
 pub const REMOVAL: &str = "backup-removal";
 /// Annotation of a Job: the type of its backup.
 const ANNOTATION_TYPE: &str = "servicedb.dev/type";
+/// Annotation of a Job: the store of its backup, if it is the second one.
+const ANNOTATION_SECOND_STORE: &str = "servicedb.dev/second-store";
 /// Annotation of a Job: the token of the last request when it was created.
 const ANNOTATION_REQUEST: &str = "servicedb.dev/request";
 /// How long a backup may take, in seconds.
@@ -38,6 +40,9 @@ const REHEARSAL_KEPT_SECONDS: i64 = 3600;
 pub fn job(database: &Database, options: &Options, store: &Place, run: &BackupRunStatus, expires: bool) -> Planned {
     let mut annotations = of_request(&run.run);
     annotations[ANNOTATION_TYPE] = format!("{:?}", run.kind).into();
+    if database.second_archive.as_ref() == Some(store) {
+        annotations[ANNOTATION_SECOND_STORE] = store.name.clone().into();
+    }
     let containers = vec![container(database, options, store, (run.kind, expires))];
     let volumes = volumes(database.names());
     planned(database, options, (run.run.job.clone(), COMPONENT), &annotations, (containers, volumes))
@@ -104,7 +109,7 @@ fn restoring(
 
 /// The Job that removes the archive and the backups of a deleted resource.
 pub fn removal(database: &Database, options: &Options, store: &Place) -> Planned {
-    let removal = BackupRemovalJob { place: store.clone() };
+    let removal = BackupRemovalJob { place: store.clone(), second: database.second_archive.clone() };
     let order = json!({"name": pod::ENV_BACKUP, "value": literal(&json!(removal).to_string())});
     let container = base(database, options, "remove", "remove-backups", order);
     let name = (database.names().backup_removal_job(), REMOVAL);
@@ -144,6 +149,11 @@ fn of_request(run: &JobRun) -> Value {
 /// The token of the last request when a Job was created.
 pub fn request(job: &Job) -> Option<String> {
     job.annotations().get(ANNOTATION_REQUEST).cloned()
+}
+
+/// The second store, if a Job's backup is for it.
+pub fn second_store(job: &Job) -> Option<&str> {
+    job.annotations().get(ANNOTATION_SECOND_STORE).map(String::as_str)
 }
 
 /// The type of a Job's backup.

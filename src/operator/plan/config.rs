@@ -106,6 +106,7 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
         client_rules: database.client_rules,
         engine: None,
         archive: database.archive.clone(),
+        second_archive: database.second_archive.clone(),
         when_volume_fills: database.backups.when_volume_fills,
         backup: None,
         in_place: None,

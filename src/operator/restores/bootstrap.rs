@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::api::conditions::reason;
 use crate::api::names::Names;
-use crate::api::{RestoreSource, RestoreSpec, ServiceDatabase};
+use crate::api::{BackupStatus, RestoreSource, RestoreSpec, ServiceDatabase};
 use crate::contract::backup::{ForeignFolder, Place, Restore, Target};
 use crate::operator::apply::object::short_hash;
 use crate::operator::context::Context;
@@ -58,7 +58,7 @@ pub async fn resolve(
             let source = source.filter(|source| source.uid().as_ref() != Some(&database.owner.uid));
             match source {
                 Some(source) if namespace == own || source.spec.backup.restorable_in.contains(own) => {
-                    of_resource(&context.options, &source, target, context.now())
+                    of_resource(&context.options, &source, store.as_deref(), target, context.now())
                 }
                 // Whether it exists is not told to a namespace that it does not allow.
                 _ if namespace != own => Err(refused(format!(
@@ -81,19 +81,40 @@ fn refused(message: String) -> Invalid {
     Invalid { reason: reason::RESTORE_REFUSED, message }
 }
 
-/// The restore of a ServiceDatabase that exists.
+/// The restore of a ServiceDatabase that exists, from the store that is named, or else from the first one that has
+/// the target.
 fn of_resource(
     options: &Options,
     source: &ServiceDatabase,
+    store: Option<&str>,
     target: Wanted,
     now: Timestamp,
 ) -> Result<Restore, Invalid> {
     let name = source.name_any();
     let names = Names::new(source.namespace().unwrap_or_default(), &name);
-    let backup = source.status.as_ref().and_then(|status| status.backup.as_ref());
     let refusal = |message: String| refused(format!("{FIELD}.source.name is {name}: {message}"));
-    let timeline = check(backup, (&target.0, target.1), (&name, TARGET), now).map_err(refusal)?;
-    let Some(backup) = backup else { return Err(refusal("it has no store".to_owned())) };
+    let check = |backup: Option<&BackupStatus>| check(backup, (&target.0, target.1), (&name, TARGET), now);
+    let first = source.status.as_ref().and_then(|status| status.backup.as_ref());
+    let mut found = Vec::new();
+    let is_meant = |one: &&BackupStatus| store.is_none_or(|store| one.store == store);
+    for backup in first.into_iter().flat_map(BackupStatus::stores).filter(is_meant) {
+        // Timelines are the database's, whatever store has them.
+        let left_timelines = first.map(|first| first.left_timelines.clone()).unwrap_or_default();
+        let checked = check(Some(&BackupStatus { left_timelines, ..backup.clone() }));
+        found.push(checked.map(|timeline| (backup, timeline)));
+    }
+    if let (Some(first), Some(store), true) = (first, store, found.is_empty()) {
+        let known: Vec<_> = first.stores().map(|one| one.store.as_str()).collect();
+        return Err(refused(format!(
+            "{FIELD}.source.store is {store}, and {name} has its backups in {}",
+            known.join(" and ")
+        )));
+    }
+    let fits = found.iter().position(Result::is_ok).unwrap_or_default();
+    let (backup, timeline) = match found.into_iter().nth(fits) {
+        Some(checked) => checked.map_err(refusal)?,
+        None => return Err(refusal(check(None).err().unwrap_or_else(|| "it has no store".to_owned()))),
+    };
     let Some(store) = options.backup_stores.0.get(&backup.store) else {
         return Err(refused(format!(
             "{FIELD}: {name} is in the store {}, which this installation lacks",
@@ -236,7 +257,7 @@ mod tests {
         let refused = |source: &ServiceDatabase, time: &str| {
             let target = Target::Time(time.parse().expect("a time"));
             let now = "2026-11-29T12:00:00Z".parse().expect("a time");
-            of_resource(&installation(), source, (target, None), now)
+            of_resource(&installation(), source, None, (target, None), now)
         };
         let said = refused(&source, "2026-11-29T11:00:00Z").expect_err("no backup").message;
         assert!(said.contains("has no backup"), "{said}");
@@ -250,5 +271,36 @@ mod tests {
         }
         let restore = refused(&source, "2026-11-29T13:00:00+02:00").expect("a time of the window");
         assert!(restore.place.path.starts_with("/dev/"), "{}", restore.place.path);
+    }
+
+    #[test]
+    fn of_two_stores_the_first_that_has_the_target_is_taken_or_the_one_that_is_named() {
+        let store = Place::sample().store;
+        let stores = Stores([("main".to_owned(), store.clone()), ("other".to_owned(), store)].into());
+        let options = Options { backup_stores: stores, cluster_id: "dev".into(), ..fixtures::options() };
+        let mut source = fixtures::resource(fixtures::MINIMAL);
+        let backup = serde_json::json!({"backup": {
+            "store": "main", "path": "/x", "recoverableFrom": "2026-11-29T10:00:00Z",
+            "leftTimelines": [{"timeline": 3, "leftAt": "2026-11-29T11:00:00Z", "continuedAs": 4}],
+            "second": {"store": "other", "path": "/x", "recoverableFrom": "2026-11-29T08:00:00Z"},
+        }});
+        source.status = serde_json::from_value(backup).expect("a status");
+        let of = |store: Option<&str>, time: &str| {
+            let target = Target::Time(time.parse().expect("a time"));
+            let now = "2026-11-29T12:00:00Z".parse().expect("a time");
+            of_resource(&options, &source, store, (target, None), now)
+                .map(|restore| (restore.place.name, restore.timeline))
+                .map_err(|refused| refused.message)
+        };
+        let from = |name: &str, timeline| Ok((name.to_owned(), timeline));
+        assert_eq!(of(None, "2026-11-29T11:30:00Z"), from("main", None));
+        assert_eq!(of(None, "2026-11-29T09:00:00Z"), from("other", Some(3)), "the first one has no backup from before");
+        assert_eq!(of(Some("other"), "2026-11-29T11:30:00Z"), from("other", None));
+        let said = of(Some("main"), "2026-11-29T09:00:00Z").expect_err("the named one does not have it");
+        assert!(said.contains("2026-11-29T10:00:00Z"), "{said}");
+        let said = of(Some("third"), "2026-11-29T11:30:00Z").expect_err("no store of it");
+        assert!(said.contains("main and other"), "{said}");
+        let said = of(None, "2026-11-29T07:00:00Z").expect_err("in none");
+        assert!(said.contains("2026-11-29T10:00:00Z"), "{said}");
     }
 }

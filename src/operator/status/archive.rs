@@ -1,9 +1,10 @@
 //! The WAL archive in status.
 
-use super::condition::{ConditionState, held};
+use super::condition::{ConditionState, both, held};
 use super::findings::Findings;
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
+use crate::contract::backup::Nth;
 use crate::contract::report::{ArchiveReport, Report};
 
 /// Whether WAL is archived continuously; none where it is not archived at all.
@@ -14,13 +15,18 @@ pub fn continuous(
 ) -> Option<ConditionState> {
     let before = held(previous, kind::CONTINUOUS_ARCHIVING);
     let Some(database) = findings.database else { return before };
-    let place = database.archive.as_ref()?;
-    let Some(archive) = report_of(report, &place.name) else {
-        // Between two primaries nothing is known.
-        let pending = || ConditionState::no(reason::PROGRESSING, format!("no WAL is in the store {} yet", place.name));
-        return Some(before.unwrap_or_else(pending));
-    };
-    Some(decide(archive))
+    database.archive.as_ref()?;
+    let places = Nth::ALL.into_iter().filter_map(|nth| Some((nth, database.archive_in(nth)?)));
+    let states = places.map(|(nth, place)| match report_of(report, nth, &place.name) {
+        Some(archive) => (true, decide(archive)),
+        None => (false, ConditionState::no(reason::PROGRESSING, format!("no WAL is in the store {} yet", place.name))),
+    });
+    let states: Vec<_> = states.collect();
+    // Between two primaries nothing is known.
+    if let Some(before) = before.filter(|_| states.iter().all(|(is_known, _)| !is_known)) {
+        return Some(before);
+    }
+    states.into_iter().map(|(_, state)| state).reduce(both)
 }
 
 fn decide(archive: &ArchiveReport) -> ConditionState {
@@ -46,6 +52,6 @@ fn decide(archive: &ArchiveReport) -> ConditionState {
 }
 
 /// The report of the archive in this store.
-pub fn report_of<'a>(report: Option<&'a Report>, store: &str) -> Option<&'a ArchiveReport> {
-    report?.archive.as_ref().filter(|archive| archive.store == store)
+pub fn report_of<'a>(report: Option<&'a Report>, nth: Nth, store: &str) -> Option<&'a ArchiveReport> {
+    report?.archive_in(nth).filter(|archive| archive.store == store)
 }

@@ -4,11 +4,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::archive::report_of;
-use super::condition::{ConditionState, held, seconds};
+use super::condition::{ConditionState, both, held, seconds};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
-use crate::api::{BackupStatus, LeftTimeline, RequestState, ServiceDatabaseStatus, StoredBackup};
-use crate::contract::report::{CatalogueEntry, Report};
+use crate::api::{BackupRunStatus, BackupStatus, LeftTimeline, RequestState, ServiceDatabaseStatus, StoredBackup};
+use crate::contract::backup::{Nth, Place};
+use crate::contract::report::{ArchiveReport, CatalogueEntry, Report};
+use crate::operator::backups::schedule::Schedule;
 
 /// How late a backup may be, at least.
 const LATE: SignedDuration = SignedDuration::from_hours(1);
@@ -31,14 +33,38 @@ pub fn status(
             ..BackupStatus::default()
         });
     };
+    let second = previous.as_ref().and_then(|previous| previous.second.clone()).map(|second| *second);
+    let second = database.second_archive.as_ref().map(|place| {
+        let archive = report_of(report, Nth::Second, &place.name);
+        Box::new(of_store(place, archive, findings.backups.second_last.clone(), second))
+    });
+    let archive = report_of(report, Nth::First, &place.name);
+    let mut status = BackupStatus {
+        next_at: findings.backups.next_at.map(|at| Time(seconds(at))),
+        last_verification: findings.backups.last_verification.clone(),
+        verified: findings.backups.verified.clone(),
+        second,
+        ..of_store(place, archive, findings.backups.last.clone(), previous)
+    };
+    let from = status.stores().filter_map(|store| Some(store.recoverable_from.as_ref()?.0)).min().map(Time);
+    status.left_timelines = recoverable(findings.in_place.left.clone(), from.as_ref());
+    Some(status)
+}
+
+/// The state of one store.
+fn of_store(
+    place: &Place,
+    archive: Option<&ArchiveReport>,
+    last_run: Option<BackupRunStatus>,
+    before: Option<BackupStatus>,
+) -> BackupStatus {
     // What is known of another place does not hold for this one.
-    let before = previous.filter(|before| before.store == place.name && before.path == place.path);
+    let before = before.filter(|before| before.store == place.name && before.path == place.path);
     let before = before.unwrap_or_else(|| BackupStatus {
         store: place.name.clone(),
         path: place.path.clone(),
         ..BackupStatus::default()
     });
-    let archive = report_of(report, &place.name);
     let newest = |reported: Option<Timestamp>, before: Option<Time>| match (reported, before) {
         (Some(reported), Some(before)) => Some(Time(reported.max(before.0))),
         (reported, before) => reported.map(Time).or(before),
@@ -46,11 +72,7 @@ pub fn status(
     let mut status = BackupStatus {
         archived_at: newest(archive.and_then(|archive| archive.archived_at), before.archived_at.clone()),
         given_up_at: newest(archive.and_then(|archive| archive.given_up_at), before.given_up_at.clone()),
-        last_run: findings.backups.last.clone(),
-        next_at: findings.backups.next_at.map(|at| Time(seconds(at))),
-        last_verification: findings.backups.last_verification.clone(),
-        verified: findings.backups.verified.clone(),
-        left_timelines: findings.in_place.left.clone(),
+        last_run,
         ..before
     };
     if let Some(catalogue) = archive.and_then(|archive| archive.catalogue.as_ref()) {
@@ -60,8 +82,7 @@ pub fn status(
         status.count = Some(catalogue.count);
         status.stored_bytes = Some(bytes(catalogue.stored_bytes));
     }
-    status.left_timelines = recoverable(status.left_timelines, status.recoverable_from.as_ref());
-    Some(status)
+    status
 }
 
 /// The timelines to which a backup still leads, and the last one, from which the instances' own branch is known.
@@ -95,10 +116,22 @@ pub fn backed_up(
 ) -> Option<ConditionState> {
     let Some(database) = findings.database else { return held(previous, kind::BACKED_UP) };
     let (status, schedule) = (status?, &database.backups.schedule);
+    let states = status.stores().map(|store| {
+        let state = in_store(store, schedule, findings.now);
+        match &status.second {
+            Some(_) => ConditionState { message: format!("store {}: {}", store.store, state.message), ..state },
+            None => state,
+        }
+    });
+    states.reduce(both)
+}
+
+/// Whether the backups in one store are as scheduled.
+fn in_store(status: &BackupStatus, schedule: &Schedule, now: Timestamp) -> ConditionState {
     let last = status.last_run.as_ref().map(|last| &last.run);
     let said = last.and_then(|last| last.message.as_deref());
     let Some(newest) = &status.newest else {
-        return Some(match last {
+        return match last {
             Some(last) if last.state == RequestState::Failed => {
                 let message = format!("there is no backup, and the last Job failed: {}", said.unwrap_or_default());
                 ConditionState::no(reason::BACKUP_FAILED, message)
@@ -107,7 +140,7 @@ pub fn backed_up(
                 let waits = said.map(|said| format!(": {said}")).unwrap_or_default();
                 ConditionState::no(reason::PROGRESSING, format!("there is no backup yet{waits}"))
             }
-        });
+        };
     };
     let from = status.recoverable_from.as_ref().map_or(newest.finished_at.0, |from| from.0);
     let have =
@@ -116,21 +149,21 @@ pub fn backed_up(
         let message = format!(
             "the archive has a gap (WAL was given up or found missing since the newest backup), so a full one is due; {have}, to that gap"
         );
-        return Some(ConditionState::no(reason::BACKUP_OVERDUE, message));
+        return ConditionState::no(reason::BACKUP_OVERDUE, message);
     }
     if let Some(last) = last.filter(|last| last.state == RequestState::Failed) {
         let message = format!("the last backup failed ({}): {}; {have}", last.job, said.unwrap_or_default());
-        return Some(ConditionState::no(reason::BACKUP_FAILED, message));
+        return ConditionState::no(reason::BACKUP_FAILED, message);
     }
     let due = schedule.after(newest.started_at.0);
     let next = due.and_then(|due| schedule.after(due));
-    let missed = |(due, next): (Timestamp, Timestamp)| findings.now >= next && findings.now.duration_since(due) > LATE;
+    let missed = |(due, next): (Timestamp, Timestamp)| now >= next && now.duration_since(due) > LATE;
     if due.zip(next).is_some_and(missed) {
         let waits = said.map(|said| format!(" ({said})")).unwrap_or_default();
         let message = format!("the backup of {} is overdue{waits}; {have}", due.unwrap_or_default());
-        return Some(ConditionState::no(reason::BACKUP_OVERDUE, message));
+        return ConditionState::no(reason::BACKUP_OVERDUE, message);
     }
-    Some(ConditionState::yes(reason::BACKED_UP, have))
+    ConditionState::yes(reason::BACKED_UP, have)
 }
 
 /// Whether a backup was restored and checked as scheduled; none without a store or without tests.
@@ -150,8 +183,9 @@ pub fn verified(
         Some(verified) => {
             let until = verified.recovered_until.as_ref();
             let until = until.map(|time| format!(", up to a transaction of {time}")).unwrap_or_default();
+            let store = verified.store.as_ref().map(|store| format!(" of the store {store}")).unwrap_or_default();
             format!(
-                "{} was restored{until} and checked at {}, in {} and {} s",
+                "{}{store} was restored{until} and checked at {}, in {} and {} s",
                 verified.label, verified.at.0, verified.restore_seconds, verified.check_seconds
             )
         }

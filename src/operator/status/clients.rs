@@ -63,7 +63,9 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
             // What was promoted is valid on every primary.
             (None, Some(before)) if reports.is_none() => {
                 let ClientStatus { access, secret, sessions, .. } = declared;
-                ClientStatus { access, secret, sessions, ..before.clone() }
+                // With short-lived logins it may be of the engine, and is then added below, if it still holds.
+                let message = before.message.clone().filter(|_| spec.dynamic().is_none());
+                ClientStatus { access, secret, sessions, message, ..before.clone() }
             }
             _ => declared,
         };

@@ -35,6 +35,17 @@ pub fn is_reported_refused(resource: &ServiceDatabase, kind: &str) -> bool {
     conditions.any(|condition| condition.type_ == kind && condition.reason == reason::POD_REFUSED)
 }
 
+/// The condition of a database with two stores: it holds if it holds for both, and its message tells of each.
+pub fn both(first: ConditionState, second: ConditionState) -> ConditionState {
+    let message = format!("{}; {}", first.message, second.message);
+    // A failure is more than something that has not happened yet.
+    let is_first = match (first.holds, second.holds) {
+        (false, false) => first.reason != reason::PROGRESSING,
+        (first, _) => !first,
+    };
+    ConditionState { message, ..if is_first { first } else { second } }
+}
+
 /// The condition as an API object; its transition time is kept while its status is the same.
 pub fn condition(
     kind: &str,
@@ -69,4 +80,28 @@ pub fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<ConditionSta
     let condition = previous.conditions.iter().find(|condition| condition.type_ == kind)?;
     let holds = condition.status == "True";
     Some(ConditionState { holds, reason: condition.reason.clone(), message: condition.message.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_of_two_stores_is_that_of_the_one_that_lacks_more() {
+        let good = || ConditionState::yes(reason::ARCHIVING, "one has it");
+        let pending = || ConditionState::no(reason::PROGRESSING, "one has nothing yet");
+        let failed = || ConditionState::no(reason::ARCHIVING_FAILED, "one is away");
+        let of = |first, second| {
+            let state = both(first, second);
+            (state.holds, state.reason)
+        };
+        let is = |holds, reason: &str| (holds, reason.to_owned());
+        assert_eq!(of(good(), good()), is(true, reason::ARCHIVING));
+        assert_eq!(of(good(), failed()), is(false, reason::ARCHIVING_FAILED));
+        assert_eq!(of(pending(), good()), is(false, reason::PROGRESSING));
+        for (first, second) in [(pending(), failed()), (failed(), pending())] {
+            assert_eq!(of(first, second), is(false, reason::ARCHIVING_FAILED));
+        }
+        assert_eq!(both(good(), failed()).message, "one has it; one is away");
+    }
 }

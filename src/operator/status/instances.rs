@@ -7,6 +7,7 @@ use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus, UpdatePolicy};
+use crate::contract::backup::Nth;
 use crate::contract::memory::advice;
 use crate::contract::order::Action;
 use crate::contract::report::{Report, Trouble};
@@ -66,8 +67,9 @@ pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
     };
     let others =
         if filling.is_empty() { String::new() } else { format!(", and {} others are nearly full", filling.len()) };
-    let archive = findings.observed.primary().and_then(|primary| primary.report.as_ref()?.archive.as_ref());
-    let cause = match archive.filter(|archive| archive.waiting > 0 || archive.failure.is_some()) {
+    let report = findings.observed.primary().and_then(|primary| primary.report.as_ref());
+    let mut archives = Nth::ALL.into_iter().filter_map(|nth| report?.archive_in(nth));
+    let cause = match archives.find(|archive| archive.waiting > 0 || archive.failure.is_some()) {
         Some(archive) => {
             let store = &archive.store;
             format!("WAL waits for the store {store} and takes room: see ContinuousArchiving (docs/backups.md)")

@@ -17,6 +17,7 @@ use crate::api::{
     MigrationRecord, MigrationState, MigrationsStatus, RequestState, ServiceDatabase, ServiceDatabaseStatus,
     UpgradePhase,
 };
+use crate::contract::backup::Nth;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::metrics::Metrics;
@@ -79,13 +80,15 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
     }
     let primary = primary_changed(context, resource, &previous, status);
     let larger = volumes_larger(resource, &previous, status);
-    let backup = backed_up(&previous, status);
+    let backup = backed_up(&previous, status, Nth::First);
+    let second_backup = backed_up(&previous, status, Nth::Second);
     let events = [
         rotated(&previous, status),
         schema_changed(&previous, status),
         primary,
         larger,
         backup,
+        second_backup,
         not_held(&previous, status),
         maintained(&previous, status),
         upgraded(&previous, status),
@@ -123,8 +126,14 @@ fn rotated(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Opt
 }
 
 /// The event for a backup that is in the store. A failed one is the reason of BackedUp.
-fn backed_up(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
-    let run = |status: &ServiceDatabaseStatus| status.backup.as_ref()?.last_run.clone();
+fn backed_up(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus, nth: Nth) -> Option<Event> {
+    let run = |status: &ServiceDatabaseStatus| {
+        let backup = status.backup.as_ref()?;
+        match nth {
+            Nth::First => backup.last_run.clone(),
+            Nth::Second => backup.second.as_ref()?.last_run.clone(),
+        }
+    };
     let last = run(now).filter(|last| last.run.state == RequestState::Done)?;
     let is_known =
         run(previous).is_some_and(|before| before.run.job == last.run.job && before.run.state == RequestState::Done);

@@ -70,6 +70,41 @@ async fn without_a_store_nothing_is_archived() {
 }
 
 #[tokio::test]
+async fn a_second_store_has_a_folder_of_the_same_passphrase() {
+    let mut world = World::new();
+    world.create(&format!("{MINIMAL}  backup: {{store: main, secondStore: second}}\n"));
+    world.settle_all().await;
+    let map = world.get("configmaps", "chat-db-desired").expect("the desired state");
+    let document = map["data"][desired::KEY].as_str().expect("a document");
+    let second = serde_json::from_str::<Value>(document).expect("JSON")["secondArchive"].clone();
+    assert_eq!(second["path"], "/second/dev/messaging/chat/uid-of-chat");
+    assert_eq!((&second["name"], &second["passphrase"]), (&json!("second"), &json!(PASSPHRASE)));
+    assert_eq!(archive(&world)["path"], "/prod/dev/messaging/chat/uid-of-chat");
+    let policy = world.vault.content().policies["servicedb.dev.messaging.chat.instance"].clone();
+    for record in ["backups/main", "backups/second", PASSPHRASE] {
+        assert_eq!(policy.matches(&format!("path \"secret/data/{record}\" {{")).count(), 1, "{policy}");
+    }
+    assert_eq!(world.condition(kind::CONTINUOUS_ARCHIVING), "False Progressing");
+    assert!(world.message(kind::CONTINUOUS_ARCHIVING).contains("the store second"));
+}
+
+#[tokio::test]
+async fn a_second_store_that_is_none_is_refused() {
+    for (backup, said) in [
+        ("{store: main, secondStore: other}", "spec.backup.secondStore is other"),
+        ("{store: main, secondStore: main}", "the same place as the store main"),
+        ("{secondStore: second}", "set spec.backup.store"),
+    ] {
+        let mut world = World::new();
+        world.create(&format!("{MINIMAL}  backup: {backup}\n"));
+        world.settle_all().await;
+        assert_eq!(world.condition(kind::STALLED), "True InvalidSpec", "{backup}");
+        let message = world.message(kind::STALLED);
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_the_installation_lacks_is_named() {
     let mut world = World::new();
     world.create(&format!("{MINIMAL}  backup: {{store: other}}\n"));

@@ -24,19 +24,22 @@ async fn archiving() -> World {
 
 /// The leader has read this in the store.
 async fn read(world: &mut World, catalogue: Catalogue) {
-    let archive = ArchiveReport {
-        store: "main".into(),
+    world.archive = Some(reported(world, "main", catalogue));
+    world.run_pods();
+    // An operator that has just started may not know which other backups run.
+    world.pass(SignedDuration::from_secs(40));
+    world.settle().await;
+}
+
+fn reported(world: &World, store: &str, catalogue: Catalogue) -> ArchiveReport {
+    ArchiveReport {
+        store: store.into(),
         archived_at: Some(world.now()),
         waiting: 0,
         failure: None,
         given_up_at: None,
         catalogue: Some(catalogue),
-    };
-    world.archive = Some(archive);
-    world.run_pods();
-    // An operator that has just started may not know which other backups run.
-    world.pass(SignedDuration::from_secs(40));
-    world.settle().await;
+    }
 }
 
 /// A database with a backup that is being tested.
@@ -291,12 +294,101 @@ async fn a_reconcile_that_read_an_older_status_does_not_replace_the_job_that_run
     assert!(jobs(&world).contains(&run.job) && jobs(&world).len() == 2, "{:?}", jobs(&world));
 }
 
+#[tokio::test]
+async fn a_second_store_gets_backups_of_its_own_and_each_is_judged_by_itself() {
+    let second_run = |world: &World| {
+        let second = world.resource().status?.backup?.second?;
+        Some(second.last_run.as_ref()?.run.clone())
+    };
+    let mut world = World::new();
+    let spec = "  backup: {store: main, secondStore: second, schedule: {verification: ''}}\n";
+    world.create(&format!("{MINIMAL}{spec}"));
+    world.settle_all().await;
+    world.second_archive = Some(reported(&world, "second", Catalogue::default()));
+    read(&mut world, Catalogue::default()).await;
+    let first = last(&world).expect("a Job").job;
+    assert_eq!((jobs(&world), second_run(&world)), (vec![first.clone()], None), "one after the other");
+    end(&world, &first, "Complete");
+    world.pass(SignedDuration::from_secs(5));
+    world.settle().await;
+    let catalogue = after(&world, &first);
+    read(&mut world, catalogue).await;
+    let second = second_run(&world).expect("a Job of the second store");
+    assert_eq!((jobs(&world), serves(&world)), (vec![second.job.clone()], (true, true)));
+    let job = world.get("jobs", &second.job).expect("the Job").to_string();
+    assert!(job.contains("/second/dev/messaging/chat/") && !job.contains("/prod/dev/"), "{job}");
+    assert_eq!(last(&world).map(|last| (last.job, last.state)), Some((first.clone(), RequestState::Done)));
+
+    end(&world, &second.job, "Failed");
+    world.settle().await;
+    assert_eq!(world.condition(kind::BACKED_UP), "False BackupFailed");
+    let message = world.message(kind::BACKED_UP);
+    assert!(message.contains("store main: the newest backup") && message.contains("store second: "), "{message}");
+    world.pass(SignedDuration::from_mins(2));
+    world.settle().await;
+    let again = second_run(&world).expect("another Job");
+    assert_eq!((again.state, again.failures), (RequestState::Running, 1));
+    end(&world, &again.job, "Complete");
+    world.settle().await;
+    world.second_archive = Some(reported(&world, "second", after(&world, &again.job)));
+    let catalogue = after(&world, &again.job);
+    read(&mut world, catalogue).await;
+    assert_eq!(world.condition(kind::BACKED_UP), "True BackedUp", "{}", world.message(kind::BACKED_UP));
+
+    // A failure of one is named, and says nothing of the other.
+    world.second_archive.as_mut().expect("a report").failure = Some("it is away".into());
+    world.run_pods();
+    world.settle().await;
+    assert_eq!(world.condition(kind::CONTINUOUS_ARCHIVING), "False ArchivingFailed");
+    let message = world.message(kind::CONTINUOUS_ARCHIVING);
+    assert!(
+        message.contains("archived to the store main") && message.contains("store second: it is away"),
+        "{message}"
+    );
+
+    world.edit(|resource| resource["spec"]["backup"]["secondStore"] = Value::Null);
+    world.second_archive = None;
+    world.run_pods();
+    world.settle().await;
+    assert_eq!(world.condition(kind::CONTINUOUS_ARCHIVING), "True Archiving");
+    let backup = world.resource().status.and_then(|status| status.backup).expect("a status");
+    assert!(backup.second.is_none() && backup.newest.is_some());
+}
+
+#[tokio::test]
+async fn tests_of_backups_take_turns_between_two_stores() {
+    let mut world = World::new();
+    world.create(&format!("{MINIMAL}  backup: {{store: main, secondStore: second}}\n"));
+    world.settle_all().await;
+    // As if both had been backed up before.
+    let catalogue = after(&world, "before");
+    world.second_archive = Some(reported(&world, "second", catalogue.clone()));
+    read(&mut world, catalogue).await;
+    let tested = |world: &World| world.resource().status.and_then(|status| status.backup?.last_verification);
+    let first = tested(&world).expect("a Job");
+    let job = |world: &World, name: &str| world.get("jobs", name).expect("the Job").to_string();
+    assert!(job(&world, &first.job).contains("/prod/dev/"));
+    end(&world, &first.job, "Failed");
+    world.settle().await;
+    world.edit(|resource| {
+        let at = resource["status"]["backup"]["lastVerification"]["finishedAt"].clone();
+        let verified = json!({"label": "l", "store": "main", "at": at, "restoreSeconds": 1, "checkSeconds": 1});
+        resource["status"]["backup"]["verified"] = verified;
+    });
+    world.pass(SignedDuration::from_mins(2));
+    world.settle().await;
+    let second = tested(&world).expect("another Job");
+    assert_ne!(second.job, first.job);
+    assert!(job(&world, &second.job).contains("/second/dev/"), "the first one was tested");
+}
+
 /// A deleted resource whose pods have ended.
 async fn deleted(policies: (&str, &str)) -> World {
     let mut world = archiving().await;
     world.edit(|resource| {
         resource["spec"]["deletionPolicy"] = policies.0.into();
         resource["spec"]["backup"]["deletionPolicy"] = policies.1.into();
+        resource["spec"]["backup"]["secondStore"] = "second".into();
     });
     world.settle().await;
     world.api.store().delete(&object("servicedatabases", "chat"), &Value::Null).expect("a deletion");
@@ -320,6 +412,7 @@ async fn backups_go_only_if_two_fields_say_so_and_while_their_job_has_access() {
     let mut world = deleted(("Delete", "Delete")).await;
     let job = world.get("jobs", REMOVAL).expect("a Job").to_string();
     assert!(job.contains("remove-backups") && job.contains("backups/main"), "{job}");
+    assert!(job.contains("/second/dev/messaging/chat/"), "of the second store, too: {job}");
     let waits = world.resource().status.and_then(|status| status.deletion_waits_for).unwrap_or_default();
     assert!(waits.contains(REMOVAL), "{waits}");
     assert!(!world.vault.content().approles.is_empty(), "the Job reads the keys");

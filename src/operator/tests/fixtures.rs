@@ -87,10 +87,13 @@ pub fn options() -> Options {
     CommandLine::parse_from(arguments).options
 }
 
-/// A store that a spec can choose.
+/// The stores that a spec can choose.
 const STORES: &str = r#"--backup-stores={"main": {
     "s3": {"endpoint": "https://s3.example.com", "region": "eu", "bucket": "backups", "prefix": "/prod/"},
     "keys": {"vaultPath": "backups/main"}
+}, "second": {
+    "s3": {"endpoint": "https://s3.example.org", "region": "us", "bucket": "copies", "prefix": "/second/"},
+    "keys": {"vaultPath": "backups/second"}
 }}"#;
 
 /// A resource from its YAML.

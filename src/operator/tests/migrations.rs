@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
@@ -280,6 +281,8 @@ const QUOTA: &str = "pods \"chat-db-migrate-x\" is forbidden: failed quota: team
 async fn a_refused_pod_is_reported_with_the_message_of_the_api_server() {
     let mut world = with_job().await;
     world.api.store().refuse("pods", Some(QUOTA));
+    // The Job controller may be about to create it until then.
+    world.pass(SignedDuration::from_mins(1));
     world.settle().await;
     for condition in [kind::READY, kind::MIGRATIONS_APPLIED] {
         assert_eq!(world.condition(condition), "False PodRefused");

@@ -90,6 +90,8 @@ pub struct World {
     pub sessions: Option<Sessions>,
     /// The archive in the report of the primary's agent.
     pub archive: Option<ArchiveReport>,
+    /// The same of the second store.
+    pub second_archive: Option<ArchiveReport>,
     /// The major versions in the agents' reports.
     pub majors: Vec<u16>,
     /// The part in a major upgrade in them.
@@ -140,6 +142,7 @@ impl World {
             rights: RightsReport::default(),
             sessions: None,
             archive: None,
+            second_archive: None,
             majors: Vec::new(),
             upgrade: None,
             context,
@@ -392,6 +395,7 @@ impl World {
             report.ledger = self.ledger.clone();
             report.synchronous_standbys = standbys;
             report.archive = self.archive.clone();
+            report.second_archive = self.second_archive.clone();
         }
         annotations.insert(ANNOTATION_REPORT.to_owned(), json!(report).to_string());
     }

@@ -123,6 +123,9 @@ fn backups(backup: &BackupStatus, now: Timestamp) -> Vec<String> {
         ),
         _ => format!("none yet, in the store {}", backup.store),
     }];
+    if let Some(second) = &backup.second {
+        lines.extend(backups(second, now));
+    }
     if let Some(verified) = &backup.verified {
         let (age, seconds) = (age(verified.at.0, now), verified.restore_seconds);
         lines.push(format!("the last tested restore was {age} ago and took {seconds} s"));

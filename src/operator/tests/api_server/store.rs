@@ -101,7 +101,7 @@ impl Store {
             metadata["uid"] = format!("uid-{}", self.uids).into();
         }
         metadata["namespace"] = key.1.clone().into();
-        metadata["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        metadata["creationTimestamp"] = "2026-06-01T00:00:00Z".into();
         if object.get("spec").is_some() {
             object["metadata"]["generation"] = 1.into();
         }
