@@ -72,7 +72,8 @@ pub async fn audit(sandbox: &Sandbox, primary: &str) {
         });
         let refused = any(&|line| line["user"] == "metered_a" && has(line, "message", "authentication failed"));
         let forged = any(&|line| has(line, "message", "AUDIT: SESSION,1,1,WRITE,DELETE,,,forged"));
-        let cut = any(&|line| line["cut"] == true && has(line, "message", "AUDIT: SESSION,1,1,WRITE,DELETE,,,forged x"));
+        let cut =
+            any(&|line| line["cut"] == true && has(line, "message", "AUDIT: SESSION,1,1,WRITE,DELETE,,,forged x"));
         if granted && refused && forged && cut {
             Ok(text)
         } else {
