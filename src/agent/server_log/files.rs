@@ -156,14 +156,15 @@ impl Files {
     /// If a file cannot be read.
     pub fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
         for index in 0..self.followed.len() {
-            while self.followed[index].unread() > 0 {
-                match self.read(index) {
-                    Ok(Read::Chunk(chunk)) => return Ok(Some(chunk)),
-                    Ok(Read::Unfinished) => break,
-                    // Somebody has removed it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                    Err(error) => return Err(error),
-                }
+            if self.followed[index].unread() == 0 {
+                continue;
+            }
+            match self.read(index) {
+                Ok(Read::Chunk(chunk)) => return Ok(Some(chunk)),
+                Ok(Read::Unfinished) => {}
+                // Somebody has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
