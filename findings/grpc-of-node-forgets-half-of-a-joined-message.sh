@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One would guess: the bytes of two messages of Protocol Buffers, one after the other, are the two merged for every library, as the encoding's guide has it: so defaults and overrides are joined without a parser, and a field of a message may come in parts.
-# Python's protobuf 7.36.2 and npm's protobufjs 8.8.1 merge them: limits keep the cpu of the first and get the memory of the second. gRPC's own loader for Node.js, @grpc/proto-loader 0.8.1 (with protobufjs 7.6.6), npm's ts-proto 2.18.0 and Python's betterproto2 0.10.0 take the last limits alone: cpu is 0 or missing and the list has lost an entry; where two members of a oneof come, of which the last counts, the loader and betterproto2 give both. Without an error (protobufjs pull requests 2193 and 2195 mended it in April 2026 for the next line).
+# Python's protobuf 7.36.2 and npm's protobufjs 8.8.1 merge them: limits keep the cpu of the first and get the memory of the second. gRPC's own loader for Node.js, @grpc/proto-loader 0.8.1 (with protobufjs 7.6.6), npm's ts-proto 2.18.0 and Python's betterproto2 0.10.0 take the last limits alone: cpu is 0 and the list has lost an entry; where two members of a oneof come, of which the last counts, the loader and betterproto2 give both. Without an error (protobufjs pull requests 2193 and 2195 mended it in April 2026 for the next line).
 set -euo pipefail
 umask 022
 folder=$(mktemp -d)
