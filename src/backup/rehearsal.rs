@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::job;
-use crate::agent::upgrade::restored::rehearse;
+use crate::agent::upgrade::restored::{has_room, rehearse};
 use crate::api::names::Names;
 use crate::contract::backup::Target;
 use crate::contract::desired::{Desired, KEY};
@@ -51,6 +51,9 @@ async fn restore_and_rehearse(outcome: &mut RehearsalOutcome) -> Result<(), Stri
     let restored = restored.run().await?;
     restored.server.stop().await?;
     check(folder, &job)?;
+    // Volumes of instances may be larger than the spec says, since they do not shrink: whether theirs has room is the
+    // primary's to say.
+    has_room(folder).await?;
     outcome.restore_seconds = started.elapsed().as_secs();
     outcome.label = Some(restored.set);
     let names = Names::new(job.namespace, job.name);

@@ -36,7 +36,7 @@ pub struct RehearsalJob {
 pub struct RehearsalOutcome {
     /// [`VERSION`] of the writer.
     pub version: u32,
-    /// The backup that was restored and recovered to the end of the archive; absent if none was.
+    /// The backup that was restored and recovered to the end of the archive, with room for an upgrade; absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// How long the restore with its recovery took, in seconds.

@@ -7,17 +7,22 @@ use serde_json::json;
 /// The field `logger` of such a line.
 const LOGGER: &str = "stderr";
 
-/// A line as JSON: as it is, if it is an object already. None if it is empty.
+/// A line of a program as JSON: as it is, if it is an object already. None if it is empty.
 pub fn as_json(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end();
-    if text.is_empty() {
-        return None;
-    }
     if text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok() {
         return Some(text.to_owned());
     }
-    Some(wrapped(level(text), LOGGER, text))
+    as_message(line)
+}
+
+/// A line as the message of a line of JSON, whatever it has: what a tenant can write has no fields of its own. None if it
+/// is empty.
+pub fn as_message(line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end();
+    (!text.is_empty()).then(|| wrapped(level(text), LOGGER, text))
 }
 
 /// A message as a line of JSON.
@@ -48,7 +53,12 @@ mod tests {
     fn a_line_becomes_an_object_and_an_object_stays_as_it_is() {
         let object = br#"{"level":"INFO","logger":"patroni","message":"promoted self"}"#;
         assert_eq!(as_json(object).expect("a line").as_bytes(), object);
-        assert_eq!(as_json(b" \n"), None);
+        assert_eq!((as_json(b" \n"), as_message(b" \n")), (None, None));
+        let found: Value = serde_json::from_str(&as_message(object).expect("a line")).expect("JSON");
+        assert_eq!(
+            (&found["logger"], found["message"].as_str().map(str::as_bytes)),
+            (&"stderr".into(), Some(&object[..]))
+        );
         let lines: [(&[u8], &str); 4] = [
             (b"2026-11-30 17:39:27.317 UTC [7] LOG:  redirecting log output\n", "INFO"),
             (b"2026-11-30 17:39:27.317 UTC [7] FATAL:  \"a\"\tb\n", "ERROR"),

@@ -147,7 +147,7 @@ pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
                     return Err(failure(&kept).unwrap_or_else(|| format!("PostgreSQL ended with {status}")));
                 };
                 let line = String::from_utf8_lossy(&line).into_owned();
-                if let Some(line) = stray::as_json(line.as_bytes()) {
+                if let Some(line) = stray::as_message(line.as_bytes()) {
                     eprintln!("{line}");
                 }
                 replayed.read(&line);
@@ -166,7 +166,7 @@ pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
     }
     tokio::spawn(async move {
         while let Ok(Some(line)) = lines.next_segment().await {
-            if let Some(line) = stray::as_json(&line) {
+            if let Some(line) = stray::as_message(&line) {
                 eprintln!("{line}");
             }
         }

@@ -59,8 +59,10 @@ pub async fn audit(sandbox: &Sandbox, primary: &str) {
     let mut wrong = sandbox.credentials("metered").await;
     wrong.password = "wrong-of-the-audit".to_owned();
     assert!(sandbox.login("metered", &wrong).await.is_err());
-    // A tenant's message is no audit.
+    // A tenant's message is no audit, nor one whose line is cut before what shows it.
     run(&connection, "DO $$ BEGIN RAISE LOG 'AUDIT: SESSION,1,1,WRITE,DELETE,,,forged'; END $$").await.expect("a line");
+    let long = "DO $$ BEGIN RAISE LOG 'AUDIT: SESSION,1,1,WRITE,DELETE,,,forged %', repeat('x', 300000); END $$";
+    run(&connection, long).await.expect("a line");
     let text_then = until("the GRANT, the refusal and the message are in the log", SOON, || async {
         let text = text(sandbox, primary).await;
         let found = lines(&text)?;
@@ -70,10 +72,12 @@ pub async fn audit(sandbox: &Sandbox, primary: &str) {
         });
         let refused = any(&|line| line["user"] == "metered_a" && has(line, "message", "authentication failed"));
         let forged = any(&|line| has(line, "message", "AUDIT: SESSION,1,1,WRITE,DELETE,,,forged"));
-        if granted && refused && forged {
+        let cut =
+            any(&|line| line["cut"] == true && has(line, "message", "AUDIT: SESSION,1,1,WRITE,DELETE,,,forged x"));
+        if granted && refused && forged && cut {
             Ok(text)
         } else {
-            Err(format!("a GRANT: {granted}, a refusal: {refused}, a message: {forged}"))
+            Err(format!("a GRANT: {granted}, a refusal: {refused}, a message: {forged}, a long one: {cut}"))
         }
     })
     .await;

@@ -1,5 +1,8 @@
 //! The files of PostgreSQL's logging collector: which there are, how far each was passed on, and their bound.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -9,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::long::{self, Cut};
 use crate::files;
 
 /// How the collector names its files.
@@ -45,8 +49,6 @@ impl Kind {
 struct Position {
     inode: u64,
     offset: u64,
-    /// Whether the rest of a line that was cut follows.
-    skips: bool,
 }
 
 /// A file that is passed on.
@@ -72,8 +74,8 @@ pub struct Chunk {
     pub kind: Kind,
     /// The lines.
     pub bytes: Vec<u8>,
-    /// Whether this is the beginning of one line that is too long.
-    pub is_cut: bool,
+    /// Of the beginning of one line that is too long.
+    pub cut: Option<Cut>,
 }
 
 /// The files, in the order in which the collector began them.
@@ -134,7 +136,7 @@ impl Files {
         for (_, name, kind, inode, length) in found {
             if let Some(file) = self.followed.iter_mut().find(|file| file.name == name) {
                 if length < file.position.offset {
-                    (file.position.offset, file.position.skips) = (0, false);
+                    file.position.offset = 0;
                 }
                 if length != file.length {
                     (file.length, file.grown) = (length, Instant::now());
@@ -142,7 +144,7 @@ impl Files {
                 continue;
             }
             let known = known.get(&name).filter(|known| known.inode == inode && known.offset <= length);
-            let position = known.cloned().unwrap_or(Position { inode, offset: 0, skips: false });
+            let position = known.cloned().unwrap_or(Position { inode, offset: 0 });
             self.followed.push(Followed { name, kind, length, position, grown: Instant::now() });
         }
         Ok(())
@@ -154,15 +156,15 @@ impl Files {
     /// If a file cannot be read.
     pub fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
         for index in 0..self.followed.len() {
-            while self.followed[index].unread() > 0 {
-                match self.read(index) {
-                    Ok(Read::Chunk(chunk)) => return Ok(Some(chunk)),
-                    Ok(Read::Skipped) => {}
-                    Ok(Read::Unfinished) => break,
-                    // Somebody has removed it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                    Err(error) => return Err(error),
-                }
+            if self.followed[index].unread() == 0 {
+                continue;
+            }
+            match self.read(index) {
+                Ok(Read::Chunk(chunk)) => return Ok(Some(chunk)),
+                Ok(Read::Unfinished) => {}
+                // Somebody has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -173,34 +175,38 @@ impl Files {
         let file = &mut self.followed[index];
         let length = usize::try_from(file.unread()).unwrap_or(LONGEST).min(LONGEST);
         let mut bytes = vec![0; length];
-        let count = File::open(self.folder.join(&file.name))?.read_at(&mut bytes, file.position.offset)?;
+        let source = File::open(self.folder.join(&file.name))?;
+        let count = source.read_at(&mut bytes, file.position.offset)?;
         bytes.truncate(count);
         if count == 0 {
             return Ok(Read::Unfinished);
         }
-        let position = &mut file.position;
-        if position.skips {
-            let end = bytes.iter().position(|byte| *byte == b'\n');
-            position.skips = end.is_none();
-            position.offset += end.map_or(count, |end| end + 1) as u64;
-            return Ok(Read::Skipped);
-        }
-        let (end, is_cut) = match bytes.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => (end + 1, false),
-            None if count == LONGEST => (count, true),
+        let (end, cut) = match bytes.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                bytes.truncate(end + 1);
+                (Some(file.position.offset + end as u64 + 1), None)
+            }
+            None if count == LONGEST => {
+                let (end, cut) = long::scan(&source, file.position.offset)?;
+                (end, Some(cut))
+            }
+            None => (None, None),
+        };
+        file.position.offset = match end {
+            Some(end) => end,
             // Nobody will end this line.
-            None if is_over => (count, false),
+            None if is_over && cut.is_some() => file.length,
+            None if is_over => file.position.offset + count as u64,
             None => return Ok(Read::Unfinished),
         };
-        bytes.truncate(end);
-        position.offset += end as u64;
-        position.skips = is_cut;
-        Ok(Read::Chunk(Chunk { kind: file.kind, bytes, is_cut }))
+        Ok(Read::Chunk(Chunk { kind: file.kind, bytes, cut }))
     }
 
-    /// Whether the collector has begun another file of this kind.
+    /// Whether the collector has begun another file of this kind, and none of its lines came to this one since: a clock
+    /// that was put back leads to a name that was used.
     fn has_successor(&self, index: usize) -> bool {
-        self.followed[index + 1..].iter().any(|later| later.kind == self.followed[index].kind)
+        let file = &self.followed[index];
+        self.followed[index + 1..].iter().any(|later| later.kind == file.kind && later.grown >= file.grown)
     }
 
     fn is_over(&self, index: usize) -> bool {
@@ -253,7 +259,7 @@ impl Files {
                 // The collector appends: its next line is the first.
                 OpenOptions::new().write(true).open(self.folder.join(&file.name))?.set_len(0)?;
                 self.dropped += file.unread();
-                (file.length, file.position.offset, file.position.skips) = (0, 0, false);
+                (file.length, file.position.offset) = (0, 0);
             }
         }
         Ok(())
@@ -269,180 +275,6 @@ impl Files {
 enum Read {
     /// Lines.
     Chunk(Chunk),
-    /// The rest of a line that was cut.
-    Skipped,
     /// A line that is still written.
     Unfinished,
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    const FIRST: &str = "postgresql-1.json";
-    const SECOND: &str = "postgresql-2.json";
-    const STRAY: &str = "postgresql-1.log";
-    const BOUND: u64 = 1 << 20;
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(test: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("servicedb-log-{test}-{}", std::process::id()));
-            files::remove_tree(&folder).expect("no folder");
-            Self(folder)
-        }
-
-        fn open(&self) -> Files {
-            Files::open(&self.0, BOUND, Duration::ZERO).expect("a folder")
-        }
-
-        fn append(&self, name: &str, text: &str) {
-            let path = self.0.join(name);
-            let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file");
-            file.write_all(text.as_bytes()).expect("a write");
-        }
-
-        fn names(&self) -> Vec<String> {
-            let entries = fs::read_dir(&self.0).expect("a folder");
-            let mut names: Vec<_> =
-                entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
-            names.retain(|name| Kind::of(name).is_some());
-            names.sort();
-            names
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            // It is in the way of nobody.
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    /// What there is to pass on, as text.
-    fn all(files: &mut Files) -> String {
-        files.look().expect("a look");
-        let mut text = String::new();
-        while let Some(chunk) = files.next_chunk().expect("a read") {
-            assert!(!chunk.is_cut);
-            text += std::str::from_utf8(&chunk.bytes).expect("text");
-            files.save().expect("positions");
-        }
-        text
-    }
-
-    #[test]
-    fn each_line_is_passed_on_once_it_is_whole() {
-        let folder = Folder::new("lines");
-        let mut files = folder.open();
-        assert_eq!(all(&mut files), "");
-        folder.append(FIRST, "one\ntwo\nthr");
-        assert_eq!(all(&mut files), "one\ntwo\n");
-        assert_eq!(all(&mut files), "");
-        folder.append(FIRST, "ee\n");
-        assert_eq!(all(&mut files), "three\n");
-        folder.append("another.json", "not the collector's\n");
-        folder.append(STRAY, "stray\n");
-        assert_eq!(all(&mut files), "stray\n");
-    }
-
-    #[test]
-    fn a_file_that_was_passed_on_is_removed_once_there_is_another() {
-        let folder = Folder::new("rotation");
-        let mut files = folder.open();
-        folder.append(FIRST, "one\n");
-        folder.append(STRAY, "stray\n");
-        all(&mut files);
-        files.remove_passed().expect("a removal");
-        assert_eq!(folder.names(), [FIRST, STRAY], "the collector writes to them");
-        // Rotated between two looks, with lines in both.
-        folder.append(FIRST, "two\ncut");
-        folder.append(SECOND, "three\n");
-        files.look().expect("a look");
-        files.remove_passed().expect("a removal");
-        assert_eq!(folder.names(), [FIRST, STRAY, SECOND], "nothing was read yet");
-        assert_eq!(all(&mut files), "two\ncutthree\n", "nobody ends the line that was cut");
-        files.remove_passed().expect("a removal");
-        assert_eq!(folder.names(), [STRAY, SECOND]);
-        // The clock went back.
-        folder.append(FIRST, "four\n");
-        assert_eq!(all(&mut files), "four\n");
-        files.remove_passed().expect("a removal");
-        assert_eq!(folder.names(), [FIRST, STRAY]);
-    }
-
-    #[test]
-    fn a_file_with_a_successor_waits_for_its_rest() {
-        let folder = Folder::new("rest");
-        let mut files = Files::open(&folder.0, BOUND, Duration::from_secs(3600)).expect("a folder");
-        folder.append(FIRST, "one\ncut");
-        folder.append(SECOND, "two\n");
-        assert_eq!(all(&mut files), "one\ntwo\n");
-        files.remove_passed().expect("a removal");
-        assert_eq!(folder.names(), [FIRST, SECOND]);
-        folder.append(FIRST, " no more\n");
-        assert_eq!(all(&mut files), "cut no more\n", "of the server that ended");
-    }
-
-    #[test]
-    fn another_agent_goes_on_where_the_last_one_was() {
-        let folder = Folder::new("restart");
-        let mut files = folder.open();
-        folder.append(FIRST, "one\ntwo\n");
-        all(&mut files);
-        folder.append(FIRST, "three\n");
-        files.look().expect("a look");
-        assert!(files.next_chunk().expect("a read").is_some(), "and then it is killed");
-        let mut files = folder.open();
-        assert_eq!(all(&mut files), "three\n");
-        // Another file of this name.
-        fs::rename(folder.0.join(FIRST), folder.0.join("kept")).expect("a rename");
-        folder.append(FIRST, "a new file, as long as the one before\n");
-        assert_eq!(all(&mut folder.open()), "a new file, as long as the one before\n");
-        fs::write(folder.0.join(POSITIONS), "{\"").expect("a file");
-        assert_eq!(all(&mut folder.open()), "a new file, as long as the one before\n", "twice, not never");
-    }
-
-    #[test]
-    fn a_line_without_bound_is_cut() {
-        let folder = Folder::new("long");
-        let mut files = folder.open();
-        let long = "x".repeat(2 * LONGEST + 7);
-        folder.append(FIRST, &long);
-        files.look().expect("a look");
-        let chunk = files.next_chunk().expect("a read").expect("the beginning");
-        assert!(chunk.is_cut && chunk.bytes.len() == LONGEST);
-        assert_eq!(files.next_chunk().expect("a read"), None);
-        files.save().expect("positions");
-        folder.append(FIRST, "its end\nnext\n");
-        assert_eq!(all(&mut folder.open()), "next\n");
-        assert_eq!(all(&mut files), "next\n");
-    }
-
-    #[test]
-    fn the_oldest_lines_are_dropped_and_counted() {
-        let folder = Folder::new("bound");
-        let mut files = folder.open();
-        let line = "y".repeat(999) + "\n";
-        folder.append(FIRST, &line.repeat(600));
-        files.look().expect("a look");
-        folder.append(SECOND, &line.repeat(600));
-        files.look().expect("a look");
-        assert!(files.next_chunk().expect("a read").is_some());
-        let read = files.followed[0].position.offset;
-        files.keep_bound().expect("a bound");
-        assert_eq!(folder.names(), [SECOND]);
-        assert_eq!(files.take_dropped(), 600_000 - read);
-        // The collector could begin no other file.
-        folder.append(SECOND, &line.repeat(600));
-        files.look().expect("a look");
-        files.keep_bound().expect("a bound");
-        assert_eq!((files.take_dropped(), files.take_dropped()), (1_200_000, 0));
-        assert_eq!(fs::metadata(folder.0.join(SECOND)).expect("a file").len(), 0);
-        folder.append(SECOND, "next\n");
-        assert_eq!(all(&mut files), "next\n");
-    }
 }

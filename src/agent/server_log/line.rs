@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::long::Cut;
 use crate::postgres::stray;
 
 /// The field `logger` of PostgreSQL's lines.
@@ -26,17 +27,17 @@ struct Content<'a> {
 
 /// The line with `level`, `logger` and the marks `audit` and `cut`, and with its time as the agent writes it, where it is
 /// in UTC. One that is no line of `jsonlog` is a message. None if it is empty.
-pub fn marked(line: &[u8], is_cut: bool) -> Option<String> {
+pub fn marked(line: &[u8], cut: Option<Cut>) -> Option<String> {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end();
     if text.is_empty() {
         return None;
     }
-    let closed = if is_cut { closed(text) } else { Cow::Borrowed(text) };
-    Some(of(&closed, is_cut).unwrap_or_else(|| stray::wrapped("WARN", LOGGER, text)))
+    let closed = if cut.is_some() { closed(text) } else { Cow::Borrowed(text) };
+    Some(of(&closed, cut).unwrap_or_else(|| stray::wrapped("WARN", LOGGER, text)))
 }
 
-fn of(text: &str, is_cut: bool) -> Option<String> {
+fn of(text: &str, cut: Option<Cut>) -> Option<String> {
     let (time, rest) = text.strip_prefix(BEGINS)?.split_once('"')?;
     let content: Content<'_> = serde_json::from_str(text).ok()?;
     let mut line = format!(
@@ -44,11 +45,12 @@ fn of(text: &str, is_cut: bool) -> Option<String> {
         time_of_agent(time).unwrap_or_else(|| time.to_owned()),
         level(&content.error_severity)
     );
-    // A message of a tenant's function has a context, pgaudit's never has.
-    if content.message.starts_with(AUDIT) && content.context.is_none() {
+    // A message of a tenant's function has a context, pgaudit's never has. It may be in the part that is left out.
+    let has_context = content.context.is_some() || cut.is_some_and(|cut| cut.has_context);
+    if content.message.starts_with(AUDIT) && !has_context {
         line.push_str(r#","audit":true"#);
     }
-    if is_cut {
+    if cut.is_some() {
         line.push_str(r#","cut":true"#);
     }
     line.push_str(rest);
@@ -109,8 +111,10 @@ mod tests {
 
     const LINE: &str = r#"{"timestamp":"2026-11-30 17:39:29.314 UTC","user":"chat_a","pid":7,"error_severity":"LOG","message":"AUDIT: SESSION,1,1,WRITE,INSERT,,,\"x\u0001y\",<not logged>","query_id":0}"#;
 
+    const OF_SERVER: Option<Cut> = Some(Cut { has_context: false });
+
     fn parsed(line: &str) -> Value {
-        serde_json::from_str(&marked(line.as_bytes(), false).expect("a line")).expect("JSON")
+        serde_json::from_str(&marked(line.as_bytes(), None).expect("a line")).expect("JSON")
     }
 
     #[test]
@@ -133,6 +137,10 @@ mod tests {
         let raised = LINE.replace(r#","query_id""#, r#","context":"PL/pgSQL function f() line 1 at RAISE","query_id""#);
         assert!(parsed(&raised).get("audit").is_none());
         assert!(parsed(&LINE.replace("AUDIT: ", "x AUDIT: ")).get("audit").is_none());
+        // So long that the context is in the part that is left out.
+        let begins = &LINE.as_bytes()[..LINE.len() - 30];
+        let found = marked(begins, Some(Cut { has_context: true })).expect("a line");
+        assert!(!found.contains("audit\":") && found.contains(r#""cut":true"#), "{found}");
     }
 
     #[test]
@@ -141,17 +149,17 @@ mod tests {
             let found = parsed(line);
             assert_eq!((&found["logger"], &found["message"]), (&LOGGER.into(), &line.into()));
         }
-        assert_eq!(marked(b"\n", false), None);
+        assert_eq!(marked(b"\n", None), None);
         let bytes =
             [b"{\"timestamp\":\"2026-11-30 17:39:29.314 UTC\",\"message\":\"\xff\"}".as_slice(), b"\n"].concat();
-        let found: Value = serde_json::from_str(&marked(&bytes, false).expect("a line")).expect("JSON");
+        let found: Value = serde_json::from_str(&marked(&bytes, None).expect("a line")).expect("JSON");
         assert_eq!(found["message"], "\u{fffd}");
     }
 
     #[test]
     fn a_line_that_is_cut_anywhere_is_json() {
         for end in 60..LINE.len() {
-            let found = marked(&LINE.as_bytes()[..end], true).expect("a line");
+            let found = marked(&LINE.as_bytes()[..end], OF_SERVER).expect("a line");
             let found: Value = serde_json::from_str(&found).unwrap_or_else(|error| panic!("{error}: {found}"));
             assert_eq!(
                 (&found["cut"], &found["user"].as_str().map(|user| "chat_a".starts_with(user))),
@@ -159,7 +167,7 @@ mod tests {
             );
         }
         let of_message = LINE.find("WRITE").expect("a class");
-        let found = marked(&LINE.as_bytes()[..of_message], true).expect("a line");
+        let found = marked(&LINE.as_bytes()[..of_message], OF_SERVER).expect("a line");
         assert!(found.contains(r#""audit":true"#) && found.ends_with(r#"AUDIT: SESSION,1,1,"}"#), "{found}");
     }
 }

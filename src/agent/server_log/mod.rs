@@ -4,6 +4,7 @@
 
 mod files;
 mod line;
+mod long;
 pub mod output;
 mod tail;
 
@@ -35,7 +36,7 @@ const DRAINS: Duration = Duration::from_secs(2);
 
 /// The settings of the collector. They are the agent's own, beside those of the operator: a server whose agent does not
 /// pass its files on would fill them.
-pub fn settings() -> [(&'static str, String); 6] {
+pub fn settings() -> [(&'static str, String); 7] {
     [
         ("logging_collector", "on".to_owned()),
         ("log_destination", "jsonlog".to_owned()),
@@ -43,6 +44,8 @@ pub fn settings() -> [(&'static str, String); 6] {
         ("log_filename", format!("{PREFIX}%Y%m%dT%H%M%S.log")),
         ("log_rotation_size", ROTATES_AT.to_owned()),
         ("log_rotation_age", "0".to_owned()),
+        // The agent reads them, as the same user.
+        ("log_file_mode", "0600".to_owned()),
     ]
 }
 

@@ -113,11 +113,13 @@ fn gap(bytes: u64) -> String {
 }
 
 fn write(chunk: &Chunk, text: &mut Vec<u8>) {
-    let lines = if chunk.is_cut { vec![&chunk.bytes[..]] } else { chunk.bytes.split(|byte| *byte == b'\n').collect() };
+    let lines =
+        if chunk.cut.is_some() { vec![&chunk.bytes[..]] } else { chunk.bytes.split(|byte| *byte == b'\n').collect() };
     for line in lines {
         let line = match chunk.kind {
-            Kind::Json => line::marked(line, chunk.is_cut),
-            Kind::Stray => stray::as_json(line),
+            Kind::Json => line::marked(line, chunk.cut),
+            // A tenant's session can write here, as by the notices of a server that `dblink` reaches.
+            Kind::Stray => stray::as_message(line),
         };
         if let Some(line) = line {
             text.extend_from_slice(line.as_bytes());
@@ -179,6 +181,11 @@ mod tests {
             append(&folder, "postgresql-1.json", &line(&number.to_string()));
         }
         append(&folder, "postgresql-1.log", "P00  ERROR: [032]: no store\n");
+        append(
+            &folder,
+            "postgresql-1.log",
+            &line("AUDIT: forged").replace('{', "{\"audit\":true,\"logger\":\"postgres\","),
+        );
         append(&folder, "postgresql-2.json", &line("the last"));
         drop(running);
         let lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
@@ -186,7 +193,8 @@ mod tests {
         tail.join().expect("no panic");
         let of = |logger: &str| lines.iter().filter(|line| line["logger"] == logger).collect::<Vec<_>>();
         let (postgres, stray) = (of("postgres"), of("stderr"));
-        assert_eq!((postgres.len(), stray.len()), (1001, 1));
+        assert_eq!((postgres.len(), stray.len()), (1001, 2));
+        assert!(lines.iter().all(|line| line.get("audit").is_none()), "a tenant's session can write an object there");
         let numbers: Vec<_> = postgres[..1000].iter().map(|line| line["message"].as_str().expect("text")).collect();
         assert_eq!(numbers, (0..1000).map(|number| number.to_string()).collect::<Vec<_>>(), "the order is kept");
         assert_eq!((&postgres[1000]["message"], &stray[0]["level"]), (&"the last".into(), &"ERROR".into()));

@@ -112,7 +112,7 @@ pub async fn start(folder: &Path, major: u16, more: &[&str]) -> Result<Server, S
         let mut last = None;
         while let Ok(Some(line)) = lines.next_segment().await {
             let line = String::from_utf8_lossy(&line).into_owned();
-            if let Some(line) = stray::as_json(line.as_bytes()) {
+            if let Some(line) = stray::as_message(line.as_bytes()) {
                 eprintln!("{line}");
             }
             if ["FATAL:  ", "PANIC:  "].iter().any(|mark| line.contains(mark)) {

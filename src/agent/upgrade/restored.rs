@@ -12,6 +12,22 @@ use crate::contract::pod::VOLUME;
 use crate::contract::upgrade::Rehearsed;
 use crate::files;
 
+/// Whether the volume of the Job has room for a copy of the restored database.
+///
+/// # Errors
+/// What is missing.
+pub async fn has_room(folder: &Path) -> Result<(), String> {
+    let needed = size_of(folder).await?;
+    let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
+    if free >= needed {
+        return Ok(());
+    }
+    Err(format!(
+        "the volume of the rehearsal, which is as large as spec.storage.size, has {free} bytes free beside the restored \
+         database, and an upgrade needs {needed} bytes for a copy"
+    ))
+}
+
 /// Upgrades a copy of the restored database, whose server was shut down, as the exchange does with the data directory.
 ///
 /// # Errors
@@ -21,14 +37,6 @@ pub async fn rehearse(
     (names, desired): (&Names, &Desired),
     (from, to): (u16, u16),
 ) -> Result<Rehearsed, String> {
-    let needed = size_of(folder).await?;
-    let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
-    if free < needed {
-        return Err(format!(
-            "the volume of the rehearsal, which is as large as spec.storage.size, has {free} bytes free beside the \
-             restored database, and an upgrade needs {needed} bytes for a copy: set a larger spec.storage.size"
-        ));
-    }
     let started = Instant::now();
     build::copy(folder).await?;
     // The memory of the Job says nothing of that of an instance.

@@ -205,7 +205,8 @@ pub async fn decide(
         context.backups.hold(uid, &place.name, now);
         // Nothing else may tell of a Job that does not start.
         state.again_at = Some(now + slots::WAIT);
-    } else {
+    } else if may_start {
+        // Otherwise the Job of a rehearsal may have it. One that is held without a word is free after a while.
         context.backups.release(uid);
     }
     if backs_up || !may_start {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::reason;
+use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 
 /// The state of one condition: status, reason, message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,12 @@ impl ConditionState {
     pub fn no(reason: &str, message: impl Into<String>) -> Self {
         Self { holds: false, reason: reason.to_owned(), message: message.into() }
     }
+}
+
+/// Whether a condition in status says that the API server refuses a pod.
+pub fn is_reported_refused(resource: &ServiceDatabase, kind: &str) -> bool {
+    let mut conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == kind && condition.reason == reason::POD_REFUSED)
 }
 
 /// The condition of a database with two stores: it holds if it holds for both, and its message tells of each.

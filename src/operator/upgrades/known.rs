@@ -9,6 +9,9 @@ use crate::operator::maintenance::windows::{Opening, Windows};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::validate::UpgradeRequest;
 
+/// How the token of an upgrade begins that a maintenance window began.
+pub const IN_WINDOW: &str = "window ";
+
 /// Whether an upgrade that the spec declares begins without a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByItself {

@@ -123,7 +123,8 @@ pub async fn withdraw(
 ) -> Result<(), Error> {
     let (before, after) = (of(known).map(|(_, run)| &run.job), of(desired).map(|(_, run)| &run.job));
     match (before, progress) {
-        (Some(job), Some(Progress::Runs(_))) if after != Some(job) => {
+        // Unknown where the API server did not answer.
+        (Some(job), Some(Progress::Runs(_)) | None) if after != Some(job) => {
             tracing::info!(job, "ending the rehearsal of a major upgrade that is not wanted any more");
             remove_job(context, database, job).await
         }

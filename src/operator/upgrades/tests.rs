@@ -1,8 +1,11 @@
+use super::rehearsal::Progress;
+use super::state::HOLD_PATIENCE;
 use super::*;
 use crate::api::ServiceDatabaseStatus;
 use crate::contract::report::Role;
-use crate::contract::upgrade::UpgradeReport;
+use crate::contract::upgrade::{Lineage, Rehearsed, UpgradeReport, UpgradeState};
 use crate::operator::maintenance::windows::Opening;
+use crate::operator::observe::pods::DatabasePod;
 use crate::operator::validate::UpgradeRequest;
 
 /// A database of two instances, whose upgrade is decided on step by step.
@@ -541,6 +544,27 @@ fn without_a_backup_that_can_be_restored_the_primary_rehearses() {
 }
 
 #[test]
+fn the_time_in_which_a_job_waits_for_a_slot_does_not_count() {
+    let mut scene = Scene::with_backup(UpgradeAction::Check);
+    let named = scene.named();
+    let since = |scene: &Scene| scene.state.desired.as_ref().expect("a stage").since;
+    let begun = since(&scene);
+    scene.job(Progress::Queued);
+    assert_eq!((since(&scene), scene.result().1.contains("waits for a slot")), (begun, true));
+    scene.now += SignedDuration::from_hours(2);
+    scene.job(Progress::Queued);
+    assert_eq!(
+        (since(&scene), scene.named()),
+        (scene.now, named),
+        "a missing Job is none that was refused for two hours"
+    );
+    scene.report(0, UpgradeState::HasRoom);
+    scene.job(by_job());
+    let status = scene.state.status.clone().expect("a status");
+    assert_eq!(status.rehearsal_job_seconds, Some(90));
+}
+
+#[test]
 fn a_backup_is_of_no_pod_so_a_failover_repeats_no_job() {
     let mut scene = Scene::with_backup(UpgradeAction::Start);
     let job = scene.named();
@@ -597,7 +621,12 @@ fn an_adopted_database_knows_its_last_upgrade() {
     let status = scene.state.status.clone().expect("a status");
     assert_eq!((status.from, status.to, status.phase), (17, 18, UpgradePhase::Upgraded));
     assert_eq!((status.left_system_identifier.as_deref(), status.kept_by.as_deref()), (Some("7"), Some("chat-db-0")));
-    assert!(status.message.is_some_and(|message| message.contains("kubectl servicedb upgrade chat --back")));
+    assert!(status.message.as_ref().is_some_and(|told| told.contains("kubectl servicedb upgrade chat --back")));
+    // The operator was killed before it wrote status; the agents do not report the lineage any more.
+    scene.state.status = None;
+    scene.pods[0].report.as_mut().expect("a report").lineage = None;
+    scene.step();
+    assert_eq!(scene.state.status, Some(status.clone()));
     scene.ask("b", UpgradeAction::Back);
     let upgrade = scene.state.desired.clone().expect("a stage");
     assert_eq!((upgrade.stage, upgrade.from, upgrade.to), (Stage::Hold, 18, 17));

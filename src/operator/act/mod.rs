@@ -1,9 +1,12 @@
 //! The acting part of a reconcile: Vault and certificates, the decision on the instances, the objects, the
 //! Secret with the credentials, the migrations.
 
+mod choice;
+mod migrate;
+mod upgrade;
+
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
@@ -11,21 +14,18 @@ use kube::api::{DeleteParams, Preconditions};
 use super::apply::delete_observed;
 use super::apply::failures::Failures;
 use super::apply::object::Owner;
-use super::backups::{self, slots};
+use super::backups;
 use super::context::Context;
 use super::context::error::Error;
 use super::credentials::vault_sync::Prepared;
 use super::credentials::{binding, vault_sync};
 use super::gateway;
-use super::instances::situation::Restoring;
-use super::instances::{
-    self, Decision, Members, Situation, Template, admission, eviction, given_up, growth, patroni_state,
-};
+use super::instances::{eviction, given_up, growth, patroni_state};
 use super::lifecycle::{adopt, deletion};
 use super::maintenance::exclusion::Beside;
 use super::maintenance::{self, rollout};
-use super::migrations::progress::{Declared, Progress};
-use super::migrations::{self, drift};
+use super::migrations;
+use super::migrations::progress::Declared;
 use super::observe::pods::DatabasePod;
 use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
@@ -35,18 +35,16 @@ use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
 use super::tls::certify::certify;
 use super::tls::served;
-use super::upgrades::rehearsal;
-use super::upgrades::{self, ByItself};
+use super::upgrades::{self, rehearsal};
 use super::validate::Database;
+use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
-use crate::api::names::ANNOTATION_RESTORE;
-use crate::api::{PendingRollout, ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::desired::BackupRun;
 use crate::contract::in_place::Stage;
 use crate::contract::maintenance::Maintenance;
-use crate::contract::report::Report;
-use crate::contract::upgrade::Upgrade;
 use crate::vault::VaultError;
+use choice::{Choice, choose, declared_replicas, waiting_rollout};
+use migrate::goal;
 
 /// While a pod waits for its mounts, observations of Secrets older than this are repeated.
 const RECHECK_WHILE_MOUNTING: Duration = Duration::from_secs(5);
@@ -77,18 +75,7 @@ pub async fn act(
     // c. Decide which instance is changed next, and the template.
     let status = findings.resource.status.clone().unwrap_or_default();
     findings.in_place = restore_in_place(database, observed, declared, &status, findings);
-    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
-    let known = desired.and_then(|desired| desired.upgrade.as_deref());
-    let job = Box::pin(rehearsal::observe(context, database, known, findings.now)).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the Job of the rehearsal cannot be read; retrying");
-        None
-    });
-    *findings.upgrade = upgrade(database, observed, findings, job.as_ref());
-    let stages = (known, findings.upgrade.desired.as_ref());
-    if let Err(error) = Box::pin(rehearsal::withdraw(context, database, stages, job.as_ref())).await {
-        // It changes nothing, and is removed before the next one.
-        tracing::warn!(%error, "the Job of a rehearsal that is not wanted any more cannot be removed");
-    }
+    let rehearsed = Box::pin(upgrade::advance(context, database, observed, findings)).await;
     findings.backups.note_upgrade(findings.upgrade.left_at());
     let mut beside = beside(database, observed, declared, &status, findings);
     let mut choice = Box::pin(choose(context, database, observed, &status, findings, &beside)).await?;
@@ -142,7 +129,7 @@ pub async fn act(
 
     // The Job that rehearses a major upgrade.
     if failures.is_empty()
-        && let Err(error) = Box::pin(rehearse(context, database, observed, findings, (known, job.as_ref()))).await
+        && let Err(error) = Box::pin(upgrade::rehearse(context, database, observed, findings, rehearsed.as_ref())).await
     {
         tracing::warn!(%error, "the Job of the rehearsal cannot be created; retrying");
     }
@@ -151,7 +138,7 @@ pub async fn act(
     match findings.in_place.desired.as_ref().map(|in_place| in_place.stage) {
         // One that runs would keep the primary from stopping.
         None if findings.upgrade.stops_instances().is_some() => Box::pin(migrations::stop(context, database)).await?,
-        None => Box::pin(migrate(context, database, observed, declared, findings)).await?,
+        None => Box::pin(migrate::advance(context, database, observed, declared, findings)).await?,
         Some(Stage::Prepare) => {}
         // One that runs would connect again, and apply to the restored database what was undone.
         Some(Stage::Hold | Stage::Switch) => Box::pin(migrations::forget(context, database)).await?,
@@ -226,38 +213,6 @@ async fn secrets(
     Ok((prepared, authorities))
 }
 
-/// Creates the Job of a rehearsal, if the stage has one that does not exist; `known` is the stage before this reconcile.
-async fn rehearse(
-    context: &Context,
-    database: &Database,
-    observed: &Observation,
-    findings: &mut Findings<'_>,
-    (known, progress): (Option<&Upgrade>, Option<&rehearsal::Progress>),
-) -> Result<(), Error> {
-    let (Some(stage), Some(place)) = (rehearsal::of(findings.upgrade.desired.as_ref()), &database.archive) else {
-        return Ok(());
-    };
-    let (uid, now) = (&database.owner.uid, findings.now);
-    // Nothing else may tell of a Job that does not start, or of a slot.
-    findings.backups.look_again(now + slots::WAIT);
-    let is_new = rehearsal::of(known).is_none_or(|(_, before)| before.job != stage.1.job);
-    if !is_new && matches!(progress, Some(rehearsal::Progress::Runs(_))) {
-        context.backups.hold(uid, &place.name, now);
-        return Ok(());
-    }
-    if !(is_new || progress == Some(&rehearsal::Progress::Absent)) || !context.backups.take(uid, &place.name, now) {
-        return Ok(());
-    }
-    let identifier = observed.system_identifier.as_deref();
-    let refused = Box::pin(rehearsal::start(context, database, place, identifier, stage)).await?;
-    if let Some(refusal) = refused {
-        findings
-            .upgrade
-            .tell(format!("the API server refuses the Job of the rehearsal, which is tried again: {refusal}"));
-    }
-    Ok(())
-}
-
 /// What takes long, beside the orders for the instances.
 struct LongWork<'a> {
     backup: Option<BackupRun>,
@@ -319,17 +274,6 @@ fn maintain(
     state
 }
 
-/// A rollout that a window began, as far as it is not finished.
-fn waiting_rollout<'a>(database: &'a Database, findings: &'a Findings<'_>, beside: &Beside) -> rollout::Known<'a> {
-    let opening = database.maintenance.windows.open_at(findings.now);
-    rollout::Known {
-        policy: database.update_policy,
-        admits: beside.admits_rollout(opening, findings.now),
-        recorded: findings.maintenance.rollout(),
-        approved: database.approved_rollout.as_deref(),
-    }
-}
-
 /// The restore in place: its next stage, or its result.
 fn restore_in_place(
     database: &Database,
@@ -354,142 +298,6 @@ fn restore_in_place(
         now: findings.now,
     };
     in_place::decide(&known, findings.in_place.clone())
-}
-
-/// The major upgrade: its next stage, or its result.
-fn upgrade(
-    database: &Database,
-    observed: &Observation,
-    findings: &Findings<'_>,
-    job: Option<&rehearsal::Progress>,
-) -> upgrades::State {
-    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
-    let busy = if findings.in_place.desired.is_some() {
-        Some("a restore in place that is in progress")
-    } else if desired.is_some_and(|desired| desired.order.is_some()) {
-        Some("an order that is in progress")
-    } else if findings.backups.run().is_some_and(|backup| backup.runs) {
-        Some("a backup that is in progress")
-    } else {
-        None
-    };
-    let lineage = desired.and_then(|desired| desired.lineage.as_deref());
-    let upgraded_at = lineage.map(|lineage| lineage.at).or(findings.upgrade.left_at());
-    let archive = observed.primary().and_then(|primary| primary.report.as_ref()?.archive.as_ref());
-    let newest = database.archive.as_ref();
-    let newest = newest.and_then(|place| findings.backups.newest_usable(&place.name, archive, upgraded_at));
-    let known = upgrades::Known {
-        request: database.upgrade.as_ref(),
-        name: &database.names().name,
-        major: database.major,
-        upgrade_to: database.upgrade_to,
-        keep_former: database.keep_former,
-        by_itself: ByItself::of(database.update_policy, &database.maintenance.windows, findings.now),
-        generation: database.generation,
-        desired: desired.and_then(|desired| desired.upgrade.as_deref()),
-        lineage,
-        pods: &observed.pods,
-        primary: observed.primary(),
-        busy,
-        backup: newest.map(|newest| newest.label.as_str()),
-        job_name: &database.names().rehearsal_job(findings.now.as_second()),
-        job,
-        adopts: database.adopt,
-        now: findings.now,
-    };
-    upgrades::decide(&known, (*findings.upgrade).clone())
-}
-
-/// What keeps every other change of the instances back.
-fn exclusive(findings: &Findings<'_>) -> Option<Restoring> {
-    if let Some(in_place) = &findings.in_place.desired {
-        let why = findings.in_place.stops_instances();
-        return Some(Restoring { reason: reason::RESTORING, why, pod: in_place.pod.clone() });
-    }
-    let upgrade = findings.upgrade.desired.as_ref()?;
-    let why = findings.upgrade.stops_instances();
-    Some(Restoring { reason: reason::UPGRADING, why, pod: upgrade.pod.clone() })
-}
-
-/// The declared migrations and their target, as the ledger names them.
-fn goal(database: &Database, declared: &Declared) -> Option<String> {
-    Some(database.migrations.as_ref()?.policy.goal(declared.revision()?))
-}
-
-/// The decision on the instances.
-struct Choice<'a> {
-    situation: Situation<'a>,
-    decision: Decision,
-    template: Template,
-    live: Option<&'a StatefulSet>,
-    /// The rest of a rollout that a window began, which waits for the next one.
-    held: Option<PendingRollout>,
-    /// Whether no other change is in progress: only then the StatefulSet is recreated.
-    calm: bool,
-}
-
-async fn choose<'a>(
-    context: &Context,
-    database: &'a Database,
-    observed: &'a Observation,
-    status: &'a ServiceDatabaseStatus,
-    findings: &mut Findings<'_>,
-    beside: &Beside,
-) -> Result<Choice<'a>, Error> {
-    let live = observed.own_set(&database.owner.uid);
-    let waiting = waiting_rollout(database, findings, beside);
-    let kept = observed.template.as_ref();
-    let mut template = instances::choose(database, &context.options, live, kept, waiting.admits);
-    let holds_rollout = rollout::is_held(&waiting);
-    let rest = waiting.recorded.filter(|_| holds_rollout).map(|rollout| PendingRollout {
-        id: rollout.id.clone(),
-        changes: vec!["the rest of the instances, as the window ended before all were replaced".to_owned()],
-    });
-    // A template whose pods would be refused is not applied to the StatefulSet: a lost pod is then
-    // recreated from the former one.
-    let held = Box::pin(admission::hold_back(&context.client, database, live, observed, &mut template.body)).await?;
-    let stored = context.cache.stored_generation(&database.owner, "StatefulSet", &database.names().base());
-    let update = live.filter(|live| instances::is_live(&template.body, live, stored));
-    let situation = Situation {
-        database,
-        observed,
-        status,
-        revision: update.and_then(|live| live.status.as_ref()?.update_revision.as_deref()),
-        refused: None,
-        holds_rollout,
-        restoring: exclusive(findings),
-        now: findings.now,
-    };
-    let mut decision = instances::decide(&situation);
-    if let Some(pod) = &decision.replace
-        && let Some(refusal) =
-            Box::pin(admission::refusal(&context.client, database, &template.body, live, &pod.name)).await?
-    {
-        let refused = Some(refusal.as_str());
-        decision = instances::decide(&Situation { refused, ..situation.clone() });
-    }
-    let is_held = held.is_some();
-    let missing = match update {
-        Some(live) => {
-            let before = is_reported_refused(findings.resource, kind::STALLED) && held.is_none();
-            Box::pin(admission::missing(context, database, &template.body, live, observed, before)).await?
-        }
-        None => None,
-    };
-    let only_copy = Members::new(observed, database.names(), database.instances).condition();
-    let refused = decision.refused.clone().or(missing).or(held);
-    findings.stalled = only_copy.or_else(|| Some(ConditionState::yes(reason::POD_REFUSED, refused?)));
-    if live.is_some() && update.is_none() && decision.under_way.is_none() {
-        let message = "the StatefulSet's controller has not observed the template of the pods yet";
-        decision.under_way = Some(ConditionState::no(reason::ROLLING_OUT, message));
-    }
-    let calm = decision.order.is_none()
-        && decision.replicas == database.instances
-        && live.and_then(declared_replicas) == Some(database.instances)
-        && findings.in_place.desired.is_none()
-        && findings.upgrade.desired.is_none()
-        && !is_held;
-    Ok(Choice { situation, decision, template, live, held: rest, calm })
 }
 
 async fn apply(
@@ -576,66 +384,6 @@ async fn apply(
     Ok(())
 }
 
-async fn migrate(
-    context: &Context,
-    database: &Database,
-    observed: &Observation,
-    declared: &Declared,
-    findings: &mut Findings<'_>,
-) -> Result<(), Error> {
-    let report = observed.primary().and_then(|pod| pod.report.as_ref());
-    let proved =
-        report.filter(|report| report.credentials.as_ref().is_some_and(|credentials| credentials.generation >= 1));
-    let applied = is_applied(findings.resource, declared.revision());
-    if let Some(held) = held_after_restore(database, declared, report, applied, &findings.in_place) {
-        findings.progress = Some(held);
-        return Ok(());
-    }
-    let refused = is_reported_refused(findings.resource, kind::MIGRATIONS_APPLIED);
-    let progress =
-        Box::pin(migrations::advance(context, database, declared, proved, (applied, refused), findings.now)).await?;
-    match &progress {
-        Progress::Applied => {
-            // An error affects neither the database nor its status.
-            match Box::pin(drift::advance(context, findings.resource, database, declared, findings.now)).await {
-                Ok(drift) => findings.drift = drift,
-                Err(error) => {
-                    tracing::warn!(%error, "the schema cannot be compared with its migrations; retrying");
-                }
-            }
-        }
-        Progress::NotDeclared => findings.drift = None,
-        _ => {}
-    }
-    findings.progress = Some(progress);
-    Ok(())
-}
-
-/// Migrations that a restore in place has undone: to apply them again could repeat what it was for.
-fn held_after_restore(
-    database: &Database,
-    declared: &Declared,
-    report: Option<&Report>,
-    applied: bool,
-    restored: &in_place::State,
-) -> Option<Progress> {
-    let goal = goal(database, declared).filter(|goal| restored.holds_migrations(database.in_place.as_ref(), goal))?;
-    let ledger = report.and_then(|report| report.ledger.as_ref());
-    let is_there = ledger.map_or(applied, |ledger| ledger.revision.as_ref() == Some(&goal));
-    if is_there {
-        return None;
-    }
-    let version = ledger.and_then(|ledger| ledger.schema_version());
-    let version = version.map(|version| format!(" (version {version})")).unwrap_or_default();
-    let message = format!(
-        "the restore in place brought back a schema{version} from before the declared migrations; they are not applied \
-         again by themselves: change the source or spec.migrations.targetVersion, or, to apply them again, kubectl \
-         annotate servicedatabase {} {ANNOTATION_RESTORE}-",
-        database.names().name
-    );
-    Some(Progress::Waiting { reason: reason::RESTORED_BEFORE, message })
-}
-
 /// Records a failure of Vault in the findings and the cache.
 fn note_vault(context: &Context, uid: &str, error: &VaultError, findings: &mut Findings<'_>) {
     vault_sync::handle_failure(context, uid, error);
@@ -656,17 +404,6 @@ async fn bind(
         }
         result => result,
     }
-}
-
-/// The number of pods in the StatefulSet's spec.
-fn declared_replicas(set: &StatefulSet) -> Option<i32> {
-    set.spec.as_ref()?.replicas
-}
-
-/// Whether a condition in status says that the API server refuses a pod.
-fn is_reported_refused(resource: &ServiceDatabase, kind: &str) -> bool {
-    let mut conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    conditions.any(|condition| condition.type_ == kind && condition.reason == reason::POD_REFUSED)
 }
 
 /// Deletes a pod, to be recreated from the present template; only the pod that was observed.
