@@ -88,6 +88,7 @@ impl<'a> Wal<'a> {
     pub fn mark(&self, first: Option<&str>, archived: &BTreeSet<String>, acknowledged: &Path) -> io::Result<Found> {
         let mut found = Found::default();
         for history in self.done.iter().filter(|name| name.ends_with(".history")) {
+            remove_file(&acknowledged.join(format!("{history}.ok")))?;
             found.marked += u32::from(self.archive(history)?);
         }
         for lacking in self.needed(first).filter(|name| !archived.contains(name)) {
@@ -238,7 +239,7 @@ mod tests {
         let results = |segments: &[&str]| {
             segments.iter().for_each(|name| std::fs::write(out.join(format!("{name}.ok")), "").expect("a file"));
         };
-        results(&[DONE[0], DONE[1], DONE[2]]);
+        results(&[DONE[0], DONE[1], DONE[2], DONE[6]]);
         // One waits already: PostgreSQL would be told that this store has it.
         let status = wal.0.join("archive_status");
         rename(status.join(format!("{}.done", DONE[2])), status.join(format!("{}.ready", DONE[2]))).expect("it waits");
