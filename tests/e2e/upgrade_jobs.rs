@@ -103,7 +103,8 @@ async fn partitions_are_kept(sandbox: &Sandbox, since: &str) {
     })
     .await;
     let failed = as_owner(sandbox, "shop", &runs).await;
-    assert_eq!(failed.split_once(' ').map(|(_, message)| message.trim()), Some(""), "{failed}");
+    // A number, and after it the message of one that failed.
+    assert!(failed.parse::<u64>().is_ok(), "{failed}");
     let stored = "INSERT INTO events VALUES (now()); \
                   SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass";
     let partitions: u64 = as_owner(sandbox, "shop", stored).await.parse().expect("a number");

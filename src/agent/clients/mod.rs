@@ -176,6 +176,9 @@ impl Clients {
             let trouble = self.trouble_of_engine(&error);
             troubles.extend(short_lived.iter().map(|client| (client.name.clone(), trouble.clone())));
             complete = false;
+        } else if !short_lived.is_empty() {
+            // Those that Vault made meanwhile have the former limits.
+            complete &= short_lived::keep(client, SOCKET_DIR, &names, &desired.clients).await?;
         }
         memory.is_tidy = complete && is_last_gone;
         for wanted in with_record {

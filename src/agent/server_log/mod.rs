@@ -36,7 +36,7 @@ const DRAINS: Duration = Duration::from_secs(2);
 
 /// The settings of the collector. They are the agent's own, beside those of the operator: a server whose agent does not
 /// pass its files on would fill them.
-pub fn settings() -> [(&'static str, String); 7] {
+pub fn settings() -> [(&'static str, String); 8] {
     [
         ("logging_collector", "on".to_owned()),
         ("log_destination", "jsonlog".to_owned()),
@@ -46,6 +46,8 @@ pub fn settings() -> [(&'static str, String); 7] {
         ("log_rotation_age", "0".to_owned()),
         // The agent reads them, as the same user.
         ("log_file_mode", "0600".to_owned()),
+        // The names of other zones are ambiguous: PST, CST and IST name several each.
+        ("log_timezone", "UTC".to_owned()),
     ]
 }
 
