@@ -206,7 +206,7 @@ async fn logins_have_the_limits_that_are_declared_now_and_go_where_they_are_not_
 #[tokio::test]
 async fn what_vaults_login_sets_in_its_session_opens_no_other_role_to_it() {
     let _alone = CLIENTS.lock().await;
-    let (names, _owner) = tenant("trapped_db", &[]).await;
+    let (names, _owner) = tenant("snared_db", &[]).await;
     let superuser = superuser().await;
     engine::prepare(&superuser.client).await.expect("the functions");
     let note = format!(

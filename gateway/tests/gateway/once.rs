@@ -103,7 +103,7 @@ async fn a_repetition_has_the_first_answer() {
     // What was done once is logged once.
     let log = gateway.log();
     let audited = log.lines().filter(|line| line.contains("\"audit\"") && line.contains("\"notes\""));
-    assert_eq!(audited.filter(|line| line.contains("201")).count(), 1, "{log}");
+    assert_eq!(audited.filter(|line| line.contains("\"status\":201")).count(), 1, "{log}");
     let document = gateway.get("/openapi.json").await.ok();
     let reference = json!({"$ref": "#/components/parameters/IdempotencyKey"});
     let has = |path: &str, method: &str| {

@@ -109,6 +109,9 @@ impl Server {
             "fsync=off",
             "-c",
             "synchronous_commit=local",
+            // For `fail_over`: there is no archive.
+            "-c",
+            "restore_command=false",
         ]);
         supervisor.env("DIR", folder).current_dir(folder);
         supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
