@@ -167,8 +167,8 @@ def backup_fails():
 def lost_credentials():
     record = here("get", "sdb", NAME, "-o", "jsonpath={.status.credentials.vaultPath}")
     vault("kv", "metadata", "delete", *of_kv(record))
-    # A change is read at a resync, or after this.
-    plugin("check", NAME, check=False)
+    # A loss is seen at a resync, or by a rotation, which then waits for a decision.
+    plugin("rotate", NAME, "--timeout", "0", check=False)
     try:
         yield
     finally:
@@ -238,7 +238,7 @@ def sealed(root):
 def conflicting_object():
     """A database whose Service is there already, and somebody else's."""
     apply("Service", "taken-db", spec={"ports": [{"port": 5432}]})
-    apply("ServiceDatabase", "taken", "servicedb.dev/v1alpha1", spec={"storage": {"size": "128Mi"}, "deletionPolicy": "Delete"})
+    apply("ServiceDatabase", "taken", "servicedb.dev/v1alpha1", spec={"storage": {"size": "256Mi"}, "deletionPolicy": "Delete"})
     try:
         yield
     finally:
