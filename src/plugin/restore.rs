@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::age::age;
 use super::args::{Connection, RestoreTo};
+use super::backup::no_store;
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::request;
@@ -52,10 +53,7 @@ pub async fn run(
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let Some(backup) = resource.status.as_ref().and_then(|status| status.backup.as_ref()) else {
-        eprintln!(
-            "error: {name} has no store for backups: see spec.backup, and backup.stores of the installation \
-             (docs/backups.md)"
-        );
+        eprintln!("error: {}", no_store(name));
         return Ok(ExitCode::FAILURE);
     };
     let now = Timestamp::now();
