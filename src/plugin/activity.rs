@@ -14,7 +14,8 @@ use super::table::{Table, plain};
 /// The longest text of a statement.
 const WIDTH: usize = 90;
 
-/// Sessions that do something, hold a transaction open, or are waited for; and how many there are of each state.
+/// Sessions that do something, hold a transaction open, or are waited for; and how many there are of each state. Of the
+/// state `disabled` the cause is shown: Vault's login, and the agent where it handles secrets, report no statements.
 const QUERY: &str = "\
     SELECT pid, coalesce(usename, backend_type) AS login, coalesce(host(client_addr), 'socket') AS address,
            CASE state WHEN 'disabled' THEN 'track_activities is off' ELSE coalesce(state, '') END AS state,

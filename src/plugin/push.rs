@@ -167,8 +167,8 @@ fn source(names: &[String]) -> Value {
 fn manifest(name: &str, names: &[String]) -> String {
     let list: Vec<String> = names.iter().map(|name| format!("{{name: {name}}}")).collect();
     format!(
-        "if a manifest declares {name}, put this into it before it is applied again, in place of its former source:\n  \
-         spec.migrations.source: {{configMaps: [{}]}}",
+        "if a manifest declares {name}, put this into its spec.migrations.source before it is applied again, in place of \
+         configMap, image or job, or of former configMaps:\n  configMaps: [{}]",
         list.join(", ")
     )
 }
@@ -249,8 +249,7 @@ mod tests {
     #[test]
     fn the_source_of_a_manifest_is_told() {
         let told = manifest("chat", &["chat-migrations-0a-1".to_owned(), "chat-migrations-0a-2".to_owned()]);
-        let source =
-            "spec.migrations.source: {configMaps: [{name: chat-migrations-0a-1}, {name: chat-migrations-0a-2}]}";
+        let source = "\n  configMaps: [{name: chat-migrations-0a-1}, {name: chat-migrations-0a-2}]";
         assert!(told.contains("a manifest declares chat") && told.ends_with(source), "{told}");
     }
 

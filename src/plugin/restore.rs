@@ -82,18 +82,27 @@ fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Times
         ));
     }
     if time < from {
+        // A restore in place uses the first store alone.
+        let has_it = |other: &&BackupStatus| other.recoverable_from.as_ref().is_some_and(|from| from.0 <= time);
+        let other = backup.second.as_deref().filter(has_it).map(|other| {
+            format!(
+                "; a new database can be restored from the store {} (spec.bootstrap.restore.source.store)",
+                other.store
+            )
+        });
         return Some(format!(
             "{time} is before the first backup in the store {}: {name} can be recovered from {from} on, until now, as far \
-             as its WAL is archived",
-            backup.store
+             as its WAL is archived{}",
+            backup.store,
+            other.unwrap_or_default()
         ));
     }
     let gap = backup.given_up_at.as_ref().map(|at| at.0).filter(|gap| time > *gap)?;
     let full = backup.newest_full.as_ref().map(|full| full.started_at.0)?;
     (full < gap).then(|| {
         format!(
-            "the archive of {name} lacks WAL at {gap}, and there is no full backup after it: {time} cannot be restored, and \
-             a time from {from} to {gap} can"
+            "{time} cannot be restored, because the archive of {name} lacks WAL at {gap}, and there is no full backup after \
+             it: choose a time before that"
         )
     })
 }
@@ -161,6 +170,13 @@ mod tests {
         assert!(future.contains("in the future") && future.contains("can be recovered from 2026-11-28T00:00:00Z on"));
         let early = said(&backup, "2026-11-27T23:59:59Z").expect("a refusal");
         assert!(early.contains("before the first backup in the store main"), "{early}");
+        let second: BackupStatus = serde_json::from_value(serde_json::json!({
+            "store": "other", "path": "/x", "recoverableFrom": "2026-11-20T00:00:00Z",
+        }))
+        .expect("a status");
+        let two = BackupStatus { second: Some(Box::new(second)), ..backup.clone() };
+        let early = said(&two, "2026-11-27T23:59:59Z").expect("a refusal");
+        assert!(early.contains("from the store other"), "{early}");
         let lacks = said(&backup, "2026-11-29T11:00:00Z").expect("a refusal");
         assert!(lacks.contains("lacks WAL at 2026-11-29T10:00:00Z"), "{lacks}");
         assert_eq!(said(&backup, "2026-11-29T09:59:59Z"), None);
