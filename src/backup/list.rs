@@ -6,29 +6,43 @@ use crate::contract::backup::Nth;
 use crate::pgbackrest::info::Info;
 use crate::pgbackrest::{command, config};
 
-/// Prints a line for each backup in the store, the oldest first; with two stores, each under its heading.
+/// Prints a line for each backup in the store, the oldest first; with two stores, each under its heading. Fails if none of
+/// them can be read.
 pub async fn list() -> ExitCode {
-    let configs: Vec<_> = Nth::ALL.into_iter().map(config::path_of).filter(|config| config.exists()).collect();
+    let configs = Nth::ALL.map(|nth| (nth, config::path_of(nth)));
+    let configs: Vec<_> = configs.into_iter().filter(|(_, config)| config.exists()).collect();
     if configs.is_empty() {
         eprintln!("this instance has no access to a store: see the condition ContinuousArchiving");
         return ExitCode::FAILURE;
     }
-    let mut failed = false;
-    for config in &configs {
+    let mut was_read = false;
+    for (nth, config) in &configs {
         if configs.len() > 1 {
-            let is_second = *config == config::path_of(Nth::Second);
-            println!("{}", if is_second { "In spec.backup.secondStore:" } else { "In spec.backup.store:" });
+            println!("In {}:", field(*nth));
         }
         match command::info(config).await {
-            Ok(info) => print(&info),
-            // Its text may quote a key, and goes to a person's terminal.
-            Err(_) => {
-                eprintln!("the store cannot be read: see the condition ContinuousArchiving");
-                failed = true;
+            Ok(info) => {
+                print(&info);
+                was_read = true;
             }
+            // Its text may quote a key, and goes to a person's terminal.
+            Err(_) => eprintln!("error: {}", unread(*nth)),
         }
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    // The list of one store is an answer, whatever the other one does: the condition has that.
+    if was_read { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The field that names the store.
+fn field(nth: Nth) -> &'static str {
+    match nth {
+        Nth::First => "spec.backup.store",
+        Nth::Second => "spec.backup.secondStore",
+    }
+}
+
+fn unread(nth: Nth) -> String {
+    format!("the store of {} cannot be read: see the condition ContinuousArchiving", field(nth))
 }
 
 fn print(info: &Info) {
@@ -50,5 +64,16 @@ fn print(info: &Info) {
         }
         (None, _) => println!("no backup: nothing can be recovered"),
         (Some(_), None) => println!("no WAL: only the backups themselves can be restored"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_read_is_named() {
+        assert!(unread(Nth::First).contains("the store of spec.backup.store cannot be read"));
+        assert!(unread(Nth::Second).contains("the store of spec.backup.secondStore cannot be read"));
     }
 }

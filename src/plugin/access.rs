@@ -82,7 +82,7 @@ pub async fn run(connection: &Connection, name: &str, output: Matrix) -> Result<
     let login = Login::Reader { seconds: SECONDS };
     let mut command = psql::command(connection, &client, &namespace, &resource, login, false, &arguments).await?;
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let failed = |problem: &str| PluginError::Output(format!("the rights in {name} cannot be read: {problem}"));
+    let failed = |problem: &str| PluginError::Query(format!("the rights in {name} cannot be read: {problem}"));
     let answer = match tokio::time::timeout(PATIENCE, command.output()).await {
         Ok(output) => output.map_err(|source| PluginError::Kubectl { program: psql::program(), source })?,
         Err(_) => return Err(failed("timeout")),
@@ -142,13 +142,21 @@ fn render(clients: &[ClientStatus], rows: &[Row], output: Matrix) -> String {
         let _ = writeln!(text, "sessions, at most five minutes ago: {}", sessions.join(", "));
     }
     for client in clients.iter().filter(|client| client.message.is_some() || client.rights != "Applied") {
-        let message = plain(client.message.as_deref().unwrap_or_default());
-        let _ = writeln!(text, "{}: {}: {message}", client.name, client.rights);
+        let _ = writeln!(text, "{}: {}", client.name, rights(client));
     }
     if clients.iter().all(|client| client.rights == "Applied") {
         text.push_str("the rights are those that spec.clients declares\n");
     }
     text
+}
+
+/// Whether the rights are the declared ones, and what is told of it.
+fn rights(client: &ClientStatus) -> String {
+    match client.message.as_deref().map(plain).filter(|message| !message.is_empty()) {
+        Some(message) => format!("{}: {message}", client.rights),
+        None if client.rights == "Unknown" => "not reported yet".to_owned(),
+        None => client.rights.clone(),
+    }
 }
 
 /// The privileges, with `*` where a row policy limits one.
@@ -211,6 +219,14 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("are those"), "{text}");
+    }
+
+    #[test]
+    fn a_new_client_is_not_reported_yet() {
+        let text = render(&[client("reports", "Unknown", None)], &[], Matrix::Table);
+        assert!(text.ends_with("reports: not reported yet\n"), "{text}");
+        let text = render(&[client("reports", "GrantPending", None)], &[], Matrix::Table);
+        assert!(text.ends_with("reports: GrantPending\n"), "{text}");
     }
 
     #[test]

@@ -14,10 +14,12 @@ use super::table::{Table, plain};
 /// The longest text of a statement.
 const WIDTH: usize = 90;
 
-/// Sessions that do something, hold a transaction open, or are waited for; and how many there are of each state.
+/// Sessions that do something, hold a transaction open, or are waited for; and how many there are of each state. Of the
+/// state `disabled` the cause is shown: Vault's login, and the agent where it handles secrets, report no statements.
 const QUERY: &str = "\
-    SELECT pid, coalesce(usename, backend_type) AS login, coalesce(client_addr::text, 'socket') AS address,
-           coalesce(state, '') AS state, coalesce(wait_event_type || ': ' || wait_event, '') AS waits,
+    SELECT pid, coalesce(usename, backend_type) AS login, coalesce(host(client_addr), 'socket') AS address,
+           CASE state WHEN 'disabled' THEN 'track_activities is off' ELSE coalesce(state, '') END AS state,
+           xact_start IS NOT NULL AS in_transaction, coalesce(wait_event_type || ': ' || wait_event, '') AS waits,
            coalesce(extract(epoch FROM clock_timestamp() - xact_start) * 1000, 0) AS transaction_ms,
            coalesce(extract(epoch FROM clock_timestamp() - query_start) * 1000, 0) AS statement_ms,
            CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) ELSE '{}' END AS blocked_by,
@@ -32,6 +34,7 @@ struct Session {
     login: String,
     address: String,
     state: String,
+    in_transaction: bool,
     waits: String,
     transaction_ms: f64,
     statement_ms: f64,
@@ -67,7 +70,7 @@ fn render(sessions: &[Session]) -> String {
         text += "\nWaits for locks: each session waits for the one above it\n";
         text += &tree;
     }
-    let busy: Vec<_> = sessions.iter().filter(|session| session.state != "idle" && !session.state.is_empty()).collect();
+    let busy: Vec<_> = sessions.iter().filter(|session| session.in_transaction).collect();
     if !busy.is_empty() {
         text += "\nTransactions, the oldest first\n";
         let mut table =
@@ -161,6 +164,7 @@ mod tests {
             login: "chat_a".into(),
             address: "10.0.0.9".into(),
             state: state.into(),
+            in_transaction: state != "idle",
             waits: String::new(),
             transaction_ms: 5000.0,
             statement_ms: 10.0,
@@ -188,6 +192,13 @@ mod tests {
             ]
         );
         assert!(!render(&sessions).contains("statement of 13"), "an idle session is only counted");
+    }
+
+    #[test]
+    fn a_session_that_reports_no_activity_is_only_counted() {
+        let vault = Session { in_transaction: false, ..session(688, "track_activities is off", &[]) };
+        let text = render(&[vault]);
+        assert!(text.contains("track_activities is off") && !text.contains("Transactions"), "{text}");
     }
 
     #[test]

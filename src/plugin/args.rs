@@ -210,7 +210,7 @@ pub enum Command {
         #[command(flatten)]
         target: RestoreTo,
         /// The timeline of the state; default: the one that was alive then.
-        #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+        #[arg(long, conflicts_with = "immediate", value_parser = clap::value_parser!(i64).range(1..))]
         timeline: Option<i64>,
         /// Do not ask.
         #[arg(short, long)]
@@ -321,7 +321,7 @@ pub struct RestoreTo {
     #[arg(long, value_parser = super::restore::time)]
     pub to: Option<String>,
     /// Everything up to this position in WAL.
-    #[arg(long)]
+    #[arg(long, value_parser = super::restore::position)]
     pub lsn: Option<String>,
     /// The state that `restore-point` named so.
     #[arg(long, value_parser = super::restore_point::word)]
@@ -390,6 +390,16 @@ mod tests {
         assert_eq!((name.as_str(), client.as_str()), ("chat", "reader"));
         assert_eq!(arguments, ["-c", "select 1"]);
         assert!(Args::try_parse_from(["x", "login", "chat"]).is_err());
+    }
+
+    #[test]
+    fn a_restore_is_to_a_position_in_wal() {
+        let parse = |lsn: &str| Args::try_parse_from(["x", "restore", "chat", "--lsn", lsn, "--yes"]);
+        assert!(parse("0/3000148").is_ok());
+        let refused = parse("0/zz").expect_err("no position").to_string();
+        assert!(refused.contains("0/3000148"), "{refused}");
+        assert!(Args::try_parse_from(["x", "restore", "chat", "--immediate", "--timeline", "2"]).is_err());
+        assert!(Args::try_parse_from(["x", "restore", "chat", "--lsn", "0/1", "--timeline", "2"]).is_ok());
     }
 
     #[test]

@@ -57,7 +57,16 @@ impl Request {
         match self {
             Self::Backup { .. } => {
                 let newest = backup.newest.as_ref().filter(|newest| newest.finished_at.0 >= run.started_at.0)?;
-                Some(format!("{} is in the store: {:?}, {} bytes", newest.label, newest.kind, newest.stored_bytes))
+                let second =
+                    backup.second.as_ref().map(|second| format!("; the one in the store {} follows", second.store));
+                Some(format!(
+                    "{} is in the store {}: {:?}, {} bytes{}",
+                    newest.label,
+                    backup.store,
+                    newest.kind,
+                    newest.stored_bytes,
+                    second.unwrap_or_default()
+                ))
             }
             Self::Verification => {
                 let verified = backup.verified.as_ref()?;
@@ -83,10 +92,7 @@ pub async fn run(
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     if backup(&resource).is_none() {
-        eprintln!(
-            "error: {name} has no store for backups: see spec.backup, and backup.stores of the installation \
-             (docs/backups.md)"
-        );
+        eprintln!("error: {}", no_store(name));
         return Ok(ExitCode::FAILURE);
     }
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
@@ -140,6 +146,11 @@ pub async fn run(
     }
 }
 
+/// Why there are no backups of a database whose status has none.
+pub fn no_store(name: &str) -> String {
+    format!("{name} has no store for backups: see spec.backup, and backup.stores of the installation (docs/backups.md)")
+}
+
 fn backup(resource: &ServiceDatabase) -> Option<&BackupStatus> {
     resource.status.as_ref()?.backup.as_ref()
 }
@@ -166,13 +177,26 @@ fn waits(resource: &ServiceDatabase) -> String {
 pub async fn list(connection: &Connection, name: &str) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connection::connect(connection).await?;
     let resource = connection::read(&client, &namespace, name).await?;
+    let Some(backup) = backup(&resource) else {
+        eprintln!("error: {}", no_store(name));
+        return Ok(ExitCode::FAILURE);
+    };
     let mut command = psql::in_primary(connection, &client, &namespace, &resource, &["servicedb", "backups"]).await?;
+    // The pod knows its stores by the fields that name them.
+    if let Some(stores) = stores(backup) {
+        println!("{stores}");
+    }
     let ended = psql::end_with(&mut command).await;
-    let backup = resource.status.as_ref().and_then(|status| status.backup.as_ref());
-    for line in backup.map(left_windows).unwrap_or_default() {
+    for line in left_windows(backup) {
         println!("{line}");
     }
     ended
+}
+
+/// The names of two stores, by the headings of their lists.
+fn stores(backup: &BackupStatus) -> Option<String> {
+    let second = backup.second.as_ref()?;
+    Some(format!("spec.backup.store is {}, spec.backup.secondStore is {}", backup.store, second.store))
 }
 
 /// The timelines that restores in place have left, each with the moments to which it can be recovered.
@@ -204,5 +228,34 @@ mod tests {
             ["timeline 2, which was left: recoverable from 2026-11-29T11:00:00Z to 2026-11-29T12:00:00Z"]
         );
         assert!(left_windows(&backup("2026-11-29T13:00:00Z")).is_empty());
+    }
+
+    #[test]
+    fn each_store_is_named() {
+        let mut resource: ServiceDatabase = serde_json::from_value(serde_json::json!({
+            "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
+            "spec": {"storage": {"size": "1Gi"}},
+            "status": {"backup": {
+                "store": "main", "path": "/x",
+                "newest": {
+                    "label": "20261129-120000F", "type": "Full", "startedAt": "2026-11-29T12:00:01Z",
+                    "finishedAt": "2026-11-29T12:01:00Z", "databaseBytes": 30, "storedBytes": 4,
+                },
+            }},
+        }))
+        .expect("a resource");
+        let run: JobRun = serde_json::from_value(serde_json::json!({
+            "job": "chat-backup", "state": "Done", "startedAt": "2026-11-29T12:00:00Z",
+        }))
+        .expect("a run");
+        let told =
+            |resource: &ServiceDatabase| Request::Backup { full: true }.result(resource, &run).expect("a result");
+        assert_eq!(told(&resource), "20261129-120000F is in the store main: Full, 4 bytes");
+        let backup = resource.status.as_mut().and_then(|status| status.backup.as_mut()).expect("backups");
+        assert_eq!(stores(backup), None);
+        let second = BackupStatus { store: "other".into(), path: "/x".into(), ..BackupStatus::default() };
+        backup.second = Some(Box::new(second));
+        assert_eq!(stores(backup).as_deref(), Some("spec.backup.store is main, spec.backup.secondStore is other"));
+        assert!(told(&resource).ends_with("; the one in the store other follows"));
     }
 }

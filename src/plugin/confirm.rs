@@ -6,7 +6,7 @@ use super::connection::PluginError;
 
 /// Whether the user approves, by an option or at the terminal; if not, prints an error.
 pub fn approved(yes: bool) -> Result<bool, PluginError> {
-    let approved = yes || ask().map_err(|error| PluginError::Output(error.to_string()))?;
+    let approved = yes || ask().map_err(PluginError::Prompt)?;
     if !approved {
         eprintln!("error: not approved at a terminal; use --yes to approve without a prompt");
     }

@@ -52,6 +52,23 @@ pub enum PluginError {
     /// A login cannot be got from Vault, or not be used.
     #[error("{0}")]
     Login(String),
+    /// The database did not answer a query as expected.
+    #[error("{0}")]
+    Query(String),
+    /// A folder of migrations cannot be pushed.
+    #[error("{folder} cannot be pushed: {problem}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// The problem.
+        problem: String,
+    },
+    /// Other pushes remove an object as often as this one creates it.
+    #[error("the ConfigMap {0} was removed by other pushes each time that it was created: push again")]
+    Contended(String),
+    /// The terminal could not be asked.
+    #[error("the answer could not be read from the terminal: {0}; use --yes to approve without a prompt")]
+    Prompt(std::io::Error),
     /// The output could not be written.
     #[error("the output could not be written: {0}")]
     Output(String),
@@ -162,5 +179,20 @@ mod tests {
         );
         assert!(error(&[]).to_string().contains("kubectl get sdb -A"));
         assert!(error(&["x"; 12]).to_string().ends_with("and 2 more"));
+    }
+
+    #[test]
+    fn only_an_error_of_the_output_is_called_one() {
+        let folder = PluginError::Folder { folder: "nodir".into(), problem: "No such file or directory".into() };
+        assert_eq!(folder.to_string(), "nodir cannot be pushed: No such file or directory");
+        let others = [
+            PluginError::Query("the rights in chat cannot be read: timeout".into()),
+            PluginError::Contended("chat-migrations-0-1".into()),
+            PluginError::Prompt(std::io::ErrorKind::UnexpectedEof.into()),
+            folder,
+        ];
+        for error in others {
+            assert!(!error.to_string().contains("output"), "{error}");
+        }
     }
 }

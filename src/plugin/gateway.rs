@@ -9,9 +9,9 @@ use kube::api::PostParams;
 
 use super::args::Connection;
 use super::connection::{self, PluginError};
-use super::table::Table;
+use super::table::{Table, plain};
 use crate::api::names::Names;
-use crate::api::{AccessMode, ServiceDatabase};
+use crate::api::{AccessMode, ClientSpec, ServiceDatabase};
 use crate::contract::gateway::{BASE_PATH, SERVICE_PORT, audience};
 
 /// How long a token for a try is valid: the shortest time that the API server grants.
@@ -37,6 +37,10 @@ pub async fn run(connection: &Connection, name: &str, client: Option<&str>) -> R
         eprintln!("error: {name} has no client {client}; spec.clients has {}", names.join(", "));
         return Ok(ExitCode::FAILURE);
     };
+    if let Some(refusal) = refusal(&resource, declared) {
+        eprintln!("error: {refusal}");
+        return Ok(ExitCode::FAILURE);
+    }
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: vec![audience(&namespace, name)],
@@ -54,6 +58,19 @@ pub async fn run(connection: &Connection, name: &str, client: Option<&str>) -> R
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why the platform does not allow a client: it has no access to the database, and none to the gateway.
+fn refusal(resource: &ServiceDatabase, client: &ClientSpec) -> Option<String> {
+    let mut clients = resource.status.iter().flat_map(|status| &status.clients);
+    let found = clients.find(|found| {
+        found.name == client.name()
+            && found.service_account_name == client.service_account_name
+            && found.service_account_namespace == client.service_account_namespace
+            && found.rights == "NotAllowed"
+    })?;
+    let why = plain(found.message.as_deref().unwrap_or("see its condition CredentialsReady"));
+    Some(format!("{} is no caller (NotAllowed): {why}", client.name()))
+}
+
 /// The state, the callers, and a request to copy.
 fn description(resource: &ServiceDatabase, namespace: &str, name: &str) -> String {
     let status = resource.status.clone().unwrap_or_default().gateway.unwrap_or_default();
@@ -65,12 +82,21 @@ fn description(resource: &ServiceDatabase, namespace: &str, name: &str) -> Strin
         status.audience.unwrap_or_else(|| audience(namespace, name)),
     );
     let mut table = Table::new(["CLIENT", "SERVICEACCOUNT", "ACCESS"]);
-    for client in &resource.spec.clients {
+    let (refused, callers): (Vec<_>, Vec<_>) = resource
+        .spec
+        .clients
+        .iter()
+        .map(|client| (client, refusal(resource, client)))
+        .partition(|(_, why)| why.is_some());
+    for (client, _) in &callers {
         let mode = client.own().map_or(AccessMode::Shared, |access| access.mode);
         table.row([client.name().to_owned(), client.account(), mode.as_str().to_owned()]);
     }
     text += &table.render();
-    if let Some(client) = resource.spec.clients.first() {
+    for (_, why) in refused {
+        text += &format!("{}\n", why.unwrap_or_default());
+    }
+    if let Some((client, _)) = callers.first() {
         let client = client.name();
         text += &format!(
             "\nA first request, from here:\n  \
@@ -81,4 +107,42 @@ fn description(resource: &ServiceDatabase, namespace: &str, name: &str) -> Strin
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_not_allowed_is_no_caller() {
+        let resource: ServiceDatabase = serde_json::from_value(json!({
+            "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
+            "spec": {
+                "storage": {"size": "1Gi"}, "gateway": {},
+                "clients": [
+                    {
+                        "serviceAccountName": "foreign", "serviceAccountNamespace": "elsewhere",
+                        "access": {"mode": "ReadOnly"},
+                    },
+                    {"serviceAccountName": "reports", "access": {"mode": "ReadOnly"}},
+                ],
+            },
+            "status": {"clients": [{
+                "name": "foreign", "serviceAccountName": "foreign", "serviceAccountNamespace": "elsewhere",
+                "access": "ReadOnly", "generation": 0, "vaultPath": "", "vaultRole": "", "role": "r",
+                "rights": "NotAllowed", "message": "clients.allowedNamespaces does not have elsewhere",
+            }]},
+        }))
+        .expect("a resource");
+        let text = description(&resource, "messaging", "chat");
+        assert!(text.contains("reports") && text.contains("--token reports"), "{text}");
+        assert!(!text.contains("elsewhere/foreign") && !text.contains("--token foreign"), "{text}");
+        assert!(
+            text.contains("foreign is no caller (NotAllowed): clients.allowedNamespaces does not have elsewhere\n"),
+            "{text}"
+        );
+        assert_eq!(refusal(&resource, &resource.spec.clients[1]), None);
+    }
 }

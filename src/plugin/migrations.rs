@@ -117,7 +117,7 @@ async fn ledger(
     // kubectl itself may wait for the API server.
     let patience = Duration::from_secs(u64::from(PATIENCE) * 2);
     let unread = |problem: &str| {
-        PluginError::Output(format!(
+        PluginError::Query(format!(
             "psql in the primary's pod did not return the ledger: {problem}\nIf the server does not know the login {}, \
              an earlier version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout)",
             PostgresNames::READER

@@ -31,12 +31,13 @@ const HASH: usize = 10;
 
 /// Packs the folder, creates the ConfigMaps, and names them in the resource.
 pub async fn run(connection: &Connection, name: &str, folder: &Path) -> Result<ExitCode, PluginError> {
-    let files = files(folder).map_err(|error| PluginError::Output(format!("{}: {error}", folder.display())))?;
+    let refused = |problem: String| PluginError::Folder { folder: folder.display().to_string(), problem };
+    let files = files(folder).map_err(|error| refused(error.to_string()))?;
     if files.is_empty() {
-        return Err(PluginError::Output(format!("{} has no files", folder.display())));
+        return Err(refused("it has no files".to_owned()));
     }
     let count = files.len();
-    let parts = pack(&files).map_err(|error| PluginError::Output(format!("{}: {error}", folder.display())))?;
+    let parts = pack(&files).map_err(|error| refused(error.to_string()))?;
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let former: Vec<String> = named(&resource);
@@ -60,6 +61,7 @@ pub async fn run(connection: &Connection, name: &str, folder: &Path) -> Result<E
     let kept = |config_map: &str| names.iter().chain(&former).chain(&latter).any(|name| name == config_map);
     remove_others(&api, name, kept, now).await?;
     println!("kubectl servicedb migrations {name} --follow shows the run");
+    println!("{}", manifest(name, &names));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -150,7 +152,7 @@ async fn create(api: &Api<ConfigMap>, config_map: &ConfigMap, now: Timestamp) ->
             }
         }
     }
-    Err(PluginError::Output(format!("the ConfigMap {name} is created and removed all the time: push again")))
+    Err(PluginError::Contended(name))
 }
 
 /// The patch that names the ConfigMaps, in place of another source. The format is kept.
@@ -158,6 +160,17 @@ fn source(names: &[String]) -> Value {
     let references: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
     let source = json!({"configMaps": references, "configMap": null, "image": null, "job": null});
     json!({"spec": {"migrations": {"source": source}}})
+}
+
+/// What to change in a manifest: `kubectl apply` would add its former source beside the pushed one, which the API server
+/// refuses, or name the ConfigMaps of an earlier push.
+fn manifest(name: &str, names: &[String]) -> String {
+    let list: Vec<String> = names.iter().map(|name| format!("{{name: {name}}}")).collect();
+    format!(
+        "if a manifest declares {name}, put this into its spec.migrations.source before it is applied again, in place of \
+         configMap, image or job, or of former configMaps:\n  configMaps: [{}]",
+        list.join(", ")
+    )
 }
 
 async fn point(client: &Client, namespace: &str, name: &str, names: &[String]) -> Result<(), PluginError> {
@@ -231,6 +244,19 @@ mod tests {
         let source = &patch["spec"]["migrations"]["source"];
         assert_eq!(source["configMaps"], json!([{"name": "a"}]));
         assert!(source["image"].is_null() && source.get("format").is_none());
+    }
+
+    #[test]
+    fn the_source_of_a_manifest_is_told() {
+        let told = manifest("chat", &["chat-migrations-0a-1".to_owned(), "chat-migrations-0a-2".to_owned()]);
+        let source = "\n  configMaps: [{name: chat-migrations-0a-1}, {name: chat-migrations-0a-2}]";
+        assert!(told.contains("a manifest declares chat") && told.ends_with(source), "{told}");
+    }
+
+    #[test]
+    fn a_missing_folder_is_the_problem() {
+        let missing = std::env::temp_dir().join(format!("servicedb-no-folder-{}", std::process::id()));
+        assert_eq!(files(&missing).expect_err("no folder").kind(), std::io::ErrorKind::NotFound);
     }
 
     #[test]

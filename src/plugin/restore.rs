@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::age::age;
 use super::args::{Connection, RestoreTo};
+use super::backup::no_store;
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::request;
@@ -18,6 +20,18 @@ use crate::api::{BackupStatus, RestoreTarget};
 pub fn time(text: &str) -> Result<String, String> {
     let parsed = text.parse::<Timestamp>();
     parsed.map(|_| text.to_owned()).map_err(|_| "a time has its offset from UTC: 2026-11-29T10:15:00Z".to_owned())
+}
+
+/// Reads a position in WAL, by the rule that `spec.bootstrap.restore.target.lsn` has.
+///
+/// # Errors
+/// The form of a position.
+pub fn position(text: &str) -> Result<String, String> {
+    let is_half = |half: &str| (1..=8).contains(&half.len()) && half.chars().all(|c| c.is_ascii_hexdigit());
+    match text.split_once('/') {
+        Some((high, low)) if is_half(high) && is_half(low) => Ok(text.to_owned()),
+        _ => Err("a position in WAL has two hexadecimal numbers: 0/3000148".to_owned()),
+    }
 }
 
 /// The target of the request.
@@ -39,26 +53,64 @@ pub async fn run(
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let Some(backup) = resource.status.as_ref().and_then(|status| status.backup.as_ref()) else {
-        eprintln!(
-            "error: {name} has no store for backups: see spec.backup, and backup.stores of the installation \
-             (docs/backups.md)"
-        );
+        eprintln!("error: {}", no_store(name));
         return Ok(ExitCode::FAILURE);
     };
-    println!("{}", consequences(name, target, backup, Timestamp::now()));
+    let now = Timestamp::now();
+    if let Some(refusal) = refusal(name, target, backup, now) {
+        eprintln!("error: {refusal}");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{}", consequences(name, target, backup, now));
     if !approved(yes)? {
         return Ok(ExitCode::FAILURE);
     }
     request::run(connection, name, &request::Request::Restore(target.clone()), timeout).await
 }
 
+/// Why the operator would refuse the restore, as far as status and this machine's clock tell; nobody is asked to approve
+/// it.
+fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Timestamp) -> Option<String> {
+    let Some(from) = backup.recoverable_from.as_ref().map(|from| from.0) else {
+        return Some(format!("{name} has no backup in a store: see its conditions BackedUp and ContinuousArchiving"));
+    };
+    let time = target.time.as_ref()?.parse::<Timestamp>().ok()?;
+    if time > now {
+        return Some(format!(
+            "{time} is in the future (it is {now} now, by the clock of this machine): {name} can be recovered from {from} \
+             on, until now, as far as its WAL is archived"
+        ));
+    }
+    if time < from {
+        // A restore in place uses the first store alone.
+        let has_it = |other: &&BackupStatus| other.recoverable_from.as_ref().is_some_and(|from| from.0 <= time);
+        let other = backup.second.as_deref().filter(has_it).map(|other| {
+            format!(
+                "; a new database can be restored from the store {} (spec.bootstrap.restore.source.store)",
+                other.store
+            )
+        });
+        return Some(format!(
+            "{time} is before the first backup in the store {}: {name} can be recovered from {from} on, until now, as far \
+             as its WAL is archived{}",
+            backup.store,
+            other.unwrap_or_default()
+        ));
+    }
+    let gap = backup.given_up_at.as_ref().map(|at| at.0).filter(|gap| time > *gap)?;
+    let full = backup.newest_full.as_ref().map(|full| full.started_at.0)?;
+    (full < gap).then(|| {
+        format!(
+            "{time} cannot be restored, because the archive of {name} lacks WAL at {gap}, and there is no full backup after \
+             it: choose a time before that"
+        )
+    })
+}
+
 /// What the restore does, for the person who is asked.
 fn consequences(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Timestamp) -> String {
     let left = match target.time.as_ref().and_then(|time| time.parse::<Timestamp>().ok()) {
-        Some(time) => {
-            let minutes = now.duration_since(time).as_secs() / 60;
-            format!("everything that was committed after {time} ({minutes} minutes)")
-        }
+        Some(time) => format!("everything that was committed after {time} ({} ago)", age(time, now)),
         None if target.immediate => "everything that was committed after the newest backup".to_owned(),
         None => "everything that was committed after that state".to_owned(),
     };
@@ -87,12 +139,62 @@ mod tests {
         let now = "2026-11-29T12:00:00Z".parse().expect("a time");
         let target = RestoreTarget { time: Some("2026-11-29T12:30:00+01:00".into()), ..RestoreTarget::default() };
         let said = consequences("chat", &target, &backup, now);
-        assert!(said.contains("committed after 2026-11-29T11:30:00Z (30 minutes)"), "{said}");
+        assert!(said.contains("committed after 2026-11-29T11:30:00Z (30m ago)"), "{said}");
         assert!(
             said.contains("the store main, from which the database can be restored from 2026-11-28T00:00:00Z on"),
             "{said}"
         );
         assert!(time("2026-11-29 10:15").is_err());
         assert!(time("2026-11-29T10:15:00+01:00").is_ok());
+        let target = RestoreTarget { time: Some("2026-11-29T11:59:31Z".into()), ..RestoreTarget::default() };
+        assert!(consequences("chat", &target, &backup, now).contains("(29s ago)"));
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_restored_is_refused_before_anybody_is_asked() {
+        let mut backup: BackupStatus = serde_json::from_value(serde_json::json!({
+            "store": "main", "path": "/x", "recoverableFrom": "2026-11-28T00:00:00Z",
+            "givenUpAt": "2026-11-29T10:00:00Z",
+            "newestFull": {
+                "label": "20261128-000000F", "type": "Full", "startedAt": "2026-11-27T23:59:00Z",
+                "finishedAt": "2026-11-28T00:00:00Z", "databaseBytes": 30, "storedBytes": 4,
+            },
+        }))
+        .expect("a status");
+        let now = "2026-11-29T12:00:00Z".parse().expect("a time");
+        let said = |backup: &BackupStatus, time: &str| {
+            let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
+            refusal("chat", &target, backup, now)
+        };
+        let future = said(&backup, "2026-12-29T12:00:00Z").expect("a refusal");
+        assert!(future.contains("in the future") && future.contains("can be recovered from 2026-11-28T00:00:00Z on"));
+        let early = said(&backup, "2026-11-27T23:59:59Z").expect("a refusal");
+        assert!(early.contains("before the first backup in the store main"), "{early}");
+        let second: BackupStatus = serde_json::from_value(serde_json::json!({
+            "store": "other", "path": "/x", "recoverableFrom": "2026-11-20T00:00:00Z",
+        }))
+        .expect("a status");
+        let two = BackupStatus { second: Some(Box::new(second)), ..backup.clone() };
+        let early = said(&two, "2026-11-27T23:59:59Z").expect("a refusal");
+        assert!(early.contains("from the store other"), "{early}");
+        let lacks = said(&backup, "2026-11-29T11:00:00Z").expect("a refusal");
+        assert!(lacks.contains("lacks WAL at 2026-11-29T10:00:00Z"), "{lacks}");
+        assert_eq!(said(&backup, "2026-11-29T09:59:59Z"), None);
+        let immediate = RestoreTarget { immediate: true, ..RestoreTarget::default() };
+        assert_eq!(refusal("chat", &immediate, &backup, now), None);
+        backup.recoverable_from = None;
+        assert!(
+            refusal("chat", &immediate, &backup, now).is_some_and(|said| said.contains("has no backup in a store"))
+        );
+    }
+
+    #[test]
+    fn a_position_is_one_of_wal() {
+        for text in ["0/3000148", "1A/ffFF0000", "00000000/00000000"] {
+            assert_eq!(position(text).as_deref(), Ok(text));
+        }
+        for text in ["", "0/zz", "0", "/", "0/", "/1", "123456789/0", "0/123456789", "0/1/2", "0/ 1", "0/+1"] {
+            assert!(position(text).is_err(), "{text}");
+        }
     }
 }

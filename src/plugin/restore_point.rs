@@ -22,6 +22,16 @@ pub fn word(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The statement that names the state, and says what cannot be known: PostgreSQL has no list of these names, and they
+/// are in WAL alone.
+fn statement(name: &str, word: &str) -> String {
+    format!(
+        "SELECT pg_catalog.concat('{word} is the state at the WAL position ', lsn, pg_catalog.chr(10), 'No list of names \
+         exists: if an earlier state has the name {word} too, --point restores that one. In that case: kubectl servicedb \
+         restore {name} --lsn ', lsn) FROM pg_catalog.pg_create_restore_point('{word}') AS named(lsn)"
+    )
+}
+
 /// Names the present state, and ends the segment of WAL, so that it is archived at once.
 ///
 /// # Errors
@@ -29,10 +39,7 @@ pub fn word(text: &str) -> Result<String, String> {
 pub async fn run(connection: &Connection, name: &str, word: &str) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connection::connect(connection).await?;
     let resource = connection::read(&client, &namespace, name).await?;
-    let statement = format!(
-        "SELECT pg_catalog.concat('{word} is the state at the WAL position ', \
-         pg_catalog.pg_create_restore_point('{word}'))"
-    );
+    let statement = statement(name, word);
     let switch = "DO $$ BEGIN PERFORM pg_catalog.pg_switch_wal(); END $$";
     let arguments = ["-qAt", "-v", "ON_ERROR_STOP=1", "-c", &statement, "-c", switch].map(OsString::from);
     let login = Login::Superuser;
@@ -43,6 +50,14 @@ pub async fn run(connection: &Connection, name: &str, word: &str) -> Result<Exit
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_is_named_once_and_its_position_told_twice() {
+        let statement = statement("chat", "before");
+        assert_eq!(statement.matches("pg_create_restore_point('before')").count(), 1, "{statement}");
+        assert!(statement.contains("'before is the state at the WAL position ', lsn"), "{statement}");
+        assert!(statement.contains("restore chat --lsn ', lsn"), "{statement}");
+    }
 
     #[test]
     fn a_name_is_no_part_of_a_statement() {

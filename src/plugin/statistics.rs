@@ -75,7 +75,7 @@ impl<'a> Source<'a> {
     }
 
     fn failed(&self, problem: &str) -> PluginError {
-        PluginError::Output(format!(
+        PluginError::Query(format!(
             "the statistics of {} cannot be read: {problem}\nIf the server does not know the login {}, an earlier \
              version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout)",
             self.resource.name_any(),

@@ -32,11 +32,56 @@ pub async fn run(
 ) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
-    println!("{}", consequences(name, action, &resource.status.unwrap_or_default()));
+    let status = resource.status.unwrap_or_default();
+    if let Some(refusal) = refusal(name, action, resource.spec.postgres.version.as_deref(), &status) {
+        eprintln!("error: {refusal}");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{}", consequences(name, action, &status));
     if action != UpgradeAction::Check && !approved(yes)? {
         return Ok(ExitCode::FAILURE);
     }
     request::run(connection, name, &request::Request::Upgrade(action), timeout).await
+}
+
+/// Why the operator would refuse the step, as far as status tells; nobody is asked to approve it. `declared` is
+/// `spec.postgres.version`.
+fn refusal(
+    name: &str,
+    action: UpgradeAction,
+    declared: Option<&str>,
+    status: &ServiceDatabaseStatus,
+) -> Option<String> {
+    let kept_by = status.upgrade.as_deref().and_then(|upgrade| upgrade.kept_by.as_deref());
+    let nothing = |follows: &str| Some(format!("{name} keeps no data from before an upgrade{follows}"));
+    match (action, kept_by) {
+        (UpgradeAction::Back, None) => nothing(": there is nothing to return to"),
+        (UpgradeAction::Finish, None) => nothing(": there is nothing to remove"),
+        (UpgradeAction::Finish, Some(_)) => None,
+        (UpgradeAction::Back, Some(pod)) => {
+            let other = status.primary.as_deref().filter(|primary| *primary != pod)?;
+            Some(format!(
+                "the data from before the upgrade is on {pod}, which is not the primary ({other} is): kubectl servicedb \
+                 switchover {name} --to {pod}, and request it again"
+            ))
+        }
+        (UpgradeAction::Check | UpgradeAction::Start, _) => {
+            let major = status.postgres_major?;
+            // What is no number is refused by the API server.
+            let wanted: Option<i32> = declared.and_then(|declared| declared.parse().ok());
+            if wanted.is_none_or(|wanted| wanted <= major) {
+                return Some(format!(
+                    "the data is of PostgreSQL {major}, and spec.postgres.version names no higher version: set it first"
+                ));
+            }
+            kept_by.map(|_| {
+                format!(
+                    "the data from before the last upgrade is still kept: kubectl servicedb upgrade {name} --finish removes \
+                     it"
+                )
+            })
+        }
+    }
 }
 
 /// What the step does, for the person who is asked.
@@ -83,6 +128,32 @@ fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatu
 mod tests {
     use super::*;
     use crate::api::UpgradeStatus;
+
+    #[test]
+    fn a_step_that_is_impossible_is_refused_before_anybody_is_asked() {
+        let said = |action, declared: Option<&str>, status: &ServiceDatabaseStatus| {
+            refusal("chat", action, declared, status).unwrap_or_default()
+        };
+        let mut status = ServiceDatabaseStatus { postgres_major: Some(17), ..ServiceDatabaseStatus::default() };
+        for action in [UpgradeAction::Back, UpgradeAction::Finish] {
+            assert!(said(action, None, &status).starts_with("chat keeps no data from before an upgrade"), "{action:?}");
+        }
+        for action in [UpgradeAction::Check, UpgradeAction::Start] {
+            assert!(said(action, None, &status).contains("names no higher version"), "{action:?}");
+            assert!(said(action, Some("17"), &status).contains("names no higher version"), "{action:?}");
+            assert_eq!(said(action, Some("18"), &status), "");
+        }
+
+        let kept = UpgradeStatus { kept_by: Some("chat-db-0".into()), ..UpgradeStatus::pending(16, 17) };
+        status.upgrade = Some(Box::new(kept));
+        status.primary = Some("chat-db-1".into());
+        assert!(said(UpgradeAction::Back, None, &status).contains("switchover chat --to chat-db-0"));
+        assert_eq!(said(UpgradeAction::Finish, None, &status), "");
+        assert!(said(UpgradeAction::Start, Some("18"), &status).contains("--finish removes it"));
+        status.primary = Some("chat-db-0".into());
+        assert_eq!(said(UpgradeAction::Back, None, &status), "");
+        assert_eq!(said(UpgradeAction::Start, Some("18"), &ServiceDatabaseStatus::default()), "", "not known yet");
+    }
 
     #[test]
     fn a_person_is_told_what_is_lost() {

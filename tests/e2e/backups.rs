@@ -67,7 +67,7 @@ fn a_database_with_a_store_is_backed_up() {
         writer.goes_on(20).await;
         let asked = plugin(&sandbox, &["backup", "shop"]).await;
         let (out, error) = (String::from_utf8_lossy(&asked.stdout), String::from_utf8_lossy(&asked.stderr));
-        assert!(asked.status.success() && out.contains("is in the store: Incremental"), "{out}{error}");
+        assert!(asked.status.success() && out.contains("is in the store main: Incremental"), "{out}{error}");
         writer.goes_on(20).await;
         let listed = plugin(&sandbox, &["backups", "shop"]).await;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();

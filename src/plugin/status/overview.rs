@@ -48,6 +48,9 @@ pub struct Overview {
     pub pooler: Option<PoolerStatus>,
     pub gateway: Option<GatewayStatus>,
     pub backup: Option<BackupStatus>,
+    /// What `spec.bootstrap.restore` restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
     pub migrations: Option<MigrationsStatus>,
     pub rollout: Option<PendingRollout>,
     pub upgrade: Option<Box<UpgradeStatus>>,
@@ -169,6 +172,7 @@ impl Overview {
             pooler: status.pooler,
             gateway: status.gateway,
             backup: status.backup,
+            restored: status.restored,
             rollout: status.rollout,
             upgrade: status.upgrade,
             switchover: status.switchover,

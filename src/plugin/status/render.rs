@@ -74,6 +74,9 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
             lines.add(if n == 0 { "Backups" } else { "" }, line);
         }
     }
+    if let Some(restored) = &overview.restored {
+        lines.add("Restored", restored);
+    }
     if let Some(created_at) = overview.created_at {
         lines.add("Age", &age(created_at, now));
     }

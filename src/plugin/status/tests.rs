@@ -260,6 +260,18 @@ fn the_summary_says_how_old_the_newest_backup_is_and_when_one_was_tested() {
 }
 
 #[test]
+fn the_summary_says_what_was_restored() {
+    let summary = |status: Value| {
+        let spec = json!({"storage": {"size": "1Gi"}});
+        render(&Overview::new(read(resource(spec, status))), now())
+    };
+    let restored = "the backup 20261122-030000F of chat, until 2026-11-28 16:29:58+00";
+    let text = summary(json!({ "restored": restored }));
+    assert!(text.contains(&format!("Restored:         {restored}\n")), "{text}");
+    assert!(!summary(json!({})).contains("Restored"));
+}
+
+#[test]
 fn each_client_is_shown_with_its_login_and_its_rights() {
     let spec = json!({
         "storage": { "size": "1Gi" },
