@@ -157,6 +157,36 @@ fn a_check_is_the_rehearsal_alone() {
 }
 
 #[test]
+fn a_refused_request_leaves_its_answer_and_no_upgrade() {
+    for (major, says) in [(17, "set it first"), (18, "knows no higher one")] {
+        let mut scene = Scene::new();
+        (scene.major, scene.upgrade_to) = (major, None);
+        for (token, action, says) in [
+            ("a", UpgradeAction::Back, "keeps no data from before an upgrade"),
+            ("b", UpgradeAction::Finish, "keeps no data from before an upgrade"),
+            ("c", UpgradeAction::Start, says),
+        ] {
+            scene.ask(token, action);
+            scene.step();
+            assert_eq!(
+                (scene.stage(), scene.phase(), scene.result().0),
+                (None, UpgradePhase::None, RequestState::Failed)
+            );
+            assert!(scene.result().1.contains(says), "{:?}", scene.result());
+        }
+    }
+    // One that is declared afterwards is offered, and withdrawn none is left.
+    let mut scene = Scene::new();
+    scene.upgrade_to = None;
+    scene.ask("a", UpgradeAction::Start);
+    for (upgrade_to, phase) in [(Some(18), UpgradePhase::Pending), (None, UpgradePhase::None)] {
+        scene.upgrade_to = upgrade_to;
+        scene.step();
+        assert_eq!((scene.phase(), scene.result().0), (phase, RequestState::Failed));
+    }
+}
+
+#[test]
 fn a_request_is_answered_once_whatever_the_spec_says_afterwards() {
     let mut scene = Scene::new();
     scene.upgrade_to = None;
