@@ -4,7 +4,6 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::names::ANNOTATION_RESTORE_TO;
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::operator::observe::pods::DatabasePod;
@@ -289,7 +288,7 @@ fn start(known: &Known<'_>, state: &mut State) {
     let Some(store) = known.store else {
         return fail(state, format!("{} has no store: see spec.backup", known.name));
     };
-    let checked = target::check(known.backup, (&target, timeline), (known.name, ANNOTATION_RESTORE_TO), known.now);
+    let checked = target::check(known.backup, (&target, timeline), known.name, known.now);
     let timeline = match checked {
         Ok(timeline) => timeline,
         Err(message) => return fail(state, message),
