@@ -175,15 +175,17 @@ pub fn rollout_pending(findings: &Findings<'_>, previous: &ServiceDatabaseStatus
                 let next = next.map(|next| format!(" at {}", next.0)).unwrap_or_default();
                 let message = format!(
                     "this version of the operator changes the pods ({}) in the next window{next}; kubectl servicedb rollout \
-                     starts it now",
-                    pending.changes.join("; ")
+                     {} starts it now",
+                    pending.changes.join("; "),
+                    findings.in_commands()
                 );
                 return ConditionState::yes(reason::WAITING_FOR_WINDOW, message);
             }
             let message = format!(
-                "this version of the operator would change the pods ({}): kubectl servicedb rollout approves it, \
-                 replicas are replaced first; spec.updatePolicy: Automatic needs no approval",
-                pending.changes.join("; ")
+                "this version of the operator would change the pods ({}): kubectl servicedb rollout {} approves \
+                 it, replicas are replaced first; spec.updatePolicy: Automatic needs no approval",
+                pending.changes.join("; "),
+                findings.in_commands()
             );
             ConditionState::yes(reason::APPROVAL_PENDING, message)
         }

@@ -73,7 +73,7 @@ fn offer(known: &Known<'_>, state: &mut State) {
         }
         return;
     };
-    let (name, from) = (known.name, known.major);
+    let (name, from) = (known.names.in_commands(), known.major);
     let is_of_this = |status: &&UpgradeStatus| (status.from, status.to) == (i32::from(from), i32::from(to));
     let before = state.status.as_ref().filter(is_of_this);
     // A failed one is not repeated for the same spec, nor one that was taken back.
@@ -174,7 +174,7 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
                 return answer(state, RequestState::Failed, message);
             }
             if is_kept(state) {
-                let name = known.name;
+                let name = known.names.in_commands();
                 let message = format!(
                     "the data from before the last upgrade is still kept: kubectl servicedb upgrade {name} --finish removes it"
                 );
@@ -193,7 +193,11 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
 /// Gives the former data up, as requested.
 fn finish(known: &Known<'_>, state: &mut State) {
     let Some(pod) = give_up(state) else {
-        return answer(state, RequestState::Failed, format!("{} keeps no data from before an upgrade", known.name));
+        return answer(
+            state,
+            RequestState::Failed,
+            format!("{} keeps no data from before an upgrade", known.names.name),
+        );
     };
     answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
 }
