@@ -122,6 +122,11 @@ impl Names {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
+    /// `<name> -n <namespace>`: the resource in a command for people.
+    pub fn in_commands(&self) -> String {
+        format!("{} -n {}", self.name, self.namespace)
+    }
+
     /// `<name>-db`: the StatefulSet, Patroni's scope, the primary Service, the
     /// ServiceAccount, its Role and RoleBinding, the NetworkPolicy, the PodDisruptionBudget.
     pub fn base(&self) -> String {

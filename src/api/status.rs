@@ -358,6 +358,8 @@ impl UpgradeStatus {
 /// How far a major upgrade is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradePhase {
+    /// None is declared and none was made: status has the answer to a request.
+    None,
     /// The spec declares it, and it waits for a request.
     Pending,
     /// A copy is being upgraded; the database serves.
@@ -368,7 +370,7 @@ pub enum UpgradePhase {
     Switching,
     /// The database is of the new version, and the data from before is kept.
     Upgraded,
-    /// Nothing of it is left: the data from before is removed, or it was withdrawn.
+    /// Nothing of it is left: the data from before is removed.
     Finished,
     /// The database is that from before again.
     TakenBack,

@@ -379,11 +379,12 @@ pub struct RestoreRequest {
 
 fn restore_request(resource: &ServiceDatabase) -> Option<RestoreRequest> {
     let token = token(resource, ANNOTATION_RESTORE)?;
+    let annotation = format!("the annotation {ANNOTATION_RESTORE_TO}");
     let target = match resource.annotations().get(ANNOTATION_RESTORE_TO) {
-        None => Err(format!("the annotation {ANNOTATION_RESTORE_TO} is missing: it names the state to restore")),
+        None => Err(format!("{annotation} is missing: it names the state to restore")),
         Some(text) => serde_json::from_str(text)
-            .map_err(|error| format!("the annotation {ANNOTATION_RESTORE_TO} is {text:?}: {error}"))
-            .and_then(|target| target::parse(Some(&target), ANNOTATION_RESTORE_TO)),
+            .map_err(|error| format!("{annotation} is {text:?}: {error}"))
+            .and_then(|target| target::parse(Some(&target), &annotation)),
     };
     Some(RestoreRequest { token, target })
 }

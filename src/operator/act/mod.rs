@@ -286,7 +286,7 @@ fn restore_in_place(
     let goal = goal(database, declared);
     let known = in_place::Known {
         request: database.in_place.as_ref(),
-        name: &database.names().name,
+        names: database.names(),
         backup: status.backup.as_ref(),
         store: database.archive.as_ref().map(|place| place.name.as_str()),
         desired: desired.and_then(|desired| desired.in_place.as_ref()),

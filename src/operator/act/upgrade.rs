@@ -56,7 +56,7 @@ fn decide(database: &Database, observed: &Observation, findings: &Findings<'_>, 
     let newest = newest.and_then(|place| findings.backups.newest_usable(&place.name, archive, upgraded_at));
     let known = Known {
         request: database.upgrade.as_ref(),
-        name: &database.names().name,
+        names: database.names(),
         major: database.major,
         upgrade_to: database.upgrade_to,
         keep_former: database.keep_former,

@@ -84,7 +84,8 @@ pub async fn follow(
         }
         JobState::Running(_) | JobState::Absent => {
             let lacks_pod = pods.is_empty() && now.duration_since(run.started_at.0) > PATIENCE;
-            let refused = || format!("the Job has no pod: kubectl describe job {} shows why", run.job);
+            let namespace = &database.names().namespace;
+            let refused = || format!("the Job has no pod: kubectl describe job {} -n {namespace} shows why", run.job);
             let hindrance = pods.hindrance(now).map(|hindrance| hindrance.message);
             run.message = hindrance.or_else(|| lacks_pod.then(refused));
             // It holds up others.

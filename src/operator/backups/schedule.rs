@@ -129,16 +129,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_by_field() {
-        for (full, zone) in [
-            (Some("0 3 * *"), None),
-            (Some("0 3 * * 8"), None),
-            (Some("61 3 * * *"), None),
-            (Some("@daily"), None),
-            (Some("0 3 * * * UTC"), None),
-            (Some("0 3 30 2 *"), Some("Europe/Atlantis")),
+        for (full, zone, field) in [
+            (Some("0 3 * *"), None, "full"),
+            (Some("0 3 * * 8"), None, "full"),
+            (Some("61 3 * * *"), None, "full"),
+            (Some("@daily"), None, "full"),
+            (Some("0 3 * * * UTC"), None, "full"),
+            (Some("0 3 30 2 *"), Some("Europe/Atlantis"), "timeZone"),
         ] {
             let said = schedule(full, None, zone).expect_err("a refusal");
-            assert!(said.starts_with("spec.backup.schedule.full is ") && !said.contains('\n'), "{said}");
+            let field = format!("spec.backup.schedule.{field} is ");
+            assert!(said.starts_with(&field) && !said.contains('\n'), "{said}");
         }
     }
 }

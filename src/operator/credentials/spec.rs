@@ -264,6 +264,17 @@ fn is_identifier(name: &str) -> bool {
     (1..=IDENTIFIER).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
+/// The problem of an expression that the parser refuses in the wrapper. Without its closing parenthesis the parser names
+/// nothing that the expression lacks.
+fn syntax_error(expression: &str) -> String {
+    match pg_query::parse(&format!("SELECT {WRAPPER}(\n{expression}\n"), 0) {
+        Ok(_) => "it has a closing parenthesis too many".to_owned(),
+        Err(pg_query::Error::Parse(message)) if message.contains("at end of input") => "it is not complete".to_owned(),
+        Err(pg_query::Error::Parse(message)) => message,
+        Err(error) => error.to_string(),
+    }
+}
+
 /// Whether it is one expression, by PostgreSQL's own parser. Its message quotes the expression, so it is told.
 fn row_policy_parses(expression: &str) -> Result<(), String> {
     if expression.contains('\0') {
@@ -271,7 +282,7 @@ fn row_policy_parses(expression: &str) -> Result<(), String> {
     }
     // A comment at its end ends with the line.
     let parsed = pg_query::parse(&format!("SELECT {WRAPPER}(\n{expression}\n)"), 0)
-        .map_err(|error| format!("the rowPolicy {expression:?} is not an SQL expression: {error}"))?;
+        .map_err(|_| format!("the rowPolicy {expression:?} is not an SQL expression: {}", syntax_error(expression)))?;
     let is_one = match parsed.protobuf.stmts.as_slice() {
         [RawStmt { stmt: Some(node), .. }] => node.node.as_ref().is_some_and(is_wrapped),
         _ => false,
@@ -497,6 +508,19 @@ mod tests {
             "'unfinished",
         ] {
             assert!(row_policy_parses(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_names_nothing_that_the_expression_lacks() {
+        for (bad, says) in [
+            ("owner_id =", ": it is not complete"),
+            ("(is_shared", ": it is not complete"),
+            ("is_shared)", ": it has a closing parenthesis too many"),
+            ("is_shared AND AND true", ": syntax error at or near \"AND\""),
+        ] {
+            let said = row_policy_parses(bad).expect_err(bad);
+            assert!(said.ends_with(says), "{bad}: {said}");
         }
     }
 }

@@ -95,7 +95,7 @@ pub async fn look(
     let trouble = match (unknown, found.trouble) {
         (Some(why), _) => Some(format!("the issuer of the cluster's ServiceAccount tokens cannot be read: {why}")),
         (None, why) if found.ready == 0 => {
-            let logs = || format!("kubectl logs deployment/{} may say why", names.gateway());
+            let logs = || format!("kubectl logs deployment/{} -n {} may say why", names.gateway(), names.namespace);
             let why = why.unwrap_or_else(logs);
             Some(format!("the data gateway does not serve: 0/{} pods are ready; {why}", spec.instances))
         }

@@ -168,7 +168,7 @@ mod tests {
         for (declared, said) in [
             (window("0 3 * *", 60, None), "spec.maintenance.windows[0].schedule"),
             (window("0 25 * * *", 60, None), "spec.maintenance.windows[0].schedule"),
-            (window("0 3 * * *", 60, Some("Europe/Atlantis")), "spec.maintenance.windows[0].schedule"),
+            (window("0 3 * * *", 60, Some("Europe/Atlantis")), "spec.maintenance.windows[0].timeZone"),
             (window("0 3 * * *", 0, None), "spec.maintenance.windows[0].durationMinutes"),
             (window("0 3 * * *", 1441, None), "spec.maintenance.windows[0].durationMinutes"),
             (window("*/10 * * * *", 11, None), "opens again before it closes"),

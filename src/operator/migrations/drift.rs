@@ -169,7 +169,9 @@ async fn found(
             request: asks.migrations.drift_request.clone(),
         });
     }
-    let silent = || format!("the Job {name} failed without a termination message: kubectl describe job {name}");
+    let namespace = &database.names().namespace;
+    let silent =
+        || format!("the Job {name} failed without a termination message: kubectl describe job {name} -n {namespace}");
     let error = outcome.failure.map_or_else(silent, |failure| failure.message);
     Ok(asks.failed(at, error, before))
 }

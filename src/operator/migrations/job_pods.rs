@@ -158,9 +158,10 @@ fn outcome(pod: &Pod) -> Option<Outcome> {
                 let begun = if let Some(lost) = &lost { format!(" ({})", lost.message) } else { text };
                 let memory = if why == OOM_KILLED { MORE_MEMORY } else { "" };
                 let message = format!(
-                    "the team's own tool ended with exit code {} ({why}){memory}{begun}: kubectl logs {} -c {}",
+                    "the team's own tool ended with exit code {} ({why}){memory}{begun}: kubectl logs {} -n {} -c {}",
                     ended.exit_code,
                     pod.name_any(),
+                    pod.namespace().unwrap_or_default(),
                     tool::TOOL
                 );
                 Some(failure(reason::MIGRATION_FAILED, transient, message))
@@ -199,7 +200,7 @@ mod tests {
 
     fn pods(init: Value, containers: Value) -> JobPods {
         let pod = json!({
-            "metadata": {"name": "chat-db-migrate-1-abcde"},
+            "metadata": {"name": "chat-db-migrate-1-abcde", "namespace": "messaging"},
             "status": {"initContainerStatuses": init, "containerStatuses": containers},
         });
         JobPods(vec![serde_json::from_value(pod).expect("a pod")])
@@ -237,7 +238,8 @@ mod tests {
             let failure = pods(json!([hold, tool]), json!([])).outcome().and_then(|outcome| outcome.failure);
             let failure = failure.expect("a result");
             assert_eq!(failure.transient, transient, "exit code {code}: {}", failure.message);
-            assert!(failure.message.contains("kubectl logs chat-db-migrate-1-abcde -c tool"), "{}", failure.message);
+            let command = "kubectl logs chat-db-migrate-1-abcde -n messaging -c tool";
+            assert!(failure.message.contains(command), "{}", failure.message);
         }
     }
 

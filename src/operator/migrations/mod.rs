@@ -4,6 +4,7 @@ pub mod dependencies;
 pub mod drift;
 pub mod job_pods;
 pub mod progress;
+mod remedy;
 pub mod unstarted;
 
 use std::collections::BTreeMap;
@@ -189,14 +190,6 @@ fn held_tool(migrations: &Migrations, revision: &str) -> Option<PendingApproval>
     (policy.manual_approval && !approved).then(|| approval::of_tool(&tool.image, &id))
 }
 
-/// Reasons in the spec itself, which a changed spec resolves.
-const BY_SPEC: [&str; 2] = [reason::ROLLBACK_REFUSED, reason::TARGET_VERSION_NOT_FOUND];
-
-/// Whether the file that failed reverts a migration. A Job of an earlier version does not say so.
-fn is_down(failure: &Failure) -> bool {
-    failure.reverting || failure.file.as_ref().is_some_and(|file| file.ends_with("down.sql"))
-}
-
 async fn after_failure(
     context: &Context,
     database: &Database,
@@ -219,21 +212,8 @@ async fn after_failure(
     }
     Ok(match failure {
         Some(failure) if !failure.transient => {
-            let other = match database.migrations.as_ref().map(|migrations| &migrations.source) {
-                Some(Source::Image(_)) => "another image",
-                Some(Source::Tool(_)) => "another image, command or argument",
-                Some(Source::ConfigMaps(_)) | None => "a changed file",
-            };
-            let again = if BY_SPEC.contains(&failure.reason.as_str()) {
-                String::new()
-            } else if is_down(&failure) {
-                format!(
-                    " (the ledger's copy was run: raise spec.migrations.targetVersion and revert it by a new \
-                     migration, or correct the copy, docs/migrations.md, and kubectl delete job {name})"
-                )
-            } else {
-                format!(" ({other} runs automatically; to run the same again, kubectl delete job {name})")
-            };
+            let source = database.migrations.as_ref().map(|migrations| &migrations.source);
+            let again = remedy::after(&failure, source, (database.names(), &name));
             Progress::Failed { message: format!("{}{again}", describe(&failure)), reason: failure.reason }
         }
         Some(failure) => {
@@ -242,7 +222,9 @@ async fn after_failure(
         }
         None => {
             let message = format!(
-                "the Job {name} failed without a termination message; it will be retried (see kubectl describe job {name})"
+                "the Job {name} failed without a termination message; it will be retried (see kubectl describe job {name} \
+                 -n {})",
+                database.names().namespace
             );
             hindered(context, database, reason::MIGRATIONS_RUNNING, message, false).await
         }

@@ -173,8 +173,10 @@ impl Observation {
             })
             .collect();
         let described = (!described.is_empty()).then(|| described.join(", "))?;
+        let namespace = self.volume_claims.iter().find_map(|claim| claim.namespace()).unwrap_or_default();
         Some(format!(
-            "volume claims wait to be bound: {described}; see kubectl describe pvc, and whether the class exists"
+            "volume claims wait to be bound: {described}; see kubectl describe pvc -n {namespace}, and whether the class \
+             exists"
         ))
     }
 

@@ -203,7 +203,7 @@ fn is_mounting(pod: &Pod) -> bool {
 }
 
 fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
-    let name = pod.name_any();
+    let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
     if let Some(scheduled) = unscheduled(pod) {
         let message = unschedulable(pod, now)?;
         let unbound = scheduled.contains("PersistentVolumeClaim");
@@ -222,7 +222,7 @@ fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
             "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                 Some(trouble(
                     reason::CRASH_LOOP,
-                    format!("pod {name}: {why}: {message}; see kubectl logs {name} -c database"),
+                    format!("pod {name}: {why}: {message}; see kubectl logs {name} -n {namespace} -c database"),
                 ))
             }
             _ => None,
@@ -241,7 +241,8 @@ fn trouble_of(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     }
     unready.then(|| {
         let message = format!(
-            "pod {name} was restarted {} times, last for {why} (exit code {}); see kubectl logs {name} -c database --previous",
+            "pod {name} was restarted {} times, last for {why} (exit code {}); see kubectl logs {name} -n \
+             {namespace} -c database --previous",
             status.restart_count, last.exit_code
         );
         trouble(reason::CRASH_LOOP, message)

@@ -94,8 +94,8 @@ fn of_resource(
 ) -> Result<Restore, Invalid> {
     let name = source.name_any();
     let names = Names::new(source.namespace().unwrap_or_default(), &name);
-    let refusal = |message: String| refused(format!("{FIELD}.source.name is {name}: {message}"));
-    let check = |backup: Option<&BackupStatus>| check(backup, (&target.0, target.1), (&name, TARGET), now);
+    let refusal = |message: String| refused(format!("{FIELD}: {message}"));
+    let check = |backup: Option<&BackupStatus>| check(backup, (&target.0, target.1), &name, now);
     let first = source.status.as_ref().and_then(|status| status.backup.as_ref());
     let mut found = Vec::new();
     let is_meant = |one: &&BackupStatus| store.is_none_or(|store| one.store == store);
@@ -118,7 +118,7 @@ fn of_resource(
     let fits = of_whole.or_else(|| found.iter().position(Result::is_ok)).unwrap_or_default();
     let (backup, timeline) = match found.into_iter().nth(fits) {
         Some(checked) => checked.map_err(refusal)?,
-        None => return Err(refusal(check(None).err().unwrap_or_else(|| "it has no store".to_owned()))),
+        None => return Err(refusal(check(None).err().unwrap_or_else(|| format!("{name} has no store")))),
     };
     let Some(store) = options.backup_stores.0.get(&backup.store) else {
         return Err(refused(format!(

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::names::ANNOTATION_RESTORE_TO;
+use crate::api::names::Names;
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::operator::observe::pods::DatabasePod;
@@ -26,8 +26,8 @@ const KEPT: usize = 20;
 pub struct Known<'a> {
     /// The request.
     pub request: Option<&'a RestoreRequest>,
-    /// The database's name.
-    pub name: &'a str,
+    /// The database's names.
+    pub names: &'a Names,
     /// The backups in status.
     pub backup: Option<&'a BackupStatus>,
     /// The name of the declared store.
@@ -220,7 +220,7 @@ fn advance(known: &Known<'_>, state: &mut State) {
         (Stage::Switch, answer) => {
             let since = known.now.duration_since(current.since);
             if since > SWITCH_PATIENCE {
-                tell(state, stuck(&current, answer.is_some(), since));
+                tell(state, stuck(&current, &known.names.namespace, answer.is_some(), since));
             }
         }
     }
@@ -249,7 +249,7 @@ fn waits_for(runs: &[&str]) -> String {
 }
 
 /// The switch lasts, since its pod does not lead: only its volume has the answer.
-fn stuck(current: &InPlace, has_switched: bool, since: SignedDuration) -> String {
+fn stuck(current: &InPlace, namespace: &str, has_switched: bool, since: SignedDuration) -> String {
     let pod = &current.pod;
     let state = if has_switched {
         "its data directory is the restored one, and it does not lead"
@@ -257,8 +257,8 @@ fn stuck(current: &InPlace, has_switched: bool, since: SignedDuration) -> String
         "it has not reported since"
     };
     format!(
-        "{pod} replaces its data directory since {} s: {state}; see kubectl logs {pod} -c database. If its volume is lost, \
-         delete its PersistentVolumeClaim and the pod: the other instances then continue with the state from before the \
+        "{pod} replaces its data directory since {} s: {state}; see kubectl logs {pod} -n {namespace} -c database. If \
+         its volume is lost, delete its PersistentVolumeClaim and the pod: the other instances then continue with the state from before the \
          restore",
         since.as_secs()
     )
@@ -287,9 +287,9 @@ fn start(known: &Known<'_>, state: &mut State) {
     };
     let (target, timeline) = target;
     let Some(store) = known.store else {
-        return fail(state, format!("{} has no store: see spec.backup", known.name));
+        return fail(state, format!("{} has no store: see spec.backup", known.names.name));
     };
-    let checked = target::check(known.backup, (&target, timeline), (known.name, ANNOTATION_RESTORE_TO), known.now);
+    let checked = target::check(known.backup, (&target, timeline), &known.names.name, known.now);
     let timeline = match checked {
         Ok(timeline) => timeline,
         Err(message) => return fail(state, message),
@@ -336,7 +336,8 @@ fn done(known: &Known<'_>, state: &mut State, branch: &Branch) {
     let what = what.strip_suffix(STOPPING).unwrap_or(&what);
     let message = format!(
         "{what}; the way back: kubectl servicedb restore {} --to {} restores the state before the restore",
-        known.name, branch.at
+        known.names.in_commands(),
+        branch.at
     );
     end(state, RequestState::Done, message);
 }
@@ -382,7 +383,7 @@ mod tests {
             let (desired, branch) = (self.state.desired.clone(), self.state.branch.clone());
             let known = Known {
                 request: self.request.as_ref(),
-                name: "chat",
+                names: &Names::new("messaging", "chat"),
                 backup: Some(&backup),
                 store: Some("main"),
                 desired: desired.as_ref(),
@@ -440,7 +441,7 @@ mod tests {
         scene.step();
         assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Done));
         assert!(
-            scene.result().1.contains("kubectl servicedb restore chat --to 2026-11-29T12:00:00Z"),
+            scene.result().1.contains("kubectl servicedb restore chat -n messaging --to 2026-11-29T12:00:00Z"),
             "{:?}",
             scene.result()
         );

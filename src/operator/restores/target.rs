@@ -13,7 +13,7 @@ pub fn parse(spec: Option<&RestoreTarget>, field: &str) -> Result<(Target, Optio
     let Some(spec) = spec else { return Ok((Target::Latest, None)) };
     let target = match (&spec.time, &spec.lsn, &spec.name, spec.immediate) {
         (Some(time), None, None, false) => {
-            let parsed = time.parse().map_err(|error| format!("{field}.time is {time}: {error}"))?;
+            let parsed = time.parse().map_err(|error| format!("{field}: time is {time}: {error}"))?;
             Target::Time(parsed)
         }
         (None, Some(lsn), None, false) => Target::Lsn(lsn.clone()),
@@ -24,25 +24,25 @@ pub fn parse(spec: Option<&RestoreTarget>, field: &str) -> Result<(Target, Optio
     let timeline = match spec.timeline {
         None => None,
         Some(_) if target == Target::Immediate => {
-            return Err(format!("{field}.timeline does not apply to the newest backup alone"));
+            return Err(format!("{field}: timeline does not apply to the newest backup alone"));
         }
         Some(timeline) => match u32::try_from(timeline) {
             Ok(timeline) if timeline > 0 => Some(timeline),
-            _ => return Err(format!("{field}.timeline is {timeline}: timelines are counted from 1")),
+            _ => return Err(format!("{field}: timeline is {timeline}: timelines are counted from 1")),
         },
     };
     Ok((target, timeline))
 }
 
 /// Checks a target against what status says can be recovered, and returns the timeline on which it lies: none for the
-/// latest. `name` is the database's, `field` the target's.
+/// latest. `name` is the database's.
 ///
 /// # Errors
-/// The field, and the window.
+/// The database, the time, and the window.
 pub fn check(
     backup: Option<&BackupStatus>,
     (target, timeline): (&Target, Option<u32>),
-    (name, field): (&str, &str),
+    name: &str,
     now: Timestamp,
 ) -> Result<Option<u32>, String> {
     let Some((backup, from)) = backup.and_then(|backup| Some((backup, backup.recoverable_from.as_ref()?.0))) else {
@@ -51,7 +51,8 @@ pub fn check(
     let Target::Time(time) = target else { return Ok(timeline) };
     if *time < from || *time > now {
         return Err(format!(
-            "{field}.time is {time}, but {name} can be recovered from {from} on, until now, as far as its WAL is archived"
+            "{name} cannot be restored to {time}: it can be recovered from {from} on, until now, as far as its WAL is \
+             archived"
         ));
     }
     let full = backup.newest_full.as_ref().map(|full| full.started_at.0);
@@ -60,7 +61,7 @@ pub fn check(
         && *time > gap
     {
         return Err(format!(
-            "{field}.time is {time}, but the archive of {name} lacks WAL at {gap}, and there is no full backup after it"
+            "{name} cannot be restored to {time}: its archive lacks WAL at {gap}, and there is no full backup after it"
         ));
     }
     let left = backup.left_timelines.iter().find(|left| left.left_at.0 >= *time);
@@ -87,14 +88,16 @@ mod tests {
         let of = |time: &str, timeline| {
             let target = Target::Time(time.parse().expect("a time"));
             let now = "2026-11-29T13:00:00Z".parse().expect("a time");
-            check(Some(&backup()), (&target, timeline), ("chat", "f"), now)
+            check(Some(&backup()), (&target, timeline), "chat", now)
         };
         assert_eq!(of("2026-11-29T10:30:00Z", None), Ok(Some(3)));
         assert_eq!(of("2026-11-29T11:00:00Z", None), Ok(Some(3)), "the last moment of the state that was left");
         assert_eq!(of("2026-11-29T11:00:01Z", None), Ok(Some(6)));
         assert_eq!(of("2026-11-29T12:30:00Z", None), Ok(None), "the present one");
         assert_eq!(of("2026-11-29T10:30:00Z", Some(6)), Ok(Some(6)), "as requested");
-        assert!(of("2026-11-29T13:00:01Z", None).expect_err("the future").contains("2026-11-29T10:00:00Z"));
+        let said = of("2026-11-29T13:00:01Z", None).expect_err("the future");
+        assert!(said.starts_with("chat cannot be restored to 2026-11-29T13:00:01Z: "), "{said}");
+        assert!(said.contains("from 2026-11-29T10:00:00Z on"), "{said}");
         assert!(of("2026-11-29T09:59:59Z", None).is_err());
     }
 
@@ -116,7 +119,8 @@ mod tests {
             serde_json::json!({"lsn": "0/1", "timeline": 0}),
         ] {
             let said = parsed(wrong.clone()).expect_err("a refusal");
-            assert!(said.contains("spec.bootstrap.restore.target"), "{wrong}: {said}");
+            assert!(said.starts_with("spec.bootstrap.restore.target"), "{wrong}: {said}");
+            assert!(!said.contains("target.time"), "a field and its part: {said}");
         }
     }
 }

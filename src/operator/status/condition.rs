@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::conditions::reason;
+use crate::api::conditions::{VAULT_REACHABLE, reason};
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 
 /// The state of one condition: status, reason, message.
@@ -54,7 +54,15 @@ pub fn condition(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let status = if state.holds { "True" } else { "False" };
+    // Where Vault was not queried yet, that is no outage.
+    let is_unknown = kind == VAULT_REACHABLE && state.reason == reason::PROGRESSING;
+    let status = if state.holds {
+        "True"
+    } else if is_unknown {
+        "Unknown"
+    } else {
+        "False"
+    };
     let since = previous
         .conditions
         .iter()
@@ -85,6 +93,19 @@ pub fn held(previous: &ServiceDatabaseStatus, kind: &str) -> Option<ConditionSta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::conditions::BACKED_UP;
+
+    #[test]
+    fn vault_that_was_not_queried_is_unknown_and_not_away() {
+        let previous = ServiceDatabaseStatus::default();
+        let status = |kind, reason: &str| {
+            let state = ConditionState::no(reason, "why");
+            condition(kind, state, &previous, None, Timestamp::UNIX_EPOCH).status
+        };
+        assert_eq!(status(VAULT_REACHABLE, reason::PROGRESSING), "Unknown");
+        assert_eq!(status(VAULT_REACHABLE, reason::VAULT_UNREACHABLE), "False");
+        assert_eq!(status(BACKED_UP, reason::PROGRESSING), "False");
+    }
 
     #[test]
     fn a_condition_of_two_stores_is_that_of_the_one_that_lacks_more() {

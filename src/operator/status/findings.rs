@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::condition::ConditionState;
+use crate::api::names::Names;
 use crate::api::{DriftStatus, PendingRollout, ServiceDatabase};
 use crate::operator::backups;
 use crate::operator::context::options::Options;
@@ -70,6 +71,11 @@ pub struct Findings<'a> {
 }
 
 impl Findings<'_> {
+    /// The resource in a command for people.
+    pub fn in_commands(&self) -> String {
+        Names::new(self.resource.namespace().unwrap_or_default(), self.resource.name_any()).in_commands()
+    }
+
     /// How long until the backups are to be looked at again; none if no time is known.
     pub fn backup_due_in(&self) -> Option<Duration> {
         let due = self.backups.again_at?.duration_since(self.now);

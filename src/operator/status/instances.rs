@@ -65,8 +65,18 @@ pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
         let has_room = ConditionState::no(reason::VOLUME_HAS_ROOM, "less than four fifths of each volume are used");
         return Some(if silent { before } else { has_room });
     };
-    let others =
-        if filling.is_empty() { String::new() } else { format!(", and {} others are nearly full", filling.len()) };
+    let others: Vec<_> = filling.iter().map(|(_, pod)| pod.as_str()).collect();
+    let others = match others[..] {
+        [] => String::new(),
+        [other] => format!(", and that of {other} is nearly full, too"),
+        _ => format!(", and those of {} are nearly full, too", others.join(", ")),
+    };
+    let volumes = findings.instances.as_ref().and_then(|instances| instances.volumes.as_ref());
+    let remedy = if volumes.is_some_and(|state| state.reason == reason::VOLUME_CANNOT_GROW) {
+        "remove data, since the StorageClass does not allow the volume to grow,"
+    } else {
+        "increase spec.storage.size, or remove data if the StorageClass does not allow volume expansion,"
+    };
     let report = findings.observed.primary().and_then(|primary| primary.report.as_ref());
     let mut archives = Nth::ALL.into_iter().filter_map(|nth| report?.archive_in(nth));
     let cause = match archives.find(|archive| archive.waiting > 0 || archive.failure.is_some()) {
@@ -76,10 +86,8 @@ pub fn nearly_full(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) ->
         }
         None => "WAL is not the cause (docs/availability.md)".to_owned(),
     };
-    let message = format!(
-        "the volume of {pod} is {percent} % full{others}: increase spec.storage.size before PostgreSQL stops at 100 \
-         %; {cause}"
-    );
+    let message =
+        format!("the volume of {pod} is {percent} % full{others}: {remedy} before PostgreSQL stops at 100 %; {cause}");
     Some(ConditionState::yes(reason::VOLUME_FILLING, message))
 }
 
@@ -167,15 +175,17 @@ pub fn rollout_pending(findings: &Findings<'_>, previous: &ServiceDatabaseStatus
                 let next = next.map(|next| format!(" at {}", next.0)).unwrap_or_default();
                 let message = format!(
                     "this version of the operator changes the pods ({}) in the next window{next}; kubectl servicedb rollout \
-                     starts it now",
-                    pending.changes.join("; ")
+                     {} starts it now",
+                    pending.changes.join("; "),
+                    findings.in_commands()
                 );
                 return ConditionState::yes(reason::WAITING_FOR_WINDOW, message);
             }
             let message = format!(
-                "this version of the operator would change the pods ({}): kubectl servicedb rollout approves it, \
-                 replicas are replaced first; spec.updatePolicy: Automatic needs no approval",
-                pending.changes.join("; ")
+                "this version of the operator would change the pods ({}): kubectl servicedb rollout {} approves \
+                 it, replicas are replaced first; spec.updatePolicy: Automatic needs no approval",
+                pending.changes.join("; "),
+                findings.in_commands()
             );
             ConditionState::yes(reason::APPROVAL_PENDING, message)
         }

@@ -398,9 +398,10 @@ fn ready(
     if !waiting.is_empty() {
         let message = format!(
             "the database serves, but a changed parameter needs a restart of PostgreSQL on {}, and the last restart \
-             had no effect{}: kubectl servicedb restart retries it",
+             had no effect{}: kubectl servicedb restart {} retries it",
             waiting.join(", "),
             findings.observed.failed_restart().map(|error| format!(" ({error})")).unwrap_or_default(),
+            findings.in_commands(),
         );
         return ConditionState::no(reason::RESTART_PENDING, message);
     }

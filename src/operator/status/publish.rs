@@ -135,12 +135,17 @@ fn backed_up(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus, nth:
         }
     };
     let last = run(now).filter(|last| last.run.state == RequestState::Done)?;
+    let backup = now.backup.as_ref()?;
+    let store = match nth {
+        Nth::First => &backup.store,
+        Nth::Second => &backup.second.as_ref()?.store,
+    };
     let is_known =
         run(previous).is_some_and(|before| before.run.job == last.run.job && before.run.state == RequestState::Done);
     (!is_known).then(|| Event {
         type_: EventType::Normal,
         reason: kind::reason::BACKUP_COMPLETED.to_owned(),
-        note: Some(format!("the Job {} has made a backup ({:?})", last.run.job, last.kind)),
+        note: Some(format!("the Job {} has made a backup ({:?}) in the store {}", last.run.job, last.kind, store)),
         action: "BackUp".to_owned(),
         secondary: None,
     })
@@ -162,14 +167,15 @@ fn maintained(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> 
     })
 }
 
-/// The event for another phase of a major upgrade.
+/// The event for another phase of a major upgrade, if there is anything to say about it.
 fn upgraded(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
-    let upgrade = now.upgrade.as_ref()?;
+    let upgrade = now.upgrade.as_ref().filter(|upgrade| upgrade.phase != UpgradePhase::None)?;
+    let message = upgrade.message.clone()?;
     let before = previous.upgrade.as_ref().map(|before| (before.phase, before.to));
     (before != Some((upgrade.phase, upgrade.to))).then(|| Event {
         type_: if upgrade.phase == UpgradePhase::Failed { EventType::Warning } else { EventType::Normal },
         reason: kind::reason::UPGRADE_ADVANCED.to_owned(),
-        note: Some(shortened(upgrade.message.clone().unwrap_or_default())),
+        note: Some(shortened(message)),
         action: "Upgrade".to_owned(),
         secondary: None,
     })
@@ -378,4 +384,47 @@ fn is_failure(reason: &str) -> bool {
 fn is_waiting(reason: &str) -> bool {
     use kind::reason::{DEPENDENCY_NOT_READY, INITIALIZING, MIGRATIONS_RUNNING, PROGRESSING, SWITCHING_OVER};
     [PROGRESSING, MIGRATIONS_RUNNING, INITIALIZING, DEPENDENCY_NOT_READY, SWITCHING_OVER].contains(&reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::UpgradeStatus;
+
+    fn status(backup: Value) -> ServiceDatabaseStatus {
+        ServiceDatabaseStatus {
+            backup: serde_json::from_value(backup).expect("a status"),
+            ..ServiceDatabaseStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_event_of_a_backup_names_its_store() {
+        let run =
+            json!({"type": "Full", "job": "chat-db-backup-1", "state": "Done", "startedAt": "2026-11-29T12:00:00Z"});
+        let one = |store: &str| json!({"store": store, "path": "/p", "lastRun": run});
+        let mut both = one("main");
+        both["second"] = one("other");
+        let (before, now) = (ServiceDatabaseStatus::default(), status(both));
+        let note = |nth| backed_up(&before, &now, nth).and_then(|event| event.note).unwrap_or_default();
+        assert_eq!(note(Nth::First), "the Job chat-db-backup-1 has made a backup (Full) in the store main");
+        assert_eq!(note(Nth::Second), "the Job chat-db-backup-1 has made a backup (Full) in the store other");
+        assert!(backed_up(&now, &now, Nth::Second).is_none());
+    }
+
+    #[test]
+    fn an_upgrade_has_an_event_for_each_phase_with_a_message_and_a_refused_request_none() {
+        let with = |phase, message: Option<&str>| {
+            let upgrade =
+                UpgradeStatus { phase, message: message.map(str::to_owned), ..UpgradeStatus::pending(17, 18) };
+            ServiceDatabaseStatus { upgrade: Some(Box::new(upgrade)), ..ServiceDatabaseStatus::default() }
+        };
+        let before = ServiceDatabaseStatus::default();
+        let note = |now: &ServiceDatabaseStatus| upgraded(&before, now).and_then(|event| event.note);
+        assert_eq!(note(&with(UpgradePhase::Pending, Some("declared"))), Some("declared".to_owned()));
+        assert_eq!(note(&with(UpgradePhase::Finished, None)), None);
+        assert_eq!(note(&with(UpgradePhase::None, Some("refused"))), None);
+    }
 }

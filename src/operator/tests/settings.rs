@@ -13,6 +13,7 @@ use crate::operator::apply::object::ANNOTATION_UID;
 use crate::operator::instances::growth::smallest;
 use crate::operator::observe::Observation;
 use crate::operator::plan;
+use crate::operator::status::condition::ConditionState;
 use crate::operator::validate::{Invalid, validate};
 
 const GB: u64 = 1 << 30;
@@ -104,12 +105,31 @@ fn a_nearly_full_volume_is_a_condition_that_does_not_affect_ready() {
     let status = scene.status();
     let (holds, why, message) = condition(&status, kind::VOLUME_NEARLY_FULL).expect("the condition");
     assert_eq!((holds.as_str(), why.as_str()), ("True", reason::VOLUME_FILLING));
-    assert!(message.contains("chat-db-0 is 85 % full"), "{message}");
+    assert!(message.contains("chat-db-0 is 85 % full: increase spec.storage.size, or"), "{message}");
     assert_eq!(condition(&status, kind::READY).expect("Ready").0, "True");
     let mut scene = scene.remember();
     scene.report(|report| report.volume_used_percent = None);
     let (holds, why, _) = condition(&scene.status(), kind::VOLUME_NEARLY_FULL).expect("it is kept");
     assert_eq!((holds.as_str(), why.as_str()), ("False", reason::VOLUME_HAS_ROOM));
+}
+
+#[test]
+fn a_nearly_full_volume_is_named_with_the_others_and_a_remedy_that_its_class_allows() {
+    let mut scene = Scene::serving(3);
+    let fill = |scene: &mut Scene, pod: usize, percent| {
+        scene.observed.pods[pod].report.as_mut().expect("a report").volume_used_percent = Some(percent);
+    };
+    fill(&mut scene, 1, 90);
+    fill(&mut scene, 0, 85);
+    let told = |scene: &Scene| condition(&scene.status(), kind::VOLUME_NEARLY_FULL).expect("the condition").2;
+    let message = told(&scene);
+    let begins = "the volume of chat-db-1 is 90 % full, and that of chat-db-0 is nearly full, too: increase";
+    assert!(message.starts_with(begins), "{message}");
+    fill(&mut scene, 2, 81);
+    scene.volumes = Some(ConditionState::no(reason::VOLUME_CANNOT_GROW, "the class"));
+    let message = told(&scene);
+    let begins = "the volume of chat-db-1 is 90 % full, and those of chat-db-2, chat-db-0 are nearly full, too: remove";
+    assert!(message.starts_with(begins), "{message}");
 }
 
 #[test]

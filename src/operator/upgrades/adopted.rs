@@ -20,7 +20,7 @@ pub fn take_over(known: &Known<'_>, state: &mut State) {
         None => of_data(known.pods, known.primary),
     };
     let Some((lineage, former)) = found else { return };
-    let (name, major) = (known.name, lineage.major);
+    let (name, major) = (known.names.in_commands(), lineage.major);
     let mut status = state.status.take().unwrap_or_else(|| {
         let (phase, message) = match &lineage.kept_by {
             Some(pod) => {

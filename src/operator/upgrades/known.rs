@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::rehearsal::Progress;
 use crate::api::UpdatePolicy;
+use crate::api::names::Names;
 use crate::contract::upgrade::{Lineage, Upgrade};
 use crate::operator::maintenance::windows::{Opening, Windows};
 use crate::operator::observe::pods::DatabasePod;
@@ -44,8 +45,8 @@ impl ByItself {
 pub struct Known<'a> {
     /// The request.
     pub request: Option<&'a UpgradeRequest>,
-    /// The database's name.
-    pub name: &'a str,
+    /// The database's names.
+    pub names: &'a Names,
     /// The major version of the data.
     pub major: u16,
     /// The higher one that the spec declares.

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase, UpgradeStatus};
 use crate::contract::upgrade::Stage;
 use crate::operator::status::condition::seconds;
+use crate::postgres::servers::NEWEST;
 use known::IN_WINDOW;
 pub use known::{ByItself, Known};
 use stages::{advance, start};
@@ -62,7 +63,9 @@ fn offer(known: &Known<'_>, state: &mut State) {
         match state.status.as_mut().filter(is_pending) {
             // Status has what is known of the upgrade before, or which request was answered.
             Some(status) if status.switched_at.is_some() || status.last_request.is_some() => {
-                (status.to, status.phase) = (i32::from(known.major), UpgradePhase::Finished);
+                let was_made = status.switched_at.is_some();
+                status.phase = if was_made { UpgradePhase::Finished } else { UpgradePhase::None };
+                status.to = i32::from(known.major);
                 status.message = None;
             }
             Some(_) => state.status = None,
@@ -70,7 +73,7 @@ fn offer(known: &Known<'_>, state: &mut State) {
         }
         return;
     };
-    let (name, from) = (known.name, known.major);
+    let (name, from) = (known.names.in_commands(), known.major);
     let is_of_this = |status: &&UpgradeStatus| (status.from, status.to) == (i32::from(from), i32::from(to));
     let before = state.status.as_ref().filter(is_of_this);
     // A failed one is not repeated for the same spec, nor one that was taken back.
@@ -147,7 +150,11 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
         message: None,
     };
     let (from, to) = (known.major, known.upgrade_to.unwrap_or(known.major));
-    let mut status = state.status.take().unwrap_or_else(|| UpgradeStatus::pending(i32::from(from), i32::from(to)));
+    let mut status = state.status.take().unwrap_or_else(|| {
+        let pending = UpgradeStatus::pending(i32::from(from), i32::from(to));
+        let phase = if known.upgrade_to.is_some() { pending.phase } else { UpgradePhase::None };
+        UpgradeStatus { phase, ..pending }
+    });
     status.last_request = Some(run);
     // If it is not this one, it was answered before.
     status.answered_request = known.request.map(|request| request.token.clone()).or(status.answered_request);
@@ -157,13 +164,17 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
         Err(message) => answer(state, RequestState::Failed, message.clone()),
         Ok(UpgradeAction::Check | UpgradeAction::Start) => {
             if known.upgrade_to.is_none() {
-                let message = format!(
-                    "the data is of PostgreSQL {from}, and spec.postgres.version names no higher version: set it first"
-                );
+                let message = if from >= NEWEST {
+                    format!("the data is of PostgreSQL {from}, and this version of Servicedb knows no higher one")
+                } else {
+                    format!(
+                        "the data is of PostgreSQL {from}, and spec.postgres.version names no higher version: set it first"
+                    )
+                };
                 return answer(state, RequestState::Failed, message);
             }
             if is_kept(state) {
-                let name = known.name;
+                let name = known.names.in_commands();
                 let message = format!(
                     "the data from before the last upgrade is still kept: kubectl servicedb upgrade {name} --finish removes it"
                 );
@@ -182,7 +193,11 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
 /// Gives the former data up, as requested.
 fn finish(known: &Known<'_>, state: &mut State) {
     let Some(pod) = give_up(state) else {
-        return answer(state, RequestState::Failed, format!("{} keeps no data from before an upgrade", known.name));
+        return answer(
+            state,
+            RequestState::Failed,
+            format!("{} keeps no data from before an upgrade", known.names.name),
+        );
     };
     answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
 }

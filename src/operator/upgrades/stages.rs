@@ -34,10 +34,11 @@ pub fn start(known: &Known<'_>, state: &mut State) {
         return tell(state, format!("waiting for {}", known.busy.unwrap_or("a primary")));
     };
     let (from, to, stage) = if is_back {
-        let name = known.name;
+        let name = known.names.in_commands();
         let kept = state.lineage.clone().and_then(|lineage| Some((lineage.kept_by?, lineage.major)));
         let Some((pod, major)) = kept else {
-            return answer(state, RequestState::Failed, format!("{name} keeps no data from before an upgrade"));
+            let message = format!("{} keeps no data from before an upgrade", known.names.name);
+            return answer(state, RequestState::Failed, message);
         };
         if pod != primary.name {
             let message = format!(
@@ -69,7 +70,8 @@ pub fn start(known: &Known<'_>, state: &mut State) {
         let message = format!(
             "the image of {} has not both PostgreSQL {from} and {to}: set postgres.images of the chart to one that has, and \
              approve the rollout (kubectl servicedb rollout {})",
-            pod.name, known.name
+            pod.name,
+            known.names.in_commands()
         );
         return fail(state, message);
     }
@@ -180,7 +182,7 @@ pub fn advance(known: &Known<'_>, state: &mut State) {
             let since = known.now.duration_since(current.since);
             let limit = SignedDuration::from_secs(i64::try_from(current.limit_seconds).unwrap_or(i64::MAX / 4));
             if since > limit + SWITCH_PATIENCE {
-                tell(state, stuck(&current, answered.is_some(), since));
+                tell(state, stuck(&current, &known.names.namespace, answered.is_some(), since));
             }
         }
     }
@@ -229,7 +231,8 @@ fn follow_job(known: &Known<'_>, state: &mut State, current: Upgrade, has_room: 
         Progress::Ended(why) => {
             let message = format!(
                 "the Job of the rehearsal was ended {JOBS} times, at last: {why}; see its events (kubectl describe job \
-                 {job}), and spec.backup.resources if it was for its memory"
+                 {job} -n {}), and spec.backup.resources if it was for its memory",
+                known.names.namespace
             );
             fail(state, message);
         }
@@ -256,7 +259,7 @@ fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Reh
         if let Some(status) = &mut state.status {
             status.phase = UpgradePhase::Pending;
         }
-        let message = format!("{message}; kubectl servicedb upgrade {} makes the upgrade", known.name);
+        let message = format!("{message}; kubectl servicedb upgrade {} makes the upgrade", known.names.in_commands());
         return answer(state, RequestState::Done, message);
     }
     if began_in_window(known, state) && !known.by_itself.has(signed(seconds), known.now) {
@@ -285,7 +288,7 @@ fn postpone(known: &Known<'_>, state: &mut State, rehearsed: &str) {
     let message = format!(
         "{rehearsed}, which the maintenance window has not left: it begins again in the next one that is long enough for \
          both, and kubectl servicedb upgrade {} makes it now",
-        known.name
+        known.names.in_commands()
     );
     answer(state, RequestState::Failed, message);
 }
@@ -295,7 +298,7 @@ fn signed(seconds: u64) -> SignedDuration {
 }
 
 /// The switch lasts, since its pod does not lead: only its volume has the answer.
-fn stuck(current: &Upgrade, has_switched: bool, since: SignedDuration) -> String {
+fn stuck(current: &Upgrade, namespace: &str, has_switched: bool, since: SignedDuration) -> String {
     let pod = &current.pod;
     let state = if has_switched {
         format!("its data directory is that of PostgreSQL {}, and it does not lead", current.to)
@@ -303,8 +306,8 @@ fn stuck(current: &Upgrade, has_switched: bool, since: SignedDuration) -> String
         "it has not reported since".to_owned()
     };
     format!(
-        "{pod} exchanges its data directory since {} s: {state}; see kubectl logs {pod} -c database. If its volume is lost, \
-         delete its PersistentVolumeClaim and the pod: the other instances then continue with the former data",
+        "{pod} exchanges its data directory since {} s: {state}; see kubectl logs {pod} -n {namespace} -c database. If \
+         its volume is lost, delete its PersistentVolumeClaim and the pod: the other instances then continue with the former data",
         since.as_secs()
     )
 }
@@ -318,7 +321,7 @@ fn switched(pod: &DatabasePod) -> Option<Lineage> {
 
 fn done(known: &Known<'_>, state: &mut State, lineage: Lineage) {
     state.desired = None;
-    let name = known.name;
+    let name = known.names.in_commands();
     let is_back = action(state) == Some(UpgradeAction::Back);
     let at = lineage.at;
     if let Some(status) = &mut state.status {

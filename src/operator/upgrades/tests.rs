@@ -2,6 +2,7 @@ use super::rehearsal::Progress;
 use super::state::HOLD_PATIENCE;
 use super::*;
 use crate::api::ServiceDatabaseStatus;
+use crate::api::names::Names;
 use crate::contract::report::Role;
 use crate::contract::upgrade::{Lineage, Rehearsed, UpgradeReport, UpgradeState};
 use crate::operator::maintenance::windows::Opening;
@@ -56,7 +57,7 @@ impl Scene {
         let (desired, lineage) = (self.state.desired.clone(), self.state.lineage.clone());
         let known = Known {
             request: self.request.as_ref(),
-            name: "chat",
+            names: &Names::new("messaging", "chat"),
             major: self.major,
             upgrade_to: self.upgrade_to,
             keep_former: self.keep_former,
@@ -131,7 +132,7 @@ fn a_higher_version_waits_for_a_request_and_says_so() {
     scene.step();
     assert_eq!((scene.stage(), scene.phase()), (None, UpgradePhase::Pending));
     let message = scene.state.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default();
-    assert!(message.contains("kubectl servicedb upgrade chat --check"), "{message}");
+    assert!(message.contains("kubectl servicedb upgrade chat -n messaging --check"), "{message}");
     scene.upgrade_to = None;
     scene.step();
     assert_eq!(scene.state.status, None, "withdrawn");
@@ -154,6 +155,36 @@ fn a_check_is_the_rehearsal_alone() {
     scene.report(0, UpgradeState::Failed { message: "the type abstime".into() });
     assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Failed, RequestState::Failed));
     assert_eq!(scene.result().1, "the type abstime; nothing was changed");
+}
+
+#[test]
+fn a_refused_request_leaves_its_answer_and_no_upgrade() {
+    for (major, says) in [(17, "set it first"), (18, "knows no higher one")] {
+        let mut scene = Scene::new();
+        (scene.major, scene.upgrade_to) = (major, None);
+        for (token, action, says) in [
+            ("a", UpgradeAction::Back, "keeps no data from before an upgrade"),
+            ("b", UpgradeAction::Finish, "keeps no data from before an upgrade"),
+            ("c", UpgradeAction::Start, says),
+        ] {
+            scene.ask(token, action);
+            scene.step();
+            assert_eq!(
+                (scene.stage(), scene.phase(), scene.result().0),
+                (None, UpgradePhase::None, RequestState::Failed)
+            );
+            assert!(scene.result().1.contains(says), "{:?}", scene.result());
+        }
+    }
+    // One that is declared afterwards is offered, and withdrawn none is left.
+    let mut scene = Scene::new();
+    scene.upgrade_to = None;
+    scene.ask("a", UpgradeAction::Start);
+    for (upgrade_to, phase) in [(Some(18), UpgradePhase::Pending), (None, UpgradePhase::None)] {
+        scene.upgrade_to = upgrade_to;
+        scene.step();
+        assert_eq!((scene.phase(), scene.result().0), (phase, RequestState::Failed));
+    }
 }
 
 #[test]
@@ -242,7 +273,11 @@ fn the_way_back_loses_what_was_written_and_only_where_the_data_is() {
     scene.leader = 1;
     scene.ask("back", UpgradeAction::Back);
     assert_eq!(scene.result().0, RequestState::Failed);
-    assert!(scene.result().1.contains("kubectl servicedb switchover chat --to chat-db-0"), "{:?}", scene.result());
+    assert!(
+        scene.result().1.contains("kubectl servicedb switchover chat -n messaging --to chat-db-0"),
+        "{:?}",
+        scene.result()
+    );
     scene.leader = 0;
     scene.ask("back again", UpgradeAction::Back);
     let upgrade = scene.state.desired.clone().expect("a stage");
@@ -621,7 +656,9 @@ fn an_adopted_database_knows_its_last_upgrade() {
     let status = scene.state.status.clone().expect("a status");
     assert_eq!((status.from, status.to, status.phase), (17, 18, UpgradePhase::Upgraded));
     assert_eq!((status.left_system_identifier.as_deref(), status.kept_by.as_deref()), (Some("7"), Some("chat-db-0")));
-    assert!(status.message.as_ref().is_some_and(|told| told.contains("kubectl servicedb upgrade chat --back")));
+    assert!(
+        status.message.as_ref().is_some_and(|told| told.contains("kubectl servicedb upgrade chat -n messaging --back"))
+    );
     // The operator was killed before it wrote status; the agents do not report the lineage any more.
     scene.state.status = None;
     scene.pods[0].report.as_mut().expect("a report").lineage = None;

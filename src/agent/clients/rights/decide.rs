@@ -177,8 +177,11 @@ fn table(grant: &GrantSpec, name: &str, relation: &Relation, wanted: &mut Wanted
         for column in &grant.columns {
             if relation.columns.contains(column) {
                 wanted.rights.insert(Right::on_column(schema, name, column, privilege.as_str()));
-            } else if !wanted.report.pending.contains(&format!("{schema}.{name} ({column}) does not exist")) {
-                wanted.report.pending.push(format!("{schema}.{name} ({column}) does not exist"));
+                continue;
+            }
+            let lacks = format!("the column {column} of {schema}.{name} does not exist");
+            if !wanted.report.pending.contains(&lacks) {
+                wanted.report.pending.push(lacks);
             }
         }
     }
@@ -257,6 +260,20 @@ pub fn shortened(mut report: RightsReport, clients: usize) -> RightsReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_column_that_is_missing_is_named_once_and_its_table_is_not_said_to_be_missing() {
+        let columns = vec!["id".to_owned()];
+        let relation = Relation { kind: 'r', is_tenants: true, columns, ..Relation::default() };
+        let grant = |privileges: serde_json::Value| {
+            let grant = serde_json::json!({"tables": ["a"], "privileges": privileges, "columns": ["id", "nocol"]});
+            serde_json::from_value::<GrantSpec>(grant).expect("a grant")
+        };
+        let mut wanted = Wanted::default();
+        table(&grant(serde_json::json!(["SELECT", "UPDATE"])), "a", &relation, &mut wanted);
+        assert_eq!(wanted.report.pending, ["the column nocol of public.a does not exist"]);
+        assert_eq!(wanted.rights.len(), 2, "those on the other column");
+    }
 
     #[test]
     fn the_report_of_many_clients_fits_into_an_annotation() {
