@@ -69,7 +69,8 @@ def targets(of, selector, port):
     """The pods with the labels that the chart's monitors give them. Debian's Prometheus cannot discover them itself:
     it is built without Kubernetes' client."""
     pods = json.loads(kubectl("-n", of, "get", "pods", "-l", selector, "-o", "json"))["items"]
-    for pod in pods:
+    # One that has just been made has no address yet.
+    for pod in (pod for pod in pods if "podIP" in pod["status"]):
         labels = {"namespace": of, "pod": pod["metadata"]["name"]}
         name = pod["metadata"]["labels"].get("servicedb.dev/name")
         yield {"targets": [f"{pod['status']['podIP']}:{port}"], "labels": labels | ({"servicedb": name} if name else {})}
