@@ -70,7 +70,7 @@ scrapes_on() {
   scraper=$!
 }
 scrapes_off() { kill "$scraper" && wait "$scraper" 2>/dev/null || scraper=; }
-archive_on() { spec '{"spec": {"backup": {"enabled": true, "store": "main", "schedule": {"full": "", "incremental": "", "verification": ""}}}}' archive_command test; }
+archive_on() { spec '{"spec": {"backup": {"enabled": true, "store": "main", "schedule": {"full": "0 0 1 1 *", "incremental": "", "verification": ""}}}}' archive_command test; }
 archive_off() { spec '{"spec": {"backup": {"enabled": false}}}' archive_command /bin/true; }
 everything_on() { statements_on && audit_on && scrapes_on; }
 everything_off() { scrapes_off; audit_off && statements_off; }
