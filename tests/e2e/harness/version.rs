@@ -2,7 +2,7 @@
 //!
 //! `E2E_POSTGRES` chooses it: `17` or `18` for all tests; `mixed-0` or `mixed-1` for half of them each, by their names, so
 //! that both runs together have every test on both; without it, it is the default of a new database. `dev/test.sh` takes
-//! one of the two by turns, and a failed test prints the value that repeats it.
+//! the first, and a failed test prints the value that repeats it.
 
 use std::future::Future;
 
