@@ -108,7 +108,7 @@ for ((sample = 0; sample < samples; sample++)); do
         peak=0
         for ((second = 0; second < seconds; second++)); do
           now=$(memory archive)
-          peak=$(awk -v a="$peak" -v b="$now" 'BEGIN {print a > b ? a : b}')
+          peak=$(awk -v a="$peak" -v b="$now" 'BEGIN {print (a > b ? a : b)}')
           sleep 0.5
         done
         wait $!
