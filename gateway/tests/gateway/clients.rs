@@ -4,10 +4,10 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::SCHEMA;
 use crate::once::with_records;
-use crate::server::Gateway;
+use crate::server::{Gateway, Server};
 use crate::tokens::{AUDIENCE, ISSUER, now};
+use crate::{SCHEMA, grpc};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs packages from npm: dev/test-gateway.sh"]
@@ -20,6 +20,35 @@ async fn postgrest_js() {
     let ended = tokio::task::spawn_blocking(move || node.output()).await.expect("a thread").expect("node runs");
     println!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success(), "{}", gateway.log());
+}
+
+/// An unmodified grpcurl finds the service and its messages by reflection, and calls it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a Go module: dev/test-gateway.sh"]
+async fn grpcurl() {
+    // By TLS, without which the gateway speaks HTTP/1.1 alone.
+    let (gateway, _) = grpc::gateway("grpcurl", json!({})).await;
+    let authority = Server::shared().folder().join("grpc-grpcurl/ca.crt");
+    let folder = std::env::var("GATEWAY_CLIENTS").expect("GATEWAY_CLIENTS: the folder with grpcurl");
+    let address = gateway.url.strip_prefix("http://").expect("an address").to_owned();
+    let authorization = format!("authorization: Bearer {}", gateway.token("shop/app"));
+    let call = async |words: &[&str]| {
+        let mut program = Command::new(format!("{folder}/grpcurl"));
+        program.arg("-cacert").arg(&authority).args(["-servername", "localhost", "-max-time", "60"]);
+        program.args(["-H", &authorization]).args(words);
+        let ended = tokio::task::spawn_blocking(move || program.output()).await.expect("a thread").expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (ended.status.success(), text(&ended.stdout), text(&ended.stderr))
+    };
+    let (_, services, error) = call(&[&address, "list"]).await;
+    assert!(services.lines().any(|line| line == "servicedb.data.v1.Data"), "{services}{error}");
+    let get = |key: &str| format!("{{\"collection\": \"films\", \"key\": [\"{key}\"], \"select\": \"title\"}}");
+    let method = "servicedb.data.v1.Data/GetDocument";
+    let (is_found, film, error) = call(&["-d", &get("1"), &address, method]).await;
+    // `{"title":` in Base64, as JSON has bytes.
+    assert!(is_found && film.contains("eyJ0aXRsZSI6"), "{film}{error}");
+    let (is_found, _, error) = call(&["-d", &get("4711"), &address, method]).await;
+    assert!(!is_found && error.contains("NotFound"), "{error}");
 }
 
 /// Requests that Schemathesis makes of the OpenAPI document, fitting it and not: no server error, and no answer that the
