@@ -90,7 +90,8 @@ async fn run<Fut: Future<Output = ()>>(name: &str, body: impl FnOnce(Arc<Sandbox
     let cluster = Cluster::get().await;
     let began = tokio::time::Instant::now();
     let sandbox = Arc::new(Sandbox::new(cluster, name).await);
-    let work = tokio::time::timeout(LONGEST, version::scoped(name, body(sandbox.clone())));
+    // On the heap: an unoptimised build moves what is awaited several times, and a test's thread has a stack of 2 MiB.
+    let work = tokio::time::timeout(LONGEST, version::scoped(name, Box::pin(body(sandbox.clone()))));
     let result = AssertUnwindSafe(work).catch_unwind().await;
     let in_time = matches!(result, Ok(Ok(())));
     if !in_time {
