@@ -31,8 +31,7 @@ pub fn retained(database: &Database, observed: &Observation) -> Option<Condition
     if claims.is_empty() {
         // Instances that a restore or an upgrade has stopped are started before their data counts as lost: nothing could be
         // done with a copy that stands still.
-        let is_stopped = |desired: &Desired| desired.uid == database.owner.uid && desired.stops_instances();
-        if observed.desired.as_ref().is_some_and(is_stopped) {
+        if observed.own_desired(&database.owner.uid).is_some_and(Desired::stops_instances) {
             return None;
         }
         return lost::lost(observed, database.names(), database.instances);

@@ -29,6 +29,7 @@ use crate::api::conditions::reason;
 use crate::api::names::{FINALIZER, Names};
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::backoff::jittered;
+use crate::contract::desired::Desired;
 
 /// Requeue interval for state that no watch reports.
 const WAITING: Duration = Duration::from_secs(15);
@@ -97,8 +98,7 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     let restore = Box::pin(bootstrap::resolve(&context, declared, &database, &observed)).await?;
     database.restore = restore.as_ref().ok().cloned().flatten();
     findings.database = Some(&database);
-    let stops_instances =
-        observed.desired.as_ref().is_some_and(|desired| desired.uid == uid && desired.stops_instances());
+    let stops_instances = observed.own_desired(&uid).is_some_and(Desired::stops_instances);
     if resource.spec.paused && !stops_instances {
         findings.stalled = Some(ConditionState::yes(reason::PAUSED, paused(&database, &observed)));
         Box::pin(keep_alive(&context, &database.owner, &observed, &mut findings)).await;

@@ -282,7 +282,7 @@ fn restore_in_place(
     status: &ServiceDatabaseStatus,
     findings: &Findings<'_>,
 ) -> in_place::State {
-    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let desired = observed.own_desired(&database.owner.uid);
     let goal = goal(database, declared);
     let known = in_place::Known {
         request: database.in_place.as_ref(),

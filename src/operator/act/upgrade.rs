@@ -34,12 +34,12 @@ pub async fn advance(
 
 /// The stage that the agents know.
 fn stage<'a>(database: &Database, observed: &'a Observation) -> Option<&'a Upgrade> {
-    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let desired = observed.own_desired(&database.owner.uid);
     desired?.upgrade.as_deref()
 }
 
 fn decide(database: &Database, observed: &Observation, findings: &Findings<'_>, job: Option<&Progress>) -> State {
-    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let desired = observed.own_desired(&database.owner.uid);
     let busy = if findings.in_place.desired.is_some() {
         Some("a restore in place that is in progress")
     } else if desired.is_some_and(|desired| desired.order.is_some()) {

@@ -329,7 +329,7 @@ async fn find_unknown(
     state: &mut State,
 ) -> Result<(), Error> {
     let (backs_up, _) = state.is_running();
-    let desired = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let desired = observed.own_desired(&database.owner.uid);
     let desired = desired.and_then(|desired| desired.backup.as_ref()).filter(|run| run.runs);
     let is_known = |name: &str| state.lasts().any(|(_, last)| last.run.job == name);
     if let Some(run) = desired.filter(|run| !backs_up && !is_known(&run.job))

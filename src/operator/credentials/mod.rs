@@ -185,7 +185,7 @@ fn due_in(database: &Database, promoted: &CredentialsReport, now: Timestamp) -> 
 ///
 /// It is recorded in the desired state, so Vault is queried only before the first time.
 async fn present(context: &Context, database: &Database, observed: &Observation) -> Result<DesiredCredentials, Error> {
-    let ours = observed.desired.as_ref().is_some_and(|desired| desired.uid == database.owner.uid);
+    let ours = observed.own_desired(&database.owner.uid).is_some();
     if let Some(desired) = DesiredCredentials::recorded(observed).filter(|_| ours) {
         return Ok(DesiredCredentials { unseen: false, ..desired });
     }

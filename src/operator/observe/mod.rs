@@ -107,6 +107,11 @@ impl Observation {
         self.stateful_set.as_ref().filter(|set| controller_uid(&set.metadata) == Some(uid))
     }
 
+    /// The desired state, if it is that of this resource.
+    pub fn own_desired(&self, uid: &str) -> Option<&Desired> {
+        self.desired.as_ref().filter(|desired| desired.uid == uid)
+    }
+
     /// The largest size that a volume claim requests.
     pub fn volume_size(&self, uid: &str) -> Option<Quantity> {
         self.own_claims(uid).filter_map(requested).max_by_key(quantity::bytes)
@@ -114,7 +119,7 @@ impl Observation {
 
     /// The last certificate authorities for the agents of this resource.
     pub fn authorities(&self, uid: &str) -> Authorities {
-        let desired = self.desired.as_ref().filter(|desired| desired.uid == uid);
+        let desired = self.own_desired(uid);
         Authorities::from_pem(desired.and_then(|desired| desired.authorities.as_deref()).unwrap_or_default())
     }
 

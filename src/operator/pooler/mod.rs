@@ -103,7 +103,7 @@ pub async fn advance(
         return Ok(State { exists, status: previous.cloned(), ..State::default() });
     };
     let Planned { decision, upgrade } = planned;
-    let of_this = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let of_this = observed.own_desired(&database.owner.uid);
     let known = of_this.and_then(|desired| desired.upgrade.as_deref());
     let time = HoldTime::of_upgrade(spec);
     let exchange = upgrade.exchange(known, time.for_change());

@@ -40,7 +40,7 @@ pub async fn resolve(
         Err(message) => return Ok(Err(refused(message))),
     };
     let declared = short_hash(&json!(spec));
-    let before = observed.desired.as_ref().filter(|desired| desired.uid == database.owner.uid);
+    let before = observed.own_desired(&database.owner.uid);
     let before = before.and_then(|desired| desired.restore.as_ref()).filter(|before| before.declared == declared);
     if let Some(before) = before
         && spec.source.namespace.as_ref().is_none_or(|namespace| *namespace == database.names().namespace)

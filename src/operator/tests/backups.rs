@@ -164,8 +164,8 @@ async fn an_operator_that_was_killed_before_status_had_the_job_starts_no_other()
     assert_eq!(jobs(&world), [run.job]);
 }
 
-#[tokio::test]
-async fn a_request_is_answered_by_a_job_of_its_own() {
+/// A database with a backup, and the Job of another one that was requested.
+async fn asked_for_another() -> (World, JobRun) {
     let mut world = archiving().await;
     let first = last(&world).expect("a Job").job;
     end(&world, &first, "Complete");
@@ -177,6 +177,12 @@ async fn a_request_is_answered_by_a_job_of_its_own() {
     });
     world.settle().await;
     let asked = last(&world).expect("a Job");
+    (world, asked)
+}
+
+#[tokio::test]
+async fn a_request_is_answered_by_a_job_of_its_own() {
+    let (mut world, asked) = asked_for_another().await;
     assert_eq!(
         (asked.request.as_deref(), kind_of_last(&world), asked.state),
         (Some("t1"), Some(BackupType::Full), RequestState::Running)
@@ -189,17 +195,7 @@ async fn a_request_is_answered_by_a_job_of_its_own() {
 
 #[tokio::test]
 async fn a_requested_backup_that_failed_is_tried_again_until_the_request_is_withdrawn() {
-    let mut world = archiving().await;
-    let first = last(&world).expect("a Job").job;
-    end(&world, &first, "Complete");
-    world.settle().await;
-    let catalogue = after(&world, &first);
-    read(&mut world, catalogue).await;
-    world.edit(|resource| {
-        resource["metadata"]["annotations"] = json!({ANNOTATION_BACKUP: "t1", ANNOTATION_BACKUP_TYPE: "Full"});
-    });
-    world.settle().await;
-    let asked = last(&world).expect("a Job");
+    let (mut world, asked) = asked_for_another().await;
     end(&world, &asked.job, "Failed");
     world.settle().await;
     assert_eq!(last(&world).expect("a Job").state, RequestState::Failed);
