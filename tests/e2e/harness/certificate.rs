@@ -1,6 +1,6 @@
 //! Certificates of a temporary authority.
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// A server's certificate and key, and their authority.
 pub struct Signed {
@@ -16,6 +16,8 @@ pub struct Signed {
 pub fn signed(names: Vec<String>) -> Signed {
     let key = KeyPair::generate().expect("a key");
     let mut parameters = CertificateParams::default();
+    // Another name than rcgen's default, which the certificate has: OpenSSL takes one that its namesake signed for its own.
+    parameters.distinguished_name.push(DnType::CommonName, "authority");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let authority = parameters.self_signed(&key).expect("an authority").pem();
     let issuer = Issuer::from_ca_cert_pem(&authority, key).expect("the authority as an issuer");
