@@ -32,7 +32,7 @@ pub const MAXIMUM_MAX_TTL: i64 = 2_592_000;
 pub struct ClientSpec {
     /// ServiceAccount that may read the credentials from Vault. `<namespace>/<name>` stands for
     /// `serviceAccountNamespace` and the name.
-    #[x_kube(validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount, or <namespace>/<name>"))]
+    #[x_kube(validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount, or namespace/name"))]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
 

@@ -360,7 +360,7 @@ fn storage() -> Vec<Row> {
 }
 
 const INSTANCES: &str = "spec.instances must be from 1 to 9";
-const CLIENT: &str = "spec.clients[].serviceAccountName must be the name of a ServiceAccount, or <namespace>/<name>";
+const CLIENT: &str = "spec.clients[].serviceAccountName must be the name of a ServiceAccount, or namespace/name";
 const OTHER_NAMESPACE: &str = "spec.clients[].serviceAccountNamespace, or a namespace in serviceAccountName, needs an access.mode other than Shared";
 
 const RESERVED_LABEL: &str = "spec.podMetadata.labels sets a key that is reserved";
