@@ -16,6 +16,7 @@ use crate::harness::{
     until,
 };
 use crate::isolation::token;
+use crate::pod_log;
 
 /// The services of examples/files, and what each may do: statements by their names below.
 const MAY: [(&str, &[&str]); 6] = [
@@ -249,6 +250,7 @@ fn clients_come_rotate_and_go() {
         limited_to_rows(&sandbox).await;
         a_later_table_is_granted(&sandbox).await;
         shown(&sandbox).await;
+        audited(&sandbox).await;
         rotated(&sandbox).await;
         from_another_namespace(&sandbox, &json!([shop, reader(), writer])).await;
         of_one_name(&sandbox, &json!([shop, reader(), writer])).await;
@@ -306,6 +308,27 @@ async fn shown(sandbox: &Sandbox) {
             |line: &str| line.trim().starts_with(client) && line.contains(access) && line.trim().ends_with(rights);
         assert!(text.lines().any(has), "{client}: {text}");
     }
+}
+
+/// A line of the audit has the login, and thereby the client.
+async fn audited(sandbox: &Sandbox) {
+    let classes = |classes: Value| json!({"spec": {"audit": {"classes": classes}}});
+    sandbox.patch::<ServiceDatabase>("shop", &classes(json!(["Write"]))).await;
+    let (writer, primary) = (connect(sandbox, "shop", "writer").await, sandbox.primary("shop").await);
+    let login = column(&writer, "SELECT session_user::text").await.expect("a login").remove(0);
+    assert!(login.starts_with("shop_c_writer_"), "{login}");
+    until("the client's INSERT is audited", SOON, || async {
+        let insert = "INSERT INTO notes SELECT -1, 'audited', false WHERE false";
+        run(&writer, insert).await.map_err(|refusal| format!("{refusal:?}"))?;
+        let lines = pod_log::lines(&pod_log::text(sandbox, &primary).await)?;
+        let is_its = |line: &&Value| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["audit"] == true && line["user"] == login.as_str() && message.contains(",WRITE,INSERT,")
+        };
+        lines.iter().find(is_its).map(|_| ()).ok_or_else(|| "no line yet".to_owned())
+    })
+    .await;
+    sandbox.patch::<ServiceDatabase>("shop", &classes(Value::Null)).await;
 }
 
 /// One at a time and all; what the record held before still logs in.

@@ -13,6 +13,7 @@ use crate::harness::{
     service_account, shared, sqlstate, until,
 };
 use crate::isolation::token;
+use crate::pooler;
 
 /// The lifetime of the reader's logins, in seconds: the shortest.
 const TTL: u64 = 60;
@@ -160,6 +161,10 @@ async fn through_the_pooler(sandbox: &Sandbox) {
     .await;
     assert_eq!(column(&session, "SELECT id FROM notes").await.expect("notes"), ["1"], "its row policy");
     assert_eq!(column(&session, "SELECT session_user::text").await.expect("a login"), [login.user.as_str()]);
+    let [pod] = <[String; 1]>::try_from(pooler::poolers(sandbox).await).expect("one pod");
+    let metrics = pooler::metrics(sandbox, &pod).await;
+    let series = r#"servicedb_pooler_clients{database="shop_db",user="servicedb.picker","#;
+    assert!(metrics.contains(series) && !metrics.contains(&login.user), "{metrics}");
     let wrong = Credentials { password: "wrong".to_owned(), ..login };
     assert!(login_at(address, &host, &wrong).await.is_err(), "any password is accepted");
 }
