@@ -118,11 +118,10 @@ mod tests {
 
     #[test]
     fn a_client_that_is_not_allowed_is_no_caller() {
-        for foreign in [
+        for mut foreign in [
             json!({"serviceAccountName": "foreign", "serviceAccountNamespace": "elsewhere"}),
             json!({"serviceAccountName": "elsewhere/foreign"}),
         ] {
-            let mut foreign = foreign;
             foreign["access"] = json!({"mode": "ReadOnly"});
             let resource: ServiceDatabase = serde_json::from_value(json!({
                 "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
