@@ -22,14 +22,17 @@ pub const MAXIMUM_MAX_TTL: i64 = 2_592_000;
     .message("spec.clients[]: connectionLimit, statementTimeoutSeconds, sharedToo and secret need an access.mode other than Shared: they are properties of a login of its own"))]
 #[x_kube(validation = Rule::new("has(self.access) || (!has(self.connectionLimit) && !has(self.statementTimeoutSeconds) && !has(self.sharedToo) && !has(self.secret))")
     .message("spec.clients[]: connectionLimit, statementTimeoutSeconds, sharedToo and secret need access: they are properties of a login of its own"))]
-#[x_kube(validation = Rule::new("!has(self.serviceAccountNamespace) || (has(self.access) && self.access.mode != 'Shared' && !(has(self.sharedToo) && self.sharedToo) && !has(self.secret))")
-    .message("spec.clients[].serviceAccountNamespace needs an access.mode other than Shared, and neither sharedToo nor secret: a client of another namespace has a login of its own and reads it from Vault"))]
+#[x_kube(validation = Rule::new("!has(self.serviceAccountNamespace) || !self.serviceAccountName.contains('/')")
+    .message("spec.clients[].serviceAccountName has a namespace: remove serviceAccountNamespace"))]
+#[x_kube(validation = Rule::new("!(has(self.serviceAccountNamespace) || self.serviceAccountName.contains('/')) || (has(self.access) && self.access.mode != 'Shared' && !(has(self.sharedToo) && self.sharedToo) && !has(self.secret))")
+    .message("spec.clients[].serviceAccountNamespace, or a namespace in serviceAccountName, needs an access.mode other than Shared, and neither sharedToo nor secret: a client of another namespace has a login of its own and reads it from Vault"))]
 #[x_kube(validation = Rule::new("!has(self.secret) || !has(self.access) || !has(self.access.dynamic)")
     .message("spec.clients[].secret is a copy of a record, and access.dynamic has none"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClientSpec {
-    /// ServiceAccount that may read the credentials from Vault.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount"))]
+    /// ServiceAccount that may read the credentials from Vault. `<namespace>/<name>` stands for
+    /// `serviceAccountNamespace` and the name.
+    #[x_kube(validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("spec.clients[].serviceAccountName must be the name of a ServiceAccount, or namespace/name"))]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
 
@@ -41,7 +44,7 @@ pub struct ClientSpec {
     pub service_account_namespace: Option<String>,
 
     /// Name of the client, from which the names of its roles and of its record in Vault are made:
-    /// at most 20 characters. Default: `serviceAccountName`.
+    /// at most 20 characters. Default: the ServiceAccount's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("spec.clients[].name must have lower-case letters, digits and '-', a letter first"))]
     #[schemars(length(min = 1, max = 20))]
@@ -87,20 +90,42 @@ pub struct ClientSpec {
 impl ClientSpec {
     /// The client's name.
     pub fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.service_account_name)
+        self.name.as_deref().unwrap_or_else(|| self.account_name())
+    }
+
+    /// The name of its ServiceAccount.
+    pub fn account_name(&self) -> &str {
+        self.service_account_name.split_once('/').map_or(self.service_account_name.as_str(), |(_, name)| name)
+    }
+
+    /// The declared namespace of its ServiceAccount, in either of its two forms.
+    pub fn account_namespace(&self) -> Option<&str> {
+        let of_name = self.service_account_name.split_once('/').map(|(namespace, _)| namespace);
+        of_name.or(self.service_account_namespace.as_deref())
     }
 
     /// The namespace of its ServiceAccount and of its pods, for a database in this one.
     pub fn namespace<'a>(&'a self, of_database: &'a str) -> &'a str {
-        self.service_account_namespace.as_deref().unwrap_or(of_database)
+        self.account_namespace().unwrap_or(of_database)
     }
 
     /// Its ServiceAccount, by which one client differs from another of the same name: `<namespace>/<name>` where it is
     /// another namespace's.
     pub fn account(&self) -> String {
-        match &self.service_account_namespace {
-            Some(namespace) => format!("{namespace}/{}", self.service_account_name),
-            None => self.service_account_name.clone(),
+        match self.account_namespace() {
+            Some(namespace) => format!("{namespace}/{}", self.account_name()),
+            None => self.account_name().to_owned(),
+        }
+    }
+
+    /// The same client in the form that status has, for a database in this namespace: the namespace is in
+    /// `serviceAccountNamespace`, and only if it is another.
+    pub fn normalized(&self, of_database: &str) -> Self {
+        let namespace = self.account_namespace().filter(|namespace| *namespace != of_database);
+        Self {
+            service_account_name: self.account_name().to_owned(),
+            service_account_namespace: namespace.map(str::to_owned),
+            ..self.clone()
         }
     }
 
@@ -295,4 +320,37 @@ pub enum UndeclaredRights {
     Report,
     /// It is reported and taken back.
     Revoke,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(fields: &str) -> ClientSpec {
+        serde_yaml::from_str(&format!("{{{fields}}}")).expect(fields)
+    }
+
+    #[test]
+    fn both_forms_of_a_namespace_are_one_client() {
+        let short = client("serviceAccountName: reports/reader, access: {mode: ReadOnly}");
+        let long = client("serviceAccountName: reader, serviceAccountNamespace: reports, access: {mode: ReadOnly}");
+        for client in [&short, &long] {
+            assert_eq!((client.name(), client.account_name()), ("reader", "reader"));
+            assert_eq!((client.namespace("messaging"), client.account().as_str()), ("reports", "reports/reader"));
+            assert_eq!(client.normalized("messaging"), long);
+        }
+        assert_eq!(short.identity(), long.identity(), "a change of the form alone keeps the credentials");
+    }
+
+    #[test]
+    fn a_written_namespace_of_the_database_is_no_other_client() {
+        let plain = client("serviceAccountName: reader, access: {mode: ReadOnly}");
+        for fields in
+            ["serviceAccountName: messaging/reader", "serviceAccountName: reader, serviceAccountNamespace: messaging"]
+        {
+            let written = client(&format!("{fields}, access: {{mode: ReadOnly}}"));
+            assert_eq!(written.normalized("messaging"), plain, "{fields}");
+            assert_ne!(written.normalized("games").account(), plain.account(), "{fields}");
+        }
+    }
 }

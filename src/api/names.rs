@@ -397,6 +397,11 @@ impl PostgresNames {
         format!("{}{client}.", Self::SHORT_LIVED)
     }
 
+    /// The name that metrics give all short-lived logins of a client: with their own names, each would have a series.
+    pub fn short_lived_label(client: &str) -> String {
+        format!("{}{client}", Self::SHORT_LIVED)
+    }
+
     /// The client of a short-lived login; none if the login is another one.
     pub fn client_of_short_lived(login: &str) -> Option<&str> {
         let (client, word) = login.strip_prefix(Self::SHORT_LIVED)?.split_once('.')?;
@@ -580,6 +585,7 @@ mod tests {
         for client in ["a", "a-b", "reports"] {
             let login = format!("{}k3j29fhs7dk2mxqp", PostgresNames::short_lived_prefix(client));
             assert_eq!(of(&login), Some(client));
+            assert_eq!(of(&PostgresNames::short_lived_label(client)), None, "a name in metrics is no login");
             assert!(login.len() <= 63, "{login}");
         }
         assert!(!PostgresNames::short_lived_prefix("a-b").starts_with(&PostgresNames::short_lived_prefix("a")));

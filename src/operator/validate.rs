@@ -232,7 +232,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
              connection as a transaction, so no client could connect: set at least 1s, or 0"
         )));
     }
-    clients::check(&spec.clients, &names.postgres(&database)).map_err(invalid)?;
+    clients::check(&spec.clients, &names.namespace, &names.postgres(&database)).map_err(invalid)?;
     // Not InvalidSpec: then the last valid declaration would stay in effect, and with it an access that was withdrawn.
     let (admitted, refused_clients) = clients::admitted(&spec.clients, &names.namespace, options);
     let pod_metadata = spec.pod_metadata.clone().unwrap_or_default();

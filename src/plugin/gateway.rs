@@ -37,7 +37,7 @@ pub async fn run(connection: &Connection, name: &str, client: Option<&str>) -> R
         eprintln!("error: {name} has no client {client}; spec.clients has {}", names.join(", "));
         return Ok(ExitCode::FAILURE);
     };
-    if let Some(refusal) = refusal(&resource, declared) {
+    if let Some(refusal) = refusal(&resource, declared, &namespace) {
         eprintln!("error: {refusal}");
         return Ok(ExitCode::FAILURE);
     }
@@ -50,7 +50,7 @@ pub async fn run(connection: &Connection, name: &str, client: Option<&str>) -> R
         ..TokenRequest::default()
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(api, declared.namespace(&namespace));
-    let account = &declared.service_account_name;
+    let account = declared.account_name();
     let answer = accounts.create_token_request(account, &PostParams::default(), &request).await.map_err(|error| {
         PluginError::kubernetes(format!("requesting a token of the ServiceAccount {account}"), error)
     })?;
@@ -59,7 +59,8 @@ pub async fn run(connection: &Connection, name: &str, client: Option<&str>) -> R
 }
 
 /// Why the platform does not allow a client: it has no access to the database, and none to the gateway.
-fn refusal(resource: &ServiceDatabase, client: &ClientSpec) -> Option<String> {
+fn refusal(resource: &ServiceDatabase, client: &ClientSpec, namespace: &str) -> Option<String> {
+    let client = client.normalized(namespace);
     let mut clients = resource.status.iter().flat_map(|status| &status.clients);
     let found = clients.find(|found| {
         found.name == client.name()
@@ -86,7 +87,7 @@ fn description(resource: &ServiceDatabase, namespace: &str, name: &str) -> Strin
         .spec
         .clients
         .iter()
-        .map(|client| (client, refusal(resource, client)))
+        .map(|client| (client, refusal(resource, client, namespace)))
         .partition(|(_, why)| why.is_some());
     for (client, _) in &callers {
         let mode = client.own().map_or(AccessMode::Shared, |access| access.mode);
@@ -117,32 +118,32 @@ mod tests {
 
     #[test]
     fn a_client_that_is_not_allowed_is_no_caller() {
-        let resource: ServiceDatabase = serde_json::from_value(json!({
-            "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
-            "spec": {
-                "storage": {"size": "1Gi"}, "gateway": {},
-                "clients": [
-                    {
-                        "serviceAccountName": "foreign", "serviceAccountNamespace": "elsewhere",
-                        "access": {"mode": "ReadOnly"},
-                    },
-                    {"serviceAccountName": "reports", "access": {"mode": "ReadOnly"}},
-                ],
-            },
-            "status": {"clients": [{
-                "name": "foreign", "serviceAccountName": "foreign", "serviceAccountNamespace": "elsewhere",
-                "access": "ReadOnly", "generation": 0, "vaultPath": "", "vaultRole": "", "role": "r",
-                "rights": "NotAllowed", "message": "clients.allowedNamespaces does not have elsewhere",
-            }]},
-        }))
-        .expect("a resource");
-        let text = description(&resource, "messaging", "chat");
-        assert!(text.contains("reports") && text.contains("--token reports"), "{text}");
-        assert!(!text.contains("elsewhere/foreign") && !text.contains("--token foreign"), "{text}");
-        assert!(
-            text.contains("foreign is no caller (NotAllowed): clients.allowedNamespaces does not have elsewhere\n"),
-            "{text}"
-        );
-        assert_eq!(refusal(&resource, &resource.spec.clients[1]), None);
+        for mut foreign in [
+            json!({"serviceAccountName": "foreign", "serviceAccountNamespace": "elsewhere"}),
+            json!({"serviceAccountName": "elsewhere/foreign"}),
+        ] {
+            foreign["access"] = json!({"mode": "ReadOnly"});
+            let resource: ServiceDatabase = serde_json::from_value(json!({
+                "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
+                "spec": {
+                    "storage": {"size": "1Gi"}, "gateway": {},
+                    "clients": [foreign, {"serviceAccountName": "reports", "access": {"mode": "ReadOnly"}}],
+                },
+                "status": {"clients": [{
+                    "name": "foreign", "serviceAccountName": "foreign", "serviceAccountNamespace": "elsewhere",
+                    "access": "ReadOnly", "generation": 0, "vaultPath": "", "vaultRole": "", "role": "r",
+                    "rights": "NotAllowed", "message": "clients.allowedNamespaces does not have elsewhere",
+                }]},
+            }))
+            .expect("a resource");
+            let text = description(&resource, "messaging", "chat");
+            assert!(text.contains("reports") && text.contains("--token reports"), "{text}");
+            assert!(!text.contains("elsewhere/foreign") && !text.contains("--token foreign"), "{text}");
+            assert!(
+                text.contains("foreign is no caller (NotAllowed): clients.allowedNamespaces does not have elsewhere\n"),
+                "{text}"
+            );
+            assert_eq!(refusal(&resource, &resource.spec.clients[1], "messaging"), None);
+        }
     }
 }

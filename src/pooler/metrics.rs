@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::console::{Console, Row};
 use super::probes::State;
+use crate::api::names::PostgresNames;
 
 type Labels = Vec<(&'static str, String)>;
 type Numbers = Family<Labels, Gauge>;
@@ -34,22 +35,32 @@ fn number(row: &Row, column: &str) -> i64 {
     row.get(column).and_then(|value| value.parse().ok()).unwrap_or_default()
 }
 
+/// The label of a login. A client's short-lived logins are one: PgBouncer lists the pool of a login that is gone as well,
+/// and each would keep its series.
+fn label(login: String) -> String {
+    match PostgresNames::client_of_short_lived(&login) {
+        Some(client) => PostgresNames::short_lived_label(client),
+        None => login,
+    }
+}
+
 fn registry(pools: &[Row], totals: &[Row], state: &State) -> Registry {
     let mut registry = Registry::with_prefix("servicedb_pooler");
     let (clients, servers, waits) = (Numbers::default(), Numbers::default(), Seconds::default());
     let cell = |row: &Row, column: &str| row.get(column).cloned().unwrap_or_default();
     for row in pools.iter().filter(|row| cell(row, "database") != "pgbouncer") {
-        let labels = vec![("database", cell(row, "database")), ("user", cell(row, "user"))];
+        let labels = vec![("database", cell(row, "database")), ("user", label(cell(row, "user")))];
         let with = |state: &str| [labels.clone(), vec![("state", state.to_owned())]].concat();
         for (column, state) in [("cl_active", "active"), ("cl_waiting", "waiting")] {
-            clients.get_or_create(&with(state)).set(number(row, column));
+            clients.get_or_create(&with(state)).inc_by(number(row, column));
         }
         for column in ["sv_active", "sv_idle", "sv_used", "sv_login"] {
-            servers.get_or_create(&with(column.trim_start_matches("sv_"))).set(number(row, column));
+            servers.get_or_create(&with(column.trim_start_matches("sv_"))).inc_by(number(row, column));
         }
         // Precise enough: a float has 52 bits.
         let longest = number(row, "maxwait") as f64 + number(row, "maxwait_us") as f64 / 1e6;
-        waits.get_or_create(&labels).set(longest);
+        let known = waits.get_or_create(&labels).get();
+        waits.get_or_create(&labels).set(longest.max(known));
     }
     registry.register("clients", "Client connections: linked to a server, or waiting for one", clients);
     registry.register("servers", "Connections to PostgreSQL", servers);
@@ -117,5 +128,35 @@ mod tests {
             assert!(text.contains(line), "{line} is missing in {text}");
         }
         assert!(!text.contains(r#""pgbouncer""#), "{text}");
+    }
+
+    #[test]
+    fn the_short_lived_logins_of_a_client_are_one() {
+        let pool = |user: &str, active: &str, wait: &str| -> Row {
+            let cells = [
+                ("database", "chat_db"),
+                ("user", user),
+                ("cl_active", active),
+                ("sv_active", active),
+                ("maxwait", wait),
+            ];
+            cells.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let pools = [
+            pool("servicedb.people.k3j29fhs7dk2mxqp", "3", "4"),
+            pool("servicedb.people.0000000000000000", "2", "1"),
+            pool("servicedb.people-2.k3j29fhs7dk2mxqp", "7", "0"),
+        ];
+        let mut text = String::new();
+        encode(&mut text, &registry(&pools, &[], &State::default())).expect("text");
+        for line in [
+            r#"servicedb_pooler_clients{database="chat_db",user="servicedb.people",state="active"} 5"#,
+            r#"servicedb_pooler_clients{database="chat_db",user="servicedb.people-2",state="active"} 7"#,
+            r#"servicedb_pooler_servers{database="chat_db",user="servicedb.people",state="active"} 5"#,
+            r#"servicedb_pooler_longest_wait_seconds{database="chat_db",user="servicedb.people"} 4.0"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
+        assert!(!text.contains("k3j29fhs7dk2mxqp"), "{text}");
     }
 }

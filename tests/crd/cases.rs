@@ -360,7 +360,8 @@ fn storage() -> Vec<Row> {
 }
 
 const INSTANCES: &str = "spec.instances must be from 1 to 9";
-const CLIENT: &str = "spec.clients[].serviceAccountName must be the name of a ServiceAccount";
+const CLIENT: &str = "spec.clients[].serviceAccountName must be the name of a ServiceAccount, or namespace/name";
+const OTHER_NAMESPACE: &str = "spec.clients[].serviceAccountNamespace, or a namespace in serviceAccountName, needs an access.mode other than Shared";
 
 const RESERVED_LABEL: &str = "spec.podMetadata.labels sets a key that is reserved";
 
@@ -651,7 +652,7 @@ fn the_rest() -> Vec<Row> {
         ),
         ("every ServiceAccount", "clients: [{serviceAccountName: '*'}]", Refused(CLIENT)),
         ("two in one", "clients: [{serviceAccountName: 'chat,game'}]", Refused(CLIENT)),
-        ("another namespace's", "clients: [{serviceAccountName: 'kube-system/default'}]", Refused(CLIENT)),
+        ("another namespace's", "clients: [{serviceAccountName: 'kube-system/default'}]", Refused(OTHER_NAMESPACE)),
         ("a newline in a client", r#"clients: [{serviceAccountName: "chat\n"}]"#, Refused(CLIENT)),
         ("a client without a name", "clients: [{}]", Refused("spec.clients[0].serviceAccountName: Required value")),
         (
@@ -695,9 +696,20 @@ fn the_rest() -> Vec<Row> {
         ("a client of two namespaces", "clients: [{serviceAccountName: a, serviceAccountNamespace: 'b,c', access: {mode: ReadOnly}}]", Refused("serviceAccountNamespace must be the name of a namespace")),
         ("a newline in a namespace", r#"clients: [{serviceAccountName: a, serviceAccountNamespace: "b\n", access: {mode: ReadOnly}}]"#, Refused("serviceAccountNamespace must be the name of a namespace")),
         ("a namespace of 64 characters", "clients: [{serviceAccountName: a, serviceAccountNamespace: abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijkl, access: {mode: ReadOnly}}]", Refused("spec.clients[0].serviceAccountNamespace: Too long")),
-        ("the shared login in another namespace", "clients: [{serviceAccountName: a, serviceAccountNamespace: reports}]", Refused("serviceAccountNamespace needs an access.mode other than Shared")),
-        ("the shared login, too, in another namespace", "clients: [{serviceAccountName: a, serviceAccountNamespace: reports, access: {mode: ReadOnly}, sharedToo: true}]", Refused("serviceAccountNamespace needs an access.mode other than Shared")),
-        ("a Secret for another namespace", "clients: [{serviceAccountName: a, serviceAccountNamespace: reports, access: {mode: ReadOnly}, secret: {name: s}}]", Refused("serviceAccountNamespace needs an access.mode other than Shared")),
+        ("the shared login in another namespace", "clients: [{serviceAccountName: a, serviceAccountNamespace: reports}]", Refused(OTHER_NAMESPACE)),
+        ("the shared login, too, in another namespace", "clients: [{serviceAccountName: a, serviceAccountNamespace: reports, access: {mode: ReadOnly}, sharedToo: true}]", Refused(OTHER_NAMESPACE)),
+        ("a Secret for another namespace", "clients: [{serviceAccountName: a, serviceAccountNamespace: reports, access: {mode: ReadOnly}, secret: {name: s}}]", Refused(OTHER_NAMESPACE)),
+        ("accounts of one name in three namespaces", "clients: [{serviceAccountName: a}, {serviceAccountName: reports/a, name: b, access: {mode: ReadOnly}, podSelector: {}}, {serviceAccountName: web/a, name: c, access: {mode: ReadOnly}}]", Accepted),
+        ("an account of another namespace twice", "clients: [{serviceAccountName: reports/a, access: {mode: ReadOnly}}, {serviceAccountName: reports/a, name: b, access: {mode: ReadOnly}}]", Refused("spec.clients[1]: Duplicate value")),
+        ("a namespace in both fields", "clients: [{serviceAccountName: reports/a, serviceAccountNamespace: reports, access: {mode: ReadOnly}}]", Refused("serviceAccountName has a namespace: remove serviceAccountNamespace")),
+        ("the shared login, too, for a namespace in the name", "clients: [{serviceAccountName: reports/a, access: {mode: ReadOnly}, sharedToo: true}]", Refused(OTHER_NAMESPACE)),
+        ("a Secret for a namespace in the name", "clients: [{serviceAccountName: reports/a, access: {mode: ReadOnly}, secret: {name: s}}]", Refused(OTHER_NAMESPACE)),
+        ("all namespaces in the name", "clients: [{serviceAccountName: '*/a', access: {mode: ReadOnly}}]", Refused(CLIENT)),
+        ("two namespaces in the name", "clients: [{serviceAccountName: b/c/a, access: {mode: ReadOnly}}]", Refused(CLIENT)),
+        ("no namespace before the name", "clients: [{serviceAccountName: /a, access: {mode: ReadOnly}}]", Refused(CLIENT)),
+        ("no name after the namespace", "clients: [{serviceAccountName: reports/, access: {mode: ReadOnly}}]", Refused(CLIENT)),
+        ("a namespace with a dot", "clients: [{serviceAccountName: re.ports/a, access: {mode: ReadOnly}}]", Refused(CLIENT)),
+        ("a namespace of 64 characters in the name", "clients: [{serviceAccountName: abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijkl/a, access: {mode: ReadOnly}}]", Refused(CLIENT)),
         ("no connection", "clients: [{serviceAccountName: a, access: {mode: ReadOnly}, connectionLimit: 0}]", Refused("connectionLimit must be from 1")),
         ("an endless grace", "credentials: {sessionGraceSeconds: 3601}", Refused("sessionGraceSeconds must be from 0 to 3600")),
         ("policy Delete", "deletionPolicy: Delete", Accepted),

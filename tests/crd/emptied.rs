@@ -59,6 +59,7 @@ clients:
   podSelector: {matchLabels: {app: chat}}
   direct: false
 - {serviceAccountName: other, serviceAccountNamespace: reports, access: {mode: ReadOnly}}
+- {serviceAccountName: web/other, name: another, access: {mode: ReadOnly}}
 pooler:
   instances: 3
   poolSize: 5

@@ -157,6 +157,32 @@ async fn what_server_side_apply_empties_is_accepted_and_read() {
     assert!(mistakes.is_empty(), "{} cases went otherwise:\n{}", mistakes.len(), mistakes.join("\n"));
 }
 
+/// The accounts in `spec.clients`.
+fn accounts(object: &Value) -> Vec<&str> {
+    let clients = object["spec"]["clients"].as_array().map(Vec::as_slice).unwrap_or_default();
+    clients.iter().filter_map(|client| client["serviceAccountName"].as_str()).collect()
+}
+
+/// The key of an entry is `serviceAccountName` alone. So whoever applies an entry of the first form keeps and removes it as
+/// ever, beside one of the same name in another namespace.
+#[tokio::test]
+async fn accounts_of_one_name_are_applied_and_removed_one_by_one() {
+    let cluster = Cluster::connect().await;
+    let namespace = cluster.own_namespace().await;
+    let own = cluster.in_namespace(&namespace);
+    let spec = |clients: Value| json!({ "paused": true, "storage": { "size": "1Gi" }, "clients": clients });
+    let here = json!({ "serviceAccountName": "reader", "access": { "mode": "ReadOnly" } });
+    let of = |namespace: &str| json!({ "serviceAccountName": format!("{namespace}/reader"), "name": namespace, "access": { "mode": "ReadOnly" } });
+    own.apply("names", &spec(json!([here])), false).await.expect("the first form");
+    let both = own.apply("names", &spec(json!([here, of("reports")])), false).await.expect("both");
+    let another = own.apply("names", &spec(json!([of("reports"), of("web")])), false).await.expect("another");
+    let none = own.apply("names", &spec(json!([])), false).await.expect("none");
+    cluster.remove_namespace(&namespace).await;
+    assert_eq!(accounts(&both), ["reader", "reports/reader"]);
+    assert_eq!(accounts(&another), ["reports/reader", "web/reader"]);
+    assert_eq!(accounts(&none), Vec::<&str>::new());
+}
+
 #[tokio::test]
 async fn before_the_first_status_no_generation_is_observed() {
     let cluster = Cluster::connect().await;

@@ -16,6 +16,7 @@ use crate::harness::{
     until,
 };
 use crate::isolation::token;
+use crate::pod_log;
 
 /// The services of examples/files, and what each may do: statements by their names below.
 const MAY: [(&str, &[&str]); 6] = [
@@ -249,8 +250,10 @@ fn clients_come_rotate_and_go() {
         limited_to_rows(&sandbox).await;
         a_later_table_is_granted(&sandbox).await;
         shown(&sandbox).await;
+        audited(&sandbox).await;
         rotated(&sandbox).await;
         from_another_namespace(&sandbox, &json!([shop, reader(), writer])).await;
+        of_one_name(&sandbox, &json!([shop, reader(), writer])).await;
         moved(&sandbox, &writer).await;
         removed(&sandbox, &shop).await;
     });
@@ -307,6 +310,27 @@ async fn shown(sandbox: &Sandbox) {
     }
 }
 
+/// A line of the audit has the login, and thereby the client.
+async fn audited(sandbox: &Sandbox) {
+    let classes = |classes: Value| json!({"spec": {"audit": {"classes": classes}}});
+    sandbox.patch::<ServiceDatabase>("shop", &classes(json!(["Write"]))).await;
+    let (writer, primary) = (connect(sandbox, "shop", "writer").await, sandbox.primary("shop").await);
+    let login = column(&writer, "SELECT session_user::text").await.expect("a login").remove(0);
+    assert!(login.starts_with("shop_c_writer_"), "{login}");
+    until("the client's INSERT is audited", SOON, || async {
+        let insert = "INSERT INTO notes SELECT -1, 'audited', false WHERE false";
+        run(&writer, insert).await.map_err(|refusal| format!("{refusal:?}"))?;
+        let lines = pod_log::lines(&pod_log::text(sandbox, &primary).await)?;
+        let is_its = |line: &&Value| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["audit"] == true && line["user"] == login.as_str() && message.contains(",WRITE,INSERT,")
+        };
+        lines.iter().find(is_its).map(|_| ()).ok_or_else(|| "no line yet".to_owned())
+    })
+    .await;
+    sandbox.patch::<ServiceDatabase>("shop", &classes(Value::Null)).await;
+}
+
 /// One at a time and all; what the record held before still logs in.
 async fn rotated(sandbox: &Sandbox) {
     let (first, before) = sandbox.credentials_of("shop", "reader").await;
@@ -342,15 +366,32 @@ async fn rotated(sandbox: &Sandbox) {
 /// The namespace of `dev/values.yaml` that may have clients of others' databases.
 const ELSEWHERE: &str = "e2e-clients";
 
-/// A client of a namespace that the platform allows, counted while it is connected; and of one that it does not allow.
-async fn from_another_namespace(sandbox: &Sandbox, others: &Value) {
+/// A ServiceAccount of this name in the sandbox's namespace, and one in `ELSEWHERE`; returns that namespace, and the
+/// ServiceAccounts in it: it stays, and other runs use it, too.
+async fn account_in_both(sandbox: &Sandbox, account: &str) -> (String, Api<ServiceAccount>) {
     let elsewhere = sandbox.cluster_namespace(ELSEWHERE).await;
-    // The namespace stays, and other runs use it, too.
-    let account = format!("abroad-{}", sandbox.namespace);
-    let object = serde_json::from_value(service_account(&account)).expect("a ServiceAccount");
+    let object = serde_json::from_value(service_account(account)).expect("a ServiceAccount");
     let accounts: Api<ServiceAccount> = Api::namespaced(sandbox.cluster.client.clone(), &elsewhere);
     accounts.create(&PostParams::default(), &object).await.expect("a ServiceAccount of another namespace");
-    sandbox.create(service_account(&account)).await;
+    sandbox.create(service_account(account)).await;
+    (elsewhere, accounts)
+}
+
+/// Waits until the client has its login and its rights.
+async fn applied(sandbox: &Sandbox, client: &str) {
+    until(&format!("the client {client} has its login"), READY, || async {
+        match client_status(sandbox, "shop", client).await {
+            Some(client) if client.generation > 0 && client.rights == "Applied" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+/// A client of a namespace that the platform allows, counted while it is connected; and of one that it does not allow.
+async fn from_another_namespace(sandbox: &Sandbox, others: &Value) {
+    let account = format!("abroad-{}", sandbox.namespace);
+    let (elsewhere, accounts) = account_in_both(sandbox, &account).await;
     let with = |namespace: &str| {
         let mut clients = others.as_array().expect("clients").clone();
         clients.push(json!({
@@ -360,13 +401,7 @@ async fn from_another_namespace(sandbox: &Sandbox, others: &Value) {
         json!({"spec": {"clients": clients}})
     };
     sandbox.patch::<ServiceDatabase>("shop", &with(&elsewhere)).await;
-    until("the client of another namespace has its login", READY, || async {
-        match client_status(sandbox, "shop", "abroad").await {
-            Some(client) if client.generation > 0 && client.rights == "Applied" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    applied(sandbox, "abroad").await;
     let role = sandbox.vault_names("shop").own_client("abroad");
     for (namespace, may) in [(elsewhere.as_str(), true), (sandbox.namespace.as_str(), false)] {
         let jwt = token(sandbox, namespace, &account).await;
@@ -402,6 +437,74 @@ async fn from_another_namespace(sandbox: &Sandbox, others: &Value) {
     accounts.delete(&account, &DeleteParams::default()).await.expect("the ServiceAccount");
 }
 
+/// ServiceAccounts of one name in two namespaces: each logs in to Vault as its own client alone, reads its own record
+/// alone and has its own rights; one goes, and the other stays.
+async fn of_one_name(sandbox: &Sandbox, others: &Value) {
+    let account = format!("twin-{}", sandbox.namespace);
+    let (elsewhere, accounts) = account_in_both(sandbox, &account).await;
+    let twin = json!({"serviceAccountName": account, "name": "twin", "access": {"mode": "ReadWrite"}});
+    let abroad = |name: &str| {
+        let account = format!("{elsewhere}/{account}");
+        json!({"serviceAccountName": account, "name": name, "access": {"mode": "ReadOnly"}})
+    };
+    let with = |more: &[&Value]| {
+        let mut clients = others.as_array().expect("clients").clone();
+        clients.extend(more.iter().map(|client| (*client).clone()));
+        json!({"spec": {"clients": clients}})
+    };
+    sandbox.patch::<ServiceDatabase>("shop", &with(&[&twin, &abroad("twin")])).await;
+    let told = sandbox.condition("shop", "Stalled", "True", "InvalidSpec", SOON).await;
+    assert!(told.message.contains("two entries with the name twin"), "{}", told.message);
+    sandbox.patch::<ServiceDatabase>("shop", &with(&[&twin, &abroad("other-twin")])).await;
+    applied(sandbox, "twin").await;
+    applied(sandbox, "other-twin").await;
+
+    let (names, vault) = (sandbox.vault_names("shop"), sandbox.vault());
+    for (client, namespace, other, may_write) in
+        [("twin", sandbox.namespace.as_str(), "other-twin", true), ("other-twin", elsewhere.as_str(), "twin", false)]
+    {
+        let jwt = token(sandbox, namespace, &account).await;
+        let as_other = vault.kubernetes_login(&names.own_client(other), &jwt).await;
+        assert!(as_other.is_err(), "{namespace}/{account} logs in to Vault as {other}");
+        let auth = vault.kubernetes_login(&names.own_client(client), &jwt).await;
+        let auth = auth.unwrap_or_else(|status| panic!("{client} cannot log in to Vault: {status}"));
+        let its_token = auth["client_token"].as_str().expect("a token");
+        for (path, wanted) in
+            [(names.client_runtime(client), 200), (names.client_runtime(other), 403), (names.runtime(), 403)]
+        {
+            let path = format!("secret/data/{path}");
+            let status = vault.status_with(its_token, reqwest::Method::GET, &path, None).await;
+            assert_eq!(status, wanted, "{client}: {path}");
+        }
+        let (_, credentials) = sandbox.credentials_of("shop", client).await;
+        let connection = sandbox.login("shop", &credentials).await.unwrap_or_else(|error| panic!("{client}: {error}"));
+        assert!(is_allowed(&connection, "SELECT * FROM later").await, "{client}");
+        assert_eq!(is_allowed(&connection, "INSERT INTO later VALUES (3)").await, may_write, "{client}");
+    }
+
+    let ((_, stays), (_, goes)) =
+        (sandbox.credentials_of("shop", "twin").await, sandbox.credentials_of("shop", "other-twin").await);
+    let jwt = token(sandbox, &elsewhere, &account).await;
+    sandbox.patch::<ServiceDatabase>("shop", &with(&[&twin])).await;
+    until("the account of the other namespace is refused", SOON, || async {
+        if vault.kubernetes_login(&names.own_client("other-twin"), &jwt).await.is_ok() {
+            return Err("Vault accepts it".to_owned());
+        }
+        match sandbox.login("shop", &goes).await {
+            Err(error) if sqlstate(&error).as_deref().is_some_and(|code| code.starts_with("28")) => Ok(()),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Err("PostgreSQL accepts it".to_owned()),
+        }
+    })
+    .await;
+    let jwt = token(sandbox, &sandbox.namespace, &account).await;
+    assert!(vault.kubernetes_login(&names.own_client("twin"), &jwt).await.is_ok(), "Vault refuses the other one");
+    sandbox.login("shop", &stays).await.expect("the other one goes on");
+    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"clients": others}})).await;
+    sandbox.ready("shop", SOON).await;
+    accounts.delete(&account, &DeleteParams::default()).await.expect("the ServiceAccount");
+}
+
 /// From the shared login to its own and back: at each moment one of them works, and it can be read.
 async fn moved(sandbox: &Sandbox, writer: &Value) {
     let clients = |shop: Value| json!({"spec": {"clients": [shop, reader(), writer]}});
@@ -409,13 +512,7 @@ async fn moved(sandbox: &Sandbox, writer: &Value) {
     let names = sandbox.vault_names("shop");
     let shared = sandbox.credentials("shop").await;
     sandbox.patch::<ServiceDatabase>("shop", &clients(own.clone())).await;
-    until("the shop has its own login", READY, || async {
-        match client_status(sandbox, "shop", "shop").await {
-            Some(client) if client.generation > 0 && client.rights == "Applied" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    applied(sandbox, "shop").await;
     let jwt = token(sandbox, &sandbox.namespace, "shop").await;
     let logs_in = async |role: &str| sandbox.vault().kubernetes_login(role, &jwt).await.is_ok();
     assert!(logs_in(&names.client()).await && logs_in(&names.own_client("shop")).await);

@@ -13,7 +13,7 @@ const BOUND: u64 = (16 << 20) + (64 << 10);
 const FEW: u64 = 4 << 20;
 
 /// The log of a pod's database.
-async fn text(sandbox: &Sandbox, pod: &str) -> String {
+pub async fn text(sandbox: &Sandbox, pod: &str) -> String {
     let parameters = LogParams { container: Some("database".to_owned()), ..LogParams::default() };
     sandbox.api::<Pod>().logs(pod, &parameters).await.expect("the pod's log")
 }

@@ -153,10 +153,7 @@ async fn seen(sandbox: &Sandbox, user: &str) {
     assert!(status.contains("2/2 pods ready"), "{status}");
     let mut held = 0.0;
     for name in poolers(sandbox).await {
-        let pod = sandbox.api::<Pod>().get(&name).await.expect("the pod");
-        let address = pod.status.and_then(|status| status.pod_ip).expect("its address");
-        let metrics = reqwest::get(format!("http://{address}:8010/metrics")).await.expect("the metrics");
-        let metrics = metrics.text().await.expect("their text");
+        let metrics = metrics(sandbox, &name).await;
         let log = sandbox.api::<Pod>().logs(&name, &LogParams::default()).await.expect("a log");
         assert!(!log.contains("PgBouncer has ended"), "PgBouncer was restarted: {log}");
         assert!(
@@ -295,10 +292,19 @@ async fn asked_of(connection: Connection, began: Instant) -> Duration {
 }
 
 /// The pods of the pooler.
-async fn poolers(sandbox: &Sandbox) -> Vec<String> {
+/// The pods of the poolers.
+pub async fn poolers(sandbox: &Sandbox) -> Vec<String> {
     let selected = ListParams::default().labels("app.kubernetes.io/component=pooler");
     let pods = sandbox.api::<Pod>().list(&selected).await.expect("the pods");
     pods.items.iter().map(ResourceExt::name_any).collect()
+}
+
+/// The metrics of a pod of the pooler.
+pub async fn metrics(sandbox: &Sandbox, pod: &str) -> String {
+    let pod = sandbox.api::<Pod>().get(pod).await.expect("the pod");
+    let address = pod.status.and_then(|status| status.pod_ip).expect("its address");
+    let metrics = reqwest::get(format!("http://{address}:8010/metrics")).await.expect("the metrics");
+    metrics.text().await.expect("their text")
 }
 
 async fn exec(sandbox: &Sandbox, pod: &str, script: &str) {

@@ -13,6 +13,7 @@ use crate::harness::{
     service_account, shared, sqlstate, until,
 };
 use crate::isolation::token;
+use crate::pooler;
 
 /// The lifetime of the reader's logins, in seconds: the shortest.
 const TTL: u64 = 60;
@@ -160,6 +161,10 @@ async fn through_the_pooler(sandbox: &Sandbox) {
     .await;
     assert_eq!(column(&session, "SELECT id FROM notes").await.expect("notes"), ["1"], "its row policy");
     assert_eq!(column(&session, "SELECT session_user::text").await.expect("a login"), [login.user.as_str()]);
+    let [pod] = <[String; 1]>::try_from(pooler::poolers(sandbox).await).expect("one pod");
+    let metrics = pooler::metrics(sandbox, &pod).await;
+    let series = r#"servicedb_pooler_clients{database="shop_db",user="servicedb.picker","#;
+    assert!(metrics.contains(series) && !metrics.contains(&login.user), "{metrics}");
     let wrong = Credentials { password: "wrong".to_owned(), ..login };
     assert!(login_at(address, &host, &wrong).await.is_err(), "any password is accepted");
 }
@@ -272,6 +277,17 @@ async fn survives_a_switchover(sandbox: &Sandbox) {
 async fn removed(sandbox: &Sandbox) {
     let (login, token) = from_vault(sandbox, "picker").await.expect("a login");
     let session = connect(sandbox, &login).await;
+    // Each login may have one session.
+    let (by_pooler, _) = from_vault(sandbox, "picker").await.expect("a login");
+    let (address, host) = pooler_address(sandbox).await;
+    let pooled = until("a session through the pooler", SOON, || async {
+        let session = login_at(address, &host, &by_pooler).await.map_err(|error| error.to_string())?;
+        match column(&session, "SELECT id FROM notes").await {
+            Ok(ids) if ids == ["1"] => Ok(session),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     let [reader, _] = clients();
     sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"clients": [reader]}})).await;
     refused(sandbox, &login, Duration::from_secs(15)).await;
@@ -279,6 +295,12 @@ async fn removed(sandbox: &Sandbox) {
         if run(&session, "SELECT 1").await.is_err() { Ok(()) } else { Err("it lives".to_owned()) }
     })
     .await;
+    // The pooler keeps neither a connection to PostgreSQL nor the verifier of a login that is gone.
+    until("the pooler serves its session no longer", SOON, || async {
+        if run(&pooled, "SELECT 1").await.is_err() { Ok(()) } else { Err("it is served".to_owned()) }
+    })
+    .await;
+    assert!(login_at(address, &host, &by_pooler).await.is_err(), "the pooler admits a login that is gone");
     let names = sandbox.vault_names("shop");
     let path = format!("database/creds/{}", names.engine_role("picker"));
     assert_eq!(sandbox.vault().status_with(&token, Method::GET, &path, None).await, 403, "a token from before");

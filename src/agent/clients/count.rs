@@ -44,6 +44,7 @@ impl Logins {
             all.roles.insert(names.client(&client.name), whose.clone());
             if client.dynamic().is_some() {
                 all.short_lived.insert(client.name.clone());
+                all.logins.insert(PostgresNames::short_lived_label(&client.name), whose);
                 continue;
             }
             all.logins.extend([1, 2].map(|turn| (names.client_login(&client.name, turn), whose.clone())));
@@ -51,7 +52,7 @@ impl Logins {
         all
     }
 
-    /// Each login and whose it is, but for short-lived ones: their names say it.
+    /// Each login and whose it is; the short-lived ones of a client by their name in metrics.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Whose)> {
         self.logins.iter().map(|(login, whose)| (login.as_str(), whose))
     }

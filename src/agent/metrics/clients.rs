@@ -83,12 +83,19 @@ mod tests {
 
     #[test]
     fn each_login_leads_to_its_client() {
-        let json = serde_json::json!({"name": "mail-bot", "generation": 1, "access": {"mode": "ReadOnly"}});
-        let clients: Vec<Client> = vec![serde_json::from_value(json).expect("a client")];
+        let client = |name: &str, access: serde_json::Value| -> Client {
+            let json = serde_json::json!({"name": name, "generation": 1, "access": access});
+            serde_json::from_value(json).expect("a client")
+        };
+        let clients = [
+            client("mail-bot", serde_json::json!({"mode": "ReadOnly"})),
+            client("people", serde_json::json!({"mode": "ReadOnly", "dynamic": {}})),
+        ];
         let page = page(&[logins(&Logins::of(&Names::new("m", "chat").postgres("chat_db"), &clients))]);
         for line in [
             "servicedb_client_login{client=\"shared\",access=\"shared\",user=\"chat_a\"} 1\n",
             "servicedb_client_login{client=\"mail-bot\",access=\"own\",user=\"chat_c_mail_bot_b\"} 1\n",
+            "servicedb_client_login{client=\"people\",access=\"own\",user=\"servicedb.people\"} 1\n",
         ] {
             assert!(page.contains(line), "{line} in {page}");
         }

@@ -51,22 +51,29 @@ pub fn check_secrets(spec: &ServiceDatabaseSpec, base: &str) -> Result<(), Strin
     Ok(())
 }
 
-/// Checks the clients.
+/// Checks the clients of a database in this namespace.
 ///
 /// # Errors
 /// The first error: the field, the problem, and the remedy.
-pub fn check(clients: &[ClientSpec], names: &PostgresNames) -> Result<(), String> {
-    let (mut accounts, mut own) = (BTreeSet::new(), BTreeSet::new());
+pub fn check(clients: &[ClientSpec], namespace: &str, names: &PostgresNames) -> Result<(), String> {
+    let full_name = |client: &ClientSpec| format!("{}/{}", client.namespace(namespace), client.account_name());
+    let mut accounts = BTreeSet::new();
     let mut roles: BTreeSet<String> = [names.owner(), names.app(), names.clients()]
         .into_iter()
         .chain((1..=2).flat_map(|turn| [names.login(turn), names.migrator_login(turn)]))
         .collect();
-    for client in clients {
-        let account = client.account();
+    for (index, client) in clients.iter().enumerate() {
+        let account = full_name(client);
         check_namespace(client)?;
         if !accounts.insert(account.clone()) {
+            return Err(format!("spec.clients has two entries of the ServiceAccount {account}: keep one of them"));
+        }
+        if let Some(other) = clients[..index].iter().find(|other| have_one_name(client, other)) {
             return Err(format!(
-                "spec.clients has two entries with the serviceAccountName {account}: keep one of them"
+                "spec.clients has two entries with the name {}, of the ServiceAccounts {} and {account}: set another \
+                 spec.clients[].name for one of them",
+                client.name(),
+                full_name(other)
             ));
         }
         let Some(access) = client.own() else { continue };
@@ -75,11 +82,6 @@ pub fn check(clients: &[ClientSpec], names: &PostgresNames) -> Result<(), String
             return Err(format!(
                 "spec.clients[].name of the ServiceAccount {account} is {name:?}: a client with access of its own needs a \
                  name of at most {MAXIMUM_NAME} of a-z, 0-9 and '-', a letter first; set spec.clients[].name"
-            ));
-        }
-        if !own.insert(name) {
-            return Err(format!(
-                "spec.clients has two entries with the name {name}: choose another name for one of them"
             ));
         }
         let of_client = [names.client(name), names.client_login(name, 1), names.client_login(name, 2)];
@@ -130,13 +132,30 @@ pub fn check(clients: &[ClientSpec], names: &PostgresNames) -> Result<(), String
     Ok(())
 }
 
+/// Whether two clients have one name, which is that of one role and one record. Clients of the shared login have neither,
+/// and may have had the name of another client since before `<namespace>/<name>` was a form of an account. With it, two
+/// entries have one name by default, so people and tools could not tell them apart: then the name is always unique.
+fn have_one_name(client: &ClientSpec, other: &ClientSpec) -> bool {
+    let has_namespace_in_name = |client: &ClientSpec| client.service_account_name.contains('/');
+    let have_logins = client.own().is_some() && other.own().is_some();
+    client.name() == other.name() && (have_logins || has_namespace_in_name(client) || has_namespace_in_name(other))
+}
+
 /// What a client of another namespace cannot have. The shared login has one role in Vault, which would be bound to each of
 /// its ServiceAccounts' names in each of their namespaces, and its password cannot be taken back from one client.
 fn check_namespace(client: &ClientSpec) -> Result<(), String> {
-    let Some(namespace) = &client.service_account_namespace else { return Ok(()) };
-    let (field, account) = ("spec.clients[].serviceAccountNamespace", &client.service_account_name);
+    let Some(namespace) = client.account_namespace() else { return Ok(()) };
+    let account = &client.service_account_name;
+    let is_in_name = account.contains('/');
+    let field = if is_in_name { "spec.clients[].serviceAccountName" } else { "spec.clients[].serviceAccountNamespace" };
+    if is_in_name && client.service_account_namespace.is_some() {
+        return Err(format!("{field} {account} has a namespace: remove serviceAccountNamespace"));
+    }
     if !is_namespace(namespace) {
-        return Err(format!("{field} of {account} is {namespace:?}, which is no name of a namespace"));
+        return Err(format!("{field} of {account}: {namespace:?} is no name of a namespace"));
+    }
+    if client.account_name().is_empty() || client.account_name().contains('/') {
+        return Err(format!("{field} {account} is not <namespace>/<name>: write one namespace and one name"));
     }
     if client.own().is_none() || client.is_shared() {
         return Err(format!(
@@ -153,13 +172,12 @@ fn check_namespace(client: &ClientSpec) -> Result<(), String> {
     Ok(())
 }
 
-/// The clients that the platform allows in a database of this namespace, and those that it does not. A namespace that is
-/// the database's own is left out.
+/// The clients that the platform allows in a database of this namespace, and those that it does not; in one form, whatever
+/// the spec has.
 pub fn admitted(clients: &[ClientSpec], namespace: &str, options: &Options) -> (Vec<ClientSpec>, Vec<ClientSpec>) {
     let (mut admitted, mut refused) = (Vec::new(), Vec::new());
     for client in clients {
-        let other = client.service_account_namespace.clone().filter(|of_client| of_client != namespace);
-        let client = ClientSpec { service_account_namespace: other, ..client.clone() };
+        let client = client.normalized(namespace);
         match refusal(&client, namespace, options) {
             None => admitted.push(client),
             Some(why) => {
@@ -185,8 +203,7 @@ pub enum Refusal {
 
 /// Why the platform does not allow this client in a database of this namespace; none if it does.
 pub fn refusal(client: &ClientSpec, namespace: &str, options: &Options) -> Option<Refusal> {
-    let is_refused = |of_client: &String| !options.client_namespaces.allow(namespace, of_client);
-    if client.service_account_namespace.as_ref().is_some_and(is_refused) {
+    if client.account_namespace().is_some_and(|of_client| !options.client_namespaces.allow(namespace, of_client)) {
         return Some(Refusal::Namespace);
     }
     (client.dynamic().is_some() && options.vault_database_mount.is_none()).then_some(Refusal::ShortLived)
@@ -336,7 +353,7 @@ mod tests {
 
     fn problem(clients: &str) -> Option<String> {
         let clients: Vec<ClientSpec> = serde_yaml::from_str(clients).expect(clients);
-        check(&clients, &Names::new("messaging", "chat").postgres("chat_db")).err()
+        check(&clients, "messaging", &Names::new("messaging", "chat").postgres("chat_db")).err()
     }
 
     fn of_grant(grant: &str) -> Option<String> {
@@ -359,7 +376,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_the_name_of_the_field() {
         for (clients, says) in [
-            ("[{serviceAccountName: a}, {serviceAccountName: a}]", "two entries with the serviceAccountName a"),
+            ("[{serviceAccountName: a}, {serviceAccountName: a}]", "two entries of the ServiceAccount messaging/a:"),
             (
                 "[{serviceAccountName: a, name: x, access: {mode: ReadOnly}}, {serviceAccountName: b, name: x, access: {mode: ReadOnly}}]",
                 "two entries with the name x",
@@ -401,22 +418,87 @@ mod tests {
             assert!(problem.contains(says), "{more}: {problem:?}");
         }
         assert_eq!(of("reports, access: {mode: ReadOnly}, sharedToo: false"), "");
-        // Another ServiceAccount, and the same client by its name.
-        let two = |name: &str| {
-            problem(&format!(
-                "[{{serviceAccountName: bot, access: {{mode: ReadOnly}}}},
-                  {{serviceAccountName: bot, serviceAccountNamespace: reports, {name}access: {{mode: ReadOnly}}}}]"
-            ))
+    }
+
+    #[test]
+    fn a_namespace_in_the_name_of_the_account_is_held_to_the_same() {
+        let of = |account: &str, more: &str| problem(&format!("[{{serviceAccountName: {account}, {more}}}]"));
+        let own = "access: {mode: ReadOnly}";
+        assert_eq!(of("reports/bot", own), None);
+        assert_eq!(of("messaging/bot", own), None);
+        for (account, more, says) in [
+            ("reports/bot", "direct: true", "set access.mode to another than Shared"),
+            ("messaging/bot", "direct: true", "set access.mode to another than Shared"),
+            ("reports/bot", "access: {mode: ReadOnly}, sharedToo: true", "no sharedToo"),
+            ("reports/bot", "access: {mode: ReadOnly}, secret: {name: s}", "remove secret"),
+            (
+                "reports/bot",
+                "access: {mode: ReadOnly}, serviceAccountNamespace: reports",
+                "remove serviceAccountNamespace",
+            ),
+            ("'*/bot'", own, "no name of a namespace"),
+            ("'/bot'", own, "no name of a namespace"),
+            ("'a,b/bot'", own, "no name of a namespace"),
+            ("'reports/'", own, "is not <namespace>/<name>"),
+            ("reports/web/bot", own, "is not <namespace>/<name>"),
+        ] {
+            let problem = of(account, more).unwrap_or_default();
+            assert!(problem.starts_with("spec.clients[].serviceAccountName "), "{account}: {problem:?}");
+            assert!(problem.contains(says), "{account} {more}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn accounts_of_one_name_in_several_namespaces_are_clients_by_names_of_their_own() {
+        let own = "access: {mode: ReadOnly}";
+        let two = |first: &str, second: &str| {
+            problem(&format!("[{{serviceAccountName: {first}}}, {{serviceAccountName: {second}}}]"))
         };
-        assert!(two("").unwrap_or_default().contains("two entries with the name bot"));
-        assert_eq!(two("name: other-bot, "), None);
+        for (first, second) in [
+            (format!("bot, {own}"), format!("reports/bot, name: reports-bot, {own}")),
+            ("bot".to_owned(), format!("reports/bot, name: reports-bot, {own}")),
+            (format!("reports/bot, name: reports-bot, {own}"), format!("web/bot, {own}")),
+            (format!("bot, serviceAccountNamespace: reports, {own}"), format!("web/bot, name: web-bot, {own}")),
+            // As before: a client of the shared login has no role of its name.
+            ("a".to_owned(), format!("b, name: a, {own}")),
+        ] {
+            assert_eq!(two(&first, &second), None, "{first}; {second}");
+        }
+        for (first, second) in [
+            (format!("bot, {own}"), format!("reports/bot, {own}")),
+            ("bot".to_owned(), format!("reports/bot, {own}")),
+            (format!("reports/bot, {own}"), "bot".to_owned()),
+            (format!("bot, name: x, {own}"), format!("reports/bot, name: x, {own}")),
+        ] {
+            let problem = two(&first, &second).unwrap_or_default();
+            for part in ["two entries with the name", "messaging/bot", "reports/bot", "set another spec.clients[].name"]
+            {
+                assert!(problem.contains(part), "{first}; {second}: {problem:?}");
+            }
+        }
+        // One account, in each of its forms.
+        for (first, second) in [
+            (format!("bot, {own}"), format!("messaging/bot, name: x, {own}")),
+            (format!("messaging/bot, name: x, {own}"), "bot".to_owned()),
+            (format!("bot, serviceAccountNamespace: messaging, {own}"), format!("messaging/bot, name: x, {own}")),
+        ] {
+            let problem = two(&first, &second).unwrap_or_default();
+            assert!(
+                problem.contains("two entries of the ServiceAccount messaging/bot: keep one"),
+                "{first}; {second}: {problem:?}"
+            );
+        }
+        let problem =
+            two(&format!("bot, serviceAccountNamespace: reports, {own}"), &format!("reports/bot, name: x, {own}"));
+        assert!(problem.unwrap_or_default().contains("two entries of the ServiceAccount reports/bot: keep one"));
     }
 
     #[test]
     fn who_is_admitted_is_the_platforms_decision() {
         let clients: Vec<ClientSpec> = serde_yaml::from_str(
             "[{serviceAccountName: a}, {serviceAccountName: b, serviceAccountNamespace: chat},
-              {serviceAccountName: c, serviceAccountNamespace: reports}, {serviceAccountName: d, serviceAccountNamespace: web}]",
+              {serviceAccountName: c, serviceAccountNamespace: reports}, {serviceAccountName: d, serviceAccountNamespace: web},
+              {serviceAccountName: chat/e}, {serviceAccountName: reports/a}, {serviceAccountName: web/a}]",
         )
         .expect("clients");
         let allowed = ClientNamespaces::parse(r#"{"chat": ["reports"], "games": ["web"]}"#).expect("namespaces");
@@ -425,7 +507,10 @@ mod tests {
         let accounts = |clients: &[ClientSpec]| clients.iter().map(ClientSpec::account).collect::<Vec<_>>();
         assert_eq!(
             (accounts(&admitted), accounts(&refused)),
-            (vec!["a".to_owned(), "b".into(), "reports/c".into()], vec!["web/d".to_owned()],)
+            (
+                vec!["a".to_owned(), "b".into(), "reports/c".into(), "e".into(), "reports/a".into()],
+                vec!["web/d".to_owned(), "web/a".into()],
+            )
         );
     }
 
@@ -452,13 +537,13 @@ mod tests {
               {serviceAccountName: y, name: bot-a, access: {mode: ReadOnly}}]",
         )
         .expect("clients");
-        let problem = check(&clients, &names).expect_err("chat_c_bot_a is a login of bot");
+        let problem = check(&clients, "n", &names).expect_err("chat_c_bot_a is a login of bot");
         assert!(problem.contains("chat_c_bot_a"), "{problem}");
         let long = Names::new("n", "s".repeat(40)).postgres(&"d".repeat(50));
         let clients: Vec<ClientSpec> =
             serde_yaml::from_str("[{serviceAccountName: twenty-characters-xx, access: {mode: ReadOnly}}]")
                 .expect("clients");
-        assert!(check(&clients, &long).expect_err("too long").contains("shorter name"));
+        assert!(check(&clients, "n", &long).expect_err("too long").contains("shorter name"));
     }
 
     #[test]

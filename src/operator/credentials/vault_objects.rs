@@ -213,7 +213,7 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
     };
     let shared = database.clients.iter().filter(|client| client.is_shared());
     // Their order in the spec is no difference.
-    let mut accounts: Vec<_> = shared.map(|client| client.service_account_name.clone()).collect();
+    let mut accounts: Vec<_> = shared.map(|client| client.account_name().to_owned()).collect();
     accounts.sort_unstable();
     let mut own_clients: Vec<_> = database.own_clients().collect();
     own_clients.sort_unstable_by_key(|client| client.name());
@@ -249,7 +249,7 @@ fn wanted(context: &Context, database: &Database) -> Wanted {
             .map(|client| {
                 let name = client.name();
                 let policy = client_objects::policy_name(names, name, &client.identity());
-                let accounts = vec![client.service_account_name.clone()];
+                let accounts = vec![client.account_name().to_owned()];
                 let role = kubernetes_role(names.own_client(name), accounts, client.namespace(namespace));
                 let dynamic = mount.zip(client.dynamic());
                 let (text, (token_ttl, token_max_ttl)) = match dynamic {

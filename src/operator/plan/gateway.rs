@@ -140,7 +140,7 @@ fn callers(database: &Database) -> Vec<Value> {
         None => database.postgres.app(),
     };
     let caller = |client: &ClientSpec| {
-        let account = format!("{}/{}", client.namespace(&names.namespace), client.service_account_name);
+        let account = format!("{}/{}", client.namespace(&names.namespace), client.account_name());
         json!({"serviceAccount": account, "role": role(client)})
     };
     database.clients.iter().map(caller).collect()

@@ -17,7 +17,7 @@ pub fn from_monitoring(options: &Options, port: u16) -> Option<Value> {
 pub fn pods_of(client: &ClientSpec) -> Option<Value> {
     let pods = client.pod_selector.as_ref()?;
     // Both in one peer: the pods of that namespace that the selector matches.
-    Some(match &client.service_account_namespace {
+    Some(match client.account_namespace() {
         Some(namespace) => json!({
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}, "podSelector": pods,
         }),

@@ -35,14 +35,14 @@ pub fn status(findings: &Findings<'_>, report: Option<&Report>, previous: &Servi
         let name = spec.name();
         let before = previous.clients.iter().find(|client| {
             client.name == name
-                && client.service_account_name == spec.service_account_name
-                && client.service_account_namespace == spec.service_account_namespace
+                && client.service_account_name == spec.account_name()
+                && client.service_account_namespace.as_deref() == spec.account_namespace()
                 && client.dynamic.is_some() == spec.dynamic().is_some()
         });
         let declared = ClientStatus {
             name: name.to_owned(),
-            service_account_name: spec.service_account_name.clone(),
-            service_account_namespace: spec.service_account_namespace.clone(),
+            service_account_name: spec.account_name().to_owned(),
+            service_account_namespace: spec.account_namespace().map(str::to_owned),
             access: spec.own().map(|access| access.mode.as_str()).unwrap_or_default().to_owned(),
             dynamic: spec.dynamic().map(|_| false),
             vault_path: vault_path(database, spec, findings.options),
@@ -131,7 +131,7 @@ fn refusal(database: &Database, client: &ClientSpec, options: &Options) -> (&'st
         return (reason::SHORT_LIVED_NOT_OFFERED, message);
     }
     let message = format!(
-        "spec.clients[].serviceAccountNamespace of {name} is {namespace}, and clients.allowedNamespaces in the chart's \
+        "the namespace of the client {name} in spec.clients is {namespace}, and clients.allowedNamespaces in the chart's \
          values does not allow clients of {namespace} for databases in {own}: the client has no access. The platform \
          adds it there; or remove the client, or use a ServiceAccount in {own}"
     );

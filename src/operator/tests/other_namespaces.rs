@@ -87,7 +87,9 @@ async fn a_withdrawn_permission_ends_the_access_and_nothing_else() {
     assert_eq!(world.condition(kind::CREDENTIALS_READY), "False ClientNotAllowed");
     assert_eq!(world.condition(kind::READY), "False ClientNotAllowed");
     assert_eq!(world.condition(kind::STALLED), "False NotStalled", "other changes of the spec are applied");
-    for part in ["serviceAccountNamespace of reader is reports", "clients.allowedNamespaces", "messaging"] {
+    for part in
+        ["the namespace of the client reader in spec.clients is reports", "clients.allowedNamespaces", "messaging"]
+    {
         assert!(world.message(kind::READY).contains(part), "{part}: {}", world.message(kind::READY));
     }
     let status = reader(&world);
@@ -135,8 +137,78 @@ async fn the_same_name_in_another_namespace_is_another_client() {
     assert_eq!(reader(&world).service_account_namespace, None);
 }
 
+/// Two ServiceAccounts of one name: each has a role, a policy and a record of its own, and one may come and go without
+/// the other.
+#[tokio::test]
+async fn two_accounts_of_one_name_are_two_clients() {
+    let mut world = at_rest().await;
+    let names = names().vault("dev");
+    let here = json!({"serviceAccountName": "reader", "name": "own-reader", "access": {"mode": "ReadWrite"}});
+    let abroad = json!({"serviceAccountName": "reports/reader", "access": {"mode": "ReadOnly"}});
+    let set = |world: &World, clients: Value| {
+        world.edit(|resource| {
+            resource["spec"]["clients"] = clients;
+            let generation = resource["metadata"]["generation"].as_i64().unwrap_or(1);
+            resource["metadata"]["generation"] = (generation + 1).into();
+        });
+    };
+    // The reader of the namespace reports is there already, in the other form: it keeps its credentials.
+    set(&world, json!([here, abroad]));
+    settle(&mut world).await;
+    assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+    let both = [("own-reader", "reader"), ("reader", "reports/reader")];
+    let mut found = desired(&world);
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(found, both.map(|(name, account)| (name.to_owned(), account.to_owned(), 1)));
+    let vault = world.vault.content();
+    for ((client, _), namespace) in both.into_iter().zip(["messaging", "reports"]) {
+        let role = &vault.kubernetes_roles[&names.own_client(client)];
+        assert_eq!((role.namespace.as_str(), &role.service_accounts[..]), (namespace, &["reader".to_owned()][..]));
+        let [policy] = &role.policies[..] else { panic!("one policy") };
+        let records = ["own-reader", "reader"].map(|of| vault.policies[policy].contains(&names.client_runtime(of)));
+        assert_eq!(records, [client == "own-reader", client == "reader"], "it reads its own record alone");
+        assert!(vault.kv.contains_key(&names.client_runtime(client)));
+    }
+    let status = world.resource().status.expect("a status").clients;
+    let shown: Vec<_> = status
+        .iter()
+        .map(|it| (it.name.as_str(), it.service_account_name.as_str(), it.service_account_namespace.as_deref()))
+        .collect();
+    assert_eq!(shown, [("own-reader", "reader", None), ("reader", "reader", Some("reports"))]);
+
+    set(&world, json!([here]));
+    settle(&mut world).await;
+    let vault = world.vault.content();
+    let roles = ["own-reader", "reader"].map(|client| vault.kubernetes_roles.contains_key(&names.own_client(client)));
+    assert_eq!(roles, [true, false]);
+    assert_eq!(desired(&world), [("own-reader".to_owned(), "reader".to_owned(), 1)]);
+}
+
+/// By default both have the name of their ServiceAccount.
+#[tokio::test]
+async fn the_second_account_of_one_name_has_to_name_itself() {
+    let mut world = at_rest().await;
+    world.edit(|resource| {
+        let more = json!({"serviceAccountName": "audit/reader", "access": {"mode": "ReadOnly"}});
+        resource["spec"]["clients"].as_array_mut().expect("clients").push(more);
+        resource["metadata"]["generation"] = 7.into();
+    });
+    settle(&mut world).await;
+    assert_eq!(world.condition(kind::STALLED), "True InvalidSpec");
+    let message = world.message(kind::STALLED);
+    for part in
+        ["two entries with the name reader", "reports/reader", "audit/reader", "set another spec.clients[].name"]
+    {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
 fn database(options: &Options) -> Database {
-    let mut resource = resource(&format!("{MINIMAL}{CLIENTS}"));
+    database_of(CLIENTS, options)
+}
+
+fn database_of(clients: &str, options: &Options) -> Database {
+    let mut resource = resource(&format!("{MINIMAL}{clients}"));
     resource.spec.pooler = Some(PoolerSpec::default());
     resource.spec.gateway = Some(GatewaySpec::default());
     resource.spec.postgres.parameters.insert("max_connections".to_owned(), "400".to_owned());
@@ -170,6 +242,29 @@ fn its_pods_reach_instances_pooler_and_gateway_and_others_of_its_namespace_do_no
             assert_eq!(json!(from).to_string().contains("reports"), is_admitted);
         }
     }
+}
+
+/// The namespace in the name of the account makes no other peer, and no other caller.
+#[test]
+fn both_forms_of_a_namespace_make_the_same_objects() {
+    let options = allowed();
+    let objects = |clients: &str| {
+        let database = database_of(clients, &options);
+        let spec = database.gateway.clone().expect("a gateway");
+        let mut objects = plan::supporting(&database, &inputs(&database, &options));
+        objects.extend(plan::pooler::objects(&database, &options, None));
+        objects.extend(plan::gateway::objects(&database, &spec, &options, (ISSUER, "the authorities")));
+        let bodies = objects.into_iter().map(|planned| (planned.name, planned.body));
+        bodies.collect::<Vec<_>>()
+    };
+    let short = CLIENTS
+        .replace("{serviceAccountName: here, serviceAccountNamespace: messaging", "{serviceAccountName: messaging/here")
+        .replace(
+            "{serviceAccountName: reader, serviceAccountNamespace: reports",
+            "{serviceAccountName: reports/reader",
+        );
+    assert_eq!(short.matches('/').count(), 2, "{short}");
+    assert_eq!(objects(&short), objects(CLIENTS));
 }
 
 #[test]

@@ -210,14 +210,14 @@ impl Overview {
 
 fn of_client(spec: &ClientSpec, own: &str, status: &ServiceDatabaseStatus) -> Client {
     let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
-    let (name, account) = (spec.name().to_owned(), &spec.service_account_name);
-    let namespace = spec.service_account_namespace.clone().filter(|namespace| namespace != own);
+    let spec = spec.normalized(own);
+    let (name, account, namespace) = (spec.name().to_owned(), spec.account_name(), spec.account_namespace());
     let short_lived = spec.dynamic().is_some();
     let client = |access: &str| Client {
         short_lived,
         name,
-        service_account_name: account.clone(),
-        service_account_namespace: namespace.clone(),
+        service_account_name: account.to_owned(),
+        service_account_namespace: namespace.map(str::to_owned),
         access: access.to_owned(),
         generation: 0,
         rotated_at: None,
@@ -237,8 +237,8 @@ fn of_client(spec: &ClientSpec, own: &str, status: &ServiceDatabaseStatus) -> Cl
     let client = client(access.mode.as_str());
     let is_this = |found: &&ClientStatus| {
         found.name == client.name
-            && found.service_account_name == *account
-            && found.service_account_namespace == namespace
+            && found.service_account_name == account
+            && found.service_account_namespace.as_deref() == namespace
     };
     match status.clients.iter().find(is_this) {
         Some(found) => Client {

@@ -281,7 +281,8 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
             { "serviceAccountName": "picker-account", "name": "picker", "access": {
                 "mode": "Custom", "grants": [{ "tables": ["files"], "privileges": ["SELECT"] }] } },
             { "serviceAccountName": "late", "access": { "mode": "ReadOnly" } },
-            { "serviceAccountName": "people", "access": { "mode": "ReadOnly", "dynamic": {} } }
+            { "serviceAccountName": "people", "access": { "mode": "ReadOnly", "dynamic": {} } },
+            { "serviceAccountName": "reports/bot", "name": "reports-bot", "access": { "mode": "ReadOnly" } }
         ]
     });
     let own = |name: &str, account: &str, rights: &str, message: Value| {
@@ -291,12 +292,15 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
             "message": message
         })
     };
+    let mut abroad = own("reports-bot", "bot", "Applied", Value::Null);
+    abroad["serviceAccountNamespace"] = json!("reports");
     let status = json!({
         "credentials": { "generation": 10, "rotatedAt": "2026-02-28T12:00:00Z", "sessions": 12 },
         "clients": [
             own("bot", "bot", "Applied", Value::Null),
             own("picker", "picker-account", "GrantDrift", json!("not declared: DELETE on public.files")),
-            own("late", "another account", "Applied", Value::Null)
+            own("late", "another account", "Applied", Value::Null),
+            abroad
         ]
     });
     let overview = Overview::new(read(resource(spec, status)));
@@ -305,7 +309,7 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
         .lines()
         .skip_while(|line| *line != "Clients")
         .skip(2)
-        .take(6)
+        .take(7)
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     assert_eq!(
@@ -316,6 +320,7 @@ fn each_client_is_shown_with_its_login_and_its_rights() {
             "picker Custom 2 60m ago 3 GrantDrift",
             "late ReadOnly 0 - - Unknown",
             "people ReadOnly short-lived - - Unknown",
+            "reports-bot ReadOnly 2 60m ago 3 Applied",
             "picker: not declared: DELETE on public.files",
         ],
         "{text}"
