@@ -4,7 +4,6 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 
 use super::args::Connection;
@@ -183,8 +182,10 @@ pub async fn run(
         for it in followed.iter_mut().filter(|it| it.result.is_none()) {
             it.look(&request, &resource, &token);
         }
-        if Instant::now() >= deadline {
-            for it in followed.iter().filter(|it| it.result.is_none()) {
+        // One that has succeeded is followed for as long as the primary may take to read the store.
+        let late: Vec<_> = followed.iter().filter(|it| it.result.is_none() && it.unread_since.is_none()).collect();
+        if Instant::now() >= deadline && !late.is_empty() {
+            for it in late {
                 let run = request.answer(&resource, &it.store, &token);
                 let (heading, state) = (&it.heading, run.map_or_else(|| waits(&resource), progress));
                 eprintln!("error: {heading}no result within {} s: {state}; the request is kept", timeout.as_secs());
@@ -276,12 +277,14 @@ fn stores(backup: &BackupStatus) -> Option<String> {
 
 /// The timelines that restores in place have left, each with the moments to which it can be recovered.
 fn left_windows(backup: &BackupStatus) -> Vec<String> {
-    let Some(Time(from)) = backup.recoverable_from else { return Vec::new() };
-    let left = backup.left_timelines.iter().filter(|left| left.left_at.0 > from);
-    left.map(|left| {
-        format!("timeline {}, which was left: recoverable from {from} to {}", left.timeline, left.left_at.0)
-    })
-    .collect()
+    let windows = backup.left_timelines.iter().filter_map(|left| {
+        let whole = left.store.as_deref().and_then(|store| in_store(backup, store));
+        let from = whole.unwrap_or(backup).recoverable_from.as_ref()?.0;
+        let of = whole.map(|whole| format!(" in the store {}", whole.store)).unwrap_or_default();
+        let (timeline, until) = (left.timeline, left.left_at.0);
+        (until > from).then(|| format!("timeline {timeline}, which was left: recoverable from {from} to {until}{of}"))
+    });
+    windows.collect()
 }
 
 #[cfg(test)]
@@ -303,6 +306,17 @@ mod tests {
             ["timeline 2, which was left: recoverable from 2026-11-29T11:00:00Z to 2026-11-29T12:00:00Z"]
         );
         assert!(left_windows(&backup("2026-11-29T13:00:00Z")).is_empty());
+        let second = backup("2026-11-29T10:00:00Z");
+        let mut two = backup("2026-11-29T11:00:00Z");
+        two.recoverable_from = None;
+        two.left_timelines[0].store = Some("other".into());
+        two.second = Some(Box::new(BackupStatus { store: "other".into(), left_timelines: Vec::new(), ..second }));
+        assert_eq!(
+            left_windows(&two),
+            [
+                "timeline 2, which was left: recoverable from 2026-11-29T10:00:00Z to 2026-11-29T12:00:00Z in the store other"
+            ]
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn is_given_up(nth: Nth) -> bool {
 ///
 /// # Errors
 /// If they cannot be listed.
-pub async fn missing(nth: Nth, is_one_of_two: bool) -> Result<usize, String> {
+pub async fn missing_wal(nth: Nth, is_one_of_two: bool) -> Result<usize, String> {
     let wal = Path::new(PGDATA).join("pg_wal");
     let list = || waiting(&wal.join("archive_status")).map_err(|error| format!("pg_wal: {error}"));
     if !is_one_of_two {

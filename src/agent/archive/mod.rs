@@ -27,7 +27,7 @@ use super::server_log::output::Output;
 use crate::contract::backup::{Nth, Place};
 use crate::contract::desired::Desired;
 use crate::contract::report::Catalogue;
-pub use complete::{is_given_up, missing};
+pub use complete::{is_given_up, missing_wal};
 pub use progress::room;
 
 use access::{Access, Store};

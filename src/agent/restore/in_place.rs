@@ -218,7 +218,7 @@ impl<'a> Left<'a> {
         let Some(nth) = desired.nth_of(store) else { return Err(undeclared(store)) };
         let is_one_of_two = desired.archive_in(nth.other()).is_some();
         // Without a clean shutdown its last WAL is not complete.
-        let missing = if control.is_shut_down { archive::missing(nth, is_one_of_two).await? } else { 0 };
+        let missing = if control.is_shut_down { archive::missing_wal(nth, is_one_of_two).await? } else { 0 };
         Ok(Self { store, is_given_up: archive::is_given_up(nth), missing })
     }
 }

@@ -145,8 +145,9 @@ impl State {
         usable.reduce(|best, other| if other.0.started_at > best.0.started_at { other } else { best })
     }
 
-    /// The newest backup in a store that leads to the present: what was archived after it is of the same database and has no gap.
-    /// None if there is none, or the archive does not work. `upgraded_at`: when a major upgrade began another database.
+    /// The newest backup in a store that leads to the present: what was archived after it is of the same database and has
+    /// no gap. None if there is none, or the archive does not work. `upgraded_at`: when a major upgrade began another
+    /// database.
     fn newest_usable<'a>(
         &self,
         (nth, store): (Nth, &str),

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::target;
 use crate::api::BackupStatus;
+use crate::api::names::ANNOTATION_RESTORE_STORE;
 use crate::contract::backup::Target;
 
 /// A store that the spec declares.
@@ -41,7 +42,7 @@ pub fn choose<'a>(
     let with_way_out = |problem: String| match other {
         Some(other) => format!(
             "{problem}; the store {other} has that state: kubectl servicedb restore --store {other}, or the annotation \
-             servicedb.dev/restore-store",
+             {ANNOTATION_RESTORE_STORE}",
             other = other.name
         ),
         None => problem,
