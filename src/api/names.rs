@@ -67,10 +67,12 @@ documented! {
     /// token and the state `Done`.
     ANNOTATION_RESTART = "servicedb.dev/restart";
     /// Annotation of a ServiceDatabase: a token that requests a backup. The request is complete when
-    /// `status.backup.lastRun` has the same token and another state than `Running`.
+    /// `status.backup.lastRun`, and that of a second store, has the same token and another state than `Running`.
     ANNOTATION_BACKUP = "servicedb.dev/backup";
     /// Annotation of a ServiceDatabase: `Full` if the requested backup shall be a full one.
     ANNOTATION_BACKUP_TYPE = "servicedb.dev/backup-type";
+    /// Annotation of a ServiceDatabase: the store of the requested backup, where `spec.backup` names two. Default: both.
+    ANNOTATION_BACKUP_STORE = "servicedb.dev/backup-store";
     /// Annotation of a ServiceDatabase: a token that requests a test of the newest backup. The request is
     /// complete when `status.backup.lastVerification` has the same token and another state than `Running`.
     ANNOTATION_VERIFY_BACKUP = "servicedb.dev/verify-backup";
@@ -84,6 +86,9 @@ documented! {
     /// Annotation of a ServiceDatabase: the state of the requested restore, as JSON with the fields of
     /// `spec.bootstrap.restore.target`, such as `{"time": "2026-11-29T10:15:00Z"}`.
     ANNOTATION_RESTORE_TO = "servicedb.dev/restore-to";
+    /// Annotation of a ServiceDatabase: the store of the requested restore, where `spec.backup` names two. Default: the
+    /// first one, which must then have the state.
+    ANNOTATION_RESTORE_STORE = "servicedb.dev/restore-store";
     /// Annotation of a ServiceDatabase: a token that requests what `servicedb.dev/upgrade-action` says. The request is
     /// complete when `status.upgrade.lastRequest` has the same token and another state than `Running`.
     ANNOTATION_UPGRADE = "servicedb.dev/upgrade";

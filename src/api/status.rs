@@ -273,6 +273,9 @@ pub struct LeftTimeline {
     pub left_at: Time,
     /// The timeline with which the database continued.
     pub continued_as: i64,
+    /// Of two stores: the one that has all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// A restore in place.

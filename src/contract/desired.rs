@@ -180,6 +180,11 @@ impl Desired {
         }
     }
 
+    /// Which of the stores has this name.
+    pub fn nth_of(&self, store: &str) -> Option<Nth> {
+        Nth::ALL.into_iter().find(|nth| self.archive_in(*nth).is_some_and(|place| place.name == store))
+    }
+
     /// PostgreSQL's `archive_command`.
     pub fn archive_command(&self) -> &'static str {
         match (self.archive_in(Nth::First), self.archive_in(Nth::Second)) {
@@ -298,6 +303,15 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_is_found_by_its_name() {
+        let second = Place { name: "other".into(), ..Place::sample() };
+        let one = Desired { archive: Some(Place::sample()), ..Desired::sample() };
+        assert_eq!((one.nth_of("main"), one.nth_of("other")), (Some(Nth::First), None));
+        let two = Desired { second_archive: Some(second), ..one };
+        assert_eq!((two.nth_of("main"), two.nth_of("other")), (Some(Nth::First), Some(Nth::Second)));
+    }
 
     #[test]
     fn instances_stop_from_the_second_stage_of_a_restore_or_an_upgrade_on() {

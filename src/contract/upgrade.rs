@@ -40,6 +40,9 @@ pub struct RehearsalRun {
     pub job: String,
     /// Which attempt it is, from 1 on.
     pub attempt: u32,
+    /// The store of the backup; absent from an earlier operator: the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 impl Upgrade {

@@ -11,10 +11,11 @@ use kube::ResourceExt;
 use crate::api::conditions::reason;
 use crate::api::names::{
     ANNOTATION_APPROVE, ANNOTATION_APPROVE_ROLLOUT, ANNOTATION_AUTHORITY_OVERLAP, ANNOTATION_BACKUP,
-    ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_MAINTAIN, ANNOTATION_REISSUE,
-    ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_ROTATE,
-    ANNOTATION_ROTATE_CLIENT, ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE,
-    ANNOTATION_UPGRADE_ACTION, ANNOTATION_VERIFY_BACKUP, Names, PostgresNames, VaultNames,
+    ANNOTATION_BACKUP_STORE, ANNOTATION_BACKUP_TYPE, ANNOTATION_CHECK_DRIFT, ANNOTATION_MAINTAIN, ANNOTATION_REISSUE,
+    ANNOTATION_RENEW_AUTHORITY, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_STORE,
+    ANNOTATION_RESTORE_TO, ANNOTATION_ROTATE, ANNOTATION_ROTATE_CLIENT, ANNOTATION_SWITCHOVER,
+    ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION, ANNOTATION_VERIFY_BACKUP, Names,
+    PostgresNames, VaultNames,
 };
 use crate::api::spec::{MAXIMUM_INSTANCES, RESERVED_PARAMETERS};
 use crate::api::{
@@ -375,9 +376,12 @@ pub struct RestoreRequest {
     pub token: String,
     /// The state to restore and its timeline, or why it is unknown.
     pub target: Result<(Target, Option<u32>), String>,
+    /// The store that is named.
+    pub store: Option<String>,
 }
 
 fn restore_request(resource: &ServiceDatabase) -> Option<RestoreRequest> {
+    let store = token(resource, ANNOTATION_RESTORE_STORE);
     let token = token(resource, ANNOTATION_RESTORE)?;
     let annotation = format!("the annotation {ANNOTATION_RESTORE_TO}");
     let target = match resource.annotations().get(ANNOTATION_RESTORE_TO) {
@@ -386,7 +390,7 @@ fn restore_request(resource: &ServiceDatabase) -> Option<RestoreRequest> {
             .map_err(|error| format!("{annotation} is {text:?}: {error}"))
             .and_then(|target| target::parse(Some(&target), &annotation)),
     };
-    Some(RestoreRequest { token, target })
+    Some(RestoreRequest { token, target, store })
 }
 
 /// A request about a major upgrade.
@@ -422,6 +426,8 @@ pub struct Backups {
     pub resources: Option<ResourceRequirements>,
     /// The requested backup, from annotations: its token, and its type.
     pub request: Option<(String, BackupType)>,
+    /// The store that the request names; none: each.
+    pub request_store: Option<String>,
     /// The requested test of a backup, from an annotation.
     pub verification_request: Option<String>,
 }
@@ -445,6 +451,7 @@ fn backups(resource: &ServiceDatabase) -> Result<Backups, Invalid> {
         when_volume_fills: spec.when_volume_fills,
         resources: spec.resources.clone(),
         request: token(resource, ANNOTATION_BACKUP).map(|token| (token, kind)),
+        request_store: token(resource, ANNOTATION_BACKUP_STORE),
         verification_request: token(resource, ANNOTATION_VERIFY_BACKUP),
     })
 }

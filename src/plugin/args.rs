@@ -178,13 +178,16 @@ pub enum Command {
         #[arg(long, value_name = "CLIENT")]
         token: Option<String>,
     },
-    /// Back the database up now, and follow it to its end.
+    /// Back the database up now, and follow it to its end, in each of its stores.
     Backup {
         /// The ServiceDatabase.
         name: String,
         /// A full backup; default: what changed since the last one.
         #[arg(long)]
         full: bool,
+        /// One of two stores; default: both.
+        #[arg(long)]
+        store: Option<String>,
         /// How long to wait, in seconds; 0: do not wait.
         #[arg(long, default_value_t = 3600)]
         timeout: u64,
@@ -212,6 +215,10 @@ pub enum Command {
         /// The timeline of the state; default: the one that was alive then.
         #[arg(long, conflicts_with = "immediate", value_parser = clap::value_parser!(i64).range(1..))]
         timeline: Option<i64>,
+        /// The store that the state comes from, and that keeps what is left; default: the first one, which is refused if
+        /// only the second one has the state.
+        #[arg(long)]
+        store: Option<String>,
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
@@ -400,6 +407,10 @@ mod tests {
         assert!(refused.contains("0/3000148"), "{refused}");
         assert!(Args::try_parse_from(["x", "restore", "chat", "--immediate", "--timeline", "2"]).is_err());
         assert!(Args::try_parse_from(["x", "restore", "chat", "--lsn", "0/1", "--timeline", "2"]).is_ok());
+        let named = Args::try_parse_from(["x", "restore", "chat", "--immediate", "--store", "other"]);
+        assert!(
+            matches!(named, Ok(Args { command: Command::Restore { store: Some(store), .. }, .. }) if store == "other")
+        );
     }
 
     #[test]

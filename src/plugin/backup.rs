@@ -4,13 +4,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 
 use super::args::Connection;
 use super::connection::{self, PluginError, annotate, connect, read};
 use super::psql;
-use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_TYPE, ANNOTATION_VERIFY_BACKUP};
+use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_STORE, ANNOTATION_BACKUP_TYPE, ANNOTATION_VERIFY_BACKUP};
 use crate::api::{BackupStatus, JobRun, RequestState, ServiceDatabase};
 
 /// The interval at which status is read.
@@ -19,62 +18,128 @@ const POLL: Duration = Duration::from_millis(500);
 const READS: Duration = Duration::from_secs(60);
 
 /// The request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Request {
     /// A backup, full or incremental.
     Backup {
         /// Whether it is a full one.
         full: bool,
+        /// The store; none: each.
+        store: Option<String>,
     },
     /// A test of the newest backup.
     Verification,
 }
 
 impl Request {
-    fn annotations(self, token: &str) -> Vec<(&'static str, Option<String>)> {
+    fn annotations(&self, token: &str) -> Vec<(&'static str, Option<String>)> {
         match self {
-            // A type of an earlier request does not apply to this one.
-            Self::Backup { full } => vec![
+            // A type or a store of an earlier request does not apply to this one.
+            Self::Backup { full, store } => vec![
                 (ANNOTATION_BACKUP, Some(token.to_owned())),
                 (ANNOTATION_BACKUP_TYPE, full.then(|| "Full".to_owned())),
+                (ANNOTATION_BACKUP_STORE, store.clone()),
             ],
             Self::Verification => vec![(ANNOTATION_VERIFY_BACKUP, Some(token.to_owned()))],
         }
     }
 
-    fn answer<'a>(self, resource: &'a ServiceDatabase, token: &str) -> Option<&'a JobRun> {
+    /// The stores in each of which a Job answers it. The test of a backup is one Job.
+    fn stores(&self, name: &str, backup: &BackupStatus) -> Result<Vec<String>, String> {
+        match self {
+            Self::Verification => Ok(vec![backup.store.clone()]),
+            Self::Backup { store: None, .. } => Ok(backup.stores().map(|one| one.store.clone()).collect()),
+            Self::Backup { store: Some(store), .. } => {
+                let found = backup.stores().any(|one| one.store == *store);
+                if found { Ok(vec![store.clone()]) } else { Err(unknown_store(name, store, backup)) }
+            }
+        }
+    }
+
+    fn answer<'a>(&self, resource: &'a ServiceDatabase, store: &str, token: &str) -> Option<&'a JobRun> {
         let backup = backup(resource)?;
         let run = match self {
-            Self::Backup { .. } => backup.last_run.as_ref().map(|last| &last.run),
+            Self::Backup { .. } => in_store(backup, store)?.last_run.as_ref().map(|last| &last.run),
             Self::Verification => backup.last_verification.as_ref(),
         };
         run.filter(|run| run.request.as_deref() == Some(token))
     }
 
     /// What status says of a Job that succeeded; none before it does.
-    fn result(self, resource: &ServiceDatabase, run: &JobRun) -> Option<String> {
+    fn result(&self, resource: &ServiceDatabase, store: &str, run: &JobRun) -> Option<String> {
         let backup = backup(resource)?;
         match self {
             Self::Backup { .. } => {
-                let newest = backup.newest.as_ref().filter(|newest| newest.finished_at.0 >= run.started_at.0)?;
-                let second =
-                    backup.second.as_ref().map(|second| format!("; the one in the store {} follows", second.store));
-                Some(format!(
-                    "{} is in the store {}: {:?}, {} bytes{}",
-                    newest.label,
-                    backup.store,
-                    newest.kind,
-                    newest.stored_bytes,
-                    second.unwrap_or_default()
-                ))
+                let newest = in_store(backup, store)?.newest.as_ref()?;
+                (newest.finished_at.0 >= run.started_at.0).then(|| {
+                    let (label, kind, bytes) = (&newest.label, newest.kind, newest.stored_bytes);
+                    format!("{label} is in the store {store}: {kind:?}, {bytes} bytes")
+                })
             }
             Self::Verification => {
                 let verified = backup.verified.as_ref()?;
+                let of = verified.store.as_ref().map(|store| format!(" of the store {store}")).unwrap_or_default();
                 Some(format!(
-                    "{} was restored in {} s and checked in {} s",
+                    "{}{of} was restored in {} s and checked in {} s",
                     verified.label, verified.restore_seconds, verified.check_seconds
                 ))
             }
+        }
+    }
+}
+
+/// A Job that answers a request, and what was printed of it.
+struct Followed {
+    store: String,
+    /// The beginning of its lines.
+    heading: String,
+    shown: String,
+    /// Since when the result is not in status although the Job has succeeded.
+    unread_since: Option<Instant>,
+    /// Whether it succeeded, once it has ended.
+    result: Option<bool>,
+}
+
+impl Followed {
+    fn new(store: String, is_one_of_two: bool) -> Self {
+        let heading = if is_one_of_two { format!("store {store}: ") } else { String::new() };
+        Self { store, heading, shown: String::new(), unread_since: None, result: None }
+    }
+
+    /// Prints what has changed.
+    fn look(&mut self, request: &Request, resource: &ServiceDatabase, token: &str) {
+        let heading = &self.heading;
+        let Some(run) = request.answer(resource, &self.store, token) else {
+            let fails =
+                archiving_problem(resource).filter(|problem| problem.contains(&format!("store {}: ", self.store)));
+            return self.show(fails.map(|problem| format!("waiting: {problem}")).unwrap_or_default());
+        };
+        match run.state {
+            RequestState::Running => {
+                let line = format!("{heading}{}", progress(run));
+                self.show(line);
+            }
+            RequestState::Failed => {
+                eprintln!("error: {heading}{}: {}", run.job, run.message.as_deref().unwrap_or_default());
+                self.result = Some(false);
+            }
+            RequestState::Done => {
+                let since = *self.unread_since.get_or_insert_with(Instant::now);
+                if let Some(result) = request.result(resource, &self.store, run) {
+                    println!("{result}");
+                    self.result = Some(true);
+                } else if since.elapsed() >= READS {
+                    println!("{heading}the Job {} succeeded; the primary has not read the store since", run.job);
+                    self.result = Some(true);
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, now: String) {
+        if now != self.shown && !now.is_empty() {
+            println!("{now}");
+            self.shown = now;
         }
     }
 }
@@ -91,10 +156,17 @@ pub async fn run(
 ) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
-    if backup(&resource).is_none() {
-        eprintln!("error: {}", no_store(name));
-        return Ok(ExitCode::FAILURE);
-    }
+    let stores = match backup(&resource) {
+        None => Err(no_store(name)),
+        Some(backup) => request.stores(name, backup),
+    };
+    let stores = match stores {
+        Ok(stores) => stores,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     annotate(&client, &namespace, name, &request.annotations(&token)).await?;
     if timeout.is_zero() {
@@ -102,48 +174,38 @@ pub async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + timeout;
-    let mut shown = String::new();
-    let run = loop {
+    let is_one_of_two = stores.len() > 1;
+    let mut followed: Vec<_> = stores.into_iter().map(|store| Followed::new(store, is_one_of_two)).collect();
+    // One that is away does not hide the result of the other.
+    while followed.iter().any(|it| it.result.is_none()) {
         let resource = read(&client, &namespace, name).await?;
-        let run = request.answer(&resource, &token);
-        if let Some(run) = run.filter(|run| run.state != RequestState::Running) {
-            break run.clone();
+        for it in followed.iter_mut().filter(|it| it.result.is_none()) {
+            it.look(&request, &resource, &token);
         }
-        let now = run.map(progress).unwrap_or_default();
-        if now != shown {
-            println!("{now}");
-            shown = now;
-        }
-        if Instant::now() >= deadline {
-            let state = run.map_or_else(|| waits(&resource), progress);
-            eprintln!("error: no result within {} s: {state}; the request is kept", timeout.as_secs());
+        // One that has succeeded is followed for as long as the primary may take to read the store.
+        let late: Vec<_> = followed.iter().filter(|it| it.result.is_none() && it.unread_since.is_none()).collect();
+        if Instant::now() >= deadline && !late.is_empty() {
+            for it in late {
+                let run = request.answer(&resource, &it.store, &token);
+                let (heading, state) = (&it.heading, run.map_or_else(|| waits(&resource), progress));
+                eprintln!("error: {heading}no result within {} s: {state}; the request is kept", timeout.as_secs());
+            }
             return Ok(ExitCode::FAILURE);
         }
-        tokio::time::sleep(POLL).await;
-    };
-    if run.state == RequestState::Failed {
-        eprintln!("error: {}: {}", run.job, run.message.as_deref().unwrap_or_default());
-        if matches!(request, Request::Backup { .. }) {
-            eprintln!(
-                "the backup is tried again until it succeeds (kubectl servicedb status {name}); to cancel it: kubectl \
-                 annotate -n {namespace} servicedatabase {name} {ANNOTATION_BACKUP}-"
-            );
+        if followed.iter().any(|it| it.result.is_none()) {
+            tokio::time::sleep(POLL).await;
         }
-        return Ok(ExitCode::FAILURE);
     }
-    let deadline = Instant::now() + READS;
-    loop {
-        let resource = read(&client, &namespace, name).await?;
-        if let Some(result) = request.result(&resource, &run) {
-            println!("{result}");
-            return Ok(ExitCode::SUCCESS);
-        }
-        if Instant::now() >= deadline {
-            println!("the Job {} succeeded; the primary has not read the store since", run.job);
-            return Ok(ExitCode::SUCCESS);
-        }
-        tokio::time::sleep(POLL).await;
+    if followed.iter().all(|it| it.result == Some(true)) {
+        return Ok(ExitCode::SUCCESS);
     }
+    if matches!(request, Request::Backup { .. }) {
+        eprintln!(
+            "the backup is tried again until it succeeds (kubectl servicedb status {name}); to cancel it: kubectl \
+             annotate -n {namespace} servicedatabase {name} {ANNOTATION_BACKUP}-"
+        );
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 /// Why there are no backups of a database whose status has none.
@@ -151,8 +213,18 @@ pub fn no_store(name: &str) -> String {
     format!("{name} has no store for backups: see spec.backup, and backup.stores of the installation (docs/backups.md)")
 }
 
+/// Why a store cannot be used that a database does not have.
+pub fn unknown_store(name: &str, store: &str, backup: &BackupStatus) -> String {
+    let known: Vec<_> = backup.stores().map(|one| one.store.as_str()).collect();
+    format!("the store {store} is none of {name}, which has its backups in {}: name one of these", known.join(" and "))
+}
+
 fn backup(resource: &ServiceDatabase) -> Option<&BackupStatus> {
     resource.status.as_ref()?.backup.as_ref()
+}
+
+fn in_store<'a>(backup: &'a BackupStatus, store: &str) -> Option<&'a BackupStatus> {
+    backup.stores().find(|one| one.store == store)
 }
 
 fn progress(run: &JobRun) -> String {
@@ -162,12 +234,16 @@ fn progress(run: &JobRun) -> String {
 
 /// Why no Job was created for the request.
 fn waits(resource: &ServiceDatabase) -> String {
-    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    let archiving = conditions.into_iter().find(|condition| condition.type_ == "ContinuousArchiving");
-    match archiving.filter(|condition| condition.status != "True") {
-        Some(archiving) => archiving.message.clone(),
-        None => "no Job was created; others may run on this store (backup.concurrency)".to_owned(),
-    }
+    archiving_problem(resource)
+        .unwrap_or("no Job was created; others may run on this store (backup.concurrency)")
+        .to_owned()
+}
+
+/// The message of the condition ContinuousArchiving, unless it is True.
+fn archiving_problem(resource: &ServiceDatabase) -> Option<&str> {
+    let mut conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    let archiving = conditions.find(|condition| condition.type_ == "ContinuousArchiving")?;
+    (archiving.status != "True").then_some(archiving.message.as_str())
 }
 
 /// Lists what the store has, from the primary's pod.
@@ -201,12 +277,14 @@ fn stores(backup: &BackupStatus) -> Option<String> {
 
 /// The timelines that restores in place have left, each with the moments to which it can be recovered.
 fn left_windows(backup: &BackupStatus) -> Vec<String> {
-    let Some(Time(from)) = backup.recoverable_from else { return Vec::new() };
-    let left = backup.left_timelines.iter().filter(|left| left.left_at.0 > from);
-    left.map(|left| {
-        format!("timeline {}, which was left: recoverable from {from} to {}", left.timeline, left.left_at.0)
-    })
-    .collect()
+    let windows = backup.left_timelines.iter().filter_map(|left| {
+        let whole = left.store.as_deref().and_then(|store| in_store(backup, store));
+        let from = whole.unwrap_or(backup).recoverable_from.as_ref()?.0;
+        let of = whole.map(|whole| format!(" in the store {}", whole.store)).unwrap_or_default();
+        let (timeline, until) = (left.timeline, left.left_at.0);
+        (until > from).then(|| format!("timeline {timeline}, which was left: recoverable from {from} to {until}{of}"))
+    });
+    windows.collect()
 }
 
 #[cfg(test)]
@@ -228,34 +306,63 @@ mod tests {
             ["timeline 2, which was left: recoverable from 2026-11-29T11:00:00Z to 2026-11-29T12:00:00Z"]
         );
         assert!(left_windows(&backup("2026-11-29T13:00:00Z")).is_empty());
+        let second = backup("2026-11-29T10:00:00Z");
+        let mut two = backup("2026-11-29T11:00:00Z");
+        two.recoverable_from = None;
+        two.left_timelines[0].store = Some("other".into());
+        two.second = Some(Box::new(BackupStatus { store: "other".into(), left_timelines: Vec::new(), ..second }));
+        assert_eq!(
+            left_windows(&two),
+            [
+                "timeline 2, which was left: recoverable from 2026-11-29T10:00:00Z to 2026-11-29T12:00:00Z in the store other"
+            ]
+        );
     }
 
     #[test]
-    fn each_store_is_named() {
+    fn each_store_is_named_and_answers_by_itself() {
+        let backup = |label: &str| {
+            serde_json::json!({
+                "label": label, "type": "Full", "startedAt": "2026-11-29T12:00:01Z",
+                "finishedAt": "2026-11-29T12:01:00Z", "databaseBytes": 30, "storedBytes": 4,
+            })
+        };
+        let run = |state: &str| {
+            serde_json::json!({
+                "type": "Full", "job": "chat-backup", "state": state, "startedAt": "2026-11-29T12:00:00Z", "request": "t",
+            })
+        };
         let mut resource: ServiceDatabase = serde_json::from_value(serde_json::json!({
             "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
             "spec": {"storage": {"size": "1Gi"}},
             "status": {"backup": {
-                "store": "main", "path": "/x",
-                "newest": {
-                    "label": "20261129-120000F", "type": "Full", "startedAt": "2026-11-29T12:00:01Z",
-                    "finishedAt": "2026-11-29T12:01:00Z", "databaseBytes": 30, "storedBytes": 4,
-                },
+                "store": "main", "path": "/x", "newest": backup("20261129-120000F"), "lastRun": run("Done"),
             }},
         }))
         .expect("a resource");
-        let run: JobRun = serde_json::from_value(serde_json::json!({
-            "job": "chat-backup", "state": "Done", "startedAt": "2026-11-29T12:00:00Z",
-        }))
-        .expect("a run");
-        let told =
-            |resource: &ServiceDatabase| Request::Backup { full: true }.result(resource, &run).expect("a result");
-        assert_eq!(told(&resource), "20261129-120000F is in the store main: Full, 4 bytes");
-        let backup = resource.status.as_mut().and_then(|status| status.backup.as_mut()).expect("backups");
-        assert_eq!(stores(backup), None);
-        let second = BackupStatus { store: "other".into(), path: "/x".into(), ..BackupStatus::default() };
-        backup.second = Some(Box::new(second));
-        assert_eq!(stores(backup).as_deref(), Some("spec.backup.store is main, spec.backup.secondStore is other"));
-        assert!(told(&resource).ends_with("; the one in the store other follows"));
+        let request = |store: Option<&str>| Request::Backup { full: true, store: store.map(str::to_owned) };
+        let status = |resource: &ServiceDatabase| super::backup(resource).expect("backups").clone();
+        assert_eq!(request(None).stores("chat", &status(&resource)), Ok(vec!["main".to_owned()]));
+        assert_eq!(stores(&status(&resource)), None);
+        let done = request(None).answer(&resource, "main", "t").expect("an answer").clone();
+        let told = request(None).result(&resource, "main", &done).expect("a result");
+        assert_eq!(told, "20261129-120000F is in the store main: Full, 4 bytes");
+
+        let second = serde_json::json!({"store": "other", "path": "/x", "lastRun": run("Running")});
+        let backups = resource.status.as_mut().and_then(|status| status.backup.as_mut()).expect("backups");
+        backups.second = serde_json::from_value(second).expect("a status");
+        let both = status(&resource);
+        assert_eq!(stores(&both).as_deref(), Some("spec.backup.store is main, spec.backup.secondStore is other"));
+        assert_eq!(request(None).stores("chat", &both), Ok(vec!["main".to_owned(), "other".to_owned()]));
+        assert_eq!(request(Some("other")).stores("chat", &both), Ok(vec!["other".to_owned()]));
+        let unknown = request(Some("third")).stores("chat", &both).expect_err("no store of it");
+        assert!(unknown.contains("third") && unknown.contains("main and other"), "{unknown}");
+        let runs = request(None).answer(&resource, "other", "t").expect("an answer").clone();
+        assert_eq!((done.state, runs.state), (RequestState::Done, RequestState::Running));
+        assert_eq!(request(None).result(&resource, "other", &runs), None, "that of the first one is not its");
+        assert!(request(None).answer(&resource, "other", "u").is_none(), "of an earlier request");
+        let annotations = request(Some("other")).annotations("t");
+        assert!(annotations.contains(&(ANNOTATION_BACKUP_STORE, Some("other".to_owned()))), "{annotations:?}");
+        assert!(request(None).annotations("t").contains(&(ANNOTATION_BACKUP_STORE, None)), "one of an earlier request");
     }
 }

@@ -78,8 +78,8 @@ pub async fn run() -> ExitCode {
             upgrade::run(&args.connection, &name, upgrade::action(step), yes, Duration::from_secs(timeout)).await
         }
         Command::Check { name } => check::run(&args.connection, &name).await,
-        Command::Backup { name, full, timeout } => {
-            let request = backup::Request::Backup { full };
+        Command::Backup { name, full, store, timeout } => {
+            let request = backup::Request::Backup { full, store };
             backup::run(&args.connection, &name, request, Duration::from_secs(timeout)).await
         }
         Command::VerifyBackup { name, timeout } => {
@@ -88,9 +88,9 @@ pub async fn run() -> ExitCode {
         Command::Gateway { name, token } => gateway::run(&args.connection, &name, token.as_deref()).await,
         Command::Pooler { name } => pooler::run(&args.connection, &name).await,
         Command::Backups { name } => backup::list(&args.connection, &name).await,
-        Command::Restore { name, target, timeline, yes, timeout } => {
-            let target = restore::target(target, timeline);
-            restore::run(&args.connection, &name, &target, yes, Duration::from_secs(timeout)).await
+        Command::Restore { name, target, timeline, store, yes, timeout } => {
+            let wanted = restore::Wanted { target: restore::target(target, timeline), store };
+            restore::run(&args.connection, &name, &wanted, yes, Duration::from_secs(timeout)).await
         }
         Command::RestorePoint { name, word } => restore_point::run(&args.connection, &name, &word).await,
         Command::Maintenance { name, now, timeout } => {

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
 use crate::api::names::{
-    ANNOTATION_MAINTAIN, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_TO, ANNOTATION_SWITCHOVER,
-    ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION,
+    ANNOTATION_MAINTAIN, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_STORE, ANNOTATION_RESTORE_TO,
+    ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION,
 };
 use crate::api::{RequestState, RequestStatus, RestoreTarget, ServiceDatabase, UpgradeAction};
 
@@ -23,8 +23,8 @@ pub enum Request {
     Switchover(Option<String>),
     /// A restart of PostgreSQL on every instance.
     Restart,
-    /// A restore in place.
-    Restore(RestoreTarget),
+    /// A restore in place, from the store that is named.
+    Restore(RestoreTarget, Option<String>),
     /// A run of the maintenance.
     Maintenance,
     /// A step of a major upgrade.
@@ -40,9 +40,13 @@ impl Request {
             }
             Self::Restart => vec![(ANNOTATION_RESTART, Some(token.to_owned()))],
             Self::Maintenance => vec![(ANNOTATION_MAINTAIN, Some(token.to_owned()))],
-            Self::Restore(target) => {
+            Self::Restore(target, store) => {
                 let target = serde_json::json!(target).to_string();
-                vec![(ANNOTATION_RESTORE, Some(token.to_owned())), (ANNOTATION_RESTORE_TO, Some(target))]
+                vec![
+                    (ANNOTATION_RESTORE, Some(token.to_owned())),
+                    (ANNOTATION_RESTORE_TO, Some(target)),
+                    (ANNOTATION_RESTORE_STORE, store.clone()),
+                ]
             }
             Self::Upgrade(action) => {
                 let action = Some(format!("{action:?}"));
@@ -57,7 +61,7 @@ impl Request {
             Self::Switchover(_) => status.switchover.as_ref(),
             Self::Restart => status.restart.as_ref(),
             Self::Maintenance => status.maintenance.as_ref()?.request.as_ref(),
-            Self::Restore(_) => status.restore.as_ref().map(|restore| &restore.run),
+            Self::Restore(..) => status.restore.as_ref().map(|restore| &restore.run),
             Self::Upgrade(_) => status.upgrade.as_ref().and_then(|upgrade| upgrade.last_request.as_ref()),
         };
         answer.filter(|answer| answer.request == token)
@@ -67,7 +71,7 @@ impl Request {
     fn progress(&self, resource: &ServiceDatabase, answer: Option<&RequestStatus>) -> Option<String> {
         match self {
             Self::Switchover(_) | Self::Restart => ready_message(&resource.status.as_ref()?.conditions),
-            Self::Restore(_) | Self::Upgrade(_) => answer?.message.clone(),
+            Self::Restore(..) | Self::Upgrade(_) => answer?.message.clone(),
             Self::Maintenance => {
                 let waits = resource.status.as_ref()?.maintenance.as_ref()?.waits_for.clone();
                 waits.map(|why| format!("waiting: {why}")).or_else(|| answer?.message.clone())
@@ -133,6 +137,15 @@ fn ready_message(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::C
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restore_without_a_store_removes_that_of_an_earlier_one() {
+        let asked = |store: Option<&str>| {
+            Request::Restore(RestoreTarget::default(), store.map(str::to_owned)).annotations("t").pop().expect("one")
+        };
+        assert_eq!(asked(None), (ANNOTATION_RESTORE_STORE, None));
+        assert_eq!(asked(Some("other")), (ANNOTATION_RESTORE_STORE, Some("other".to_owned())));
+    }
 
     #[test]
     fn a_switchover_without_a_target_removes_an_earlier_target() {

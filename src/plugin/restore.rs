@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::age::age;
 use super::args::{Connection, RestoreTo};
-use super::backup::no_store;
+use super::backup::{no_store, unknown_store};
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::request;
@@ -39,6 +39,14 @@ pub fn target(to: RestoreTo, timeline: Option<i64>) -> RestoreTarget {
     RestoreTarget { time: to.to, lsn: to.lsn, name: to.point, immediate: to.immediate, timeline }
 }
 
+/// A restore that is requested.
+pub struct Wanted {
+    /// The state to restore.
+    pub target: RestoreTarget,
+    /// The store that is named.
+    pub store: Option<String>,
+}
+
 /// Asks, sends the request, and waits for its result, if there is a time to wait.
 ///
 /// # Errors
@@ -46,7 +54,7 @@ pub fn target(to: RestoreTo, timeline: Option<i64>) -> RestoreTarget {
 pub async fn run(
     connection: &Connection,
     name: &str,
-    target: &RestoreTarget,
+    wanted: &Wanted,
     yes: bool,
     timeout: Duration,
 ) -> Result<ExitCode, PluginError> {
@@ -56,23 +64,50 @@ pub async fn run(
         eprintln!("error: {}", no_store(name));
         return Ok(ExitCode::FAILURE);
     };
-    let now = Timestamp::now();
-    if let Some(refusal) = refusal(name, target, backup, now) {
-        eprintln!("error: {refusal}");
-        return Ok(ExitCode::FAILURE);
-    }
-    println!("{}", consequences(name, target, backup, now));
+    let (now, target) = (Timestamp::now(), &wanted.target);
+    let chosen = match chosen(name, wanted, backup, now) {
+        Ok(chosen) => chosen,
+        Err(refusal) => {
+            eprintln!("error: {refusal}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    println!("{}", consequences(name, target, chosen, now));
     if !approved(yes)? {
         return Ok(ExitCode::FAILURE);
     }
-    request::run(connection, name, &request::Request::Restore(target.clone()), timeout).await
+    request::run(connection, name, &request::Request::Restore(target.clone(), wanted.store.clone()), timeout).await
 }
 
-/// Why the operator would refuse the restore, as far as status and this machine's clock tell; nobody is asked to approve
+/// The store of the restore: the one that is named, or else the first one. Otherwise why the operator would refuse it, as
+/// far as status and this machine's clock tell, and the other store if that one has the state: nobody is asked to approve
 /// it.
+fn chosen<'a>(
+    name: &str,
+    wanted: &Wanted,
+    backup: &'a BackupStatus,
+    now: Timestamp,
+) -> Result<&'a BackupStatus, String> {
+    let chosen = match &wanted.store {
+        None => backup,
+        Some(store) => {
+            backup.stores().find(|one| one.store == *store).ok_or_else(|| unknown_store(name, store, backup))?
+        }
+    };
+    let refused = |one: &BackupStatus| refusal(name, &wanted.target, one, now);
+    let Some(problem) = refused(chosen) else { return Ok(chosen) };
+    let other = backup.stores().find(|one| one.store != chosen.store && refused(one).is_none());
+    let way_out = other.map(|other| format!("; the store {0} has that state: --store {0}", other.store));
+    Err(format!("{problem}{}", way_out.unwrap_or_default()))
+}
+
+/// Why a restore from one store would be refused.
 fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Timestamp) -> Option<String> {
     let Some(from) = backup.recoverable_from.as_ref().map(|from| from.0) else {
-        return Some(format!("{name} has no backup in a store: see its conditions BackedUp and ContinuousArchiving"));
+        return Some(format!(
+            "{name} has no backup in the store {}: see its conditions BackedUp and ContinuousArchiving",
+            backup.store
+        ));
     };
     let time = target.time.as_ref()?.parse::<Timestamp>().ok()?;
     if time > now {
@@ -82,19 +117,10 @@ fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Times
         ));
     }
     if time < from {
-        // A restore in place uses the first store alone.
-        let has_it = |other: &&BackupStatus| other.recoverable_from.as_ref().is_some_and(|from| from.0 <= time);
-        let other = backup.second.as_deref().filter(has_it).map(|other| {
-            format!(
-                "; a new database can be restored from the store {} (spec.bootstrap.restore.source.store)",
-                other.store
-            )
-        });
         return Some(format!(
             "{time} is before the first backup in the store {}: {name} can be recovered from {from} on, until now, as far \
-             as its WAL is archived{}",
-            backup.store,
-            other.unwrap_or_default()
+             as its WAL is archived",
+            backup.store
         ));
     }
     let gap = backup.given_up_at.as_ref().map(|at| at.0).filter(|gap| time > *gap)?;
@@ -175,8 +201,19 @@ mod tests {
         }))
         .expect("a status");
         let two = BackupStatus { second: Some(Box::new(second)), ..backup.clone() };
-        let early = said(&two, "2026-11-27T23:59:59Z").expect("a refusal");
-        assert!(early.contains("from the store other"), "{early}");
+        let of = |store: Option<&str>, time: &str| {
+            let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
+            let wanted = Wanted { target, store: store.map(str::to_owned) };
+            chosen("chat", &wanted, &two, now).map(|chosen| chosen.store.clone())
+        };
+        let early = of(None, "2026-11-27T23:59:59Z").expect_err("a refusal");
+        assert!(early.contains("the store main: ") && early.ends_with("--store other"), "{early}");
+        assert_eq!(of(Some("other"), "2026-11-27T23:59:59Z").as_deref(), Ok("other"));
+        let nowhere = of(None, "2026-11-19T00:00:00Z").expect_err("a refusal");
+        assert!(!nowhere.contains("--store"), "{nowhere}");
+        let unknown = of(Some("third"), "2026-11-28T12:00:00Z").expect_err("a refusal");
+        assert!(unknown.contains("third") && unknown.contains("main and other"), "{unknown}");
+        assert_eq!(of(None, "2026-11-28T12:00:00Z").as_deref(), Ok("main"));
         let lacks = said(&backup, "2026-11-29T11:00:00Z").expect("a refusal");
         assert!(lacks.contains("lacks WAL at 2026-11-29T10:00:00Z"), "{lacks}");
         assert_eq!(said(&backup, "2026-11-29T09:59:59Z"), None);
@@ -184,7 +221,8 @@ mod tests {
         assert_eq!(refusal("chat", &immediate, &backup, now), None);
         backup.recoverable_from = None;
         assert!(
-            refusal("chat", &immediate, &backup, now).is_some_and(|said| said.contains("has no backup in a store"))
+            refusal("chat", &immediate, &backup, now)
+                .is_some_and(|said| said.contains("has no backup in the store main"))
         );
     }
 

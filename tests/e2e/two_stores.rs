@@ -1,7 +1,9 @@
 //! A database with two stores: each has WAL and backups of its own, and neither needs the other.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use servicedb::api::{BackupStatus, ServiceDatabase};
 
@@ -28,6 +30,13 @@ async fn reaches_the_second(sandbox: &Sandbox, pod: &str, segment: &str) {
         }
     })
     .await;
+}
+
+/// The rows of a database.
+async fn ids(sandbox: &Sandbox, name: &str) -> BTreeSet<u64> {
+    let connection = sandbox.connect(name).await;
+    let ids = column(&connection, "SELECT id FROM notes").await.expect("the rows");
+    ids.iter().map(|id| id.parse().expect("a number")).collect()
 }
 
 /// Declares a restore of the database from one of its stores.
@@ -98,9 +107,7 @@ fn each_of_two_stores_has_everything_and_waits_for_no_other() {
         let told = sandbox.condition("nowhere", "Stalled", "True", "RestoreRefused", SOON).await;
         assert!(told.message.contains("main and second"), "{}", told.message);
         sandbox.ready("copy", READY).await;
-        let connection = sandbox.connect("copy").await;
-        let ids = column(&connection, "SELECT id FROM notes").await.expect("the rows");
-        let ids: BTreeSet<u64> = ids.iter().map(|id| id.parse().expect("a number")).collect();
+        let ids = ids(&sandbox, "copy").await;
         let lost: Vec<_> = rows.iter().filter(|id| !ids.contains(id)).collect();
         assert!(lost.is_empty(), "the copy lacks {lost:?}");
 
@@ -112,5 +119,71 @@ fn each_of_two_stores_has_everything_and_waits_for_no_other() {
         restore(&sandbox, "late", json!({"path": second.path, "store": "second"})).await;
         let told = sandbox.condition("late", "Ready", "False", "RestoreFailed", READY).await;
         assert!(told.message.contains("no backup"), "{}", told.message);
+    });
+}
+
+/// While the first store is away, a restore in place from the second one is refused without its name, and with it gives
+/// the state; the way back from there has every row, although PostgreSQL was shut down while WAL waited for the first one.
+/// A requested backup tells of each store.
+#[test]
+fn a_database_is_put_back_from_the_second_store_while_the_first_is_away() {
+    if !Cluster::is_local() {
+        return;
+    }
+    let _store = store::used();
+    shared("second-store-alone", async |sandbox| {
+        let declared = json!({"store": "away", "secondStore": "main", "schedule": {"verification": ""}});
+        with_notes(&sandbox, json!({"backup": declared})).await;
+        until("the second store has a backup", READY * 2, || async {
+            match backup(&sandbox).await.second {
+                Some(second) if second.recoverable_from.is_some() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        let writer = Writer::start(sandbox.clone(), "shop");
+        writer.goes_on(30).await;
+        let before = writer.newest();
+        let moment = Timestamp::now();
+        // Those that were sent right after it may be in it.
+        let most = writer.sent();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        writer.goes_on(100).await;
+        let known = writer.newest();
+
+        let to = moment.to_string();
+        let refused = plugin(&sandbox, &["restore", "shop", "--to", &to, "--yes"]).await;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("--store main"), "{said}");
+        let restored = plugin(&sandbox, &["restore", "shop", "--to", &to, "--store", "main", "--yes"]).await;
+        let (out, error) = (String::from_utf8_lossy(&restored.stdout), String::from_utf8_lossy(&restored.stderr));
+        assert!(restored.status.success() && out.contains("--store main restores"), "{out}{error}");
+        let acknowledged = writer.stop().await;
+        let stored = ids(&sandbox, "shop").await;
+        let missing: Vec<_> = acknowledged.iter().filter(|id| **id <= before && !stored.contains(*id)).collect();
+        assert!(missing.is_empty(), "rows from before the moment: {missing:?}");
+        let left: Vec<_> = acknowledged.iter().filter(|id| (most + 1..=known).contains(*id)).collect();
+        assert!(!left.is_empty() && left.iter().all(|id| !stored.contains(*id)), "rows from after the moment");
+        let branches = backup(&sandbox).await.left_timelines;
+        let branch = branches.last().expect("the timeline that was left");
+        assert_eq!(branch.store.as_deref(), Some("main"), "the first one lacks its end");
+
+        let to = branch.left_at.0.to_string();
+        let back = plugin(&sandbox, &["restore", "shop", "--to", &to, "--store", "main", "--yes"]).await;
+        assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));
+        // Up to the last one before the shutdown.
+        let (put_back, stored) = (stored, ids(&sandbox, "shop").await);
+        let was_left = |id: &u64| *id <= before || !put_back.contains(id);
+        let missing: Vec<_> = acknowledged.iter().filter(|id| was_left(id) && !stored.contains(*id)).collect();
+        assert!(missing.is_empty(), "rows of the state that was left: {missing:?}");
+
+        sandbox.ready("shop", READY).await;
+        let told = plugin(&sandbox, &["backup", "shop", "--store", "main"]).await;
+        let (out, error) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+        assert!(told.status.success() && out.contains("is in the store main"), "{out}{error}");
+        let told = plugin(&sandbox, &["backup", "shop", "--timeout", "120"]).await;
+        let (out, error) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+        assert!(!told.status.success() && out.contains("is in the store main"), "{out}{error}");
+        assert!(error.contains("store away: no result within 120 s"), "{out}{error}");
     });
 }

@@ -5,6 +5,7 @@
 mod access;
 mod catalogue;
 mod catch_up;
+mod complete;
 mod progress;
 mod push_on;
 mod segment;
@@ -26,6 +27,7 @@ use super::server_log::output::Output;
 use crate::contract::backup::{Nth, Place};
 use crate::contract::desired::Desired;
 use crate::contract::report::Catalogue;
+pub use complete::{is_given_up, missing_wal};
 pub use progress::room;
 
 use access::{Access, Store};

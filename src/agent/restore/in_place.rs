@@ -21,9 +21,7 @@ use crate::agent::settings;
 use crate::agent::volume;
 use crate::contract::desired::Desired;
 use crate::contract::in_place::{InPlace, InPlaceReport, InPlaceState, Prepared, Stage, Switched};
-use crate::contract::pod::{
-    ARCHIVE_GIVEN_UP, PGDATA, PGDATA_KEPT, PGDATA_REMOVING, PGDATA_RESTORED, SOCKET_DIR, VOLUME,
-};
+use crate::contract::pod::{PGDATA, PGDATA_KEPT, PGDATA_REMOVING, PGDATA_RESTORED, SOCKET_DIR, VOLUME};
 use crate::files;
 use crate::pgbackrest::secrets::Secrets;
 use crate::postgres::over_socket;
@@ -99,7 +97,7 @@ pub async fn settle(
                 report(reporter, &in_place.id, InPlaceState::Held);
             }
             Part::Switch(in_place) => {
-                return Ok(match switch(&in_place.id) {
+                return Ok(match switch(&current, in_place).await {
                     Ok(switched) => {
                         report(reporter, &in_place.id, InPlaceState::Switched(switched));
                         if let Err(error) = make_primary(Path::new(PGDATA)) {
@@ -166,7 +164,8 @@ fn set_left_aside(current: &Desired) -> std::io::Result<()> {
 }
 
 /// Makes the restored folder the data directory, unless it is already; returns since when it is.
-fn switch(id: &str) -> Result<Switched, String> {
+async fn switch(desired: &Desired, in_place: &InPlace) -> Result<Switched, String> {
+    let id = in_place.id.as_str();
     let (current, restored) = (Path::new(PGDATA), Path::new(PGDATA_RESTORED));
     if let Some(switched) = read_mark(current).filter(|mark| mark.id == id).and_then(|mark| mark.switched) {
         return Ok(switched);
@@ -178,7 +177,8 @@ fn switch(id: &str) -> Result<Switched, String> {
         return Err(format!("{PGDATA_RESTORED} is not the folder of this restore: request it again"));
     };
     let control = control::read(current)?;
-    check_left(&control, mark.prepared.timeline, waiting(current).map_err(|error| format!("pg_wal: {error}"))?)?;
+    let left = Left::read(desired, &in_place.store, &control).await?;
+    check_left(&control, mark.prepared.timeline, &left)?;
     let switched = Switched {
         at: Timestamp::now(),
         left: control.timeline,
@@ -205,8 +205,30 @@ fn make_primary(folder: &Path) -> std::io::Result<()> {
     files::remove_file(&folder.join("recovery.signal"))
 }
 
+/// What the store that the restore came from has of the state that is left.
+struct Left<'a> {
+    store: &'a str,
+    is_given_up: bool,
+    /// The number of files of WAL that it lacks.
+    missing: usize,
+}
+
+impl<'a> Left<'a> {
+    async fn read(desired: &Desired, store: &'a str, control: &control::Control) -> Result<Self, String> {
+        let Some(nth) = desired.nth_of(store) else { return Err(undeclared(store)) };
+        let is_one_of_two = desired.archive_in(nth.other()).is_some();
+        // Without a clean shutdown its last WAL is not complete.
+        let missing = if control.is_shut_down { archive::missing_wal(nth, is_one_of_two).await? } else { 0 };
+        Ok(Self { store, is_given_up: archive::is_given_up(nth), missing })
+    }
+}
+
+fn undeclared(store: &str) -> String {
+    format!("spec.backup does not name the store {store} any more")
+}
+
 /// Checks that the way back exists: everything of the state that is left is in the archive.
-fn check_left(control: &control::Control, restored: u32, waiting: usize) -> Result<(), String> {
+fn check_left(control: &control::Control, restored: u32, left: &Left<'_>) -> Result<(), String> {
     if !control.is_shut_down {
         return Err(
             "PostgreSQL was not shut down cleanly, so its last WAL is not archived: request the restore again, \
@@ -214,15 +236,16 @@ fn check_left(control: &control::Control, restored: u32, waiting: usize) -> Resu
                 .to_owned(),
         );
     }
-    if Path::new(ARCHIVE_GIVEN_UP).exists() {
+    if left.is_given_up {
         return Err("WAL is being given up, so there would be no way back: see ContinuousArchiving, and request the \
                     restore again"
             .to_owned());
     }
-    if waiting > 0 {
+    let Left { store, missing, .. } = left;
+    if *missing > 0 {
         return Err(format!(
-            "{waiting} files of WAL could not be archived, so there would be no way back: see ContinuousArchiving, and \
-             request the restore again"
+            "{missing} files of WAL could not be archived to the store {store}, so there would be no way back: see \
+             ContinuousArchiving, and request the restore again"
         ));
     }
     if restored <= control.timeline {
@@ -233,12 +256,6 @@ fn check_left(control: &control::Control, restored: u32, waiting: usize) -> Resu
         ));
     }
     Ok(())
-}
-
-/// The number of files of WAL that wait for the archive.
-fn waiting(folder: &Path) -> std::io::Result<usize> {
-    let entries = std::fs::read_dir(folder.join("pg_wal/archive_status"))?;
-    Ok(entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "ready")).count())
 }
 
 fn read_mark(folder: &Path) -> Option<Mark> {
@@ -373,7 +390,8 @@ async fn prepare(
     desired: &Desired,
     in_place: &InPlace,
 ) -> Result<Prepared, String> {
-    let Some(place) = &desired.archive else { return Err("the database has no store".to_owned()) };
+    let place = desired.nth_of(&in_place.store).and_then(|nth| desired.archive_in(nth));
+    let Some(place) = place else { return Err(undeclared(&in_place.store)) };
     let folder = Path::new(PGDATA_RESTORED);
     let vault = records.open().await.map_err(|error| error.to_string())?.vault;
     let secrets = Secrets::read(&*vault, place).await.map_err(|error| error.to_string())?;
@@ -459,10 +477,14 @@ mod tests {
             system_identifier: "7".to_owned(),
             checkpoint: "0/5000028".to_owned(),
         };
-        assert_eq!(check_left(&control(3, true), 4, 0), Ok(()));
-        let said = |control, waiting| check_left(&control, 4, waiting).expect_err("a refusal");
+        let left = |missing| Left { store: "other", is_given_up: false, missing };
+        assert_eq!(check_left(&control(3, true), 4, &left(0)), Ok(()));
+        let said = |control, missing| check_left(&control, 4, &left(missing)).expect_err("a refusal");
         assert!(said(control(3, false), 0).contains("shut down cleanly"));
-        assert!(said(control(3, true), 2).contains("2 files of WAL"));
+        let lacks = said(control(3, true), 2);
+        assert!(lacks.contains("2 files of WAL") && lacks.contains("the store other"), "{lacks}");
+        let given_up = Left { is_given_up: true, ..left(0) };
+        assert!(check_left(&control(3, true), 4, &given_up).is_err());
         assert!(said(control(4, true), 0).contains("timeline 4"), "a failover took the same number");
     }
 }

@@ -31,6 +31,7 @@ use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::pooler;
 use super::restores::in_place;
+use super::restores::store::Store;
 use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
 use super::tls::certify::certify;
@@ -39,6 +40,7 @@ use super::upgrades::{self, rehearsal};
 use super::validate::Database;
 use crate::api::ServiceDatabaseStatus;
 use crate::api::conditions::{self as kind, reason};
+use crate::contract::backup::Nth;
 use crate::contract::desired::BackupRun;
 use crate::contract::in_place::Stage;
 use crate::contract::maintenance::Maintenance;
@@ -284,11 +286,20 @@ fn restore_in_place(
 ) -> in_place::State {
     let desired = observed.own_desired(&database.owner.uid);
     let goal = goal(database, declared);
+    let report = observed.primary().and_then(|primary| primary.report.as_ref());
+    let stores: Vec<_> = Nth::ALL
+        .into_iter()
+        .filter_map(|nth| {
+            let name = database.archive_in(nth)?.name.as_str();
+            let archive = report.and_then(|report| report.archive_in(nth)).filter(|archive| archive.store == name);
+            Some(Store { name, fails: archive.is_some_and(|archive| archive.failure.is_some()) })
+        })
+        .collect();
     let known = in_place::Known {
         request: database.in_place.as_ref(),
         names: database.names(),
         backup: status.backup.as_ref(),
-        store: database.archive.as_ref().map(|place| place.name.as_str()),
+        stores: &stores,
         desired: desired.and_then(|desired| desired.in_place.as_ref()),
         branch: desired.and_then(|desired| desired.branch.as_ref()),
         pods: &observed.pods,

@@ -51,9 +51,8 @@ fn decide(database: &Database, observed: &Observation, findings: &Findings<'_>, 
     };
     let lineage = desired.and_then(|desired| desired.lineage.as_deref());
     let upgraded_at = lineage.map(|lineage| lineage.at).or(findings.upgrade.left_at());
-    let archive = observed.primary().and_then(|primary| primary.report.as_ref()?.archive.as_ref());
-    let newest = database.archive.as_ref();
-    let newest = newest.and_then(|place| findings.backups.newest_usable(&place.name, archive, upgraded_at));
+    let report = observed.primary().and_then(|primary| primary.report.as_ref());
+    let newest = findings.backups.newest_usable_of_all(database, report, upgraded_at);
     let known = Known {
         request: database.upgrade.as_ref(),
         names: database.names(),
@@ -67,7 +66,7 @@ fn decide(database: &Database, observed: &Observation, findings: &Findings<'_>, 
         pods: &observed.pods,
         primary: observed.primary(),
         busy,
-        backup: newest.map(|newest| newest.label.as_str()),
+        backup: newest.map(|(newest, place)| (newest.label.as_str(), place.name.as_str())),
         job_name: &database.names().rehearsal_job(findings.now.as_second()),
         job,
         adopts: database.adopt,
@@ -87,9 +86,8 @@ pub async fn rehearse(
     findings: &mut Findings<'_>,
     progress: Option<&Progress>,
 ) -> Result<(), Error> {
-    let (Some(next), Some(place)) = (rehearsal::of(findings.upgrade.desired.as_ref()), &database.archive) else {
-        return Ok(());
-    };
+    let Some(next) = rehearsal::of(findings.upgrade.desired.as_ref()) else { return Ok(()) };
+    let Some(place) = rehearsal::place(database, next.1) else { return Ok(()) };
     let (uid, now) = (&database.owner.uid, findings.now);
     // Nothing else may tell of a Job that does not start, or of a slot.
     findings.backups.look_again(now + slots::WAIT);

@@ -24,7 +24,7 @@ use crate::api::{
 use crate::contract::backup::{Nth, Place};
 use crate::contract::backup_job::{BackupOutcome, VerificationOutcome};
 use crate::contract::desired::BackupRun;
-use crate::contract::report::{ArchiveReport, CatalogueEntry};
+use crate::contract::report::{ArchiveReport, CatalogueEntry, Report};
 use crate::operator::context::error::Error;
 use due::{Due, Known};
 
@@ -117,16 +117,40 @@ impl State {
         }
     }
 
+    /// When WAL was last given up for one of the stores, as status has it.
+    fn given_up_in(&self, nth: Nth) -> Option<Timestamp> {
+        match nth {
+            Nth::First => self.given_up_at,
+            Nth::Second => self.second_given_up_at,
+        }
+    }
+
     /// The last Jobs of backups.
     fn lasts(&self) -> impl Iterator<Item = (Nth, &BackupRunStatus)> {
         Nth::ALL.into_iter().filter_map(move |nth| Some((nth, self.last_in(nth)?)))
     }
 
-    /// The newest backup that leads to the present: what was archived after it is of the same database and has no gap.
-    /// None if there is none, or the archive does not work. `upgraded_at`: when a major upgrade began another database.
-    pub fn newest_usable<'a>(
+    /// The newest usable backup of all stores, and its place. Of two that are equally new it is the first store's.
+    pub fn newest_usable_of_all<'a>(
         &self,
-        store: &str,
+        database: &'a Database,
+        report: Option<&'a Report>,
+        upgraded_at: Option<Timestamp>,
+    ) -> Option<(&'a CatalogueEntry, &'a Place)> {
+        let usable = Nth::ALL.into_iter().filter_map(|nth| {
+            let place = database.archive_in(nth)?;
+            let newest = self.newest_usable((nth, place.name.as_str()), report?.archive_in(nth), upgraded_at)?;
+            Some((newest, place))
+        });
+        usable.reduce(|best, other| if other.0.started_at > best.0.started_at { other } else { best })
+    }
+
+    /// The newest backup in a store that leads to the present: what was archived after it is of the same database and has
+    /// no gap. None if there is none, or the archive does not work. `upgraded_at`: when a major upgrade began another
+    /// database.
+    fn newest_usable<'a>(
+        &self,
+        (nth, store): (Nth, &str),
         archive: Option<&'a ArchiveReport>,
         upgraded_at: Option<Timestamp>,
     ) -> Option<&'a CatalogueEntry> {
@@ -134,7 +158,7 @@ impl State {
         let catalogue = archive.catalogue.as_ref()?;
         let (full, newest) = (catalogue.newest_full.as_ref()?, catalogue.newest.as_ref()?);
         let is_of_this = self.left_at.max(upgraded_at).is_none_or(|left| full.started_at > left);
-        let is_whole = archive.given_up_at.max(self.given_up_at).is_none_or(|at| newest.started_at > at);
+        let is_whole = archive.given_up_at.max(self.given_up_in(nth)).is_none_or(|at| newest.started_at > at);
         Some(newest).filter(|_| is_of_this && is_whole)
     }
 
@@ -291,12 +315,10 @@ fn known<'a>(
     (nth, archive): (Nth, &'a ArchiveReport),
     now: Timestamp,
 ) -> Known<'a> {
-    let given_up_at = match nth {
-        Nth::First => state.given_up_at,
-        Nth::Second => state.second_given_up_at,
-    };
     let (backups, last) = (&database.backups, state.last_in(nth));
-    let request = backups.request.as_ref().map(|(token, kind)| (token.as_str(), *kind));
+    let is_meant = |place: &Place| backups.request_store.as_ref().is_none_or(|store| *store == place.name);
+    let request = backups.request.as_ref().filter(|_| database.archive_in(nth).is_some_and(is_meant));
+    let request = request.map(|(token, kind)| (token.as_str(), *kind));
     let answered = last.and_then(|last| last.run.request.as_deref());
     let is_answered = |token: &str| answered == Some(token);
     let has_failed = last.is_some_and(|last| last.run.state == RequestState::Failed);
@@ -304,7 +326,7 @@ fn known<'a>(
         schedule: &backups.schedule,
         catalogue: archive.catalogue.as_ref(),
         // The report of an agent that has just started has no earlier gap.
-        given_up_at: archive.given_up_at.max(given_up_at),
+        given_up_at: archive.given_up_at.max(state.given_up_in(nth)),
         left_at: state.left_at,
         last: last.map(|last| &last.run),
         in_other_store: state.last_in(nth.other()).map(|last| &last.run),
@@ -417,7 +439,10 @@ async fn follow(context: &Context, database: &Database, state: &mut State, now: 
     let mut outcome = None;
     let said = |text: &str| {
         outcome = serde_json::from_str::<VerificationOutcome>(text).ok();
-        outcome.as_ref()?.failure.clone()
+        let outcome = outcome.as_ref()?;
+        let store = outcome.store.as_ref().filter(|_| database.second_archive.is_some());
+        let of = store.map(|store| format!("store {store}: ")).unwrap_or_default();
+        outcome.failure.as_ref().map(|failure| format!("{of}{failure}"))
     };
     run::follow(context, database, last, now, said).await?;
     let seconds = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -468,7 +493,9 @@ mod tests {
             }),
         };
         let newest = |state: &State, archive: &ArchiveReport, upgraded: Option<u8>| {
-            state.newest_usable("main", Some(archive), upgraded.map(at)).map(|newest| newest.label.clone())
+            state
+                .newest_usable((Nth::First, "main"), Some(archive), upgraded.map(at))
+                .map(|newest| newest.label.clone())
         };
         let (state, whole) = (State::default(), archive(None, None));
         assert_eq!(newest(&state, &whole, None).as_deref(), Some("b6"));
@@ -482,7 +509,10 @@ mod tests {
         assert_eq!(newest(&state, &archive(Some(at(5)), None), None).as_deref(), Some("b6"), "the gap is before it");
         assert_eq!(newest(&state, &archive(Some(at(7)), None), None), None);
         assert_eq!(newest(&state, &archive(None, Some("no answer")), None), None);
-        assert!(state.newest_usable("other", Some(&whole), None).is_none(), "the report is of a former store");
+        assert!(
+            state.newest_usable((Nth::First, "other"), Some(&whole), None).is_none(),
+            "the report is of a former store"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::options::Options;
 use crate::operator::observe::Observation;
+use crate::operator::restores::store::is_left_elsewhere;
 use crate::operator::restores::target::{check, parse};
 use crate::operator::validate::{Database, Invalid, place};
 
@@ -113,8 +114,12 @@ fn of_resource(
         )));
     }
     // The newest backup alone needs no WAL.
-    let is_whole = |backup: &BackupStatus| target.0 == Target::Immediate || has_all(backup, first);
-    let of_whole = found.iter().position(|found| found.as_ref().is_ok_and(|(backup, _)| is_whole(backup)));
+    let is_whole = |backup: &BackupStatus, timeline: Option<u32>| {
+        let is_elsewhere = is_left_elsewhere(first, (backup.store.as_str(), timeline), &target.0);
+        target.0 == Target::Immediate || (has_all(backup, first) && !is_elsewhere)
+    };
+    let of_whole =
+        found.iter().position(|found| found.as_ref().is_ok_and(|(backup, timeline)| is_whole(backup, *timeline)));
     let fits = of_whole.or_else(|| found.iter().position(Result::is_ok)).unwrap_or_default();
     let (backup, timeline) = match found.into_iter().nth(fits) {
         Some(checked) => checked.map_err(refusal)?,
@@ -318,6 +323,13 @@ mod tests {
         assert!(said.contains("main and other"), "{said}");
         let said = of(None, "2026-11-29T07:00:00Z").expect_err("in none");
         assert!(said.contains("2026-11-29T10:00:00Z"), "{said}");
+        let backup = source.status.as_mut().and_then(|status| status.backup.as_mut()).expect("backups");
+        backup.left_timelines[0].store = Some("other".into());
+        let target = || (Target::Time("2026-11-29T11:00:00Z".parse().expect("a time")), None);
+        let now = "2026-11-29T12:00:00Z".parse().expect("a time");
+        let left = |store: Option<&str>| of_resource(&options, &source, store, target(), now).expect("a restore").place;
+        assert_eq!(left(None).name, "other", "a restore from there has left it: the first one may lack its end");
+        assert_eq!(left(Some("main")).name, "main", "as requested");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::api::names::Names;
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::restores::target;
+use crate::operator::restores::store::{self, Store};
 use crate::operator::status::condition::seconds;
 use crate::operator::validate::RestoreRequest;
 
@@ -30,8 +30,8 @@ pub struct Known<'a> {
     pub names: &'a Names,
     /// The backups in status.
     pub backup: Option<&'a BackupStatus>,
-    /// The name of the declared store.
-    pub store: Option<&'a str>,
+    /// The declared stores.
+    pub stores: &'a [Store<'a>],
     /// The stage that the agents know.
     pub desired: Option<&'a InPlace>,
     /// The branch that the agents know.
@@ -162,7 +162,10 @@ fn advance(known: &Known<'_>, state: &mut State) {
         // An operator that ended before status had the result; or somebody removed the stage.
         let branch = state.branch.clone().filter(is_of_this);
         return match branch.or_else(|| known.pods.iter().find_map(switched).filter(is_of_this)) {
-            Some(branch) => finish(known, state, branch),
+            Some(branch) => {
+                let named = known.request.and_then(|request| request.store.as_deref());
+                finish(known, state, branch, named.or(known.stores.first().map(|store| store.name)));
+            }
             None => start(known, state),
         };
     };
@@ -197,7 +200,7 @@ fn advance(known: &Known<'_>, state: &mut State) {
             tell(state, format!("{}{STOPPING}", prepared.summary));
             state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, ..current });
         }
-        (Stage::Prepare, _) => tell(state, format!("{} restores beside the running database", current.pod)),
+        (Stage::Prepare, _) => tell(state, restores(known, &current.pod, &current.store)),
         (Stage::Hold, _) => {
             let runs: Vec<_> = known
                 .pods
@@ -214,7 +217,7 @@ fn advance(known: &Known<'_>, state: &mut State) {
         }
         (Stage::Switch, Some(InPlaceState::Switched(_))) if leads == Some(&current.pod) => {
             if let Some(branch) = pod.and_then(switched) {
-                finish(known, state, branch);
+                finish(known, state, branch, Some(&current.store));
             }
         }
         (Stage::Switch, answer) => {
@@ -228,15 +231,17 @@ fn advance(known: &Known<'_>, state: &mut State) {
 
 /// Why what is left could not be restored from the store.
 fn no_way_back(known: &Known<'_>, current: &InPlace) -> Option<String> {
-    if known.store != Some(current.store.as_str()) {
+    if known.stores.iter().all(|store| store.name != current.store) {
         return Some(format!("spec.backup changed, and the restore began with the store {}", current.store));
     }
-    let backup = known.backup?;
-    let gap = backup.given_up_at.as_ref()?.0;
-    let is_open = backup.newest_full.as_ref().is_none_or(|full| full.started_at.0 < gap);
-    is_open.then(|| {
-        format!("the archive lacks WAL at {gap}, and there is no full backup after it: back the database up first")
-    })
+    let backup = known.backup?.stores().find(|backup| backup.store == current.store)?;
+    store::open_gap(backup).map(store::lacks_way_back)
+}
+
+/// The progress of the first stage.
+fn restores(known: &Known<'_>, pod: &str, store: &str) -> String {
+    let from = if known.stores.len() > 1 { format!(", from the store {store}") } else { String::new() };
+    format!("{pod} restores beside the running database{from}")
 }
 
 fn waits_for(runs: &[&str]) -> String {
@@ -273,10 +278,11 @@ fn switched(pod: &DatabasePod) -> Option<Branch> {
     Some(Branch { id: reported.id, timeline, left, at: rounded_up(at), system_identifier })
 }
 
-fn finish(known: &Known<'_>, state: &mut State, branch: Branch) {
+/// `store` has all of what was left.
+fn finish(known: &Known<'_>, state: &mut State, branch: Branch, store: Option<&str>) {
     state.desired = None;
     state.branch = Some(branch.clone());
-    done(known, state, &branch);
+    done(known, state, &branch, store.filter(|_| known.stores.len() > 1));
 }
 
 fn start(known: &Known<'_>, state: &mut State) {
@@ -286,12 +292,11 @@ fn start(known: &Known<'_>, state: &mut State) {
         None => return fail(state, "the annotation was removed".to_owned()),
     };
     let (target, timeline) = target;
-    let Some(store) = known.store else {
-        return fail(state, format!("{} has no store: see spec.backup", known.names.name));
-    };
-    let checked = target::check(known.backup, (&target, timeline), &known.names.name, known.now);
-    let timeline = match checked {
-        Ok(timeline) => timeline,
+    let named = known.request.and_then(|request| request.store.as_deref());
+    let name = &known.names.name;
+    let chosen = store::choose(known.stores, known.backup, named, (&target, timeline), name, known.now);
+    let (store, timeline) = match chosen {
+        Ok(chosen) => chosen,
         Err(message) => return fail(state, message),
     };
     let silent: Vec<_> = known.pods.iter().filter(|pod| pod.report.is_none()).map(|pod| pod.name.as_str()).collect();
@@ -314,7 +319,7 @@ fn start(known: &Known<'_>, state: &mut State) {
         since: known.now,
         store: store.to_owned(),
     });
-    let message = format!("{} restores beside the running database", primary.name);
+    let message = restores(known, &primary.name, store);
     tell(state, message);
 }
 
@@ -324,20 +329,28 @@ fn rounded_up(at: Timestamp) -> Timestamp {
     if second == at { at } else { second + SignedDuration::from_secs(1) }
 }
 
-fn done(known: &Known<'_>, state: &mut State, branch: &Branch) {
-    let left =
-        LeftTimeline { timeline: branch.left.into(), left_at: Time(branch.at), continued_as: branch.timeline.into() };
-    if state.left.last() != Some(&left) {
+fn done(known: &Known<'_>, state: &mut State, branch: &Branch, store: Option<&str>) {
+    let left = LeftTimeline {
+        timeline: branch.left.into(),
+        left_at: Time(branch.at),
+        continued_as: branch.timeline.into(),
+        store: store.map(str::to_owned),
+    };
+    let is_this = |before: &LeftTimeline| (before.timeline, &before.left_at) == (left.timeline, &left.left_at);
+    if !state.left.last().is_some_and(is_this) {
         state.left.push(left);
         let surplus = state.left.len().saturating_sub(KEPT);
         state.left.drain(..surplus);
     }
     let what = state.status.as_ref().and_then(|status| status.run.message.clone()).unwrap_or_default();
     let what = what.strip_suffix(STOPPING).unwrap_or(&what);
+    // Without its name the first one is used.
+    let second = store.filter(|store| known.stores.first().is_some_and(|first| first.name != *store));
     let message = format!(
-        "{what}; the way back: kubectl servicedb restore {} --to {} restores the state before the restore",
+        "{what}; the way back: kubectl servicedb restore {} --to {}{} restores the state before the restore",
         known.names.in_commands(),
-        branch.at
+        branch.at,
+        second.map(|store| format!(" --store {store}")).unwrap_or_default()
     );
     end(state, RequestState::Done, message);
 }
@@ -354,6 +367,7 @@ mod tests {
         request: Option<RestoreRequest>,
         pods: Vec<DatabasePod>,
         leader: usize,
+        stores: Vec<Store<'static>>,
         state: State,
         now: Timestamp,
     }
@@ -367,9 +381,10 @@ mod tests {
                 (report.role, report.timeline) = (Some(role), Some(3));
             }
             Self {
-                request: Some(RestoreRequest { token: "t".into(), target: Ok((target, None)) }),
+                request: Some(RestoreRequest { token: "t".into(), target: Ok((target, None)), store: None }),
                 pods,
                 leader: 0,
+                stores: vec![Store { name: "main", fails: false }],
                 state: State::default(),
                 now: "2026-11-29T12:00:00Z".parse().expect("a time"),
             }
@@ -378,6 +393,7 @@ mod tests {
         fn step(&mut self) -> &State {
             let backup: BackupStatus = serde_json::from_value(serde_json::json!({
                 "store": "main", "path": "/x", "recoverableFrom": "2026-11-29T10:00:00Z",
+                "second": {"store": "other", "path": "/x", "recoverableFrom": "2026-11-29T10:00:00Z"},
             }))
             .expect("a status");
             let (desired, branch) = (self.state.desired.clone(), self.state.branch.clone());
@@ -385,7 +401,7 @@ mod tests {
                 request: self.request.as_ref(),
                 names: &Names::new("messaging", "chat"),
                 backup: Some(&backup),
-                store: Some("main"),
+                stores: &self.stores,
                 desired: desired.as_ref(),
                 branch: branch.as_ref(),
                 pods: &self.pods,
@@ -457,6 +473,36 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_from_the_second_store_while_the_first_is_away_names_it_for_the_way_back() {
+        let mut scene = Scene::new();
+        scene.stores = vec![Store { name: "main", fails: true }, Store { name: "other", fails: false }];
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed), "none is taken without its name");
+        assert!(scene.result().1.contains("--store other"), "{:?}", scene.result());
+
+        let request = scene.request.as_mut().expect("a request");
+        (request.token, request.store) = ("u".into(), Some("other".into()));
+        scene.prepared();
+        assert_eq!(scene.state.desired.as_ref().expect("a stage").store, "other");
+        assert!(scene.result().1.ends_with("from the store other"), "{:?}", scene.result());
+        scene.step();
+        scene.report(1, InPlaceState::Held);
+        scene.step();
+        scene.report(0, switched_now(scene.now));
+        scene.step();
+        assert_eq!(scene.result().0, RequestState::Done);
+        assert!(scene.result().1.contains("12:00:00Z --store other restores"), "{:?}", scene.result());
+        assert_eq!(scene.state.left[0].store.as_deref(), Some("other"), "the first one lacks the end");
+
+        let mut scene = Scene { request: scene.request, stores: scene.stores, ..Scene::new() };
+        scene.prepared();
+        scene.stores.pop();
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed), "it is not declared any more");
+        assert!(scene.result().1.contains("spec.backup changed"), "{:?}", scene.result());
+    }
+
+    #[test]
     fn a_failover_before_the_switch_begins_again_on_the_new_primary() {
         let mut scene = Scene::new();
         scene.prepared();
@@ -516,11 +562,11 @@ mod tests {
     fn a_target_outside_of_the_window_or_that_is_none_begins_nothing() {
         let mut scene = Scene::new();
         let early = Target::Time("2026-11-29T09:00:00Z".parse().expect("a time"));
-        scene.request = Some(RestoreRequest { token: "t".into(), target: Ok((early, None)) });
+        scene.request = Some(RestoreRequest { token: "t".into(), target: Ok((early, None)), store: None });
         scene.step();
         assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
         assert!(scene.result().1.contains("2026-11-29T10:00:00Z"), "{:?}", scene.result());
-        scene.request = Some(RestoreRequest { token: "u".into(), target: Err("not one".into()) });
+        scene.request = Some(RestoreRequest { token: "u".into(), target: Err("not one".into()), store: None });
         scene.step();
         assert_eq!(scene.result(), (RequestState::Failed, "not one".into()));
     }

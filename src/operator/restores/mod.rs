@@ -2,4 +2,5 @@
 
 pub mod bootstrap;
 pub mod in_place;
+pub mod store;
 pub mod target;

@@ -217,7 +217,8 @@ mod tests {
     #[test]
     fn a_left_timeline_is_listed_as_long_as_a_backup_leads_to_it_and_the_last_one_always() {
         let at = |text: &str| Time(text.parse().expect("a time"));
-        let left = |timeline, text| LeftTimeline { timeline, left_at: at(text), continued_as: timeline + 1 };
+        let left =
+            |timeline, text| LeftTimeline { timeline, left_at: at(text), continued_as: timeline + 1, store: None };
         let all =
             vec![left(1, "2026-11-01T00:00:00Z"), left(2, "2026-11-10T00:00:00Z"), left(3, "2026-11-12T00:00:00Z")];
         let timelines = |from: Option<&str>| -> Vec<i64> {

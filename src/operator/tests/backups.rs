@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::fixtures::MINIMAL;
 use super::world::{World, object};
 use crate::api::conditions as kind;
-use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_TYPE};
-use crate::api::{BackupType, JobRun, RequestState};
+use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_STORE, ANNOTATION_BACKUP_TYPE};
+use crate::api::{BackupRunStatus, BackupType, JobRun, RequestState};
+use crate::contract::backup_job::VerificationOutcome;
 use crate::contract::desired::{Desired, KEY};
 use crate::contract::report::{ArchiveReport, Catalogue, CatalogueEntry};
 
@@ -77,6 +78,10 @@ fn after(world: &World, job: &str) -> Catalogue {
 
 fn last(world: &World) -> Option<JobRun> {
     Some(world.resource().status?.backup?.last_run?.run)
+}
+
+fn last_in_second(world: &World) -> Option<BackupRunStatus> {
+    world.resource().status?.backup?.second?.last_run
 }
 
 fn kind_of_last(world: &World) -> Option<BackupType> {
@@ -292,10 +297,7 @@ async fn a_reconcile_that_read_an_older_status_does_not_replace_the_job_that_run
 
 #[tokio::test]
 async fn a_second_store_gets_backups_of_its_own_and_each_is_judged_by_itself() {
-    let second_run = |world: &World| {
-        let second = world.resource().status?.backup?.second?;
-        Some(second.last_run.as_ref()?.run.clone())
-    };
+    let second_run = |world: &World| last_in_second(world).map(|last| last.run);
     let mut world = World::new();
     let spec = "  backup: {store: main, secondStore: second, schedule: {verification: ''}}\n";
     world.create(&format!("{MINIMAL}{spec}"));
@@ -352,6 +354,61 @@ async fn a_second_store_gets_backups_of_its_own_and_each_is_judged_by_itself() {
 }
 
 #[tokio::test]
+async fn a_full_backup_in_each_store_follows_a_restore_in_place() {
+    let mut world = World::new();
+    let spec = "  backup: {store: main, secondStore: second, schedule: {verification: ''}}\n";
+    world.create(&format!("{MINIMAL}{spec}"));
+    world.settle_all().await;
+    let catalogue = after(&world, "before");
+    world.second_archive = Some(reported(&world, "second", catalogue.clone()));
+    read(&mut world, catalogue).await;
+    assert_eq!((last(&world), last_in_second(&world)), (None, None), "both have one");
+    let left_at = world.now();
+    world.edit(|resource| {
+        let left = json!([{"timeline": 1, "leftAt": left_at, "continuedAs": 2}]);
+        resource["status"]["backup"]["leftTimelines"] = left;
+    });
+    world.pass(SignedDuration::from_secs(5));
+    world.settle().await;
+    let first = last(&world).expect("a Job");
+    assert_eq!((kind_of_last(&world), first.state), (Some(BackupType::Full), RequestState::Running));
+    end(&world, &first.job, "Complete");
+    world.pass(SignedDuration::from_secs(5));
+    world.settle().await;
+    let catalogue = after(&world, &first.job);
+    read(&mut world, catalogue).await;
+    let second = last_in_second(&world).expect("a Job of the second store");
+    assert_eq!((second.kind, second.run.state), (BackupType::Full, RequestState::Running));
+}
+
+#[tokio::test]
+async fn a_request_may_be_for_one_of_two_stores() {
+    let mut world = World::new();
+    let spec = "  backup: {store: main, secondStore: second, schedule: {verification: ''}}\n";
+    world.create(&format!("{MINIMAL}{spec}"));
+    world.settle_all().await;
+    let catalogue = after(&world, "before");
+    world.second_archive = Some(reported(&world, "second", catalogue.clone()));
+    read(&mut world, catalogue).await;
+    world.edit(|resource| {
+        resource["metadata"]["annotations"] = json!({ANNOTATION_BACKUP: "t1", ANNOTATION_BACKUP_STORE: "second"});
+    });
+    world.settle().await;
+    let second = last_in_second(&world).expect("a Job").run;
+    assert_eq!((second.request.as_deref(), last(&world)), (Some("t1"), None));
+    end(&world, &second.job, "Complete");
+    world.pass(SignedDuration::from_secs(5));
+    world.settle().await;
+    world.second_archive = Some(reported(&world, "second", after(&world, &second.job)));
+    world.run_pods();
+    world.settle().await;
+    assert_eq!(last(&world), None, "the first store was not asked");
+    world.edit(|resource| resource["metadata"]["annotations"] = json!({ANNOTATION_BACKUP: "t2"}));
+    world.settle().await;
+    assert_eq!(last(&world).expect("a Job").request.as_deref(), Some("t2"), "each was asked");
+}
+
+#[tokio::test]
 async fn tests_of_backups_take_turns_between_two_stores() {
     let mut world = World::new();
     world.create(&format!("{MINIMAL}  backup: {{store: main, secondStore: second}}\n"));
@@ -364,8 +421,25 @@ async fn tests_of_backups_take_turns_between_two_stores() {
     let first = tested(&world).expect("a Job");
     let job = |world: &World, name: &str| world.get("jobs", name).expect("the Job").to_string();
     assert!(job(&world, &first.job).contains("/prod/dev/"));
+    let outcome = VerificationOutcome {
+        store: Some("main".into()),
+        failure: Some("a page is damaged".into()),
+        ..VerificationOutcome::default()
+    };
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "verify-x", "labels": {"batch.kubernetes.io/job-name": first.job}},
+        "status": {"containerStatuses": [{
+            "name": "verify", "ready": false, "restartCount": 0, "image": "i", "imageID": "i",
+            "state": {"terminated": {"exitCode": 1, "message": json!(outcome).to_string()}},
+        }]},
+    });
+    world.api.store().create(&object("pods", "verify-x"), pod, "kubelet").expect("a pod");
     end(&world, &first.job, "Failed");
     world.settle().await;
+    assert_eq!(world.condition(kind::RESTORE_VERIFIED), "False VerificationFailed");
+    let message = world.message(kind::RESTORE_VERIFIED);
+    assert!(message.contains("store main: a page is damaged"), "{message}");
     world.edit(|resource| {
         let at = resource["status"]["backup"]["lastVerification"]["finishedAt"].clone();
         let verified = json!({"label": "l", "store": "main", "at": at, "restoreSeconds": 1, "checkSeconds": 1});

@@ -148,6 +148,29 @@ async fn a_job_with_a_volume_of_its_own_rehearses_and_status_has_the_announced_o
 }
 
 #[tokio::test]
+async fn of_two_stores_the_one_with_the_newest_usable_backup_is_taken() {
+    for is_away in [false, true] {
+        let mut world = backed_up().await;
+        world.edit(|resource| resource["spec"]["backup"]["secondStore"] = "second".into());
+        world.pass(SignedDuration::from_mins(1));
+        let mut second = world.archive.clone().expect("a report");
+        second.store = "second".into();
+        let newest = second.catalogue.as_mut().and_then(|catalogue| catalogue.newest.as_mut()).expect("a backup");
+        newest.started_at = world.now();
+        second.failure = is_away.then(|| "it is away".into());
+        world.second_archive = Some(second);
+        world.run_pods();
+        world.settle().await;
+        ask(&world);
+        world.settle().await;
+        let order = world.get("jobs", &job(&world)).expect("the Job").to_string();
+        assert_eq!((order.contains("/second/dev/"), order.contains("/prod/dev/")), (!is_away, is_away), "{order}");
+        let rehearsal = stage(&world).and_then(|upgrade| upgrade.rehearsal).expect("a Job");
+        assert_eq!(rehearsal.store.as_deref(), Some(if is_away { "main" } else { "second" }));
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_is_gone_or_was_killed_is_repeated_and_a_second_time_the_stage_ends() {
     let mut world = asked().await;
     let first = job(&world);

@@ -67,8 +67,8 @@ pub struct Known<'a> {
     pub primary: Option<&'a DatabasePod>,
     /// What is in progress that an upgrade waits for.
     pub busy: Option<&'static str>,
-    /// The newest backup, if one leads to the present.
-    pub backup: Option<&'a str>,
+    /// The newest backup of all stores, if one leads to the present, and its store.
+    pub backup: Option<(&'a str, &'a str)>,
     /// The name of the Job of a rehearsal that begins now.
     pub job_name: &'a str,
     /// How far the Job of the stage that the agents know is; none without one.

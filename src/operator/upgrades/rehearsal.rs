@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::{JobRun, RequestState};
-use crate::contract::backup::Place;
+use crate::contract::backup::{Nth, Place};
 use crate::contract::rehearsal::{RehearsalJob, RehearsalOutcome, VERSION};
 use crate::contract::upgrade::{RehearsalRun, Rehearsed, Stage, Upgrade};
 use crate::operator::backups::run;
@@ -48,6 +48,12 @@ pub fn of(upgrade: Option<&Upgrade>) -> Option<(&Upgrade, &RehearsalRun)> {
     Some((upgrade, upgrade.rehearsal.as_ref()?))
 }
 
+/// The place of the backup that the Job restores; none if the store is not declared any more.
+pub fn place<'a>(database: &'a Database, rehearsal: &RehearsalRun) -> Option<&'a Place> {
+    let is_its = |place: &&Place| rehearsal.store.as_ref().is_none_or(|store| *store == place.name);
+    Nth::ALL.into_iter().filter_map(|nth| database.archive_in(nth)).find(is_its)
+}
+
 /// Reads the state of the Job of the stage that the agents know; none without one.
 ///
 /// # Errors
@@ -79,8 +85,8 @@ fn missing(
     waited: SignedDuration,
     now: Timestamp,
 ) -> Progress {
-    match &database.archive {
-        None => Progress::NotRestored("spec.backup names no store any more".to_owned()),
+    match place(database, rehearsal) {
+        None => Progress::NotRestored("spec.backup does not name the store of the backup any more".to_owned()),
         Some(place) if !context.backups.take(&database.owner.uid, &place.name, now) => Progress::Queued,
         Some(_) if waited > CREATED_WITHIN => {
             let job = &rehearsal.job;

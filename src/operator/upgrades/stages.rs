@@ -78,7 +78,7 @@ pub fn start(known: &Known<'_>, state: &mut State) {
     let request = token(state).map(|last| last.request.clone()).unwrap_or_default();
     let backup = known.backup.filter(|_| stage == Stage::Rehearse);
     let message = match (stage, backup) {
-        (Stage::Rehearse, Some(backup)) => {
+        (Stage::Rehearse, Some((backup, _))) => {
             format!("the Job {} restores the backup {backup} and upgrades it; the database serves", known.job_name)
         }
         (Stage::Rehearse, None) => format!("{} upgrades a copy of its data, and serves", primary.name),
@@ -93,7 +93,11 @@ pub fn start(known: &Known<'_>, state: &mut State) {
         stage,
         since: known.now,
         limit_seconds: SHORTEST_LIMIT,
-        rehearsal: backup.map(|_| RehearsalRun { job: known.job_name.to_owned(), attempt: 1 }),
+        rehearsal: backup.map(|(_, store)| RehearsalRun {
+            job: known.job_name.to_owned(),
+            attempt: 1,
+            store: Some(store.to_owned()),
+        }),
     });
     if let Some(status) = state.status.as_mut().filter(|_| stage == Stage::Hold) {
         status.phase = UpgradePhase::Stopping;
@@ -225,7 +229,8 @@ fn follow_job(known: &Known<'_>, state: &mut State, current: Upgrade, has_room: 
         }
         Progress::Ended(why) if run.attempt < JOBS => {
             tell(state, format!("{why}; the Job {} repeats the rehearsal", known.job_name));
-            let rehearsal = Some(RehearsalRun { job: known.job_name.to_owned(), attempt: run.attempt + 1 });
+            let (job, attempt) = (known.job_name.to_owned(), run.attempt + 1);
+            let rehearsal = Some(RehearsalRun { job, attempt, ..run });
             state.desired = Some(Upgrade { since: known.now, rehearsal, ..current });
         }
         Progress::Ended(why) => {

@@ -68,7 +68,7 @@ impl Scene {
             pods: &self.pods,
             primary: Some(&self.pods[self.leader]),
             busy: None,
-            backup: self.backup,
+            backup: self.backup.map(|label| (label, "main")),
             job_name: &format!("chat-db-rehearse-{}", self.now.as_second()),
             job: self.job.as_ref(),
             adopts: self.adopts,
