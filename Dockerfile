@@ -85,7 +85,10 @@ RUN printf '%s\n' "$SOURCES" | tr '|' '\n' >/etc/apt/sources.list.d/servicedb.li
  && apt-get install -y --no-install-recommends $(for server in $SERVERS; do echo "postgresql-$server-postgis-3"; done) \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale \
       /usr/lib/postgresql/*/lib/bitcode /etc/apt/sources.list.d/servicedb.list \
- && for server in $SERVERS; do test -e "/usr/share/postgresql/$server/extension/postgis.control"; done
+ && for server in $SERVERS; do \
+      test -e "/usr/share/postgresql/$server/extension/postgis.control" \
+      && test -e "/usr/lib/postgresql/$server/lib/postgis-3.so" || exit 1; \
+    done
 
 FROM servers-postgis AS postgres-postgis
 ARG PROGRAM

@@ -54,7 +54,7 @@ test-stores: install ## local cluster only: backups in Google Cloud Storage and 
 test-gateway: ## the data gateway under an unmodified @supabase/postgrest-js, from npm, and Schemathesis, from PyPI
 	@dev/test-gateway.sh
 
-test-image: install ## local cluster only: a database moves from an image on Debian trixie to the present one
+test-image: install ## local cluster only: a database moves from an image on Debian trixie to the present one, and PostGIS in its image
 	@dev/test-image.sh
 
 bench: install ## measures against the floor, and how long nobody can write when something breaks; prints tables

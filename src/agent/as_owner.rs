@@ -19,8 +19,22 @@ const SIZE: usize = 1 << 20;
 /// # Errors
 /// If the server refuses, or does not answer in time.
 pub async fn as_owner(socket: &str, names: &PostgresNames, what: &str, statement: &str) -> Result<(), EnsureError> {
+    as_owner_in(socket, names, "pg_catalog", what, statement).await
+}
+
+/// The same with another search path: schemas and commas.
+///
+/// # Errors
+/// If the server refuses, or does not answer in time.
+pub async fn as_owner_in(
+    socket: &str,
+    names: &PostgresNames,
+    path: &str,
+    what: &str,
+    statement: &str,
+) -> Result<(), EnsureError> {
     let options = format!(
-        "-c role={} -c search_path=pg_catalog -c statement_timeout=60s -c lock_timeout=5s -c synchronous_commit=local \
+        "-c role={} -c search_path={path} -c statement_timeout=60s -c lock_timeout=5s -c synchronous_commit=local \
          -c default_transaction_read_only=off -c idle_session_timeout=0 -c client_min_messages=error \
          -c client_connection_check_interval=1s",
         names.owner()

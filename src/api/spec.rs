@@ -63,6 +63,8 @@ pub const RESERVED_PARAMETERS: &[&str] = &[
     "pltcl.start_proc",
     "pltclu.start_proc",
     "port",
+    "postgis.enable_outdb_rasters",
+    "postgis.gdal_datapath",
     "primary_conninfo",
     "primary_slot_name",
     "promote_trigger_file",

@@ -20,6 +20,7 @@ pub mod pack;
 pub mod patroni;
 pub mod pod;
 pub mod pooler;
+pub mod raster;
 pub mod records;
 pub mod rehearsal;
 pub mod report;

@@ -251,6 +251,7 @@ pub fn validate(resource: &ServiceDatabase, options: &Options) -> Result<Databas
     if let Some(volume) = volume_bytes {
         contract::wal::check(&spec.postgres.parameters, volume).map_err(invalid)?;
     }
+    contract::raster::check(&spec.postgres.parameters).map_err(invalid)?;
     let is_uring = |value: &String| value.eq_ignore_ascii_case("io_uring");
     if spec.postgres.parameters.get("io_method").is_some_and(is_uring) {
         return Err(invalid(

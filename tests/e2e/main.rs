@@ -42,6 +42,7 @@ mod ownership;
 mod parameters;
 mod pod_log;
 mod pooler;
+mod postgis;
 mod provisioning;
 mod pushed_folders;
 mod refused_pods;

@@ -359,6 +359,28 @@ async fn declared_schemas_and_versions_are_kept_and_open_no_schema_to_a_superuse
     assert_eq!(problems.len(), 2, "{problems:?}");
 }
 
+/// PostGIS's scripts append a schema to the path of the database, which they execute as a part of a statement.
+#[tokio::test]
+async fn an_extension_leaves_the_search_path_of_the_database_as_it_is() {
+    let names = names("pathed_db");
+    assert_eq!(promote(&names, &[]).await, [""; 0]);
+    let owner = owner(&names).await;
+    // PostgreSQL takes it for the name of one schema.
+    let path = "x;ALTER/**/ROLE/**/pathed_db_owner/**/SUPERUSER;--";
+    let set = format!(
+        "SELECT set_config('search_path', '{path}', false); ALTER DATABASE pathed_db SET search_path FROM CURRENT"
+    );
+    owner.client.batch_execute(&set).await.expect("the owner's setting");
+    let admin = server().connect("postgres", "postgres").await;
+    let settings = "SELECT array_to_string(s.setconfig, ' ') FROM pg_db_role_setting s
+                    JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = 'pathed_db' AND s.setrole = 0";
+    assert_eq!(promote(&names, &["dblink", "hstore"]).await, [""; 0]);
+    assert_eq!(query(&admin, settings).await, [format!("search_path={path}")]);
+    owner.client.batch_execute("ALTER DATABASE pathed_db RESET search_path").await.expect("no setting");
+    assert_eq!(promote(&names, &["dblink", "hstore", "pgstattuple"]).await, [""; 0]);
+    assert_eq!(query(&admin, settings).await, [""; 0], "none of the agent's stays");
+}
+
 /// A table as pg_cron's, with triggers whose library is not loaded.
 const JOBS: &str = "
     CREATE SCHEMA cron;

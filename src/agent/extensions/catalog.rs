@@ -59,10 +59,12 @@ pub async fn available(client: &Client) -> Result<BTreeMap<String, Available>, E
     for row in read(client, query).await? {
         add(&row, &mut found).map_err(failed)?;
     }
-    // Of extensions of the image alone: the function fails for another one.
+    // Of extensions of the image alone: the function fails for another one. The scripts of PostGIS lead to the present
+    // version by a pseudo-version of this name.
     let query = "SELECT e.name::text, p.target
                  FROM pg_available_extensions e, LATERAL pg_extension_update_paths(e.name) p
-                 WHERE e.installed_version IS NOT NULL AND p.source = e.installed_version AND p.path IS NOT NULL";
+                 WHERE e.installed_version IS NOT NULL AND p.source = e.installed_version AND p.path IS NOT NULL
+                   AND p.target <> 'ANY'";
     for row in read(client, query).await? {
         let (name, target): (String, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
         found.entry(name).or_default().updates.insert(target);

@@ -10,12 +10,13 @@ mod catalog;
 pub mod jobs;
 mod plan;
 pub mod scheduler;
+pub(super) mod search_path;
 mod version;
 
 use tokio_postgres::Client;
 
 use self::plan::{GUARDED, PUBLIC, Place, Step};
-use super::as_owner::as_owner;
+use super::as_owner::{as_owner, as_owner_in};
 use super::statement::{EnsureError, execute};
 use crate::api::names::PostgresNames;
 use crate::contract::extension::{CRON, Extension};
@@ -23,6 +24,10 @@ use crate::postgres::{ident, literal};
 
 pub(super) use self::catalog::IS_GUARDED;
 pub use self::plan::Places;
+
+/// The search path of a session that creates or updates an extension as the owner. PostgreSQL sets another one for the
+/// script, but `postgis_tiger_geocoder` sets it once more, from the session's default, and then needs PostGIS in it.
+pub(super) const OWNERS_PATH: &str = "public,servicedb_extensions";
 
 /// The extensions that are not as declared. The rest serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,6 +115,9 @@ async fn take(
         PUBLIC => String::new(),
         _ => format!("CREATE SCHEMA IF NOT EXISTS {}; ", ident(schema)),
     };
+    let path = search_path::of_database(client).await;
+    let path = path.map_err(|source| EnsureError::Statement { what: what.clone(), source })?;
+    let keeping = |statement: &str| search_path::keeping(&names.database, path.as_deref(), statement);
     match step {
         Step::Create(place, version) => {
             let create = |schema: Option<&str>| {
@@ -118,14 +126,15 @@ async fn take(
                 format!("CREATE EXTENSION IF NOT EXISTS {}{schema}{version}", ident(name))
             };
             match place {
-                Place::AsFound(schema) => execute(client, &what, &create(Some(schema))).await,
+                Place::AsFound(schema) => execute(client, &what, &keeping(&create(Some(schema)))).await,
                 Place::Guarded(schema) => {
                     must_be_guarded(client, name, schema).await?;
-                    execute(client, &what, &create(Some(schema))).await
+                    execute(client, &what, &keeping(&create(Some(schema)))).await
                 }
                 Place::AsOwner(schema) => {
                     let prepare = schema.as_deref().map(owners_schema).unwrap_or_default();
-                    as_owner(socket, names, &what, &(prepare + &create(schema.as_deref()))).await
+                    let statements = prepare + &keeping(&create(schema.as_deref()));
+                    as_owner_in(socket, names, OWNERS_PATH, &what, &statements).await
                 }
             }
         }
@@ -141,9 +150,9 @@ async fn take(
             execute(client, &what, &format!("ALTER EXTENSION {} SET SCHEMA {}", ident(name), ident(schema))).await
         }
         Step::Update { version, as_owner: by_owner } => {
-            let statement = format!("ALTER EXTENSION {} UPDATE TO {}", ident(name), literal(version));
+            let statement = keeping(&format!("ALTER EXTENSION {} UPDATE TO {}", ident(name), literal(version)));
             if *by_owner {
-                return as_owner(socket, names, &what, &statement).await;
+                return as_owner_in(socket, names, OWNERS_PATH, &what, &statement).await;
             }
             execute(client, &what, &statement).await
         }

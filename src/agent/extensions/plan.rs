@@ -121,8 +121,9 @@ pub fn plan(
         }
     }
     let (mut ordered, mut guarded) = (Vec::new(), Vec::new());
-    for Extension { name, .. } in declared {
-        visit(name, &image, &mut ordered);
+    declared.iter().for_each(|Extension { name, .. }| visit(name, &image, &mut ordered));
+    // Also one that is only required, by an extension that is the owner's.
+    for &name in &ordered {
         if image.version(name).is_some_and(|it| !it.trusted) {
             visit(name, &image, &mut guarded);
         }
@@ -276,6 +277,7 @@ mod tests {
                 ("hstore", of(true, None, &[])),
                 ("plpgsql", of(true, Some("pg_catalog"), &[])),
                 ("tiger", of(false, Some("tiger"), &["earthdistance", "hstore"])),
+                ("geocoder", of(true, Some("geocoder"), &["earthdistance", "hstore"])),
                 ("one", of(false, None, &["other"])),
                 ("other", of(false, None, &["one"])),
             ]
@@ -357,6 +359,16 @@ mod tests {
     #[test]
     fn a_required_extension_is_created_without_being_declared() {
         assert_eq!(steps(&["earthdistance"], &[], &[]), [ok("cube", guarded()), ok("earthdistance", guarded())]);
+        // As the owner would create it, PostgreSQL would refuse the one that is not trusted.
+        assert_eq!(
+            steps(&["geocoder"], &[], &[]),
+            [
+                ok("cube", guarded()),
+                ok("earthdistance", guarded()),
+                ok("hstore", in_public()),
+                ok("geocoder", Place::AsOwner(None))
+            ]
+        );
         // In a comparison it goes where the live database has it.
         let found = [("earthdistance", PUBLIC), ("cube", PUBLIC)];
         let as_found = || Place::AsFound(PUBLIC.to_owned());

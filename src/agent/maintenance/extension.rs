@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::session::{Session, WorkError};
 use crate::agent::ensure;
-use crate::agent::extensions::IS_GUARDED;
+use crate::agent::extensions::{IS_GUARDED, search_path};
 use crate::api::names::PostgresNames;
 
 /// Updates it to the version of the image.
@@ -37,7 +37,9 @@ pub async fn update(
     );
     let Some(row) = session.client().query_opt(&sql, &[&extension]).await? else { return Ok(()) };
     let (by_owner, is_guarded): (Option<bool>, bool) = (row.try_get(0)?, row.try_get(1)?);
-    let statement = format!("ALTER EXTENSION {extension} UPDATE");
+    let path = search_path::of_database(session.client()).await?;
+    let update = format!("ALTER EXTENSION {extension} UPDATE");
+    let statement = search_path::keeping(&names.database, path.as_deref(), &update);
     if by_owner == Some(true) {
         let owner = Session::owner(socket, &names.database, &names.owner()).await?;
         return owner.run(&statement, until, withdrawn).await;

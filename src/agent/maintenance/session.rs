@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::agent::ensure;
+use crate::agent::extensions::OWNERS_PATH;
 use crate::api::names::PostgresNames;
 use crate::postgres::{ConnectError, Connection, bounded_over_socket, describe, immune};
 
@@ -83,12 +84,14 @@ impl Session {
         Ok(session)
     }
 
-    /// Opens a session as the owner of the database, who is no superuser.
+    /// Opens a session as the owner of the database, who is no superuser, with the path for updates of extensions.
     ///
     /// # Errors
     /// If the server refuses, or does not answer in time.
     pub async fn owner(socket: &str, database: &str, owner: &str) -> Result<Self, WorkError> {
-        let options = immune::MAINTAINER.replace("-c role=none", &format!("-c role={owner}"));
+        let options = immune::MAINTAINER
+            .replace("-c role=none", &format!("-c role={owner}"))
+            .replace("-c search_path=pg_catalog", &format!("-c search_path={OWNERS_PATH}"));
         Self::open(socket, database, PostgresNames::AS_OWNER, &options).await
     }
 

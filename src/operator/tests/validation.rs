@@ -131,6 +131,19 @@ fn every_reserved_parameter_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_raster_format_that_reads_files_is_refused() {
+    let setting = |value: &'static str| {
+        move |resource: &mut ServiceDatabase| {
+            resource.spec.postgres.parameters.insert("postgis.gdal_enabled_drivers".to_owned(), value.to_owned());
+        }
+    };
+    let invalid = refused(setting("PNG VRT"));
+    assert_eq!(invalid.reason, reason::INVALID_SPEC);
+    assert!(invalid.message.contains("enables VRT"), "{}", invalid.message);
+    accepted(setting("PNG GTiff"));
+}
+
+#[test]
 fn a_version_without_an_image_is_refused_and_the_others_are_named() {
     let mut options = options();
     options.postgres_images.push(("18".to_owned(), "registry.example/servicedb-postgres:18".to_owned()));
