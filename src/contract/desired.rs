@@ -14,9 +14,9 @@ use super::memory::Bound;
 use super::order::Order;
 use super::pod::{ARCHIVE_COMMAND, ARCHIVE_COMMAND_OF_TWO};
 use super::records::Versions;
+use super::server_version::FIRST;
 use super::upgrade::{self, Lineage, Upgrade};
 use crate::api::{QueriesReference, WhenVolumeFills};
-use crate::postgres::servers;
 
 /// The key of the ConfigMap.
 pub const KEY: &str = "desired.json";
@@ -169,7 +169,7 @@ pub struct BackupRun {
 impl Desired {
     /// The major version of the data.
     pub fn major(&self) -> u16 {
-        self.postgres_major.unwrap_or(servers::FIRST)
+        self.postgres_major.unwrap_or(FIRST)
     }
 
     /// The place of WAL in one of the stores.
