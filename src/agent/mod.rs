@@ -290,8 +290,8 @@ impl Agent {
     async fn follow(&self, patroni: &Handle) {
         let (mut server, refusals) = server::follow();
         tokio::spawn(standby::follow(server.clone(), self.desired.clone()));
-        let pod = self.environment.pod.clone();
-        tokio::spawn(rebuild::follow(pod, server.clone(), refusals, self.reporter.clone()));
+        let environment = self.environment.clone();
+        tokio::spawn(rebuild::follow(environment, server.clone(), refusals, self.reporter.clone()));
         tokio::spawn(aside::follow(self.environment.pod.clone(), server.clone(), self.desired.clone()));
         let mut standbys = standby::watch(server.clone());
         let mut lag = lag::follow(self.environment.clone(), self.client.clone(), server.clone());

@@ -14,6 +14,7 @@ pub mod publish;
 mod queries;
 
 pub use findings::{Findings, InstancesFindings};
+use migrations::approval_needed;
 pub use migrations::is_applied;
 
 use jiff::SignedDuration;
@@ -30,7 +31,6 @@ use crate::api::{
 };
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
-use crate::migrate::approval;
 use crate::operator::migrations::progress::Progress;
 use crate::operator::observe::pods::DatabasePod;
 use crate::postgres::servers;
@@ -332,7 +332,9 @@ fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Conditi
         {
             ConditionState::yes(reason, message.clone())
         }
-        Some(Progress::Held(approval)) => ConditionState::yes(reason::APPROVAL_REQUIRED, approval::message(approval)),
+        Some(Progress::Held(approval)) => {
+            ConditionState::yes(reason::APPROVAL_REQUIRED, approval_needed(findings, approval))
+        }
         _ => instances::waits_for_a_person(findings).unwrap_or_else(|| ConditionState::no(reason::NOT_STALLED, "")),
     }
 }

@@ -165,9 +165,11 @@ pub fn advance(known: &Known<'_>, state: &mut State) {
                 } else {
                     format!(
                         "{} did not stop within {} s, and could continue with the former data: if its node is gone, delete \
-                         the pod (kubectl delete pod --force), and request the upgrade again",
+                         the pod (kubectl delete pod {} -n {} --force), and request the upgrade again",
                         runs.join(", "),
-                        HOLD_PATIENCE.as_secs()
+                        HOLD_PATIENCE.as_secs(),
+                        runs.join(" "),
+                        known.names.namespace
                     )
                 };
                 fail(state, who);
