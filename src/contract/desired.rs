@@ -94,6 +94,9 @@ pub struct Desired {
     /// The data gateway; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
+    /// The collections that it caches; absent where it caches none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<CachedCollections>,
     /// The clients that have a login of their own. The leader's agent refuses the logins of all
     /// others, and removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -154,6 +157,16 @@ pub struct Pooler {
 pub struct Gateway {
     /// Whether a client that shares the application's login calls it.
     pub shared: bool,
+}
+
+/// The collections that the data gateway caches. The leader's agent reports those that do not exist.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedCollections {
+    /// As the spec names them.
+    pub collections: Vec<String>,
+    /// The exposed schemas, the default one first.
+    pub schemas: Vec<String>,
 }
 
 /// A backup Job, as agents need to know it.
@@ -239,6 +252,7 @@ impl Desired {
             authorities: None,
             pooler: None,
             gateway: None,
+            cached: None,
             clients: Vec::new(),
             client_rules: Rules::default(),
             engine: None,

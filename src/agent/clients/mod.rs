@@ -2,6 +2,7 @@
 //! those that are no longer declared. The logins of the data gateway, which becomes any of them, and of Vault, which makes
 //! short-lived logins, are kept beside them.
 
+pub mod cached;
 pub mod count;
 pub mod engine;
 pub mod gateway;
@@ -150,6 +151,7 @@ impl Clients {
         if let Err(error) = &gateway {
             tracing::warn!(%error, "the gateway's login cannot be kept as declared; retrying");
         }
+        self.report_cached(&names, desired).await;
         // The rights first: a service that reads its record can work. A failure of one keeps no login back.
         let is_last_gone = desired.clients.is_empty() && again_in.is_none() && removal.is_complete;
         memory.is_tidy &= is_last_gone;
@@ -204,6 +206,18 @@ impl Clients {
         }
         self.report(client, desired, &rights, memory, &troubles).await?;
         Ok(Outcome { complete, again_in })
+    }
+
+    /// Reports the collections of the gateway's cache that do not exist.
+    async fn report_cached(&self, names: &PostgresNames, desired: &Desired) {
+        let found = match &desired.cached {
+            Some(cached) => cached::missing(SOCKET_DIR, names, cached).await.map(Some),
+            None => Ok(None),
+        };
+        match found {
+            Ok(missing) => self.reporter.update(|report| report.uncached = missing),
+            Err(error) => tracing::warn!(%error, "the collections of the gateway's cache cannot be read; retrying"),
+        }
     }
 
     /// Keeps Vault's login and its connection, for these clients; nothing of it is sent again that Vault has proved and

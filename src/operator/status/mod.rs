@@ -8,6 +8,7 @@ mod clients;
 mod collations;
 pub mod condition;
 mod findings;
+mod gateway;
 mod instances;
 mod migrations;
 pub mod publish;
@@ -140,10 +141,7 @@ fn found(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             Some(pooler) => pooler.status.clone(),
             None => previous.pooler,
         },
-        gateway: match &findings.gateway {
-            Some(gateway) => gateway.status.clone(),
-            None => previous.gateway,
-        },
+        gateway: gateway::status(findings, report, previous.gateway),
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.bound.shared.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
