@@ -30,6 +30,7 @@ mod member;
 mod memory;
 pub mod metrics;
 mod orders;
+pub mod own_log;
 mod patroni;
 mod pod;
 mod postmaster;
@@ -99,6 +100,7 @@ pub async fn run() -> ExitCode {
             if let Err(error) = kill(Pid::from_raw(-1), signals::Signal::SIGKILL) {
                 tracing::debug!(%error, "no other process was ended");
             }
+            own_log::flush();
             // In place of this process: the kubelet would wait longer before each restart of the container.
             let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
             tracing::error!(%error, "the agent cannot start again");
