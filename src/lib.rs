@@ -30,6 +30,8 @@ pub mod migrate;
 #[cfg(unix)]
 pub mod operator;
 #[cfg(unix)]
+mod output;
+#[cfg(unix)]
 mod pgbackrest;
 #[cfg(unix)]
 pub mod pooler;

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use servicedb::agent::own_log::OwnLog;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 #[derive(Parser)]
 #[command(name = "servicedb", version, about = "Isolated PostgreSQL for each service, on Kubernetes and Vault")]
@@ -73,12 +75,21 @@ enum MigratePart {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let is_agent = matches!(cli.command, Command::Agent { .. });
+    // The first of all, so that it is dropped as the last: it then writes the last lines.
+    let log = match is_agent.then(OwnLog::start).transpose() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("the agent's log cannot be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_span_list(false)
         .with_env_filter(log_filter(&cli.command))
-        .with_writer(std::io::stderr)
+        .with_writer(log.as_ref().map_or_else(|| BoxMakeWriter::new(std::io::stderr), OwnLog::writer))
         .init();
     // It fails only if one is installed already, and nothing ran before this.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -252,6 +252,17 @@ def status_refused():
         here("delete", "sdb", "untold", "--timeout=120s", check=False)
 
 
+def loud_server():
+    """The agent of the replica stands still while its server logs more than the pod's memory keeps. It goes on by itself,
+    also after a failed statement."""
+    to_agent = lambda kind: (
+        "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in"
+        f" '/usr/local/bin/servicedb agent '*) kill -{kind} ${{p#/proc/}};; esac; done"
+    )
+    loud = as_owner("DO 'BEGIN FOR i IN 1..300 LOOP RAISE LOG ''%'', repeat(''x'', 100000); END LOOP; END'")
+    execute(f"{to_agent('STOP')}; {loud}; {to_agent('CONT')}", pod=replica())
+
+
 @contextlib.contextmanager
 def metrics_unreadable():
     """The login that reads metrics may do nothing more."""
@@ -315,6 +326,7 @@ def every(root, targets):
     yield Fault("ServicedbReplicationLag", lambda: stopped("startup", replica()), ((" > 60", " > 20"),), 90)
     yield Fault("ServicedbNotScraped", lambda: targets(1))
     yield Fault("ServicedbMetricsUnreadable", metrics_unreadable)
+    yield Fault("ServicedbLogDropped", lambda: once(loud_server), (("[15m]", "[60s]"),), 60, 120)
     yield Fault("ServicedbDeadlocks", lambda: once(deadlock), (("[30m]", "[60s]"), (" > 5", " > 0")))
     yield Fault("ServicedbReplicaConflicts", lambda: once(conflict), (("[30m]", "[60s]"), (" > 10", " > 0")), 120)
     yield Fault("ServicedbVolumeFull", lambda: filled(200), ((" < 0.05", " < 0.5"),))

@@ -86,8 +86,9 @@ pub async fn repair(environment: Environment, mut state: DesiredState, reporter:
         let Ok((idle, leaderless)) = check().await else { continue };
         let applies = sightings.count(idle, leaderless);
         if idle == Some(true) && sightings.idle == SIGHTINGS {
-            let pod = &environment.pod;
-            let message = format!("PostgreSQL of {pod} does not start; see kubectl logs {pod} -c database");
+            let (pod, namespace) = (&environment.pod, &environment.names.namespace);
+            let message =
+                format!("PostgreSQL of {pod} does not start; see kubectl logs {pod} -n {namespace} -c database");
             reporter.trouble(Area::Server, Some((reason::CRASH_LOOP, message)));
         }
         if !applies {

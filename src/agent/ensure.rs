@@ -428,7 +428,7 @@ pub async fn login(
 ) -> Result<(), EnsureError> {
     // PostgreSQL would hash any other text as a password.
     if !verifier.starts_with("SCRAM-SHA-256$") {
-        return Err(EnsureError::NotAVerifier { user: user.to_owned() });
+        return Err(EnsureError::NotAVerifier { user: user.to_owned(), in_commands: names.in_commands().to_owned() });
     }
     let (role, database) = (ident(user), ident(&names.database));
     let group = ident(&kind.role(names));

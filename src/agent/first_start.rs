@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::ensure;
-use super::server_log::output::Output;
 use crate::contract::pod::PGDATA;
+use crate::output::Output;
 use crate::postgres::servers;
 
 /// Timeout; after it Patroni starts PostgreSQL, as at any other start.

@@ -30,6 +30,7 @@ mod member;
 mod memory;
 pub mod metrics;
 mod orders;
+pub mod own_log;
 mod patroni;
 mod pod;
 mod postmaster;
@@ -99,6 +100,7 @@ pub async fn run() -> ExitCode {
             if let Err(error) = kill(Pid::from_raw(-1), signals::Signal::SIGKILL) {
                 tracing::debug!(%error, "no other process was ended");
             }
+            own_log::flush();
             // In place of this process: the kubelet would wait longer before each restart of the container.
             let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
             tracing::error!(%error, "the agent cannot start again");
@@ -290,8 +292,8 @@ impl Agent {
     async fn follow(&self, patroni: &Handle) {
         let (mut server, refusals) = server::follow();
         tokio::spawn(standby::follow(server.clone(), self.desired.clone()));
-        let pod = self.environment.pod.clone();
-        tokio::spawn(rebuild::follow(pod, server.clone(), refusals, self.reporter.clone()));
+        let environment = self.environment.clone();
+        tokio::spawn(rebuild::follow(environment, server.clone(), refusals, self.reporter.clone()));
         tokio::spawn(aside::follow(self.environment.pod.clone(), server.clone(), self.desired.clone()));
         let mut standbys = standby::watch(server.clone());
         let mut lag = lag::follow(self.environment.clone(), self.client.clone(), server.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::damage;
+use super::environment::Environment;
 use super::patroni::rest::{Rest, RestError};
 use super::report::{Area, Reporter};
 use super::server::{Facts, FactsWatch, Refusal, RefusalWatch};
@@ -110,7 +111,8 @@ fn step(fault: &Fault, sightings: u32, leader: bool, pausing: bool) -> Step {
 }
 
 /// Checks the instance from now on.
-pub async fn follow(pod: String, server: FactsWatch, refusals: RefusalWatch, reporter: Reporter) {
+pub async fn follow(environment: Environment, server: FactsWatch, refusals: RefusalWatch, reporter: Reporter) {
+    let Environment { pod, names, .. } = environment;
     let mut sightings = Sightings::default();
     let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut pause_until: Option<Instant> = None;
@@ -131,7 +133,7 @@ pub async fn follow(pod: String, server: FactsWatch, refusals: RefusalWatch, rep
         if step == Step::Wait {
             continue;
         }
-        let message = message(&pod, &fault, leader.as_ref());
+        let message = message((pod.as_str(), names.namespace.as_str()), &fault, leader.as_ref());
         if fault != Fault::Wal {
             reporter.trouble(Area::Server, Some((reason::CRASH_LOOP, message.clone())));
         }
@@ -148,7 +150,7 @@ pub async fn follow(pod: String, server: FactsWatch, refusals: RefusalWatch, rep
     }
 }
 
-fn message(pod: &str, fault: &Fault, leader: Option<&Leader>) -> String {
+fn message((pod, namespace): (&str, &str), fault: &Fault, leader: Option<&Leader>) -> String {
     let remedy = match leader {
         Some(leader) => format!("it is cloned from {}, which leads", leader.name),
         None => "no other instance leads and answers, so nothing is changed (docs/operations.md: CrashLoop)".to_owned(),
@@ -157,7 +159,10 @@ fn message(pod: &str, fault: &Fault, leader: Option<&Leader>) -> String {
         Fault::Files(cause) => format!("PostgreSQL of {pod} cannot read its data directory: {cause}; {remedy}"),
         Fault::Wal => format!("{pod} lacks WAL that the leader has removed; {remedy}"),
         Fault::Sessions(refusal) => {
-            format!("PostgreSQL of {pod} runs and refuses every session: {refusal}; see kubectl logs {pod} -c database")
+            format!(
+                "PostgreSQL of {pod} runs and refuses every session: {refusal}; see kubectl logs {pod} -n {namespace} \
+                 -c database"
+            )
         }
     }
 }
@@ -268,10 +273,13 @@ mod tests {
         let files = Fault::Files("global/pg_filenode.map is missing".to_owned());
         let leader = Leader { name: "chat-db-0".to_owned(), oldest_wal: 0 };
         assert_eq!(
-            message("chat-db-2", &files, Some(&leader)),
+            message(("chat-db-2", "messaging"), &files, Some(&leader)),
             "PostgreSQL of chat-db-2 cannot read its data directory: global/pg_filenode.map is missing; it is cloned from \
              chat-db-0, which leads"
         );
-        assert!(message("chat-db-0", &files, None).contains("nothing is changed"));
+        let pod = ("chat-db-0", "messaging");
+        assert!(message(pod, &files, None).contains("nothing is changed"));
+        let sessions = message(pod, &Fault::Sessions("a setting".to_owned()), None);
+        assert!(sessions.ends_with("kubectl logs chat-db-0 -n messaging -c database"), "{sessions}");
     }
 }

@@ -35,11 +35,13 @@ pub enum EnsureError {
     /// The record in Vault has another text.
     #[error(
         "ensuring login {user}: its verifier in Vault is not a SCRAM verifier; request new credentials (kubectl servicedb \
-         rotate)"
+         rotate {in_commands})"
     )]
     NotAVerifier {
         /// The role.
         user: String,
+        /// The resource in a command.
+        in_commands: String,
     },
 }
 

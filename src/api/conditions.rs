@@ -118,6 +118,8 @@ pub mod reason {
         INSTANCES_NOT_READY = "InstancesNotReady";
         /// No pod of the data gateway serves.
         GATEWAY_NOT_READY = "GatewayNotReady";
+        /// Of events: `spec.gateway.cache` names a collection that does not exist.
+        COLLECTION_MISSING = "CollectionMissing";
         /// No pod of the pooler serves.
         POOLER_NOT_READY = "PoolerNotReady";
         /// A transaction in the pooler did not end in time, and a planned change was put off.

@@ -114,6 +114,9 @@ pub struct GatewayStatus {
     /// The audience of the ServiceAccount tokens that it accepts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
+    /// What of its declaration has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 fn default_gateways() -> i32 {

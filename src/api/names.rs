@@ -310,7 +310,11 @@ impl Names {
 
     /// The names in PostgreSQL, for a database of this name.
     pub fn postgres(&self, database: &str) -> PostgresNames {
-        PostgresNames { service: self.name.replace('-', "_"), database: database.to_owned() }
+        PostgresNames {
+            service: self.name.replace('-', "_"),
+            in_commands: self.in_commands(),
+            database: database.to_owned(),
+        }
     }
 
     /// The names in Vault, for a cluster of this id.
@@ -350,11 +354,17 @@ fn short(revision: &str) -> &str {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresNames {
     service: String,
+    in_commands: String,
     /// The database.
     pub database: String,
 }
 
 impl PostgresNames {
+    /// `<name> -n <namespace>`: the resource in a command for people.
+    pub fn in_commands(&self) -> &str {
+        &self.in_commands
+    }
+
     /// The NOLOGIN role that owns the database and the objects that migrations create.
     pub fn owner(&self) -> String {
         format!("{}_owner", self.database)

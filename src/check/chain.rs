@@ -19,7 +19,7 @@ pub struct Broken {
     /// The problem.
     pub problem: String,
     /// The remedy.
-    pub advice: &'static str,
+    pub advice: String,
 }
 
 /// The output so far.
@@ -53,7 +53,8 @@ impl<W: Write> Chain<W> {
         let started = Instant::now();
         let result = tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
             let problem = format!("no answer within {} s", PATIENCE.as_secs());
-            Err(Broken { problem, advice: "try again; if it persists, check the load and the network of this pod" })
+            let advice = "try again; if it persists, check the load and the network of this pod".to_owned();
+            Err(Broken { problem, advice })
         });
         let took = Some(started.elapsed());
         match result {
@@ -85,7 +86,8 @@ mod tests {
     async fn dependent_steps_are_skipped_and_others_run() {
         let mut output = Vec::new();
         let mut chain = Chain::new(&mut output);
-        let broken = async { Err::<Holds<()>, _>(Broken { problem: "it is sealed".into(), advice: "unseal it" }) };
+        let broken =
+            async { Err::<Holds<()>, _>(Broken { problem: "it is sealed".into(), advice: "unseal it".into() }) };
         let vault = chain.link("Vault answers", Some(broken)).await;
         let needs_vault = vault.map(|()| async { Ok(Holds { value: (), detail: String::new() }) });
         chain.link("the login", needs_vault).await;

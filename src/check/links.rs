@@ -13,12 +13,11 @@ use crate::vault::client::VaultClient;
 use crate::vault::{Vault, VaultError, pod as pod_vault};
 
 const APPLICATION_NAME: &str = "servicedb check";
-const LOOK_AT_THE_POD: &str = "a cloning replica and a recovering server refuse connections for a while; \
-                               see kubectl logs of this pod";
 
 /// This pod.
 pub struct Pod {
     names: Names,
+    name: String,
     address: IpAddr,
 }
 
@@ -45,37 +44,53 @@ impl Pod {
         };
         let address = get(pod::ENV_POD_IP)?;
         let address = address.parse().map_err(|_| format!("{} is not an IP address: {address}", pod::ENV_POD_IP))?;
-        Ok(Self { names: Names::new(get(pod::ENV_POD_NAMESPACE)?, get(pod::ENV_SERVICE)?), address })
+        let names = Names::new(get(pod::ENV_POD_NAMESPACE)?, get(pod::ENV_SERVICE)?);
+        Ok(Self { names, name: get(pod::ENV_POD_NAME)?, address })
+    }
+
+    /// What to do about a server that refuses or does not answer.
+    fn log(&self) -> String {
+        format!(
+            "a cloning replica and a recovering server refuse connections for a while; see kubectl logs {} -n {} -c database",
+            self.name, self.names.namespace
+        )
     }
 }
 
 /// Vault is initialised, unsealed and answers.
-pub async fn vault() -> Result<Holds<Session>, Broken> {
+pub async fn vault(pod: &Pod) -> Result<Holds<Session>, Broken> {
     let (client, access) = pod_vault::client().map_err(|error| Broken {
         problem: error.to_string(),
-        advice: "see the events of this pod: a ConfigMap that it mounts may be missing",
+        advice: format!(
+            "see the events of this pod (kubectl describe pod {} -n {}): a ConfigMap that it mounts may be missing",
+            pod.name, pod.names.namespace
+        ),
     })?;
-    client.health().await.map_err(vault_problem)?;
+    client.health().await.map_err(|error| vault_problem(error, pod))?;
     Ok(Holds { detail: access.address.clone(), value: Session { client, access } })
 }
 
 /// Vault accepts this pod's role_id and secret_id.
-pub async fn log_in(session: Session) -> Result<Holds<Session>, Broken> {
-    session.client.log_in().await.map_err(vault_problem)?;
+pub async fn log_in(session: Session, pod: &Pod) -> Result<Holds<Session>, Broken> {
+    session.client.log_in().await.map_err(|error| vault_problem(error, pod))?;
     Ok(Holds { detail: format!("at auth/{}", session.access.approle_mount), value: session })
 }
 
 /// The record that applications read can be read, and is complete.
 pub async fn credentials(session: Session, pod: &Pod) -> Result<Holds<Credentials>, Broken> {
     let path = format!("{}/runtime", session.access.folder);
-    let record = session.client.read_kv(&path).await.map_err(vault_problem)?.ok_or_else(|| Broken {
+    let record = session.client.read_kv(&path).await.map_err(|error| vault_problem(error, pod))?;
+    let record = record.ok_or_else(|| Broken {
         problem: format!("there is no record {}/{path}", session.access.kv_mount),
-        advice: "a new database has none until its first primary has proved them; if the database served before, the record was \
-                 deleted: see the condition CredentialsReady in kubectl describe sdb",
+        advice: format!(
+            "a new database has none until its first primary has proved them; if the database served before, the record was \
+             deleted: see the condition CredentialsReady in kubectl describe sdb {}",
+            pod.names.in_commands()
+        ),
     })?;
     let incomplete = |problem: String| Broken {
         problem,
-        advice: "another client wrote this record: restore its last valid version (vault kv rollback)",
+        advice: "another client wrote this record: restore its last valid version (vault kv rollback)".to_owned(),
     };
     let prefix = pod.names.key_prefix();
     let get = |suffix: &str| {
@@ -90,8 +105,8 @@ pub async fn credentials(session: Session, pod: &Pod) -> Result<Holds<Credential
 }
 
 /// PostgreSQL answers a query over the local socket.
-pub async fn local() -> Result<Holds<()>, Broken> {
-    let broken = |problem: String| Broken { problem, advice: LOOK_AT_THE_POD };
+pub async fn local(own: &Pod) -> Result<Holds<()>, Broken> {
+    let broken = |problem: String| Broken { problem, advice: own.log() };
     let connection = over_socket(pod::SOCKET_DIR, "postgres", APPLICATION_NAME).await;
     let connection = connection.map_err(|error| broken(error.to_string()))?;
     let row = connection.client.query_one("SHOW server_version", &[]).await;
@@ -100,12 +115,12 @@ pub async fn local() -> Result<Holds<()>, Broken> {
 }
 
 /// The credentials log in to this pod's server, as clients do, and a query is answered.
-pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<Holds<()>, Broken> {
+pub async fn log_in_to_postgres(credentials: Credentials, own: &Pod) -> Result<Holds<()>, Broken> {
     let Credentials { user, password, database, ca } = &credentials;
-    let host = pod.names.primary_host();
+    let host = own.names.primary_host();
     let login = TlsLogin {
         host: &host,
-        address: Some(pod.address),
+        address: Some(own.address),
         port: pod::POSTGRES_PORT,
         database,
         user,
@@ -119,10 +134,10 @@ pub async fn log_in_to_postgres(credentials: Credentials, pod: &Pod) -> Result<H
         if refused && let Err(error) = std::fs::write(pod::PROVE_FILE, "") {
             tracing::debug!(%error, "the agent cannot be notified to prove the credentials");
         }
-        Broken { advice: login_advice(&error), problem: error.to_string() }
+        Broken { advice: login_advice(&error, own), problem: error.to_string() }
     })?;
     let row = connection.client.query_one("SELECT 1, pg_catalog.pg_is_in_recovery()", &[]).await;
-    let row = row.map_err(|error| Broken { problem: crate::postgres::describe(&error), advice: LOOK_AT_THE_POD })?;
+    let row = row.map_err(|error| Broken { problem: crate::postgres::describe(&error), advice: own.log() })?;
     let role = if row.get(1) { "a replica" } else { "the primary" };
     Ok(Holds { value: (), detail: format!("{user} to {database}; this is {role}") })
 }
@@ -135,15 +150,15 @@ fn code(error: &ConnectError) -> Option<&str> {
     }
 }
 
-fn login_advice(error: &ConnectError) -> &'static str {
+fn login_advice(error: &ConnectError, own: &Pod) -> String {
     match error {
         ConnectError::Authority { .. } => {
-            return "the authority in Vault is damaged: restore the record's last valid version";
+            return "the authority in Vault is damaged: restore the record's last valid version".to_owned();
         }
-        ConnectError::Socket { .. } | ConnectError::Unanswered { .. } => return LOOK_AT_THE_POD,
+        ConnectError::Socket { .. } | ConnectError::Unanswered { .. } => return own.log(),
         ConnectError::Postgres { .. } => {}
     }
-    match code(error) {
+    let advice = match code(error) {
         Some("28P01") => {
             "PostgreSQL refuses the password of the record: the primary's agent, which this check has notified, writes the proved \
              record again within half a minute, or sets the password again; run this check again. On a replica, wait until it \
@@ -153,16 +168,23 @@ fn login_advice(error: &ConnectError) -> &'static str {
             "PostgreSQL refuses the login: the primary's agent sets it again within half a minute; on a replica, wait until \
              it has caught up"
         }
-        Some("3D000") => "the primary's agent creates the database: see kubectl logs of the primary's pod",
+        Some("3D000") => {
+            return format!(
+                "the primary's agent creates the database: see the log of the primary's pod, which kubectl servicedb status \
+                 {} names",
+                own.names.in_commands()
+            );
+        }
         Some("53300") => "all connections are in use: raise max_connections, or find the clients that hold them",
-        Some(_) => LOOK_AT_THE_POD,
+        Some(_) => return own.log(),
         None => {
             "if the certificate is the problem: the operator renews it, and the agent loads it; otherwise the server does not run"
         }
-    }
+    };
+    advice.to_owned()
 }
 
-fn vault_problem(error: VaultError) -> Broken {
+fn vault_problem(error: VaultError, own: &Pod) -> Broken {
     let advice = match &error {
         VaultError::Unreachable { .. } => {
             "check that Vault runs, that its address and authority in the operator's settings are correct, and that no \
@@ -170,7 +192,14 @@ fn vault_problem(error: VaultError) -> Broken {
         }
         VaultError::NotServing { .. } => "make Vault serve again; no action is needed here afterwards",
         VaultError::LoginRefused { .. } => {
-            "the operator keeps the role and renews the secret_id: see the condition VaultReachable in kubectl describe sdb"
+            return Broken {
+                advice: format!(
+                    "the operator keeps the role and renews the secret_id: see the condition VaultReachable in kubectl \
+                     describe sdb {}",
+                    own.names.in_commands()
+                ),
+                problem: error.to_string(),
+            };
         }
         VaultError::PermissionDenied { .. } => {
             "the operator writes this pod's policy again at its next resync: see its log"
@@ -178,5 +207,5 @@ fn vault_problem(error: VaultError) -> Broken {
         VaultError::MountMissing { .. } => "enable the mount in Vault, or correct the operator's settings",
         VaultError::CasMismatch { .. } | VaultError::Unexpected { .. } => "see Vault's log",
     };
-    Broken { problem: error.to_string(), advice }
+    Broken { problem: error.to_string(), advice: advice.to_owned() }
 }

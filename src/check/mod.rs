@@ -18,10 +18,10 @@ pub async fn run() -> ExitCode {
         }
     };
     let mut chain = Chain::new(std::io::stdout());
-    let vault = chain.link("Vault answers", Some(links::vault())).await;
-    let session = chain.link("Vault accepts the AppRole login", vault.map(links::log_in)).await;
+    let vault = chain.link("Vault answers", Some(links::vault(&pod))).await;
+    let session = chain.link("Vault accepts the AppRole login", vault.map(|it| links::log_in(it, &pod))).await;
     let credentials = chain.link("credentials are in Vault", session.map(|it| links::credentials(it, &pod))).await;
-    chain.link("PostgreSQL accepts connections", Some(links::local())).await;
+    chain.link("PostgreSQL accepts connections", Some(links::local(&pod))).await;
     chain.link("credentials log in over TLS", credentials.map(|it| links::log_in_to_postgres(it, &pod))).await;
     if chain.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

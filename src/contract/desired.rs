@@ -14,9 +14,9 @@ use super::memory::Bound;
 use super::order::Order;
 use super::pod::{ARCHIVE_COMMAND, ARCHIVE_COMMAND_OF_TWO};
 use super::records::Versions;
+use super::server_version::FIRST;
 use super::upgrade::{self, Lineage, Upgrade};
 use crate::api::{QueriesReference, WhenVolumeFills};
-use crate::postgres::servers;
 
 /// The key of the ConfigMap.
 pub const KEY: &str = "desired.json";
@@ -94,6 +94,9 @@ pub struct Desired {
     /// The data gateway; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
+    /// The collections that it caches; absent where it caches none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<CachedCollections>,
     /// The clients that have a login of their own. The leader's agent refuses the logins of all
     /// others, and removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -156,6 +159,16 @@ pub struct Gateway {
     pub shared: bool,
 }
 
+/// The collections that the data gateway caches. The leader's agent reports those that do not exist.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedCollections {
+    /// As the spec names them.
+    pub collections: Vec<String>,
+    /// The exposed schemas, the default one first.
+    pub schemas: Vec<String>,
+}
+
 /// A backup Job, as agents need to know it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -169,7 +182,7 @@ pub struct BackupRun {
 impl Desired {
     /// The major version of the data.
     pub fn major(&self) -> u16 {
-        self.postgres_major.unwrap_or(servers::FIRST)
+        self.postgres_major.unwrap_or(FIRST)
     }
 
     /// The place of WAL in one of the stores.
@@ -239,6 +252,7 @@ impl Desired {
             authorities: None,
             pooler: None,
             gateway: None,
+            cached: None,
             clients: Vec::new(),
             client_rules: Rules::default(),
             engine: None,

@@ -143,6 +143,10 @@ pub struct Report {
     /// A team's own queries, once they were read; absent where there are none, and from an agent that runs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueriesReport>,
+    /// Of the leader: the collections of the data gateway's cache that do not exist. Absent where none are declared, before
+    /// they were looked for, and from an agent that does not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncached: Option<Vec<String>>,
     /// The instance's problem; counts even while the pod is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
@@ -448,6 +452,7 @@ impl Report {
             capacity: None,
             maintenance: None,
             queries: None,
+            uncached: None,
             trouble: None,
         }
     }

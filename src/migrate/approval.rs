@@ -41,7 +41,7 @@ pub fn message(approval: &PendingApproval) -> String {
         ..=1 => String::new(),
         count => format!(", and {} more", count - 1),
     };
-    format!("waits for approval: {first}{more} (status.migrations.approval; kubectl servicedb approve)")
+    format!("waits for approval: {first}{more} (status.migrations.approval)")
 }
 
 #[cfg(test)]

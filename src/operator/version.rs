@@ -2,6 +2,7 @@
 
 use crate::api::conditions::reason;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::contract::server_version::NEWEST;
 use crate::postgres::servers;
 
 /// The resolved version.
@@ -42,7 +43,7 @@ pub fn resolve(resource: &ServiceDatabase, images: &[(String, String)]) -> Resul
     };
     let newest = || {
         let offered = images.iter().filter_map(|(version, _)| servers::major(version));
-        offered.filter(|major| *major <= servers::NEWEST).max().unwrap_or(servers::NEWEST)
+        offered.filter(|major| *major <= NEWEST).max().unwrap_or(NEWEST)
     };
     let major = pinned.or(wanted).unwrap_or_else(newest);
     let image_of = |major: u16| {

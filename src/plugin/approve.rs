@@ -14,7 +14,7 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let Some(approval) = waiting(&resource) else {
-        println!("nothing of {name} waits for approval (kubectl servicedb status {name})");
+        println!("nothing of {name} waits for approval (kubectl servicedb status {name} -n {namespace})");
         return Ok(ExitCode::SUCCESS);
     };
     print!("{}", listed(approval));
@@ -22,7 +22,7 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
         return Ok(ExitCode::FAILURE);
     }
     annotate(&client, &namespace, name, &[(ANNOTATION_APPROVE, Some(approval.id.clone()))]).await?;
-    println!("approved; kubectl servicedb migrations {name} --follow shows the run");
+    println!("approved; kubectl servicedb migrations {name} -n {namespace} --follow shows the run");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -170,7 +170,7 @@ pub async fn run(
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     annotate(&client, &namespace, name, &request.annotations(&token)).await?;
     if timeout.is_zero() {
-        println!("requested; kubectl servicedb status {name} shows its progress");
+        println!("requested; kubectl servicedb status {name} -n {namespace} shows its progress");
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + timeout;
@@ -201,8 +201,8 @@ pub async fn run(
     }
     if matches!(request, Request::Backup { .. }) {
         eprintln!(
-            "the backup is tried again until it succeeds (kubectl servicedb status {name}); to cancel it: kubectl \
-             annotate -n {namespace} servicedatabase {name} {ANNOTATION_BACKUP}-"
+            "the backup is tried again until it succeeds (kubectl servicedb status {name} -n {namespace}); to cancel it: \
+             kubectl annotate -n {namespace} servicedatabase {name} {ANNOTATION_BACKUP}-"
         );
     }
     Ok(ExitCode::FAILURE)

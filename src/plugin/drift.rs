@@ -52,7 +52,7 @@ pub async fn run(connection: &Connection, name: &str, timeout: Duration) -> Resu
         if Instant::now() >= deadline {
             eprintln!(
                 "error: no answer within {} s; the request is kept, and is done once the schema is at its target \
-                 (kubectl servicedb status {name})",
+                 (kubectl servicedb status {name} -n {namespace})",
                 timeout.as_secs()
             );
             if let Some(hindrance) = hindrance {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Client, ResourceExt};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -119,8 +119,10 @@ async fn ledger(
     let unread = |problem: &str| {
         PluginError::Query(format!(
             "psql in the primary's pod did not return the ledger: {problem}\nIf the server does not know the login {}, \
-             an earlier version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout)",
-            PostgresNames::READER
+             an earlier version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout {} \
+             -n {namespace})",
+            PostgresNames::READER,
+            resource.name_any()
         ))
     };
     let Ok(exchange) = tokio::time::timeout(patience, exchange).await else {

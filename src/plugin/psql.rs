@@ -177,7 +177,7 @@ async fn find_primary(client: &Client, names: &Names, resource: &ServiceDatabase
         .await
         .map_err(|error| PluginError::kubernetes(format!("listing the pods of {}", names.name), error))?;
     let reported = resource.status.as_ref().and_then(|status| status.primary.as_deref());
-    choose(&pods.items, reported).ok_or_else(|| PluginError::NoPrimary(no_primary(resource)))
+    choose(&pods.items, reported).ok_or_else(|| PluginError::NoPrimary(no_primary(&names.namespace, resource)))
 }
 
 /// The pod to use, of those with the primary's label. After a failover a failed pod can keep the
@@ -199,7 +199,7 @@ pub fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn no_primary(resource: &ServiceDatabase) -> String {
+fn no_primary(namespace: &str, resource: &ServiceDatabase) -> String {
     let conditions = resource.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let available = conditions.iter().find(|condition| condition.type_ == conditions::DATABASE_AVAILABLE);
     let name = resource.name_any();
@@ -209,7 +209,7 @@ fn no_primary(resource: &ServiceDatabase) -> String {
         }
         _ => "no running pod has the primary's label".to_owned(),
     };
-    format!("{name} has no primary: {why}\nkubectl servicedb status {name} shows its instances")
+    format!("{name} has no primary: {why}\nkubectl servicedb status {name} -n {namespace} shows its instances")
 }
 
 fn kubectl_arguments(
@@ -306,9 +306,9 @@ mod tests {
         }))
         .expect("a resource");
         assert_eq!(
-            no_primary(&resource),
+            no_primary("messaging", &resource),
             "chat has no primary: DatabaseAvailable is False, NoPrimary: the primary is gone\n\
-             kubectl servicedb status chat shows its instances"
+             kubectl servicedb status chat -n messaging shows its instances"
         );
     }
 }

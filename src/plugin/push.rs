@@ -60,7 +60,7 @@ pub async fn run(connection: &Connection, name: &str, folder: &Path) -> Result<E
     let latter = named(&read(&client, &namespace, name).await?);
     let kept = |config_map: &str| names.iter().chain(&former).chain(&latter).any(|name| name == config_map);
     remove_others(&api, name, kept, now).await?;
-    println!("kubectl servicedb migrations {name} --follow shows the run");
+    println!("kubectl servicedb migrations {name} -n {namespace} --follow shows the run");
     println!("{}", manifest(name, &names));
     Ok(ExitCode::SUCCESS)
 }

@@ -62,7 +62,7 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
             };
             eprintln!(
                 "error: the new authority is not published within {} s: {waits}; the request is kept: kubectl servicedb \
-                 status {name}",
+                 status {name} -n {namespace}",
                 request.timeout.as_secs()
             );
             return Ok(ExitCode::FAILURE);

@@ -92,7 +92,7 @@ pub async fn run(
     let token = k8s_openapi::jiff::Timestamp::now().to_string();
     annotate(&client, &namespace, name, &request.annotations(&token)).await?;
     if timeout.is_zero() {
-        println!("requested; kubectl servicedb status {name} shows its progress");
+        println!("requested; kubectl servicedb status {name} -n {namespace} shows its progress");
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + timeout;
@@ -119,7 +119,8 @@ pub async fn run(
         if Instant::now() >= deadline {
             let taken_up = if answer.is_some() { "it is in progress" } else { "no operator has handled it" };
             eprintln!(
-                "error: no answer within {} s: {taken_up}; the request is kept: kubectl servicedb status {name}",
+                "error: no answer within {} s: {taken_up}; the request is kept: kubectl servicedb status {name} -n \
+                 {namespace}",
                 timeout.as_secs()
             );
             return Ok(ExitCode::FAILURE);

@@ -24,11 +24,11 @@ pub fn word(text: &str) -> Result<String, String> {
 
 /// The statement that names the state, and says what cannot be known: PostgreSQL has no list of these names, and they
 /// are in WAL alone.
-fn statement(name: &str, word: &str) -> String {
+fn statement((namespace, name): (&str, &str), word: &str) -> String {
     format!(
         "SELECT pg_catalog.concat('{word} is the state at the WAL position ', lsn, pg_catalog.chr(10), 'No list of names \
          exists: if an earlier state has the name {word} too, --point restores that one. In that case: kubectl servicedb \
-         restore {name} --lsn ', lsn) FROM pg_catalog.pg_create_restore_point('{word}') AS named(lsn)"
+         restore {name} -n {namespace} --lsn ', lsn) FROM pg_catalog.pg_create_restore_point('{word}') AS named(lsn)"
     )
 }
 
@@ -39,7 +39,7 @@ fn statement(name: &str, word: &str) -> String {
 pub async fn run(connection: &Connection, name: &str, word: &str) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connection::connect(connection).await?;
     let resource = connection::read(&client, &namespace, name).await?;
-    let statement = statement(name, word);
+    let statement = statement((&namespace, name), word);
     let switch = "DO $$ BEGIN PERFORM pg_catalog.pg_switch_wal(); END $$";
     let arguments = ["-qAt", "-v", "ON_ERROR_STOP=1", "-c", &statement, "-c", switch].map(OsString::from);
     let login = Login::Superuser;
@@ -53,10 +53,10 @@ mod tests {
 
     #[test]
     fn a_state_is_named_once_and_its_position_told_twice() {
-        let statement = statement("chat", "before");
+        let statement = statement(("messaging", "chat"), "before");
         assert_eq!(statement.matches("pg_create_restore_point('before')").count(), 1, "{statement}");
         assert!(statement.contains("'before is the state at the WAL position ', lsn"), "{statement}");
-        assert!(statement.contains("restore chat --lsn ', lsn"), "{statement}");
+        assert!(statement.contains("restore chat -n messaging --lsn ', lsn"), "{statement}");
     }
 
     #[test]

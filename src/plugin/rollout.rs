@@ -31,8 +31,8 @@ pub async fn run(connection: &Connection, name: &str, yes: bool) -> Result<ExitC
     }
     annotate(&client, &namespace, name, &[(ANNOTATION_APPROVE_ROLLOUT, Some(pending.id.clone()))]).await?;
     println!(
-        "approved; kubectl wait --for=condition=RolloutPending=False sdb/{name} && kubectl wait --for=condition=Ready \
-         sdb/{name} returns when it is done"
+        "approved; kubectl wait -n {namespace} --for=condition=RolloutPending=False sdb/{name} && kubectl wait -n \
+         {namespace} --for=condition=Ready sdb/{name} returns when it is done"
     );
     Ok(ExitCode::SUCCESS)
 }

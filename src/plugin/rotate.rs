@@ -36,7 +36,7 @@ pub async fn run(connection: &Connection, name: &str, request: &Request) -> Resu
         Some(of) if has_short_lived(&resource, of) => {
             eprintln!(
                 "error: the logins of {of} are short-lived: each is new, and there is none to rotate. kubectl servicedb \
-                 rotate {name} gives Vault's own login a new password"
+                 rotate {name} -n {namespace} gives Vault's own login a new password"
             );
             return Ok(ExitCode::FAILURE);
         }

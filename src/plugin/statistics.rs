@@ -77,9 +77,11 @@ impl<'a> Source<'a> {
     fn failed(&self, problem: &str) -> PluginError {
         PluginError::Query(format!(
             "the statistics of {} cannot be read: {problem}\nIf the server does not know the login {}, an earlier \
-             version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout)",
+             version's agent runs there: let the rollout to this one happen first (kubectl servicedb rollout {} -n {})",
             self.resource.name_any(),
-            PostgresNames::MONITOR
+            PostgresNames::MONITOR,
+            self.resource.name_any(),
+            self.namespace
         ))
     }
 }

@@ -7,7 +7,10 @@ use super::args::{Connection, UpgradeStep};
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::request;
+use crate::api::names::Names;
 use crate::api::{ServiceDatabaseStatus, UpgradeAction};
+use crate::contract::server_version::FIRST;
+use crate::contract::upgrade_step::{Facts, refusal};
 
 /// The step that was chosen.
 pub fn action(step: UpgradeStep) -> UpgradeAction {
@@ -33,7 +36,8 @@ pub async fn run(
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let status = resource.status.unwrap_or_default();
-    if let Some(refusal) = refusal(name, action, resource.spec.postgres.version.as_deref(), &status) {
+    let names = Names::new(namespace, name);
+    if let Some(refusal) = refused(&names, action, resource.spec.postgres.version.as_deref(), &status) {
         eprintln!("error: {refusal}");
         return Ok(ExitCode::FAILURE);
     }
@@ -44,44 +48,23 @@ pub async fn run(
     request::run(connection, name, &request::Request::Upgrade(action), timeout).await
 }
 
-/// Why the operator would refuse the step, as far as status tells; nobody is asked to approve it. `declared` is
-/// `spec.postgres.version`.
-fn refusal(
-    name: &str,
+/// Why the operator would refuse the step, as far as status tells. `declared` is `spec.postgres.version`.
+fn refused(
+    names: &Names,
     action: UpgradeAction,
     declared: Option<&str>,
     status: &ServiceDatabaseStatus,
 ) -> Option<String> {
     let kept_by = status.upgrade.as_deref().and_then(|upgrade| upgrade.kept_by.as_deref());
-    let nothing = |follows: &str| Some(format!("{name} keeps no data from before an upgrade{follows}"));
-    match (action, kept_by) {
-        (UpgradeAction::Back, None) => nothing(": there is nothing to return to"),
-        (UpgradeAction::Finish, None) => nothing(": there is nothing to remove"),
-        (UpgradeAction::Finish, Some(_)) => None,
-        (UpgradeAction::Back, Some(pod)) => {
-            let other = status.primary.as_deref().filter(|primary| *primary != pod)?;
-            Some(format!(
-                "the data from before the upgrade is on {pod}, which is not the primary ({other} is): kubectl servicedb \
-                 switchover {name} --to {pod}, and request it again"
-            ))
-        }
-        (UpgradeAction::Check | UpgradeAction::Start, _) => {
-            let major = status.postgres_major?;
-            // What is no number is refused by the API server.
-            let wanted: Option<i32> = declared.and_then(|declared| declared.parse().ok());
-            if wanted.is_none_or(|wanted| wanted <= major) {
-                return Some(format!(
-                    "the data is of PostgreSQL {major}, and spec.postgres.version names no higher version: set it first"
-                ));
-            }
-            kept_by.map(|_| {
-                format!(
-                    "the data from before the last upgrade is still kept: kubectl servicedb upgrade {name} --finish removes \
-                     it"
-                )
-            })
-        }
-    }
+    let of_data = status.postgres_major.and_then(|major| u16::try_from(major).ok());
+    // A new database has none in status yet; the way back does not depend on it.
+    let major = match action {
+        UpgradeAction::Check | UpgradeAction::Start => of_data?,
+        UpgradeAction::Back | UpgradeAction::Finish => of_data.unwrap_or(FIRST),
+    };
+    let declared: Option<u16> = declared.and_then(|declared| declared.parse().ok());
+    let upgrade_to = declared.filter(|declared| *declared > major);
+    refusal(action, &Facts { names, major, upgrade_to, kept_by, primary: status.primary.as_deref() })
 }
 
 /// What the step does, for the person who is asked.
@@ -130,29 +113,25 @@ mod tests {
     use crate::api::UpgradeStatus;
 
     #[test]
-    fn a_step_that_is_impossible_is_refused_before_anybody_is_asked() {
+    fn status_tells_which_step_the_operator_would_refuse() {
+        let names = Names::new("messaging", "chat");
         let said = |action, declared: Option<&str>, status: &ServiceDatabaseStatus| {
-            refusal("chat", action, declared, status).unwrap_or_default()
+            refused(&names, action, declared, status).unwrap_or_default()
         };
         let mut status = ServiceDatabaseStatus { postgres_major: Some(17), ..ServiceDatabaseStatus::default() };
-        for action in [UpgradeAction::Back, UpgradeAction::Finish] {
-            assert!(said(action, None, &status).starts_with("chat keeps no data from before an upgrade"), "{action:?}");
+        for declared in [None, Some("17"), Some("16")] {
+            assert!(said(UpgradeAction::Start, declared, &status).contains("names no higher version"), "{declared:?}");
         }
-        for action in [UpgradeAction::Check, UpgradeAction::Start] {
-            assert!(said(action, None, &status).contains("names no higher version"), "{action:?}");
-            assert!(said(action, Some("17"), &status).contains("names no higher version"), "{action:?}");
-            assert_eq!(said(action, Some("18"), &status), "");
-        }
+        assert_eq!(said(UpgradeAction::Start, Some("18"), &status), "");
+        assert_eq!(said(UpgradeAction::Start, Some("18"), &ServiceDatabaseStatus::default()), "", "not known yet");
+        assert!(said(UpgradeAction::Back, None, &ServiceDatabaseStatus::default()).contains("nothing to return to"));
 
         let kept = UpgradeStatus { kept_by: Some("chat-db-0".into()), ..UpgradeStatus::pending(16, 17) };
         status.upgrade = Some(Box::new(kept));
         status.primary = Some("chat-db-1".into());
-        assert!(said(UpgradeAction::Back, None, &status).contains("switchover chat --to chat-db-0"));
-        assert_eq!(said(UpgradeAction::Finish, None, &status), "");
+        assert!(said(UpgradeAction::Back, None, &status).contains("--to chat-db-0"));
         assert!(said(UpgradeAction::Start, Some("18"), &status).contains("--finish removes it"));
-        status.primary = Some("chat-db-0".into());
-        assert_eq!(said(UpgradeAction::Back, None, &status), "");
-        assert_eq!(said(UpgradeAction::Start, Some("18"), &ServiceDatabaseStatus::default()), "", "not known yet");
+        assert_eq!(said(UpgradeAction::Finish, None, &status), "");
     }
 
     #[test]

@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::contract::server_version::NEWEST;
+
 /// The folder of the servers, as Debian's packages have it.
 const SERVERS: &str = "/usr/lib/postgresql";
-
-/// The major version of databases from before operators named it.
-pub const FIRST: u16 = 17;
-/// The major version of a new database whose spec names none.
-pub const NEWEST: u16 = 18;
 
 /// The folder with the programs of a major version; none where the image has them on its search path alone.
 pub fn programs(major: u16) -> Option<PathBuf> {

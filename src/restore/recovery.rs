@@ -14,10 +14,10 @@ use tokio::process::{Child, Command};
 use tokio::time::interval;
 
 use crate::api::names::PostgresNames;
-use crate::files;
 use crate::pgbackrest::STANZA;
 use crate::postgres::{over_socket, servers, stray};
 use crate::restore::control;
+use crate::{files, output};
 
 /// The folder of its socket.
 pub const SOCKET: &str = "/run/servicedb/restore-socket";
@@ -148,7 +148,7 @@ pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
                 };
                 let line = String::from_utf8_lossy(&line).into_owned();
                 if let Some(line) = stray::as_message(line.as_bytes()) {
-                    eprintln!("{line}");
+                    output::line(line);
                 }
                 replayed.read(&line);
                 if kept.len() == KEPT {
@@ -167,7 +167,7 @@ pub async fn run(config: &Path, folder: &Path) -> Result<Ended, String> {
     tokio::spawn(async move {
         while let Ok(Some(line)) = lines.next_segment().await {
             if let Some(line) = stray::as_message(&line) {
-                eprintln!("{line}");
+                output::line(line);
             }
         }
     });

@@ -1,8 +1,8 @@
 //! The gateway's login and its table of idempotency keys, as the agent keeps them.
 
-use servicedb::agent::clients::gateway;
+use servicedb::agent::clients::{cached, gateway};
 use servicedb::api::names::PostgresNames;
-use servicedb::contract::desired::Gateway;
+use servicedb::contract::desired::{CachedCollections, Gateway};
 
 use crate::hostile::{none_was_a_superuser, promote, server, sprung, tenant};
 use crate::query;
@@ -101,4 +101,25 @@ async fn the_table_of_keys_is_the_gateways_alone_and_goes_with_it() {
     superuser.client.batch_execute(&interrupted).await.expect("a part of the removal");
     keep(&names, None).await;
     assert!(!is_there(&superuser).await);
+}
+
+#[tokio::test]
+async fn the_collections_of_a_cache_that_do_not_exist_are_named() {
+    let (names, _owner) = tenant("cached_db", &[]).await;
+    let superuser = server().connect(&names.database, "postgres").await;
+    let objects = "CREATE TABLE public.here (id int); CREATE TABLE public.\"with.dot\" (id int);
+        CREATE SCHEMA shop; CREATE VIEW shop.orders AS SELECT 1 AS id; CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int);
+        CREATE TABLE public.parts (id int) PARTITION BY LIST (id); CREATE TABLE public.part PARTITION OF public.parts DEFAULT;
+        CREATE INDEX an_index ON public.here (id);";
+    superuser.client.batch_execute(objects).await.expect("objects");
+    let missing = async |collections: &[&str], schemas: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let cached = CachedCollections { collections: owned(collections), schemas: owned(schemas) };
+        cached::missing(server().socket(), &names, &cached).await.expect("an answer")
+    };
+    let all =
+        ["there", "here", "public.here", "with.dot", "shop.orders", "orders", "hidden.t", "parts", "part", "an_index"];
+    assert_eq!(missing(&all, &["public", "shop"]).await, ["there", "orders", "hidden.t", "part", "an_index"]);
+    assert_eq!(missing(&["orders", "here", "public.here"], &["shop"]).await, ["here", "public.here"]);
+    assert!(missing(&["orders", "public.here"], &["shop", "public"]).await.is_empty());
 }

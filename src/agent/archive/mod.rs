@@ -23,10 +23,10 @@ use super::desired::{self, DesiredState};
 use super::ensure;
 use super::records::Source;
 use super::report::Reporter;
-use super::server_log::output::Output;
 use crate::contract::backup::{Nth, Place};
 use crate::contract::desired::Desired;
 use crate::contract::report::Catalogue;
+use crate::output::Output;
 pub use complete::{is_given_up, missing_wal};
 pub use progress::room;
 

@@ -10,10 +10,10 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::agent::desired::{self, DesiredState};
-use crate::agent::server_log::output::Output;
 use crate::api::names::PostgresNames;
 use crate::backoff::Backoff;
 use crate::contract::pod::{BACKUP_PORT, BACKUP_SERVER_FILE, TLS_DIR};
+use crate::output::Output;
 use crate::pgbackrest::STANZA;
 use crate::pgbackrest::config::SPOOL;
 

@@ -72,24 +72,25 @@ impl Row {
 
 /// Keeps the clients that Vault may make logins for as declared; without one, its logins are refused, and the functions
 /// gone. Nothing is written that is so already. The roles of the clients exist before. The logins themselves stay, as the
-/// gateway's.
+/// gateway's. Returns whether Vault makes other logins from now on than before.
 ///
 /// # Errors
 /// If the server refuses.
-pub async fn keep(client: &Client, names: &PostgresNames, declared: &[&clients::Client]) -> Result<(), EnsureError> {
+pub async fn keep(client: &Client, names: &PostgresNames, declared: &[&clients::Client]) -> Result<bool, EnsureError> {
     let wanted: BTreeMap<String, Row> = declared.iter().filter_map(|client| Row::of(client, names)).collect();
     if wanted.is_empty() {
-        return close(client).await;
+        return close(client).await.map(|()| false);
     }
     leave_all(client).await?;
-    if rows(client).await? != wanted {
+    let has_changed = rows(client).await? != wanted;
+    if has_changed {
         execute(client, "the clients with short-lived logins", &replacement(&wanted)).await?;
     }
     let query = format!(
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
          WHERE usename::text = ANY ($1) AND backend_start < pg_catalog.now() - interval '{SESSION_AGE}'"
     );
-    client.query(&query, &[&PostgresNames::ENGINES.as_slice()]).await.map(drop).map_err(failed)
+    client.query(&query, &[&PostgresNames::ENGINES.as_slice()]).await.map(|_| has_changed).map_err(failed)
 }
 
 /// Ensures the functions, and that the logins exist and may call them. No login is opened by that.

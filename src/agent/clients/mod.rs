@@ -2,6 +2,7 @@
 //! those that are no longer declared. The logins of the data gateway, which becomes any of them, and of Vault, which makes
 //! short-lived logins, are kept beside them.
 
+pub mod cached;
 pub mod count;
 pub mod engine;
 pub mod gateway;
@@ -150,6 +151,7 @@ impl Clients {
         if let Err(error) = &gateway {
             tracing::warn!(%error, "the gateway's login cannot be kept as declared; retrying");
         }
+        self.report_cached(&names, desired).await;
         // The rights first: a service that reads its record can work. A failure of one keeps no login back.
         let is_last_gone = desired.clients.is_empty() && again_in.is_none() && removal.is_complete;
         memory.is_tidy &= is_last_gone;
@@ -171,14 +173,17 @@ impl Clients {
         }
         let (short_lived, with_record): (Vec<&clients::Client>, Vec<_>) =
             admitted.iter().partition(|client| client.dynamic().is_some());
-        if let Err(error) = self.keep_engine(client, desired, &short_lived, memory).await {
-            tracing::warn!(%error, "Vault's database secrets engine cannot be kept as declared; retrying");
-            let trouble = self.trouble_of_engine(&error);
-            troubles.extend(short_lived.iter().map(|client| (client.name.clone(), trouble.clone())));
-            complete = false;
-        } else if !short_lived.is_empty() {
-            // Those that Vault made meanwhile have the former limits.
-            complete &= short_lived::keep(client, SOCKET_DIR, &names, &desired.clients).await?;
+        match self.keep_engine(client, desired, &short_lived, memory).await {
+            // A login that Vault made between the first look and this change has the former limits. One look could not be in
+            // place of both: the change follows the rights, which may wait for locks, and an invalid login goes before.
+            Ok(true) => complete &= short_lived::keep(client, SOCKET_DIR, &names, &desired.clients).await?,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "Vault's database secrets engine cannot be kept as declared; retrying");
+                let trouble = self.trouble_of_engine(&error);
+                troubles.extend(short_lived.iter().map(|client| (client.name.clone(), trouble.clone())));
+                complete = false;
+            }
         }
         memory.is_tidy = complete && is_last_gone;
         for wanted in with_record {
@@ -206,22 +211,34 @@ impl Clients {
         Ok(Outcome { complete, again_in })
     }
 
+    /// Reports the collections of the gateway's cache that do not exist.
+    async fn report_cached(&self, names: &PostgresNames, desired: &Desired) {
+        let found = match &desired.cached {
+            Some(cached) => cached::missing(SOCKET_DIR, names, cached).await.map(Some),
+            None => Ok(None),
+        };
+        match found {
+            Ok(missing) => self.reporter.update(|report| report.uncached = missing),
+            Err(error) => tracing::warn!(%error, "the collections of the gateway's cache cannot be read; retrying"),
+        }
+    }
+
     /// Keeps Vault's login and its connection, for these clients; nothing of it is sent again that Vault has proved and
-    /// still has.
+    /// still has. Returns whether Vault makes other logins from now on than before.
     async fn keep_engine(
         &self,
         client: &Client,
         desired: &Desired,
         clients: &[&clients::Client],
         memory: &mut Memory,
-    ) -> Result<(), CredentialsError> {
+    ) -> Result<bool, CredentialsError> {
         // Without a client the functions go.
         memory.is_prepared &= !clients.is_empty();
-        engine::keep(client, &self.environment.names.postgres(&desired.database), clients).await?;
+        let has_changed = engine::keep(client, &self.environment.names.postgres(&desired.database), clients).await?;
         let Some(engine) = desired.engine.as_ref().filter(|_| !clients.is_empty()) else {
             memory.proved = None;
             memory.replaced_at = None;
-            return Ok(());
+            return Ok(has_changed);
         };
         let login = memory.proved.as_ref().map_or(PostgresNames::ENGINES[0], |proved| proved.login.0);
         let wanted = Proved {
@@ -239,18 +256,18 @@ impl Clients {
             memory.replaced_at = None;
         }
         if is_proved && memory.proved_at.is_some_and(|at| at.elapsed() < CONNECTION_INTERVAL) {
-            return Ok(());
+            return Ok(has_changed);
         }
         let records = match self.records.open().await {
             Ok(records) => records,
             // The login that Vault has stays valid.
-            Err(_) if is_proved => return Ok(()),
+            Err(_) if is_proved => return Ok(has_changed),
             Err(error) => return Err(error.into()),
         };
         let run = Run { environment: &self.environment, desired, records: &records, client };
         if is_proved && run.has_connection(engine, login, &wanted.roles).await {
             memory.proved_at = Some(Instant::now());
-            return Ok(());
+            return Ok(has_changed);
         }
         memory.proved = None;
         if !memory.is_prepared {
@@ -264,7 +281,7 @@ impl Clients {
         memory.proved = Some(Proved { login, ..wanted });
         memory.proved_at = Some(Instant::now());
         memory.replaced_at = memory.proved_at;
-        Ok(())
+        Ok(has_changed)
     }
 
     async fn is_satisfied(

@@ -54,7 +54,12 @@ impl Run<'_> {
         // As for the application: a promoted generation is never promoted again.
         if known >= wanted {
             return Err(match record {
-                None => CredentialsError::ClientLost { path, generation: known, client: client.name.clone() },
+                None => CredentialsError::ClientLost {
+                    path,
+                    generation: known,
+                    client: client.name.clone(),
+                    in_commands: self.environment.names.in_commands(),
+                },
                 // Of another generation or resource, or not readable: the next generation replaces it.
                 Some(_) => CredentialsError::Changed { path },
             });

@@ -88,18 +88,20 @@ pub enum CredentialsError {
     /// `runtime` is gone.
     #[error(
         "the record {path} is gone from Vault, and the database has generation {generation}: \
-         restore it (vault kv undelete), or ask for new credentials (kubectl servicedb rotate --reissue)"
+         restore it (vault kv undelete), or ask for new credentials (kubectl servicedb rotate {in_commands} --reissue)"
     )]
     Lost {
         /// The record.
         path: String,
         /// The generation that was promoted last.
         generation: i64,
+        /// The resource in a command.
+        in_commands: String,
     },
     /// The record of a client with a login of its own is gone.
     #[error(
         "the record {path} is gone from Vault, and the database has generation {generation} of the client {client}: \
-         restore it (vault kv undelete), or ask for new credentials (kubectl servicedb rotate --client {client})"
+         restore it (vault kv undelete), or ask for new credentials (kubectl servicedb rotate {in_commands} --client {client})"
     )]
     ClientLost {
         /// The record.
@@ -108,6 +110,8 @@ pub enum CredentialsError {
         generation: i64,
         /// The client.
         client: String,
+        /// The resource in a command.
+        in_commands: String,
     },
 }
 

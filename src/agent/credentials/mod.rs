@@ -81,7 +81,8 @@ impl Run<'_> {
         // lock them out. Only a later generation may follow.
         if known >= wanted {
             return Err(if runtime.is_none() {
-                CredentialsError::Lost { path: self.records.runtime(), generation: known }
+                let in_commands = self.environment.names.in_commands();
+                CredentialsError::Lost { path: self.records.runtime(), generation: known, in_commands }
             } else {
                 CredentialsError::NotPending(known.saturating_add(1))
             });

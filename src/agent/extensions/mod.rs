@@ -67,7 +67,7 @@ pub async fn install(
     let mut unmet = Unmet::default();
     if !plan::is_met(declared, &installed) {
         let available = catalog::available(client).await?;
-        for (name, step) in plan::plan(declared, &available, &installed, found) {
+        for (name, step) in plan::plan(declared, &available, &installed, found, names.in_commands()) {
             if name == CRON && matches!(step, Ok(Step::Create(..))) && !is_loaded {
                 match scheduler::lacking(client).await? {
                     Some(problem) => unmet.problems.push(EnsureError::Extension { name, problem }.to_string()),

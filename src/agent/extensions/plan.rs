@@ -101,14 +101,15 @@ pub fn is_met(declared: &[Extension], installed: &BTreeMap<String, Installed>) -
 
 /// The steps to the declared extensions and to those that they require, prerequisites first. It is
 /// `CREATE EXTENSION … CASCADE` with a schema of its own for each: CASCADE would put a prerequisite
-/// into the schema of the extension that requires it.
+/// into the schema of the extension that requires it. `in_commands` is [`PostgresNames::in_commands`].
 pub fn plan(
     declared: &[Extension],
     available: &BTreeMap<String, Available>,
     installed: &BTreeMap<String, Installed>,
     found: &Places,
+    in_commands: &str,
 ) -> Vec<Planned> {
-    let image = Image { declared, available };
+    let image = Image { declared, available, in_commands };
     // Depth first; a circle of requirements, which PostgreSQL refuses, ends here, too.
     fn visit<'a>(name: &'a String, image: &Image<'a>, all: &mut Vec<&'a String>) {
         if !all.contains(&name) {
@@ -144,6 +145,7 @@ pub fn plan(
 struct Image<'a> {
     declared: &'a [Extension],
     available: &'a BTreeMap<String, Available>,
+    in_commands: &'a str,
 }
 
 impl<'a> Image<'a> {
@@ -199,7 +201,9 @@ impl<'a> Image<'a> {
         match open {
             Some((needed, Installed { schema, .. })) => Err(format!(
                 "it runs as the superuser and requires {needed}, which is in the schema {schema}, where other roles may \
-                 create objects: move {needed} (kubectl servicedb psql --superuser: ALTER EXTENSION {} SET SCHEMA {GUARDED})",
+                 create objects: move {needed} (kubectl servicedb psql {} --superuser: ALTER EXTENSION {} SET SCHEMA \
+                 {GUARDED})",
+                self.in_commands,
                 ident(needed)
             )),
             None => {
@@ -246,8 +250,9 @@ impl<'a> Image<'a> {
         if !as_owner && !now.closed {
             return Err(format!(
                 "the script of its update runs as the superuser, and other roles may create objects in its schema, or in \
-                 that of an extension that it requires: move it (kubectl servicedb psql --superuser: ALTER EXTENSION {} \
-                 SET SCHEMA {GUARDED})",
+                 that of an extension that it requires: move it (kubectl servicedb psql {} --superuser: ALTER EXTENSION \
+                 {} SET SCHEMA {GUARDED})",
+                self.in_commands,
                 ident(name)
             ));
         }
@@ -304,7 +309,7 @@ mod tests {
     fn steps_of(declared: &[Extension], installed: &[(&str, Installed)], found: &[(&str, &str)]) -> Vec<Planned> {
         let installed = installed.iter().map(|(name, it)| ((*name).to_owned(), it.clone())).collect();
         let found = found.iter().map(|&(name, schema)| (name.to_owned(), schema.to_owned())).collect();
-        plan(declared, &available(), &installed, &found)
+        plan(declared, &available(), &installed, &found, "chat -n messaging")
     }
 
     fn steps(declared: &[&str], installed: &[(&str, bool)], found: &[(&str, &str)]) -> Vec<Planned> {
@@ -388,7 +393,9 @@ mod tests {
         assert_eq!(steps(&["earthdistance"], &[("cube", true)], &[]), [ok("earthdistance", guarded())]);
         // Its script would have the tenant's schema in its path.
         let refused = steps(&["cube", "earthdistance"], &[("cube", false)], &[]).remove(0).1;
-        assert!(refused.is_err_and(|problem| problem.contains("cube") && problem.contains(PUBLIC)));
+        let problem = refused.expect_err("a refusal");
+        assert!(problem.contains("cube") && problem.contains(PUBLIC), "{problem}");
+        assert!(problem.contains("kubectl servicedb psql chat -n messaging --superuser: ALTER EXTENSION"), "{problem}");
     }
 
     #[test]
@@ -437,7 +444,8 @@ mod tests {
         // That of an earlier version of Servicedb belongs to the superuser.
         let in_public = Installed { by_owner: false, ..has(false) };
         let refused = only(with("hstore", Some("1.6"), None), Some(in_public));
-        assert!(refused.is_err_and(|problem| problem.contains("SET SCHEMA")));
+        let problem = refused.expect_err("a refusal");
+        assert!(problem.contains("psql chat -n messaging --superuser: ALTER EXTENSION"), "{problem}");
         let refused = only(with("earthdistance", Some("1.6"), None), Some(has(false)));
         assert!(refused.is_err(), "the owner may not run this script");
     }

@@ -47,8 +47,9 @@ pub async fn update(
     if !is_guarded {
         return Err(WorkError::Refused(format!(
             "its script runs as the superuser, and other roles may create objects in its schema, or in that of an \
-             extension that it requires: move it (kubectl servicedb psql --superuser: ALTER EXTENSION {extension} SET \
+             extension that it requires: move it (kubectl servicedb psql {} --superuser: ALTER EXTENSION {extension} SET \
              SCHEMA {})",
+            names.in_commands(),
             PostgresNames::EXTENSIONS_SCHEMA
         )));
     }

@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 
 use super::config;
 use crate::agent::report::{Area, Reporter};
-use crate::agent::server_log::output::Output;
 use crate::api::conditions::reason;
 use crate::backoff::Backoff;
 use crate::contract::pod::RUN_DIR;
+use crate::output::Output;
 use crate::postgres::immune;
 
 /// Loads Patroni's modules, which takes most of its start, and runs it after a line of input. It is written

@@ -5,12 +5,9 @@
 mod files;
 mod line;
 mod long;
-pub mod output;
 mod tail;
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -19,8 +16,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::contract::pod::LOG_DIR;
+use crate::output::Output;
 use files::{Files, PREFIX};
-use output::Output;
 use tail::Tail;
 
 pub use tail::dropped_bytes;
@@ -64,7 +61,7 @@ impl ServerLog {
     /// # Errors
     /// If the folder cannot be used, or no thread can be started.
     pub fn start() -> io::Result<Self> {
-        let output = Output::start(File::from(io::stdout().as_fd().try_clone_to_owned()?))?;
+        let output = Output::of_process()?;
         let (running, end) = channel();
         let (ends, ended) = oneshot::channel();
         let files = Files::open(Path::new(LOG_DIR), BOUND, RESTS)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::files::{Chunk, Files, Kind};
 use super::line::{self, LOGGER};
-use super::output::Output;
+use crate::output::Output;
 use crate::postgres::stray;
 
 /// Interval between two looks for new lines.
@@ -140,7 +140,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::agent::server_log::output::unread;
+    use crate::output::unread;
 
     const BOUND: u64 = 1 << 20;
 

@@ -182,7 +182,8 @@ pub async fn follow(environment: Environment, mut state: DesiredState, reporter:
                 let mut changes = state.clone();
                 let rehearsed = async {
                     reporter.leads().await;
-                    tries::begin(Path::new(UPGRADE_TRIED), &upgrade.id)?;
+                    let own = (environment.pod.as_str(), environment.names.namespace.as_str());
+                    tries::begin(Path::new(UPGRADE_TRIED), &upgrade.id, own)?;
                     tokio::select! {
                         rehearsed = rehearse(&environment, &current, upgrade) => rehearsed,
                         full = until_full() => Err(full),

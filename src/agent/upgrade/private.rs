@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::files;
 use crate::postgres::{Connection, describe, over_socket, preload, servers, stray};
+use crate::{files, output};
 
 /// The folder of its socket, in the pod's memory.
 pub const SOCKET: &str = "/run/servicedb/upgrade-socket";
@@ -113,7 +113,7 @@ pub async fn start(folder: &Path, major: u16, more: &[&str]) -> Result<Server, S
         while let Ok(Some(line)) = lines.next_segment().await {
             let line = String::from_utf8_lossy(&line).into_owned();
             if let Some(line) = stray::as_message(line.as_bytes()) {
-                eprintln!("{line}");
+                output::line(line);
             }
             if ["FATAL:  ", "PANIC:  "].iter().any(|mark| line.contains(mark)) {
                 last = Some(line);

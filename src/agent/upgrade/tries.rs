@@ -8,11 +8,11 @@ use std::path::Path;
 /// So often a rehearsal may begin for one request.
 const MOST: usize = 2;
 
-/// Notes that the rehearsal of this attempt begins.
+/// Notes that the rehearsal of this attempt begins in a pod, which has a name and a namespace.
 ///
 /// # Errors
 /// If it was broken off before too often, or the volume cannot be written.
-pub fn begin(file: &Path, id: &str) -> Result<(), String> {
+pub fn begin(file: &Path, id: &str, (pod, namespace): (&str, &str)) -> Result<(), String> {
     // Another primary has another attempt of the same request.
     let request = id.rsplit_once(' ').map_or(id, |(request, _)| request);
     let tried = std::fs::read_to_string(file).unwrap_or_default();
@@ -21,8 +21,8 @@ pub fn begin(file: &Path, id: &str) -> Result<(), String> {
     } else if tried.lines().count() >= MOST {
         end(file);
         return Err(format!(
-            "the container of this pod was ended {MOST} times during the rehearsal: see its events (kubectl describe pod), and \
-             spec.resources if it was for its memory"
+            "the container of {pod} was ended {MOST} times during the rehearsal: see its events (kubectl describe pod {pod} -n \
+             {namespace}), and spec.resources if it was for its memory"
         ));
     }
     let added = OpenOptions::new().create(true).append(true).open(file).and_then(|mut file| {
@@ -48,15 +48,16 @@ mod tests {
     #[test]
     fn a_rehearsal_that_is_broken_off_begins_once_more_and_not_again() {
         let file = std::env::temp_dir().join(format!("servicedb-tries-{}", std::process::id()));
-        begin(&file, "t 12:00").expect("the first");
-        begin(&file, "t 12:01").expect("the second, of the same request");
-        assert!(begin(&file, "t 12:02").is_err_and(|error| error.contains("kubectl describe pod")));
-        begin(&file, "t 12:03").expect("the request is made again after an answer");
-        begin(&file, "t 12:04").expect("the second");
-        begin(&file, "u 12:05").expect("of another request");
-        begin(&file, "u 12:06").expect("the second");
+        let begin = |id| begin(&file, id, ("chat-db-0", "messaging"));
+        begin("t 12:00").expect("the first");
+        begin("t 12:01").expect("the second, of the same request");
+        assert!(begin("t 12:02").is_err_and(|error| error.contains("kubectl describe pod chat-db-0 -n messaging")));
+        begin("t 12:03").expect("the request is made again after an answer");
+        begin("t 12:04").expect("the second");
+        begin("u 12:05").expect("of another request");
+        begin("u 12:06").expect("the second");
         end(&file);
-        begin(&file, "u 12:07").expect("it had ended");
+        begin("u 12:07").expect("it had ended");
         end(&file);
         end(&file);
     }

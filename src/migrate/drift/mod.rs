@@ -18,6 +18,7 @@ use super::{ledger, session};
 use crate::agent::extensions::{Places, places};
 use crate::api::conditions::reason;
 use crate::contract::migration::{DriftFound, Outcome};
+use crate::contract::server_version::NEWEST;
 use crate::postgres::{describe, servers};
 
 use compare::{Catalog, differences};
@@ -75,7 +76,7 @@ async fn live(job: &Job) -> Result<(Places, u16), Stopped> {
     session::assume(client, &job.owner(), &job.limits()).await.map_err(session::unavailable)?;
     let version = "SELECT pg_catalog.current_setting('server_version')";
     let row = client.query_one(version, &[]).await.map_err(session::unavailable)?;
-    let major = servers::major(row.get(0)).unwrap_or(servers::NEWEST);
+    let major = servers::major(row.get(0)).unwrap_or(NEWEST);
     if job.extensions.is_empty() {
         return Ok((Places::new(), major));
     }

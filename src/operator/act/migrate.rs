@@ -77,7 +77,7 @@ fn held_after_restore(
         "the restore in place brought back a schema{version} from before the declared migrations; they are not applied \
          again by themselves: change the source or spec.migrations.targetVersion, or, to apply them again, kubectl \
          annotate servicedatabase {} {ANNOTATION_RESTORE}-",
-        database.names().name
+        database.names().in_commands()
     );
     Some(Progress::Waiting { reason: reason::RESTORED_BEFORE, message })
 }

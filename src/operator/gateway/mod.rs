@@ -91,6 +91,7 @@ pub async fn look(
         instances: Some(format!("{}/{}", found.ready, spec.instances)),
         url: Some(format!("https://{}{BASE_PATH}", names.gateway_host())),
         audience: Some(audience(&names.namespace, &names.name)),
+        message: None,
     };
     let trouble = match (unknown, found.trouble) {
         (Some(why), _) => Some(format!("the issuer of the cluster's ServiceAccount tokens cannot be read: {why}")),

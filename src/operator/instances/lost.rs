@@ -66,11 +66,12 @@ fn lost_by_all_holders(observed: &Observation, names: &Names) -> Option<Conditio
     lost.then(|| {
         let message = format!(
             "only {} had every acknowledged commit, and the volume is empty; {} has a copy that may lack the last \
-             ones: to continue with it, kubectl exec {pod} -- patronictl -c /run/servicedb/patroni.yml failover \
-             {scope} --candidate {pod} --force; {REMEDY}",
+             ones: to continue with it, kubectl exec {pod} -n {namespace} -c database -- patronictl -c \
+             /run/servicedb/patroni.yml failover {scope} --candidate {pod} --force; {REMEDY}",
             observed.holders.join(" and "),
             older.name,
             pod = older.name,
+            namespace = names.namespace,
             scope = names.base(),
         );
         ConditionState::yes(reason::DATA_LOST, message)

@@ -102,6 +102,10 @@ pub fn document(database: &Database, credentials: &DesiredCredentials) -> Desire
             let shared = database.clients.iter().any(|client| client.own().is_none());
             desired::Gateway { shared }
         }),
+        cached: database.gateway.as_ref().and_then(|gateway| {
+            let collections = gateway.cache.as_ref()?.collections.clone();
+            Some(desired::CachedCollections { collections, schemas: gateway.schemas.clone() })
+        }),
         clients: clients::declared(database, &credentials.clients),
         client_rules: database.client_rules,
         engine: None,

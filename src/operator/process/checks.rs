@@ -34,7 +34,7 @@ pub async fn uninstall() -> ExitCode {
                 .map(|resource| format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any()));
             let names = names.collect::<Vec<_>>().join(", ");
             eprintln!(
-                "Servicedb cannot be removed while ServiceDatabases exist: {names}. Delete them first (kubectl delete sdb); their deletionPolicy applies to their data."
+                "Servicedb cannot be removed while ServiceDatabases exist: {names}. Delete them first (kubectl delete sdb NAME -n NAMESPACE); their deletionPolicy applies to their data."
             );
             ExitCode::FAILURE
         }

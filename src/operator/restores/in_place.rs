@@ -211,7 +211,11 @@ fn advance(known: &Known<'_>, state: &mut State) {
             if runs.is_empty() && leads == Some(&current.pod) {
                 state.desired = Some(InPlace { stage: Stage::Switch, since: known.now, ..current });
             } else if known.now.duration_since(current.since) > HOLD_PATIENCE {
-                let who = if runs.is_empty() { "no instance leads any more, ".to_owned() } else { waits_for(&runs) };
+                let who = if runs.is_empty() {
+                    "no instance leads any more, ".to_owned()
+                } else {
+                    waits_for(&runs, &known.names.namespace)
+                };
                 fail(state, format!("{who}; nothing was changed"));
             }
         }
@@ -244,12 +248,13 @@ fn restores(known: &Known<'_>, pod: &str, store: &str) -> String {
     format!("{pod} restores beside the running database{from}")
 }
 
-fn waits_for(runs: &[&str]) -> String {
+fn waits_for(runs: &[&str], namespace: &str) -> String {
     format!(
         "{} did not stop within {} s, and could continue with the state that is to be left: if its node is gone, delete \
-         the pod (kubectl delete pod --force), and request the restore again",
+         the pod (kubectl delete pod {} -n {namespace} --force), and request the restore again",
         runs.join(", "),
-        HOLD_PATIENCE.as_secs()
+        HOLD_PATIENCE.as_secs(),
+        runs.join(" ")
     )
 }
 

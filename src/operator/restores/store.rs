@@ -41,8 +41,8 @@ pub fn choose<'a>(
     let other = stores.iter().find(|store| store.name != chosen.name && !store.fails && checked(store).is_ok());
     let with_way_out = |problem: String| match other {
         Some(other) => format!(
-            "{problem}; the store {other} has that state: kubectl servicedb restore --store {other}, or the annotation \
-             {ANNOTATION_RESTORE_STORE}",
+            "{problem}; the store {other} has that state: name it (--store {other}, or the annotation \
+             {ANNOTATION_RESTORE_STORE})",
             other = other.name
         ),
         None => problem,

@@ -8,8 +8,8 @@ use super::condition::{ConditionState, held};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{
-    DriftStatus, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, SchemaVersion, ServiceDatabase,
-    ServiceDatabaseStatus,
+    DriftStatus, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval, SchemaVersion,
+    ServiceDatabase, ServiceDatabaseStatus,
 };
 use crate::contract::migration::ledger_number;
 use crate::contract::report::LedgerReport;
@@ -31,10 +31,17 @@ pub fn applied(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Con
         Some(Progress::Planned(plan)) => ConditionState::no(reason::DRY_RUN, planned(plan)),
         Some(Progress::Running) => ConditionState::no(reason::MIGRATIONS_RUNNING, "the migration Job is in progress"),
         Some(Progress::Hindered { reason, message }) => ConditionState::no(reason, message.clone()),
-        Some(Progress::Held(approval)) => ConditionState::no(reason::APPROVAL_REQUIRED, approval::message(approval)),
+        Some(Progress::Held(approval)) => {
+            ConditionState::no(reason::APPROVAL_REQUIRED, approval_needed(findings, approval))
+        }
         Some(Progress::Waiting { reason, message }) => ConditionState::no(reason, message.clone()),
         Some(Progress::Failed { reason, message }) => ConditionState::no(reason, message.clone()),
     }
+}
+
+/// Which statements wait for an approval, and how it is given.
+pub fn approval_needed(findings: &Findings<'_>, approval: &PendingApproval) -> String {
+    format!("{}: kubectl servicedb approve {} approves them", approval::message(approval), findings.in_commands())
 }
 
 /// Whether status reports, for this generation of spec, that its migrations of this revision are applied.

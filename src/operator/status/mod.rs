@@ -8,12 +8,14 @@ mod clients;
 mod collations;
 pub mod condition;
 mod findings;
+mod gateway;
 mod instances;
 mod migrations;
 pub mod publish;
 mod queries;
 
 pub use findings::{Findings, InstancesFindings};
+use migrations::approval_needed;
 pub use migrations::is_applied;
 
 use jiff::SignedDuration;
@@ -30,7 +32,6 @@ use crate::api::{
 };
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
-use crate::migrate::approval;
 use crate::operator::migrations::progress::Progress;
 use crate::operator::observe::pods::DatabasePod;
 use crate::postgres::servers;
@@ -140,10 +141,7 @@ fn found(findings: &Findings<'_>) -> ServiceDatabaseStatus {
             Some(pooler) => pooler.status.clone(),
             None => previous.pooler,
         },
-        gateway: match &findings.gateway {
-            Some(gateway) => gateway.status.clone(),
-            None => previous.gateway,
-        },
+        gateway: gateway::status(findings, report, previous.gateway),
         certificates: findings.certificates.as_ref().map(|found| found.status.clone()).or(previous.certificates),
         binding: findings.bound.shared.clone().map(|name| BindingStatus { name }),
         volume_size: observed.volume_size(&findings.resource.uid().unwrap_or_default()).or(previous.volume_size),
@@ -332,7 +330,9 @@ fn stalled(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Conditi
         {
             ConditionState::yes(reason, message.clone())
         }
-        Some(Progress::Held(approval)) => ConditionState::yes(reason::APPROVAL_REQUIRED, approval::message(approval)),
+        Some(Progress::Held(approval)) => {
+            ConditionState::yes(reason::APPROVAL_REQUIRED, approval_needed(findings, approval))
+        }
         _ => instances::waits_for_a_person(findings).unwrap_or_else(|| ConditionState::no(reason::NOT_STALLED, "")),
     }
 }

@@ -92,6 +92,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         not_held(&previous, status),
         maintained(&previous, status),
         upgraded(&previous, status),
+        without_effect(&previous, status),
     ];
     for event in events.into_iter().flatten() {
         emit(context, resource, event).await;
@@ -189,6 +190,19 @@ fn not_held(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Op
         type_: EventType::Warning,
         reason: kind::reason::HOLD_GIVEN_UP.to_owned(),
         note: Some(shortened(format!("{}: {}", hold.change, hold.message.unwrap_or_default()))),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for what of the data gateway's declaration has no effect.
+fn without_effect(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let message = |status: &ServiceDatabaseStatus| status.gateway.as_ref()?.message.clone();
+    let told = message(now).filter(|told| message(previous).as_ref() != Some(told))?;
+    Some(Event {
+        type_: EventType::Warning,
+        reason: kind::reason::COLLECTION_MISSING.to_owned(),
+        note: Some(shortened(told)),
         action: "Reconcile".to_owned(),
         secondary: None,
     })
@@ -391,7 +405,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::api::UpgradeStatus;
+    use crate::api::{GatewayStatus, UpgradeStatus};
 
     fn status(backup: Value) -> ServiceDatabaseStatus {
         ServiceDatabaseStatus {
@@ -412,6 +426,18 @@ mod tests {
         assert_eq!(note(Nth::First), "the Job chat-db-backup-1 has made a backup (Full) in the store main");
         assert_eq!(note(Nth::Second), "the Job chat-db-backup-1 has made a backup (Full) in the store other");
         assert!(backed_up(&now, &now, Nth::Second).is_none());
+    }
+
+    #[test]
+    fn a_collection_that_does_not_exist_has_one_event() {
+        let with = |message: Option<&str>| {
+            let gateway = GatewayStatus { message: message.map(str::to_owned), ..GatewayStatus::default() };
+            ServiceDatabaseStatus { gateway: Some(gateway), ..ServiceDatabaseStatus::default() }
+        };
+        let (silent, told) = (with(None), with(Some("films")));
+        let event = without_effect(&silent, &told).expect("an event");
+        assert_eq!((event.reason.as_str(), event.note.as_deref()), ("CollectionMissing", Some("films")));
+        assert!(without_effect(&told, &told).is_none() && without_effect(&told, &silent).is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::status_findings::{Scene, observed, pod, time};
 use crate::api::conditions::{self as kind, reason};
-use crate::api::{MigrationRecord, MigrationState, ServiceDatabaseStatus};
+use crate::api::{GatewayCache, GatewaySpec, GatewayStatus, MigrationRecord, MigrationState, ServiceDatabaseStatus};
 use crate::contract::capacity::Capacity;
 use crate::contract::clients::Sessions;
 use crate::contract::desired::Desired;
@@ -579,4 +579,18 @@ fn sessions_are_those_of_all_instances_that_have_counted() {
         pod.report.as_mut().expect("a report").sessions = Some(Sessions { shared, ..Sessions::default() });
     }
     assert_eq!(counted(&scene), Some(7));
+}
+
+#[test]
+fn the_status_of_the_gateway_names_a_cached_collection_that_does_not_exist() {
+    let mut scene = Scene::serving(1);
+    let cache = GatewayCache { collections: vec!["films".to_owned()], megabytes: 8 };
+    scene.resource.spec.gateway = Some(GatewaySpec { cache: Some(cache), ..GatewaySpec::default() });
+    let mut status = scene.status();
+    status.gateway = Some(GatewayStatus { instances: Some("2/2".to_owned()), ..GatewayStatus::default() });
+    scene.resource.status = Some(status);
+    scene.report(|report| report.uncached = Some(vec!["films".to_owned()]));
+    let gateway = scene.status().gateway.expect("a status");
+    assert_eq!(gateway.instances.as_deref(), Some("2/2"));
+    assert!(gateway.message.is_some_and(|message| message.contains("not cached: films. ")));
 }

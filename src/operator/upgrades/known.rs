@@ -3,9 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::rehearsal::Progress;
+use super::state::State;
 use crate::api::UpdatePolicy;
 use crate::api::names::Names;
 use crate::contract::upgrade::{Lineage, Upgrade};
+use crate::contract::upgrade_step::Facts;
 use crate::operator::maintenance::windows::{Opening, Windows};
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::validate::UpgradeRequest;
@@ -77,4 +79,17 @@ pub struct Known<'a> {
     pub adopts: bool,
     /// Now.
     pub now: Timestamp,
+}
+
+impl Known<'_> {
+    /// The facts on which it depends whether a step is refused.
+    pub fn facts<'b>(&'b self, state: &'b State) -> Facts<'b> {
+        Facts {
+            names: self.names,
+            major: self.major,
+            upgrade_to: self.upgrade_to,
+            kept_by: state.lineage.as_ref().and_then(|lineage| lineage.kept_by.as_deref()),
+            primary: self.primary.map(|primary| primary.name.as_str()),
+        }
+    }
 }

@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase, UpgradeStatus};
 use crate::contract::upgrade::Stage;
+use crate::contract::upgrade_step::refusal;
 use crate::operator::status::condition::seconds;
-use crate::postgres::servers::NEWEST;
 use known::IN_WINDOW;
 pub use known::{ByItself, Known};
 use stages::{advance, start};
@@ -163,22 +163,8 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
     match action {
         Err(message) => answer(state, RequestState::Failed, message.clone()),
         Ok(UpgradeAction::Check | UpgradeAction::Start) => {
-            if known.upgrade_to.is_none() {
-                let message = if from >= NEWEST {
-                    format!("the data is of PostgreSQL {from}, and this version of Servicedb knows no higher one")
-                } else {
-                    format!(
-                        "the data is of PostgreSQL {from}, and spec.postgres.version names no higher version: set it first"
-                    )
-                };
-                return answer(state, RequestState::Failed, message);
-            }
-            if is_kept(state) {
-                let name = known.names.in_commands();
-                let message = format!(
-                    "the data from before the last upgrade is still kept: kubectl servicedb upgrade {name} --finish removes it"
-                );
-                return answer(state, RequestState::Failed, message);
+            if let Some(refusal) = refusal(UpgradeAction::Start, &known.facts(state)) {
+                return answer(state, RequestState::Failed, refusal);
             }
             if let Some(status) = &mut state.status {
                 (status.from, status.to, status.phase) = (i32::from(from), i32::from(to), UpgradePhase::Rehearsing);
@@ -192,13 +178,10 @@ fn begin(known: &Known<'_>, state: &mut State, token: &str, action: &Result<Upgr
 
 /// Gives the former data up, as requested.
 fn finish(known: &Known<'_>, state: &mut State) {
-    let Some(pod) = give_up(state) else {
-        return answer(
-            state,
-            RequestState::Failed,
-            format!("{} keeps no data from before an upgrade", known.names.name),
-        );
-    };
+    if let Some(refusal) = refusal(UpgradeAction::Finish, &known.facts(state)) {
+        return answer(state, RequestState::Failed, refusal);
+    }
+    let Some(pod) = give_up(state) else { return };
     answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
 }
 

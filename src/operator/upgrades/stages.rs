@@ -8,6 +8,7 @@ use super::rehearsal::Progress;
 use super::state::{HOLD_PATIENCE, State, action, answer, fail, tell, token};
 use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase};
 use crate::contract::upgrade::{Lineage, RehearsalRun, Rehearsed, Stage, Upgrade, UpgradeState};
+use crate::contract::upgrade_step::refusal;
 use crate::operator::observe::pods::DatabasePod;
 use crate::operator::status::condition::seconds;
 
@@ -34,25 +35,18 @@ pub fn start(known: &Known<'_>, state: &mut State) {
         return tell(state, format!("waiting for {}", known.busy.unwrap_or("a primary")));
     };
     let (from, to, stage) = if is_back {
-        let name = known.names.in_commands();
-        let kept = state.lineage.clone().and_then(|lineage| Some((lineage.kept_by?, lineage.major)));
-        let Some((pod, major)) = kept else {
-            let message = format!("{} keeps no data from before an upgrade", known.names.name);
-            return answer(state, RequestState::Failed, message);
-        };
-        if pod != primary.name {
-            let message = format!(
-                "the data from before the upgrade is on {pod}, which is not the primary: kubectl servicedb switchover {name} \
-                 --to {pod}, and request it again"
-            );
-            return answer(state, RequestState::Failed, message);
+        if let Some(refusal) = refusal(UpgradeAction::Back, &known.facts(state)) {
+            return answer(state, RequestState::Failed, refusal);
         }
+        let kept = state.lineage.clone().and_then(|lineage| Some((lineage.kept_by?, lineage.major)));
+        let Some((pod, major)) = kept else { return };
         let recorded = state.status.as_ref().and_then(|status| u16::try_from(status.from).ok());
         let before = primary.report.as_ref().and_then(|report| report.former_major).or(recorded);
         let Some(before) = before.filter(|before| (1..major).contains(before)) else {
             let message = format!(
-                "the volume of {pod} has no data of a version before {major} any more: kubectl servicedb upgrade {name} \
-                 --finish forgets it"
+                "the volume of {pod} has no data of a version before {major} any more: kubectl servicedb upgrade {} \
+                 --finish forgets it",
+                known.names.in_commands()
             );
             return answer(state, RequestState::Failed, message);
         };
@@ -171,9 +165,11 @@ pub fn advance(known: &Known<'_>, state: &mut State) {
                 } else {
                     format!(
                         "{} did not stop within {} s, and could continue with the former data: if its node is gone, delete \
-                         the pod (kubectl delete pod --force), and request the upgrade again",
+                         the pod (kubectl delete pod {} -n {} --force), and request the upgrade again",
                         runs.join(", "),
-                        HOLD_PATIENCE.as_secs()
+                        HOLD_PATIENCE.as_secs(),
+                        runs.join(" "),
+                        known.names.namespace
                     )
                 };
                 fail(state, who);

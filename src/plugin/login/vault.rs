@@ -148,7 +148,7 @@ fn refusal(status: StatusCode, path: &str) -> String {
             "Vault denied it: your token is invalid, or none of its policies has\n  path \"{path}\" {{ capabilities = [\"read\"] }}"
         ),
         400 | 404 => format!(
-            "Vault has no role for {path} (HTTP {status}): kubectl servicedb status shows whether the client is ready"
+            "Vault has no role for {path} (HTTP {status}): status.clients of the ServiceDatabase has whether the client is ready"
         ),
         300..=399 => {
             format!("Vault answers with a redirect (HTTP {status}): set VAULT_ADDR to the address of Vault itself")

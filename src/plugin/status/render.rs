@@ -63,6 +63,9 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
     if let Some(gateway) = &overview.gateway {
         let (ready, url) = (gateway.instances.as_deref(), gateway.url.as_deref());
         lines.add("Gateway", &format!("{} pods ready, {}", ready.unwrap_or_default(), url.unwrap_or_default()));
+        if let Some(message) = &gateway.message {
+            lines.add("", message);
+        }
     }
     if let Some(pooler) = &overview.pooler {
         for (n, line) in poolers(overview, pooler, now).iter().enumerate() {

@@ -1,10 +1,13 @@
-//! The pod's standard output: one thread writes it, so that nobody else waits for whoever reads it.
+//! The standard output of an agent: one thread writes it, so that nobody else waits for whoever reads it.
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Child;
@@ -15,6 +18,11 @@ use crate::postgres::stray;
 const QUEUE: usize = 256;
 /// The length at which a line of another program is divided, in bytes.
 const LONGEST: u64 = 64 << 10;
+/// The pause between two attempts to add to a full queue.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// That of this process.
+static OF_PROCESS: OnceLock<Output> = OnceLock::new();
 
 /// Lines, in whole.
 struct Text {
@@ -30,6 +38,19 @@ pub struct Output {
 }
 
 impl Output {
+    /// That of this process, which is begun with the first call.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn of_process() -> io::Result<Self> {
+        if let Some(output) = OF_PROCESS.get() {
+            return Ok(output.clone());
+        }
+        let output = Self::start(File::from(io::stdout().as_fd().try_clone_to_owned()?))?;
+        // If another thread was faster, this one ends with its queue.
+        Ok(OF_PROCESS.get_or_init(|| output).clone())
+    }
+
     /// Begins to write.
     ///
     /// # Errors
@@ -44,7 +65,7 @@ impl Output {
                 let mut bytes = text.bytes;
                 if count > 0 {
                     let message = format!(
-                        "{count} lines of Patroni and other programs were dropped, since the pod's output is read slowly"
+                        "{count} lines of the agent, Patroni and other programs were dropped, since the pod's output is read slowly"
                     );
                     bytes = [format!("{}\n", stray::wrapped("WARN", "agent", &message)).into_bytes(), bytes].concat();
                 }
@@ -62,6 +83,11 @@ impl Output {
     pub fn say(&self, line: String) {
         let mut bytes = line.into_bytes();
         bytes.push(b'\n');
+        self.pass(bytes);
+    }
+
+    /// The same with a line that has its end.
+    pub fn pass(&self, bytes: Vec<u8>) {
         if self.queue.try_send(Text { bytes, written: None }).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -76,6 +102,23 @@ impl Output {
         match self.queue.try_send(Text { bytes, written: Some(written) }) {
             Ok(()) => Ok(told),
             Err(TrySendError::Full(text) | TrySendError::Disconnected(text)) => Err(text.bytes),
+        }
+    }
+
+    /// Writes a line that has its end, or nothing, and waits so long at most until it and all before it are written; returns
+    /// whether they are.
+    pub fn insist(&self, mut bytes: Vec<u8>, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        loop {
+            match self.offer(bytes) {
+                Ok(written) => return written.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok(),
+                Err(refused) if Instant::now() < until => bytes = refused,
+                Err(refused) => {
+                    self.lost.fetch_add(u64::from(!refused.is_empty()), Ordering::Relaxed);
+                    return false;
+                }
+            }
+            thread::sleep(RETRY);
         }
     }
 
@@ -110,6 +153,15 @@ impl Output {
     }
 }
 
+/// Writes a line of a server that this process runs. An agent does not wait for it; a Job, which has no such output, writes
+/// it to its standard error.
+pub fn line(line: String) {
+    match OF_PROCESS.get() {
+        Some(output) => output.say(line),
+        None => eprintln!("{line}"),
+    }
+}
+
 /// An output whose reader has read nothing yet.
 #[cfg(test)]
 pub fn unread() -> (Output, std::os::unix::net::UnixStream) {
@@ -120,7 +172,6 @@ pub fn unread() -> (Output, std::os::unix::net::UnixStream) {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::time::Duration;
 
     use super::*;
 
@@ -156,6 +207,23 @@ mod tests {
         let written = text.lines().filter(|line| line.starts_with('x')).count();
         assert!(dropped >= 20, "{dropped}");
         assert_eq!(written + dropped, said);
+    }
+
+    #[test]
+    fn the_last_line_is_written_within_a_deadline_or_given_up() {
+        let (output, reader) = unread();
+        output.say("one".to_owned());
+        assert!(output.insist(b"two\n".to_vec(), Duration::from_secs(60)), "the socket has room");
+        let line = "x".repeat(64 << 10);
+        while output.lost.load(Ordering::Relaxed) == 0 {
+            output.say(line.clone());
+        }
+        let began = Instant::now();
+        assert!(!output.insist(b"three\n".to_vec(), Duration::from_millis(50)), "nobody reads");
+        assert!(!output.insist(Vec::new(), Duration::from_millis(50)));
+        assert!(began.elapsed() < Duration::from_secs(30));
+        drop(reader);
+        assert!(output.insist(Vec::new(), Duration::from_secs(60)), "without a reader nothing is in the way");
     }
 
     #[tokio::test]
