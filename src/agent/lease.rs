@@ -1,6 +1,7 @@
-//! The release of Patroni's lease by the agent, where Patroni would start PostgreSQL again, or hangs on the
-//! same disk.
+//! Patroni's lease, without Patroni: its release, where Patroni would start PostgreSQL again, or hangs on the same
+//! disk; and whether another member may take it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -70,6 +71,33 @@ pub async fn release(client: &Client, environment: &Environment) -> Result<(), L
     Err(LeaseError::Busy)
 }
 
+/// Whether no other member may take the lease, and no other pod has this pod's name: a member takes it only if the
+/// leader has recorded it as a member of failsafe mode (Patroni's `is_healthiest_node`).
+///
+/// # Errors
+/// If the API server does not answer.
+pub async fn is_alone(client: &Client, environment: &Environment) -> Result<bool, LeaseError> {
+    let namespace = &environment.names.namespace;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let records: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let [_, name, ..] = environment.names.patroni_config_maps();
+    let (pod, record) = tokio::join!(within(pods.get_metadata(&environment.pod)), get(&records, &name));
+    let (pod, record) = (pod?, record?);
+    let is_this = pod.metadata.uid.as_ref() == Some(&environment.uid);
+    Ok(is_this && names_alone(&record, &environment.pod))
+}
+
+/// Whether the leader's record names this member alone. Without a leader it is this one's to take.
+fn names_alone(record: &ConfigMap, pod: &str) -> bool {
+    let annotations = record.annotations();
+    let leads = annotations.get("leader").is_none_or(|leader| leader == pod);
+    let members = annotations.get("failsafe").and_then(|members| {
+        // Each member with the URL of its API.
+        serde_json::from_str::<BTreeMap<String, String>>(members).ok()
+    });
+    leads && members.is_some_and(|members| members.keys().eq([pod]))
+}
+
 fn holds(record: &ConfigMap, pod: &str) -> bool {
     record.annotations().get("leader").is_some_and(|leader| leader == pod)
 }
@@ -111,5 +139,21 @@ mod tests {
         assert!(!names_another(&record(&[("leader", pod), ("sync_standby", "")]), pod));
         assert!(!names_another(&record(&[("leader", pod)]), pod));
         assert!(holds(&record(&[("leader", pod)]), pod) && !holds(&record(&[]), pod));
+    }
+
+    #[test]
+    fn a_member_is_alone_only_where_the_record_names_no_other() {
+        let pod = "chat-db-0";
+        let one = r#"{"chat-db-0":"https://10.0.0.7:8008/patroni"}"#;
+        let two = r#"{"chat-db-0":"https://10.0.0.7:8008/patroni","chat-db-1":"https://10.0.0.8:8008/patroni"}"#;
+        let other = r#"{"chat-db-1":"https://10.0.0.8:8008/patroni"}"#;
+        assert!(names_alone(&record(&[("leader", pod), ("failsafe", one)]), pod));
+        assert!(names_alone(&record(&[("failsafe", one)]), pod));
+        assert!(!names_alone(&record(&[("leader", "chat-db-1"), ("failsafe", one)]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", two)]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", other)]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", "{}")]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", "null")]), pod));
+        assert!(!names_alone(&record(&[("leader", pod)]), pod), "it has not renewed the lease yet");
     }
 }
