@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::environment::Environment;
+use crate::api::names::LABEL_SCOPE;
 
 /// Timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -71,8 +72,9 @@ pub async fn release(client: &Client, environment: &Environment) -> Result<(), L
     Err(LeaseError::Busy)
 }
 
-/// Whether no other member may take the lease, and no other pod has this pod's name: a member takes it only if the
-/// leader has recorded it as a member of failsafe mode (Patroni's `is_healthiest_node`).
+/// Whether no other member may take the lease: in an election a member takes it only if the leader has recorded it as
+/// a member of failsafe mode (Patroni's `is_healthiest_node`). A promotion by hand does not ask that, nor does a
+/// Patroni whose failsafe mode was ended by hand, so this must be the database's only pod, too.
 ///
 /// # Errors
 /// If the API server does not answer.
@@ -81,10 +83,15 @@ pub async fn is_alone(client: &Client, environment: &Environment) -> Result<bool
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let records: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let [_, name, ..] = environment.names.patroni_config_maps();
-    let (pod, record) = tokio::join!(within(pods.get_metadata(&environment.pod)), get(&records, &name));
-    let (pod, record) = (pod?, record?);
-    let is_this = pod.metadata.uid.as_ref() == Some(&environment.uid);
-    Ok(is_this && names_alone(&record, &environment.pod))
+    let members = ListParams::default().labels(&format!("{LABEL_SCOPE}={}", environment.names.base()));
+    let (members, record) = tokio::join!(within(pods.list_metadata(&members)), get(&records, &name));
+    let uids: Vec<_> = members?.items.into_iter().map(|pod| pod.metadata.uid).collect();
+    Ok(are_one(&uids, &environment.uid) && names_alone(&record?, &environment.pod))
+}
+
+/// Whether these uids are this one alone. A pod that has replaced this one has another.
+fn are_one(uids: &[Option<String>], uid: &str) -> bool {
+    matches!(uids, [Some(only)] if only == uid)
 }
 
 /// Whether the leader's record names this member alone. Without a leader it is this one's to take.
@@ -155,5 +162,14 @@ mod tests {
         assert!(!names_alone(&record(&[("leader", pod), ("failsafe", "{}")]), pod));
         assert!(!names_alone(&record(&[("leader", pod), ("failsafe", "null")]), pod));
         assert!(!names_alone(&record(&[("leader", pod)]), pod), "it has not renewed the lease yet");
+    }
+
+    #[test]
+    fn another_pod_of_the_database_may_lead_whatever_the_record_says() {
+        let uids = |uids: &[&str]| uids.iter().map(|uid| Some((*uid).to_owned())).collect::<Vec<_>>();
+        assert!(are_one(&uids(&["this"]), "this"));
+        assert!(!are_one(&uids(&["this", "other"]), "this"));
+        assert!(!are_one(&uids(&["other"]), "this"), "it was replaced");
+        assert!(!are_one(&[], "this") && !are_one(&[None], "this"));
     }
 }
