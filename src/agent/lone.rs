@@ -10,14 +10,11 @@ use tokio::time::Instant;
 use super::environment::Environment;
 use super::lease;
 
-/// Timeout of a reading.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// The pause after a reading.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The age at which a proof is replaced by another one.
+/// The age at which a reading that was answered is replaced by another one.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How long PostgreSQL continues after the limit, once, so that the record is read: this process may have had no CPU
-/// time itself until now. With the limit and the time of a stop it is within the lease of a single instance.
+/// How long PostgreSQL continues after its time is over, once, so that the record is read first.
 const REPRIEVE: Duration = Duration::from_secs(6);
 
 /// A reading of Patroni's record.
@@ -67,13 +64,12 @@ async fn read(
 ) {
     while wants.wait_for(|wanted| *wanted).await.is_ok() {
         let sent = Instant::now();
-        let alone = match tokio::time::timeout(PATIENCE, lease::is_alone(&client, &environment)).await {
-            Ok(Ok(alone)) => Some(alone),
-            Ok(Err(error)) => {
+        let alone = match lease::is_alone(&client, &environment).await {
+            Ok(alone) => Some(alone),
+            Err(error) => {
                 tracing::debug!(%error, "Patroni's record cannot be read");
                 None
             }
-            Err(_) => None,
         };
         if sender.send(Reading { sent, alone }).await.is_err() {
             return;
@@ -86,8 +82,18 @@ async fn read(
 ///
 /// A proof counts like a renewal of the lease at the time of its request: another member may lead only after this
 /// pod's Patroni has recorded it, which is a renewal, and after the lease that begins with it.
+///
+/// A reprieve has no such reason: the last sign may be as much later than the last renewal as the limit is shorter than
+/// the lease. So it needs a database that was known to have no other member since a single instance is desired, which
+/// excludes one that is scaled down.
 #[derive(Default)]
 pub struct Lone {
+    /// Whether the last answer was that no other member may lead.
+    known: bool,
+    /// When the last reading was requested, whether or not it was answered.
+    tried: Option<Instant>,
+    /// The same of the last one that was answered.
+    read: Option<Instant>,
     /// When the last reading with this result was requested.
     proved: Option<Instant>,
     /// The end of the reprieve, once it is granted; another one is granted only after a sign or a proof.
@@ -95,32 +101,33 @@ pub struct Lone {
 }
 
 impl Lone {
-    /// Takes up the present state: whether the desired state has a single instance, the last sign of a renewal, and
-    /// how long none may come.
-    pub fn settle(&mut self, single: bool, sign: Instant, limit: Duration, now: Instant) {
+    /// Takes up the present state: whether the desired state has a single instance, since when Patroni reports that
+    /// its lease is over, the last sign of a renewal, and how long none may come.
+    pub fn settle(&mut self, single: bool, lapsed: Option<Instant>, sign: Instant, limit: Duration, now: Instant) {
         if !single {
             *self = Self::default();
+        }
+        if self.proved.zip(lapsed).is_some_and(|(proved, lapsed)| proved <= lapsed) {
+            // What was read before that is outdated.
+            (self.proved, self.read) = (None, None);
         }
         if now < self.signed(sign) + limit {
             self.reprieve = None;
         }
     }
 
-    /// Takes up a reading. Returns whether it is the first proof since the last sign.
-    pub fn receive(&mut self, reading: Reading, sign: Instant) -> bool {
-        match reading.alone {
-            Some(true) => {
-                let is_first = !self.is_proved(sign);
-                self.proved = Some(reading.sent);
-                is_first && self.is_proved(sign)
-            }
-            Some(false) => {
-                // The answer for which the reprieve was granted.
-                (self.proved, self.reprieve) = (None, Some(reading.sent));
-                false
-            }
-            None => false,
+    /// Takes up a reading. Returns whether it is the first proof since then.
+    pub fn receive(&mut self, reading: Reading, since: Instant) -> bool {
+        self.tried = Some(reading.sent);
+        let Some(alone) = reading.alone else { return false };
+        let is_first = !self.is_proved(since);
+        (self.known, self.read) = (alone, Some(reading.sent));
+        self.proved = alone.then_some(reading.sent);
+        if !alone {
+            // The answer for which it was granted.
+            self.reprieve = None;
         }
+        is_first && self.is_proved(since)
     }
 
     /// Whether a proof is more recent than the last sign.
@@ -128,10 +135,15 @@ impl Lone {
         self.proved.is_some_and(|proved| proved > sign)
     }
 
-    /// Whether a reading is due.
+    /// Whether a reading is due: until there is a first proof, and while no sign of a renewal comes.
     pub fn is_due(&self, sign: Instant, limit: Duration, now: Instant) -> bool {
-        let from = self.proved.filter(|proved| *proved > sign).map_or(sign + limit / 2, |proved| proved + AGAIN);
-        now >= from
+        let is_wanted = self.proved.is_none() || now >= sign + limit / 2;
+        is_wanted && self.read.is_none_or(|read| now >= read + AGAIN)
+    }
+
+    /// Whether this process has requested none in the half of the limit that is for it: it did not run then.
+    pub fn is_untried(&self, sign: Instant, limit: Duration) -> bool {
+        self.tried.is_none_or(|tried| tried < sign + limit / 2)
     }
 
     /// When PostgreSQL has to stop.
@@ -140,11 +152,13 @@ impl Lone {
         self.reprieve.map_or(end, |reprieve| reprieve.max(end))
     }
 
-    /// Grants the reprieve. Returns false if it is over.
+    /// Grants the reprieve. Returns false if it is over, or another member may lead.
     pub fn grant(&mut self, now: Instant) -> bool {
-        let is_new = self.reprieve.is_none();
-        self.reprieve.get_or_insert(now + REPRIEVE);
-        is_new
+        let is_granted = self.known && self.reprieve.is_none();
+        if is_granted {
+            self.reprieve = Some(now + REPRIEVE);
+        }
+        is_granted
     }
 
     fn signed(&self, sign: Instant) -> Instant {
@@ -155,35 +169,38 @@ impl Lone {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::desired::Desired;
-    use crate::contract::patroni::timings;
 
     const LIMIT: Duration = Duration::from_secs(30);
     const SECOND: Duration = Duration::from_secs(1);
 
-    #[test]
-    fn the_reprieve_is_within_the_lease_of_a_single_instance() {
-        let (ttl, loop_wait, _) = timings(&Desired { instances: 1, ..Desired::sample() });
-        let limit = Duration::from_secs(ttl - loop_wait);
-        assert_eq!(limit, LIMIT);
-        // An immediate shutdown has three seconds.
-        assert!(limit + REPRIEVE + 3 * SECOND < Duration::from_secs(ttl));
+    fn alone(sent: Instant) -> Reading {
+        Reading { sent, alone: Some(true) }
+    }
+
+    /// A database that was known to have no other member before the last sign.
+    fn known(sign: Instant) -> Lone {
+        let mut lone = Lone::default();
+        assert!(lone.is_due(sign, LIMIT, sign), "the first reading does not wait for a silence");
+        assert!(!lone.receive(alone(sign), sign), "there is a sign");
+        lone
     }
 
     #[test]
     fn a_proof_counts_from_its_request() {
         let sign = Instant::now();
-        let mut lone = Lone::default();
+        let mut lone = known(sign);
         assert_eq!(lone.deadline(sign, LIMIT), sign + LIMIT);
         assert!(!lone.is_due(sign, LIMIT, sign + 14 * SECOND), "a lease that is renewed is not read");
         assert!(lone.is_due(sign, LIMIT, sign + 15 * SECOND));
-        let reading = |seconds: u32, alone| Reading { sent: sign + seconds * SECOND, alone };
-        assert!(!lone.receive(reading(16, None), sign));
+        assert!(lone.is_untried(sign, LIMIT), "the one from before the silence does not count");
+        assert!(!lone.receive(Reading { sent: sign + 16 * SECOND, alone: None }, sign));
+        assert!(!lone.is_untried(sign, LIMIT));
         assert_eq!(lone.deadline(sign, LIMIT), sign + LIMIT, "no answer proves nothing");
-        assert!(lone.receive(reading(17, Some(true)), sign));
+        assert!(lone.is_due(sign, LIMIT, sign + 17 * SECOND), "and is not waited for");
+        assert!(lone.receive(alone(sign + 17 * SECOND), sign));
         assert_eq!(lone.deadline(sign, LIMIT), sign + 47 * SECOND);
         assert!(!lone.is_due(sign, LIMIT, sign + 21 * SECOND) && lone.is_due(sign, LIMIT, sign + 22 * SECOND));
-        assert!(!lone.receive(reading(22, Some(true)), sign), "it is logged once");
+        assert!(!lone.receive(alone(sign + 22 * SECOND), sign), "it is logged once");
         let later = sign + 25 * SECOND;
         assert!(!lone.is_proved(later) && lone.deadline(later, LIMIT) == later + LIMIT, "a sign counts as before");
     }
@@ -191,39 +208,67 @@ mod tests {
     #[test]
     fn another_member_ends_a_proof_and_a_reprieve() {
         let sign = Instant::now();
-        let mut lone = Lone::default();
-        lone.receive(Reading { sent: sign + 40 * SECOND, alone: Some(true) }, sign);
+        let mut lone = known(sign);
+        lone.receive(alone(sign + 40 * SECOND), sign);
         assert_eq!(lone.deadline(sign, LIMIT), sign + 70 * SECOND);
-        lone.receive(Reading { sent: sign + 45 * SECOND, alone: Some(false) }, sign);
-        assert!(lone.deadline(sign, LIMIT) <= sign + 45 * SECOND);
-        assert!(!lone.grant(sign + 45 * SECOND), "the answer is known");
+        assert!(lone.grant(sign + 72 * SECOND));
+        lone.receive(Reading { sent: sign + 72 * SECOND, alone: Some(false) }, sign);
+        assert_eq!(lone.deadline(sign, LIMIT), sign + LIMIT);
+        assert!(!lone.grant(sign + 73 * SECOND), "the answer is known");
+        assert!(!lone.is_due(sign, LIMIT, sign + 73 * SECOND), "a pause follows every answer");
     }
 
     #[test]
     fn an_agent_that_did_not_run_reads_the_record_once_before_it_acts() {
         let sign = Instant::now();
-        let mut lone = Lone::default();
+        let mut lone = known(sign);
         // It was stopped for a minute.
         let now = sign + 60 * SECOND;
-        lone.settle(true, sign, LIMIT, now);
+        lone.settle(true, None, sign, LIMIT, now);
         assert!(lone.is_due(sign, LIMIT, now) && lone.grant(now));
         assert_eq!(lone.deadline(sign, LIMIT), now + REPRIEVE);
-        lone.settle(true, sign, LIMIT, now + SECOND);
+        lone.settle(true, None, sign, LIMIT, now + SECOND);
         assert!(!lone.grant(now + REPRIEVE), "without an answer it acts");
-        lone.receive(Reading { sent: now + SECOND, alone: Some(true) }, sign);
-        lone.settle(true, sign, LIMIT, now + 2 * SECOND);
+        lone.receive(alone(now + SECOND), sign);
+        lone.settle(true, None, sign, LIMIT, now + 2 * SECOND);
         assert_eq!(lone.deadline(sign, LIMIT), now + SECOND + LIMIT);
         assert!(lone.grant(now + SECOND + LIMIT), "the next silence is another one");
     }
 
     #[test]
+    fn a_database_that_is_not_known_to_be_alone_has_no_reprieve() {
+        let now = Instant::now();
+        let mut lone = Lone::default();
+        assert!(!lone.grant(now), "nothing was read yet");
+        lone.receive(Reading { sent: now, alone: Some(false) }, now);
+        assert!(!lone.grant(now), "it is being scaled down");
+        lone.receive(alone(now), now);
+        assert!(lone.grant(now));
+    }
+
+    #[test]
+    fn a_proof_from_before_the_end_of_the_lease_does_not_count() {
+        let sign = Instant::now();
+        let mut lone = known(sign);
+        lone.receive(alone(sign + 20 * SECOND), sign);
+        // Patroni renewed it, and reports its end; the last sign is a second before the limit then.
+        let (lapsed, lowered) = (sign + 23 * SECOND, sign + 24 * SECOND - LIMIT);
+        lone.settle(true, Some(lapsed), lowered, LIMIT, lapsed);
+        assert_eq!(lone.deadline(lowered, LIMIT), lapsed + SECOND);
+        assert!(lone.is_due(lowered, LIMIT, lapsed) && lone.grant(lapsed + SECOND), "it is read at once");
+        lone.receive(alone(lapsed + 2 * SECOND), lowered);
+        lone.settle(true, Some(lapsed), lowered, LIMIT, lapsed + 2 * SECOND);
+        assert_eq!(lone.deadline(lowered, LIMIT), lapsed + 2 * SECOND + LIMIT);
+    }
+
+    #[test]
     fn several_instances_have_neither_proof_nor_reprieve() {
         let sign = Instant::now();
-        let mut lone = Lone::default();
-        lone.receive(Reading { sent: sign + 20 * SECOND, alone: Some(true) }, sign);
+        let mut lone = known(sign);
+        lone.receive(alone(sign + 20 * SECOND), sign);
         assert!(lone.is_proved(sign));
-        lone.settle(false, sign, LIMIT / 2, sign + 21 * SECOND);
-        assert!(!lone.is_proved(sign));
+        lone.settle(false, None, sign, LIMIT / 2, sign + 21 * SECOND);
+        assert!(!lone.is_proved(sign) && !lone.grant(sign + 21 * SECOND));
         assert_eq!(lone.deadline(sign, LIMIT / 2), sign + LIMIT / 2);
     }
 }

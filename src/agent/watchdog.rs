@@ -71,8 +71,9 @@ async fn run(
         let limit = limits.next(limit(&desired), Instant::now());
         // The lease certainly has the duration of a single instance's.
         let single = desired::is_single(&desired) && limit == self::limit(&desired);
-        lone.settle(single, lease.last_sign, limit, Instant::now());
+        lone.settle(single, lease.lapsed, lease.last_sign, limit, Instant::now());
         reader.want(single && lone.is_due(lease.last_sign, limit, Instant::now()) && postmaster::may_accept_writes());
+        let due = lone.deadline(lease.last_sign, limit);
         let silent_until = last_answer + patience(limit, single, lone.is_proved(lease.last_sign));
         let stale_until = last_restart.max(lease.last_sign) + 2 * limit;
         tokio::select! {
@@ -102,7 +103,8 @@ async fn run(
                 query = Box::pin(query_after(attention.interval()));
             }
             reading = reader.reading() => {
-                if lone.receive(reading, lease.last_sign) {
+                // One from before that is no news.
+                if lone.receive(reading, lease.last_sign + limit / 2) {
                     tracing::warn!(
                         seconds = lease.last_sign.elapsed().as_secs(),
                         "Patroni has not renewed the lease; PostgreSQL continues, since no other member may lead"
@@ -110,9 +112,11 @@ async fn run(
                 }
             }
             () = attention.now.notified() => query = Box::pin(query_after(Duration::ZERO)),
-            () = tokio::time::sleep_until(lone.deadline(lease.last_sign, limit)) => {
+            () = tokio::time::sleep_until(due) => {
                 let writable = postmaster::may_accept_writes();
-                if writable && single && lone.grant(Instant::now()) {
+                // An agent that ran has tried to read it for half of the limit, unless Patroni itself has ended that.
+                let had_no_time = is_late(due) || lone.is_untried(lease.last_sign, limit) || lease.lapsed.is_some();
+                if writable && single && had_no_time && lone.grant(Instant::now()) {
                     tracing::warn!("Patroni has not renewed the lease; reading whether another member may lead");
                     continue;
                 }

@@ -10,6 +10,10 @@ use crate::harness::{NOTES, READY, Sandbox, Writer, config_map, database, shared
 /// Longer than the lease of a single instance, and shorter than what the liveness probe allows.
 const FROZEN_SECONDS: u32 = 50;
 
+/// Patroni records the members with its first renewal, and the agent has to have read that: a loop, and the pause between
+/// two readings.
+const RECORDED: Duration = Duration::from_secs(20);
+
 /// The postmaster: its pid, its data directory, the time of its start.
 const POSTMASTER: &str = "head -n 3 /var/lib/postgresql/data/pgdata/postmaster.pid";
 
@@ -30,6 +34,7 @@ fn a_single_instance_without_cpu_time_is_not_stopped() {
         sandbox.ready("shop", READY).await;
         let writer = Writer::start(sandbox.clone(), "shop");
         writer.goes_on(20).await;
+        tokio::time::sleep(RECORDED).await;
         let before = postmaster(&sandbox).await;
         // The first is an agent that finds the time for a renewal passed, although Patroni renewed; the second is a
         // machine that stood still, so that the lease is over. All but the shell and the container's first process.
