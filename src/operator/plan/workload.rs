@@ -181,10 +181,11 @@ fn container(database: &Database, options: &Options) -> Value {
         ],
         // The agent answers once the instance is ready, or after most of a minute: during a normal
         // start no probe fails, which would be a Warning event. It listens within the first second; without CPU time it
-        // may take longer, and a container that is killed for that would only begin again.
+        // may take some more, and a container that is killed for that would only begin again. The threshold is also how
+        // many minutes an agent may hang that listens and does not answer.
         "startupProbe": {
             "httpGet": {"path": format!("/livez?{}", pod::STARTED), "port": "agent"}, "initialDelaySeconds": 1,
-            "periodSeconds": 1, "timeoutSeconds": pod::START_SECONDS + 10, "failureThreshold": 30,
+            "periodSeconds": 1, "timeoutSeconds": pod::START_SECONDS + 10, "failureThreshold": 15,
         },
         // Liveness depends only on the agent: a long base backup, a rewind or a wait for a leader
         // is no failure. A failure stops PostgreSQL, so an agent or a kubelet that only lacks CPU time must not
