@@ -154,8 +154,8 @@ enum Step {
 }
 
 /// How long a stall lasts until it is ended.
-fn patience(single: bool, processes: ProcessState, stall: Stall) -> Duration {
-    match (single, processes, stall) {
+fn patience(is_alone: bool, processes: ProcessState, stall: Stall) -> Duration {
+    match (is_alone, processes, stall) {
         (true, ProcessState::Alive | ProcessState::Gone, Stall::Connections) => SINGLE_ENDED,
         _ => ENDED,
     }
@@ -230,7 +230,9 @@ impl Watch {
                 continue;
             };
             let state = ProcessState::of_family(pid);
-            let patience = patience(desired::is_single(&self.desired), state, stall);
+            // While it is scaled down, another instance can still lead.
+            let is_alone = desired::is_single(&self.desired) && !self.streams();
+            let patience = patience(is_alone, state, stall);
             self.report(stall, state, patience);
             if silent < patience || decided.is_some_and(|decided| decided.elapsed() < AGAIN) {
                 continue;
@@ -276,8 +278,12 @@ impl Watch {
     /// Whether this is the leader, and another instance can lead with every acknowledged commit.
     async fn has_successor(&self) -> bool {
         let synchronous = self.desired.borrow().as_ref().is_none_or(|desired| desired.synchronous);
-        let streams = self.server.borrow().as_ref().is_some_and(|facts| facts.streams);
-        lease::has_successor(&self.client, &self.environment, synchronous, streams).await
+        lease::has_successor(&self.client, &self.environment, synchronous, self.streams()).await
+    }
+
+    /// Whether a standby receives WAL.
+    fn streams(&self) -> bool {
+        self.server.borrow().as_ref().is_some_and(|facts| facts.streams)
     }
 
     /// Patroni is ended first, or it would start PostgreSQL again; the lease is released last,
