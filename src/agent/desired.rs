@@ -42,6 +42,11 @@ pub async fn read(environment: &Environment, client: kube::Client) -> Option<Des
     parse(&config_map).ok()
 }
 
+/// Whether a single instance is desired.
+pub fn is_single(state: &DesiredState) -> bool {
+    state.borrow().as_ref().is_some_and(|desired| desired.instances == 1)
+}
+
 /// Waits for the first known state.
 pub async fn first(state: &mut DesiredState) -> Arc<Desired> {
     loop {

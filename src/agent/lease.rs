@@ -1,14 +1,16 @@
-//! The release of Patroni's lease by the agent, where Patroni would start PostgreSQL again, or hangs on the
-//! same disk.
+//! Patroni's lease, without Patroni: its release, where Patroni would start PostgreSQL again, or hangs on the same
+//! disk; and whether another member may take it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::environment::Environment;
+use crate::api::names::LABEL_SCOPE;
 
 /// Timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -70,6 +72,39 @@ pub async fn release(client: &Client, environment: &Environment) -> Result<(), L
     Err(LeaseError::Busy)
 }
 
+/// Whether no other member may take the lease: in an election a member takes it only if the leader has recorded it as
+/// a member of failsafe mode (Patroni's `is_healthiest_node`). A promotion by hand does not ask that, nor does a
+/// Patroni whose failsafe mode was ended by hand, so this must be the database's only pod, too.
+///
+/// # Errors
+/// If the API server does not answer.
+pub async fn is_alone(client: &Client, environment: &Environment) -> Result<bool, LeaseError> {
+    let namespace = &environment.names.namespace;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let records: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let [_, name, ..] = environment.names.patroni_config_maps();
+    let members = ListParams::default().labels(&format!("{LABEL_SCOPE}={}", environment.names.base()));
+    let (members, record) = tokio::join!(within(pods.list_metadata(&members)), get(&records, &name));
+    let uids: Vec<_> = members?.items.into_iter().map(|pod| pod.metadata.uid).collect();
+    Ok(are_one(&uids, &environment.uid) && names_alone(&record?, &environment.pod))
+}
+
+/// Whether these uids are this one alone. A pod that has replaced this one has another.
+fn are_one(uids: &[Option<String>], uid: &str) -> bool {
+    matches!(uids, [Some(only)] if only == uid)
+}
+
+/// Whether the leader's record names this member alone. Without a leader it is this one's to take.
+fn names_alone(record: &ConfigMap, pod: &str) -> bool {
+    let annotations = record.annotations();
+    let leads = annotations.get("leader").is_none_or(|leader| leader == pod);
+    let members = annotations.get("failsafe").and_then(|members| {
+        // Each member with the URL of its API.
+        serde_json::from_str::<BTreeMap<String, String>>(members).ok()
+    });
+    leads && members.is_some_and(|members| members.keys().eq([pod]))
+}
+
 fn holds(record: &ConfigMap, pod: &str) -> bool {
     record.annotations().get("leader").is_some_and(|leader| leader == pod)
 }
@@ -111,5 +146,30 @@ mod tests {
         assert!(!names_another(&record(&[("leader", pod), ("sync_standby", "")]), pod));
         assert!(!names_another(&record(&[("leader", pod)]), pod));
         assert!(holds(&record(&[("leader", pod)]), pod) && !holds(&record(&[]), pod));
+    }
+
+    #[test]
+    fn a_member_is_alone_only_where_the_record_names_no_other() {
+        let pod = "chat-db-0";
+        let one = r#"{"chat-db-0":"https://10.0.0.7:8008/patroni"}"#;
+        let two = r#"{"chat-db-0":"https://10.0.0.7:8008/patroni","chat-db-1":"https://10.0.0.8:8008/patroni"}"#;
+        let other = r#"{"chat-db-1":"https://10.0.0.8:8008/patroni"}"#;
+        assert!(names_alone(&record(&[("leader", pod), ("failsafe", one)]), pod));
+        assert!(names_alone(&record(&[("failsafe", one)]), pod));
+        assert!(!names_alone(&record(&[("leader", "chat-db-1"), ("failsafe", one)]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", two)]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", other)]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", "{}")]), pod));
+        assert!(!names_alone(&record(&[("leader", pod), ("failsafe", "null")]), pod));
+        assert!(!names_alone(&record(&[("leader", pod)]), pod), "it has not renewed the lease yet");
+    }
+
+    #[test]
+    fn another_pod_of_the_database_may_lead_whatever_the_record_says() {
+        let uids = |uids: &[&str]| uids.iter().map(|uid| Some((*uid).to_owned())).collect::<Vec<_>>();
+        assert!(are_one(&uids(&["this"]), "this"));
+        assert!(!are_one(&uids(&["this", "other"]), "this"));
+        assert!(!are_one(&uids(&["other"]), "this"), "it was replaced");
+        assert!(!are_one(&[], "this") && !are_one(&[None], "this"));
     }
 }

@@ -25,6 +25,7 @@ mod leader;
 mod lease;
 pub mod ledger;
 mod lineage;
+mod lone;
 pub mod maintenance;
 mod member;
 mod memory;
@@ -297,7 +298,8 @@ impl Agent {
         tokio::spawn(aside::follow(self.environment.pod.clone(), server.clone(), self.desired.clone()));
         let mut standbys = standby::watch(server.clone());
         let mut lag = lag::follow(self.environment.clone(), self.client.clone(), server.clone());
-        let (mut patroni_status, attention) = watchdog::start(patroni.clone(), self.desired.clone());
+        let reader = lone::Reader::start(self.environment.clone(), self.client.clone());
+        let (mut patroni_status, attention) = watchdog::start(patroni.clone(), self.desired.clone(), reader);
         let mut stalled = stall::follow(self.stall_watch(server.clone(), patroni.clone()));
         let roles = watch::Sender::new(None);
         tokio::spawn(pod::keep_role(self.own.clone(), roles.subscribe()));

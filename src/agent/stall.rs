@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::desired::DesiredState;
+use super::desired::{self, DesiredState};
 use super::environment::Environment;
 use super::lease;
 use super::patroni::process::{Handle, Request};
@@ -32,6 +32,9 @@ const REPORTED: Duration = Duration::from_secs(5);
 /// lease's twenty seconds. An overloaded server answers a query in that time, since each query keeps its
 /// place in the queue and is not repeated.
 const ENDED: Duration = Duration::from_secs(13);
+/// The same for new connections of a single instance, no process of which is stopped or held: no other instance could
+/// lead, and on a machine without CPU time the next server would answer no sooner.
+const SINGLE_ENDED: Duration = Duration::from_secs(60);
 /// Interval between two decisions on the same stall, while none helps.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The maximum number of open queries: more would only add load.
@@ -150,11 +153,18 @@ enum Step {
     Restart,
 }
 
+/// How long a stall lasts until it is ended.
+fn patience(is_alone: bool, processes: ProcessState, stall: Stall) -> Duration {
+    match (is_alone, processes, stall) {
+        (true, ProcessState::Alive | ProcessState::Gone, Stall::Connections) => SINGLE_ENDED,
+        _ => ENDED,
+    }
+}
+
 /// A server that has stalled for long enough is ended where that helps: no signal ends a process that the
 /// kernel holds, and without a successor the server continues when its disk does.
-fn step(silent: Duration, successor: bool, processes: ProcessState, stall: Stall) -> Step {
+fn step(successor: bool, processes: ProcessState, stall: Stall) -> Step {
     match (successor, processes, stall) {
-        _ if silent < ENDED => Step::Report,
         (true, ..) => Step::HandOver,
         (false, ProcessState::Held, _) | (false, ProcessState::Alive | ProcessState::Gone, Stall::Disk) => Step::Report,
         (false, ..) => Step::Restart,
@@ -220,13 +230,16 @@ impl Watch {
                 continue;
             };
             let state = ProcessState::of_family(pid);
-            self.report(stall, state);
-            if silent < ENDED || decided.is_some_and(|decided| decided.elapsed() < AGAIN) {
+            // While it is scaled down, another instance can still lead.
+            let is_alone = desired::is_single(&self.desired) && !self.streams();
+            let patience = patience(is_alone, state, stall);
+            self.report(stall, state, patience);
+            if silent < patience || decided.is_some_and(|decided| decided.elapsed() < AGAIN) {
                 continue;
             }
             decided = Some(Instant::now());
             let successor = self.has_successor().await;
-            match step(silent, successor, state, stall) {
+            match step(successor, state, stall) {
                 Step::Report => continue,
                 Step::HandOver => self.hand_over(pid, silent).await,
                 Step::Restart => {
@@ -241,7 +254,7 @@ impl Watch {
         }
     }
 
-    fn report(&self, stall: Stall, state: ProcessState) {
+    fn report(&self, stall: Stall, state: ProcessState, patience: Duration) {
         let pod = &self.environment.pod;
         let what = match stall {
             Stall::Connections => format!("PostgreSQL of {pod} answers to no new connection"),
@@ -257,7 +270,7 @@ impl Watch {
         let message = format!(
             "{what}; {how}. After {} s another instance takes over, or PostgreSQL is restarted where that can help; \
              if the stall persists, check the node and the volume of {pod}",
-            ENDED.as_secs()
+            patience.as_secs()
         );
         self.reporter.trouble(Area::Stall, Some((reason::SERVER_STALLED, message)));
     }
@@ -265,8 +278,12 @@ impl Watch {
     /// Whether this is the leader, and another instance can lead with every acknowledged commit.
     async fn has_successor(&self) -> bool {
         let synchronous = self.desired.borrow().as_ref().is_none_or(|desired| desired.synchronous);
-        let streams = self.server.borrow().as_ref().is_some_and(|facts| facts.streams);
-        lease::has_successor(&self.client, &self.environment, synchronous, streams).await
+        lease::has_successor(&self.client, &self.environment, synchronous, self.streams()).await
+    }
+
+    /// Whether a standby receives WAL.
+    fn streams(&self) -> bool {
+        self.server.borrow().as_ref().is_some_and(|facts| facts.streams)
     }
 
     /// Patroni is ended first, or it would start PostgreSQL again; the lease is released last,
@@ -430,12 +447,20 @@ mod tests {
     #[test]
     fn a_step_is_taken_only_where_it_helps() {
         let (connections, disk) = (Stall::Connections, Stall::Disk);
-        assert_eq!(step(12 * SECOND, true, ProcessState::Stopped, connections), Step::Report);
-        assert_eq!(step(ENDED, true, ProcessState::Held, disk), Step::HandOver);
-        assert_eq!(step(ENDED, false, ProcessState::Stopped, connections), Step::Restart);
-        assert_eq!(step(ENDED, false, ProcessState::Held, connections), Step::Report, "no signal ends it");
-        assert_eq!(step(ENDED, false, ProcessState::Alive, disk), Step::Report, "the next one has the same disk");
-        assert_eq!(step(ENDED, false, ProcessState::Stopped, disk), Step::Restart);
-        assert_eq!(step(ENDED, false, ProcessState::Alive, connections), Step::Restart);
+        assert_eq!(step(true, ProcessState::Held, disk), Step::HandOver);
+        assert_eq!(step(false, ProcessState::Stopped, connections), Step::Restart);
+        assert_eq!(step(false, ProcessState::Held, connections), Step::Report, "no signal ends it");
+        assert_eq!(step(false, ProcessState::Alive, disk), Step::Report, "the next one has the same disk");
+        assert_eq!(step(false, ProcessState::Stopped, disk), Step::Restart);
+        assert_eq!(step(false, ProcessState::Alive, connections), Step::Restart);
+    }
+
+    #[test]
+    fn a_single_instance_that_may_only_be_slow_has_more_time() {
+        let (connections, disk) = (Stall::Connections, Stall::Disk);
+        assert_eq!(patience(true, ProcessState::Alive, connections), SINGLE_ENDED);
+        assert_eq!(patience(true, ProcessState::Stopped, connections), ENDED, "no load stops a process");
+        assert_eq!(patience(true, ProcessState::Alive, disk), ENDED);
+        assert_eq!(patience(false, ProcessState::Alive, connections), ENDED, "another instance may lead");
     }
 }

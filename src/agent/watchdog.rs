@@ -1,13 +1,15 @@
 //! The watchdog. Patroni detaches the postmaster, so a dead or hung Patroni leaves a primary
 //! that continues to write after its lease; another member may then be promoted beside it. The
-//! agent queries Patroni regularly, and stops PostgreSQL before the lease can pass to another member.
+//! agent queries Patroni regularly, and stops PostgreSQL before the lease can pass to another member. A single
+//! instance continues while Patroni's record proves that there is none ([`super::lone`]).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::desired::DesiredState;
+use super::desired::{self, DesiredState};
+use super::lone::{Lone, Reader};
 use super::patroni::process::{Handle, Request};
 use super::patroni::rest::{Rest, RestError, Status};
 use super::postmaster;
@@ -45,25 +47,42 @@ impl Attention {
 }
 
 /// Starts the watchdog.
-pub fn start(patroni: Handle, desired: DesiredState) -> (StatusWatch, Attention) {
+pub fn start(patroni: Handle, desired: DesiredState, reader: Reader) -> (StatusWatch, Attention) {
     let (sender, receiver) = watch::channel(None);
     let attention = Attention { busy: watch::Sender::new(true), now: std::sync::Arc::new(Notify::new()) };
-    tokio::spawn(run(patroni, desired, sender, attention.clone()));
+    tokio::spawn(run(patroni, desired, reader, sender, attention.clone()));
     (receiver, attention)
 }
 
-async fn run(patroni: Handle, desired: DesiredState, sender: watch::Sender<Option<Status>>, attention: Attention) {
+async fn run(
+    patroni: Handle,
+    desired: DesiredState,
+    mut reader: Reader,
+    sender: watch::Sender<Option<Status>>,
+    attention: Attention,
+) {
     let mut lease = Lease::new();
+    let mut lone = Lone::default();
     let mut last_answer = Instant::now();
+    let mut last_restart = Instant::now();
     let mut query = Box::pin(query_after(Duration::ZERO));
     let mut limits = Limits { now: limit(&desired), before: Instant::now() };
     loop {
         let limit = limits.next(limit(&desired), Instant::now());
+        // The lease certainly has the duration of a single instance's.
+        let single = desired::is_single(&desired) && limit == self::limit(&desired);
+        lone.settle(single, lease.lapsed, lease.last_sign, limit, Instant::now());
+        reader.want(single && lone.is_due(lease.last_sign, limit, Instant::now()) && postmaster::may_accept_writes());
+        let due = lone.deadline(lease.last_sign, limit);
+        let silent_until = last_answer + patience(limit, single, lone.is_proved(lease.last_sign));
+        let stale_until = last_restart.max(lease.last_sign) + 2 * limit;
         tokio::select! {
-            result = &mut query => {
+            // An answer that is there counts before a time that has passed: this process may have had no CPU time.
+            biased;
+            (asked, result) = &mut query => {
                 match result {
                     Ok(status) => {
-                        lease.sign(&status, Instant::now(), SystemTime::now());
+                        lease.sign(&status, asked, Instant::now(), SystemTime::now());
                         lease.lapse(&status, postmaster::may_accept_writes(), limit, Instant::now());
                         last_answer = Instant::now();
                         sender.send_if_modified(|before| {
@@ -83,18 +102,24 @@ async fn run(patroni: Handle, desired: DesiredState, sender: watch::Sender<Optio
                 }
                 query = Box::pin(query_after(attention.interval()));
             }
-            // In the other half of the time a hung Patroni can be restarted and renew the lease, and
-            // PostgreSQL continues.
-            () = tokio::time::sleep_until(last_answer + limit / 2) => {
-                if postmaster::may_accept_writes() {
-                    tracing::warn!("Patroni does not answer; restarting it before its lease ends");
-                    patroni.request(Request::Restart).await;
+            reading = reader.reading() => {
+                // One from before that is no news.
+                if lone.receive(reading, lease.last_sign + limit / 2) {
+                    tracing::warn!(
+                        seconds = lease.last_sign.elapsed().as_secs(),
+                        "Patroni has not renewed the lease; PostgreSQL continues, since no other member may lead"
+                    );
                 }
-                last_answer = Instant::now() + limit;
             }
             () = attention.now.notified() => query = Box::pin(query_after(Duration::ZERO)),
-            () = tokio::time::sleep_until(lease.last_sign + limit) => {
+            () = tokio::time::sleep_until(due) => {
                 let writable = postmaster::may_accept_writes();
+                // An agent that ran has tried to read it for half of the limit, unless Patroni itself has ended that.
+                let had_no_time = is_late(due) || lone.is_untried(lease.last_sign, limit) || lease.lapsed.is_some();
+                if writable && single && had_no_time && lone.grant(Instant::now()) {
+                    tracing::warn!("Patroni has not renewed the lease; reading whether another member may lead");
+                    continue;
+                }
                 if writable {
                     tracing::error!(
                         seconds = limit.as_secs(),
@@ -110,14 +135,55 @@ async fn run(patroni: Handle, desired: DesiredState, sender: watch::Sender<Optio
                     tokio::time::sleep(BUSY).await;
                 }
             }
+            // In the rest of the time a hung Patroni can be restarted and renew the lease, and PostgreSQL
+            // continues.
+            () = tokio::time::sleep_until(silent_until) => {
+                if single && is_late(silent_until) {
+                    last_answer = Instant::now();
+                    continue;
+                }
+                if postmaster::may_accept_writes() {
+                    tracing::warn!("Patroni does not answer; restarting it before its lease ends");
+                    patroni.request(Request::Restart).await;
+                    last_restart = Instant::now();
+                }
+                last_answer = Instant::now() + limit;
+            }
+            // It answers, and its loop hangs.
+            () = tokio::time::sleep_until(stale_until), if single => {
+                if !is_late(stale_until) && postmaster::may_accept_writes() {
+                    tracing::warn!("Patroni does not renew the lease; restarting it");
+                    patroni.request(Request::Restart).await;
+                }
+                last_restart = Instant::now();
+            }
         }
     }
 }
 
-async fn query_after(wait: Duration) -> Result<Status, RestError> {
+/// How long Patroni may not answer until it is restarted: so that it can renew the lease in the rest of the limit. A
+/// single instance has more time: a Patroni without CPU time would only begin again, and where no other member may
+/// lead nothing is urgent.
+fn patience(limit: Duration, single: bool, proved: bool) -> Duration {
+    match (single, proved) {
+        (false, _) => limit / 2,
+        (true, false) => limit * 2 / 3,
+        (true, true) => limit,
+    }
+}
+
+/// Whether this process acts on a time so long after it that it had no CPU time itself: silence until then proves
+/// nothing.
+fn is_late(due: Instant) -> bool {
+    due.elapsed() > CALM
+}
+
+/// The answer, and when it was asked for.
+async fn query_after(wait: Duration) -> (Instant, Result<Status, RestError>) {
     tokio::time::sleep(wait).await;
+    let asked = Instant::now();
     // A new client each time, so that renewed certificates need no reload.
-    Rest::new()?.status().await
+    (asked, async { Rest::new()?.status().await }.await)
 }
 
 fn limit(desired: &DesiredState) -> Duration {
@@ -174,10 +240,10 @@ impl Lease {
     }
 
     /// An answer is a sign from the time at which Patroni last reached the API server, or, in failsafe mode,
-    /// from now.
-    fn sign(&mut self, status: &Status, now: Instant, clock: SystemTime) {
+    /// from the time at which it was asked: the answer may have waited for this process.
+    fn sign(&mut self, status: &Status, asked: Instant, now: Instant, clock: SystemTime) {
         let age = match status.dcs_last_seen {
-            _ if status.failsafe_mode_is_active => Duration::ZERO,
+            _ if status.failsafe_mode_is_active => now.duration_since(asked),
             Some(seconds) => {
                 let since_1970 = clock.duration_since(UNIX_EPOCH).unwrap_or_default();
                 since_1970.saturating_sub(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
@@ -224,19 +290,28 @@ mod tests {
     }
 
     #[test]
+    fn only_a_single_instance_waits_longer_for_an_answer() {
+        let (short, long) = (Duration::from_secs(15), Duration::from_secs(30));
+        assert_eq!(patience(short, false, false), Duration::from_millis(7500));
+        assert_eq!(patience(long, true, false), Duration::from_secs(20));
+        assert_eq!(patience(long, true, true), long);
+    }
+
+    #[test]
     fn a_stale_answer_is_no_sign_of_life() {
         let start = Instant::now();
         let now = start + Duration::from_secs(10);
         let clock = UNIX_EPOCH + Duration::from_secs(1000);
         let mut lease = Lease { last_sign: start, ..Lease::new() };
-        lease.sign(&status(Some(997), false), now, clock);
+        lease.sign(&status(Some(997), false), now, now, clock);
         assert_eq!(lease.last_sign, start + Duration::from_secs(7));
-        lease.sign(&status(Some(900), false), now, clock);
+        lease.sign(&status(Some(900), false), now, now, clock);
         assert_eq!(lease.last_sign, start + Duration::from_secs(7), "an older sign changes nothing");
-        lease.sign(&status(None, false), now, clock);
+        lease.sign(&status(None, false), now, now, clock);
         assert_eq!(lease.last_sign, start + Duration::from_secs(7));
-        lease.sign(&status(Some(900), true), now, clock);
-        assert_eq!(lease.last_sign, now, "failsafe: all members agree that it continues");
+        let asked = start + Duration::from_secs(8);
+        lease.sign(&status(Some(900), true), asked, now, clock);
+        assert_eq!(lease.last_sign, asked, "failsafe: all members agreed that it continues");
     }
 
     #[test]

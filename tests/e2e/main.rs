@@ -38,6 +38,7 @@ mod migrations;
 mod network_policies;
 mod nodes;
 mod object_loss;
+mod overload;
 mod ownership;
 mod parameters;
 mod pod_log;

@@ -163,6 +163,15 @@ class Shapes(unittest.TestCase):
         self.assertIn("Leader('', '',", inspect.getsource(module.Failsafe))
         self.assertIn("self._failsafe.update_cluster(cluster)", inspect.getsource(module.Ha))
 
+    def test_who_may_be_elected(self):
+        """The agent of a single instance reads it from the record (`lease.rs`, docs/decisions/0094)."""
+        election = inspect.getsource(patroni.ha.Ha.is_healthiest_node)
+        self.assertIn("self.state_handler.name not in failsafe_members", election)
+        self.assertEqual(kubernetes.Kubernetes._FAILSAFE, "failsafe")
+        recorded = "annotations[self._FAILSAFE] = json.dumps(failsafe"
+        self.assertIn(recorded, inspect.getsource(kubernetes.Kubernetes.update_leader))
+        self.assertNotIn("_FAILSAFE", inspect.getsource(kubernetes.Kubernetes.attempt_to_acquire_leader))
+
 
 class Launcher(unittest.TestCase):
     """The launcher as the agent writes it, on this Python and this Patroni."""

@@ -180,15 +180,18 @@ fn container(database: &Database, options: &Options) -> Value {
             {"name": "agent", "containerPort": pod::AGENT_PORT, "protocol": "TCP"},
         ],
         // The agent answers once the instance is ready, or after most of a minute: during a normal
-        // start no probe fails, which would be a Warning event. It listens within the first second.
+        // start no probe fails, which would be a Warning event. It listens within the first second; without CPU time it
+        // may take some more, and a container that is killed for that would only begin again. The threshold is also how
+        // many minutes an agent may hang that listens and does not answer.
         "startupProbe": {
             "httpGet": {"path": format!("/livez?{}", pod::STARTED), "port": "agent"}, "initialDelaySeconds": 1,
-            "periodSeconds": 1, "timeoutSeconds": pod::START_SECONDS + 10, "failureThreshold": 6,
+            "periodSeconds": 1, "timeoutSeconds": pod::START_SECONDS + 10, "failureThreshold": 15,
         },
         // Liveness depends only on the agent: a long base backup, a rewind or a wait for a leader
-        // is no failure.
+        // is no failure. A failure stops PostgreSQL, so an agent or a kubelet that only lacks CPU time must not
+        // be one. The lease does not depend on it: a hung agent gets the whole grace period after the kill.
         "livenessProbe": {
-            "httpGet": {"path": "/livez", "port": "agent"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
+            "httpGet": {"path": "/livez", "port": "agent"}, "periodSeconds": 10, "timeoutSeconds": 20, "failureThreshold": 6,
         },
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": "agent"}, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 3,
