@@ -29,7 +29,7 @@ impl OwnLog {
         let told = output.clone();
         panic::set_hook(Box::new(move |panic| {
             let trace = Backtrace::capture();
-            let trace = (trace.status() == BacktraceStatus::Captured).then(|| format!("\n{trace}")).unwrap_or_default();
+            let trace = if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
             let line = stray::wrapped("ERROR", "agent", &format!("{panic}{trace}"));
             told.insist((line + "\n").into_bytes(), PANIC);
         }));
