@@ -40,8 +40,26 @@ fn commands(code: &str) -> Vec<&str> {
 
 /// Whether a command names the namespace: itself, or by a name that has it.
 fn is_whole(command: &str, code: &str) -> bool {
-    let object = command.split(' ').nth(2).unwrap_or_default();
-    NAMESPACES.iter().any(|namespace| command.contains(namespace)) || (code.contains(WHOLE) && object.starts_with('{'))
+    let object = command.split(' ').nth(2).and_then(|object| object.strip_prefix('{'));
+    let name = object.and_then(|object| object.split('}').next());
+    NAMESPACES.iter().any(|namespace| command.contains(namespace)) || name.is_some_and(|name| has_namespace(name, code))
+}
+
+/// Whether a placeholder is for a name with its namespace: it is one of the method's name, or a variable that a statement
+/// gives a value of the method. The values of placeholders without a name are not followed.
+fn has_namespace(placeholder: &str, code: &str) -> bool {
+    let gives = |statement: &str| {
+        let statement = statement.split(';').next().unwrap_or_default();
+        statement.split_once(" = ").is_some_and(|(variables, value)| {
+            let mut variables = variables.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            value.contains(WHOLE) && variables.any(|variable| variable == placeholder)
+        })
+    };
+    match placeholder {
+        "" => code.contains(WHOLE),
+        WHOLE => true,
+        _ => code.split("let ").skip(1).any(gives),
+    }
 }
 
 /// The commands of a folder without a namespace, each with its file, and the number of all.
@@ -91,4 +109,6 @@ fn a_command_without_a_namespace_is_found() {
     let whole = |code: &str| commands.iter().map(|command| is_whole(command, code)).collect::<Vec<_>>();
     assert_eq!(whole(&code), [false, false, true]);
     assert_eq!(whole("let name = names.in_commands();"), [false, true, true]);
+    assert_eq!(whole("let (name, major) = (names.in_commands(), 17);"), [false, true, true]);
+    assert_eq!(whole("let name = &names.name; let other = names.in_commands();"), [false, false, true]);
 }

@@ -15,7 +15,7 @@ use crate::api::names::PostgresNames;
 use crate::api::{MigrationRecord, MigrationState, SchemaVersion};
 use crate::contract::migration::LEDGER_CHANNEL;
 use crate::contract::pod::SOCKET_DIR;
-use crate::contract::report::LedgerReport;
+use crate::contract::report::{LedgerReport, Report};
 use crate::postgres::{ConnectError, listen};
 
 /// Interval between two reads without a notification.
@@ -36,8 +36,7 @@ pub async fn follow(database: &str, reporter: &Reporter) -> Result<(), ConnectEr
         let next = Instant::now() + PAUSE;
         match look(SOCKET_DIR, database).await {
             Ok(ledger) => {
-                // None would mean that it was never read.
-                reporter.update(|report| report.ledger = Some(ledger));
+                reporter.update(|report| replace(report, ledger));
                 fails = false;
             }
             // A migration may hold a lock on it until the next read.
@@ -52,6 +51,15 @@ pub async fn follow(database: &str, reporter: &Reporter) -> Result<(), ConnectEr
             message = changes.recv() => if message.is_none() { return Ok(()) },
             () = tokio::time::sleep(INTERVAL) => {}
         }
+    }
+}
+
+/// Reports the ledger that was read; none would mean that it was never read. A migration may have created a collection of the
+/// gateway's cache: which of them are missing is unknown until the next look for them.
+fn replace(report: &mut Report, ledger: LedgerReport) {
+    if report.ledger.as_ref() != Some(&ledger) {
+        report.ledger = Some(ledger);
+        report.uncached = None;
     }
 }
 
@@ -136,5 +144,22 @@ fn state(status: &str) -> MigrationState {
         "failed" => MigrationState::Failed,
         "executing" => MigrationState::Executing,
         _ => MigrationState::Pending,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_ledger_makes_the_missing_collections_unknown() {
+        let mut report = Report::starting("uid".to_owned(), Timestamp::UNIX_EPOCH);
+        replace(&mut report, LedgerReport::default());
+        report.uncached = Some(vec!["films".to_owned()]);
+        replace(&mut report, LedgerReport::default());
+        assert!(report.uncached.is_some(), "the same ledger");
+        let applied = LedgerReport { applied: 1, ..LedgerReport::default() };
+        replace(&mut report, applied.clone());
+        assert_eq!((report.ledger, report.uncached), (Some(applied), None));
     }
 }

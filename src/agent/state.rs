@@ -112,6 +112,7 @@ impl State {
             report.collations = None;
             report.archive = None;
             report.second_archive = None;
+            report.uncached = None;
             report.synchronous_standbys.clear();
         }
     }
@@ -217,6 +218,7 @@ mod tests {
         state.update(facts(true, Some(3 << 20)), status(false));
         let mut report = Report::starting("u".into(), Default::default());
         report.ledger = Some(crate::contract::report::LedgerReport { applied: 1, ..Default::default() });
+        report.uncached = Some(vec!["films".into()]);
         for nth in Nth::ALL {
             *report.archive_in_mut(nth) = Some(ArchiveReport { failure: Some("away".into()), ..Default::default() });
         }
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(report.lag_bucket_bytes, Some(4 << 20));
         // What a former leader says of a store would be its last word on it.
         assert!(Nth::ALL.into_iter().all(|nth| report.archive_in(nth).is_none()));
-        assert_eq!((report.ledger, report.timeline), (None, Some(2)));
+        assert_eq!((report.ledger, report.uncached, report.timeline), (None, None, Some(2)));
         assert_eq!(bucket(5), 0);
     }
 }

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,15 @@ const POSITIONS: &str = "positions.json";
 const POSITIONS_NEW: &str = "positions.json.new";
 /// The length of a read, and at which a line is cut, in bytes.
 pub const LONGEST: usize = 256 << 10;
+
+/// The bytes that were dropped since the agent started. They count at once: the line that names them waits for the reader
+/// of the output, who may never read again.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// The bytes of PostgreSQL's log that were dropped since the agent started.
+pub fn dropped_bytes() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
 
 /// What a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -249,18 +259,23 @@ impl Files {
     /// If a file can be neither removed nor emptied.
     pub fn keep_bound(&mut self) -> io::Result<()> {
         while self.followed.iter().map(|file| file.length).sum::<u64>() > self.bound {
-            if let Some(index) = (0..self.followed.len()).find(|index| self.has_successor(*index)) {
+            let bytes = if let Some(index) = (0..self.followed.len()).find(|index| self.has_successor(*index)) {
                 let path = self.folder.join(&self.followed[index].name);
                 let length = fs::metadata(&path).map_or(0, |metadata| metadata.len());
                 files::remove_file(&path)?;
                 let file = self.followed.remove(index);
-                self.dropped += length.saturating_sub(file.position.offset);
+                length.saturating_sub(file.position.offset)
             } else if let Some(file) = self.followed.iter_mut().max_by_key(|file| file.length) {
                 // The collector appends: its next line is the first.
                 OpenOptions::new().write(true).open(self.folder.join(&file.name))?.set_len(0)?;
-                self.dropped += file.unread();
+                let unread = file.unread();
                 (file.length, file.position.offset) = (0, 0);
-            }
+                unread
+            } else {
+                return Ok(());
+            };
+            self.dropped += bytes;
+            DROPPED.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::output::Output;
 use files::{Files, PREFIX};
 use tail::Tail;
 
-pub use tail::dropped_bytes;
+pub use files::dropped_bytes;
 
 /// The size at which the collector begins another file.
 const ROTATES_AT: &str = "1MB";

@@ -1,7 +1,6 @@
 //! The thread that passes PostgreSQL's log on.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
@@ -12,14 +11,6 @@ use crate::postgres::stray;
 
 /// Interval between two looks for new lines.
 const POLL: Duration = Duration::from_millis(200);
-
-/// The bytes that were dropped since the agent started.
-static DROPPED: AtomicU64 = AtomicU64::new(0);
-
-/// The bytes of PostgreSQL's log that were dropped since the agent started.
-pub fn dropped_bytes() -> u64 {
-    DROPPED.load(Ordering::Relaxed)
-}
 
 /// Passes the lines of some files on.
 pub struct Tail {
@@ -107,7 +98,6 @@ impl Tail {
 
 /// The line in place of those that were dropped.
 fn gap(bytes: u64) -> String {
-    DROPPED.fetch_add(bytes, Ordering::Relaxed);
     let message = format!("{bytes} bytes of PostgreSQL's log were dropped, since the pod's output is read slowly");
     stray::wrapped("WARN", LOGGER, &message) + "\n"
 }
@@ -140,6 +130,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::agent::server_log::dropped_bytes;
     use crate::output::unread;
 
     const BOUND: u64 = 1 << 20;
@@ -204,6 +195,7 @@ mod tests {
     #[test]
     fn the_bound_holds_while_nobody_reads() {
         let folder = folder("slow");
+        let before = dropped_bytes();
         let (output, reader) = unread();
         let (running, tail) = start(&folder, output);
         let text = line(&"x".repeat(900)).repeat(400);
@@ -215,6 +207,8 @@ mod tests {
             assert!(started.elapsed() < Duration::from_secs(60), "{} bytes", size(&folder));
             thread::sleep(Duration::from_millis(20));
         }
+        // The alert must not wait for the reader.
+        assert!(dropped_bytes() - before > 2 * BOUND, "{} bytes are counted", dropped_bytes() - before);
         append(&folder, "postgresql-99.json", &line("the last"));
         drop(running);
         let lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
