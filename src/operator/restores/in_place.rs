@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::names::Names;
+use crate::api::names::{ANNOTATION_RESTORE, Names};
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::operator::observe::pods::DatabasePod;
@@ -194,6 +194,17 @@ fn advance(known: &Known<'_>, state: &mut State) {
                 // The instance was promoted again meanwhile, by a restart.
                 state.desired = None;
                 return start(known, state);
+            }
+            // The exchange would be refused after the stop, and the database would have been unavailable for nothing.
+            if known.stores.iter().any(|store| store.name == current.store && store.fails) {
+                let (summary, store) = (&prepared.summary, &current.store);
+                return tell(
+                    state,
+                    format!(
+                        "{summary}; waiting for the store {store}, which gets no WAL (see ContinuousArchiving), so there \
+                         would be no way back; to withdraw the restore, remove the annotation {ANNOTATION_RESTORE}"
+                    ),
+                );
             }
             tell(state, format!("{}{STOPPING}", prepared.summary));
             state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, ..current });
@@ -555,6 +566,20 @@ mod tests {
             assert!(message.contains(" --store other restores"), "{message}");
             assert_eq!(message.contains("once spec.backup names the store other again"), !is_declared, "{message}");
         }
+    }
+
+    #[test]
+    fn nothing_stops_while_the_store_gets_no_wal() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.stores[0].fails = true;
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (Some(Stage::Prepare), RequestState::Running));
+        assert!(scene.result().1.contains("waiting for the store main"), "{:?}", scene.result());
+        scene.stores[0].fails = false;
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Hold));
+        assert!(!scene.result().1.contains("waiting"), "{:?}", scene.result());
     }
 
     #[test]
