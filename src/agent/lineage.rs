@@ -48,7 +48,7 @@ mod tests {
             kept_by: Some("chat-db-0".into()),
         };
         let at = "2026-11-29T12:00:00Z".parse().expect("a time");
-        let restored = Branch { id: "r".into(), timeline: 4, left: 3, at, system_identifier: None };
+        let restored = Branch { id: "r".into(), timeline: 4, left: 3, at, system_identifier: None, store: None };
         let restored = Desired { branch: Some(restored), ..Desired::sample() };
         let upgraded = |hour| Desired { lineage: Some(Box::new(lineage(hour))), ..restored.clone() };
         let own = Some("8");

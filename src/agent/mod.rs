@@ -268,7 +268,9 @@ impl Agent {
 
     /// Patroni, and what its configuration says.
     async fn prepare(&self) -> std::io::Result<(Prepared, Started)> {
-        let restored = in_place::settle(&self.environment, self.client.clone(), &self.desired, &self.reporter).await?;
+        let restored =
+            in_place::settle(&self.environment, self.client.clone(), &self.desired, &self.archive, &self.reporter)
+                .await?;
         let upgraded = upgrade::settle(&self.environment, &self.client, &self.desired, &self.reporter).await?;
         let is_primary = [restored, upgraded].contains(&Start::Restored);
         let prepared = Prepared::new(&self.log.output())?;

@@ -58,6 +58,9 @@ pub struct Branch {
     /// not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
+    /// The store that has all of the timeline that was left. Absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// An agent's part in a restore in place.
@@ -100,6 +103,9 @@ pub struct Switched {
     /// The system identifier of both; absent from an agent that did not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
+    /// The store that has all of the former directory; absent from an agent that did not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// A restored folder, as the file in it describes it, too.

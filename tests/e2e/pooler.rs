@@ -292,7 +292,6 @@ async fn asked_of(connection: Connection, began: Instant) -> Duration {
 }
 
 /// The pods of the pooler.
-/// The pods of the poolers.
 pub async fn poolers(sandbox: &Sandbox) -> Vec<String> {
     let selected = ListParams::default().labels("app.kubernetes.io/component=pooler");
     let pods = sandbox.api::<Pod>().list(&selected).await.expect("the pods");

@@ -27,7 +27,6 @@ use crate::contract::backup::{Nth, Place};
 use crate::contract::desired::Desired;
 use crate::contract::report::Catalogue;
 use crate::output::Output;
-pub use complete::{is_given_up, missing_wal};
 pub use progress::room;
 
 use access::{Access, Store};

@@ -60,11 +60,6 @@ impl Marker {
         std::fs::remove_file(&Self::new(nth).0).is_ok().then(Timestamp::now)
     }
 
-    /// Whether there is one.
-    pub fn is_set(nth: Nth) -> bool {
-        Self::new(nth).exists()
-    }
-
     fn exists(&self) -> bool {
         self.0.exists()
     }

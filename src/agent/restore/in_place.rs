@@ -11,7 +11,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 
 use super::{leave_behind, logins, summary};
-use crate::agent::archive;
+use crate::agent::archive::{self, Archive};
 use crate::agent::desired::{self, DesiredState};
 use crate::agent::environment::Environment;
 use crate::agent::lineage;
@@ -82,6 +82,7 @@ pub async fn settle(
     environment: &Environment,
     client: kube::Client,
     state: &DesiredState,
+    archive: &Archive,
     reporter: &Reporter,
 ) -> std::io::Result<Start> {
     let mut state = state.clone();
@@ -97,7 +98,7 @@ pub async fn settle(
                 report(reporter, &in_place.id, InPlaceState::Held);
             }
             Part::Switch(in_place) => {
-                return Ok(match switch(&current, in_place).await {
+                return Ok(match switch(&current, archive, in_place).await {
                     Ok(switched) => {
                         report(reporter, &in_place.id, InPlaceState::Switched(switched));
                         if let Err(error) = make_primary(Path::new(PGDATA)) {
@@ -164,7 +165,7 @@ fn set_left_aside(current: &Desired) -> std::io::Result<()> {
 }
 
 /// Makes the restored folder the data directory, unless it is already; returns since when it is.
-async fn switch(desired: &Desired, in_place: &InPlace) -> Result<Switched, String> {
+async fn switch(desired: &Desired, archive: &Archive, in_place: &InPlace) -> Result<Switched, String> {
     let id = in_place.id.as_str();
     let (current, restored) = (Path::new(PGDATA), Path::new(PGDATA_RESTORED));
     if let Some(switched) = read_mark(current).filter(|mark| mark.id == id).and_then(|mark| mark.switched) {
@@ -177,13 +178,14 @@ async fn switch(desired: &Desired, in_place: &InPlace) -> Result<Switched, Strin
         return Err(format!("{PGDATA_RESTORED} is not the folder of this restore: request it again"));
     };
     let control = control::read(current)?;
-    let left = Left::read(desired, &in_place.store, &control).await?;
+    let left = Left::read(desired, archive, &in_place.store, &control).await?;
     check_left(&control, mark.prepared.timeline, &left)?;
     let switched = Switched {
         at: Timestamp::now(),
         left: control.timeline,
         timeline: mark.prepared.timeline,
         system_identifier: Some(control.system_identifier),
+        store: Some(in_place.store.clone()),
     };
     mark.switched = Some(switched.clone());
     write_mark(restored, &mark).map_err(|error| format!("{PGDATA_RESTORED}: {error}"))?;
@@ -214,17 +216,23 @@ struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    async fn read(desired: &Desired, store: &'a str, control: &control::Control) -> Result<Self, String> {
-        let Some(nth) = desired.nth_of(store) else { return Err(undeclared(store)) };
+    async fn read(
+        desired: &Desired,
+        archive: &Archive,
+        store: &'a str,
+        control: &control::Control,
+    ) -> Result<Self, String> {
+        let found = desired.nth_of(store).and_then(|nth| Some((nth, desired.archive_in(nth)?)));
+        let Some((nth, place)) = found else { return Err(undeclared(store)) };
         let is_one_of_two = desired.archive_in(nth.other()).is_some();
         // Without a clean shutdown its last WAL is not complete.
-        let missing = if control.is_shut_down { archive::missing_wal(nth, is_one_of_two).await? } else { 0 };
-        Ok(Self { store, is_given_up: archive::is_given_up(nth), missing })
+        let missing = if control.is_shut_down { archive.missing_wal(nth, place, is_one_of_two).await? } else { 0 };
+        Ok(Self { store, is_given_up: archive.has_given_up(nth), missing })
     }
 }
 
 fn undeclared(store: &str) -> String {
-    format!("spec.backup does not name the store {store} any more")
+    format!("spec.backup does not name the store {store} any more: request the restore again")
 }
 
 /// Checks that the way back exists: everything of the state that is left is in the archive.
@@ -236,12 +244,13 @@ fn check_left(control: &control::Control, restored: u32, left: &Left<'_>) -> Res
                 .to_owned(),
         );
     }
-    if left.is_given_up {
-        return Err("WAL is being given up, so there would be no way back: see ContinuousArchiving, and request the \
-                    restore again"
-            .to_owned());
-    }
     let Left { store, missing, .. } = left;
+    if left.is_given_up {
+        return Err(format!(
+            "WAL was given up for the store {store} before the stop, so there would be no way back: see \
+             ContinuousArchiving, and request the restore again after the full backup that follows"
+        ));
+    }
     if *missing > 0 {
         return Err(format!(
             "{missing} files of WAL could not be archived to the store {store}, so there would be no way back: see \
@@ -484,7 +493,8 @@ mod tests {
         let lacks = said(control(3, true), 2);
         assert!(lacks.contains("2 files of WAL") && lacks.contains("the store other"), "{lacks}");
         let given_up = Left { is_given_up: true, ..left(0) };
-        assert!(check_left(&control(3, true), 4, &given_up).is_err());
+        let lost = check_left(&control(3, true), 4, &given_up).expect_err("no way back");
+        assert!(lost.contains("given up for the store other"), "{lost}");
         assert!(said(control(4, true), 0).contains("timeline 4"), "a failover took the same number");
     }
 }

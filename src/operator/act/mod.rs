@@ -292,7 +292,12 @@ fn restore_in_place(
         .filter_map(|nth| {
             let name = database.archive_in(nth)?.name.as_str();
             let archive = report.and_then(|report| report.archive_in(nth)).filter(|archive| archive.store == name);
-            Some(Store { name, fails: archive.is_some_and(|archive| archive.failure.is_some()) })
+            Some(Store {
+                name,
+                is_reported: archive.is_some(),
+                fails: archive.is_some_and(|archive| archive.failure.is_some()),
+                given_up_at: archive.and_then(|archive| archive.given_up_at),
+            })
         })
         .collect();
     let known = in_place::Known {

@@ -245,7 +245,8 @@ pub async fn decide(
     let (names, backups) = (database.names(), &database.backups);
     state.start = Some(if let Some((kind, expires)) = due {
         let failures = state.last_in(nth).map_or(0, |last| last.run.failures);
-        let request = backups.request.as_ref().map(|(token, _)| token.clone());
+        // A Job of the schedule is no answer to a request for the other store.
+        let request = request_in(database, nth).map(|(token, _)| token.to_owned());
         let run = run::starting(names.backup_job(now.as_second()), failures, request, now);
         Start::Backup(nth, BackupRunStatus { kind, run }, expires)
     } else {
@@ -308,6 +309,14 @@ fn choose(
     }
 }
 
+/// The requested backup, if it is for this store.
+fn request_in(database: &Database, nth: Nth) -> Option<(&str, BackupType)> {
+    let backups = &database.backups;
+    let is_meant = |place: &Place| backups.request_store.as_ref().is_none_or(|store| *store == place.name);
+    let (token, kind) = backups.request.as_ref().filter(|_| database.archive_in(nth).is_some_and(is_meant))?;
+    Some((token.as_str(), *kind))
+}
+
 /// What the decision about a backup in a store depends on.
 fn known<'a>(
     database: &'a Database,
@@ -316,9 +325,7 @@ fn known<'a>(
     now: Timestamp,
 ) -> Known<'a> {
     let (backups, last) = (&database.backups, state.last_in(nth));
-    let is_meant = |place: &Place| backups.request_store.as_ref().is_none_or(|store| *store == place.name);
-    let request = backups.request.as_ref().filter(|_| database.archive_in(nth).is_some_and(is_meant));
-    let request = request.map(|(token, kind)| (token.as_str(), *kind));
+    let request = request_in(database, nth);
     let answered = last.and_then(|last| last.run.request.as_deref());
     let is_answered = |token: &str| answered == Some(token);
     let has_failed = last.is_some_and(|last| last.run.state == RequestState::Failed);

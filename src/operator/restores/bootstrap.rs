@@ -13,7 +13,7 @@ use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::options::Options;
 use crate::operator::observe::Observation;
-use crate::operator::restores::store::is_left_elsewhere;
+use crate::operator::restores::store::left_elsewhere;
 use crate::operator::restores::target::{check, parse};
 use crate::operator::validate::{Database, Invalid, place};
 
@@ -115,8 +115,8 @@ fn of_resource(
     }
     // The newest backup alone needs no WAL.
     let is_whole = |backup: &BackupStatus, timeline: Option<u32>| {
-        let is_elsewhere = is_left_elsewhere(first, (backup.store.as_str(), timeline), &target.0);
-        target.0 == Target::Immediate || (has_all(backup, first) && !is_elsewhere)
+        let elsewhere = left_elsewhere(first, (backup.store.as_str(), timeline), &target.0);
+        target.0 == Target::Immediate || (has_all(backup, first) && elsewhere.is_none())
     };
     let of_whole =
         found.iter().position(|found| found.as_ref().is_ok_and(|(backup, timeline)| is_whole(backup, *timeline)));

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::names::Names;
+use crate::api::names::{ANNOTATION_RESTORE, Names};
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::operator::observe::pods::DatabasePod;
@@ -91,6 +91,7 @@ fn recorded(left: &LeftTimeline) -> Option<Branch> {
         left: u32::try_from(left.timeline).ok()?,
         at: left.left_at.0,
         system_identifier: None,
+        store: left.store.clone(),
     })
 }
 
@@ -162,10 +163,7 @@ fn advance(known: &Known<'_>, state: &mut State) {
         // An operator that ended before status had the result; or somebody removed the stage.
         let branch = state.branch.clone().filter(is_of_this);
         return match branch.or_else(|| known.pods.iter().find_map(switched).filter(is_of_this)) {
-            Some(branch) => {
-                let named = known.request.and_then(|request| request.store.as_deref());
-                finish(known, state, branch, named.or(known.stores.first().map(|store| store.name)));
-            }
+            Some(branch) => finish(known, state, branch),
             None => start(known, state),
         };
     };
@@ -197,6 +195,17 @@ fn advance(known: &Known<'_>, state: &mut State) {
                 state.desired = None;
                 return start(known, state);
             }
+            // The exchange would be refused after the stop, and the database would have been unavailable for nothing.
+            if known.stores.iter().any(|store| store.name == current.store && store.fails) {
+                let (summary, store) = (&prepared.summary, &current.store);
+                return tell(
+                    state,
+                    format!(
+                        "{summary}; waiting for the store {store}, which gets no WAL (see ContinuousArchiving), so there \
+                         would be no way back; to withdraw the restore, remove the annotation {ANNOTATION_RESTORE}"
+                    ),
+                );
+            }
             tell(state, format!("{}{STOPPING}", prepared.summary));
             state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, ..current });
         }
@@ -220,8 +229,10 @@ fn advance(known: &Known<'_>, state: &mut State) {
             }
         }
         (Stage::Switch, Some(InPlaceState::Switched(_))) if leads == Some(&current.pod) => {
-            if let Some(branch) = pod.and_then(switched) {
-                finish(known, state, branch, Some(&current.store));
+            if let Some(mut branch) = pod.and_then(switched) {
+                // An agent of an earlier version does not report it.
+                branch.store.get_or_insert_with(|| current.store.clone());
+                finish(known, state, branch);
             }
         }
         (Stage::Switch, answer) => {
@@ -235,11 +246,11 @@ fn advance(known: &Known<'_>, state: &mut State) {
 
 /// Why what is left could not be restored from the store.
 fn no_way_back(known: &Known<'_>, current: &InPlace) -> Option<String> {
-    if known.stores.iter().all(|store| store.name != current.store) {
+    let Some(store) = known.stores.iter().find(|store| store.name == current.store) else {
         return Some(format!("spec.backup changed, and the restore began with the store {}", current.store));
-    }
+    };
     let backup = known.backup?.stores().find(|backup| backup.store == current.store)?;
-    store::open_gap(backup).map(store::lacks_way_back)
+    store::open_gap(backup, store.given_up_at).map(store::lacks_way_back)
 }
 
 /// The progress of the first stage.
@@ -277,17 +288,16 @@ fn stuck(current: &InPlace, namespace: &str, has_switched: bool, since: SignedDu
 /// The branch that a pod began.
 fn switched(pod: &DatabasePod) -> Option<Branch> {
     let reported = pod.report.as_ref()?.in_place.clone()?;
-    let InPlaceState::Switched(Switched { at, left, timeline, system_identifier }) = reported.state else {
+    let InPlaceState::Switched(Switched { at, left, timeline, system_identifier, store }) = reported.state else {
         return None;
     };
-    Some(Branch { id: reported.id, timeline, left, at: rounded_up(at), system_identifier })
+    Some(Branch { id: reported.id, timeline, left, at: rounded_up(at), system_identifier, store })
 }
 
-/// `store` has all of what was left.
-fn finish(known: &Known<'_>, state: &mut State, branch: Branch, store: Option<&str>) {
+fn finish(known: &Known<'_>, state: &mut State, branch: Branch) {
     state.desired = None;
     state.branch = Some(branch.clone());
-    done(known, state, &branch, store.filter(|_| known.stores.len() > 1));
+    done(known, state, &branch);
 }
 
 fn start(known: &Known<'_>, state: &mut State) {
@@ -313,6 +323,17 @@ fn start(known: &Known<'_>, state: &mut State) {
         let waits = if known.is_busy { "an order that is in progress" } else { "a primary" };
         return tell(state, format!("waiting for {waits}"));
     };
+    // An agent of an earlier version would restore from the first store, whichever is named.
+    if known.stores.iter().skip(1).any(|second| second.name == store && !second.is_reported) {
+        let pod = &primary.name;
+        return tell(
+            state,
+            format!(
+                "waiting for {pod}, which does not report the store {store}: it has just become the primary, or its agent \
+                 is of an earlier version and a rollout waits for approval (RolloutPending)"
+            ),
+        );
+    }
     let token = state.status.as_ref().map(|status| status.run.request.as_str()).unwrap_or_default();
     state.desired = Some(InPlace {
         // Another attempt has another id, so that no report of an earlier one counts.
@@ -334,7 +355,10 @@ fn rounded_up(at: Timestamp) -> Timestamp {
     if second == at { at } else { second + SignedDuration::from_secs(1) }
 }
 
-fn done(known: &Known<'_>, state: &mut State, branch: &Branch, store: Option<&str>) {
+fn done(known: &Known<'_>, state: &mut State, branch: &Branch) {
+    let is_declared = |store: &str| known.stores.iter().any(|known| known.name == store);
+    // Of a single store nothing has to be said, unless spec.backup has changed since the exchange.
+    let store = branch.store.as_deref().filter(|store| known.stores.len() > 1 || !is_declared(store));
     let left = LeftTimeline {
         timeline: branch.left.into(),
         left_at: Time(branch.at),
@@ -349,10 +373,13 @@ fn done(known: &Known<'_>, state: &mut State, branch: &Branch, store: Option<&st
     }
     let what = state.status.as_ref().and_then(|status| status.run.message.clone()).unwrap_or_default();
     let what = what.strip_suffix(STOPPING).unwrap_or(&what);
+    let undeclared = store.filter(|store| !is_declared(store));
+    let before = undeclared.map(|store| format!("once spec.backup names the store {store} again, "));
     // Without its name the first one is used.
-    let second = store.filter(|store| known.stores.first().is_some_and(|first| first.name != *store));
+    let second = store.filter(|store| known.stores.first().is_none_or(|first| first.name != *store));
     let message = format!(
-        "{what}; the way back: kubectl servicedb restore {} --to {}{} restores the state before the restore",
+        "{what}; the way back: {}kubectl servicedb restore {} --to {}{} restores the state before the restore",
+        before.unwrap_or_default(),
         known.names.in_commands(),
         branch.at,
         second.map(|store| format!(" --store {store}")).unwrap_or_default()
@@ -389,7 +416,7 @@ mod tests {
                 request: Some(RestoreRequest { token: "t".into(), target: Ok((target, None)), store: None }),
                 pods,
                 leader: 0,
-                stores: vec![Store { name: "main", fails: false }],
+                stores: vec![store_of("main")],
                 state: State::default(),
                 now: "2026-11-29T12:00:00Z".parse().expect("a time"),
             }
@@ -441,7 +468,12 @@ mod tests {
     }
 
     fn switched_now(at: Timestamp) -> InPlaceState {
-        InPlaceState::Switched(Switched { at, left: 3, timeline: 4, system_identifier: Some("7".into()) })
+        let system_identifier = Some("7".into());
+        InPlaceState::Switched(Switched { at, left: 3, timeline: 4, system_identifier, store: None })
+    }
+
+    fn store_of(name: &str) -> Store<'_> {
+        Store { name, is_reported: true, ..Store::default() }
     }
 
     #[test]
@@ -480,7 +512,7 @@ mod tests {
     #[test]
     fn a_restore_from_the_second_store_while_the_first_is_away_names_it_for_the_way_back() {
         let mut scene = Scene::new();
-        scene.stores = vec![Store { name: "main", fails: true }, Store { name: "other", fails: false }];
+        scene.stores = vec![Store { fails: true, ..store_of("main") }, store_of("other")];
         scene.step();
         assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed), "none is taken without its name");
         assert!(scene.result().1.contains("--store other"), "{:?}", scene.result());
@@ -505,6 +537,74 @@ mod tests {
         scene.step();
         assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed), "it is not declared any more");
         assert!(scene.result().1.contains("spec.backup changed"), "{:?}", scene.result());
+    }
+
+    /// The agent that exchanged the directories knows the store; the annotation may have changed since.
+    #[test]
+    fn the_store_of_what_was_left_is_the_one_that_the_agent_has_checked() {
+        let mut scene = Scene::new();
+        scene.stores = vec![store_of("main"), store_of("other")];
+        scene.request.as_mut().expect("a request").store = Some("other".into());
+        scene.prepared();
+        scene.step();
+        scene.report(1, InPlaceState::Held);
+        scene.step();
+        let InPlaceState::Switched(switched) = switched_now(scene.now) else { panic!("an exchange") };
+        scene.report(0, InPlaceState::Switched(Switched { store: Some("other".into()), ..switched }));
+        let before = scene.state.clone();
+        // An operator that ended before status had the result, after the agents' document had it.
+        let branch = scene.step().branch.clone();
+        for stores in [scene.stores.clone(), vec![store_of("main")]] {
+            let is_declared = stores.len() > 1;
+            scene.request.as_mut().expect("a request").store = None;
+            scene.stores = stores;
+            scene.state = State { branch: branch.clone(), desired: None, ..before.clone() };
+            scene.step();
+            let (state, message) = scene.result();
+            assert_eq!((scene.stage(), state), (None, RequestState::Done));
+            assert_eq!(scene.state.left[0].store.as_deref(), Some("other"));
+            assert!(message.contains(" --store other restores"), "{message}");
+            assert_eq!(message.contains("once spec.backup names the store other again"), !is_declared, "{message}");
+        }
+    }
+
+    #[test]
+    fn nothing_stops_while_the_store_gets_no_wal() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.stores[0].fails = true;
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (Some(Stage::Prepare), RequestState::Running));
+        assert!(scene.result().1.contains("waiting for the store main"), "{:?}", scene.result());
+        scene.stores[0].fails = false;
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Hold));
+        assert!(!scene.result().1.contains("waiting"), "{:?}", scene.result());
+    }
+
+    #[test]
+    fn a_gap_that_the_primary_reports_ends_it_before_status_has_it() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.step();
+        scene.report(1, InPlaceState::Held);
+        scene.stores[0].given_up_at = Some(scene.now);
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
+        assert!(scene.result().1.contains("lacks WAL at 2026-11-29T12:00:00Z"), "{:?}", scene.result());
+    }
+
+    #[test]
+    fn an_agent_that_knows_one_store_is_not_asked_to_restore_from_the_second() {
+        let mut scene = Scene::new();
+        scene.stores = vec![store_of("main"), Store { is_reported: false, ..store_of("other") }];
+        scene.request.as_mut().expect("a request").store = Some("other".into());
+        scene.step();
+        assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Running));
+        assert!(scene.result().1.contains("does not report the store other"), "{:?}", scene.result());
+        scene.stores[1].is_reported = true;
+        scene.step();
+        assert_eq!(scene.stage(), Some(Stage::Prepare));
     }
 
     #[test]

@@ -8,12 +8,16 @@ use crate::api::names::ANNOTATION_RESTORE_STORE;
 use crate::contract::backup::Target;
 
 /// A store that the spec declares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Store<'a> {
     /// Its name.
     pub name: &'a str,
+    /// Whether the primary's agent reports it: one of an earlier version knows the first store alone.
+    pub is_reported: bool,
     /// Whether the primary can archive nothing to it at present.
     pub fails: bool,
+    /// When WAL was last given up for it or found missing, as the primary reports; status may not have it yet.
+    pub given_up_at: Option<Timestamp>,
 }
 
 /// Chooses the store that is named, or else the first one, and returns it with the timeline of the target: none for the
@@ -37,36 +41,43 @@ pub fn choose<'a>(
             format!("the store {named} is none of {name}, which has its backups in {}: name one of these", known())
         })?,
     };
-    let checked = |store: &Store<'_>| check(backup, store.name, wanted, name, now);
+    let checked = |store: &Store<'_>| check(backup, (store.name, store.given_up_at), wanted, name, now);
     let other = stores.iter().find(|store| store.name != chosen.name && !store.fails && checked(store).is_ok());
+    let whole_elsewhere = |store: &Store<'_>, timeline| left_elsewhere(backup, (store.name, timeline), wanted.0);
     let with_way_out = |problem: String| match other {
-        Some(other) => format!(
-            "{problem}; the store {other} has that state: name it (--store {other}, or the annotation \
-             {ANNOTATION_RESTORE_STORE})",
-            other = other.name
-        ),
+        Some(other) => {
+            let may_end_early = checked(other).is_ok_and(|timeline| whole_elsewhere(other, timeline).is_some());
+            let part = if may_end_early { ", perhaps without the end of its timeline" } else { "" };
+            format!(
+                "{problem}; the store {other} has that state{part}: name it (--store {other}, or the annotation \
+                 {ANNOTATION_RESTORE_STORE})",
+                other = other.name
+            )
+        }
         None => problem,
     };
     let of = if stores.len() > 1 { format!("store {}: ", chosen.name) } else { String::new() };
     let timeline = checked(chosen).map_err(|problem| with_way_out(format!("{of}{problem}")))?;
-    let lacks = if chosen.fails {
-        Some("it gets no WAL at present (see ContinuousArchiving)")
-    } else if is_left_elsewhere(backup, (chosen.name, timeline), wanted.0) {
-        Some("it may lack the end of that timeline, which was left by a restore from the other store")
+    // A recovery that ends too early is not noticed: without its name, such a store is not used even if the other one
+    // cannot serve.
+    let lacks = if let Some(whole) = whole_elsewhere(chosen, timeline) {
+        Some(format!("it may lack the end of that timeline, which was left by a restore from the store {whole}"))
+    } else if chosen.fails && other.is_some() {
+        Some("it gets no WAL at present (see ContinuousArchiving)".to_owned())
     } else {
         None
     };
-    if let (None, Some(lacks), Some(_)) = (named, lacks, other) {
+    if let (None, Some(lacks)) = (named, lacks) {
         let problem = format!("{of}{lacks}, so it is used only by its name (--store {})", chosen.name);
         return Err(with_way_out(problem));
     }
     Ok((chosen.name, timeline))
 }
 
-/// Checks a target against what status has of one store.
+/// Checks a target against what status has of one store, and the gap that the primary reports.
 fn check(
     backup: Option<&BackupStatus>,
-    store: &str,
+    (store, reported): (&str, Option<Timestamp>),
     wanted: (&Target, Option<u32>),
     name: &str,
     now: Timestamp,
@@ -77,15 +88,15 @@ fn check(
         Some(BackupStatus { left_timelines: first.left_timelines.clone(), second: None, ..found.clone() })
     });
     let timeline = target::check(of_store.as_ref(), wanted, name, now)?;
-    match of_store.as_ref().and_then(open_gap) {
+    match of_store.as_ref().and_then(|backup| open_gap(backup, reported)) {
         Some(gap) => Err(lacks_way_back(gap)),
         None => Ok(timeline),
     }
 }
 
-/// When WAL was found missing in a store that has no full backup since.
-pub fn open_gap(backup: &BackupStatus) -> Option<Timestamp> {
-    let gap = backup.given_up_at.as_ref()?.0;
+/// When WAL was found missing in a store that has no full backup since, as status has it or the primary reports.
+pub fn open_gap(backup: &BackupStatus, reported: Option<Timestamp>) -> Option<Timestamp> {
+    let gap = backup.given_up_at.as_ref().map(|at| at.0).max(reported)?;
     backup.newest_full.as_ref().is_none_or(|full| full.started_at.0 < gap).then_some(gap)
 }
 
@@ -94,26 +105,30 @@ pub fn lacks_way_back(gap: Timestamp) -> String {
     format!("the archive lacks WAL at {gap}, and there is no full backup after it: back the database up first")
 }
 
-/// Whether a timeline is one that was left, and the other store of the database is the one that has all of it.
-pub fn is_left_elsewhere(
-    backup: Option<&BackupStatus>,
+/// The other store of the database, if the timeline is one that was left and that store is the one that has all of it.
+pub fn left_elsewhere<'a>(
+    backup: Option<&'a BackupStatus>,
     (store, timeline): (&str, Option<u32>),
     target: &Target,
-) -> bool {
+) -> Option<&'a str> {
     let of_timeline = backup.zip(timeline).and_then(|(backup, timeline)| {
         backup.left_timelines.iter().rev().find(|left| left.timeline == i64::from(timeline))
     });
     let whole = of_timeline.and_then(|left| left.store.as_deref()).filter(|whole| *whole != store);
     // One that is no longer declared has no state there.
-    let is_known = |whole: &str| backup.is_some_and(|backup| backup.stores().any(|known| known.store == whole));
-    *target != Target::Immediate && whole.is_some_and(is_known)
+    let is_known = |whole: &&str| backup.is_some_and(|backup| backup.stores().any(|known| known.store == *whole));
+    whole.filter(is_known).filter(|_| *target != Target::Immediate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BOTH: [Store<'static>; 2] = [Store { name: "main", fails: false }, Store { name: "other", fails: false }];
+    const fn store(name: &str) -> Store<'_> {
+        Store { name, is_reported: true, fails: false, given_up_at: None }
+    }
+
+    const BOTH: [Store<'static>; 2] = [store("main"), store("other")];
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("a time")
@@ -179,6 +194,10 @@ mod tests {
         let said = of(&BOTH, &backup, None, LATE).expect_err("a gap");
         assert!(said.contains("lacks WAL at 2026-11-29T11:30:00Z") && said.contains("--store other"), "{said}");
         assert_eq!(of(&BOTH, &backup, Some("other"), LATE).as_deref(), Ok("other"));
+        backup.given_up_at = None;
+        let reported = [Store { given_up_at: Some(at("2026-11-29T11:30:00Z")), ..BOTH[0] }, BOTH[1]];
+        let said = of(&reported, &backup, None, LATE).expect_err("a gap that status does not have yet");
+        assert!(said.contains("lacks WAL at 2026-11-29T11:30:00Z"), "{said}");
     }
 
     #[test]
@@ -193,6 +212,14 @@ mod tests {
         assert_eq!(of(&BOTH, &backup, Some("other"), LATE).as_deref(), Ok("other"));
         assert_eq!(of(&BOTH, &backup, Some("main"), LATE).as_deref(), Ok("main"), "as requested");
         assert_eq!(of(&BOTH, &backup, None, "2026-11-29T11:30:00Z").as_deref(), Ok("main"), "of the present one");
+        let away = [BOTH[0], Store { fails: true, ..BOTH[1] }];
+        let said = of(&away, &backup, None, LATE).expect_err("the first one is not taken silently in its place");
+        assert!(said.contains("a restore from the store other") && said.ends_with("(--store main)"), "{said}");
+        backup.left_timelines[0].store = Some("main".into());
+        let away = [Store { fails: true, ..BOTH[0] }, BOTH[1]];
+        let said = of(&away, &backup, None, LATE).expect_err("the first one is away");
+        assert!(said.contains("the store other has that state, perhaps without the end"), "{said}");
+        backup.left_timelines[0].store = Some("other".into());
         backup.second = None;
         assert_eq!(of(&BOTH[..1], &backup, None, LATE).as_deref(), Ok("main"), "the other one is not declared");
     }

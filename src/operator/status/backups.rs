@@ -7,10 +7,12 @@ use super::archive::report_of;
 use super::condition::{ConditionState, both, held, seconds};
 use super::findings::Findings;
 use crate::api::conditions::{self as kind, reason};
+use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_STORE};
 use crate::api::{BackupRunStatus, BackupStatus, LeftTimeline, RequestState, ServiceDatabaseStatus, StoredBackup};
 use crate::contract::backup::{Nth, Place};
 use crate::contract::report::{ArchiveReport, CatalogueEntry, Report};
 use crate::operator::backups::schedule::Schedule;
+use crate::operator::validate::Backups;
 
 /// How late a backup may be, at least.
 const LATE: SignedDuration = SignedDuration::from_hours(1);
@@ -125,7 +127,26 @@ pub fn backed_up(
             None => state,
         }
     });
-    states.reduce(both)
+    let state = states.reduce(both)?;
+    Some(match unknown_request(&database.backups, status) {
+        Some(problem) => ConditionState { message: format!("{problem}; {}", state.message), ..state },
+        None => state,
+    })
+}
+
+/// The problem of a requested backup that no Job makes, since it is for a store that the database does not have.
+fn unknown_request(backups: &Backups, status: &BackupStatus) -> Option<String> {
+    let (token, store) = (&backups.request.as_ref()?.0, backups.request_store.as_ref()?);
+    let is_answered = |last: &BackupRunStatus| last.run.request.as_ref() == Some(token);
+    if status.stores().any(|one| one.store == *store || one.last_run.as_ref().is_some_and(is_answered)) {
+        return None;
+    }
+    let known: Vec<_> = status.stores().map(|one| one.store.as_str()).collect();
+    Some(format!(
+        "no backup was made for the annotation {ANNOTATION_BACKUP}: {ANNOTATION_BACKUP_STORE} names the store {store}, and \
+         spec.backup has {}: name one of these, or remove the annotations",
+        known.join(" and ")
+    ))
 }
 
 /// Whether the backups in one store are as scheduled.

@@ -409,6 +409,25 @@ async fn a_request_may_be_for_one_of_two_stores() {
 }
 
 #[tokio::test]
+async fn a_request_for_an_unknown_store_is_told_and_answered_by_no_job_of_the_schedule() {
+    let mut world = World::new();
+    let spec = "  backup: {store: main, secondStore: second, schedule: {verification: ''}}\n";
+    world.create(&format!("{MINIMAL}{spec}"));
+    world.settle_all().await;
+    world.edit(|resource| {
+        resource["metadata"]["annotations"] = json!({ANNOTATION_BACKUP: "t1", ANNOTATION_BACKUP_STORE: "third"});
+    });
+    world.second_archive = Some(reported(&world, "second", after(&world, "before")));
+    read(&mut world, Catalogue::default()).await;
+    assert_eq!(last(&world).expect("the first backup").request, None, "the request is for another store");
+    let message = world.message(kind::BACKED_UP);
+    assert!(message.contains("names the store third") && message.contains("main and second"), "{message}");
+    world.edit(|resource| resource["metadata"]["annotations"][ANNOTATION_BACKUP_STORE] = "second".into());
+    world.settle().await;
+    assert!(!world.message(kind::BACKED_UP).contains("third"), "{}", world.message(kind::BACKED_UP));
+}
+
+#[tokio::test]
 async fn tests_of_backups_take_turns_between_two_stores() {
     let mut world = World::new();
     world.create(&format!("{MINIMAL}  backup: {{store: main, secondStore: second}}\n"));
